@@ -1,0 +1,1 @@
+"""Query -> shards -> pages -> batches -> commits."""

@@ -1,0 +1,1 @@
+"""Printers of the engine's events: terminal, JSON, HTML, e-mail."""

@@ -1,0 +1,294 @@
+"""What users write: which entities, and what happens to each.
+
+A class:
+
+    class AddFullName(Updater):
+        '''Backfill full_name on every Person.'''
+
+        def get_query(self):
+            return self.client.query(kind="Person")
+
+        def handle_entity(self, entity):
+            entity["full_name"] = f'{entity["first"]} {entity["last"]}'
+            self.put(entity)
+
+or a function:
+
+    @bulkup.updater(kind="Person")
+    def add_full_name(entity, *, sep: str = " "):
+        entity["full_name"] = sep.join([entity["first"], entity["last"]])
+        return entity
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, Union
+
+from bulkup.errors import UpdaterError, UsageError
+
+if TYPE_CHECKING:
+    from google.cloud.datastore import Client, Entity, Key, Query
+
+    from bulkup.engine.events import Report
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MISSING: Any = object()
+"""The default of a parameter that has none."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter of an updater class, declared with `param()`."""
+
+    default: Any = MISSING
+    help: str = ""
+
+
+def param(default: Any = MISSING, *, help: str = "") -> Any:
+    """Declare a parameter of an updater class.
+
+        class DeleteOld(BulkDelete):
+            cutoff: date = param(help="delete what is older")
+
+    The annotation says how `-p cutoff=2024-01-01` is converted. Without a default the parameter
+    must be given. In the updater the attribute holds the converted value.
+    """
+    return Param(default, help)
+
+
+@dataclass(frozen=True)
+class Delete:
+    """What `bulkup.delete` returns: a function updater's wish to delete."""
+
+    key: Key
+
+
+def delete(entity_or_key: Entity | Key) -> Delete:
+    """For function updaters: `return bulkup.delete(entity)` deletes it.
+
+    Raises TypeError for anything but an Entity or a Key.
+    """
+    return Delete(_key_of(entity_or_key))
+
+
+def _key_of(entity_or_key: Any) -> Key:
+    from google.cloud.datastore import Entity, Key
+
+    if isinstance(entity_or_key, Entity):
+        if entity_or_key.key is None:
+            raise TypeError("cannot delete an entity that has no key")
+        entity_or_key = entity_or_key.key
+    if not isinstance(entity_or_key, Key):
+        raise TypeError(f"cannot delete a {type(entity_or_key).__name__}; give an Entity or a Key")
+    if entity_or_key.is_partial:
+        raise TypeError("cannot delete by an incomplete key")
+    return entity_or_key
+
+
+class WriteSink:
+    """Where an updater's writes and log lines go while it handles one entity (the engine's)."""
+
+    def put(self, entity: Entity) -> None:
+        raise NotImplementedError
+
+    def delete(self, key: Key) -> None:
+        raise NotImplementedError
+
+    def log(self, line: str) -> None:
+        raise NotImplementedError
+
+
+class Updater:
+    """Base of updater classes; override `get_query` and `handle_entity`.
+
+    Class attributes to set:
+
+    `max_failures`       entities that may fail before the run stops: 0 stops at the first,
+                         -1 never stops.
+    `rewrite_unchanged`  write an entity that is put with nothing changed (default: such a put
+                         costs no write).
+    """
+
+    max_failures: int = 0
+    rewrite_unchanged: bool = False
+
+    client: Client
+    """A `google.cloud.datastore.Client` for the run's target."""
+
+    _sink: WriteSink | None = None
+
+    def get_query(self) -> Query:
+        """Return the query whose entities are handled: `self.client.query(kind=...)`."""
+        raise UpdaterError(f"{type(self).__name__} has no get_query; write one that returns a query")
+
+    def handle_entity(self, entity: Entity) -> None:
+        """Handle one entity. Its writes land together or, when this raises, not at all.
+
+        It is called again with fresh data when somebody changed the entity before its write
+        arrived, so effects other than `put`, `delete` and `log` may happen twice.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no handle_entity")
+
+    def finish(self, success: bool, report: Report) -> None:
+        """Called when a runner's work ends. `success`: every entity was handled."""
+
+    def put(self, *entities: Entity | Iterable[Entity]) -> None:
+        """Queue one or several entities for writing, as they are at this moment.
+
+        Entities other than the handled one are fine; one with an incomplete key gets an id.
+        Raises TypeError for anything that is not an Entity.
+        """
+        from google.cloud.datastore import Entity
+
+        sink = self._writing()
+        for entity in _flat(entities):
+            if not isinstance(entity, Entity):
+                raise TypeError(f"put takes entities, not a {type(entity).__name__}")
+            if entity.key is None:
+                raise TypeError("cannot put an entity that has no key")
+            sink.put(entity)
+
+    def delete(self, *entities_or_keys: Any) -> None:
+        """Queue one or several entities (or keys) for deletion.
+
+        Raises TypeError for anything that is neither an Entity nor a Key.
+        """
+        sink = self._writing()
+        for item in _flat(entities_or_keys):
+            sink.delete(_key_of(item))
+
+    def log(self, message: object) -> None:
+        """Add a line to the run's report and to its log in the run state."""
+        self._writing().log(str(message))
+
+    def _writing(self) -> WriteSink:
+        if self._sink is None:
+            raise RuntimeError("put, delete and log work only inside handle_entity")
+        return self._sink
+
+
+def _flat(items: Iterable[Any]) -> Iterator[Any]:
+    """`put(a, b)` and `put([a, b])` both work; an Entity is itself iterable, and a single item."""
+    for item in items:
+        if isinstance(item, (list, tuple, set, frozenset, Iterator)):
+            yield from item
+        else:
+            yield item
+
+
+class BulkPut(Updater):
+    """Re-put every entity of the query, changed or not (to rebuild indexes, say)."""
+
+    rewrite_unchanged = True
+
+    def handle_entity(self, entity: Entity) -> None:
+        self.put(entity)
+
+
+class BulkDelete(Updater):
+    """Delete every entity of the query. Make the query keys-only: it is cheaper."""
+
+    def handle_entity(self, entity: Entity) -> None:
+        self.delete(entity)
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """What the `updater` decorator says of a function."""
+
+    kind: str | None
+    query: Callable[[Client], Query] | None
+    filters: Sequence[tuple[str, str, Any]]
+    order: Sequence[str]
+    keys_only: bool
+    max_failures: int
+    rewrite_unchanged: bool
+
+
+SPEC_ATTRIBUTE = "__bulkup_updater__"
+
+
+def updater(
+    kind: str | None = None,
+    *,
+    query: Callable[[Client], Query] | None = None,
+    filters: Sequence[tuple[str, str, Any]] = (),
+    order: Sequence[str] = (),
+    keys_only: bool = False,
+    max_failures: int = 0,
+    rewrite_unchanged: bool = False,
+) -> Callable[[F], F]:
+    """Make an updater of a function, which stays callable as it was.
+
+    The function gets an entity and returns what shall be written: an Entity, `bulkup.delete(...)`,
+    several of these (returned as a list or yielded), or None for nothing. Its keyword-only
+    arguments are the updater's parameters.
+
+    `kind`, with `filters` (`("age", ">=", 18)`) and `order`, says which entities; or `query`, a
+    function that gets a `google.cloud.datastore.Client` and returns a query.
+    Raises UsageError when neither or both are given.
+    """
+    if callable(kind):
+        raise UsageError('write @bulkup.updater(kind="..."), with the kind of entity to handle')
+    if (kind is None) == (query is None):
+        raise UsageError("@bulkup.updater needs either kind=... or query=...")
+    if query is not None and (filters or order or keys_only):
+        raise UsageError("@bulkup.updater: filters, order and keys_only go with kind=, not query=")
+    spec = FunctionSpec(
+        kind, query, tuple(filters), tuple(order), keys_only, max_failures, rewrite_unchanged
+    )
+
+    def mark(function: F) -> F:
+        setattr(function, SPEC_ATTRIBUTE, spec)
+        return function
+
+    return mark
+
+
+class FunctionUpdater(Updater):
+    """The class form of a decorated function (the engine knows only classes)."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        spec: FunctionSpec = getattr(function, SPEC_ATTRIBUTE)
+        self.function = function
+        self.spec = spec
+        self.max_failures = spec.max_failures
+        self.rewrite_unchanged = spec.rewrite_unchanged
+        self.arguments: dict[str, Any] = {}
+
+    def get_query(self) -> Query:
+        spec = self.spec
+        if spec.query is not None:
+            return spec.query(self.client)
+        from google.cloud.datastore.query import PropertyFilter
+
+        query = self.client.query(kind=spec.kind, order=list(spec.order))
+        for filter_ in spec.filters:
+            query.add_filter(filter=PropertyFilter(*filter_))
+        if spec.keys_only:
+            query.keys_only()
+        return query
+
+    def handle_entity(self, entity: Entity) -> None:
+        self._write(self.function(entity, **self.arguments))
+
+    def _write(self, result: Union[None, Entity, Delete, Iterable[Any]]) -> None:
+        from google.cloud.datastore import Entity
+
+        if result is None:
+            return
+        if isinstance(result, Entity):
+            self.put(result)
+        elif isinstance(result, Delete):
+            self.delete(result.key)
+        elif isinstance(result, Iterable) and not isinstance(result, (str, bytes, dict)):
+            for item in result:
+                self._write(item)
+        else:
+            raise TypeError(
+                "an updater function returns an Entity, bulkup.delete(...), several of these, "
+                f"or None; this one returned a {type(result).__name__}"
+            )
