@@ -1,0 +1,75 @@
+"""Fixtures that every test may use: real servers, and a Datastore of one's own on them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import datastore
+
+from tests.emulators import emulator
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running Datastore server, and a project on it that no other test uses."""
+
+    name: str
+    host: str
+    project: str
+
+    def client(self, **options: str) -> datastore.Client:
+        """The official client, pointed here whatever the environment says."""
+        return datastore.Client(
+            project=self.project,
+            credentials=AnonymousCredentials(),
+            client_options={"api_endpoint": f"http://{self.host}"},
+            **options,
+        )
+
+
+@pytest.fixture(scope="session")
+def lf_host() -> Iterator[str]:
+    with emulator("LF") as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def l_host() -> Iterator[str]:
+    with emulator("L") as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def fs_host() -> Iterator[str]:
+    with emulator("FS") as host:
+        yield host
+
+
+def _server(request: pytest.FixtureRequest, name: str) -> Server:
+    host = request.getfixturevalue(f"{name.lower()}_host")
+    return Server(name, host, f"t-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def lf(request: pytest.FixtureRequest) -> Server:
+    return _server(request, "LF")
+
+
+@pytest.fixture
+def fs(request: pytest.FixtureRequest) -> Server:
+    return _server(request, "FS")
+
+
+@pytest.fixture
+def legacy(request: pytest.FixtureRequest) -> Server:
+    return _server(request, "L")
+
+
+@pytest.fixture(params=["LF", "FS"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each test that asks for this runs once on every everyday server."""
+    return _server(request, request.param)
