@@ -8,99 +8,15 @@ Times are aware UTC datetimes; durations are seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
 from typing import Union
 
 from bulkup.errors import Exit
-
-
-class RunState(str, Enum):
-    """The states of a run. Every transition there is:
-
-    from         to           when
-    (new)        RUNNING      the checkpoint file has been made
-    RUNNING      FINISHED     every entity was handled (some may have failed, within the budget)
-    RUNNING      FAILED       the failure budget was exceeded, or an error ended the run
-    RUNNING      STOPPED      --limit or --max-time was reached
-    RUNNING      INTERRUPTED  SIGINT or SIGTERM
-    any but FINISHED -> RUNNING   resume. A run found RUNNING without a living runner was killed.
-    """
-
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-    STOPPED = "stopped"
-    INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What a run, or one batch of it, did so far."""
-
-    handled: int = 0
-    """Entities the run is past, including failed and vanished ones."""
-    puts: int = 0
-    """Entities written."""
-    deletes: int = 0
-    """Entities deleted."""
-    unchanged: int = 0
-    """Puts that cost no write, because nothing had changed."""
-    failed: int = 0
-    """Entities that could not be handled or written (each is a `Failure`)."""
-    vanished: int = 0
-    """Entities that somebody deleted between our read and our write; not failures."""
-    conflicts: int = 0
-    """Times an entity was read and handled again, because somebody had changed it meanwhile."""
-
-    @property
-    def writes(self) -> int:
-        return self.puts + self.deletes
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts))
-        )
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An entity that could not be handled or written."""
-
-    key: str
-    """As Python: `Key('City', 5)`, with `namespace=` where it has one."""
-    step: str
-    """`handle` (the updater raised), `write` (the server refused), `read` (not decodable)."""
-    error: str
-    """One line: `ValueError: no latitude`."""
-    traceback: str = ""
-    """The user's frames, for `handle`."""
-
-
-@dataclass(frozen=True)
-class TargetInfo:
-    """Which Datastore a run works on; empty strings are the defaults."""
-
-    project: str
-    database: str = ""
-    namespace: str = ""
-    emulator: str = ""
-    """host:port of an emulator; empty for the real service."""
-    local: str = ""
-    """The file of the embedded Datastore, where it is one."""
-
-    def __str__(self) -> str:
-        parts = [f"project {self.project}"]
-        if self.database:
-            parts.append(f"database {self.database}")
-        if self.namespace:
-            parts.append(f"namespace {self.namespace}")
-        if self.local:
-            parts.append(f"in {self.local}")
-        elif self.emulator:
-            parts.append(f"on emulator {self.emulator}")
-        return ", ".join(parts)
+from bulkup.facts import Counts as Counts
+from bulkup.facts import Failure as Failure
+from bulkup.facts import RunState as RunState
+from bulkup.facts import TargetInfo as TargetInfo
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,34 @@
+"""The failure budget: how many entities may fail before the run stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bulkup.facts import Failure
+
+
+class BudgetExceeded(Exception):
+    """One failure too many. `failure` is the one; its entity counts as not handled."""
+
+    def __init__(self, failure: Failure, max_failures: int) -> None:
+        super().__init__(str(failure.error))
+        self.failure = failure
+        self.max_failures = max_failures
+
+
+class Budget:
+    """Counts the failures of a run, over all its runners. `max_failures` -1: no limit."""
+
+    def __init__(
+        self, max_failures: int, already: int, on_failure: Callable[[Failure, int], None]
+    ) -> None:
+        self.max_failures = max_failures
+        self.failed = already
+        self._on_failure = on_failure
+
+    def spend(self, failure: Failure) -> None:
+        """Count a failure; raises BudgetExceeded when it is one too many."""
+        self.failed += 1
+        self._on_failure(failure, self.failed)
+        if 0 <= self.max_failures < self.failed:
+            raise BudgetExceeded(failure, self.max_failures)

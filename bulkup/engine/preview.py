@@ -1,0 +1,60 @@
+"""The dry run: what would be written, and nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bulkup.engine.events import Listener, PropertyChange, WouldChange
+from bulkup.engine.handle import Handled, Write
+from bulkup.facts import Counts
+from bulkup.wire.changes import describe_changes
+from bulkup.wire.entities import LazyEntity
+from bulkup.wire.keys import key_text
+
+
+class Preview:
+    """Takes handled entities where a run has its commits, and tells what they would write."""
+
+    def __init__(self, listener: Listener, on_done: Callable[[Counts], None]) -> None:
+        self._listener = listener
+        self._on_done = on_done
+
+    def add(self, item: Handled) -> None:
+        deletes = 0
+        for write in item.writes:
+            if write.deletes:
+                deletes += 1
+                self._listener(WouldChange(key_text(write.mutation.delete), "delete"))
+            else:
+                self._listener(self._put(item, write))
+        self._on_done(
+            Counts(
+                handled=1,
+                puts=len(item.writes) - deletes,
+                deletes=deletes,
+                unchanged=item.unchanged,
+                failed=1 if item.failure else 0,
+            )
+        )
+
+    def _put(self, item: Handled, write: Write) -> WouldChange:
+        after = getattr(write.mutation, write.mutation.WhichOneof("operation"))
+        before = LazyEntity(item.entity_pb) if write.key == item.key else LazyEntity(_empty(after))
+        changes = tuple(PropertyChange(*c) for c in describe_changes(before, after))
+        return WouldChange(key_text(after.key), "put", changes)
+
+    def end_page(self) -> None:
+        pass
+
+    def drain(self) -> None:
+        pass
+
+    def is_written_elsewhere(self, key_pb: Any) -> bool:
+        return False
+
+
+def _empty(entity_pb: Any) -> Any:
+    empty = type(entity_pb)()
+    empty.key.CopyFrom(entity_pb.key)
+    return empty

@@ -1,0 +1,411 @@
+"""One runner's work on a run: shard after shard, entity after entity, to an end with a report."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from bulkup.clock import Clock
+from bulkup.engine.batches import DEFAULT_IN_FLIGHT, MAX_BATCH_SIZE, Limits
+from bulkup.engine.budget import Budget, BudgetExceeded
+from bulkup.engine.commit import Committer, ShardProgress
+from bulkup.engine.events import (
+    EntityFailed,
+    Listener,
+    Logged,
+    Report,
+    RunEnded,
+    RunStarted,
+    Warned,
+)
+from bulkup.engine.handle import Handled, Handler
+from bulkup.engine.preview import Preview
+from bulkup.engine.scan import QueryPlan, Scan
+from bulkup.engine.stop import StopRequest
+from bulkup.engine.takeover import Takeover
+from bulkup.engine.tally import Tally
+from bulkup.errors import BulkupError, Exit
+from bulkup.facts import Counts, Failure, RunState
+from bulkup.tracebacks import user_traceback
+from bulkup.state.checkpoint import Checkpoint, Leftover, RunRecord, Shard
+from bulkup.state.markers import Markers
+from bulkup.updater import Updater
+from bulkup.wire.client import Wire
+from bulkup.wire.explain import explain
+from bulkup.wire.retries import CallError
+
+SHOWN_FAILURES = 20
+SHOWN_LOG_LINES = 20
+"""So many of each are in the report; the checkpoint has them all."""
+
+CLEARS_PER_COMMIT = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a runner works; nothing here changes what a run does."""
+
+    batch_size: int = MAX_BATCH_SIZE
+    in_flight: int = DEFAULT_IN_FLIGHT
+    limit: int | None = None
+    """Entities to handle before stopping."""
+    max_time_s: float | None = None
+    retry_for_s: float = 600.0
+    conflict_retries: int = 8
+    max_failures: int | None = None
+    """None: what the updater says."""
+    dry_run: bool = False
+
+
+class Sink(Protocol):
+    """Where handled entities go: to commits, or (dry run) to a preview."""
+
+    def add(self, item: Handled) -> None: ...
+    def end_page(self) -> None: ...
+    def drain(self) -> None: ...
+    def is_written_elsewhere(self, key_pb: Any) -> bool: ...
+
+
+class _Stopped(Exception):
+    """The run was asked to stop, or reached a limit, and can go on later."""
+
+    def __init__(self, state: RunState, reason: str, exit_code: Exit) -> None:
+        super().__init__(reason)
+        self.state = state
+        self.reason = reason
+        self.exit_code = exit_code
+
+
+class Run:
+    """One runner. `checkpoint` is None for a dry run, which leaves no trace."""
+
+    def __init__(
+        self,
+        *,
+        updater: Updater,
+        wire: Wire,
+        query: QueryPlan,
+        record: RunRecord,
+        checkpoint: Checkpoint | None,
+        options: Options,
+        listener: Listener,
+        stop: StopRequest,
+        clock: Clock,
+        state_file: str = "",
+        next_command: str = "",
+    ) -> None:
+        self._updater = updater
+        self._wire = wire
+        self._query = query
+        self._record = record
+        self._checkpoint = checkpoint
+        self._options = options
+        self._stop = stop
+        self._clock = clock
+        self._state_file = state_file
+        self._next_command = next_command
+        self._warnings: list[str] = []
+        self._failures: list[Failure] = []
+        self._log_lines: list[str] = []
+        self._log_total = 0
+        self._listener = self._remember(listener)
+        self._already = checkpoint.counts() if checkpoint else Counts()
+        self._resumed = checkpoint is not None and checkpoint.runners > 0
+        self._tally = Tally(self._listener, clock, self._already)
+        self._max_failures = (
+            updater.max_failures if options.max_failures is None else options.max_failures
+        )
+        self._budget = Budget(self._max_failures, self._already.failed, self._on_failure)
+        self._handler = Handler(updater, keys_only=query.keys_only)
+        self._handled = 0
+        self._runner = uuid.uuid4().hex
+        self._limits = Limits(options.batch_size, options.in_flight)
+        self._markers = Markers(wire, record.target.namespace, record.run_id)
+        self._standing: list[Leftover] = []
+        self._clean = True
+        wire.on_tick = self._tally.tick
+        wire.on_retry = self._tally.retrying
+        wire.patience.retry_for_s = options.retry_for_s
+        wire.patience.stop_asked = lambda: bool(stop)
+
+    def _remember(self, listener: Listener) -> Listener:
+        def remembering(event: Any) -> None:
+            if isinstance(event, Warned):
+                self._warnings.append(event.message)
+            listener(event)
+
+        return remembering
+
+    def _on_failure(self, failure: Failure, failed: int) -> None:
+        if len(self._failures) < SHOWN_FAILURES:
+            self._failures.append(failure)
+        self._listener(EntityFailed(failure, failed, self._max_failures))
+
+    # --- the whole ---
+
+    def execute(self) -> Report:
+        """Work until the end, a limit, a signal or an error; the report says which it was.
+
+        Raises nothing but bugs and KeyboardInterrupt (the second Ctrl-C): whatever ends a run
+        that has begun is in its report.
+        """
+        started = self._clock.now()
+        record = self._record
+        self._listener(
+            RunStarted(
+                record.run_id, record.updater, record.description, record.target, record.params,
+                self._options.dry_run, self._resumed, self._already, None, self._state_file,
+            )
+        )  # fmt: skip
+        details = ""
+        try:
+            self._tally.ask_total(self._wire.count(self._query.pb, self._query.namespace))
+            self._work()
+            state, reason, exit_code = RunState.FINISHED, "", Exit.DONE
+        except _Stopped as stopped:
+            state, reason, exit_code = stopped.state, stopped.reason, stopped.exit_code
+        except BudgetExceeded as exceeded:
+            state, reason, exit_code = RunState.FAILED, self._over_budget(exceeded), Exit.FAILED
+            if self._checkpoint:
+                self._checkpoint.stopped_by(exceeded.failure)
+        except CallError as error:
+            ended = explain(
+                error,
+                address=self._wire.address,
+                project=self._wire.project,
+                contacted=self._wire.patience.contacted,
+            )
+            state, reason, exit_code = RunState.FAILED, ended.message, ended.exit_code
+            details = ended.details
+        except BulkupError as error:
+            state, reason, exit_code = RunState.FAILED, error.message, error.exit_code
+            details = error.details
+        finally:
+            self._tally.close()
+        if details:
+            self._listener(Warned(details))
+        if self._checkpoint:
+            self._checkpoint.leave(self._standing)
+            self._checkpoint.end_work(state, reason, clean=self._clean)
+            if state is RunState.FINISHED:
+                clear_leftovers(self._wire, self._checkpoint, self._clock.unix())
+        return self._finish(self._report(started, state, reason, exit_code))
+
+    def _over_budget(self, exceeded: BudgetExceeded) -> str:
+        key, error = exceeded.failure.key, exceeded.failure.error
+        if exceeded.max_failures == 0:
+            return f"stopped at the first failure: {key}: {error}"
+        return (
+            f"more than {exceeded.max_failures} entities failed (--max-failures); "
+            f"the last was {key}: {error}"
+        )
+
+    def _finish(self, report: Report) -> Report:
+        """The updater's own last word (not in a dry run: it may write)."""
+        if not self._options.dry_run:
+            try:
+                self._updater.finish(report.success, report)
+            except Exception as error:
+                self._listener(
+                    Warned(
+                        f"{report.updater}.finish raised after the run had ended; the entities "
+                        f"are not affected:\n{user_traceback(error)}"
+                    )
+                )
+                code = report.exit_code if report.exit_code else Exit.FAILED
+                report = replace(report, exit_code=code, warnings=tuple(self._warnings))
+        self._listener(RunEnded(report))
+        return report
+
+    def _report(
+        self, started: datetime, state: RunState, reason: str, exit_code: Exit
+    ) -> Report:
+        checkpoint, record = self._checkpoint, self._record
+        counts = checkpoint.counts() if checkpoint else self._tally.counts
+        if state is RunState.FINISHED and counts.failed:
+            exit_code = Exit.DONE_WITH_FAILURES
+        self._tally.tick(force=True)
+        return Report(
+            run_id=record.run_id,
+            updater=record.updater,
+            description=record.description,
+            target=record.target,
+            params=record.params,
+            dry_run=self._options.dry_run,
+            state=state,
+            reason=reason,
+            exit_code=exit_code,
+            counts=counts,
+            total=self._tally.total,
+            started=datetime.fromisoformat(record.created) if self._resumed else started,
+            ended=self._clock.now(),
+            elapsed_s=self._tally.elapsed_s,
+            retries=self._tally.retries,
+            failures=tuple(
+                checkpoint.failures(SHOWN_FAILURES) if checkpoint else self._failures
+            ),
+            log_lines=tuple(
+                checkpoint.log_lines(SHOWN_LOG_LINES) if checkpoint else self._log_lines
+            ),
+            log_total=checkpoint.log_total() if checkpoint else self._log_total,
+            warnings=tuple(self._warnings),
+            state_file=self._state_file,
+            next_command=self._next_command if state is not RunState.FINISHED else "",
+            runners=checkpoint.runners if checkpoint else 1,
+        )
+
+    # --- the work ---
+
+    def _work(self) -> None:
+        if self._checkpoint is None:
+            preview = Preview(self._listener, self._tally.add)
+            self._scan(Shard(1), preview)
+            return
+        checkpoint = self._checkpoint
+        standing = self._take_over(checkpoint)
+        self._clean = False
+        for shard in checkpoint.shards():
+            if not shard.done:
+                self._work_on(checkpoint, shard, standing.get(shard.id, []))
+        self._clean = True
+
+    def _take_over(self, checkpoint: Checkpoint) -> dict[int, list[tuple[int, bytes, float]]]:
+        """Make the last runner's work definite; gives each shard's markers in Datastore."""
+        clean, window = checkpoint.clean, checkpoint.window
+        takeover = Takeover(
+            wire=self._wire,
+            checkpoint=checkpoint,
+            markers=self._markers,
+            runner=self._runner,
+            window=window,
+            unix_time=self._clock.unix,
+        )
+        standing = {}
+        if self._resumed:
+            self._clean = clean
+            for shard in checkpoint.shards():
+                if not shard.done:
+                    found = takeover.of_shard(shard, clean=clean)
+                    standing[shard.id] = [(s.number, s.key, s.until) for s in found]
+        checkpoint.begin_work(window=self._limits.in_flight)
+        self._tally.counts = checkpoint.counts()
+        self._budget.failed = self._tally.counts.failed
+        return standing
+
+    def _work_on(
+        self, checkpoint: Checkpoint, shard: Shard, standing: list[tuple[int, bytes, float]]
+    ) -> None:
+        committer = Committer(
+            wire=self._wire,
+            checkpoint=checkpoint,
+            markers=self._markers,
+            handler=self._handler,
+            query=self._query,
+            budget=self._budget,
+            limits=self._limits,
+            runner=self._runner,
+            conflict_retries=self._options.conflict_retries,
+            on_done=self._tally.add,
+            unix_time=self._clock.unix,
+        )
+        progress = ShardProgress(shard.id, shard.low_number, shard.low_cursor, shard.low_number + 1)
+        progress.standing.extend(standing)
+        committer.begin_shard(progress)
+        try:
+            self._scan(shard, committer)
+            checkpoint.shard_done(shard.id)
+        except _Stopped:
+            self._clean = True
+            raise
+        except BudgetExceeded:
+            self._clean = not progress.broken
+            if progress.broken:
+                committer.settle_what_can_be()
+            raise
+        finally:
+            self._standing.extend(Leftover(key, until) for _, key, until in progress.standing)
+
+    def _scan(self, shard: Shard, sink: Sink) -> None:
+        """Handle every entity of a shard; at a stop, bring to its end what was begun."""
+        pages = Scan(self._wire, self._query, shard, self._options.batch_size).pages()
+        with contextlib.closing(pages):  # type: ignore[type-var]
+            for page in pages:
+                for result in page.results:
+                    stopped = self._why_stop()
+                    if stopped is not None:
+                        sink.drain()
+                        raise stopped
+                    try:
+                        self._one(result, sink)
+                    except _OverBudget as over:
+                        sink.drain()
+                        raise over.exceeded from None
+                sink.end_page()
+                self._tally.tick()
+        sink.drain()
+
+    def _one(self, result: Any, sink: Sink) -> None:
+        cursor = result.cursor
+        if sink.is_written_elsewhere(result.entity.key):
+            # What was read is about to change by our own hand: let that land, and read again.
+            sink.drain()
+            found = self._wire.lookup([result.entity.key])
+            if not found:
+                return
+            result = next(iter(found.values()))
+        item = self._handler.handle(result, cursor=cursor)
+        self._handled += 1
+        if item.failure is not None:
+            try:
+                self._budget.spend(item.failure)
+            except BudgetExceeded as exceeded:
+                raise _OverBudget(exceeded) from None
+        for line in item.log_lines:
+            self._log_total += 1
+            if len(self._log_lines) < SHOWN_LOG_LINES:
+                self._log_lines.append(line)
+            self._listener(Logged(line))
+        sink.add(item)
+
+    def _why_stop(self) -> _Stopped | None:
+        options = self._options
+        if self._stop.signal is not None:
+            name = self._stop.signal.name
+            code = Exit.SIGTERM if name == "SIGTERM" else Exit.SIGINT
+            return _Stopped(RunState.INTERRUPTED, f"interrupted by {name}", code)
+        if options.limit is not None and self._handled >= options.limit:
+            return _Stopped(
+                RunState.STOPPED, f"stopped after {options.limit} entities (--limit)", Exit.LIMIT
+            )
+        if options.max_time_s is not None and self._tally.elapsed_s >= options.max_time_s:
+            return _Stopped(RunState.STOPPED, "time is up (--max-time)", Exit.LIMIT)
+        return None
+
+
+class _OverBudget(Exception):
+    """A handler's failure broke the budget; the batches before it are still good."""
+
+    def __init__(self, exceeded: BudgetExceeded) -> None:
+        super().__init__()
+        self.exceeded = exceeded
+
+
+def clear_leftovers(wire: Wire, checkpoint: Checkpoint, now: float) -> int:
+    """Remove the markers of a finished run that no late commit needs any more.
+
+    Gives how many must still wait. Raises nothing for a server that is away: they stay noted.
+    """
+    markers = Markers(wire, checkpoint.record.target.namespace, checkpoint.record.run_id)
+    leftovers = checkpoint.leftovers()
+    due = [item.key for item in leftovers if item.until <= now]
+    for start in range(0, len(due), CLEARS_PER_COMMIT):
+        some = due[start : start + CLEARS_PER_COMMIT]
+        try:
+            wire.commit([markers.clear(key) for key in some]).result()
+        except CallError:
+            return len(leftovers)
+        checkpoint.cleared(some)
+    return len(leftovers) - len(due)

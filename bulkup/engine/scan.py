@@ -1,0 +1,142 @@
+"""Query -> pages: the cursor chain of one shard, one page read ahead."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.cloud.datastore import Client, Query
+from google.cloud.datastore import query as official
+from google.cloud.datastore_v1.types import query as query_types
+
+from bulkup.errors import QueryError
+from bulkup.facts import TargetInfo
+from bulkup.state.checkpoint import Shard
+from bulkup.state.kinds import OWN_KINDS
+from bulkup.wire.client import Call, Wire
+
+QueryPb: Any = query_types.Query.pb()
+_MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
+_Operator: Any = query_types.PropertyFilter.Operator
+
+TARGET_PAGE_BYTES = 8 * 1024 * 1024
+"""A page of entities of 1 MiB must not hold 500 of them; two pages are in memory at once."""
+
+
+@dataclass(frozen=True)
+class QueryPlan:
+    """A checked query in the form that is sent."""
+
+    pb: Any
+    namespace: str
+    keys_only: bool
+    has_filters: bool
+    """Its result may change when a property changes: a plain kind or ancestor query has none."""
+
+    def fingerprint(self, target: TargetInfo) -> str:
+        """Changes when the query, or what it runs on, is another one."""
+        where = (target.project, target.database, self.namespace, target.emulator, target.local)
+        digest = hashlib.sha256(repr(where).encode())
+        digest.update(self.pb.SerializeToString(deterministic=True))
+        return digest.hexdigest()
+
+    def of_entity(self, key: Any) -> Any:
+        """The same query, narrowed to one entity (a raw key)."""
+        pb = QueryPb()
+        pb.CopyFrom(self.pb)
+        ours = QueryPb()
+        part = ours.filter.composite_filter.filters.add().property_filter
+        part.property.name = "__key__"
+        part.op = _Operator.EQUAL
+        part.value.key_value.CopyFrom(key)
+        pb.filter.composite_filter.filters.extend(ours.filter.composite_filter.filters)
+        del pb.order[:]
+        pb.limit.value = 1
+        return pb
+
+
+def plan(query: object, client: Client) -> QueryPlan:
+    """Check what an updater's `get_query` returned; raises QueryError with the reason."""
+    if not isinstance(query, Query):
+        what = "nothing" if query is None else f"a {type(query).__name__}"
+        raise QueryError(
+            f"get_query returned {what}; return a query: `return self.client.query(kind=...)`"
+        )
+    keys_only = list(query.projection) == ["__key__"]
+    if query.distinct_on or (query.projection and not keys_only):
+        raise QueryError(
+            "a projection query gives parts of entities, and writing these back would lose the "
+            "rest: drop projection and distinct_on from get_query (keys_only() is fine)"
+        )
+    if query.project != client.project:
+        raise QueryError(
+            f"the query is for project {query.project}, the run for {client.project}: build it "
+            "with self.client.query(...), or run with --project"
+        )
+    pb = official._pb_from_query(query)._pb
+    filters = [f for f in pb.filter.composite_filter.filters if not _is_key_filter(f)]
+    return QueryPlan(pb, query.namespace or "", keys_only, bool(filters))
+
+
+def _is_key_filter(part: Any) -> bool:
+    return (
+        part.WhichOneof("filter_type") == "property_filter"
+        and part.property_filter.property.name == "__key__"
+    )
+
+
+@dataclass(frozen=True)
+class Page:
+    results: Sequence[Any]
+    """Raw EntityResult messages, each with its own cursor."""
+
+
+class Scan:
+    """The pages of one shard, from its low-water mark to its end."""
+
+    def __init__(self, wire: Wire, query: QueryPlan, shard: Shard, page_size: int) -> None:
+        self._wire = wire
+        self._query = query
+        self._page_size = page_size
+        self._pb = QueryPb()
+        self._pb.CopyFrom(query.pb)
+        if shard.low_cursor:
+            self._pb.start_cursor = shard.low_cursor
+        if shard.end:
+            self._pb.end_cursor = shard.end
+        self._pb.limit.value = page_size
+
+    def pages(self) -> Iterator[Page]:
+        """While a page is being handled the next one is on its way. Raises CallError.
+
+        The end is an empty page or the server's word that there is no more. A short page is not
+        the end (servers cut pages as they like), nor is an empty one that moved the cursor on and
+        says NOT_FINISHED. One emulator never says that there is no more; another leaves the
+        cursor of an empty page empty, so that one is never used.
+        """
+        ahead: Call[Any] | None = self._wire.run_query(self._pb, self._query.namespace)
+        try:
+            while ahead is not None:
+                batch = ahead.result().batch
+                ahead = None
+                results = batch.entity_results
+                moved = batch.end_cursor not in (b"", self._pb.start_cursor)
+                unfinished = batch.more_results == _MoreResults.NOT_FINISHED and moved
+                over = batch.more_results == _MoreResults.NO_MORE_RESULTS
+                if not over and (results or unfinished):
+                    self._pb.start_cursor = results[-1].cursor if results else batch.end_cursor
+                    self._fit_page_size(results)
+                    ahead = self._wire.run_query(self._pb, self._query.namespace)
+                own = [r for r in results if r.entity.key.path[-1].kind not in OWN_KINDS]
+                if own or results:
+                    yield Page(own)
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+
+    def _fit_page_size(self, results: Sequence[Any]) -> None:
+        if results:
+            average = sum(r.ByteSize() for r in results) // len(results) + 1
+            self._pb.limit.value = max(1, min(self._page_size, TARGET_PAGE_BYTES // average))

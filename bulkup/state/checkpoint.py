@@ -1,0 +1,458 @@
+"""The local checkpoint: one SQLite file per run that says which batches are done.
+
+It is in WAL mode: killed at any moment it is valid when opened again. After power loss it may
+lack its last transactions; that is no harm, since the markers in Datastore know better (see
+`engine/takeover.py`). What changes the structure of a run (its record, its shards) is synced to
+disk before it is relied on.
+
+Before a commit is sent its row is written with the failures and log lines of its entities, so
+that these are not lost when the process dies before the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from bulkup.facts import Counts, Failure, RunState, TargetInfo
+from bulkup.errors import StateError
+from bulkup.state.files import CHECKPOINT_NAME
+
+FORMAT = 1
+
+_COUNTS = [f.name for f in fields(Counts)]
+
+_SCHEMA = f"""
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE shards (
+    id INTEGER PRIMARY KEY,
+    start BLOB NOT NULL,       -- cursor: scan behind it (empty: from the first entity)
+    "end" BLOB NOT NULL,       -- cursor: scan up to and with it (empty: to the last entity)
+    low_number INTEGER NOT NULL DEFAULT 0,  -- every batch up to this one is done
+    low_cursor BLOB NOT NULL,  -- every entity up to this one is done
+    state TEXT NOT NULL DEFAULT 'open'      -- open, done, replaced
+);
+CREATE TABLE batches (
+    id INTEGER PRIMARY KEY,
+    shard INTEGER NOT NULL REFERENCES shards (id),
+    number INTEGER,            -- NULL: nothing to write, so no commit and no marker
+    part INTEGER NOT NULL DEFAULT 0,
+    start BLOB NOT NULL,
+    "end" BLOB NOT NULL,
+    whole_end BLOB NOT NULL,   -- where the batch ends of which this is a part
+    state TEXT NOT NULL,       -- sent, done
+    {", ".join(f"{name} INTEGER NOT NULL DEFAULT 0" for name in _COUNTS)},
+    UNIQUE (shard, number, part)
+);
+CREATE TABLE failures (
+    id INTEGER PRIMARY KEY,
+    batch INTEGER REFERENCES batches (id) ON DELETE CASCADE,  -- NULL: it stopped the run
+    key TEXT NOT NULL, step TEXT NOT NULL, error TEXT NOT NULL, traceback TEXT NOT NULL
+);
+CREATE INDEX failures_by_batch ON failures (batch);
+CREATE TABLE log_lines (
+    id INTEGER PRIMARY KEY,
+    batch INTEGER REFERENCES batches (id) ON DELETE CASCADE,
+    line TEXT NOT NULL
+);
+CREATE INDEX log_lines_by_batch ON log_lines (batch);
+CREATE TABLE leftovers (      -- markers that are still in Datastore
+    key BLOB PRIMARY KEY,
+    until REAL NOT NULL        -- Unix time: before it, a late copy of its commit may arrive
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is fixed about a run when it begins."""
+
+    run_id: str
+    updater: str
+    description: str
+    spec: str
+    """How to load the updater again: an absolute path or dotted name, with `:Name`."""
+    source_path: str
+    checksum: str
+    params: dict[str, str]
+    target: TargetInfo
+    fingerprint: str
+    """Of the query and the target it runs on."""
+    max_failures: int
+    created: str
+    """ISO 8601, UTC."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A stretch of the query between two cursors, with its own chain of batches."""
+
+    id: int
+    start: bytes = b""
+    end: bytes = b""
+    low_number: int = 0
+    low_cursor: bytes = b""
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """A batch, or a part of one: the interval (start, end] of its shard's scan."""
+
+    shard: int
+    number: int | None
+    part: int
+    start: bytes
+    end: bytes
+    whole_end: bytes
+    done: bool
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Leftover:
+    key: bytes
+    until: float
+
+
+class Checkpoint:
+    """The open checkpoint file of one run. Every method is one atomic step."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, record: RunRecord) -> None:
+        self.path = path
+        self.folder = path.parent
+        self.record = record
+        self._db = connection
+
+    @classmethod
+    def create(cls, folder: Path, record: RunRecord) -> Checkpoint:
+        """Make the checkpoint of a new run, with one shard over the whole query."""
+        path = folder / CHECKPOINT_NAME
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as error:
+            raise StateError(
+                f"cannot write the run state to {str(path)!r} ({error.strerror}); "
+                "name a writable folder with --state-dir"
+            ) from error
+        db = _connect(path)
+        self = cls(path, db, record)
+        with self._step(synced=True):
+            for statement in _SCHEMA.split(";\n"):
+                db.execute(statement)
+            self._set("format", FORMAT)
+            self._set("record", asdict(record))
+            self._set("state", RunState.RUNNING.value)
+            self._set("reason", "")
+            self._set("runners", 0)
+            self._set("window", 0)
+            self._set("clean", True)
+            db.execute("INSERT INTO shards (id, start, \"end\", low_cursor) VALUES (1, X'', X'', X'')")
+        return self
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Open the checkpoint of an earlier run; raises StateError when it is damaged."""
+        path = folder / CHECKPOINT_NAME
+        try:
+            db = _connect(path)
+            rows = dict(db.execute("SELECT name, value FROM meta"))
+            found = json.loads(rows["format"])
+            if found != FORMAT:
+                raise StateError(
+                    f"{str(path)!r} was written by another version of bulkup (format {found}, "
+                    f"this one reads {FORMAT}); resume with that version"
+                )
+            raw = json.loads(rows["record"])
+            record = RunRecord(**{**raw, "target": TargetInfo(**raw["target"])})
+            if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("quick_check fails")
+        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+            raise StateError(
+                f"the checkpoint {str(path)!r} is damaged and cannot be read; the data is "
+                "safe, but this run cannot be resumed from here: move the folder away and "
+                "check what was done before you run the updater again",
+                details=str(error),
+            ) from error
+        return cls(path, db, record)
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextlib.contextmanager
+    def _step(self, *, synced: bool = False) -> Iterator[None]:
+        """One atomic step. `synced`: on disk, whatever happens to the machine, when it returns."""
+        try:
+            if synced:
+                self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+            if synced:
+                self._db.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error as error:
+            raise StateError(
+                f"cannot write the run state to {str(self.path)!r} ({error}); make room or mend "
+                f"it, then continue with `bulkup resume {self.record.run_id}`"
+            ) from error
+
+    def _set(self, name: str, value: Any) -> None:
+        self._db.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            (name, json.dumps(value)),
+        )
+
+    def _get(self, name: str) -> Any:
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    # --- the run's state ---
+
+    @property
+    def state(self) -> RunState:
+        return RunState(self._get("state"))
+
+    @property
+    def reason(self) -> str:
+        return str(self._get("reason"))
+
+    @property
+    def runners(self) -> int:
+        return int(self._get("runners"))
+
+    @property
+    def ended(self) -> str:
+        return str(self._get("ended") or "")
+
+    @property
+    def clean(self) -> bool:
+        """The last runner knew, when it ended, what became of every commit it had sent."""
+        return bool(self._get("clean"))
+
+    @property
+    def window(self) -> int:
+        """The most commits of a shard that the last runner had under way."""
+        return int(self._get("window"))
+
+    def begin_work(self, *, window: int) -> None:
+        """A runner starts: until `end_work`, so many commits may be under way at any time.
+
+        The failure that stopped the last runner is forgotten, since its entity comes again.
+        """
+        with self._step(synced=True):
+            self._set("state", RunState.RUNNING.value)
+            self._set("reason", "")
+            self._set("clean", False)
+            self._set("window", window)
+            self._set("runners", self.runners + 1)
+            self._db.execute("DELETE FROM failures WHERE batch IS NULL")
+
+    def end_work(self, state: RunState, reason: str, *, clean: bool) -> None:
+        with self._step(synced=True):
+            self._set("state", state.value)
+            self._set("reason", reason)
+            self._set("clean", clean)
+            self._set("ended", datetime.now(timezone.utc).isoformat())
+
+    # --- shards ---
+
+    def shards(self) -> list[Shard]:
+        """The shards that count, in the order they were made."""
+        return [
+            Shard(id_, start, end, number, cursor, state == "done")
+            for id_, start, end, number, cursor, state in self._db.execute(
+                'SELECT id, start, "end", low_number, low_cursor, state FROM shards '
+                "WHERE state != 'replaced' ORDER BY id"
+            )
+        ]
+
+    def shard_done(self, shard: int) -> None:
+        with self._step():
+            self._db.execute("UPDATE shards SET state = 'done' WHERE id = ?", (shard,))
+
+    def replace_shard(
+        self, shard: int, gaps: Sequence[tuple[bytes, bytes]], leftovers: Sequence[Leftover]
+    ) -> None:
+        """End a shard whose last batches were left open; `gaps`, its rest, become shards."""
+        with self._step(synced=True):
+            self._db.execute("UPDATE shards SET state = 'replaced' WHERE id = ?", (shard,))
+            self._db.execute(
+                "DELETE FROM batches WHERE shard = ? AND state = 'sent'", (shard,)
+            )
+            for start, end in gaps:
+                self._db.execute(
+                    'INSERT INTO shards (start, "end", low_cursor) VALUES (?, ?, ?)',
+                    (start, end, start),
+                )
+            self._add_leftovers(leftovers)
+
+    # --- batches ---
+
+    def batch_sent(
+        self, row: BatchRow, failures: Iterable[Failure], log_lines: Iterable[str]
+    ) -> None:
+        """Write down a commit before it is sent (again: in place of what was sent before)."""
+        with self._step():
+            self._put_batch(row, "sent", failures, log_lines)
+
+    def batch_done(
+        self,
+        row: BatchRow,
+        *,
+        low: tuple[int, bytes] | None,
+        failures: Iterable[Failure] | None = None,
+        log_lines: Iterable[str] = (),
+    ) -> None:
+        """A batch or part is done. `low` moves the shard's low-water mark.
+
+        `failures` and `log_lines` are given when the row was not written by `batch_sent`.
+        """
+        with self._step():
+            if failures is not None:
+                self._put_batch(row, "done", failures, log_lines)
+            else:
+                self._db.execute(
+                    "UPDATE batches SET state = 'done' WHERE shard = ? AND number = ? "
+                    "AND part = ?",
+                    (row.shard, row.number, row.part),
+                )
+            if low is not None:
+                self._db.execute(
+                    "UPDATE shards SET low_number = ?, low_cursor = ? WHERE id = ?",
+                    (*low, row.shard),
+                )
+
+    def _put_batch(
+        self, row: BatchRow, state: str, failures: Iterable[Failure], log_lines: Iterable[str]
+    ) -> None:
+        if row.number is not None:
+            self._db.execute(
+                "DELETE FROM batches WHERE shard = ? AND number = ? AND part = ?",
+                (row.shard, row.number, row.part),
+            )
+        names = ", ".join(_COUNTS)
+        marks = ", ".join("?" * (7 + len(_COUNTS)))
+        cursor = self._db.execute(
+            f'INSERT INTO batches (shard, number, part, start, "end", whole_end, state, {names}) '  # noqa: S608 (our own column names)
+            f"VALUES ({marks})",
+            (
+                row.shard, row.number, row.part, row.start, row.end, row.whole_end, state,
+                *(getattr(row.counts, name) for name in _COUNTS),
+            ),
+        )  # fmt: skip
+        batch = cursor.lastrowid
+        self._db.executemany(
+            "INSERT INTO failures (batch, key, step, error, traceback) VALUES (?, ?, ?, ?, ?)",
+            [(batch, _text(f.key), f.step, _text(f.error), _text(f.traceback)) for f in failures],
+        )
+        self._db.executemany(
+            "INSERT INTO log_lines (batch, line) VALUES (?, ?)",
+            [(batch, _text(line)) for line in log_lines],
+        )
+
+    def batches_above(self, shard: Shard) -> list[BatchRow]:
+        """The rows of a shard behind its low-water mark, by number and part."""
+        rows = self._db.execute(
+            f'SELECT shard, number, part, start, "end", whole_end, state, {", ".join(_COUNTS)} '  # noqa: S608 (our own column names)
+            "FROM batches WHERE shard = ? AND number > ? ORDER BY number, part",
+            (shard.id, shard.low_number),
+        )
+        return [BatchRow(*row[:6], row[6] == "done", Counts(*row[7:])) for row in rows]
+
+    # --- what is left in Datastore ---
+
+    def _add_leftovers(self, leftovers: Iterable[Leftover]) -> None:
+        self._db.executemany(
+            "INSERT INTO leftovers VALUES (?, ?) ON CONFLICT DO UPDATE SET until = "
+            "max(until, excluded.until)",
+            [(item.key, item.until) for item in leftovers],
+        )
+
+    def leave(self, leftovers: Sequence[Leftover]) -> None:
+        """Write down markers that are, or may be, still in Datastore."""
+        with self._step(synced=True):
+            self._add_leftovers(leftovers)
+
+    def leftovers(self) -> list[Leftover]:
+        return [Leftover(*row) for row in self._db.execute("SELECT key, until FROM leftovers")]
+
+    def cleared(self, keys: Iterable[bytes]) -> None:
+        with self._step():
+            self._db.executemany("DELETE FROM leftovers WHERE key = ?", [(k,) for k in keys])
+
+    # --- what happened ---
+
+    def stopped_by(self, failure: Failure) -> None:
+        """Keep the failure that broke the budget. Its entity is not done: resume handles it."""
+        with self._step():
+            self._db.execute(
+                "INSERT INTO failures (batch, key, step, error, traceback) "
+                "VALUES (NULL, ?, ?, ?, ?)",
+                (_text(failure.key), failure.step, _text(failure.error), _text(failure.traceback)),
+            )
+
+    def counts(self) -> Counts:
+        """Of the batches that are done, and the failure that stopped the run."""
+        sums = ", ".join(f"coalesce(sum({name}), 0)" for name in _COUNTS)
+        row = self._db.execute(f"SELECT {sums} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
+        (stopped,) = self._db.execute(
+            "SELECT count(*) FROM failures WHERE batch IS NULL"
+        ).fetchone()
+        return Counts(*row) + Counts(failed=stopped)
+
+    def failures(self, limit: int = -1, offset: int = 0) -> list[Failure]:
+        """Failures in the order they happened, of entities that the run is past."""
+        return [
+            Failure(*row)
+            for row in self._db.execute(
+                "SELECT f.key, f.step, f.error, f.traceback FROM failures f "
+                "LEFT JOIN batches b ON b.id = f.batch "
+                "WHERE f.batch IS NULL OR b.state = 'done' ORDER BY f.id LIMIT ? OFFSET ?",
+                (limit, offset),
+            )
+        ]
+
+    def log_lines(self, limit: int = -1) -> list[str]:
+        return [
+            line
+            for (line,) in self._db.execute(
+                "SELECT l.line FROM log_lines l JOIN batches b ON b.id = l.batch "
+                "WHERE b.state = 'done' ORDER BY l.id LIMIT ?",
+                (limit,),
+            )
+        ]
+
+    def log_total(self) -> int:
+        (total,) = self._db.execute(
+            "SELECT count(*) FROM log_lines l JOIN batches b ON b.id = l.batch "
+            "WHERE b.state = 'done'"
+        ).fetchone()
+        return int(total)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, timeout=10)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _text(text: str) -> str:
+    """SQLite takes no lone surrogates, and an exception's text may hold some."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

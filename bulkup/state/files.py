@@ -1,0 +1,99 @@
+"""Where run state lies: one folder per run under the state directory, for its owner alone."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+from bulkup.errors import HeldError, NotFoundError, StateError, UsageError
+
+CHECKPOINT_NAME = "checkpoint.sqlite"
+LOCK_NAME = "lock"
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder (and what is above it) that only its owner can enter; raises StateError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"cannot make the folder {str(path)!r} for the run state ({error.strerror}); "
+            "name a writable one with --state-dir"
+        ) from error
+
+
+def make_run_folder(state_dir: Path, run_id: str) -> Path:
+    make_private_folder(state_dir)
+    folder = state_dir / run_id
+    make_private_folder(folder)
+    return folder
+
+
+def run_folders(state_dir: Path) -> list[Path]:
+    """The folders of all runs, oldest first (run ids sort by the time they began)."""
+    if not state_dir.is_dir():
+        return []
+    return sorted(p.parent for p in state_dir.glob(f"*/{CHECKPOINT_NAME}"))
+
+
+def find_run(state_dir: Path, name: str) -> Path:
+    """The folder of the run with this id, or with this unambiguous beginning of one."""
+    folders = run_folders(state_dir)
+    exact = [f for f in folders if f.name == name]
+    matching = exact or [f for f in folders if f.name.startswith(name)]
+    if len(matching) > 1:
+        raise UsageError(
+            f"{name!r} fits {len(matching)} runs ({matching[0].name}, {matching[1].name}, ...); "
+            "give more of the id"
+        )
+    if not matching:
+        raise NotFoundError(
+            f"there is no run {name!r} in {str(state_dir)!r}; `bulkup list` shows the runs there, "
+            "--state-dir looks elsewhere"
+        )
+    return matching[0]
+
+
+class RunLock:
+    """Held by the process that works on a run; the system lets go of it when that process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOCK_NAME
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> None:
+        """Raises HeldError when another living process has it."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.fdopen(descriptor, "r+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = file.read().strip() or "?"
+            file.close()
+            raise HeldError(
+                f"process {holder} of this machine is working on run {self._path.parent.name}; "
+                "wait until it ends, or stop it (its work is safe) and resume"
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def is_held(self) -> bool:
+        """Some living process works on the run."""
+        with contextlib.suppress(FileNotFoundError), self._path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False

@@ -1,0 +1,143 @@
+"""Markers: the fact that a batch is done, inside Datastore, written by the batch's own commit.
+
+A marker's key is fixed by (run, shard, batch, part), and it is *inserted*: of all copies of a
+commit, retried or late, exactly one can ever be applied. A *fence* is a marker without a batch:
+whoever takes a run over inserts one under every key that the former runner may still have under
+way, so that what has not arrived by then never can.
+
+Everything here is raw protobuf; the engine decides when to write and when to clear.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from google.cloud.datastore_v1.types import entity as entity_types
+
+from bulkup.facts import Counts
+from bulkup.state.kinds import MARKER_KIND
+from bulkup.wire.client import Mutation, Wire
+
+Entity: Any = entity_types.Entity.pb()
+Key: Any = entity_types.Key.pb()
+
+LATE_COPY_S = 600.0
+"""An unanswered commit may still be applied for this long. Measured: 4 s after a lock of 60 s;
+no server or proxy is documented to hold a request longer than minutes."""
+
+WINDOW = 32
+"""The most batches of a shard that are ever under way; so many fences end a former runner."""
+
+_QUERY_PAGE = 300
+
+
+@dataclass(frozen=True)
+class Marker:
+    shard: int
+    number: int
+    part: int
+    runner: str
+    """Who wrote it: unique for each process that works on a run."""
+    start: bytes
+    end: bytes
+    whole_end: bytes
+    low: int
+    """Every batch of the shard up to this number was done when it was sent."""
+    counts: Counts
+    fence: bool = False
+
+
+class Markers:
+    """The markers of one run in one namespace."""
+
+    def __init__(self, wire: Wire, namespace: str, run_id: str) -> None:
+        self._wire = wire
+        self._namespace = namespace
+        self._run_id = run_id
+
+    def key(self, shard: int, number: int, part: int) -> Any:
+        return self._key(f"{self._run_id}/{shard:06d}/{number:09d}/{part:04d}")
+
+    def _key(self, name: str) -> Any:
+        key = Key()
+        key.partition_id.project_id = self._wire.project
+        key.partition_id.database_id = self._wire.database
+        key.partition_id.namespace_id = self._namespace
+        key.path.add(kind=MARKER_KIND, name=name)
+        return key
+
+    def insert(self, marker: Marker) -> Any:
+        """The mutation that goes into the batch's commit."""
+        mutation = Mutation()
+        entity = mutation.insert
+        entity.key.CopyFrom(self.key(marker.shard, marker.number, marker.part))
+        facts = json.dumps(
+            {"low": marker.low, "fence": marker.fence, "counts": asdict(marker.counts)}
+        )
+        for name, text in (("runner", marker.runner), ("facts", facts)):
+            value = entity.properties[name]
+            value.string_value = text
+            value.exclude_from_indexes = True
+        for name, blob in (
+            ("start", marker.start), ("end", marker.end), ("whole_end", marker.whole_end)
+        ):  # fmt: skip
+            value = entity.properties[name]
+            value.blob_value = blob
+            value.exclude_from_indexes = True
+        return mutation
+
+    def clear(self, key: bytes) -> Any:
+        """The mutation that removes a marker, by its serialized key."""
+        mutation = Mutation()
+        mutation.delete.ParseFromString(key)
+        return mutation
+
+    def read(self, shard: int, number: int, part: int) -> Marker | None:
+        """Look one marker up, strongly consistent. Raises CallError."""
+        for result in self._wire.lookup([self.key(shard, number, part)]).values():
+            return _parse(result.entity)
+        return None
+
+    def of_shard(self, shard: int) -> Iterator[Marker]:
+        """All markers of a shard, by number and part. Raises CallError."""
+        from google.cloud.datastore_v1.types import query as query_types
+
+        query = query_types.Query.pb()()
+        query.kind.add(name=MARKER_KIND)
+        composite = query.filter.composite_filter
+        composite.op = query_types.CompositeFilter.Operator.AND
+        prefix = f"{self._run_id}/{shard:06d}"
+        for op, name in (("GREATER_THAN", f"{prefix}/"), ("LESS_THAN", f"{prefix}0")):
+            part = composite.filters.add().property_filter
+            part.property.name = "__key__"
+            part.op = query_types.PropertyFilter.Operator[op]
+            part.value.key_value.CopyFrom(self._key(name))
+        query.limit.value = _QUERY_PAGE
+        while True:
+            batch = self._wire.run_query(query, self._namespace).result().batch
+            for result in batch.entity_results:
+                yield _parse(result.entity)
+            if not batch.entity_results:
+                return
+            query.start_cursor = batch.end_cursor
+
+
+def _parse(entity: Any) -> Marker:
+    _, shard, number, part = entity.key.path[-1].name.rsplit("/", 3)
+    properties = entity.properties
+    facts = json.loads(properties["facts"].string_value)
+    return Marker(
+        shard=int(shard),
+        number=int(number),
+        part=int(part),
+        runner=properties["runner"].string_value,
+        start=properties["start"].blob_value,
+        end=properties["end"].blob_value,
+        whole_end=properties["whole_end"].blob_value,
+        low=int(facts["low"]),
+        counts=Counts(**facts["counts"]),
+        fence=bool(facts["fence"]),
+    )

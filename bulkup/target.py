@@ -1,0 +1,76 @@
+"""Which Datastore: project, database, namespace, an emulator or the real service."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from bulkup.facts import TargetInfo
+from bulkup.errors import TargetError, UsageError
+from bulkup.wire.explain import NO_CREDENTIALS
+
+EMULATOR_VARIABLE = "DATASTORE_EMULATOR_HOST"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A resolved target: what it is, and an official client for it."""
+
+    info: TargetInfo
+    client: Any
+    """google.cloud.datastore.Client"""
+
+    @property
+    def is_real(self) -> bool:
+        """Data that matters to somebody: neither an emulator nor an embedded Datastore."""
+        return not (self.info.emulator or self.info.local)
+
+
+def resolve(
+    project: str | None = None,
+    database: str | None = None,
+    namespace: str | None = None,
+    *,
+    local: str = "",
+    address: str = "",
+) -> Target:
+    """Find the target as `google.cloud.datastore.Client()` would.
+
+    `address` is where the embedded Datastore of the file `local` answers. Raises TargetError
+    without a project or credentials, UsageError for names that cannot be.
+    """
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud.datastore import Client
+
+    for option, value in (("--project", project), ("--database", database)):
+        if value is not None and (not value or any(c.isspace() or c in "/?#" for c in value)):
+            raise UsageError(f"{option} {value!r} is not a name; give the id as the console shows it")
+    if local:
+        # Through the variable, so that a client which the updater makes for itself gets here too.
+        os.environ[EMULATOR_VARIABLE] = address
+    emulator = os.environ.get(EMULATOR_VARIABLE, "")
+    if emulator.startswith(("http://", "https://")):
+        raise UsageError(
+            f"{EMULATOR_VARIABLE} is {emulator!r}; it takes host:port alone, like localhost:8081"
+        )
+    try:
+        client = Client(
+            project=(project or "local") if local else project,
+            namespace=namespace or None,
+            database=database or None,
+        )
+    except GoogleAuthError as error:
+        raise TargetError(NO_CREDENTIALS, details=str(error)) from error
+    except OSError as error:
+        raise TargetError(
+            "no project is set: give --project, or set GOOGLE_CLOUD_PROJECT", details=str(error)
+        ) from error
+    info = TargetInfo(
+        project=client.project,
+        database=client.database or "",
+        namespace=client.namespace or "",
+        emulator="" if local else emulator,
+        local=os.path.abspath(local) if local else "",
+    )
+    return Target(info, client)

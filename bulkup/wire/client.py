@@ -1,0 +1,255 @@
+"""The calls bulkup makes, over a channel of its own, with raw protobuf messages.
+
+The endpoint, the credentials and the routing headers are those that
+`google.cloud.datastore.Client` would use. What differs: no limit on the size of an answer (the
+official channel stops at 4 MiB, which a page of 300 entities of 20 KB exceeds), no proto-plus,
+and futures, so that one thread keeps a page and several commits in flight.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlparse
+
+# Before grpc is imported: its C core logs to stderr in the middle of a progress bar.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc
+from google.cloud._helpers import make_secure_channel
+from google.cloud._http import DEFAULT_USER_AGENT
+from google.cloud.datastore import Client as OfficialClient
+from google.cloud.datastore_v1.types import datastore as types
+from tenacity import RetryCallState
+
+from bulkup.wire.retries import CallError, Patience, retrying
+
+R = TypeVar("R")
+
+RunQueryRequest: Any = types.RunQueryRequest.pb()
+RunQueryResponse: Any = types.RunQueryResponse.pb()
+RunAggregationQueryRequest: Any = types.RunAggregationQueryRequest.pb()
+RunAggregationQueryResponse: Any = types.RunAggregationQueryResponse.pb()
+LookupRequest: Any = types.LookupRequest.pb()
+LookupResponse: Any = types.LookupResponse.pb()
+CommitRequest: Any = types.CommitRequest.pb()
+CommitResponse: Any = types.CommitResponse.pb()
+AllocateIdsRequest: Any = types.AllocateIdsRequest.pb()
+AllocateIdsResponse: Any = types.AllocateIdsResponse.pb()
+Mutation: Any = types.Mutation.pb()
+
+ATTEMPT_TIMEOUT_S = 60.0
+"""One attempt of one call; the official client's default."""
+
+FIRST_ATTEMPT_TIMEOUT_S = 10.0
+"""While the server never answered. Two such attempts and a wait still end within 20 s."""
+
+TICK_S = 0.5
+"""How long a wait goes on before the run may look around (progress, signals)."""
+
+MAX_LOOKUP_KEYS = 1000
+"""The service's limit for one Lookup."""
+
+
+class Call(Generic[R]):
+    """One request, sent as often as it needs; every attempt sends the very same bytes.
+
+    The first attempt is under way when the object exists; `result` waits for it and, where that
+    helps, sends again.
+    """
+
+    def __init__(self, wire: Wire, name: str, request: Any) -> None:
+        self.name = name
+        self.payload: bytes = request.SerializeToString()
+        self.maybe_applied_at: float | None = None
+        """When an attempt was last left without an answer that says what became of it."""
+        self._wire = wire
+        self._future: grpc.Future | None = self._send()
+
+    def _send(self) -> grpc.Future:
+        timeout = ATTEMPT_TIMEOUT_S if self._wire.patience.contacted else FIRST_ATTEMPT_TIMEOUT_S
+        return self._wire.send(self.name, self.payload, timeout)
+
+    def done(self) -> bool:
+        """An answer is there (or an error that may need another attempt)."""
+        return self._future is not None and bool(self._future.done())
+
+    def cancel(self) -> None:
+        if self._future is not None:
+            self._future.cancel()
+
+    def answer_or_none(self) -> R | None:
+        """The answer of the first attempt, which is `done`; None when it failed. For calls that
+        are a convenience (COUNT, which some servers do not have), and never sent again."""
+        assert self._future is not None
+        try:
+            answer: R = self._future.result()
+        except (grpc.RpcError, grpc.FutureCancelledError):
+            return None
+        return answer
+
+    def result(self) -> R:
+        """Wait for the answer; raises CallError when there is none and no hope of one."""
+        policy = retrying(
+            self._wire.patience, sleep=self._wire.nap, before_sleep=self._about_to_sleep
+        )
+        answer: R = policy(self._attempt)
+        return answer
+
+    def _attempt(self) -> R:
+        future = self._future or self._send()
+        self._future = None
+        while True:
+            try:
+                answer: R = future.result(timeout=TICK_S)
+            except grpc.FutureTimeoutError:
+                self._wire.on_tick()
+            except grpc.RpcError as error:
+                failed = CallError(
+                    self.name, error.code(), error.details() or "", len(self.payload)
+                )
+                if failed.maybe_applied:
+                    self.maybe_applied_at = self._wire.monotonic()
+                raise failed from None
+            except grpc.FutureCancelledError:
+                self.maybe_applied_at = self._wire.monotonic()
+                raise CallError(self.name, grpc.StatusCode.CANCELLED, "cancelled here") from None
+            else:
+                self._wire.patience.contacted = True
+                return answer
+
+    def _about_to_sleep(self, state: RetryCallState) -> None:
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        assert isinstance(error, CallError)
+        left = self._wire.patience.limit_s() - (state.seconds_since_start or 0.0)
+        self._wire.on_retry(error, state.attempt_number + 1, state.upcoming_sleep, left)
+
+
+class Wire:
+    """A connection to one database.
+
+    `on_tick` is called at least every TICK_S while a call or a pause is waited for, and may raise
+    to end the wait. `on_retry(error, attempt, wait_s, left_s)` is called before each pause.
+    """
+
+    def __init__(
+        self,
+        client: OfficialClient,
+        *,
+        patience: Patience | None = None,
+        sleep: Callable[[float], None] | None = None,
+        monotonic: Callable[[], float] | None = None,
+    ) -> None:
+        import time
+
+        self.project: str = client.project
+        self.database: str = client.database or ""
+        self.patience = patience or Patience()
+        self.on_tick: Callable[[], None] = lambda: None
+        self.on_retry: Callable[[CallError, int, float, float], None] = lambda *_: None
+        self.monotonic = monotonic or time.monotonic
+        self._sleep = sleep or time.sleep
+        url = urlparse(client.base_url)
+        self.address = url.netloc
+        options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+        if url.scheme == "https":
+            self._channel = make_secure_channel(
+                client._credentials, DEFAULT_USER_AGENT, url.netloc, options
+            )
+        else:
+            self._channel = grpc.insecure_channel(url.netloc, options=options)
+        routing = f"project_id={quote(self.project, safe='')}"
+        if self.database:
+            routing += f"&database_id={quote(self.database, safe='')}"
+        self._metadata = (("x-goog-request-params", routing),)
+        self._methods = {
+            name: self._channel.unary_unary(
+                f"/google.datastore.v1.Datastore/{name}",
+                request_serializer=None,
+                response_deserializer=response.FromString,
+            )
+            for name, response in (
+                ("RunQuery", RunQueryResponse),
+                ("RunAggregationQuery", RunAggregationQueryResponse),
+                ("Lookup", LookupResponse),
+                ("Commit", CommitResponse),
+                ("AllocateIds", AllocateIdsResponse),
+            )
+        }
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def send(self, name: str, payload: bytes, timeout: float) -> grpc.Future:
+        return self._methods[name].future(payload, timeout=timeout, metadata=self._metadata)
+
+    def nap(self, seconds: float) -> None:
+        """Pause in slices, so that progress goes on; a stop request ends the pause it falls into."""
+        end = self.monotonic() + seconds
+        stopping = self.patience.stop_asked()
+        while (left := end - self.monotonic()) > 0:
+            self._sleep(min(left, TICK_S))
+            self.on_tick()
+            if self.patience.stop_asked() and not stopping:
+                return
+
+    def _request(self, kind: Any) -> Any:
+        return kind(project_id=self.project, database_id=self.database)
+
+    def run_query(self, query: Any, namespace: str) -> Call[Any]:
+        """Start a RunQuery of a raw Query message in a namespace."""
+        request = self._request(RunQueryRequest)
+        request.partition_id.project_id = self.project
+        request.partition_id.database_id = self.database
+        request.partition_id.namespace_id = namespace
+        request.query.CopyFrom(query)
+        return Call(self, "RunQuery", request)
+
+    def count(self, query: Any, namespace: str) -> Call[Any]:
+        """Start a COUNT of a query; `count_of` reads the answer."""
+        request = self._request(RunAggregationQueryRequest)
+        request.partition_id.project_id = self.project
+        request.partition_id.database_id = self.database
+        request.partition_id.namespace_id = namespace
+        request.aggregation_query.nested_query.CopyFrom(query)
+        request.aggregation_query.aggregations.add(alias="n").count.SetInParent()
+        return Call(self, "RunAggregationQuery", request)
+
+    def commit(self, mutations: Sequence[Any]) -> Call[Any]:
+        """Start a commit of raw mutations: atomic, in a transaction that lives for this call."""
+        request = self._request(CommitRequest)
+        request.mode = CommitRequest.TRANSACTIONAL
+        request.single_use_transaction.read_write.SetInParent()
+        request.mutations.extend(mutations)
+        return Call(self, "Commit", request)
+
+    def lookup(self, keys: Sequence[Any]) -> dict[bytes, Any]:
+        """Read entities by their raw keys, strongly consistent; what is missing is left out.
+
+        Gives EntityResult messages by the serialized key. Raises CallError.
+        """
+        found: dict[bytes, Any] = {}
+        for start in range(0, len(keys), MAX_LOOKUP_KEYS):
+            wanted = list(keys[start : start + MAX_LOOKUP_KEYS])
+            while wanted:
+                request = self._request(LookupRequest)
+                request.keys.extend(wanted)
+                answer = Call[Any](self, "Lookup", request).result()
+                for result in answer.found:
+                    found[result.entity.key.SerializeToString(deterministic=True)] = result
+                wanted = list(answer.deferred)
+        return found
+
+    def allocate_ids(self, keys: Sequence[Any]) -> list[Any]:
+        """Complete raw incomplete keys, in their order. Raises CallError."""
+        request = self._request(AllocateIdsRequest)
+        request.keys.extend(keys)
+        return list(Call[Any](self, "AllocateIds", request).result().keys)
+
+
+def count_of(answer: Any) -> int:
+    """The number in the answer to `Wire.count`."""
+    values = answer.batch.aggregation_results[0].aggregate_properties
+    return int(values["n"].integer_value)
