@@ -1,0 +1,261 @@
+"""The entity users get: decoded where it is touched, encoded where it changed.
+
+`LazyEntity` stands on the message it was read from and never alters it. A write is that message
+with the changed properties patched in (`bulkup.wire.patches`), so that what Python cannot hold
+(meanings, nanoseconds, mixed index flags in an array, values of unknown type) comes back as it
+was.
+
+Ways a dict subclass is read behind its methods' back, and what stops each here: C code merging
+it (`dict(e)`, `{**e}`, `f(**e)`) asks for its methods once `__iter__` is overridden; the C JSON
+encoder asks `items()`, but first the dict's own size, so names are filled in from the start;
+`|`, `copy` and `==` of dict read the storage, so all values are decoded before them.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
+from typing import Any
+
+from google.cloud.datastore import Entity, Key
+
+from bulkup.wire.keys import Pb, key_from_pb, key_to_pb
+from bulkup.wire.values import DECODERS, is_excluded, meaning_of, same
+
+
+class _Unread:
+    """Stands in the storage for a value not decoded yet. Copies and pickles as itself."""
+
+    def __repr__(self) -> str:
+        return "<unreadable>"
+
+    def __reduce__(self) -> str:
+        return "UNREAD"
+
+
+UNREAD: Any = _Unread()
+
+_storage = dict.items
+_get = dict.get
+_getitem = dict.__getitem__
+_setitem = dict.__setitem__
+
+
+class LazyEntity(Entity):  # type: ignore[misc]
+    """A `google.cloud.datastore.Entity` over a raw `google.datastore.v1.Entity` message.
+
+    Reading a property that cannot be decoded raises ValueError naming it; `in`, `len`, the names
+    and deleting it work, and left alone it is written back as it was.
+
+    `version` is the entity's version when it was read (0: unknown).
+    """
+
+    _pb: Pb
+    _version: int
+    # Class attributes, so that making one of thousands sets two attributes, not six.
+    _key: Any = UNREAD
+    _read_key: Any = UNREAD
+    _excluded: Any = UNREAD
+    _read_meanings: Any = UNREAD
+
+    def __init__(self, pb: Pb, version: int = 0) -> None:
+        # Not Entity.__init__: it would decode the key and make two containers per entity.
+        self._pb = pb
+        self._version = version
+        dict.update(self, dict.fromkeys(pb.properties, UNREAD))
+
+    @property
+    def key(self) -> Key | None:
+        key = self._key
+        if key is UNREAD:
+            key = key_from_pb(self._pb.key) if self._pb.HasField("key") else None
+            self._key = self._read_key = key
+        return key
+
+    @key.setter
+    def key(self, key: Key | None) -> None:
+        self._key = key
+
+    @property
+    def exclude_from_indexes(self) -> set[str]:
+        """Names of properties that are not indexed; change it in place, or set another."""
+        if self._excluded is UNREAD:
+            properties = self._pb.properties.items()
+            self._excluded = {name for name, value_pb in properties if is_excluded(value_pb)}
+        excluded: set[str] = self._excluded
+        return excluded
+
+    @exclude_from_indexes.setter
+    def exclude_from_indexes(self, names: set[str]) -> None:
+        self._excluded = names
+
+    @property
+    def _meanings(self) -> dict[str, Any]:
+        """As the official client keeps them: {name: (meaning, the value it was read with)}."""
+        if self._read_meanings is UNREAD:
+            self._read_meanings = {}
+            self._read_readable()
+            for name, value_pb in self._pb.properties.items():
+                meaning = meaning_of(value_pb)
+                value = _get(self, name)
+                if meaning is None or value is UNREAD:
+                    continue
+                # A scalar set anew before this was asked has no meaning; lists and entities may
+                # be the ones that were read, changed in place.
+                if isinstance(value, (list, dict)) or same(value_pb, value):
+                    self._read_meanings[name] = (meaning, value)
+        meanings: dict[str, Any] = self._read_meanings
+        return meanings
+
+    @_meanings.setter
+    def _meanings(self, meanings: dict[str, Any]) -> None:
+        self._read_meanings = meanings
+
+    def _read(self, name: str) -> Any:
+        value_pb = self._pb.properties[name]
+        try:
+            value = DECODERS[value_pb.WhichOneof("value_type")](value_pb)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"property {name!r} cannot be read: {error}") from error
+        _setitem(self, name, value)
+        return value
+
+    def _read_all(self) -> None:
+        for name in self._unread():
+            self._read(name)
+
+    def _read_readable(self) -> None:
+        for name in self._unread():
+            with suppress(ValueError):  # stays unread, and raises when it is touched by name
+                self._read(name)
+
+    def _unread(self) -> list[str]:
+        name: str
+        value: Any
+        return [name for name, value in _storage(self) if value is UNREAD]
+
+    def __getitem__(self, name: str) -> Any:
+        value = _getitem(self, name)
+        return self._read(name) if value is UNREAD else value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        value = _get(self, name, default)
+        return self._read(name) if value is UNREAD else value
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        value = dict.setdefault(self, name, default)
+        return self._read(name) if value is UNREAD else value
+
+    def pop(self, name: str, *default: Any) -> Any:
+        if _get(self, name) is UNREAD:
+            self._read(name)
+        return dict.pop(self, name, *default)
+
+    def popitem(self) -> tuple[str, Any]:
+        for last in reversed(self):
+            self[last]
+            break
+        return dict.popitem(self)
+
+    def __iter__(self) -> Iterator[str]:
+        return dict.__iter__(self)
+
+    def items(self) -> Any:
+        self._read_all()
+        return dict.items(self)
+
+    def values(self) -> Any:
+        self._read_all()
+        return dict.values(self)
+
+    def copy(self) -> dict[str, Any]:
+        self._read_all()
+        return dict.copy(self)
+
+    def __or__(self, other: Any) -> Any:
+        self._read_all()
+        return dict.__or__(self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        self._read_all()
+        return dict.__ror__(self, other)
+
+    def __eq__(self, other: object) -> Any:
+        # Decoded even for a plain dict: Python then asks that dict, which reads our storage.
+        self._read_all()
+        if isinstance(other, LazyEntity):
+            other._read_all()
+        return Entity.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        self._read_readable()
+        return str(Entity.__repr__(self))
+
+    fromkeys = Entity.fromkeys
+
+    def __copy__(self) -> LazyEntity:
+        # A shallow copy shares its lists and sets, so they have to exist first.
+        self._read_readable()
+        _ = self.exclude_from_indexes, self._meanings
+        twin = LazyEntity.__new__(LazyEntity)
+        dict.update(twin, dict.copy(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LazyEntity:
+        twin = LazyEntity.__new__(LazyEntity)
+        memo[id(self)] = twin
+        memo[id(self._pb)] = self._pb  # never altered, and what makes the copy patchable too
+        name: str
+        value: Any
+        for name, value in _storage(self):
+            _setitem(twin, name, value if value is UNREAD else deepcopy(value, memo))
+        twin.__dict__.update(deepcopy(self.__dict__, memo))
+        return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickles as the plain Entity it stands for: messages do not travel."""
+        state = {name: value for name, value in self.__dict__.items() if name not in _OWN}
+        state["key"] = self.key
+        state["exclude_from_indexes"] = self.exclude_from_indexes
+        state["_meanings"] = self._meanings
+        return copyreg.__newobj__, (Entity,), state, None, iter(self.items())  # type: ignore[attr-defined]
+
+
+_OWN = frozenset({"_pb", "_version", "_key", "_read_key", "_excluded", "_read_meanings"})
+
+
+def read_message(entity: LazyEntity) -> Pb:
+    """The message an entity was read as; not to be altered."""
+    return entity._pb
+
+
+def read_version(entity: LazyEntity) -> int:
+    """The version an entity was read at; 0 when unknown."""
+    return entity._version
+
+
+def has_key(entity: LazyEntity) -> bool:
+    key = entity._key
+    return bool(entity._pb.HasField("key")) if key is UNREAD else key is not None
+
+
+def is_moved(entity: LazyEntity) -> bool:
+    """Whether the entity's key is another than the one it was read under."""
+    key = entity._key
+    if key is entity._read_key:
+        return False
+    had_key: bool = entity._pb.HasField("key")
+    if key is None or not had_key:
+        return had_key or key is not None
+    return bool(key_to_pb(key) != entity._pb.key)
+
+
+DECODERS["entity_value"] = lambda pb: LazyEntity(pb.entity_value)
