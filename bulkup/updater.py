@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bulkup.errors import UpdaterError, UsageError
 
@@ -39,12 +39,29 @@ MISSING: Any = object()
 """The default of a parameter that has none."""
 
 
-@dataclass(frozen=True)
 class Param:
-    """A parameter of an updater class, declared with `param()`."""
+    """A parameter of an updater class, declared with `param()`.
 
-    default: Any = MISSING
-    help: str = ""
+    On an instance that was given no value it reads as its default, so that an updater made by
+    hand, in a unit test, works like one made by `bulkup run`.
+    """
+
+    def __init__(self, default: Any = MISSING, help: str = "") -> None:
+        self.default = default
+        self.help = help
+        self.name = "?"
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        if self.default is MISSING:
+            raise AttributeError(
+                f"parameter {self.name!r} of {owner.__name__} has no default and was given no value"
+            )
+        return self.default
 
 
 def param(default: Any = MISSING, *, help: str = "") -> Any:
@@ -122,7 +139,9 @@ class Updater:
 
     def get_query(self) -> Query:
         """Return the query whose entities are handled: `self.client.query(kind=...)`."""
-        raise UpdaterError(f"{type(self).__name__} has no get_query; write one that returns a query")
+        raise UpdaterError(
+            f"{type(self).__name__} has no get_query; write one that returns a query"
+        )
 
     def handle_entity(self, entity: Entity) -> None:
         """Handle one entity. Its writes land together or, when this raises, not at all.
@@ -216,7 +235,7 @@ def updater(
     *,
     query: Callable[[Client], Query] | None = None,
     filters: Sequence[tuple[str, str, Any]] = (),
-    order: Sequence[str] = (),
+    order: Sequence[str] | str = (),
     keys_only: bool = False,
     max_failures: int = 0,
     rewrite_unchanged: bool = False,
@@ -235,13 +254,35 @@ def updater(
         raise UsageError('write @bulkup.updater(kind="..."), with the kind of entity to handle')
     if (kind is None) == (query is None):
         raise UsageError("@bulkup.updater needs either kind=... or query=...")
+    if kind is not None and not (isinstance(kind, str) and kind):
+        raise UsageError(f"@bulkup.updater: kind= takes the name of a kind, not {kind!r}")
+    if query is not None and not callable(query):
+        raise UsageError("@bulkup.updater: query= takes a function that gets a client")
     if query is not None and (filters or order or keys_only):
         raise UsageError("@bulkup.updater: filters, order and keys_only go with kind=, not query=")
+    for filter_ in filters:
+        # A lone ("age", ">=", 18), without the list around it, would be taken letter by letter.
+        if isinstance(filter_, str) or len(filter_) != 3:
+            raise UsageError(
+                '@bulkup.updater: filters= takes a list such as [("age", ">=", 18)], '
+                f"and {filter_!r} is no filter"
+            )
     spec = FunctionSpec(
-        kind, query, tuple(filters), tuple(order), keys_only, max_failures, rewrite_unchanged
+        kind,
+        query,
+        tuple(filters),
+        (order,) if isinstance(order, str) else tuple(order),
+        keys_only,
+        max_failures,
+        rewrite_unchanged,
     )
 
     def mark(function: F) -> F:
+        if isinstance(function, type):
+            raise UsageError(
+                f"@bulkup.updater is for functions; make the class {function.__name__} "
+                "a subclass of bulkup.Updater instead"
+            )
         setattr(function, SPEC_ATTRIBUTE, spec)
         return function
 
@@ -275,7 +316,7 @@ class FunctionUpdater(Updater):
     def handle_entity(self, entity: Entity) -> None:
         self._write(self.function(entity, **self.arguments))
 
-    def _write(self, result: Union[None, Entity, Delete, Iterable[Any]]) -> None:
+    def _write(self, result: Entity | Delete | Iterable[Any] | None) -> None:
         from google.cloud.datastore import Entity
 
         if result is None:

@@ -1,0 +1,351 @@
+"""Parameter values from text and back: `parse(to_text(value)) == value`, for every type there is.
+
+The text is what stands after `-p NAME=`, and what a run stores in order to resume with the same
+values. Nothing here knows of updaters.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from typing import Any
+
+SUPPORTED = (
+    "str, int, float, bool, date, datetime, an Enum, Literal[...], list[...] of these, "
+    "and Optional[...] or `... | None` of them"
+)
+
+NONE_TEXT = "@none"
+"""None, where the words `none` and the empty text are texts like any other.
+
+A str that is itself `@none` is written `@@none`, and so on. No shell reads anything into it.
+"""
+_NONE_LIKE = re.compile(r"@+none", re.ASCII)
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DATETIME = re.compile(
+    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:[T ](?P<time>[0-9]{2}:[0-9]{2})(?P<second>:[0-9]{2})?(?:\.(?P<fraction>[0-9]{1,6}))?"
+    r"(?P<zone>Z|[+-][0-9]{2}:[0-9]{2})?)?",
+    re.IGNORECASE,
+)
+_BOOLS = {
+    **dict.fromkeys(("true", "yes", "1", "on"), True),
+    **dict.fromkeys(("false", "no", "0", "off"), False),
+}
+
+
+class UnsupportedTypeError(TypeError):
+    """An annotation that no text can be converted to; the message is what was found."""
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """How the values of one annotation are read.
+
+    `parse` takes text, `fit` an object that Python code gave; both return the value and raise
+    ValueError for what does not fit.
+    """
+
+    name: str
+    """`int`, `date`, `red | green`, `list of int`."""
+    form: str
+    """What the text has to look like: `a whole number such as 42`."""
+    parse: Callable[[str], Any]
+    fit: Callable[[Any], Any]
+    wordy: bool = False
+    """`none` may be one of its own values (an Enum, a Literal)."""
+
+
+def value_type(annotation: Any) -> ValueType:
+    """The way to read values of `annotation`, a type; raises UnsupportedTypeError."""
+    annotation = _plain(annotation)
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        inner = [arg for arg in typing.get_args(annotation) if arg is not types.NoneType]
+        if len(inner) == len(typing.get_args(annotation)) or len(inner) != 1:
+            raise UnsupportedTypeError(type_text(annotation))
+        return _optional(value_type(inner[0]))
+    if origin is typing.Literal:
+        return _literal(typing.get_args(annotation))
+    if annotation is list or origin is list:
+        return _list((typing.get_args(annotation) or (str,))[0])
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return _enum(annotation)
+    simple = _SIMPLE.get(annotation) if isinstance(annotation, type) else None
+    if simple is None:
+        raise UnsupportedTypeError(type_text(annotation))
+    return simple
+
+
+def type_of_default(default: Any) -> Any:
+    """The annotation that an unannotated parameter with this default would have had."""
+    if default is None:
+        return str | None
+    if isinstance(default, (list, tuple)):
+        item_types = {type(item) for item in default}
+        return list[item_types.pop()] if len(item_types) == 1 else list[str]  # type: ignore[misc]
+    return type(default)
+
+
+def to_text(value: Any) -> str:
+    """The text that `parse` turns back into `value`.
+
+    Raises ValueError for a value that has no such text (half a surrogate pair, an integer of more
+    digits than Python prints) and TypeError for one of an unsupported type.
+    """
+    text = _to_text(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{ascii(value)[:80]} is not valid text") from None
+    return text
+
+
+def type_text(annotation: Any) -> str:
+    """An annotation as its author would write it."""
+    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
+        return annotation.__qualname__
+    return re.sub(r"\b(?:typing|datetime|builtins)\.", "", str(annotation))
+
+
+def _to_text(value: Any) -> str:
+    if value is None:
+        return NONE_TEXT
+    # Before str and int, which an Enum may be as well; bool before int; datetime before date.
+    if isinstance(value, enum.Enum):
+        return _escaped(value.name)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
+    if isinstance(value, str):
+        return _escaped(value)
+    if isinstance(value, datetime):
+        return _in_utc(value).isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, (list, tuple)):
+        items = [to_text(item) for item in value]
+        if items and all(_goes_unquoted(item) for item in items):
+            return ",".join(items)
+        return json.dumps(items)
+    raise TypeError(f"a {type(value).__name__} cannot be stored as a parameter")
+
+
+def _escaped(text: str) -> str:
+    return f"@{text}" if _NONE_LIKE.fullmatch(text) else text
+
+
+def _goes_unquoted(item: str) -> bool:
+    return (
+        bool(item)
+        and item == item.strip()
+        and "," not in item
+        and not item.startswith("[")
+        and item.lower() != "none"
+    )
+
+
+def _plain(annotation: Any) -> Any:
+    """Without Annotated, NewType and type aliases around it."""
+    while True:
+        if typing.get_origin(annotation) is typing.Annotated:
+            annotation = annotation.__origin__
+        elif isinstance(annotation, typing.NewType):
+            annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":
+            annotation = annotation.__value__
+        else:
+            return annotation
+
+
+def _optional(inner: ValueType) -> ValueType:
+    if inner is _STR:
+        form = f"any text, or {NONE_TEXT} for None"
+    else:
+        form = f"{inner.form}, or none"
+
+    def parse(text: str) -> Any:
+        if text == NONE_TEXT:
+            return None
+        if inner is not _STR and text.strip().lower() in ("", "none"):
+            if inner.wordy:
+                try:
+                    return inner.parse(text)
+                except ValueError:
+                    return None
+            return None
+        return inner.parse(text)
+
+    return ValueType(
+        f"{inner.name} | None",
+        form,
+        parse,
+        lambda value: None if value is None else inner.fit(value),
+        wordy=inner.wordy,
+    )
+
+
+def _literal(values: Sequence[Any]) -> ValueType:
+    choices = [value for value in values if value is not None]
+    by_text = {to_text(value): value for value in choices if not isinstance(value, bytes)}
+    if not choices or len(by_text) < len(choices):
+        # bytes, nothing but None, or both 1 and "1": the text would not say which.
+        raise UnsupportedTypeError(type_text(typing.Literal[tuple(values)]))
+    name = " | ".join(by_text)
+
+    def parse(text: str) -> Any:
+        if text not in by_text:
+            raise ValueError
+        return by_text[text]
+
+    def fit(value: Any) -> Any:
+        # 1 == True == 1.0, but only one of them is what was listed.
+        for choice in choices:
+            if choice == value and type(choice) is type(value):
+                return choice
+        raise ValueError
+
+    literal = ValueType(name, f"one of {', '.join(by_text)}", parse, fit, wordy=True)
+    return _optional(literal) if None in values else literal
+
+
+def _enum(members: type[enum.Enum]) -> ValueType:
+    names = list(members.__members__)
+    if not names:
+        raise UnsupportedTypeError(f"{members.__qualname__}, an Enum without members")
+
+    def parse(text: str) -> enum.Enum:
+        text = text[1:] if _NONE_LIKE.fullmatch(text) else text
+        if text in members.__members__:
+            return members[text]
+        for member in members:
+            if str(member.value) == text:
+                return member
+        found = {members[name] for name in names if name.lower() == text.lower()}
+        if len(found) != 1:
+            raise ValueError
+        return found.pop()
+
+    def fit(value: Any) -> enum.Enum:
+        # A combination of Flags is an instance, but has no name of its own to be stored by.
+        if isinstance(value, members) and value.name in members.__members__:
+            return value
+        raise ValueError
+
+    return ValueType(" | ".join(names), f"one of {', '.join(names)}", parse, fit, wordy=True)
+
+
+def _list(annotation: Any) -> ValueType:
+    item = value_type(annotation)
+    if item.name.startswith("list of") or item.name.endswith("| None"):
+        raise UnsupportedTypeError(f"list[{type_text(annotation)}]")
+
+    def parse(text: str) -> list[Any]:
+        if not text.strip():
+            return []
+        if not text.lstrip().startswith("["):
+            return [item.parse(part.strip()) for part in text.split(",")]
+        try:
+            parts = json.loads(text)
+        except RecursionError:
+            raise ValueError from None
+        if not all(isinstance(part, (str, int, float)) for part in parts):
+            raise ValueError
+        return [item.parse(part if isinstance(part, str) else to_text(part)) for part in parts]
+
+    def fit(value: Any) -> list[Any]:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError
+        return [item.fit(part) for part in value]
+
+    return ValueType(
+        f"list of {item.name}",
+        f"a list with commas between ({item.form}), or a JSON list of strings",
+        parse,
+        fit,
+    )
+
+
+def _parse_str(text: str) -> str:
+    if text == NONE_TEXT:
+        raise ValueError
+    return text[1:] if _NONE_LIKE.fullmatch(text) else text
+
+
+def _parse_bool(text: str) -> bool:
+    try:
+        return _BOOLS[text.strip().lower()]
+    except KeyError:
+        raise ValueError from None
+
+
+def _parse_date(text: str) -> date:
+    text = text.strip()
+    if not _DATE.fullmatch(text):
+        raise ValueError
+    return date.fromisoformat(text)
+
+
+def _parse_datetime(text: str) -> datetime:
+    # Spelt out rather than left to fromisoformat, which takes other forms in each Python.
+    match = _DATETIME.fullmatch(text.strip())
+    if not match:
+        raise ValueError
+    zone = (match["zone"] or "Z").upper().replace("Z", "+00:00")
+    fraction = (match["fraction"] or "").ljust(6, "0")
+    return _in_utc(
+        datetime.fromisoformat(
+            f"{match['date']}T{match['time'] or '00:00'}{match['second'] or ':00'}.{fraction}{zone}"
+        )
+    )
+
+
+def _in_utc(value: datetime) -> datetime:
+    if value.utcoffset() is None:
+        return value.replace(tzinfo=timezone.utc)
+    try:
+        return value.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError from None
+
+
+def _fits(*wanted: type, but: type | None = None) -> Callable[[Any], Any]:
+    def fit(value: Any) -> Any:
+        if not isinstance(value, wanted) or (but is not None and isinstance(value, but)):
+            raise ValueError
+        return value
+
+    return fit
+
+
+def _fit_float(value: Any) -> float:
+    try:
+        return float(_fits(int, float, but=bool)(value))
+    except OverflowError:
+        raise ValueError from None
+
+
+_STR = ValueType("str", "any text", _parse_str, _fits(str))
+_SIMPLE: dict[type, ValueType] = {
+    str: _STR,
+    int: ValueType("int", "a whole number such as 42", int, _fits(int, but=bool)),
+    float: ValueType("float", "a number such as 0.5", float, _fit_float),
+    bool: ValueType("bool", "true or false", _parse_bool, _fits(bool)),
+    date: ValueType("date", "a date such as 2024-01-31", _parse_date, _fits(date, but=datetime)),
+    datetime: ValueType(
+        "datetime",
+        "a date and time such as 2024-01-31T12:00:00+02:00 (in UTC when no offset is given)",
+        _parse_datetime,
+        lambda value: _in_utc(_fits(datetime)(value)),
+    ),
+}
