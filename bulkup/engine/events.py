@@ -144,6 +144,8 @@ class Report:
     """What to type next, or empty."""
     runners: int = 1
     """How many processes worked on the run, one after the other."""
+    max_failures: int | None = None
+    """The failure budget: -1 is no limit, None is unknown (the headline then is `reason`)."""
 
     @property
     def success(self) -> bool:

@@ -1,0 +1,80 @@
+"""One moment of a run: as a bar of two lines, and as one plain line."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from bulkup.engine.events import Progress
+from bulkup.report.text import clean, duration, number, per_second, plural
+
+WAITING_LIMIT = 300
+
+
+def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> RenderableType:
+    """The bar, how far and how fast; below it what was done, and why nothing moves.
+
+    Where the server cannot count, the bar pulses instead of promising an end.
+    """
+    handled, total = progress.counts.handled, progress.total
+    grid = Table.grid(padding=(0, 1), expand=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
+    grid.add_column(ratio=1)
+    grid.add_column(no_wrap=True)
+    grid.add_row(
+        Text(title, "bold"),
+        ProgressBar(
+            total=total or None,
+            completed=min(handled, total or 0),
+            pulse=not total,
+            animation_time=progress.elapsed_s,
+        ),
+        Text(", ".join(_moving(progress))),
+    )
+    second = Text("  " + ", ".join(_done(progress, dry_run)), no_wrap=True, overflow="ellipsis")
+    if progress.counts.failed:
+        second.stylize("red")
+    if not progress.waiting:
+        return Group(grid, second)
+    waiting = Text(f"  waiting: {clean(progress.waiting, WAITING_LIMIT)}", "yellow")
+    waiting.no_wrap, waiting.overflow = True, "ellipsis"
+    return Group(grid, second, waiting)
+
+
+def progress_line(progress: Progress, *, dry_run: bool) -> str:
+    """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed`."""
+    line = ", ".join((*_moving(progress), *_done(progress, dry_run)))
+    if progress.waiting:
+        line += f"; waiting: {clean(progress.waiting, WAITING_LIMIT)}"
+    return line
+
+
+def _moving(progress: Progress) -> list[str]:
+    handled, total = progress.counts.handled, progress.total
+    parts = [f"{number(handled)} handled"]
+    if total:
+        parts = [f"{number(handled)} of {number(total)} ({min(handled * 100 // total, 100)}%)"]
+    parts.append(per_second(progress.rate))
+    # While a call is being retried the last rate is history, and a time made of it a lie.
+    if total and total > handled and progress.rate > 0 and not progress.waiting:
+        parts.append(f"{duration(round((total - handled) / progress.rate))} left")
+    else:
+        parts.append(f"{duration(round(progress.elapsed_s))} so far")
+    return parts
+
+
+def _done(progress: Progress, dry_run: bool) -> list[str]:
+    counts = progress.counts
+    parts = []
+    if counts.puts or not counts.deletes:
+        puts = number(counts.puts)
+        parts.append(f"would write {puts}" if dry_run else f"{puts} written")
+    if counts.deletes:
+        deletes = number(counts.deletes)
+        parts.append(f"would delete {deletes}" if dry_run else f"{deletes} deleted")
+    parts.append(f"{number(counts.failed)} failed")
+    if progress.retries:
+        parts.append(plural(progress.retries, "retry", "retries"))
+    return parts

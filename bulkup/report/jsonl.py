@@ -1,0 +1,210 @@
+"""For programs: one JSON object a line on stdout, and nothing else there.
+
+Every line is ASCII (all else is escaped, so no line can harm a terminal) and has `type` and
+`time`. Times are ISO 8601 in UTC with milliseconds (`2026-01-02T03:04:05.678Z`), durations are
+seconds. Texts are exact: not shortened, not cleaned. Fields are added over time, never renamed or
+removed; ignore what you do not know, also unknown types.
+
+    start      format (1), run_id, updater, description, target, params, dry_run, resumed,
+               already (counts), total, state_file
+    progress   run_id, counts, total, elapsed_s, rate, retries, waiting; at most one a second
+    retry      run_id, call, error, attempt, wait_s, left_s
+    failure    run_id, key, step, error, traceback, failed, max_failures (-1: no limit)
+    log        run_id, line
+    warning    run_id, message
+    change     run_id, key, action (put, delete), changes: [{name, before, after}]; dry runs only
+    summary    run_id, updater, description, target, params, dry_run, state, success, reason,
+               exit_code, counts, total, started, ended, elapsed_s, retries, failures (the first:
+               [{key, step, error, traceback}]; counts.failed says how many there are),
+               log_lines (the first), log_total, warnings, state_file, next_command, runners,
+               max_failures (-1: no limit, null: not known), headline (for people; may change)
+    delivery   channel (file, mail), ok, message: what became of the report
+    error      message, details, exit_code: the command ended without a summary
+
+    target     {project, database, namespace, emulator, local}; "" is the default
+    counts     {handled, puts, deletes, writes, unchanged, failed, vanished, conflicts}; in a dry
+               run puts and deletes are what would be written
+    state      running, finished, failed, stopped, interrupted
+    total      null where the server cannot count; before/after: null where there is no value
+
+With `-q` there are start, failure, warning, summary, delivery and error. All failures are printed
+as they happen, all changes too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, TextIO
+
+from bulkup.engine.events import (
+    Counts,
+    EntityFailed,
+    Event,
+    Logged,
+    Progress,
+    Report,
+    Retrying,
+    RunEnded,
+    RunStarted,
+    Warned,
+    WouldChange,
+)
+from bulkup.errors import BulkupError
+from bulkup.report.printer import Delivery, Printer
+from bulkup.report.story import tell
+from bulkup.report.stream import Stream
+from bulkup.report.text import clean, clean_block, iso
+
+FORMAT = 1
+PROGRESS_EVERY_S = 1.0
+
+
+class JsonPrinter(Printer):
+    """Until closed, what an updater prints to `sys.stdout` goes to `err`."""
+
+    def __init__(
+        self,
+        out: TextIO,
+        err: TextIO,
+        *,
+        quiet: bool,
+        verbose: int,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._err = Stream(err)
+        self._out = Stream(out, self._out_lost)
+        self._quiet, self._verbose = quiet, verbose
+        self._clock, self._now = clock, now
+        self._progress_at = -math.inf
+        self._run_id = ""
+        self._redirections = ExitStack()
+        if out is sys.stdout:
+            self._redirections.enter_context(redirect_stdout(err))
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._progress(event)
+        elif isinstance(event, WouldChange):
+            if not self._quiet:
+                self._emit("change", asdict(event))
+        elif isinstance(event, EntityFailed):
+            limits = {"failed": event.failed, "max_failures": event.max_failures}
+            self._emit("failure", {**asdict(event.failure), **limits})
+        elif isinstance(event, Retrying):
+            if not self._quiet:
+                self._emit("retry", asdict(event))
+        elif isinstance(event, Logged):
+            if not self._quiet:
+                self._emit("log", asdict(event))
+        elif isinstance(event, Warned):
+            self._emit("warning", asdict(event))
+        elif isinstance(event, RunStarted):
+            self._run_id = event.run_id
+            self._emit("start", {"format": FORMAT, **_started(event)})
+        elif isinstance(event, RunEnded):
+            self._run_id = event.report.run_id
+            self._emit("summary", summary(event.report))
+
+    def close(self) -> None:
+        self._redirections.close()
+        self._out.flush()
+        self._err.flush()
+
+    def delivered(self, delivery: Delivery) -> None:
+        self._emit("delivery", asdict(delivery))
+        if not delivery.ok:
+            self._err.line(delivery.message)
+
+    def error(self, error: BulkupError) -> None:
+        fields = {"message": error.message, "details": error.details}
+        self._emit("error", {**fields, "exit_code": int(error.exit_code)})
+        self._err.line(f"Error: {clean(error.message)}")
+        for line in clean_block(error.details):
+            self._err.line(f"  {line}")
+
+    def _progress(self, event: Progress) -> None:
+        now = self._clock()
+        if self._quiet or now - self._progress_at < PROGRESS_EVERY_S:
+            return
+        self._progress_at = now
+        fields = {
+            "counts": _counts(event.counts),
+            "total": event.total,
+            "elapsed_s": event.elapsed_s,
+            "rate": event.rate,
+            "retries": event.retries,
+            "waiting": event.waiting,
+        }
+        self._emit("progress", fields)
+
+    def _emit(self, kind: str, fields: Mapping[str, Any]) -> None:
+        head = {"type": kind, "time": iso(self._now()), "run_id": self._run_id}
+        self._out.line(json.dumps(_finite({**head, **fields}), allow_nan=False))
+
+    def _out_lost(self, why: str) -> None:
+        self._err.line(f"Warning: nothing more goes to stdout ({clean(why)}); the work goes on.")
+
+
+def summary(report: Report) -> dict[str, Any]:
+    """The fields of a `summary` line, ready for `json.dumps`."""
+    return {
+        "run_id": report.run_id,
+        "updater": report.updater,
+        "description": report.description,
+        "target": asdict(report.target),
+        "params": dict(report.params),
+        "dry_run": report.dry_run,
+        "state": report.state.value,
+        "success": report.success,
+        "reason": report.reason,
+        "exit_code": int(report.exit_code),
+        "counts": _counts(report.counts),
+        "total": report.total,
+        "started": iso(report.started),
+        "ended": iso(report.ended),
+        "elapsed_s": report.elapsed_s,
+        "retries": report.retries,
+        "failures": [asdict(failure) for failure in report.failures],
+        "log_lines": list(report.log_lines),
+        "log_total": report.log_total,
+        "warnings": list(report.warnings),
+        "state_file": report.state_file,
+        "next_command": report.next_command,
+        "runners": report.runners,
+        "max_failures": report.max_failures,
+        "headline": tell(report, brief=True).headline,
+    }
+
+
+def _started(event: RunStarted) -> dict[str, Any]:
+    return {
+        "run_id": event.run_id,
+        "updater": event.updater,
+        "description": event.description,
+        "target": asdict(event.target),
+        "params": dict(event.params),
+        "dry_run": event.dry_run,
+        "resumed": event.resumed,
+        "already": _counts(event.already),
+        "total": event.total,
+        "state_file": event.state_file,
+    }
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    return {**asdict(counts), "writes": counts.writes}
+
+
+def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity, and Python's `Infinity` is an error everywhere else."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in fields.items()
+    }

@@ -1,0 +1,44 @@
+"""The report as files in the run's folder, for whoever comes in the morning."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from bulkup.engine.events import Report
+from bulkup.report.html import summary_html
+from bulkup.report.printer import Delivery
+from bulkup.report.story import tell
+from bulkup.report.summary import summary_text
+from bulkup.report.text import clean
+
+
+def save_report(report: Report, folder: Path) -> Delivery:
+    """Write report.txt and report.html into `folder` (made if missing, 0700), each 0600.
+
+    An older report there is replaced, whole or not at all. Never raises because of the disk: the
+    returned sentence says what went wrong. Not for dry runs, which promise to leave nothing.
+    """
+    story = tell(report)
+    path = folder / "report.txt"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _replace(path, summary_text(story))
+        _replace(folder / "report.html", summary_html(story))
+    except OSError as error:
+        why = error.strerror or str(error)
+        return Delivery("file", False, clean(f"The report could not be saved in {folder}: {why}."))
+    return Delivery("file", True, clean(f"Report saved: {path}"))
+
+
+def _replace(path: Path, text: str) -> None:
+    # mkstemp: a new file of mode 0600, so neither a link lying there nor a umask can widen it.
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,87 @@
+"""The end of a run, for people: on a terminal, and as plain text for files and mails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bulkup.report.story import Story, Tone
+
+STYLES = {Tone.GOOD: "bold green", Tone.MIXED: "bold yellow", Tone.BAD: "bold red"}
+
+
+def summary_text(story: Story) -> str:
+    """The story as plain text, unwrapped, ending in a newline."""
+    return "\n".join(_lines(story)) + "\n"
+
+
+def _lines(story: Story) -> Iterator[str]:
+    yield story.headline
+    yield from story.sentences
+    yield ""
+    width = max(len(name) for name, _ in story.rows)
+    for name, value in story.rows:
+        yield f"  {name:<{width}}  {value}"
+    if story.failures or story.failures_rest:
+        yield from ("", "Failures")
+        for failure in story.failures:
+            yield f"  {failure.key}: {failure.what}"
+            yield from (f"      {line}" for line in failure.traceback)
+        if story.failures_rest:
+            yield f"  {story.failures_rest}"
+    if story.warnings:
+        yield from ("", "Warnings")
+        yield from (f"  {warning}" for warning in story.warnings)
+    if story.log_lines or story.log_rest:
+        yield from ("", "Log")
+        yield from (f"  {line}" for line in story.log_lines)
+        if story.log_rest:
+            yield f"  {story.log_rest}"
+    if story.next_command:
+        yield from ("", f"{story.next_label}: {story.next_command}")
+
+
+def print_summary(console: Console, story: Story) -> None:
+    """Print the story on a terminal.
+
+    Only `Text` objects reach rich: a string could hold markup, and entities' texts are strings.
+    Commands are never wrapped by us: a pasted line break would run half of one.
+    """
+    console.print(Text(story.headline, STYLES[story.tone]), soft_wrap=True)
+    for sentence in story.sentences:
+        console.print(Text(sentence))
+    console.print()
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for name, value in story.rows:
+        table.add_row(Text(f"  {name}"), Text(value))
+    console.print(table)
+    if story.failures or story.failures_rest:
+        console.print(Text("\nFailures", "bold"))
+        for failure in story.failures:
+            line = Text.assemble("  ", (failure.key, "bold red"), ": ", failure.what)
+            console.print(line, soft_wrap=True)
+            for code in failure.traceback:
+                console.print(Text(f"      {code}", "dim"), soft_wrap=True)
+        _rest(console, story.failures_rest)
+    if story.warnings:
+        console.print(Text("\nWarnings", "bold"))
+        for warning in story.warnings:
+            console.print(Text(f"  {warning}", "yellow"), soft_wrap=True)
+    if story.log_lines or story.log_rest:
+        console.print(Text("\nLog", "bold"))
+        for logged in story.log_lines:
+            console.print(Text(f"  {logged}"), soft_wrap=True)
+        _rest(console, story.log_rest)
+    if story.next_command:
+        line = Text.assemble(f"\n{story.next_label}: ", (story.next_command, "bold"))
+        console.print(line, soft_wrap=True)
+
+
+def _rest(console: Console, text: str) -> None:
+    if text:
+        console.print(Text(f"  {text}"), soft_wrap=True)

@@ -1,0 +1,106 @@
+"""Making texts harmless and numbers readable.
+
+Keys, exception texts, log lines and server messages are whatever somebody stored: a terminal
+escape that retitles the window, a bidi override that shows a key backwards, a newline that
+forges a second line of the report. `clean` turns them into what they are: visible text.
+"""
+
+from __future__ import annotations
+
+import shlex
+import unicodedata
+from datetime import datetime, timezone
+
+VALUE_LIMIT = 200
+"""Characters of one property value in a diff; the JSON printer has the whole."""
+LINE_LIMIT = 2000
+"""Characters of one error or log line: several screens, and far from filling a mailbox."""
+TRACEBACK_LINES = 60
+
+_JOINERS = "\u200c\u200d"
+"""Format characters that Persian, Hindi and emoji need between letters; they move nothing."""
+
+
+def clean(text: str, limit: int = LINE_LIMIT) -> str:
+    """`text` as one harmless line, cut at `limit` of its characters.
+
+    Control characters (C0, DEL, C1), bidi and other format characters, line separators, lone
+    surrogates and unassigned code points become backslash escapes, so `\\n` is seen, not obeyed.
+    """
+    kept = text[:limit]
+    if not kept.isprintable():
+        kept = "".join(map(_visible, kept))
+    if len(text) > limit:
+        kept += f"… ({number(len(text))} characters)"
+    return kept
+
+
+def clean_block(text: str) -> tuple[str, ...]:
+    """The lines of `text`, each clean; of a long block the first and the last lines."""
+    lines = text.rstrip().replace("\r\n", "\n").split("\n") if text.strip() else []
+    if len(lines) > TRACEBACK_LINES:
+        half = TRACEBACK_LINES // 2
+        gone = len(lines) - 2 * half
+        lines = [*lines[:half], f"  … {plural(gone, 'line')} left out …", *lines[-half:]]
+    return tuple(clean(line.expandtabs(4)) for line in lines)
+
+
+def _visible(char: str) -> str:
+    if char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs":
+        return char
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def number(value: int) -> str:
+    """34006 -> `34,006`."""
+    return f"{value:,}"
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 entity`, `34,006 entities`."""
+    return f"{number(count)} {one if count == 1 else many or one + 's'}"
+
+
+def per_second(rate: float) -> str:
+    return f"{rate:.1f}/s" if 0 < rate < 10 else f"{rate:,.0f}/s"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `42 s`, `1 min 12 s`, `2 h 5 min`, `3 d 4 h`: two units are all one reads."""
+    seconds = max(seconds, 0.0)
+    if round(seconds, 1) < 10:
+        return f"{seconds:.1f} s"
+    left = round(seconds)
+    if left >= 3600:
+        left = round(left / 60) * 60
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    parts = []
+    for name, size in units:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {name}")
+        elif parts:
+            break
+        if len(parts) == 2:
+            break
+    return " ".join(parts)
+
+
+def moment(when: datetime) -> str:
+    """`2026-01-02 03:04:05 UTC`."""
+    return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def iso(when: datetime) -> str:
+    """`2026-01-02T03:04:05.678Z`, as JavaScript and most log collectors write it."""
+    utc = when.astimezone(timezone.utc)
+    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def show_command(run_id: str) -> str:
+    """The command that lists everything about a run, safe to paste into a shell."""
+    return f"bulkup show {shlex.quote(clean(run_id))}"

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bulkup.report.stream import Stream
+
+PRINT_A_RUN = """
+import sys
+from bulkup.engine.events import RunEnded, WouldChange
+from bulkup.report import make_printer
+from tests.report.samples import progress, report, started
+
+with make_printer(json=sys.argv[1] == "json", verbose=1) as printer:
+    printer(started(dry_run=True))
+    print("ready", file=sys.stderr, flush=True)
+    sys.stdin.readline()
+    for number in range(50_000):
+        printer(progress(number))
+        printer(WouldChange(f"Key('City', {number})", "put"))
+    printer(RunEnded(report(dry_run=True)))
+sys.exit(3)
+"""
+
+
+def _run_with_stdout(kind: str, stdout: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PRINT_A_RUN, kind],
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+
+
+@pytest.mark.parametrize("kind", ["json", "terminal"])
+def test_a_reader_that_goes_away_ends_neither_the_run_nor_in_a_traceback(kind: str) -> None:
+    reading, writing = os.pipe()
+    process = _run_with_stdout(kind, writing)
+    os.close(writing)
+    assert process.stderr is not None
+    while process.stderr.readline() != "ready\n":
+        pass
+    os.close(reading)
+    _, errors = process.communicate("go\n", timeout=60)
+    assert process.returncode == 3
+    assert "Traceback" not in errors
+    assert "Exception ignored" not in errors
+    assert errors.count("its reader went away") == 1
+    if kind == "terminal":
+        assert "Dry run; nothing was written: 34,006 entities handled" in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+@pytest.mark.parametrize("kind", ["json", "terminal"])
+def test_a_full_disk_under_stdout_is_said_and_the_run_goes_on(kind: str) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = _run_with_stdout(kind, full)
+    os.close(full)
+    _, errors = process.communicate("go\n", timeout=60)
+    assert process.returncode == 3
+    assert "Traceback" not in errors
+    assert errors.count("No space left on device") == 1
+
+
+def test_a_closed_stream_drops_what_it_is_given() -> None:
+    raw = io.StringIO()
+    raw.close()
+    told: list[str] = []
+    stream = Stream(raw, told.append)
+    assert not stream.isatty()
+    stream.line("x")
+    stream.line("y")
+    assert stream.lost
+    assert len(told) == 1
+
+
+def test_what_the_encoding_lacks_is_escaped() -> None:
+    raw = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Stream(raw).line("1 → 2")
+    raw.seek(0)
+    assert raw.read() == "1 \\u2192 2\n"
