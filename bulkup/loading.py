@@ -82,6 +82,36 @@ def load(spec: str) -> UpdaterSource:
     )
 
 
+def describe(definition: Any) -> UpdaterSource:
+    """The same for an updater at hand, as `bulkup.run` gets it.
+
+    Raises UsageError for what is none, ParameterError as `load` does.
+    """
+    if not _is_updater(definition):
+        raise UsageError(
+            f"{printable(repr(definition))} is not an updater; give a subclass of bulkup.Updater, a "
+            "function marked with @bulkup.updater, or the path of a file that holds one"
+        )
+    name = definition.__name__
+    if lacks := _lacks(definition):
+        raise UsageError(f"{name} {lacks}")
+    _check(definition, name)
+    try:
+        path = os.path.abspath(inspect.getfile(inspect.unwrap(definition)))
+        checksum = hashlib.sha256(read_source(path)).hexdigest()
+    except (TypeError, OSError, NotFoundError):
+        path = checksum = ""  # typed into an interpreter: no file to find it again
+    return UpdaterSource(
+        name=name,
+        description=_first_line(definition),
+        definition=definition,
+        path=path,
+        checksum=checksum,
+        spec=f"{path or definition.__module__}:{name}",
+        parameters=parameters_of(definition),
+    )
+
+
 def make(source: UpdaterSource, values: Mapping[str, Any]) -> Updater:
     """An instance with its parameters set to `values`, which come from `parameters.convert`.
 

@@ -23,6 +23,7 @@ from bulkup.engine.events import (
 )
 from bulkup.engine.handle import Handled, Handler
 from bulkup.engine.preview import Preview
+from bulkup.engine.reports import SHOWN_FAILURES, SHOWN_LOG_LINES, final_exit, stored_report
 from bulkup.engine.scan import QueryPlan, Scan
 from bulkup.engine.stop import StopRequest
 from bulkup.engine.takeover import Takeover
@@ -36,10 +37,6 @@ from bulkup.updater import Updater
 from bulkup.wire.client import Wire
 from bulkup.wire.explain import explain
 from bulkup.wire.retries import CallError
-
-SHOWN_FAILURES = 20
-SHOWN_LOG_LINES = 20
-"""So many of each are in the report; the checkpoint has them all."""
 
 CLEARS_PER_COMMIT = 20
 
@@ -144,6 +141,9 @@ class Run:
             self._failures.append(failure)
         self._listener(EntityFailed(failure, failed, self._max_failures))
 
+    def warn(self, message: str) -> None:
+        self._listener(Warned(message))
+
     # --- the whole ---
 
     def execute(self) -> Report:
@@ -189,7 +189,8 @@ class Run:
             self._listener(Warned(details))
         if self._checkpoint:
             self._checkpoint.leave(self._standing)
-            self._checkpoint.end_work(state, reason, clean=self._clean)
+            exit_code = final_exit(state, exit_code, self._checkpoint.counts().failed)
+            self._checkpoint.end_work(state, reason, exit_code, clean=self._clean)
             if state is RunState.FINISHED:
                 clear_leftovers(self._wire, self._checkpoint, self._clock.unix())
         return self._finish(self._report(started, state, reason, exit_code))
@@ -223,38 +224,38 @@ class Run:
     def _report(
         self, started: datetime, state: RunState, reason: str, exit_code: Exit
     ) -> Report:
-        checkpoint, record = self._checkpoint, self._record
-        counts = checkpoint.counts() if checkpoint else self._tally.counts
-        if state is RunState.FINISHED and counts.failed:
-            exit_code = Exit.DONE_WITH_FAILURES
         self._tally.tick(force=True)
-        return Report(
-            run_id=record.run_id,
-            updater=record.updater,
-            description=record.description,
-            target=record.target,
-            params=record.params,
-            dry_run=self._options.dry_run,
-            state=state,
-            reason=reason,
-            exit_code=exit_code,
-            counts=counts,
+        if self._checkpoint:
+            report = stored_report(self._checkpoint, next_command=self._next_command)
+        else:
+            record, counts = self._record, self._tally.counts
+            report = Report(
+                run_id=record.run_id,
+                updater=record.updater,
+                description=record.description,
+                target=record.target,
+                params=record.params,
+                dry_run=True,
+                state=state,
+                reason=reason,
+                exit_code=final_exit(state, exit_code, counts.failed),
+                counts=counts,
+                total=None,
+                started=started,
+                ended=self._clock.now(),
+                elapsed_s=0.0,
+                retries=0,
+                failures=tuple(self._failures),
+                log_lines=tuple(self._log_lines),
+                log_total=self._log_total,
+                max_failures=self._max_failures,
+            )
+        return replace(
+            report,
             total=self._tally.total,
-            started=datetime.fromisoformat(record.created) if self._resumed else started,
-            ended=self._clock.now(),
             elapsed_s=self._tally.elapsed_s,
             retries=self._tally.retries,
-            failures=tuple(
-                checkpoint.failures(SHOWN_FAILURES) if checkpoint else self._failures
-            ),
-            log_lines=tuple(
-                checkpoint.log_lines(SHOWN_LOG_LINES) if checkpoint else self._log_lines
-            ),
-            log_total=checkpoint.log_total() if checkpoint else self._log_total,
             warnings=tuple(self._warnings),
-            state_file=self._state_file,
-            next_command=self._next_command if state is not RunState.FINISHED else "",
-            runners=checkpoint.runners if checkpoint else 1,
         )
 
     # --- the work ---
@@ -290,7 +291,9 @@ class Run:
                 if not shard.done:
                     found = takeover.of_shard(shard, clean=clean)
                     standing[shard.id] = [(s.number, s.key, s.until) for s in found]
-        checkpoint.begin_work(window=self._limits.in_flight)
+        checkpoint.begin_work(
+            window=self._limits.in_flight, max_failures=self._max_failures
+        )
         self._tally.counts = checkpoint.counts()
         self._budget.failed = self._tally.counts.failed
         return standing

@@ -21,9 +21,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from bulkup.errors import Exit, StateError
 from bulkup.facts import Counts, Failure, RunState, TargetInfo
-from bulkup.errors import StateError
 from bulkup.state.files import CHECKPOINT_NAME
+from bulkup.tracebacks import encodable
 
 FORMAT = 1
 
@@ -85,7 +86,6 @@ class RunRecord:
     target: TargetInfo
     fingerprint: str
     """Of the query and the target it runs on."""
-    max_failures: int
     created: str
     """ISO 8601, UTC."""
 
@@ -153,13 +153,17 @@ class Checkpoint:
             self._set("reason", "")
             self._set("runners", 0)
             self._set("window", 0)
+            self._set("max_failures", 0)
             self._set("clean", True)
             db.execute("INSERT INTO shards (id, start, \"end\", low_cursor) VALUES (1, X'', X'', X'')")
         return self
 
     @classmethod
-    def open(cls, folder: Path) -> Checkpoint:
-        """Open the checkpoint of an earlier run; raises StateError when it is damaged."""
+    def open(cls, folder: Path, *, check: bool = True) -> Checkpoint:
+        """Open the checkpoint of an earlier run; raises StateError when it is damaged.
+
+        `check`: look through the whole file for damage, as before a resume.
+        """
         path = folder / CHECKPOINT_NAME
         try:
             db = _connect(path)
@@ -172,7 +176,7 @@ class Checkpoint:
                 )
             raw = json.loads(rows["record"])
             record = RunRecord(**{**raw, "target": TargetInfo(**raw["target"])})
-            if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            if check and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("quick_check fails")
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             raise StateError(
@@ -236,6 +240,15 @@ class Checkpoint:
         return str(self._get("ended") or "")
 
     @property
+    def exit_code(self) -> Exit:
+        return Exit(self._get("exit_code") or 0)
+
+    @property
+    def max_failures(self) -> int:
+        """The budget of the last runner."""
+        return int(self._get("max_failures"))
+
+    @property
     def clean(self) -> bool:
         """The last runner knew, when it ended, what became of every commit it had sent."""
         return bool(self._get("clean"))
@@ -245,7 +258,7 @@ class Checkpoint:
         """The most commits of a shard that the last runner had under way."""
         return int(self._get("window"))
 
-    def begin_work(self, *, window: int) -> None:
+    def begin_work(self, *, window: int, max_failures: int) -> None:
         """A runner starts: until `end_work`, so many commits may be under way at any time.
 
         The failure that stopped the last runner is forgotten, since its entity comes again.
@@ -255,13 +268,17 @@ class Checkpoint:
             self._set("reason", "")
             self._set("clean", False)
             self._set("window", window)
+            self._set("max_failures", max_failures)
             self._set("runners", self.runners + 1)
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 
-    def end_work(self, state: RunState, reason: str, *, clean: bool) -> None:
+    def end_work(
+        self, state: RunState, reason: str, exit_code: Exit, *, clean: bool
+    ) -> None:
         with self._step(synced=True):
             self._set("state", state.value)
             self._set("reason", reason)
+            self._set("exit_code", int(exit_code))
             self._set("clean", clean)
             self._set("ended", datetime.now(timezone.utc).isoformat())
 
@@ -354,11 +371,11 @@ class Checkpoint:
         batch = cursor.lastrowid
         self._db.executemany(
             "INSERT INTO failures (batch, key, step, error, traceback) VALUES (?, ?, ?, ?, ?)",
-            [(batch, _text(f.key), f.step, _text(f.error), _text(f.traceback)) for f in failures],
+            [(batch, encodable(f.key), f.step, encodable(f.error), encodable(f.traceback)) for f in failures],
         )
         self._db.executemany(
             "INSERT INTO log_lines (batch, line) VALUES (?, ?)",
-            [(batch, _text(line)) for line in log_lines],
+            [(batch, encodable(line)) for line in log_lines],
         )
 
     def batches_above(self, shard: Shard) -> list[BatchRow]:
@@ -399,7 +416,7 @@ class Checkpoint:
             self._db.execute(
                 "INSERT INTO failures (batch, key, step, error, traceback) "
                 "VALUES (NULL, ?, ?, ?, ?)",
-                (_text(failure.key), failure.step, _text(failure.error), _text(failure.traceback)),
+                (encodable(failure.key), failure.step, encodable(failure.error), encodable(failure.traceback)),
             )
 
     def counts(self) -> Counts:
@@ -451,8 +468,3 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _text(text: str) -> str:
-    """SQLite takes no lone surrogates, and an exception's text may hold some."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

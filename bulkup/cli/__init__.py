@@ -1,0 +1,107 @@
+"""The command line: one command a file, each parses, calls, prints.
+
+Commands are imported when they are used, and what needs grpc only when they work, so that a help
+page answers at once. `main` is the one place where errors become exit codes.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from bulkup.errors import BulkupError, Exit
+
+_COMMANDS = {
+    "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
+    "resume": ("bulkup.cli.resume", "Go on with a run that did not finish."),
+    "list": ("bulkup.cli.list", "List the runs in the state directory."),
+    "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
+    "params": ("bulkup.cli.params", "Show the parameters of an updater."),
+}
+
+
+class _Lazy(click.Group):
+    """Knows its commands by name and one line each; imports the one that is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(_COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from bulkup import __version__
+
+        click.echo(f"bulkup {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={
+        "auto_envvar_prefix": "BULKUP",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Show the version and exit.",
+)  # fmt: skip
+def cli() -> None:
+    """Apply a Python function to every entity of a Datastore query, exactly once.
+
+    Start with `bulkup run -n UPDATER`: it shows what would change and writes nothing.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """The console script: run a command and exit with its code (see `errors.Exit`)."""
+    sys.exit(call(args))
+
+
+def call(args: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit code."""
+    verbose = any(a.startswith("-v") for a in (sys.argv[1:] if args is None else args))
+    try:
+        code = cli.main(args, prog_name="bulkup", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("Aborted; nothing was started.", err=True)
+        return Exit.SIGINT
+    except BulkupError as error:
+        from bulkup.report import make_printer
+
+        with make_printer() as printer:
+            printer.error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        click.echo("\nStopped at once. Nothing is lost: `bulkup resume` goes on.", err=True)
+        return Exit.SIGINT
+    except Exception as error:
+        if verbose:
+            traceback.print_exc()
+        # repr: whatever the text of the error holds, it must not reach the terminal raw.
+        click.echo(
+            f"Error: this is a bug in bulkup ({type(error).__name__}: {str(error)[:300]!r}). What "
+            "was written is safe and `bulkup resume` goes on; please report it with what -v "
+            "shows.",
+            err=True,
+        )
+        return Exit.FAILED
+    return int(code or 0)

@@ -1,0 +1,80 @@
+"""bulkup list"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bulkup.cli import options
+from bulkup.errors import StateError
+
+
+@click.command("list")
+@options.state_dir
+@options.json_lines
+def command(state_dir: Path, as_json: bool) -> None:
+    """List the runs in the state directory, the latest first."""
+    from bulkup.state.files import run_folders
+
+    rows = [_row(folder) for folder in reversed(run_folders(state_dir))]
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps({"type": "run", **row}))
+    elif rows:
+        _print(rows)
+    else:
+        click.echo(f"No runs in {str(state_dir)!r}.", err=True)
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    from bulkup.runner import state_text
+    from bulkup.state.checkpoint import Checkpoint
+
+    try:
+        checkpoint = Checkpoint.open(folder, check=False)
+    except StateError as error:
+        return {"run_id": folder.name, "state": "damaged", "error": error.message}
+    try:
+        counts, record = checkpoint.counts(), checkpoint.record
+        return {
+            "run_id": record.run_id,
+            "updater": record.updater,
+            "state": state_text(checkpoint),
+            "handled": counts.handled,
+            "written": counts.writes,
+            "failed": counts.failed,
+            "started": record.created,
+            "target": str(record.target),
+            "params": record.params,
+        }
+    finally:
+        checkpoint.close()
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from bulkup.report.text import clean, number
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = {
+        "run_id": "Run", "updater": "Updater", "state": "State", "handled": "Handled",
+        "written": "Written", "failed": "Failed", "target": "Target",
+    }  # fmt: skip
+    for name, title in columns.items():
+        numeric = name in ("handled", "written", "failed")
+        table.add_column(
+            title, justify="right" if numeric else "left", no_wrap=name == "run_id"
+        )
+    for row in rows:
+        cells = (row.get(name, "") for name in columns)
+        table.add_row(
+            *(Text(number(c) if isinstance(c, int) else clean(str(c))) for c in cells)
+        )
+    Console(highlight=False).print(table)

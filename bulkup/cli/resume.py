@@ -1,0 +1,56 @@
+"""bulkup resume"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bulkup.cli import options
+
+if TYPE_CHECKING:
+    from bulkup.engine.events import Listener, Report
+
+
+@click.command("resume")
+@click.argument("run", required=False)
+@options.params
+@options.target
+@click.option(
+    "--local", type=click.Path(dir_okay=False), metavar="FILE",
+    help="The embedded Datastore the run is on.",
+)  # fmt: skip
+@options.working
+@options.mail
+@options.state_dir
+@options.yes
+@options.json_lines
+@options.verbosity
+def command(**given: Any) -> int:
+    """Go on with RUN, or with the latest run that did not finish.
+
+    The updater, its parameters and the target are those the run began with; naming them again
+    only makes sure that they are the same.
+    """
+    from bulkup.cli.work import confirm, options_of, work
+
+    def begin(listener: Listener) -> Report:
+        from bulkup.parameters import parse_assignments
+        from bulkup.runner import Where, prepare_resume, resume, unfinished
+
+        where = Where(given["project"], given["database"], given["namespace"], given["local"])
+        params = parse_assignments(given["params"])
+        with (
+            unfinished(given["state_dir"], given["run"]) as checkpoint,
+            prepare_resume(checkpoint, where, params) as job,
+        ):
+            confirm(job, given)
+            return resume(
+                job,
+                checkpoint,
+                options=options_of(given),
+                state_dir=given["state_dir"],
+                listener=listener,
+            )
+
+    return work(given, begin)

@@ -1,0 +1,56 @@
+"""bulkup run"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bulkup.cli import options
+
+if TYPE_CHECKING:
+    from bulkup.engine.events import Listener, Report
+
+
+@click.command("run")
+@click.argument("updater")
+@options.params
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would change; write nothing.")
+@options.target
+@click.option(
+    "--local", type=click.Path(dir_okay=False), metavar="FILE",
+    help="Use the embedded Datastore in FILE instead.",
+)  # fmt: skip
+@options.working
+@options.mail
+@options.state_dir
+@options.yes
+@options.json_lines
+@options.verbosity
+def command(**given: Any) -> int:
+    """Run UPDATER over every entity of its query.
+
+    UPDATER is path/to/file.py, path/to/file.py:Name or package.module:Name.
+
+    Ctrl-C stops after what is under way; `bulkup resume` goes on, whatever stopped a run.
+    """
+    from bulkup.cli.work import confirm, options_of, work
+
+    def begin(listener: Listener) -> Report:
+        from bulkup.parameters import parse_assignments
+        from bulkup.runner import Where, prepare, start
+
+        dry_run = given["dry_run"]
+        where = Where(given["project"], given["database"], given["namespace"], given["local"])
+        params = parse_assignments(given["params"])
+        with prepare(given["updater"], params, where, dry_run=dry_run) as job:
+            if not dry_run:
+                confirm(job, given)
+            return start(
+                job,
+                options=options_of(given, dry_run=dry_run),
+                state_dir=given["state_dir"],
+                listener=listener,
+            )
+
+    return work(given, begin)
