@@ -44,7 +44,7 @@ def resolve(
     from google.cloud.datastore import Client
 
     for option, value in (("--project", project), ("--database", database)):
-        if value is not None and (not value or any(c.isspace() or c in "/?#" for c in value)):
+        if value and any(c.isspace() or c in "/?#" for c in value):
             raise UsageError(f"{option} {value!r} is not a name; give the id as the console shows it")
     if local:
         # Through the variable, so that a client which the updater makes for itself gets here too.
