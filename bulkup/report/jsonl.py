@@ -74,13 +74,12 @@ class JsonPrinter(Printer):
         err: TextIO,
         *,
         quiet: bool,
-        verbose: int,
         clock: Callable[[], float],
         now: Callable[[], datetime],
     ) -> None:
         self._err = Stream(err)
         self._out = Stream(out, self._out_lost)
-        self._quiet, self._verbose = quiet, verbose
+        self._quiet = quiet
         self._clock, self._now = clock, now
         self._progress_at = -math.inf
         self._run_id = ""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bulkup.report.stream import Stream
+from tests.report.samples import ROOT
 
 PRINT_A_RUN = """
 import sys
@@ -35,7 +36,7 @@ def _run_with_stdout(kind: str, stdout: int) -> subprocess.Popen[str]:
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PYTHONPATH": ROOT},
     )
 
 
