@@ -31,7 +31,7 @@ from bulkup.errors import BulkupError
 from bulkup.report.bar import progress_bar, progress_line
 from bulkup.report.printer import Delivery, Printer
 from bulkup.report.story import Shown, tell, what_failed
-from bulkup.report.stream import Stream
+from bulkup.report.stream import Stream, stand_in
 from bulkup.report.summary import print_summary, summary_text
 from bulkup.report.text import (
     VALUE_LIMIT,
@@ -70,6 +70,7 @@ class TerminalPrinter(Printer):
         self._draws = self._err.is_terminal and not self._err.is_dumb_terminal
         self._quiet, self._verbose = quiet, verbose
         self._clock, self._now = clock, now
+        self._stand_in = stand_in(out, self._out_stream, err, self._err_stream)
         self._bar: Live | None = None
         self._title = ""
         self._run_id = ""
@@ -98,6 +99,7 @@ class TerminalPrinter(Printer):
 
     def close(self) -> None:
         self._hide_bar()
+        self._stand_in.close()
         self._out_stream.flush()
         self._err_stream.flush()
 
