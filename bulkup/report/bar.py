@@ -11,6 +11,8 @@ from bulkup.engine.events import Progress
 from bulkup.report.text import clean, duration, number, per_second, plural
 
 WAITING_LIMIT = 300
+LONGEST_S = 30 * 86400.0
+"""Of a rate that says a month or more, it is better to say nothing."""
 
 
 def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> RenderableType:
@@ -30,12 +32,16 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
             completed=min(handled, total or 0),
             pulse=not total,
             animation_time=progress.elapsed_s,
+            # Not rich's red, which at night looks like an alarm.
+            complete_style="cyan",
+            finished_style="green",
+            pulse_style="cyan",
         ),
         Text(", ".join(_moving(progress))),
     )
     second = Text("  " + ", ".join(_done(progress, dry_run)), no_wrap=True, overflow="ellipsis")
     if progress.counts.failed:
-        second.stylize("red")
+        second.highlight_regex(r"[\d,]+ failed", "bold red")
     if not progress.waiting:
         return Group(grid, second)
     waiting = Text(f"  waiting: {clean(progress.waiting, WAITING_LIMIT)}", "yellow")
@@ -58,8 +64,9 @@ def _moving(progress: Progress) -> list[str]:
         parts = [f"{number(handled)} of {number(total)} ({min(handled * 100 // total, 100)}%)"]
     parts.append(per_second(progress.rate))
     # While a call is being retried the last rate is history, and a time made of it a lie.
-    if total and total > handled and progress.rate > 0 and not progress.waiting:
-        parts.append(f"{duration(round((total - handled) / progress.rate))} left")
+    left = (total or 0) - handled
+    if left > 0 and left < progress.rate * LONGEST_S and not progress.waiting:
+        parts.append(f"{duration(round(left / progress.rate))} left")
     else:
         parts.append(f"{duration(round(progress.elapsed_s))} so far")
     return parts

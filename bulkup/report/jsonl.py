@@ -35,9 +35,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TextIO
@@ -58,7 +56,7 @@ from bulkup.engine.events import (
 from bulkup.errors import BulkupError
 from bulkup.report.printer import Delivery, Printer
 from bulkup.report.story import tell
-from bulkup.report.stream import Stream
+from bulkup.report.stream import Stream, stand_in
 from bulkup.report.text import clean, clean_block, iso
 
 FORMAT = 1
@@ -74,19 +72,16 @@ class JsonPrinter(Printer):
         err: TextIO,
         *,
         quiet: bool,
-        verbose: int,
         clock: Callable[[], float],
         now: Callable[[], datetime],
     ) -> None:
         self._err = Stream(err)
         self._out = Stream(out, self._out_lost)
-        self._quiet, self._verbose = quiet, verbose
+        self._quiet = quiet
         self._clock, self._now = clock, now
         self._progress_at = -math.inf
         self._run_id = ""
-        self._redirections = ExitStack()
-        if out is sys.stdout:
-            self._redirections.enter_context(redirect_stdout(err))
+        self._stand_in = stand_in(out, self._err, err, self._err)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Progress):
@@ -113,7 +108,7 @@ class JsonPrinter(Printer):
             self._emit("summary", summary(event.report))
 
     def close(self) -> None:
-        self._redirections.close()
+        self._stand_in.close()
         self._out.flush()
         self._err.flush()
 

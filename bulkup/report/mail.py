@@ -59,11 +59,13 @@ def send_report(
 
     Never raises for what the network, the server or an impatient Ctrl-C does.
     """
-    message = build_message(report, settings)
     outcome: list[Delivery] = []
 
     def send() -> None:
-        outcome.append(_send(message, settings, step_timeout_s))
+        try:
+            outcome.append(_send(build_message(report, settings), settings, step_timeout_s))
+        except Exception as error:  # a bug, and told as one: but the run is finished all the same
+            outcome.append(_unsent(settings, f"bulkup has a bug, {type(error).__name__}: {error}"))
 
     # A thread, because a name lookup knows no timeout and a socket's starts again with each byte.
     worker = threading.Thread(target=send, name="bulkup-mail", daemon=True)
@@ -78,8 +80,8 @@ def send_report(
 
 
 def _send(message: EmailMessage, settings: MailSettings, timeout_s: float) -> Delivery:
-    context = ssl.create_default_context()
     try:
+        context = ssl.create_default_context()
         client = _connect(settings, context, timeout_s)
         try:
             _secure(client, settings, context)

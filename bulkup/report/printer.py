@@ -47,7 +47,7 @@ class Printer(ABC):
 
     @abstractmethod
     def error(self, error: BulkupError) -> None:
-        """Say that `error` ended the command; with `-v`, its details."""
+        """Say that `error` ended the command, and its details."""
 
     @abstractmethod
     def close(self) -> None:
@@ -84,7 +84,7 @@ def make_printer(
     if json:
         from bulkup.report.jsonl import JsonPrinter
 
-        return JsonPrinter(out, err, quiet=quiet, verbose=verbose, clock=clock, now=now)
+        return JsonPrinter(out, err, quiet=quiet, clock=clock, now=now)
     # rich takes a while to import, and a program that reads JSON does not need it.
     from bulkup.report.terminal import TerminalPrinter
 

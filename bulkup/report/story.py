@@ -26,6 +26,9 @@ from bulkup.report.text import (
 
 BRIEF = 5
 """Failures, and log lines, in a summary on the terminal; `-v` and the saved report have more."""
+MOST_FAILURES = 50
+MOST_LOG_LINES = 200
+"""In any report: with tracebacks it stays below 10 MB, where mail servers begin to refuse."""
 
 EXIT_MEANINGS = {
     Exit.DONE: "done",
@@ -89,9 +92,9 @@ class Shown:
 
 
 def tell(report: Report, *, brief: bool = False, changes: Shown | None = None) -> Story:
-    """The words for `report`. `brief`: what fits a screen, instead of everything it holds."""
-    limit = BRIEF if brief else len(report.failures)
-    log_limit = BRIEF if brief else len(report.log_lines)
+    """The words for `report`. `brief`: what fits a screen."""
+    limit = BRIEF if brief else MOST_FAILURES
+    log_limit = BRIEF if brief else MOST_LOG_LINES
     next_command = clean(report.next_command)
     resumes = bool(next_command) and not report.dry_run and report.state is not RunState.FINISHED
     ending = _ending(report)
@@ -309,11 +312,16 @@ def _exit(code: Exit) -> str:
     return f"{int(code)} ({EXIT_MEANINGS[code]})"
 
 
-def _failure(failure: Failure, *, traceback: bool) -> FailureLines:
+def what_failed(failure: Failure) -> str:
+    """`the updater raised ValueError: no latitude`, clean."""
     step, error = clean(failure.step), clean(failure.error)
+    return f"{STEPS[step]} {error}" if step == "handle" else f"{STEPS.get(step, step)}: {error}"
+
+
+def _failure(failure: Failure, *, traceback: bool) -> FailureLines:
     return FailureLines(
         key=clean(failure.key),
-        what=f"{STEPS[step]} {error}" if step == "handle" else f"{STEPS.get(step, step)}: {error}",
+        what=what_failed(failure),
         traceback=clean_block(failure.traceback) if traceback else (),
     )
 

@@ -8,21 +8,26 @@ these is a reason to stop writing entities, and none may end in a traceback.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
-from typing import TextIO
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from typing import IO, Any, TextIO, cast
 
 
 class Stream:
     """Writes through to `raw` until it fails once; from then on everything is dropped.
 
     `lost` says why, in a few words, and is empty while all is well; `on_loss` is told once.
-    Has the methods that rich needs of a file.
+    It can stand in for `sys.stdout`: whatever else one may ask of a file is asked of `raw`.
     """
 
     def __init__(self, raw: TextIO, on_loss: Callable[[str], None] | None = None) -> None:
         self._raw = raw
         self._on_loss = on_loss
         self.lost = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
 
     @property
     def encoding(self) -> str:
@@ -33,9 +38,6 @@ class Stream:
             return self._raw.isatty()
         except ValueError:  # a closed stream is no terminal
             return False
-
-    def fileno(self) -> int:
-        return self._raw.fileno()
 
     def write(self, text: str) -> int:
         if not self.lost:
@@ -71,7 +73,7 @@ class Stream:
             self._on_loss(self.lost)
 
     def _drain(self) -> None:
-        """What the interpreter still holds buffered must not fail again when it exits."""
+        """Whoever else writes there, an updater or the interpreter as it exits, shall not fail."""
         try:
             number = self._raw.fileno()
         except (OSError, ValueError):  # closed, or no file at all: nothing will be flushed
@@ -79,3 +81,17 @@ class Stream:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, number)
         os.close(nowhere)
+
+
+def stand_in(out: TextIO, for_out: Stream, err: TextIO, for_err: Stream) -> ExitStack:
+    """Until the result is closed, who prints to `sys.stdout` and `sys.stderr` prints to these.
+
+    An updater's `print` into a closed pipe would raise, and count as a failure of the entity.
+    What is not the process's own output (in tests) is left alone.
+    """
+    stack = ExitStack()
+    if out is sys.stdout:
+        stack.enter_context(redirect_stdout(cast(IO[str], for_out)))
+    if err is sys.stderr:
+        stack.enter_context(redirect_stderr(cast(IO[str], for_err)))
+    return stack

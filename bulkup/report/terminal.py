@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
+from math import isfinite
 from typing import IO, TextIO, cast
 
 from rich.console import Console
@@ -29,8 +30,8 @@ from bulkup.engine.events import (
 from bulkup.errors import BulkupError
 from bulkup.report.bar import progress_bar, progress_line
 from bulkup.report.printer import Delivery, Printer
-from bulkup.report.story import STEPS, Shown, tell
-from bulkup.report.stream import Stream
+from bulkup.report.story import Shown, tell, what_failed
+from bulkup.report.stream import Stream, stand_in
 from bulkup.report.summary import print_summary, summary_text
 from bulkup.report.text import (
     VALUE_LIMIT,
@@ -69,6 +70,7 @@ class TerminalPrinter(Printer):
         self._draws = self._err.is_terminal and not self._err.is_dumb_terminal
         self._quiet, self._verbose = quiet, verbose
         self._clock, self._now = clock, now
+        self._stand_in = stand_in(out, self._out_stream, err, self._err_stream)
         self._bar: Live | None = None
         self._title = ""
         self._run_id = ""
@@ -97,6 +99,7 @@ class TerminalPrinter(Printer):
 
     def close(self) -> None:
         self._hide_bar()
+        self._stand_in.close()
         self._out_stream.flush()
         self._err_stream.flush()
 
@@ -182,21 +185,17 @@ class TerminalPrinter(Printer):
     def _failed(self, event: EntityFailed) -> None:
         if event.failed > FIRST_FAILURES and not self._verbose:
             return
-        failure = event.failure
-        step = clean(failure.step)
-        self._say(
-            f"Failed: {clean(failure.key)}: {STEPS.get(step, step)}: {clean(failure.error)}", "red"
-        )
+        self._say(f"Failed: {clean(event.failure.key)}: {what_failed(event.failure)}", "red")
         if event.failed == FIRST_FAILURES and not self._verbose:
             where = "-v names" if self._dry_run else f"{show_command(self._run_id)} names"
             self._say(f"Further failures are counted, not printed; {where} them all.")
 
     def _retrying(self, event: Retrying) -> None:
         if self._verbose:
+            patience = f", giving up in {duration(event.left_s)}" if isfinite(event.left_s) else ""
             self._note(
-                f"{clean(event.call)} failed ({clean(event.error)}); trying again in "
-                f"{duration(event.wait_s)}, attempt {number(event.attempt + 1)}, "
-                f"giving up in {duration(event.left_s)}",
+                f"{clean(event.call)} failed, attempt {number(event.attempt)} "
+                f"({clean(event.error)}); trying again in {duration(event.wait_s)}{patience}",
                 "yellow",
             )
 

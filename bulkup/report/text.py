@@ -16,6 +16,7 @@ VALUE_LIMIT = 200
 LINE_LIMIT = 2000
 """Characters of one error or log line: several screens, and far from filling a mailbox."""
 TRACEBACK_LINES = 60
+TRACEBACK_WIDTH = 500
 
 _JOINERS = "\u200c\u200d"
 """Format characters that Persian, Hindi and emoji need between letters; they move nothing."""
@@ -42,7 +43,7 @@ def clean_block(text: str) -> tuple[str, ...]:
         half = TRACEBACK_LINES // 2
         gone = len(lines) - 2 * half
         lines = [*lines[:half], f"  … {plural(gone, 'line')} left out …", *lines[-half:]]
-    return tuple(clean(line.expandtabs(4)) for line in lines)
+    return tuple(clean(line.expandtabs(4), TRACEBACK_WIDTH) for line in lines)
 
 
 def _visible(char: str) -> str:

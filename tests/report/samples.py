@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from bulkup.engine.events import Counts, Failure, Progress, Report, RunStarted, RunState, TargetInfo
@@ -12,6 +13,8 @@ from bulkup.errors import Exit
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
 ENDED = datetime(2026, 1, 2, 3, 5, 17, 978000, tzinfo=timezone.utc)
+ROOT = str(Path(__file__).parents[2])
+"""For processes of their own that import bulkup and these tests."""
 RUN_ID = "20260102-030405-3f9a"
 RESUME = f"bulkup resume {RUN_ID}"
 

@@ -201,3 +201,10 @@ def test_hostile_texts_stay_within_their_line() -> None:
             )
             lines = summary_text(story).count("\n")
             assert lines == summary_text(tell(harmless)).count("\n")
+
+
+def test_no_report_outgrows_a_mailbox() -> None:
+    huge = Failure("k" * 10**5, "handle", "e" * 10**5, ("t" * 10**4 + "\n") * 10**3)
+    story = tell(report(failures=(huge,) * 500, log_lines=("l" * 10**4,) * 5000, log_total=5000))
+    assert len(summary_text(story)) < 3_000_000
+    assert story.log_rest.startswith("4,800 more log lines")
