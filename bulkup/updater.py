@@ -262,7 +262,7 @@ def updater(
         raise UsageError("@bulkup.updater: filters, order and keys_only go with kind=, not query=")
     for filter_ in filters:
         # A lone ("age", ">=", 18), without the list around it, would be taken letter by letter.
-        if isinstance(filter_, str) or len(filter_) != 3:
+        if not isinstance(filter_, (tuple, list)) or len(filter_) != 3:
             raise UsageError(
                 '@bulkup.updater: filters= takes a list such as [("age", ">=", 18)], '
                 f"and {filter_!r} is no filter"
@@ -293,7 +293,12 @@ class FunctionUpdater(Updater):
     """The class form of a decorated function (the engine knows only classes)."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        spec: FunctionSpec = getattr(function, SPEC_ATTRIBUTE)
+        spec = getattr(function, SPEC_ATTRIBUTE, None)
+        if not isinstance(spec, FunctionSpec):
+            raise UsageError(
+                f"{getattr(function, '__name__', function)!r} is no updater yet; "
+                'mark the function with @bulkup.updater(kind="...")'
+            )
         self.function = function
         self.spec = spec
         self.max_failures = spec.max_failures

@@ -1,5 +1,6 @@
 """Parameters: which there are, and values from text and back."""
 
+# ruff: noqa: UP007, UP045  (users write Optional and Union too)
 from __future__ import annotations
 
 import enum
@@ -280,7 +281,7 @@ def test_an_annotation_that_cannot_be_resolved_is_named() -> None:
 
 
 def test_only_the_annotations_of_parameters_are_resolved() -> None:
-    def fix(entity: OnlyForTheTypeChecker, *, x: int = 1) -> OnlyForTheTypeChecker: ...
+    def fix(entity: OnlyForTheTypeChecker, *, x: int = 1) -> OnlyForTheTypeChecker | None: ...
 
     class Fix(Updater):
         other: OnlyForTheTypeChecker
@@ -411,8 +412,10 @@ def test_assignments() -> None:
 
 
 TEXTS = st.one_of(
-    st.text(), st.from_regex(r"\A@{0,3}none\Z"), st.sampled_from(["", "none", "[", '["a"]', ",", " "])
-)  # fmt: skip
+    st.text(),
+    st.from_regex(r"\A@{0,3}none\Z"),
+    st.sampled_from(["", "none", "[", '["a"]', ",", " "]),
+)
 AWARE = st.datetimes(
     min_value=datetime(1, 1, 3),
     max_value=datetime(9999, 12, 29),
@@ -436,9 +439,10 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
 @st.composite
 def typed_values(draw: st.DrawFn) -> tuple[Any, Any]:
     """A supported type and one of its values."""
+    annotation: Any
     annotation, values = draw(st.sampled_from(list(VALUES.items())))
     if draw(st.booleans()):
-        annotation, values = list[annotation], st.lists(values, max_size=4)
+        annotation, values = list.__class_getitem__(annotation), st.lists(values, max_size=4)
     if draw(st.booleans()):
         annotation, values = Optional[annotation], st.one_of(st.none(), values)
     return annotation, draw(values)
@@ -503,6 +507,6 @@ def test_a_type_alias_of_newer_pythons_is_its_type() -> None:
     alias: Any = getattr(typing, "TypeAliasType", None)
     if alias is None:  # Python 3.10 and 3.11 have none
         with pytest.raises(UnsupportedTypeError):
-            value_type(typing.TypeVar("T"))  # noqa: B018
+            value_type(typing.TypeVar("T"))
         return
     assert value_type(alias("Count", int)).parse("3") == 3
