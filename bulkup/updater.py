@@ -189,6 +189,24 @@ class Updater:
         return self._sink
 
 
+def handle_into(updater: Updater, entity: Entity, sink: WriteSink) -> None:
+    """Let an updater handle one entity, with its writes going to `sink`.
+
+    What the handler raises comes through. Raises TypeError for a class's handler that returns
+    something: in a function that would be a write, here it would be lost without a word.
+    """
+    before, updater._sink = updater._sink, sink
+    try:
+        result: Any = updater.handle_entity(entity)  # type: ignore[func-returns-value]
+    finally:
+        updater._sink = before
+    if result is not None:
+        raise TypeError(
+            f"handle_entity of {type(updater).__name__} returned a {type(result).__name__}, which "
+            "writes nothing; in a class, call self.put or self.delete"
+        )
+
+
 def _flat(items: Iterable[Any]) -> Iterator[Any]:
     """`put(a, b)` and `put([a, b])` both work; an Entity is itself iterable, and a single item."""
     for item in items:

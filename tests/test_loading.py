@@ -308,6 +308,17 @@ def test_a_changed_file_is_loaded_as_it_is_now() -> None:
     assert not Path("__pycache__").exists()
 
 
+def test_the_checksum_of_a_module_is_of_the_code_that_runs_not_of_a_later_edit() -> None:
+    write("acme_edit/__init__.py", "")
+    write("acme_edit/fix.py")
+    first = load("acme_edit.fix")
+    write("acme_edit/fix.py", FIX.replace("Fix things", "Mix many things"))
+    for spec in ("acme_edit.fix", "acme_edit/fix.py"):
+        again = load(spec)
+        assert again.definition is first.definition  # Python imports a module once
+        assert again.checksum == first.checksum
+
+
 def test_an_updater_module_is_whole_for_pickle_dataclasses_and_typing() -> None:
     write(
         "fix.py",
@@ -397,14 +408,15 @@ def test_a_missing_module_suggests_the_one_that_was_meant() -> None:
     write("acme_missing/__init__.py", "")
     write("acme_missing/cities.py")
     refused("acme_missing.citys:Fix", NotFoundError, "acme_missing.cities?")
-    refused("acme_mising.cities", NotFoundError, "no module acme_mising.cities")
+    refused("acme_mising.cities", NotFoundError, "did you mean acme_missing.cities?")
     refused("acme_mising", NotFoundError, "acme_missing?")
     refused("acme_missing.cities.more", NotFoundError, "no module")
 
 
 def test_a_missing_name_lists_what_is_there() -> None:
     write("fix.py", FIX + FUNCTION)
-    refused("fix.py:Fixx", NotFoundError, "no Fixx in fix.py", "Fix", "fix.py:Fix", "fix.py:fix")
+    refused("fix.py:Fixx", NotFoundError, "no Fixx in fix.py", "fix.py:Fix, fix.py:fix",
+            "did you mean Fix")  # fmt: skip
     write("empty.py", "")
     refused("empty.py:Fix", NotFoundError, "has no updater")
 
@@ -446,8 +458,10 @@ def test_a_class_that_forgot_a_method_is_told_which() -> None:
 
 def test_a_syntax_error_names_the_line() -> None:
     write("fix.py", "\n\ndef broken(:\n")
-    exc = refused("fix.py", UpdaterError, "line 3 of", "not valid Python")
+    exc = refused("fix.py", UpdaterError, "cannot be loaded: line 3 is not valid Python")
     assert "def broken(:" in exc.details
+    write("use.py", "import fix\n" + FIX)
+    refused("use.py", UpdaterError, "use.py cannot be loaded: line 3 of", "fix.py is not valid")
     assert exc.exit_code == Exit.FAILED
 
 
@@ -528,7 +542,7 @@ def test_a_pipe_is_refused_rather_than_waited_for() -> None:
 def test_a_link_that_leads_nowhere_and_a_loop_of_links() -> None:
     os.symlink("nothing.py", "dangling.py")
     os.symlink("loop.py", "loop.py")
-    refused("dangling.py", NotFoundError, "no file dangling.py")
+    refused("dangling.py", NotFoundError, "a link to nothing.py, which is not there")
     refused("loop.py", UsageError, "cannot read loop.py")
     refused("x" * 300 + ".py", UsageError, "cannot read")
 
@@ -668,7 +682,7 @@ def test_two_instances_do_not_share_a_list() -> None:
 
 def test_a_failing_init_shows_the_users_frames() -> None:
     write("fix.py", FIX + "\n    def __init__(self): raise OSError('no network')\n")
-    with pytest.raises(UpdaterError, match="no network") as caught:
+    with pytest.raises(UpdaterError, match="Fix cannot be made: OSError: no network") as caught:
         ready(load("fix.py"))
     assert "raise OSError" in caught.value.details
     assert "bulkup/" not in caught.value.details

@@ -130,6 +130,12 @@ def test_what_cannot_be_written_is_refused_at_once(call: Any, says: str) -> None
         handle(made, entity())
 
 
+def test_a_method_that_returns_an_entity_would_write_nothing_and_fails() -> None:
+    made = type("Fix", (Updater,), {"handle_entity": lambda self, e: e})
+    with pytest.raises(TypeError, match=r"handle_entity of Fix returned a Entity.*self\.put"):
+        handle(made, entity())
+
+
 def test_writing_outside_handle_entity_is_refused() -> None:
     for call in (Updater().put, Updater().delete):
         with pytest.raises(RuntimeError, match="inside handle_entity"):
