@@ -58,7 +58,7 @@ def import_path(typed: str) -> Imported:
     if dotted:
         with users_code(typed):
             module = importlib.import_module(dotted)
-        return Imported(module, path, checksum, path)
+        return Imported(module, path, _executed(module, checksum), path)
     name = _private_name(path)
     loader = _ExactLoader(name, path, data)
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
@@ -109,12 +109,13 @@ def import_name(dotted: str) -> Imported:
     path = os.path.abspath(spec.origin)
     # A package without __init__.py cannot be told from its files, only from the name.
     in_files_alone = "." not in dotted or _name_in_package(path) == dotted
-    return Imported(module, path, checksum, path if in_files_alone else dotted)
+    reload_as = path if in_files_alone else dotted
+    return Imported(module, path, _executed(module, checksum), reload_as)
 
 
 @contextmanager
-def users_code(shown: str) -> Iterator[None]:
-    """Turn what a user's code raises while it is imported into one sentence and its traceback."""
+def users_code(shown: str, *, does: str = "be loaded") -> Iterator[None]:
+    """Turn what a user's code raises, outside a handler, into one sentence and its traceback."""
     try:
         yield
     except UsageError as exc:
@@ -123,9 +124,11 @@ def users_code(shown: str) -> Iterator[None]:
             exc.details = user_traceback(exc)
         raise
     except SyntaxError as exc:
-        place = f"line {exc.lineno} of {printable(exc.filename or shown)}"
+        place = f"line {exc.lineno}" if exc.lineno else "the file"
+        if exc.filename and not _same_file(exc.filename, shown):
+            place += f" of {printable(exc.filename)}"
         raise UpdaterError(
-            f"{printable(shown)} cannot be loaded, for {place} is not valid Python "
+            f"{printable(shown)} cannot {does}: {place} is not valid Python "
             f"({printable(exc.msg or '')}); correct it and try again",
             details=user_traceback(exc),
         ) from exc
@@ -137,7 +140,7 @@ def users_code(shown: str) -> Iterator[None]:
         ) from exc
     except Exception as exc:
         raise UpdaterError(
-            f"{printable(shown)} cannot be loaded: {error_line(exc)}; {_advice(exc)}",
+            f"{printable(shown)} cannot {does}: {error_line(exc)}; {_advice(exc)}",
             details=user_traceback(exc),
         ) from exc
 
@@ -221,6 +224,11 @@ def _no_file(typed: str) -> NotFoundError:
             f"there is no folder {printable(folder)} in which {printable(wanted)} could be; "
             f"check the path (the current directory is {printable(os.getcwd())})"
         )
+    if os.path.islink(typed):
+        return NotFoundError(
+            f"{printable(typed)} is a link to {printable(os.readlink(typed))}, which is not there; "
+            "name a file that is"
+        )
     there = _python_files(folder or os.curdir)
     meant = suggest(typed, [os.path.join(folder, name) for name in there])
     return NotFoundError(
@@ -230,11 +238,12 @@ def _no_file(typed: str) -> NotFoundError:
 
 
 def _no_module(dotted: str) -> NotFoundError:
-    parent = dotted.rpartition(".")[0]
-    folders = [os.getcwd()]
-    if parent and parent in sys.modules:
-        folders = list(getattr(sys.modules[parent], "__path__", ()))
-    there = [f"{parent}.{name}" if parent else name for name in _modules_in(folders)]
+    found, folders, rest = "", [os.getcwd()], dotted.split(".")
+    while len(rest) > 1 and f"{found}{rest[0]}" in sys.modules:
+        found += rest.pop(0)
+        folders = list(getattr(sys.modules[found], "__path__", ()))
+        found += "."
+    there = [".".join([found + name, *rest[1:]]) for name in _modules_in(folders)]
     return NotFoundError(
         f"there is no module {printable(dotted)}"
         + (
@@ -279,6 +288,12 @@ def _listed(names: Iterable[str]) -> str:
 def _private_name(path: str) -> str:
     stem = re.sub(r"\W", "_", os.path.basename(path)[: -len(".py")], flags=re.ASCII)
     return f"_bulkup_{stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+
+
+def _executed(module: ModuleType, checksum: str) -> str:
+    """The checksum of the bytes that ran: a module is executed once, and the file may change."""
+    first: str = vars(module).setdefault("__bulkup_checksum__", checksum)
+    return first
 
 
 def _own_name(path: str, private: str) -> list[str]:

@@ -127,7 +127,7 @@ def make(source: UpdaterSource, values: Mapping[str, Any]) -> Updater:
         function_updater.arguments = dict(values)
         return function_updater
     cls: Any = definition
-    with users_code(source.name):
+    with users_code(source.name, does="be made"):
         updater: Updater = cls.__new__(cls)
         for name, value in values.items():
             setattr(updater, name, value)
@@ -246,15 +246,16 @@ def _named(imported: Imported, where: str, name: str) -> Any:
     if value is None and name not in vars(imported.module):
         there = {k: v for k, v in _updaters_in(imported.module).items() if not _lacks(v)}
         listed = f"its updaters are: {_specs(where, there)}" if there else "it has no updater"
-        raise NotFoundError(f"there is no {name} in {shown}{suggest(name, there)}; {listed}")
+        raise NotFoundError(f"there is no {name} in {shown}; {listed}{suggest(name, there)}")
     if not _is_updater(value):
-        made = (
-            "make it a subclass of bulkup.Updater"
-            if isinstance(value, type)
-            else 'mark a function with @bulkup.updater(kind="...")'
-        )
+        is_class = isinstance(value, type)
         raise UsageError(
-            f"{name} in {shown} is a {type(value).__name__} and not an updater; {made}"
+            f"{name} in {shown} is a {'class' if is_class else type(value).__name__} and not an "
+            + (
+                "updater; make it a subclass of bulkup.Updater"
+                if is_class
+                else 'updater; mark a function with @bulkup.updater(kind="...")'
+            )
         )
     if lacks := _lacks(value):
         raise UsageError(f"{name} in {shown} {lacks}")

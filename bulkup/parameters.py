@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bulkup.conversion import (
+    NONE_TEXT,
     SUPPORTED,
     UnsupportedTypeError,
     ValueType,
@@ -260,21 +261,24 @@ def _default(owner: str, name: str, converts: ValueType, default: Any) -> Any:
 
 
 def _value(parameter: Parameter, given: Any) -> Any:
+    read = parameter.value_type.parse if isinstance(given, str) else parameter.value_type.fit
     try:
-        value = (parameter.value_type.parse if isinstance(given, str) else _fitting(parameter))(
-            given
-        )
-        to_text(value)
+        value = read(given)
     except (ValueError, TypeError) as exc:
+        escaped = f" (@{NONE_TEXT} is the text {NONE_TEXT})" if given == NONE_TEXT else ""
         raise ParameterError(
             f"{parameter.name}={_shown(given)} does not fit; "
+            f"parameter {parameter.name!r} takes {parameter.form}{escaped}"
+        ) from exc
+    try:
+        to_text(value)
+    except (ValueError, TypeError) as exc:
+        # A run that could not write down its parameters could not be resumed.
+        raise ParameterError(
+            f"{parameter.name}={_shown(given)} cannot be stored with the run ({exc}); "
             f"parameter {parameter.name!r} takes {parameter.form}"
         ) from exc
     return value
-
-
-def _fitting(parameter: Parameter) -> Callable[[Any], Any]:
-    return parameter.value_type.fit
 
 
 def _copied(default: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bulkup.loading import UpdaterSource, make
 from bulkup.parameters import convert, parameters_of
-from bulkup.updater import Updater, WriteSink
+from bulkup.updater import Updater, WriteSink, handle_into
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity, Key, Query
@@ -52,11 +52,7 @@ def handle(updater: AnyUpdater, entity: Entity, /, **params: Any) -> Writes:
     """
     ready = _ready(updater, params)
     sink = _Recorder()
-    before, ready._sink = ready._sink, sink
-    try:
-        ready.handle_entity(entity)
-    finally:
-        ready._sink = before
+    handle_into(ready, entity, sink)
     return Writes(tuple(sink.puts), tuple(sink.deletes), tuple(sink.logs))
 
 

@@ -189,6 +189,24 @@ class Updater:
         return self._sink
 
 
+def handle_into(updater: Updater, entity: Entity, sink: WriteSink) -> None:
+    """Let an updater handle one entity, with its writes going to `sink`.
+
+    What the handler raises comes through. Raises TypeError for a class's handler that returns
+    something: in a function that would be a write, here it would be lost without a word.
+    """
+    before, updater._sink = updater._sink, sink
+    try:
+        result: Any = updater.handle_entity(entity)  # type: ignore[func-returns-value]
+    finally:
+        updater._sink = before
+    if result is not None:
+        raise TypeError(
+            f"handle_entity of {type(updater).__name__} returned a {type(result).__name__}, which "
+            "writes nothing; in a class, call self.put or self.delete"
+        )
+
+
 def _flat(items: Iterable[Any]) -> Iterator[Any]:
     """`put(a, b)` and `put([a, b])` both work; an Entity is itself iterable, and a single item."""
     for item in items:
@@ -262,7 +280,7 @@ def updater(
         raise UsageError("@bulkup.updater: filters, order and keys_only go with kind=, not query=")
     for filter_ in filters:
         # A lone ("age", ">=", 18), without the list around it, would be taken letter by letter.
-        if isinstance(filter_, str) or len(filter_) != 3:
+        if not isinstance(filter_, (tuple, list)) or len(filter_) != 3:
             raise UsageError(
                 '@bulkup.updater: filters= takes a list such as [("age", ">=", 18)], '
                 f"and {filter_!r} is no filter"
@@ -293,7 +311,12 @@ class FunctionUpdater(Updater):
     """The class form of a decorated function (the engine knows only classes)."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        spec: FunctionSpec = getattr(function, SPEC_ATTRIBUTE)
+        spec = getattr(function, SPEC_ATTRIBUTE, None)
+        if not isinstance(spec, FunctionSpec):
+            raise UsageError(
+                f"{getattr(function, '__name__', function)!r} is no updater yet; "
+                'mark the function with @bulkup.updater(kind="...")'
+            )
         self.function = function
         self.spec = spec
         self.max_failures = spec.max_failures
