@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from os.path import commonprefix
 from typing import Any
 
 from bulkup.wire.entities import LazyEntity, read_message
@@ -80,10 +79,19 @@ def _cut(
     before: str | None, after: str | None, width: int = TEXT_WIDTH
 ) -> tuple[str | None, str | None]:
     if before is not None and after is not None and max(len(before), len(after)) > width:
-        start = len(commonprefix([before, after])) - CONTEXT
+        start = _common_length(before, after) - CONTEXT
         if before != after and start > CONTEXT:
             before, after = f"…{before[start:]}", f"…{after[start:]}"
     return _cut_end(before, width), _cut_end(after, width)
+
+
+def _common_length(one: str, other: str) -> int:
+    length = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        length += 1
+    return length
 
 
 def _cut_end(text: str | None, width: int) -> str | None:

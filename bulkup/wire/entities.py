@@ -13,7 +13,6 @@ encoder asks `items()`, but first the dict's own size, so names are filled in fr
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Iterator
 from contextlib import suppress
 from copy import deepcopy
@@ -37,10 +36,10 @@ class _Unread:
 
 UNREAD: Any = _Unread()
 
-_storage = dict.items
-_get = dict.get
-_getitem = dict.__getitem__
-_setitem = dict.__setitem__
+_storage: Any = dict.items
+_get: Any = dict.get
+_getitem: Any = dict.__getitem__
+_setitem: Any = dict.__setitem__
 
 
 class LazyEntity(Entity):  # type: ignore[misc]
@@ -132,8 +131,6 @@ class LazyEntity(Entity):  # type: ignore[misc]
                 self._read(name)
 
     def _unread(self) -> list[str]:
-        name: str
-        value: Any
         return [name for name, value in _storage(self) if value is UNREAD]
 
     def __getitem__(self, name: str) -> Any:
@@ -205,7 +202,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         self._read_readable()
         _ = self.exclude_from_indexes, self._meanings
         twin = LazyEntity.__new__(LazyEntity)
-        dict.update(twin, dict.copy(self))
+        dict.update(twin, _storage(self))
         twin.__dict__.update(self.__dict__)
         return twin
 
@@ -213,8 +210,6 @@ class LazyEntity(Entity):  # type: ignore[misc]
         twin = LazyEntity.__new__(LazyEntity)
         memo[id(self)] = twin
         memo[id(self._pb)] = self._pb  # never altered, and what makes the copy patchable too
-        name: str
-        value: Any
         for name, value in _storage(self):
             _setitem(twin, name, value if value is UNREAD else deepcopy(value, memo))
         twin.__dict__.update(deepcopy(self.__dict__, memo))
@@ -226,7 +221,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         state["key"] = self.key
         state["exclude_from_indexes"] = self.exclude_from_indexes
         state["_meanings"] = self._meanings
-        return copyreg.__newobj__, (Entity,), state, None, iter(self.items())  # type: ignore[attr-defined]
+        return Entity, (), state, None, iter(self.items())
 
 
 _OWN = frozenset({"_pb", "_version", "_key", "_read_key", "_excluded", "_read_meanings"})

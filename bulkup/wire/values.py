@@ -326,11 +326,17 @@ def _same_geo_point(pb: Pb, value: Any) -> bool:
 
 
 def _same_key(pb: Pb, value: Any) -> bool:
+    if not isinstance(value, Key):
+        return False
+    try:
+        read = key_from_pb(pb.key_value)
+    except ValueError:  # then nobody has read it, and the value is a new one
+        return False
     # `==` of keys would not do: an incomplete key never equals another.
-    return isinstance(value, Key) and key_parts(key_from_pb(pb.key_value)) == key_parts(value)
+    return _key_parts(read) == _key_parts(value)
 
 
-def key_parts(key: Key) -> tuple[Any, ...]:
+def _key_parts(key: Key) -> tuple[Any, ...]:
     return key.flat_path, key.project, key.database or None, key.namespace or None
 
 
