@@ -49,9 +49,7 @@ class Counts:
         return self.puts + self.deletes
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts))
-        )
+        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts)))
 
 
 @dataclass(frozen=True)

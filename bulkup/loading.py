@@ -89,8 +89,8 @@ def describe(definition: Any) -> UpdaterSource:
     """
     if not _is_updater(definition):
         raise UsageError(
-            f"{printable(repr(definition))} is not an updater; give a subclass of bulkup.Updater, a "
-            "function marked with @bulkup.updater, or the path of a file that holds one"
+            f"{printable(repr(definition))} is not an updater; give a subclass of bulkup.Updater, "
+            "a function marked with @bulkup.updater, or the path of a file that holds one"
         )
     name = definition.__name__
     if lacks := _lacks(definition):

@@ -23,7 +23,6 @@ from bulkup.errors import BulkupError, MismatchError, NotFoundError, UpdaterErro
 from bulkup.facts import RunState, TargetInfo
 from bulkup.loading import UpdaterSource, describe, load, make
 from bulkup.parameters import convert, to_text
-from bulkup.wire.userclient import ReadOnlyClient
 from bulkup.state.checkpoint import Checkpoint, RunRecord
 from bulkup.state.files import RunLock, find_run, make_run_folder, run_folders
 from bulkup.target import Target, resolve
@@ -32,6 +31,7 @@ from bulkup.updater import Updater
 from bulkup.wire.client import Wire
 from bulkup.wire.explain import explain
 from bulkup.wire.retries import CallError, Patience
+from bulkup.wire.userclient import ReadOnlyClient
 
 DEFAULT_STATE_DIR = Path(".bulkup")
 
@@ -124,9 +124,7 @@ def _say_hello(wire: Wire, query: QueryPlan) -> None:
     try:
         wire.run_query(pb, query.namespace).result()
     except CallError as error:
-        raise explain(
-            error, address=wire.address, project=wire.project, contacted=False
-        ) from error
+        raise explain(error, address=wire.address, project=wire.project, contacted=False) from error
 
 
 def start(
@@ -378,13 +376,8 @@ def run(
     )
     where = Where(project, database, namespace, local)
     with prepare(updater, params or {}, where, dry_run=dry_run) as job:
-        return start(
-            job, options=options, state_dir=Path(state_dir), listener=listener or _nobody
-        )
+        return start(job, options=options, state_dir=Path(state_dir), listener=listener or _nobody)
 
 
 def _nobody(event: Event) -> None:
     pass
-
-
-

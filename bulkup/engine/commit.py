@@ -308,9 +308,7 @@ class Committer:
             self._checkpoint.batch_done(row, low=low)
         else:
             # Without a commit there is no marker, so it must not look like a numbered part.
-            row = BatchRow(
-                row.shard, None, 0, row.start, row.end, row.whole_end, True, row.counts
-            )
+            row = BatchRow(row.shard, None, 0, row.start, row.end, row.whole_end, True, row.counts)
             self._checkpoint.batch_done(
                 row,
                 low=low,

@@ -16,8 +16,8 @@ from bulkup.tracebacks import error_line, user_traceback
 from bulkup.updater import Updater, WriteSink
 from bulkup.wire.client import Mutation, Wire
 from bulkup.wire.entities import LazyEntity, is_moved, read_version
-from bulkup.wire.patches import encode_put
 from bulkup.wire.keys import key_bytes, key_text, key_to_pb
+from bulkup.wire.patches import encode_put
 
 _FAIL: Any = Mutation.FAIL
 
@@ -100,9 +100,7 @@ class Handler(WriteSink):
     def handle(self, result: Any, *, cursor: bytes | None = None) -> Handled:
         """Handle a raw EntityResult. Never raises for what the user's code raises (except
         KeyboardInterrupt and its like)."""
-        item = Handled(
-            result.entity, result.version, result.cursor if cursor is None else cursor
-        )
+        item = Handled(result.entity, result.version, result.cursor if cursor is None else cursor)
         self.handle_again(item, result)
         return item
 

@@ -30,9 +30,9 @@ from bulkup.engine.takeover import Takeover
 from bulkup.engine.tally import Tally
 from bulkup.errors import BulkupError, Exit
 from bulkup.facts import Counts, Failure, RunState
-from bulkup.tracebacks import user_traceback
 from bulkup.state.checkpoint import Checkpoint, Leftover, RunRecord, Shard
 from bulkup.state.markers import Markers
+from bulkup.tracebacks import user_traceback
 from bulkup.updater import Updater
 from bulkup.wire.client import Wire
 from bulkup.wire.explain import explain
@@ -221,9 +221,7 @@ class Run:
         self._listener(RunEnded(report))
         return report
 
-    def _report(
-        self, started: datetime, state: RunState, reason: str, exit_code: Exit
-    ) -> Report:
+    def _report(self, started: datetime, state: RunState, reason: str, exit_code: Exit) -> Report:
         self._tally.tick(force=True)
         if self._checkpoint:
             report = stored_report(self._checkpoint, next_command=self._next_command)
@@ -291,9 +289,7 @@ class Run:
                 if not shard.done:
                     found = takeover.of_shard(shard, clean=clean)
                     standing[shard.id] = [(s.number, s.key, s.until) for s in found]
-        checkpoint.begin_work(
-            window=self._limits.in_flight, max_failures=self._max_failures
-        )
+        checkpoint.begin_work(window=self._limits.in_flight, max_failures=self._max_failures)
         self._tally.counts = checkpoint.counts()
         self._budget.failed = self._tally.counts.failed
         return standing

@@ -81,10 +81,9 @@ def plan(query: object, client: Client) -> QueryPlan:
 
 
 def _is_key_filter(part: Any) -> bool:
-    return (
-        part.WhichOneof("filter_type") == "property_filter"
-        and part.property_filter.property.name == "__key__"
-    )
+    if part.WhichOneof("filter_type") != "property_filter":
+        return False
+    return bool(part.property_filter.property.name == "__key__")
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,9 @@ class Checkpoint:
             self._set("window", 0)
             self._set("max_failures", 0)
             self._set("clean", True)
-            db.execute("INSERT INTO shards (id, start, \"end\", low_cursor) VALUES (1, X'', X'', X'')")
+            db.execute(
+                "INSERT INTO shards (id, start, \"end\", low_cursor) VALUES (1, X'', X'', X'')"
+            )
         return self
 
     @classmethod
@@ -272,9 +274,7 @@ class Checkpoint:
             self._set("runners", self.runners + 1)
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 
-    def end_work(
-        self, state: RunState, reason: str, exit_code: Exit, *, clean: bool
-    ) -> None:
+    def end_work(self, state: RunState, reason: str, exit_code: Exit, *, clean: bool) -> None:
         with self._step(synced=True):
             self._set("state", state.value)
             self._set("reason", reason)
@@ -304,9 +304,7 @@ class Checkpoint:
         """End a shard whose last batches were left open; `gaps`, its rest, become shards."""
         with self._step(synced=True):
             self._db.execute("UPDATE shards SET state = 'replaced' WHERE id = ?", (shard,))
-            self._db.execute(
-                "DELETE FROM batches WHERE shard = ? AND state = 'sent'", (shard,)
-            )
+            self._db.execute("DELETE FROM batches WHERE shard = ? AND state = 'sent'", (shard,))
             for start, end in gaps:
                 self._db.execute(
                     'INSERT INTO shards (start, "end", low_cursor) VALUES (?, ?, ?)',
@@ -340,8 +338,7 @@ class Checkpoint:
                 self._put_batch(row, "done", failures, log_lines)
             else:
                 self._db.execute(
-                    "UPDATE batches SET state = 'done' WHERE shard = ? AND number = ? "
-                    "AND part = ?",
+                    "UPDATE batches SET state = 'done' WHERE shard = ? AND number = ? AND part = ?",
                     (row.shard, row.number, row.part),
                 )
             if low is not None:
@@ -371,7 +368,10 @@ class Checkpoint:
         batch = cursor.lastrowid
         self._db.executemany(
             "INSERT INTO failures (batch, key, step, error, traceback) VALUES (?, ?, ?, ?, ?)",
-            [(batch, encodable(f.key), f.step, encodable(f.error), encodable(f.traceback)) for f in failures],
+            [
+                (batch, encodable(f.key), f.step, encodable(f.error), encodable(f.traceback))
+                for f in failures
+            ],
         )
         self._db.executemany(
             "INSERT INTO log_lines (batch, line) VALUES (?, ?)",
@@ -385,7 +385,10 @@ class Checkpoint:
             "FROM batches WHERE shard = ? AND number > ? ORDER BY number, part",
             (shard.id, shard.low_number),
         )
-        return [BatchRow(*row[:6], row[6] == "done", Counts(*row[7:])) for row in rows]
+        return [
+            BatchRow(shard_id, number, part, start, end, whole, state == "done", Counts(*counts))
+            for shard_id, number, part, start, end, whole, state, *counts in rows
+        ]
 
     # --- what is left in Datastore ---
 
@@ -416,7 +419,12 @@ class Checkpoint:
             self._db.execute(
                 "INSERT INTO failures (batch, key, step, error, traceback) "
                 "VALUES (NULL, ?, ?, ?, ?)",
-                (encodable(failure.key), failure.step, encodable(failure.error), encodable(failure.traceback)),
+                (
+                    encodable(failure.key),
+                    failure.step,
+                    encodable(failure.error),
+                    encodable(failure.traceback),
+                ),
             )
 
     def counts(self) -> Counts:

@@ -65,9 +65,9 @@ class Call(Generic[R]):
         self.maybe_applied_at: float | None = None
         """When an attempt was last left without an answer that says what became of it."""
         self._wire = wire
-        self._future: grpc.Future | None = self._send()
+        self._future: Any = self._send()
 
-    def _send(self) -> grpc.Future:
+    def _send(self) -> Any:
         timeout = ATTEMPT_TIMEOUT_S if self._wire.patience.contacted else FIRST_ATTEMPT_TIMEOUT_S
         return self._wire.send(self.name, self.payload, timeout)
 
@@ -182,11 +182,11 @@ class Wire:
     def close(self) -> None:
         self._channel.close()
 
-    def send(self, name: str, payload: bytes, timeout: float) -> grpc.Future:
+    def send(self, name: str, payload: bytes, timeout: float) -> Any:
         return self._methods[name].future(payload, timeout=timeout, metadata=self._metadata)
 
     def nap(self, seconds: float) -> None:
-        """Pause in slices, so that progress goes on; a stop request ends the pause it falls into."""
+        """Pause in slices, so that progress goes on; a stop request ends the pause it meets."""
         end = self.monotonic() + seconds
         stopping = self.patience.stop_asked()
         while (left := end - self.monotonic()) > 0:
