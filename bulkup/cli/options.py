@@ -104,6 +104,13 @@ working = _together(
     ),
 )
 
+wait = click.option(
+    "--wait",
+    type=Duration(),
+    default="0s",
+    help="Wait so long for another runner that works on the run.  [default: exit 11 at once]",
+)
+
 mail = _together(
     click.option("--email-to", multiple=True, metavar="ADDRESS", help="Mail the report there."),
     click.option("--email-from", metavar="ADDRESS", help="Sender of that mail."),

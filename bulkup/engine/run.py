@@ -352,7 +352,8 @@ class Run:
                 return {id_: found for id_, found in markers.items() if found is not None}
         # The rows of a shard need it to be there.
         checkpoint.follow([*shards], lease.entry.generation)
-        kept, gaps, settled = [], [], []
+        kept, settled = [], []
+        gaps: list[tuple[bytes, bytes]] = []
         for shard in shards:
             if shard.done:
                 kept.append(shard)

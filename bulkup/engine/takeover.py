@@ -121,7 +121,7 @@ class Takeover:
                 found.update({(m.number, m.part): m for m in self._read(shard)})
 
     def _open_places(self, shard: Shard, found: dict[Place, Marker]) -> list[Place]:
-        """The places without a marker, from the first batch that is not done to the window's end."""
+        """Places without a marker, from the first batch that is not done to its window's end."""
         places: list[Place] = []
         first_open = 0
         number = shard.low_number

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -66,7 +66,7 @@ class Entry:
     record: RunRecord
     state: RunState
     reason: str = ""
-    counts: Counts = Counts()
+    counts: Counts = field(default_factory=Counts)
     """As of the last renewal."""
     holder: Holder | None = None
     lease_until: int = 0
@@ -75,7 +75,7 @@ class Entry:
     """Grows with each runner."""
     window: int = 0
     """The most commits of a shard that the last runner had under way."""
-    shards: tuple[Shard, ...] = (Shard(1),)
+    shards: tuple[Shard, ...] = field(default_factory=lambda: (Shard(1),))
     next_shard: int = 2
     fenced_until: int = 0
     """Unix time before which a marker of a former runner may still be needed."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from google.cloud.datastore_v1.types import entity as entity_types
@@ -51,7 +51,7 @@ class Marker:
     """Every batch of the shard up to this number was done when it was sent."""
     counts: Counts
     """Of this batch or part."""
-    before: Counts = Counts()
+    before: Counts = field(default_factory=Counts)
     """Of the whole run when it was sent."""
     fence: bool = False
 
@@ -145,8 +145,7 @@ class Markers:
         query.limit.value = _QUERY_PAGE
         while True:
             batch = self._wire.run_query(query, self._namespace).result().batch
-            for result in batch.entity_results:
-                yield result
+            yield from batch.entity_results
             if not batch.entity_results:
                 return
             query.start_cursor = batch.end_cursor
