@@ -292,10 +292,12 @@ class Checkpoint:
             )
 
     def restore_counts(self, counts: Counts) -> None:
-        """What was done before this file began, as far as Datastore knows."""
-        if counts != Counts():
-            row = BatchRow(1, None, 0, b"", b"", b"", True, counts)
-            self.batch_done(row, low=None, failures=[])
+        """What was done before this new file began, as far as Datastore knows."""
+        with self._step():
+            (shard,) = self._db.execute("SELECT min(id) FROM shards").fetchone()
+            # A runner that died right here may have written it down already.
+            self._db.execute("DELETE FROM batches WHERE number IS NULL")
+            self._put_batch(BatchRow(shard, None, 0, b"", b"", b"", True, counts), "done", (), ())
 
     # --- batches ---
 
