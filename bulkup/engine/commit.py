@@ -125,6 +125,8 @@ class Committer:
             # Two commits of the same entity must not race each other, and one commit must not
             # hold both: whichever came second would silently undo the first.
             self.drain()
+        if not self._building.has_room(item, self._limits):
+            self.cut()
         self._building.add(item)
         if self._building.is_full(self._limits):
             self.cut()

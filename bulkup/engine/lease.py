@@ -219,15 +219,25 @@ class Lease:
                 except RecordMovedOn:
                     self._find_out()
 
-    def cut(self, kept: list[Shard], gaps: list[tuple[bytes, bytes]], fenced_until: int) -> None:
-        """Replace all shards but `kept` by new ones over `gaps`."""
+    def cut(
+        self,
+        kept: list[Shard],
+        gaps: list[tuple[bytes, bytes]],
+        *,
+        counts: Counts,
+        fenced_until: int,
+    ) -> None:
+        """Replace all shards but `kept` by new ones over `gaps`. `counts`: what is done by now."""
         first = self.entry.next_shard
         fresh = [
             Shard(first + i, start, end, low_cursor=start) for i, (start, end) in enumerate(gaps)
         ]
         bare = [Shard(s.id, s.start, s.end, low_cursor=s.start) for s in kept]
         self.update(
-            shards=(*bare, *fresh), next_shard=first + len(fresh), fenced_until=fenced_until
+            shards=(*bare, *fresh),
+            next_shard=first + len(fresh),
+            counts=counts,
+            fenced_until=fenced_until,
         )
 
     def forget(self) -> None:

@@ -361,11 +361,16 @@ class Run:
             outcome = takeover.settle(shard, from_markers=new_file)
             settled.append(outcome)
             gaps.extend(outcome.gaps)
-        lease.cut(kept, gaps, fenced_until=int(self._clock.unix() + LATE_COPY_S) + 1)
         if new_file:
-            best = max(settled, key=lambda s: s.before.handled, default=None)
-            if best is not None:
-                checkpoint.restore_counts(best.before + best.adopted)
+            # All of these are of a moment at or before the runner's end; the latest is the best.
+            known_done = [s.before + s.adopted for s in settled] + [lease.entry.counts]
+            checkpoint.restore_counts(max(known_done, key=lambda counts: counts.handled))
+        lease.cut(
+            kept,
+            gaps,
+            counts=checkpoint.counts(),
+            fenced_until=int(self._clock.unix() + LATE_COPY_S) + 1,
+        )
         return {}
 
     def _work_on(

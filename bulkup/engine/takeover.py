@@ -78,7 +78,8 @@ class Takeover:
         self._fence(shard, found)
         done = {p: m for p, m in found.items() if not m.fence and p[0] > shard.low_number}
         adopted = self._adopt(shard, done, from_markers=from_markers)
-        before = max(
+        # The least: a marker of a part was sent when earlier parts of its batch were counted.
+        before = min(
             (m.before for m in found.values() if m.low == shard.low_number),
             key=lambda counts: counts.handled,
             default=Counts(),
