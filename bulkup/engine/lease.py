@@ -167,6 +167,12 @@ class Lease:
             self._next = self._clock.monotonic() + RENEW_S
             self._renewing = entry, self._ledger.begin_write(entry)
 
+    def make_sure(self) -> None:
+        """Before a commit: when the lease has run out (a suspended laptop, a handler that took
+        minutes), ask whether the run is still ours. Raises HeldError, CallError."""
+        if self._clock.unix() >= self.entry.lease_until:
+            self.update(counts=self._counts())
+
     def _renewed(self, **changes: Any) -> Entry:
         lease = {"lease_until": int(self._clock.unix() + LEASE_S)}
         return replace(self.entry, **{**lease, **changes})
