@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from bulkup.local import messages as m
 from bulkup.local.cursors import Position
@@ -22,13 +22,25 @@ from bulkup.local.status import invalid
 from bulkup.local.storage import Storage
 
 
+class _Total(NamedTuple):
+    numbers: int
+    integers: int
+    doubles: float
+    integral: bool
+    """All summands were integers."""
+
+
+_NOTHING = _Total(0, 0, 0.0, True)
+
+
 class NumberSum:
-    """The SQLite aggregate `number_sum` over encoded numbers: count, integer part, float part."""
+    """The SQLite aggregate `number_sum` over encoded numbers: a `_Total` as text."""
 
     def __init__(self) -> None:
         self.count = 0
         self.integers = 0
-        self.doubles: float | None = None
+        self.doubles = 0.0
+        self.integral = True
 
     def step(self, encoded: bytes) -> None:
         value = decode_value(encoded)
@@ -36,10 +48,11 @@ class NumberSum:
         if value.WhichOneof("value_type") == "integer_value":
             self.integers += value.integer_value
         else:
-            self.doubles = (self.doubles or 0.0) + value.double_value
+            self.doubles += value.double_value
+            self.integral = False
 
-    def finalize(self) -> str | None:
-        return f"{self.count} {self.integers} {'' if self.doubles is None else self.doubles!r}"
+    def finalize(self) -> str:
+        return f"{self.count} {self.integers} {self.doubles!r} {int(self.integral)}"
 
 
 def run_aggregation(
@@ -66,16 +79,14 @@ def run_aggregation(
             up_to = aggregation.count.up_to.value if aggregation.count.HasField("up_to") else None
             value.integer_value = 0 if base is None else base.count(up_to)
             continue
-        count, integers, doubles = (
-            (0, 0, None) if base is None else base.sum(getattr(aggregation, which).property.name)
-        )
+        total = _NOTHING if base is None else base.sum(getattr(aggregation, which).property.name)
         if which == "sum":
-            if doubles is None and -(1 << 63) <= integers < 1 << 63:
-                value.integer_value = integers
+            if total.integral and -(1 << 63) <= total.integers < 1 << 63:
+                value.integer_value = total.integers
             else:
-                value.double_value = integers + (doubles or 0.0)
-        elif count:
-            value.double_value = (integers + (doubles or 0.0)) / count
+                value.double_value = total.integers + total.doubles
+        elif total.numbers:
+            value.double_value = (total.integers + total.doubles) / total.numbers
         else:
             value.null_value = 0
     answer.more_results = m.QueryResultBatch.NO_MORE_RESULTS
@@ -177,16 +188,16 @@ class _Base:
         ).fetchone()
         return int(row[0])
 
-    def sum(self, name: str) -> tuple[int, int, float | None]:
+    def sum(self, name: str) -> _Total:
         statement = self._sql()
         slot = self._slot(name)
         if statement is None or slot is None:
-            return 0, 0, None
+            return _NOTHING
         sql, values = statement
         where = self._having_all(values)
         values += [slot, PLAIN, NUMBER, BOOLEAN, DOUBLE, POINT]
         number = len(values)
-        self._db.create_aggregate("number_sum", 1, NumberSum)
+        self._db.create_aggregate("number_sum", 1, NumberSum)  # type: ignore[arg-type]
         row = self._db.execute(
             f"SELECT number_sum(v.value) FROM ({sql}) q CROSS JOIN vals v "
             f"WHERE v.eid = q.eid AND v.slot = ?{number - 5} AND v.form = ?{number - 4} "
@@ -196,9 +207,9 @@ class _Base:
             values,
         ).fetchone()
         if row[0] is None:
-            return 0, 0, None
-        count, integers, doubles = row[0].split(" ")
-        return int(count), int(integers), float(doubles) if doubles else None
+            return _NOTHING
+        count, integers, doubles, integral = row[0].split(" ")
+        return _Total(int(count), int(integers), float(doubles), integral == "1")
 
     def _slot(self, name: str) -> int | None:
         return self._storage.slots.get((self._plan.kind or 0, name))

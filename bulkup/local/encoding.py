@@ -10,9 +10,9 @@ the bytes of its descendants, so an ancestor query is a range.
 Values. A tag, then the payload. The tags follow the documented order of types: null, fixed-point
 numbers (integers and timestamps in microseconds, compared with one another), booleans, byte
 sequences (strings and blobs, compared with one another), floating-point numbers, geographical
-points, keys. An integer and a floating-point number are never equal. NaN sorts before the other
-floating-point numbers, and -0.0 equals 0.0. Entities and arrays have no encoding of their own:
-what is in them has.
+points, keys. An integer and a floating-point number are never equal. NaN sorts after the other
+floating-point numbers (as on both of Google's emulators), and -0.0 equals 0.0. Entities and arrays
+have no encoding of their own: what is in them has.
 """
 
 from __future__ import annotations
@@ -126,17 +126,19 @@ def path_end(prefix: bytes) -> bytes:
     return prefix + b"\xff"
 
 
+_NAN = DOUBLE + b"\xff\xf8" + bytes(6)
+"""All NaNs are this one."""
+
+
 def _double(number: float) -> bytes:
     if number != number:
-        return DOUBLE + bytes(8)
+        return _NAN
     bits: int = _U64.unpack(_F64.pack(number + 0.0))[0]
     return DOUBLE + _U64.pack(bits ^ (_MASK if bits & _SIGN else _SIGN))
 
 
 def _undouble(payload: bytes) -> float:
     bits: int = _U64.unpack(payload)[0]
-    if bits == 0:
-        return float("nan")
     value: float = _F64.unpack(_U64.pack(bits ^ (_SIGN if bits & _SIGN else _MASK)))[0]
     return value
 
@@ -149,9 +151,9 @@ def encode_value(value: Any) -> bytes | None:
     """A `Value` as it stands in an index; None for entities, arrays and a value of no type."""
     kind = value.WhichOneof("value_type")
     if kind == "string_value":
-        return BYTES + bytes(value.string_value, "utf-8")
+        return b"\x04" + bytes(value.string_value, "utf-8")
     if kind == "integer_value":
-        return _number(value.integer_value)
+        return b"\x02" + _U64.pack(value.integer_value + _SIGN & _MASK)
     if kind == "double_value":
         return _double(value.double_value)
     if kind == "boolean_value":

@@ -67,7 +67,7 @@ def _entity(
     entity: Any, prefix: str, indexed: bool, depth: int, form: int, entries: Entries
 ) -> None:
     if depth > MAX_NESTING:
-        raise invalid(f"The entity is nested more than {MAX_NESTING} levels deep.")
+        raise invalid(f"At most {MAX_NESTING} nested entity values are supported.")
     for name, value in entity.properties.items():
         if not name or name[0] == "_" or len(name) > 375:
             check_property_name(name)
@@ -79,6 +79,13 @@ def _value(path: str, value: Any, indexed: bool, depth: int, form: int, entries:
     if indexed:
         indexed = not value.exclude_from_indexes
     if which == "array_value":
+        if value.exclude_from_indexes:
+            raise invalid(
+                f"Exclude from indexes cannot be set on a list value, only on its elements: "
+                f'property "{path}"'
+            )
+        if value.meaning:
+            raise invalid(f'A list value cannot specify a meaning: property "{path}"')
         for element in value.array_value.values:
             if element.WhichOneof("value_type") == "array_value":
                 raise invalid(f'The value of property "{path}" is an array that contains an array.')
@@ -90,7 +97,7 @@ def _value(path: str, value: Any, indexed: bool, depth: int, form: int, entries:
             _add(path + ".__key__", encode_key_value(value.entity_value.key), form, entries)
         return
     if which is None:
-        raise invalid(f'The value of property "{path}" has no type.')
+        raise invalid(f'The value "{path}" does not contain a value.')
     if which == "timestamp_value":
         stamp = value.timestamp_value
         if stamp.nanos % 1000:
@@ -100,7 +107,10 @@ def _value(path: str, value: Any, indexed: bool, depth: int, form: int, entries:
     elif which == "geo_point_value":
         point = value.geo_point_value
         if not (-90 <= point.latitude <= 90 and -180 <= point.longitude <= 180):
-            raise invalid(f'The geographical point of property "{path}" is not on Earth.')
+            raise invalid(
+                "Geo point outside permitted range: latitude -90.0 to 90.0, longitude -180.0 to "
+                f'180.0: property "{path}"'
+            )
     if not indexed:
         if which in ("string_value", "blob_value"):
             _check_member(path, getattr(value, which))

@@ -6,6 +6,7 @@ service's where they are known (as its emulators send them), in its words.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from bulkup.local.encoding import Partition
@@ -23,6 +24,9 @@ MAX_DISJUNCTIONS = 30
 MAX_NOT_IN_VALUES = 10
 MAX_AGGREGATIONS = 5
 MAX_TRANSFORMS = 500
+
+
+_NAMESPACE = re.compile(r"[A-Za-z\d.\-_]{1,100}", re.ASCII)
 
 
 def is_reserved(name: str) -> bool:
@@ -46,7 +50,10 @@ def partition_of(message: Any, project: str, database: str) -> Partition:
             f"mismatched databases within request: {project}/{database or '(default)'} vs. "
             f"{found}/{message.database_id or '(default)'}"
         )
-    return Partition(project, database, message.namespace_id)
+    namespace = message.namespace_id
+    if namespace and _NAMESPACE.fullmatch(namespace) is None:
+        raise invalid(f'Illegal string "{namespace[:110]}" in namespace id.')
+    return Partition(project, database, namespace)
 
 
 def check_key(key: Any, *, complete: bool, reserved_ok: bool = False) -> None:
@@ -58,7 +65,7 @@ def check_key(key: Any, *, complete: bool, reserved_ok: bool = False) -> None:
     if not path:
         raise invalid("The key path must not be empty.")
     if len(path) > MAX_KEY_ELEMENTS:
-        raise invalid(f"The key path has more than {MAX_KEY_ELEMENTS} elements: {len(path)}.")
+        raise invalid(f"Key path is too long. Cannot exceed {MAX_KEY_ELEMENTS} elements.")
     last = len(path) - 1
     for number, element in enumerate(path):
         kind, name = element.kind, element.name
@@ -70,13 +77,11 @@ def check_key(key: Any, *, complete: bool, reserved_ok: bool = False) -> None:
             raise invalid(f'The kind "{kind}" is reserved.')
         which = element.WhichOneof("id_type")
         if which is None:
-            if number != last:
-                raise invalid("The key path element must not be incomplete: only the last may be.")
-            if complete:
-                raise invalid(f"Key path is incomplete: {_path_text(path)}")
+            if complete or number != last:
+                raise invalid(f"Key path element must not be incomplete: {_path_text(path)}")
         elif which == "id":
             if element.id == 0:
-                raise invalid("The key path element id must not be zero.")
+                raise invalid("Key path id is invalid. Must not be zero.")
         elif not name:
             raise invalid("The key path element name is the empty string.")
         else:

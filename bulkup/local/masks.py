@@ -13,24 +13,27 @@ Path = tuple[str, ...]
 
 
 def split_path(text: str) -> Path:
-    """The names of a dotted path; a dot or backslash in a name is escaped with a backslash.
+    """The names of a dotted path.
 
-    Raises INVALID_ARGUMENT for an empty path or name.
+    A backslash escapes a dot or a backslash in a name; a name may also stand in backticks, as the
+    service has it. Raises INVALID_ARGUMENT for an empty path or name.
     """
-    names, name, escaped = [], "", False
+    names, name, escaped, quoted = [], "", False, False
     for character in text:
         if escaped:
             name, escaped = name + character, False
         elif character == "\\":
             escaped = True
-        elif character == ".":
+        elif character == "`" and (quoted or not name):
+            quoted = not quoted
+        elif character == "." and not quoted:
             names.append(name)
             name = ""
         else:
             name += character
     names.append(name)
-    if escaped or not all(names):
-        raise invalid(f"Not a property path: {text[:100]!r}")
+    if escaped or quoted or not all(names):
+        raise invalid(f"Invalid property path {text[:100]!r}.")
     return tuple(names)
 
 

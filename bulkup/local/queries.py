@@ -62,17 +62,17 @@ class Request:
 def check_query(query: Any, partition: Partition, mask: Mask | None = None) -> Request:
     """Raises INVALID_ARGUMENT for a query that the service would refuse."""
     if len(query.kind) > 1:
-        raise invalid("A query may have at most one kind.")
+        raise invalid("multiple kinds not supported: a query may have at most one kind")
     if query.HasField("find_nearest"):
         raise unimplemented("The embedded Datastore has no vector search (find_nearest).")
     kind = query.kind[0].name if query.kind else ""
     if query.kind and not kind:
         raise invalid("The kind of a query must not be empty.")
     if query.offset < 0:
-        raise invalid("The offset of a query must not be negative.")
+        raise invalid("Offset must be non-negative.")
     limit = query.limit.value if query.HasField("limit") else None
     if limit is not None and limit < 0:
-        raise invalid("The limit of a query must not be negative.")
+        raise invalid("Limit must be non-negative.")
 
     def path_of(value: Any) -> bytes:
         path = key_path(value)
@@ -159,7 +159,8 @@ def _orders(
     if KEY not in orders:
         for name in sorted({name for one in found for name in one.ranges}):
             orders.setdefault(name, last)
-    for name in projection:
+    # The service's index has the projected properties by name.
+    for name in sorted(projection):
         orders.setdefault(name, last)
     return list(orders.items())
 

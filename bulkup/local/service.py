@@ -114,7 +114,7 @@ class Service:
         if request.WhichOneof("query_type") == "gql_query":
             raise unimplemented(_GQL)
         if request.WhichOneof("query_type") is None:
-            raise invalid("The request has no query.")
+            raise invalid("one of fields Query.query and Query.gql_query must be set")
         partition = partition_of(request.partition_id, request.project_id, request.database_id)
         mask = Mask(request.property_mask.paths) if request.HasField("property_mask") else None
         query = check_query(request.query, partition, mask)
@@ -134,7 +134,7 @@ class Service:
         if request.WhichOneof("query_type") == "gql_query":
             raise unimplemented(_GQL)
         if not request.aggregation_query.HasField("nested_query"):
-            raise invalid("The request has no query.")
+            raise invalid("one of fields Query.query and Query.gql_query must be set")
         partition = partition_of(request.partition_id, request.project_id, request.database_id)
         query = check_query(request.aggregation_query.nested_query, partition)
         with self.storage.reading() as snapshot:
@@ -211,10 +211,10 @@ class Service:
         if transactional and selector is None:
             raise invalid("transactional commit requires a transaction")
         if not transactional and selector is not None:
-            raise invalid("a non-transactional commit must not name a transaction")
+            raise invalid("non-transaction commit cannot specify a transaction")
         single_use = request.single_use_transaction
         if selector == "single_use_transaction" and single_use.WhichOneof("mode") == "read_only":
-            raise invalid("a single use transaction of a commit must be read-write")
+            raise invalid("single_use_transaction in a commit request must be READ_WRITE.")
         transaction = None
         if selector == "transaction":
             transaction = self.transactions.end(request.transaction)

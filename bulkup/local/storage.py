@@ -196,7 +196,7 @@ class Storage:
         meta = dict(db.execute("SELECT name, value FROM meta"))
         self.last_version: int = meta["last_version"]
         self.next_id: int = meta["next_id"]
-        self._floor = max(self.last_version, getattr(self, "_floor", 0))
+        self._floor: int = max(self.last_version, getattr(self, "_floor", 0))
         self.next_eid: int = 1 + max(
             db.execute("SELECT coalesce(max(eid), 0) FROM entities").fetchone()[0],
             db.execute("SELECT coalesce(max(eid), 0) FROM entities_past").fetchone()[0],
@@ -229,9 +229,7 @@ class Storage:
         db = self.reader()
         db.execute("BEGIN")
         try:
-            last: int = db.execute("SELECT value FROM meta WHERE name = 'last_version'").fetchone()[
-                0
-            ]
+            (last,) = db.execute("SELECT value FROM meta WHERE name = 'last_version'").fetchone()
             yield Snapshot(db, max(present, last), last)
         finally:
             db.execute("ROLLBACK")
@@ -240,8 +238,8 @@ class Storage:
         with self._clock_lock:
             if self._writing_version:
                 return self._writing_version - 1
-            self._floor = max(self._floor, self.clock())
-            return self._floor
+            self._floor = floor = max(self._floor, self.clock())
+            return floor
 
     def snapshot(self) -> int:
         """The version that reads of a transaction beginning now are made at."""

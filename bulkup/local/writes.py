@@ -78,8 +78,8 @@ def check_mutations(
                 )
             if before in _FORBIDDEN_AFTER.get(operation.name, ()):
                 raise invalid(
-                    f"A commit may not contain {before!r} followed by {operation.name!r} of the "
-                    f"same entity: {key_text(operation.key)}"
+                    f"Cannot {before} then {operation.name} an entity in the same request: "
+                    f"{key_text(operation.key)}"
                 )
         last[place] = operation.name
     return operations
@@ -88,7 +88,7 @@ def check_mutations(
 def _check(mutation: Any, project: str, database: str) -> Operation:
     name = mutation.WhichOneof("operation")
     if name is None:
-        raise invalid("A mutation must have an operation: insert, update, upsert or delete.")
+        raise invalid("Mutation is missing operation.")
     entity = None if name == "delete" else getattr(mutation, name)
     key = mutation.delete if entity is None else entity.key
     check_key(key, complete=name in ("update", "delete"))
@@ -106,7 +106,9 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
         if base_version < 0:
             raise invalid("The base version must not be negative.")
         if name == "insert" and base_version:
-            raise invalid("Cannot insert an entity with a base version greater than zero")
+            raise invalid(
+                f"Cannot insert an entity with a base version greater than zero: {key_text(key)}"
+            )
     elif detection == "update_time":
         if name == "insert":
             raise invalid("Cannot insert an entity with an update time condition")
@@ -119,7 +121,7 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
     if len(mutation.property_transforms) > MAX_TRANSFORMS:
         raise invalid(f"A mutation may have at most {MAX_TRANSFORMS} property transforms.")
     if entity is None and mutation.property_transforms:
-        raise invalid("A delete must not have property transforms.")
+        raise invalid("Delete mutation cannot have PropertyTransforms.")
     entries = None
     if entity is not None:
         entries = index_entries(entity)
@@ -147,7 +149,8 @@ class _Row:
     def __init__(self, path: bytes, stored: tuple[int, int, int, bytes] | None) -> None:
         self.path = path
         self.stored = stored
-        self.eid, self.version, self.created, self.body = stored or (0, 0, 0, None)
+        self.eid, self.version, self.created = stored[:3] if stored else (0, 0, 0)
+        self.body: bytes | None = stored[3] if stored else None
         self.entries: Entries | None = None
         """Of `body`, once it is not the stored one."""
 
