@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from bulkup.local import messages as m
 from bulkup.local.cursors import Position
-from bulkup.local.encoding import BOOLEAN, DOUBLE, NUMBER, POINT, decode_value
-from bulkup.local.indexing import PLAIN
+from bulkup.local.encoding import decode_value
 from bulkup.local.limits import MAX_AGGREGATIONS, check_property_name
-from bulkup.local.plan import Plan, Select, alive
+from bulkup.local.packing import json_path
+from bulkup.local.plan import Plan, Select, packed_of
 from bulkup.local.queries import Request, Rows, bind
 from bulkup.local.status import invalid
 from bulkup.local.storage import Storage
@@ -42,8 +42,8 @@ class NumberSum:
         self.doubles = 0.0
         self.integral = True
 
-    def step(self, encoded: bytes) -> None:
-        value = decode_value(encoded)
+    def step(self, encoded: str) -> None:
+        value = decode_value(bytes.fromhex(encoded))
         self.count += 1
         if value.WhichOneof("value_type") == "integer_value":
             self.integers += value.integer_value
@@ -195,15 +195,16 @@ class _Base:
             return _NOTHING
         sql, values = statement
         where = self._having_all(values)
-        values += [slot, PLAIN, NUMBER, BOOLEAN, DOUBLE, POINT]
-        number = len(values)
+        packed = self._packed(values)
+        values += [json_path(slot), f"$.t{slot}"]
+        path, timestamp = f"?{len(values) - 1}", f"?{len(values)}"
         self._db.create_aggregate("number_sum", 1, NumberSum)  # type: ignore[arg-type]
+        # An array is no number, nor are its elements.
         row = self._db.execute(
-            f"SELECT number_sum(v.value) FROM ({sql}) q CROSS JOIN vals v "
-            f"WHERE v.eid = q.eid AND v.slot = ?{number - 5} AND v.form = ?{number - 4} "
-            f"AND (v.value >= ?{number - 3} AND v.value < ?{number - 2} "
-            f"OR v.value >= ?{number - 1} AND v.value < ?{number}) "
-            f"AND {self._alive('v', values)} AND {where}",
+            f"SELECT number_sum(json_extract({packed}, {path})) FROM ({sql}) q "
+            f"WHERE json_type({packed}, {path}) = 'text' "
+            f"AND json_type({packed}, {timestamp}) IS NULL "
+            f"AND substr(json_extract({packed}, {path}), 1, 2) IN ('02', '05') AND {where}",
             values,
         ).fetchone()
         if row[0] is None:
@@ -214,21 +215,19 @@ class _Base:
     def _slot(self, name: str) -> int | None:
         return self._storage.slots.get((self._plan.kind or 0, name))
 
-    def _alive(self, alias: str, values: list[object]) -> str:
-        if self._plan.at is None:
-            return alive(alias, None)
-        values.append(self._plan.at)
-        return alive(alias, f"?{len(values)}")
+    def _packed(self, values: list[object]) -> str:
+        at = self._plan.at
+        if at is None:
+            return packed_of("q", None)
+        values.append(at)
+        return packed_of("q", f"?{len(values)}")
 
     def _having_all(self, values: list[object]) -> str:
         terms = []
         for name in self._properties:
-            values.append(self._slot(name) or -1)
-            number = len(values)
-            terms.append(
-                f"EXISTS (SELECT 1 FROM vals h WHERE h.eid = q.eid AND h.slot = ?{number} "
-                f"AND {self._alive('h', values)})"
-            )
+            packed = self._packed(values)
+            values.append(json_path(self._slot(name) or 0))
+            terms.append(f"json_type({packed}, ?{len(values)}) IS NOT NULL")
         return " AND ".join(terms) or "1"
 
 

@@ -12,6 +12,7 @@ documented); here kinds are small, and splitters want samples of those too.
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import Any
 
 from bulkup.local.encoding import BYTES, encode_key_value, encode_value
@@ -22,15 +23,19 @@ from bulkup.local.limits import (
     check_property_name,
     too_long,
 )
+from bulkup.local.packing import ELEMENT, PLAIN, TIMESTAMP
 from bulkup.local.status import invalid
-
-PLAIN, TIMESTAMP, ELEMENT = 0, 1, 2
-"""The forms of an entry: what sums must know, and the encoding does not tell. ELEMENT is an
-element of an array, of any type."""
 
 Entries = dict[str, dict[bytes, int]]
 """By property path: encoded value -> form."""
 
+_U64 = struct.Struct(">Q")
+_SIGN = 1 << 63
+_MASK = (1 << 64) - 1
+_SIMPLE = frozenset(
+    ("string_value", "integer_value", "boolean_value", "double_value", "null_value")
+)
+_LONGEST = MAX_INDEXED_BYTES + 1
 SCATTER = "__scatter__"
 _SCATTER_BELOW = 0x1000
 """Of 0x10000: one in sixteen."""
@@ -71,6 +76,21 @@ def _entity(
     for name, value in entity.properties.items():
         if not name or name[0] == "_" or len(name) > 375:
             check_property_name(name)
+        which = value.WhichOneof("value_type")
+        if which in _SIMPLE and indexed and not value.exclude_from_indexes:
+            # Most values are these; the rest of this module is for the others.
+            if which == "string_value":
+                encoded = b"\x04" + value.string_value.encode()
+                if len(encoded) > _LONGEST:
+                    raise too_long(prefix + name)
+            elif which == "integer_value":
+                encoded = b"\x02" + _U64.pack(value.integer_value + _SIGN & _MASK)
+            else:
+                encoded = encode_value(value) or b""
+            path = prefix + name if prefix else name
+            if path not in entries:
+                entries[path] = {encoded: form}
+                continue
         _value(prefix + name, value, indexed, depth, form, entries)
 
 

@@ -7,6 +7,7 @@ bytes of the entities, so that a read neither parses nor serializes an entity.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from google.cloud.datastore_v1.types import datastore as _datastore
@@ -20,6 +21,7 @@ BeginTransactionResponse: Any = _datastore.BeginTransactionResponse.pb()
 CommitRequest: Any = _datastore.CommitRequest.pb()
 CommitResponse: Any = _datastore.CommitResponse.pb()
 LookupRequest: Any = _datastore.LookupRequest.pb()
+LookupResponse: Any = _datastore.LookupResponse.pb()
 Mutation: Any = _datastore.Mutation.pb()
 MutationResult: Any = _datastore.MutationResult.pb()
 PropertyTransform: Any = _datastore.PropertyTransform.pb()
@@ -46,12 +48,15 @@ Query: Any = _query.Query.pb()
 QueryResultBatch: Any = _query.QueryResultBatch.pb()
 
 MICROS = 1_000_000
+_ONE_BYTE = [bytes((number,)) for number in range(0x80)]
 
 
 def varint(number: int) -> bytes:
     """A non-negative integer as protobuf writes it."""
     if number < 0x80:
-        return bytes((number,))
+        return _ONE_BYTE[number]
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)
@@ -88,12 +93,15 @@ def micros_of(stamp: Any) -> int:
 
 def stored_result(body: bytes, version: int, created: int) -> bytes:
     """The fields of an EntityResult but its cursor, of a stored entity."""
-    return (
-        b"\x0a"
-        + varint(len(body))
-        + body
-        + b"\x20"
-        + varint(version)
-        + field(5, timestamp(version))
-        + field(6, timestamp(created))
-    )
+    return b"\x0a" + varint(len(body)) + body + _result_times(version, created)
+
+
+@lru_cache(maxsize=1024)  # entities of one commit share theirs
+def _result_times(version: int, created: int) -> bytes:
+    return b"\x20" + varint(version) + field(5, timestamp(version)) + field(6, timestamp(created))
+
+
+@lru_cache(maxsize=1024)
+def mutation_times(version: int, created: int) -> bytes:
+    """The update and create time of a MutationResult."""
+    return field(6, timestamp(version)) + field(7, timestamp(created))

@@ -7,7 +7,7 @@ An alternative of the filter becomes one SELECT, or one per interval of what it 
 - by the `entries` of the first sort property, when that is in the right order already.
 
 Which one is decided by counting, up to `_FEW`, how much each would visit. Everything else is
-looked up per row: other equalities in `entries`, other sort properties in `vals`. SELECTs are
+looked up per row: other equalities in `entries`, other sort values in `packed`. SELECTs are
 ordered and limited one by one and joined by UNION, so that no page costs more than its rows, and
 the rows before it cost nothing: a cursor is a place in the index.
 
@@ -22,11 +22,13 @@ newer emulator does; the documentation leaves both open).
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bulkup.local.cursors import Position
 from bulkup.local.filters import KEY, Alternative
 from bulkup.local.intervals import EVERYTHING, HIGHEST, LOWEST, Interval, Intervals
+from bulkup.local.packing import hexadecimal, json_path
 
 _FEW = 2000
 """Rows that are sorted faster than found in another order."""
@@ -77,13 +79,15 @@ class _Sql:
 
 
 def alive(alias: str, at: str | None) -> str:
-    """That a row of `entries` or `vals` holds, now or at a version."""
+    """That a row of `entries` holds, now or at a version."""
     if at is None:
         return f"{alias}.until IS NULL"
     return f"{alias}.since <= {at} AND ({alias}.until IS NULL OR {alias}.until > {at})"
 
 
-def _within(expression: str, intervals: Intervals, p: _Sql) -> str:
+def _within(
+    expression: str, intervals: Intervals, p: _Sql, form: Callable[[bytes], object] = bytes
+) -> str:
     """That an expression is in one of the intervals."""
     if intervals == EVERYTHING:
         return "1"
@@ -91,11 +95,33 @@ def _within(expression: str, intervals: Intervals, p: _Sql) -> str:
     for low, high in intervals:
         term = []
         if low != LOWEST:
-            term.append(f"{expression} >= {p(low)}")
+            term.append(f"{expression} >= {p(form(low))}")
         if high != HIGHEST:
-            term.append(f"{expression} < {p(high)}")
+            term.append(f"{expression} < {p(form(high))}")
         terms.append(" AND ".join(term) or "1")
     return terms[0] if len(terms) == 1 else "(" + " OR ".join(f"({term})" for term in terms) + ")"
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A sort column in an arm: from `entries` and `path` as bytes, else in hexadecimal."""
+
+    sql: str
+    hex: bool = False
+
+    def mark(self, value: bytes, p: _Sql) -> str:
+        return p(hexadecimal(value) if self.hex else value)
+
+
+@dataclass(frozen=True)
+class _Arm:
+    sql: str
+    sorts: list[_Column]
+
+    def columns(self) -> str:
+        """What to select of it so that arms can be compared: sort values in hexadecimal."""
+        names = [f"s{n}" if c.hex else f"hex(s{n}) AS s{n}" for n, c in enumerate(self.sorts)]
+        return ", ".join([*names, "path", "eid"])
 
 
 @dataclass
@@ -142,10 +168,10 @@ class Select:
             return self._first_of_overlapping(possible, bound, p)
         arms = [arm for one in possible for arm in self._arms(one, p)]
         if len(arms) == 1:
-            return f"{arms[0]} ORDER BY {self.order}{bound}", p.values
+            return f"{arms[0].sql} ORDER BY {self.order}{bound}", p.values
         # Every arm is in order and no longer than what is wanted of all of them.
         inner = " UNION ".join(
-            f"SELECT * FROM ({arm} ORDER BY {self.order}{bound})" for arm in arms
+            f"SELECT {arm.columns()} FROM ({arm.sql} ORDER BY {self.order}{bound})" for arm in arms
         )
         return f"{inner} ORDER BY {self.order}{bound}", p.values
 
@@ -175,10 +201,14 @@ class Select:
     ) -> tuple[str, list[object]]:
         after, until = self.after, self.until
         self.after = self.until = None
-        arms = [arm for one in alternatives for arm in self._arms(one, p)]
+        arms = [
+            f"SELECT {arm.columns()} FROM ({arm.sql})"
+            for one in alternatives
+            for arm in self._arms(one, p)
+        ]
         self.after, self.until = after, until
-        names = [f"s{number}" for number in range(len(self.plan.sorts))] + ["path"]
-        where = self._between(names, p)
+        names = [f"s{number}" for number in range(len(self.plan.sorts))]
+        where = self._between([*(_Column(name, True) for name in names), _Column("path")], p)
         return (
             f"SELECT {self.columns} FROM (SELECT *, row_number() OVER "
             f"(PARTITION BY path ORDER BY {self.order}) AS place FROM ({' UNION '.join(arms)})) "
@@ -187,7 +217,7 @@ class Select:
 
     # -- one alternative -----------------------------------------------------------------------
 
-    def _arms(self, one: Alternative, p: _Sql) -> list[str]:
+    def _arms(self, one: Alternative, p: _Sql) -> list[_Arm]:
         driver = self._driver(one)
         if driver.name == "equal":
             return [self._arm(one, driver, None, p)]
@@ -257,18 +287,18 @@ class Select:
             return self._entities_table(), [self._scope("d", p), _within("d.path", paths, p)]
         version = p(at)
         live = (
-            f"SELECT d.eid, d.path FROM {self._entities_table()} WHERE {self._scope('d', p)} "
-            f"AND {_within('d.path', paths, p)} AND d.version <= {version}"
+            f"SELECT d.eid, d.path, d.packed FROM {self._entities_table()} "
+            f"WHERE {self._scope('d', p)} AND {_within('d.path', paths, p)} AND d.version <= {version}"
         )
         index = "past_by_path" if self.plan.kind is None else "past_by_key"
         past = (
-            f"SELECT d.eid, d.path FROM entities_past d INDEXED BY {index} "
+            f"SELECT d.eid, d.path, d.packed FROM entities_past d INDEXED BY {index} "
             f"WHERE {self._scope('d', p)} AND {_within('d.path', paths, p)} "
             f"AND d.version <= {version} AND d.until > {version}"
         )
         return f"({live} UNION ALL {past}) d", []
 
-    def _arm(self, one: Alternative, driver: _Driver, interval: Interval | None, p: _Sql) -> str:
+    def _arm(self, one: Alternative, driver: _Driver, interval: Interval | None, p: _Sql) -> _Arm:
         plan = self.plan
         at = None if plan.at is None else p(plan.at)
         where: list[str] = []
@@ -294,13 +324,13 @@ class Select:
                     f"AND x.value = {p(value)} AND x.path = d.path AND {alive('x', at)})"
                 )
         tables = [table]
-        columns = self._sort_columns(one, driver, at, tables, where, p)
+        packed = "d.packed" if driver.name == "entities" else packed_of("d", at)
+        columns = self._sort_columns(one, driver, packed, tables, where, p)
         sorted_by = {sort.prop for sort in plan.sorts}
         for name in sorted(one.ranges.keys() - sorted_by):
             where.append(
-                f"EXISTS (SELECT 1 FROM vals x WHERE x.eid = d.eid AND x.slot = "
-                f"{p(plan.slots[name])} AND {_within('x.value', one.ranges[name], p)} "
-                f"AND {alive('x', at)})"
+                f"EXISTS (SELECT 1 FROM json_each({packed}, {p(json_path(plan.slots[name]))}) x "
+                f"WHERE {_within('x.value', one.ranges[name], p, hexadecimal)})"
             )
         if plan.changed_since is not None:
             since = p(plan.changed_since)
@@ -308,50 +338,51 @@ class Select:
                 f"NOT EXISTS (SELECT 1 FROM entities x WHERE x.eid = d.eid "
                 f"AND x.version <= {since})"
             )
-        where += self._between([*columns, "d.path"], p)
-        selected = [f"{column} AS s{number}" for number, column in enumerate(columns)]
-        return (
+        where += self._between([*columns, _Column("d.path")], p)
+        selected = [f"{column.sql} AS s{number}" for number, column in enumerate(columns)]
+        return _Arm(
             f"SELECT {', '.join([*selected, 'd.path AS path', 'd.eid AS eid'])} "
             f"FROM {' CROSS JOIN '.join(tables)} "
-            f"WHERE {' AND '.join(term for term in where if term != '1') or '1'}"
+            f"WHERE {' AND '.join(term for term in where if term != '1') or '1'}",
+            columns,
         )
 
     def _sort_columns(
         self,
         one: Alternative,
         driver: _Driver,
-        at: str | None,
+        packed: str,
         tables: list[str],
         where: list[str],
         p: _Sql,
-    ) -> list[str]:
+    ) -> list[_Column]:
         """The sort columns of an arm; what they need goes into `tables` and `where`."""
         plan = self.plan
         constant = dict(sorted(one.equal, reverse=True))
         columns = []
         for number, sort in enumerate(plan.sorts):
-            if sort.prop == KEY:
-                columns.append("d.path")
-                continue
             intervals = one.ranges.get(sort.prop, EVERYTHING)
+            if sort.prop == KEY:
+                columns.append(_Column("d.path"))
+                continue
             if sort.prop in constant and sort.prop not in one.ranges:
-                columns.append(f"CAST({p(constant[sort.prop])} AS BLOB)")
+                value = hexadecimal(constant[sort.prop])
+                columns.append(_Column(f"CAST({p(value)} AS TEXT)", hex=True))
                 continue
             if driver.name == "sort" and number == 0:
-                alias = "d"
+                column, own = _Column("d.value"), "hex(d.value)"
             else:
-                alias = f"v{number}"
-                tables.append(f"vals {alias}")
-                where.append(f"{alias}.eid = d.eid AND {alias}.slot = {p(sort.slot)}")
-                where.append(_within(f"{alias}.value", intervals, p))
-                where.append(alive(alias, at))
-            columns.append(f"{alias}.value")
+                own = f"v{number}.value"
+                column = _Column(own, hex=True)
+                tables.append(f"json_each({packed}, {p(json_path(sort.slot))}) v{number}")
+                where.append(_within(own, intervals, p, hexadecimal))
+            columns.append(column)
             if sort.slot in plan.multi and not plan.exploded:
                 compare = ">" if sort.descending else "<"
                 where.append(
-                    f"NOT EXISTS (SELECT 1 FROM vals m WHERE m.eid = d.eid "
-                    f"AND m.slot = {p(sort.slot)} AND m.value {compare} {alias}.value "
-                    f"AND {_within('m.value', intervals, p)} AND {alive('m', at)})"
+                    f"NOT EXISTS (SELECT 1 FROM json_each({packed}, {p(json_path(sort.slot))}) m "
+                    f"WHERE m.value {compare} {own} "
+                    f"AND {_within('m.value', intervals, p, hexadecimal)})"
                 )
         return columns
 
@@ -374,7 +405,7 @@ class Select:
                 high = min(high, value + b"\x00")
         return low, high
 
-    def _between(self, columns: list[str], p: _Sql) -> list[str]:
+    def _between(self, columns: list[_Column], p: _Sql) -> list[str]:
         terms = []
         if self.after is not None:
             terms.append(self._compare(columns, self.after, True, p))
@@ -382,7 +413,7 @@ class Select:
             terms.append(self._compare(columns, self.until, False, p))
         return terms
 
-    def _compare(self, columns: list[str], position: Position, is_after: bool, p: _Sql) -> str:
+    def _compare(self, sorts: list[_Column], position: Position, is_after: bool, p: _Sql) -> str:
         """That the columns are past a position, or not yet past it.
 
         With all columns in one direction SQLite takes a row comparison for a place in the index.
@@ -390,10 +421,10 @@ class Select:
         with them.
         """
         values = position.values
-        columns = columns[: len(values)]
+        columns = [column.sql for column in sorts[: len(values)]]
         directions = self.plan.directions[: len(values)]
         or_equal = is_after == position.inclusive
-        marks = [p(value) for value in values]
+        marks = [column.mark(value, p) for column, value in zip(sorts, values, strict=False)]
         if len(set(directions)) == 1:
             operator = ">" if is_after != directions[0] else "<"
             operator += "=" if or_equal else ""
@@ -410,6 +441,17 @@ class Select:
                 operator += "="
             terms.append(" AND ".join([*equal, f"{column} {operator} {mark}"]))
         return "(" + " OR ".join(terms) + ")"
+
+
+def packed_of(alias: str, at: str | None) -> str:
+    """The packed entries of the entity that a row names, now or at a version."""
+    live = f"SELECT packed FROM entities WHERE eid = {alias}.eid"
+    if at is None:
+        return f"({live})"
+    return (
+        f"({live} AND version <= {at} UNION ALL SELECT packed FROM entities_past "
+        f"WHERE eid = {alias}.eid AND version <= {at} AND until > {at})"
+    )
 
 
 def one_entity(db: sqlite3.Connection, eid: int, at: int | None) -> tuple[int, int, bytes] | None:
@@ -444,4 +486,4 @@ def by_path(
     return row  # noqa: RET504 - the annotation above is its type
 
 
-__all__ = ["Plan", "Select", "Sort", "alive", "by_path", "one_entity"]
+__all__ = ["Plan", "Select", "Sort", "by_path", "one_entity", "packed_of"]

@@ -269,7 +269,12 @@ class Rows:
         sql, values = statement
         if offset:
             sql += f" OFFSET {offset}"
-        yield from self._db.execute(sql, values)
+        if not self._plan.sorts:
+            yield from self._db.execute(sql, values)
+            return
+        for row in self._db.execute(sql, values):
+            # Sort values that are not from the index come in hexadecimal.
+            yield tuple([bytes.fromhex(one) if type(one) is str else one for one in row])
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,9 +17,6 @@ _THREADS = 16
 _MAX_MESSAGE_BYTES = 64 << 20
 """Well above the 10 MiB that a request may have, so that we refuse larger ones in our words."""
 _SWEEP_SECONDS = 30
-_SWITCH_SECONDS = 0.0005
-"""How long one thread keeps the interpreter. SQLite gives it up at every row, and would wait the
-default 5 ms to get it back."""
 
 
 class DatastoreServer:
@@ -48,7 +44,6 @@ class DatastoreServer:
             self.storage.close()
             raise
         self.host = f"{HOST}:{self.port}"
-        sys.setswitchinterval(_SWITCH_SECONDS)
         self._server.start()
         self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
         self._sweeper.start()

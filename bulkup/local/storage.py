@@ -6,12 +6,14 @@ that wrote it, so version, update time and read time are one number.
 
     entities       what is live now, one row an entity; `body` is the serialized Entity
     entities_past  what was, with the version that ended it
-    entries        index rows: one per indexed value (array element, nested property)
-    vals           the same rows by entity: what a row's other values are; `form` tells apart what
-                   the index does not (see indexing.py)
+    entries        index rows, one per indexed value (array element, nested property): where in
+                   its slot an entity is. A row holds from `since` on; one of the past has the
+                   version that ended it in `until`.
 
-`entries` and `vals` keep rows of the past too: `since` and `until` are versions, and a row that
-is valid now has no `until`. The past is kept for an hour (`read_time`, transactions), then swept.
+An entity's row has its entries a second time, by slot, in `packed` (JSON, with the encoded values
+in hexadecimal, which keeps their order): so a query finds an entity's other sort values, and a
+write the entries that it changes. The past is kept for an hour (`read_time`, transactions), then
+swept.
 
 Foreign numbers are interned: `partitions`, `kinds` of a partition, `slots` (the properties of a
 kind). A slot is `multi` once one entity had several values there; it saves the others a look.
@@ -32,6 +34,7 @@ from typing import NamedTuple
 from bulkup.errors import StateError
 from bulkup.local.encoding import Partition
 from bulkup.local.messages import MICROS
+from bulkup.local.packing import unpack
 
 APPLICATION_ID = 0x62756C6B
 """`bulk`, in the header of the file: how we know it is ours."""
@@ -56,12 +59,14 @@ CREATE TABLE reserved(part INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(pa
   WITHOUT ROWID;
 CREATE TABLE entities(
   eid INTEGER PRIMARY KEY, part INTEGER NOT NULL, kind INTEGER NOT NULL, path BLOB NOT NULL,
-  version INTEGER NOT NULL, created INTEGER NOT NULL, body BLOB NOT NULL);
+  version INTEGER NOT NULL, created INTEGER NOT NULL,
+  packed TEXT NOT NULL, body BLOB NOT NULL);
 CREATE UNIQUE INDEX entities_by_key ON entities(kind, path);
 CREATE INDEX entities_by_path ON entities(part, path);
 CREATE TABLE entities_past(
   eid INTEGER NOT NULL, part INTEGER NOT NULL, kind INTEGER NOT NULL, path BLOB NOT NULL,
-  version INTEGER NOT NULL, created INTEGER NOT NULL, until INTEGER NOT NULL, body BLOB NOT NULL);
+  version INTEGER NOT NULL, created INTEGER NOT NULL, until INTEGER NOT NULL,
+  packed TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX past_by_key ON entities_past(kind, path, until);
 CREATE INDEX past_by_path ON entities_past(part, path, until);
 CREATE INDEX past_by_eid ON entities_past(eid, until);
@@ -69,9 +74,6 @@ CREATE INDEX past_by_until ON entities_past(until);
 CREATE TABLE entries(
   slot INTEGER NOT NULL, value BLOB NOT NULL, path BLOB NOT NULL, since INTEGER NOT NULL,
   until INTEGER, eid INTEGER NOT NULL, PRIMARY KEY(slot, value, path, since)) WITHOUT ROWID;
-CREATE TABLE vals(
-  eid INTEGER NOT NULL, slot INTEGER NOT NULL, value BLOB NOT NULL, since INTEGER NOT NULL,
-  until INTEGER, form INTEGER NOT NULL, PRIMARY KEY(eid, slot, value, since)) WITHOUT ROWID;
 """
 
 
@@ -337,22 +339,17 @@ class Storage:
             return False
         with self.writing() as (db, _):
             rows = db.execute(
-                "SELECT rowid, eid, path, until FROM entities_past WHERE until <= ? "
+                "SELECT rowid, path, until, packed FROM entities_past WHERE until <= ? "
                 "ORDER BY until LIMIT ?",
                 (horizon, _SWEEP_ROWS),
             ).fetchall()
-            for rowid, eid, path, until in rows:
-                dead = db.execute(
-                    "SELECT slot, value, since FROM vals WHERE eid = ? AND until <= ?",
-                    (eid, until),
-                ).fetchall()
+            for rowid, path, until, packed in rows:
                 db.executemany(
-                    "DELETE FROM entries WHERE slot = ? AND value = ? AND path = ? AND since = ?",
-                    [(slot, value, path, since) for slot, value, since in dead],
+                    "DELETE FROM entries WHERE slot = ? AND value = ? AND path = ? AND until <= ?",
+                    [(slot, value, path, until) for slot, value in unpack(packed)],
                 )
-                db.execute("DELETE FROM vals WHERE eid = ? AND until <= ?", (eid, until))
                 db.execute("DELETE FROM entities_past WHERE rowid = ?", (rowid,))
-            db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'swept'", (rows[-1][3],))
+            db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'swept'", (rows[-1][2],))
         return len(rows) == _SWEEP_ROWS
 
 
