@@ -97,14 +97,18 @@ class Ranks:
     """
 
     def __init__(self) -> None:
-        self._seen: set[Any] = set()
+        self.seen: set[Any] = set()
 
     def see(self, mark: Any) -> Any:
-        self._seen.add(mark)
+        self.seen.add(mark)
         return mark
 
-    def table(self) -> dict[Any, int]:
-        return {mark: place for place, mark in enumerate(sorted(self._seen))}
+    def table(self, same: dict[Any, Any] | None = None) -> dict[Any, int]:
+        """Each mark's place; `same` says which marks count as which other."""
+        alias = same or {}
+        known = sorted({alias.get(mark, mark) for mark in self.seen})
+        places = {mark: place for place, mark in enumerate(known)}
+        return {mark: places[alias.get(mark, mark)] for mark in self.seen}
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -28,38 +27,46 @@ class Exchange:
     request: Any
     our_answer: Answer
     their_answer: Answer
+    their_moments: Answer | None = None
+    """Of a commit: their answer when all versions of one commit count as one."""
 
     def __str__(self) -> str:
         diff = difflib.unified_diff(
             self.their_answer, self.our_answer, self.theirs.name, self.ours.name, lineterm="", n=2
         )
-        return "\n".join([f"{self.method} {say_request(self.request)}", *diff])
+        refusals = [
+            f"{wire.name} refused last: {wire.last_refusal[:300]}"
+            for wire, answer in ((self.ours, self.our_answer), (self.theirs, self.their_answer))
+            if not answer[0].startswith("OK")
+        ]
+        return "\n".join([f"{self.method} {say_request(self.request)}", *diff, *refusals])
 
 
 @dataclass(frozen=True)
 class Difference:
     """One deliberate difference of the embedded server.
 
-    `covers` decides whether it explains an exchange, as narrowly as it can be said: a row that
-    covers too much hides a bug. `example` is an exchange that shows it, so that no row is stale.
+    `restate` takes an emulator's answer and says what ours would then be, or gives it back as it
+    is where the row does not apply; as narrowly as it can be said, because a row that covers too
+    much hides a bug. `example` is an exchange that needs the row, so that none is stale.
     """
 
     id: str
     where: str
+    """The emulators that differ: "FS", "LF" or "FS, LF"."""
     what: str
     reason: str
-    covers: Callable[[Exchange], bool]
-    example: Callable[[Judge], Exchange]
+    restate: Callable[[Exchange, Answer], Answer]
+    example: Callable[[Judge, Place], Exchange]
 
 
 class Judge:
-    """Compares one server with another, and counts which differences were met."""
+    """Compares one server with another, by the rows of the table that are about the other."""
 
     def __init__(self, ours: Wire, theirs: Wire, table: Iterable[Difference]) -> None:
         self.ours = ours
         self.theirs = theirs
         self.table = tuple(d for d in table if theirs.name in d.where.split(", "))
-        self.met: Counter[str] = Counter()
 
     def both(self) -> tuple[Wire, Wire]:
         return self.ours, self.theirs
@@ -68,11 +75,21 @@ class Judge:
         """True for equal answers, False for a difference of the table; else it fails."""
         if exchange.our_answer == exchange.their_answer:
             return True
-        for difference in self.table:
-            if difference.covers(exchange):
-                self.met[difference.id] += 1
-                return False
+        if self.explanation(exchange):
+            return False
         raise AssertionError(f"the servers differ, and no row of DIFFERENCES says so\n{exchange}")
+
+    def explanation(self, exchange: Exchange) -> tuple[str, ...]:
+        """The ids of the rows that make their answer ours; none if they do not."""
+        restated, rows = exchange.their_answer, []
+        for difference in self.table:
+            before = restated
+            restated = difference.restate(exchange, before)
+            if restated != before:
+                rows.append(difference.id)
+            if restated == exchange.our_answer:
+                return tuple(rows)
+        return ()
 
     def exchange(
         self, place: Place, method: str, request: Any, say: Callable[[Any], Answer]
@@ -113,4 +130,6 @@ def answer(reply: Reply, say: Callable[[Any], Answer]) -> Answer:
 
 
 def say_request(request: Any) -> str:
+    if isinstance(request, str):
+        return request
     return str(text_format.MessageToString(request, as_one_line=True, as_utf8=True))

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.local.differential.answers import Ranks, say_entity, say_value
 from tests.local.differential.build import Place
-from tests.local.differential.compare import Answer, Exchange, Judge
+from tests.local.differential.compare import Answer, Exchange, Judge, say_request
 from tests.local.differential.wire import REQUESTS, Mutation, Reply, Wire
 
 NONE, CURRENT, OLD, ZERO, FUTURE = "none", "current", "old", "zero", "future"
@@ -35,11 +35,22 @@ class Write:
     mask: tuple[str, ...] | None = None
     transforms: tuple[Any, ...] = ()
 
+    def __str__(self) -> str:
+        said = [self.operation, "/".join(map(str, self.path)), str(dict(self.properties))]
+        said += [f"base_version={self.base_version}"] * (self.base_version != NONE)
+        said += [f"update_time={self.update_time}"] * (self.update_time != NONE)
+        said += [f"strategy={self.strategy}"] * bool(self.strategy)
+        said += [f"mask={self.mask}"] * (self.mask is not None)
+        return " ".join([*said, *(say_request(t) for t in self.transforms)])
+
 
 @dataclass(frozen=True)
 class Step:
     mode: str
     writes: tuple[Write, ...]
+
+    def __str__(self) -> str:
+        return f"{self.mode}({'; '.join(map(str, self.writes))})"
 
 
 @dataclass
@@ -52,6 +63,8 @@ class Teller:
     versions: dict[Any, list[int]] = field(default_factory=dict)
     times: dict[Any, list[Any]] = field(default_factory=dict)
     ranks: Ranks = field(default_factory=Ranks)
+    moments: dict[int, int] = field(default_factory=dict)
+    """Each version, and the last one of the commit that gave it."""
     said: list[list[Any]] = field(default_factory=list)
 
     def tell(self, step: Step) -> None:
@@ -66,6 +79,8 @@ class Teller:
             request.single_use_transaction.read_write.SetInParent()
         reply = self.wire.call("Commit", request)
         self.said.append([*self._answer(step, reply), "then", *self._holdings()])
+        new = self.ranks.seen - self.moments.keys()
+        self.moments.update(dict.fromkeys(new, max(new, default=0)))
 
     def commit(self, step: Step) -> Any:
         request = REQUESTS["Commit"](project_id=self.place.project, mode=MODES[step.mode])
@@ -118,10 +133,11 @@ class Teller:
             return [reply.code]
         assert reply.body.mutation_results or not step.writes
         said: list[Any] = ["OK"]
+        gone = {w.path for w in step.writes if w.operation == "delete"}
         for write, result in zip(step.writes, reply.body.mutation_results, strict=True):
-            # The version of a delete is the server's own affair: FS gives a later one than was
-            # there, an earlier one than the commit's, or none at all.
-            version = "" if write.operation == "delete" else self._rank(result.version)
+            # The version of what is not there afterwards is the server's own affair: FS gives a
+            # later one than was there, an earlier one than the commit's, or none at all.
+            version = "" if write.path in gone else self._rank(result.version)
             transformed = ", ".join(say_value(v) for v in result.transform_results)
             flag = " conflict" if result.conflict_detected else ""
             said.append((f"{write.operation} {write.path}{flag} [{transformed}] ", version))
@@ -151,9 +167,10 @@ class Teller:
             found.append((say_entity(result.entity) + " ", self._rank(result.version)))
         return sorted(found, key=lambda f: str(f[0]))
 
-    def answers(self) -> list[Answer]:
-        """What was said at each step, with versions by rank."""
-        table = self.ranks.table()
+    def answers(self, *, moments: bool = False) -> list[Answer]:
+        """What was said at each step, with versions by rank; with `moments` those that one commit
+        gave count as one."""
+        table = self.ranks.table(self.moments if moments else None)
 
         def words(item: Any) -> str:
             if isinstance(item, tuple):
@@ -168,18 +185,20 @@ class Teller:
 def same_story(
     judge: Judge, place: Place, steps: Iterable[Step], paths: tuple[tuple[str | int, ...], ...]
 ) -> None:
-    """Tell it to both. After a difference of the table the two may hold different things, and
-    what they say of the rest is not compared."""
+    """Tell it to both. After a difference of the table (but for versions) the two may hold
+    different things, and what they say of the rest is not compared."""
     steps = list(steps)
     tellers = [Teller(wire, place, paths) for wire in judge.both()]
     for step in steps:
         for teller in tellers:
             teller.tell(step)
     ours, theirs = (teller.answers() for teller in tellers)
-    for number, step in enumerate(steps):
+    moments = tellers[1].answers(moments=True)
+    for number in range(len(steps)):
+        told = f"step {number + 1}: " + ", then ".join(map(str, steps[: number + 1]))
         exchange = Exchange(
-            judge.ours, judge.theirs, place, f"Commit (step {number + 1} of {steps})",
-            tellers[0].commit(step), ours[number], theirs[number],
+            judge.ours, judge.theirs, place, "Commit", told, ours[number], theirs[number],
+            moments[number],
         )  # fmt: skip
-        if not judge.check(exchange):
+        if not judge.check(exchange) and ours[number] != moments[number]:
             return

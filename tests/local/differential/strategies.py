@@ -210,3 +210,40 @@ def queries(
         kind, filter=filtered, order=order, projection=projection, distinct=distinct,
         offset=offset, limit=limit,
     )  # fmt: skip
+
+
+@st.composite
+def plain_queries(draw: st.DrawFn, place: Place, world: list[Any]) -> Any:
+    """A query as the older emulator knows them: equalities, an ancestor, inequalities on one
+    property, which is then the first order. Ends in key order, ascending, where that emulator has
+    another opinion."""
+    kind = draw(st.sampled_from([e.key.path[-1].kind for e in world]))
+    stored = [*stored_values(world), *((name, None) for name in PROPERTIES)]
+    filters = [
+        where(name, "=", plain)
+        for name, plain in draw(st.lists(st.sampled_from(stored), max_size=2))
+    ]
+    if draw(st.integers(0, 3)) == 0:
+        ancestor = place.key(*draw(st.sampled_from(KEY_PATHS)))
+        filters.append(where("__key__", "under", ancestor))
+    order = list(draw(orders(keys=False)))
+    if draw(st.booleans()):
+        name, plain = draw(st.sampled_from(stored))
+        operators = draw(
+            st.sampled_from(((">",), (">=",), ("<",), ("<=",), (">", "<"), (">=", "<=")))
+        )
+        filters += [
+            where(name, operator, draw(st.sampled_from((plain, *SCALARS))))
+            for operator in operators
+        ]
+        order = [o for o in order if o.removeprefix("-") != name]
+        order = [draw(st.sampled_from((name, "-" + name))), *order] if order else [name]
+    if any(o.startswith("-") for o in order):
+        order.append("__key__")
+    return query(
+        kind,
+        filter=all_of(*filters) if filters else None,
+        order=tuple(order),
+        offset=draw(st.sampled_from((0, 0, 0, 2))),
+        limit=draw(st.sampled_from((None, None, 1, 3))),
+    )

@@ -85,9 +85,7 @@ def _same(judge: Judge, place: Place, tell: Callable[[Teller], None]) -> None:
         tell(teller)
         teller.query(query("K"))
         said.append(tuple(teller.said))
-    judge.check(
-        Exchange(judge.ours, judge.theirs, place, f"{tell.__name__}", REQUESTS["Rollback"](), *said)
-    )
+    judge.check(Exchange(judge.ours, judge.theirs, place, "Story", tell.__name__, *said))
 
 
 def test_read_change_commit(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
