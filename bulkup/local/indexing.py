@@ -23,11 +23,11 @@ from bulkup.local.limits import (
     check_property_name,
     too_long,
 )
-from bulkup.local.packing import ELEMENT, PLAIN, TIMESTAMP
+from bulkup.local.packing import ELEMENT, PLAIN, TIMESTAMP, Values
 from bulkup.local.status import invalid
 
-Entries = dict[str, dict[bytes, int]]
-"""By property path: encoded value -> form."""
+Entries = dict[str, Values]
+"""By property path."""
 
 _U64 = struct.Struct(">Q")
 _SIGN = 1 << 63
@@ -57,9 +57,9 @@ def index_entries(entity: Any) -> Entries:
     """
     entries: Entries = {}
     _entity(entity, "", True, 1, PLAIN, entries)
-    # Only entities with very many values come near the limit.
-    if len(entries) > 1000 or any(len(values) > 1000 for values in entries.values()):
-        total = sum(map(len, entries.values()))
+    # Only with many properties, or long arrays, it is worth counting.
+    if len(entries) > 100 or any(len(values) > 1600 for values in entries.values()):
+        total = sum(1 if isinstance(v, bytes) else len(v) for v in entries.values())
         if total > MAX_INDEXED_VALUES:
             raise invalid(
                 f"Too many indexed properties: {total} index entries, the limit for an entity is "
@@ -88,8 +88,8 @@ def _entity(
             else:
                 encoded = encode_value(value) or b""
             path = prefix + name if prefix else name
-            if path not in entries:
-                entries[path] = {encoded: form}
+            if form == PLAIN and path not in entries:
+                entries[path] = encoded
                 continue
         _value(prefix + name, value, indexed, depth, form, entries)
 
@@ -149,8 +149,11 @@ def _add(path: str, encoded: bytes, form: int, entries: Entries) -> None:
     found = entries.get(path)
     if found is None:
         entries[path] = {encoded: form}
-    else:
-        found[encoded] = form
+        return
+    if isinstance(found, bytes):
+        # `a.b` and the `b` of an entity `a` are the same property to a query.
+        found = entries[path] = {found: PLAIN}
+    found[encoded] = form
 
 
 def _check_member(path: str, content: str | bytes) -> None:

@@ -12,26 +12,31 @@ from collections.abc import Iterator
 from typing import Any
 
 Packed = dict[str, Any]
+Values = bytes | dict[bytes, int]
+"""A slot's encoded values with their forms; alone, one that is PLAIN, as most are."""
 
 PLAIN, TIMESTAMP, ELEMENT = 0, 1, 2
 """The forms of an entry; ELEMENT is an element of an array, of any type."""
 
 
 def hexadecimal(value: bytes) -> str:
-    """In capitals, as SQLite's hex()."""
-    return value.hex().upper()
+    """Encoded bytes as they are in a packed text."""
+    return value.hex()
 
 
-def dumps(packed: Packed) -> str:
-    return json.dumps(packed, separators=(",", ":"))
+dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def add(packed: Packed, slot: int, values: dict[bytes, int]) -> None:
-    """Add a slot's values, with their forms."""
+def add(packed: Packed, slot: int, values: Values) -> None:
+    """Add a slot's values."""
+    if type(values) is bytes:
+        packed[str(slot)] = values.hex()
+        return
+    assert isinstance(values, dict)
     if len(values) == 1:
         ((value, form),) = values.items()
         if form != ELEMENT:
-            packed[str(slot)] = value.hex().upper()
+            packed[str(slot)] = value.hex()
             if form == TIMESTAMP:
                 packed[f"t{slot}"] = 1
             return

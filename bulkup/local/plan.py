@@ -120,7 +120,9 @@ class _Arm:
 
     def columns(self) -> str:
         """What to select of it so that arms can be compared: sort values in hexadecimal."""
-        names = [f"s{n}" if c.hex else f"hex(s{n}) AS s{n}" for n, c in enumerate(self.sorts)]
+        names = [
+            f"s{n}" if c.hex else f"lower(hex(s{n})) AS s{n}" for n, c in enumerate(self.sorts)
+        ]
         return ", ".join([*names, "path", "eid"])
 
 
@@ -288,7 +290,8 @@ class Select:
         version = p(at)
         live = (
             f"SELECT d.eid, d.path, d.packed FROM {self._entities_table()} "
-            f"WHERE {self._scope('d', p)} AND {_within('d.path', paths, p)} AND d.version <= {version}"
+            f"WHERE {self._scope('d', p)} AND {_within('d.path', paths, p)} "
+            f"AND d.version <= {version}"
         )
         index = "past_by_path" if self.plan.kind is None else "past_by_key"
         past = (
@@ -370,7 +373,7 @@ class Select:
                 columns.append(_Column(f"CAST({p(value)} AS TEXT)", hex=True))
                 continue
             if driver.name == "sort" and number == 0:
-                column, own = _Column("d.value"), "hex(d.value)"
+                column, own = _Column("d.value"), "lower(hex(d.value))"
             else:
                 own = f"v{number}.value"
                 column = _Column(own, hex=True)

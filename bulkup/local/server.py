@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from bulkup.errors import TargetError
 from bulkup.local.service import Service
 from bulkup.local.storage import Storage
 
+_log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 _THREADS = 16
 _MAX_MESSAGE_BYTES = 64 << 20
@@ -59,13 +63,24 @@ class DatastoreServer:
         return bound
 
     def _sweep(self) -> None:
-        while not self._stopping.wait(_SWEEP_SECONDS):
-            while not self._stopping.is_set() and self.storage.sweep():
-                pass
+        swept = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                if self.storage.wants_checkpoint.wait(_SWEEP_SECONDS):
+                    self.storage.checkpoint()
+                if time.monotonic() - swept >= _SWEEP_SECONDS:
+                    swept = time.monotonic()
+                    while not self._stopping.is_set() and self.storage.sweep():
+                        pass
+            except sqlite3.Error as error:
+                # A full disk, say. What is asked of us meanwhile says so itself.
+                _log.warning("could not tidy up %s: %s", self.storage.path, error)
+                self._stopping.wait(_SWEEP_SECONDS)
 
     def stop(self) -> None:
         """Finish the calls that are running, and close the file."""
         self._stopping.set()
+        self.storage.wants_checkpoint.set()
         self._server.stop(grace=5).wait()
         self._sweeper.join()
         self.storage.close()

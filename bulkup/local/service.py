@@ -240,7 +240,7 @@ class Service:
                     failure = error
                     break
             writer.flush()
-        self.storage.kinds_written(writer.kinds, version)
+        self.storage.written(writer.kinds, version, len(operations) + writer.index_updates)
         if failure is not None:
             raise failure
         out.append(m.number_field(4, writer.index_updates))

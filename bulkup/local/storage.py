@@ -41,6 +41,9 @@ APPLICATION_ID = 0x62756C6B
 SCHEMA_VERSION = 1
 HISTORY_MICROS = 3600 * MICROS
 """How far back `read_time` reaches: the documented hour."""
+_CHECKPOINT_ROWS = 5_000
+_LOG_PAGES = 16_000
+"""64 MB of log: then the writer itself moves it into the file, lest it grow without end."""
 _SWEEP_ROWS = 500
 """Past entities swept in one transaction: a few milliseconds for the writers behind it."""
 
@@ -117,6 +120,9 @@ class Storage:
         self._load()
         self._opened_at = self.last_version
         self._kind_versions: dict[int, int] = {}
+        self._rows_written = 0
+        self.wants_checkpoint = threading.Event()
+        """Set when `checkpoint` has something to do."""
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -172,6 +178,7 @@ class Storage:
             )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         if version == 0:
             connection.executescript(
                 f"BEGIN IMMEDIATE;{_SCHEMA}"
@@ -288,8 +295,12 @@ class Storage:
         """No entity of the kind was written after this version; inside `writing()`."""
         return self._kind_versions.get(kind, self._opened_at)
 
-    def kinds_written(self, kinds: Iterable[int], version: int) -> None:
+    def written(self, kinds: Iterable[int], version: int, rows: int) -> None:
+        """Take note of what a commit wrote."""
         self._kind_versions.update(dict.fromkeys(kinds, version))
+        self._rows_written += rows
+        if self._rows_written > _CHECKPOINT_ROWS:
+            self.wants_checkpoint.set()
 
     def intern_part(self, partition: Partition) -> int:
         """Number of a partition, new if need be; only inside `writing()`, as the next two."""
@@ -330,6 +341,12 @@ class Storage:
         return number
 
     # -- sweeping ------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Move what is in the write-ahead log into the file, beside readers and the writer."""
+        self.wants_checkpoint.clear()
+        self._rows_written = 0
+        self.reader().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def sweep(self) -> bool:
         """Forget a little of what is older than the history; True while there is more of it."""

@@ -31,7 +31,7 @@ from bulkup.local.indexing import SCATTER, Entries, index_entries, scatter_entry
 from bulkup.local.keys import allocate_id
 from bulkup.local.limits import MAX_TRANSFORMS, check_entity_size, check_key, key_text, partition_of
 from bulkup.local.masks import Mask, apply_mask
-from bulkup.local.packing import PLAIN, Packed, add, dumps, values_of
+from bulkup.local.packing import Packed, Values, add, dumps, values_of
 from bulkup.local.status import RpcError, invalid
 from bulkup.local.storage import Storage
 from bulkup.local.transforms import apply_transforms
@@ -307,7 +307,7 @@ class Writer:
             for slot, values in self._slots(kind, path, row.entries):
                 add(now, slot, values)
                 if not old:
-                    for value in values:
+                    for value in (values,) if isinstance(values, bytes) else values:
                         opened.append((slot, value, path, version, row.eid))
             if old:
                 self._compare(row, old, now, opened, closed)
@@ -333,7 +333,7 @@ class Writer:
 
     def _slots(
         self, kind: int, path: bytes, entries: Entries | None
-    ) -> Iterator[tuple[int, dict[bytes, int]]]:
+    ) -> Iterator[tuple[int, Values]]:
         """The entries by slot; none of an entity that is gone."""
         if entries is None:
             return
@@ -341,12 +341,12 @@ class Writer:
         slots = storage.slots
         for prop, values in entries.items():
             slot = slots.get((kind, prop)) or storage.intern_slot(kind, prop)
-            if len(values) > 1:
+            if not isinstance(values, bytes) and len(values) > 1:
                 storage.mark_multi(slot)
             yield slot, values
         scatter = scatter_entry(path)
         if scatter is not None:
-            yield storage.intern_slot(kind, SCATTER), {scatter: PLAIN}
+            yield storage.intern_slot(kind, SCATTER), scatter
 
     def _compare(
         self,
