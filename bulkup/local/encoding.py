@@ -96,7 +96,7 @@ def decode_path(data: bytes) -> Iterator[tuple[str, int | str]]:
                 yield kind, name
             else:
                 raise ValueError("not an encoded path")
-    except (IndexError, struct.error) as error:
+    except (IndexError, ValueError, struct.error) as error:
         raise ValueError("not an encoded path") from error
 
 

@@ -42,6 +42,7 @@ Value: Any = _entity.Value.pb()
 
 CompositeFilter: Any = _query.CompositeFilter.pb()
 EntityResult: Any = _query.EntityResult.pb()
+Filter: Any = _query.Filter.pb()
 PropertyFilter: Any = _query.PropertyFilter.pb()
 PropertyOrder: Any = _query.PropertyOrder.pb()
 Query: Any = _query.Query.pb()
