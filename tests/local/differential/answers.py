@@ -17,6 +17,7 @@ from tests.local.differential.wire import (
     REQUESTS,
     EntityResult,
     QueryResultBatch,
+    Reply,
     Wire,
 )
 
@@ -89,6 +90,26 @@ def say_entity(entity: Any) -> str:
     return say_key(entity.key) + say_properties(entity.properties)
 
 
+def say_aggregation(response: Any) -> tuple[str, ...]:
+    said = [f"{response.batch.more_results}"]
+    for result in response.batch.aggregation_results:
+        found = result.aggregate_properties
+        said += [f"{name}={say_value(found[name])}" for name in sorted(found)]
+    return tuple(said)
+
+
+class Refusal(str):
+    """A status that is compared, with the words that are only shown."""
+
+    words: str = ""
+
+    @classmethod
+    def of(cls, reply: Reply | Scan) -> Refusal:
+        refusal = cls(reply.code)
+        refusal.words = reply.message
+        return refusal
+
+
 class Ranks:
     """Gives versions or times as places in their own order: 'the third of this story'.
 
@@ -127,7 +148,7 @@ class Scan:
 
     def answer(self) -> tuple[str, ...]:
         if self.code != "OK":
-            return (self.code,)
+            return (Refusal.of(self),)
         return (f"OK {self.result_type} skipped={self.skipped} {self.end}", *self.rows)
 
 

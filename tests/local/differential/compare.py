@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from tests.local.differential.answers import Scan, scan
+from tests.local.differential.answers import Refusal, Scan, scan
 from tests.local.differential.build import Place
 from tests.local.differential.wire import REQUESTS, Reply, Wire
 
@@ -35,9 +35,10 @@ class Exchange:
             self.their_answer, self.our_answer, self.theirs.name, self.ours.name, lineterm="", n=2
         )
         refusals = [
-            f"{wire.name} refused last: {wire.last_refusal[:300]}"
-            for wire, answer in ((self.ours, self.our_answer), (self.theirs, self.their_answer))
-            if not answer[0].startswith("OK")
+            f"{wire.name} says: {said.words[:300]}"
+            for wire, answer in ((self.theirs, self.their_answer), (self.ours, self.our_answer))
+            for said in answer
+            if isinstance(said, Refusal)
         ]
         return "\n".join([f"{self.method} {say_request(self.request)}", *diff, *refusals])
 
@@ -126,7 +127,7 @@ class Judge:
 
 
 def answer(reply: Reply, say: Callable[[Any], Answer]) -> Answer:
-    return ("OK", *say(reply.body)) if reply.code == "OK" else (reply.code,)
+    return ("OK", *say(reply.body)) if reply.code == "OK" else (Refusal.of(reply),)
 
 
 def say_request(request: Any) -> str:

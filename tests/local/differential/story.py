@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.local.differential.answers import Ranks, say_entity, say_value
+from tests.local.differential.answers import Ranks, Refusal, say_entity, say_value
 from tests.local.differential.build import Place
 from tests.local.differential.compare import Answer, Exchange, Judge, say_request
 from tests.local.differential.wire import REQUESTS, Mutation, Reply, Wire
@@ -130,7 +130,7 @@ class Teller:
 
     def _answer(self, step: Step, reply: Reply) -> list[Any]:
         if reply.code != "OK":
-            return [reply.code]
+            return [Refusal.of(reply)]
         assert reply.body.mutation_results or not step.writes
         said: list[Any] = ["OK"]
         gone = {w.path for w in step.writes if w.operation == "delete"}
@@ -172,21 +172,20 @@ class Teller:
         gave count as one."""
         table = self.ranks.table(self.moments if moments else None)
 
-        def words(item: Any) -> str:
+        def words(item: Any) -> Any:
             if isinstance(item, tuple):
                 return "".join(
                     f"v{table[part[1]]}" if isinstance(part, tuple) else part for part in item
                 )
-            return str(item)
+            return item
 
         return [tuple(words(item) for item in step) for step in self.said]
 
 
-def same_story(
+def story(
     judge: Judge, place: Place, steps: Iterable[Step], paths: tuple[tuple[str | int, ...], ...]
-) -> None:
-    """Tell it to both. After a difference of the table (but for versions) the two may hold
-    different things, and what they say of the rest is not compared."""
+) -> list[Exchange]:
+    """Tell it to both; what they answer to each step."""
     steps = list(steps)
     tellers = [Teller(wire, place, paths) for wire in judge.both()]
     for step in steps:
@@ -194,11 +193,21 @@ def same_story(
             teller.tell(step)
     ours, theirs = (teller.answers() for teller in tellers)
     moments = tellers[1].answers(moments=True)
-    for number in range(len(steps)):
-        told = f"step {number + 1}: " + ", then ".join(map(str, steps[: number + 1]))
-        exchange = Exchange(
-            judge.ours, judge.theirs, place, "Commit", told, ours[number], theirs[number],
-            moments[number],
-        )  # fmt: skip
-        if not judge.check(exchange) and ours[number] != moments[number]:
+    return [
+        Exchange(
+            judge.ours, judge.theirs, place, "Commit",
+            f"step {number + 1}: " + ", then ".join(map(str, steps[: number + 1])),
+            ours[number], theirs[number], moments[number],
+        )
+        for number in range(len(steps))
+    ]  # fmt: skip
+
+
+def same_story(
+    judge: Judge, place: Place, steps: Iterable[Step], paths: tuple[tuple[str | int, ...], ...]
+) -> None:
+    """Tell it to both. After a difference of the table (but for versions) the two may hold
+    different things, and what they say of the rest is not compared."""
+    for exchange in story(judge, place, steps, paths):
+        if not judge.check(exchange) and exchange.our_answer != exchange.their_moments:
             return

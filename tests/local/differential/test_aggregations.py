@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.local.differential.answers import say_value
+from tests.local.differential.answers import say_aggregation
 from tests.local.differential.budget import examples
 from tests.local.differential.build import Place, query, where
 from tests.local.differential.compare import Judge
@@ -58,15 +58,7 @@ def _same(judge: Judge, place: Place, asked: Any, aggregations: list[Any]) -> bo
     )
     request.aggregation_query.nested_query.CopyFrom(asked)
     request.aggregation_query.aggregations.extend(aggregations)
-    return judge.same(place, "RunAggregationQuery", request, _say)
-
-
-def _say(response: Any) -> tuple[str, ...]:
-    said = [f"{response.batch.more_results}"]
-    for result in response.batch.aggregation_results:
-        found = result.aggregate_properties
-        said += [f"{name}={say_value(found[name])}" for name in sorted(found)]
-    return tuple(said)
+    return judge.same(place, "RunAggregationQuery", request, say_aggregation)
 
 
 @given(st.data())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -43,7 +45,11 @@ def plain_writes(draw: st.DrawFn) -> Write:
 @st.composite
 def guarded_writes(draw: st.DrawFn, *, strategies: tuple[int, ...], times: bool = False) -> Write:
     operation = draw(st.sampled_from(("update", "upsert", "delete", "insert")))
-    wanted = draw(st.sampled_from((CURRENT, CURRENT, OLD, ZERO, FUTURE, NONE)))
+    conditions = {
+        "insert": (ZERO, NONE),
+        "update": (CURRENT, CURRENT, OLD, FUTURE, NONE),
+    }.get(operation, (CURRENT, CURRENT, OLD, ZERO, FUTURE, NONE))
+    wanted = draw(st.sampled_from(conditions))
     by_time = times and wanted in (CURRENT, OLD, FUTURE) and draw(st.booleans())
     strategy = draw(st.sampled_from(strategies))
     return Write(
@@ -57,15 +63,16 @@ def guarded_writes(draw: st.DrawFn, *, strategies: tuple[int, ...], times: bool 
 
 
 def stories(
-    writes: st.SearchStrategy[Write], *, most: int = 4, modes: tuple[str, ...] = ("NT", "TX", "SU")
+    writes: st.SearchStrategy[Write],
+    *,
+    most: int = 4,
+    modes: tuple[str, ...] = ("NT", "TX", "SU"),
+    once: bool = False,
 ) -> st.SearchStrategy[list[Step]]:
-    return st.lists(
-        st.builds(
-            Step, st.sampled_from(modes), st.lists(writes, min_size=1, max_size=most).map(tuple)
-        ),
-        min_size=1,
-        max_size=6,
-    )
+    """Up to six commits; with `once` none writes an entity twice."""
+    unique = (lambda write: write.path) if once else None
+    commit = st.lists(writes, min_size=1, max_size=most, unique_by=unique).map(tuple)
+    return st.lists(st.builds(Step, st.sampled_from(modes), commit), min_size=1, max_size=6)
 
 
 @given(st.data())
@@ -90,7 +97,7 @@ def test_a_condition_that_fails_stops_the_commit(
     beside_fs: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
     writes = guarded_writes(strategies=(FAIL,), times=True)
-    same_story(beside_fs, fresh(), data.draw(stories(writes)), PATHS)
+    same_story(beside_fs, fresh(), data.draw(stories(writes, once=True)), PATHS)
 
 
 @given(st.data())
@@ -99,7 +106,7 @@ def test_a_condition_that_fails_drops_the_write_or_the_commit(
     beside_lf: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
     writes = guarded_writes(strategies=(FAIL, SERVER_VALUE, UNSET))
-    same_story(beside_lf, fresh(), data.draw(stories(writes)), PATHS)
+    same_story(beside_lf, fresh(), data.draw(stories(writes, once=True)), PATHS)
 
 
 TRANSFORMED = ("p", "q", "n.x")
@@ -191,3 +198,58 @@ def test_the_same_again_changes_no_version(beside_fs: Judge, fresh: Callable[[],
             Step(mode, (write,)),
         ]
         same_story(beside_fs, fresh(), steps, PATHS)
+
+
+def _conditions(*, times: bool) -> list[Write]:
+    """Every write of one entity under every condition."""
+    return [
+        Write(
+            operation, PATHS[0], () if operation == "delete" else (("p", 3),),
+            base_version=NONE if by_time else wanted, update_time=wanted if by_time else NONE,
+        )
+        for operation in ("insert", "update", "upsert", "delete")
+        for wanted in (CURRENT, OLD, ZERO, FUTURE)
+        for by_time in ((False, True) if times else (False,))
+        if not (by_time and wanted == ZERO)
+    ]  # fmt: skip
+
+
+def _before(exists: bool) -> list[Step]:
+    written = [Step("NT", (Write("upsert", PATHS[0], (("p", n),)),)) for n in (1, 2)]
+    return written if exists else [*written, Step("NT", (Write("delete", PATHS[0]),))]
+
+
+def test_every_condition_that_fails_the_commit(
+    beside_fs: Judge, fresh: Callable[[], Place]
+) -> None:
+    for exists in (True, False):
+        for write in _conditions(times=True):
+            for mode in ("NT", "SU"):
+                step = Step(mode, (replace(write, strategy=FAIL),))
+                same_story(beside_fs, fresh(), [*_before(exists), step], PATHS)
+
+
+def test_every_condition_that_drops_the_write(beside_lf: Judge, fresh: Callable[[], Place]) -> None:
+    for exists in (True, False):
+        for write in _conditions(times=False):
+            for strategy in (UNSET, SERVER_VALUE, FAIL):
+                step = Step("SU", (replace(write, strategy=strategy),))
+                same_story(beside_lf, fresh(), [*_before(exists), step], PATHS)
+
+
+def test_two_writes_of_one_entity_with_conditions(
+    beside_fs: Judge, fresh: Callable[[], Place]
+) -> None:
+    """They must have the same; it is then asked once, of what was there before the commit."""
+    first = Write("upsert", PATHS[0], (("p", 3),))
+    second = Write("upsert", PATHS[0], (("p", 4),))
+    for one, other in itertools.product((NONE, CURRENT, OLD), repeat=2):
+        step = Step(
+            "SU",
+            (
+                replace(first, base_version=one, strategy=UNSET if one == NONE else FAIL),
+                replace(second, base_version=other, strategy=UNSET if other == NONE else FAIL),
+            ),
+        )
+        for exists in (True, False):
+            same_story(beside_fs, fresh(), [*_before(exists), step], PATHS)

@@ -64,8 +64,6 @@ class Wire:
     def __init__(self, name: str, host: str) -> None:
         self.name = name
         self.host = host
-        self.last_refusal = ""
-        """The words of the last error, to show beside a difference."""
         self._channel = grpc.insecure_channel(
             host, options=[("grpc.max_receive_message_length", MAX_RECEIVE_BYTES)]
         )
@@ -82,8 +80,7 @@ class Wire:
         try:
             body = self._calls[method](request, timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as error:
-            self.last_refusal = error.details() or ""
-            return Reply(error.code().name, self.last_refusal, None)
+            return Reply(error.code().name, error.details() or "", None)
         return Reply("OK", "", body)
 
     def send(self, method: str, payload: bytes) -> Reply:
