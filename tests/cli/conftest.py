@@ -29,3 +29,10 @@ def lf_shell(tmp_path: Path, lf: Server) -> Shell:
     shell = Shell(tmp_path, lf)
     shell.write("bump.py", BUMP)
     return shell
+
+
+@pytest.fixture
+def shell_on_legacy(tmp_path: Path, legacy: Server) -> Shell:
+    shell = Shell(tmp_path, legacy)
+    shell.write("bump.py", BUMP)
+    return shell

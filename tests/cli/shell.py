@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import subprocess
@@ -16,13 +18,13 @@ import grpc
 from google.cloud import datastore
 from google.cloud.datastore_v1.types import datastore as types
 
+from tests.cli.nursery import REPOSITORY, Nursery
 from tests.conftest import Server
 
-REPOSITORY = Path(__file__).parents[2]
 TIMEOUT_S = 90
 """A hung process must fail its test, not the whole session."""
 
-BUMP = """
+BUMP = dedent("""
     from bulkup import Updater, param
 
     class Bump(Updater):
@@ -36,7 +38,7 @@ BUMP = """
         def handle_entity(self, entity):
             entity["n"] += self.step
             self.put(entity)
-"""
+""")
 """Not idempotent on purpose: an entity that is done twice, or not at all, shows."""
 
 
@@ -48,7 +50,7 @@ class Result:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """stdout of `--json`; fails when anything but JSON objects is there."""
+        """Standard output of `--json`; fails when anything but JSON objects is there."""
         objects = [json.loads(line) for line in self.out.splitlines()]
         assert all(isinstance(o, dict) for o in objects)
         return objects
@@ -100,6 +102,7 @@ class Shell:
         return path
 
     def start(self, *args: object, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start `python -m bulkup`; `ended` waits for it."""
         return subprocess.Popen(
             [sys.executable, "-m", "bulkup", *map(str, args)],
             cwd=self.folder,
@@ -113,7 +116,9 @@ class Shell:
     def bulkup(
         self, *args: object, env: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
     ) -> Result:
-        return ended(self.start(*args, env=env), timeout_s)
+        """Run a command to its end, in a process that was forked from a warm one."""
+        every = {**self.environment, **(env or {})}
+        return Result(*_nursery().run([str(a) for a in args], self.folder, every, timeout_s))
 
     def python(self, source: str, timeout_s: float = TIMEOUT_S) -> Result:
         """Run a Python script."""
@@ -130,6 +135,13 @@ class Shell:
 
     def checkpoint(self, run_id: str = "") -> Path:
         return self.state_dir / (run_id or self.runs()[-1]) / "checkpoint.sqlite"
+
+
+@functools.cache
+def _nursery() -> Nursery:
+    nursery = Nursery()
+    atexit.register(nursery.close)
+    return nursery
 
 
 def ended(process: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> Result:
