@@ -52,39 +52,49 @@ class Nursery:
     ) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of `bulkup ARGS`. Raises TimeoutError after killing it."""
         request = json.dumps({"args": list(args), "cwd": str(cwd), "env": dict(env)}).encode()
-        with self._lock, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            socket.send_fds(self._ours, [request], [out.fileno(), err.fileno()])
-            self._ours.settimeout(30)
-            pid = int(self._ours.recv(100))
-            self._ours.settimeout(timeout_s)
+        ours, theirs = socket.socketpair()
+        with ours, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            with self._lock, theirs:
+                fds = [out.fileno(), err.fileno(), theirs.fileno()]
+                socket.send_fds(self._ours, [request], fds)
+                ours.settimeout(30)
+                pid = int(ours.recv(100))
+            ours.settimeout(timeout_s)
             try:
-                status = int(self._ours.recv(100))
+                status = int(ours.recv(100))
             except TimeoutError:
                 os.kill(pid, signal.SIGKILL)
-                self._ours.settimeout(30)
-                self._ours.recv(100)
                 raise
-            finally:
-                out.seek(0)
-                err.seek(0)
+            out.seek(0)
+            err.seek(0)
             return os.waitstatus_to_exitcode(status), out.read().decode(), err.read().decode()
 
 
 def _serve(connection: socket.socket) -> None:
     for name in WARM:
         __import__(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     while True:
-        request, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 2)
+        request, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 3)
         if not request:
             return
-        pid = os.fork()
-        if pid == 0:
+        if os.fork() == 0:
             connection.close()
-            _become(json.loads(request), fds)
+            _keep(json.loads(request), fds)
         for descriptor in fds:
             os.close(descriptor)
-        connection.send(b"%d" % pid)
-        connection.send(b"%d" % os.waitpid(pid, 0)[1])
+
+
+def _keep(request: Any, fds: Sequence[int]) -> NoReturn:
+    """Start the command and tell who asked for it its pid, then its status."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        _become(request, fds)
+    reply = socket.socket(fileno=fds[2])
+    reply.send(b"%d" % pid)
+    reply.send(b"%d" % os.waitpid(pid, 0)[1])
+    os._exit(0)
 
 
 def _become(request: Any, fds: Sequence[int]) -> NoReturn:
@@ -93,6 +103,8 @@ def _become(request: Any, fds: Sequence[int]) -> NoReturn:
     try:
         os.dup2(fds[0], 1)
         os.dup2(fds[1], 2)
+        for descriptor in fds:
+            os.close(descriptor)
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["env"])

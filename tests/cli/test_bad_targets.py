@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.cli.shell import BUMP, Result, Shell, contents, ended, seed
+from tests.cli.shell import BUMP, Result, Shell, contents, seed
 from tests.conftest import Server
 from tests.emulators import free_port
 
@@ -99,7 +99,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tried]:
         shell = at(Shell(tmp_path_factory.mktemp("tried")), address)
         shell.write("bump.py", BUMP)
         begun = time.monotonic()
-        result = ended(shell.start("run", "bump.py", *options), timeout_s=45)
+        result = shell.bulkup("run", "bump.py", *options, timeout_s=45)
         return Tried(address, result, time.monotonic() - begun, shell.runs())
 
     with (
