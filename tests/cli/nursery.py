@@ -52,7 +52,7 @@ class Nursery:
     ) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of `bulkup ARGS`. Raises TimeoutError after killing it."""
         request = json.dumps({"args": list(args), "cwd": str(cwd), "env": dict(env)}).encode()
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # a message a recv
         with ours, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             with self._lock, theirs:
                 fds = [out.fileno(), err.fileno(), theirs.fileno()]

@@ -17,7 +17,9 @@ from typing import Any
 import grpc
 from google.cloud import datastore
 from google.cloud.datastore_v1.types import datastore as types
+from google.cloud.datastore_v1.types import entity as entity_types
 
+from bulkup.state.kinds import MARKER_KIND, OWN_KINDS
 from tests.cli.nursery import REPOSITORY, Nursery
 from tests.conftest import Server
 
@@ -179,6 +181,21 @@ def put(client: datastore.Client, entities: Iterable[datastore.Entity]) -> None:
 def values(client: datastore.Client, kind: str = "Item", name: str = "n") -> dict[Any, Any]:
     """One property of all entities of a kind, by id or name."""
     return {e.key.id_or_name: e.get(name) for e in client.query(kind=kind).fetch()}
+
+
+def user_data(server: Server, *namespaces: str) -> dict[bytes, tuple[int, bytes]]:
+    """`contents`, without what bulkup keeps there about its runs."""
+    everything = contents(server, *namespaces)
+    return {key: found for key, found in everything.items() if not of_kind(key, *OWN_KINDS)}
+
+
+def markers(server: Server, *namespaces: str) -> list[bytes]:
+    """Keys of the markers that runs have left."""
+    return [key for key in contents(server, *namespaces) if of_kind(key, MARKER_KIND)]
+
+
+def of_kind(key: bytes, *kinds: str) -> bool:
+    return entity_types.Key.pb().FromString(key).path[-1].kind in kinds
 
 
 def contents(server: Server, *namespaces: str) -> dict[bytes, tuple[int, bytes]]:
