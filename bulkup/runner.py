@@ -29,7 +29,7 @@ from bulkup.state.files import CHECKPOINT_NAME, RunLock, find_run, make_run_fold
 from bulkup.state.ledger import Entry, Ledger, RecordMovedOn
 from bulkup.state.markers import LATE_COPY_S, Markers
 from bulkup.state.records import RunRecord, Shard
-from bulkup.target import Target, resolve
+from bulkup.target import Target, emulator_host, resolve
 from bulkup.tracebacks import error_line, user_traceback
 from bulkup.updater import Updater
 from bulkup.wire.client import Wire
@@ -70,18 +70,27 @@ def prepare(
     where: Where,
     *,
     dry_run: bool = False,
+    retry_for_s: float = Patience.retry_for_s,
+    check: Callable[[TargetInfo], None] = lambda _: None,
     clock: Clock | None = None,
 ) -> Iterator[Job]:
-    """Load, convert, connect, ask the server once. Raises BulkupError for whatever is wrong."""
+    """Load, convert, connect, ask the server once. Raises BulkupError for whatever is wrong.
+
+    `check` sees the target before anything is sent to it.
+    """
     clock = clock or Clock()
     source = load(updater) if isinstance(updater, str) else describe(updater)
     values = convert(source, params)
     made = make(source, values)
     with _opened(where) as target:
+        check(target.info)
         made.client = ReadOnlyClient.like(target.client) if dry_run else target.client
         query = plan(_query_of(made, source), target.client)
         wire = Wire(
-            target.client, patience=Patience(), sleep=clock.sleep, monotonic=clock.monotonic
+            target.client,
+            patience=Patience(retry_for_s),
+            sleep=clock.sleep,
+            monotonic=clock.monotonic,
         )
         try:
             _say_hello(wire, query)
@@ -113,7 +122,7 @@ def _query_of(updater: Updater, source: UpdaterSource) -> object:
         return updater.get_query()
     except BulkupError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UpdaterError(
             f"get_query of {source.name} raised {error_line(error)}; nothing was started",
             details=user_traceback(error),
@@ -276,7 +285,9 @@ def _explained(wire: Wire) -> Iterator[None]:
 
 
 def _new_run_id(clock: Clock) -> str:
-    return f"{clock.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+    """Sorts by the time it was made, also within a second."""
+    now = clock.now()
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 100:04d}{uuid.uuid4().hex[:2]}"
 
 
 def _work(
@@ -371,10 +382,14 @@ def prepare_resume(
     where: Where,
     params: Mapping[str, str],
     *,
+    retry_for_s: float = Patience.retry_for_s,
     clock: Clock | None = None,
 ) -> Iterator[Job]:
     """Make a run's job again, and make sure that it is the same. Raises MismatchError."""
     record = checkpoint.record
+    if not (record.target.local or where.local):
+        # Before a client is made: on the wrong side it would ask for credentials.
+        _same_target(record, replace(record.target, emulator=emulator_host()))
     same = record.target
     asked = Where(
         project=where.project or same.project,
@@ -390,8 +405,14 @@ def prepare_resume(
                 + (f"{name}={was}" if was is not None else f"no parameter {name}")
                 + f", not {name}={text}: resume it without -p, or begin a new run"
             )
-    with prepare(record.spec, record.params, asked, clock=clock) as job:
-        _same_target(record, job.target.info)
+    with prepare(
+        record.spec,
+        record.params,
+        asked,
+        retry_for_s=retry_for_s,
+        check=lambda now: _same_target(record, now),
+        clock=clock,
+    ) as job:
         if job.query.fingerprint(job.target.info) != record.fingerprint:
             raise MismatchError(
                 f"the query of {record.updater} is not the one that run {record.run_id} began "
@@ -503,7 +524,9 @@ def run(
         **{k: v for k, v in given.items() if v is not None},  # type: ignore[arg-type]
     )
     where = Where(project, database, namespace, local)
-    with prepare(updater, params or {}, where, dry_run=dry_run) as job:
+    with prepare(
+        updater, params or {}, where, dry_run=dry_run, retry_for_s=options.retry_for_s
+    ) as job:
         return start(job, options=options, state_dir=Path(state_dir), listener=listener or _nobody)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from bulkup.facts import TargetInfo
 from bulkup.wire.explain import NO_CREDENTIALS
 
 EMULATOR_VARIABLE = "DATASTORE_EMULATOR_HOST"
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+_NO_PROJECT = "no project is set: give --project, or set GOOGLE_CLOUD_PROJECT"
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,16 @@ class Target:
     def is_real(self) -> bool:
         """Data that matters to somebody: neither an emulator nor an embedded Datastore."""
         return not (self.info.emulator or self.info.local)
+
+
+def emulator_host() -> str:
+    """The emulator that the environment names, or nothing. Raises UsageError for no address."""
+    host = os.environ.get(EMULATOR_VARIABLE, "")
+    if host and not _ADDRESS.fullmatch(host):
+        raise UsageError(
+            f"{EMULATOR_VARIABLE} is {host!r}; it takes host:port alone, like localhost:8081"
+        )
+    return host
 
 
 def resolve(
@@ -51,11 +65,7 @@ def resolve(
     if local:
         # Through the variable, so that a client which the updater makes for itself gets here too.
         os.environ[EMULATOR_VARIABLE] = address
-    emulator = os.environ.get(EMULATOR_VARIABLE, "")
-    if emulator.startswith(("http://", "https://")):
-        raise UsageError(
-            f"{EMULATOR_VARIABLE} is {emulator!r}; it takes host:port alone, like localhost:8081"
-        )
+    emulator = emulator_host()
     try:
         client = Client(
             project=(project or "local") if local else project,
@@ -63,11 +73,11 @@ def resolve(
             database=database or None,
         )
     except GoogleAuthError as error:
+        if emulator and not project:  # where no credentials are needed, it was asked for these
+            raise TargetError(_NO_PROJECT, details=str(error)) from error
         raise TargetError(NO_CREDENTIALS, details=str(error)) from error
     except OSError as error:
-        raise TargetError(
-            "no project is set: give --project, or set GOOGLE_CLOUD_PROJECT", details=str(error)
-        ) from error
+        raise TargetError(_NO_PROJECT, details=str(error)) from error
     info = TargetInfo(
         project=client.project,
         database=client.database or "",

@@ -43,7 +43,7 @@ def command(**given: Any) -> int:
         params = parse_assignments(given["params"])
         with (
             unfinished(given["state_dir"], given["run"]) as checkpoint,
-            prepare_resume(checkpoint, where, params) as job,
+            prepare_resume(checkpoint, where, params, retry_for_s=given["retry_for"]) as job,
         ):
             confirm(job, given)
             return resume(

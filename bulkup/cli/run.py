@@ -46,7 +46,9 @@ def command(**given: Any) -> int:
         dry_run = given["dry_run"]
         where = Where(given["project"], given["database"], given["namespace"], given["local"])
         params = parse_assignments(given["params"])
-        with prepare(given["updater"], params, where, dry_run=dry_run) as job:
+        with prepare(
+            given["updater"], params, where, dry_run=dry_run, retry_for_s=given["retry_for"]
+        ) as job:
             if not dry_run:
                 confirm(job, given)
             return start(

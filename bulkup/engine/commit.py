@@ -83,6 +83,7 @@ class Committer:
         limits: Limits,
         runner: str,
         conflict_retries: int,
+        make_sure: Callable[[], None],
         counts: Callable[[], Counts],
         on_done: Callable[[Counts], None],
         unix_time: Callable[[], float],
@@ -96,6 +97,7 @@ class Committer:
         self._limits = limits
         self._runner = runner
         self._conflict_retries = conflict_retries
+        self._make_sure = make_sure
         self._counts = counts
         self._on_done = on_done
         self._unix_time = unix_time
@@ -125,6 +127,8 @@ class Committer:
             # Two commits of the same entity must not race each other, and one commit must not
             # hold both: whichever came second would silently undo the first.
             self.drain()
+        if not self._building.has_room(item, self._limits):
+            self.cut()
         self._building.add(item)
         if self._building.is_full(self._limits):
             self.cut()
@@ -203,7 +207,8 @@ class Committer:
             [item.failure for item in span if item.failure],
             [line for item in span for line in item.log_lines],
         )
-        return self._wire.commit(mutations)
+        self._make_sure()
+        return self._wire.commit(mutations, before_resend=self._make_sure)
 
     def _row(self, batch: Batch, span: Sequence[Handled]) -> BatchRow:
         return BatchRow(

@@ -167,6 +167,12 @@ class Lease:
             self._next = self._clock.monotonic() + RENEW_S
             self._renewing = entry, self._ledger.begin_write(entry)
 
+    def make_sure(self) -> None:
+        """Before a commit: when the lease has run out (a suspended laptop, a handler that took
+        minutes), ask whether the run is still ours. Raises HeldError, CallError."""
+        if self._clock.unix() >= self.entry.lease_until:
+            self.update(counts=self._counts())
+
     def _renewed(self, **changes: Any) -> Entry:
         lease = {"lease_until": int(self._clock.unix() + LEASE_S)}
         return replace(self.entry, **{**lease, **changes})
@@ -219,15 +225,25 @@ class Lease:
                 except RecordMovedOn:
                     self._find_out()
 
-    def cut(self, kept: list[Shard], gaps: list[tuple[bytes, bytes]], fenced_until: int) -> None:
-        """Replace all shards but `kept` by new ones over `gaps`."""
+    def cut(
+        self,
+        kept: list[Shard],
+        gaps: list[tuple[bytes, bytes]],
+        *,
+        counts: Counts,
+        fenced_until: int,
+    ) -> None:
+        """Replace all shards but `kept` by new ones over `gaps`. `counts`: what is done by now."""
         first = self.entry.next_shard
         fresh = [
             Shard(first + i, start, end, low_cursor=start) for i, (start, end) in enumerate(gaps)
         ]
         bare = [Shard(s.id, s.start, s.end, low_cursor=s.start) for s in kept]
         self.update(
-            shards=(*bare, *fresh), next_shard=first + len(fresh), fenced_until=fenced_until
+            shards=(*bare, *fresh),
+            next_shard=first + len(fresh),
+            counts=counts,
+            fenced_until=fenced_until,
         )
 
     def forget(self) -> None:

@@ -228,7 +228,8 @@ class Run:
         )
         if finished:
             self._markers.remove([key for _, key, until in self._standing if until <= now])
-            if not waits and self._lease.entry.fenced_until:
+            if not waits and self._resumed:
+                # Also those of shards that were done before this runner came.
                 self._markers.remove(self._markers.all_keys())
             if not waits and not self._lease.entry.keep:
                 self._lease.forget()
@@ -260,7 +261,7 @@ class Run:
         if not self._options.dry_run:
             try:
                 self._updater.finish(report.success, report)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._listener(
                     Warned(
                         f"{report.updater}.finish raised after the run had ended; the entities "
@@ -335,7 +336,6 @@ class Run:
         return standing
 
     def _settle_shards(self, checkpoint: Checkpoint, lease: Lease) -> dict[int, dict[int, bytes]]:
-        new_file = checkpoint.runners == 0
         known = {shard.id: shard for shard in checkpoint.shards()}
         shards = [known.get(shard.id, shard) for shard in lease.entry.shards]
         takeover = Takeover(
@@ -358,14 +358,18 @@ class Run:
             if shard.done:
                 kept.append(shard)
                 continue
-            outcome = takeover.settle(shard, from_markers=new_file)
+            outcome = takeover.settle(shard)
             settled.append(outcome)
             gaps.extend(outcome.gaps)
-        lease.cut(kept, gaps, fenced_until=int(self._clock.unix() + LATE_COPY_S) + 1)
-        if new_file:
-            best = max(settled, key=lambda s: s.before.handled, default=None)
-            if best is not None:
-                checkpoint.restore_counts(best.before + best.adopted)
+        # All of these are of a moment at or before the runner's end; the latest is the best.
+        known_done = [s.before + s.adopted for s in settled] + [lease.entry.counts]
+        checkpoint.catch_up(max(known_done, key=lambda counts: counts.handled))
+        lease.cut(
+            kept,
+            gaps,
+            counts=checkpoint.counts(),
+            fenced_until=int(self._clock.unix() + LATE_COPY_S) + 1,
+        )
         return {}
 
     def _work_on(
@@ -381,6 +385,7 @@ class Run:
             limits=self._limits,
             runner=lease.runner,
             conflict_retries=self._options.conflict_retries,
+            make_sure=lease.make_sure,
             counts=self._counts,
             on_done=self._tally.add,
             unix_time=self._clock.unix,

@@ -68,17 +68,15 @@ class Takeover:
         found = {m.number: self._key(shard, (m.number, m.part)) for m in self._read(shard)}
         return None if any(number > shard.low_number for number in found) else found
 
-    def settle(self, shard: Shard, *, from_markers: bool) -> Settled:
-        """Settle one shard. `from_markers`: the checkpoint is new and knows nothing of it.
-
-        Raises CallError, StateError.
-        """
+    def settle(self, shard: Shard) -> Settled:
+        """Settle one shard. Raises CallError, StateError."""
         found = {(m.number, m.part): m for m in self._read(shard)}
         shard = self._at_its_true_mark(shard, found)
         self._fence(shard, found)
         done = {p: m for p, m in found.items() if not m.fence and p[0] > shard.low_number}
-        adopted = self._adopt(shard, done, from_markers=from_markers)
-        before = max(
+        adopted = self._adopt(shard, done)
+        # The least: a marker of a part was sent when earlier parts of its batch were counted.
+        before = min(
             (m.before for m in found.values() if m.low == shard.low_number),
             key=lambda counts: counts.handled,
             default=Counts(),
@@ -141,7 +139,7 @@ class Takeover:
             shard.id, *place, self._runner, b"", b"", b"", low=0, counts=Counts(), fence=True
         )
 
-    def _adopt(self, shard: Shard, done: dict[Place, Marker], *, from_markers: bool) -> Counts:
+    def _adopt(self, shard: Shard, done: dict[Place, Marker]) -> Counts:
         """Note in the checkpoint what the markers say was done; gives what that was."""
         rows = {(r.number, r.part): r for r in self._checkpoint.batches_above(shard)}
         adopted = Counts()
@@ -152,10 +150,8 @@ class Takeover:
                 if not row.done:
                     self._checkpoint.batch_done(row, low=None)
                 continue
-            # With a new checkpoint the sum of all shards is restored at once (`before`).
-            counts = Counts() if from_markers else marker.counts
             told = BatchRow(
-                shard.id, *place, marker.start, marker.end, marker.whole_end, True, counts
+                shard.id, *place, marker.start, marker.end, marker.whole_end, True, marker.counts
             )
             self._checkpoint.batch_done(told, low=None, failures=[])
         return adopted

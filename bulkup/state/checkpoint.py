@@ -95,28 +95,29 @@ class Checkpoint:
     def create(cls, folder: Path, record: RunRecord) -> Checkpoint:
         """Make the checkpoint of a run that has none here; `follow` gives it its shards."""
         path = folder / CHECKPOINT_NAME
+        unborn = folder / f".{CHECKPOINT_NAME}.new"
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            unborn.unlink(missing_ok=True)
+            os.close(os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except OSError as error:
             raise StateError(
                 f"cannot write the run state to {str(path)!r} ({error.strerror}); "
                 "name a writable folder with --state-dir"
             ) from error
-        db = _connect(path)
-        self = cls(path, db, record)
-        with self._step(synced=True):
+        # Under its name only when it is whole: killed before that, there is no checkpoint.
+        first = cls(path, sqlite3.connect(unborn, isolation_level=None), record)
+        with first._step(synced=True):
             for statement in _SCHEMA.split(";\n"):
-                db.execute(statement)
-            self._set("format", FORMAT)
-            self._set("record", asdict(record))
-            self._set("state", RunState.RUNNING.value)
-            self._set("reason", "")
-            self._set("runners", 0)
-            self._set("generation", 0)
-            self._set("window", 0)
-            self._set("max_failures", 0)
-            self._set("clean", True)
-        return self
+                first._db.execute(statement)
+            for name, value in (
+                ("format", FORMAT), ("record", asdict(record)), ("state", RunState.RUNNING.value),
+                ("reason", ""), ("runners", 0), ("generation", 0), ("window", 0),
+                ("max_failures", 0), ("clean", True),
+            ):  # fmt: skip
+                first._set(name, value)
+        first.close()
+        os.replace(unborn, path)
+        return cls(path, _connect(path), record)
 
     @classmethod
     def open(cls, folder: Path, *, check: bool = True) -> Checkpoint:
@@ -291,21 +292,25 @@ class Checkpoint:
                 [(shard.id, shard.start, shard.end, shard.start) for shard in shards],
             )
 
-    def restore_counts(self, counts: Counts) -> None:
-        """What was done before this new file began, as far as Datastore knows."""
-        with self._step():
-            (shard,) = self._db.execute("SELECT min(id) FROM shards").fetchone()
-            # A runner that died right here may have written it down already.
-            self._db.execute("DELETE FROM batches WHERE number IS NULL")
-            self._put_batch(BatchRow(shard, None, 0, b"", b"", b"", True, counts), "done", (), ())
+    def catch_up(self, counts: Counts) -> None:
+        """This file is new, or lost its last writes: Datastore knows that so much was done."""
+        missing = counts - self.counts()
+        if missing.handled > 0:
+            with self._step():
+                (shard,) = self._db.execute("SELECT min(id) FROM shards").fetchone()
+                row = BatchRow(shard, None, 0, b"", b"", b"", True, missing)
+                self._put_batch(row, "done", (), ())
 
     # --- batches ---
 
     def batch_sent(
-        self, row: BatchRow, failures: Iterable[Failure], log_lines: Iterable[str]
+        self, row: BatchRow, failures: Sequence[Failure], log_lines: Iterable[str]
     ) -> None:
-        """Write down a commit before it is sent (again: in place of what was sent before)."""
-        with self._step():
+        """Write down a commit before it is sent (again: in place of what was sent before).
+
+        A failure is on disk then, whatever happens: no marker names it.
+        """
+        with self._step(synced=bool(failures)):
             self._put_batch(row, "sent", failures, log_lines)
 
     def batch_done(
@@ -313,14 +318,14 @@ class Checkpoint:
         row: BatchRow,
         *,
         low: tuple[int, bytes] | None,
-        failures: Iterable[Failure] | None = None,
+        failures: Sequence[Failure] | None = None,
         log_lines: Iterable[str] = (),
     ) -> None:
         """A batch or part is done. `low` moves the shard's low-water mark.
 
         `failures` and `log_lines` are given when the row was not written by `batch_sent`.
         """
-        with self._step():
+        with self._step(synced=bool(failures)):
             if failures is not None:
                 self._put_batch(row, "done", failures, log_lines)
             else:

@@ -42,8 +42,8 @@ Mutation: Any = types.Mutation.pb()
 ATTEMPT_TIMEOUT_S = 60.0
 """One attempt of one call; the official client's default."""
 
-FIRST_ATTEMPT_TIMEOUT_S = 10.0
-"""While the server never answered. Two such attempts and a wait still end within 20 s."""
+FIRST_ATTEMPT_TIMEOUT_S = 6.0
+"""While the server never answered. Two such attempts and the wait between end within 15 s."""
 
 TICK_S = 0.5
 """How long a wait goes on before the run may look around (progress, signals)."""
@@ -59,12 +59,15 @@ class Call(Generic[R]):
     helps, sends again.
     """
 
-    def __init__(self, wire: Wire, name: str, request: Any) -> None:
+    def __init__(
+        self, wire: Wire, name: str, request: Any, before_resend: Callable[[], None] | None = None
+    ) -> None:
         self.name = name
         self.payload: bytes = request.SerializeToString()
         self.maybe_applied_at: float | None = None
         """When an attempt was last left without an answer that says what became of it."""
         self._wire = wire
+        self._before_resend = before_resend
         self._future: Any = self._send()
 
     def _send(self) -> Any:
@@ -96,8 +99,11 @@ class Call(Generic[R]):
         return answer
 
     def _attempt(self) -> R:
-        future = self._future or self._send()
-        self._future = None
+        future, self._future = self._future, None
+        if future is None:
+            if self._before_resend is not None:
+                self._before_resend()
+            future = self._send()
         return self._answer(future)
 
     def _answer(self, future: Any) -> R:
@@ -218,13 +224,18 @@ class Wire:
         request.aggregation_query.aggregations.add(alias="n").count.SetInParent()
         return Call(self, "RunAggregationQuery", request)
 
-    def commit(self, mutations: Sequence[Any]) -> Call[Any]:
-        """Start a commit of raw mutations: atomic, in a transaction that lives for this call."""
+    def commit(
+        self, mutations: Sequence[Any], before_resend: Callable[[], None] | None = None
+    ) -> Call[Any]:
+        """Start a commit of raw mutations: atomic, in a transaction that lives for this call.
+
+        `before_resend` may raise to keep it from being sent again.
+        """
         request = self._request(CommitRequest)
         request.mode = CommitRequest.TRANSACTIONAL
         request.single_use_transaction.read_write.SetInParent()
         request.mutations.extend(mutations)
-        return Call(self, "Commit", request)
+        return Call(self, "Commit", request, before_resend)
 
     def lookup(self, keys: Sequence[Any]) -> dict[bytes, Any]:
         """Read entities by their raw keys, strongly consistent; what is missing is left out.
