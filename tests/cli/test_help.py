@@ -1,0 +1,108 @@
+"""What answers without a Datastore: help, version, and the words for what is not there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from bulkup import __version__
+from tests.cli.shell import Shell
+
+HEAVY = ("grpc", "google.cloud", "google.auth", "google.protobuf", "rich", "sqlite3")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("--help",), ("--version",)]
+    + [(command, "--help") for command in ("run", "resume", "list", "show", "params")],
+    ids=" ".join,
+)
+def test_help_imports_nothing_heavy(nowhere: Shell, args: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "bulkup", *args],
+        cwd=nowhere.folder, env=nowhere.environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0
+    imported = [line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()]
+    assert "bulkup.cli" in imported
+    heavy = [m for m in imported if any(m == h or m.startswith(f"{h}.") for h in HEAVY)]
+    assert heavy == []
+    assert done.stdout.startswith("Usage: bulkup" if "--help" in args else "bulkup ")
+
+
+def test_version_and_help_of_the_whole(nowhere: Shell) -> None:
+    assert nowhere.bulkup("--version").out == f"bulkup {__version__}\n"
+    shown = nowhere.bulkup("-h").out
+    for command in ("run", "resume", "list", "show", "params"):
+        assert f"\n  {command} " in shown
+
+
+def test_an_option_that_does_not_exist_is_wrong_usage(nowhere: Shell) -> None:
+    result = nowhere.bulkup("run", "bump.py", "--batchsize", "5")
+    assert result.code == 2
+    assert result.out == ""
+    assert "No such option" in result.err
+    assert "--batch-size" in result.err  # what was meant
+    assert nowhere.runs() == []
+
+
+@pytest.mark.parametrize("args", [("rum", "bump.py"), ("run",), ("show",)], ids=" ".join)
+def test_a_command_that_is_not_one_is_wrong_usage(nowhere: Shell, args: tuple[str, ...]) -> None:
+    result = nowhere.bulkup(*args)
+    assert result.code == 2
+    assert result.out == ""
+    assert "Error: " in result.err
+    assert "--help" in result.err or "-h" in result.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--batch-size", "0"), ("--batch-size", "501"), ("--batch-size", "many"),
+        ("--in-flight", "0"), ("--limit", "0"), ("--limit", "-5"), ("--max-failures", "-2"),
+        ("--conflict-retries", "-1"), ("--max-time", "soon"), ("--max-time", ""),
+        ("--max-time", "20 minutes"), ("--max-time", "-5s"), ("--max-time", "m"),
+        ("--retry-for", "1.5h"), ("--max-time", "nan"), ("--max-time", "1e3"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_named_with_its_option(
+    nowhere: Shell, option: str, value: str
+) -> None:
+    result = nowhere.bulkup("run", "bump.py", option, value)
+    assert result.code == 2
+    assert result.out == ""
+    assert f"Invalid value for '{option}'" in result.err
+    assert value in result.err
+    assert "Traceback" not in result.err
+    assert nowhere.runs() == []
+
+
+def test_params_shows_what_an_updater_takes(nowhere: Shell) -> None:
+    nowhere.write(
+        "with_params.py",
+        """
+        from datetime import date
+        from bulkup import BulkDelete, param
+
+        class Old(BulkDelete):
+            '''Delete what is old.'''
+
+            before: date = param(help="delete what is older than this")
+            keep: int = param(10)
+
+            def get_query(self):
+                return self.client.query(kind="Item")
+        """,
+    )
+    shown = nowhere.bulkup("params", "with_params.py")
+    assert shown.code == 0
+    for text in ("Old: Delete what is old.", "before", "date", "must be given", "10",
+                 "delete what is older than this"):  # fmt: skip
+        assert text in shown.out
+    assert shown.err == ""
+    first, second = nowhere.bulkup("params", "with_params.py", "--json").lines
+    assert (first["name"], first["value_type"], first["required"]) == ("before", "date", True)
+    assert (second["name"], second["default"], second["required"]) == ("keep", "10", False)
+    assert nowhere.bulkup("params", "bump.py:Nope").fails(10, "no Nope", "bump.py:Bump")

@@ -1,0 +1,400 @@
+"""`bulkup resume`, `list` and `show`: going on with the same run, or a clear no."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.cli.shell import BUMP, Shell, contents, ended, seed, values
+from tests.conftest import Server
+
+PLAIN = """
+    from google.cloud.datastore.query import PropertyFilter
+
+    from bulkup import Updater
+
+    class Plain(Updater):
+        colour = "red"
+
+        def get_query(self):
+            query = self.client.query(kind="Item")
+            query.add_filter(filter=PropertyFilter("colour", "=", self.colour))
+            return query
+
+        def handle_entity(self, entity):
+            entity["n"] += 1
+            self.put(entity)
+"""
+
+
+@pytest.fixture
+def half(lf_shell: Shell, lf: Server) -> Shell:
+    """A run over 10 entities that stopped after 4."""
+    seed(lf, 10, colour="red")
+    result = lf_shell.bulkup("run", "bump.py", "-p", "step=2", "--limit", "4")
+    assert result.code == 75, result
+    return lf_shell
+
+
+def refuses(shell: Shell, server: Server, *args: object, code: int, says: tuple[str, ...]) -> None:
+    """Nothing is handled and nothing changes, neither there nor here."""
+    before = contents(server)
+    shell.bulkup("resume", *args).fails(code, *says)
+    assert contents(server) == before
+
+
+# --- the same run, or none ---
+
+
+def test_the_latest_unfinished_run_is_meant(half: Shell, lf: Server) -> None:
+    first = half.runs()[0]
+    seed(lf, 3, "Other")
+    half.write("other.py", BUMP.replace('"Item"', '"Other"'))
+    assert half.bulkup("run", "other.py", "--limit", "1").code == 75
+    second = next(run for run in half.runs() if run != first)
+    assert f"Run {second}" in half.bulkup("resume").err
+    assert f"Run {first}" in half.bulkup("resume").err  # the other one is finished now
+    assert values(lf.client()) == dict.fromkeys(range(1, 11), 2)
+    assert values(lf.client(), "Other") == dict.fromkeys(range(1, 4), 1)
+    refuses(half, lf, code=10, says=("nothing to resume", "bulkup run UPDATER"))
+
+
+def test_a_run_is_named_by_a_beginning_of_its_id(half: Shell, lf: Server) -> None:
+    (run,) = half.runs()
+    result = half.bulkup("resume", run[:-2])
+    assert result.code == 0, result
+    assert values(lf.client()) == dict.fromkeys(range(1, 11), 2)
+
+
+def test_a_beginning_of_two_ids_is_none(half: Shell, lf: Server) -> None:
+    (run,) = half.runs()
+    shutil.copytree(half.state_dir / run, half.state_dir / f"{run}0")
+    refuses(half, lf, run[:8], code=2, says=("fits 2 runs", run, f"{run}0", "more of the id"))
+    half.bulkup("show", run[:8]).fails(2, "fits 2 runs")
+    # The id itself is a beginning of the other, and still means the one run.
+    assert half.bulkup("show", run).code == 0
+
+
+def test_a_finished_run_is_not_begun_again(half: Shell, lf: Server) -> None:
+    assert half.bulkup("resume").code == 0
+    (run,) = half.runs()
+    refuses(
+        half, lf, run, code=10,
+        says=(f"run {run} is finished", "nothing to resume", f"bulkup show {run}"),
+    )  # fmt: skip
+    refuses(half, lf, code=10, says=("nothing to resume",))
+
+
+def test_without_a_state_directory_there_is_nothing_to_resume(nowhere: Shell) -> None:
+    nowhere.bulkup("resume").fails(10, "nothing to resume", "--state-dir")
+    nowhere.bulkup("resume", "20260101").fails(10, "no run '20260101'", "bulkup list")
+    nowhere.bulkup("show", "20260101").fails(10, "no run '20260101'", "bulkup list")
+    listed = nowhere.bulkup("list")
+    assert (listed.code, listed.out) == (0, "")
+    assert "No runs" in listed.err
+    assert nowhere.runs() == []
+
+
+@pytest.mark.parametrize("name", ["../up", "/etc", "*", "\x1b[31m", "no\nsuch", "["])
+def test_hostile_names_of_runs_find_nothing(half: Shell, lf: Server, name: str) -> None:
+    outside = half.folder / "up"
+    shutil.copytree(half.state_dir / half.runs()[0], outside)
+    result = half.bulkup("show", name).fails(10, "no run")
+    assert "\x1b" not in result.err
+
+
+def test_the_printed_command_works_for_a_state_directory_with_spaces(
+    lf_shell: Shell, lf: Server
+) -> None:
+    import shlex
+
+    seed(lf, 5)
+    result = lf_shell.bulkup("run", "bump.py", "--limit", "2", "--state-dir", "my state; rm -rf x")
+    assert result.code == 75
+    (line,) = [x for x in result.out.splitlines() if x.startswith("Continue with: ")]
+    command = shlex.split(line.removeprefix("Continue with: "))
+    assert command[0] == "bulkup"
+    assert lf_shell.bulkup(*command[1:]).code == 0
+    assert values(lf.client()) == dict.fromkeys(range(1, 6), 1)
+
+
+def test_a_run_is_resumed_from_another_folder(half: Shell, lf: Server, tmp_path: Path) -> None:
+    elsewhere = Shell(tmp_path / "elsewhere", lf)
+    elsewhere.folder.mkdir()
+    result = elsewhere.bulkup("resume", "--state-dir", half.state_dir)
+    assert result.code == 0, result
+    assert values(lf.client()) == dict.fromkeys(range(1, 11), 2)
+
+
+# --- what must be the same ---
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("-p", "step=3"), ("step=2", "not step=3", "without -p")),
+        (("-p", "other=3"), ("no parameter other",)),
+        (("--project", "somewhere-else"), ("not on project somewhere-else", "--project")),
+        (("--namespace", "elsewhere"), ("not on", "namespace elsewhere")),
+        (("--database", "second"), ("not on", "database second")),
+    ],
+)
+def test_what_differs_is_refused(
+    half: Shell, lf: Server, options: tuple[str, ...], says: tuple[str, ...]
+) -> None:
+    run = half.runs()[0]
+    refuses(half, lf, *options, code=2, says=(f"run {run}", "begin a new run", *says))
+    assert half.bulkup("resume").code == 0  # the refusal has spoiled nothing
+
+
+def test_what_is_named_again_and_is_the_same_is_fine(half: Shell, lf: Server) -> None:
+    result = half.bulkup("resume", "-p", "step=2", "--project", lf.project, "--namespace", "")
+    assert result.code == 0, result
+    assert values(lf.client()) == dict.fromkeys(range(1, 11), 2)
+
+
+def test_the_project_is_remembered(half: Shell, lf: Server) -> None:
+    del half.environment["GOOGLE_CLOUD_PROJECT"]
+    assert half.bulkup("resume").code == 0
+    assert values(lf.client()) == dict.fromkeys(range(1, 11), 2)
+
+
+def test_a_run_on_an_emulator_is_not_resumed_on_the_real_service(
+    half: Shell, lf: Server, tmp_path: Path
+) -> None:
+    key = _service_account(tmp_path / "key.json")
+    del half.environment["DATASTORE_EMULATOR_HOST"]
+    result = half.bulkup("resume", env={"GOOGLE_APPLICATION_CREDENTIALS": str(key)})
+    result.fails(2, f"run {half.runs()[0]}", f"with DATASTORE_EMULATOR_HOST={lf.host}")
+
+
+def test_a_run_on_one_emulator_is_not_resumed_on_another(
+    half: Shell, fs: Server, lf: Server
+) -> None:
+    half.environment["DATASTORE_EMULATOR_HOST"] = fs.host
+    half.bulkup("resume").fails(2, f"DATASTORE_EMULATOR_HOST={lf.host}")
+
+
+def test_another_query_is_refused(lf_shell: Shell, lf: Server) -> None:
+    seed(lf, 10, colour="red")
+    lf_shell.write("plain.py", PLAIN)
+    assert lf_shell.bulkup("run", "plain.py", "--limit", "4").code == 75
+    lf_shell.write("plain.py", PLAIN.replace("red", "blue"))
+    refuses(
+        lf_shell, lf, code=2,
+        says=("the query of Plain is not the one", lf_shell.runs()[0], "begin a new run"),
+    )  # fmt: skip
+    lf_shell.write("plain.py", PLAIN)
+    result = lf_shell.bulkup("resume")
+    assert result.code == 0
+    assert "has changed" not in result.err
+    assert values(lf.client()) == dict.fromkeys(range(1, 11), 1)
+
+
+def test_a_changed_source_is_told_and_the_new_code_goes_on(half: Shell, lf: Server) -> None:
+    half.write("bump.py", BUMP.replace("+= self.step", "+= 100 * self.step"))
+    result = half.bulkup("resume")
+    assert result.code == 0, result
+    assert "Warning" in result.err
+    assert "bump.py has changed since run" in result.err
+    assert values(lf.client()) == {i: 2 if i <= 4 else 200 for i in range(1, 11)}
+
+
+def test_defaults_that_changed_do_not_change_a_run(half: Shell, lf: Server) -> None:
+    half.write("bump.py", BUMP.replace("param(1)", "param(50)"))
+    assert half.bulkup("resume").code == 0
+    assert values(lf.client()) == dict.fromkeys(range(1, 11), 2)
+
+
+def test_an_updater_that_is_gone_is_named(half: Shell, lf: Server) -> None:
+    (half.folder / "bump.py").unlink()
+    refuses(half, lf, code=10, says=("no file", "bump.py"))
+    half.write("bump.py", BUMP.replace("class Bump", "class Renamed"))
+    refuses(half, lf, code=10, says=("no Bump in", "Renamed"))
+
+
+def test_a_run_at_work_is_not_resumed_beside(lf_shell: Shell, lf: Server) -> None:
+    client = seed(lf, 4)
+    # Waits, in its first entity, until the test lets it go on.
+    gate = lf_shell.folder / "gate"
+    lf_shell.write(
+        "slow.py",
+        BUMP + f"        import pathlib, time\n        print('at work', flush=True)\n"
+        f"        while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.05)\n",
+    )
+    process = lf_shell.start("run", "slow.py")
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        (run,) = lf_shell.runs()
+        lf_shell.bulkup("resume").fails(11, f"process {process.pid}", run)
+        lf_shell.bulkup("resume", run).fails(11, f"process {process.pid}")
+        (row,) = lf_shell.bulkup("list", "--json").lines
+        assert row["state"] == "running"
+        assert lf_shell.bulkup("show", run).code == 0
+    finally:
+        gate.touch()
+        result = ended(process)
+    assert result.code == 0
+    assert values(client) == dict.fromkeys(range(1, 5), 1)
+
+
+# --- damaged state ---
+
+DAMAGE = {
+    "truncated": lambda data: data[: len(data) // 2],
+    "first page only": lambda data: data[:4096],
+    "empty": lambda data: b"",
+    "garbage": lambda data: b"\x00\xff not a database " * 500,
+    "text": lambda data: b"hello\n",
+    "header and garbage": lambda data: data[:100] + b"\xff" * 8000,
+    "a page overwritten": lambda data: data[:4096] + b"\xff" * 4096 + data[8192:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_one_sentence(half: Shell, lf: Server, damage: str) -> None:
+    path = half.checkpoint()
+    for side in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        side.unlink(missing_ok=True)
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    run = half.runs()[0]
+    refuses(half, lf, run, code=1, says=(f"{run}/checkpoint.sqlite", "damaged"))
+    half.bulkup("show", run).fails(1, "damaged")
+
+
+@pytest.mark.parametrize("damage", ["empty", "garbage"])
+def test_a_damaged_run_does_not_hide_the_others(half: Shell, lf: Server, damage: str) -> None:
+    (run,) = half.runs()
+    # A later id, so that it would be the latest one.
+    broken = half.state_dir / "29990101-000000-dead"
+    broken.mkdir()
+    (broken / "checkpoint.sqlite").write_bytes(DAMAGE[damage](b""))
+    first, second = half.bulkup("list", "--json").lines
+    assert (first["run_id"], first["state"]) == (broken.name, "damaged")
+    assert (second["run_id"], second["state"]) == (run, "stopped")
+    assert "damaged" in half.bulkup("list").out
+    assert half.bulkup("run", "bump.py", "--limit", "1").code == 75  # new runs work
+    result = half.bulkup("resume", run)
+    assert result.code == 0, result
+
+
+def test_a_checkpoint_of_a_newer_format_is_left_alone(half: Shell, lf: Server) -> None:
+    with sqlite3.connect(half.checkpoint()) as db:
+        db.execute("UPDATE meta SET value = '999' WHERE name = 'format'")
+    db.close()
+    before = half.checkpoint().read_bytes()
+    refuses(half, lf, half.runs()[0], code=1, says=("another version of bulkup", "format 999"))
+    assert half.checkpoint().read_bytes() == before
+
+
+def test_another_programs_database_is_not_taken_for_a_run(half: Shell, lf: Server) -> None:
+    path = half.checkpoint()
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE cookies (name TEXT)")
+    db.close()
+    refuses(half, lf, path.parent.name, code=1, says=("damaged",))
+
+
+def test_a_checkpoint_that_is_a_folder_is_one_sentence(half: Shell, lf: Server) -> None:
+    path = half.checkpoint()
+    path.unlink()
+    path.mkdir()
+    refuses(half, lf, path.parent.name, code=1, says=("checkpoint.sqlite",))
+
+
+@pytest.mark.parametrize("state_dir", ["bump.py/state", "bump.py", "/proc/bulkup-state", "/dev/null"])
+def test_a_state_directory_that_cannot_be_written(
+    lf_shell: Shell, lf: Server, state_dir: str
+) -> None:
+    seed(lf, 3)
+    before = contents(lf)
+    files = sorted(lf_shell.folder.rglob("*"))
+    lf_shell.bulkup("run", "bump.py", "--state-dir", state_dir).fails(1, state_dir, "--state-dir")
+    assert contents(lf) == before
+    assert sorted(lf_shell.folder.rglob("*")) == files
+
+
+# --- list and show ---
+
+
+def test_list_shows_the_latest_first(half: Shell, lf: Server) -> None:
+    (run,) = half.runs()
+    seed(lf, 3, "Other")
+    half.write("other.py", BUMP.replace('"Item"', '"Other"').replace("Bump", "Other"))
+    assert half.bulkup("run", "other.py").code == 0
+    latest, older = half.bulkup("list", "--json").lines
+    assert older["run_id"] == run
+    assert (older["updater"], older["state"], older["handled"], older["params"]) == (
+        "Bump", "stopped", 4, {"step": "2"},
+    )  # fmt: skip
+    assert (latest["updater"], latest["state"], latest["written"]) == ("Other", "finished", 3)
+    assert lf.project in latest["target"]
+    table = half.bulkup("list")
+    assert table.code == 0
+    assert table.err == ""
+    for text in (run, "stopped", "finished", "Bump", "Other"):
+        assert text in table.out
+
+
+def test_show_gives_failures_with_tracebacks_and_the_log(lf_shell: Shell, lf: Server) -> None:
+    seed(lf, 40)
+    lf_shell.write(
+        "bad.py",
+        BUMP + "        self.log(f'saw {entity.key.id} \\x1b[31m')\n"
+        "        if entity.key.id > 10: raise ValueError('\\x1b[31m[bold]bad')\n",
+    )
+    assert lf_shell.bulkup("run", "bad.py", "--max-failures", "-1").code == 3
+    (run,) = lf_shell.runs()
+    shown = lf_shell.bulkup("show", run)
+    assert shown.code == 0
+    assert "30 failed" in shown.out
+    assert "ValueError" in shown.out
+    assert 'bad.py", line' in shown.out
+    assert "[bold]bad" in shown.out
+    assert "\x1b" not in shown.out
+    assert "saw 1 " in shown.out
+    every = lf_shell.bulkup("show", run, "--all")
+    assert {i for i in range(11, 41) if f"Key('Item', {i})" in every.out} == set(range(11, 41))
+    (summary,) = lf_shell.bulkup("show", run, "--all", "--json").lines
+    assert summary["type"] == "summary"
+    assert len(summary["failures"]) == 30
+    assert summary["log_total"] == len(summary["log_lines"])
+
+
+def test_show_says_how_to_go_on(half: Shell) -> None:
+    (run,) = half.runs()
+    shown = half.bulkup("show", run[:-3])
+    assert shown.code == 0
+    assert f"bulkup resume {run}" in shown.out
+    assert "step=2" in shown.out
+
+
+def _service_account(path: Path) -> Path:
+    """A key file that is well-formed and opens nothing."""
+    import json
+
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_text(
+        json.dumps(
+            {
+                "type": "service_account", "project_id": "p", "private_key_id": "1",
+                "private_key": pem.decode(), "client_email": "nobody@p.example.com",
+                "client_id": "1", "token_uri": "http://127.0.0.1:9/token",
+            }
+        )
+    )  # fmt: skip
+    return path

@@ -1,0 +1,282 @@
+"""The other ways in: the environment, a terminal with its question, and Python."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from importlib import import_module
+from textwrap import dedent
+
+import click
+import pytest
+
+import bulkup
+from bulkup.errors import Exit
+from tests.cli.nursery import REPOSITORY
+from tests.cli.shell import Result, Shell, contents, ended, seed, values
+from tests.conftest import Server
+
+# --- the environment ---
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("BATCH_SIZE", "0", "--batch-size"),
+        ("IN_FLIGHT", "99", "--in-flight"),
+        ("MAX_FAILURES", "-7", "--max-failures"),
+        ("LIMIT", "none", "--limit"),
+        ("MAX_TIME", "never", "--max-time"),
+        ("RETRY_FOR", "ages", "--retry-for"),
+        ("CONFLICT_RETRIES", "x", "--conflict-retries"),
+    ],
+)
+def test_every_number_is_read_and_checked(
+    nowhere: Shell, variable: str, value: str, says: str
+) -> None:
+    result = nowhere.bulkup("run", "bump.py", env={f"BULKUP_RUN_{variable}": value})
+    assert result.code == 2
+    assert says in result.err
+    assert value in result.err
+
+
+@pytest.mark.parametrize("name", ["run", "resume", "list", "show", "params"])
+def test_every_option_has_a_variable_of_its_own_name(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = import_module(f"bulkup.cli.{name}").command
+    for option in command.params:
+        if not isinstance(option, click.Option):
+            continue
+        long_name = max(option.opts, key=len)
+        variable = f"BULKUP_{name}_{long_name.lstrip('-').replace('-', '_')}".upper()
+        sample = "7" if not option.is_flag else "1"
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, sample)
+            context = command.make_context(
+                name, ["x"] * len(command.params), auto_envvar_prefix=f"BULKUP_{name.upper()}",
+                ignore_unknown_options=True, allow_extra_args=True,
+            )  # fmt: skip
+            source = context.get_parameter_source(option.name)
+            assert source is click.core.ParameterSource.ENVIRONMENT, variable
+
+
+def test_options_from_the_environment_work_as_typed_ones(lf_shell: Shell, lf: Server) -> None:
+    seed(lf, 10)
+    inside = seed(lf, 10, namespace="inside")
+    outside = contents(lf)
+    result = lf_shell.bulkup(
+        "run", "bump.py",
+        env={
+            "BULKUP_RUN_PROJECT": lf.project,
+            "BULKUP_RUN_NAMESPACE": "inside",
+            "BULKUP_RUN_PARAM": "step=7",
+            "BULKUP_RUN_LIMIT": "4",
+            "BULKUP_RUN_BATCH_SIZE": "2",
+            "BULKUP_RUN_JSON": "1",
+            "BULKUP_RUN_STATE_DIR": "elsewhere",
+            "GOOGLE_CLOUD_PROJECT": "not-this-one",
+        },
+    )  # fmt: skip
+    assert result.code == 75, result
+    assert sorted(values(inside).values()) == [0] * 6 + [7] * 4
+    assert contents(lf) == outside
+    assert result.summary["state_file"].startswith("elsewhere/")
+    assert lf_shell.runs() == []
+    listed = lf_shell.bulkup(
+        "list", env={"BULKUP_LIST_STATE_DIR": "elsewhere", "BULKUP_LIST_JSON": "true"}
+    )
+    assert [row["params"] for row in listed.lines] == [{"step": "7"}]
+    resumed = lf_shell.bulkup(
+        "resume",
+        env={"BULKUP_RESUME_STATE_DIR": "elsewhere", "BULKUP_RESUME_QUIET": "1"},
+    )
+    assert resumed.code == 0
+    assert resumed.err == ""
+    assert values(inside) == dict.fromkeys(range(1, 11), 7)
+
+
+def test_what_is_typed_wins_over_the_environment(lf_shell: Shell, lf: Server) -> None:
+    client = seed(lf, 5)
+    result = lf_shell.bulkup(
+        "run", "bump.py", "--limit", "2", env={"BULKUP_RUN_LIMIT": "4", "BULKUP_RUN_DRY_RUN": "0"}
+    )
+    assert result.code == 75
+    assert sum(values(client).values()) == 2
+
+
+@pytest.mark.parametrize("on", ["1", "true", "yes"])
+def test_a_dry_run_from_the_environment_writes_nothing(
+    lf_shell: Shell, lf: Server, on: str
+) -> None:
+    seed(lf, 3)
+    before = contents(lf)
+    result = lf_shell.bulkup("run", "bump.py", env={"BULKUP_RUN_DRY_RUN": on})
+    assert result.code == 0
+    assert "nothing was written" in result.out
+    assert contents(lf) == before
+
+
+# --- the question ---
+
+PRETEND_REAL = """
+    import sys
+    from bulkup.target import Target
+
+    # No real project can be reached from a test; all else is as it is.
+    Target.is_real = property(lambda self: {real})
+
+    from bulkup.cli import main
+    main(sys.argv[1:])
+"""
+
+
+def on_a_terminal(shell: Shell, typed: str, *args: str, real: bool = True) -> tuple[int, str]:
+    """Run `bulkup ARGS` on a terminal of its own and type something; exit code, what was shown."""
+    terminal, theirs = pty.openpty()
+    source = dedent(PRETEND_REAL.format(real=real))
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, *args],
+        cwd=shell.folder, env={**shell.environment, "TERM": "xterm"},
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    os.write(terminal, typed.encode())
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # Linux says EIO when the last process has closed its side
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(terminal)
+    return process.wait(timeout=30), shown.decode()
+
+
+def test_on_a_terminal_a_real_project_is_asked_about(lf_shell: Shell, lf: Server) -> None:
+    client = seed(lf, 3)
+    before = contents(lf)
+    code, shown = on_a_terminal(lf_shell, "n\n", "run", "bump.py")
+    assert f"Run Bump on project {lf.project}" in shown
+    assert "nothing was started" in shown
+    assert code == Exit.SIGINT
+    assert contents(lf) == before
+    assert lf_shell.runs() == []
+    code, shown = on_a_terminal(lf_shell, "y\n", "run", "bump.py")
+    assert code == 0, shown
+    assert values(client) == dict.fromkeys(range(1, 4), 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "real"),
+    [(("--yes",), True), (("-n",), True), ((), False)],
+    ids=["--yes", "dry run", "emulator"],
+)
+def test_where_nothing_can_be_hurt_nobody_is_asked(
+    lf_shell: Shell, lf: Server, args: tuple[str, ...], real: bool
+) -> None:
+    seed(lf, 3)
+    code, shown = on_a_terminal(lf_shell, "", "run", "bump.py", *args, real=real)
+    assert code == 0, shown
+    assert "Run Bump on" not in shown
+
+
+def test_without_a_terminal_nobody_is_asked(lf_shell: Shell, lf: Server) -> None:
+    client = seed(lf, 3)
+    source = dedent(PRETEND_REAL.format(real=True)).replace("sys.argv[1:]", "['run', 'bump.py']")
+    assert lf_shell.python(source).code == 0
+    assert values(client) == dict.fromkeys(range(1, 4), 1)
+
+
+# --- Python ---
+
+
+def test_run_from_python_gives_a_report(lf_shell: Shell, lf: Server) -> None:
+    client = seed(lf, 6)
+    result = lf_shell.python(
+        """
+        import bulkup
+
+        @bulkup.updater(kind="Item")
+        def add(entity, *, step: int = 1):
+            entity["n"] += step
+            return entity
+
+        events = []
+        report = bulkup.run(add, params={"step": 4}, listener=events.append)
+        assert isinstance(report, bulkup.Report)
+        assert report.success and report.exit_code == 0
+        assert report.counts.puts == 6
+        assert report.params == {"step": "4"}
+        assert type(events[0]).__name__ == "RunStarted"
+        assert events[-1].report is report
+
+        again = bulkup.run("bump.py", state_dir="other", limit=2)
+        assert not again.success and again.exit_code == 75
+        assert again.next_command.startswith("bulkup resume ")
+
+        dry = bulkup.run(add, dry_run=True)
+        assert dry.dry_run and dry.counts.puts == 6
+
+        try:
+            bulkup.run(add, params={"stop": 4})
+        except bulkup.BulkupError as error:
+            assert "did you mean 'step'" in error.message
+        else:
+            raise AssertionError
+        """
+    )
+    assert result.code == 0, result.err
+    assert result.out == result.err == ""
+    assert sorted(values(client).values()) == [4] * 4 + [5] * 2
+    assert len(lf_shell.runs()) == 1
+
+
+def test_several_runs_in_one_process_do_not_disturb_each_other(
+    lf: Server, fs: Server, lf_shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import signal
+
+    monkeypatch.chdir(lf_shell.folder)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    @bulkup.updater(kind="Item")
+    def add(entity: dict[str, int], *, step: int) -> object:
+        entity["n"] += step
+        return entity
+
+    clients = {server: seed(server, 5) for server in (lf, fs)}
+    for server, step, n in ((lf, 1, 1), (fs, 10, 10), (lf, 100, 101)):
+        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
+        report = bulkup.run(add, params={"step": step}, project=server.project)
+        assert report.success
+        assert set(values(clients[server]).values()) == {n}
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert len(lf_shell.runs()) == 3
+
+
+def test_python_m_bulkup_is_bulkup(lf_shell: Shell, lf: Server) -> None:
+    client = seed(lf, 3)
+    result = ended(lf_shell.start("run", "bump.py", "--json"))
+    assert result.code == 0
+    assert result.summary["counts"]["puts"] == 3
+    assert values(client) == dict.fromkeys(range(1, 4), 1)
+
+
+def test_a_dotted_name_from_the_current_directory(lf_shell: Shell, lf: Server) -> None:
+    client = seed(lf, 3)
+    lf_shell.write("package/inner.py", (lf_shell.folder / "bump.py").read_text())
+    assert lf_shell.bulkup("run", "package.inner:Bump", "--limit", "1").code == 75
+    assert lf_shell.bulkup("resume").code == 0
+    assert lf_shell.bulkup("run", "bump:Bump").code == 0
+    assert values(client) == dict.fromkeys(range(1, 4), 2)
+
+
+def test_the_test_runs_find_the_code_under_test(nowhere: Shell) -> None:
+    """Or an installed copy would be tested without a word."""
+    found = nowhere.python("import bulkup; print(bulkup.__file__)")
+    assert found == Result(0, f"{REPOSITORY / 'bulkup' / '__init__.py'}\n", "")

@@ -1,0 +1,110 @@
+"""Being stopped: Ctrl-C, SIGTERM, twice, and the command that is printed to go on."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.shell import BUMP, Shell, ended, seed, values
+from tests.conftest import Server
+
+COUNT = 40
+
+
+def slow_bump(shell: Shell, seconds: float = 0.02) -> Path:
+    """Says `at work` at its fifth entity, and takes its time."""
+    return shell.write(
+        "slow.py",
+        BUMP + "        import time\n"
+        "        if entity.key.id == 5: print('at work', flush=True)\n"
+        f"        time.sleep({seconds})\n",
+    )
+
+
+def at_work(shell: Shell, *args: object) -> subprocess.Popen[str]:
+    process = shell.start(*args)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("signalled", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+def test_a_signal_ends_cleanly_and_the_printed_command_goes_on(
+    shell: Shell, server: Server, signalled: signal.Signals, code: int
+) -> None:
+    client = seed(server, COUNT)
+    slow_bump(shell)
+    process = at_work(shell, "run", "slow.py", "--batch-size", "3", "-p", "step=2")
+    process.send_signal(signalled)
+    result = ended(process)
+    assert result.code == code, result
+    done = sum(values(client).values()) // 2
+    assert 4 <= done < COUNT
+    assert f"{done} entities handled, {done} written" in result.out
+    (line,) = [x for x in result.out.splitlines() if "bulkup resume" in x and "with" in x.lower()][-1:]
+    command = shlex.split(line[line.index("bulkup resume") :])
+    (row,) = shell.bulkup("list", "--json").lines
+    assert (row["state"], row["handled"]) == ("interrupted", done)
+    resumed = shell.bulkup(*command[1:])
+    assert resumed.code == 0, resumed
+    assert values(client) == dict.fromkeys(range(1, COUNT + 1), 2)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_nothing_is_lost(lf_shell: Shell, lf: Server) -> None:
+    client = seed(lf, COUNT)
+    slow_bump(lf_shell, seconds=2)
+    process = at_work(lf_shell, "run", "slow.py", "--batch-size", "3")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)  # nothing can be seen of a signal that is only remembered
+    assert process.poll() is None
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    result = ended(process)
+    assert time.monotonic() - begun < 1.5  # less than the entity under way takes
+    assert result.code == 130, result
+    assert "bulkup resume" in result.err
+    assert "Traceback" not in result.err
+    slow_bump(lf_shell, seconds=0)
+    resumed = lf_shell.bulkup("resume")
+    assert resumed.code == 0, resumed
+    assert values(client) == dict.fromkeys(range(1, COUNT + 1), 1)
+
+
+def test_ctrl_c_in_a_dry_run_promises_no_resume(lf_shell: Shell, lf: Server) -> None:
+    client = seed(lf, COUNT)
+    slow_bump(lf_shell)
+    process = at_work(lf_shell, "run", "-n", "slow.py", "-q")
+    process.send_signal(signal.SIGINT)
+    result = ended(process)
+    assert result.code == 130, result
+    assert "nothing was written" in result.out
+    assert "bulkup resume" not in result.out + result.err
+    assert set(values(client).values()) == {0}
+    assert lf_shell.runs() == []
+
+
+def test_ctrl_c_before_the_server_answers_starts_nothing(lf_shell: Shell) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        lf_shell.environment["DATASTORE_EMULATOR_HOST"] = f"127.0.0.1:{silent.getsockname()[1]}"
+        process = lf_shell.start("run", "bump.py")
+        silent.settimeout(30)
+        connection, _ = silent.accept()  # it has begun to ask
+        with connection:
+            process.send_signal(signal.SIGINT)
+            begun = time.monotonic()
+            result = ended(process)
+    assert time.monotonic() - begun < 5
+    assert result.code == 130
+    assert "Traceback" not in result.err
+    assert lf_shell.runs() == []
+    # Nothing was started, so nothing can go on.
+    assert "bulkup resume" not in result.err

@@ -1,0 +1,265 @@
+"""The checkpoint file: whole at any moment, private, and honest when it is not whole."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bulkup.errors import Exit, HeldError, StateError
+from bulkup.facts import Counts, Failure, RunState, TargetInfo
+from bulkup.state.checkpoint import BatchRow, Checkpoint
+from bulkup.state.files import RunLock, find_run, make_run_folder, run_folders
+from bulkup.state.records import RunRecord, Shard
+from tests.cli.nursery import REPOSITORY
+
+RECORD = RunRecord(
+    run_id="20260102-030405-abcd",
+    updater="Bump",
+    description="Count up.",
+    spec="/somewhere/bump.py:Bump",
+    source_path="/somewhere/bump.py",
+    checksum="c" * 64,
+    params={"step": "2", "name": "\N{SNOWMAN} 'quoted'\n"},
+    target=TargetInfo("project", "database", "namespace", "localhost:1"),
+    fingerprint="f" * 64,
+    identity="i" * 64,
+    created="2026-01-02T03:04:05+00:00",
+)
+
+
+def row(number: int | None, start: bytes, end: bytes, counts: Counts, *, done: bool) -> BatchRow:
+    return BatchRow(1, number, 0, start, end, end, done, counts)
+
+
+def new(folder: Path) -> Checkpoint:
+    made = Checkpoint.create(make_run_folder(folder, RECORD.run_id), RECORD)
+    made.follow([Shard(1)], 1)
+    return made
+
+
+def test_it_holds_what_a_run_is(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    made.close()
+    read = Checkpoint.open(made.folder)
+    assert read.record == RECORD
+    assert read.state is RunState.RUNNING
+    assert read.counts() == Counts()
+    assert read.failures() == read.log_lines() == []
+    read.close()
+
+
+def test_it_is_for_its_owner_alone(tmp_path: Path) -> None:
+    checkpoint = new(tmp_path / "state")
+    files = [checkpoint.folder, *checkpoint.folder.iterdir()]
+    assert [stat.S_IMODE(f.stat().st_mode) & 0o077 for f in files] == [0] * len(files)
+    checkpoint.close()
+
+
+def test_a_batch_counts_when_it_is_done_and_not_when_it_is_sent(tmp_path: Path) -> None:
+    checkpoint = new(tmp_path)
+    failure = Failure("Key('Item', 5)", "handle", "ValueError: \udcff no", "Traceback\n  x")
+    sent = row(1, b"", b"c1", Counts(handled=10, puts=9, failed=1), done=False)
+    checkpoint.batch_sent(sent, [failure], ["saw \udcff 5"])
+    assert checkpoint.counts() == Counts()
+    assert checkpoint.failures() == checkpoint.log_lines() == []
+    checkpoint.batch_done(sent, low=(1, b"c1"))
+    assert checkpoint.counts() == Counts(handled=10, puts=9, failed=1)
+    (kept,) = checkpoint.failures()
+    assert (kept.key, kept.step, kept.traceback) == (failure.key, failure.step, failure.traceback)
+    assert checkpoint.log_lines() == ["saw \\udcff 5"]
+    (shard,) = checkpoint.shards()
+    assert (shard.low_number, shard.low_cursor) == (1, b"c1")
+    checkpoint.close()
+
+
+def test_a_batch_that_is_sent_again_replaces_what_was_sent(tmp_path: Path) -> None:
+    checkpoint = new(tmp_path)
+    first = row(1, b"", b"c1", Counts(handled=10, puts=10), done=False)
+    checkpoint.batch_sent(first, [Failure("Key('Item', 1)", "handle", "old")], ["old"])
+    second = row(1, b"", b"c1", Counts(handled=10, puts=8, failed=2), done=False)
+    checkpoint.batch_sent(second, [Failure("Key('Item', 2)", "handle", "new")], ["new"])
+    checkpoint.batch_done(second, low=(1, b"c1"))
+    assert checkpoint.counts() == Counts(handled=10, puts=8, failed=2)
+    assert [f.error for f in checkpoint.failures()] == ["new"]
+    assert checkpoint.log_lines() == ["new"]
+    checkpoint.close()
+
+
+def test_failures_and_log_lines_come_in_the_order_of_their_happening_and_in_parts(
+    tmp_path: Path,
+) -> None:
+    checkpoint = new(tmp_path)
+    for number in range(1, 6):
+        failures = [Failure(f"Key('Item', {number})", "handle", "x")]
+        batch = row(number, b"", b"%d" % number, Counts(handled=1, failed=1), done=False)
+        checkpoint.batch_sent(batch, failures, [f"line {number}"])
+        checkpoint.batch_done(batch, low=None)
+    assert [f.key[-2] for f in checkpoint.failures()] == list("12345")
+    assert [f.key[-2] for f in checkpoint.failures(2, offset=3)] == list("45")
+    assert checkpoint.log_lines(2) == ["line 1", "line 2"]
+    assert checkpoint.log_total() == 5
+    checkpoint.close()
+
+
+def test_the_failure_that_stopped_a_run_is_shown_until_the_next_runner_comes(
+    tmp_path: Path,
+) -> None:
+    checkpoint = new(tmp_path)
+    checkpoint.begin_work(window=4, max_failures=0)
+    checkpoint.stopped_by(Failure("Key('Item', 5)", "handle", "ValueError"))
+    checkpoint.end_work(RunState.FAILED, "stopped", Exit.FAILED, clean=True)
+    assert (checkpoint.counts().failed, len(checkpoint.failures())) == (1, 1)
+    assert (checkpoint.state, checkpoint.exit_code) == (RunState.FAILED, Exit.FAILED)
+    checkpoint.begin_work(window=4, max_failures=0)
+    assert (checkpoint.counts().failed, checkpoint.failures()) == (0, [])
+    assert checkpoint.runners == 2
+    checkpoint.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from bulkup.facts import Counts, Failure
+from bulkup.state.checkpoint import BatchRow, Checkpoint
+
+checkpoint = Checkpoint.open(Path(sys.argv[1]))
+(shard,) = checkpoint.shards()
+number, cursor = shard.low_number, shard.low_cursor
+print("ready", flush=True)
+while True:
+    number += 1
+    end = b"%09d" % number
+    row = BatchRow(1, number, 0, cursor, end, end, False, Counts(handled=3, puts=2, failed=1))
+    failure = Failure(f"Key('Item', {number})", "handle", "x" * 200, "y" * 2000)
+    checkpoint.batch_sent(row, [failure], [f"line {number}"])
+    checkpoint.batch_done(row, low=(number, end))
+    cursor = end
+"""
+
+
+def test_killed_at_any_moment_it_is_whole(tmp_path: Path) -> None:
+    """Ten writers, one after the other, each killed at another moment of its work."""
+    made = new(tmp_path)
+    made.close()
+    before = 0
+    for tenth in range(10):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(made.folder)],
+            cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.002 + tenth * 0.013)  # the moment itself is what varies
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+        read = Checkpoint.open(made.folder, check=True)
+        (shard,) = read.shards()
+        done = shard.low_number
+        assert shard.low_cursor == (b"%09d" % done if done else b"")
+        assert read.counts() == Counts(handled=3 * done, puts=2 * done, failed=done)
+        assert [f.key for f in read.failures()] == [f"Key('Item', {n})" for n in range(1, done + 1)]
+        assert read.log_lines() == [f"line {n}" for n in range(1, done + 1)]
+        assert len(read.batches_above(shard)) <= 1
+        assert done >= before
+        before = done
+        read.close()
+    assert before > 20
+
+
+def test_a_reader_does_not_disturb_a_writer(tmp_path: Path) -> None:
+    writer = new(tmp_path)
+    reader = Checkpoint.open(writer.folder, check=False)
+    batch = row(1, b"", b"c1", Counts(handled=1, puts=1), done=False)
+    writer.batch_sent(batch, [], [])
+    assert reader.counts() == Counts()
+    writer.batch_done(batch, low=(1, b"c1"))
+    assert reader.counts() == Counts(handled=1, puts=1)
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"hello", b"\xff" * 10_000, b"SQLite format 3\x00" + b"\xff" * 5000],
+    ids=["empty", "text", "garbage", "header"],
+)
+def test_what_is_no_checkpoint_is_damaged_and_stays_as_it_is(tmp_path: Path, data: bytes) -> None:
+    folder = make_run_folder(tmp_path, "run")
+    path = folder / "checkpoint.sqlite"
+    path.write_bytes(data)
+    with pytest.raises(StateError, match="damaged"):
+        Checkpoint.open(folder)
+    assert path.read_bytes() == data
+
+
+def test_a_checkpoint_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path, "run")
+    with pytest.raises(StateError):
+        Checkpoint.open(folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_newer_format_is_named_and_left_alone(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    made.close()
+    with sqlite3.connect(made.path) as db:
+        db.execute("UPDATE meta SET value = '7000' WHERE name = 'format'")
+    db.close()
+    with pytest.raises(StateError, match="format 7000"):
+        Checkpoint.open(made.folder)
+
+
+def test_a_run_is_made_once(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    with pytest.raises(StateError, match="cannot write"):
+        Checkpoint.create(made.folder, RECORD)
+    made.close()
+    assert Checkpoint.open(made.folder).record == RECORD
+
+
+# --- folders and the lock ---
+
+
+def test_a_lock_is_held_by_one_process_and_let_go_by_its_death(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path, "run")
+    source = (
+        "import sys; from pathlib import Path; from bulkup.state.files import RunLock\n"
+        "lock = RunLock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, str(folder)],
+        cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        lock = RunLock(folder)
+        assert lock.is_held()
+        with pytest.raises(HeldError, match=f"process {process.pid} "):
+            lock.acquire()
+        process.kill()
+        process.wait()
+        assert not lock.is_held()
+        lock.acquire()
+        assert RunLock(folder).is_held()
+        lock.release()
+        assert not lock.is_held()
+
+
+def test_folders_that_are_no_runs_are_passed_over(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    made.close()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "file.txt").write_text("x")
+    assert run_folders(tmp_path) == [made.folder]
+    assert find_run(tmp_path, "2026") == made.folder
+    assert run_folders(tmp_path / "nowhere") == []
