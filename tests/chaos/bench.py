@@ -219,11 +219,32 @@ class World:
                 shutil.copy2(source, to / source.name)
         return to
 
+    @contextlib.contextmanager
+    def copying_what_is_synced(self, to: Path) -> Iterator[None]:
+        """Meanwhile `to` holds the checkpoint as of its last synced step: what a power cut can
+        not take away."""
+        step = Checkpoint._step
+
+        @contextlib.contextmanager
+        def copying(checkpoint: Checkpoint, *, synced: bool = False) -> Iterator[None]:
+            with step(checkpoint, synced=synced):
+                yield
+            if synced:
+                shutil.rmtree(to, ignore_errors=True)
+                self.checkpoint_copy(to)
+
+        Checkpoint._step = copying  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            Checkpoint._step = step  # type: ignore[method-assign]
+
     def restore_checkpoint(self, copy: Path) -> None:
+        folder = self.folder
         for suffix in ("", "-wal", "-shm"):
-            (self.folder / (CHECKPOINT_NAME + suffix)).unlink(missing_ok=True)
+            (folder / (CHECKPOINT_NAME + suffix)).unlink(missing_ok=True)
         for file in copy.iterdir():
-            shutil.copy2(file, self.folder / file.name)
+            shutil.copy2(file, folder / file.name)
 
     def runners_begun(self) -> int:
         """How many runners have synced their beginning to the checkpoint."""

@@ -3,8 +3,10 @@ or when a test is named on the command line (as a failing seed is)."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,13 @@ def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
     with ExitStack() as stack:
 
         def make(server: Server, size: int = 40, *, fill: bool = True, **properties: Any) -> World:
+            # One test may make several worlds; they share nothing but the server.
+            server = replace(server, project=f"t-{uuid.uuid4().hex[:12]}")
             proxy = stack.enter_context(proxy_to(server.host))
             client = server.client()
             stack.callback(client.close)
-            world = World(server, proxy, tmp_path / "state", size, client)
+            state_dir = tmp_path / f"state-{uuid.uuid4().hex[:6]}"
+            world = World(server, proxy, state_dir, size, client)
             if fill:
                 world.fill(**properties)
             return world
