@@ -145,7 +145,7 @@ def test_a_failure_is_still_named_after_a_power_loss(
 ) -> None:
     world = make_world(lf, 8, poison=lambda id_: poison if id_ == 3 else None)
     options = Options(batch_size=2, in_flight=1, max_failures=-1)
-    _crash_with_power_loss(world, tmp_path, "Poisoned", options, copy_at=None, crash_at=6)
+    _crash_with_power_loss(world, tmp_path, "Poisoned", options, copy_at=None, crash_at=4)
     report = world.resume(options)
     assert world.violations() == ["thing 3 has n = 0"]
     assert [f.key for f in report.failures] == ["Key('Thing', 3)"]
