@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sqlite3
 import threading
 import time
 from collections import Counter
@@ -206,6 +205,9 @@ class World:
 
     # --- the run's files ---
 
+    def has_run(self) -> bool:
+        return bool(run_folders(self.state_dir))
+
     @property
     def folder(self) -> Path:
         return run_folders(self.state_dir)[-1]
@@ -245,13 +247,6 @@ class World:
             (folder / (CHECKPOINT_NAME + suffix)).unlink(missing_ok=True)
         for file in copy.iterdir():
             shutil.copy2(file, folder / file.name)
-
-    def runners_begun(self) -> int:
-        """How many runners have synced their beginning to the checkpoint."""
-        with contextlib.closing(
-            sqlite3.connect(f"file:{self.folder / CHECKPOINT_NAME}?mode=ro", uri=True)
-        ) as db:
-            return int(db.execute("SELECT value FROM meta WHERE name = 'runners'").fetchone()[0])
 
     def markers(self) -> list[str]:
         query = self.client.query(kind=MARKER_KIND)
