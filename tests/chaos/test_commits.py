@@ -74,6 +74,38 @@ def test_a_commit_that_arrives_after_its_retry_is_refused(
     assert world.violations(children=True) == []
 
 
+@pytest.mark.parametrize("held", [1, 3])
+def test_a_commit_that_arrives_after_the_run_gave_up_is_applied_once_or_not_at_all(
+    lf: Server, make_world: MakeWorld, held: int
+) -> None:
+    """Whenever it arrives while the next runner works."""
+    for arrives_at in range(1, 19, 2):
+        world = make_world(lf, 15)
+        def lose_one_commit(seen: Seen) -> Action:
+            if seen.method != "Commit" or seen.nth < held:
+                return Pass()
+            if seen.nth == held:
+                return Late(Code.INTERNAL, None)
+            return Refuse(Code.INTERNAL)
+
+        world.proxy.faults = lose_one_commit
+        options = Options(batch_size=3, in_flight=2)
+        assert world.run("OneChild", options).exit_code == 1
+        assert world.proxy.held == 1
+        given_up_at = sum(world.proxy.seen.values())
+
+        def arrive(seen: Seen, at: int = given_up_at + arrives_at, world: World = world) -> Action:
+            if seen.number == at:
+                world.proxy.release()
+            return Pass()
+
+        world.proxy.faults = arrive
+        report = world.resume(options)
+        world.proxy.release()
+        assert (report.exit_code, report.counts.handled) == (0, 15)
+        assert world.violations(incremented=False, children=True) == [], f"call {arrives_at}"
+
+
 def test_markers_of_a_disturbed_run_stay_until_no_copy_can_come_then_go(world: World) -> None:
     world.proxy.faults = _nth_commits(1, 4, action=Late(Code.UNAVAILABLE, None))
     assert world.run("OneChild", SMALL).exit_code == 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ import pytest
 from bulkup.engine.run import Options
 from bulkup.errors import Exit
 from bulkup.facts import RunState
-from tests.chaos.bench import Crash, World
+from tests.chaos.bench import UPDATERS, Crash, World
+from tests.chaos.child import bulkup, outcome, start
 from tests.chaos.conftest import MakeWorld
 from tests.chaos.duel import Runner
+from tests.chaos.proxy import Action, Hang, Pass, Seen, no_faults
 from tests.conftest import Server
 
 OPTIONS = Options(batch_size=5, in_flight=2)
@@ -104,6 +107,38 @@ def test_a_copy_of_a_living_runs_state_is_resumed_at_any_call(
         first.to_its_end()
         _judge(world, first, second, f"copied before call {k}")
     pytest.fail("the first runner's work never ended")
+
+
+def test_the_state_of_a_living_run_is_held_against_a_second_process(
+    lf: Server, make_world: MakeWorld, tmp_path: Path
+) -> None:
+    world = make_world(lf, 30)
+    there = threading.Event()
+
+    def hang(seen: Seen) -> Action:
+        if seen.method == "Commit" and seen.nth >= 2:
+            there.set()
+            return Hang()
+        return Pass()
+
+    world.proxy.faults = hang
+    options = ["--batch-size", "5", "-q", "--state-dir", str(world.state_dir)]
+    first, folder = start(
+        ["run", f"{UPDATERS}:IncrementWithChild", "--project", world.server.project, *options],
+        emulator=world.proxy.address, folder=tmp_path / "first",
+    )  # fmt: skip
+    assert there.wait(30)
+    second = bulkup(
+        ["resume", *options], emulator=world.proxy.address, folder=tmp_path / "second"
+    )
+    world.proxy.faults = no_faults
+    world.proxy.unhang()
+    first.join(30)
+    assert second.code == Exit.HELD, second.output
+    assert str(first.pid) in second.output
+    ended = outcome(first, folder)
+    assert ended.code == 0, ended.output
+    assert world.violations(children=True) == []
 
 
 def _any_schedule(make_world: MakeWorld, server: Server, seed: int) -> None:
