@@ -15,7 +15,10 @@ class RunState(str, Enum):
     RUNNING      FAILED       the failure budget was exceeded, or an error ended the run
     RUNNING      STOPPED      --limit or --max-time was reached
     RUNNING      INTERRUPTED  SIGINT or SIGTERM
-    any but FINISHED -> RUNNING   resume. A run found RUNNING without a living runner was killed.
+    any but FINISHED, ABANDONED -> RUNNING   resume
+    any but FINISHED -> ABANDONED            `--new` began another run in its place
+
+    A run found RUNNING without a living runner was killed.
     """
 
     RUNNING = "running"
@@ -23,6 +26,12 @@ class RunState(str, Enum):
     FAILED = "failed"
     STOPPED = "stopped"
     INTERRUPTED = "interrupted"
+    ABANDONED = "abandoned"
+
+    @property
+    def is_over(self) -> bool:
+        """It will not be resumed."""
+        return self in (RunState.FINISHED, RunState.ABANDONED)
 
 
 @dataclass(frozen=True)
@@ -49,9 +58,7 @@ class Counts:
         return self.puts + self.deletes
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts))
-        )
+        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts)))
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ def describe(definition: Any) -> UpdaterSource:
     """
     if not _is_updater(definition):
         raise UsageError(
-            f"{printable(repr(definition))} is not an updater; give a subclass of bulkup.Updater, a "
-            "function marked with @bulkup.updater, or the path of a file that holds one"
+            f"{printable(repr(definition))} is not an updater; give a subclass of bulkup.Updater, "
+            "a function marked with @bulkup.updater, or the path of a file that holds one"
         )
     name = definition.__name__
     if lacks := _lacks(definition):
@@ -309,8 +309,8 @@ def _is_async(function: Any) -> bool:
 
 
 def _first_line(definition: Any) -> str:
-    # Of its own: a class without a docstring would otherwise show that of bulkup.Updater.
-    doc = vars(definition).get("__doc__") if isinstance(definition, type) else definition.__doc__
+    # Not inspect.getdoc: a class without a docstring would show that of bulkup.Updater.
+    doc = definition.__doc__
     lines = inspect.cleandoc(doc).splitlines() if isinstance(doc, str) else []
     return next((line.strip() for line in lines if line.strip()), "")
 

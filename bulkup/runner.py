@@ -9,29 +9,33 @@ from __future__ import annotations
 import shlex
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bulkup.clock import Clock
-from bulkup.engine.events import Event, Listener, Report
-from bulkup.engine.run import Options, Run, clear_leftovers
+from bulkup.engine.events import Event, Listener, Report, Warned
+from bulkup.engine.lease import take, this_process
+from bulkup.engine.run import Options, Run
 from bulkup.engine.scan import QueryPlan, plan
 from bulkup.engine.stop import StopRequest
-from bulkup.errors import BulkupError, MismatchError, NotFoundError, UpdaterError
+from bulkup.errors import BulkupError, Exit, MismatchError, NotFoundError, UpdaterError
 from bulkup.facts import RunState, TargetInfo
 from bulkup.loading import UpdaterSource, describe, load, make
 from bulkup.parameters import convert, to_text
-from bulkup.wire.userclient import ReadOnlyClient
-from bulkup.state.checkpoint import Checkpoint, RunRecord
-from bulkup.state.files import RunLock, find_run, make_run_folder, run_folders
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.files import CHECKPOINT_NAME, RunLock, find_run, make_run_folder, run_folders
+from bulkup.state.ledger import Entry, Ledger, RecordMovedOn
+from bulkup.state.markers import LATE_COPY_S, Markers
+from bulkup.state.records import RunRecord, Shard
 from bulkup.target import Target, resolve
 from bulkup.tracebacks import error_line, user_traceback
 from bulkup.updater import Updater
 from bulkup.wire.client import Wire
 from bulkup.wire.explain import explain
 from bulkup.wire.retries import CallError, Patience
+from bulkup.wire.userclient import ReadOnlyClient
 
 DEFAULT_STATE_DIR = Path(".bulkup")
 
@@ -124,15 +128,27 @@ def _say_hello(wire: Wire, query: QueryPlan) -> None:
     try:
         wire.run_query(pb, query.namespace).result()
     except CallError as error:
-        raise explain(
-            error, address=wire.address, project=wire.project, contacted=False
-        ) from error
+        raise explain(error, address=wire.address, project=wire.project, contacted=False) from error
 
 
 def start(
-    job: Job, *, options: Options, state_dir: Path, listener: Listener, clock: Clock | None = None
+    job: Job,
+    *,
+    options: Options,
+    state_dir: Path,
+    listener: Listener,
+    fresh: bool = False,
+    keep_record: bool = True,
+    wait_s: float = 0.0,
+    clock: Clock | None = None,
 ) -> Report:
-    """Begin a new run and work on it to its end. Raises BulkupError when it cannot begin."""
+    """Begin a run and work on it to its end.
+
+    When a run of the same updater, with the same parameters and query, is unfinished on the
+    target, that one goes on, unless `fresh`. `keep_record` False: the run record goes when the
+    run has finished. `wait_s`: for a runner that works on it already. Raises BulkupError when it
+    cannot begin.
+    """
     clock = clock or Clock()
     info = job.target.info
     record = RunRecord(
@@ -145,22 +161,118 @@ def start(
         params=job.params,
         target=info,
         fingerprint=job.query.fingerprint(info),
+        identity=job.query.identity(job.source.name, job.params),
         created=clock.now().isoformat(),
     )
     if options.dry_run:
-        return _work(job, record, None, options, listener, clock, state_dir)
+        return _work(job, record, None, None, options, listener, clock, state_dir)
+    ledger = Ledger(job.wire, info)
+    with _explained(job.wire):
+        sweep(ledger, job.wire, clock.unix())
+        entry = ledger.unfinished(record.identity)
+        if entry is not None and fresh:
+            _give_up(ledger, entry, clock)
+            entry = None
+    if entry is None:
+        entry = Entry(record, RunState.RUNNING, keep=keep_record)
+    else:
+        job.warnings.append(_goes_on(entry, job))
+    with _opened_here(entry.record, info, state_dir) as checkpoint:
+        with _explained(job.wire):
+            lease = _take(ledger, entry, options, wait_s, listener, clock)
+        return _work(job, checkpoint.record, checkpoint, lease, options, listener, clock, state_dir)
+
+
+def _goes_on(entry: Entry, job: Job) -> str:
+    was, who = entry.record, entry.holder.who if entry.holder else "somebody"
+    text = (
+        f"{was.updater} was not finished on this target: run {was.run_id}, begun by {who} on "
+        f"{was.created[:16].replace('T', ' ')} UTC, goes on (--new starts over)"
+    )
+    if was.checksum != job.source.checksum:
+        text += "; its source has changed since, entities handled from now on get the new code"
+    return text
+
+
+def _give_up(ledger: Ledger, entry: Entry, clock: Clock) -> None:
+    """`--new`: the unfinished run is ended as it is; what it wrote stays."""
+    taken = take(ledger, entry, this_process(), clock=clock, window=entry.window)
+    ledger.write(
+        replace(
+            taken,
+            state=RunState.ABANDONED,
+            reason="given up for a new run (--new)",
+            lease_until=0,
+            sweep_at=int(clock.unix() + LATE_COPY_S) + 1,
+            ended=int(clock.unix()),
+        )
+    )
+
+
+def _take(
+    ledger: Ledger,
+    entry: Entry,
+    options: Options,
+    wait_s: float,
+    listener: Listener,
+    clock: Clock,
+) -> tuple[Entry, int]:
+    """The entry with the lease on it, and the window of the runner before."""
+    taken = take(
+        ledger,
+        entry,
+        this_process(),
+        clock=clock,
+        window=options.in_flight,
+        wait_s=wait_s,
+        on_wait=lambda text: listener(Warned(text)),
+    )
+    return taken, entry.window
+
+
+@contextmanager
+def _opened_here(record: RunRecord, info: TargetInfo, state_dir: Path) -> Iterator[Checkpoint]:
+    """The locked checkpoint of a run in this state directory, made when it is not there."""
     folder = make_run_folder(state_dir, record.run_id)
     lock = RunLock(folder)
     lock.acquire()
     try:
-        checkpoint = Checkpoint.create(folder, record)
+        if (folder / CHECKPOINT_NAME).exists():
+            checkpoint = Checkpoint.open(folder)
+        else:
+            # Begun elsewhere, perhaps reached by another address: here it is what it is here.
+            checkpoint = Checkpoint.create(folder, replace(record, target=info))
         try:
-            _clear_finished_runs(job, state_dir, clock)
-            return _work(job, record, checkpoint, options, listener, clock, state_dir)
+            yield checkpoint
         finally:
             checkpoint.close()
     finally:
         lock.release()
+
+
+def sweep(ledger: Ledger, wire: Wire, now: float) -> None:
+    """Remove the markers that disturbed runs on this target had to leave, once they may go.
+
+    Raises CallError.
+    """
+    for entry in ledger.to_sweep(now):
+        markers = Markers(wire, entry.record.target.namespace, entry.record.run_id)
+        markers.remove(markers.all_keys())
+        if entry.keep:
+            with suppress(RecordMovedOn):  # somebody else swept it at the same time
+                ledger.write(replace(entry, sweep_at=0))
+        else:
+            ledger.remove(entry)
+
+
+@contextmanager
+def _explained(wire: Wire) -> Iterator[None]:
+    try:
+        yield
+    except CallError as error:
+        raise explain(
+            error, address=wire.address, project=wire.project, contacted=wire.patience.contacted
+        ) from error
 
 
 def _new_run_id(clock: Clock) -> str:
@@ -171,6 +283,7 @@ def _work(
     job: Job,
     record: RunRecord,
     checkpoint: Checkpoint | None,
+    taken: tuple[Entry, int] | None,
     options: Options,
     listener: Listener,
     clock: Clock,
@@ -184,6 +297,7 @@ def _work(
             query=job.query,
             record=record,
             checkpoint=checkpoint,
+            taken=taken,
             options=options,
             listener=listener,
             stop=stop,
@@ -226,9 +340,9 @@ def unfinished(state_dir: Path, name: str | None) -> Iterator[Checkpoint]:
     try:
         checkpoint = Checkpoint.open(folder)
         try:
-            if checkpoint.state is RunState.FINISHED:
+            if checkpoint.state.is_over:
                 raise NotFoundError(
-                    f"run {folder.name} is finished, there is nothing to resume; "
+                    f"run {folder.name} is {checkpoint.state.value}, there is nothing to resume; "
                     f"`bulkup show {folder.name}` shows its report"
                 )
             yield checkpoint
@@ -243,7 +357,7 @@ def _latest_unfinished(state_dir: Path) -> Path:
         checkpoint = Checkpoint.open(folder, check=False)
         state = checkpoint.state
         checkpoint.close()
-        if state is not RunState.FINISHED:
+        if not state.is_over:
             return folder
     raise NotFoundError(
         f"there is nothing to resume in {str(state_dir)!r}: every run there is finished, or there "
@@ -315,28 +429,40 @@ def resume(
     options: Options,
     state_dir: Path,
     listener: Listener,
+    wait_s: float = 0.0,
     clock: Clock | None = None,
 ) -> Report:
     """Go on with a run. Its locked checkpoint comes from `unfinished`, its job from
-    `prepare_resume`."""
+    `prepare_resume`. Raises HeldError, NotFoundError, TargetError when it cannot."""
     clock = clock or Clock()
-    _clear_finished_runs(job, state_dir, clock)
-    return _work(job, checkpoint.record, checkpoint, options, listener, clock, state_dir)
+    record = checkpoint.record
+    ledger = Ledger(job.wire, job.target.info)
+    with _explained(job.wire):
+        sweep(ledger, job.wire, clock.unix())
+        entry = ledger.read(record.run_id)
+        if entry is not None and entry.state in (RunState.FINISHED, RunState.ABANDONED):
+            who = entry.holder.who if entry.holder else "another runner"
+            checkpoint.end_work(entry.state, f"ended by {who}", Exit.DONE, clean=True)
+            raise NotFoundError(
+                f"run {record.run_id} is {entry.state.value} ({who}), there is nothing to resume"
+            )
+        if entry is None:
+            entry = _entry_from(checkpoint)
+        taken = _take(ledger, entry, options, wait_s, listener, clock)
+    return _work(job, record, checkpoint, taken, options, listener, clock, state_dir)
 
 
-def _clear_finished_runs(job: Job, state_dir: Path, clock: Clock) -> None:
-    """Remove the markers that disturbed runs on this target had to leave, once they may go."""
-    for folder in run_folders(state_dir):
-        try:
-            checkpoint = Checkpoint.open(folder, check=False)
-        except BulkupError:
-            continue  # `bulkup list` shows it as damaged; it must not stop this run
-        try:
-            ours = checkpoint.record.target == job.target.info
-            if ours and checkpoint.state is RunState.FINISHED and checkpoint.leftovers():
-                clear_leftovers(job.wire, checkpoint, clock.unix())
-        finally:
-            checkpoint.close()
+def _entry_from(checkpoint: Checkpoint) -> Entry:
+    """The run record, when it is not in Datastore (any more): made again from the file."""
+    shards = checkpoint.shards() or [Shard(1)]
+    return Entry(
+        checkpoint.record,
+        RunState.RUNNING,
+        generation=checkpoint.generation,
+        window=checkpoint.window,
+        shards=tuple(Shard(s.id, s.start, s.end, low_cursor=s.start) for s in shards),
+        next_shard=checkpoint.next_shard,
+    )
 
 
 # --- the door for Python ---
@@ -378,13 +504,8 @@ def run(
     )
     where = Where(project, database, namespace, local)
     with prepare(updater, params or {}, where, dry_run=dry_run) as job:
-        return start(
-            job, options=options, state_dir=Path(state_dir), listener=listener or _nobody
-        )
+        return start(job, options=options, state_dir=Path(state_dir), listener=listener or _nobody)
 
 
 def _nobody(event: Event) -> None:
     pass
-
-
-

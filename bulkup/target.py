@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from bulkup.facts import TargetInfo
 from bulkup.errors import TargetError, UsageError
+from bulkup.facts import TargetInfo
 from bulkup.wire.explain import NO_CREDENTIALS
 
 EMULATOR_VARIABLE = "DATASTORE_EMULATOR_HOST"
@@ -45,7 +45,9 @@ def resolve(
 
     for option, value in (("--project", project), ("--database", database)):
         if value and any(c.isspace() or c in "/?#" for c in value):
-            raise UsageError(f"{option} {value!r} is not a name; give the id as the console shows it")
+            raise UsageError(
+                f"{option} {value!r} is not a name; give the id as the console shows it"
+            )
     if local:
         # Through the variable, so that a client which the updater makes for itself gets here too.
         os.environ[EMULATOR_VARIABLE] = address

@@ -75,8 +75,7 @@ def _trim(part: traceback.TracebackException, keep_from: str | None) -> None:
     if keep_from is not None:
         first = next((i for i, frame in enumerate(frames) if frame.filename == keep_from), 0)
         frames = frames[first:]
-    # Without frames the heading "Traceback (most recent call last)" would announce nothing.
-    part.stack = _ShortStack(frames) if frames else None  # type: ignore[assignment]
+    part.stack = _ShortStack(frames)
 
 
 class _ShortStack(traceback.StackSummary):

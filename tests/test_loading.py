@@ -196,10 +196,14 @@ def test_odd_objects_at_module_level_are_no_updaters() -> None:
         "from unittest.mock import MagicMock\n"
         "mock, spec = MagicMock(), MagicMock(spec=type)\n"
         "class Angry:\n"
-        "    def __getattr__(self, name): raise RuntimeError('do not touch')\n"
+        "    touched = []\n"
+        "    def __getattr__(self, name): self.touched.append(name); raise RuntimeError\n"
         "angry = Angry()\n" + FIX,
     )
-    assert load("fix.py").name == "Fix"
+    source = load("fix.py")
+    assert source.name == "Fix"
+    module: Any = sys.modules[source.definition.__module__]
+    assert module.Angry.touched == []
 
 
 def test_a_class_without_a_docstring_has_no_description() -> None:
@@ -272,7 +276,8 @@ def test_a_local_file_wins_over_the_standard_module_of_its_dotted_name() -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["with space.py", "a:b.py", "ünï.py", "two.dots.py", "-n.py", "new\nline.py", "[red].py",
+    ["with space.py", "a:b.py",
+     "a.py:b.py", "ünï.py", "two.dots.py", "-n.py", "new\nline.py", "[red].py",
      "class.py", "x'; rm -rf y.py", "\udcff.py", "9.py", "$(id).py"],
 )  # fmt: skip
 def test_hostile_file_names_load(name: str) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import typing
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Any, Literal, Optional, Union
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import bulkup
@@ -40,6 +41,9 @@ class Size(str, enum.Enum):
 class Bits(enum.Flag):
     A = 1
     B = 2
+
+
+ODD: Any = enum.Enum("ODD", {"@none": 1, "a b": 2})
 
 
 @dataclass(frozen=True)
@@ -280,6 +284,17 @@ def test_an_annotation_that_cannot_be_resolved_is_named() -> None:
         parameters_of(fix)
 
 
+def test_a_partial_of_a_function_has_the_parameters_of_the_function() -> None:
+    def fix(entity: Any, *, day: date, color: Color = Color.RED) -> None: ...
+
+    found = parameters_of(functools.partial(fix, color=Color.GREEN))
+    assert [(p.name, p.type, p.required) for p in found] == [
+        ("day", "date", True),
+        ("color", "RED | GREEN | none", False),
+    ]
+    assert found[1].default is Color.GREEN
+
+
 def test_only_the_annotations_of_parameters_are_resolved() -> None:
     def fix(entity: OnlyForTheTypeChecker, *, x: int = 1) -> OnlyForTheTypeChecker | None: ...
 
@@ -330,6 +345,7 @@ def test_a_default_becomes_a_value_of_its_type_and_one_that_cannot_is_refused() 
     assert convert(one(date, default="2024-01-31"), {}) == {"x": date(2024, 1, 31)}
     assert convert(one(float, default=1), {}) == {"x": 1.0}
     assert convert(one(str, default="@none"), {}) == {"x": "@none"}
+    assert convert(one(str, default="@@none"), {}) == {"x": "@@none"}
     with pytest.raises(ParameterError, match=r"default soon of parameter 'x' of fix.*date"):
         one(date, default="soon")
     with pytest.raises(ParameterError, match="is not of its type int"):
@@ -449,6 +465,14 @@ def typed_values(draw: st.DrawFn) -> tuple[Any, Any]:
 
 
 @given(typed_values())
+@example((Optional[list[str]], ["none"]))
+@example((list[str], ["["]))
+@example((list[str], [" a"]))
+@example((list[str], ["a,b", ""]))
+@example((list[str], ["a", ""]))
+@example((Optional[ODD], ODD["@none"]))
+@example((Optional[list[str]], []))
+@example((Optional[str], "@none"))
 def test_every_value_comes_back_from_its_text(typed: tuple[Any, Any]) -> None:
     annotation, value = typed
     fix = one(annotation)

@@ -65,16 +65,12 @@ def _print(rows: list[dict[str, Any]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     columns = {
         "run_id": "Run", "updater": "Updater", "state": "State", "handled": "Handled",
-        "written": "Written", "failed": "Failed", "target": "Target",
+        "failed": "Failed", "target": "Target",
     }  # fmt: skip
     for name, title in columns.items():
         numeric = name in ("handled", "written", "failed")
-        table.add_column(
-            title, justify="right" if numeric else "left", no_wrap=name == "run_id"
-        )
+        table.add_column(title, justify="right" if numeric else "left", no_wrap=name != "target")
     for row in rows:
         cells = (row.get(name, "") for name in columns)
-        table.add_row(
-            *(Text(number(c) if isinstance(c, int) else clean(str(c))) for c in cells)
-        )
+        table.add_row(*(Text(number(c) if isinstance(c, int) else clean(str(c))) for c in cells))
     Console(highlight=False).print(table)

@@ -15,7 +15,7 @@ _PART_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """`90`, `90s`, `20m`, `1h30m` -> seconds."""
 
     name = "duration"
@@ -102,6 +102,13 @@ working = _together(
         show_default=True,
         help="Times an entity that others keep changing is handled again.",
     ),
+)
+
+wait = click.option(
+    "--wait",
+    type=Duration(),
+    default="0s",
+    help="Wait so long for another runner that works on the run.  [default: exit 11 at once]",
 )
 
 mail = _together(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     help="The embedded Datastore the run is on.",
 )  # fmt: skip
 @options.working
+@options.wait
 @options.mail
 @options.state_dir
 @options.yes
@@ -51,6 +52,7 @@ def command(**given: Any) -> int:
                 options=options_of(given),
                 state_dir=given["state_dir"],
                 listener=listener,
+                wait_s=given["wait"],
             )
 
     return work(given, begin)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     help="Use the embedded Datastore in FILE instead.",
 )  # fmt: skip
 @options.working
+@click.option("--new", is_flag=True, help="Start over, though such a run is unfinished there.")
+@options.wait
+@click.option("--no-record", is_flag=True, help="Remove the run record when the run has finished.")
 @options.mail
 @options.state_dir
 @options.yes
@@ -51,6 +54,9 @@ def command(**given: Any) -> int:
                 options=options_of(given, dry_run=dry_run),
                 state_dir=given["state_dir"],
                 listener=listener,
+                fresh=given["new"],
+                keep_record=not given["no_record"],
+                wait_s=given["wait"],
             )
 
     return work(given, begin)

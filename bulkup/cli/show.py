@@ -16,8 +16,9 @@ from bulkup.cli import options
 @options.json_lines
 def command(run: str, everything: bool, state_dir: Path, as_json: bool) -> None:
     """Show RUN (its id, or an unambiguous beginning of it): report, failures and log."""
+    from bulkup.engine.events import RunEnded
     from bulkup.engine.reports import stored_report
-    from bulkup.report import print_report
+    from bulkup.report import make_printer
     from bulkup.runner import resume_command
     from bulkup.state.checkpoint import Checkpoint
     from bulkup.state.files import find_run
@@ -29,4 +30,5 @@ def command(run: str, everything: bool, state_dir: Path, as_json: bool) -> None:
         report = stored_report(checkpoint, next_command=next_command, failures=shown)
     finally:
         checkpoint.close()
-    print_report(report, json=as_json)
+    with make_printer(json=as_json, verbose=1) as printer:
+        printer(RunEnded(report))

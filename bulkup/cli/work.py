@@ -64,5 +64,3 @@ def confirm(job: Job, given: dict[str, Any]) -> None:
     click.confirm(
         f"Run {clean(job.source.name)} on {clean(str(job.target.info))}?", abort=True, err=True
     )
-
-

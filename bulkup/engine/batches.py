@@ -71,6 +71,13 @@ class Batch:
             if write.key != item.key:
                 self.foreign.add(write.key)
 
+    def has_room(self, item: Handled, limits: Limits) -> bool:
+        """One commit could take this entity along. The first one always has room."""
+        return not self.items or (
+            self.write_count + len(item.writes) <= limits.entities
+            and self._bytes + item.size <= limits.bytes
+        )
+
     def is_full(self, limits: Limits) -> bool:
         return (
             len(self.items) >= limits.entities

@@ -63,7 +63,7 @@ class ShardProgress:
     low_cursor: bytes
     next_number: int
     broken: bool = False
-    """A batch was given up undecided: the low-water mark stays before it."""
+    """A batch was given up undecided; what is behind it stays above the low-water mark."""
     standing: deque[tuple[int, bytes, float]] = field(default_factory=deque)
     """Markers in Datastore: number, serialized key, and until when (Unix time) it must stay."""
 
@@ -83,6 +83,7 @@ class Committer:
         limits: Limits,
         runner: str,
         conflict_retries: int,
+        counts: Callable[[], Counts],
         on_done: Callable[[Counts], None],
         unix_time: Callable[[], float],
     ) -> None:
@@ -95,6 +96,7 @@ class Committer:
         self._limits = limits
         self._runner = runner
         self._conflict_retries = conflict_retries
+        self._counts = counts
         self._on_done = on_done
         self._unix_time = unix_time
         self._flights: deque[Flight] = deque()
@@ -123,6 +125,8 @@ class Committer:
             # Two commits of the same entity must not race each other, and one commit must not
             # hold both: whichever came second would silently undo the first.
             self.drain()
+        if not self._building.has_room(item, self._limits):
+            self.cut()
         self._building.add(item)
         if self._building.is_full(self._limits):
             self.cut()
@@ -191,7 +195,7 @@ class Committer:
         marker = Marker(
             shard=row.shard, number=row.number, part=row.part, runner=self._runner,
             start=row.start, end=row.end, whole_end=row.whole_end,
-            low=self._shard.low_number, counts=row.counts,
+            low=self._shard.low_number, counts=row.counts, before=self._counts(),
         )  # fmt: skip
         mutations = [w.mutation for item in span for w in item.writes]
         mutations.append(self._markers.insert(marker))
@@ -224,16 +228,19 @@ class Committer:
 
         `suspects`: so many entities at the front are known to hold one that the server refuses.
         """
+        if batch.number is None:
+            self._nothing_to_write(batch)
+            return
         suspects = 0
-        while True:
+        while batch.items:
             if call is None:
                 span = batch.take(self._limits, suspects)
-                if not any(item.writes for item in span):
-                    if len(span) == len(batch.items):
-                        break  # nothing left to write
+                if len(span) < len(batch.items) and not any(item.writes for item in span):
                     suspects = max(0, suspects - (len(span) - batch.carried))
                     batch.carried = len(span)
                     continue
+                # Even when nothing is left to write: a batch with a number ends with a marker,
+                # since whoever takes the run over counts on finding one (engine/takeover.py).
                 call = self._send(batch, span)
             done, error = self._outcome(batch, span, call)
             standing_until = self._late_copies_until(call)
@@ -241,14 +248,8 @@ class Committer:
             if done:
                 suspects = max(0, suspects - (done - batch.carried))
                 self._part_done(batch, done, standing_until)
-                if not batch.items:
-                    return
-                continue
-            assert error is not None
-            if error.code in _CONFLICT and self._refresh(span):
-                continue
-            suspects = self._narrow(batch, span, error)
-        self._shard_moves_on(batch, self._row(batch, batch.items), batch.items)
+            elif error is not None and not (error.code in _CONFLICT and self._refresh(span)):
+                suspects = self._narrow(batch, span, error)
 
     def _outcome(
         self, batch: Batch, span: Sequence[Handled], call: Call[Any]
@@ -279,45 +280,34 @@ class Committer:
         return self._unix_time() + LATE_COPY_S
 
     def _part_done(self, batch: Batch, done: int, standing_until: float) -> None:
-        span = batch.items[:done]
-        row = self._row(batch, span)
+        row = self._row(batch, batch.items[:done])
         assert row.number is not None
         key = self._markers.key(row.shard, row.number, row.part)
         self._shard.standing.append(
             (row.number, key.SerializeToString(deterministic=True), standing_until)
         )
         batch.clears = []
+        low = self._move_mark(batch) if done == len(batch.items) else None
         batch.part_is_done(done)
-        if batch.items:
-            self._checkpoint.batch_done(row, low=None)
-            self._on_done(row.counts)
-        else:
-            self._shard_moves_on(batch, row, None)
-
-    def _shard_moves_on(
-        self, batch: Batch, row: BatchRow, unsent: Sequence[Handled] | None
-    ) -> None:
-        """The last of a batch is done. `unsent`: these entities needed no commit."""
-        low = None
-        if not self._shard.broken:
-            self._shard.low_cursor = row.whole_end
-            if batch.number is not None:
-                self._shard.low_number = batch.number
-            low = (self._shard.low_number, self._shard.low_cursor)
-        if unsent is None:
-            self._checkpoint.batch_done(row, low=low)
-        else:
-            # Without a commit there is no marker, so it must not look like a numbered part.
-            row = BatchRow(
-                row.shard, None, 0, row.start, row.end, row.whole_end, True, row.counts
-            )
-            self._checkpoint.batch_done(
-                row,
-                low=low,
-                failures=[item.failure for item in unsent if item.failure],
-                log_lines=[line for item in unsent for line in item.log_lines],
-            )
+        self._checkpoint.batch_done(row, low=low)
         self._on_done(row.counts)
+
+    def _nothing_to_write(self, batch: Batch) -> None:
+        """A batch without writes needs no commit and has no marker: only the file knows it."""
+        row = self._row(batch, batch.items)
+        self._checkpoint.batch_done(
+            row,
+            low=self._move_mark(batch),
+            failures=[item.failure for item in batch.items if item.failure],
+            log_lines=[line for item in batch.items for line in item.log_lines],
+        )
+        self._on_done(row.counts)
+
+    def _move_mark(self, batch: Batch) -> tuple[int, bytes]:
+        self._shard.low_cursor = batch.end
+        if batch.number is not None:
+            self._shard.low_number = batch.number
+        return self._shard.low_number, self._shard.low_cursor
 
     # --- refusals ---
 
@@ -375,6 +365,8 @@ class Committer:
         if self._limits.learn(error):
             return 0
         writing = [item for item in span if item.writes]
+        if not writing:
+            raise error  # the marker alone is refused: no entity is to blame
         if len(writing) > 1:
             return len(span) - batch.carried
         culprit = writing[0]

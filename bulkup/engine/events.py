@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Union
 
 from bulkup.errors import Exit
 from bulkup.facts import Counts as Counts
@@ -158,7 +157,5 @@ class RunEnded:
     report: Report
 
 
-Event = Union[
-    RunStarted, Progress, Retrying, EntityFailed, Logged, Warned, WouldChange, RunEnded
-]
+Event = RunStarted | Progress | Retrying | EntityFailed | Logged | Warned | WouldChange | RunEnded
 Listener = Callable[[Event], None]

@@ -13,11 +13,11 @@ from google.cloud.datastore import Entity, Key
 
 from bulkup.facts import Failure
 from bulkup.tracebacks import error_line, user_traceback
-from bulkup.updater import Updater, WriteSink
+from bulkup.updater import Updater, WriteSink, handle_into
 from bulkup.wire.client import Mutation, Wire
 from bulkup.wire.entities import LazyEntity, is_moved, read_version
-from bulkup.wire.patches import encode_put
 from bulkup.wire.keys import key_bytes, key_text, key_to_pb
+from bulkup.wire.patches import encode_put
 
 _FAIL: Any = Mutation.FAIL
 
@@ -95,14 +95,11 @@ class Handler(WriteSink):
         self._entity: LazyEntity
         self._item: Handled
         self._fresh_keys = 0
-        updater._sink = self
 
     def handle(self, result: Any, *, cursor: bytes | None = None) -> Handled:
         """Handle a raw EntityResult. Never raises for what the user's code raises (except
         KeyboardInterrupt and its like)."""
-        item = Handled(
-            result.entity, result.version, result.cursor if cursor is None else cursor
-        )
+        item = Handled(result.entity, result.version, result.cursor if cursor is None else cursor)
         self.handle_again(item, result)
         return item
 
@@ -118,7 +115,7 @@ class Handler(WriteSink):
         self._writes = {}
         self._log_lines = item.log_lines
         try:
-            self._updater.handle_entity(self._entity)
+            handle_into(self._updater, self._entity, self)
         except (Exception, SystemExit) as error:
             item.fail("handle", error_line(error), user_traceback(error))
         else:

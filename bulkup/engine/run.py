@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from bulkup.engine.events import (
     Warned,
 )
 from bulkup.engine.handle import Handled, Handler
+from bulkup.engine.lease import Lease
 from bulkup.engine.preview import Preview
 from bulkup.engine.reports import SHOWN_FAILURES, SHOWN_LOG_LINES, final_exit, stored_report
 from bulkup.engine.scan import QueryPlan, Scan
@@ -30,15 +30,15 @@ from bulkup.engine.takeover import Takeover
 from bulkup.engine.tally import Tally
 from bulkup.errors import BulkupError, Exit
 from bulkup.facts import Counts, Failure, RunState
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.ledger import Entry, Ledger
+from bulkup.state.markers import LATE_COPY_S, Markers
+from bulkup.state.records import RunRecord, Shard
 from bulkup.tracebacks import user_traceback
-from bulkup.state.checkpoint import Checkpoint, Leftover, RunRecord, Shard
-from bulkup.state.markers import Markers
 from bulkup.updater import Updater
 from bulkup.wire.client import Wire
 from bulkup.wire.explain import explain
 from bulkup.wire.retries import CallError
-
-CLEARS_PER_COMMIT = 20
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ class _Stopped(Exception):
 
 
 class Run:
-    """One runner. `checkpoint` is None for a dry run, which leaves no trace."""
+    """One runner. `checkpoint` and `taken` are None for a dry run, which leaves no trace.
+
+    `taken`: the run record with this process as its holder, and the window of the runner before.
+    """
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class Run:
         query: QueryPlan,
         record: RunRecord,
         checkpoint: Checkpoint | None,
+        taken: tuple[Entry, int] | None,
         options: Options,
         listener: Listener,
         stop: StopRequest,
@@ -110,20 +114,26 @@ class Run:
         self._log_total = 0
         self._listener = self._remember(listener)
         self._already = checkpoint.counts() if checkpoint else Counts()
-        self._resumed = checkpoint is not None and checkpoint.runners > 0
+        self._resumed = taken is not None and taken[0].generation > 1
         self._tally = Tally(self._listener, clock, self._already)
+        self._former_window = taken[1] if taken else 0
+        self._lease = (
+            Lease(Ledger(wire, record.target), taken[0], clock=clock, counts=self._counts)
+            if taken
+            else None
+        )
         self._max_failures = (
             updater.max_failures if options.max_failures is None else options.max_failures
         )
         self._budget = Budget(self._max_failures, self._already.failed, self._on_failure)
         self._handler = Handler(updater, keys_only=query.keys_only)
         self._handled = 0
-        self._runner = uuid.uuid4().hex
         self._limits = Limits(options.batch_size, options.in_flight)
         self._markers = Markers(wire, record.target.namespace, record.run_id)
-        self._standing: list[Leftover] = []
+        self._standing: list[tuple[int, bytes, float]] = []
+        """Markers of finished or stopped shards that are still in Datastore."""
         self._clean = True
-        wire.on_tick = self._tally.tick
+        wire.on_tick = self._tick
         wire.on_retry = self._tally.retrying
         wire.patience.retry_for_s = options.retry_for_s
         wire.patience.stop_asked = lambda: bool(stop)
@@ -135,6 +145,14 @@ class Run:
             listener(event)
 
         return remembering
+
+    def _counts(self) -> Counts:
+        return self._tally.counts
+
+    def _tick(self) -> None:
+        self._tally.tick()
+        if self._lease is not None:
+            self._lease.tick()
 
     def _on_failure(self, failure: Failure, failed: int) -> None:
         if len(self._failures) < SHOWN_FAILURES:
@@ -164,6 +182,7 @@ class Run:
         try:
             self._tally.ask_total(self._wire.count(self._query.pb, self._query.namespace))
             self._work()
+            self._end(RunState.FINISHED, "")
             state, reason, exit_code = RunState.FINISHED, "", Exit.DONE
         except _Stopped as stopped:
             state, reason, exit_code = stopped.state, stopped.reason, stopped.exit_code
@@ -171,29 +190,61 @@ class Run:
             state, reason, exit_code = RunState.FAILED, self._over_budget(exceeded), Exit.FAILED
             if self._checkpoint:
                 self._checkpoint.stopped_by(exceeded.failure)
-        except CallError as error:
-            ended = explain(
-                error,
-                address=self._wire.address,
-                project=self._wire.project,
-                contacted=self._wire.patience.contacted,
-            )
+        except (CallError, BulkupError) as error:
+            ended = self._explained(error)
             state, reason, exit_code = RunState.FAILED, ended.message, ended.exit_code
             details = ended.details
-        except BulkupError as error:
-            state, reason, exit_code = RunState.FAILED, error.message, error.exit_code
-            details = error.details
         finally:
             self._tally.close()
         if details:
-            self._listener(Warned(details))
+            self.warn(details)
         if self._checkpoint:
-            self._checkpoint.leave(self._standing)
             exit_code = final_exit(state, exit_code, self._checkpoint.counts().failed)
             self._checkpoint.end_work(state, reason, exit_code, clean=self._clean)
-            if state is RunState.FINISHED:
-                clear_leftovers(self._wire, self._checkpoint, self._clock.unix())
+        if state is not RunState.FINISHED and exit_code is not Exit.HELD:
+            self._let_go(state, reason)
         return self._finish(self._report(started, state, reason, exit_code))
+
+    def _explained(self, error: CallError | BulkupError) -> BulkupError:
+        if isinstance(error, BulkupError):
+            return error
+        return explain(
+            error,
+            address=self._wire.address,
+            project=self._wire.project,
+            contacted=self._wire.patience.contacted,
+        )
+
+    def _end(self, state: RunState, reason: str) -> None:
+        """Write the end of the run, or of this runner, into the run record."""
+        if self._lease is None or self._checkpoint is None:
+            return
+        finished = state is RunState.FINISHED
+        now = self._clock.unix()
+        last = max([self._lease.entry.fenced_until, *(until for _, _, until in self._standing)])
+        waits = finished and last > now
+        self._lease.give_back(
+            state, reason, self._checkpoint.counts(), sweep_at=int(last) + 1 if waits else 0
+        )
+        if finished:
+            self._markers.remove([key for _, key, until in self._standing if until <= now])
+            if not waits and self._lease.entry.fenced_until:
+                self._markers.remove(self._markers.all_keys())
+            if not waits and not self._lease.entry.keep:
+                self._lease.forget()
+
+    def _let_go(self, state: RunState, reason: str) -> None:
+        """The runner ends before the run does. When the server is away its lease runs out."""
+        if self._wire.patience.contacted and state is RunState.FAILED:
+            # One try: what ended the run may be that nothing gets through.
+            self._wire.patience.retry_for_s = 0.0
+        try:
+            self._end(state, reason)
+        except (CallError, BulkupError) as error:
+            self.warn(
+                f"the run record could not be updated ({error}); the run can be resumed, from "
+                "another machine once its lease has run out"
+            )
 
     def _over_budget(self, exceeded: BudgetExceeded) -> str:
         key, error = exceeded.failure.key, exceeded.failure.error
@@ -221,9 +272,7 @@ class Run:
         self._listener(RunEnded(report))
         return report
 
-    def _report(
-        self, started: datetime, state: RunState, reason: str, exit_code: Exit
-    ) -> Report:
+    def _report(self, started: datetime, state: RunState, reason: str, exit_code: Exit) -> Report:
         self._tally.tick(force=True)
         if self._checkpoint:
             report = stored_report(self._checkpoint, next_command=self._next_command)
@@ -265,41 +314,67 @@ class Run:
             preview = Preview(self._listener, self._tally.add)
             self._scan(Shard(1), preview)
             return
-        checkpoint = self._checkpoint
-        standing = self._take_over(checkpoint)
+        checkpoint, lease = self._checkpoint, self._lease
+        assert lease is not None
+        standing = self._take_over(checkpoint, lease)
         self._clean = False
         for shard in checkpoint.shards():
             if not shard.done:
-                self._work_on(checkpoint, shard, standing.get(shard.id, []))
+                self._work_on(checkpoint, lease, shard, standing.get(shard.id, {}))
         self._clean = True
 
-    def _take_over(self, checkpoint: Checkpoint) -> dict[int, list[tuple[int, bytes, float]]]:
-        """Make the last runner's work definite; gives each shard's markers in Datastore."""
-        clean, window = checkpoint.clean, checkpoint.window
-        takeover = Takeover(
-            wire=self._wire,
-            checkpoint=checkpoint,
-            markers=self._markers,
-            runner=self._runner,
-            window=window,
-            unix_time=self._clock.unix,
-        )
-        standing = {}
+    def _take_over(self, checkpoint: Checkpoint, lease: Lease) -> dict[int, dict[int, bytes]]:
+        """Make the last runner's work definite; gives each shard's markers still in Datastore."""
+        standing: dict[int, dict[int, bytes]] = {}
         if self._resumed:
-            self._clean = clean
-            for shard in checkpoint.shards():
-                if not shard.done:
-                    found = takeover.of_shard(shard, clean=clean)
-                    standing[shard.id] = [(s.number, s.key, s.until) for s in found]
-        checkpoint.begin_work(
-            window=self._limits.in_flight, max_failures=self._max_failures
-        )
+            standing = self._settle_shards(checkpoint, lease)
+        checkpoint.follow(lease.entry.shards, lease.entry.generation)
+        checkpoint.begin_work(window=self._limits.in_flight, max_failures=self._max_failures)
         self._tally.counts = checkpoint.counts()
         self._budget.failed = self._tally.counts.failed
         return standing
 
+    def _settle_shards(self, checkpoint: Checkpoint, lease: Lease) -> dict[int, dict[int, bytes]]:
+        new_file = checkpoint.runners == 0
+        known = {shard.id: shard for shard in checkpoint.shards()}
+        shards = [known.get(shard.id, shard) for shard in lease.entry.shards]
+        takeover = Takeover(
+            wire=self._wire,
+            checkpoint=checkpoint,
+            markers=self._markers,
+            runner=lease.runner,
+            window=max(self._former_window, 1),
+        )
+        trusted = checkpoint.clean and checkpoint.generation == lease.entry.generation - 1
+        if trusted and all(shard.id in known for shard in shards):
+            markers = {shard.id: takeover.standing(shard) for shard in shards}
+            if all(found is not None for found in markers.values()):
+                return {id_: found for id_, found in markers.items() if found is not None}
+        # The rows of a shard need it to be there.
+        checkpoint.follow([*shards], lease.entry.generation)
+        kept, settled = [], []
+        gaps: list[tuple[bytes, bytes]] = []
+        for shard in shards:
+            if shard.done:
+                kept.append(shard)
+                continue
+            outcome = takeover.settle(shard, from_markers=new_file)
+            settled.append(outcome)
+            gaps.extend(outcome.gaps)
+        if new_file:
+            # All of these are of a moment at or before the runner's end; the latest is the best.
+            known_done = [s.before + s.adopted for s in settled] + [lease.entry.counts]
+            checkpoint.restore_counts(max(known_done, key=lambda counts: counts.handled))
+        lease.cut(
+            kept,
+            gaps,
+            counts=checkpoint.counts(),
+            fenced_until=int(self._clock.unix() + LATE_COPY_S) + 1,
+        )
+        return {}
+
     def _work_on(
-        self, checkpoint: Checkpoint, shard: Shard, standing: list[tuple[int, bytes, float]]
+        self, checkpoint: Checkpoint, lease: Lease, shard: Shard, standing: dict[int, bytes]
     ) -> None:
         committer = Committer(
             wire=self._wire,
@@ -309,13 +384,15 @@ class Run:
             query=self._query,
             budget=self._budget,
             limits=self._limits,
-            runner=self._runner,
+            runner=lease.runner,
             conflict_retries=self._options.conflict_retries,
+            counts=self._counts,
             on_done=self._tally.add,
             unix_time=self._clock.unix,
         )
         progress = ShardProgress(shard.id, shard.low_number, shard.low_cursor, shard.low_number + 1)
-        progress.standing.extend(standing)
+        waits = lease.entry.fenced_until
+        progress.standing.extend((number, key, waits) for number, key in standing.items())
         committer.begin_shard(progress)
         try:
             self._scan(shard, committer)
@@ -329,7 +406,7 @@ class Run:
                 committer.settle_what_can_be()
             raise
         finally:
-            self._standing.extend(Leftover(key, until) for _, key, until in progress.standing)
+            self._standing.extend(progress.standing)
 
     def _scan(self, shard: Shard, sink: Sink) -> None:
         """Handle every entity of a shard; at a stop, bring to its end what was begun."""
@@ -374,7 +451,9 @@ class Run:
         sink.add(item)
 
     def _why_stop(self) -> _Stopped | None:
+        """Asked before every entity, since a slow handler leaves no other time to look around."""
         options = self._options
+        self._tick()
         if self._stop.signal is not None:
             name = self._stop.signal.name
             code = Exit.SIGTERM if name == "SIGTERM" else Exit.SIGINT
@@ -394,21 +473,3 @@ class _OverBudget(Exception):
     def __init__(self, exceeded: BudgetExceeded) -> None:
         super().__init__()
         self.exceeded = exceeded
-
-
-def clear_leftovers(wire: Wire, checkpoint: Checkpoint, now: float) -> int:
-    """Remove the markers of a finished run that no late commit needs any more.
-
-    Gives how many must still wait. Raises nothing for a server that is away: they stay noted.
-    """
-    markers = Markers(wire, checkpoint.record.target.namespace, checkpoint.record.run_id)
-    leftovers = checkpoint.leftovers()
-    due = [item.key for item in leftovers if item.until <= now]
-    for start in range(0, len(due), CLEARS_PER_COMMIT):
-        some = due[start : start + CLEARS_PER_COMMIT]
-        try:
-            wire.commit([markers.clear(key) for key in some]).result()
-        except CallError:
-            return len(leftovers)
-        checkpoint.cleared(some)
-    return len(leftovers) - len(due)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ from google.cloud.datastore_v1.types import query as query_types
 
 from bulkup.errors import QueryError
 from bulkup.facts import TargetInfo
-from bulkup.state.checkpoint import Shard
 from bulkup.state.kinds import OWN_KINDS
+from bulkup.state.records import Shard
 from bulkup.wire.client import Call, Wire
 
 QueryPb: Any = query_types.Query.pb()
@@ -39,6 +39,13 @@ class QueryPlan:
         """Changes when the query, or what it runs on, is another one."""
         where = (target.project, target.database, self.namespace, target.emulator, target.local)
         digest = hashlib.sha256(repr(where).encode())
+        digest.update(self.pb.SerializeToString(deterministic=True))
+        return digest.hexdigest()
+
+    def identity(self, updater: str, params: Mapping[str, str]) -> str:
+        """The same for the same work on the same target, from wherever it is reached."""
+        digest = hashlib.sha256(repr((updater, sorted(params.items()))).encode())
+        digest.update(self.namespace.encode())
         digest.update(self.pb.SerializeToString(deterministic=True))
         return digest.hexdigest()
 
@@ -81,10 +88,9 @@ def plan(query: object, client: Client) -> QueryPlan:
 
 
 def _is_key_filter(part: Any) -> bool:
-    return (
-        part.WhichOneof("filter_type") == "property_filter"
-        and part.property_filter.property.name == "__key__"
-    )
+    if part.WhichOneof("filter_type") != "property_filter":
+        return False
+    return bool(part.property_filter.property.name == "__key__")
 
 
 @dataclass(frozen=True)

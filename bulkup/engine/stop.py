@@ -1,4 +1,4 @@
-"""Being asked to stop: the first signal ends the run after what is in flight, the second at once."""
+"""Asked to stop: the first signal ends the run after what is in flight, the second at once."""
 
 from __future__ import annotations
 

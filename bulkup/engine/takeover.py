@@ -1,23 +1,29 @@
 """After a runner that did not end cleanly: bring each commit it may have sent to a definite end.
 
-What is known is the local checkpoint (which may be older than the truth) and the markers (which
-are the truth). What is not known is whether a commit is still on its way. So a fence goes under
-the key of every marker that may still come: either the fence is first, and the late commit is
-refused, or the marker is there, and its interval is done. After that nothing moves any more, and
-the stretches of the shard that no marker covers become new shards with fresh numbers.
+What is known is the local checkpoint (which may be older than the truth, or missing) and the
+markers (which are the truth). What is not known is whether a commit is still on its way, or
+whether the former runner still lives. So a fence goes under the key of every marker that may
+still come: either the fence is first, and the commit is refused, or the marker is there, and its
+interval is done. After that nothing moves any more, and the stretches of the shard that no marker
+covers become new shards.
+
+Why so many fences are enough: a runner sends a batch only while less than `window` batches lie
+between it and the last one it knows done. Once the first batch that is not done is fenced, that
+runner never gets beyond it, and every place it can still use is in the window behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import grpc
 
 from bulkup.errors import StateError
 from bulkup.facts import Counts
-from bulkup.state.checkpoint import BatchRow, Checkpoint, Leftover, Shard
-from bulkup.state.markers import LATE_COPY_S, Marker, Markers
+from bulkup.state.checkpoint import BatchRow, Checkpoint
+from bulkup.state.markers import Marker, Markers
+from bulkup.state.records import Shard
 from bulkup.wire.client import Wire
 from bulkup.wire.retries import CallError
 
@@ -27,56 +33,61 @@ FENCES_PER_COMMIT = 20
 Place = tuple[int, int]
 """Number and part of a batch within its shard."""
 
+Interval = tuple[bytes, bytes]
+
 
 @dataclass(frozen=True)
-class Standing:
-    """A marker found in Datastore, and until when (Unix time) it must stay there."""
+class Settled:
+    """What became of a shard."""
 
-    number: int
-    key: bytes
-    until: float
+    gaps: Sequence[Interval]
+    """Its stretches that are not done; they go to new shards, and this one is not used again."""
+    before: Counts
+    """Of the whole run at the shard's low-water mark, as its markers tell."""
+    adopted: Counts
+    """Of the batches behind that mark which were found done."""
 
 
 class Takeover:
     """Makes the shards of a run definite before its next runner begins."""
 
     def __init__(
-        self,
-        *,
-        wire: Wire,
-        checkpoint: Checkpoint,
-        markers: Markers,
-        runner: str,
-        window: int,
-        unix_time: Callable[[], float],
+        self, *, wire: Wire, checkpoint: Checkpoint, markers: Markers, runner: str, window: int
     ) -> None:
         self._wire = wire
         self._checkpoint = checkpoint
         self._markers = markers
         self._runner = runner
         self._window = window
-        self._unix_time = unix_time
 
-    def of_shard(self, shard: Shard, *, clean: bool) -> list[Standing]:
-        """Settle one shard. `clean`: the last runner had nothing under way when it ended.
+    def standing(self, shard: Shard) -> dict[int, bytes] | None:
+        """For a shard whose last runner ended cleanly: its markers, by batch, still in Datastore.
 
-        Gives the markers that stand for a shard that goes on as it is; a shard that had
-        undecided batches is replaced in the checkpoint by shards for what is left of it.
+        None: there is a marker of a batch that the checkpoint does not know; it has to be settled.
+        """
+        found = {m.number: self._key(shard, (m.number, m.part)) for m in self._read(shard)}
+        return None if any(number > shard.low_number for number in found) else found
+
+    def settle(self, shard: Shard, *, from_markers: bool) -> Settled:
+        """Settle one shard. `from_markers`: the checkpoint is new and knows nothing of it.
+
         Raises CallError, StateError.
         """
-        found = {(m.number, m.part): m for m in self._markers.of_shard(shard.id)}
-        if clean and not any(number > shard.low_number for number, _ in found):
-            known = {item.key: item.until for item in self._checkpoint.leftovers()}
-            keys = [(place[0], self._key(shard, place)) for place in sorted(found)]
-            return [Standing(number, key, known.get(key, 0.0)) for number, key in keys]
+        found = {(m.number, m.part): m for m in self._read(shard)}
         shard = self._at_its_true_mark(shard, found)
-        fences = self._fence(shard, found)
+        self._fence(shard, found)
         done = {p: m for p, m in found.items() if not m.fence and p[0] > shard.low_number}
-        self._adopt(shard, done)
-        until = self._unix_time() + LATE_COPY_S
-        left = [Leftover(self._key(shard, place), until) for place in [*found, *fences]]
-        self._checkpoint.replace_shard(shard.id, _gaps(shard, done), left)
-        return []
+        adopted = self._adopt(shard, done, from_markers=from_markers)
+        # The least: a marker of a part was sent when earlier parts of its batch were counted.
+        before = min(
+            (m.before for m in found.values() if m.low == shard.low_number),
+            key=lambda counts: counts.handled,
+            default=Counts(),
+        )
+        return Settled(_gaps(shard, done), before, adopted)
+
+    def _read(self, shard: Shard) -> list[Marker]:
+        return list(self._markers.of_shard(shard.id))
 
     def _key(self, shard: Shard, place: Place) -> bytes:
         raw = self._markers.key(shard.id, *place)
@@ -94,37 +105,36 @@ class Takeover:
                 f"done, and Datastore lacks the marker to catch up (batch {low}); check what was "
                 "done before you run the updater again"
             )
-        return Shard(shard.id, shard.start, shard.end, low, at_mark[0].whole_end)
+        return replace(shard, low_number=low, low_cursor=at_mark[0].whole_end)
 
-    def _fence(self, shard: Shard, found: dict[Place, Marker]) -> list[Place]:
-        """Insert fences until every place the former runner may use is taken; updates `found`."""
-        while True:
-            places = self._open_places(shard, found)
+    def _fence(self, shard: Shard, found: dict[Place, Marker]) -> None:
+        """Insert fences until every place a former runner may use is taken; updates `found`."""
+        while places := self._open_places(shard, found):
+            some = places[:FENCES_PER_COMMIT]
+            fences = {place: self._a_fence(shard, place) for place in some}
             try:
-                for start in range(0, len(places), FENCES_PER_COMMIT):
-                    some = places[start : start + FENCES_PER_COMMIT]
-                    fences = [self._markers.insert(self._a_fence(shard, p)) for p in some]
-                    self._wire.commit(fences).result()
+                self._wire.commit([self._markers.insert(f) for f in fences.values()]).result()
+                found.update(fences)
             except CallError as error:
                 if error.code is not grpc.StatusCode.ALREADY_EXISTS:
                     raise
                 # A late commit came in between, or an unanswered try of ours: look again.
-                for marker in self._markers.of_shard(shard.id):
-                    found[marker.number, marker.part] = marker
-                continue
-            return places
+                found.update({(m.number, m.part): m for m in self._read(shard)})
 
     def _open_places(self, shard: Shard, found: dict[Place, Marker]) -> list[Place]:
-        places = []
-        top = max((number for number, _ in found), default=0)
-        for number in range(shard.low_number + 1, max(shard.low_number + self._window, top) + 1):
-            part = 0
-            while (marker := found.get((number, part))) and not marker.fence:
-                if marker.end == marker.whole_end:
-                    break
-                part += 1
+        """Places without a marker, from the first batch that is not done to its window's end."""
+        places: list[Place] = []
+        first_open = 0
+        number = shard.low_number
+        while not first_open or number < first_open + self._window - 1:
+            number += 1
+            place = (number, 0)
+            while (marker := found.get(place)) and not marker.fence and not _ends_batch(marker):
+                place = (number, place[1] + 1)
             if marker is None:
-                places.append((number, part))
+                places.append(place)
+            if marker is None or marker.fence:
+                first_open = first_open or number
         return places
 
     def _a_fence(self, shard: Shard, place: Place) -> Marker:
@@ -132,22 +142,31 @@ class Takeover:
             shard.id, *place, self._runner, b"", b"", b"", low=0, counts=Counts(), fence=True
         )
 
-    def _adopt(self, shard: Shard, done: dict[Place, Marker]) -> None:
-        """Note in the checkpoint what the markers say was done."""
+    def _adopt(self, shard: Shard, done: dict[Place, Marker], *, from_markers: bool) -> Counts:
+        """Note in the checkpoint what the markers say was done; gives what that was."""
         rows = {(r.number, r.part): r for r in self._checkpoint.batches_above(shard)}
+        adopted = Counts()
         for place, marker in sorted(done.items()):
+            adopted = adopted + marker.counts
             row = rows.get(place)
             if row is not None and row.end == marker.end:
                 if not row.done:
                     self._checkpoint.batch_done(row, low=None)
                 continue
+            # With a new checkpoint the sum of all shards is restored at once (`before`).
+            counts = Counts() if from_markers else marker.counts
             told = BatchRow(
-                shard.id, *place, marker.start, marker.end, marker.whole_end, True, marker.counts
+                shard.id, *place, marker.start, marker.end, marker.whole_end, True, counts
             )
             self._checkpoint.batch_done(told, low=None, failures=[])
+        return adopted
 
 
-def _gaps(shard: Shard, done: dict[Place, Marker]) -> list[tuple[bytes, bytes]]:
+def _ends_batch(marker: Marker) -> bool:
+    return marker.end == marker.whole_end
+
+
+def _gaps(shard: Shard, done: dict[Place, Marker]) -> list[Interval]:
     """The stretches of a shard, behind its low-water mark, that no marker covers."""
     gaps = []
     position = shard.low_cursor
@@ -155,5 +174,6 @@ def _gaps(shard: Shard, done: dict[Place, Marker]) -> list[tuple[bytes, bytes]]:
         if marker.start != position:
             gaps.append((position, marker.start))
         position = marker.end
-    gaps.append((position, shard.end))
+    if not shard.end or position != shard.end:
+        gaps.append((position, shard.end))
     return gaps

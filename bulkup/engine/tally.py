@@ -44,7 +44,7 @@ class Tally:
     def retrying(self, error: CallError, attempt: int, wait_s: float, left_s: float) -> None:
         self.retries += 1
         reason = f"{error.call}: {error.code.name}"
-        self._waiting = f"{reason}, next try in {wait_s:.0f} s (attempt {attempt})"
+        self._waiting = f"{reason}, try {attempt} failed, next in {wait_s:.0f} s"
         self._listener(Retrying(error.call, reason, attempt, wait_s, left_s))
         self.tick(force=True)
 
@@ -70,9 +70,10 @@ class Tally:
         if call is None or not call.done():
             return
         self._count_call = None
-        answer = call.answer_or_none()
-        if answer is not None:
-            self.total = count_of(answer)
+        try:
+            self.total = count_of(call.first_answer())
+        except CallError:
+            self.total = None  # some servers cannot count; the bar is indeterminate then
 
     def close(self) -> None:
         if self._count_call is not None:

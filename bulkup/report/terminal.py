@@ -29,10 +29,11 @@ from bulkup.engine.events import (
 )
 from bulkup.errors import BulkupError
 from bulkup.report.bar import progress_bar, progress_line
+from bulkup.report.plain import summary_text
 from bulkup.report.printer import Delivery, Printer
 from bulkup.report.story import Shown, tell, what_failed
 from bulkup.report.stream import Stream, stand_in
-from bulkup.report.summary import print_summary, summary_text
+from bulkup.report.summary import print_summary
 from bulkup.report.text import (
     VALUE_LIMIT,
     clean,

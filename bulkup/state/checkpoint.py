@@ -24,6 +24,7 @@ from typing import Any
 from bulkup.errors import Exit, StateError
 from bulkup.facts import Counts, Failure, RunState, TargetInfo
 from bulkup.state.files import CHECKPOINT_NAME
+from bulkup.state.records import RunRecord, Shard
 from bulkup.tracebacks import encodable
 
 FORMAT = 1
@@ -64,42 +65,7 @@ CREATE TABLE log_lines (
     line TEXT NOT NULL
 );
 CREATE INDEX log_lines_by_batch ON log_lines (batch);
-CREATE TABLE leftovers (      -- markers that are still in Datastore
-    key BLOB PRIMARY KEY,
-    until REAL NOT NULL        -- Unix time: before it, a late copy of its commit may arrive
-) WITHOUT ROWID;
 """
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What is fixed about a run when it begins."""
-
-    run_id: str
-    updater: str
-    description: str
-    spec: str
-    """How to load the updater again: an absolute path or dotted name, with `:Name`."""
-    source_path: str
-    checksum: str
-    params: dict[str, str]
-    target: TargetInfo
-    fingerprint: str
-    """Of the query and the target it runs on."""
-    created: str
-    """ISO 8601, UTC."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A stretch of the query between two cursors, with its own chain of batches."""
-
-    id: int
-    start: bytes = b""
-    end: bytes = b""
-    low_number: int = 0
-    low_cursor: bytes = b""
-    done: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,12 +82,6 @@ class BatchRow:
     counts: Counts
 
 
-@dataclass(frozen=True)
-class Leftover:
-    key: bytes
-    until: float
-
-
 class Checkpoint:
     """The open checkpoint file of one run. Every method is one atomic step."""
 
@@ -133,7 +93,7 @@ class Checkpoint:
 
     @classmethod
     def create(cls, folder: Path, record: RunRecord) -> Checkpoint:
-        """Make the checkpoint of a new run, with one shard over the whole query."""
+        """Make the checkpoint of a run that has none here; `follow` gives it its shards."""
         path = folder / CHECKPOINT_NAME
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -152,10 +112,10 @@ class Checkpoint:
             self._set("state", RunState.RUNNING.value)
             self._set("reason", "")
             self._set("runners", 0)
+            self._set("generation", 0)
             self._set("window", 0)
             self._set("max_failures", 0)
             self._set("clean", True)
-            db.execute("INSERT INTO shards (id, start, \"end\", low_cursor) VALUES (1, X'', X'', X'')")
         return self
 
     @classmethod
@@ -254,6 +214,17 @@ class Checkpoint:
         return bool(self._get("clean"))
 
     @property
+    def generation(self) -> int:
+        """Of the run record, when this file last knew it; 0: never."""
+        return int(self._get("generation"))
+
+    @property
+    def next_shard(self) -> int:
+        """A shard id that was never used."""
+        (highest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM shards").fetchone()
+        return int(highest) + 1
+
+    @property
     def window(self) -> int:
         """The most commits of a shard that the last runner had under way."""
         return int(self._get("window"))
@@ -272,9 +243,7 @@ class Checkpoint:
             self._set("runners", self.runners + 1)
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 
-    def end_work(
-        self, state: RunState, reason: str, exit_code: Exit, *, clean: bool
-    ) -> None:
+    def end_work(self, state: RunState, reason: str, exit_code: Exit, *, clean: bool) -> None:
         with self._step(synced=True):
             self._set("state", state.value)
             self._set("reason", reason)
@@ -298,21 +267,37 @@ class Checkpoint:
         with self._step():
             self._db.execute("UPDATE shards SET state = 'done' WHERE id = ?", (shard,))
 
-    def replace_shard(
-        self, shard: int, gaps: Sequence[tuple[bytes, bytes]], leftovers: Sequence[Leftover]
-    ) -> None:
-        """End a shard whose last batches were left open; `gaps`, its rest, become shards."""
+    def follow(self, shards: Sequence[Shard], generation: int) -> None:
+        """Make the run's shards those of its run record, which is the truth about them.
+
+        A shard that is known keeps its progress. Of one that is gone, what was sent and is not
+        known to be done is forgotten: a new shard comes to it again.
+        """
+        ids = [shard.id for shard in shards]
+        marks = ", ".join("?" * len(ids))
         with self._step(synced=True):
-            self._db.execute("UPDATE shards SET state = 'replaced' WHERE id = ?", (shard,))
+            self._set("generation", generation)
             self._db.execute(
-                "DELETE FROM batches WHERE shard = ? AND state = 'sent'", (shard,)
+                f"UPDATE shards SET state = 'replaced' WHERE id NOT IN ({marks})",  # noqa: S608 (marks)
+                ids,
             )
-            for start, end in gaps:
-                self._db.execute(
-                    'INSERT INTO shards (start, "end", low_cursor) VALUES (?, ?, ?)',
-                    (start, end, start),
-                )
-            self._add_leftovers(leftovers)
+            self._db.execute(
+                "DELETE FROM batches WHERE state = 'sent' AND shard IN "
+                "(SELECT id FROM shards WHERE state = 'replaced')"
+            )
+            self._db.executemany(
+                'INSERT INTO shards (id, start, "end", low_cursor) VALUES (?, ?, ?, ?) '
+                "ON CONFLICT DO NOTHING",
+                [(shard.id, shard.start, shard.end, shard.start) for shard in shards],
+            )
+
+    def restore_counts(self, counts: Counts) -> None:
+        """What was done before this new file began, as far as Datastore knows."""
+        with self._step():
+            (shard,) = self._db.execute("SELECT min(id) FROM shards").fetchone()
+            # A runner that died right here may have written it down already.
+            self._db.execute("DELETE FROM batches WHERE number IS NULL")
+            self._put_batch(BatchRow(shard, None, 0, b"", b"", b"", True, counts), "done", (), ())
 
     # --- batches ---
 
@@ -340,8 +325,7 @@ class Checkpoint:
                 self._put_batch(row, "done", failures, log_lines)
             else:
                 self._db.execute(
-                    "UPDATE batches SET state = 'done' WHERE shard = ? AND number = ? "
-                    "AND part = ?",
+                    "UPDATE batches SET state = 'done' WHERE shard = ? AND number = ? AND part = ?",
                     (row.shard, row.number, row.part),
                 )
             if low is not None:
@@ -371,7 +355,10 @@ class Checkpoint:
         batch = cursor.lastrowid
         self._db.executemany(
             "INSERT INTO failures (batch, key, step, error, traceback) VALUES (?, ?, ?, ?, ?)",
-            [(batch, encodable(f.key), f.step, encodable(f.error), encodable(f.traceback)) for f in failures],
+            [
+                (batch, encodable(f.key), f.step, encodable(f.error), encodable(f.traceback))
+                for f in failures
+            ],
         )
         self._db.executemany(
             "INSERT INTO log_lines (batch, line) VALUES (?, ?)",
@@ -385,28 +372,10 @@ class Checkpoint:
             "FROM batches WHERE shard = ? AND number > ? ORDER BY number, part",
             (shard.id, shard.low_number),
         )
-        return [BatchRow(*row[:6], row[6] == "done", Counts(*row[7:])) for row in rows]
-
-    # --- what is left in Datastore ---
-
-    def _add_leftovers(self, leftovers: Iterable[Leftover]) -> None:
-        self._db.executemany(
-            "INSERT INTO leftovers VALUES (?, ?) ON CONFLICT DO UPDATE SET until = "
-            "max(until, excluded.until)",
-            [(item.key, item.until) for item in leftovers],
-        )
-
-    def leave(self, leftovers: Sequence[Leftover]) -> None:
-        """Write down markers that are, or may be, still in Datastore."""
-        with self._step(synced=True):
-            self._add_leftovers(leftovers)
-
-    def leftovers(self) -> list[Leftover]:
-        return [Leftover(*row) for row in self._db.execute("SELECT key, until FROM leftovers")]
-
-    def cleared(self, keys: Iterable[bytes]) -> None:
-        with self._step():
-            self._db.executemany("DELETE FROM leftovers WHERE key = ?", [(k,) for k in keys])
+        return [
+            BatchRow(shard_id, number, part, start, end, whole, state == "done", Counts(*counts))
+            for shard_id, number, part, start, end, whole, state, *counts in rows
+        ]
 
     # --- what happened ---
 
@@ -416,7 +385,12 @@ class Checkpoint:
             self._db.execute(
                 "INSERT INTO failures (batch, key, step, error, traceback) "
                 "VALUES (NULL, ?, ?, ?, ?)",
-                (encodable(failure.key), failure.step, encodable(failure.error), encodable(failure.traceback)),
+                (
+                    encodable(failure.key),
+                    failure.step,
+                    encodable(failure.error),
+                    encodable(failure.traceback),
+                ),
             )
 
     def counts(self) -> Counts:

@@ -11,8 +11,8 @@ Everything here is raw protobuf; the engine decides when to write and when to cl
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from google.cloud.datastore_v1.types import entity as entity_types
@@ -31,6 +31,9 @@ no server or proxy is documented to hold a request longer than minutes."""
 WINDOW = 32
 """The most batches of a shard that are ever under way; so many fences end a former runner."""
 
+REMOVED_PER_COMMIT = 20
+"""Below the 25 entity groups that the legacy emulator takes."""
+
 _QUERY_PAGE = 300
 
 
@@ -47,6 +50,9 @@ class Marker:
     low: int
     """Every batch of the shard up to this number was done when it was sent."""
     counts: Counts
+    """Of this batch or part."""
+    before: Counts = field(default_factory=Counts)
+    """Of the whole run when it was sent."""
     fence: bool = False
 
 
@@ -75,7 +81,12 @@ class Markers:
         entity = mutation.insert
         entity.key.CopyFrom(self.key(marker.shard, marker.number, marker.part))
         facts = json.dumps(
-            {"low": marker.low, "fence": marker.fence, "counts": asdict(marker.counts)}
+            {
+                "low": marker.low,
+                "fence": marker.fence,
+                "counts": asdict(marker.counts),
+                "before": asdict(marker.before),
+            }
         )
         for name, text in (("runner", marker.runner), ("facts", facts)):
             value = entity.properties[name]
@@ -103,13 +114,29 @@ class Markers:
 
     def of_shard(self, shard: int) -> Iterator[Marker]:
         """All markers of a shard, by number and part. Raises CallError."""
+        for result in self._under(f"{self._run_id}/{shard:06d}"):
+            yield _parse(result.entity)
+
+    def all_keys(self) -> list[bytes]:
+        """The serialized keys of all markers of the run. Raises CallError."""
+        return [
+            result.entity.key.SerializeToString(deterministic=True)
+            for result in self._under(self._run_id)
+        ]
+
+    def remove(self, keys: Sequence[bytes]) -> None:
+        """Remove markers by their serialized keys. Raises CallError."""
+        for start in range(0, len(keys), REMOVED_PER_COMMIT):
+            some = keys[start : start + REMOVED_PER_COMMIT]
+            self._wire.commit([self.clear(key) for key in some]).result()
+
+    def _under(self, prefix: str) -> Iterator[Any]:
         from google.cloud.datastore_v1.types import query as query_types
 
         query = query_types.Query.pb()()
         query.kind.add(name=MARKER_KIND)
         composite = query.filter.composite_filter
         composite.op = query_types.CompositeFilter.Operator.AND
-        prefix = f"{self._run_id}/{shard:06d}"
         for op, name in (("GREATER_THAN", f"{prefix}/"), ("LESS_THAN", f"{prefix}0")):
             part = composite.filters.add().property_filter
             part.property.name = "__key__"
@@ -118,8 +145,7 @@ class Markers:
         query.limit.value = _QUERY_PAGE
         while True:
             batch = self._wire.run_query(query, self._namespace).result().batch
-            for result in batch.entity_results:
-                yield _parse(result.entity)
+            yield from batch.entity_results
             if not batch.entity_results:
                 return
             query.start_cursor = batch.end_cursor
@@ -139,5 +165,6 @@ def _parse(entity: Any) -> Marker:
         whole_end=properties["whole_end"].blob_value,
         low=int(facts["low"]),
         counts=Counts(**facts["counts"]),
+        before=Counts(**facts["before"]),
         fence=bool(facts["fence"]),
     )

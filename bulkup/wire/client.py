@@ -65,9 +65,9 @@ class Call(Generic[R]):
         self.maybe_applied_at: float | None = None
         """When an attempt was last left without an answer that says what became of it."""
         self._wire = wire
-        self._future: grpc.Future | None = self._send()
+        self._future: Any = self._send()
 
-    def _send(self) -> grpc.Future:
+    def _send(self) -> Any:
         timeout = ATTEMPT_TIMEOUT_S if self._wire.patience.contacted else FIRST_ATTEMPT_TIMEOUT_S
         return self._wire.send(self.name, self.payload, timeout)
 
@@ -79,15 +79,13 @@ class Call(Generic[R]):
         if self._future is not None:
             self._future.cancel()
 
-    def answer_or_none(self) -> R | None:
-        """The answer of the first attempt, which is `done`; None when it failed. For calls that
-        are a convenience (COUNT, which some servers do not have), and never sent again."""
-        assert self._future is not None
-        try:
-            answer: R = self._future.result()
-        except (grpc.RpcError, grpc.FutureCancelledError):
-            return None
-        return answer
+    def first_answer(self) -> R:
+        """The answer of the first attempt, waited for if need be; it is never sent again.
+
+        Raises CallError.
+        """
+        future, self._future = self._future, None
+        return self._answer(future)
 
     def result(self) -> R:
         """Wait for the answer; raises CallError when there is none and no hope of one."""
@@ -100,6 +98,9 @@ class Call(Generic[R]):
     def _attempt(self) -> R:
         future = self._future or self._send()
         self._future = None
+        return self._answer(future)
+
+    def _answer(self, future: Any) -> R:
         while True:
             try:
                 answer: R = future.result(timeout=TICK_S)
@@ -124,7 +125,7 @@ class Call(Generic[R]):
         error = state.outcome.exception()
         assert isinstance(error, CallError)
         left = self._wire.patience.limit_s() - (state.seconds_since_start or 0.0)
-        self._wire.on_retry(error, state.attempt_number + 1, state.upcoming_sleep, left)
+        self._wire.on_retry(error, state.attempt_number, state.upcoming_sleep, left)
 
 
 class Wire:
@@ -182,11 +183,11 @@ class Wire:
     def close(self) -> None:
         self._channel.close()
 
-    def send(self, name: str, payload: bytes, timeout: float) -> grpc.Future:
+    def send(self, name: str, payload: bytes, timeout: float) -> Any:
         return self._methods[name].future(payload, timeout=timeout, metadata=self._metadata)
 
     def nap(self, seconds: float) -> None:
-        """Pause in slices, so that progress goes on; a stop request ends the pause it falls into."""
+        """Pause in slices, so that progress goes on; a stop request ends the pause it meets."""
         end = self.monotonic() + seconds
         stopping = self.patience.stop_asked()
         while (left := end - self.monotonic()) > 0:

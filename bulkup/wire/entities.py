@@ -5,10 +5,11 @@ with the changed properties patched in (`bulkup.wire.patches`), so that what Pyt
 (meanings, nanoseconds, mixed index flags in an array, values of unknown type) comes back as it
 was.
 
-Ways a dict subclass is read behind its methods' back, and what stops each here: C code merging
-it (`dict(e)`, `{**e}`, `f(**e)`) asks for its methods once `__iter__` is overridden; the C JSON
-encoder asks `items()`, but first the dict's own size, so names are filled in from the start;
-`|`, `copy` and `==` of dict read the storage, so all values are decoded before them.
+Ways a dict subclass is read behind its methods' back, and what stops each here: C code that
+merges or copies it (`dict(e)`, `{**e}`, `f(**e)`, `e | d`, `e.copy()`) asks for `keys` and
+`__getitem__` once `__iter__` is overridden; the C JSON encoder asks for `items`, but first for
+the dict's own size, so names are filled in from the start; `==` and `repr` of dict read the
+storage, so values are decoded before them. What remains is `dict.get(entity, name)` and its like.
 """
 
 from __future__ import annotations
@@ -157,6 +158,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         return dict.popitem(self)
 
     def __iter__(self) -> Iterator[str]:
+        # Does what dict's own does, and must be here: see the top of this file.
         return dict.__iter__(self)
 
     def items(self) -> Any:
@@ -166,18 +168,6 @@ class LazyEntity(Entity):  # type: ignore[misc]
     def values(self) -> Any:
         self._read_all()
         return dict.values(self)
-
-    def copy(self) -> dict[str, Any]:
-        self._read_all()
-        return dict.copy(self)
-
-    def __or__(self, other: Any) -> Any:
-        self._read_all()
-        return dict.__or__(self, other)
-
-    def __ror__(self, other: Any) -> Any:
-        self._read_all()
-        return dict.__ror__(self, other)
 
     def __eq__(self, other: object) -> Any:
         # Decoded even for a plain dict: Python then asks that dict, which reads our storage.

@@ -194,3 +194,12 @@ def test_what_an_updater_prints_does_not_get_among_the_objects() -> None:
     assert [json.loads(line)["type"] for line in lines] == ["start", "progress", "summary"]
     assert last == "afterwards"
     assert done.stderr == "from the updater\n"
+
+
+def test_json_does_not_wait_for_rich_to_be_imported() -> None:
+    script = (
+        "import sys, bulkup.report as r; r.make_printer(json=True).close(); "
+        "sys.exit('rich' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": ROOT}
+    subprocess.run([sys.executable, "-c", script], env=environment, timeout=60, check=True)

@@ -6,8 +6,8 @@ import pytest
 
 from bulkup.engine.events import Counts, Failure, RunState
 from bulkup.errors import Exit
+from bulkup.report.plain import summary_text
 from bulkup.report.story import BRIEF, EXIT_MEANINGS, Shown, Tone, tell
-from bulkup.report.summary import summary_text
 from tests.report.samples import (
     RESUME,
     RUN_ID,

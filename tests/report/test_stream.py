@@ -30,6 +30,7 @@ with make_printer(json=sys.argv[1] == "json", quiet=quiet, verbose=1) as printer
             continue
         printer(WouldChange(f"Key('City', {number})", "put"))
     printer(RunEnded(report(dry_run=True)))
+print("after the run")
 sys.exit(3)
 """
 

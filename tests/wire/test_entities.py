@@ -558,6 +558,33 @@ def test_an_entity_in_an_array_is_patched_where_it_stands() -> None:
     assert values[2].entity_value.properties["b"] == inner.properties["b"]
 
 
+def test_a_deep_copy_is_patched_like_its_original() -> None:
+    inner = message(a=ValuePb(integer_value=1), b=ValuePb(integer_value=2, meaning=9))
+    pb = message(inner=ValuePb(entity_value=inner, meaning=18))
+    entity = LazyEntity(pb, 17)
+    entity["inner"]["a"] = 3
+    twin = copy.deepcopy(entity)
+    assert read_version(twin) == 17
+    assert encode_put(twin) == encode_put(entity)
+    assert encode_put(twin).properties["inner"].meaning == 18
+    twin["inner"]["a"] = 1
+    assert encode_put(twin) is None
+
+
+def test_what_joins_an_array_that_is_not_indexed_is_not_indexed() -> None:
+    tags = strings("a", "b")
+    for element in tags.array_value.values:
+        element.exclude_from_indexes = True
+    entity = LazyEntity(message(tags=tags))
+    entity["tags"].insert(1, "new")
+    values = encode_put(entity).properties["tags"].array_value.values
+    assert [(v.string_value, v.exclude_from_indexes) for v in values] == [
+        ("a", True),
+        ("new", True),
+        ("b", True),
+    ]
+
+
 def test_a_nested_entity_carried_elsewhere_takes_what_python_cannot_hold_along() -> None:
     inner = message(odd=ValuePb.FromString(UNKNOWN_TYPE), m=ValuePb(integer_value=2, meaning=9))
     pb = message(inner=ValuePb(entity_value=inner))

@@ -343,3 +343,16 @@ def test_a_shallow_copy_shares_its_lists_and_a_pickle_is_a_plain_entity() -> Non
     assert type(thawed) is Entity
     assert thawed == lazy
     assert thawed.note == twin.note == copy.deepcopy(lazy).note == lazy.note
+
+
+def test_no_placeholder_is_compared_or_copied_when_meanings_were_set_by_hand() -> None:
+    entity = Entity(key=KEY)
+    entity.update(a=1, b=[1, 2])
+    pb = entity_to_protobuf(entity)._pb
+    one, other = LazyEntity(pb), LazyEntity(pb)
+    one._meanings = other._meanings = {}
+    assert one == other
+    lazy = LazyEntity(pb)
+    lazy._meanings = {}
+    copy.copy(lazy)["b"].append(3)
+    assert lazy["b"] == [1, 2, 3]

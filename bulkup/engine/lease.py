@@ -1,0 +1,256 @@
+"""Holding a run: the lease in its run record, taken, renewed while working, given back.
+
+The lease keeps runners out of each other's way; it is not what keeps the data right. That is the
+markers' work: even two runners that both believe they hold a run apply nothing twice.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bulkup.clock import Clock
+from bulkup.errors import HeldError
+from bulkup.facts import Counts, RunState
+from bulkup.state.ledger import LEASE_S, RENEW_S, Entry, Holder, Ledger, RecordMovedOn
+from bulkup.state.records import Shard
+from bulkup.wire.retries import CallError
+
+RETRY_RENEWAL_S = 3.0
+"""After a renewal that did not get through; several fit into what a lease has left."""
+
+WAIT_STEP_S = 2.0
+"""How often a waiting runner looks whether the run is free."""
+
+
+def this_process() -> Holder:
+    return Holder(
+        runner=uuid.uuid4().hex,
+        who=f"{_user()}@{platform.node() or 'localhost'}",
+        machine=_machine(),
+        pid=os.getpid(),
+        began=_began(os.getpid()),
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return str(os.getuid())
+
+
+def _machine() -> str:
+    try:
+        return f"{platform.node()}/{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+    except OSError:
+        return platform.node()
+
+
+def _began(pid: int) -> str:
+    """When a process began, in its system's own terms; empty when there is no such process."""
+    try:
+        # The name of the command, in brackets, may hold anything.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        pass
+    if Path("/proc/self/stat").exists():
+        return ""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "alive"
+
+
+def has_died(holder: Holder) -> bool:
+    """It was a process of this machine, and is no more. A container may share neither."""
+    return holder.machine == _machine() and _began(holder.pid) != holder.began
+
+
+def take(
+    ledger: Ledger,
+    entry: Entry,
+    holder: Holder,
+    *,
+    clock: Clock,
+    window: int,
+    wait_s: float = 0.0,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> Entry:
+    """Make `holder` the runner of a run; gives the entry as written.
+
+    Waits up to `wait_s` for another runner to end or to lose its lease, saying so once. Raises
+    HeldError when that was not enough, CallError.
+    """
+    give_up = clock.monotonic() + wait_s
+    said = False
+    while True:
+        now = clock.unix()
+        other = entry.holder
+        if other is None or not entry.is_held(now) or has_died(other):
+            try:
+                return ledger.write(
+                    replace(
+                        entry,
+                        state=RunState.RUNNING,
+                        reason="",
+                        holder=holder,
+                        lease_until=int(now + LEASE_S),
+                        generation=entry.generation + 1,
+                        window=window,
+                    )
+                )
+            except RecordMovedOn:
+                pass  # somebody was faster; look who
+        elif clock.monotonic() >= give_up:
+            left = entry.lease_until - now
+            raise HeldError(
+                f"{other.who} (process {other.pid}) works on run {entry.record.run_id}, last "
+                f"heard of {LEASE_S - left:.0f} s ago; wait for it (--wait 10m does that), or stop "
+                "it (its work is safe) and try again"
+            )
+        else:
+            if not said:
+                on_wait(f"waiting for {other.who} (process {other.pid}), who works on this run")
+                said = True
+            clock.sleep(WAIT_STEP_S)
+        again = ledger.read(entry.record.run_id)
+        entry = again if again is not None else replace(entry, holder=None, version=0)
+
+
+class Lease:
+    """A taken run. `tick` is called about every second, and starts what is due."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        entry: Entry,
+        *,
+        clock: Clock,
+        counts: Callable[[], Counts],
+    ) -> None:
+        assert entry.holder is not None
+        self.entry = entry
+        self._holder = entry.holder
+        self._ledger = ledger
+        self._clock = clock
+        self._counts = counts
+        self._renewing: tuple[Entry, Any] | None = None
+        self._next = clock.monotonic() + RENEW_S
+        self._busy = False
+
+    @property
+    def runner(self) -> str:
+        return self._holder.runner
+
+    def tick(self) -> None:
+        """Renew when it is time, without waiting for the answer. Raises HeldError when the run
+        was taken by somebody else."""
+        if self._busy:
+            return  # the call that is being waited for is the lease's own
+        if self._renewing is not None:
+            if self._renewing[1].done():
+                with self._alone():
+                    self._see_renewal()
+        elif self._clock.monotonic() >= self._next:
+            entry = self._renewed(counts=self._counts())
+            self._next = self._clock.monotonic() + RENEW_S
+            self._renewing = entry, self._ledger.begin_write(entry)
+
+    def _renewed(self, **changes: Any) -> Entry:
+        lease = {"lease_until": int(self._clock.unix() + LEASE_S)}
+        return replace(self.entry, **{**lease, **changes})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def _see_renewal(self) -> None:
+        assert self._renewing is not None
+        entry, call = self._renewing
+        self._renewing = None
+        try:
+            self.entry = self._ledger.end_write(entry, call)
+        except RecordMovedOn:
+            self._find_out()
+        except CallError:
+            self._next = self._clock.monotonic() + RETRY_RENEWAL_S
+
+    def _find_out(self) -> None:
+        """The record is not as it was left: an unanswered renewal of ours, or another runner."""
+        there = self._ledger.read(self.entry.record.run_id)
+        if there is not None and there.holder == self._holder:
+            self.entry = there
+            return
+        if there is None:
+            raise HeldError(
+                f"the run record of {self.entry.record.run_id} was removed from Datastore while it "
+                "ran; this runner has stopped, what it wrote is safe, and `bulkup resume` goes on"
+            )
+        who = there.holder.who if there.holder else "another runner"
+        raise HeldError(
+            f"{who} has taken over run {self.entry.record.run_id}; this runner has stopped, "
+            "nothing was written twice"
+        )
+
+    def update(self, **changes: Any) -> None:
+        """Change the record and wait for it. Raises HeldError, CallError."""
+        with self._alone():
+            if self._renewing is not None:
+                self._see_renewal()
+            while True:
+                try:
+                    self.entry = self._ledger.write(self._renewed(**changes))
+                    return
+                except RecordMovedOn:
+                    self._find_out()
+
+    def cut(
+        self,
+        kept: list[Shard],
+        gaps: list[tuple[bytes, bytes]],
+        *,
+        counts: Counts,
+        fenced_until: int,
+    ) -> None:
+        """Replace all shards but `kept` by new ones over `gaps`. `counts`: what is done by now."""
+        first = self.entry.next_shard
+        fresh = [
+            Shard(first + i, start, end, low_cursor=start) for i, (start, end) in enumerate(gaps)
+        ]
+        bare = [Shard(s.id, s.start, s.end, low_cursor=s.start) for s in kept]
+        self.update(
+            shards=(*bare, *fresh),
+            next_shard=first + len(fresh),
+            counts=counts,
+            fenced_until=fenced_until,
+        )
+
+    def forget(self) -> None:
+        """Remove the record of a run that leaves none (`--no-record`). Raises CallError."""
+        self._ledger.remove(self.entry)
+
+    def give_back(self, state: RunState, reason: str, counts: Counts, *, sweep_at: int) -> None:
+        """The runner's end. Raises HeldError, CallError."""
+        self.update(
+            state=state,
+            reason=reason[:1000],
+            counts=counts,
+            sweep_at=sweep_at,
+            ended=int(self._clock.unix()),
+            lease_until=0,
+        )

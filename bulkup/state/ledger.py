@@ -1,0 +1,276 @@
+"""The ledger: one run record per run, in Datastore, with the lease of the runner at work.
+
+The record outlives runners, machines and their disks. It says who works on a run, until when
+nobody else may (the lease), and into which shards the run is cut: with the markers that is enough
+to go on anywhere. Every change of it is guarded by the version that was read, so of two who
+change it at once one is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+
+import grpc
+from google.cloud.datastore import Entity, Key
+from google.cloud.datastore_v1.types import query as query_types
+
+from bulkup.facts import Counts, RunState, TargetInfo
+from bulkup.state.kinds import RUN_KIND
+from bulkup.state.records import RunRecord, Shard
+from bulkup.wire.client import Call, Mutation, Wire
+from bulkup.wire.entities import LazyEntity
+from bulkup.wire.retries import CallError
+from bulkup.wire.values import encode, write_entity
+
+LEASE_S = 60.0
+"""A runner that was not heard of for so long may be replaced."""
+
+RENEW_S = 15.0
+"""How often a runner at work is heard of: three renewals may be lost."""
+
+_INDEXED = frozenset({"updater", "state", "started", "identity", "open", "sweep_at"})
+
+_MOVED_ON = {
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+}
+
+_Operator: Any = query_types.PropertyFilter.Operator
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that works, or worked, on a run."""
+
+    runner: str
+    """Unique for each process."""
+    who: str
+    """user@host, for people."""
+    machine: str
+    """Host and boot: where process ids mean something."""
+    pid: int
+    began: str
+    """When that process began, as its system says it; process ids are used again."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run record as it was read or written. `version` 0: not in Datastore yet."""
+
+    record: RunRecord
+    state: RunState
+    reason: str = ""
+    counts: Counts = field(default_factory=Counts)
+    """As of the last renewal."""
+    holder: Holder | None = None
+    lease_until: int = 0
+    """Unix time; 0: nobody works on the run."""
+    generation: int = 0
+    """Grows with each runner."""
+    window: int = 0
+    """The most commits of a shard that the last runner had under way."""
+    shards: tuple[Shard, ...] = field(default_factory=lambda: (Shard(1),))
+    next_shard: int = 2
+    fenced_until: int = 0
+    """Unix time before which a marker of a former runner may still be needed."""
+    sweep_at: int = 0
+    """Unix time from which the markers left by the finished run may go; 0: none are left."""
+    keep: bool = True
+    """False: the record goes too, once the run is finished and swept."""
+    ended: int = 0
+    version: int = 0
+
+    def is_held(self, now: float) -> bool:
+        return self.holder is not None and self.lease_until > now
+
+
+class RecordMovedOn(Exception):
+    """The record is not what it was when it was read: somebody else has changed it."""
+
+
+class Ledger:
+    """The run records of one target."""
+
+    def __init__(self, wire: Wire, target: TargetInfo) -> None:
+        self._wire = wire
+        self._target = target
+
+    def read(self, run_id: str) -> Entry | None:
+        """Raises CallError."""
+        for result in self._wire.lookup([self._raw_key(run_id)]).values():
+            return self._parse(result.entity, result.version)
+        return None
+
+    def unfinished(self, identity: str) -> Entry | None:
+        """The latest unfinished run of the same updater, parameters and query. Raises CallError."""
+        found = list(self._query([("identity", "EQUAL", identity), ("open", "EQUAL", True)]))
+        return max(found, key=lambda entry: entry.record.created, default=None)
+
+    def to_sweep(self, now: float) -> list[Entry]:
+        """Finished runs whose last markers may be removed by now. Raises CallError."""
+        return list(self._query([("sweep_at", "LESS_THAN_OR_EQUAL", _time(now))]))
+
+    def write(self, entry: Entry) -> Entry:
+        """Write a record over the version it was read at, or anew; gives it with its new version.
+
+        An answer that was lost is found out: what is there and equal to what was sent is ours.
+        Raises RecordMovedOn when somebody was faster, CallError.
+        """
+        try:
+            answer = self.begin_write(entry).result()
+        except CallError as error:
+            if error.code not in _MOVED_ON:
+                raise
+            there = self.read(entry.record.run_id)
+            if there is not None and replace(there, version=entry.version) == entry:
+                return there
+            raise RecordMovedOn from error
+        return _written(entry, answer)
+
+    def begin_write(self, entry: Entry) -> Call[Any]:
+        entity = self._entity(entry)
+        mutation = Mutation()
+        if entry.version:
+            write_entity(mutation.update, entity)
+            mutation.base_version = entry.version
+            mutation.conflict_resolution_strategy = Mutation.FAIL
+        else:
+            write_entity(mutation.insert, entity)
+        return self._wire.commit([mutation])
+
+    def end_write(self, entry: Entry, call: Call[Any]) -> Entry:
+        """The entry of a write that has been answered at its first attempt.
+
+        Raises RecordMovedOn, CallError.
+        """
+        try:
+            answer = call.first_answer()
+        except CallError as error:
+            if error.code in _MOVED_ON:
+                raise RecordMovedOn from error
+            raise
+        return _written(entry, answer)
+
+    def remove(self, entry: Entry) -> None:
+        """Raises CallError; RecordMovedOn as `write` does."""
+        mutation = Mutation()
+        mutation.delete.CopyFrom(self._raw_key(entry.record.run_id))
+        try:
+            self._wire.commit([mutation]).result()
+        except CallError as error:
+            if error.code is grpc.StatusCode.NOT_FOUND:
+                return
+            raise
+
+    def _key(self, run_id: str) -> Key:
+        return Key(
+            RUN_KIND,
+            run_id,
+            project=self._target.project,
+            database=self._target.database or None,
+            namespace=self._target.namespace or None,
+        )
+
+    def _raw_key(self, run_id: str) -> Any:
+        return self._key(run_id).to_protobuf()._pb
+
+    def _query(self, filters: Sequence[tuple[str, str, Any]]) -> Iterator[Entry]:
+        query = query_types.Query.pb()()
+        query.kind.add(name=RUN_KIND)
+        composite = query.filter.composite_filter
+        composite.op = query_types.CompositeFilter.Operator.AND
+        for name, op, value in filters:
+            part = composite.filters.add().property_filter
+            part.property.name = name
+            part.op = _Operator[op]
+            encode(part.value, value)
+        while True:
+            batch = self._wire.run_query(query, self._target.namespace).result().batch
+            for result in batch.entity_results:
+                yield self._parse(result.entity, result.version)
+            if not batch.entity_results:
+                return
+            query.start_cursor = batch.end_cursor
+
+    def _entity(self, entry: Entry) -> Entity:
+        record = entry.record
+        facts: dict[str, Any] = {
+            # What people read in the console of their cloud.
+            "updater": record.updater,
+            "description": record.description,
+            "state": entry.state.value,
+            "reason": entry.reason,
+            "who": entry.holder.who if entry.holder else "",
+            "started": datetime.fromisoformat(record.created),
+            "ended": _time(entry.ended) if entry.ended else None,
+            "parameters": json.dumps(record.params),
+            "counts": json.dumps(asdict(entry.counts)),
+            "lease_until": _time(entry.lease_until) if entry.lease_until else None,
+            # What the next runner reads.
+            "identity": record.identity,
+            "open": not entry.state.is_over,
+            "record": json.dumps(asdict(record)),
+            "holder": json.dumps(asdict(entry.holder)) if entry.holder else "",
+            "generation": entry.generation,
+            "window": entry.window,
+            "shards": json.dumps([_shard_to_json(shard) for shard in entry.shards]),
+            "next_shard": entry.next_shard,
+            "fenced_until": entry.fenced_until,
+            "keep": entry.keep,
+        }
+        if entry.sweep_at:
+            facts["sweep_at"] = _time(entry.sweep_at)
+        entity = Entity(self._key(record.run_id), exclude_from_indexes=tuple(set(facts) - _INDEXED))
+        entity.update(facts)
+        return entity
+
+    def _parse(self, pb: Any, version: int) -> Entry:
+        entity = LazyEntity(pb, version)
+        record = json.loads(entity["record"])
+        record["target"] = TargetInfo(**record["target"])
+        holder = entity["holder"]
+        return Entry(
+            record=RunRecord(**record),
+            state=RunState(entity["state"]),
+            reason=entity["reason"],
+            counts=Counts(**json.loads(entity["counts"])),
+            holder=Holder(**json.loads(holder)) if holder else None,
+            lease_until=_unix(entity["lease_until"]),
+            generation=entity["generation"],
+            window=entity["window"],
+            shards=tuple(_shard_from_json(raw) for raw in json.loads(entity["shards"])),
+            next_shard=entity["next_shard"],
+            fenced_until=entity["fenced_until"],
+            sweep_at=_unix(entity.get("sweep_at")),
+            keep=entity["keep"],
+            ended=_unix(entity["ended"]),
+            version=version,
+        )
+
+
+def _written(entry: Entry, answer: Any) -> Entry:
+    return replace(entry, version=answer.mutation_results[0].version)
+
+
+def _time(unix: float) -> datetime:
+    return datetime.fromtimestamp(unix, timezone.utc)
+
+
+def _unix(time: datetime | None) -> int:
+    return int(time.timestamp()) if time else 0
+
+
+def _shard_to_json(shard: Shard) -> list[Any]:
+    start, end = (base64.b64encode(c).decode() for c in (shard.start, shard.end))
+    return [shard.id, start, end]
+
+
+def _shard_from_json(raw: list[Any]) -> Shard:
+    start, end = (base64.b64decode(c) for c in raw[1:])
+    return Shard(raw[0], start, end, low_cursor=start)

@@ -1,0 +1,44 @@
+"""The facts that checkpoint, markers and ledger share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bulkup.facts import TargetInfo
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is fixed about a run when it begins."""
+
+    run_id: str
+    updater: str
+    description: str
+    spec: str
+    """How to load the updater again: an absolute path or dotted name, with `:Name`."""
+    source_path: str
+    checksum: str
+    params: dict[str, str]
+    target: TargetInfo
+    fingerprint: str
+    """Of the query and the target it runs on."""
+    identity: str
+    """The same for every run of this updater with these parameters and this query, anywhere."""
+    created: str
+    """ISO 8601, UTC."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A stretch of the query between two cursors, with its own chain of batches."""
+
+    id: int
+    start: bytes = b""
+    """Scan behind this cursor; empty: from the first entity."""
+    end: bytes = b""
+    """Scan up to and with this cursor; empty: to the last entity."""
+    low_number: int = 0
+    """Every batch up to this one is done."""
+    low_cursor: bytes = b""
+    """Every entity up to this cursor is done."""
+    done: bool = False
