@@ -9,7 +9,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from google.cloud import datastore
 
 from bulkup import runner
 from bulkup.clock import Clock
+from bulkup.engine import lease
 from bulkup.engine.events import Event, Report
 from bulkup.engine.run import Options
 from bulkup.facts import RunState
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, run_folders
-from bulkup.state.kinds import MARKER_KIND
+from bulkup.state.kinds import MARKER_KIND, RUN_KIND
+from bulkup.state.ledger import Holder
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.wire.client import Wire
-from tests.chaos.proxy import Proxy
+from tests.chaos.proxy import Proxy, label
 from tests.conftest import Server
 
 UPDATERS = Path(__file__).parent / "updaters.py"
@@ -62,7 +65,19 @@ class Crash(BaseException):
 
 
 OnSend = Callable[[int, str], None]
-"""Called with the number of a call and its method, just before it is sent."""
+"""Called with the number of a call and its label (see proxy.py), just before it is sent."""
+
+NO_PROCESS = 2**22 + 1
+"""A process id that Linux never gives."""
+
+
+def dead_holder() -> Holder:
+    """Who works on a run, as somebody whose process is no more.
+
+    So a lease never keeps the next runner waiting, as if it had run out: whoever comes takes over
+    at once, whether the former runner is really dead (a Crash) or lives on (two at once).
+    """
+    return replace(lease.this_process(), pid=NO_PROCESS, began="then")
 
 
 @dataclass
@@ -140,50 +155,42 @@ class World:
     # --- runs ---
 
     def run(self, updater: str, options: Options | None = None, **more: Any) -> Report:
-        """Begin a run in this process, through the proxy. See `_work`."""
-        options = options or Options()
-        with self._pointed_here():
-            spec = f"{UPDATERS}:{updater}"
-            clock = more.pop("clock", None) or quick_clock()
-            with runner.prepare(spec, {}, self._where(), clock=clock) as job:
-                self._watch(job.wire, more.pop("on_send", None))
-                return runner.start(
-                    job,
-                    options=options,
-                    state_dir=more.pop("state_dir", self.state_dir),
-                    listener=more.pop("listener", _ignore),
-                    clock=clock,
-                )
+        """Begin a run in this process, through the proxy, or go on with an unfinished one.
+
+        `more`: `on_send`, `state_dir`, `listener`, `clock`, and what `runner.start` takes.
+        """
+        clock = more.setdefault("clock", quick_clock())
+        with ExitStack() as stack:
+            prepared = runner.prepare(f"{UPDATERS}:{updater}", {}, self._where(), clock=clock)
+            job = self._entered(stack, prepared)
+            self._watch(job.wire, more.pop("on_send", None))
+            return runner.start(job, options=options or Options(), **self._defaults(more))
 
     def resume(self, options: Options | None = None, **more: Any) -> Report:
-        """Go on with the run of the state directory."""
-        clock = more.pop("clock", None) or quick_clock()
-        state_dir = more.pop("state_dir", self.state_dir)
-        with (
-            self._pointed_here(),
-            runner.unfinished(state_dir, None) as checkpoint,
-            runner.prepare_resume(checkpoint, self._where(), {}, clock=clock) as job,
-        ):
+        """Go on with the run of the state directory. See `run`."""
+        clock = more.setdefault("clock", quick_clock())
+        more = self._defaults(more)
+        with ExitStack() as stack:
+            checkpoint = stack.enter_context(runner.unfinished(more["state_dir"], None))
+            prepared = runner.prepare_resume(checkpoint, self._where(), {}, clock=clock)
+            job = self._entered(stack, prepared)
             self._watch(job.wire, more.pop("on_send", None))
-            return runner.resume(
-                job,
-                checkpoint,
-                options=options or Options(),
-                state_dir=state_dir,
-                listener=more.pop("listener", _ignore),
-                clock=clock,
-            )
+            return runner.resume(job, checkpoint, options=options or Options(), **more)
+
+    def _defaults(self, more: dict[str, Any]) -> dict[str, Any]:
+        return {"state_dir": self.state_dir, "listener": _ignore, **more}
+
+    def _entered(self, stack: ExitStack, job: AbstractContextManager[Any]) -> Any:
+        """Prepare a job with the environment pointed at the proxy for so long alone: runners in
+        several threads must not unset it for each other."""
+        os.environ["DATASTORE_EMULATOR_HOST"] = self.proxy.address
+        try:
+            return stack.enter_context(job)
+        finally:
+            del os.environ["DATASTORE_EMULATOR_HOST"]
 
     def _where(self) -> runner.Where:
         return runner.Where(project=self.server.project)
-
-    @contextlib.contextmanager
-    def _pointed_here(self) -> Iterator[None]:
-        os.environ["DATASTORE_EMULATOR_HOST"] = self.proxy.address
-        try:
-            yield
-        finally:
-            os.environ.pop("DATASTORE_EMULATOR_HOST", None)
 
     @staticmethod
     def _watch(wire: Wire, on_send: OnSend | None) -> None:
@@ -194,7 +201,7 @@ class World:
         def watched(name: str, payload: bytes, timeout: float) -> Any:
             nonlocal count
             count += 1
-            on_send(count, name)
+            on_send(count, label(name, payload))
             return send(name, payload, timeout)
 
         wire.send = watched  # type: ignore[method-assign]
@@ -247,6 +254,11 @@ class World:
             (folder / (CHECKPOINT_NAME + suffix)).unlink(missing_ok=True)
         for file in copy.iterdir():
             shutil.copy2(file, folder / file.name)
+
+    def record_states(self) -> list[RunState]:
+        """Of the run records in Datastore, the oldest run first."""
+        records = self.client.query(kind=RUN_KIND).fetch()
+        return [RunState(r["state"]) for r in sorted(records, key=lambda r: r.key.name)]
 
     def markers(self) -> list[str]:
         query = self.client.query(kind=MARKER_KIND)

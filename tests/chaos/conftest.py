@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.bench import World
+from bulkup import runner
+from tests.chaos.bench import World, dead_holder
 from tests.chaos.proxy import proxy_to
 from tests.conftest import Server
 
@@ -29,8 +30,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
+def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorld]:
     """Give a world on a server: its own project, proxy and state directory."""
+    monkeypatch.setattr(runner, "this_process", dead_holder)
     with ExitStack() as stack:
 
         def make(server: Server, size: int = 40, *, fill: bool = True, **properties: Any) -> World:

@@ -22,7 +22,8 @@ from tests.chaos.duel import Runner
 from tests.chaos.proxy import Action, Hang, Pass, Seen, no_faults
 from tests.conftest import Server
 
-OPTIONS = Options(batch_size=5, in_flight=2)
+OPTIONS = Options(batch_size=4, in_flight=2)
+"""Two entities of two writes each in a commit."""
 
 
 def _copy_state(world: World) -> Path:
@@ -37,9 +38,14 @@ def _resumer(name: str, world: World, state_dir: Path) -> Runner:
     )
 
 
-def _crashed_run(world: World, at_call: int) -> None:
+def _crashed_run(world: World, at_commit: int) -> None:
+    """A run that died before it sent its so-many-th batch."""
+    commits = 0
+
     def crash(number: int, method: str) -> None:
-        if number == at_call:
+        nonlocal commits
+        commits += method == "Commit"
+        if commits == at_commit:
             raise Crash
 
     with pytest.raises(Crash):
@@ -50,10 +56,11 @@ def _judge(world: World, one: Runner, other: Runner, told: str) -> None:
     for runner in (one, other):
         if runner.bug is not None:
             raise runner.bug
+    codes = sorted((one.exit_code, other.exit_code))
+    told = f"{told}: {one.name} {one.exit_code}, {other.name} {other.exit_code}"
     assert world.violations(children=True) == [], told
-    codes = {one.exit_code, other.exit_code}
-    assert codes <= {Exit.DONE, Exit.HELD}, told
-    assert Exit.DONE in codes, told
+    # 10: it woke before it had begun, and the run was finished.
+    assert codes in ([Exit.DONE, Exit.HELD], [Exit.DONE, Exit.NOT_FOUND]), told
 
 
 @pytest.mark.parametrize("how", ["stopped cleanly", "killed"])
@@ -61,12 +68,12 @@ def test_one_sleeps_at_any_call_while_the_other_does_everything(
     lf: Server, make_world: MakeWorld, how: str
 ) -> None:
     """Both resume from the same state; one is stopped before its k-th call until the other ended."""
-    for k in range(1, 40):
-        world = make_world(lf, 30)
+    for k in range(1, 60):
+        world = make_world(lf, 15)
         if how == "killed":
-            _crashed_run(world, 8)
+            _crashed_run(world, 4)
         else:
-            report = world.run("IncrementWithChild", Options(batch_size=5, limit=10))
+            report = world.run("IncrementWithChild", Options(batch_size=4, limit=5))
             assert report.state is RunState.STOPPED
         copy = _copy_state(world)
         sleeper = _resumer("sleeper", world, world.state_dir)
@@ -87,8 +94,8 @@ def test_a_copy_of_a_living_runs_state_is_resumed_at_any_call(
     lf: Server, make_world: MakeWorld
 ) -> None:
     """The state is copied from a run that goes on living, and resumed to its end at once."""
-    for k in range(1, 40):
-        world = make_world(lf, 30)
+    for k in range(1, 60):
+        world = make_world(lf, 15)
         first = Runner(
             "first",
             lambda on_send, world=world: world.run(  # type: ignore[misc]
@@ -101,6 +108,9 @@ def test_a_copy_of_a_living_runs_state_is_resumed_at_any_call(
         if first.over:
             assert k > 8
             return
+        if not world.has_run():
+            first.to_its_end()
+            continue
         copy = _copy_state(world)
         second = _resumer("second", world, copy)
         second.to_its_end()
@@ -144,7 +154,7 @@ def test_the_state_of_a_living_run_is_held_against_a_second_process(
 def _any_schedule(make_world: MakeWorld, server: Server, seed: int) -> None:
     """A seeded beginning (killed, stopped, living), then steps in a seeded order."""
     rng = random.Random(seed)
-    world = make_world(server, 30)
+    world = make_world(server, 15)
     start = rng.choice(["killed", "stopped", "living"])
     if start == "living":
         one = Runner(
@@ -152,22 +162,29 @@ def _any_schedule(make_world: MakeWorld, server: Server, seed: int) -> None:
         )
         for _ in range(rng.randint(2, 9)):
             one.step()
+        while not world.has_run():
+            one.step()
         copy = _copy_state(world)
     else:
         if start == "killed":
-            _crashed_run(world, rng.randint(3, 9))
+            _crashed_run(world, rng.randint(1, 7))
         else:
-            world.run("IncrementWithChild", Options(batch_size=5, limit=rng.randint(1, 20)))
+            world.run("IncrementWithChild", Options(batch_size=4, limit=rng.randint(1, 9)))
         copy = _copy_state(world)
         one = _resumer("one", world, world.state_dir)
     other = _resumer("other", world, copy)
     # Bursts: even turns alone hardly ever let one of them get far ahead.
+    told = []
     while not (one.over and other.over):
         mover = rng.choice([r for r in (one, other) if not r.over])
-        for _ in range(rng.choice([1, 1, 2, 4, 12])):
+        burst = rng.choice([1, 1, 2, 4, 12])
+        told.append(f"{mover.name} {burst}")
+        for _ in range(burst):
             if not mover.over:
                 mover.step()
-    _judge(world, one, other, f"seed {seed}, the first run was {start}")
+    _judge(
+        world, one, other, f"seed {seed}, the first run was {start}; steps: {', '.join(told)}"
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
