@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -244,7 +245,7 @@ def test_a_run_at_work_is_not_resumed_beside(lf_shell: Shell, lf: Server) -> Non
 
 # --- damaged state ---
 
-DAMAGE = {
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda data: data[: len(data) // 2],
     "first page only": lambda data: data[:4096],
     "empty": lambda data: b"",
@@ -308,7 +309,9 @@ def test_a_checkpoint_that_is_a_folder_is_one_sentence(half: Shell, lf: Server) 
     refuses(half, lf, path.parent.name, code=1, says=("checkpoint.sqlite",))
 
 
-@pytest.mark.parametrize("state_dir", ["bump.py/state", "bump.py", "/proc/bulkup-state", "/dev/null"])
+@pytest.mark.parametrize(
+    "state_dir", ["bump.py/state", "bump.py", "/proc/bulkup-state", "/dev/null"]
+)
 def test_a_state_directory_that_cannot_be_written(
     lf_shell: Shell, lf: Server, state_dir: str
 ) -> None:

@@ -202,9 +202,7 @@ def test_a_dry_run_writes_nothing_anywhere(shell: Shell, server: Server) -> None
     assert result.summary["counts"]["puts"] == 20
 
 
-def test_a_dry_run_shows_deletes_new_entities_and_failures(
-    lf_shell: Shell, lf: Server
-) -> None:
+def test_a_dry_run_shows_deletes_new_entities_and_failures(lf_shell: Shell, lf: Server) -> None:
     seed(lf, 4)
     before = contents(lf)
     lf_shell.write(
@@ -239,7 +237,8 @@ def test_a_dry_run_shows_deletes_new_entities_and_failures(
 @pytest.mark.parametrize(
     "write",
     ["self.client.put(entity)", "self.client.delete(entity.key)",
-     "self.client.put_multi([entity])", "b = self.client.batch(); b.begin(); b.put(entity); b.commit()",
+     "self.client.put_multi([entity])",
+     "b = self.client.batch(); b.begin(); b.put(entity); b.commit()",
      "t = self.client.transaction(); t.begin(); t.put(entity); t.commit()"],
 )  # fmt: skip
 def test_a_dry_run_stops_what_writes_past_bulkup(lf_shell: Shell, lf: Server, write: str) -> None:
@@ -292,9 +291,7 @@ def test_an_unchanged_put_costs_no_write(shell: Shell, server: Server) -> None:
     assert user_data(server) == before
 
 
-def test_an_entity_of_a_keys_only_query_is_not_put_back_empty(
-    shell: Shell, server: Server
-) -> None:
+def test_an_entity_of_a_keys_only_query_is_not_put_back_empty(shell: Shell, server: Server) -> None:
     client = seed(server, 3)
     shell.write(
         "keys.py",
