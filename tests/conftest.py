@@ -10,6 +10,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import datastore
 
+from bulkup.local.process import start_local
 from tests.emulators import emulator
 
 
@@ -49,6 +50,13 @@ def fs_host() -> Iterator[str]:
         yield host
 
 
+@pytest.fixture(scope="session")
+def em_host() -> Iterator[str]:
+    """The embedded Datastore, in memory."""
+    with start_local(None) as server:
+        yield server.host
+
+
 def _server(request: pytest.FixtureRequest, name: str) -> Server:
     host = request.getfixturevalue(f"{name.lower()}_host")
     return Server(name, host, f"t-{uuid.uuid4().hex[:12]}")
@@ -69,7 +77,12 @@ def legacy(request: pytest.FixtureRequest) -> Server:
     return _server(request, "L")
 
 
-@pytest.fixture(params=["LF", "FS"])
+@pytest.fixture
+def embedded(request: pytest.FixtureRequest) -> Server:
+    return _server(request, "EM")
+
+
+@pytest.fixture(params=["EM", "LF", "FS"])
 def server(request: pytest.FixtureRequest) -> Server:
     """Each test that asks for this runs once on every everyday server."""
     return _server(request, request.param)

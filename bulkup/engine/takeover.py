@@ -77,7 +77,7 @@ class Takeover:
         adopted = self._adopt(shard, done)
         # The least: a marker of a part was sent when earlier parts of its batch were counted.
         before = min(
-            (m.before for m in found.values() if m.low == shard.low_number),
+            (m.before for m in found.values() if m.low == shard.low_number and not m.fence),
             key=lambda counts: counts.handled,
             default=Counts(),
         )

@@ -115,7 +115,6 @@ def timestamp_parts(value: datetime.datetime) -> tuple[int, int]:
 def _encode_timestamp(pb: Pb, value: datetime.datetime) -> None:
     seconds, micros = timestamp_parts(value)
     timestamp = pb.timestamp_value
-    timestamp.SetInParent()
     timestamp.seconds = seconds
     timestamp.nanos = micros * 1000
 

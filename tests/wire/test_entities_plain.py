@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from google.cloud.datastore import Entity, Key
 from google.cloud.datastore.helpers import GeoPoint, entity_from_protobuf, entity_to_protobuf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkup.wire.entities import LazyEntity
 from bulkup.wire.patches import encode_put
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 NAMES = st.sampled_from(["a", "b", "c"]) | TEXT
@@ -117,9 +120,21 @@ class Bag(list):  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize(
-    "value", [Colour.RED, Size.BIG, Celsius(1.5), Settings(a=1), Bag([1, Bag()]), Entity(), {}, []]
+    "value",
+    [
+        Colour.RED,
+        Size.BIG,
+        Celsius(1.5),
+        Settings(a=1),
+        Bag([1, Bag()]),
+        Entity(),
+        {},
+        [],
+        datetime.datetime(1970, 1, 1),
+        GeoPoint(0.0, 0.0),
+    ],
 )
-def test_subclasses_count_as_what_they_are(value: Any) -> None:
+def test_subclasses_and_empty_values_count_as_what_they_are(value: Any) -> None:
     entity = Entity(key=Key("City", 5, project="p"))
     entity["value"] = value
     pb = encode_put(entity)

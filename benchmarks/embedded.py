@@ -1,0 +1,331 @@
+"""The embedded Datastore beside Google's emulators: one client, the same data, one run.
+
+The client is raw protobuf over gRPC, so that what is measured is the server: the official client
+costs more time for each entity than any of these servers. The servers take turns request by
+request, so that a slow moment of the machine meets all of them.
+
+    python -m benchmarks.embedded [--entities 100000] [--cap 60] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import platform
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.cloud.datastore_v1.types import datastore as _datastore
+from google.cloud.datastore_v1.types import entity as _entity
+from google.cloud.datastore_v1.types import query as _query
+
+from benchmarks.servers import Server, embedded, google
+
+PROJECT, KIND = "benchmark", "Person"
+BATCH = 500
+GROUPS = 100
+STREAM = "one unlimited query"
+RPC_TIMEOUT_S = 300
+MAX_BYTES = 256 * 1024 * 1024
+"""An unlimited query of 100,000 is one answer of the Firestore emulator."""
+MEMORY_LIMIT_MIB = 64
+"""How much the embedded server may grow while a whole kind streams through it: a kind of 100,000
+has 60 MiB on the wire, and a page of it less than one."""
+
+Entity = _entity.Entity.pb()
+Key = _entity.Key.pb()
+Query = _query.Query.pb()
+Batch = _query.QueryResultBatch.pb()
+Mutation = _datastore.Mutation.pb()
+
+
+class Client:
+    """Raw requests to one server, and the seconds spent waiting for it, by row."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.channel = grpc.insecure_channel(
+            server.host,
+            options=[
+                ("grpc.max_receive_message_length", MAX_BYTES),
+                ("grpc.max_send_message_length", MAX_BYTES),
+            ],
+        )
+
+    def call(self, method: str, **fields: Any) -> Any:
+        request = getattr(_datastore, f"{method}Request").pb()(project_id=PROJECT, **fields)
+        call = self.channel.unary_unary(
+            f"/google.datastore.v1.Datastore/{method}",
+            request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=getattr(_datastore, f"{method}Response").pb().FromString,
+        )
+        return call(request, timeout=RPC_TIMEOUT_S)
+
+
+Work = Callable[[Client], Iterator[int]]
+"""A row's work on one server, as steps; each yields how many entities it handled."""
+
+
+@dataclass
+class Measure:
+    seconds: float = 0.0
+    entities: int = 0
+    finished: bool = False
+    peak_mib: float = 0.0
+    grown_mib: float = 0.0
+
+
+@dataclass
+class Row:
+    name: str
+    work: Work
+    capped: bool = True
+    measures: dict[str, Measure] = field(default_factory=dict)
+
+    def passed(self) -> bool:
+        ours = self.measures["embedded"]
+        others = [m for name, m in self.measures.items() if name != "embedded"]
+        return ours.finished and all(_rate(ours) > _rate(other) for other in others)
+
+
+def _rate(measure: Measure) -> float:
+    return measure.entities / measure.seconds if measure.seconds else 0.0
+
+
+def person(number: int, rng: random.Random) -> Any:
+    """About 500 bytes in 10 properties, 8 of them indexed."""
+    entity = Entity(key=_key(number))
+    properties = entity.properties
+    properties["name"].string_value = f"Person {number:06d}"
+    properties["email"].string_value = f"person{number}@example.com"
+    properties["group"].integer_value = number % GROUPS
+    properties["score"].double_value = rng.random()
+    properties["visits"].integer_value = rng.randrange(10_000)
+    properties["active"].boolean_value = bool(rng.getrandbits(1))
+    properties["joined"].timestamp_value.seconds = 1_500_000_000 + rng.randrange(10**8)
+    for tag in rng.sample(("red", "green", "blue", "black", "white"), 2):
+        properties["tags"].array_value.values.add().string_value = tag
+    properties["about"].string_value = "lorem ipsum " * 15
+    properties["about"].exclude_from_indexes = True
+    properties["home"].entity_value.properties["city"].string_value = f"City {number % 300}"
+    properties["home"].exclude_from_indexes = True
+    return entity
+
+
+def _key(number: int) -> Any:
+    key = Key(partition_id={"project_id": PROJECT})
+    key.path.add(kind=KIND, id=number)
+    return key
+
+
+def _query(limit: int | None = None, **fields: Any) -> Any:
+    query = Query(**fields)
+    query.kind.add(name=KIND)
+    if limit is not None:
+        query.limit.value = limit
+    return query
+
+
+def puts(entities: list[Any]) -> Work:
+    def work(client: Client) -> Iterator[int]:
+        for start in range(0, len(entities), BATCH):
+            batch = entities[start : start + BATCH]
+            mutations = [Mutation(upsert=entity) for entity in batch]
+            client.call("Commit", mode="NON_TRANSACTIONAL", mutations=mutations)
+            yield len(batch)
+
+    return work
+
+
+def pages(limit: int | None, entities: int) -> Work:
+    """Through the whole kind by cursors; with `limit` None the server cuts the pages."""
+
+    def work(client: Client) -> Iterator[int]:
+        query, found = _query(limit), 0
+        while True:
+            batch = client.call("RunQuery", query=query).batch
+            found += len(batch.entity_results)
+            yield len(batch.entity_results)
+            if not batch.entity_results or batch.more_results == Batch.NO_MORE_RESULTS:
+                break
+            if limit is None and batch.more_results != Batch.NOT_FINISHED:
+                break
+            query.start_cursor = batch.end_cursor
+        assert found == entities, f"{client.server.name} found {found} of {entities}"
+
+    return work
+
+
+def filtered(times: int) -> Work:
+    """The 100 best of a group: an equality and an order by something else."""
+
+    def work(client: Client) -> Iterator[int]:
+        for number in range(times):
+            query = _query(100)
+            where = query.filter.property_filter
+            where.property.name, where.op = "group", "EQUAL"
+            where.value.integer_value = number % GROUPS
+            query.order.add(direction="DESCENDING").property.name = "score"
+            batch = client.call("RunQuery", query=query).batch
+            scores = [r.entity.properties["score"].double_value for r in batch.entity_results]
+            assert scores == sorted(scores, reverse=True)
+            yield len(scores)
+
+    return work
+
+
+def changes(size: int, times: int, entities: int) -> Work:
+    """Get `size` entities, change one property, put them if nobody else has: one commit."""
+
+    def work(client: Client) -> Iterator[int]:
+        rng = random.Random(size)
+        for _ in range(times):
+            numbers = rng.sample(range(1, entities + 1), min(size, entities))
+            found = client.call("Lookup", keys=[_key(n) for n in numbers]).found
+            mutations = []
+            for result in found:
+                result.entity.properties["visits"].integer_value += 1
+                mutations.append(
+                    Mutation(
+                        update=result.entity, base_version=result.version,
+                        conflict_resolution_strategy="FAIL",
+                    )
+                )  # fmt: skip
+            client.call(
+                "Commit", mode="TRANSACTIONAL", single_use_transaction={"read_write": {}},
+                mutations=mutations,
+            )  # fmt: skip
+            yield len(mutations)
+
+    return work
+
+
+def measure(row: Row, clients: list[Client], cap_s: float) -> None:
+    """Let the servers take turns, step by step; who has used `cap_s` is stopped there."""
+    running: list[tuple[Client, Iterator[int], Measure, float]] = []
+    for client in clients:
+        client.server.reset_peak()
+        before = client.server.peak_mib()
+        row.measures[client.server.name] = Measure()
+        running.append((client, row.work(client), row.measures[client.server.name], before))
+    turn = 0
+    while running:
+        turn += 1
+        order = running[turn % len(running) :] + running[: turn % len(running)]
+        for one in order:
+            client, steps, result, before = one
+            start = time.perf_counter()
+            done = next(steps, None)
+            result.seconds += time.perf_counter() - start
+            result.entities += done or 0
+            if done is None:
+                result.finished = True
+            if done is None or (row.capped and result.seconds > cap_s):
+                result.peak_mib = client.server.peak_mib()
+                result.grown_mib = result.peak_mib - before
+                running.remove(one)
+
+
+def heading(names: list[str]) -> str:
+    return f"{'':34}" + "".join(f"{name:>22}" for name in names) + f"{'ratio':>14}"
+
+
+def line(row: Row) -> str:
+    """Seconds and entities a second of each server; how many times faster the embedded one is."""
+    ours = _rate(row.measures["embedded"])
+    cells, ratios = [], []
+    for name, one in row.measures.items():
+        seconds = f"{one.seconds:.2f} s" if one.finished else f"> {one.seconds:.0f} s"
+        cells.append(f"{seconds:>11}{_rate(one):>9,.0f}/s")
+        if name != "embedded":
+            ratios.append(f"{ours / _rate(one):.1f}x" if _rate(one) else "-")
+    shown = "".join(f"{cell:>22}" for cell in cells)
+    return f"{row.name:34}{shown}{' '.join(ratios):>14} {'PASS' if row.passed() else 'FAIL'}"
+
+
+def _warm_up(client: Client) -> None:
+    """Let the JVMs compile what will be measured, on entities that are then deleted."""
+    few = [person(number, random.Random(2)) for number in range(1, 2 * BATCH + 1)]
+    for _ in range(5):
+        for work in (
+            puts(few), pages(BATCH, len(few)), pages(None, len(few)), filtered(20),
+            changes(1, 50, len(few)),
+        ):  # fmt: skip
+            for _ in work(client):
+                pass
+    gone = [Mutation(delete=entity.key) for entity in few]
+    client.call("Commit", mode="NON_TRANSACTIONAL", mutations=gone)
+
+
+def _verdict(rows: list[Row], servers: list[Server], count: int, path: str | None) -> int:
+    stream = next(row for row in rows if row.name == STREAM).measures["embedded"]
+    bounded = stream.finished and stream.grown_mib <= MEMORY_LIMIT_MIB
+    print(
+        f"memory of the embedded server while {count:,} entities stream: peak "
+        f"{stream.peak_mib:.0f} MiB, {stream.grown_mib:.0f} MiB more than before "
+        f"(at most {MEMORY_LIMIT_MIB}): {'PASS' if bounded else 'FAIL'}"
+    )
+    passed = bounded and all(row.passed() for row in rows)
+    if path:
+        report = {
+            "entities": count,
+            "python": platform.python_version(),
+            "servers": [server.name for server in servers],
+            "rows": [
+                {
+                    "name": row.name,
+                    "passed": row.passed(),
+                    "servers": {name: asdict(m) for name, m in row.measures.items()},
+                }
+                for row in rows
+            ],
+            "memory_bounded": bounded,
+            "passed": passed,
+        }
+        Path(path).write_text(json.dumps(report, indent=2) + "\n")
+    return 0 if passed else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--entities", type=int, default=100_000)
+    parser.add_argument("--cap", type=float, default=60, help="seconds for a server in a row")
+    parser.add_argument("--json", help="write the numbers to this file too")
+    parser.add_argument("--only", choices=("embedded",), help="leave the emulators out")
+    options = parser.parse_args()
+    count = options.entities
+    rng = random.Random(1)
+    people = [person(number, rng) for number in range(1, count + 1)]
+    size = sum(p.ByteSize() for p in people) // max(1, count)
+    print(f"{count:,} entities of {size} bytes, Python {platform.python_version()}")
+    rows = [
+        Row(f"puts of {BATCH}", puts(people), capped=False),
+        Row(f"pages of {BATCH} through the kind", pages(BATCH, count)),
+        Row(STREAM, pages(None, count)),
+        Row("filter + order, 100 of a group", filtered(30)),
+        Row("get, change, put: 1 at a time", changes(1, 200, count)),
+        Row(f"get, change, put: {BATCH} at a time", changes(BATCH, 20, count)),
+    ]
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(embedded())]
+        if not options.only:
+            servers += [stack.enter_context(google(name)) for name in ("LF", "FS")]
+        clients = [Client(server) for server in servers]
+        for client in clients:
+            stack.callback(client.channel.close)
+            _warm_up(client)
+        print(heading([server.name for server in servers]))
+        for row in rows:
+            measure(row, clients, options.cap)
+            print(line(row), flush=True)
+    return _verdict(rows, servers, count, options.json)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

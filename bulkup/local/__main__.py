@@ -1,0 +1,67 @@
+"""`python -m bulkup.local FILE [--port N]`: serve a file until told to stop.
+
+Prints `ready HOST:PORT` once it answers. Ends at SIGTERM or SIGINT, and with `--parent` also when
+its standard input ends, which is when the process that started it does, however that ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+
+from bulkup.errors import BulkupError
+from bulkup.local.server import DatastoreServer
+
+_SWITCH_SECONDS = 0.0005
+"""How long one thread keeps the interpreter. SQLite gives it up at every row, and would wait the
+default 5 ms to get it back."""
+_COLLECT_EVERY = 100_000
+"""Objects made before Python looks for cycles among them. A commit makes tens of thousands, all
+free of cycles."""
+
+
+def _tune() -> None:
+    """This process has one purpose."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.freeze()
+    gc.set_threshold(_COLLECT_EVERY, 20, 100)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bulkup.local", description=__doc__)
+    parser.add_argument("file", help="the file to serve; it is made when it is not there")
+    parser.add_argument("--port", type=int, default=0, help="0, the default: any free one")
+    parser.add_argument("--parent", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    os.umask(0o077)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        server = DatastoreServer(options.file, port=options.port)
+    except BulkupError as error:
+        print(error.message, file=sys.stderr)
+        return int(error.exit_code)
+    _tune()
+    with server:
+        print(f"ready {server.host}", flush=True)
+        if options.parent:
+            threading.Thread(target=_wait_for_parent, args=(stop,), daemon=True).start()
+        stop.wait()
+    return 0
+
+
+def _wait_for_parent(stop: threading.Event) -> None:
+    while os.read(0, 1024):
+        pass
+    stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""RunAggregationQuery: COUNT, SUM and AVG, computed by SQLite over the query's rows.
+
+As documented: SUM and AVG leave out what is not a number (arrays, null, timestamps); SUM of
+nothing is 0, AVG of nothing null; a sum of integers is an integer while it fits 64 bits.
+"""
+
+# ruff: noqa: S608 - made of our own words only; every value is a parameter
+from __future__ import annotations
+
+import sqlite3
+import sys
+from typing import Any, NamedTuple
+
+from bulkup.local import messages as m
+from bulkup.local.cursors import Position
+from bulkup.local.encoding import decode_value
+from bulkup.local.limits import MAX_AGGREGATIONS, check_property_name
+from bulkup.local.packing import json_path
+from bulkup.local.plan import Plan, Select, packed_of
+from bulkup.local.queries import Request, Rows, bind
+from bulkup.local.status import invalid
+from bulkup.local.storage import Storage
+
+
+class _Total(NamedTuple):
+    numbers: int
+    integers: int
+    doubles: float
+    integral: bool
+    """All summands were integers."""
+
+
+_NOTHING = _Total(0, 0, 0.0, True)
+
+
+class NumberSum:
+    """The SQLite aggregate `number_sum` over encoded numbers: a `_Total` as text."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.integers = 0
+        self.doubles = 0.0
+        self.integral = True
+
+    def step(self, encoded: str) -> None:
+        value = decode_value(bytes.fromhex(encoded))
+        self.count += 1
+        if value.WhichOneof("value_type") == "integer_value":
+            self.integers += value.integer_value
+        else:
+            self.doubles += value.double_value
+            self.integral = False
+
+    def finalize(self) -> str:
+        return f"{self.count} {self.integers} {self.doubles!r} {int(self.integral)}"
+
+
+def run_aggregation(
+    message: Any,
+    request: Request,
+    storage: Storage,
+    db: sqlite3.Connection,
+    at: int | None,
+    read_time: int,
+) -> bytes:
+    """The serialized AggregationResultBatch."""
+    names = _aliases(message.aggregations)
+    properties = _properties(message)
+    if properties and not request.kind:
+        raise invalid("kind is required for sums and averages")
+    plan = bind(request, storage, at)
+    base = None if plan is None else _Base(plan, request, storage, db, properties)
+    answer = m.RunAggregationQueryResponse().batch
+    result = answer.aggregation_results.add()
+    for name, aggregation in zip(names, message.aggregations, strict=True):
+        value = result.aggregate_properties[name]
+        which = aggregation.WhichOneof("operator")
+        if which == "count":
+            up_to = aggregation.count.up_to.value if aggregation.count.HasField("up_to") else None
+            value.integer_value = 0 if base is None else base.count(up_to)
+            continue
+        total = _NOTHING if base is None else base.sum(getattr(aggregation, which).property.name)
+        if which == "sum":
+            if total.integral and -(1 << 63) <= total.integers < 1 << 63:
+                value.integer_value = total.integers
+            else:
+                value.double_value = total.integers + total.doubles
+        elif total.numbers:
+            value.double_value = (total.integers + total.doubles) / total.numbers
+        else:
+            value.null_value = 0
+    answer.more_results = m.QueryResultBatch.NO_MORE_RESULTS
+    if read_time:
+        seconds, micros = divmod(read_time, m.MICROS)
+        answer.read_time.seconds = seconds
+        answer.read_time.nanos = micros * 1000
+    return bytes(answer.SerializeToString())
+
+
+def _aliases(aggregations: Any) -> list[str]:
+    """The names of the results; raises INVALID_ARGUMENT for aggregations that are none."""
+    if not aggregations:
+        raise invalid("An aggregation query must have at least one aggregation.")
+    if len(aggregations) > MAX_AGGREGATIONS:
+        raise invalid(f"An aggregation query may have at most {MAX_AGGREGATIONS} aggregations.")
+    names: list[str] = []
+    unnamed = 0
+    for aggregation in aggregations:
+        which = aggregation.WhichOneof("operator")
+        if which is None:
+            raise invalid("An aggregation must have an operator: count, sum or avg.")
+        if which == "count" and aggregation.count.up_to.value < 0:
+            raise invalid("The up_to of a count must not be negative.")
+        if which != "count" and not getattr(aggregation, which).property.name:
+            raise invalid(f"A {which} must name a property.")
+        name = aggregation.alias
+        if name:
+            check_property_name(name)
+        else:
+            unnamed += 1
+            name = f"property_{unnamed}"
+        if name in names:
+            raise invalid(f"Two aggregations have the alias {name!r}.")
+        names.append(name)
+    return names
+
+
+def _properties(message: Any) -> list[str]:
+    """Every aggregated property; documented: only entities that have all of them count."""
+    found = [
+        getattr(aggregation, aggregation.WhichOneof("operator")).property.name
+        for aggregation in message.aggregations
+        if aggregation.WhichOneof("operator") != "count"
+    ]
+    return list(dict.fromkeys(found))
+
+
+class _Base:
+    """The rows to aggregate, as SQL."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        request: Request,
+        storage: Storage,
+        db: sqlite3.Connection,
+        properties: list[str],
+    ) -> None:
+        self._plan = plan
+        self._storage = storage
+        self._db = db
+        self._request = request
+        self._properties = properties
+
+    def _sql(self, more: int | None = None) -> tuple[str, list[object]] | None:
+        request = self._request
+        limits = [one for one in (request.limit, more) if one is not None]
+        limit = min(limits) if limits else None
+        if request.distinct:
+            rows = Rows(request, self._plan, self._db)
+            start = request.start
+            if request.offset:
+                _, row = rows.skip(start, request.offset)
+                if row is None:
+                    return None
+                start = Position(row[:-1])
+            found = rows.after(start, sys.maxsize if limit is None else limit)
+            eids = "[" + ",".join(str(row[-1]) for row in found) + "]"
+            return "SELECT value AS eid FROM json_each(?1)", [eids]
+        total = None if limit is None else limit + request.offset
+        statement = Select(self._plan, self._db, request.start, request.end).sql(total)
+        if statement is None:
+            return None
+        sql, values = statement
+        if request.offset:
+            sql = f"SELECT * FROM ({sql}) LIMIT -1 OFFSET {request.offset}"
+        return sql, values
+
+    def count(self, up_to: int | None) -> int:
+        statement = self._sql(None if self._properties else up_to)
+        if statement is None:
+            return 0
+        sql, values = statement
+        where = self._having_all(values)
+        bound = "" if up_to is None else f" LIMIT {up_to}"
+        row = self._db.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM ({sql}) q WHERE {where}{bound})", values
+        ).fetchone()
+        return int(row[0])
+
+    def sum(self, name: str) -> _Total:
+        statement = self._sql()
+        slot = self._slot(name)
+        if statement is None or slot is None:
+            return _NOTHING
+        sql, values = statement
+        where = self._having_all(values)
+        packed = self._packed(values)
+        values += [json_path(slot), f"$.t{slot}"]
+        path, timestamp = f"?{len(values) - 1}", f"?{len(values)}"
+        self._db.create_aggregate("number_sum", 1, NumberSum)  # type: ignore[arg-type]
+        # An array is no number, nor are its elements.
+        row = self._db.execute(
+            f"SELECT number_sum(json_extract({packed}, {path})) FROM ({sql}) q "
+            f"WHERE json_type({packed}, {path}) = 'text' "
+            f"AND json_type({packed}, {timestamp}) IS NULL "
+            f"AND substr(json_extract({packed}, {path}), 1, 2) IN ('02', '05') AND {where}",
+            values,
+        ).fetchone()
+        if row[0] is None:
+            return _NOTHING
+        count, integers, doubles, integral = row[0].split(" ")
+        return _Total(int(count), int(integers), float(doubles), integral == "1")
+
+    def _slot(self, name: str) -> int | None:
+        return self._storage.slots.get((self._plan.kind or 0, name))
+
+    def _packed(self, values: list[object]) -> str:
+        at = self._plan.at
+        if at is None:
+            return packed_of("q", None)
+        values.append(at)
+        return packed_of("q", f"?{len(values)}")
+
+    def _having_all(self, values: list[object]) -> str:
+        terms = []
+        for name in self._properties:
+            packed = self._packed(values)
+            values.append(json_path(self._slot(name) or 0))
+            terms.append(f"json_type({packed}, ?{len(values)}) IS NOT NULL")
+        return " AND ".join(terms) or "1"
+
+
+__all__ = ["NumberSum", "run_aggregation"]

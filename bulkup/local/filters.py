@@ -1,0 +1,229 @@
+"""A query's filter as alternatives: an OR of ANDs that SQL can be made of.
+
+In one alternative every property has at most a set of values that are asked for (`equal`, each
+matched by any element of an array) and a set of intervals (`ranges`: one element must be inside,
+so `a > 1 AND a < 3` is not matched by `[0, 5]`, as documented). The key has intervals only.
+
+`!=` and NOT_IN are intervals; they match every value but those, of any type, null included, and
+never an entity without the property. IN and OR make alternatives, at most 30 as documented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bulkup.local import messages as m
+from bulkup.local.encoding import encode_path, encode_value, path_end
+from bulkup.local.intervals import (
+    EVERYTHING,
+    HIGHEST,
+    LOWEST,
+    Interval,
+    Intervals,
+    after,
+    intersect,
+    normalize,
+    point,
+    without,
+)
+from bulkup.local.limits import MAX_DISJUNCTIONS, MAX_NOT_IN_VALUES
+from bulkup.local.status import invalid
+
+KEY = "__key__"
+_F = m.PropertyFilter
+_COMPARISONS: dict[int, Callable[[bytes], Interval]] = {
+    _F.EQUAL: point,
+    _F.LESS_THAN: lambda value: (LOWEST, value),
+    _F.LESS_THAN_OR_EQUAL: lambda value: (LOWEST, after(value)),
+    _F.GREATER_THAN: lambda value: (after(value), HIGHEST),
+    _F.GREATER_THAN_OR_EQUAL: lambda value: (value, HIGHEST),
+}
+PathOf = Callable[[Any], bytes]
+
+
+@dataclass
+class Alternative:
+    """One AND of filters."""
+
+    equal: set[tuple[str, bytes]] = field(default_factory=set)
+    ranges: dict[str, Intervals] = field(default_factory=dict)
+    paths: Intervals = EVERYTHING
+
+    def possible(self) -> bool:
+        return bool(self.paths) and all(self.ranges.values())
+
+    def merge(self, other: Alternative) -> Alternative:
+        both = Alternative(self.equal | other.equal, dict(self.ranges))
+        for prop, intervals in other.ranges.items():
+            both.ranges[prop] = intersect(both.ranges.get(prop, EVERYTHING), intervals)
+        both.paths = intersect(self.paths, other.paths)
+        return both
+
+
+def alternatives(filter_: Any, path_of: PathOf) -> list[Alternative]:
+    """The alternatives of a `Filter` (a message without a type has none to choose: one, empty).
+
+    `path_of` encodes the path of a filter's key, or raises INVALID_ARGUMENT for a key that is
+    not of the query's partition.
+    """
+    _check_combination(filter_)
+    found = _expand(filter_, path_of)
+    return _join([one for one in found if one.possible()])
+
+
+def _expand(filter_: Any, path_of: PathOf) -> list[Alternative]:
+    which = filter_.WhichOneof("filter_type")
+    if which is None:
+        return [Alternative()]
+    if which == "property_filter":
+        return _property(filter_.property_filter, path_of)
+    composite = filter_.composite_filter
+    if not composite.filters:
+        raise invalid("A composite filter must have at least one sub-filter.")
+    parts = [_expand(one, path_of) for one in composite.filters]
+    if composite.op == m.CompositeFilter.OR:
+        found = [one for part in parts for one in part]
+    elif composite.op == m.CompositeFilter.AND:
+        found = [Alternative()]
+        for part in parts:
+            if len(found) * len(part) > 10 * MAX_DISJUNCTIONS:
+                raise _too_many(len(found) * len(part))
+            found = [one.merge(other) for one in found for other in part]
+    else:
+        raise invalid("A composite filter must have an operator: AND or OR.")
+    if len(found) > MAX_DISJUNCTIONS:
+        raise _too_many(len(found))
+    return found
+
+
+def _too_many(count: int) -> Exception:
+    return invalid(
+        f"The query has {count} alternatives (its ORs and INs multiplied out), "
+        f"at most {MAX_DISJUNCTIONS} are supported."
+    )
+
+
+def _property(filter_: Any, path_of: PathOf) -> list[Alternative]:
+    name, op = filter_.property.name, filter_.op
+    if not name:
+        raise invalid("A property filter must name a property.")
+    if op == _F.HAS_ANCESTOR:
+        if name != KEY:
+            raise invalid("HAS_ANCESTOR is a filter on __key__ only.")
+        ancestor = path_of(filter_.value)
+        return [Alternative(paths=((ancestor, path_end(ancestor)),))]
+    encode = path_of if name == KEY else _encoded
+    if op in (_F.IN, _F.NOT_IN):
+        values = _list(filter_, name, encode)
+        if op == _F.NOT_IN:
+            return [_range(name, without(values))]
+        return [_equal(name, value) for value in values]
+    value = encode(filter_.value)
+    if op == _F.NOT_EQUAL:
+        return [_range(name, without([value]))]
+    if op == _F.EQUAL:
+        return [_equal(name, value)]
+    if op not in _COMPARISONS:
+        raise invalid(f"Unknown operator of the filter on {name[:100]!r}.")
+    return [_range(name, normalize([_COMPARISONS[op](value)]))]
+
+
+def _equal(name: str, value: bytes) -> Alternative:
+    if name == KEY:
+        return Alternative(paths=(point(value),))
+    return Alternative(equal={(name, value)})
+
+
+def _range(name: str, intervals: Intervals) -> Alternative:
+    return Alternative(paths=intervals) if name == KEY else Alternative(ranges={name: intervals})
+
+
+def _list(filter_: Any, name: str, encode: Callable[[Any], bytes]) -> list[bytes]:
+    text = m.PropertyFilter.Operator.Name(filter_.op)
+    values = filter_.value.array_value.values
+    if not values:
+        raise invalid(f"{text} requires an non-empty ArrayValue.")
+    limit = MAX_DISJUNCTIONS if filter_.op == _F.IN else MAX_NOT_IN_VALUES
+    if len(values) > limit:
+        raise invalid(
+            f"{text} supports up to {limit} values. There are {len(values)} values in the {text} "
+            f"filter on {name[:100]!r} in your query."
+        )
+    return sorted({encode(value) for value in values})
+
+
+def _encoded(value: Any) -> bytes:
+    encoded = encode_value(value)
+    if encoded is None:
+        which = value.WhichOneof("value_type")
+        if which is None:
+            raise invalid("A property filter must have a value.")
+        raise invalid(f"{'A list' if which == 'array_value' else 'An entity'} value is not allowed")
+    return encoded
+
+
+def key_path(value: Any) -> bytes:
+    """The encoded path of a key value that a filter compares keys with."""
+    if value.WhichOneof("value_type") != "key_value":
+        raise invalid("__key__ filter value must be a Key")
+    path = value.key_value.path
+    if not path:
+        raise invalid("The key of a filter must not be empty.")
+    for element in path:
+        if not element.kind or not (element.id or element.name):
+            raise invalid("The key of a filter must be complete.")
+    return encode_path(path)
+
+
+def _check_combination(filter_: Any) -> None:
+    """The documented rules on operators that exclude one another."""
+    ops: list[int] = []
+    disjunction = False
+    pending = [filter_]
+    while pending:
+        one = pending.pop()
+        which = one.WhichOneof("filter_type")
+        if which == "composite_filter":
+            pending.extend(one.composite_filter.filters)
+            disjunction |= one.composite_filter.op == m.CompositeFilter.OR
+        elif which == "property_filter":
+            ops.append(one.property_filter.op)
+    if ops.count(_F.NOT_EQUAL) + ops.count(_F.NOT_IN) > 1:
+        raise invalid("Only a single 'NOT_EQUAL' or 'NOT_IN' is allowed per query.")
+    if _F.NOT_IN in ops and (disjunction or _F.IN in ops):
+        raise invalid("'NOT_IN' cannot be used in the same query with 'IN' or 'OR'.")
+
+
+def _join(found: list[Alternative]) -> list[Alternative]:
+    """Make alternatives that differ in the intervals of one thing only into one.
+
+    `a < 1 OR a > 5` is then one range scan that meets an entity once.
+    """
+    out: list[Alternative] = []
+    for one in found:
+        for place, other in enumerate(out):
+            joined = _joined(one, other)
+            if joined is not None:
+                out[place] = joined
+                break
+        else:
+            out.append(one)
+    return out
+
+
+def _joined(one: Alternative, other: Alternative) -> Alternative | None:
+    if one.equal != other.equal or one.ranges.keys() != other.ranges.keys():
+        return None
+    differ = [prop for prop in one.ranges if one.ranges[prop] != other.ranges[prop]]
+    if not differ:
+        return Alternative(one.equal, one.ranges, normalize(one.paths + other.paths))
+    if len(differ) > 1 or one.paths != other.paths:
+        return None
+    ranges = dict(one.ranges)
+    ranges[differ[0]] = normalize(one.ranges[differ[0]] + other.ranges[differ[0]])
+    return Alternative(one.equal, ranges, one.paths)
+
+
+__all__ = ["KEY", "Alternative", "alternatives", "key_path"]

@@ -1,0 +1,165 @@
+"""Which index entries an entity has.
+
+A property is indexed unless `exclude_from_indexes`; an array by each of its elements; an entity
+value by its properties, under their dotted path (`address.city`), and by its key (`a.__key__`).
+Nothing below an excluded value is indexed. An empty array has no entries.
+
+`__scatter__` is a pseudo-property of about one entity in sixteen, chosen by a hash of the key, so
+that the same entities have it every time. The service samples more thinly (about one in 128, not
+documented); here kinds are small, and splitters want samples of those too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Any
+
+from bulkup.local.encoding import BYTES, encode_key_value, encode_value
+from bulkup.local.limits import (
+    MAX_INDEXED_BYTES,
+    MAX_INDEXED_VALUES,
+    MAX_NESTING,
+    check_property_name,
+    too_long,
+)
+from bulkup.local.packing import ELEMENT, PLAIN, TIMESTAMP, Values
+from bulkup.local.status import invalid
+
+Entries = dict[str, Values]
+"""By property path."""
+
+_U64 = struct.Struct(">Q")
+_SIGN = 1 << 63
+_MASK = (1 << 64) - 1
+_SIMPLE = frozenset(
+    ("string_value", "integer_value", "boolean_value", "double_value", "null_value")
+)
+_LONGEST = MAX_INDEXED_BYTES + 1
+SCATTER = "__scatter__"
+_SCATTER_BELOW = 0x1000
+"""Of 0x10000: one in sixteen."""
+_MAX_MEMBER_BYTES = 1_048_487
+"""A single string or blob, indexed or not; measured on Google's emulator."""
+
+
+def scatter_entry(path: bytes) -> bytes | None:
+    """The entity's `__scatter__` value, for the few that have one."""
+    digest = hashlib.blake2b(path, digest_size=8).digest()
+    return BYTES + digest if int.from_bytes(digest[:2], "big") < _SCATTER_BELOW else None
+
+
+def index_entries(entity: Any) -> Entries:
+    """The index entries of a valid entity, by property path.
+
+    Raises INVALID_ARGUMENT for what the service would not store. Timestamps are cut to
+    microseconds in place, as the service does.
+    """
+    entries: Entries = {}
+    _entity(entity, "", True, 1, PLAIN, entries)
+    # Only with many properties, or long arrays, it is worth counting.
+    if len(entries) > 100 or any(len(values) > 1600 for values in entries.values()):
+        total = sum(1 if isinstance(v, bytes) else len(v) for v in entries.values())
+        if total > MAX_INDEXED_VALUES:
+            raise invalid(
+                f"Too many indexed properties: {total} index entries, the limit for an entity is "
+                f"{MAX_INDEXED_VALUES}"
+            )
+    return entries
+
+
+def _entity(
+    entity: Any, prefix: str, indexed: bool, depth: int, form: int, entries: Entries
+) -> None:
+    if depth > MAX_NESTING:
+        raise invalid(f"At most {MAX_NESTING} nested entity values are supported.")
+    for name, value in entity.properties.items():
+        if not name or name[0] == "_" or len(name) > 375:
+            check_property_name(name)
+        which = value.WhichOneof("value_type")
+        if which in _SIMPLE and indexed and not value.exclude_from_indexes:
+            # Most values are these; the rest of this module is for the others.
+            if which == "string_value":
+                encoded = b"\x04" + value.string_value.encode()
+                if len(encoded) > _LONGEST:
+                    raise too_long(prefix + name)
+            elif which == "integer_value":
+                encoded = b"\x02" + _U64.pack(value.integer_value + _SIGN & _MASK)
+            else:
+                encoded = encode_value(value) or b""
+            path = prefix + name if prefix else name
+            if form == PLAIN and path not in entries:
+                entries[path] = encoded
+                continue
+        _value(prefix + name, value, indexed, depth, form, entries)
+
+
+def _value(path: str, value: Any, indexed: bool, depth: int, form: int, entries: Entries) -> None:
+    which = value.WhichOneof("value_type")
+    if indexed:
+        indexed = not value.exclude_from_indexes
+    if which == "array_value":
+        if value.exclude_from_indexes:
+            raise invalid(
+                f"Exclude from indexes cannot be set on a list value, only on its elements: "
+                f'property "{path}"'
+            )
+        if value.meaning:
+            raise invalid(f'A list value cannot specify a meaning: property "{path}"')
+        for element in value.array_value.values:
+            if element.WhichOneof("value_type") == "array_value":
+                raise invalid(f'The value of property "{path}" is an array that contains an array.')
+            _value(path, element, indexed, depth, ELEMENT, entries)
+        return
+    if which == "entity_value":
+        _entity(value.entity_value, path + ".", indexed, depth + 1, form, entries)
+        if indexed and value.entity_value.key.path:
+            _add(path + ".__key__", encode_key_value(value.entity_value.key), form, entries)
+        return
+    if which is None:
+        raise invalid(f'The value "{path}" does not contain a value.')
+    if which == "timestamp_value":
+        stamp = value.timestamp_value
+        if stamp.nanos % 1000:
+            stamp.nanos -= stamp.nanos % 1000
+        if not -62135596800 <= stamp.seconds <= 253402300799 or not 0 <= stamp.nanos < 10**9:
+            raise invalid(f'The timestamp of property "{path}" is not in the years 1 to 9999.')
+    elif which == "geo_point_value":
+        point = value.geo_point_value
+        if not (-90 <= point.latitude <= 90 and -180 <= point.longitude <= 180):
+            raise invalid(
+                "Geo point outside permitted range: latitude -90.0 to 90.0, longitude -180.0 to "
+                f'180.0: property "{path}"'
+            )
+    if not indexed:
+        if which in ("string_value", "blob_value"):
+            _check_member(path, getattr(value, which))
+        return
+    encoded = encode_value(value)
+    if encoded is not None:
+        if form == PLAIN and which == "timestamp_value":
+            form = TIMESTAMP
+        _add(path, encoded, form, entries)
+
+
+def _add(path: str, encoded: bytes, form: int, entries: Entries) -> None:
+    # Keys as values have their own limits; strings and blobs are the tag and themselves.
+    if len(encoded) > MAX_INDEXED_BYTES + 1 and encoded[:1] == BYTES:
+        raise too_long(path)
+    found = entries.get(path)
+    if found is None:
+        entries[path] = {encoded: form}
+        return
+    if isinstance(found, bytes):
+        # `a.b` and the `b` of an entity `a` are the same property to a query.
+        found = entries[path] = {found: PLAIN}
+    found[encoded] = form
+
+
+def _check_member(path: str, content: str | bytes) -> None:
+    if len(content) > _MAX_MEMBER_BYTES // 4:
+        size = len(content.encode() if isinstance(content, str) else content)
+        if size > _MAX_MEMBER_BYTES:
+            raise invalid(
+                f'The value of property "{path}" is longer than {_MAX_MEMBER_BYTES} bytes.'
+            )

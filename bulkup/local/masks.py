@@ -1,0 +1,95 @@
+"""Property masks: which properties of an entity a request is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from bulkup.local import messages as m
+from bulkup.local.limits import is_reserved
+from bulkup.local.status import invalid
+
+Path = tuple[str, ...]
+
+
+def split_path(text: str) -> Path:
+    """The names of a dotted path.
+
+    A backslash escapes a dot or a backslash in a name; a name may also stand in backticks, as the
+    service has it. Raises INVALID_ARGUMENT for an empty path or name.
+    """
+    names, name, escaped, quoted = [], "", False, False
+    for character in text:
+        if escaped:
+            name, escaped = name + character, False
+        elif character == "\\":
+            escaped = True
+        elif character == "`" and (quoted or not name):
+            quoted = not quoted
+        elif character == "." and not quoted:
+            names.append(name)
+            name = ""
+        else:
+            name += character
+    names.append(name)
+    if escaped or quoted or not all(names):
+        raise invalid(f"Invalid property path {text[:100]!r}.")
+    return tuple(names)
+
+
+class Mask:
+    """A property mask. Raises INVALID_ARGUMENT for paths that are none."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.paths = [split_path(path) for path in paths]
+
+    def check_writable(self) -> None:
+        for path in self.paths:
+            if path != ("__key__",) and any(map(is_reserved, path)):
+                raise invalid(f'The property mask has a reserved name: "{".".join(path)}"')
+
+    def select(self, entity: Any) -> Any:
+        """The entity with only what the mask names, and its key."""
+        chosen = m.Entity()
+        chosen.key.CopyFrom(entity.key)
+        for path in self.paths:
+            copy_path(entity, chosen, path)
+        return chosen
+
+
+def copy_path(source: Any, target: Any, path: Path) -> None:
+    """Make `path` in `target` what it is in `source`: set, or absent."""
+    name = path[0]
+    found = name in source.properties
+    if len(path) == 1:
+        if found:
+            target.properties[name].CopyFrom(source.properties[name])
+        elif name in target.properties:
+            del target.properties[name]
+        return
+    inner = source.properties[name] if found else None
+    if inner is None or inner.WhichOneof("value_type") != "entity_value":
+        # What is not an entity has no such path: the path is absent in it.
+        if (
+            name in target.properties
+            and target.properties[name].WhichOneof("value_type") == "entity_value"
+        ):
+            copy_path(m.Entity(), target.properties[name].entity_value, path[1:])
+        return
+    place = target.properties[name]
+    if place.WhichOneof("value_type") != "entity_value":
+        place.entity_value.SetInParent()
+        place.exclude_from_indexes = inner.exclude_from_indexes
+    copy_path(inner.entity_value, place.entity_value, path[1:])
+
+
+def apply_mask(mask: Mask, stored: Any | None, entity: Any) -> Any:
+    """What a masked write leaves: of the stored entity (or an empty one) only the masked change."""
+    result = m.Entity()
+    if stored is not None:
+        result.CopyFrom(stored)
+    result.key.CopyFrom(entity.key)
+    for path in mask.paths:
+        if path != ("__key__",):
+            copy_path(entity, result, path)
+    return result

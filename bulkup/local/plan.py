@@ -1,0 +1,492 @@
+"""A query as SQL.
+
+An alternative of the filter becomes one SELECT, or one per interval of what it is driven by:
+
+- by `entities`, in key order, when it has no properties, or when its keys are few;
+- by the `entries` of an equality, which are in key order, too;
+- by the `entries` of the first sort property, when that is in the right order already.
+
+Which one is decided by counting, up to `_FEW`, how much each would visit. Everything else is
+looked up per row: other equalities in `entries`, other sort values in `packed`. SELECTs are
+ordered and limited one by one and joined by UNION, so that no page costs more than its rows, and
+the rows before it cost nothing: a cursor is a place in the index.
+
+An entity has a property's smallest value as its sort value, or the largest when descending, of
+those that the query's filter on that property lets through; it is met once (documented). In a
+projection it is met once per combination of values. Ties are broken by key, which follows the
+direction of the last order, as do the inequality properties that no order names (as Google's
+newer emulator does; the documentation leaves both open).
+"""
+
+# ruff: noqa: S608 - made of our own words only; every value is a parameter
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bulkup.local.cursors import Position
+from bulkup.local.filters import KEY, Alternative
+from bulkup.local.intervals import EVERYTHING, HIGHEST, LOWEST, Interval, Intervals
+from bulkup.local.packing import hexadecimal, json_path
+
+_FEW = 2000
+"""Rows that are sorted faster than found in another order."""
+
+
+@dataclass(frozen=True)
+class Sort:
+    """A sort column. The key is the last one by itself; it is here when others come after it."""
+
+    prop: str
+    slot: int
+    descending: bool
+
+
+@dataclass
+class Plan:
+    """A query over one kind (or all of a partition), at one moment."""
+
+    part: int
+    kind: int | None
+    at: int | None
+    """Version it is read at; None: what is live."""
+    sorts: list[Sort]
+    key_descending: bool
+    alternatives: list[Alternative]
+    slots: dict[str, int]
+    """Of the properties in the alternatives. A property without a slot is on no entity."""
+    multi: set[int]
+    exploded: bool = False
+    """A projection: one row per combination of values."""
+    changed_since: int | None = None
+    """Only rows whose entity was written after this version."""
+
+    @property
+    def directions(self) -> tuple[bool, ...]:
+        return (*(sort.descending for sort in self.sorts), self.key_descending)
+
+
+class _Sql:
+    """Collects the values of numbered parameters."""
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+
+    def __call__(self, value: object) -> str:
+        self.values.append(value)
+        return f"?{len(self.values)}"
+
+
+def alive(alias: str, at: str | None) -> str:
+    """That a row of `entries` holds, now or at a version."""
+    if at is None:
+        return f"{alias}.until IS NULL"
+    return f"{alias}.since <= {at} AND ({alias}.until IS NULL OR {alias}.until > {at})"
+
+
+def _within(
+    expression: str, intervals: Intervals, p: _Sql, form: Callable[[bytes], object] = bytes
+) -> str:
+    """That an expression is in one of the intervals."""
+    if intervals == EVERYTHING:
+        return "1"
+    terms = []
+    for low, high in intervals:
+        term = []
+        if low != LOWEST:
+            term.append(f"{expression} >= {p(form(low))}")
+        if high != HIGHEST:
+            term.append(f"{expression} < {p(form(high))}")
+        terms.append(" AND ".join(term) or "1")
+    return terms[0] if len(terms) == 1 else "(" + " OR ".join(f"({term})" for term in terms) + ")"
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A sort column in an arm: from `entries` and `path` as bytes, else in hexadecimal."""
+
+    sql: str
+    hex: bool = False
+
+    def mark(self, value: bytes, p: _Sql) -> str:
+        return p(hexadecimal(value) if self.hex else value)
+
+
+@dataclass(frozen=True)
+class _Arm:
+    sql: str
+    sorts: list[_Column]
+
+    def columns(self) -> str:
+        """What to select of it so that arms can be compared: sort values in hexadecimal."""
+        names = [
+            f"s{n}" if c.hex else f"lower(hex(s{n})) AS s{n}" for n, c in enumerate(self.sorts)
+        ]
+        return ", ".join([*names, "path", "eid"])
+
+
+@dataclass
+class _Driver:
+    name: str
+    """`entities`, `equal` or `sort`."""
+    intervals: Intervals = EVERYTHING
+    equal: tuple[str, bytes] | None = None
+
+
+class Select:
+    """Builds the SELECT of a plan between two positions."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        db: sqlite3.Connection,
+        after: Position | None = None,
+        until: Position | None = None,
+    ) -> None:
+        self.plan = plan
+        self.db = db
+        self.after = after if after is not None and after.values else None
+        self.until = until if until is not None and until.values else None
+        self.nothing = until is not None and not until.values
+        self.columns = ", ".join(
+            [*(f"s{number}" for number in range(len(plan.sorts))), "path", "eid"]
+        )
+        names = [f"s{number}" for number in range(len(plan.sorts))] + ["path"]
+        self.order = ", ".join(
+            name + (" DESC" if descending else "")
+            for name, descending in zip(names, plan.directions, strict=True)
+        )
+
+    def sql(self, limit: int | None) -> tuple[str, list[object]] | None:
+        """Rows (sort values..., path, eid) in order; None when there can be none."""
+        p = _Sql()
+        plan = self.plan
+        possible = [one for one in plan.alternatives if self._possible(one)]
+        if not possible or self.nothing:
+            return None
+        bound = "" if limit is None else f" LIMIT {p(limit)}"
+        if self._overlap(possible):
+            return self._first_of_overlapping(possible, bound, p)
+        arms = [arm for one in possible for arm in self._arms(one, p)]
+        if len(arms) == 1:
+            return f"{arms[0].sql} ORDER BY {self.order}{bound}", p.values
+        # Every arm is in order and no longer than what is wanted of all of them.
+        inner = " UNION ".join(
+            f"SELECT {arm.columns()} FROM ({arm.sql} ORDER BY {self.order}{bound})" for arm in arms
+        )
+        return f"{inner} ORDER BY {self.order}{bound}", p.values
+
+    def _possible(self, one: Alternative) -> bool:
+        names = {name for name, _ in one.equal} | one.ranges.keys()
+        return names <= self.plan.slots.keys()
+
+    def _overlap(self, alternatives: list[Alternative]) -> bool:
+        """Whether an entity may be met at several places: when alternatives let through
+        different values of a sort property of which there may be several."""
+        plan = self.plan
+        if plan.exploded:
+            return False
+        return any(
+            sort.slot in plan.multi
+            and len({self._allowed(one, sort.prop) for one in alternatives}) > 1
+            for sort in plan.sorts
+        )
+
+    @staticmethod
+    def _allowed(one: Alternative, prop: str) -> tuple[object, ...]:
+        equal = tuple(sorted(value for name, value in one.equal if name == prop))
+        return equal, one.ranges.get(prop)
+
+    def _first_of_overlapping(
+        self, alternatives: list[Alternative], bound: str, p: _Sql
+    ) -> tuple[str, list[object]]:
+        after, until = self.after, self.until
+        self.after = self.until = None
+        arms = [
+            f"SELECT {arm.columns()} FROM ({arm.sql})"
+            for one in alternatives
+            for arm in self._arms(one, p)
+        ]
+        self.after, self.until = after, until
+        names = [f"s{number}" for number in range(len(self.plan.sorts))]
+        where = self._between([*(_Column(name, True) for name in names), _Column("path")], p)
+        return (
+            f"SELECT {self.columns} FROM (SELECT *, row_number() OVER "
+            f"(PARTITION BY path ORDER BY {self.order}) AS place FROM ({' UNION '.join(arms)})) "
+            f"WHERE place = 1 AND {' AND '.join(where) or '1'} ORDER BY {self.order}{bound}"
+        ), p.values
+
+    # -- one alternative -----------------------------------------------------------------------
+
+    def _arms(self, one: Alternative, p: _Sql) -> list[_Arm]:
+        driver = self._driver(one)
+        if driver.name == "equal":
+            return [self._arm(one, driver, None, p)]
+        return [self._arm(one, driver, interval, p) for interval in driver.intervals]
+
+    def _driver(self, one: Alternative) -> _Driver:
+        plan = self.plan
+        sorts = self._sorted_by(one)
+        if sorts and sorts[0].prop == KEY:
+            sorts = []
+        if not one.equal and not sorts:
+            return _Driver("entities", one.paths)
+        candidates: list[tuple[int, _Driver]] = []
+        equals = sorted(one.equal)
+        only = len(equals) == 1 and not sorts
+        for equal in equals:
+            count = 0 if only else self._count_equal(equal, one.paths)
+            candidates.append((count, _Driver("equal", equal=equal)))
+        if one.paths != EVERYTHING and sorts:
+            candidates.append((self._count_paths(one.paths), _Driver("entities", one.paths)))
+        candidates.sort(key=lambda candidate: candidate[0])
+        if candidates and (candidates[0][0] < _FEW or not sorts):
+            return candidates[0][1]
+        first = plan.sorts[0]
+        if any(name == first.prop for name, _ in one.equal):
+            return next(d for _, d in candidates if d.equal and d.equal[0] == first.prop)
+        return _Driver("sort", one.ranges.get(first.prop, EVERYTHING))
+
+    def _sorted_by(self, one: Alternative) -> list[Sort]:
+        constant = {name for name, _ in one.equal}
+        return [sort for sort in self.plan.sorts if sort.prop not in constant]
+
+    def _count_equal(self, equal: tuple[str, bytes], paths: Intervals) -> int:
+        p = _Sql()
+        where = (
+            f"d.slot = {p(self.plan.slots[equal[0]])} AND d.value = {p(equal[1])} "
+            f"AND {_within('d.path', paths, p)}"
+        )
+        return self._count(f"SELECT 1 FROM entries d WHERE {where}", p)
+
+    def _count_paths(self, paths: Intervals) -> int:
+        p = _Sql()
+        return self._count(
+            f"SELECT 1 FROM {self._entities_table()} WHERE {self._scope('d', p)} "
+            f"AND {_within('d.path', paths, p)}",
+            p,
+        )
+
+    def _count(self, select: str, p: _Sql) -> int:
+        row = self.db.execute(f"SELECT count(*) FROM ({select} LIMIT {_FEW})", p.values).fetchone()
+        return int(row[0])
+
+    def _scope(self, alias: str, p: _Sql) -> str:
+        plan = self.plan
+        if plan.kind is None:
+            return f"{alias}.part = {p(plan.part)}"
+        return f"{alias}.kind = {p(plan.kind)}"
+
+    def _entities_table(self) -> str:
+        index = "entities_by_path" if self.plan.kind is None else "entities_by_key"
+        return f"entities d INDEXED BY {index}"
+
+    def _entities(self, interval: Interval, p: _Sql) -> tuple[str, list[str]]:
+        at = self.plan.at
+        paths = (interval,)
+        if at is None:
+            return self._entities_table(), [self._scope("d", p), _within("d.path", paths, p)]
+        version = p(at)
+        live = (
+            f"SELECT d.eid, d.path, d.packed FROM {self._entities_table()} "
+            f"WHERE {self._scope('d', p)} AND {_within('d.path', paths, p)} "
+            f"AND d.version <= {version}"
+        )
+        index = "past_by_path" if self.plan.kind is None else "past_by_key"
+        past = (
+            f"SELECT d.eid, d.path, d.packed FROM entities_past d INDEXED BY {index} "
+            f"WHERE {self._scope('d', p)} AND {_within('d.path', paths, p)} "
+            f"AND d.version <= {version} AND d.until > {version}"
+        )
+        return f"({live} UNION ALL {past}) d", []
+
+    def _arm(self, one: Alternative, driver: _Driver, interval: Interval | None, p: _Sql) -> _Arm:
+        plan = self.plan
+        at = None if plan.at is None else p(plan.at)
+        where: list[str] = []
+        if driver.name == "entities":
+            assert interval is not None
+            table, where = self._entities(self._narrowed(interval, driver), p)
+        else:
+            table = "entries d"
+            if driver.name == "equal":
+                assert driver.equal is not None
+                where.append(f"d.slot = {p(plan.slots[driver.equal[0]])}")
+                where.append(f"d.value = {p(driver.equal[1])}")
+            else:
+                assert interval is not None
+                where.append(f"d.slot = {p(plan.sorts[0].slot)}")
+                where.append(_within("d.value", (self._narrowed(interval, driver),), p))
+            where.append(alive("d", at))
+            where.append(_within("d.path", one.paths, p))
+        for name, value in sorted(one.equal):
+            if driver.equal != (name, value):
+                where.append(
+                    f"EXISTS (SELECT 1 FROM entries x WHERE x.slot = {p(plan.slots[name])} "
+                    f"AND x.value = {p(value)} AND x.path = d.path AND {alive('x', at)})"
+                )
+        tables = [table]
+        packed = "d.packed" if driver.name == "entities" else packed_of("d", at)
+        columns = self._sort_columns(one, driver, packed, tables, where, p)
+        sorted_by = {sort.prop for sort in plan.sorts}
+        for name in sorted(one.ranges.keys() - sorted_by):
+            where.append(
+                f"EXISTS (SELECT 1 FROM json_each({packed}, {p(json_path(plan.slots[name]))}) x "
+                f"WHERE {_within('x.value', one.ranges[name], p, hexadecimal)})"
+            )
+        if plan.changed_since is not None:
+            since = p(plan.changed_since)
+            where.append(
+                f"NOT EXISTS (SELECT 1 FROM entities x WHERE x.eid = d.eid "
+                f"AND x.version <= {since})"
+            )
+        where += self._between([*columns, _Column("d.path")], p)
+        selected = [f"{column.sql} AS s{number}" for number, column in enumerate(columns)]
+        return _Arm(
+            f"SELECT {', '.join([*selected, 'd.path AS path', 'd.eid AS eid'])} "
+            f"FROM {' CROSS JOIN '.join(tables)} "
+            f"WHERE {' AND '.join(term for term in where if term != '1') or '1'}",
+            columns,
+        )
+
+    def _sort_columns(
+        self,
+        one: Alternative,
+        driver: _Driver,
+        packed: str,
+        tables: list[str],
+        where: list[str],
+        p: _Sql,
+    ) -> list[_Column]:
+        """The sort columns of an arm; what they need goes into `tables` and `where`."""
+        plan = self.plan
+        constant = dict(sorted(one.equal, reverse=True))
+        columns = []
+        for number, sort in enumerate(plan.sorts):
+            intervals = one.ranges.get(sort.prop, EVERYTHING)
+            if sort.prop == KEY:
+                columns.append(_Column("d.path"))
+                continue
+            if sort.prop in constant and sort.prop not in one.ranges:
+                value = hexadecimal(constant[sort.prop])
+                columns.append(_Column(f"CAST({p(value)} AS TEXT)", hex=True))
+                continue
+            if driver.name == "sort" and number == 0:
+                column, own = _Column("d.value"), "lower(hex(d.value))"
+            else:
+                own = f"v{number}.value"
+                column = _Column(own, hex=True)
+                tables.append(f"json_each({packed}, {p(json_path(sort.slot))}) v{number}")
+                where.append(_within(own, intervals, p, hexadecimal))
+            columns.append(column)
+            if sort.slot in plan.multi and not plan.exploded:
+                compare = ">" if sort.descending else "<"
+                where.append(
+                    f"NOT EXISTS (SELECT 1 FROM json_each({packed}, {p(json_path(sort.slot))}) m "
+                    f"WHERE m.value {compare} {own} "
+                    f"AND {_within('m.value', intervals, p, hexadecimal)})"
+                )
+        return columns
+
+    # -- positions -----------------------------------------------------------------------------
+
+    def _narrowed(self, interval: Interval, driver: _Driver) -> Interval:
+        """The interval of the driver's own column, cut to what the positions leave of it."""
+        low, high = interval
+        sorts = self.plan.sorts
+        if driver.name == "entities" and sorts and sorts[0].prop != KEY:
+            return interval
+        descending = self.plan.directions[0]
+        for position, is_after in ((self.after, True), (self.until, False)):
+            if position is None:
+                continue
+            value = position.values[0]
+            if is_after != descending:
+                low = max(low, value)
+            else:
+                high = min(high, value + b"\x00")
+        return low, high
+
+    def _between(self, columns: list[_Column], p: _Sql) -> list[str]:
+        terms = []
+        if self.after is not None:
+            terms.append(self._compare(columns, self.after, True, p))
+        if self.until is not None:
+            terms.append(self._compare(columns, self.until, False, p))
+        return terms
+
+    def _compare(self, sorts: list[_Column], position: Position, is_after: bool, p: _Sql) -> str:
+        """That the columns are past a position, or not yet past it.
+
+        With all columns in one direction SQLite takes a row comparison for a place in the index.
+        A position may have fewer values than there are columns: it is then past all that begin
+        with them.
+        """
+        values = position.values
+        columns = [column.sql for column in sorts[: len(values)]]
+        directions = self.plan.directions[: len(values)]
+        or_equal = is_after == position.inclusive
+        marks = [column.mark(value, p) for column, value in zip(sorts, values, strict=False)]
+        if len(set(directions)) == 1:
+            operator = ">" if is_after != directions[0] else "<"
+            operator += "=" if or_equal else ""
+            if len(columns) == 1:
+                return f"{columns[0]} {operator} {marks[0]}"
+            return f"({', '.join(columns)}) {operator} ({', '.join(marks)})"
+        terms = []
+        for number, (column, mark, descending) in enumerate(
+            zip(columns, marks, directions, strict=True)
+        ):
+            equal = [f"{c} = {v}" for c, v in zip(columns[:number], marks[:number], strict=True)]
+            operator = ">" if is_after != descending else "<"
+            if or_equal and number == len(columns) - 1:
+                operator += "="
+            terms.append(" AND ".join([*equal, f"{column} {operator} {mark}"]))
+        return "(" + " OR ".join(terms) + ")"
+
+
+def packed_of(alias: str, at: str | None) -> str:
+    """The packed entries of the entity that a row names, now or at a version."""
+    live = f"SELECT packed FROM entities WHERE eid = {alias}.eid"
+    if at is None:
+        return f"({live})"
+    return (
+        f"({live} AND version <= {at} UNION ALL SELECT packed FROM entities_past "
+        f"WHERE eid = {alias}.eid AND version <= {at} AND until > {at})"
+    )
+
+
+def one_entity(db: sqlite3.Connection, eid: int, at: int | None) -> tuple[int, int, bytes] | None:
+    """(version, created, body) of an entity, now or as it was at a version."""
+    row: tuple[int, int, bytes] | None = db.execute(
+        "SELECT version, created, body FROM entities WHERE eid = ?", (eid,)
+    ).fetchone()
+    if at is None or (row is not None and row[0] <= at):
+        return row
+    row = db.execute(
+        "SELECT version, created, body FROM entities_past "
+        "WHERE eid = ? AND until > ? AND version <= ? ORDER BY until LIMIT 1",
+        (eid, at, at),
+    ).fetchone()
+    return row  # noqa: RET504 - the annotation above is its type
+
+
+def by_path(
+    db: sqlite3.Connection, kind: int, path: bytes, at: int | None
+) -> tuple[int, int, bytes] | None:
+    """(version, created, body) by key, now or as it was at a version."""
+    row: tuple[int, int, bytes] | None = db.execute(
+        "SELECT version, created, body FROM entities WHERE kind = ? AND path = ?", (kind, path)
+    ).fetchone()
+    if at is None or (row is not None and row[0] <= at):
+        return row
+    row = db.execute(
+        "SELECT version, created, body FROM entities_past "
+        "WHERE kind = ? AND path = ? AND until > ? AND version <= ? ORDER BY until LIMIT 1",
+        (kind, path, at, at),
+    ).fetchone()
+    return row  # noqa: RET504 - the annotation above is its type
+
+
+__all__ = ["Plan", "Select", "Sort", "by_path", "one_entity", "packed_of"]

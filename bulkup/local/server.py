@@ -1,0 +1,92 @@
+"""The embedded Datastore as a gRPC server on this machine."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+
+from bulkup.errors import TargetError
+from bulkup.local.service import Service
+from bulkup.local.storage import Storage
+
+_log = logging.getLogger(__name__)
+HOST = "127.0.0.1"
+_THREADS = 16
+_MAX_MESSAGE_BYTES = 64 << 20
+"""Well above the 10 MiB that a request may have, so that we refuse larger ones in our words."""
+_SWEEP_SECONDS = 30
+
+
+class DatastoreServer:
+    """Serves one file. Raises StateError when the file cannot be opened, TargetError when the port
+    is taken.
+
+    `host` is what DATASTORE_EMULATOR_HOST must be.
+    """
+
+    def __init__(self, path: str | Path, *, port: int = 0, storage: Storage | None = None) -> None:
+        self.storage = storage or Storage(path)
+        self._stopping = threading.Event()
+        try:
+            self._server = grpc.server(
+                ThreadPoolExecutor(_THREADS, thread_name_prefix="datastore"),
+                handlers=[Service(self.storage).handler()],
+                options=[
+                    ("grpc.so_reuseport", 0),
+                    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+                    ("grpc.max_send_message_length", -1),
+                ],
+            )
+            self.port = self._bind(port)
+        except BaseException:
+            self.storage.close()
+            raise
+        self.host = f"{HOST}:{self.port}"
+        self._server.start()
+        self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+        self._sweeper.start()
+
+    def _bind(self, port: int) -> int:
+        try:
+            bound: int = self._server.add_insecure_port(f"{HOST}:{port}")
+        except RuntimeError as error:
+            raise TargetError(
+                f"cannot listen on {HOST}:{port}: the port is in use or not allowed; "
+                "name another one, or 0 for any that is free"
+            ) from error
+        return bound
+
+    def _sweep(self) -> None:
+        swept = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                if self.storage.wants_checkpoint.wait(_SWEEP_SECONDS):
+                    self.storage.checkpoint()
+                if time.monotonic() - swept >= _SWEEP_SECONDS:
+                    swept = time.monotonic()
+                    while not self._stopping.is_set() and self.storage.sweep():
+                        pass
+            except sqlite3.Error as error:
+                # A full disk, say. What is asked of us meanwhile says so itself.
+                _log.warning("could not tidy up %s: %s", self.storage.path, error)
+                self._stopping.wait(_SWEEP_SECONDS)
+
+    def stop(self) -> None:
+        """Finish the calls that are running, and close the file."""
+        self._stopping.set()
+        self.storage.wants_checkpoint.set()
+        self._server.stop(grace=5).wait()
+        self._sweeper.join()
+        self.storage.close()
+
+    def __enter__(self) -> DatastoreServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -1,0 +1,398 @@
+"""The SQLite file: its schema, its lock, its connections, its clock.
+
+Every commit has a **version**: its time in microseconds, made larger than every version before
+it, also across restarts and clocks that go backwards. An entity's version is that of the commit
+that wrote it, so version, update time and read time are one number.
+
+    entities       what is live now, one row an entity; `body` is the serialized Entity
+    entities_past  what was, with the version that ended it
+    entries        index rows, one per indexed value (array element, nested property): where in
+                   its slot an entity is. A row holds from `since` on; one of the past has the
+                   version that ended it in `until`.
+
+An entity's row has its entries a second time, by slot, in `packed` (JSON, with the encoded values
+in hexadecimal, which keeps their order): so a query finds an entity's other sort values, and a
+write the entries that it changes. The past is kept for an hour (`read_time`, transactions), then
+swept.
+
+Foreign numbers are interned: `partitions`, `kinds` of a partition, `slots` (the properties of a
+kind). A slot is `multi` once one entity had several values there; it saves the others a look.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from bulkup.errors import StateError
+from bulkup.local.encoding import Partition
+from bulkup.local.messages import MICROS
+from bulkup.local.packing import unpack
+
+APPLICATION_ID = 0x62756C6B
+"""`bulk`, in the header of the file: how we know it is ours."""
+SCHEMA_VERSION = 1
+HISTORY_MICROS = 3600 * MICROS
+"""How far back `read_time` reaches: the documented hour."""
+_CHECKPOINT_ROWS = 5_000
+_LOG_PAGES = 16_000
+"""64 MB of log: then the writer itself moves it into the file, lest it grow without end."""
+_SWEEP_ROWS = 500
+"""Past entities swept in one transaction: a few milliseconds for the writers behind it."""
+
+_SCHEMA = """
+CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('last_version', 0), ('next_id', 1), ('swept', 0);
+CREATE TABLE partitions(
+  id INTEGER PRIMARY KEY, project TEXT NOT NULL, database TEXT NOT NULL, namespace TEXT NOT NULL,
+  UNIQUE(project, database, namespace));
+CREATE TABLE kinds(
+  id INTEGER PRIMARY KEY, part INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE(part, name));
+CREATE TABLE slots(
+  id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, prop TEXT NOT NULL, multi INTEGER NOT NULL,
+  UNIQUE(kind, prop));
+CREATE TABLE reserved(part INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(part, id))
+  WITHOUT ROWID;
+CREATE TABLE entities(
+  eid INTEGER PRIMARY KEY, part INTEGER NOT NULL, kind INTEGER NOT NULL, path BLOB NOT NULL,
+  version INTEGER NOT NULL, created INTEGER NOT NULL,
+  packed TEXT NOT NULL, body BLOB NOT NULL);
+CREATE UNIQUE INDEX entities_by_key ON entities(kind, path);
+CREATE INDEX entities_by_path ON entities(part, path);
+CREATE TABLE entities_past(
+  eid INTEGER NOT NULL, part INTEGER NOT NULL, kind INTEGER NOT NULL, path BLOB NOT NULL,
+  version INTEGER NOT NULL, created INTEGER NOT NULL, until INTEGER NOT NULL,
+  packed TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX past_by_key ON entities_past(kind, path, until);
+CREATE INDEX past_by_path ON entities_past(part, path, until);
+CREATE INDEX past_by_eid ON entities_past(eid, until);
+CREATE INDEX past_by_until ON entities_past(until);
+CREATE TABLE entries(
+  slot INTEGER NOT NULL, value BLOB NOT NULL, path BLOB NOT NULL, since INTEGER NOT NULL,
+  until INTEGER, eid INTEGER NOT NULL, PRIMARY KEY(slot, value, path, since)) WITHOUT ROWID;
+"""
+
+
+def now_micros() -> int:
+    return time.time_ns() // 1000
+
+
+class Snapshot(NamedTuple):
+    """A read transaction of SQLite."""
+
+    db: sqlite3.Connection
+    version: int
+    """It holds every commit up to this version, and there will never be others up to it. It is
+    usually the present, which no commit has; later ones are numbered above it."""
+    last: int
+    """Version of the last commit it holds."""
+
+
+class Storage:
+    """One open file. Raises StateError when it cannot be opened; the message says why.
+
+    Reads run on a connection per thread, inside `reading()`; writes one at a time, on one
+    connection, inside `writing()`.
+    """
+
+    def __init__(self, path: str | Path, *, clock: Callable[[], int] = now_micros) -> None:
+        self.path = Path(os.path.realpath(path))
+        self.clock = clock
+        self._lock_file = _lock(self.path)
+        try:
+            self._write = self._open()
+        except BaseException:
+            os.close(self._lock_file)
+            raise
+        self._threads = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._writer = threading.Lock()
+        self._clock_lock = threading.Lock()
+        self._writing_version = 0
+        self._interned = False
+        self._load()
+        self._opened_at = self.last_version
+        self._kind_versions: dict[int, int] = {}
+        self._rows_written = 0
+        self.wants_checkpoint = threading.Event()
+        """Set when `checkpoint` has something to do."""
+
+    # -- opening -------------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        new = not self.path.exists() or self.path.stat().st_size == 0
+        try:
+            if new:
+                # Made by us first, so that the customers' data is nobody else's to read.
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+                os.chmod(self.path, 0o600)
+            connection = self._connect()
+            try:
+                self._check(connection, new)
+            except BaseException:
+                connection.close()
+                raise
+        except OSError as error:
+            raise StateError(
+                f"cannot open {self.path}: {error.strerror}; name a file in a folder you may "
+                "write to"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise StateError(
+                f"{self.path} is not a file of bulkup's embedded Datastore ({error}); "
+                "name another file"
+            ) from error
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, cached_statements=512
+        )
+        connection.execute("PRAGMA busy_timeout = 10000")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA mmap_size = 1073741824")
+        connection.execute("PRAGMA cache_size = -16000")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        return connection
+
+    def _check(self, connection: sqlite3.Connection, new: bool) -> None:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application != APPLICATION_ID and (tables or not (new or application == 0)):
+            raise StateError(
+                f"{self.path} is a SQLite file, but not one of bulkup's embedded Datastore; "
+                "name another file"
+            )
+        if version > SCHEMA_VERSION:
+            raise StateError(
+                f"{self.path} was written by a newer bulkup (format {version}, this one knows "
+                f"{SCHEMA_VERSION}); upgrade with: pip install -U bulkup"
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        if version == 0:
+            connection.executescript(
+                f"BEGIN IMMEDIATE;{_SCHEMA}"
+                f"PRAGMA application_id = {APPLICATION_ID};"
+                f"PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
+            )
+
+    def _load(self) -> None:
+        """Read what is kept in memory; also after a rollback, which may have undone some of it."""
+        db = self._write
+        self.partitions: dict[Partition, int] = {
+            Partition(project, database, namespace): number
+            for number, project, database, namespace in db.execute("SELECT * FROM partitions")
+        }
+        self.kinds: dict[tuple[int, str], int] = {
+            (part, name): number for number, part, name in db.execute("SELECT * FROM kinds")
+        }
+        self.slots: dict[tuple[int, str], int] = {}
+        self.multi: set[int] = set()
+        for number, kind, prop, multi in db.execute("SELECT * FROM slots"):
+            self.slots[kind, prop] = number
+            if multi:
+                self.multi.add(number)
+        meta = dict(db.execute("SELECT name, value FROM meta"))
+        self.last_version: int = meta["last_version"]
+        self.next_id: int = meta["next_id"]
+        self._floor: int = max(self.last_version, getattr(self, "_floor", 0))
+        self.next_eid: int = 1 + max(
+            db.execute("SELECT coalesce(max(eid), 0) FROM entities").fetchone()[0],
+            db.execute("SELECT coalesce(max(eid), 0) FROM entities_past").fetchone()[0],
+        )
+
+    def close(self) -> None:
+        """Close everything; the file alone is then complete. Nothing may be running."""
+        for connection in self._connections:
+            connection.close()
+        with self._writer:
+            self._write.close()
+        os.close(self._lock_file)
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def reader(self) -> sqlite3.Connection:
+        """This thread's connection for reading."""
+        connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
+        if connection is None:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only = ON")
+            self._threads.connection = connection
+            self._connections.append(connection)
+        return connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Snapshot]:
+        """What is stored, held still until this is left."""
+        present = self._present()
+        db = self.reader()
+        db.execute("BEGIN")
+        try:
+            (last,) = db.execute("SELECT value FROM meta WHERE name = 'last_version'").fetchone()
+            yield Snapshot(db, max(present, last), last)
+        finally:
+            db.execute("ROLLBACK")
+
+    def _present(self) -> int:
+        with self._clock_lock:
+            if self._writing_version:
+                return self._writing_version - 1
+            self._floor = floor = max(self._floor, self.clock())
+            return floor
+
+    def snapshot(self) -> int:
+        """The version that reads of a transaction beginning now are made at."""
+        with self.reading() as snapshot:
+            return snapshot.version
+
+    # -- writing -------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+        """The only writer, in a transaction, and the version of what it writes.
+
+        Left normally it is committed, and on the disk when this returns; left by an exception it
+        is rolled back.
+        """
+        with self._writer:
+            with self._clock_lock:
+                version = max(self.clock(), self._floor + 1, self.last_version + 1)
+                self._floor = version
+                self._writing_version = version
+            db = self._write
+            next_id = self.next_id
+            self._interned = False
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield db, version
+                    db.execute("UPDATE meta SET value = ? WHERE name = 'last_version'", (version,))
+                    db.execute("COMMIT")
+                except BaseException:
+                    # A full disk may have rolled back already.
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    self.next_id = next_id
+                    if self._interned:
+                        self._load()
+                    raise
+                self.last_version = version
+            finally:
+                with self._clock_lock:
+                    self._writing_version = 0
+
+    def kind_version(self, kind: int) -> int:
+        """No entity of the kind was written after this version; inside `writing()`."""
+        return self._kind_versions.get(kind, self._opened_at)
+
+    def written(self, kinds: Iterable[int], version: int, rows: int) -> None:
+        """Take note of what a commit wrote."""
+        self._kind_versions.update(dict.fromkeys(kinds, version))
+        self._rows_written += rows
+        if self._rows_written > _CHECKPOINT_ROWS:
+            self.wants_checkpoint.set()
+
+    def intern_part(self, partition: Partition) -> int:
+        """Number of a partition, new if need be; only inside `writing()`, as the next two."""
+        number = self.partitions.get(partition)
+        if number is None:
+            number = self._insert(
+                "INSERT INTO partitions(project, database, namespace) VALUES (?, ?, ?)", partition
+            )
+            self.partitions[partition] = number
+        return number
+
+    def intern_kind(self, part: int, name: str) -> int:
+        number = self.kinds.get((part, name))
+        if number is None:
+            number = self._insert("INSERT INTO kinds(part, name) VALUES (?, ?)", (part, name))
+            self.kinds[part, name] = number
+        return number
+
+    def intern_slot(self, kind: int, prop: str) -> int:
+        number = self.slots.get((kind, prop))
+        if number is None:
+            number = self._insert(
+                "INSERT INTO slots(kind, prop, multi) VALUES (?, ?, 0)", (kind, prop)
+            )
+            self.slots[kind, prop] = number
+        return number
+
+    def mark_multi(self, slot: int) -> None:
+        if slot not in self.multi:
+            self._interned = True
+            self._write.execute("UPDATE slots SET multi = 1 WHERE id = ?", (slot,))
+            self.multi.add(slot)
+
+    def _insert(self, sql: str, values: tuple[object, ...]) -> int:
+        self._interned = True
+        number = self._write.execute(sql, values).lastrowid
+        assert number is not None
+        return number
+
+    # -- sweeping ------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Move what is in the write-ahead log into the file, beside readers and the writer."""
+        self.wants_checkpoint.clear()
+        self._rows_written = 0
+        self.reader().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def sweep(self) -> bool:
+        """Forget a little of what is older than the history; True while there is more of it."""
+        horizon = self.clock() - HISTORY_MICROS
+        oldest = self.reader().execute("SELECT min(until) FROM entities_past").fetchone()[0]
+        if oldest is None or oldest > horizon:
+            return False
+        with self.writing() as (db, _):
+            rows = db.execute(
+                "SELECT rowid, path, until, packed FROM entities_past WHERE until <= ? "
+                "ORDER BY until LIMIT ?",
+                (horizon, _SWEEP_ROWS),
+            ).fetchall()
+            for rowid, path, until, packed in rows:
+                db.executemany(
+                    "DELETE FROM entries WHERE slot = ? AND value = ? AND path = ? AND until <= ?",
+                    [(slot, value, path, until) for slot, value in unpack(packed)],
+                )
+                db.execute("DELETE FROM entities_past WHERE rowid = ?", (rowid,))
+            db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'swept'", (rows[-1][2],))
+        return len(rows) == _SWEEP_ROWS
+
+
+def _lock(path: Path) -> int:
+    """Hold `path` for this process alone; the system lets go when the process ends, however.
+
+    The lock is on a file of its own: SQLite's locks on the database would be lost with any other
+    descriptor of it that this process closes.
+    """
+    side = path.with_name(path.name + "-lock")
+    try:
+        handle = os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(
+            f"cannot open {path}: {error.strerror}; name a file in a folder you may write to"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(handle, 20).decode("ascii", "replace").strip()
+        os.close(handle)
+        raise StateError(
+            f"{path} is open already"
+            + (f" in process {holder}" if holder.isdigit() else "")
+            + "; use that server (DATASTORE_EMULATOR_HOST), stop it, or name another file"
+        ) from error
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    return handle

@@ -1,0 +1,150 @@
+"""Transactions: optimistic, with snapshot reads.
+
+Of the concurrency modes the service documents this is OPTIMISTIC: a transaction reads the database
+as it was when it began, holds no locks, and at commit everything it read is looked at again; had
+anything of it changed meanwhile, the commit is ABORTED and nothing is written. That includes
+queries: an entity that entered or left a range the transaction has read (a phantom) is a conflict;
+one beyond the last result it got is none. So a forgotten transaction blocks nobody, and of
+transactions in each other's way one always commits.
+
+Reading inside a transaction does not show its own writes, which arrive with the commit only. A
+commit ends its transaction however it ends; a rollback of one that has ended is fine.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bulkup.local.cursors import Position
+from bulkup.local.encoding import Partition
+from bulkup.local.messages import MICROS
+from bulkup.local.plan import Select
+from bulkup.local.queries import Request, bind
+from bulkup.local.status import aborted, invalid
+from bulkup.local.storage import Storage
+
+IDLE_MICROS = 60 * MICROS
+LIFE_MICROS = 270 * MICROS
+"""Documented: a transaction expires when idle for 60 s, or 270 s after it began."""
+
+
+@dataclass
+class Transaction:
+    """An open transaction and what it has read."""
+
+    id: bytes
+    snapshot: int
+    read_only: bool
+    began: int
+    used: int
+    keys: set[tuple[Partition, str, bytes]] = field(default_factory=set)
+    queries: list[tuple[Request, Position | None]] = field(default_factory=list)
+    """With where reading stopped; None: it went to the end."""
+
+    def read_key(self, partition: Partition, kind: str, path: bytes) -> None:
+        if not self.read_only:
+            self.keys.add((partition, kind, path))
+
+    def read_query(self, request: Request, end: Position | None) -> None:
+        if not self.read_only:
+            self.queries.append((request, end))
+
+
+class Transactions:
+    """The open transactions of a server. Ids of other servers, and of this one's past, are known
+    for what they are."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._server = secrets.token_bytes(8)
+        self._count = 0
+        self._open: dict[bytes, Transaction] = {}
+
+    def begin(self, snapshot: int, *, read_only: bool) -> Transaction:
+        now = self._clock()
+        with self._lock:
+            for old in [one for one in self._open.values() if _expired(one, now)]:
+                del self._open[old.id]
+            self._count += 1
+            name = self._server + self._count.to_bytes(8, "big")
+            transaction = Transaction(name, snapshot, read_only, now, now)
+            self._open[name] = transaction
+        return transaction
+
+    def get(self, name: bytes) -> Transaction:
+        """An open transaction, for reading. Raises INVALID_ARGUMENT for any other id."""
+        now = self._clock()
+        with self._lock:
+            transaction = self._open.get(name)
+            if transaction is None or _expired(transaction, now):
+                self._open.pop(name, None)
+                raise invalid("The referenced transaction has expired or is no longer valid.")
+            transaction.used = now
+            return transaction
+
+    def end(self, name: bytes) -> Transaction:
+        """As `get`, and it is over: for committing."""
+        transaction = self.get(name)
+        with self._lock:
+            if self._open.pop(name, None) is None:
+                raise invalid("The referenced transaction has expired or is no longer valid.")
+        return transaction
+
+    def rollback(self, name: bytes) -> None:
+        """Raises INVALID_ARGUMENT for an id that this server never gave."""
+        with self._lock:
+            ours = len(name) == 16 and name[:8] == self._server
+            if not ours or int.from_bytes(name[8:], "big") > self._count:
+                raise invalid("The referenced transaction has expired or is no longer valid.")
+            self._open.pop(name, None)
+
+
+def _expired(transaction: Transaction, now: int) -> bool:
+    return now - transaction.used > IDLE_MICROS or now - transaction.began > LIFE_MICROS
+
+
+def check_conflicts(transaction: Transaction, storage: Storage, db: sqlite3.Connection) -> None:
+    """Raise ABORTED when something the transaction has read is not what it was; in `writing()`."""
+    snapshot = transaction.snapshot
+    if storage.last_version <= snapshot:
+        return
+    for partition, kind_name, path in transaction.keys:
+        part = storage.partitions.get(partition)
+        kind = None if part is None else storage.kinds.get((part, kind_name))
+        if kind is None or storage.kind_version(kind) <= snapshot:
+            continue
+        row = db.execute(
+            "SELECT EXISTS (SELECT 1 FROM entities WHERE kind = ?1 AND path = ?2 "
+            "AND version > ?3) OR EXISTS (SELECT 1 FROM entities_past WHERE kind = ?1 "
+            "AND path = ?2 AND until > ?3)",
+            (kind, path, snapshot),
+        ).fetchone()
+        if row[0]:
+            raise aborted()
+    for request, end in transaction.queries:
+        if _query_changed(request, end, storage, db, snapshot):
+            raise aborted()
+
+
+def _query_changed(
+    request: Request,
+    end: Position | None,
+    storage: Storage,
+    db: sqlite3.Connection,
+    snapshot: int,
+) -> bool:
+    """Whether what was written since is in the range read, as it was then or as it is now."""
+    for at in (snapshot, None):
+        plan = bind(request, storage, at)
+        if plan is None or (plan.kind is not None and storage.kind_version(plan.kind) <= snapshot):
+            continue
+        plan.changed_since = snapshot
+        statement = Select(plan, db, request.start, end or request.end).sql(1)
+        if statement is not None and db.execute(*statement).fetchone() is not None:
+            return True
+    return False

@@ -1,0 +1,305 @@
+"""What every chaos test stands on: a small world, runs that may die, and the promise as asserts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from google.api_core.exceptions import Aborted
+from google.cloud import datastore
+
+from bulkup import runner
+from bulkup.clock import Clock
+from bulkup.engine import lease
+from bulkup.engine.events import Event, Report
+from bulkup.engine.run import Options
+from bulkup.facts import RunState
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.files import CHECKPOINT_NAME, run_folders
+from bulkup.state.kinds import MARKER_KIND, RUN_KIND
+from bulkup.state.ledger import Holder
+from bulkup.state.markers import LATE_COPY_S
+from bulkup.wire.client import Wire
+from tests.chaos.proxy import Proxy, label
+from tests.conftest import Server
+
+UPDATERS = Path(__file__).parent / "updaters.py"
+
+AMOUNT = 1000
+"""What each Thing has at the beginning."""
+
+LONGEST_NAP_S = 0.02
+"""Pauses between retries are cut to this; enough for a cut connection to come back."""
+
+
+def quick_clock(*, ahead_s: float = 0.0) -> Clock:
+    """Naps pass at once for whoever measures them; Unix time is `ahead_s` ahead."""
+    skipped = 0.0
+    lock = threading.Lock()
+
+    def sleep(seconds: float) -> None:
+        nonlocal skipped
+        short = min(seconds, LONGEST_NAP_S)
+        time.sleep(short)
+        with lock:
+            skipped += seconds - short
+
+    return Clock(
+        monotonic=lambda: time.monotonic() + skipped,
+        unix=lambda: time.time() + ahead_s,
+        sleep=sleep,
+    )
+
+
+class Crash(BaseException):
+    """The process dies here, as far as that can be had inside one that lives on."""
+
+
+OnSend = Callable[[int, str], None]
+"""Called with the number of a call and its label (see proxy.py), just before it is sent."""
+
+NO_PROCESS = 2**22 + 1
+"""A process id that Linux never gives."""
+
+
+def dead_holder() -> Holder:
+    """Who works on a run, as somebody whose process is no more.
+
+    So a lease never keeps the next runner waiting, as if it had run out: whoever comes takes over
+    at once, whether the former runner is really dead (a Crash) or lives on (two at once).
+    """
+    return replace(lease.this_process(), pid=NO_PROCESS, began="then")
+
+
+@dataclass
+class World:
+    """One Datastore with `Thing` entities 1..size, and a run's state directory."""
+
+    server: Server
+    proxy: Proxy
+    state_dir: Path
+    size: int
+    client: Any
+    """Straight to the server: the live users, and whoever looks at the end."""
+    live: Counter[int] = field(default_factory=Counter)
+    """Increments of `m` that live users made, by entity id."""
+    runners: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fill(self, **properties: Any) -> None:
+        """Every Thing with n = m = 0; `properties` may be functions of the id."""
+        for start in range(1, self.size + 1, 500):
+            things = []
+            for id_ in range(start, min(start + 500, self.size + 1)):
+                thing = datastore.Entity(self.client.key("Thing", id_))
+                thing.update(
+                    {"n": 0, "m": 0, "amount": AMOUNT, "next": id_ % self.size + 1, "open": True}
+                )
+                for name, value in properties.items():
+                    thing[name] = value(id_) if callable(value) else value
+                things.append(thing)
+            self.client.put_multi(things)
+
+    # --- live users ---
+
+    def touch(self, id_: int) -> None:
+        """A live user increments `m` of one entity, in a transaction of its own."""
+        while True:
+            try:
+                with self.client.transaction():
+                    thing = self.client.get(self.client.key("Thing", id_))
+                    if thing is None:
+                        return
+                    thing["m"] = thing["m"] + 1
+                    self.client.put(thing)
+            except Aborted:
+                continue
+            with self._lock:
+                self.live[id_] += 1
+            return
+
+    @contextlib.contextmanager
+    def live_writers(self, count: int, ids: Callable[[], int]) -> Iterator[None]:
+        """`count` live users at work all the time; an error of theirs fails the test."""
+        over = threading.Event()
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                while not over.is_set():
+                    self.touch(ids())
+                    over.wait(0.01)  # a live user's pause; nothing depends on it
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert not errors
+
+    # --- runs ---
+
+    def run(self, updater: str, options: Options | None = None, **more: Any) -> Report:
+        """Begin a run in this process, through the proxy, or go on with an unfinished one.
+
+        `more`: `on_send`, `state_dir`, `listener`, `clock`, and what `runner.start` takes.
+        """
+        clock = more.setdefault("clock", quick_clock())
+        with ExitStack() as stack:
+            prepared = runner.prepare(f"{UPDATERS}:{updater}", {}, self._where(), clock=clock)
+            job = self._entered(stack, prepared)
+            self._watch(job.wire, more.pop("on_send", None))
+            return runner.start(job, options=options or Options(), **self._defaults(more))
+
+    def resume(self, options: Options | None = None, **more: Any) -> Report:
+        """Go on with the run of the state directory. See `run`."""
+        clock = more.setdefault("clock", quick_clock())
+        more = self._defaults(more)
+        with ExitStack() as stack:
+            checkpoint = stack.enter_context(runner.unfinished(more["state_dir"], None))
+            prepared = runner.prepare_resume(checkpoint, self._where(), {}, clock=clock)
+            job = self._entered(stack, prepared)
+            self._watch(job.wire, more.pop("on_send", None))
+            return runner.resume(job, checkpoint, options=options or Options(), **more)
+
+    def _defaults(self, more: dict[str, Any]) -> dict[str, Any]:
+        return {"state_dir": self.state_dir, "listener": _ignore, **more}
+
+    def _entered(self, stack: ExitStack, job: AbstractContextManager[Any]) -> Any:
+        """Prepare a job with the environment pointed at the proxy for so long alone: runners in
+        several threads must not unset it for each other."""
+        os.environ["DATASTORE_EMULATOR_HOST"] = self.proxy.address
+        try:
+            return stack.enter_context(job)
+        finally:
+            del os.environ["DATASTORE_EMULATOR_HOST"]
+
+    def _where(self) -> runner.Where:
+        return runner.Where(project=self.server.project)
+
+    @staticmethod
+    def _watch(wire: Wire, on_send: OnSend | None) -> None:
+        if on_send is None:
+            return
+        send, count = wire.send, 0
+
+        def watched(name: str, payload: bytes, timeout: float) -> Any:
+            nonlocal count
+            count += 1
+            on_send(count, label(name, payload))
+            return send(name, payload, timeout)
+
+        wire.send = watched  # type: ignore[method-assign]
+
+    def clear_old_markers(self) -> None:
+        """Another command on this target, once no late copy can come any more."""
+        self.run("Nothing", clock=quick_clock(ahead_s=LATE_COPY_S + 60))
+
+    # --- the run's files ---
+
+    def has_run(self) -> bool:
+        return bool(run_folders(self.state_dir))
+
+    @property
+    def folder(self) -> Path:
+        return run_folders(self.state_dir)[-1]
+
+    def checkpoint_copy(self, to: Path) -> Path:
+        """The checkpoint file as a power cut at this moment may leave it, with its log."""
+        to.mkdir(parents=True, exist_ok=True)
+        for suffix in ("", "-wal"):
+            source = self.folder / (CHECKPOINT_NAME + suffix)
+            if source.exists():
+                shutil.copy2(source, to / source.name)
+        return to
+
+    @contextlib.contextmanager
+    def copying_what_is_synced(self, to: Path) -> Iterator[None]:
+        """Meanwhile `to` holds the checkpoint as of its last synced step: what a power cut can
+        not take away."""
+        step = Checkpoint._step
+
+        @contextlib.contextmanager
+        def copying(checkpoint: Checkpoint, *, synced: bool = False) -> Iterator[None]:
+            with step(checkpoint, synced=synced):
+                yield
+            if synced:
+                shutil.rmtree(to, ignore_errors=True)
+                self.checkpoint_copy(to)
+
+        Checkpoint._step = copying  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            Checkpoint._step = step  # type: ignore[method-assign]
+
+    def restore_checkpoint(self, copy: Path) -> None:
+        folder = self.folder
+        for suffix in ("", "-wal", "-shm"):
+            (folder / (CHECKPOINT_NAME + suffix)).unlink(missing_ok=True)
+        for file in copy.iterdir():
+            shutil.copy2(file, folder / file.name)
+
+    def record_states(self) -> list[RunState]:
+        """Of the run records in Datastore, the oldest run first."""
+        records = self.client.query(kind=RUN_KIND).fetch()
+        return [RunState(r["state"]) for r in sorted(records, key=lambda r: r.key.name)]
+
+    def markers(self) -> list[str]:
+        query = self.client.query(kind=MARKER_KIND)
+        query.keys_only()
+        return [entity.key.name for entity in query.fetch()]
+
+    # --- the promise ---
+
+    def things(self) -> dict[int, Any]:
+        return {thing.key.id: thing for thing in self.client.query(kind="Thing").fetch()}
+
+    def violations(self, *, incremented: bool = True, children: bool = False) -> list[str]:
+        """Every way in which what is in Datastore breaks the promise; empty: kept."""
+        found = []
+        things = self.things()
+        if len(things) != self.size:
+            found.append(f"{len(things)} things of {self.size}")
+        for id_, thing in things.items():
+            if incremented and thing["n"] != 1:
+                found.append(f"thing {id_} has n = {thing['n']}")
+            if thing["m"] != self.live[id_]:
+                found.append(f"thing {id_} has m = {thing['m']}, not {self.live[id_]}")
+        if (total := sum(thing["amount"] for thing in things.values())) != AMOUNT * len(things):
+            found.append(f"the amounts sum up to {total}, not {AMOUNT * len(things)}")
+        if children:
+            query = self.client.query(kind="Child")
+            query.keys_only()
+            count = Counter(child.key.parent.id for child in query.fetch())
+            for id_ in things.keys() | count.keys():
+                if count[id_] != 1:
+                    found.append(f"thing {id_} has {count[id_]} children")
+        return found
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+def checkpoint_state(world: World) -> RunState:
+    checkpoint = Checkpoint.open(world.folder)
+    try:
+        return checkpoint.state
+    finally:
+        checkpoint.close()

@@ -1,0 +1,50 @@
+"""Fixtures of the chaos tests. Those marked `chaos` are the nightly form: only with `-m chaos`,
+or when a test is named on the command line (as a failing seed is)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bulkup import runner
+from tests.chaos.bench import World, dead_holder
+from tests.chaos.proxy import proxy_to
+from tests.conftest import Server
+
+MakeWorld = Callable[..., World]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.markexpr or any("::" in arg for arg in config.args):
+        return
+    nightly = [item for item in items if item.get_closest_marker("chaos")]
+    if nightly:
+        config.hook.pytest_deselected(items=nightly)
+        items[:] = [item for item in items if item not in nightly]
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorld]:
+    """Give a world on a server: its own project, proxy and state directory."""
+    monkeypatch.setattr(runner, "this_process", dead_holder)
+    with ExitStack() as stack:
+
+        def make(server: Server, size: int = 40, *, fill: bool = True, **properties: Any) -> World:
+            # One test may make several worlds; they share nothing but the server.
+            server = replace(server, project=f"t-{uuid.uuid4().hex[:12]}")
+            proxy = stack.enter_context(proxy_to(server.host))
+            client = server.client()
+            stack.callback(client.close)
+            state_dir = tmp_path / f"state-{uuid.uuid4().hex[:6]}"
+            world = World(server, proxy, state_dir, size, client)
+            if fill:
+                world.fill(**properties)
+            return world
+
+        yield make

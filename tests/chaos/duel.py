@@ -1,0 +1,71 @@
+"""Two runners of one run at once, each on its own copy of the state: every step in a chosen order.
+
+A runner's step goes from one call it sends to its next. Only one of them moves at any time, so a
+schedule is repeatable, and the one that waits is like a process that was stopped or paged out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from bulkup.engine.events import Report
+from bulkup.errors import BulkupError, Exit
+from tests.chaos.bench import OnSend
+
+STEP_TIMEOUT_S = 60
+
+Work = Callable[[OnSend], Report]
+
+
+class Runner:
+    """`work` in a thread that halts before each call it sends."""
+
+    def __init__(self, name: str, work: Work) -> None:
+        self.name = name
+        self.report: Report | None = None
+        self.exit_code: Exit | None = None
+        self.steps = 0
+        self.bug: BaseException | None = None
+        self._work = work
+        self._may_go = threading.Semaphore(0)
+        self._halted = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+        self._started = False
+
+    @property
+    def over(self) -> bool:
+        return self.exit_code is not None or self.bug is not None
+
+    def _live(self) -> None:
+        try:
+            self.report = self._work(self._halt)
+            self.exit_code = self.report.exit_code
+        except BulkupError as error:
+            self.exit_code = error.exit_code
+        except BaseException as error:
+            self.bug = error
+        finally:
+            self._halted.release()
+
+    def _halt(self, number: int, name: str) -> None:
+        self._halted.release()
+        if not self._may_go.acquire(timeout=STEP_TIMEOUT_S):
+            raise TimeoutError(f"{self.name} was never let go")
+
+    def step(self) -> None:
+        """Let it go on to before its next call, or to its end."""
+        assert not self.over
+        self.steps += 1
+        if self._started:
+            self._may_go.release()
+        else:
+            self._started = True
+            self._thread.start()
+        assert self._halted.acquire(timeout=STEP_TIMEOUT_S), f"{self.name} makes no step"
+        if self.over:
+            self._thread.join()
+
+    def to_its_end(self) -> None:
+        while not self.over:
+            self.step()

@@ -1,0 +1,149 @@
+"""A run in bad weather, all of it drawn from one seed: faults on every call, live users, crashes,
+power cuts, stops and resumes, until the run is finished."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from bulkup.engine.run import Options
+from bulkup.facts import RunState
+from tests.chaos.bench import Crash, World, checkpoint_state
+from tests.chaos.proxy import Action, Cut, Delay, Late, Lose, Pass, Refuse, Seen, Twice
+
+Code = grpc.StatusCode
+
+AMBIGUOUS = [
+    Code.UNAVAILABLE, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.DEADLINE_EXCEEDED,
+    Code.CANCELLED, Code.INTERNAL, Code.UNKNOWN,
+]  # fmt: skip
+NOT_APPLIED = [Code.ABORTED, Code.RESOURCE_EXHAUSTED]
+
+STORMY_RUNNERS = 6
+"""After so many runners the weather clears, so that every run comes to its end."""
+
+MOST_RUNNERS = 12
+
+
+class FaultPlan:
+    """What becomes of each call. A call's fate depends on the seed, its method and which of its
+    method it is, so that the order in which calls of several methods arrive changes little."""
+
+    def __init__(self, seed: int, world: World) -> None:
+        rng = random.Random(f"{seed}/weather")
+        self._seed = seed
+        self._world = world
+        self.calm = False
+        self.rate = {
+            "Commit": rng.choice([0.1, 0.3, 0.5]),
+            "RunQuery": rng.choice([0.0, 0.1]),
+            "Lookup": rng.choice([0.0, 0.2]),
+            "AllocateIds": rng.choice([0.0, 0.2]),
+        }
+        self.live_rate = rng.choice([0.0, 0.0, 0.2, 0.5])
+
+    def __call__(self, seen: Seen) -> Action:
+        rng = random.Random(f"{self._seed}/{seen.method}/{seen.nth}")
+        if self.calm:
+            return Pass()
+        if seen.method in ("Commit", "Lookup") and rng.random() < self.live_rate:
+            self._world.touch(rng.randint(1, self._world.size))
+        if rng.random() >= self.rate.get(seen.method, 0.0):
+            return Pass()
+        return self._fault(rng, commit=seen.method == "Commit")
+
+    def _fault(self, rng: random.Random, *, commit: bool) -> Action:
+        code = rng.choice(AMBIGUOUS)
+        kinds = ["refuse", "lose", "cut", "delay"]
+        if commit:
+            kinds += ["late", "late", "late", "twice", "lose"]
+        kind = rng.choice(kinds)
+        if kind == "refuse":
+            return Refuse(rng.choice([*AMBIGUOUS, *NOT_APPLIED]))
+        if kind == "lose":
+            return Lose(code)
+        if kind == "cut":
+            return Cut(forward=rng.random() < 0.5)
+        if kind == "twice":
+            return Twice(give_second=rng.random() < 0.5)
+        if kind == "late":
+            return Late(code, rng.choice([1, 2, 3, 4, 6, 9, 13, 20, None]))
+        return Delay(rng.choice([0.01, 0.03, 0.1]))
+
+
+@dataclass
+class Weathered:
+    """How a stormy run came to its end."""
+
+    told: list[str] = field(default_factory=list)
+    finished: bool = False
+    power_losses: int = 0
+    failed: int = 0
+    handled: int = 0
+
+
+def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
+    """Run `updater` through the storm of `seed` to its end, and deliver all that is late."""
+    rng = random.Random(f"{seed}/runners")
+    plan = FaultPlan(seed, world)
+    world.proxy.faults = plan
+    end = Weathered()
+    writers = nullcontext()
+    if rng.random() < 0.25:
+        ids = random.Random(f"{seed}/live")
+        writers = world.live_writers(1, lambda: ids.randint(1, world.size))  # type: ignore[assignment]
+    with writers:
+        for nth in range(MOST_RUNNERS):
+            plan.calm = nth >= STORMY_RUNNERS
+            if _one_runner(world, rng, updater, tmp_path / "synced", end, calm=plan.calm):
+                break
+    world.proxy.release()
+    plan.calm = True
+    return end
+
+
+def _one_runner(
+    world: World, rng: random.Random, updater: str, synced: Path, end: Weathered, *, calm: bool
+) -> bool:
+    """One runner's life; True when the run is finished."""
+    options = Options(
+        batch_size=rng.choice([1, 3, 5, 8]),
+        in_flight=rng.choice([1, 2, 3, 6]),
+        limit=None if calm or rng.random() < 0.8 else rng.randint(1, world.size),
+        conflict_retries=10_000,
+    )
+    crash_at = 0 if calm or rng.random() < 0.5 else rng.randint(2, 30)
+    power_cut = rng.random() < 0.5
+
+    def on_send(number: int, method: str) -> None:
+        if number == crash_at:
+            raise Crash
+
+    what = f"batch {options.batch_size}, in flight {options.in_flight}"
+    with ExitStack() as stack:
+        stack.enter_context(world.copying_what_is_synced(synced))
+        try:
+            if world.runners == 0 and not world.state_dir.exists():
+                report = world.run(updater, options, on_send=on_send)
+            else:
+                report = world.resume(options, on_send=on_send)
+            world.runners += 1
+            how = f"{report.state.value} ({report.reason[:60]})"
+            end.finished = report.state is RunState.FINISHED
+            end.failed = report.counts.failed
+            end.handled = report.counts.handled
+        except Crash:
+            world.runners += 1
+            how = f"crashed at call {crash_at}"
+            if power_cut and checkpoint_state(world) is RunState.RUNNING and synced.exists():
+                world.restore_checkpoint(synced)
+                end.power_losses += 1
+                how += " with power loss"
+    shutil.rmtree(synced, ignore_errors=True)
+    end.told.append(f"{what}: {how}")
+    return end.finished

@@ -1,0 +1,135 @@
+"""A child process killed at every event of a small run, then resumed: the end is the same.
+
+An event is a call sent, an answer received, a local write about to be committed, or committed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bulkup.errors import Exit
+from bulkup.facts import RunState
+from tests.chaos.bench import UPDATERS, World, checkpoint_state
+from tests.chaos.child import EVENTS, Death, Outcome, bulkup
+from tests.chaos.conftest import MakeWorld
+from tests.conftest import Server
+
+SIZE = 6
+
+WORKING = ("--batch-size", "4", "--in-flight", "2", "-q")
+"""Two entities of two writes each in a commit: small, since every event costs two processes."""
+
+
+def _run(world: World, updater: str, folder: Path, death: Death | None) -> Outcome:
+    return bulkup(
+        ["run", f"{UPDATERS}:{updater}", "--project", world.server.project, *WORKING,
+         "--state-dir", str(world.state_dir)],
+        emulator=world.proxy.address, folder=folder, death=death,
+    )  # fmt: skip
+
+
+def _resume(world: World, folder: Path, death: Death | None = None) -> Outcome:
+    return bulkup(
+        ["resume", *WORKING, "--state-dir", str(world.state_dir)],
+        emulator=world.proxy.address, folder=folder, death=death,
+    )  # fmt: skip
+
+
+def _end_state(world: World) -> dict[str, Any]:
+    """Everything in the Datastore but markers; children by their number, their ids being chosen
+    by the server."""
+    children = Counter(c.key.parent.id for c in world.client.query(kind="Child").fetch())
+    return {"things": {k: dict(v) for k, v in world.things().items()}, "children": children}
+
+
+def _undisturbed(
+    make_world: MakeWorld, server: Server, updater: str, folder: Path
+) -> tuple[dict[str, int], dict[str, Any]]:
+    world = make_world(server, SIZE)
+    lived = _run(world, updater, folder, None)
+    assert lived.code == 0, lived.output
+    assert world.markers() == []
+    return lived.events, _end_state(world)
+
+
+def _crash_at_every(
+    make_world: MakeWorld, server: Server, updater: str, event: str, tmp_path: Path
+) -> int:
+    events, wanted = _undisturbed(make_world, server, updater, tmp_path)
+    for at in range(1, events[event] + 1):
+        world = make_world(server, SIZE)
+        died = _run(world, updater, tmp_path, Death(event, at))
+        assert died.code == -9, f"{event} {at}: {died.output}"
+        lived = _resume(world, tmp_path)
+        if lived.code == Exit.NOT_FOUND and not world.has_run():
+            # Killed before there was a run: nothing to resume, and nothing may have been done.
+            assert not any(t["n"] for t in world.things().values()), f"{event} {at}"
+            lived = _run(world, updater, tmp_path, None)
+        finished = lived.code == Exit.NOT_FOUND and checkpoint_state(world) is RunState.FINISHED
+        assert finished or lived.code == 0, f"{event} {at}: {lived.output}"
+        assert _end_state(world) == wanted, f"killed at {event} {at}"
+        world.clear_old_markers()
+        assert world.markers() == [], f"killed at {event} {at}"
+    return events[event]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_killed_at_any_event_and_resumed_the_end_is_that_of_an_undisturbed_run(
+    lf: Server, make_world: MakeWorld, tmp_path: Path, event: str
+) -> None:
+    points = _crash_at_every(make_world, lf, "IncrementWithChild", event, tmp_path)
+    assert points >= 6, "the run was too small to show anything"
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("updater", ["Increment", "OneChild"])
+@pytest.mark.parametrize("event", EVENTS)
+def test_killed_at_any_event_on_another_server(
+    fs: Server, make_world: MakeWorld, tmp_path: Path, updater: str, event: str
+) -> None:
+    _crash_at_every(make_world, fs, updater, event, tmp_path)
+
+
+def _die_again_and_again(
+    make_world: MakeWorld, server: Server, tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    world = make_world(server, 40)
+    updater = rng.choice(["Increment", "OneChild", "IncrementWithChild"])
+    deaths = []
+    for nth in range(10):
+        death = Death(rng.choice(EVENTS), rng.randint(2, 14)) if nth < 6 else None
+        if world.has_run():
+            one = _resume(world, tmp_path, death)
+        else:
+            one = _run(world, updater, tmp_path, death)
+        deaths.append(f"{death}: {one.code}")
+        if one.code == 0 or (one.code == Exit.NOT_FOUND and "finished" in one.output):
+            break
+        assert one.code == -9, f"{deaths} {one.output}"
+    assert checkpoint_state(world) is RunState.FINISHED, deaths
+    assert (
+        world.violations(incremented=updater != "OneChild", children="Child" in updater) == []
+    ), f"seed {seed}, {updater}: {deaths}"
+    world.clear_old_markers()
+    assert world.markers() == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_again_and_again_it_still_comes_to_the_same_end(
+    lf: Server, make_world: MakeWorld, tmp_path: Path, seed: int
+) -> None:
+    _die_again_and_again(make_world, lf, tmp_path, seed)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", range(1000, 1030))
+def test_killed_again_and_again_on_any_server(
+    server: Server, make_world: MakeWorld, tmp_path: Path, seed: int
+) -> None:
+    _die_again_and_again(make_world, server, tmp_path, seed)

@@ -1,0 +1,84 @@
+"""Five bad entities among two thousand cost five entities."""
+
+from __future__ import annotations
+
+import pytest
+
+from bulkup.engine.run import Options
+from bulkup.facts import RunState
+from tests.chaos.bench import World
+from tests.chaos.conftest import MakeWorld
+from tests.conftest import Server
+
+SIZE = 2000
+
+POISON = {
+    7: ("too large", "write", ""),
+    500: ("long string", "write", "INVALID_ARGUMENT"),
+    501: ("bad name", "write", "INVALID_ARGUMENT"),
+    1333: ("raises", "handle", "ValueError: this one is poisoned"),
+    2000: ("type", "handle", "object"),
+}
+"""Id: the poison, the step that must be blamed, and what the error must say."""
+
+
+@pytest.fixture
+def world(server: Server, make_world: MakeWorld) -> World:
+    return make_world(
+        server, SIZE, poison=lambda id_: POISON[id_][0] if id_ in POISON else None
+    )
+
+
+def _only_the_poisoned_are_not_written(world: World) -> None:
+    things = world.things()
+    assert sorted(k for k, thing in things.items() if thing["n"] != 1) == sorted(POISON)
+    assert all(things[k]["n"] == 0 for k in POISON)
+
+
+@pytest.mark.parametrize("budget", [-1, 5])
+def test_five_bad_ones_are_named_and_all_others_written(world: World, budget: int) -> None:
+    report = world.run("Poisoned", Options(max_failures=budget))
+    assert report.exit_code == 3, report.reason
+    counts = report.counts
+    assert (counts.handled, counts.puts, counts.failed) == (SIZE, SIZE - 5, 5)
+    named = {int(f.key.split(", ")[1].rstrip(")")): f for f in report.failures}
+    assert named.keys() == POISON.keys()
+    for id_, (_, step, error) in POISON.items():
+        assert named[id_].step == step, named[id_]
+        assert error in named[id_].error, named[id_]
+    _only_the_poisoned_are_not_written(world)
+    assert world.markers() == []
+
+
+def test_one_more_than_the_budget_stops_the_run_and_it_can_go_on(
+    lf: Server, make_world: MakeWorld
+) -> None:
+    world = make_world(
+        lf, SIZE, poison=lambda id_: POISON[id_][0] if id_ in POISON else None
+    )
+    report = world.run("Poisoned", Options(max_failures=4))
+    assert (report.exit_code, report.state) == (1, RunState.FAILED)
+    assert "more than 4" in report.reason
+    assert report.counts.failed == 5
+    assert all(thing["n"] in (0, 1) for thing in world.things().values())
+    report = world.resume(Options(max_failures=5))
+    assert report.exit_code == 3, report.reason
+    assert (report.counts.handled, report.counts.failed) == (SIZE, 5)
+    assert len(report.failures) == 5
+    _only_the_poisoned_are_not_written(world)
+
+
+def test_the_default_budget_stops_at_the_first_and_writes_its_neighbours_once(
+    lf: Server, make_world: MakeWorld
+) -> None:
+    world = make_world(lf, 40, poison=lambda id_: "long string" if id_ in (13, 29) else None)
+    options = Options(batch_size=10, in_flight=3)
+    report = world.run("Poisoned", options)
+    assert (report.exit_code, report.state) == (1, RunState.FAILED)
+    assert "Key('Thing', 13)" in report.reason
+    again = world.resume(options)
+    assert again.exit_code == 1
+    assert "Key('Thing', 13)" in again.reason
+    last = world.resume(Options(batch_size=10, max_failures=-1))
+    assert (last.exit_code, last.counts.handled, last.counts.failed) == (3, 40, 2)
+    assert world.violations() == ["thing 13 has n = 0", "thing 29 has n = 0"]

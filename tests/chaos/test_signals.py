@@ -1,0 +1,163 @@
+"""Signals, to real processes: stop and go on, stopped for a while, stopped while nobody answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+
+from bulkup.wire.retries import AFTER_STOP_S
+from tests.chaos.bench import UPDATERS, World
+from tests.chaos.child import Outcome, outcome, start
+from tests.chaos.conftest import MakeWorld
+from tests.chaos.proxy import Action, Hang, Lose, Pass, Seen
+from tests.conftest import Server
+
+SLEEP_S = 3
+"""How long the stopped process sleeps."""
+
+HANGING_END_S = AFTER_STOP_S + 20
+"""What bulkup grants to calls under way, and slack for a busy machine."""
+
+OPTIONS = ("--batch-size", "5", "--in-flight", "2", "-q")
+
+
+@pytest.fixture
+def world(lf: Server, make_world: MakeWorld) -> World:
+    return make_world(lf, 60)
+
+
+class _AtCommit:
+    """Hangs from the nth commit on (and all that follows), and says when it came."""
+
+    def __init__(self, nth: int, *, methods: tuple[str, ...] = ("Commit",)) -> None:
+        self._nth = nth
+        self._methods = methods
+        self._calls = 0
+        self.there = threading.Event()
+        self.over = False
+
+    def __call__(self, seen: Seen) -> Action:
+        if seen.method in self._methods:
+            self._calls += 1
+            if self._calls >= self._nth and not self.over:
+                self.there.set()
+                return Hang()
+        return Pass()
+
+
+def _run_args(world: World) -> list[str]:
+    return [
+        "run", f"{UPDATERS}:IncrementWithChild", "--project", world.server.project, *OPTIONS,
+        "--state-dir", str(world.state_dir),
+    ]  # fmt: skip
+
+
+def _resume(world: World, folder: Path) -> Outcome:
+    args = ["resume", *OPTIONS, "--state-dir", str(world.state_dir)]
+    return outcome(*_joined(start(args, emulator=world.proxy.address, folder=folder), 60))
+
+
+def _joined(started: tuple[object, Path], timeout_s: float) -> tuple[object, Path]:
+    started[0].join(timeout_s)  # type: ignore[attr-defined]
+    return started
+
+
+def _signalled_while_hanging(
+    world: World, tmp_path: Path, hang: _AtCommit, which: signal.Signals, *, answers_later: bool
+) -> Outcome:
+    world.proxy.faults = hang
+    process, folder = start(_run_args(world), emulator=world.proxy.address, folder=tmp_path)
+    assert hang.there.wait(30)
+    assert process.pid is not None
+    os.kill(process.pid, which)
+    if answers_later:
+        hang.over = True
+        world.proxy.unhang()
+    process.join(HANGING_END_S)
+    assert not process.is_alive(), "it goes on without end"
+    return outcome(process, folder)
+
+
+@pytest.mark.parametrize(("which", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_after_what_is_under_way_and_resume_goes_on(
+    world: World, tmp_path: Path, which: signal.Signals, code: int
+) -> None:
+    hang = _AtCommit(3)
+    ended = _signalled_while_hanging(world, tmp_path, hang, which, answers_later=True)
+    assert ended.code == code, ended.output
+    assert 0 < sum(t["n"] for t in world.things().values()) < 60
+    resumed = _resume(world, tmp_path)
+    assert resumed.code == 0, resumed.output
+    assert world.violations(children=True) == []
+    assert world.markers() == []
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(("which", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("methods", [("Commit",), ("Commit", "RunQuery", "Lookup", "AllocateIds")])
+def test_a_signal_ends_the_run_within_bounds_though_nobody_answers(
+    world: World, tmp_path: Path, which: signal.Signals, code: int, methods: tuple[str, ...]
+) -> None:
+    hang = _AtCommit(6, methods=methods)
+    ended = _signalled_while_hanging(world, tmp_path, hang, which, answers_later=False)
+    hang.over = True
+    world.proxy.unhang()
+    assert ended.code == code, ended.output
+    resumed = _resume(world, tmp_path)
+    assert resumed.code == 0, resumed.output
+    assert world.violations(children=True) == []
+
+
+def test_the_second_signal_ends_at_once_and_resume_goes_on(world: World, tmp_path: Path) -> None:
+    hang = _AtCommit(3)
+    world.proxy.faults = hang
+    process, folder = start(_run_args(world), emulator=world.proxy.address, folder=tmp_path)
+    assert hang.there.wait(30)
+    assert process.pid is not None
+    for _ in range(2):
+        os.kill(process.pid, signal.SIGINT)
+        process.join(2)  # two signals that arrive together may be heard as one
+    process.join(10)
+    assert not process.is_alive()
+    assert outcome(process, folder).code == 130
+    hang.over = True
+    world.proxy.unhang()
+    resumed = _resume(world, tmp_path)
+    assert resumed.code == 0, resumed.output
+    assert world.violations(children=True) == []
+
+
+def test_a_process_that_was_stopped_for_a_while_goes_on_as_if_nothing_was(
+    world: World, tmp_path: Path
+) -> None:
+    """Answers arrive, or are lost, while it sleeps; live users write to what it has read."""
+    there = threading.Event()
+    awake = threading.Event()
+
+    def asleep(seen: Seen) -> Action:
+        if seen.method == "Commit" and seen.nth in (3, 4):
+            there.set()
+            awake.wait(SLEEP_S)
+            return Lose(grpc.StatusCode.UNAVAILABLE) if seen.nth == 4 else Pass()
+        return Pass()
+
+    world.proxy.faults = asleep
+    process, folder = start(_run_args(world), emulator=world.proxy.address, folder=tmp_path)
+    assert there.wait(30)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    for id_ in (1, 12, 14, 25, 60):
+        world.touch(id_)
+    threading.Event().wait(SLEEP_S)  # the sleep itself, which is what is tested
+    os.kill(process.pid, signal.SIGCONT)
+    awake.set()
+    process.join(60)
+    ended = outcome(process, folder)
+    assert ended.code == 0, ended.output
+    assert world.violations(children=True) == []
+

@@ -1,0 +1,50 @@
+"""Seeded fault runs. A failing one is named by its seed:
+
+    pytest "tests/chaos/test_storm.py::test_no_storm_breaks_the_promise[17-LF]"
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.conftest import MakeWorld
+from tests.chaos.storm import weather
+from tests.conftest import Server
+
+UPDATERS = ["Increment", "OneChild", "IncrementWithChild", "Move"]
+
+EVERY_DAY = range(24)
+NIGHTLY = range(1000, 1110)
+"""On two servers each."""
+
+
+def _storm(make_world: MakeWorld, server: Server, seed: int, tmp_path: Path) -> None:
+    world = make_world(server, (20, 40)[seed % 3 == 0])
+    updater = UPDATERS[seed % len(UPDATERS)]
+    end = weather(world, seed, updater, tmp_path)
+    story = f"seed {seed}, {updater} on {server.name}: {'; '.join(end.told)}; {world.proxy.done}"
+    assert end.finished, story
+    found = world.violations(incremented=updater != "OneChild", children="Child" in updater)
+    assert found == [], story
+    assert end.failed == 0, story
+    if not end.power_losses:
+        assert end.handled == world.size, story
+    world.clear_old_markers()
+    assert world.markers() == [], story
+
+
+@pytest.mark.parametrize("seed", EVERY_DAY)
+def test_no_storm_breaks_the_promise(
+    lf: Server, make_world: MakeWorld, seed: int, tmp_path: Path
+) -> None:
+    _storm(make_world, lf, seed, tmp_path)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", NIGHTLY)
+def test_no_storm_breaks_the_promise_on_any_server(
+    server: Server, make_world: MakeWorld, seed: int, tmp_path: Path
+) -> None:
+    _storm(make_world, server, seed, tmp_path)

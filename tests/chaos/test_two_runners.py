@@ -1,0 +1,202 @@
+"""Two runners of one run at once, on separate copies of its state; both believe they own it.
+
+Nothing may be applied twice, one of them must reach the end, and the other stops with exit 11.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from bulkup.engine.run import Options
+from bulkup.errors import Exit
+from bulkup.facts import RunState
+from tests.chaos.bench import UPDATERS, Crash, World
+from tests.chaos.child import bulkup, outcome, start
+from tests.chaos.conftest import MakeWorld
+from tests.chaos.duel import Runner
+from tests.chaos.proxy import Action, Hang, Pass, Seen, no_faults
+from tests.conftest import Server
+
+OPTIONS = Options(batch_size=4, in_flight=2)
+"""Two entities of two writes each in a commit."""
+
+
+def _copy_state(world: World) -> Path:
+    copy = world.state_dir.with_name(world.state_dir.name + "-copy")
+    shutil.copytree(world.state_dir, copy)
+    return copy
+
+
+def _resumer(name: str, world: World, state_dir: Path) -> Runner:
+    return Runner(
+        name, lambda on_send: world.resume(OPTIONS, state_dir=state_dir, on_send=on_send)
+    )
+
+
+def _crashed_run(world: World, at_commit: int) -> None:
+    """A run that died before it sent its so-many-th batch."""
+    commits = 0
+
+    def crash(number: int, method: str) -> None:
+        nonlocal commits
+        commits += method == "Commit"
+        if commits == at_commit:
+            raise Crash
+
+    with pytest.raises(Crash):
+        world.run("IncrementWithChild", OPTIONS, on_send=crash)
+
+
+def _judge(world: World, one: Runner, other: Runner, told: str) -> None:
+    for runner in (one, other):
+        if runner.bug is not None:
+            raise runner.bug
+    codes = sorted((one.exit_code, other.exit_code))
+    told = f"{told}: {one.name} {one.exit_code}, {other.name} {other.exit_code}"
+    assert world.violations(children=True) == [], told
+    # 10: it woke before it had begun, and the run was finished.
+    assert codes in ([Exit.DONE, Exit.HELD], [Exit.DONE, Exit.NOT_FOUND]), told
+
+
+@pytest.mark.parametrize("how", ["stopped cleanly", "killed"])
+def test_one_sleeps_at_any_call_while_the_other_does_everything(
+    lf: Server, make_world: MakeWorld, how: str
+) -> None:
+    """Both resume from the same state; one is stopped before its k-th call until the other ended."""
+    for k in range(1, 60):
+        world = make_world(lf, 15)
+        if how == "killed":
+            _crashed_run(world, 4)
+        else:
+            report = world.run("IncrementWithChild", Options(batch_size=4, limit=5))
+            assert report.state is RunState.STOPPED
+        copy = _copy_state(world)
+        sleeper = _resumer("sleeper", world, world.state_dir)
+        for _ in range(k):
+            if not sleeper.over:
+                sleeper.step()
+        slept_in_the_middle = not sleeper.over
+        other = _resumer("other", world, copy)
+        other.to_its_end()
+        sleeper.to_its_end()
+        _judge(world, sleeper, other, f"slept before call {k}")
+        if not slept_in_the_middle:
+            return
+    pytest.fail("the sleeper's work never ended")
+
+
+def test_a_copy_of_a_living_runs_state_is_resumed_at_any_call(
+    lf: Server, make_world: MakeWorld
+) -> None:
+    """The state is copied from a run that goes on living, and resumed to its end at once."""
+    for k in range(1, 60):
+        world = make_world(lf, 15)
+        first = Runner(
+            "first",
+            lambda on_send, world=world: world.run(  # type: ignore[misc]
+                "IncrementWithChild", OPTIONS, on_send=on_send
+            ),
+        )
+        for _ in range(k):
+            if not first.over:
+                first.step()
+        if first.over:
+            assert k > 8
+            return
+        if not world.has_run():
+            first.to_its_end()
+            continue
+        copy = _copy_state(world)
+        second = _resumer("second", world, copy)
+        second.to_its_end()
+        first.to_its_end()
+        _judge(world, first, second, f"copied before call {k}")
+    pytest.fail("the first runner's work never ended")
+
+
+def test_the_state_of_a_living_run_is_held_against_a_second_process(
+    lf: Server, make_world: MakeWorld, tmp_path: Path
+) -> None:
+    world = make_world(lf, 30)
+    there = threading.Event()
+
+    def hang(seen: Seen) -> Action:
+        if seen.method == "Commit" and seen.nth >= 2:
+            there.set()
+            return Hang()
+        return Pass()
+
+    world.proxy.faults = hang
+    options = ["--batch-size", "5", "-q", "--state-dir", str(world.state_dir)]
+    first, folder = start(
+        ["run", f"{UPDATERS}:IncrementWithChild", "--project", world.server.project, *options],
+        emulator=world.proxy.address, folder=tmp_path / "first",
+    )  # fmt: skip
+    assert there.wait(30)
+    second = bulkup(
+        ["resume", *options], emulator=world.proxy.address, folder=tmp_path / "second"
+    )
+    world.proxy.faults = no_faults
+    world.proxy.unhang()
+    first.join(30)
+    assert second.code == Exit.HELD, second.output
+    assert str(first.pid) in second.output
+    ended = outcome(first, folder)
+    assert ended.code == 0, ended.output
+    assert world.violations(children=True) == []
+
+
+def _any_schedule(make_world: MakeWorld, server: Server, seed: int) -> None:
+    """A seeded beginning (killed, stopped, living), then steps in a seeded order."""
+    rng = random.Random(seed)
+    world = make_world(server, 15)
+    start = rng.choice(["killed", "stopped", "living"])
+    if start == "living":
+        one = Runner(
+            "one", lambda on_send: world.run("IncrementWithChild", OPTIONS, on_send=on_send)
+        )
+        for _ in range(rng.randint(2, 9)):
+            one.step()
+        while not world.has_run():
+            one.step()
+        copy = _copy_state(world)
+    else:
+        if start == "killed":
+            _crashed_run(world, rng.randint(1, 7))
+        else:
+            world.run("IncrementWithChild", Options(batch_size=4, limit=rng.randint(1, 9)))
+        copy = _copy_state(world)
+        one = _resumer("one", world, world.state_dir)
+    other = _resumer("other", world, copy)
+    # Bursts: even turns alone hardly ever let one of them get far ahead.
+    told = []
+    while not (one.over and other.over):
+        mover = rng.choice([r for r in (one, other) if not r.over])
+        burst = rng.choice([1, 1, 2, 4, 12])
+        told.append(f"{mover.name} {burst}")
+        for _ in range(burst):
+            if not mover.over:
+                mover.step()
+    _judge(
+        world, one, other, f"seed {seed}, the first run was {start}; steps: {', '.join(told)}"
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_order_of_their_steps_applies_anything_twice(
+    lf: Server, make_world: MakeWorld, seed: int
+) -> None:
+    _any_schedule(make_world, lf, seed)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", range(1000, 1060))
+def test_no_order_of_their_steps_applies_anything_twice_at_length(
+    server: Server, make_world: MakeWorld, seed: int
+) -> None:
+    _any_schedule(make_world, server, seed)

@@ -1,0 +1,120 @@
+"""Updaters that show every application too many or too few."""
+
+from __future__ import annotations
+
+from google.cloud.datastore import Entity
+
+from bulkup import Updater
+
+
+class Increment(Updater):
+    """Not idempotent: applied twice it shows 2."""
+
+    def get_query(self):
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity):
+        entity["n"] = entity["n"] + 1
+        self.put(entity)
+
+
+class OneChild(Updater):
+    """One child for each parent, with an id that the server chooses; nothing guards that write."""
+
+    def get_query(self):
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity):
+        self.put(Entity(self.client.key("Child", parent=entity.key)))
+
+
+class IncrementWithChild(Updater):
+    """Both at once: they land together or not at all."""
+
+    def get_query(self):
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity):
+        entity["n"] = entity["n"] + 1
+        child = Entity(self.client.key("Child", parent=entity.key))
+        child["n"] = entity["n"]
+        self.put(entity, child)
+
+
+class Move(Updater):
+    """Moves 7 from each entity to the next one in the ring; the sum over all stays."""
+
+    def get_query(self):
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity):
+        other = self.client.get(self.client.key("Thing", entity["next"]))
+        entity["amount"] = entity["amount"] - 7
+        entity["n"] = entity["n"] + 1
+        other["amount"] = other["amount"] + 7
+        self.put(entity, other)
+
+
+class Filtered(Updater):
+    """Of the things that are still open."""
+
+    def get_query(self):
+        query = self.client.query(kind="Thing")
+        query.add_filter(filter=_open())
+        return query
+
+    def handle_entity(self, entity):
+        entity["n"] = entity["n"] + 1
+        self.put(entity)
+
+
+class Kindless(Updater):
+    """Whatever is there, also what bulkup itself wrote: that it must not see."""
+
+    def get_query(self):
+        return self.client.query()
+
+    def handle_entity(self, entity):
+        if entity.kind.startswith("Bulkup"):
+            raise AssertionError(f"handled {entity.key}")
+        entity["n"] = entity["n"] + 1
+        self.put(entity)
+
+
+class Poisoned(Updater):
+    """Five of all entities cannot be written, each for another reason."""
+
+    def get_query(self):
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity):
+        poison = entity.get("poison")
+        if poison == "too large":
+            entity["blob"] = b"x" * 5_000_000
+            entity.exclude_from_indexes.add("blob")
+        elif poison == "long string":
+            entity["text"] = "x" * 1501
+        elif poison == "bad name":
+            entity["__x__"] = 1
+        elif poison == "raises":
+            raise ValueError("this one is poisoned")
+        elif poison == "type":
+            entity["thing"] = object()
+        entity["n"] = entity["n"] + 1
+        self.put(entity)
+
+
+class Nothing(Updater):
+    """A command that only comes by."""
+
+    def get_query(self):
+        return self.client.query(kind="Nothing")
+
+    def handle_entity(self, entity):
+        raise AssertionError("there is nothing")
+
+
+def _open():
+    from google.cloud.datastore.query import PropertyFilter
+
+    return PropertyFilter("open", "=", True)

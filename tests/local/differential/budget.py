@@ -1,0 +1,23 @@
+"""How much the generated tests try."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+EXAMPLES = int(os.environ.get("BULKUP_EXAMPLES", "0"))
+"""Examples for each generated test. 0: the few of every day, the same ones in every run.
+2000 is a night's search, with other examples each time."""
+
+
+def examples(few: int) -> settings:
+    """`few` examples every day, BULKUP_EXAMPLES when that is set."""
+    return settings(
+        max_examples=EXAMPLES or few,
+        derandomize=not EXAMPLES,
+        deadline=None,
+        database=None,
+        print_blob=bool(EXAMPLES),
+        suppress_health_check=list(HealthCheck),
+    )
