@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import BUMP, Shell
+from tests.cli.shell import BUMP, Shell, seed
 from tests.conftest import Server
 
 
@@ -36,3 +36,12 @@ def shell_on_legacy(tmp_path: Path, legacy: Server) -> Shell:
     shell = Shell(tmp_path, legacy)
     shell.write("bump.py", BUMP)
     return shell
+
+
+@pytest.fixture
+def half(lf_shell: Shell, lf: Server) -> Shell:
+    """A run over 10 entities that stopped after 4."""
+    seed(lf, 10, colour="red")
+    result = lf_shell.bulkup("run", "bump.py", "-p", "step=2", "--limit", "4")
+    assert result.code == 75, result
+    return lf_shell

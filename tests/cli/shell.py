@@ -139,6 +139,15 @@ class Shell:
         return self.state_dir / (run_id or self.runs()[-1]) / "checkpoint.sqlite"
 
 
+def refuses_to_resume(
+    shell: Shell, server: Server, *args: object, code: int, says: tuple[str, ...]
+) -> None:
+    """Nothing is handled and nothing changes, neither there nor here."""
+    before = contents(server)
+    shell.bulkup("resume", *args).fails(code, *says)
+    assert contents(server) == before
+
+
 @functools.cache
 def _nursery() -> Nursery:
     nursery = Nursery()

@@ -33,7 +33,7 @@ def answering(code: grpc.StatusCode, details: str) -> Iterator[str]:
     """A real gRPC server that gives every call the same answer: Google's refusals, which no
     emulator gives."""
 
-    class Refuse(grpc.GenericRpcHandler):  # type: ignore[misc]
+    class Refuse(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         def service(self, call: Any) -> Any:
             def refuse(request: bytes, context: Any) -> bytes:
                 context.abort(code, details)

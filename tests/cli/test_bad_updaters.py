@@ -50,7 +50,7 @@ def refused(shell: Shell, *args: object, code: int, says: tuple[str, ...]) -> Re
         ("/dev/null", 2, ("not a Python file",)),
         ("[bold]x.py", 10, ("no file [bold]x.py",)),
     ],
-    ids=lambda value: value[:20].encode("unicode_escape").decode() if isinstance(value, str) else "",
+    ids=lambda value: ascii(value[:20]) if isinstance(value, str) else "",
 )  # fmt: skip
 def test_an_updater_that_is_not_there(
     nowhere: Shell, typed: str, code: int, says: tuple[str, ...]
@@ -71,9 +71,7 @@ def test_a_syntax_error_is_shown_where_it_is(nowhere: Shell) -> None:
 
 def test_a_failing_import_shows_the_users_frames_and_no_others(nowhere: Shell) -> None:
     nowhere.write("failing.py", "def check():\n    return 1 / 0\n\ncheck()\n")
-    result = refused(
-        nowhere, "run", "failing.py", code=1, says=("failing.py cannot be loaded",)
-    )
+    result = refused(nowhere, "run", "failing.py", code=1, says=("failing.py cannot be loaded",))
     assert "ZeroDivisionError" in result.err
     frames = [line.strip() for line in result.err.splitlines() if line.strip().startswith("File")]
     assert len(frames) == 2
@@ -192,7 +190,13 @@ def test_a_query_that_the_server_cannot_run_ends_before_anything_is_made(
             return entity
         """,
     )
-    refused(lf_shell, "run", "unequal.py", code=2, says=("cannot run the query (INVALID_ARGUMENT)", "NOT_IN"))
+    refused(
+        lf_shell,
+        "run",
+        "unequal.py",
+        code=2,
+        says=("cannot run the query (INVALID_ARGUMENT)", "NOT_IN"),
+    )
     assert contents(lf) == before
 
 

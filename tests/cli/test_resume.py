@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import BUMP, Shell, contents, ended, seed, values
+from tests.cli.shell import BUMP, Shell, ended, refuses_to_resume, seed, values
 from tests.conftest import Server
 
 PLAIN = """
@@ -30,22 +29,6 @@ PLAIN = """
 """
 
 
-@pytest.fixture
-def half(lf_shell: Shell, lf: Server) -> Shell:
-    """A run over 10 entities that stopped after 4."""
-    seed(lf, 10, colour="red")
-    result = lf_shell.bulkup("run", "bump.py", "-p", "step=2", "--limit", "4")
-    assert result.code == 75, result
-    return lf_shell
-
-
-def refuses(shell: Shell, server: Server, *args: object, code: int, says: tuple[str, ...]) -> None:
-    """Nothing is handled and nothing changes, neither there nor here."""
-    before = contents(server)
-    shell.bulkup("resume", *args).fails(code, *says)
-    assert contents(server) == before
-
-
 # --- the same run, or none ---
 
 
@@ -59,7 +42,7 @@ def test_the_latest_unfinished_run_is_meant(half: Shell, lf: Server) -> None:
     assert f"Run {first}" in half.bulkup("resume").err  # the other one is finished now
     assert values(lf.client()) == dict.fromkeys(range(1, 11), 2)
     assert values(lf.client(), "Other") == dict.fromkeys(range(1, 4), 1)
-    refuses(half, lf, code=10, says=("nothing to resume", "bulkup run UPDATER"))
+    refuses_to_resume(half, lf, code=10, says=("nothing to resume", "bulkup run UPDATER"))
 
 
 def test_a_run_is_named_by_a_beginning_of_its_id(half: Shell, lf: Server) -> None:
@@ -72,7 +55,9 @@ def test_a_run_is_named_by_a_beginning_of_its_id(half: Shell, lf: Server) -> Non
 def test_a_beginning_of_two_ids_is_none(half: Shell, lf: Server) -> None:
     (run,) = half.runs()
     shutil.copytree(half.state_dir / run, half.state_dir / f"{run}0")
-    refuses(half, lf, run[:8], code=2, says=("fits 2 runs", run, f"{run}0", "more of the id"))
+    refuses_to_resume(
+        half, lf, run[:8], code=2, says=("fits 2 runs", run, f"{run}0", "more of the id")
+    )
     half.bulkup("show", run[:8]).fails(2, "fits 2 runs")
     # The id itself is a beginning of the other, and still means the one run.
     assert half.bulkup("show", run).code == 0
@@ -81,11 +66,11 @@ def test_a_beginning_of_two_ids_is_none(half: Shell, lf: Server) -> None:
 def test_a_finished_run_is_not_begun_again(half: Shell, lf: Server) -> None:
     assert half.bulkup("resume").code == 0
     (run,) = half.runs()
-    refuses(
+    refuses_to_resume(
         half, lf, run, code=10,
         says=(f"run {run} is finished", "nothing to resume", f"bulkup show {run}"),
     )  # fmt: skip
-    refuses(half, lf, code=10, says=("nothing to resume",))
+    refuses_to_resume(half, lf, code=10, says=("nothing to resume",))
 
 
 def test_without_a_state_directory_there_is_nothing_to_resume(nowhere: Shell) -> None:
@@ -146,7 +131,7 @@ def test_what_differs_is_refused(
     half: Shell, lf: Server, options: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
     run = half.runs()[0]
-    refuses(half, lf, *options, code=2, says=(f"run {run}", "begin a new run", *says))
+    refuses_to_resume(half, lf, *options, code=2, says=(f"run {run}", "begin a new run", *says))
     assert half.bulkup("resume").code == 0  # the refusal has spoiled nothing
 
 
@@ -183,7 +168,7 @@ def test_another_query_is_refused(lf_shell: Shell, lf: Server) -> None:
     lf_shell.write("plain.py", PLAIN)
     assert lf_shell.bulkup("run", "plain.py", "--limit", "4").code == 75
     lf_shell.write("plain.py", PLAIN.replace("red", "blue"))
-    refuses(
+    refuses_to_resume(
         lf_shell, lf, code=2,
         says=("the query of Plain is not the one", lf_shell.runs()[0], "begin a new run"),
     )  # fmt: skip
@@ -211,9 +196,9 @@ def test_defaults_that_changed_do_not_change_a_run(half: Shell, lf: Server) -> N
 
 def test_an_updater_that_is_gone_is_named(half: Shell, lf: Server) -> None:
     (half.folder / "bump.py").unlink()
-    refuses(half, lf, code=10, says=("no file", "bump.py"))
+    refuses_to_resume(half, lf, code=10, says=("no file", "bump.py"))
     half.write("bump.py", BUMP.replace("class Bump", "class Renamed"))
-    refuses(half, lf, code=10, says=("no Bump in", "Renamed"))
+    refuses_to_resume(half, lf, code=10, says=("no Bump in", "Renamed"))
 
 
 def test_a_run_at_work_is_not_resumed_beside(lf_shell: Shell, lf: Server) -> None:
@@ -240,84 +225,6 @@ def test_a_run_at_work_is_not_resumed_beside(lf_shell: Shell, lf: Server) -> Non
         result = ended(process)
     assert result.code == 0
     assert values(client) == dict.fromkeys(range(1, 5), 1)
-
-
-# --- damaged state ---
-
-DAMAGE = {
-    "truncated": lambda data: data[: len(data) // 2],
-    "first page only": lambda data: data[:4096],
-    "empty": lambda data: b"",
-    "garbage": lambda data: b"\x00\xff not a database " * 500,
-    "text": lambda data: b"hello\n",
-    "header and garbage": lambda data: data[:100] + b"\xff" * 8000,
-    "a page overwritten": lambda data: data[:4096] + b"\xff" * 4096 + data[8192:],
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_checkpoint_is_one_sentence(half: Shell, lf: Server, damage: str) -> None:
-    path = half.checkpoint()
-    for side in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
-        side.unlink(missing_ok=True)
-    path.write_bytes(DAMAGE[damage](path.read_bytes()))
-    run = half.runs()[0]
-    refuses(half, lf, run, code=1, says=(f"{run}/checkpoint.sqlite", "damaged"))
-    half.bulkup("show", run).fails(1, "damaged")
-
-
-@pytest.mark.parametrize("damage", ["empty", "garbage"])
-def test_a_damaged_run_does_not_hide_the_others(half: Shell, lf: Server, damage: str) -> None:
-    (run,) = half.runs()
-    # A later id, so that it would be the latest one.
-    broken = half.state_dir / "29990101-000000-dead"
-    broken.mkdir()
-    (broken / "checkpoint.sqlite").write_bytes(DAMAGE[damage](b""))
-    first, second = half.bulkup("list", "--json").lines
-    assert (first["run_id"], first["state"]) == (broken.name, "damaged")
-    assert (second["run_id"], second["state"]) == (run, "stopped")
-    assert "damaged" in half.bulkup("list").out
-    assert half.bulkup("run", "bump.py", "--limit", "1").code == 75  # new runs work
-    result = half.bulkup("resume", run)
-    assert result.code == 0, result
-
-
-def test_a_checkpoint_of_a_newer_format_is_left_alone(half: Shell, lf: Server) -> None:
-    with sqlite3.connect(half.checkpoint()) as db:
-        db.execute("UPDATE meta SET value = '999' WHERE name = 'format'")
-    db.close()
-    before = half.checkpoint().read_bytes()
-    refuses(half, lf, half.runs()[0], code=1, says=("another version of bulkup", "format 999"))
-    assert half.checkpoint().read_bytes() == before
-
-
-def test_another_programs_database_is_not_taken_for_a_run(half: Shell, lf: Server) -> None:
-    path = half.checkpoint()
-    shutil.rmtree(path.parent)
-    path.parent.mkdir()
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE cookies (name TEXT)")
-    db.close()
-    refuses(half, lf, path.parent.name, code=1, says=("damaged",))
-
-
-def test_a_checkpoint_that_is_a_folder_is_one_sentence(half: Shell, lf: Server) -> None:
-    path = half.checkpoint()
-    path.unlink()
-    path.mkdir()
-    refuses(half, lf, path.parent.name, code=1, says=("checkpoint.sqlite",))
-
-
-@pytest.mark.parametrize("state_dir", ["bump.py/state", "bump.py", "/proc/bulkup-state", "/dev/null"])
-def test_a_state_directory_that_cannot_be_written(
-    lf_shell: Shell, lf: Server, state_dir: str
-) -> None:
-    seed(lf, 3)
-    before = contents(lf)
-    files = sorted(lf_shell.folder.rglob("*"))
-    lf_shell.bulkup("run", "bump.py", "--state-dir", state_dir).fails(1, state_dir, "--state-dir")
-    assert contents(lf) == before
-    assert sorted(lf_shell.folder.rglob("*")) == files
 
 
 # --- list and show ---

@@ -16,13 +16,13 @@ from tests.conftest import Server
 COUNT = 40
 
 
-def slow_bump(shell: Shell, seconds: float = 0.02) -> Path:
+def slow_bump(shell: Shell, seconds: float = 0.02, *, only_the_fifth: bool = False) -> Path:
     """Says `at work` at its fifth entity, and takes its time."""
     return shell.write(
         "slow.py",
         BUMP + "        import time\n"
         "        if entity.key.id == 5: print('at work', flush=True)\n"
-        f"        time.sleep({seconds})\n",
+        f"        if entity.key.id == 5 or not {only_the_fifth}: time.sleep({seconds})\n",
     )
 
 
@@ -48,7 +48,9 @@ def test_a_signal_ends_cleanly_and_the_printed_command_goes_on(
     done = sum(values(client).values()) // 2
     assert 4 <= done < COUNT
     assert f"{done} entities handled, {done} written" in result.out
-    (line,) = [x for x in result.out.splitlines() if "bulkup resume" in x and "with" in x.lower()][-1:]
+    (line,) = [x for x in result.out.splitlines() if "bulkup resume" in x and "with" in x.lower()][
+        -1:
+    ]
     command = shlex.split(line[line.index("bulkup resume") :])
     (row,) = shell.bulkup("list", "--json").lines
     assert (row["state"], row["handled"]) == ("interrupted", done)
@@ -59,7 +61,7 @@ def test_a_signal_ends_cleanly_and_the_printed_command_goes_on(
 
 def test_a_second_ctrl_c_ends_at_once_and_nothing_is_lost(lf_shell: Shell, lf: Server) -> None:
     client = seed(lf, COUNT)
-    slow_bump(lf_shell, seconds=2)
+    slow_bump(lf_shell, seconds=30, only_the_fifth=True)
     process = at_work(lf_shell, "run", "slow.py", "--batch-size", "3")
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)  # nothing can be seen of a signal that is only remembered
@@ -67,7 +69,7 @@ def test_a_second_ctrl_c_ends_at_once_and_nothing_is_lost(lf_shell: Shell, lf: S
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     result = ended(process)
-    assert time.monotonic() - begun < 1.5  # less than the entity under way takes
+    assert time.monotonic() - begun < 15  # less than the entity under way takes
     assert result.code == 130, result
     assert "bulkup resume" in result.err
     assert "Traceback" not in result.err

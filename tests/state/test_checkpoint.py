@@ -50,7 +50,8 @@ def test_it_holds_what_a_run_is(tmp_path: Path) -> None:
     assert read.record == RECORD
     assert read.state is RunState.RUNNING
     assert read.counts() == Counts()
-    assert read.failures() == read.log_lines() == []
+    assert read.failures() == []
+    assert read.log_lines() == []
     read.close()
 
 
@@ -67,7 +68,8 @@ def test_a_batch_counts_when_it_is_done_and_not_when_it_is_sent(tmp_path: Path) 
     sent = row(1, b"", b"c1", Counts(handled=10, puts=9, failed=1), done=False)
     checkpoint.batch_sent(sent, [failure], ["saw \udcff 5"])
     assert checkpoint.counts() == Counts()
-    assert checkpoint.failures() == checkpoint.log_lines() == []
+    assert checkpoint.failures() == []
+    assert checkpoint.log_lines() == []
     checkpoint.batch_done(sent, low=(1, b"c1"))
     assert checkpoint.counts() == Counts(handled=10, puts=9, failed=1)
     (kept,) = checkpoint.failures()
@@ -217,12 +219,13 @@ def test_a_newer_format_is_named_and_left_alone(tmp_path: Path) -> None:
         Checkpoint.open(made.folder)
 
 
-def test_a_run_is_made_once(tmp_path: Path) -> None:
-    made = new(tmp_path)
-    with pytest.raises(StateError, match="cannot write"):
-        Checkpoint.create(made.folder, RECORD)
-    made.close()
-    assert Checkpoint.open(made.folder).record == RECORD
+def test_one_that_was_being_made_when_its_process_was_killed_is_made_anew(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path, RECORD.run_id)
+    (folder / ".checkpoint.sqlite.new").write_bytes(b"half")
+    assert run_folders(tmp_path) == []  # there is no run yet
+    new(tmp_path).close()
+    assert Checkpoint.open(folder).record == RECORD
+    assert run_folders(tmp_path) == [folder]
 
 
 # --- folders and the lock ---

@@ -1,0 +1,91 @@
+"""Run state that cannot be read or written: one sentence, and what is there stays as it is."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+
+from tests.cli.shell import Shell, contents, refuses_to_resume, seed
+from tests.conftest import Server
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": lambda data: data[: len(data) // 2],
+    "first page only": lambda data: data[:4096],
+    "empty": lambda data: b"",
+    "garbage": lambda data: b"\x00\xff not a database " * 500,
+    "text": lambda data: b"hello\n",
+    "header and garbage": lambda data: data[:100] + b"\xff" * 8000,
+    "a page overwritten": lambda data: data[:4096] + b"\xff" * 4096 + data[8192:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_one_sentence(half: Shell, lf: Server, damage: str) -> None:
+    path = half.checkpoint()
+    for side in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        side.unlink(missing_ok=True)
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    run = half.runs()[0]
+    refuses_to_resume(half, lf, run, code=1, says=(f"{run}/checkpoint.sqlite", "damaged"))
+    half.bulkup("show", run).fails(1, "damaged")
+
+
+@pytest.mark.parametrize("damage", ["empty", "garbage"])
+def test_a_damaged_run_does_not_hide_the_others(half: Shell, lf: Server, damage: str) -> None:
+    (run,) = half.runs()
+    # A later id, so that it would be the latest one.
+    broken = half.state_dir / "29990101-000000-dead"
+    broken.mkdir()
+    (broken / "checkpoint.sqlite").write_bytes(DAMAGE[damage](b""))
+    first, second = half.bulkup("list", "--json").lines
+    assert (first["run_id"], first["state"]) == (broken.name, "damaged")
+    assert (second["run_id"], second["state"]) == (run, "stopped")
+    assert "damaged" in half.bulkup("list").out
+    assert half.bulkup("run", "bump.py", "--limit", "1").code == 75  # new runs work
+    result = half.bulkup("resume", run)
+    assert result.code == 0, result
+
+
+def test_a_checkpoint_of_a_newer_format_is_left_alone(half: Shell, lf: Server) -> None:
+    with sqlite3.connect(half.checkpoint()) as db:
+        db.execute("UPDATE meta SET value = '999' WHERE name = 'format'")
+    db.close()
+    before = half.checkpoint().read_bytes()
+    refuses_to_resume(
+        half, lf, half.runs()[0], code=1, says=("another version of bulkup", "format 999")
+    )
+    assert half.checkpoint().read_bytes() == before
+
+
+def test_another_programs_database_is_not_taken_for_a_run(half: Shell, lf: Server) -> None:
+    path = half.checkpoint()
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE cookies (name TEXT)")
+    db.close()
+    refuses_to_resume(half, lf, path.parent.name, code=1, says=("damaged",))
+
+
+def test_a_checkpoint_that_is_a_folder_is_one_sentence(half: Shell, lf: Server) -> None:
+    path = half.checkpoint()
+    path.unlink()
+    path.mkdir()
+    refuses_to_resume(half, lf, path.parent.name, code=1, says=("checkpoint.sqlite",))
+
+
+@pytest.mark.parametrize(
+    "state_dir", ["bump.py/state", "bump.py", "/proc/bulkup-state", "/dev/null"]
+)
+def test_a_state_directory_that_cannot_be_written(
+    lf_shell: Shell, lf: Server, state_dir: str
+) -> None:
+    seed(lf, 3)
+    before = contents(lf)
+    files = sorted(lf_shell.folder.rglob("*"))
+    lf_shell.bulkup("run", "bump.py", "--state-dir", state_dir).fails(1, state_dir, "--state-dir")
+    assert contents(lf) == before
+    assert sorted(lf_shell.folder.rglob("*")) == files
