@@ -194,8 +194,8 @@ class Run:
                 self._checkpoint.stopped_by(exceeded.failure)
         except (CallError, BulkupError) as error:
             if self._stop and isinstance(error, CallError) and error.worth_another_try:
-                stopped = self._interrupted()
-                state, reason, exit_code = stopped.state, stopped.reason, stopped.exit_code
+                asked = self._interrupted()
+                state, reason, exit_code = asked.state, asked.reason, asked.exit_code
                 details = (
                     f"the Datastore at {self._wire.address} did not answer in time, so what became "
                     "of the last commits is not known; resume finds out, and writes nothing twice"
