@@ -20,7 +20,7 @@ from bulkup.engine.lease import take, this_process
 from bulkup.engine.run import Options, Run
 from bulkup.engine.scan import QueryPlan, plan
 from bulkup.engine.stop import StopRequest
-from bulkup.errors import BulkupError, Exit, MismatchError, NotFoundError, UpdaterError
+from bulkup.errors import BulkupError, Exit, MismatchError, NotFoundError, StateError, UpdaterError
 from bulkup.facts import RunState, TargetInfo
 from bulkup.loading import UpdaterSource, describe, load, make
 from bulkup.parameters import convert, to_text
@@ -35,7 +35,7 @@ from bulkup.updater import Updater
 from bulkup.wire.client import Wire
 from bulkup.wire.explain import explain
 from bulkup.wire.retries import CallError, Patience
-from bulkup.wire.userclient import ReadOnlyClient
+from bulkup.wire.userclient import ReadOnlyClient, UserClient
 
 DEFAULT_STATE_DIR = Path(".bulkup")
 
@@ -84,15 +84,15 @@ def prepare(
     made = make(source, values)
     with _opened(where) as target:
         check(target.info)
-        made.client = ReadOnlyClient.like(target.client) if dry_run else target.client
-        query = plan(_query_of(made, source), target.client)
         wire = Wire(
             target.client,
             patience=Patience(retry_for_s),
             sleep=clock.sleep,
             monotonic=clock.monotonic,
         )
+        made.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
         try:
+            query = plan(_query_of(made, source), target.client)
             _say_hello(wire, query)
             texts = {name: to_text(value) for name, value in values.items()}
             yield Job(source, made, texts, target, wire, query)
@@ -190,6 +190,16 @@ def start(
         with _explained(job.wire):
             lease = _take(ledger, entry, options, wait_s, listener, clock)
         return _work(job, checkpoint.record, checkpoint, lease, options, listener, clock, state_dir)
+
+
+def _knows_what_moved(checkpoint: Checkpoint, entry: Entry) -> None:
+    if entry.moved_in and entry.moved_in != checkpoint.file_id:
+        who = entry.holder.who if entry.holder else "another runner"
+        raise StateError(
+            f"run {entry.record.run_id} changes what its query orders or ranges on, and which "
+            f"entities are done is known only to the state directory of {who}: resume it there "
+            "(or --new starts over, and handles those again)"
+        )
 
 
 def _goes_on(entry: Entry, job: Job) -> str:
@@ -469,6 +479,7 @@ def resume(
             )
         if entry is None:
             entry = _entry_from(checkpoint)
+        _knows_what_moved(checkpoint, entry)
         taken = _take(ledger, entry, options, wait_s, listener, clock)
     return _work(job, record, checkpoint, taken, options, listener, clock, state_dir)
 

@@ -121,6 +121,15 @@ class Committer:
         key = key_bytes(key_pb)
         return any(key in batch.foreign for batch in open_batches)
 
+    def is_handled(self, key_pb: Any) -> bool:
+        """For a query that may give an entity twice: this one came before."""
+        if not self._query.ranged:
+            return False
+        key = key_bytes(key_pb)
+        return any(item.key == key for item in self._building.items) or (
+            self._checkpoint.is_handled(key)
+        )
+
     def add(self, item: Handled) -> None:
         """Take the next entity of the scan. Raises BudgetExceeded, HeldError, CallError."""
         if any(w.key != item.key for w in item.writes) and self._collides(item):
@@ -206,9 +215,13 @@ class Committer:
             row,
             [item.failure for item in span if item.failure],
             [line for item in span for line in item.log_lines],
+            self._keys(span),
         )
         self._make_sure()
         return self._wire.commit(mutations, before_resend=self._make_sure)
+
+    def _keys(self, span: Sequence[Handled]) -> Sequence[bytes]:
+        return [item.key for item in span] if self._query.ranged else ()
 
     def _row(self, batch: Batch, span: Sequence[Handled]) -> BatchRow:
         return BatchRow(
@@ -303,6 +316,7 @@ class Committer:
             low=self._move_mark(batch),
             failures=[item.failure for item in batch.items if item.failure],
             log_lines=[line for item in batch.items for line in item.log_lines],
+            keys=self._keys(batch.items),
         )
         self._on_done(row.counts)
 

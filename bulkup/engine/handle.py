@@ -11,6 +11,7 @@ from typing import Any
 
 from google.cloud.datastore import Entity, Key
 
+from bulkup.errors import HeldError
 from bulkup.facts import Failure
 from bulkup.tracebacks import error_line, user_traceback
 from bulkup.updater import Updater, WriteSink, handle_into
@@ -18,6 +19,7 @@ from bulkup.wire.client import Mutation, Wire
 from bulkup.wire.entities import LazyEntity, is_moved, read_version
 from bulkup.wire.keys import key_bytes, key_text, key_to_pb
 from bulkup.wire.patches import encode_put
+from bulkup.wire.retries import CallError
 
 _FAIL: Any = Mutation.FAIL
 
@@ -116,7 +118,11 @@ class Handler(WriteSink):
         self._log_lines = item.log_lines
         try:
             handle_into(self._updater, self._entity, self)
+        except HeldError:
+            raise  # of the run, heard while the handler read something
         except (Exception, SystemExit) as error:
+            if isinstance(error, CallError) and error.worth_another_try:
+                raise  # the Datastore is away: no fault of this entity
             item.fail("handle", error_line(error), user_traceback(error))
         else:
             for write in self._writes.values():

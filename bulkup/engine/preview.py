@@ -50,6 +50,9 @@ class Preview:
     def drain(self) -> None:
         pass
 
+    def is_handled(self, key_pb: Any) -> bool:
+        return False  # nothing is written, so nothing moves
+
     def is_written_elsewhere(self, key_pb: Any) -> bool:
         return False
 

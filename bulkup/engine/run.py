@@ -64,6 +64,7 @@ class Sink(Protocol):
     def end_page(self) -> None: ...
     def drain(self) -> None: ...
     def is_written_elsewhere(self, key_pb: Any) -> bool: ...
+    def is_handled(self, key_pb: Any) -> bool: ...
 
 
 class _Stopped(Exception):
@@ -133,6 +134,7 @@ class Run:
         self._standing: list[tuple[int, bytes, float]] = []
         """Markers of finished or stopped shards that are still in Datastore."""
         self._clean = True
+        self._moves = bool(self._lease and self._lease.entry.moved_in)
         wire.on_tick = self._tick
         wire.on_retry = self._tally.retrying
         wire.patience.retry_for_s = options.retry_for_s
@@ -429,6 +431,8 @@ class Run:
 
     def _one(self, result: Any, sink: Sink) -> None:
         cursor = result.cursor
+        if sink.is_handled(result.entity.key):
+            return
         if sink.is_written_elsewhere(result.entity.key):
             # What was read is about to change by our own hand: let that land, and read again.
             sink.drain()
@@ -448,7 +452,20 @@ class Run:
             if len(self._log_lines) < SHOWN_LOG_LINES:
                 self._log_lines.append(line)
             self._listener(Logged(line))
+        if self._query.ranged and not self._moves and _moves(item, self._query.ranged):
+            self._notice_move(item)
         sink.add(item)
+
+    def _notice_move(self, item: Handled) -> None:
+        self._moves = True
+        names = ", ".join(sorted(self._query.ranged))
+        self.warn(
+            f"the updater changes what its query orders or ranges on ({names}), so entities move "
+            "while they are read; each is handled once all the same, and one that moves from the "
+            "unread part to the read one is missed (a query by kind alone has neither trouble)"
+        )
+        if self._lease is not None and self._checkpoint is not None:
+            self._lease.update(moved_in=self._checkpoint.file_id)
 
     def _why_stop(self) -> _Stopped | None:
         """Asked before every entity, since a slow handler leaves no other time to look around."""
@@ -473,3 +490,17 @@ class _OverBudget(Exception):
     def __init__(self, exceeded: BudgetExceeded) -> None:
         super().__init__()
         self.exceeded = exceeded
+
+
+def _moves(item: Handled, ranged: frozenset[str]) -> bool:
+    """The handler changed a property by which the query finds its way."""
+    before = item.entity_pb.properties
+    for write in item.writes:
+        if write.key == item.key and not write.deletes:
+            after = getattr(write.mutation, write.mutation.WhichOneof("operation")).properties
+            for name in ranged:
+                # A nested one is named with a dot; the property that holds it has changed then.
+                top = name if name in before or name in after else name.partition(".")[0]
+                if before.get(top) != after.get(top):
+                    return True
+    return False

@@ -20,6 +20,8 @@ from bulkup.wire.client import Call, Wire
 QueryPb: Any = query_types.Query.pb()
 _MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
 _Operator: Any = query_types.PropertyFilter.Operator
+_ONE_VALUE = (_Operator.EQUAL, _Operator.IN, _Operator.HAS_ANCESTOR)
+"""Conditions whose results come in the order of their keys, whatever a handler changes."""
 
 TARGET_PAGE_BYTES = 8 * 1024 * 1024
 """A page of entities of 1 MiB must not hold 500 of them; two pages are in memory at once."""
@@ -34,6 +36,10 @@ class QueryPlan:
     keys_only: bool
     has_filters: bool
     """Its result may change when a property changes: a plain kind or ancestor query has none."""
+    ranged: frozenset[str]
+    """Properties it orders or ranges on. Whoever changes one of these moves the entity within the
+    scan, ahead perhaps, where it comes again (the Halloween problem). And one server gives an
+    entity once for each element of an array that it orders or ranges on."""
 
     def fingerprint(self, target: TargetInfo) -> str:
         """Changes when the query, or what it runs on, is another one."""
@@ -84,7 +90,20 @@ def plan(query: object, client: Client) -> QueryPlan:
         )
     pb = official._pb_from_query(query)._pb
     filters = [f for f in pb.filter.composite_filter.filters if not _is_key_filter(f)]
-    return QueryPlan(pb, query.namespace or "", keys_only, bool(filters))
+    ranged = {order.property.name for order in pb.order} | set(_ranged_in(pb.filter))
+    return QueryPlan(
+        pb, query.namespace or "", keys_only, bool(filters), frozenset(ranged - {"__key__"})
+    )
+
+
+def _ranged_in(part: Any) -> Iterator[str]:
+    """The properties of all conditions that more than one value fulfils."""
+    kind = part.WhichOneof("filter_type")
+    if kind == "composite_filter":
+        for inner in part.composite_filter.filters:
+            yield from _ranged_in(inner)
+    elif kind and part.property_filter.op not in _ONE_VALUE:
+        yield part.property_filter.property.name
 
 
 def _is_key_filter(part: Any) -> bool:

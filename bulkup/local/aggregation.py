@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from bulkup.local import messages as m
 from bulkup.local.cursors import Position
 from bulkup.local.encoding import decode_value
+from bulkup.local.filters import KEY
 from bulkup.local.limits import MAX_AGGREGATIONS, check_property_name
 from bulkup.local.packing import json_path
 from bulkup.local.plan import Plan, Select, packed_of
@@ -113,6 +114,8 @@ def _aliases(aggregations: Any) -> list[str]:
             raise invalid("The up_to of a count must not be negative.")
         if which != "count" and not getattr(aggregation, which).property.name:
             raise invalid(f"A {which} must name a property.")
+        if which != "count" and getattr(aggregation, which).property.name == KEY:
+            raise invalid(f"Aggregations are not supported for the property: {KEY}")
         name = aggregation.alias
         if name:
             check_property_name(name)

@@ -4,7 +4,8 @@ An alternative of the filter becomes one SELECT, or one per interval of what it 
 
 - by `entities`, in key order, when it has no properties, or when its keys are few;
 - by the `entries` of an equality, which are in key order, too;
-- by the `entries` of the first sort property, when that is in the right order already.
+- by the `entries` of the first sort property, which are in the right order already, or of another
+  that a range leaves few of.
 
 Which one is decided by counting, up to `_FEW`, how much each would visit. Everything else is
 looked up per row: other equalities in `entries`, other sort values in `packed`. SELECTs are
@@ -132,6 +133,8 @@ class _Driver:
     """`entities`, `equal` or `sort`."""
     intervals: Intervals = EVERYTHING
     equal: tuple[str, bytes] | None = None
+    column: int = 0
+    """Which sort column, of `sort`."""
 
 
 class Select:
@@ -240,6 +243,11 @@ class Select:
             candidates.append((count, _Driver("equal", equal=equal)))
         if one.paths != EVERYTHING and sorts:
             candidates.append((self._count_paths(one.paths), _Driver("entities", one.paths)))
+        for number, sort in enumerate(plan.sorts):
+            if number and sort.prop in one.ranges:
+                intervals = one.ranges[sort.prop]
+                count = self._count_range(sort.slot, intervals)
+                candidates.append((count, _Driver("sort", intervals, column=number)))
         candidates.sort(key=lambda candidate: candidate[0])
         if candidates and (candidates[0][0] < _FEW or not sorts):
             return candidates[0][1]
@@ -258,6 +266,11 @@ class Select:
             f"d.slot = {p(self.plan.slots[equal[0]])} AND d.value = {p(equal[1])} "
             f"AND {_within('d.path', paths, p)}"
         )
+        return self._count(f"SELECT 1 FROM entries d WHERE {where}", p)
+
+    def _count_range(self, slot: int, intervals: Intervals) -> int:
+        p = _Sql()
+        where = f"d.slot = {p(slot)} AND {_within('d.value', intervals, p)}"
         return self._count(f"SELECT 1 FROM entries d WHERE {where}", p)
 
     def _count_paths(self, paths: Intervals) -> int:
@@ -316,7 +329,7 @@ class Select:
                 where.append(f"d.value = {p(driver.equal[1])}")
             else:
                 assert interval is not None
-                where.append(f"d.slot = {p(plan.sorts[0].slot)}")
+                where.append(f"d.slot = {p(plan.sorts[driver.column].slot)}")
                 where.append(_within("d.value", (self._narrowed(interval, driver),), p))
             where.append(alive("d", at))
             where.append(_within("d.path", one.paths, p))
@@ -372,7 +385,7 @@ class Select:
                 value = hexadecimal(constant[sort.prop])
                 columns.append(_Column(f"CAST({p(value)} AS TEXT)", hex=True))
                 continue
-            if driver.name == "sort" and number == 0:
+            if driver.name == "sort" and number == driver.column:
                 column, own = _Column("d.value"), "lower(hex(d.value))"
             else:
                 own = f"v{number}.value"
@@ -395,7 +408,7 @@ class Select:
         """The interval of the driver's own column, cut to what the positions leave of it."""
         low, high = interval
         sorts = self.plan.sorts
-        if driver.name == "entities" and sorts and sorts[0].prop != KEY:
+        if driver.column or (driver.name == "entities" and sorts and sorts[0].prop != KEY):
             return interval
         descending = self.plan.directions[0]
         for position, is_after in ((self.after, True), (self.until, False)):

@@ -240,7 +240,8 @@ class Service:
                     failure = error
                     break
             writer.flush()
-        self.storage.written(writer.kinds, version, len(operations) + writer.index_updates)
+            # Still the only writer: the next one checks its conflicts by this.
+            self.storage.written(writer.kinds, version, len(operations) + writer.index_updates)
         if failure is not None:
             raise failure
         out.append(m.number_field(4, writer.index_updates))

@@ -12,9 +12,11 @@ that these are not lost when the process dies before the answer.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import sqlite3
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
@@ -65,6 +67,11 @@ CREATE TABLE log_lines (
     line TEXT NOT NULL
 );
 CREATE INDEX log_lines_by_batch ON log_lines (batch);
+CREATE TABLE handled (        -- of a query that may give an entity twice
+    key BLOB PRIMARY KEY,      -- digest of the entity's key
+    batch INTEGER NOT NULL REFERENCES batches (id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX handled_by_batch ON handled (batch);
 """
 
 
@@ -110,7 +117,8 @@ class Checkpoint:
             for statement in _SCHEMA.split(";\n"):
                 first._db.execute(statement)
             for name, value in (
-                ("format", FORMAT), ("record", asdict(record)), ("state", RunState.RUNNING.value),
+                ("format", FORMAT), ("file_id", uuid.uuid4().hex), ("record", asdict(record)),
+                ("state", RunState.RUNNING.value),
                 ("reason", ""), ("runners", 0), ("generation", 0), ("window", 0),
                 ("max_failures", 0), ("clean", True),
             ):  # fmt: skip
@@ -215,6 +223,11 @@ class Checkpoint:
         return bool(self._get("clean"))
 
     @property
+    def file_id(self) -> str:
+        """Of this file, and of copies of it."""
+        return str(self._get("file_id"))
+
+    @property
     def generation(self) -> int:
         """Of the run record, when this file last knew it; 0: never."""
         return int(self._get("generation"))
@@ -299,19 +312,24 @@ class Checkpoint:
             with self._step():
                 (shard,) = self._db.execute("SELECT min(id) FROM shards").fetchone()
                 row = BatchRow(shard, None, 0, b"", b"", b"", True, missing)
-                self._put_batch(row, "done", (), ())
+                self._put_batch(row, "done", (), (), ())
 
     # --- batches ---
 
     def batch_sent(
-        self, row: BatchRow, failures: Sequence[Failure], log_lines: Iterable[str]
+        self,
+        row: BatchRow,
+        failures: Sequence[Failure],
+        log_lines: Iterable[str],
+        keys: Sequence[bytes] = (),
     ) -> None:
         """Write down a commit before it is sent (again: in place of what was sent before).
 
-        A failure is on disk then, whatever happens: no marker names it.
+        A failure is on disk then, whatever happens, for no marker names it; and so are the keys
+        of entities that must not be handled again.
         """
-        with self._step(synced=bool(failures)):
-            self._put_batch(row, "sent", failures, log_lines)
+        with self._step(synced=bool(failures or keys)):
+            self._put_batch(row, "sent", failures, log_lines, keys)
 
     def batch_done(
         self,
@@ -320,14 +338,15 @@ class Checkpoint:
         low: tuple[int, bytes] | None,
         failures: Sequence[Failure] | None = None,
         log_lines: Iterable[str] = (),
+        keys: Sequence[bytes] = (),
     ) -> None:
         """A batch or part is done. `low` moves the shard's low-water mark.
 
-        `failures` and `log_lines` are given when the row was not written by `batch_sent`.
+        `failures` and what follows are given when the row was not written by `batch_sent`.
         """
         with self._step(synced=bool(failures)):
             if failures is not None:
-                self._put_batch(row, "done", failures, log_lines)
+                self._put_batch(row, "done", failures, log_lines, keys)
             else:
                 self._db.execute(
                     "UPDATE batches SET state = 'done' WHERE shard = ? AND number = ? AND part = ?",
@@ -339,8 +358,18 @@ class Checkpoint:
                     (*low, row.shard),
                 )
 
+    def is_handled(self, key: bytes) -> bool:
+        """The entity is in a batch that is done or under way. Only for keys that were given."""
+        found = self._db.execute("SELECT 1 FROM handled WHERE key = ?", (_digest(key),))
+        return found.fetchone() is not None
+
     def _put_batch(
-        self, row: BatchRow, state: str, failures: Iterable[Failure], log_lines: Iterable[str]
+        self,
+        row: BatchRow,
+        state: str,
+        failures: Iterable[Failure],
+        log_lines: Iterable[str],
+        keys: Iterable[bytes],
     ) -> None:
         if row.number is not None:
             self._db.execute(
@@ -368,6 +397,10 @@ class Checkpoint:
         self._db.executemany(
             "INSERT INTO log_lines (batch, line) VALUES (?, ?)",
             [(batch, encodable(line)) for line in log_lines],
+        )
+        self._db.executemany(
+            "INSERT INTO handled VALUES (?, ?) ON CONFLICT DO NOTHING",
+            [(_digest(key), batch) for key in keys],
         )
 
     def batches_above(self, shard: Shard) -> list[BatchRow]:
@@ -447,3 +480,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _digest(key: bytes) -> bytes:
+    """16 bytes instead of up to 6 KiB; two keys with the same are not to be expected."""
+    return hashlib.blake2b(key, digest_size=16).digest()

@@ -81,6 +81,9 @@ class Entry:
     """Unix time before which a marker of a former runner may still be needed."""
     sweep_at: int = 0
     """Unix time from which the markers left by the finished run may go; 0: none are left."""
+    moved_in: str = ""
+    """The run changes what its query orders or ranges on; only the checkpoint with this id knows
+    which entities are done."""
     keep: bool = True
     """False: the record goes too, once the run is finished and swept."""
     ended: int = 0
@@ -222,6 +225,7 @@ class Ledger:
             "shards": json.dumps([_shard_to_json(shard) for shard in entry.shards]),
             "next_shard": entry.next_shard,
             "fenced_until": entry.fenced_until,
+            "moved_in": entry.moved_in,
             "keep": entry.keep,
         }
         if entry.sweep_at:
@@ -248,6 +252,7 @@ class Ledger:
             next_shard=entity["next_shard"],
             fenced_until=entity["fenced_until"],
             sweep_at=_unix(entity.get("sweep_at")),
+            moved_in=entity["moved_in"],
             keep=entity["keep"],
             ended=_unix(entity["ended"]),
             version=version,

@@ -1,12 +1,57 @@
-"""The client that an updater gets. In a dry run: one that reads as ever and does not write."""
+"""The client that an updater gets: the official one, whose reads remember what they saw.
+
+An entity that a handler reads with `self.client.get` and puts is written only when nobody has
+changed it meanwhile, like the handled entity itself.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
-from google.cloud.datastore import Client
+from google.cloud.datastore import Client, Entity, Key
 
-_WRITES = frozenset({"commit"})
+from bulkup.wire.client import Wire
+from bulkup.wire.entities import LazyEntity
+from bulkup.wire.keys import key_bytes, key_to_pb
+
+C = TypeVar("C", bound="UserClient")
+
+
+class UserClient(Client):  # type: ignore[misc]
+    """An official client whose `get` and `get_multi` give entities with their versions."""
+
+    _wire: Wire
+
+    @classmethod
+    def over(cls: type[C], wire: Wire, client: Client) -> C:
+        """One for the same target as `client`."""
+        twin = cls.__new__(cls)
+        twin.__dict__.update(client.__dict__)
+        twin._wire = wire
+        return twin
+
+    def get_multi(self, keys: Iterable[Key], missing: Any = None, **options: Any) -> list[Entity]:
+        """As the official one, which does it whenever more than keys and `missing` is given.
+
+        Raises CallError when the server does not answer.
+        """
+        keys = list(keys)
+        if any(value not in (None, False) for value in options.values()) or self._in_transaction():
+            found: list[Entity] = super().get_multi(keys, missing=missing, **options)
+            return found
+        if missing is not None and missing != []:
+            raise ValueError("missing must be None or an empty list")
+        if any(key.project != self.project for key in keys):
+            raise ValueError("Keys do not match project")
+        wanted = {key_bytes(pb): (key, pb) for key in keys for pb in [key_to_pb(key)]}
+        results = self._wire.lookup([pb for _, pb in wanted.values()])
+        if missing is not None:
+            missing.extend(Entity(key) for id_, (key, _) in wanted.items() if id_ not in results)
+        return [LazyEntity(results[i].entity, results[i].version) for i in wanted if i in results]
+
+    def _in_transaction(self) -> bool:
+        return self.current_transaction is not None
 
 
 class WriteInDryRunError(RuntimeError):
@@ -18,7 +63,7 @@ class _ReadOnlyApi:
         self._api = api
 
     def __getattr__(self, name: str) -> Any:
-        if name in _WRITES:
+        if name == "commit":
             raise WriteInDryRunError(
                 "this is a dry run, and the updater writes through its client: use self.put and "
                 "self.delete, which a dry run shows, and a run guards"
@@ -26,15 +71,8 @@ class _ReadOnlyApi:
         return getattr(self._api, name)
 
 
-class ReadOnlyClient(Client):  # type: ignore[misc]
-    """An official client that reads as ever and refuses to commit."""
-
-    @classmethod
-    def like(cls, client: Client) -> ReadOnlyClient:
-        """One for the same target as `client`."""
-        twin = cls.__new__(cls)
-        twin.__dict__.update(client.__dict__)
-        return twin
+class ReadOnlyClient(UserClient):
+    """One that refuses to commit, for a dry run."""
 
     @property
     def _datastore_api(self) -> Any:

@@ -41,7 +41,7 @@ def rpc(host: str) -> Iterator[Rpc]:
     client.close()
 
 
-def refused(call: Any, *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str]:
+def refused(call: Any, *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str | None]:
     with pytest.raises(grpc.RpcError) as caught:
         call(*arguments, **more)
     return caught.value.code(), caught.value.details()
@@ -96,7 +96,7 @@ class Model:
                 )
             )
         ]
-        sorts = {}
+        sorts: dict[str, bool] = {}
         descending = False
         for name in order:
             descending = name.startswith("-")
@@ -114,7 +114,8 @@ class Model:
         for name in sorted(ranged):
             sorts.setdefault(name, descending)
         self.sorts = list(sorts.items())
-        self.key_descending = self.sorts[-1][1] if self.sorts else descending
+        # An order by what every result has the same value of is none.
+        self.key_descending = self.sorts[-1][1] if self.sorts else False
 
     def place(self, entity: dict[str, Any], leaves: list[Leaf]) -> tuple[bytes, ...] | None:
         """Where one alternative puts an entity, or None when it does not match."""

@@ -1,8 +1,14 @@
-"""Generated data and requests. The pools are small, so that the odd values meet each other."""
+"""Generated data and requests. The pools are small, so that the odd values meet each other.
+
+Strategies cost more to make than to draw from, so they are made once: their keys live NOWHERE, and
+`settle` moves what was drawn into the place of a test.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -17,6 +23,11 @@ from tests.local.differential.build import (
     query,
     where,
 )
+from tests.local.differential.wire import Key
+
+T = TypeVar("T")
+
+NOWHERE = Place("nowhere")
 
 KINDS = ("A", "B", "Ä")
 PROPERTIES = ("p", "q", "r")
@@ -41,22 +52,38 @@ KEY_PATHS: tuple[tuple[str | int, ...], ...] = (
     ("A", 1, "A", 2, "B", 3, "A", "x", "A", 5), ("AA", 1),
 )  # fmt: skip
 
-UNICODE = st.text(max_size=6)
+
+def settle(place: Place, message: Any) -> Any:
+    """A copy of an entity, a query or a key, with all its keys in `place`."""
+    settled = type(message)()
+    settled.CopyFrom(message)
+    _settle(place.partition(), settled)
+    return settled
 
 
-def scalars(place: Place) -> st.SearchStrategy[Any]:
-    return st.one_of(
-        st.sampled_from(SCALARS),
-        st.sampled_from(SCALARS),
-        st.sampled_from([place.key(*path) for path in KEY_PATHS]),
-        st.integers(-3, 3),
-        st.integers(-(2**63), 2**63 - 1),
-        st.floats(width=64),
-        UNICODE,
-        st.binary(max_size=4),
-        st.builds(Time, st.integers(-(2**31), 2**33), st.integers(0, 999_999).map(_micros)),
-        st.builds(Geo, st.floats(-90, 90), st.floats(-180, 180)),
-    )
+def _settle(partition: Any, message: Any) -> None:
+    if isinstance(message, Key):
+        message.partition_id.CopyFrom(partition)
+        return
+    for field, content in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            parts = list(content.values())
+        else:
+            parts = list(content) if field.is_repeated else [content]
+        for part in parts:
+            _settle(partition, part)
+
+
+@cache
+def _below(number: int) -> st.SearchStrategy[int]:
+    return st.integers(0, number - 1)
+
+
+def _pick(draw: st.DrawFn, options: Sequence[T]) -> T:
+    """As sampled_from, without a strategy for each list."""
+    return options[draw(_below(len(options)))]
 
 
 def _micros(n: int) -> int:
@@ -64,34 +91,43 @@ def _micros(n: int) -> int:
     return n * 1000
 
 
-def values(place: Place, *, arrays: bool = True) -> st.SearchStrategy[Any]:
-    plain = scalars(place)
-    options: list[st.SearchStrategy[Any]] = [plain, plain, plain, plain.map(Unindexed)]
-    if arrays:
-        options += [st.lists(plain, min_size=1, max_size=4)]
-    inner = st.dictionaries(st.sampled_from(("x", "y")), plain, max_size=2)
-    options += [
-        st.fixed_dictionaries({}, optional={"x": plain, "y": plain}),
-        st.fixed_dictionaries({"n": inner}, optional={"x": plain}),
-    ]
-    return st.one_of(options)
+_KEYS = st.sampled_from(KEY_PATHS).map(lambda path: NOWHERE.key(*path))
+_SCALARS = st.one_of(
+    st.sampled_from(SCALARS),
+    st.sampled_from(SCALARS),
+    _KEYS,
+    st.integers(-3, 3),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(width=64),
+    st.text(max_size=6),
+    st.binary(max_size=4),
+    st.builds(Time, st.integers(-(2**31), 2**33), st.integers(0, 999_999).map(_micros)),
+    st.builds(Geo, st.floats(-90, 90), st.floats(-180, 180)),
+)
+_INNER = st.fixed_dictionaries({}, optional={"x": _SCALARS, "y": _SCALARS})
+_VALUES = st.one_of(
+    _SCALARS,
+    _SCALARS,
+    _SCALARS,
+    _SCALARS.map(Unindexed),
+    _INNER,
+    st.fixed_dictionaries({"n": _INNER}, optional={"x": _SCALARS}),
+)
+_VALUES_AND_ARRAYS = st.one_of(_VALUES, _VALUES, st.lists(_SCALARS, min_size=1, max_size=4))
 
 
-def entities(place: Place, *, arrays: bool = True) -> st.SearchStrategy[Any]:
+def _entities(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     properties = st.fixed_dictionaries(
-        {},
-        optional={
-            **{name: values(place, arrays=arrays) for name in PROPERTIES},
-            "n": st.fixed_dictionaries({}, optional={"x": scalars(place), "y": scalars(place)}),
-        },
+        {}, optional={**dict.fromkeys(PROPERTIES, values), "n": _INNER}
     )
-    return st.builds(place.entity, st.sampled_from(KEY_PATHS), properties)
+    return st.builds(NOWHERE.entity, st.sampled_from(KEY_PATHS), properties)
 
 
-def worlds(place: Place, *, arrays: bool = True, size: int = 10) -> st.SearchStrategy[list[Any]]:
+@cache
+def worlds(*, arrays: bool = True, size: int = 10) -> st.SearchStrategy[list[Any]]:
     """Some entities with different keys."""
     return st.lists(
-        entities(place, arrays=arrays),
+        _entities(_VALUES_AND_ARRAYS if arrays else _VALUES),
         min_size=1,
         max_size=size,
         unique_by=lambda e: e.key.SerializeToString(deterministic=True),
@@ -103,7 +139,7 @@ def stored_values(world: list[Any]) -> list[Any]:
     found: list[Any] = []
 
     def visit(prefix: str, properties: Any) -> None:
-        for name, value in properties.items():
+        for name, value in sorted(properties.items()):
             if value.exclude_from_indexes:
                 continue
             which = value.WhichOneof("value_type")
@@ -119,131 +155,115 @@ def stored_values(world: list[Any]) -> list[Any]:
     return found
 
 
-@st.composite
-def filters(draw: st.DrawFn, place: Place, world: list[Any], *, deep: bool = True) -> Any:
-    """A filter that often hits something in `world`; not every one is allowed."""
-    leaf = st.one_of(
-        property_filters(place, world),
-        property_filters(place, world),
-        property_filters(place, world),
-        key_filters(place, world),
-    )
-    flat = st.one_of(leaf, leaf, st.builds(all_of, leaf, leaf), st.builds(all_of, leaf, leaf, leaf))
-    if not deep:
-        return draw(flat)
-    return draw(
-        st.one_of(
-            flat,
-            flat,
-            st.builds(any_of, leaf, leaf),
-            st.builds(any_of, leaf, flat),
-            st.builds(all_of, leaf, st.builds(any_of, leaf, leaf)),
-        )
-    )
+_COMPARISONS = tuple(o for o in OPERATORS if o != "under")
+_FEW_SCALARS = st.lists(_SCALARS, max_size=2)
 
 
 @st.composite
-def property_filters(draw: st.DrawFn, place: Place, world: list[Any]) -> Any:
+def property_filters(draw: st.DrawFn, world: list[Any]) -> Any:
+    """A filter on a property; most of the time with a value that is stored."""
     stored = stored_values(world)
-    if stored and draw(st.integers(0, 3)):
-        name, plain = draw(st.sampled_from(stored))
-        some = st.one_of(st.sampled_from([v for n, v in stored if n == name]), scalars(place))
+    alike: list[Any] = []
+    if stored and draw(_below(4)):
+        name, plain = _pick(draw, stored)
+        alike = [v for n, v in stored if n == name]
     else:
-        name, plain = draw(st.sampled_from(PATHS)), draw(scalars(place))
-        some = scalars(place)
-    operator = draw(st.sampled_from([o for o in OPERATORS if o != "under"]))
+        name, plain = _pick(draw, PATHS), draw(_SCALARS)
+    operator = _pick(draw, _COMPARISONS)
     if operator in ("in", "not in"):
-        plain = [plain, *draw(st.lists(some, max_size=3))]
+        plain = [plain, *alike[: draw(_below(3))], *draw(_FEW_SCALARS)]
     return where(name, operator, plain)
 
 
-def key_filters(place: Place, world: list[Any]) -> st.SearchStrategy[Any]:
-    keys = st.one_of(
-        st.sampled_from([e.key for e in world]),
-        st.sampled_from([place.key(*path) for path in KEY_PATHS]),
-    )
-    return st.one_of(
-        st.builds(
-            where,
-            st.just("__key__"),
-            st.sampled_from(("<", "<=", ">", ">=", "=", "under", "under", "!=")),
-            keys,
-        ),
-        st.builds(
-            where,
-            st.just("__key__"),
-            st.sampled_from(("in", "not in")),
-            st.lists(keys, min_size=1, max_size=3),
-        ),
-    )
+_KEY_COMPARISONS = ("<", "<=", ">", ">=", "=", "under", "under", "!=", "in", "not in")
 
 
+@st.composite
+def key_filters(draw: st.DrawFn, world: list[Any]) -> Any:
+    keys = [e.key for e in world] + [NOWHERE.key(*path) for path in KEY_PATHS]
+    operator = _pick(draw, _KEY_COMPARISONS)
+    if operator in ("in", "not in"):
+        return where("__key__", operator, [_pick(draw, keys) for _ in range(1 + draw(_below(3)))])
+    return where("__key__", operator, _pick(draw, keys))
+
+
+@st.composite
+def filters(draw: st.DrawFn, world: list[Any]) -> Any:
+    """A filter that often hits something in `world`; not every one is allowed."""
+
+    def leaf() -> Any:
+        one = key_filters(world) if draw(_below(4)) == 0 else property_filters(world)
+        return draw(one)
+
+    match draw(_below(8)):
+        case 0 | 1 | 2:
+            return leaf()
+        case 3 | 4:
+            return all_of(leaf(), leaf())
+        case 5:
+            return all_of(leaf(), leaf(), leaf())
+        case 6:
+            return any_of(leaf(), leaf())
+        case _:
+            return all_of(leaf(), any_of(leaf(), all_of(leaf(), leaf())))
+
+
+@cache
 def orders(*, keys: bool = True) -> st.SearchStrategy[tuple[str, ...]]:
     names = st.sampled_from((*PATHS, *PROPERTIES, *(("__key__",) if keys else ())))
     signed = st.builds(str.__add__, st.sampled_from(("", "-")), names)
     return st.lists(signed, max_size=3, unique_by=lambda o: o.removeprefix("-")).map(tuple)
 
 
+_PROJECTIONS = ((), (), (), (), ("__key__",), ("p",), ("q", "p"), ("n.x",), ("p", "__key__"))
+_OFFSETS = (0, 0, 0, 1, 3, 20)
+_LIMITS = (None, None, None, 0, 1, 2, 5, 50)
+
+
 @st.composite
-def queries(
-    draw: st.DrawFn, place: Place, world: list[Any], *, whole: bool = False, deep: bool = True
-) -> Any:
+def queries(draw: st.DrawFn, world: list[Any], *, whole: bool = False) -> Any:
     """Any query; with `whole` one that neither skips nor limits nor projects."""
     kinds = [e.key.path[-1].kind for e in world]
-    kind = draw(st.sampled_from((*kinds, *kinds, *kinds, "A", None)))
-    filtered = draw(st.one_of(st.none(), filters(place, world, deep=deep)))
-    order = draw(orders())
-    projection: tuple[str, ...] = ()
-    distinct: tuple[str, ...] = ()
-    offset, limit = 0, None
-    if not whole:
-        projection = draw(
-            st.sampled_from(
-                ((), (), (), (), ("__key__",), ("p",), ("q", "p"), ("n.x",), ("p", "__key__"))
-            )
-        )
-        if projection and draw(st.booleans()):
-            distinct = projection[:1]
-        offset = draw(st.sampled_from((0, 0, 0, 1, 3, 20)))
-        limit = draw(st.sampled_from((None, None, None, 0, 1, 2, 5, 50)))
+    kind = _pick(draw, (*kinds, *kinds, *kinds, "A", None))
+    filtered = draw(filters(world)) if draw(_below(3)) else None
+    order = draw(orders()) if draw(_below(3)) else ()
+    if whole:
+        return query(kind, filter=filtered, order=order)
+    projection = _pick(draw, _PROJECTIONS)
+    distinct = projection[:1] if projection and draw(_below(2)) else ()
     return query(
         kind, filter=filtered, order=order, projection=projection, distinct=distinct,
-        offset=offset, limit=limit,
+        offset=_pick(draw, _OFFSETS), limit=_pick(draw, _LIMITS),
     )  # fmt: skip
 
 
+_RANGES = ((">",), (">=",), ("<",), ("<=",), (">", "<"), (">=", "<="))
+
+
 @st.composite
-def plain_queries(draw: st.DrawFn, place: Place, world: list[Any]) -> Any:
+def plain_queries(draw: st.DrawFn, world: list[Any]) -> Any:
     """A query as the older emulator knows them: equalities, an ancestor, inequalities on one
     property, which is then the first order. Ends in key order, ascending, where that emulator has
     another opinion."""
-    kind = draw(st.sampled_from([e.key.path[-1].kind for e in world]))
+    kind = _pick(draw, [e.key.path[-1].kind for e in world])
     stored = [*stored_values(world), *((name, None) for name in PROPERTIES)]
-    filters = [
-        where(name, "=", plain)
-        for name, plain in draw(st.lists(st.sampled_from(stored), max_size=2))
-    ]
-    if draw(st.integers(0, 3)) == 0:
-        ancestor = place.key(*draw(st.sampled_from(KEY_PATHS)))
-        filters.append(where("__key__", "under", ancestor))
+    equal = [_pick(draw, stored) for _ in range(draw(_below(3)))]
+    filtered = [where(name, "=", plain) for name, plain in equal]
+    if draw(_below(4)) == 0:
+        filtered.append(where("__key__", "under", NOWHERE.key(*_pick(draw, KEY_PATHS))))
     order = list(draw(orders(keys=False)))
-    if draw(st.booleans()):
-        name, plain = draw(st.sampled_from(stored))
-        operators = draw(
-            st.sampled_from(((">",), (">=",), ("<",), ("<=",), (">", "<"), (">=", "<=")))
-        )
-        filters += [
-            where(name, operator, draw(st.sampled_from((plain, *SCALARS))))
-            for operator in operators
-        ]
+    if draw(_below(2)):
+        name, plain = _pick(draw, stored)
+        for operator in _pick(draw, _RANGES):
+            filtered.append(where(name, operator, _pick(draw, (plain, *SCALARS))))
         order = [o for o in order if o.removeprefix("-") != name]
-        order = [draw(st.sampled_from((name, "-" + name))), *order] if order else [name]
+        order = [_pick(draw, (name, "-" + name)), *order] if order else [name]
     if any(o.startswith("-") for o in order):
         order.append("__key__")
     return query(
         kind,
-        filter=all_of(*filters) if filters else None,
+        filter=all_of(*filtered) if filtered else None,
         order=tuple(order),
-        offset=draw(st.sampled_from((0, 0, 0, 2))),
-        limit=draw(st.sampled_from((None, None, 1, 3))),
+        offset=_pick(draw, (0, 0, 0, 2)),
+        limit=_pick(draw, (None, None, 1, 3)),
     )

@@ -12,7 +12,7 @@ from tests.local.differential.answers import say_entity, say_key
 from tests.local.differential.budget import examples
 from tests.local.differential.build import Place, Time, Unindexed, value
 from tests.local.differential.compare import Judge
-from tests.local.differential.strategies import KEY_PATHS, worlds
+from tests.local.differential.strategies import KEY_PATHS, settle, worlds
 from tests.local.differential.wire import REQUESTS, Entity
 
 
@@ -46,8 +46,8 @@ def test_a_stored_entity_comes_back(
     beside_fs: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
     place = fresh()
-    world = data.draw(worlds(place))
-    beside_fs.store(place, world)
+    world = data.draw(worlds())
+    beside_fs.store(place, [settle(place, entity) for entity in world])
     keys = [place.key(*path) for path in KEY_PATHS]
     for _ in range(3):
         wanted = data.draw(st.lists(st.sampled_from(keys), max_size=6, unique_by=say_key))

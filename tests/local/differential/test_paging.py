@@ -12,19 +12,19 @@ from tests.local.differential.answers import Scan, scan
 from tests.local.differential.budget import examples
 from tests.local.differential.build import Place, query, where
 from tests.local.differential.compare import Exchange, Judge
-from tests.local.differential.strategies import queries, worlds
+from tests.local.differential.strategies import queries, settle, worlds
 from tests.local.differential.wire import REQUESTS, Query
 
 
 @given(st.data())
-@examples(40)
+@examples(25)
 def test_from_each_cursor_the_rest_follows(
     beside_fs: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
     place = fresh()
-    world = data.draw(worlds(place, arrays=False, size=8))
-    beside_fs.store(place, world)
-    asked = data.draw(queries(place, world, whole=True))
+    world = data.draw(worlds(arrays=False, size=8))
+    beside_fs.store(place, [settle(place, entity) for entity in world])
+    asked = settle(place, data.draw(queries(world, whole=True)))
     exchange, ours, theirs = beside_fs.scans(place, asked)
     same = beside_fs.check(exchange)
     assume(same and len(ours.rows) > 1)
@@ -38,15 +38,15 @@ def test_from_each_cursor_the_rest_follows(
 
 
 @given(st.data())
-@examples(30)
+@examples(20)
 def test_pages_of_any_size_add_up_to_the_whole(
     beside_fs: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
     """Also over arrays: the embedded server against itself, where FS repeats entities."""
     place = fresh()
-    world = data.draw(worlds(place, size=8))
-    beside_fs.store(place, world)
-    asked = data.draw(queries(place, world, whole=True))
+    world = data.draw(worlds(size=8))
+    beside_fs.store(place, [settle(place, entity) for entity in world])
+    asked = settle(place, data.draw(queries(world, whole=True)))
     whole = scan(beside_fs.ours, place, asked)
     assume(whole.code == "OK" and whole.rows)
     size = data.draw(st.integers(1, len(whole.rows)), label="page size")
@@ -74,13 +74,13 @@ def test_pages_of_any_size_add_up_to_the_whole(
 def test_every_window_of_an_ordered_query(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     beside_fs.store(
-        place, [place.entity(("K", i), {"p": i % 3, "q": -i}) for i in range(1, 8)]
+        place, [place.entity(("K", i), {"p": i % 2, "q": -i}) for i in range(1, 6)]
     )  # fmt: skip
     for order in ((), ("p",), ("-p",), ("p", "-q"), ("-p", "__key__"), ("__key__",), ("-__key__",)):
         asked = query("K", order=order)
         _, ours, theirs = beside_fs.scans(place, asked)
-        for first in (None, *range(7)):
-            for last in (None, *range(7)):
+        for first in (None, *range(5)):
+            for last in (None, *range(5)):
                 _same_window(beside_fs, place, asked, (ours, theirs), (first, last))
 
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from tests.local.differential.budget import examples
 from tests.local.differential.build import OPERATORS, Place, any_of, query, where
 from tests.local.differential.compare import Judge
-from tests.local.differential.strategies import KEY_PATHS, SCALARS, plain_queries, queries, worlds
+from tests.local.differential.strategies import (
+    KEY_PATHS,
+    SCALARS,
+    plain_queries,
+    queries,
+    settle,
+    worlds,
+)
 
 QUERIES_A_WORLD = 8
 """A world costs a commit on each server; several questions share it."""
@@ -34,7 +41,7 @@ def test_a_generated_query_over_arrays_is_answered_as_by_the_firestore_emulator(
 
 
 @given(st.data())
-@examples(40)
+@examples(25)
 def test_a_generated_query_is_answered_as_by_the_datastore_emulator(
     beside_lf: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
@@ -44,11 +51,11 @@ def test_a_generated_query_is_answered_as_by_the_datastore_emulator(
 def _ask(
     judge: Judge, place: Place, data: st.DataObject, *, arrays: bool, plain: bool = False
 ) -> None:
-    world = data.draw(worlds(place, arrays=arrays))
-    judge.store(place, world)
-    one = plain_queries(place, world) if plain else queries(place, world)
-    for asked in data.draw(st.lists(one, min_size=1, max_size=QUERIES_A_WORLD)):
-        judge.same_scan(place, asked)
+    world = data.draw(worlds(arrays=arrays))
+    judge.store(place, [settle(place, entity) for entity in world])
+    one = plain_queries(world) if plain else queries(world)
+    for asked in data.draw(st.lists(one, min_size=QUERIES_A_WORLD, max_size=QUERIES_A_WORLD)):
+        judge.same_scan(place, settle(place, asked))
 
 
 def _everything(place: Place) -> list[Any]:
@@ -72,10 +79,9 @@ def test_each_operator_with_each_value(beside_fs: Judge, fresh: Callable[[], Pla
     place = fresh()
     beside_fs.store(place, _everything(place))
     plain = [*SCALARS, *(place.key(*path) for path in KEY_PATHS)]
-    for operator in OPERATORS:
-        for value in plain:
-            if operator == "under":
-                continue
+    for number, value in enumerate(plain):
+        # The others follow from these, so that a part of the values is enough for them.
+        for operator in ("<", ">=", "=", "!=", *(("<=", ">", "in", "not in") * (number % 3 == 0))):
             meant = [value, 1] if operator in ("in", "not in") else value
             beside_fs.same_scan(place, query("K", filter=where("p", operator, meant)))
 
@@ -84,7 +90,7 @@ def test_each_operator_with_each_key(beside_fs: Judge, fresh: Callable[[], Place
     place = fresh()
     keys = [place.key(*path) for path in KEY_PATHS]
     beside_fs.store(place, [place.entity(path, {"p": 1}) for path in KEY_PATHS])
-    for kind in ("A", "B", None):
+    for kind in ("A", None):
         for key in keys:
             for operator in OPERATORS:
                 meant = [key, keys[0]] if operator in ("in", "not in") else key
