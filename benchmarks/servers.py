@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bulkup.local.process import start_local
-
 from tests.emulators import free_port, sdk_root
 
 START_TIMEOUT_S = 90

@@ -6,7 +6,6 @@ not right leaves no trace.
 
 from __future__ import annotations
 
-import shlex
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from bulkup.state.files import CHECKPOINT_NAME, RunLock, find_run, make_run_fold
 from bulkup.state.ledger import Entry, Ledger, RecordMovedOn
 from bulkup.state.markers import LATE_COPY_S, Markers
 from bulkup.state.records import RunRecord, Shard
+from bulkup.state.words import DEFAULT_STATE_DIR, resume_command
 from bulkup.target import Target, emulator_host, resolve
 from bulkup.tracebacks import error_line, user_traceback
 from bulkup.updater import Updater
@@ -36,8 +36,6 @@ from bulkup.wire.client import Wire
 from bulkup.wire.explain import explain
 from bulkup.wire.retries import CallError, Patience
 from bulkup.wire.userclient import ReadOnlyClient, UserClient
-
-DEFAULT_STATE_DIR = Path(".bulkup")
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,7 @@ class Job:
     target: Target
     wire: Wire
     query: QueryPlan
+    stop: StopRequest
     warnings: list[str] = field(default_factory=list)
 
 
@@ -95,7 +94,8 @@ def prepare(
             query = plan(_query_of(made, source), target.client)
             _say_hello(wire, query)
             texts = {name: to_text(value) for name, value in values.items()}
-            yield Job(source, made, texts, target, wire, query)
+            stop = StopRequest()
+            yield Job(source, made, texts, target, wire, query, stop)
         finally:
             wire.close()
 
@@ -174,7 +174,24 @@ def start(
         created=clock.now().isoformat(),
     )
     if options.dry_run:
-        return _work(job, record, None, None, options, listener, clock, state_dir)
+        with job.stop.listening():
+            return _work(job, record, None, None, options, listener, clock, state_dir)
+    with job.stop.listening():
+        return _start(job, record, options, state_dir, listener, fresh, keep_record, wait_s, clock)
+
+
+def _start(
+    job: Job,
+    record: RunRecord,
+    options: Options,
+    state_dir: Path,
+    listener: Listener,
+    fresh: bool,
+    keep_record: bool,
+    wait_s: float,
+    clock: Clock,
+) -> Report:
+    info = job.target.info
     ledger = Ledger(job.wire, info)
     with _explained(job.wire):
         sweep(ledger, job.wire, clock.unix())
@@ -310,40 +327,23 @@ def _work(
     clock: Clock,
     state_dir: Path,
 ) -> Report:
-    stop = StopRequest()
-    with stop.listening():
-        run = Run(
-            updater=job.updater,
-            wire=job.wire,
-            query=job.query,
-            record=record,
-            checkpoint=checkpoint,
-            taken=taken,
-            options=options,
-            listener=listener,
-            stop=stop,
-            clock=clock,
-            state_file=str(checkpoint.path) if checkpoint else "",
-            next_command=resume_command(record.run_id, state_dir),
-        )
-        for warning in job.warnings:
-            run.warn(warning)
-        return run.execute()
-
-
-def resume_command(run_id: str, state_dir: Path) -> str:
-    """What to type to go on with a run."""
-    words = ["bulkup", "resume", run_id]
-    if state_dir != DEFAULT_STATE_DIR:
-        words += ["--state-dir", str(state_dir)]
-    return shlex.join(words)
-
-
-def state_text(checkpoint: Checkpoint) -> str:
-    """The state of a run as people say it: one whose runner died is not running."""
-    if checkpoint.state is RunState.RUNNING and not RunLock(checkpoint.folder).is_held():
-        return "killed"
-    return checkpoint.state.value
+    run = Run(
+        updater=job.updater,
+        wire=job.wire,
+        query=job.query,
+        record=record,
+        checkpoint=checkpoint,
+        taken=taken,
+        options=options,
+        listener=listener,
+        stop=job.stop,
+        clock=clock,
+        state_file=str(checkpoint.path) if checkpoint else "",
+        next_command=resume_command(record.run_id, state_dir),
+    )
+    for warning in job.warnings:
+        run.warn(warning)
+    return run.execute()
 
 
 # --- resuming ---
@@ -466,6 +466,19 @@ def resume(
     """Go on with a run. Its locked checkpoint comes from `unfinished`, its job from
     `prepare_resume`. Raises HeldError, NotFoundError, TargetError when it cannot."""
     clock = clock or Clock()
+    with job.stop.listening():
+        return _resume(job, checkpoint, options, state_dir, listener, wait_s, clock)
+
+
+def _resume(
+    job: Job,
+    checkpoint: Checkpoint,
+    options: Options,
+    state_dir: Path,
+    listener: Listener,
+    wait_s: float,
+    clock: Clock,
+) -> Report:
     record = checkpoint.record
     ledger = Ledger(job.wire, job.target.info)
     with _explained(job.wire):
@@ -493,7 +506,7 @@ def _entry_from(checkpoint: Checkpoint) -> Entry:
         generation=checkpoint.generation,
         window=checkpoint.window,
         shards=tuple(Shard(s.id, s.start, s.end, low_cursor=s.start) for s in shards),
-        next_shard=checkpoint.next_shard,
+        next_shard=max(checkpoint.next_shard, 1 + max(s.id for s in shards)),
     )
 
 

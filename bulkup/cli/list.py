@@ -15,12 +15,12 @@ from bulkup.errors import StateError
 @click.command("list")
 @options.state_dir
 @options.json_lines
-def command(state_dir: Path, as_json: bool) -> None:
+def command(state_dir: Path, **given: Any) -> None:
     """List the runs in the state directory, the latest first."""
     from bulkup.state.files import run_folders
 
     rows = [_row(folder) for folder in reversed(run_folders(state_dir))]
-    if as_json:
+    if given["json"]:
         for row in rows:
             click.echo(json.dumps({"type": "run", **row}))
     elif rows:
@@ -30,8 +30,8 @@ def command(state_dir: Path, as_json: bool) -> None:
 
 
 def _row(folder: Path) -> dict[str, Any]:
-    from bulkup.runner import state_text
     from bulkup.state.checkpoint import Checkpoint
+    from bulkup.state.words import state_text
 
     try:
         checkpoint = Checkpoint.open(folder, check=False)

@@ -47,7 +47,7 @@ state_dir = click.option(
     help="Folder where run state lives.",
 )
 
-json_lines = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+json_lines = click.option("--json", is_flag=True, help="JSON, one object a line.")
 
 verbosity = _together(
     click.option("-q", "--quiet", is_flag=True, help="Only the summary and errors."),
@@ -60,8 +60,23 @@ target = _together(
     click.option("--namespace", help="Namespace.  [default: the empty one]"),
 )
 
+
+class Assignment(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """`NAME=VALUE`; several in an environment variable stand on a line each."""
+
+    name = "assignment"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [line for line in rv.splitlines() if line]
+
+
 params = click.option(
-    "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Updater parameter."
+    "-p",
+    "--param",
+    type=Assignment(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Updater parameter.",
 )
 
 yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")

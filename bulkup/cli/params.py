@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -12,13 +13,13 @@ from bulkup.cli import options
 @click.command("params")
 @click.argument("updater")
 @options.json_lines
-def command(updater: str, as_json: bool) -> None:
+def command(updater: str, **given: Any) -> None:
     """Show the parameters of UPDATER: types, defaults, help."""
     from bulkup.loading import load
     from bulkup.report.text import clean
 
     source = load(updater)
-    if as_json:
+    if given["json"]:
         for p in source.parameters:
             fact = {"type": "param", "name": p.name, "value_type": p.type, "required": p.required}
             fact |= {"default": None if p.required else p.default_text, "help": p.help}

@@ -40,7 +40,7 @@ def command(**given: Any) -> int:
         from bulkup.runner import Where, prepare_resume, resume, unfinished
 
         where = Where(given["project"], given["database"], given["namespace"], given["local"])
-        params = parse_assignments(given["params"])
+        params = parse_assignments(given["param"])
         with (
             unfinished(given["state_dir"], given["run"]) as checkpoint,
             prepare_resume(checkpoint, where, params, retry_for_s=given["retry_for"]) as job,

@@ -45,7 +45,7 @@ def command(**given: Any) -> int:
 
         dry_run = given["dry_run"]
         where = Where(given["project"], given["database"], given["namespace"], given["local"])
-        params = parse_assignments(given["params"])
+        params = parse_assignments(given["param"])
         with prepare(
             given["updater"], params, where, dry_run=dry_run, retry_for_s=given["retry_for"]
         ) as job:

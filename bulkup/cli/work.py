@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bulkup.errors import BulkupError
+from bulkup.errors import BulkupError, Exit
 
 if TYPE_CHECKING:
-    from bulkup.engine.events import Listener, Report
+    from bulkup.engine.events import Event, Listener, Report
     from bulkup.engine.run import Options
     from bulkup.runner import Job
 
@@ -35,24 +35,48 @@ def options_of(given: dict[str, Any], *, dry_run: bool = False) -> Options:
 
 def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
     """Print the events of a run, deliver its report; gives the exit code."""
+    from bulkup.engine.events import RunStarted
     from bulkup.report import mail_settings, make_printer, save_report, send_report
 
+    begun: list[str] = []
+
     with make_printer(
-        json=given["as_json"], quiet=given["quiet"], verbose=given["verbose"]
+        json=given["json"], quiet=given["quiet"], verbose=given["verbose"]
     ) as printer:
+
+        def listen(event: Event) -> None:
+            if isinstance(event, RunStarted) and not event.dry_run:
+                begun.append(event.run_id)
+            printer(event)
+
         try:
             mail = mail_settings(
                 given["email_to"], given["email_from"], given["smtp"], plain=given["smtp_plain"]
             )
-            report = begin(printer)
+            report = begin(listen)
         except BulkupError as error:
             printer.error(error)
             return error.exit_code
+        except KeyboardInterrupt:
+            # Here, since click would make "Aborted" of it.
+            printer.error(_stopped_at_once(begun, given["state_dir"]))
+            return Exit.SIGINT
         if report.state_file:
             printer.delivered(save_report(report, Path(report.state_file).parent))
         if mail is not None:
             printer.delivered(send_report(report, mail))
         return report.exit_code
+
+
+def _stopped_at_once(begun: list[str], state_dir: Path) -> BulkupError:
+    from bulkup.state.words import resume_command
+
+    if not begun:
+        return BulkupError("interrupted; nothing was started")
+    return BulkupError(
+        "stopped at once; nothing is lost, and nothing will be written twice. Continue with: "
+        + resume_command(begun[0], state_dir)
+    )
 
 
 def confirm(job: Job, given: dict[str, Any]) -> None:

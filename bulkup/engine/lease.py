@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bulkup.clock import Clock
-from bulkup.errors import HeldError
+from bulkup.errors import HeldError, NotFoundError
 from bulkup.facts import Counts, RunState
 from bulkup.state.ledger import LEASE_S, RENEW_S, Entry, Holder, Ledger, RecordMovedOn
 from bulkup.state.records import Shard
@@ -124,8 +124,23 @@ def take(
                 on_wait(f"waiting for {other.who} (process {other.pid}), who works on this run")
                 said = True
             clock.sleep(WAIT_STEP_S)
-        again = ledger.read(entry.record.run_id)
-        entry = again if again is not None else replace(entry, holder=None, version=0)
+        entry = _still_open(ledger.read(entry.record.run_id), entry.record.run_id)
+
+
+def _still_open(entry: Entry | None, run_id: str) -> Entry:
+    """While we looked, the run may have come to its end; then it must not begin again."""
+    if entry is None:
+        raise NotFoundError(
+            f"the run record of {run_id} has just been removed: its runner has finished the run "
+            "(--no-record), or somebody has deleted it; `bulkup list` shows what is known here"
+        )
+    if entry.state.is_over:
+        who = entry.holder.who if entry.holder else "another runner"
+        raise NotFoundError(
+            f"run {run_id} has just come to its end ({entry.state.value}, by {who}); "
+            "there is nothing left to do"
+        )
+    return entry
 
 
 class Lease:

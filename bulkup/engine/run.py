@@ -138,7 +138,7 @@ class Run:
         wire.on_tick = self._tick
         wire.on_retry = self._tally.retrying
         wire.patience.retry_for_s = options.retry_for_s
-        wire.patience.stop_asked = lambda: bool(stop)
+        wire.patience.stopping_s = stop.seconds
 
     def _remember(self, listener: Listener) -> Listener:
         def remembering(event: Any) -> None:
@@ -193,9 +193,17 @@ class Run:
             if self._checkpoint:
                 self._checkpoint.stopped_by(exceeded.failure)
         except (CallError, BulkupError) as error:
-            ended = self._explained(error)
-            state, reason, exit_code = RunState.FAILED, ended.message, ended.exit_code
-            details = ended.details
+            if self._stop and isinstance(error, CallError) and error.worth_another_try:
+                asked = self._interrupted()
+                state, reason, exit_code = asked.state, asked.reason, asked.exit_code
+                details = (
+                    f"the Datastore at {self._wire.address} did not answer in time, so what became "
+                    "of the last commits is not known; resume finds out, and writes nothing twice"
+                )
+            else:
+                ended = self._explained(error)
+                state, reason, exit_code = RunState.FAILED, ended.message, ended.exit_code
+                details = ended.details
         finally:
             self._tally.close()
         if details:
@@ -238,7 +246,7 @@ class Run:
 
     def _let_go(self, state: RunState, reason: str) -> None:
         """The runner ends before the run does. When the server is away its lease runs out."""
-        if self._wire.patience.contacted and state is RunState.FAILED:
+        if not self._clean:
             # One try: what ended the run may be that nothing gets through.
             self._wire.patience.retry_for_s = 0.0
         try:
@@ -467,14 +475,18 @@ class Run:
         if self._lease is not None and self._checkpoint is not None:
             self._lease.update(moved_in=self._checkpoint.file_id)
 
+    def _interrupted(self) -> _Stopped:
+        assert self._stop.signal is not None
+        name = self._stop.signal.name
+        code = Exit.SIGTERM if name == "SIGTERM" else Exit.SIGINT
+        return _Stopped(RunState.INTERRUPTED, f"interrupted by {name}", code)
+
     def _why_stop(self) -> _Stopped | None:
         """Asked before every entity, since a slow handler leaves no other time to look around."""
         options = self._options
         self._tick()
-        if self._stop.signal is not None:
-            name = self._stop.signal.name
-            code = Exit.SIGTERM if name == "SIGTERM" else Exit.SIGINT
-            return _Stopped(RunState.INTERRUPTED, f"interrupted by {name}", code)
+        if self._stop:
+            return self._interrupted()
         if options.limit is not None and self._handled >= options.limit:
             return _Stopped(
                 RunState.STOPPED, f"stopped after {options.limit} entities (--limit)", Exit.LIMIT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,6 +15,12 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.asked_at = 0.0
+        """When, by time.monotonic."""
+
+    def seconds(self) -> float:
+        """Since it was asked for; negative when it was not."""
+        return time.monotonic() - self.asked_at if self.signal is not None else -1.0
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -31,6 +38,7 @@ class StopRequest:
         def heard(number: int, frame: FrameType | None) -> None:
             if self.signal is not None:
                 raise KeyboardInterrupt
+            self.asked_at = time.monotonic()
             self.signal = signal.Signals(number)
 
         before = {s: signal.signal(s, heard) for s in (signal.SIGINT, signal.SIGTERM)}

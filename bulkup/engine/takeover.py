@@ -65,14 +65,22 @@ class Takeover:
 
         None: there is a marker of a batch that the checkpoint does not know; it has to be settled.
         """
-        found = {m.number: self._key(shard, (m.number, m.part)) for m in self._read(shard)}
+        found = {
+            m.number: self._key(shard, (m.number, m.part)) for m in self._markers.of_shard(shard.id)
+        }
         return None if any(number > shard.low_number for number in found) else found
 
     def settle(self, shard: Shard) -> Settled:
         """Settle one shard. Raises CallError, StateError."""
-        found = {(m.number, m.part): m for m in self._read(shard)}
-        shard = self._at_its_true_mark(shard, found)
-        self._fence(shard, found)
+        while True:
+            # Read anew after every fence: a runner that still lives moves its mark on and clears
+            # markers behind it, and a fence in a place it has cleared ends nothing.
+            found = {(m.number, m.part): m for m in self._markers.of_shard(shard.id)}
+            shard = self._at_its_true_mark(shard, found)
+            places = self._open_places(shard, found)
+            if not places:
+                break
+            self._fence(shard, places[:FENCES_PER_COMMIT])
         done = {p: m for p, m in found.items() if not m.fence and p[0] > shard.low_number}
         adopted = self._adopt(shard, done)
         # The least: a marker of a part was sent when earlier parts of its batch were counted.
@@ -82,9 +90,6 @@ class Takeover:
             default=Counts(),
         )
         return Settled(_gaps(shard, done), before, adopted)
-
-    def _read(self, shard: Shard) -> list[Marker]:
-        return list(self._markers.of_shard(shard.id))
 
     def _key(self, shard: Shard, place: Place) -> bytes:
         raw = self._markers.key(shard.id, *place)
@@ -104,19 +109,14 @@ class Takeover:
             )
         return replace(shard, low_number=low, low_cursor=at_mark[0].whole_end)
 
-    def _fence(self, shard: Shard, found: dict[Place, Marker]) -> None:
-        """Insert fences until every place a former runner may use is taken; updates `found`."""
-        while places := self._open_places(shard, found):
-            some = places[:FENCES_PER_COMMIT]
-            fences = {place: self._a_fence(shard, place) for place in some}
-            try:
-                self._wire.commit([self._markers.insert(f) for f in fences.values()]).result()
-                found.update(fences)
-            except CallError as error:
-                if error.code is not grpc.StatusCode.ALREADY_EXISTS:
-                    raise
-                # A late commit came in between, or an unanswered try of ours: look again.
-                found.update({(m.number, m.part): m for m in self._read(shard)})
+    def _fence(self, shard: Shard, places: Sequence[Place]) -> None:
+        """Take places, all or none: one that is taken by now is for the next look to find."""
+        fences = [self._markers.insert(self._a_fence(shard, place)) for place in places]
+        try:
+            self._wire.commit(fences).result()
+        except CallError as error:
+            if error.code is not grpc.StatusCode.ALREADY_EXISTS:
+                raise
 
     def _open_places(self, shard: Shard, found: dict[Place, Marker]) -> list[Place]:
         """Places without a marker, from the first batch that is not done to its window's end."""

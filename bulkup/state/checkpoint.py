@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from bulkup.errors import Exit, StateError
 from bulkup.facts import Counts, Failure, RunState, TargetInfo
@@ -123,8 +124,10 @@ class Checkpoint:
                 ("max_failures", 0), ("clean", True),
             ):  # fmt: skip
                 first._set(name, value)
+        first._db.execute("PRAGMA journal_mode = WAL")
         first.close()
-        os.replace(unborn, path)
+        os.link(unborn, path)
+        unborn.unlink()
         return cls(path, _connect(path), record)
 
     @classmethod
@@ -135,6 +138,8 @@ class Checkpoint:
         """
         path = folder / CHECKPOINT_NAME
         try:
+            if not path.stat().st_size:
+                raise sqlite3.DatabaseError("the file is empty")
             db = _connect(path)
             rows = dict(db.execute("SELECT name, value FROM meta"))
             found = json.loads(rows["format"])
@@ -147,7 +152,7 @@ class Checkpoint:
             record = RunRecord(**{**raw, "target": TargetInfo(**raw["target"])})
             if check and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("quick_check fails")
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
             raise StateError(
                 f"the checkpoint {str(path)!r} is damaged and cannot be read; the data is "
                 "safe, but this run cannot be resumed from here: move the folder away and "
@@ -471,9 +476,10 @@ class Checkpoint:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=10)
+    """Opens what is there: looking at a file must not make or change it."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=rw"
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
     try:
-        db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA foreign_keys = ON")
     except BaseException:

@@ -42,6 +42,8 @@ def run_folders(state_dir: Path) -> list[Path]:
 
 def find_run(state_dir: Path, name: str) -> Path:
     """The folder of the run with this id, or with this unambiguous beginning of one."""
+    if not name:
+        raise UsageError("which run? `bulkup list` shows their ids")
     folders = run_folders(state_dir)
     exact = [f for f in folders if f.name == name]
     matching = exact or [f for f in folders if f.name.startswith(name)]

@@ -112,6 +112,12 @@ class Call(Generic[R]):
                 answer: R = future.result(timeout=TICK_S)
             except grpc.FutureTimeoutError:
                 self._wire.on_tick()
+                if self._wire.patience.is_exhausted():
+                    future.cancel()
+                    self.maybe_applied_at = self._wire.monotonic()
+                    raise CallError(
+                        self.name, grpc.StatusCode.DEADLINE_EXCEEDED, "asked to stop"
+                    ) from None
             except grpc.RpcError as error:
                 failed = CallError(
                     self.name, error.code(), error.details() or "", len(self.payload)
@@ -195,11 +201,11 @@ class Wire:
     def nap(self, seconds: float) -> None:
         """Pause in slices, so that progress goes on; a stop request ends the pause it meets."""
         end = self.monotonic() + seconds
-        stopping = self.patience.stop_asked()
+        stopping = self.patience.is_asked_to_stop()
         while (left := end - self.monotonic()) > 0:
             self._sleep(min(left, TICK_S))
             self.on_tick()
-            if self.patience.stop_asked() and not stopping:
+            if self.patience.is_asked_to_stop() and not stopping:
                 return
 
     def _request(self, kind: Any) -> Any:

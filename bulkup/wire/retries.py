@@ -22,7 +22,8 @@ MAX_DOUBTFUL_TRIES = 4
 operator it does not know); the service's documentation advises against retrying them for long."""
 
 AFTER_STOP_S = 20.0
-"""Patience left once the user has asked to stop: what is in flight may finish, within bounds."""
+"""What is in flight may finish for so long once the user has asked to stop, all of it together.
+Below the 30 s that Kubernetes and Cloud Run leave between SIGTERM and SIGKILL."""
 
 _PASSING = {
     grpc.StatusCode.UNAVAILABLE,
@@ -78,11 +79,18 @@ class Patience:
     retry_for_s: float = 600.0
     contacted: bool = False
     """The server answered at least once."""
-    stop_asked: Callable[[], bool] = lambda: False
+    stopping_s: Callable[[], float] = lambda: -1.0
+    """Seconds since the user asked to stop; negative: not asked."""
 
     def limit_s(self) -> float:
-        limit = self.retry_for_s if self.contacted else min(FIRST_CONTACT_S, self.retry_for_s)
-        return min(limit, AFTER_STOP_S) if self.stop_asked() else limit
+        return self.retry_for_s if self.contacted else min(FIRST_CONTACT_S, self.retry_for_s)
+
+    def is_asked_to_stop(self) -> bool:
+        return self.stopping_s() >= 0
+
+    def is_exhausted(self) -> bool:
+        """The user waits for the end; no call is worth waiting for any longer."""
+        return self.stopping_s() > AFTER_STOP_S
 
     def is_over(self, state: RetryCallState) -> bool:
         """tenacity's `stop`: would the next wait end beyond the limit?"""
@@ -92,6 +100,8 @@ class Patience:
             and error.code in _DOUBTFUL
             and state.attempt_number >= MAX_DOUBTFUL_TRIES
         ):
+            return True
+        if self.is_asked_to_stop() and self.stopping_s() + state.upcoming_sleep > AFTER_STOP_S:
             return True
         return (state.seconds_since_start or 0.0) + state.upcoming_sleep > self.limit_s()
 

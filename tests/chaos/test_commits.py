@@ -81,6 +81,7 @@ def test_a_commit_that_arrives_after_the_run_gave_up_is_applied_once_or_not_at_a
     """Whenever it arrives while the next runner works."""
     for arrives_at in range(1, 19, 2):
         world = make_world(lf, 15)
+
         def lose_one_commit(seen: Seen) -> Action:
             if seen.method != "Commit" or seen.nth < held:
                 return Pass()

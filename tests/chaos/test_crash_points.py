@@ -95,9 +95,7 @@ def test_killed_at_any_event_on_another_server(
     _crash_at_every(make_world, fs, updater, event, tmp_path)
 
 
-def _die_again_and_again(
-    make_world: MakeWorld, server: Server, tmp_path: Path, seed: int
-) -> None:
+def _die_again_and_again(make_world: MakeWorld, server: Server, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     world = make_world(server, 40)
     updater = rng.choice(["Increment", "OneChild", "IncrementWithChild"])
@@ -113,9 +111,9 @@ def _die_again_and_again(
             break
         assert one.code == -9, f"{deaths} {one.output}"
     assert checkpoint_state(world) is RunState.FINISHED, deaths
-    assert (
-        world.violations(incremented=updater != "OneChild", children="Child" in updater) == []
-    ), f"seed {seed}, {updater}: {deaths}"
+    assert world.violations(incremented=updater != "OneChild", children="Child" in updater) == [], (
+        f"seed {seed}, {updater}: {deaths}"
+    )
     world.clear_old_markers()
     assert world.markers() == []
 

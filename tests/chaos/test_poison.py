@@ -24,9 +24,7 @@ POISON = {
 
 @pytest.fixture
 def world(server: Server, make_world: MakeWorld) -> World:
-    return make_world(
-        server, SIZE, poison=lambda id_: POISON[id_][0] if id_ in POISON else None
-    )
+    return make_world(server, SIZE, poison=lambda id_: POISON[id_][0] if id_ in POISON else None)
 
 
 def _only_the_poisoned_are_not_written(world: World) -> None:
@@ -53,9 +51,7 @@ def test_five_bad_ones_are_named_and_all_others_written(world: World, budget: in
 def test_one_more_than_the_budget_stops_the_run_and_it_can_go_on(
     lf: Server, make_world: MakeWorld
 ) -> None:
-    world = make_world(
-        lf, SIZE, poison=lambda id_: POISON[id_][0] if id_ in POISON else None
-    )
+    world = make_world(lf, SIZE, poison=lambda id_: POISON[id_][0] if id_ in POISON else None)
     report = world.run("Poisoned", Options(max_failures=4))
     assert (report.exit_code, report.state) == (1, RunState.FAILED)
     assert "more than 4" in report.reason

@@ -101,13 +101,9 @@ def test_a_commit_on_its_way_at_the_power_cut_is_applied_once_whenever_it_arrive
     for arrives_at in range(1, 22, 2):
         world = make_world(lf, 30)
         world.proxy.faults = lambda seen: (
-            Late(Code.UNAVAILABLE, None)
-            if seen.method == "Commit" and seen.nth == late
-            else Pass()
+            Late(Code.UNAVAILABLE, None) if seen.method == "Commit" and seen.nth == late else Pass()
         )
-        _crash_with_power_loss(
-            world, tmp_path, updater, options, copy_at=1, crash_at=late + 1
-        )
+        _crash_with_power_loss(world, tmp_path, updater, options, copy_at=1, crash_at=late + 1)
         assert world.proxy.held == 1
         begun = sum(world.proxy.seen.values())
 

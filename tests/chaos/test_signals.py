@@ -160,4 +160,3 @@ def test_a_process_that_was_stopped_for_a_while_goes_on_as_if_nothing_was(
     ended = outcome(process, folder)
     assert ended.code == 0, ended.output
     assert world.violations(children=True) == []
-

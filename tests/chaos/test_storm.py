@@ -1,6 +1,6 @@
 """Seeded fault runs. A failing one is named by its seed:
 
-    pytest "tests/chaos/test_storm.py::test_no_storm_breaks_the_promise[17-LF]"
+pytest "tests/chaos/test_storm.py::test_no_storm_breaks_the_promise[17-LF]"
 """
 
 from __future__ import annotations

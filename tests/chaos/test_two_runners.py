@@ -33,9 +33,7 @@ def _copy_state(world: World) -> Path:
 
 
 def _resumer(name: str, world: World, state_dir: Path) -> Runner:
-    return Runner(
-        name, lambda on_send: world.resume(OPTIONS, state_dir=state_dir, on_send=on_send)
-    )
+    return Runner(name, lambda on_send: world.resume(OPTIONS, state_dir=state_dir, on_send=on_send))
 
 
 def _crashed_run(world: World, at_commit: int) -> None:
@@ -138,9 +136,7 @@ def test_the_state_of_a_living_run_is_held_against_a_second_process(
         emulator=world.proxy.address, folder=tmp_path / "first",
     )  # fmt: skip
     assert there.wait(30)
-    second = bulkup(
-        ["resume", *options], emulator=world.proxy.address, folder=tmp_path / "second"
-    )
+    second = bulkup(["resume", *options], emulator=world.proxy.address, folder=tmp_path / "second")
     world.proxy.faults = no_faults
     world.proxy.unhang()
     first.join(30)
@@ -182,9 +178,7 @@ def _any_schedule(make_world: MakeWorld, server: Server, seed: int) -> None:
         for _ in range(burst):
             if not mover.over:
                 mover.step()
-    _judge(
-        world, one, other, f"seed {seed}, the first run was {start}; steps: {', '.join(told)}"
-    )
+    _judge(world, one, other, f"seed {seed}, the first run was {start}; steps: {', '.join(told)}")
 
 
 @pytest.mark.parametrize("seed", range(8))
