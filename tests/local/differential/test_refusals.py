@@ -164,13 +164,10 @@ def test_mutations_that_do_not_go_together(beside_fs: Judge, fresh: Callable[[],
     place = fresh()
     entity = place.entity(("K", 1), {"p": 1})
     other = place.entity(("K", 1), {"p": 2})
-    writes = {
-        "insert": insert, "update": update, "upsert": upsert,
-        "delete": lambda e: delete(e.key),
-    }  # fmt: skip
+    writes: tuple[Callable[[Any], Any], ...] = (insert, update, upsert, lambda e: delete(e.key))
     for exists in (True, False):
-        for first in writes.values():
-            for second in writes.values():
+        for first in writes:
+            for second in writes:
                 for mode in (1, 2):
                     request = REQUESTS["Commit"](
                         project_id=place.project,
