@@ -93,11 +93,14 @@ def check_query(query: Any, partition: Partition, mask: Mask | None = None) -> R
     distinct = list(dict.fromkeys(one.name for one in query.distinct_on))
     orders = _orders(query, found, projection, distinct)
     if not kind:
-        _check_kindless(found, orders, projection, distinct)
+        _check_kindless(query, found, projection, distinct)
     for one in found:
         if any(name in projection for name, _ in one.equal):
             raise invalid("Cannot use projection on a property with an equality filter.")
+    # Ordered by key, said or not, is the same order.
     names = [name for name, _ in orders]
+    if names[-1:] == [KEY]:
+        names.pop()
     signature = "\0".join([*partition, kind, *names]).encode()
     codec = CursorCodec(signature, _directions(orders))
     return Request(
@@ -166,17 +169,15 @@ def _orders(
 
 
 def _check_kindless(
-    found: list[Alternative],
-    orders: list[tuple[str, bool]],
-    projection: list[str],
-    distinct: list[str],
+    query: Any, found: list[Alternative], projection: list[str], distinct: list[str]
 ) -> None:
     for one in found:
         for name in [*(name for name, _ in sorted(one.equal)), *sorted(one.ranges)]:
             raise invalid(f"kind is required for filter: {name}")
     if projection or distinct:
         raise invalid("kind is required for projections and distinct")
-    if orders not in ([], [(KEY, False)]):
+    descending = m.PropertyOrder.DESCENDING
+    if any(one.property.name != KEY or one.direction == descending for one in query.order):
         raise invalid("kind is required for all orders except __key__ ascending")
 
 

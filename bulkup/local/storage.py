@@ -41,6 +41,8 @@ APPLICATION_ID = 0x62756C6B
 SCHEMA_VERSION = 1
 HISTORY_MICROS = 3600 * MICROS
 """How far back `read_time` reaches: the documented hour."""
+_CACHE_KIB = 4_000
+"""Of each connection; there is one a thread. The system's cache does the rest."""
 _CHECKPOINT_ROWS = 5_000
 _LOG_PAGES = 16_000
 """64 MB of log: then the writer itself moves it into the file, lest it grow without end."""
@@ -157,8 +159,7 @@ class Storage:
         )
         connection.execute("PRAGMA busy_timeout = 10000")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA mmap_size = 1073741824")
-        connection.execute("PRAGMA cache_size = -16000")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("PRAGMA temp_store = MEMORY")
         return connection
 
