@@ -6,6 +6,8 @@ Choices where servers differ, and why:
   and with every strategy: SERVER_VALUE (also unset) keeps the stored entity and reports
   `conflict_detected`; FAIL fails the commit with FAILED_PRECONDITION. (One of Google's emulators
   ignores SERVER_VALUE conditions, the others ignore `update_time`.)
+- A condition is on what was stored before the commit, also for the second mutation of an entity
+  (Google's newer emulator wants the same base version on both; so does this).
 - FAIL on an entity that is gone is FAILED_PRECONDITION, as a condition that does not hold; without
   FAIL an `update` of it is NOT_FOUND, as every emulator has it.
 - A failing mutation of a non-transactional commit ends the commit; those before it stay. The
@@ -68,7 +70,7 @@ def check_mutations(
 ) -> list[Operation]:
     """The operations of a commit. Raises INVALID_ARGUMENT; then nothing is written."""
     operations = []
-    last: dict[tuple[str, bytes], str] = {}
+    last: dict[tuple[str, bytes], Operation] = {}
     for mutation in mutations:
         operation = _check(mutation, project, database)
         operations.append(operation)
@@ -82,12 +84,17 @@ def check_mutations(
                     "A non-transactional commit may not contain multiple mutations affecting the "
                     "same entity."
                 )
-            if before in _FORBIDDEN_AFTER.get(operation.name, ()):
+            if before.base_version != operation.base_version:
                 raise invalid(
-                    f"Cannot {before} then {operation.name} an entity in the same request: "
+                    "Mutations for the same entity must have the same base version: "
                     f"{key_text(operation.key)}"
                 )
-        last[place] = operation.name
+            if before.name in _FORBIDDEN_AFTER.get(operation.name, ()):
+                raise invalid(
+                    f"Cannot {before.name} then {operation.name} an entity in the same request: "
+                    f"{key_text(operation.key)}"
+                )
+        last[place] = operation
     return operations
 
 
@@ -190,14 +197,14 @@ class Writer:
         row = self._row(kind, operation.path)
         exists = row.body is not None
         name = operation.name
+        conflict = self._conflict(operation, row)
+        if conflict and operation.fail:
+            raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, conflict)
         if name == "insert" and exists:
             raise RpcError(
                 grpc.StatusCode.ALREADY_EXISTS,
                 f"entity already exists: {key_text(operation.key)}",
             )
-        conflict = self._conflict(operation, row)
-        if conflict and operation.fail:
-            raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, conflict)
         if name == "update" and not exists:
             raise RpcError(
                 grpc.StatusCode.NOT_FOUND, f"no entity to update: {key_text(operation.key)}"
@@ -226,8 +233,13 @@ class Writer:
 
     def _conflict(self, operation: Operation, row: _Row) -> str:
         """Why the operation's condition does not hold; empty when it does."""
-        stored = row.version if row.body is not None else 0
+        stored = row.stored[1] if row.stored is not None else 0
         if operation.base_version is not None and stored != operation.base_version:
+            if 0 < stored < operation.base_version:
+                raise invalid(
+                    "Invalid base version, it is greater than the stored version: "
+                    f"{key_text(operation.key)}"
+                )
             return (
                 f"the stored version ({stored}) does not match the required base version "
                 f"({operation.base_version}): {key_text(operation.key)}"

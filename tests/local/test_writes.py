@@ -244,7 +244,25 @@ def test_base_version_zero_means_not_there(rpc: Rpc) -> None:
     fields = {"base_version": 0, "conflict_resolution_strategy": FAIL}
     rpc.commit([change(upsert=rpc.entity("K", 1), **fields)])
     assert refused(rpc.commit, [change(upsert=rpc.entity("K", 1, a=1), **fields)])[0] == FAILED
-    assert refused(rpc.commit, [change(insert=rpc.entity("K", 1, a=1), **fields)])[0] == EXISTS
+    assert refused(rpc.commit, [change(insert=rpc.entity("K", 1, a=1), **fields)])[0] == FAILED
+
+
+def test_a_base_version_from_the_future_is_refused(rpc: Rpc) -> None:
+    version = rpc.put(rpc.entity("K", 1)).mutation_results[0].version
+    code, text = refused(rpc.commit, [change(update=rpc.entity("K", 1), base_version=version + 1)])
+    assert (code, "greater than the stored version" in text) == (INVALID, True)
+
+
+def test_two_mutations_of_an_entity_have_one_condition_on_what_was_before(rpc: Rpc) -> None:
+    version = rpc.put(rpc.entity("K", 1)).mutation_results[0].version
+    fields = {"base_version": version, "conflict_resolution_strategy": FAIL}
+    first = change(update=rpc.entity("K", 1, a=1), **fields)
+    second = change(update=rpc.entity("K", 1, a=2), **fields)
+    without = change(update=rpc.entity("K", 1, a=3))
+    code, text = refused(rpc.commit, [first, without])
+    assert (code, "the same base version" in text) == (INVALID, True)
+    rpc.commit([first, second])
+    assert idents(rpc.all(query("K", where("a", "=", 2)))) == [1]
 
 
 def test_an_update_time_finer_than_any_stored_one_never_matches(rpc: Rpc) -> None:
