@@ -89,7 +89,7 @@ def check_query(query: Any, partition: Partition, mask: Mask | None = None) -> R
     projection = [name for name in projection if name != KEY]
     if mask is not None and (projection or keys_only):
         raise invalid("A property mask cannot be combined with a projection.")
-    found = alternatives(query.filter, path_of)
+    found = alternatives(query.filter if query.HasField("filter") else None, path_of)
     distinct = list(dict.fromkeys(one.name for one in query.distinct_on))
     orders = _orders(query, found, projection, distinct)
     if not kind:

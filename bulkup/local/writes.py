@@ -130,7 +130,6 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
     mask = None
     if entity is not None and mutation.HasField("property_mask"):
         mask = Mask(mutation.property_mask.paths)
-        mask.check_writable()
     if len(mutation.property_transforms) > MAX_TRANSFORMS:
         raise invalid(f"A mutation may have at most {MAX_TRANSFORMS} property transforms.")
     if entity is None and mutation.property_transforms:

@@ -612,6 +612,11 @@ def test_a_property_mask_cuts_results(rpc: Rpc) -> None:
     mask = {"paths": ["a", "c.d"]}
     (result,) = rpc.run(query(), property_mask=mask).entity_results
     assert result.entity == rpc.entity("K", 1, a=1, c={"d": 1})
+    nothing = {"paths": ["a.x", "z", "c.y"]}
+    (result,) = rpc.run(query(), property_mask=nothing).entity_results
+    assert result.entity == rpc.entity("K", 1)
+    reserved = {"paths": ["__x__"]}
+    assert refused(rpc.run, query(), property_mask=reserved)[0] == grpc.StatusCode.INVALID_ARGUMENT
     (found,) = rpc.lookup(rpc.key("K", 1), property_mask=mask).found
     assert found.entity == rpc.entity("K", 1, a=1, c={"d": 1})
 
@@ -637,6 +642,8 @@ def test_a_property_mask_cuts_results(rpc: Rpc) -> None:
         (query(offset=-1), "Offset"),
         (query(""), "must not be empty"),
         (query("K", both()), "at least one sub-filter"),
+        (query("K", m.Filter()), "exactly one of its fields"),
+        (query("K", both(m.Filter())), "exactly one of its fields"),
     ],
 )
 def test_a_query_that_makes_no_sense_is_refused_in_words(rpc: Rpc, asked: Any, words: str) -> None:

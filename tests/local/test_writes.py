@@ -551,6 +551,20 @@ def test_keys_of_another_project_or_a_bad_namespace_are_refused(rpc: Rpc) -> Non
     assert (code, "namespace" in text) == (INVALID, True)
 
 
+def test_a_project_that_cannot_be_one_is_refused(host: str) -> None:
+    for project in ("no spaces", "x" * 101):
+        rpc = Rpc(host, project=project)
+        code, text = refused(rpc.lookup, rpc.key("K", 1))
+        assert (code, "invalid app id" in text) == (INVALID, True)
+        rpc.close()
+    nameless = Rpc(host, project="")
+    assert refused(nameless.lookup, nameless.key("K", 1))[0] == INVALID
+    nameless.close()
+    default = Rpc(host, database="(default)")
+    assert refused(default.lookup, default.key("K", 1))[0] == INVALID
+    default.close()
+
+
 def test_bytes_that_are_no_message_are_refused(rpc: Rpc) -> None:
     for name in ("Commit", "RunQuery", "Lookup", "Rollback"):
         call = rpc.channel.unary_unary(f"/google.datastore.v1.Datastore/{name}")
