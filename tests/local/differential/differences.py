@@ -88,10 +88,11 @@ def _order_after_key(exchange: Exchange, answer: Answer) -> Answer:
 
 def _repeated(exchange: Exchange, answer: Answer) -> Answer:
     """What FS would find if it gave each entity once, at the first of its places."""
-    if not (_is_query(exchange) and _found(answer)) or exchange.request.projection:
+    if not (_is_query(exchange) and _found(answer)):
         return answer
     request = exchange.request
-    if request.start_cursor or request.end_cursor:
+    exploded = any(p.property.name != "__key__" for p in request.projection)
+    if exploded or request.start_cursor or request.end_cursor:
         return answer
     whole = Query()
     whole.CopyFrom(request)
@@ -106,7 +107,7 @@ def _repeated(exchange: Exchange, answer: Answer) -> Answer:
     if request.HasField("limit") and len(rows) >= request.limit.value:
         rows, end = rows[: request.limit.value], LIMIT
     skipped = min(request.offset, len(once))
-    return (f"OK FULL skipped={skipped} {end}", *rows)
+    return (f"{' '.join(answer[0].split()[:2])} skipped={skipped} {end}", *rows)
 
 
 # -- commits -----------------------------------------------------------------------------------
