@@ -5,13 +5,15 @@ serves a file from a process of its own; `python -m bulkup.local FILE` is that p
 
     process.py   server.py   __main__.py     starting, serving, ending
     service.py                               the calls: bytes in, bytes out
-    filters.py   plan.py     queries.py      a query: its alternatives, its SQL, its answer
-    cursors.py   aggregation.py  metadata.py
-    writes.py    masks.py    transforms.py   mutations
+    filters.py   drivers.py  plan.py         a query: its alternatives, its SQL
+    queries.py   cursors.py                  and its answers
+    aggregation.py           metadata.py     queries of other kinds
+    mutations.py writes.py                   a commit: checked, applied
+    masks.py     transforms.py
     indexing.py  packing.py  keys.py         what an entity's index entries are; ids
     transactions.py                          snapshots and conflicts
     storage.py                               the file: schema, lock, versions, history
-    encoding.py  intervals.py                keys and values as bytes that sort
+    encoding.py  intervals.py    sql.py      keys and values as bytes that sort; pieces of SQL
     limits.py    status.py   messages.py     what is refused, and how; protobuf
 
 Google's emulators deviate from the service, and from one another. Where they do, this follows what

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 
 from bulkup.local import messages as m
 from bulkup.local.cursors import Position
+from bulkup.local.drivers import Plan
 from bulkup.local.encoding import DOUBLE, NUMBER, decode_value
 from bulkup.local.filters import KEY
 from bulkup.local.limits import MAX_AGGREGATIONS, check_property_name
 from bulkup.local.packing import json_path
-from bulkup.local.plan import Plan, Select, packed_of
+from bulkup.local.plan import Select
 from bulkup.local.queries import Request, Rows, bind
+from bulkup.local.sql import packed_of
 from bulkup.local.status import invalid
 from bulkup.local.storage import Storage
 

@@ -17,11 +17,13 @@ from typing import Any
 
 from bulkup.local import messages as m
 from bulkup.local.cursors import CursorCodec, Position
+from bulkup.local.drivers import Plan, Sort
 from bulkup.local.encoding import Partition, decode_value, key_message
 from bulkup.local.filters import KEY, Alternative, alternatives, key_path
 from bulkup.local.limits import partition_of
 from bulkup.local.masks import Mask
-from bulkup.local.plan import Plan, Select, Sort, one_entity
+from bulkup.local.plan import Select
+from bulkup.local.sql import one_entity
 from bulkup.local.status import invalid, unimplemented
 from bulkup.local.storage import Storage
 

@@ -23,12 +23,13 @@ from bulkup.local.limits import (
 )
 from bulkup.local.masks import Mask
 from bulkup.local.metadata import is_metadata, run_metadata
-from bulkup.local.plan import by_path
+from bulkup.local.mutations import check_mutations
 from bulkup.local.queries import PAGE_BYTES, check_query, run_page
+from bulkup.local.sql import by_path
 from bulkup.local.status import RpcError, invalid, unimplemented
 from bulkup.local.storage import HISTORY_MICROS, Snapshot, Storage
 from bulkup.local.transactions import Transaction, Transactions, check_conflicts
-from bulkup.local.writes import Writer, check_mutations
+from bulkup.local.writes import Writer
 
 SERVICE = "google.datastore.v1.Datastore"
 _log = logging.getLogger(__name__)

@@ -51,7 +51,7 @@ _SWEEP_ROWS = 500
 
 _SCHEMA = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES ('last_version', 0), ('next_id', 1), ('swept', 0);
+INSERT INTO meta VALUES ('last_version', 0), ('next_id', 1);
 CREATE TABLE partitions(
   id INTEGER PRIMARY KEY, project TEXT NOT NULL, database TEXT NOT NULL, namespace TEXT NOT NULL,
   UNIQUE(project, database, namespace));
@@ -367,7 +367,6 @@ class Storage:
                     [(slot, value, path, until) for slot, value in unpack(packed)],
                 )
                 db.execute("DELETE FROM entities_past WHERE rowid = ?", (rowid,))
-            db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'swept'", (rows[-1][2],))
         return len(rows) == _SWEEP_ROWS
 
 
