@@ -11,6 +11,8 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -258,16 +260,28 @@ def test_a_terminal_has_a_bar_while_loading_and_bare_lines_of_a_dump(nowhere: Sh
 # --- serve ---
 
 
-def served(process: subprocess.Popen[str]) -> datastore.Client:
-    """A client by what the server printed, which is all it printed."""
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line.startswith("export DATASTORE_EMULATOR_HOST=127.0.0.1:"), line
-    return datastore.Client(
-        project="local",
-        credentials=AnonymousCredentials(),
-        client_options={"api_endpoint": "http://" + line.split("=")[1].strip()},
-    )
+@contextmanager
+def serving(
+    shell: Shell, *args: str, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], datastore.Client]]:
+    """A server, and a client by what it printed, which is all it printed."""
+    process = shell.start("local", "serve", *args, env=env)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("export DATASTORE_EMULATOR_HOST=127.0.0.1:"), line
+        yield (
+            process,
+            datastore.Client(
+                project="local",
+                credentials=AnonymousCredentials(),
+                client_options={"api_endpoint": "http://" + line.split("=")[1].strip()},
+            ),
+        )
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            assert ended(process).code == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -275,17 +289,16 @@ def test_a_served_file_keeps_what_was_written_and_ends_with_zero(
     nowhere: Shell, number: signal.Signals
 ) -> None:
     loaded(nowhere, "--kind", "Product", "--id-field", "id")
-    process = nowhere.start("local", "serve", "store")
-    client = served(process)
-    found = {e.key.id: e["name"] for e in client.query(kind="Product").fetch()}
-    assert found == {1: "x", 2: "ü"}
-    new = datastore.Entity(client.key("Product", 3))
-    new["name"] = "served"
-    client.put(new)
-    held = nowhere.bulkup("local", "dump", "store").fails(1, "is open already", str(process.pid))
-    assert "DATASTORE_EMULATOR_HOST" in held.err
-    process.send_signal(number)
-    result = ended(process)
+    with serving(nowhere, "store") as (process, client):
+        found = {e.key.id: e["name"] for e in client.query(kind="Product").fetch()}
+        assert found == {1: "x", 2: "ü"}
+        new = datastore.Entity(client.key("Product", 3))
+        new["name"] = "served"
+        client.put(new)
+        held = nowhere.bulkup("local", "dump", "store")
+        held.fails(1, "is open already", str(process.pid), "DATASTORE_EMULATOR_HOST")
+        process.send_signal(number)
+        result = ended(process)
     assert result.code == 0, result
     assert result.out == ""
     assert "Serving store" in result.err
@@ -295,25 +308,18 @@ def test_a_served_file_keeps_what_was_written_and_ends_with_zero(
 def test_without_a_file_nothing_is_left(nowhere: Shell, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    process = nowhere.start("local", "serve", env={"TMPDIR": str(scratch)})
-    client = served(process)
-    client.put(datastore.Entity(client.key("K", 1)))
-    assert client.get(client.key("K", 1)) is not None
-    process.send_signal(signal.SIGINT)
-    assert ended(process).code == 0
+    with serving(nowhere, env={"TMPDIR": str(scratch)}) as (process, client):
+        client.put(datastore.Entity(client.key("K", 1)))
+        assert client.get(client.key("K", 1)) is not None
+        process.send_signal(signal.SIGINT)
+        assert ended(process).code == 0
     assert list(scratch.iterdir()) == []
 
 
 def test_a_port_can_be_chosen_and_a_taken_one_is_named(nowhere: Shell) -> None:
-    process = nowhere.start("local", "serve")
-    client = served(process)
-    port = client.base_url.rsplit(":", 1)[1]
-    nowhere.bulkup("local", "serve", "store", "--port", port).fails(
-        1, f"127.0.0.1:{port}", "in use"
-    )
-    process.terminate()
-    assert ended(process).code == 0
-    again = nowhere.start("local", "serve", "store", "--port", port)
-    assert served(again).base_url == client.base_url
-    again.terminate()
-    assert ended(again).code == 0
+    with serving(nowhere) as (_, client):
+        port = client.base_url.rsplit(":", 1)[1]
+        second = ended(nowhere.start("local", "serve", "store", "--port", port))
+        second.fails(1, f"127.0.0.1:{port}", "in use")
+    with serving(nowhere, "store", "--port", port) as (_, again):
+        assert again.base_url == client.base_url
