@@ -59,6 +59,8 @@ def serve(file: str | None, port: int) -> int:
     is not there; what was acknowledged is in it, however the server ends. Ctrl-C and SIGTERM are
     how a server ends: the exit code is 0.
     """
+    # Before grpc is imported: it would log a taken port beside our own sentence.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from bulkup.local.__main__ import _tune
     from bulkup.local.server import DatastoreServer
     from bulkup.report.text import clean

@@ -63,7 +63,7 @@ def to_line(entity: Any, *, lossless: bool = False) -> tuple[str, bool]:
     if not _same(back, entity):
         settled = m.Entity()
         settled.CopyFrom(entity)
-        _settle_nans(settled.properties.values())
+        settle_nans(settled.properties.values())
         if not _same(back, settled):
             raise LossError("it holds something that the JSON form of the API leaves out")
     return _dumps(form), True
@@ -75,7 +75,7 @@ def _same(one: Any, other: Any) -> bool:
     )
 
 
-def _settle_nans(values: Iterable[Any]) -> None:
+def settle_nans(values: Iterable[Any]) -> None:
     """Of the many NaNs there are, processors make several, and JSON has a word for one."""
     for pb in values:
         which = pb.WhichOneof("value_type")
@@ -86,9 +86,9 @@ def _settle_nans(values: Iterable[Any]) -> None:
                 if isnan(value):
                     setattr(pb.geo_point_value, field.name, nan)
         elif which == "array_value":
-            _settle_nans(pb.array_value.values)
+            settle_nans(pb.array_value.values)
         elif which == "entity_value":
-            _settle_nans(pb.entity_value.properties.values())
+            settle_nans(pb.entity_value.properties.values())
 
 
 def _dumps(form: dict[str, Any]) -> str:

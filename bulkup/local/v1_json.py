@@ -121,6 +121,12 @@ def _known(form: Any, names: frozenset[str]) -> None:
         raise _Unusual
 
 
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise _Unusual
+    return value
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise _Unusual
@@ -152,7 +158,7 @@ def _fill_key(pb: Any, form: dict[str, Any]) -> None:
         pb.partition_id.project_id = _text(place.get("projectId", ""))
         pb.partition_id.database_id = _text(place.get("databaseId", ""))
         pb.partition_id.namespace_id = _text(place.get("namespaceId", ""))
-    for element in form.get("path", ()):
+    for element in _list(form.get("path", [])):
         to = pb.path.add()
         for name, value in element.items():
             if name == "id" and "name" not in element:
@@ -240,7 +246,7 @@ def _read_entity(pb: Any, value: Any) -> None:
 def _read_array(pb: Any, value: Any) -> None:
     _known(value, _ARRAY)
     pb.array_value.SetInParent()
-    for one in value.get("values", ()):
+    for one in _list(value.get("values", [])):
         _fill_value(pb.array_value.values.add(), one)
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkup.errors import Exit, StateError, UsageError
 from bulkup.local.access import LocalFile
 from bulkup.local.encoding import Partition
+from bulkup.local.entity_json import settle_nans
 from bulkup.local.transfer import (
     BATCH_ENTITIES,
     LINE_BYTES,
@@ -51,10 +52,12 @@ def idents(file: LocalFile, kind: str = "K") -> list[Any]:
     return [one.key.path[-1].id or one.key.path[-1].name for one in file.entities(kind)]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(deadline=None)
 @given(worlds(Place("local", "ns"), size=15), st.booleans())
 def test_what_was_dumped_loads_as_identical_entities(world: list[Any], lossless: bool) -> None:
     place = Partition("local", "", "ns")
+    for entity in world:
+        settle_nans(entity.properties.values())
     with tempfile.TemporaryDirectory() as folder:
         with LocalFile(Path(folder, "one"), place) as one:
             one.put(world)
