@@ -28,7 +28,7 @@ from bulkup.local.transfer import (
     load,
 )
 from tests.local.differential.build import Place
-from tests.local.differential.strategies import worlds
+from tests.local.differential.strategies import settle, worlds
 
 HERE = Partition("local", "", "")
 
@@ -53,9 +53,10 @@ def idents(file: LocalFile, kind: str = "K") -> list[Any]:
 
 
 @settings(deadline=None)
-@given(worlds(Place("local", "ns"), size=15), st.booleans())
-def test_what_was_dumped_loads_as_identical_entities(world: list[Any], lossless: bool) -> None:
+@given(worlds(size=15), st.booleans())
+def test_what_was_dumped_loads_as_identical_entities(drawn: list[Any], lossless: bool) -> None:
     place = Partition("local", "", "ns")
+    world = [settle(Place("local", "ns"), entity) for entity in drawn]
     for entity in world:
         settle_nans(entity.properties.values())
     with tempfile.TemporaryDirectory() as folder:
