@@ -6,6 +6,7 @@ not right leaves no trace.
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,11 +16,19 @@ from typing import Any
 
 from bulkup.clock import Clock
 from bulkup.engine.events import Event, Listener, Report, Warned
-from bulkup.engine.lease import take, this_process
+from bulkup.engine.lease import WAIT_STEP_S, take, this_process
 from bulkup.engine.run import Options, Run
 from bulkup.engine.scan import QueryPlan, plan
 from bulkup.engine.stop import StopRequest
-from bulkup.errors import BulkupError, Exit, MismatchError, NotFoundError, StateError, UpdaterError
+from bulkup.errors import (
+    BulkupError,
+    Exit,
+    HeldError,
+    MismatchError,
+    NotFoundError,
+    StateError,
+    UpdaterError,
+)
 from bulkup.facts import RunState, TargetInfo
 from bulkup.loading import UpdaterSource, describe, load, make
 from bulkup.parameters import convert, to_text
@@ -83,9 +92,10 @@ def prepare(
     made = make(source, values)
     with _opened(where) as target:
         check(target.info)
+        stop = StopRequest()
         wire = Wire(
             target.client,
-            patience=Patience(retry_for_s),
+            patience=Patience(retry_for_s, stopping_s=stop.seconds),
             sleep=clock.sleep,
             monotonic=clock.monotonic,
         )
@@ -94,7 +104,6 @@ def prepare(
             query = plan(_query_of(made, source), target.client)
             _say_hello(wire, query)
             texts = {name: to_text(value) for name, value in values.items()}
-            stop = StopRequest()
             yield Job(source, made, texts, target, wire, query, stop)
         finally:
             wire.close()
@@ -169,7 +178,7 @@ def start(
         params=job.params,
         target=info,
         fingerprint=job.query.fingerprint(info),
-        identity=job.query.identity(job.source.name, job.params),
+        identity=job.query.identity(job.source.spec, job.params),
         created=clock.now().isoformat(),
     )
     if options.dry_run:
@@ -194,18 +203,30 @@ def _start(
     ledger = Ledger(job.wire, info)
     with _explained(job.wire):
         sweep(ledger, job.wire, clock.unix())
-        entry = ledger.unfinished(record.identity)
-        if entry is not None and fresh:
-            _give_up(ledger, entry, clock)
-            entry = None
-    if entry is None:
-        entry = Entry(record, RunState.RUNNING, keep=keep_record)
-    else:
-        job.warnings.append(_goes_on(entry, job))
-    with _opened_here(entry.record, info, state_dir) as checkpoint:
+    while True:
         with _explained(job.wire):
-            lease = _take(ledger, entry, options, wait_s, listener, clock)
-        return _work(job, checkpoint.record, checkpoint, lease, options, listener, clock, state_dir)
+            entry = ledger.unfinished(record.identity)
+            if entry is not None and fresh:
+                _give_up(ledger, entry, job, clock)
+                entry = None
+        begins = entry is None
+        if entry is None:
+            entry = Entry(record, RunState.RUNNING, keep=keep_record)
+        with _opened_here(entry.record, job, state_dir, wait_s, listener, clock) as checkpoint:
+            try:
+                with _explained(job.wire):
+                    taken = _take(ledger, entry, checkpoint, job, wait_s, listener, clock)
+            except NotFoundError:
+                if not begins:
+                    raise
+                # Somebody began the same work at the same moment and was first: go on with that.
+                shutil.rmtree(checkpoint.folder)
+                continue
+            if not begins:
+                job.warnings.append(_goes_on(entry, job))
+            return _work(
+                job, checkpoint.record, checkpoint, taken, options, listener, clock, state_dir
+            )
 
 
 def _knows_what_moved(checkpoint: Checkpoint, entry: Entry) -> None:
@@ -229,9 +250,9 @@ def _goes_on(entry: Entry, job: Job) -> str:
     return text
 
 
-def _give_up(ledger: Ledger, entry: Entry, clock: Clock) -> None:
+def _give_up(ledger: Ledger, entry: Entry, job: Job, clock: Clock) -> None:
     """`--new`: the unfinished run is ended as it is; what it wrote stays."""
-    taken = take(ledger, entry, this_process(), clock=clock, window=entry.window)
+    taken = take(ledger, entry, this_process(), clock=clock, stop=job.stop)
     ledger.write(
         replace(
             taken,
@@ -240,43 +261,73 @@ def _give_up(ledger: Ledger, entry: Entry, clock: Clock) -> None:
             lease_until=0,
             sweep_at=int(clock.unix() + LATE_COPY_S) + 1,
             ended=int(clock.unix()),
-        )
+        ),
+        over=True,
     )
 
 
 def _take(
     ledger: Ledger,
     entry: Entry,
-    options: Options,
+    checkpoint: Checkpoint,
+    job: Job,
     wait_s: float,
     listener: Listener,
     clock: Clock,
-) -> tuple[Entry, int]:
-    """The entry with the lease on it, and the window of the runner before."""
+) -> Entry:
+    """The entry with the lease on it."""
+    _knows_what_moved(checkpoint, entry)
     taken = take(
         ledger,
         entry,
         this_process(),
         clock=clock,
-        window=options.in_flight,
+        stop=job.stop,
         wait_s=wait_s,
         on_wait=lambda text: listener(Warned(text)),
     )
-    return taken, entry.window
+    try:
+        _knows_what_moved(checkpoint, taken)  # it may have moved something while we waited
+    except StateError:
+        ledger.write(replace(taken, holder=entry.holder, lease_until=0))
+        raise
+    return taken
+
+
+def _locked(
+    folder: Path, stop: StopRequest, wait_s: float, listener: Listener, clock: Clock
+) -> RunLock:
+    """The lock on a run's folder, waited for. Raises HeldError, StateError, StopAskedError."""
+    lock = RunLock(folder)
+    give_up = clock.monotonic() + wait_s
+    said = False
+    while True:
+        try:
+            lock.acquire()
+            return lock
+        except HeldError as held:
+            if clock.monotonic() >= give_up:
+                raise
+            if not said:
+                listener(Warned(f"waiting: {held.message.partition(';')[0]}"))
+                said = True
+        clock.sleep(WAIT_STEP_S)
+        stop.raise_if_asked()
 
 
 @contextmanager
-def _opened_here(record: RunRecord, info: TargetInfo, state_dir: Path) -> Iterator[Checkpoint]:
+def _opened_here(
+    record: RunRecord, job: Job, state_dir: Path, wait_s: float, listener: Listener, clock: Clock
+) -> Iterator[Checkpoint]:
     """The locked checkpoint of a run in this state directory, made when it is not there."""
     folder = make_run_folder(state_dir, record.run_id)
-    lock = RunLock(folder)
-    lock.acquire()
+    lock = _locked(folder, job.stop, wait_s, listener, clock)
     try:
         if (folder / CHECKPOINT_NAME).exists():
             checkpoint = Checkpoint.open(folder)
         else:
             # Begun elsewhere, perhaps reached by another address: here it is what it is here.
-            checkpoint = Checkpoint.create(folder, replace(record, target=info))
+            checkpoint = Checkpoint.create(folder, replace(record, target=job.target.info))
         try:
             yield checkpoint
         finally:
@@ -320,7 +371,7 @@ def _work(
     job: Job,
     record: RunRecord,
     checkpoint: Checkpoint | None,
-    taken: tuple[Entry, int] | None,
+    taken: Entry | None,
     options: Options,
     listener: Listener,
     clock: Clock,
@@ -349,14 +400,21 @@ def _work(
 
 
 @contextmanager
-def unfinished(state_dir: Path, name: str | None) -> Iterator[Checkpoint]:
+def unfinished(
+    state_dir: Path,
+    name: str | None,
+    *,
+    wait_s: float = 0.0,
+    listener: Listener = lambda _: None,
+    clock: Clock | None = None,
+) -> Iterator[Checkpoint]:
     """The run to resume, locked for this process: the one named, or the latest unfinished one.
 
+    `wait_s`: for another process of this machine that works on it.
     Raises NotFoundError when there is nothing to resume, HeldError when somebody works on it.
     """
-    folder = find_run(state_dir, name) if name else _latest_unfinished(state_dir)
-    lock = RunLock(folder)
-    lock.acquire()
+    folder = find_run(state_dir, name) if name is not None else _latest_unfinished(state_dir)
+    lock = _locked(folder, StopRequest(), wait_s, listener, clock or Clock())
     try:
         checkpoint = Checkpoint.open(folder)
         try:
@@ -490,9 +548,9 @@ def _resume(
                 f"run {record.run_id} is {entry.state.value} ({who}), there is nothing to resume"
             )
         if entry is None:
+            ledger.release(record.identity, record.run_id)
             entry = _entry_from(checkpoint)
-        _knows_what_moved(checkpoint, entry)
-        taken = _take(ledger, entry, options, wait_s, listener, clock)
+        taken = _take(ledger, entry, checkpoint, job, wait_s, listener, clock)
     return _work(job, record, checkpoint, taken, options, listener, clock, state_dir)
 
 
@@ -503,7 +561,6 @@ def _entry_from(checkpoint: Checkpoint) -> Entry:
         checkpoint.record,
         RunState.RUNNING,
         generation=checkpoint.generation,
-        window=checkpoint.window,
         shards=tuple(Shard(s.id, s.start, s.end, low_cursor=s.start) for s in shards),
         next_shard=max(checkpoint.next_shard, 1 + max(s.id for s in shards)),
     )

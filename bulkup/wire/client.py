@@ -63,6 +63,7 @@ class Call(Generic[R]):
         self.payload: bytes = request.SerializeToString()
         self.maybe_applied_at: float | None = None
         """When an attempt was last left without an answer that says what became of it."""
+        self._doubtful = 0
         self._wire = wire
         self._before_resend = before_resend
         self._future: Any = self._send()
@@ -89,7 +90,9 @@ class Call(Generic[R]):
     def result(self) -> R:
         """Wait for the answer; raises CallError when there is none and no hope of one."""
         policy = retrying(
-            self._wire.patience, sleep=self._wire.nap, before_sleep=self._about_to_sleep
+            stop=lambda state: self._wire.patience.is_over(state, self._doubtful),
+            sleep=self._wire.nap,
+            before_sleep=self._about_to_sleep,
         )
         answer: R = policy(self._attempt)
         return answer
@@ -118,6 +121,7 @@ class Call(Generic[R]):
                 failed = CallError(
                     self.name, error.code(), error.details() or "", len(self.payload)
                 )
+                self._doubtful += failed.is_doubtful
                 if failed.maybe_applied:
                     self.maybe_applied_at = self._wire.monotonic()
                 raise failed from None

@@ -68,9 +68,17 @@ class CallError(Exception):
 
     @property
     def worth_another_try(self) -> bool:
-        if self.too_large or "metadata from plugin failed" in self.details:
-            return False  # the latter is UNAVAILABLE for gRPC, and means: no valid credentials
-        return self.code in _PASSING or self.code in _DOUBTFUL
+        return (self.code in _PASSING or self.is_doubtful) and not self.too_large
+
+    @property
+    def is_doubtful(self) -> bool:
+        """It may pass, or be the answer for good."""
+        return self.code in _DOUBTFUL
+
+    @property
+    def lacks_credentials(self) -> bool:
+        """UNAVAILABLE for gRPC: no token could be had (none at all, or not just now)."""
+        return "metadata from plugin failed" in self.details
 
     @property
     def maybe_applied(self) -> bool:
@@ -98,14 +106,12 @@ class Patience:
         """The user waits for the end; no call is worth waiting for any longer."""
         return self.stopping_s() > AFTER_STOP_S
 
-    def is_over(self, state: RetryCallState) -> bool:
-        """tenacity's `stop`: would the next wait end beyond the limit?"""
+    def is_over(self, state: RetryCallState, doubtful: int) -> bool:
+        """Would the next wait end beyond the limit? `doubtful`: such answers so far."""
         error = state.outcome.exception() if state.outcome else None
-        if (
-            isinstance(error, CallError)
-            and error.code in _DOUBTFUL
-            and state.attempt_number >= MAX_DOUBTFUL_TRIES
-        ):
+        if doubtful >= MAX_DOUBTFUL_TRIES:
+            return True
+        if isinstance(error, CallError) and error.lacks_credentials and not self.contacted:
             return True
         if self.is_asked_to_stop() and self.stopping_s() + state.upcoming_sleep > AFTER_STOP_S:
             return True
@@ -117,8 +123,8 @@ def _worth_another_try(error: BaseException) -> bool:
 
 
 def retrying(
-    patience: Patience,
     *,
+    stop: Callable[[RetryCallState], bool],
     sleep: Callable[[float], None],
     before_sleep: Callable[[RetryCallState], None],
 ) -> Retrying:
@@ -126,7 +132,7 @@ def retrying(
     return Retrying(
         retry=tenacity.retry_if_exception(_worth_another_try),
         wait=tenacity.wait_exponential_jitter(initial=1, max=60, jitter=1),
-        stop=patience.is_over,
+        stop=stop,
         sleep=sleep,
         before_sleep=before_sleep,
         reraise=True,
