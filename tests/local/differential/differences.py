@@ -135,13 +135,15 @@ def _existence_first(exchange: Exchange, answer: Answer) -> Answer:
     return (ours, *answer[1:]) if answer[0] in ("NOT_FOUND", "ALREADY_EXISTS") else answer
 
 
-def _insert_of_deleted(exchange: Exchange, answer: Answer) -> Answer:
+def _zero_of_deleted(exchange: Exchange, answer: Answer) -> Answer:
     """FS remembers the version at which an entity was deleted, and compares with that."""
-    if exchange.method != "Commit" or answer[0] != "FAILED_PRECONDITION":
+    ours = exchange.our_answer
+    if exchange.method != "Commit" or answer[0] != "FAILED_PRECONDITION" or ours[0] != "OK":
         return answer
-    insert = "insert" in str(exchange.request).rsplit(", then ", 1)[-1]
     zero = _words(answer).endswith("does not match the required base version (0)")
-    return exchange.our_answer if insert and zero and exchange.our_answer[0] == "OK" else answer
+    # What stood there before is untouched: so ours has not taken version 0 for another.
+    kept = set(answer[answer.index("then") :]) <= set(ours[ours.index("then") :])
+    return ours if zero and kept else answer
 
 
 # -- aggregations ------------------------------------------------------------------------------
@@ -221,11 +223,10 @@ def _empty_read_only(exchange: Exchange, answer: Answer) -> Answer:
 
 
 def _reserved(exchange: Exchange, answer: Answer) -> Answer:
-    if exchange.method != "ReserveIds" or answer[0] not in ("FAILED_PRECONDITION", "UNKNOWN"):
+    if exchange.method != "ReserveIds" or answer != ("UNKNOWN",):
         return answer
-    keys = exchange.request.keys
-    odd = not keys or any(key.path[-1].id == 2**63 - 1 for key in keys)
-    return ("OK",) if odd else answer
+    greatest = any(key.path[-1].id == 2**63 - 1 for key in exchange.request.keys)
+    return ("OK",) if greatest else answer
 
 
 def _not_ours(field: str) -> Callable[[Exchange, Answer], Answer]:
@@ -319,19 +320,9 @@ def _ended_read_only(judge: Judge, place: Place) -> Exchange:
     return Exchange(judge.ours, judge.theirs, place, "Story", "end", said[0], said[1])
 
 
-def _nothing_reserved(judge: Judge, place: Place) -> Exchange:
-    request = REQUESTS["ReserveIds"](project_id=place.project)
+def _greatest_reserved(judge: Judge, place: Place) -> Exchange:
+    request = REQUESTS["ReserveIds"](project_id=place.project, keys=[place.key("K", 2**63 - 1)])
     return judge.exchange(place, "ReserveIds", request, lambda _: ())
-
-
-def _resumed(judge: Judge, place: Place) -> Exchange:
-    _numbers(judge, place)
-    answers = []
-    for wire in judge.both():
-        asked = query("K", filter=where("p", ">=", 0), order=("-__key__",))
-        asked.start_cursor = scan(wire, place, asked).cursors[0]
-        answers.append(scan(wire, place, asked).answer())
-    return Exchange(judge.ours, judge.theirs, place, "RunQuery", asked, answers[0], answers[1])
 
 
 def _asked_in_gql(judge: Judge, place: Place) -> Exchange:
@@ -443,12 +434,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         _story(Step("SU", (replace(_PUT, operation="update", base_version=CURRENT, strategy=3),))),
     ),
     Difference(
-        "an insert of what was deleted",
+        "version 0 of what was deleted",
         "FS",
-        "an insert with version 0 succeeds where an entity was deleted; FS compares with the "
-        "version of the deletion and refuses",
+        "a write with version 0 succeeds where an entity was deleted; FS compares with the version "
+        "of the deletion and refuses",
         "version 0 means that there is no entity; LF takes it",
-        _insert_of_deleted,
+        _zero_of_deleted,
         _story(
             Step("NT", (_PUT,)),
             Step("NT", (Write("delete", _PUT.path),)),
@@ -521,12 +512,11 @@ DIFFERENCES: tuple[Difference, ...] = (
         _ended_read_only,
     ),
     Difference(
-        "ids to reserve",
+        "the greatest id",
         "FS",
-        "no ids at all and the greatest id can be reserved; FS fails with FAILED_PRECONDITION and "
-        "UNKNOWN",
-        "nothing is asked for, or something harmless; LF takes both",
+        "the greatest id can be reserved; FS fails with UNKNOWN",
+        "it is an id as any other; LF takes it",
         _reserved,
-        _nothing_reserved,
+        _greatest_reserved,
     ),
 )
