@@ -325,6 +325,16 @@ def _greatest_reserved(judge: Judge, place: Place) -> Exchange:
     return judge.exchange(place, "ReserveIds", request, lambda _: ())
 
 
+def _resumed(judge: Judge, place: Place) -> Exchange:
+    _numbers(judge, place)
+    answers = []
+    for wire in judge.both():
+        asked = query("K", filter=where("p", ">=", 0), order=("-__key__",))
+        asked.start_cursor = scan(wire, place, asked).cursors[0]
+        answers.append(scan(wire, place, asked).answer())
+    return Exchange(judge.ours, judge.theirs, place, "RunQuery", asked, answers[0], answers[1])
+
+
 def _asked_in_gql(judge: Judge, place: Place) -> Exchange:
     _numbers(judge, place)
     request = REQUESTS["RunQuery"](project_id=place.project, partition_id=place.partition())
