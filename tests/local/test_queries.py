@@ -41,10 +41,10 @@ def rpc(host: str) -> Iterator[Rpc]:
     client.close()
 
 
-def refused(call: Any, *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str | None]:
+def refused(call: Any, *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call(*arguments, **more)
-    return caught.value.code(), caught.value.details()
+    return caught.value.code(), caught.value.details() or ""
 
 
 # -- the model ---------------------------------------------------------------------------------
