@@ -20,7 +20,7 @@ from bulkup.local.cursors import CursorCodec, Position
 from bulkup.local.drivers import Plan, Sort
 from bulkup.local.encoding import Partition, decode_path, decode_value, key_message
 from bulkup.local.filters import KEY, Alternative, alternatives, key_path
-from bulkup.local.limits import partition_of
+from bulkup.local.limits import MAX_NAME_BYTES, partition_of
 from bulkup.local.masks import Mask
 from bulkup.local.plan import Select
 from bulkup.local.sql import by_path, one_entity
@@ -70,6 +70,8 @@ def check_query(query: Any, partition: Partition, mask: Mask | None = None) -> R
     kind = query.kind[0].name if query.kind else ""
     if query.kind and not kind:
         raise invalid("The kind of a query must not be empty.")
+    if len(kind.encode()) > MAX_NAME_BYTES:
+        raise invalid(f"The kind is longer than {MAX_NAME_BYTES} bytes.")
     if query.offset < 0:
         raise invalid("Offset must be non-negative.")
     limit = query.limit.value if query.HasField("limit") else None

@@ -641,6 +641,7 @@ def test_a_property_mask_cuts_results(rpc: Rpc) -> None:
         (query(limit=-1), "Limit"),
         (query(offset=-1), "Offset"),
         (query(""), "must not be empty"),
+        (query("K" * 1501), "longer than 1500 bytes"),
         (query("K", both()), "at least one sub-filter"),
         (query("K", m.Filter()), "exactly one of its fields"),
         (query("K", both(m.Filter())), "exactly one of its fields"),
