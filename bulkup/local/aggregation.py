@@ -78,6 +78,11 @@ def run_aggregation(
     properties = _properties(message)
     if properties and request.keys_only:
         raise invalid("A sum or average over a query that only returns keys is not supported.")
+    for name in properties:
+        if request.projection and name not in request.projection:
+            raise invalid(
+                f"The aggregation property {name} is not present in the base query's projection."
+            )
     if properties and not request.kind:
         raise invalid("kind is required for sums and averages")
     plan = bind(request, storage, at)

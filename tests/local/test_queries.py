@@ -711,6 +711,6 @@ def test_sums_and_averages(rpc: Rpc) -> None:
     assert ask(query("None"), n=("count", None)) == {"n": 0}
     code, text = refused(ask, query(), **{f"n{i}": ("count", None) for i in range(6)})
     assert (code, "at most 5" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
-    for bad in (query(None), query(project=["__key__"])):
+    for bad in (query(None), query(project=["__key__"]), query(project=["b"])):
         assert refused(ask, bad, s=("sum", "a"))[0] == grpc.StatusCode.INVALID_ARGUMENT
     assert refused(ask, query(), s=("sum", "__key__"))[0] == grpc.StatusCode.INVALID_ARGUMENT
