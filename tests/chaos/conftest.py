@@ -19,6 +19,12 @@ from tests.conftest import Server
 
 MakeWorld = Callable[..., World]
 
+STRIDES = pytest.mark.parametrize(
+    "stride",
+    [pytest.param(5, id="some"), pytest.param(1, id="every", marks=pytest.mark.chaos)],
+)
+"""For sweeps over every call or event: a part of them every day, all of them in the nightly form."""
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.option.markexpr or any("::" in arg for arg in config.args):

@@ -17,7 +17,7 @@ from bulkup.errors import Exit
 from bulkup.facts import RunState
 from tests.chaos.bench import UPDATERS, Crash, World
 from tests.chaos.child import bulkup, outcome, start
-from tests.chaos.conftest import MakeWorld
+from tests.chaos.conftest import STRIDES, MakeWorld
 from tests.chaos.duel import Runner
 from tests.chaos.proxy import Action, Hang, Pass, Seen, no_faults
 from tests.conftest import Server
@@ -61,12 +61,13 @@ def _judge(world: World, one: Runner, other: Runner, told: str) -> None:
     assert codes in ([Exit.DONE, Exit.HELD], [Exit.DONE, Exit.NOT_FOUND]), told
 
 
+@STRIDES
 @pytest.mark.parametrize("how", ["stopped cleanly", "killed"])
 def test_one_sleeps_at_any_call_while_the_other_does_everything(
-    lf: Server, make_world: MakeWorld, how: str
+    lf: Server, make_world: MakeWorld, how: str, stride: int
 ) -> None:
     """Both resume from the same state; one is stopped before its k-th call until the other ended."""
-    for k in range(1, 60):
+    for k in range(3 % stride, 60, stride):
         world = make_world(lf, 15)
         if how == "killed":
             _crashed_run(world, 4)
@@ -88,11 +89,12 @@ def test_one_sleeps_at_any_call_while_the_other_does_everything(
     pytest.fail("the sleeper's work never ended")
 
 
+@STRIDES
 def test_a_copy_of_a_living_runs_state_is_resumed_at_any_call(
-    lf: Server, make_world: MakeWorld
+    lf: Server, make_world: MakeWorld, stride: int
 ) -> None:
     """The state is copied from a run that goes on living, and resumed to its end at once."""
-    for k in range(1, 60):
+    for k in range(3, 60, stride):
         world = make_world(lf, 15)
         first = Runner(
             "first",
