@@ -75,7 +75,7 @@ def test_a_commit_that_arrives_after_its_retry_is_refused(
 
 
 @STRIDES
-@pytest.mark.parametrize("held", [1, 3])
+@pytest.mark.parametrize("held", [1, pytest.param(3, marks=pytest.mark.chaos)])
 def test_a_commit_that_arrives_after_the_run_gave_up_is_applied_once_or_not_at_all(
     lf: Server, make_world: MakeWorld, held: int, stride: int
 ) -> None:
