@@ -134,10 +134,9 @@ def _say_hello(wire: Wire, query: QueryPlan) -> None:
     pb = type(query.pb)()
     pb.CopyFrom(query.pb)
     pb.limit.value = 1
-    try:
+    with _explained(wire):
+        wire.connect()
         wire.run_query(pb, query.namespace).result()
-    except CallError as error:
-        raise explain(error, address=wire.address, project=wire.project, contacted=False) from error
 
 
 def start(

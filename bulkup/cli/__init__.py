@@ -21,6 +21,8 @@ _COMMANDS = {
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
+    "local": ("bulkup.cli.local", "A Datastore in a file: serve it, load it, dump it."),
+    "demo": ("bulkup.cli.demo", "Try bulkup on sample data, in a new folder."),
 }
 
 

@@ -445,27 +445,24 @@ class Checkpoint:
         ).fetchone()
         return Counts(*row) + Counts(failed=stopped)
 
-    def failures(self, limit: int = -1, offset: int = 0) -> list[Failure]:
-        """Failures in the order they happened, of entities that the run is past."""
-        return [
-            Failure(*row)
-            for row in self._db.execute(
-                "SELECT f.key, f.step, f.error, f.traceback FROM failures f "
-                "LEFT JOIN batches b ON b.id = f.batch "
-                "WHERE f.batch IS NULL OR b.state = 'done' ORDER BY f.id LIMIT ? OFFSET ?",
-                (limit, offset),
-            )
-        ]
+    def failures(self, skip: int = 0) -> Iterator[Failure]:
+        """Failures in the order they happened: of entities the run is past, and what stopped it."""
+        rows = self._db.execute(
+            "SELECT f.key, f.step, f.error, f.traceback FROM failures f "
+            "LEFT JOIN batches b ON b.id = f.batch "
+            "WHERE f.batch IS NULL OR b.state = 'done' ORDER BY f.id LIMIT -1 OFFSET ?",
+            (skip,),
+        )
+        for row in rows:
+            yield Failure(*row)
 
-    def log_lines(self, limit: int = -1) -> list[str]:
-        return [
-            line
-            for (line,) in self._db.execute(
-                "SELECT l.line FROM log_lines l JOIN batches b ON b.id = l.batch "
-                "WHERE b.state = 'done' ORDER BY l.id LIMIT ?",
-                (limit,),
-            )
-        ]
+    def log_lines(self) -> Iterator[str]:
+        rows = self._db.execute(
+            "SELECT l.line FROM log_lines l JOIN batches b ON b.id = l.batch "
+            "WHERE b.state = 'done' ORDER BY l.id"
+        )
+        for (line,) in rows:
+            yield line
 
     def log_total(self) -> int:
         (total,) = self._db.execute(

@@ -19,11 +19,13 @@ import grpc
 from google.cloud.datastore import Entity, Key
 from google.cloud.datastore_v1.types import query as query_types
 
+from bulkup.errors import StateError
 from bulkup.facts import Counts, RunState, TargetInfo
 from bulkup.state.kinds import RUN_KIND
 from bulkup.state.records import RunRecord, Shard
 from bulkup.wire.client import Call, Mutation, Wire
 from bulkup.wire.entities import LazyEntity
+from bulkup.wire.keys import key_text
 from bulkup.wire.retries import CallError
 from bulkup.wire.values import encode, write_entity
 
@@ -235,6 +237,17 @@ class Ledger:
         return entity
 
     def _parse(self, pb: Any, version: int) -> Entry:
+        """Raises StateError for a record of another version of bulkup."""
+        try:
+            return self._entry(pb, version)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(
+                f"the run record {key_text(pb.key)} was written by another version of bulkup: run "
+                "that version, or delete the record if its run does not matter any more",
+                details=f"{type(error).__name__}: {error}",
+            ) from error
+
+    def _entry(self, pb: Any, version: int) -> Entry:
         entity = LazyEntity(pb, version)
         record = json.loads(entity["record"])
         record["target"] = TargetInfo(**record["target"])

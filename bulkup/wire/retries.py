@@ -15,7 +15,11 @@ import tenacity
 from tenacity import RetryCallState, Retrying
 
 FIRST_CONTACT_S = 15.0
-"""Patience with a server that never answered: a wrong address must not cost ten minutes."""
+"""Patience with an address where nothing speaks gRPC: a wrong one must not cost ten minutes."""
+
+FIRST_ANSWER_S = 120.0
+"""Patience with a server that is there and has not answered yet: an emulator that a killed run
+has left busy with a large kind, say."""
 
 MAX_DOUBTFUL_TRIES = 4
 """INTERNAL and UNKNOWN may pass or may be the answer for good (an emulator says UNKNOWN to an
@@ -64,7 +68,9 @@ class CallError(Exception):
 
     @property
     def worth_another_try(self) -> bool:
-        return (self.code in _PASSING or self.code in _DOUBTFUL) and not self.too_large
+        if self.too_large or "metadata from plugin failed" in self.details:
+            return False  # the latter is UNAVAILABLE for gRPC, and means: no valid credentials
+        return self.code in _PASSING or self.code in _DOUBTFUL
 
     @property
     def maybe_applied(self) -> bool:
@@ -78,12 +84,12 @@ class Patience:
 
     retry_for_s: float = 600.0
     contacted: bool = False
-    """The server answered at least once."""
+    """The server answered at least one call."""
     stopping_s: Callable[[], float] = lambda: -1.0
     """Seconds since the user asked to stop; negative: not asked."""
 
     def limit_s(self) -> float:
-        return self.retry_for_s if self.contacted else min(FIRST_CONTACT_S, self.retry_for_s)
+        return self.retry_for_s if self.contacted else min(FIRST_ANSWER_S, self.retry_for_s)
 
     def is_asked_to_stop(self) -> bool:
         return self.stopping_s() >= 0

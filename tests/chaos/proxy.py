@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import grpc
 
@@ -101,7 +101,7 @@ class Hang:
     """No answer until `unhang`, or until the client gives up; then (if at all) forward it."""
 
 
-Action = Union[Pass, Refuse, Lose, Late, Twice, Delay, Cut, Hang]
+Action = Pass | Refuse | Lose | Late | Twice | Delay | Cut | Hang
 Faults = Callable[[Seen], Action]
 
 
@@ -232,12 +232,12 @@ class Proxy:
             self.done[f"Late {outcome}"] += 1
 
     def _forward(self, method: str, payload: bytes) -> bytes:
-        call = self._channel.unary_unary(f"/google.datastore.v1.Datastore/{method}")
+        call = self._channel.unary_unary(f"/google.datastore.v1.Datastore/{method}", None, None)
         answer: bytes = call(payload, timeout=60)
         return answer
 
 
-class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg, misc, unused-ignore]
     """Every method of the service, as bytes."""
 
     def __init__(self, proxy: Proxy) -> None:

@@ -54,7 +54,7 @@ def _judge(world: World, one: Runner, other: Runner, told: str) -> None:
     for runner in (one, other):
         if runner.bug is not None:
             raise runner.bug
-    codes = sorted((one.exit_code, other.exit_code))
+    codes = sorted(code for code in (one.exit_code, other.exit_code) if code is not None)
     told = f"{told}: {one.name} {one.exit_code}, {other.name} {other.exit_code}"
     assert world.violations(children=True) == [], told
     # 10: it woke before it had begun, and the run was finished.
@@ -66,7 +66,7 @@ def _judge(world: World, one: Runner, other: Runner, told: str) -> None:
 def test_one_sleeps_at_any_call_while_the_other_does_everything(
     lf: Server, make_world: MakeWorld, how: str, stride: int
 ) -> None:
-    """Both resume from the same state; one is stopped before its k-th call until the other ended."""
+    """Both resume from the same state; one stops before its k-th call until the other ended."""
     for k in range(3 % stride, 60, stride):
         world = make_world(lf, 15)
         if how == "killed":
