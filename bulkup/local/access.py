@@ -76,6 +76,12 @@ class LocalFile:
             if limit is not None:
                 request.query.limit.value -= len(batch.entity_results)
 
+    def names(self, what: str) -> list[str]:
+        """What there is of `__kind__` (in this namespace) or `__namespace__`; the namespace
+        without a name is left out."""
+        found = (one.key.path[-1] for one in self.entities(what))
+        return [element.name for element in found if element.name]
+
     def put(self, entities: Sequence[Any]) -> None:
         """Write all of them, or none; incomplete keys get ids.
 
