@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.local.differential import restate
 from tests.local.differential.answers import say_aggregation, scan
-from tests.local.differential.build import Place, all_of, query, where
+from tests.local.differential.build import Place, all_of, query, upsert, where
 from tests.local.differential.compare import Difference, Exchange, Judge
 from tests.local.differential.story import CURRENT, ZERO, Step, Write, story
 from tests.local.differential.wire import REQUESTS
@@ -122,6 +122,21 @@ def _nearest(judge: Judge, place: Place) -> Exchange:
     near.find_nearest.distance_measure = 1
     near.find_nearest.limit.value = 3
     return _example(near)(judge, place)
+
+
+def _four_underscores(judge: Judge, place: Place) -> Exchange:
+    write = upsert(place.entity(("K", 1), {"____": 1}))
+    request = REQUESTS["Commit"](project_id=place.project, mode=2, mutations=[write])
+    return judge.exchange(place, "Commit", request, lambda _: ())
+
+
+def _masked_keys(judge: Judge, place: Place) -> Exchange:
+    _numbers(judge, place)
+    request = REQUESTS["RunQuery"](
+        project_id=place.project, partition_id=place.partition(),
+        query=query("K", projection=("__key__",)), property_mask={"paths": ["p"]},
+    )  # fmt: skip
+    return judge.exchange(place, "RunQuery", request, lambda r: (str(len(r.batch.entity_results)),))
 
 
 # -- the table ----------------------------------------------------------------------------------
@@ -303,5 +318,21 @@ DIFFERENCES: tuple[Difference, ...] = (
         "it is an id as any other; LF takes it",
         restate.reserved,
         _greatest_reserved,
+    ),
+    Difference(
+        "a name of four underscores",
+        "FS",
+        "____ is refused as the name of a property; FS takes it",
+        "the documentation reserves __.*__; LF refuses it too",
+        restate.reserved_underscores,
+        _four_underscores,
+    ),
+    Difference(
+        "a mask for keys",
+        "FS",
+        "a property mask with a projection of the key alone is refused; FS ignores the mask",
+        "the reference says that a mask must not be set for a projection",
+        restate.masked_keys,
+        _masked_keys,
     ),
 )

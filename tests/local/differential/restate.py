@@ -239,3 +239,19 @@ def not_ours(field: str) -> Callable[[Exchange, Answer], Answer]:
         return exchange.our_answer if field in named else answer
 
     return restate
+
+
+def reserved_underscores(exchange: Exchange, answer: Answer) -> Answer:
+    """FS takes the name that is nothing but the underscores of a reserved one."""
+    if exchange.method != "Commit" or isinstance(exchange.request, str) or answer != ("OK",):
+        return answer
+    names = {name for m in exchange.request.mutations for name in m.upsert.properties}
+    return ("INVALID_ARGUMENT",) if "____" in names else answer
+
+
+def masked_keys(exchange: Exchange, answer: Answer) -> Answer:
+    request = exchange.request
+    if exchange.method != "RunQuery" or not isinstance(request, REQUESTS["RunQuery"]):
+        return answer
+    masked = request.HasField("property_mask") and len(request.query.projection)
+    return ("INVALID_ARGUMENT",) if masked and answer[0] == "OK" else answer
