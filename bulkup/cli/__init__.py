@@ -18,7 +18,7 @@ from bulkup.errors import BulkupError, Exit
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
     "resume": ("bulkup.cli.resume", "Go on with a run that did not finish."),
-    "list": ("bulkup.cli.list", "List the runs in the state directory."),
+    "list": ("bulkup.cli.runs", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
     "local": ("bulkup.cli.local", "A Datastore in a file: serve it, load it, dump it."),
