@@ -140,6 +140,8 @@ class Checkpoint:
             if not path.stat().st_size:
                 raise sqlite3.DatabaseError("the file is empty")
             db = _connect(path)
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                raise sqlite3.DatabaseError("another program's database")
             rows = dict(db.execute("SELECT name, value FROM meta"))
             found = json.loads(rows["format"])
             if found != FORMAT:
