@@ -369,6 +369,14 @@ class Checkpoint:
         found = self._db.execute("SELECT 1 FROM handled WHERE key = ?", (_digest(key),))
         return found.fetchone() is not None
 
+    def done_up_to(self, shard: int, number: int) -> None:
+        """The markers say that every batch of the shard up to this one is done."""
+        with self._step():
+            self._db.execute(
+                "UPDATE batches SET state = 'done' WHERE shard = ? AND number <= ?",
+                (shard, number),
+            )
+
     def _put_batch(
         self,
         row: BatchRow,
