@@ -217,8 +217,8 @@ def _start(
                 with _explained(job.wire):
                     taken = _take(ledger, entry, checkpoint, job, wait_s, listener, clock)
             except NotFoundError:
-                if not begins:
-                    raise
+                if not begins or ledger.read(record.run_id) is not None:
+                    raise  # the latter: a copy of this state directory was resumed meanwhile
                 # Somebody began the same work at the same moment and was first: go on with that.
                 shutil.rmtree(checkpoint.folder)
                 continue
