@@ -21,7 +21,7 @@ from google.cloud.datastore_v1.types import query as query_types
 
 from bulkup.facts import Counts, RunState, TargetInfo
 from bulkup.state.kinds import RUN_KIND
-from bulkup.state.records import RunRecord, Shard
+from bulkup.state.records import Origin, RunRecord, Shard
 from bulkup.wire.client import Call, Mutation, Wire
 from bulkup.wire.entities import LazyEntity
 from bulkup.wire.retries import CallError
@@ -33,7 +33,7 @@ LEASE_S = 60.0
 RENEW_S = 15.0
 """How often a runner at work is heard of: three renewals may be lost."""
 
-_INDEXED = frozenset({"updater", "state", "started", "identity", "open", "sweep_at"})
+_INDEXED = frozenset({"updater", "state", "started", "identity", "open", "sweep_at", "migration"})
 
 _MOVED_ON = {
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -87,6 +87,14 @@ class Entry:
     keep: bool = True
     """False: the record goes too, once the run is finished and swept."""
     ended: int = 0
+    migration: str = ""
+    """The name of the migration that the run applies; empty: it is none."""
+    code: str = ""
+    """Checksum of the migration's code, without comments and layout."""
+    marked: str = ""
+    """By whom the state was set by hand (`bulkup mark`); empty: it came by running."""
+    origin: Origin = field(default_factory=Origin)
+    """Of the last runner; kept for migrations."""
     version: int = 0
 
     def is_held(self, now: float) -> bool:
@@ -118,6 +126,10 @@ class Ledger:
     def to_sweep(self, now: float) -> list[Entry]:
         """Finished runs whose last markers may be removed by now. Raises CallError."""
         return list(self._query([("sweep_at", "LESS_THAN_OR_EQUAL", _time(now))]))
+
+    def migrations(self) -> list[Entry]:
+        """The records of all migrations, applied or not. Raises CallError."""
+        return list(self._query([("migration", "GREATER_THAN", "")]))
 
     def write(self, entry: Entry) -> Entry:
         """Write a record over the version it was read at, or anew; gives it with its new version.
@@ -164,12 +176,16 @@ class Ledger:
         """Raises CallError; RecordMovedOn as `write` does."""
         mutation = Mutation()
         mutation.delete.CopyFrom(self._raw_key(entry.record.run_id))
+        mutation.base_version = entry.version
+        mutation.conflict_resolution_strategy = Mutation.FAIL
         try:
             self._wire.commit([mutation]).result()
         except CallError as error:
-            if error.code is grpc.StatusCode.NOT_FOUND:
-                return
-            raise
+            if error.code not in _MOVED_ON:
+                raise
+            # Perhaps by an earlier copy of this very commit.
+            if self.read(entry.record.run_id) is not None:
+                raise RecordMovedOn from error
 
     def _key(self, run_id: str) -> Key:
         return Key(
@@ -230,6 +246,16 @@ class Ledger:
         }
         if entry.sweep_at:
             facts["sweep_at"] = _time(entry.sweep_at)
+        if entry.migration:
+            facts |= {
+                "migration": entry.migration,
+                "code": entry.code,
+                "marked": entry.marked,
+                "bulkup_version": entry.origin.version,
+                "ci_job": entry.origin.ci_job,
+                "git_commit": entry.origin.git_commit,
+                "seconds": _seconds(entry),
+            }
         entity = Entity(self._key(record.run_id), exclude_from_indexes=tuple(set(facts) - _INDEXED))
         entity.update(facts)
         return entity
@@ -255,12 +281,27 @@ class Ledger:
             moved_in=entity["moved_in"],
             keep=entity["keep"],
             ended=_unix(entity["ended"]),
+            migration=entity.get("migration") or "",
+            code=entity.get("code") or "",
+            marked=entity.get("marked") or "",
+            origin=Origin(
+                entity.get("bulkup_version") or "",
+                entity.get("ci_job") or "",
+                entity.get("git_commit") or "",
+            ),
             version=version,
         )
 
 
 def _written(entry: Entry, answer: Any) -> Entry:
     return replace(entry, version=answer.mutation_results[0].version)
+
+
+def _seconds(entry: Entry) -> int | None:
+    """How long an ended run took, the pauses between its runners included."""
+    if not entry.ended:
+        return None
+    return max(0, entry.ended - _unix(datetime.fromisoformat(entry.record.created)))
 
 
 def _time(unix: float) -> datetime:

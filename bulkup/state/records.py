@@ -29,6 +29,17 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a runner came from, as its environment says; empty where it does not."""
+
+    version: str = ""
+    """Of bulkup."""
+    ci_job: str = ""
+    """Address of the job's page."""
+    git_commit: str = ""
+
+
+@dataclass(frozen=True)
 class Shard:
     """A stretch of the query between two cursors, with its own chain of batches."""
 
