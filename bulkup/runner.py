@@ -24,7 +24,14 @@ from bulkup.facts import RunState, TargetInfo
 from bulkup.loading import UpdaterSource, describe, load, make
 from bulkup.parameters import convert, to_text
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.files import CHECKPOINT_NAME, RunLock, find_run, make_run_folder, run_folders
+from bulkup.state.files import (
+    CHECKPOINT_NAME,
+    RunLock,
+    find_run,
+    make_run_folder,
+    run_folders,
+    set_aside,
+)
 from bulkup.state.ledger import Entry, Ledger, RecordMovedOn
 from bulkup.state.markers import LATE_COPY_S, Markers
 from bulkup.state.records import RunRecord, Shard
@@ -81,27 +88,58 @@ def prepare(
     source = load(updater) if isinstance(updater, str) else describe(updater)
     values = convert(source, params)
     made = make(source, values)
-    with _opened(where) as target:
+    with opened(where) as target:
         check(target.info)
-        wire = Wire(
-            target.client,
-            patience=Patience(retry_for_s),
-            sleep=clock.sleep,
-            monotonic=clock.monotonic,
-        )
-        made.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
-        try:
-            query = plan(_query_of(made, source), target.client)
-            _say_hello(wire, query)
-            texts = {name: to_text(value) for name, value in values.items()}
-            stop = StopRequest()
-            yield Job(source, made, texts, target, wire, query, stop)
-        finally:
-            wire.close()
+        with _ready(source, values, made, target, dry_run, retry_for_s, clock) as job:
+            yield job
 
 
 @contextmanager
-def _opened(where: Where) -> Iterator[Target]:
+def prepare_on(
+    target: Target,
+    spec: str,
+    params: Mapping[str, Any],
+    *,
+    retry_for_s: float = Patience.retry_for_s,
+    clock: Clock | None = None,
+) -> Iterator[Job]:
+    """`prepare` on a target that is open already, for whoever has several updaters to run."""
+    source = load(spec)
+    values = convert(source, params)
+    made = make(source, values)
+    with _ready(source, values, made, target, False, retry_for_s, clock or Clock()) as job:
+        yield job
+
+
+@contextmanager
+def _ready(
+    source: UpdaterSource,
+    values: Mapping[str, Any],
+    made: Updater,
+    target: Target,
+    dry_run: bool,
+    retry_for_s: float,
+    clock: Clock,
+) -> Iterator[Job]:
+    wire = Wire(
+        target.client,
+        patience=Patience(retry_for_s),
+        sleep=clock.sleep,
+        monotonic=clock.monotonic,
+    )
+    made.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
+    try:
+        query = plan(_query_of(made, source), target.client)
+        _say_hello(wire, query)
+        texts = {name: to_text(value) for name, value in values.items()}
+        yield Job(source, made, texts, target, wire, query, StopRequest())
+    finally:
+        wire.close()
+
+
+@contextmanager
+def opened(where: Where) -> Iterator[Target]:
+    """The target, with its embedded Datastore started where it is one. Raises BulkupError."""
     if where.local is None:
         yield resolve(where.project, where.database, where.namespace)
         return
@@ -193,7 +231,7 @@ def _start(
 ) -> Report:
     info = job.target.info
     ledger = Ledger(job.wire, info)
-    with _explained(job.wire):
+    with explained(job.wire):
         sweep(ledger, job.wire, clock.unix())
         entry = ledger.unfinished(record.identity)
         if entry is not None and fresh:
@@ -203,10 +241,41 @@ def _start(
         entry = Entry(record, RunState.RUNNING, keep=keep_record)
     else:
         job.warnings.append(_goes_on(entry, job))
-    with _opened_here(entry.record, info, state_dir) as checkpoint:
-        with _explained(job.wire):
+    return work_on(
+        job,
+        entry,
+        options=options,
+        state_dir=state_dir,
+        listener=listener,
+        wait_s=wait_s,
+        clock=clock,
+    )
+
+
+def work_on(
+    job: Job,
+    entry: Entry,
+    *,
+    options: Options,
+    state_dir: Path,
+    listener: Listener,
+    wait_s: float,
+    clock: Clock,
+    next_command: str = "",
+) -> Report:
+    """Take the run of a record, a new or an unfinished one, and work on it to its end.
+
+    Raises HeldError, NotFoundError when the run has come to its end meanwhile.
+    """
+    ledger = Ledger(job.wire, job.target.info)
+    with _opened_here(entry.record, job.target.info, state_dir) as checkpoint:
+        _knows_what_moved(checkpoint, entry)
+        with explained(job.wire):
             lease = _take(ledger, entry, options, wait_s, listener, clock)
-        return _work(job, checkpoint.record, checkpoint, lease, options, listener, clock, state_dir)
+        return _work(
+            job, checkpoint.record, checkpoint, lease, options, listener, clock, state_dir,
+            next_command,
+        )  # fmt: skip
 
 
 def _knows_what_moved(checkpoint: Checkpoint, entry: Entry) -> None:
@@ -273,6 +342,13 @@ def _opened_here(record: RunRecord, info: TargetInfo, state_dir: Path) -> Iterat
     lock = RunLock(folder)
     lock.acquire()
     try:
+        if (folder / CHECKPOINT_NAME).exists() and _is_of_another(folder, record):
+            # Whoever waits for the old lock file must not get in beside us.
+            set_aside(folder)
+            lock.release()
+            folder = make_run_folder(state_dir, record.run_id)
+            lock = RunLock(folder)
+            lock.acquire()
         if (folder / CHECKPOINT_NAME).exists():
             checkpoint = Checkpoint.open(folder)
         else:
@@ -286,6 +362,16 @@ def _opened_here(record: RunRecord, info: TargetInfo, state_dir: Path) -> Iterat
         lock.release()
 
 
+def _is_of_another(folder: Path, record: RunRecord) -> bool:
+    """A run whose id is made from a name comes again on another target, or on an emulator that
+    was emptied; what an earlier one of that name did here says nothing about this one."""
+    checkpoint = Checkpoint.open(folder, check=False)
+    try:
+        return checkpoint.record.created != record.created
+    finally:
+        checkpoint.close()
+
+
 def sweep(ledger: Ledger, wire: Wire, now: float) -> None:
     """Remove the markers that disturbed runs on this target had to leave, once they may go.
 
@@ -294,15 +380,16 @@ def sweep(ledger: Ledger, wire: Wire, now: float) -> None:
     for entry in ledger.to_sweep(now):
         markers = Markers(wire, entry.record.target.namespace, entry.record.run_id)
         markers.remove(markers.all_keys())
-        if entry.keep:
-            with suppress(RecordMovedOn):  # somebody else swept it at the same time
+        with suppress(RecordMovedOn):  # somebody else swept it at the same time
+            if entry.keep:
                 ledger.write(replace(entry, sweep_at=0))
-        else:
-            ledger.remove(entry)
+            else:
+                ledger.remove(entry)
 
 
 @contextmanager
-def _explained(wire: Wire) -> Iterator[None]:
+def explained(wire: Wire) -> Iterator[None]:
+    """Turn what a call ended with into a sentence: a TargetError."""
     try:
         yield
     except CallError as error:
@@ -326,6 +413,7 @@ def _work(
     listener: Listener,
     clock: Clock,
     state_dir: Path,
+    next_command: str = "",
 ) -> Report:
     run = Run(
         updater=job.updater,
@@ -339,7 +427,7 @@ def _work(
         stop=job.stop,
         clock=clock,
         state_file=str(checkpoint.path) if checkpoint else "",
-        next_command=resume_command(record.run_id, state_dir),
+        next_command=next_command or resume_command(record.run_id, state_dir),
     )
     for warning in job.warnings:
         run.warn(warning)
@@ -481,9 +569,13 @@ def _resume(
 ) -> Report:
     record = checkpoint.record
     ledger = Ledger(job.wire, job.target.info)
-    with _explained(job.wire):
+    with explained(job.wire):
         sweep(ledger, job.wire, clock.unix())
         entry = ledger.read(record.run_id)
+        if entry is not None and entry.record.created != record.created:
+            reason = f"another run has taken its place, begun on {entry.record.created[:16]}"
+            checkpoint.end_work(RunState.ABANDONED, reason, Exit.DONE, clean=True)
+            raise NotFoundError(f"run {record.run_id} cannot be resumed: {reason}")
         if entry is not None and entry.state in (RunState.FINISHED, RunState.ABANDONED):
             who = entry.holder.who if entry.holder else "another runner"
             checkpoint.end_work(entry.state, f"ended by {who}", Exit.DONE, clean=True)
