@@ -20,6 +20,10 @@ _COMMANDS = {
     "resume": ("bulkup.cli.resume", "Go on with a run that did not finish."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
+    "migrate": ("bulkup.cli.migrate", "Apply the migrations of a folder that are pending."),
+    "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
+    "mark": ("bulkup.cli.mark", "Let a migration count as applied, or as pending."),
+    "unlock": ("bulkup.cli.unlock", "Free a run whose runner is dead."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
 }
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bulkup.engine.events import Event, Listener, Report
     from bulkup.engine.run import Options
     from bulkup.runner import Job
+    from bulkup.target import Target
 
 
 def options_of(given: dict[str, Any], *, dry_run: bool = False) -> Options:
@@ -81,10 +82,13 @@ def _stopped_at_once(begun: list[str], state_dir: Path) -> BulkupError:
 
 def confirm(job: Job, given: dict[str, Any]) -> None:
     """Ask before real data is changed, where somebody is there to answer."""
-    if given["yes"] or not job.target.is_real or not sys.stdin.isatty():
+    confirm_target(f"Run {job.source.name}", job.target, given)
+
+
+def confirm_target(what: str, target: Target, given: dict[str, Any]) -> None:
+    """Ask before real data is changed, where somebody is there to answer."""
+    if given["yes"] or not target.is_real or not sys.stdin.isatty():
         return
     from bulkup.report.text import clean
 
-    click.confirm(
-        f"Run {clean(job.source.name)} on {clean(str(job.target.info))}?", abort=True, err=True
-    )
+    click.confirm(clean(f"{what} on {target.info}?"), abort=True, err=True)

@@ -35,6 +35,7 @@ EXIT_MEANINGS = {
     Exit.FAILED: "failed",
     Exit.USAGE: "wrong usage",
     Exit.DONE_WITH_FAILURES: "done, but some entities failed",
+    Exit.PENDING: "something is pending or wrong",
     Exit.NOT_FOUND: "not found",
     Exit.HELD: "held by another runner",
     Exit.LIMIT: "stopped at a limit",

@@ -1,0 +1,24 @@
+"""The ledger of a target, for commands that run no updater."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bulkup.facts import TargetInfo
+from bulkup.runner import Where, explained, opened
+from bulkup.state.ledger import Ledger
+from bulkup.wire.client import Wire
+from bulkup.wire.retries import Patience
+
+
+@contextmanager
+def connected(where: Where, *, retry_for_s: float = 60.0) -> Iterator[tuple[Ledger, TargetInfo]]:
+    """Raises BulkupError when the target does not answer, also for calls made inside."""
+    with opened(where) as target:
+        wire = Wire(target.client, patience=Patience(retry_for_s))
+        try:
+            with explained(wire):
+                yield Ledger(wire, target.info), target.info
+        finally:
+            wire.close()
