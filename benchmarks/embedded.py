@@ -124,7 +124,7 @@ def _key(number: int) -> Any:
     return key
 
 
-def _query(limit: int | None = None, **fields: Any) -> Any:
+def _asked(limit: int | None = None, **fields: Any) -> Any:
     query = Query(**fields)
     query.kind.add(name=KIND)
     if limit is not None:
@@ -147,7 +147,7 @@ def pages(limit: int | None, entities: int) -> Work:
     """Through the whole kind by cursors; with `limit` None the server cuts the pages."""
 
     def work(client: Client) -> Iterator[int]:
-        query, found = _query(limit), 0
+        query, found = _asked(limit), 0
         while True:
             batch = client.call("RunQuery", query=query).batch
             found += len(batch.entity_results)
@@ -167,7 +167,7 @@ def filtered(times: int) -> Work:
 
     def work(client: Client) -> Iterator[int]:
         for number in range(times):
-            query = _query(100)
+            query = _asked(100)
             where = query.filter.property_filter
             where.property.name, where.op = "group", "EQUAL"
             where.value.integer_value = number % GROUPS

@@ -9,7 +9,8 @@
     ├── HeldError                 11   another runner holds this run
     ├── UpdaterError               1   the user's code failed outside handle_entity
     ├── TargetError                1   the Datastore: unreachable, forbidden, not there
-    └── StateError                 1   the local run state: damaged, not writable
+    ├── StateError                 1   the local run state: damaged, not writable
+    └── StopAskedError      130, 143   the user said stop before there was anything to stop
 
 Each error's text is one sentence for a tired person: what happened to what, and what to type
 next. Anything else that reaches the command line is a bug of bulkup's and says so.
@@ -85,3 +86,9 @@ class TargetError(BulkupError):
 
 class StateError(BulkupError):
     pass
+
+
+class StopAskedError(BulkupError):
+    def __init__(self, message: str, exit_code: Exit) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

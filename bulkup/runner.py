@@ -6,6 +6,7 @@ not right leaves no trace.
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,11 +16,19 @@ from typing import Any
 
 from bulkup.clock import Clock
 from bulkup.engine.events import Event, Listener, Report, Warned
-from bulkup.engine.lease import take, this_process
+from bulkup.engine.lease import WAIT_STEP_S, take, this_process
 from bulkup.engine.run import Options, Run
 from bulkup.engine.scan import QueryPlan, plan
 from bulkup.engine.stop import StopRequest
-from bulkup.errors import BulkupError, Exit, MismatchError, NotFoundError, StateError, UpdaterError
+from bulkup.errors import (
+    BulkupError,
+    Exit,
+    HeldError,
+    MismatchError,
+    NotFoundError,
+    StateError,
+    UpdaterError,
+)
 from bulkup.facts import RunState, TargetInfo
 from bulkup.loading import UpdaterSource, describe, load, make
 from bulkup.parameters import convert, to_text
@@ -90,7 +99,8 @@ def prepare(
     made = make(source, values)
     with opened(where) as target:
         check(target.info)
-        with _ready(source, values, made, target, dry_run, retry_for_s, clock) as job:
+        patience = Patience(retry_for_s)
+        with _ready(source, values, made, target, StopRequest(), patience, clock, dry_run) as job:
             yield job
 
 
@@ -100,14 +110,15 @@ def prepare_on(
     spec: str,
     params: Mapping[str, Any],
     *,
+    stop: StopRequest,
     retry_for_s: float = Patience.retry_for_s,
-    clock: Clock | None = None,
+    clock: Clock,
 ) -> Iterator[Job]:
     """`prepare` on a target that is open already, for whoever has several updaters to run."""
     source = load(spec)
     values = convert(source, params)
     made = make(source, values)
-    with _ready(source, values, made, target, False, retry_for_s, clock or Clock()) as job:
+    with _ready(source, values, made, target, stop, Patience(retry_for_s), clock) as job:
         yield job
 
 
@@ -117,22 +128,19 @@ def _ready(
     values: Mapping[str, Any],
     made: Updater,
     target: Target,
-    dry_run: bool,
-    retry_for_s: float,
+    stop: StopRequest,
+    patience: Patience,
     clock: Clock,
+    dry_run: bool = False,
 ) -> Iterator[Job]:
-    wire = Wire(
-        target.client,
-        patience=Patience(retry_for_s),
-        sleep=clock.sleep,
-        monotonic=clock.monotonic,
-    )
+    patience.stopping_s = stop.seconds
+    wire = Wire(target.client, patience=patience, sleep=clock.sleep, monotonic=clock.monotonic)
     made.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
     try:
         query = plan(_query_of(made, source), target.client)
         _say_hello(wire, query)
         texts = {name: to_text(value) for name, value in values.items()}
-        yield Job(source, made, texts, target, wire, query, StopRequest())
+        yield Job(source, made, texts, target, wire, query, stop)
     finally:
         wire.close()
 
@@ -172,10 +180,9 @@ def _say_hello(wire: Wire, query: QueryPlan) -> None:
     pb = type(query.pb)()
     pb.CopyFrom(query.pb)
     pb.limit.value = 1
-    try:
+    with _explained(wire):
+        wire.connect()
         wire.run_query(pb, query.namespace).result()
-    except CallError as error:
-        raise explain(error, address=wire.address, project=wire.project, contacted=False) from error
 
 
 def start(
@@ -208,7 +215,7 @@ def start(
         params=job.params,
         target=info,
         fingerprint=job.query.fingerprint(info),
-        identity=job.query.identity(job.source.name, job.params),
+        identity=job.query.identity(job.source.spec, job.params),
         created=clock.now().isoformat(),
     )
     if options.dry_run:
@@ -231,25 +238,32 @@ def _start(
 ) -> Report:
     info = job.target.info
     ledger = Ledger(job.wire, info)
-    with explained(job.wire):
+    with _explained(job.wire):
         sweep(ledger, job.wire, clock.unix())
-        entry = ledger.unfinished(record.identity)
-        if entry is not None and fresh:
-            _give_up(ledger, entry, clock)
-            entry = None
-    if entry is None:
-        entry = Entry(record, RunState.RUNNING, keep=keep_record)
-    else:
-        job.warnings.append(_goes_on(entry, job))
-    return work_on(
-        job,
-        entry,
-        options=options,
-        state_dir=state_dir,
-        listener=listener,
-        wait_s=wait_s,
-        clock=clock,
-    )
+    while True:
+        with _explained(job.wire):
+            entry = ledger.unfinished(record.identity)
+            if entry is not None and fresh:
+                _give_up(ledger, entry, job, clock)
+                entry = None
+        begins = entry is None
+        if entry is None:
+            entry = Entry(record, RunState.RUNNING, keep=keep_record)
+        with _opened_here(entry.record, job, state_dir, wait_s, listener, clock) as checkpoint:
+            try:
+                with _explained(job.wire):
+                    taken = _take(ledger, entry, checkpoint, job, wait_s, listener, clock)
+            except NotFoundError:
+                if not begins:
+                    raise
+                # Somebody began the same work at the same moment and was first: go on with that.
+                shutil.rmtree(checkpoint.folder)
+                continue
+            if not begins:
+                job.warnings.append(_goes_on(entry, job))
+            return _work(
+                job, checkpoint.record, checkpoint, taken, options, listener, clock, state_dir
+            )
 
 
 def work_on(
@@ -261,19 +275,18 @@ def work_on(
     listener: Listener,
     wait_s: float,
     clock: Clock,
-    next_command: str = "",
+    next_command: str,
 ) -> Report:
     """Take the run of a record, a new or an unfinished one, and work on it to its end.
 
-    Raises HeldError, NotFoundError when the run has come to its end meanwhile.
+    Raises HeldError, StopAskedError; NotFoundError when the run has come to its end meanwhile.
     """
     ledger = Ledger(job.wire, job.target.info)
-    with _opened_here(entry.record, job.target.info, state_dir) as checkpoint:
-        _knows_what_moved(checkpoint, entry)
-        with explained(job.wire):
-            lease = _take(ledger, entry, options, wait_s, listener, clock)
+    with _opened_here(entry.record, job, state_dir, wait_s, listener, clock) as checkpoint:
+        with _explained(job.wire):
+            taken = _take(ledger, entry, checkpoint, job, wait_s, listener, clock)
         return _work(
-            job, checkpoint.record, checkpoint, lease, options, listener, clock, state_dir,
+            job, checkpoint.record, checkpoint, taken, options, listener, clock, state_dir,
             next_command,
         )  # fmt: skip
 
@@ -299,9 +312,9 @@ def _goes_on(entry: Entry, job: Job) -> str:
     return text
 
 
-def _give_up(ledger: Ledger, entry: Entry, clock: Clock) -> None:
+def _give_up(ledger: Ledger, entry: Entry, job: Job, clock: Clock) -> None:
     """`--new`: the unfinished run is ended as it is; what it wrote stays."""
-    taken = take(ledger, entry, this_process(), clock=clock, window=entry.window)
+    taken = take(ledger, entry, this_process(), clock=clock, stop=job.stop)
     ledger.write(
         replace(
             taken,
@@ -310,50 +323,79 @@ def _give_up(ledger: Ledger, entry: Entry, clock: Clock) -> None:
             lease_until=0,
             sweep_at=int(clock.unix() + LATE_COPY_S) + 1,
             ended=int(clock.unix()),
-        )
+        ),
+        over=True,
     )
 
 
 def _take(
     ledger: Ledger,
     entry: Entry,
-    options: Options,
+    checkpoint: Checkpoint,
+    job: Job,
     wait_s: float,
     listener: Listener,
     clock: Clock,
-) -> tuple[Entry, int]:
-    """The entry with the lease on it, and the window of the runner before."""
+) -> Entry:
+    """The entry with the lease on it."""
+    _knows_what_moved(checkpoint, entry)
     taken = take(
         ledger,
         entry,
         this_process(),
         clock=clock,
-        window=options.in_flight,
+        stop=job.stop,
         wait_s=wait_s,
         on_wait=lambda text: listener(Warned(text)),
     )
-    return taken, entry.window
+    try:
+        _knows_what_moved(checkpoint, taken)  # it may have moved something while we waited
+    except StateError:
+        ledger.write(replace(taken, holder=entry.holder, lease_until=0))
+        raise
+    return taken
+
+
+def _locked(
+    folder: Path, stop: StopRequest, wait_s: float, listener: Listener, clock: Clock
+) -> RunLock:
+    """The lock on a run's folder, waited for. Raises HeldError, StateError, StopAskedError."""
+    lock = RunLock(folder)
+    give_up = clock.monotonic() + wait_s
+    said = False
+    while True:
+        try:
+            lock.acquire()
+            return lock
+        except HeldError as held:
+            if clock.monotonic() >= give_up:
+                raise
+            if not said:
+                listener(Warned(f"waiting: {held.message.partition(';')[0]}"))
+                said = True
+        clock.sleep(WAIT_STEP_S)
+        stop.raise_if_asked()
 
 
 @contextmanager
-def _opened_here(record: RunRecord, info: TargetInfo, state_dir: Path) -> Iterator[Checkpoint]:
+def _opened_here(
+    record: RunRecord, job: Job, state_dir: Path, wait_s: float, listener: Listener, clock: Clock
+) -> Iterator[Checkpoint]:
     """The locked checkpoint of a run in this state directory, made when it is not there."""
     folder = make_run_folder(state_dir, record.run_id)
-    lock = RunLock(folder)
-    lock.acquire()
+    lock = _locked(folder, job.stop, wait_s, listener, clock)
     try:
         if (folder / CHECKPOINT_NAME).exists() and _is_of_another(folder, record):
             # Whoever waits for the old lock file must not get in beside us.
             set_aside(folder)
             lock.release()
             folder = make_run_folder(state_dir, record.run_id)
-            lock = RunLock(folder)
-            lock.acquire()
+            lock = _locked(folder, job.stop, wait_s, listener, clock)
         if (folder / CHECKPOINT_NAME).exists():
             checkpoint = Checkpoint.open(folder)
         else:
             # Begun elsewhere, perhaps reached by another address: here it is what it is here.
-            checkpoint = Checkpoint.create(folder, replace(record, target=info))
+            checkpoint = Checkpoint.create(folder, replace(record, target=job.target.info))
         try:
             yield checkpoint
         finally:
@@ -380,16 +422,15 @@ def sweep(ledger: Ledger, wire: Wire, now: float) -> None:
     for entry in ledger.to_sweep(now):
         markers = Markers(wire, entry.record.target.namespace, entry.record.run_id)
         markers.remove(markers.all_keys())
-        with suppress(RecordMovedOn):  # somebody else swept it at the same time
-            if entry.keep:
+        if entry.keep:
+            with suppress(RecordMovedOn):  # somebody else swept it at the same time
                 ledger.write(replace(entry, sweep_at=0))
-            else:
-                ledger.remove(entry)
+        else:
+            ledger.remove(entry)
 
 
 @contextmanager
-def explained(wire: Wire) -> Iterator[None]:
-    """Turn what a call ended with into a sentence: a TargetError."""
+def _explained(wire: Wire) -> Iterator[None]:
     try:
         yield
     except CallError as error:
@@ -408,7 +449,7 @@ def _work(
     job: Job,
     record: RunRecord,
     checkpoint: Checkpoint | None,
-    taken: tuple[Entry, int] | None,
+    taken: Entry | None,
     options: Options,
     listener: Listener,
     clock: Clock,
@@ -438,14 +479,21 @@ def _work(
 
 
 @contextmanager
-def unfinished(state_dir: Path, name: str | None) -> Iterator[Checkpoint]:
+def unfinished(
+    state_dir: Path,
+    name: str | None,
+    *,
+    wait_s: float = 0.0,
+    listener: Listener = lambda _: None,
+    clock: Clock | None = None,
+) -> Iterator[Checkpoint]:
     """The run to resume, locked for this process: the one named, or the latest unfinished one.
 
+    `wait_s`: for another process of this machine that works on it.
     Raises NotFoundError when there is nothing to resume, HeldError when somebody works on it.
     """
-    folder = find_run(state_dir, name) if name else _latest_unfinished(state_dir)
-    lock = RunLock(folder)
-    lock.acquire()
+    folder = find_run(state_dir, name) if name is not None else _latest_unfinished(state_dir)
+    lock = _locked(folder, StopRequest(), wait_s, listener, clock or Clock())
     try:
         checkpoint = Checkpoint.open(folder)
         try:
@@ -569,7 +617,7 @@ def _resume(
 ) -> Report:
     record = checkpoint.record
     ledger = Ledger(job.wire, job.target.info)
-    with explained(job.wire):
+    with _explained(job.wire):
         sweep(ledger, job.wire, clock.unix())
         entry = ledger.read(record.run_id)
         if entry is not None and entry.record.created != record.created:
@@ -583,9 +631,9 @@ def _resume(
                 f"run {record.run_id} is {entry.state.value} ({who}), there is nothing to resume"
             )
         if entry is None:
+            ledger.release(record.identity, record.run_id)
             entry = _entry_from(checkpoint)
-        _knows_what_moved(checkpoint, entry)
-        taken = _take(ledger, entry, options, wait_s, listener, clock)
+        taken = _take(ledger, entry, checkpoint, job, wait_s, listener, clock)
     return _work(job, record, checkpoint, taken, options, listener, clock, state_dir)
 
 
@@ -596,7 +644,6 @@ def _entry_from(checkpoint: Checkpoint) -> Entry:
         checkpoint.record,
         RunState.RUNNING,
         generation=checkpoint.generation,
-        window=checkpoint.window,
         shards=tuple(Shard(s.id, s.start, s.end, low_cursor=s.start) for s in shards),
         next_shard=max(checkpoint.next_shard, 1 + max(s.id for s in shards)),
     )

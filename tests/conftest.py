@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from unittest import mock
 
 import pytest
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import datastore
 
 from bulkup.local.process import start_local
@@ -24,12 +25,8 @@ class Server:
 
     def client(self, **options: str) -> datastore.Client:
         """The official client, pointed here whatever the environment says."""
-        return datastore.Client(
-            project=self.project,
-            credentials=AnonymousCredentials(),
-            client_options={"api_endpoint": f"http://{self.host}"},
-            **options,
-        )
+        with mock.patch.dict(os.environ, DATASTORE_EMULATOR_HOST=self.host):
+            return datastore.Client(project=self.project, **options)
 
 
 @pytest.fixture(scope="session")

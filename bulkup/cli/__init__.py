@@ -25,6 +25,8 @@ _COMMANDS = {
     "mark": ("bulkup.cli.mark", "Let a migration count as applied, or as pending."),
     "unlock": ("bulkup.cli.unlock", "Free a run whose runner is dead."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
+    "local": ("bulkup.cli.local", "A Datastore in a file: serve it, load it, dump it."),
+    "demo": ("bulkup.cli.demo", "Try bulkup on sample data, in a new folder."),
 }
 
 

@@ -11,6 +11,9 @@ import click
 from bulkup.cli import options
 from bulkup.errors import StateError
 
+WIDE = 110
+"""Columns of a terminal that shows targets too; `bulkup show` and --json always do."""
+
 
 @click.command("list")
 @options.state_dir
@@ -62,15 +65,18 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
     from bulkup.report.text import clean, number
 
+    console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     columns = {
         "run_id": "Run", "updater": "Updater", "state": "State", "handled": "Handled",
-        "failed": "Failed", "target": "Target",
+        "failed": "Failed",
     }  # fmt: skip
+    if console.width >= WIDE:
+        columns["target"] = "Target"
     for name, title in columns.items():
-        numeric = name in ("handled", "written", "failed")
-        table.add_column(title, justify="right" if numeric else "left", no_wrap=name != "target")
+        justify: Any = "right" if name in ("handled", "failed") else "left"
+        table.add_column(title, justify=justify, no_wrap=name == "run_id", overflow="fold")
     for row in rows:
         cells = (row.get(name, "") for name in columns)
         table.add_row(*(Text(number(c) if isinstance(c, int) else clean(str(c))) for c in cells))
-    Console(highlight=False).print(table)
+    console.print(table)

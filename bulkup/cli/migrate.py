@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,22 +42,32 @@ def command(**given: Any) -> int:
     Each file holds one updater; its name is what it is known by. Stops at the first that fails.
     One that was interrupted goes on where it was, from any machine.
     """
-    from bulkup.report import make_printer
+    from bulkup.report import github, make_printer
 
     if given["to"] and given["only"]:
         raise click.UsageError("--to and --only exclude each other")
-    with make_printer(
-        json=given["json"], quiet=given["quiet"], verbose=given["verbose"]
-    ) as printer:
-        try:
-            outcome = _migrate(given, printer)
-        except BulkupError as error:
-            printer.error(error)
-            return error.exit_code
-        except KeyboardInterrupt:
-            printer.error(BulkupError(f"stopped at once; nothing is lost: {_again(given)} goes on"))
-            return Exit.SIGINT
-    _say(outcome, given)
+    with github(os.environ) as page:
+        with make_printer(
+            json=given["json"], quiet=given["quiet"], verbose=given["verbose"]
+        ) as printer:
+            try:
+                outcome = _migrate(given, printer)
+            except BulkupError as error:
+                printer.error(error)
+                page.error(error)
+                return error.exit_code
+            except KeyboardInterrupt:
+                printer.error(
+                    BulkupError(f"stopped at once; nothing is lost: {_again(given)} goes on")
+                )
+                return Exit.SIGINT
+        said = _said(outcome, given)
+        click.echo(json.dumps(_fact(outcome)) if given["json"] else said)
+        for name, report in outcome.reports:
+            page.report(report, name)
+        begun = [name for name, _ in outcome.reports]
+        later = [(name, None) for name in outcome.left if name not in begun]
+        page.table("Migrations", [*outcome.reports, *later], said)
     return outcome.exit_code
 
 
@@ -106,31 +117,28 @@ def _again(given: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _say(outcome: Outcome, given: dict[str, Any]) -> None:
+def _fact(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "type": "migrate",
+        "applied": outcome.applied,
+        "stopped_at": outcome.stopped_at,
+        "reason": outcome.reason,
+        "left": outcome.left,
+        "exit_code": int(outcome.exit_code),
+    }
+
+
+def _said(outcome: Outcome, given: dict[str, Any]) -> str:
     from bulkup.report.text import clean, plural
 
-    if given["json"]:
-        fact = {
-            "type": "migrate",
-            "applied": outcome.applied,
-            "stopped_at": outcome.stopped_at,
-            "reason": outcome.reason,
-            "left": outcome.left,
-            "exit_code": int(outcome.exit_code),
-        }
-        click.echo(json.dumps(fact))
-        return
     applied = plural(len(outcome.applied), "migration")
     if outcome.left:
-        click.echo(
+        return (
             f"{applied} applied, {len(outcome.left)} left"
             + (f", stopped at {outcome.stopped_at}" if outcome.stopped_at else "")
             + (f": {clean(outcome.reason)}" if outcome.reason else "")
             + f". Continue with: {clean(_again(given))}"
         )
-    elif outcome.applied:
-        click.echo(f"{applied} applied, none left.")
-    elif outcome.reason:
-        click.echo(f"Nothing was applied: {clean(outcome.reason)}.")
-    else:
-        click.echo("Nothing is pending.")
+    if outcome.reason:
+        return f"{applied} applied; {clean(outcome.reason)}. Go on with: {clean(_again(given))}"
+    return f"{applied} applied, none left." if outcome.applied else "Nothing is pending."

@@ -42,7 +42,9 @@ def command(**given: Any) -> int:
         where = Where(given["project"], given["database"], given["namespace"], given["local"])
         params = parse_assignments(given["param"])
         with (
-            unfinished(given["state_dir"], given["run"]) as checkpoint,
+            unfinished(
+                given["state_dir"], given["run"], wait_s=given["wait"], listener=listener
+            ) as checkpoint,
             prepare_resume(checkpoint, where, params, retry_for_s=given["retry_for"]) as job,
         ):
             confirm(job, given)

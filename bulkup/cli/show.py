@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bulkup.cli import options
+from bulkup.engine.events import EntityFailed, Logged, RunEnded
+
+if TYPE_CHECKING:
+    from bulkup.engine.events import Report
+    from bulkup.state.checkpoint import Checkpoint
 
 
 @click.command("show")
@@ -15,10 +21,10 @@ from bulkup.cli import options
 @options.state_dir
 @options.json_lines
 def command(run: str, state_dir: Path, **given: Any) -> None:
-    """Show RUN (its id, or an unambiguous beginning of it): report, failures and log."""
-    from bulkup.engine.events import RunEnded
+    """Show RUN (its id, or an unambiguous beginning of it): report, all failures, log."""
     from bulkup.engine.reports import stored_report
     from bulkup.report import make_printer
+    from bulkup.report.story import MOST_FAILURES
     from bulkup.state.checkpoint import Checkpoint
     from bulkup.state.files import find_run
     from bulkup.state.words import resume_command
@@ -26,8 +32,37 @@ def command(run: str, state_dir: Path, **given: Any) -> None:
     checkpoint = Checkpoint.open(find_run(state_dir, run))
     try:
         next_command = resume_command(checkpoint.record.run_id, state_dir)
-        report = stored_report(checkpoint, next_command=next_command, failures=-1)
+        report = stored_report(checkpoint, next_command=next_command, shown=MOST_FAILURES)
+        if given["json"]:
+            with make_printer(json=True) as printer:
+                for position, failure in enumerate(checkpoint.failures(), 1):
+                    printer(EntityFailed(failure, position, checkpoint.max_failures))
+                for line in checkpoint.log_lines():
+                    printer(Logged(line))
+                printer(RunEnded(report))
+        else:
+            _print(report, checkpoint)
     finally:
         checkpoint.close()
-    with make_printer(json=given["json"], verbose=1) as printer:
-        printer(RunEnded(report))
+
+
+def _print(report: Report, checkpoint: Checkpoint) -> None:
+    """The report, and behind it whatever it has no room for."""
+    from rich.console import Console
+
+    from bulkup.report.story import tell, what_failed
+    from bulkup.report.summary import print_summary
+    from bulkup.report.text import clean
+
+    story = tell(report)
+    shown = len(story.failures)
+    story = replace(story, failures_rest="", log_lines=(), log_rest="", next_command="")
+    print_summary(Console(highlight=False), story)
+    for failure in checkpoint.failures(skip=shown):
+        click.echo(f"  {clean(failure.key)}: {what_failed(failure)}")
+    if report.log_total:
+        click.echo("\nLog")
+        for line in checkpoint.log_lines():
+            click.echo(f"  {clean(line)}")
+    if report.next_command:
+        click.echo(f"\nContinue with: {report.next_command}")

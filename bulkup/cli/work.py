@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,13 +38,14 @@ def options_of(given: dict[str, Any], *, dry_run: bool = False) -> Options:
 def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
     """Print the events of a run, deliver its report; gives the exit code."""
     from bulkup.engine.events import RunStarted
-    from bulkup.report import mail_settings, make_printer, save_report, send_report
+    from bulkup.report import github, mail_settings, make_printer, save_report, send_report
 
     begun: list[str] = []
 
-    with make_printer(
-        json=given["json"], quiet=given["quiet"], verbose=given["verbose"]
-    ) as printer:
+    with (
+        github(os.environ) as page,
+        make_printer(json=given["json"], quiet=given["quiet"], verbose=given["verbose"]) as printer,
+    ):
 
         def listen(event: Event) -> None:
             if isinstance(event, RunStarted) and not event.dry_run:
@@ -57,11 +59,13 @@ def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
             report = begin(listen)
         except BulkupError as error:
             printer.error(error)
+            page.error(error)
             return error.exit_code
         except KeyboardInterrupt:
             # Here, since click would make "Aborted" of it.
             printer.error(_stopped_at_once(begun, given["state_dir"]))
             return Exit.SIGINT
+        page.report(report)
         if report.state_file:
             printer.delivered(save_report(report, Path(report.state_file).parent))
         if mail is not None:

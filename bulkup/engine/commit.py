@@ -26,7 +26,7 @@ import grpc
 
 from bulkup.engine.batches import Batch, Limits
 from bulkup.engine.budget import Budget
-from bulkup.engine.handle import Handled, Handler, allocate_ids
+from bulkup.engine.handle import Handled, Handler, allocate_ids, refusal
 from bulkup.engine.scan import QueryPlan
 from bulkup.errors import HeldError
 from bulkup.facts import Counts
@@ -167,7 +167,11 @@ class Committer:
             batch.number = self._shard.next_number
             self._shard.next_number += 1
             span = batch.take(self._limits, 0)
-            call = self._send(batch, span)
+            try:
+                call = self._send(batch, span)
+            except BaseException:
+                self._shard.broken = True  # it has a number, and no marker
+                raise
         self._flights.append(Flight(batch, span, call))
 
     def drain(self) -> None:
@@ -199,7 +203,8 @@ class Committer:
     # --- one batch to its end ---
 
     def _send(self, batch: Batch, span: Sequence[Handled]) -> Call[Any]:
-        allocate_ids(self._wire, span)
+        for failure in allocate_ids(self._wire, span):
+            self._budget.spend(failure)
         row = self._row(batch, span)
         self._pick_markers_to_clear(batch)
         assert row.number is not None
@@ -248,6 +253,7 @@ class Committer:
             self._nothing_to_write(batch)
             return
         suspects = 0
+        standing_until = 0.0
         while batch.items:
             if call is None:
                 span = batch.take(self._limits, suspects)
@@ -259,11 +265,12 @@ class Committer:
                 # since whoever takes the run over counts on finding one (engine/takeover.py).
                 call = self._send(batch, span)
             done, error = self._outcome(batch, span, call)
-            standing_until = self._late_copies_until(call)
+            standing_until = max(standing_until, self._late_copies_until(call))
             call = None
             if done:
                 suspects = max(0, suspects - (done - batch.carried))
                 self._part_done(batch, done, standing_until)
+                standing_until = 0.0
             elif error is not None and not (error.code in _CONFLICT and self._refresh(span)):
                 suspects = self._narrow(batch, span, error)
 
@@ -354,7 +361,9 @@ class Committer:
             if item.conflicts > self._conflict_retries:
                 item.fail(
                     "write",
-                    f"contended: somebody changed it {item.conflicts} times while it was handled",
+                    f"contended: changed {item.conflicts} times between being read and written (by "
+                    "others; or by this updater, where it puts an entity that it read while "
+                    "handling an earlier one: read it again in handle_entity)",
                 )
             else:
                 self._handler.handle_again(item, fresh)
@@ -387,7 +396,7 @@ class Committer:
         if len(writing) > 1:
             return len(span) - batch.carried
         culprit = writing[0]
-        culprit.fail("write", f"{error.code.name}: {' '.join(error.details[:500].split())}")
+        culprit.fail("write", refusal(error))
         assert culprit.failure is not None
         self._budget.spend(culprit.failure)
         return 0

@@ -6,11 +6,13 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
+import grpc
 from google.cloud.datastore import Entity, Key
 
+from bulkup.engine.scan import QueryPlan
 from bulkup.errors import HeldError
 from bulkup.facts import Failure
 from bulkup.tracebacks import error_line, user_traceback
@@ -22,6 +24,9 @@ from bulkup.wire.patches import encode_put
 from bulkup.wire.retries import CallError
 
 _FAIL: Any = Mutation.FAIL
+
+ALLOCATED_PER_CALL = 500
+"""Entities with new ones per AllocateIds call; each rarely has more than one."""
 
 
 class Write:
@@ -74,6 +79,13 @@ class Handled:
         self.conflicts = 0
         self.vanished = False
 
+    @classmethod
+    def gone(cls, entity_pb: Any, cursor: bytes) -> Handled:
+        """An entity that is no longer there, or no longer meant by the query."""
+        item = cls(entity_pb, 0, cursor)
+        item.vanished = True
+        return item
+
     def drop_writes(self) -> None:
         self.writes = []
         self.size = 0
@@ -88,9 +100,12 @@ class Handled:
 class Handler(WriteSink):
     """Calls the updater, one entity at a time."""
 
-    def __init__(self, updater: Updater, *, keys_only: bool) -> None:
+    def __init__(self, updater: Updater, query: QueryPlan) -> None:
         self._updater = updater
-        self._keys_only = keys_only
+        self._keys_only = query.keys_only
+        self._ranged = query.ranged
+        self.moves = False
+        """Some write changed a property by which the query finds its way."""
         self._rewrite = updater.rewrite_unchanged
         self._writes: dict[bytes, Write | None] = {}
         self._log_lines: list[str] = []
@@ -131,6 +146,8 @@ class Handler(WriteSink):
                 else:
                     item.writes.append(write)
                     item.size += write.mutation.ByteSize()
+            if self._ranged and not self.moves:
+                self.moves = any(_moves(item, write, self._ranged) for write in item.writes)
 
     # --- what the updater calls ---
 
@@ -171,7 +188,7 @@ class Handler(WriteSink):
     def _version_of(self, key: bytes, entity: Entity | None) -> int:
         """What a write to this key is guarded by. Keys-only results of the emulators carry
         version 0, which says nothing, and guards nothing."""
-        if key == self._item.key:
+        if key == self._item.key and self._item.version:
             return self._item.version
         if isinstance(entity, LazyEntity) and not is_moved(entity):
             return read_version(entity)
@@ -185,12 +202,56 @@ class Handler(WriteSink):
         self._writes[write.key] = write
 
 
-def allocate_ids(wire: Wire, items: Iterable[Handled]) -> None:
-    """Complete the keys of new entities before their commit, so that a retry writes the same."""
-    waiting = [w for item in items for w in item.writes if w.incomplete]
-    if waiting:
-        keys = wire.allocate_ids([w.mutation.insert.key for w in waiting])
-        for write, key in zip(waiting, keys, strict=True):
-            write.mutation.insert.key.CopyFrom(key)
-            write.key = key_bytes(key)
-            write.incomplete = False
+def _moves(item: Handled, write: Write, ranged: frozenset[str]) -> bool:
+    if write.deletes:
+        return False
+    after = getattr(write.mutation, write.mutation.WhichOneof("operation"))
+    if write.key != item.key:
+        # What it was before is not known here; one of the same kind may be of the query.
+        return bool(after.key.path[-1].kind == item.key_pb.path[-1].kind)
+    before = item.entity_pb.properties
+    for name in ranged:
+        # A nested one is named with a dot; the property that holds it has changed then.
+        plain = name in before or name in after.properties
+        top = name if plain else name.partition(".")[0]
+        if before.get(top) != after.properties.get(top):
+            return True
+    return False
+
+
+def allocate_ids(wire: Wire, items: Sequence[Handled]) -> list[Failure]:
+    """Complete the keys of new entities before their commit, so that a retry writes the same.
+
+    An entity whose handler made a key that the server refuses fails; gives these failures.
+    Raises CallError when the server does not answer.
+    """
+    waiting = [item for item in items if any(w.incomplete for w in item.writes)]
+    for start in range(0, len(waiting), ALLOCATED_PER_CALL):
+        some = waiting[start : start + ALLOCATED_PER_CALL]
+        try:
+            _allocate(wire, some)
+        except CallError as error:
+            if error.code is not grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+            for item in some:
+                try:
+                    _allocate(wire, [item])
+                except CallError as its_own:
+                    if its_own.code is not grpc.StatusCode.INVALID_ARGUMENT:
+                        raise
+                    item.fail("write", refusal(its_own))
+    return [item.failure for item in waiting if item.failure]
+
+
+def _allocate(wire: Wire, items: Sequence[Handled]) -> None:
+    writes = [w for item in items for w in item.writes if w.incomplete]
+    keys = wire.allocate_ids([w.mutation.insert.key for w in writes])
+    for write, key in zip(writes, keys, strict=True):
+        write.mutation.insert.key.CopyFrom(key)
+        write.key = key_bytes(key)
+        write.incomplete = False
+
+
+def refusal(error: CallError) -> str:
+    """What the server says against an entity, on one line."""
+    return f"{error.code.name}: {' '.join(error.details[:500].split())}"

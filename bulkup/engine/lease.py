@@ -7,16 +7,18 @@ markers' work: even two runners that both believe they hold a run apply nothing 
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import platform
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bulkup.clock import Clock
+from bulkup.engine.stop import StopRequest
 from bulkup.errors import HeldError, NotFoundError
 from bulkup.facts import Counts, RunState
 from bulkup.state.ledger import LEASE_S, RENEW_S, Entry, Holder, Ledger, RecordMovedOn
@@ -83,14 +85,14 @@ def take(
     holder: Holder,
     *,
     clock: Clock,
-    window: int,
+    stop: StopRequest,
     wait_s: float = 0.0,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> Entry:
     """Make `holder` the runner of a run; gives the entry as written.
 
     Waits up to `wait_s` for another runner to end or to lose its lease, saying so once. Raises
-    HeldError when that was not enough, CallError.
+    HeldError when that was not enough, NotFoundError when the run ended meanwhile, CallError.
     """
     give_up = clock.monotonic() + wait_s
     said = False
@@ -107,7 +109,6 @@ def take(
                         holder=holder,
                         lease_until=int(now + LEASE_S),
                         generation=entry.generation + 1,
-                        window=window,
                     )
                 )
             except RecordMovedOn:
@@ -124,6 +125,7 @@ def take(
                 on_wait(f"waiting for {other.who} (process {other.pid}), who works on this run")
                 said = True
             clock.sleep(WAIT_STEP_S)
+            stop.raise_if_asked()
         entry = _still_open(ledger.read(entry.record.run_id), entry.record.run_id)
 
 
@@ -228,14 +230,14 @@ class Lease:
             "nothing was written twice"
         )
 
-    def update(self, **changes: Any) -> None:
-        """Change the record and wait for it. Raises HeldError, CallError."""
+    def update(self, *, over: bool = False, **changes: Any) -> None:
+        """Change the record and wait for it; `over` ends the run. Raises HeldError, CallError."""
         with self._alone():
             if self._renewing is not None:
                 self._see_renewal()
             while True:
                 try:
-                    self.entry = self._ledger.write(self._renewed(**changes))
+                    self.entry = self._ledger.write(self._renewed(**changes), over=over)
                     return
                 except RecordMovedOn:
                     self._find_out()
@@ -263,16 +265,24 @@ class Lease:
 
     def forget(self) -> None:
         """Remove the record of a run that leaves none (`--no-record`). Raises CallError."""
-        with suppress(RecordMovedOn):  # whoever has it now has begun after our end
-            self._ledger.remove(self.entry)
+        self._ledger.remove(self.entry)
 
-    def give_back(self, state: RunState, reason: str, counts: Counts, *, sweep_at: int) -> None:
-        """The runner's end. Raises HeldError, CallError."""
+    def give_back(
+        self, state: RunState, reason: str, counts: Counts, *, fenced_until: int, sweep_at: int
+    ) -> None:
+        """The runner's end, or the run's. Raises HeldError, CallError."""
+        self._next = math.inf  # what comes now renews nothing
         self.update(
+            over=state.is_over,
             state=state,
             reason=reason[:1000],
             counts=counts,
+            fenced_until=fenced_until,
             sweep_at=sweep_at,
             ended=int(self._clock.unix()),
             lease_until=0,
         )
+
+    def swept(self) -> None:
+        """The markers of the finished run are gone. Raises HeldError, CallError."""
+        self.update(sweep_at=0, lease_until=0)

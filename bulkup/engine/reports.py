@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 
 from bulkup.engine.events import Report
 from bulkup.errors import Exit
@@ -15,9 +16,9 @@ SHOWN_LOG_LINES = 20
 
 
 def stored_report(
-    checkpoint: Checkpoint, *, next_command: str = "", failures: int = SHOWN_FAILURES
+    checkpoint: Checkpoint, *, next_command: str = "", shown: int = SHOWN_FAILURES
 ) -> Report:
-    """What is known of a run, whether its runner lives or not. `failures` -1: all of them."""
+    """What is known of a run, whether its runner lives or not; with `shown` of its failures."""
     record, state = checkpoint.record, checkpoint.state
     started = datetime.fromisoformat(record.created)
     ended = datetime.fromisoformat(checkpoint.ended) if checkpoint.ended else started
@@ -37,8 +38,8 @@ def stored_report(
         ended=ended,
         elapsed_s=(ended - started).total_seconds(),
         retries=0,
-        failures=tuple(checkpoint.failures(failures)),
-        log_lines=tuple(checkpoint.log_lines(failures if failures < 0 else SHOWN_LOG_LINES)),
+        failures=tuple(islice(checkpoint.failures(), shown)),
+        log_lines=tuple(islice(checkpoint.log_lines(), SHOWN_LOG_LINES)),
         log_total=checkpoint.log_total(),
         state_file=str(checkpoint.path),
         next_command=next_command if state is not RunState.FINISHED else "",

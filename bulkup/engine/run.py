@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from bulkup.clock import Clock
-from bulkup.engine.batches import DEFAULT_IN_FLIGHT, MAX_BATCH_SIZE, Limits
+from bulkup.engine.batches import DEFAULT_IN_FLIGHT, MAX_BATCH_SIZE, MAX_IN_FLIGHT, Limits
 from bulkup.engine.budget import Budget, BudgetExceeded
 from bulkup.engine.commit import Committer, ShardProgress
 from bulkup.engine.events import (
@@ -28,7 +29,7 @@ from bulkup.engine.scan import QueryPlan, Scan
 from bulkup.engine.stop import StopRequest
 from bulkup.engine.takeover import Takeover
 from bulkup.engine.tally import Tally
-from bulkup.errors import BulkupError, Exit
+from bulkup.errors import BulkupError, Exit, UsageError
 from bulkup.facts import Counts, Failure, RunState
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.ledger import Entry, Ledger
@@ -56,6 +57,20 @@ class Options:
     """None: what the updater says."""
     dry_run: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises UsageError: the command line checks its own, Python has only this."""
+        for name, value, low, high in (
+            ("batch_size", self.batch_size, 1, MAX_BATCH_SIZE),
+            ("in_flight", self.in_flight, 1, MAX_IN_FLIGHT),
+            ("limit", self.limit, 1, math.inf),
+            ("retry_for_s", self.retry_for_s, 0, math.inf),
+            ("conflict_retries", self.conflict_retries, 0, math.inf),
+            ("max_failures", self.max_failures, -1, math.inf),
+        ):
+            if value is not None and not low <= value <= high:
+                at_most = f" and at most {high}" if high < math.inf else ""
+                raise UsageError(f"{name} is {value}; it has to be at least {low}{at_most}")
+
 
 class Sink(Protocol):
     """Where handled entities go: to commits, or (dry run) to a preview."""
@@ -80,7 +95,7 @@ class _Stopped(Exception):
 class Run:
     """One runner. `checkpoint` and `taken` are None for a dry run, which leaves no trace.
 
-    `taken`: the run record with this process as its holder, and the window of the runner before.
+    `taken`: the run record with this process as its holder.
     """
 
     def __init__(
@@ -91,7 +106,7 @@ class Run:
         query: QueryPlan,
         record: RunRecord,
         checkpoint: Checkpoint | None,
-        taken: tuple[Entry, int] | None,
+        taken: Entry | None,
         options: Options,
         listener: Listener,
         stop: StopRequest,
@@ -115,11 +130,10 @@ class Run:
         self._log_total = 0
         self._listener = self._remember(listener)
         self._already = checkpoint.counts() if checkpoint else Counts()
-        self._resumed = taken is not None and taken[0].generation > 1
+        self._resumed = taken is not None and taken.generation > 1
         self._tally = Tally(self._listener, clock, self._already)
-        self._former_window = taken[1] if taken else 0
         self._lease = (
-            Lease(Ledger(wire, record.target), taken[0], clock=clock, counts=self._counts)
+            Lease(Ledger(wire, record.target), taken, clock=clock, counts=self._counts)
             if taken
             else None
         )
@@ -127,18 +141,18 @@ class Run:
             updater.max_failures if options.max_failures is None else options.max_failures
         )
         self._budget = Budget(self._max_failures, self._already.failed, self._on_failure)
-        self._handler = Handler(updater, keys_only=query.keys_only)
+        self._handler = Handler(updater, query)
         self._handled = 0
         self._limits = Limits(options.batch_size, options.in_flight)
         self._markers = Markers(wire, record.target.namespace, record.run_id)
         self._standing: list[tuple[int, bytes, float]] = []
         """Markers of finished or stopped shards that are still in Datastore."""
-        self._clean = True
+        # Until the last runner's work is made definite, its end is ours.
+        self._clean = checkpoint.clean if checkpoint and self._resumed else True
         self._moves = bool(self._lease and self._lease.entry.moved_in)
         wire.on_tick = self._tick
         wire.on_retry = self._tally.retrying
         wire.patience.retry_for_s = options.retry_for_s
-        wire.patience.stopping_s = stop.seconds
 
     def _remember(self, listener: Listener) -> Listener:
         def remembering(event: Any) -> None:
@@ -229,20 +243,37 @@ class Run:
         """Write the end of the run, or of this runner, into the run record."""
         if self._lease is None or self._checkpoint is None:
             return
+        entry, now = self._lease.entry, self._clock.unix()
+        last = max((until for _, _, until in self._standing), default=0.0)
+        fenced_until = max(entry.fenced_until, math.ceil(last))
         finished = state is RunState.FINISHED
-        now = self._clock.unix()
-        last = max([self._lease.entry.fenced_until, *(until for _, _, until in self._standing)])
-        waits = finished and last > now
+        # Written down before any is removed: whoever sweeps does not look further than that.
+        sweep_at = max(fenced_until, math.ceil(now)) if finished else 0
         self._lease.give_back(
-            state, reason, self._checkpoint.counts(), sweep_at=int(last) + 1 if waits else 0
+            state, reason, self._checkpoint.counts(), fenced_until=fenced_until, sweep_at=sweep_at
         )
         if finished:
+            self._clear(self._lease, may_all_go=fenced_until <= now)
+
+    def _clear(self, lease: Lease, *, may_all_go: bool) -> None:
+        """Remove the markers of the finished run that no late copy of a commit needs."""
+        now = self._clock.unix()
+        try:
             self._markers.remove([key for _, key, until in self._standing if until <= now])
-            if not waits and self._resumed:
+            if not may_all_go:
+                return
+            if self._resumed:
                 # Also those of shards that were done before this runner came.
                 self._markers.remove(self._markers.all_keys())
-            if not waits and not self._lease.entry.keep:
-                self._lease.forget()
+            if lease.entry.keep:
+                lease.swept()
+            else:
+                lease.forget()
+        except (CallError, BulkupError) as error:
+            self.warn(
+                f"the run is finished, but some of its markers could not be removed ({error}); "
+                "the next bulkup command on this target does that"
+            )
 
     def _let_go(self, state: RunState, reason: str) -> None:
         """The runner ends before the run does. When the server is away its lease runs out."""
@@ -322,8 +353,8 @@ class Run:
 
     def _work(self) -> None:
         if self._checkpoint is None:
-            preview = Preview(self._listener, self._tally.add)
-            self._scan(Shard(1), preview)
+            self._scan(Shard(1), Preview(self._listener, self._tally.add))
+            self._see_moves()
             return
         checkpoint, lease = self._checkpoint, self._lease
         assert lease is not None
@@ -340,7 +371,7 @@ class Run:
         if self._resumed:
             standing = self._settle_shards(checkpoint, lease)
         checkpoint.follow(lease.entry.shards, lease.entry.generation)
-        checkpoint.begin_work(window=self._limits.in_flight, max_failures=self._max_failures)
+        checkpoint.begin_work(max_failures=self._max_failures)
         self._tally.counts = checkpoint.counts()
         self._budget.failed = self._tally.counts.failed
         return standing
@@ -353,7 +384,6 @@ class Run:
             checkpoint=checkpoint,
             markers=self._markers,
             runner=lease.runner,
-            window=max(self._former_window, 1),
         )
         trusted = checkpoint.clean and checkpoint.generation == lease.entry.generation - 1
         if trusted and all(shard.id in known for shard in shards):
@@ -395,7 +425,7 @@ class Run:
             limits=self._limits,
             runner=lease.runner,
             conflict_retries=self._options.conflict_retries,
-            make_sure=lease.make_sure,
+            make_sure=self._make_sure,
             counts=self._counts,
             on_done=self._tally.add,
             unix_time=self._clock.unix,
@@ -444,10 +474,13 @@ class Run:
         if sink.is_written_elsewhere(result.entity.key):
             # What was read is about to change by our own hand: let that land, and read again.
             sink.drain()
-            found = self._wire.lookup([result.entity.key])
+            again = self._query.of_entity(result.entity.key)
+            found = self._wire.run_query(again, self._query.namespace).result().batch.entity_results
             if not found:
+                self._handled += 1
+                sink.add(Handled.gone(result.entity, cursor))
                 return
-            result = next(iter(found.values()))
+            result = found[0]
         item = self._handler.handle(result, cursor=cursor)
         self._handled += 1
         if item.failure is not None:
@@ -460,11 +493,17 @@ class Run:
             if len(self._log_lines) < SHOWN_LOG_LINES:
                 self._log_lines.append(line)
             self._listener(Logged(line))
-        if self._query.ranged and not self._moves and _moves(item, self._query.ranged):
-            self._notice_move(item)
         sink.add(item)
 
-    def _notice_move(self, item: Handled) -> None:
+    def _make_sure(self) -> None:
+        """Before a commit is sent: what must be known in Datastore by then."""
+        assert self._lease is not None
+        self._see_moves()
+        self._lease.make_sure()
+
+    def _see_moves(self) -> None:
+        if self._moves or not self._handler.moves:
+            return
         self._moves = True
         names = ", ".join(sorted(self._query.ranged))
         self.warn(
@@ -502,17 +541,3 @@ class _OverBudget(Exception):
     def __init__(self, exceeded: BudgetExceeded) -> None:
         super().__init__()
         self.exceeded = exceeded
-
-
-def _moves(item: Handled, ranged: frozenset[str]) -> bool:
-    """The handler changed a property by which the query finds its way."""
-    before = item.entity_pb.properties
-    for write in item.writes:
-        if write.key == item.key and not write.deletes:
-            after = getattr(write.mutation, write.mutation.WhichOneof("operation")).properties
-            for name in ranged:
-                # A nested one is named with a dot; the property that holds it has changed then.
-                top = name if name in before or name in after else name.partition(".")[0]
-                if before.get(top) != after.get(top):
-                    return True
-    return False

@@ -48,9 +48,13 @@ class QueryPlan:
         digest.update(self.pb.SerializeToString(deterministic=True))
         return digest.hexdigest()
 
-    def identity(self, updater: str, params: Mapping[str, str]) -> str:
-        """The same for the same work on the same target, from wherever it is reached."""
-        digest = hashlib.sha256(repr((updater, sorted(params.items()))).encode())
+    def identity(self, spec: str, params: Mapping[str, str]) -> str:
+        """The same for the same work on the same target, from wherever it is reached.
+
+        Of a file only the name counts: another machine has it in another folder.
+        """
+        work = spec.rpartition("/")[2], sorted(params.items())
+        digest = hashlib.sha256(repr(work).encode())
         digest.update(self.namespace.encode())
         digest.update(self.pb.SerializeToString(deterministic=True))
         return digest.hexdigest()

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from bulkup.errors import Exit, StopAskedError
+
 
 class StopRequest:
     """Set by a signal; asked by whoever could go on for long."""
@@ -21,6 +23,12 @@ class StopRequest:
     def seconds(self) -> float:
         """Since it was asked for; negative when it was not."""
         return time.monotonic() - self.asked_at if self.signal is not None else -1.0
+
+    def raise_if_asked(self) -> None:
+        """For waits before a run's work: raises StopAskedError."""
+        if self.signal is not None:
+            code = Exit.SIGTERM if self.signal is signal.Signals.SIGTERM else Exit.SIGINT
+            raise StopAskedError(f"interrupted by {self.signal.name} before the work began", code)
 
     def __bool__(self) -> bool:
         return self.signal is not None

@@ -7,7 +7,7 @@ still come: either the fence is first, and the commit is refused, or the marker 
 interval is done. After that nothing moves any more, and the stretches of the shard that no marker
 covers become new shards.
 
-Why so many fences are enough: a runner sends a batch only while less than `window` batches lie
+Why so many fences are enough: a runner sends a batch only while less than WINDOW batches lie
 between it and the last one it knows done. Once the first batch that is not done is fenced, that
 runner never gets beyond it, and every place it can still use is in the window behind.
 """
@@ -22,7 +22,7 @@ import grpc
 from bulkup.errors import StateError
 from bulkup.facts import Counts
 from bulkup.state.checkpoint import BatchRow, Checkpoint
-from bulkup.state.markers import Marker, Markers
+from bulkup.state.markers import WINDOW, Marker, Markers
 from bulkup.state.records import Shard
 from bulkup.wire.client import Wire
 from bulkup.wire.retries import CallError
@@ -52,13 +52,12 @@ class Takeover:
     """Makes the shards of a run definite before its next runner begins."""
 
     def __init__(
-        self, *, wire: Wire, checkpoint: Checkpoint, markers: Markers, runner: str, window: int
+        self, *, wire: Wire, checkpoint: Checkpoint, markers: Markers, runner: str
     ) -> None:
         self._wire = wire
         self._checkpoint = checkpoint
         self._markers = markers
         self._runner = runner
-        self._window = window
 
     def standing(self, shard: Shard) -> dict[int, bytes] | None:
         """For a shard whose last runner ended cleanly: its markers, by batch, still in Datastore.
@@ -123,7 +122,7 @@ class Takeover:
         places: list[Place] = []
         first_open = 0
         number = shard.low_number
-        while not first_open or number < first_open + self._window - 1:
+        while not first_open or number < first_open + WINDOW - 1:
             number += 1
             place = (number, 0)
             while (marker := found.get(place)) and not marker.fence and not _ends_batch(marker):

@@ -7,18 +7,21 @@ nothing is 0, AVG of nothing null; a sum of integers is an integer while it fits
 # ruff: noqa: S608 - made of our own words only; every value is a parameter
 from __future__ import annotations
 
+import json
 import sqlite3
 import sys
 from typing import Any, NamedTuple
 
 from bulkup.local import messages as m
 from bulkup.local.cursors import Position
-from bulkup.local.encoding import decode_value
+from bulkup.local.drivers import Plan
+from bulkup.local.encoding import DOUBLE, NUMBER, decode_value
 from bulkup.local.filters import KEY
 from bulkup.local.limits import MAX_AGGREGATIONS, check_property_name
 from bulkup.local.packing import json_path
-from bulkup.local.plan import Plan, Select, packed_of
+from bulkup.local.plan import Select
 from bulkup.local.queries import Request, Rows, bind
+from bulkup.local.sql import packed_of
 from bulkup.local.status import invalid
 from bulkup.local.storage import Storage
 
@@ -31,11 +34,13 @@ class _Total(NamedTuple):
     """All summands were integers."""
 
 
+_NUMERIC = (NUMBER.hex(), DOUBLE.hex())
 _NOTHING = _Total(0, 0, 0.0, True)
 
 
 class NumberSum:
-    """The SQLite aggregate `number_sum` over encoded numbers: a `_Total` as text."""
+    """The SQLite aggregate `number_sum` over `[packed values of a slot, 1 for a timestamp]`: a
+    `_Total` as text."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -43,7 +48,11 @@ class NumberSum:
         self.doubles = 0.0
         self.integral = True
 
-    def step(self, encoded: str) -> None:
+    def step(self, found: str) -> None:
+        encoded, is_timestamp = json.loads(found)
+        # An array is no number, nor are its elements.
+        if not isinstance(encoded, str) or is_timestamp or encoded[:2] not in _NUMERIC:
+            return
         value = decode_value(bytes.fromhex(encoded))
         self.count += 1
         if value.WhichOneof("value_type") == "integer_value":
@@ -67,6 +76,8 @@ def run_aggregation(
     """The serialized AggregationResultBatch."""
     names = _aliases(message.aggregations)
     properties = _properties(message)
+    if properties and request.keys_only:
+        raise invalid("A sum or average over a query that only returns keys is not supported.")
     if properties and not request.kind:
         raise invalid("kind is required for sums and averages")
     plan = bind(request, storage, at)
@@ -202,12 +213,9 @@ class _Base:
         values += [json_path(slot), f"$.t{slot}"]
         path, timestamp = f"?{len(values) - 1}", f"?{len(values)}"
         self._db.create_aggregate("number_sum", 1, NumberSum)  # type: ignore[arg-type]
-        # An array is no number, nor are its elements.
         row = self._db.execute(
-            f"SELECT number_sum(json_extract({packed}, {path})) FROM ({sql}) q "
-            f"WHERE json_type({packed}, {path}) = 'text' "
-            f"AND json_type({packed}, {timestamp}) IS NULL "
-            f"AND substr(json_extract({packed}, {path}), 1, 2) IN ('02', '05') AND {where}",
+            f"SELECT number_sum(json_extract({packed}, {path}, {timestamp})) FROM ({sql}) q "
+            f"WHERE {where}",
             values,
         ).fetchone()
         if row[0] is None:

@@ -10,9 +10,9 @@ the bytes of its descendants, so an ancestor query is a range.
 Values. A tag, then the payload. The tags follow the documented order of types: null, fixed-point
 numbers (integers and timestamps in microseconds, compared with one another), booleans, byte
 sequences (strings and blobs, compared with one another), floating-point numbers, geographical
-points, keys. An integer and a floating-point number are never equal. NaN sorts after the other
-floating-point numbers (as on both of Google's emulators), and -0.0 equals 0.0. Entities and arrays
-have no encoding of their own: what is in them has.
+points, keys. An integer and a floating-point number are never equal. As on both of Google's
+emulators, NaN sorts after the other floating-point numbers, and -0.0 right before 0.0. Entities and
+arrays have no encoding of their own: what is in them has.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ END = b"\x08"
 """Above every value."""
 
 MEANING_INDEX_VALUE = 18
-"""Marks a projected value that is the index's form of the stored one (a timestamp as integer)."""
+"""Marks the values of a projection."""
 
 
 class Partition(NamedTuple):
@@ -133,7 +133,7 @@ _NAN = DOUBLE + b"\xff\xf8" + bytes(6)
 def _double(number: float) -> bytes:
     if number != number:
         return _NAN
-    bits: int = _U64.unpack(_F64.pack(number + 0.0))[0]
+    bits: int = _U64.unpack(_F64.pack(number))[0]
     return DOUBLE + _U64.pack(bits ^ (_MASK if bits & _SIGN else _SIGN))
 
 
@@ -185,9 +185,10 @@ def decode_value(data: bytes) -> Any:
     """The `Value` of an index entry, as a projection returns it.
 
     The index does not tell timestamps from integers, nor blobs from strings; as in the service,
-    a projection gives timestamps as integers (in microseconds).
+    a projection gives timestamps as integers (in microseconds), and says by the meaning that it
+    gives what the index holds.
     """
-    value = m.Value()
+    value = m.Value(meaning=MEANING_INDEX_VALUE)
     tag, payload = data[:1], data[1:]
     if tag == NULL:
         value.null_value = 0

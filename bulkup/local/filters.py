@@ -63,11 +63,13 @@ class Alternative:
 
 
 def alternatives(filter_: Any, path_of: PathOf) -> list[Alternative]:
-    """The alternatives of a `Filter` (a message without a type has none to choose: one, empty).
+    """The alternatives of a `Filter`; of None, the one that lets everything through.
 
     `path_of` encodes the path of a filter's key, or raises INVALID_ARGUMENT for a key that is
     not of the query's partition.
     """
+    if filter_ is None:
+        return [Alternative()]
     _check_combination(filter_)
     found = _expand(filter_, path_of)
     return _join([one for one in found if one.possible()])
@@ -76,7 +78,7 @@ def alternatives(filter_: Any, path_of: PathOf) -> list[Alternative]:
 def _expand(filter_: Any, path_of: PathOf) -> list[Alternative]:
     which = filter_.WhichOneof("filter_type")
     if which is None:
-        return [Alternative()]
+        raise invalid("a filter must have exactly one of its fields set")
     if which == "property_filter":
         return _property(filter_.property_filter, path_of)
     composite = filter_.composite_filter

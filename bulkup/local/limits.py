@@ -26,6 +26,8 @@ MAX_AGGREGATIONS = 5
 MAX_TRANSFORMS = 500
 
 
+_PROJECT = re.compile(r"[A-Za-z\d.\-_:~]{1,100}", re.ASCII)
+"""With the domain of old projects: `example.com:project`."""
 _NAMESPACE = re.compile(r"[A-Za-z\d.\-_]{1,100}", re.ASCII)
 
 
@@ -40,6 +42,11 @@ def check_request_size(size: int) -> None:
             f"datastore transaction or write too big: the request has {size} bytes, the limit is "
             f"{MAX_REQUEST_BYTES}"
         )
+
+
+def check_project(project: str) -> None:
+    if _PROJECT.fullmatch(project) is None:
+        raise invalid(f'"{project[:110]}" is an invalid app id.')
 
 
 def partition_of(message: Any, project: str, database: str) -> Partition:

@@ -42,8 +42,6 @@ class Mask:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.paths = [split_path(path) for path in paths]
-
-    def check_writable(self) -> None:
         for path in self.paths:
             if path != ("__key__",) and any(map(is_reserved, path)):
                 raise invalid(f'The property mask has a reserved name: "{".".join(path)}"')
@@ -53,8 +51,20 @@ class Mask:
         chosen = m.Entity()
         chosen.key.CopyFrom(entity.key)
         for path in self.paths:
-            copy_path(entity, chosen, path)
+            if _has_path(entity, path):
+                copy_path(entity, chosen, path)
         return chosen
+
+
+def _has_path(entity: Any, path: Path) -> bool:
+    for name in path[:-1]:
+        if name not in entity.properties:
+            return False
+        value = entity.properties[name]
+        if value.WhichOneof("value_type") != "entity_value":
+            return False
+        entity = value.entity_value
+    return path[-1] in entity.properties
 
 
 def copy_path(source: Any, target: Any, path: Path) -> None:

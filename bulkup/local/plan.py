@@ -1,16 +1,9 @@
 """A query as SQL.
 
-An alternative of the filter becomes one SELECT, or one per interval of what it is driven by:
-
-- by `entities`, in key order, when it has no properties, or when its keys are few;
-- by the `entries` of an equality, which are in key order, too;
-- by the `entries` of the first sort property, which are in the right order already, or of another
-  that a range leaves few of.
-
-Which one is decided by counting, up to `_FEW`, how much each would visit. Everything else is
-looked up per row: other equalities in `entries`, other sort values in `packed`. SELECTs are
-ordered and limited one by one and joined by UNION, so that no page costs more than its rows, and
-the rows before it cost nothing: a cursor is a place in the index.
+An alternative of the filter becomes one SELECT, or one per interval of what drives it (drivers.py).
+Everything else is looked up per row: other equalities in `entries`, other sort values in `packed`.
+SELECTs are ordered and limited one by one and joined by UNION, so that no page costs more than its
+rows, and the rows before it cost nothing: a cursor is a place in the index.
 
 An entity has a property's smallest value as its sort value, or the largest when descending, of
 those that the query's filter on that property lets through; it is met once (documented). In a
@@ -23,84 +16,14 @@ newer emulator does; the documentation leaves both open).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from bulkup.local.cursors import Position
+from bulkup.local.drivers import Driver, Plan, choose_driver, entities_table, scope
 from bulkup.local.filters import KEY, Alternative
-from bulkup.local.intervals import EVERYTHING, HIGHEST, LOWEST, Interval, Intervals
+from bulkup.local.intervals import EVERYTHING, Interval
 from bulkup.local.packing import hexadecimal, json_path
-
-_FEW = 2000
-"""Rows that are sorted faster than found in another order."""
-
-
-@dataclass(frozen=True)
-class Sort:
-    """A sort column. The key is the last one by itself; it is here when others come after it."""
-
-    prop: str
-    slot: int
-    descending: bool
-
-
-@dataclass
-class Plan:
-    """A query over one kind (or all of a partition), at one moment."""
-
-    part: int
-    kind: int | None
-    at: int | None
-    """Version it is read at; None: what is live."""
-    sorts: list[Sort]
-    key_descending: bool
-    alternatives: list[Alternative]
-    slots: dict[str, int]
-    """Of the properties in the alternatives. A property without a slot is on no entity."""
-    multi: set[int]
-    exploded: bool = False
-    """A projection: one row per combination of values."""
-    changed_since: int | None = None
-    """Only rows whose entity was written after this version."""
-
-    @property
-    def directions(self) -> tuple[bool, ...]:
-        return (*(sort.descending for sort in self.sorts), self.key_descending)
-
-
-class _Sql:
-    """Collects the values of numbered parameters."""
-
-    def __init__(self) -> None:
-        self.values: list[object] = []
-
-    def __call__(self, value: object) -> str:
-        self.values.append(value)
-        return f"?{len(self.values)}"
-
-
-def alive(alias: str, at: str | None) -> str:
-    """That a row of `entries` holds, now or at a version."""
-    if at is None:
-        return f"{alias}.until IS NULL"
-    return f"{alias}.since <= {at} AND ({alias}.until IS NULL OR {alias}.until > {at})"
-
-
-def _within(
-    expression: str, intervals: Intervals, p: _Sql, form: Callable[[bytes], object] = bytes
-) -> str:
-    """That an expression is in one of the intervals."""
-    if intervals == EVERYTHING:
-        return "1"
-    terms = []
-    for low, high in intervals:
-        term = []
-        if low != LOWEST:
-            term.append(f"{expression} >= {p(form(low))}")
-        if high != HIGHEST:
-            term.append(f"{expression} < {p(form(high))}")
-        terms.append(" AND ".join(term) or "1")
-    return terms[0] if len(terms) == 1 else "(" + " OR ".join(f"({term})" for term in terms) + ")"
+from bulkup.local.sql import Parameters, alive, packed_of, within
 
 
 @dataclass(frozen=True)
@@ -110,7 +33,7 @@ class _Column:
     sql: str
     hex: bool = False
 
-    def mark(self, value: bytes, p: _Sql) -> str:
+    def mark(self, value: bytes, p: Parameters) -> str:
         return p(hexadecimal(value) if self.hex else value)
 
 
@@ -125,16 +48,6 @@ class _Arm:
             f"s{n}" if c.hex else f"lower(hex(s{n})) AS s{n}" for n, c in enumerate(self.sorts)
         ]
         return ", ".join([*names, "path", "eid"])
-
-
-@dataclass
-class _Driver:
-    name: str
-    """`entities`, `equal` or `sort`."""
-    intervals: Intervals = EVERYTHING
-    equal: tuple[str, bytes] | None = None
-    column: int = 0
-    """Which sort column, of `sort`."""
 
 
 class Select:
@@ -163,7 +76,7 @@ class Select:
 
     def sql(self, limit: int | None) -> tuple[str, list[object]] | None:
         """Rows (sort values..., path, eid) in order; None when there can be none."""
-        p = _Sql()
+        p = Parameters()
         plan = self.plan
         possible = [one for one in plan.alternatives if self._possible(one)]
         if not possible or self.nothing:
@@ -202,7 +115,7 @@ class Select:
         return equal, one.ranges.get(prop)
 
     def _first_of_overlapping(
-        self, alternatives: list[Alternative], bound: str, p: _Sql
+        self, alternatives: list[Alternative], bound: str, p: Parameters
     ) -> tuple[str, list[object]]:
         after, until = self.after, self.until
         self.after = self.until = None
@@ -222,99 +135,34 @@ class Select:
 
     # -- one alternative -----------------------------------------------------------------------
 
-    def _arms(self, one: Alternative, p: _Sql) -> list[_Arm]:
-        driver = self._driver(one)
+    def _arms(self, one: Alternative, p: Parameters) -> list[_Arm]:
+        driver = choose_driver(self.plan, one, self.db)
         if driver.name == "equal":
             return [self._arm(one, driver, None, p)]
         return [self._arm(one, driver, interval, p) for interval in driver.intervals]
 
-    def _driver(self, one: Alternative) -> _Driver:
-        plan = self.plan
-        sorts = self._sorted_by(one)
-        if sorts and sorts[0].prop == KEY:
-            sorts = []
-        if not one.equal and not sorts:
-            return _Driver("entities", one.paths)
-        candidates: list[tuple[int, _Driver]] = []
-        equals = sorted(one.equal)
-        only = len(equals) == 1 and not sorts
-        for equal in equals:
-            count = 0 if only else self._count_equal(equal, one.paths)
-            candidates.append((count, _Driver("equal", equal=equal)))
-        if one.paths != EVERYTHING and sorts:
-            candidates.append((self._count_paths(one.paths), _Driver("entities", one.paths)))
-        for number, sort in enumerate(plan.sorts):
-            if number and sort.prop in one.ranges:
-                intervals = one.ranges[sort.prop]
-                count = self._count_range(sort.slot, intervals)
-                candidates.append((count, _Driver("sort", intervals, column=number)))
-        candidates.sort(key=lambda candidate: candidate[0])
-        if candidates and (candidates[0][0] < _FEW or not sorts):
-            return candidates[0][1]
-        first = plan.sorts[0]
-        if any(name == first.prop for name, _ in one.equal):
-            return next(d for _, d in candidates if d.equal and d.equal[0] == first.prop)
-        return _Driver("sort", one.ranges.get(first.prop, EVERYTHING))
-
-    def _sorted_by(self, one: Alternative) -> list[Sort]:
-        constant = {name for name, _ in one.equal}
-        return [sort for sort in self.plan.sorts if sort.prop not in constant]
-
-    def _count_equal(self, equal: tuple[str, bytes], paths: Intervals) -> int:
-        p = _Sql()
-        where = (
-            f"d.slot = {p(self.plan.slots[equal[0]])} AND d.value = {p(equal[1])} "
-            f"AND {_within('d.path', paths, p)}"
-        )
-        return self._count(f"SELECT 1 FROM entries d WHERE {where}", p)
-
-    def _count_range(self, slot: int, intervals: Intervals) -> int:
-        p = _Sql()
-        where = f"d.slot = {p(slot)} AND {_within('d.value', intervals, p)}"
-        return self._count(f"SELECT 1 FROM entries d WHERE {where}", p)
-
-    def _count_paths(self, paths: Intervals) -> int:
-        p = _Sql()
-        return self._count(
-            f"SELECT 1 FROM {self._entities_table()} WHERE {self._scope('d', p)} "
-            f"AND {_within('d.path', paths, p)}",
-            p,
-        )
-
-    def _count(self, select: str, p: _Sql) -> int:
-        row = self.db.execute(f"SELECT count(*) FROM ({select} LIMIT {_FEW})", p.values).fetchone()
-        return int(row[0])
-
-    def _scope(self, alias: str, p: _Sql) -> str:
-        plan = self.plan
-        if plan.kind is None:
-            return f"{alias}.part = {p(plan.part)}"
-        return f"{alias}.kind = {p(plan.kind)}"
-
-    def _entities_table(self) -> str:
-        index = "entities_by_path" if self.plan.kind is None else "entities_by_key"
-        return f"entities d INDEXED BY {index}"
-
-    def _entities(self, interval: Interval, p: _Sql) -> tuple[str, list[str]]:
+    def _entities(self, interval: Interval, p: Parameters) -> tuple[str, list[str]]:
         at = self.plan.at
         paths = (interval,)
         if at is None:
-            return self._entities_table(), [self._scope("d", p), _within("d.path", paths, p)]
+            return entities_table(self.plan), [scope(self.plan, "d", p), within("d.path", paths, p)]
         version = p(at)
         live = (
-            f"SELECT d.eid, d.path, d.packed FROM {self._entities_table()} "
-            f"WHERE {self._scope('d', p)} AND {_within('d.path', paths, p)} "
+            f"SELECT d.eid, d.path, d.packed FROM {entities_table(self.plan)} "
+            f"WHERE {scope(self.plan, 'd', p)} AND {within('d.path', paths, p)} "
             f"AND d.version <= {version}"
         )
         index = "past_by_path" if self.plan.kind is None else "past_by_key"
         past = (
             f"SELECT d.eid, d.path, d.packed FROM entities_past d INDEXED BY {index} "
-            f"WHERE {self._scope('d', p)} AND {_within('d.path', paths, p)} "
+            f"WHERE {scope(self.plan, 'd', p)} AND {within('d.path', paths, p)} "
             f"AND d.version <= {version} AND d.until > {version}"
         )
         return f"({live} UNION ALL {past}) d", []
 
-    def _arm(self, one: Alternative, driver: _Driver, interval: Interval | None, p: _Sql) -> _Arm:
+    def _arm(
+        self, one: Alternative, driver: Driver, interval: Interval | None, p: Parameters
+    ) -> _Arm:
         plan = self.plan
         at = None if plan.at is None else p(plan.at)
         where: list[str] = []
@@ -330,9 +178,9 @@ class Select:
             else:
                 assert interval is not None
                 where.append(f"d.slot = {p(plan.sorts[driver.column].slot)}")
-                where.append(_within("d.value", (self._narrowed(interval, driver),), p))
+                where.append(within("d.value", (self._narrowed(interval, driver),), p))
             where.append(alive("d", at))
-            where.append(_within("d.path", one.paths, p))
+            where.append(within("d.path", one.paths, p))
         for name, value in sorted(one.equal):
             if driver.equal != (name, value):
                 where.append(
@@ -346,7 +194,7 @@ class Select:
         for name in sorted(one.ranges.keys() - sorted_by):
             where.append(
                 f"EXISTS (SELECT 1 FROM json_each({packed}, {p(json_path(plan.slots[name]))}) x "
-                f"WHERE {_within('x.value', one.ranges[name], p, hexadecimal)})"
+                f"WHERE {within('x.value', one.ranges[name], p, hexadecimal)})"
             )
         if plan.changed_since is not None:
             since = p(plan.changed_since)
@@ -366,11 +214,11 @@ class Select:
     def _sort_columns(
         self,
         one: Alternative,
-        driver: _Driver,
+        driver: Driver,
         packed: str,
         tables: list[str],
         where: list[str],
-        p: _Sql,
+        p: Parameters,
     ) -> list[_Column]:
         """The sort columns of an arm; what they need goes into `tables` and `where`."""
         plan = self.plan
@@ -391,20 +239,20 @@ class Select:
                 own = f"v{number}.value"
                 column = _Column(own, hex=True)
                 tables.append(f"json_each({packed}, {p(json_path(sort.slot))}) v{number}")
-                where.append(_within(own, intervals, p, hexadecimal))
+                where.append(within(own, intervals, p, hexadecimal))
             columns.append(column)
             if sort.slot in plan.multi and not plan.exploded:
                 compare = ">" if sort.descending else "<"
                 where.append(
                     f"NOT EXISTS (SELECT 1 FROM json_each({packed}, {p(json_path(sort.slot))}) m "
                     f"WHERE m.value {compare} {own} "
-                    f"AND {_within('m.value', intervals, p, hexadecimal)})"
+                    f"AND {within('m.value', intervals, p, hexadecimal)})"
                 )
         return columns
 
     # -- positions -----------------------------------------------------------------------------
 
-    def _narrowed(self, interval: Interval, driver: _Driver) -> Interval:
+    def _narrowed(self, interval: Interval, driver: Driver) -> Interval:
         """The interval of the driver's own column, cut to what the positions leave of it."""
         low, high = interval
         sorts = self.plan.sorts
@@ -421,7 +269,7 @@ class Select:
                 high = min(high, value + b"\x00")
         return low, high
 
-    def _between(self, columns: list[_Column], p: _Sql) -> list[str]:
+    def _between(self, columns: list[_Column], p: Parameters) -> list[str]:
         terms = []
         if self.after is not None:
             terms.append(self._compare(columns, self.after, True, p))
@@ -429,7 +277,9 @@ class Select:
             terms.append(self._compare(columns, self.until, False, p))
         return terms
 
-    def _compare(self, sorts: list[_Column], position: Position, is_after: bool, p: _Sql) -> str:
+    def _compare(
+        self, sorts: list[_Column], position: Position, is_after: bool, p: Parameters
+    ) -> str:
         """That the columns are past a position, or not yet past it.
 
         With all columns in one direction SQLite takes a row comparison for a place in the index.
@@ -457,49 +307,3 @@ class Select:
                 operator += "="
             terms.append(" AND ".join([*equal, f"{column} {operator} {mark}"]))
         return "(" + " OR ".join(terms) + ")"
-
-
-def packed_of(alias: str, at: str | None) -> str:
-    """The packed entries of the entity that a row names, now or at a version."""
-    live = f"SELECT packed FROM entities WHERE eid = {alias}.eid"
-    if at is None:
-        return f"({live})"
-    return (
-        f"({live} AND version <= {at} UNION ALL SELECT packed FROM entities_past "
-        f"WHERE eid = {alias}.eid AND version <= {at} AND until > {at})"
-    )
-
-
-def one_entity(db: sqlite3.Connection, eid: int, at: int | None) -> tuple[int, int, bytes] | None:
-    """(version, created, body) of an entity, now or as it was at a version."""
-    row: tuple[int, int, bytes] | None = db.execute(
-        "SELECT version, created, body FROM entities WHERE eid = ?", (eid,)
-    ).fetchone()
-    if at is None or (row is not None and row[0] <= at):
-        return row
-    row = db.execute(
-        "SELECT version, created, body FROM entities_past "
-        "WHERE eid = ? AND until > ? AND version <= ? ORDER BY until LIMIT 1",
-        (eid, at, at),
-    ).fetchone()
-    return row  # noqa: RET504 - the annotation above is its type
-
-
-def by_path(
-    db: sqlite3.Connection, kind: int, path: bytes, at: int | None
-) -> tuple[int, int, bytes] | None:
-    """(version, created, body) by key, now or as it was at a version."""
-    row: tuple[int, int, bytes] | None = db.execute(
-        "SELECT version, created, body FROM entities WHERE kind = ? AND path = ?", (kind, path)
-    ).fetchone()
-    if at is None or (row is not None and row[0] <= at):
-        return row
-    row = db.execute(
-        "SELECT version, created, body FROM entities_past "
-        "WHERE kind = ? AND path = ? AND until > ? AND version <= ? ORDER BY until LIMIT 1",
-        (kind, path, at, at),
-    ).fetchone()
-    return row  # noqa: RET504 - the annotation above is its type
-
-
-__all__ = ["Plan", "Select", "Sort", "by_path", "one_entity", "packed_of"]

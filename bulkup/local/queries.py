@@ -17,11 +17,13 @@ from typing import Any
 
 from bulkup.local import messages as m
 from bulkup.local.cursors import CursorCodec, Position
+from bulkup.local.drivers import Plan, Sort
 from bulkup.local.encoding import Partition, decode_value, key_message
 from bulkup.local.filters import KEY, Alternative, alternatives, key_path
 from bulkup.local.limits import partition_of
 from bulkup.local.masks import Mask
-from bulkup.local.plan import Plan, Select, Sort, one_entity
+from bulkup.local.plan import Select
+from bulkup.local.sql import one_entity
 from bulkup.local.status import invalid, unimplemented
 from bulkup.local.storage import Storage
 
@@ -89,15 +91,18 @@ def check_query(query: Any, partition: Partition, mask: Mask | None = None) -> R
     projection = [name for name in projection if name != KEY]
     if mask is not None and (projection or keys_only):
         raise invalid("A property mask cannot be combined with a projection.")
-    found = alternatives(query.filter, path_of)
+    found = alternatives(query.filter if query.HasField("filter") else None, path_of)
     distinct = list(dict.fromkeys(one.name for one in query.distinct_on))
     orders = _orders(query, found, projection, distinct)
     if not kind:
-        _check_kindless(found, orders, projection, distinct)
+        _check_kindless(query, found, projection, distinct)
     for one in found:
         if any(name in projection for name, _ in one.equal):
             raise invalid("Cannot use projection on a property with an equality filter.")
+    # Ordered by key, said or not, is the same order.
     names = [name for name, _ in orders]
+    if names[-1:] == [KEY]:
+        names.pop()
     signature = "\0".join([*partition, kind, *names]).encode()
     codec = CursorCodec(signature, _directions(orders))
     return Request(
@@ -166,17 +171,15 @@ def _orders(
 
 
 def _check_kindless(
-    found: list[Alternative],
-    orders: list[tuple[str, bool]],
-    projection: list[str],
-    distinct: list[str],
+    query: Any, found: list[Alternative], projection: list[str], distinct: list[str]
 ) -> None:
     for one in found:
         for name in [*(name for name, _ in sorted(one.equal)), *sorted(one.ranges)]:
             raise invalid(f"kind is required for filter: {name}")
     if projection or distinct:
         raise invalid("kind is required for projections and distinct")
-    if orders not in ([], [(KEY, False)]):
+    descending = m.PropertyOrder.DESCENDING
+    if any(one.property.name != KEY or one.direction == descending for one in query.order):
         raise invalid("kind is required for all orders except __key__ ascending")
 
 

@@ -17,17 +17,19 @@ from bulkup.local.keys import allocate_id, reserve_id
 from bulkup.local.limits import (
     MAX_LOOKUP_KEYS,
     check_key,
+    check_project,
     check_request_size,
     partition_of,
 )
 from bulkup.local.masks import Mask
 from bulkup.local.metadata import is_metadata, run_metadata
-from bulkup.local.plan import by_path
+from bulkup.local.mutations import check_mutations
 from bulkup.local.queries import PAGE_BYTES, check_query, run_page
+from bulkup.local.sql import by_path
 from bulkup.local.status import RpcError, invalid, unimplemented
 from bulkup.local.storage import HISTORY_MICROS, Snapshot, Storage
 from bulkup.local.transactions import Transaction, Transactions, check_conflicts
-from bulkup.local.writes import Writer, check_mutations
+from bulkup.local.writes import Writer
 
 SERVICE = "google.datastore.v1.Datastore"
 _log = logging.getLogger(__name__)
@@ -191,6 +193,8 @@ class Service:
 
     def _begin(self, options: Any, snapshot: Snapshot) -> Transaction:
         read_only = options.WhichOneof("mode") == "read_only"
+        if options.read_write.previous_transaction:
+            self.transactions.check_id(options.read_write.previous_transaction)
         time = snapshot.version
         if read_only and options.read_only.HasField("read_time"):
             time = self._read_time(options.read_only.read_time, snapshot)
@@ -269,6 +273,10 @@ class Service:
 
     def reserve_ids(self, raw: bytes) -> bytes:
         request = _parse(m.ReserveIdsRequest, raw)
+        if not request.keys:
+            raise RpcError(
+                grpc.StatusCode.FAILED_PRECONDITION, "List of Ids to reserve cannot be empty."
+            )
         partitions = []
         for key in request.keys:
             check_key(key, complete=True)
@@ -311,6 +319,7 @@ def _parse(message: Any, raw: bytes) -> Any:
         raise invalid("Error parsing protocol message.") from error
     if not request.project_id:
         raise invalid("The request must name a project_id.")
+    check_project(request.project_id)
     if request.database_id == "(default)":
         raise invalid("The default database is named by an empty database_id, not '(default)'.")
     return request

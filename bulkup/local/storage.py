@@ -41,6 +41,8 @@ APPLICATION_ID = 0x62756C6B
 SCHEMA_VERSION = 1
 HISTORY_MICROS = 3600 * MICROS
 """How far back `read_time` reaches: the documented hour."""
+_CACHE_KIB = 4_000
+"""Of each connection; there is one a thread. The system's cache does the rest."""
 _CHECKPOINT_ROWS = 5_000
 _LOG_PAGES = 16_000
 """64 MB of log: then the writer itself moves it into the file, lest it grow without end."""
@@ -49,7 +51,7 @@ _SWEEP_ROWS = 500
 
 _SCHEMA = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES ('last_version', 0), ('next_id', 1), ('swept', 0);
+INSERT INTO meta VALUES ('last_version', 0), ('next_id', 1);
 CREATE TABLE partitions(
   id INTEGER PRIMARY KEY, project TEXT NOT NULL, database TEXT NOT NULL, namespace TEXT NOT NULL,
   UNIQUE(project, database, namespace));
@@ -157,8 +159,7 @@ class Storage:
         )
         connection.execute("PRAGMA busy_timeout = 10000")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA mmap_size = 1073741824")
-        connection.execute("PRAGMA cache_size = -16000")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("PRAGMA temp_store = MEMORY")
         return connection
 
@@ -366,7 +367,6 @@ class Storage:
                     [(slot, value, path, until) for slot, value in unpack(packed)],
                 )
                 db.execute("DELETE FROM entities_past WHERE rowid = ?", (rowid,))
-            db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'swept'", (rows[-1][2],))
         return len(rows) == _SWEEP_ROWS
 
 

@@ -95,12 +95,16 @@ class Transactions:
                 raise invalid("The referenced transaction has expired or is no longer valid.")
         return transaction
 
+    def check_id(self, name: bytes) -> None:
+        """Raises INVALID_ARGUMENT for an id that this server never gave."""
+        ours = len(name) == 16 and name[:8] == self._server
+        if not ours or int.from_bytes(name[8:], "big") > self._count:
+            raise invalid("The referenced transaction has expired or is no longer valid.")
+
     def rollback(self, name: bytes) -> None:
         """Raises INVALID_ARGUMENT for an id that this server never gave."""
+        self.check_id(name)
         with self._lock:
-            ours = len(name) == 16 and name[:8] == self._server
-            if not ours or int.from_bytes(name[8:], "big") > self._count:
-                raise invalid("The referenced transaction has expired or is no longer valid.")
             self._open.pop(name, None)
 
 

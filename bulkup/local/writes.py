@@ -1,4 +1,4 @@
-"""Mutations: checked, then applied to the stored entities.
+"""Mutations, applied to the stored entities.
 
 Choices where servers differ, and why:
 
@@ -6,6 +6,8 @@ Choices where servers differ, and why:
   and with every strategy: SERVER_VALUE (also unset) keeps the stored entity and reports
   `conflict_detected`; FAIL fails the commit with FAILED_PRECONDITION. (One of Google's emulators
   ignores SERVER_VALUE conditions, the others ignore `update_time`.)
+- A condition is on what was stored before the commit, also for the second mutation of an entity
+  (Google's newer emulator wants the same base version on both; so does this).
 - FAIL on an entity that is gone is FAILED_PRECONDITION, as a condition that does not hold; without
   FAIL an `update` of it is NOT_FOUND, as every emulator has it.
 - A failing mutation of a non-transactional commit ends the commit; those before it stay. The
@@ -19,136 +21,22 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import grpc
 
 from bulkup.local import messages as m
-from bulkup.local.encoding import Partition, encode_path
+from bulkup.local.encoding import encode_path
 from bulkup.local.indexing import SCATTER, Entries, index_entries, scatter_entry
 from bulkup.local.keys import allocate_id
-from bulkup.local.limits import MAX_TRANSFORMS, check_entity_size, check_key, key_text, partition_of
-from bulkup.local.masks import Mask, apply_mask
+from bulkup.local.limits import check_entity_size, key_text
+from bulkup.local.masks import apply_mask
+from bulkup.local.mutations import Operation
 from bulkup.local.packing import Packed, Values, add, dumps, values_of
 from bulkup.local.status import RpcError, invalid
 from bulkup.local.storage import Storage
 from bulkup.local.transforms import apply_transforms
-
-_FAIL = m.Mutation.FAIL
-_OPERATIONS = ("insert", "update", "upsert")
-_FORBIDDEN_AFTER = {"insert": ("insert", "update", "upsert"), "update": ("delete",)}
-"""Sequences on one entity that a commit must not have, by the later one; from the reference."""
-
-
-@dataclass
-class Operation:
-    """One mutation, checked as far as that goes without looking at what is stored."""
-
-    name: str
-    partition: Partition
-    key: Any
-    entity: Any
-    path: bytes
-    """Empty for an incomplete key."""
-    base_version: int | None
-    update_time: int | None
-    """Microseconds; -1 for a time finer than that, which no entity has."""
-    fail: bool
-    mask: Mask | None
-    transforms: Any
-    entries: Entries | None
-    body: bytes | None
-    """What will be stored, where that is known already."""
-
-
-def check_mutations(
-    mutations: Any, project: str, database: str, *, transactional: bool
-) -> list[Operation]:
-    """The operations of a commit. Raises INVALID_ARGUMENT; then nothing is written."""
-    operations = []
-    last: dict[tuple[str, bytes], str] = {}
-    for mutation in mutations:
-        operation = _check(mutation, project, database)
-        operations.append(operation)
-        if not operation.path:
-            continue
-        place = (operation.partition.namespace, operation.path)
-        before = last.get(place)
-        if before is not None:
-            if not transactional:
-                raise invalid(
-                    "A non-transactional commit may not contain multiple mutations affecting the "
-                    "same entity."
-                )
-            if before in _FORBIDDEN_AFTER.get(operation.name, ()):
-                raise invalid(
-                    f"Cannot {before} then {operation.name} an entity in the same request: "
-                    f"{key_text(operation.key)}"
-                )
-        last[place] = operation.name
-    return operations
-
-
-def _check(mutation: Any, project: str, database: str) -> Operation:
-    name = mutation.WhichOneof("operation")
-    if name is None:
-        raise invalid("Mutation is missing operation.")
-    entity = None if name == "delete" else getattr(mutation, name)
-    key = mutation.delete if entity is None else entity.key
-    check_key(key, complete=name in ("update", "delete"))
-    place = key.partition_id
-    partition = partition_of(place, project, database)
-    place.project_id = project
-    element = key.path[-1]
-    path = encode_path(key.path) if element.id or element.name else b""
-    detection = mutation.WhichOneof("conflict_detection_strategy")
-    if detection is None and mutation.conflict_resolution_strategy:
-        raise invalid("cannot set a conflict resolution strategy if no detection strategy was set")
-    base_version = update_time = None
-    if detection == "base_version":
-        base_version = mutation.base_version
-        if base_version < 0:
-            raise invalid("The base version must not be negative.")
-        if name == "insert" and base_version:
-            raise invalid(
-                f"Cannot insert an entity with a base version greater than zero: {key_text(key)}"
-            )
-    elif detection == "update_time":
-        if name == "insert":
-            raise invalid("Cannot insert an entity with an update time condition")
-        stamp = mutation.update_time
-        update_time = -1 if stamp.nanos % 1000 else m.micros_of(stamp)
-    mask = None
-    if entity is not None and mutation.HasField("property_mask"):
-        mask = Mask(mutation.property_mask.paths)
-        mask.check_writable()
-    if len(mutation.property_transforms) > MAX_TRANSFORMS:
-        raise invalid(f"A mutation may have at most {MAX_TRANSFORMS} property transforms.")
-    if entity is None and mutation.property_transforms:
-        raise invalid("Delete mutation cannot have PropertyTransforms.")
-    body = entries = None
-    if entity is not None:
-        entries = index_entries(entity)
-        if not mask and path and not mutation.property_transforms:
-            # Deterministic, so that equal entities are equal bytes.
-            body = entity.SerializeToString(deterministic=True)
-            check_entity_size(len(body))
-    return Operation(
-        name,
-        partition,
-        key,
-        entity,
-        path,
-        base_version,
-        update_time,
-        mutation.conflict_resolution_strategy == _FAIL,
-        mask,
-        mutation.property_transforms,
-        entries,
-        body,
-    )
 
 
 class _Row:
@@ -190,14 +78,14 @@ class Writer:
         row = self._row(kind, operation.path)
         exists = row.body is not None
         name = operation.name
+        conflict = self._conflict(operation, row)
+        if conflict and operation.fail:
+            raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, conflict)
         if name == "insert" and exists:
             raise RpcError(
                 grpc.StatusCode.ALREADY_EXISTS,
                 f"entity already exists: {key_text(operation.key)}",
             )
-        conflict = self._conflict(operation, row)
-        if conflict and operation.fail:
-            raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, conflict)
         if name == "update" and not exists:
             raise RpcError(
                 grpc.StatusCode.NOT_FOUND, f"no entity to update: {key_text(operation.key)}"
@@ -226,8 +114,13 @@ class Writer:
 
     def _conflict(self, operation: Operation, row: _Row) -> str:
         """Why the operation's condition does not hold; empty when it does."""
-        stored = row.version if row.body is not None else 0
+        stored = row.stored[1] if row.stored is not None else 0
         if operation.base_version is not None and stored != operation.base_version:
+            if 0 < stored < operation.base_version:
+                raise invalid(
+                    "Invalid base version, it is greater than the stored version: "
+                    f"{key_text(operation.key)}"
+                )
             return (
                 f"the stored version ({stored}) does not match the required base version "
                 f"({operation.base_version}): {key_text(operation.key)}"

@@ -12,14 +12,15 @@ from bulkup.engine.events import Event, Listener, Report, Warned
 from bulkup.engine.lease import Lease
 from bulkup.engine.run import Options
 from bulkup.engine.stop import StopRequest
-from bulkup.errors import BulkupError, Exit, MismatchError, NotFoundError
+from bulkup.errors import Exit, MismatchError, NotFoundError, StopAskedError
 from bulkup.facts import RunState
+from bulkup.migrations.connect import explained
 from bulkup.migrations.folder import Migration
 from bulkup.migrations.lock import locked
 from bulkup.migrations.marks import accept
 from bulkup.migrations.origin import origin_of
 from bulkup.migrations.plan import Plan, Row, run_id_of
-from bulkup.runner import Job, explained, prepare_on, sweep, work_on
+from bulkup.runner import Job, prepare_on, sweep, work_on
 from bulkup.state.ledger import Entry, Ledger
 from bulkup.state.records import RunRecord
 from bulkup.target import Target
@@ -48,7 +49,8 @@ class Outcome:
     reason: str = ""
     left: tuple[str, ...] = ()
     """What was asked for and is not applied yet, in order."""
-    reports: tuple[Report, ...] = ()
+    reports: tuple[tuple[str, Report], ...] = ()
+    """By the migrations' names."""
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Migrator:
         self._stop = StopRequest()
         self._started = self.clock.monotonic()
         self._applied: list[str] = []
-        self._reports: list[Report] = []
+        self._reports: list[tuple[str, Report]] = []
         self._code = Exit.DONE
 
     def run(self) -> Outcome:
@@ -94,8 +96,8 @@ class Migrator:
         try:
             with explained(wire):
                 return self._run(wire)
-        except _AskedToStop as asked:
-            return Outcome(asked.exit_code, tuple(self._applied), reason=asked.message)
+        except StopAskedError as asked:
+            return self._outcome(asked.exit_code, reason=asked.message)
         finally:
             wire.close()
 
@@ -110,7 +112,6 @@ class Migrator:
         if not plan.to_do(self.to, self.only):
             return Outcome(Exit.DONE)
         self.confirm()
-        waiting = replace(self.clock, sleep=self._pause)
         with (
             self._stop.listening(),
             locked(
@@ -118,7 +119,8 @@ class Migrator:
                 info,
                 wait_s=self.wait_s,
                 on_wait=lambda text: self.listener(Warned(text)),
-                clock=waiting,
+                stop=self._stop,
+                clock=self.clock,
             ) as lock,
         ):
             sweep(ledger, wire, self.clock.unix())
@@ -126,11 +128,6 @@ class Migrator:
 
     def _plan(self, ledger: Ledger) -> Plan:
         return Plan(self.folder, ledger.migrations(), self.target.info, self.clock.unix())
-
-    def _pause(self, seconds: float) -> None:
-        if self._stop:
-            raise _AskedToStop(self._stop)
-        self.clock.sleep(seconds)
 
     def _apply_all(self, ledger: Ledger, lock: Lease) -> Outcome:
         lost = ""
@@ -141,8 +138,7 @@ class Migrator:
             rows = plan.to_do(self.to, self.only)
             if not rows:
                 return self._outcome(self._code)
-            if self._stop:
-                raise _AskedToStop(self._stop)
+            self._stop.raise_if_asked()
             time_left = self._time_left()
             if time_left is not None and time_left <= 0:
                 return self._outcome(
@@ -159,7 +155,7 @@ class Migrator:
                     raise
                 lost = row.name  # somebody has just ended it: look again
                 continue
-            self._reports.append(report)
+            self._reports.append((row.name, report))
             self.on_report(report)
             if report.state is not RunState.FINISHED:
                 return self._outcome(
@@ -190,7 +186,7 @@ class Migrator:
             self.listener(event)
 
         def pausing(seconds: float) -> None:
-            self._pause(seconds)
+            self.clock.sleep(seconds)
             lock.tick()
 
         assert row.migration is not None
@@ -204,10 +200,10 @@ class Migrator:
             self.target,
             str(migration.path),
             began.params if began is not None else {},
+            stop=self._stop,
             retry_for_s=self.options.retry_for_s,
             clock=self.clock,
         ) as job:
-            job.stop = self._stop
             return work_on(
                 job,
                 self._entry(row, migration, job),
@@ -221,6 +217,7 @@ class Migrator:
 
     def _entry(self, row: Row, migration: Migration, job: Job) -> Entry:
         """The record to work on: the one there is, or the first of this attempt."""
+        # By the class's name, not by a path, which is another one on each machine.
         identity = f"{migration.name}/{job.query.identity(job.source.name, job.params)}"
         origin = origin_of(os.environ)
         was = row.entry
@@ -257,13 +254,3 @@ class Migrator:
             code=migration.code,
             origin=origin,
         )
-
-
-class _AskedToStop(BulkupError):
-    """By a signal, while nothing was being applied."""
-
-    def __init__(self, stop: StopRequest) -> None:
-        assert stop.signal is not None
-        name = stop.signal.name
-        super().__init__(f"interrupted by {name}")
-        self.exit_code = Exit.SIGTERM if name == "SIGTERM" else Exit.SIGINT

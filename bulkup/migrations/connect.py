@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bulkup.facts import TargetInfo
-from bulkup.runner import Where, explained, opened
+from bulkup.runner import Where, opened
 from bulkup.state.ledger import Ledger
 from bulkup.wire.client import Wire
-from bulkup.wire.retries import Patience
+from bulkup.wire.explain import explain
+from bulkup.wire.retries import CallError, Patience
 
 
 @contextmanager
@@ -22,3 +23,14 @@ def connected(where: Where, *, retry_for_s: float = 60.0) -> Iterator[tuple[Ledg
                 yield Ledger(wire, target.info), target.info
         finally:
             wire.close()
+
+
+@contextmanager
+def explained(wire: Wire) -> Iterator[None]:
+    """Turn what a call ended with into a sentence: a TargetError."""
+    try:
+        yield
+    except CallError as error:
+        raise explain(
+            error, address=wire.address, project=wire.project, contacted=wire.patience.contacted
+        ) from error

@@ -1,8 +1,8 @@
 """One `bulkup migrate` at a time works on a target, whatever folder it has.
 
-The lock is a run record of its own with nothing but a lease; it is removed when it is given back.
-It keeps migrations from running side by side, also those of two checkouts that differ. What keeps
-one migration from being applied twice is the insert of its own record.
+The lock is a run record of its own with nothing but a lease. It keeps migrations from running
+side by side, also those of two checkouts that differ. What keeps one migration from being applied
+twice is the insert of its own record.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from bulkup.clock import Clock
 from bulkup.engine.lease import WAIT_STEP_S, Lease, has_died, take, this_process
+from bulkup.engine.stop import StopRequest
 from bulkup.errors import BulkupError, HeldError, NotFoundError
 from bulkup.facts import Counts, RunState, TargetInfo
 from bulkup.state.ledger import LEASE_S, Entry, Ledger
@@ -30,11 +31,15 @@ def locked(
     *,
     wait_s: float,
     on_wait: Callable[[str], None],
+    stop: StopRequest,
     clock: Clock,
 ) -> Iterator[Lease]:
-    """Hold the lock; whoever works must `tick` the lease. Raises HeldError, CallError."""
+    """Hold the lock; whoever works must `tick` the lease.
+
+    Raises HeldError, StopAskedError, CallError.
+    """
     ledger = Ledger(wire, target)
-    entry = _take(ledger, target, wait_s, on_wait, clock)
+    entry = _take(ledger, target, wait_s, on_wait, stop, clock)
     lease = Lease(ledger, entry, clock=clock, counts=Counts)
     try:
         yield lease
@@ -42,8 +47,7 @@ def locked(
         # One try: when the server is away, or the lock is another's by now, it runs out.
         wire.patience.retry_for_s = 0.0
         with suppress(CallError, BulkupError):
-            lease.give_back(RunState.STOPPED, "", Counts(), sweep_at=0)
-            lease.forget()
+            lease.give_back(RunState.FINISHED, "", Counts(), fenced_until=0, sweep_at=0)
 
 
 def _take(
@@ -51,6 +55,7 @@ def _take(
     target: TargetInfo,
     wait_s: float,
     on_wait: Callable[[str], None],
+    stop: StopRequest,
     clock: Clock,
 ) -> Entry:
     give_up = clock.monotonic() + wait_s
@@ -59,9 +64,9 @@ def _take(
         entry = ledger.read(LOCK_ID) or Entry(_record(target, clock), RunState.RUNNING)
         now, other = clock.unix(), entry.holder
         if other is None or not entry.is_held(now) or has_died(other):
-            # Somebody may be faster, or gone by now: look again.
+            # Somebody may be faster, and at its end by now: look again.
             with suppress(HeldError, NotFoundError):
-                return take(ledger, entry, this_process(), clock=clock, window=0)
+                return take(ledger, entry, this_process(), clock=clock, stop=stop)
             continue
         doing = f" ({entry.reason})" if entry.reason else ""
         if clock.monotonic() >= give_up:
@@ -75,6 +80,7 @@ def _take(
             on_wait(f"waiting for {other.who} (process {other.pid}), who migrates there{doing}")
             said = True
         clock.sleep(WAIT_STEP_S)
+        stop.raise_if_asked()
 
 
 def _record(target: TargetInfo, clock: Clock) -> RunRecord:

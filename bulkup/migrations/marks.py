@@ -78,6 +78,7 @@ def mark(
             origin=origin,
             ended=now,
         ),
+        over=True,
     )
     return True
 
@@ -106,9 +107,9 @@ def _without_holder(entry: Entry, me: Holder) -> Entry:
     return replace(entry, holder=me, generation=entry.generation + 1, lease_until=0)
 
 
-def _write(ledger: Ledger, entry: Entry) -> None:
+def _write(ledger: Ledger, entry: Entry, *, over: bool = False) -> None:
     try:
-        ledger.write(entry)
+        ledger.write(entry, over=over)
     except RecordMovedOn:
         raise HeldError(
             f"somebody else has just changed {entry.migration or entry.record.run_id}; look at "

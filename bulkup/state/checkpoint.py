@@ -120,14 +120,13 @@ class Checkpoint:
             for name, value in (
                 ("format", FORMAT), ("file_id", uuid.uuid4().hex), ("record", asdict(record)),
                 ("state", RunState.RUNNING.value),
-                ("reason", ""), ("runners", 0), ("generation", 0), ("window", 0),
+                ("reason", ""), ("runners", 0), ("generation", 0),
                 ("max_failures", 0), ("clean", True),
             ):  # fmt: skip
                 first._set(name, value)
         first._db.execute("PRAGMA journal_mode = WAL")
         first.close()
-        os.link(unborn, path)
-        unborn.unlink()
+        os.replace(unborn, path)
         return cls(path, _connect(path), record)
 
     @classmethod
@@ -152,7 +151,12 @@ class Checkpoint:
             record = RunRecord(**{**raw, "target": TargetInfo(**raw["target"])})
             if check and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("quick_check fails")
-        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
+        except (sqlite3.OperationalError, OSError) as error:
+            raise StateError(
+                f"the checkpoint {str(path)!r} cannot be opened ({error}); make it and its folder "
+                "readable and writable, then try again"
+            ) from error
+        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             raise StateError(
                 f"the checkpoint {str(path)!r} is damaged and cannot be read; the data is "
                 "safe, but this run cannot be resumed from here: move the folder away and "
@@ -174,7 +178,8 @@ class Checkpoint:
             try:
                 yield
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk has rolled it back already
+                    self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
             if synced:
@@ -243,13 +248,8 @@ class Checkpoint:
         (highest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM shards").fetchone()
         return int(highest) + 1
 
-    @property
-    def window(self) -> int:
-        """The most commits of a shard that the last runner had under way."""
-        return int(self._get("window"))
-
-    def begin_work(self, *, window: int, max_failures: int) -> None:
-        """A runner starts: until `end_work`, so many commits may be under way at any time.
+    def begin_work(self, *, max_failures: int) -> None:
+        """A runner starts: until `end_work`, commits may be under way at any time.
 
         The failure that stopped the last runner is forgotten, since its entity comes again.
         """
@@ -257,7 +257,6 @@ class Checkpoint:
             self._set("state", RunState.RUNNING.value)
             self._set("reason", "")
             self._set("clean", False)
-            self._set("window", window)
             self._set("max_failures", max_failures)
             self._set("runners", self.runners + 1)
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
@@ -445,27 +444,24 @@ class Checkpoint:
         ).fetchone()
         return Counts(*row) + Counts(failed=stopped)
 
-    def failures(self, limit: int = -1, offset: int = 0) -> list[Failure]:
-        """Failures in the order they happened, of entities that the run is past."""
-        return [
-            Failure(*row)
-            for row in self._db.execute(
-                "SELECT f.key, f.step, f.error, f.traceback FROM failures f "
-                "LEFT JOIN batches b ON b.id = f.batch "
-                "WHERE f.batch IS NULL OR b.state = 'done' ORDER BY f.id LIMIT ? OFFSET ?",
-                (limit, offset),
-            )
-        ]
+    def failures(self, skip: int = 0) -> Iterator[Failure]:
+        """Failures in the order they happened: of entities the run is past, and what stopped it."""
+        rows = self._db.execute(
+            "SELECT f.key, f.step, f.error, f.traceback FROM failures f "
+            "LEFT JOIN batches b ON b.id = f.batch "
+            "WHERE f.batch IS NULL OR b.state = 'done' ORDER BY f.id LIMIT -1 OFFSET ?",
+            (skip,),
+        )
+        for row in rows:
+            yield Failure(*row)
 
-    def log_lines(self, limit: int = -1) -> list[str]:
-        return [
-            line
-            for (line,) in self._db.execute(
-                "SELECT l.line FROM log_lines l JOIN batches b ON b.id = l.batch "
-                "WHERE b.state = 'done' ORDER BY l.id LIMIT ?",
-                (limit,),
-            )
-        ]
+    def log_lines(self) -> Iterator[str]:
+        rows = self._db.execute(
+            "SELECT l.line FROM log_lines l JOIN batches b ON b.id = l.batch "
+            "WHERE b.state = 'done' ORDER BY l.id"
+        )
+        for (line,) in rows:
+            yield line
 
     def log_total(self) -> int:
         (total,) = self._db.execute(

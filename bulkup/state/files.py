@@ -79,8 +79,14 @@ class RunLock:
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
-        """Raises HeldError when another living process has it."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        """Raises HeldError when another living process has it, StateError when it cannot be."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StateError(
+                f"cannot write to the run state in {str(self._path.parent)!r} ({error.strerror}); "
+                "make it writable, or name another folder with --state-dir"
+            ) from error
         file = os.fdopen(descriptor, "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,8 +95,14 @@ class RunLock:
             file.close()
             raise HeldError(
                 f"process {holder} of this machine is working on run {self._path.parent.name}; "
-                "wait until it ends, or stop it (its work is safe) and resume"
+                "wait for it (--wait 10m does that), or stop it (its work is safe) and resume"
             ) from None
+        except OSError as error:
+            file.close()
+            raise StateError(
+                f"cannot lock {str(self._path)!r} ({error.strerror}); put the run state on a file "
+                "system with locks (--state-dir)"
+            ) from error
         file.seek(0)
         file.truncate()
         file.write(str(os.getpid()))

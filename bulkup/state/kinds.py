@@ -6,4 +6,8 @@ MARKER_KIND = "BulkupMarker"
 RUN_KIND = "BulkupRun"
 """One small entity per run: the run record."""
 
-OWN_KINDS = frozenset({MARKER_KIND, RUN_KIND})
+CLAIM_KIND = "BulkupClaim"
+"""While a run is unfinished: a tiny entity that keeps a second run of the same work from
+beginning. It is written with the run record and goes with the commit that ends the run."""
+
+OWN_KINDS = frozenset({MARKER_KIND, RUN_KIND, CLAIM_KIND})

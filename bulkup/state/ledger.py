@@ -19,11 +19,13 @@ import grpc
 from google.cloud.datastore import Entity, Key
 from google.cloud.datastore_v1.types import query as query_types
 
+from bulkup.errors import StateError
 from bulkup.facts import Counts, RunState, TargetInfo
-from bulkup.state.kinds import RUN_KIND
+from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
 from bulkup.state.records import Origin, RunRecord, Shard
 from bulkup.wire.client import Call, Mutation, Wire
 from bulkup.wire.entities import LazyEntity
+from bulkup.wire.keys import key_text, key_to_pb
 from bulkup.wire.retries import CallError
 from bulkup.wire.values import encode, write_entity
 
@@ -73,8 +75,6 @@ class Entry:
     """Unix time; 0: nobody works on the run."""
     generation: int = 0
     """Grows with each runner."""
-    window: int = 0
-    """The most commits of a shard that the last runner had under way."""
     shards: tuple[Shard, ...] = field(default_factory=lambda: (Shard(1),))
     next_shard: int = 2
     fenced_until: int = 0
@@ -119,9 +119,29 @@ class Ledger:
         return None
 
     def unfinished(self, identity: str) -> Entry | None:
-        """The latest unfinished run of the same updater, parameters and query. Raises CallError."""
-        found = list(self._query([("identity", "EQUAL", identity), ("open", "EQUAL", True)]))
-        return max(found, key=lambda entry: entry.record.created, default=None)
+        """The unfinished run of the same updater, parameters and query. Raises CallError."""
+        run_id = self._claimed_by(identity)
+        entry = self.read(run_id) if run_id else None
+        if run_id and (entry is None or entry.state.is_over):
+            self.release(identity, run_id)  # its record was removed by hand
+            return None
+        return entry
+
+    def release(self, identity: str, run_id: str) -> None:
+        """Remove the claim of a run that has no record (any more). Raises CallError."""
+        if self._claimed_by(identity) == run_id:
+            self._wire.commit([self._drop_claim(identity)]).result()
+
+    def _claimed_by(self, identity: str) -> str:
+        key = self._key(CLAIM_KIND, identity)
+        for result in self._wire.lookup([key_to_pb(key)]).values():
+            return str(LazyEntity(result.entity)["run"])
+        return ""
+
+    def _drop_claim(self, identity: str) -> Any:
+        mutation = Mutation()
+        mutation.delete.CopyFrom(key_to_pb(self._key(CLAIM_KIND, identity)))
+        return mutation
 
     def to_sweep(self, now: float) -> list[Entry]:
         """Finished runs whose last markers may be removed by now. Raises CallError."""
@@ -131,14 +151,17 @@ class Ledger:
         """The records of all migrations, applied or not. Raises CallError."""
         return list(self._query([("migration", "GREATER_THAN", "")]))
 
-    def write(self, entry: Entry) -> Entry:
+    def write(self, entry: Entry, *, over: bool = False) -> Entry:
         """Write a record over the version it was read at, or anew; gives it with its new version.
+
+        A new one claims its work, so of two that begin the same one is refused. `over`: this
+        write ends the run, and the claim with it.
 
         An answer that was lost is found out: what is there and equal to what was sent is ours.
         Raises RecordMovedOn when somebody was faster, CallError.
         """
         try:
-            answer = self.begin_write(entry).result()
+            answer = self.begin_write(entry, over=over).result()
         except CallError as error:
             if error.code not in _MOVED_ON:
                 raise
@@ -148,16 +171,29 @@ class Ledger:
             raise RecordMovedOn from error
         return _written(entry, answer)
 
-    def begin_write(self, entry: Entry) -> Call[Any]:
+    def begin_write(self, entry: Entry, *, over: bool = False) -> Call[Any]:
         entity = self._entity(entry)
         mutation = Mutation()
+        mutations = [mutation]
         if entry.version:
             write_entity(mutation.update, entity)
             mutation.base_version = entry.version
             mutation.conflict_resolution_strategy = Mutation.FAIL
         else:
             write_entity(mutation.insert, entity)
-        return self._wire.commit([mutation])
+            if not over:
+                mutations.append(self._claim(entry))
+        if over and entry.version:
+            mutations.append(self._drop_claim(entry.record.identity))
+        return self._wire.commit(mutations)
+
+    def _claim(self, entry: Entry) -> Any:
+        mutation = Mutation()
+        key = self._key(CLAIM_KIND, entry.record.identity)
+        claim = Entity(key, exclude_from_indexes=("run",))
+        claim["run"] = entry.record.run_id
+        write_entity(mutation.insert, claim)
+        return mutation
 
     def end_write(self, entry: Entry, call: Call[Any]) -> Entry:
         """The entry of a write that has been answered at its first attempt.
@@ -173,31 +209,27 @@ class Ledger:
         return _written(entry, answer)
 
     def remove(self, entry: Entry) -> None:
-        """Raises CallError; RecordMovedOn as `write` does."""
+        """Remove a record, whoever has changed it. Raises CallError."""
         mutation = Mutation()
         mutation.delete.CopyFrom(self._raw_key(entry.record.run_id))
-        mutation.base_version = entry.version
-        mutation.conflict_resolution_strategy = Mutation.FAIL
         try:
             self._wire.commit([mutation]).result()
         except CallError as error:
-            if error.code not in _MOVED_ON:
-                raise
-            # Perhaps by an earlier copy of this very commit.
-            if self.read(entry.record.run_id) is not None:
-                raise RecordMovedOn from error
+            if error.code is grpc.StatusCode.NOT_FOUND:
+                return
+            raise
 
-    def _key(self, run_id: str) -> Key:
+    def _key(self, kind: str, name: str) -> Key:
         return Key(
-            RUN_KIND,
-            run_id,
+            kind,
+            name,
             project=self._target.project,
             database=self._target.database or None,
             namespace=self._target.namespace or None,
         )
 
     def _raw_key(self, run_id: str) -> Any:
-        return self._key(run_id).to_protobuf()._pb
+        return key_to_pb(self._key(RUN_KIND, run_id))
 
     def _query(self, filters: Sequence[tuple[str, str, Any]]) -> Iterator[Entry]:
         query = query_types.Query.pb()()
@@ -237,7 +269,6 @@ class Ledger:
             "record": json.dumps(asdict(record)),
             "holder": json.dumps(asdict(entry.holder)) if entry.holder else "",
             "generation": entry.generation,
-            "window": entry.window,
             "shards": json.dumps([_shard_to_json(shard) for shard in entry.shards]),
             "next_shard": entry.next_shard,
             "fenced_until": entry.fenced_until,
@@ -256,11 +287,24 @@ class Ledger:
                 "git_commit": entry.origin.git_commit,
                 "seconds": _seconds(entry),
             }
-        entity = Entity(self._key(record.run_id), exclude_from_indexes=tuple(set(facts) - _INDEXED))
+        entity = Entity(
+            self._key(RUN_KIND, record.run_id), exclude_from_indexes=tuple(set(facts) - _INDEXED)
+        )
         entity.update(facts)
         return entity
 
     def _parse(self, pb: Any, version: int) -> Entry:
+        """Raises StateError for a record of another version of bulkup."""
+        try:
+            return self._entry(pb, version)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(
+                f"the run record {key_text(pb.key)} was written by another version of bulkup: run "
+                "that version, or delete the record if its run does not matter any more",
+                details=f"{type(error).__name__}: {error}",
+            ) from error
+
+    def _entry(self, pb: Any, version: int) -> Entry:
         entity = LazyEntity(pb, version)
         record = json.loads(entity["record"])
         record["target"] = TargetInfo(**record["target"])
@@ -273,7 +317,6 @@ class Ledger:
             holder=Holder(**json.loads(holder)) if holder else None,
             lease_until=_unix(entity["lease_until"]),
             generation=entity["generation"],
-            window=entity["window"],
             shards=tuple(_shard_from_json(raw) for raw in json.loads(entity["shards"])),
             next_shard=entity["next_shard"],
             fenced_until=entity["fenced_until"],

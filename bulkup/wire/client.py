@@ -23,7 +23,7 @@ from google.cloud.datastore import Client as OfficialClient
 from google.cloud.datastore_v1.types import datastore as types
 from tenacity import RetryCallState
 
-from bulkup.wire.retries import CallError, Patience, retrying
+from bulkup.wire.retries import FIRST_CONTACT_S, CallError, Patience, retrying
 
 R = TypeVar("R")
 
@@ -41,9 +41,6 @@ Mutation: Any = types.Mutation.pb()
 
 ATTEMPT_TIMEOUT_S = 60.0
 """One attempt of one call; the official client's default."""
-
-FIRST_ATTEMPT_TIMEOUT_S = 6.0
-"""While the server never answered. Two such attempts and the wait between end within 15 s."""
 
 TICK_S = 0.5
 """How long a wait goes on before the run may look around (progress, signals)."""
@@ -66,13 +63,13 @@ class Call(Generic[R]):
         self.payload: bytes = request.SerializeToString()
         self.maybe_applied_at: float | None = None
         """When an attempt was last left without an answer that says what became of it."""
+        self._doubtful = 0
         self._wire = wire
         self._before_resend = before_resend
         self._future: Any = self._send()
 
     def _send(self) -> Any:
-        timeout = ATTEMPT_TIMEOUT_S if self._wire.patience.contacted else FIRST_ATTEMPT_TIMEOUT_S
-        return self._wire.send(self.name, self.payload, timeout)
+        return self._wire.send(self.name, self.payload, ATTEMPT_TIMEOUT_S)
 
     def done(self) -> bool:
         """An answer is there (or an error that may need another attempt)."""
@@ -93,7 +90,9 @@ class Call(Generic[R]):
     def result(self) -> R:
         """Wait for the answer; raises CallError when there is none and no hope of one."""
         policy = retrying(
-            self._wire.patience, sleep=self._wire.nap, before_sleep=self._about_to_sleep
+            stop=lambda state: self._wire.patience.is_over(state, self._doubtful),
+            sleep=self._wire.nap,
+            before_sleep=self._about_to_sleep,
         )
         answer: R = policy(self._attempt)
         return answer
@@ -122,6 +121,7 @@ class Call(Generic[R]):
                 failed = CallError(
                     self.name, error.code(), error.details() or "", len(self.payload)
                 )
+                self._doubtful += failed.is_doubtful
                 if failed.maybe_applied:
                     self.maybe_applied_at = self._wire.monotonic()
                 raise failed from None
@@ -191,6 +191,29 @@ class Wire:
                 ("AllocateIds", AllocateIdsResponse),
             )
         }
+
+    def connect(self) -> None:
+        """Wait until a gRPC server has answered at the address. Raises CallError.
+
+        A port that accepts and says nothing is told apart from a server that is busy: the latter
+        shakes hands at once.
+        """
+        ready = grpc.channel_ready_future(self._channel)
+        patience = min(FIRST_CONTACT_S, self.patience.retry_for_s)
+        give_up = self.monotonic() + patience
+        try:
+            while True:
+                try:
+                    ready.result(timeout=TICK_S)
+                    return
+                except grpc.FutureTimeoutError:
+                    self.on_tick()
+                    if self.monotonic() >= give_up:
+                        raise CallError(
+                            "Connect", grpc.StatusCode.UNAVAILABLE, f"no answer in {patience:.0f} s"
+                        ) from None
+        finally:
+            ready.cancel()
 
     def close(self) -> None:
         self._channel.close()

@@ -17,7 +17,7 @@ def explain(error: CallError, *, address: str, project: str, contacted: bool) ->
     """Turn the error of a call into one that a user can act on."""
     code, details = error.code, error.details
     says = f"the server says: {details}" if details else "the server gives no reason"
-    if "metadata from plugin failed" in details or code is grpc.StatusCode.UNAUTHENTICATED:
+    if error.lacks_credentials or code is grpc.StatusCode.UNAUTHENTICATED:
         return TargetError(NO_CREDENTIALS, details=details)
     if code is grpc.StatusCode.PERMISSION_DENIED:
         return TargetError(

@@ -15,7 +15,11 @@ import tenacity
 from tenacity import RetryCallState, Retrying
 
 FIRST_CONTACT_S = 15.0
-"""Patience with a server that never answered: a wrong address must not cost ten minutes."""
+"""Patience with an address where nothing speaks gRPC: a wrong one must not cost ten minutes."""
+
+FIRST_ANSWER_S = 120.0
+"""Patience with a server that is there and has not answered yet: an emulator that a killed run
+has left busy with a large kind, say."""
 
 MAX_DOUBTFUL_TRIES = 4
 """INTERNAL and UNKNOWN may pass or may be the answer for good (an emulator says UNKNOWN to an
@@ -64,7 +68,17 @@ class CallError(Exception):
 
     @property
     def worth_another_try(self) -> bool:
-        return (self.code in _PASSING or self.code in _DOUBTFUL) and not self.too_large
+        return (self.code in _PASSING or self.is_doubtful) and not self.too_large
+
+    @property
+    def is_doubtful(self) -> bool:
+        """It may pass, or be the answer for good."""
+        return self.code in _DOUBTFUL
+
+    @property
+    def lacks_credentials(self) -> bool:
+        """UNAVAILABLE for gRPC: no token could be had (none at all, or not just now)."""
+        return "metadata from plugin failed" in self.details
 
     @property
     def maybe_applied(self) -> bool:
@@ -78,12 +92,12 @@ class Patience:
 
     retry_for_s: float = 600.0
     contacted: bool = False
-    """The server answered at least once."""
+    """The server answered at least one call."""
     stopping_s: Callable[[], float] = lambda: -1.0
     """Seconds since the user asked to stop; negative: not asked."""
 
     def limit_s(self) -> float:
-        return self.retry_for_s if self.contacted else min(FIRST_CONTACT_S, self.retry_for_s)
+        return self.retry_for_s if self.contacted else min(FIRST_ANSWER_S, self.retry_for_s)
 
     def is_asked_to_stop(self) -> bool:
         return self.stopping_s() >= 0
@@ -92,14 +106,12 @@ class Patience:
         """The user waits for the end; no call is worth waiting for any longer."""
         return self.stopping_s() > AFTER_STOP_S
 
-    def is_over(self, state: RetryCallState) -> bool:
-        """tenacity's `stop`: would the next wait end beyond the limit?"""
+    def is_over(self, state: RetryCallState, doubtful: int) -> bool:
+        """Would the next wait end beyond the limit? `doubtful`: such answers so far."""
         error = state.outcome.exception() if state.outcome else None
-        if (
-            isinstance(error, CallError)
-            and error.code in _DOUBTFUL
-            and state.attempt_number >= MAX_DOUBTFUL_TRIES
-        ):
+        if doubtful >= MAX_DOUBTFUL_TRIES:
+            return True
+        if isinstance(error, CallError) and error.lacks_credentials and not self.contacted:
             return True
         if self.is_asked_to_stop() and self.stopping_s() + state.upcoming_sleep > AFTER_STOP_S:
             return True
@@ -111,8 +123,8 @@ def _worth_another_try(error: BaseException) -> bool:
 
 
 def retrying(
-    patience: Patience,
     *,
+    stop: Callable[[RetryCallState], bool],
     sleep: Callable[[float], None],
     before_sleep: Callable[[RetryCallState], None],
 ) -> Retrying:
@@ -120,7 +132,7 @@ def retrying(
     return Retrying(
         retry=tenacity.retry_if_exception(_worth_another_try),
         wait=tenacity.wait_exponential_jitter(initial=1, max=60, jitter=1),
-        stop=patience.is_over,
+        stop=stop,
         sleep=sleep,
         before_sleep=before_sleep,
         reraise=True,

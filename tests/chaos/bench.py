@@ -92,7 +92,6 @@ class World:
     """Straight to the server: the live users, and whoever looks at the end."""
     live: Counter[int] = field(default_factory=Counter)
     """Increments of `m` that live users made, by entity id."""
-    runners: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fill(self, **properties: Any) -> None:
@@ -238,7 +237,7 @@ class World:
         def copying(checkpoint: Checkpoint, *, synced: bool = False) -> Iterator[None]:
             with step(checkpoint, synced=synced):
                 yield
-            if synced:
+            if synced and self.has_run():  # a checkpoint in the making has no name yet
                 shutil.rmtree(to, ignore_errors=True)
                 self.checkpoint_copy(to)
 

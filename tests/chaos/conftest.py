@@ -1,5 +1,4 @@
-"""Fixtures of the chaos tests. Those marked `chaos` are the nightly form: only with `-m chaos`,
-or when a test is named on the command line (as a failing seed is)."""
+"""Fixtures of the chaos tests. Those marked `chaos` are the nightly form: `pytest -m chaos`."""
 
 from __future__ import annotations
 
@@ -18,15 +17,6 @@ from tests.chaos.proxy import proxy_to
 from tests.conftest import Server
 
 MakeWorld = Callable[..., World]
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.option.markexpr or any("::" in arg for arg in config.args):
-        return
-    nightly = [item for item in items if item.get_closest_marker("chaos")]
-    if nightly:
-        config.hook.pytest_deselected(items=nightly)
-        items[:] = [item for item in items if item not in nightly]
 
 
 @pytest.fixture

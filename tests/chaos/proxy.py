@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import grpc
 
@@ -101,7 +101,7 @@ class Hang:
     """No answer until `unhang`, or until the client gives up; then (if at all) forward it."""
 
 
-Action = Union[Pass, Refuse, Lose, Late, Twice, Delay, Cut, Hang]
+Action = Pass | Refuse | Lose | Late | Twice | Delay | Cut | Hang
 Faults = Callable[[Seen], Action]
 
 

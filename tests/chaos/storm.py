@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import random
 import shutil
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
 from bulkup.engine.run import Options
+from bulkup.errors import BulkupError, Exit
 from bulkup.facts import RunState
-from tests.chaos.bench import Crash, World, checkpoint_state
+from tests.chaos.bench import Crash, World
 from tests.chaos.proxy import Action, Cut, Delay, Late, Lose, Pass, Refuse, Seen, Twice
 
 Code = grpc.StatusCode
@@ -41,6 +42,7 @@ class FaultPlan:
         self.calm = False
         self.rate = {
             "Commit": rng.choice([0.1, 0.3, 0.5]),
+            "Upkeep": rng.choice([0.0, 0.1, 0.3]),
             "RunQuery": rng.choice([0.0, 0.1]),
             "Lookup": rng.choice([0.0, 0.2]),
             "AllocateIds": rng.choice([0.0, 0.2]),
@@ -55,7 +57,7 @@ class FaultPlan:
             self._world.touch(rng.randint(1, self._world.size))
         if rng.random() >= self.rate.get(seen.method, 0.0):
             return Pass()
-        return self._fault(rng, commit=seen.method == "Commit")
+        return self._fault(rng, commit=seen.method in ("Commit", "Upkeep"))
 
     def _fault(self, rng: random.Random, *, commit: bool) -> Action:
         code = rng.choice(AMBIGUOUS)
@@ -82,7 +84,8 @@ class Weathered:
 
     told: list[str] = field(default_factory=list)
     finished: bool = False
-    power_losses: int = 0
+    lost: int = 0
+    """Times that local state was lost, some of it or all."""
     failed: int = 0
     handled: int = 0
 
@@ -93,14 +96,15 @@ def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
     plan = FaultPlan(seed, world)
     world.proxy.faults = plan
     end = Weathered()
-    writers = nullcontext()
-    if rng.random() < 0.25:
-        ids = random.Random(f"{seed}/live")
-        writers = world.live_writers(1, lambda: ids.randint(1, world.size))  # type: ignore[assignment]
-    with writers:
+    with ExitStack() as stack:
+        if rng.random() < 0.25:
+            ids = random.Random(f"{seed}/live")
+            stack.enter_context(world.live_writers(1, lambda: ids.randint(1, world.size)))
         for nth in range(MOST_RUNNERS):
             plan.calm = nth >= STORMY_RUNNERS
-            if _one_runner(world, rng, updater, tmp_path / "synced", end, calm=plan.calm):
+            _one_runner(world, rng, updater, tmp_path / "synced", end, calm=plan.calm)
+            if RunState.FINISHED in world.record_states():
+                end.finished = True
                 break
     world.proxy.release()
     plan.calm = True
@@ -109,41 +113,46 @@ def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
 
 def _one_runner(
     world: World, rng: random.Random, updater: str, synced: Path, end: Weathered, *, calm: bool
-) -> bool:
-    """One runner's life; True when the run is finished."""
+) -> None:
+    """One runner's life."""
     options = Options(
         batch_size=rng.choice([1, 3, 5, 8]),
         in_flight=rng.choice([1, 2, 3, 6]),
         limit=None if calm or rng.random() < 0.8 else rng.randint(1, world.size),
         conflict_retries=10_000,
     )
-    crash_at = 0 if calm or rng.random() < 0.5 else rng.randint(2, 30)
-    power_cut = rng.random() < 0.5
+    crash_at = 0 if calm or rng.random() < 0.4 else rng.randint(2, 40)
+    disk = rng.choice(["stays", "stays", "loses what was not synced", "is lost"])
 
     def on_send(number: int, method: str) -> None:
         if number == crash_at:
             raise Crash
 
-    what = f"batch {options.batch_size}, in flight {options.in_flight}"
     with ExitStack() as stack:
         stack.enter_context(world.copying_what_is_synced(synced))
         try:
-            if world.runners == 0 and not world.state_dir.exists():
-                report = world.run(updater, options, on_send=on_send)
-            else:
+            if world.has_run():
                 report = world.resume(options, on_send=on_send)
-            world.runners += 1
+            else:
+                report = world.run(updater, options, on_send=on_send)
             how = f"{report.state.value} ({report.reason[:60]})"
-            end.finished = report.state is RunState.FINISHED
+            assert report.exit_code is not Exit.HELD, f"{end.told}; {how}: nobody else was there"
             end.failed = report.counts.failed
             end.handled = report.counts.handled
+        except BulkupError as error:
+            how = f"did not begin ({error.message[:60]})"
         except Crash:
-            world.runners += 1
-            how = f"crashed at call {crash_at}"
-            if power_cut and checkpoint_state(world) is RunState.RUNNING and synced.exists():
-                world.restore_checkpoint(synced)
-                end.power_losses += 1
-                how += " with power loss"
+            how = f"crashed at call {crash_at}, the disk {disk}"
+            _lose(world, disk, synced, end)
     shutil.rmtree(synced, ignore_errors=True)
-    end.told.append(f"{what}: {how}")
-    return end.finished
+    end.told.append(f"batch {options.batch_size}, in flight {options.in_flight}: {how}")
+
+
+def _lose(world: World, disk: str, synced: Path, end: Weathered) -> None:
+    if not world.has_run() or disk == "stays":
+        return
+    end.lost += 1
+    if disk == "is lost":
+        shutil.rmtree(world.state_dir)
+    elif synced.exists():
+        world.restore_checkpoint(synced)

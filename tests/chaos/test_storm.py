@@ -29,7 +29,7 @@ def _storm(make_world: MakeWorld, server: Server, seed: int, tmp_path: Path) -> 
     found = world.violations(incremented=updater != "OneChild", children="Child" in updater)
     assert found == [], story
     assert end.failed == 0, story
-    if not end.power_losses:
+    if not end.lost:
         assert end.handled == world.size, story
     world.clear_old_markers()
     assert world.markers() == [], story

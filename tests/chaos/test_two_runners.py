@@ -65,7 +65,7 @@ def _judge(world: World, one: Runner, other: Runner, told: str) -> None:
 def test_one_sleeps_at_any_call_while_the_other_does_everything(
     lf: Server, make_world: MakeWorld, how: str
 ) -> None:
-    """Both resume from the same state; one is stopped before its k-th call until the other ended."""
+    """Both resume from the same state; one stops before its k-th call until the other ended."""
     for k in range(1, 60):
         world = make_world(lf, 15)
         if how == "killed":

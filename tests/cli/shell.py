@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,8 +149,16 @@ def refuses_to_resume(
     assert contents(server) == before
 
 
-@functools.cache
+_first_use = threading.Lock()
+
+
 def _nursery() -> Nursery:
+    with _first_use:  # several threads may come first
+        return _started()
+
+
+@functools.cache
+def _started() -> Nursery:
     nursery = Nursery()
     atexit.register(nursery.close)
     return nursery

@@ -280,3 +280,19 @@ def test_the_test_runs_find_the_code_under_test(nowhere: Shell) -> None:
     """Or an installed copy would be tested without a word."""
     found = nowhere.python("import bulkup; print(bulkup.__file__)")
     assert found == Result(0, f"{REPOSITORY / 'bulkup' / '__init__.py'}\n", "")
+
+
+def test_a_run_on_a_local_file_stops_and_goes_on(nowhere: Shell) -> None:
+    from bulkup.local.process import start_local
+
+    file = nowhere.folder / "data.db"
+    with start_local(str(file)) as served:
+        client = seed(Server("EM", served.host, "local"), 8)
+        assert sum(values(client).values()) == 0
+    stopped = nowhere.bulkup("run", "bump.py", "--local", "data.db", "--limit", "3")
+    assert stopped.code == 75, stopped
+    assert "in " + str(file) in stopped.out
+    assert nowhere.bulkup("resume").code == 0
+    with start_local(str(file)) as served:
+        client = Server("EM", served.host, "local").client()
+        assert values(client) == dict.fromkeys(range(1, 9), 1)

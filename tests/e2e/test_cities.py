@@ -1,7 +1,7 @@
 """The whole road: all cities of the world, a run that is killed, and every city right at the end.
 
 The emulators look through the whole kind for every page, so 34,006 cities take minutes there;
-those tests are marked `slow`. The same with a tenth of the cities always runs.
+those tests are marked `slow`. The same with 2,400 of them always runs.
 """
 
 from __future__ import annotations
@@ -121,16 +121,16 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
             deadline = time.monotonic() + 60
             while len(shell.runs()) == runs == 0 and time.monotonic() < deadline:
                 time.sleep(0.01)
-            time.sleep(dice.uniform(0.2, 2.5))
+            time.sleep(dice.uniform(0.05, 2.0))
             process.send_signal(signal.SIGKILL)
             result = ended(process)
             assert result.code in (-signal.SIGKILL, 0), (told, result)
-            if result.code == 0:
+            (row,) = shell.bulkup("list", "--json").lines
+            if row["state"] == "finished":  # the dice fell late, on a fast server
                 break
+            assert row["state"] == "killed", told
             command = ["resume"]
         else:
-            (row,) = shell.bulkup("list", "--json").lines
-            assert row["state"] == "killed"
             result = ended(shell.start("resume", "--json"), timeout_s=600)
             assert result.code == 0, (told, result)
             assert result.summary["counts"]["handled"] == count, told
@@ -139,8 +139,8 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
 
 
 @pytest.mark.timeout(120)
-def test_a_tenth_of_the_cities_survives_kills(shell: Shell, server: Server) -> None:
-    killed_and_resumed(shell, server, 3_400, kills=2)
+def test_some_of_the_cities_survive_kills(shell: Shell, server: Server) -> None:
+    killed_and_resumed(shell, server, 2_400, kills=2)
 
 
 @pytest.mark.slow

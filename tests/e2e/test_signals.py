@@ -8,8 +8,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.cli.shell import BUMP, Shell, ended, seed, values
 from tests.conftest import Server
 
@@ -33,10 +31,15 @@ def at_work(shell: Shell, *args: object) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize(
-    ("signalled", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
-)
-def test_a_signal_ends_cleanly_and_the_printed_command_goes_on(
+def test_ctrl_c_ends_cleanly_and_the_printed_command_goes_on(shell: Shell, server: Server) -> None:
+    signalled_and_resumed(shell, server, signal.SIGINT, 130)
+
+
+def test_sigterm_ends_as_cleanly(lf_shell: Shell, lf: Server) -> None:
+    signalled_and_resumed(lf_shell, lf, signal.SIGTERM, 143)
+
+
+def signalled_and_resumed(
     shell: Shell, server: Server, signalled: signal.Signals, code: int
 ) -> None:
     client = seed(server, COUNT)

@@ -322,6 +322,30 @@ def test_an_unlimited_query_comes_in_pages_that_a_client_can_hold(rpc: Rpc) -> N
     assert max(sizes) < 3 << 20
 
 
+def test_a_lookup_defers_what_would_not_fit(rpc: Rpc) -> None:
+    blob = unindexed("x" * 1_000_000)
+    for ident in range(1, 7):
+        rpc.put(rpc.entity("K", ident, blob=blob))
+    wanted = [rpc.key("K", i) for i in range(1, 8)]
+    found: list[int] = []
+    rounds = 0
+    while wanted:
+        answer = rpc.lookup(*wanted)
+        assert answer.ByteSize() < 4 << 20
+        found += idents([*answer.found, *answer.missing])
+        wanted = list(answer.deferred)
+        rounds += 1
+    assert sorted(found) == list(range(1, 8))
+    assert rounds > 1
+
+
+def test_a_lookup_takes_a_thousand_keys(rpc: Rpc) -> None:
+    keys = [rpc.key("K", i + 1) for i in range(1000)]
+    assert len(rpc.lookup(*keys).missing) == 1000
+    code, text = refused(rpc.lookup, *keys, rpc.key("K", 5000))
+    assert (code, "more than 1000 keys" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
 def test_the_end_of_a_query_is_said(rpc: Rpc) -> None:
     rpc.put(*(rpc.entity("K", i) for i in range(1, 4)))
     batch = m.QueryResultBatch
@@ -362,6 +386,19 @@ def test_a_cursor_of_another_query_or_damaged_is_refused(rpc: Rpc) -> None:
         other.start_cursor = cursor
         code, text = refused(rpc.run, other)
         assert (code, "another query" in text) == (invalid, True)
+
+
+def test_ordered_by_key_and_not_ordered_share_their_cursors(rpc: Rpc) -> None:
+    rpc.put(*(rpc.entity("K", i, a=1) for i in range(1, 5)))
+    cursor = rpc.run(query(limit=2)).end_cursor
+    for other in (
+        query(order=["__key__"]),
+        query("K", where("a", "=", 1)),
+        query("K", where("__key__", ">", rpc.key("K", 1))),
+        query(project=["__key__"]),
+    ):
+        other.start_cursor = cursor
+        assert idents(rpc.all(other)) == [3, 4]
 
 
 def test_ancestor_queries_find_the_ancestor_and_what_is_below(rpc: Rpc) -> None:
@@ -575,6 +612,11 @@ def test_a_property_mask_cuts_results(rpc: Rpc) -> None:
     mask = {"paths": ["a", "c.d"]}
     (result,) = rpc.run(query(), property_mask=mask).entity_results
     assert result.entity == rpc.entity("K", 1, a=1, c={"d": 1})
+    nothing = {"paths": ["a.x", "z", "c.y"]}
+    (result,) = rpc.run(query(), property_mask=nothing).entity_results
+    assert result.entity == rpc.entity("K", 1)
+    reserved = {"paths": ["__x__"]}
+    assert refused(rpc.run, query(), property_mask=reserved)[0] == grpc.StatusCode.INVALID_ARGUMENT
     (found,) = rpc.lookup(rpc.key("K", 1), property_mask=mask).found
     assert found.entity == rpc.entity("K", 1, a=1, c={"d": 1})
 
@@ -600,6 +642,8 @@ def test_a_property_mask_cuts_results(rpc: Rpc) -> None:
         (query(offset=-1), "Offset"),
         (query(""), "must not be empty"),
         (query("K", both()), "at least one sub-filter"),
+        (query("K", m.Filter()), "exactly one of its fields"),
+        (query("K", both(m.Filter())), "exactly one of its fields"),
     ],
 )
 def test_a_query_that_makes_no_sense_is_refused_in_words(rpc: Rpc, asked: Any, words: str) -> None:
@@ -666,3 +710,6 @@ def test_sums_and_averages(rpc: Rpc) -> None:
     assert ask(query("None"), n=("count", None)) == {"n": 0}
     code, text = refused(ask, query(), **{f"n{i}": ("count", None) for i in range(6)})
     assert (code, "at most 5" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    for bad in (query(None), query(project=["__key__"])):
+        assert refused(ask, bad, s=("sum", "a"))[0] == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused(ask, query(), s=("sum", "__key__"))[0] == grpc.StatusCode.INVALID_ARGUMENT

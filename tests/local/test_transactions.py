@@ -205,6 +205,11 @@ def test_ids_of_no_transaction_are_refused(rpc: Rpc, bad: bytes) -> None:
     assert refused(rpc.commit, [], transaction=bad) == (INVALID, EXPIRED)
     assert refused(rpc.rollback, bad) == (INVALID, EXPIRED)
     assert refused(rpc.get, rpc.key("K", 1), bad) == (INVALID, EXPIRED)
+    request = m.BeginTransactionRequest()
+    request.transaction_options.read_write.previous_transaction = bad
+    assert refused(rpc.call, "BeginTransaction", request) == (INVALID, EXPIRED)
+    request.transaction_options.read_write.previous_transaction = rpc.begin()
+    assert rpc.call("BeginTransaction", request).transaction
 
 
 def test_a_read_only_transaction_reads_a_snapshot_and_writes_nothing(rpc: Rpc) -> None:

@@ -244,7 +244,25 @@ def test_base_version_zero_means_not_there(rpc: Rpc) -> None:
     fields = {"base_version": 0, "conflict_resolution_strategy": FAIL}
     rpc.commit([change(upsert=rpc.entity("K", 1), **fields)])
     assert refused(rpc.commit, [change(upsert=rpc.entity("K", 1, a=1), **fields)])[0] == FAILED
-    assert refused(rpc.commit, [change(insert=rpc.entity("K", 1, a=1), **fields)])[0] == EXISTS
+    assert refused(rpc.commit, [change(insert=rpc.entity("K", 1, a=1), **fields)])[0] == FAILED
+
+
+def test_a_base_version_from_the_future_is_refused(rpc: Rpc) -> None:
+    version = rpc.put(rpc.entity("K", 1)).mutation_results[0].version
+    code, text = refused(rpc.commit, [change(update=rpc.entity("K", 1), base_version=version + 1)])
+    assert (code, "greater than the stored version" in text) == (INVALID, True)
+
+
+def test_two_mutations_of_an_entity_have_one_condition_on_what_was_before(rpc: Rpc) -> None:
+    version = rpc.put(rpc.entity("K", 1)).mutation_results[0].version
+    fields = {"base_version": version, "conflict_resolution_strategy": FAIL}
+    first = change(update=rpc.entity("K", 1, a=1), **fields)
+    second = change(update=rpc.entity("K", 1, a=2), **fields)
+    without = change(update=rpc.entity("K", 1, a=3))
+    code, text = refused(rpc.commit, [first, without])
+    assert (code, "the same base version" in text) == (INVALID, True)
+    rpc.commit([first, second])
+    assert idents(rpc.all(query("K", where("a", "=", 2)))) == [1]
 
 
 def test_an_update_time_finer_than_any_stored_one_never_matches(rpc: Rpc) -> None:
@@ -531,6 +549,20 @@ def test_keys_of_another_project_or_a_bad_namespace_are_refused(rpc: Rpc) -> Non
     entity.key.partition_id.namespace_id = "no spaces"
     code, text = refused(rpc.put, entity)
     assert (code, "namespace" in text) == (INVALID, True)
+
+
+def test_a_project_that_cannot_be_one_is_refused(host: str) -> None:
+    for project in ("no spaces", "x" * 101):
+        rpc = Rpc(host, project=project)
+        code, text = refused(rpc.lookup, rpc.key("K", 1))
+        assert (code, "invalid app id" in text) == (INVALID, True)
+        rpc.close()
+    nameless = Rpc(host, project="")
+    assert refused(nameless.lookup, nameless.key("K", 1))[0] == INVALID
+    nameless.close()
+    default = Rpc(host, database="(default)")
+    assert refused(default.lookup, default.key("K", 1))[0] == INVALID
+    default.close()
 
 
 def test_bytes_that_are_no_message_are_refused(rpc: Rpc) -> None:

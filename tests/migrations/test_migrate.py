@@ -191,7 +191,7 @@ def test_nothing_pending_costs_two_calls(project: Shell, items: datastore.Client
 def test_what_the_ledger_tells_people(project: Shell, items: datastore.Client) -> None:
     env = {"CI_JOB_URL": "https://ci.example/1", "CI_COMMIT_SHA": "abc123"}
     project.bulkup("migrate", "--to", "0001", env=env)
-    (record,) = items.query(kind="BulkupRun").fetch()
+    (record,) = (r for r in items.query(kind="BulkupRun").fetch() if r.get("migration"))
     assert record["migration"] == "0001_a"
     assert record["state"] == "finished"
     assert record["ci_job"] == "https://ci.example/1"

@@ -15,6 +15,9 @@ from tests.local.differential.wire import REQUESTS, Reply, Wire
 
 Answer = tuple[str, ...]
 
+SHOWN = 2000
+"""Characters of a request or of a line of an answer, in a failure."""
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -40,7 +43,8 @@ class Exchange:
             for said in answer
             if isinstance(said, Refusal)
         ]
-        return "\n".join([f"{self.method} {say_request(self.request)}", *diff, *refusals])
+        asked = say_request(self.request)[:SHOWN]
+        return "\n".join([f"{self.method} {asked}", *(line[:SHOWN] for line in diff), *refusals])
 
 
 @dataclass(frozen=True)

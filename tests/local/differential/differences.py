@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from tests.local.differential.answers import Refusal, say_aggregation, scan
-from tests.local.differential.build import Place, query, where
+from tests.local.differential.build import Place, all_of, query, where
 from tests.local.differential.compare import Answer, Difference, Exchange, Judge
-from tests.local.differential.story import CURRENT, Step, Write, story
+from tests.local.differential.story import CURRENT, ZERO, Step, Write, story
 from tests.local.differential.wire import REQUESTS, Query, QueryResultBatch
 
 LIMIT, CURSOR, END = "MORE_RESULTS_AFTER_LIMIT", "MORE_RESULTS_AFTER_CURSOR", "NO_MORE_RESULTS"
@@ -88,10 +88,11 @@ def _order_after_key(exchange: Exchange, answer: Answer) -> Answer:
 
 def _repeated(exchange: Exchange, answer: Answer) -> Answer:
     """What FS would find if it gave each entity once, at the first of its places."""
-    if not (_is_query(exchange) and _found(answer)) or exchange.request.projection:
+    if not (_is_query(exchange) and _found(answer)):
         return answer
     request = exchange.request
-    if request.start_cursor or request.end_cursor:
+    exploded = any(p.property.name != "__key__" for p in request.projection)
+    if exploded or request.start_cursor or request.end_cursor:
         return answer
     whole = Query()
     whole.CopyFrom(request)
@@ -106,7 +107,7 @@ def _repeated(exchange: Exchange, answer: Answer) -> Answer:
     if request.HasField("limit") and len(rows) >= request.limit.value:
         rows, end = rows[: request.limit.value], LIMIT
     skipped = min(request.offset, len(once))
-    return (f"OK FULL skipped={skipped} {end}", *rows)
+    return (f"{' '.join(answer[0].split()[:2])} skipped={skipped} {end}", *rows)
 
 
 # -- commits -----------------------------------------------------------------------------------
@@ -127,11 +128,20 @@ def _checked_first(exchange: Exchange, answer: Answer) -> Answer:
     return answer
 
 
-def _not_found_first(exchange: Exchange, answer: Answer) -> Answer:
+def _existence_first(exchange: Exchange, answer: Answer) -> Answer:
     ours = exchange.our_answer[0]
-    if exchange.method == "Commit" and (answer[0], ours) == ("NOT_FOUND", "FAILED_PRECONDITION"):
-        return (ours, *answer[1:])
-    return answer
+    if exchange.method != "Commit" or ours != "FAILED_PRECONDITION":
+        return answer
+    return (ours, *answer[1:]) if answer[0] in ("NOT_FOUND", "ALREADY_EXISTS") else answer
+
+
+def _insert_of_deleted(exchange: Exchange, answer: Answer) -> Answer:
+    """FS remembers the version at which an entity was deleted, and compares with that."""
+    if exchange.method != "Commit" or answer[0] != "FAILED_PRECONDITION":
+        return answer
+    insert = "insert" in str(exchange.request).rsplit(", then ", 1)[-1]
+    zero = _words(answer).endswith("does not match the required base version (0)")
+    return exchange.our_answer if insert and zero and exchange.our_answer[0] == "OK" else answer
 
 
 # -- aggregations ------------------------------------------------------------------------------
@@ -148,6 +158,39 @@ def _too_many_aggregations(exchange: Exchange, answer: Answer) -> Answer:
         return answer
     many = len(exchange.request.aggregation_query.aggregations) > 5
     return ("INVALID_ARGUMENT",) if many else answer
+
+
+def _of_base(exchange: Exchange) -> Any:
+    return exchange.request.aggregation_query.nested_query
+
+
+def _unchecked_base(exchange: Exchange, answer: Answer) -> Answer:
+    """FS aggregates over queries that it would not run."""
+    if exchange.method != "RunAggregationQuery" or answer[0] != "OK":
+        return answer
+    base = _asked_again(exchange, _of_base(exchange))
+    return ("INVALID_ARGUMENT",) if base == ("INVALID_ARGUMENT",) else answer
+
+
+def _sum_of_all_kinds(exchange: Exchange, answer: Answer) -> Answer:
+    if exchange.method != "RunAggregationQuery" or answer[0] != "OK" or _of_base(exchange).kind:
+        return answer
+    counted = all(a.HasField("count") for a in exchange.request.aggregation_query.aggregations)
+    return answer if counted else ("INVALID_ARGUMENT",)
+
+
+def _arrays_in_sums(exchange: Exchange, answer: Answer) -> Answer:
+    """Which numbers FS takes is said in the row; that only arrays make it differ is asked here."""
+    if exchange.method != "RunAggregationQuery" or answer[0] != "OK":
+        return answer
+    aggregated = {
+        getattr(a, which).property.name
+        for a in exchange.request.aggregation_query.aggregations
+        if (which := a.WhichOneof("operator")) != "count"
+    }
+    rows = _asked_again(exchange, _of_base(exchange))[1:]
+    arrays = any(f"{name}=[" in row for name in aggregated for row in rows)
+    return exchange.our_answer if arrays else answer
 
 
 # -- refusals ----------------------------------------------------------------------------------
@@ -169,6 +212,36 @@ def _broken_cursor(exchange: Exchange, answer: Answer) -> Answer:
         if broken and (request.start_cursor or request.end_cursor):
             return exchange.our_answer
     return answer
+
+
+def _empty_read_only(exchange: Exchange, answer: Answer) -> Answer:
+    if exchange.method != "Story":
+        return answer
+    return tuple("end: OK" if line == "end: INVALID_ARGUMENT" else line for line in answer)
+
+
+def _reserved(exchange: Exchange, answer: Answer) -> Answer:
+    if exchange.method != "ReserveIds" or answer[0] not in ("FAILED_PRECONDITION", "UNKNOWN"):
+        return answer
+    keys = exchange.request.keys
+    odd = not keys or any(key.path[-1].id == 2**63 - 1 for key in keys)
+    return ("OK",) if odd else answer
+
+
+def _not_ours(field: str) -> Callable[[Exchange, Answer], Answer]:
+    """What the embedded server says that it does not understand."""
+
+    def restate(exchange: Exchange, answer: Answer) -> Answer:
+        if exchange.method != "RunQuery" or exchange.our_answer != ("UNIMPLEMENTED",):
+            return answer
+        request = exchange.request
+        parts = (
+            (request, request.query) if isinstance(request, REQUESTS["RunQuery"]) else (request,)
+        )
+        named = (name.name for part in parts for name, _ in part.ListFields())
+        return exchange.our_answer if field in named else answer
+
+    return restate
 
 
 # -- the table ---------------------------------------------------------------------------------
@@ -205,18 +278,50 @@ def _story(*steps: Step) -> Callable[[Judge, Place], Exchange]:
     return run
 
 
-def _aggregation(counts: int) -> Callable[[Judge, Place], Exchange]:
+def _aggregation(
+    counts: int, asked: Any = None, summed: str = ""
+) -> Callable[[Judge, Place], Exchange]:
     def run(judge: Judge, place: Place) -> Exchange:
         _numbers(judge, place)
         request = REQUESTS["RunAggregationQuery"](
             project_id=place.project, partition_id=place.partition()
         )
-        request.aggregation_query.nested_query.CopyFrom(query("K"))
+        request.aggregation_query.nested_query.CopyFrom(asked or query("K"))
         for _ in range(counts):
             request.aggregation_query.aggregations.add().count.SetInParent()
+        if summed:
+            request.aggregation_query.aggregations.add().sum.property.name = summed
         return judge.exchange(place, "RunAggregationQuery", request, say_aggregation)
 
     return run
+
+
+def _sum(asked: Any) -> Callable[[Judge, Place], Exchange]:
+    return _aggregation(0, asked, "q")
+
+
+def _ended_read_only(judge: Judge, place: Place) -> Exchange:
+    said = []
+    for wire in judge.both():
+        begun = wire.call(
+            "BeginTransaction",
+            REQUESTS["BeginTransaction"](
+                project_id=place.project, transaction_options={"read_only": {}}
+            ),
+        )
+        ended = wire.call(
+            "Commit",
+            REQUESTS["Commit"](
+                project_id=place.project, mode=1, transaction=begun.body.transaction
+            ),
+        )
+        said.append((f"end: {ended.code}",))
+    return Exchange(judge.ours, judge.theirs, place, "Story", "end", said[0], said[1])
+
+
+def _nothing_reserved(judge: Judge, place: Place) -> Exchange:
+    request = REQUESTS["ReserveIds"](project_id=place.project)
+    return judge.exchange(place, "ReserveIds", request, lambda _: ())
 
 
 def _resumed(judge: Judge, place: Place) -> Exchange:
@@ -227,6 +332,22 @@ def _resumed(judge: Judge, place: Place) -> Exchange:
         asked.start_cursor = scan(wire, place, asked).cursors[0]
         answers.append(scan(wire, place, asked).answer())
     return Exchange(judge.ours, judge.theirs, place, "RunQuery", asked, answers[0], answers[1])
+
+
+def _asked_in_gql(judge: Judge, place: Place) -> Exchange:
+    _numbers(judge, place)
+    request = REQUESTS["RunQuery"](project_id=place.project, partition_id=place.partition())
+    request.gql_query.query_string = "SELECT * FROM K"
+    return judge.exchange(place, "RunQuery", request, lambda r: (str(len(r.batch.entity_results)),))
+
+
+def _nearest(judge: Judge, place: Place) -> Exchange:
+    near = query("K")
+    near.find_nearest.vector_property.name = "p"
+    near.find_nearest.query_vector.array_value.values.add().double_value = 1.0
+    near.find_nearest.distance_measure = 1
+    near.find_nearest.limit.value = 3
+    return _example(near)(judge, place)
 
 
 _PUT = Write("upsert", ("K", 1), (("p", 1),))
@@ -313,13 +434,26 @@ DIFFERENCES: tuple[Difference, ...] = (
         _story(Step("SU", (_PUT, replace(_PUT, operation="insert")))),
     ),
     Difference(
-        "a guarded update of what is gone",
+        "a condition before existence",
         "LF",
-        "an update with a version and FAIL of an entity that is not there is FAILED_PRECONDITION; "
-        "LF says NOT_FOUND",
-        "the version is the stronger condition; FS does the same",
-        _not_found_first,
+        "a version that does not fit is FAILED_PRECONDITION, also for an update of what is gone "
+        "and an insert of what is there; LF says NOT_FOUND and ALREADY_EXISTS",
+        "the condition is the stronger demand; FS does the same",
+        _existence_first,
         _story(Step("SU", (replace(_PUT, operation="update", base_version=CURRENT, strategy=3),))),
+    ),
+    Difference(
+        "an insert of what was deleted",
+        "FS",
+        "an insert with version 0 succeeds where an entity was deleted; FS compares with the "
+        "version of the deletion and refuses",
+        "version 0 means that there is no entity; LF takes it",
+        _insert_of_deleted,
+        _story(
+            Step("NT", (_PUT,)),
+            Step("NT", (Write("delete", _PUT.path),)),
+            Step("SU", (replace(_PUT, operation="insert", base_version=ZERO, strategy=3),)),
+        ),
     ),
     Difference(
         "the end of an aggregation",
@@ -336,5 +470,63 @@ DIFFERENCES: tuple[Difference, ...] = (
         "it is a request that can never be right",
         _too_many_aggregations,
         _aggregation(6),
+    ),
+    Difference(
+        "GQL",
+        "FS",
+        "a query in GQL is UNIMPLEMENTED; FS answers it",
+        "the official clients send structured queries; nothing of bulkup's needs a parser",
+        _not_ours("gql_query"),
+        _asked_in_gql,
+    ),
+    Difference(
+        "vectors",
+        "FS",
+        "find_nearest is UNIMPLEMENTED; FS searches vectors",
+        "a nearest-neighbour search has no cursors, so that no updater can page through one",
+        _not_ours("find_nearest"),
+        _nearest,
+    ),
+    Difference(
+        "the query below an aggregation",
+        "FS",
+        "a query that RunQuery refuses is refused below an aggregation, too; FS aggregates over it",
+        "one query has one meaning",
+        _unchecked_base,
+        _aggregation(1, query("K", filter=all_of(where("p", "!=", 1), where("q", "!=", 1)))),
+    ),
+    Difference(
+        "sums over all kinds",
+        "FS",
+        "SUM and AVG ask for a kind; FS sums over all kinds",
+        "there is no index of a property over all kinds, and RunQuery refuses such filters too",
+        _sum_of_all_kinds,
+        _sum(query()),
+    ),
+    Difference(
+        "sums over arrays",
+        "FS",
+        "SUM and AVG ignore arrays and COUNT beside them counts an entity once; FS takes each "
+        "element as if it were an entity",
+        "the reference says that what is not a number is ignored",
+        _arrays_in_sums,
+        _aggregation(1, None, "q"),
+    ),
+    Difference(
+        "the end of a read-only transaction",
+        "FS",
+        "a commit without mutations ends a read-only transaction; FS refuses it",
+        "clients end every transaction by a commit; LF takes it",
+        _empty_read_only,
+        _ended_read_only,
+    ),
+    Difference(
+        "ids to reserve",
+        "FS",
+        "no ids at all and the greatest id can be reserved; FS fails with FAILED_PRECONDITION and "
+        "UNKNOWN",
+        "nothing is asked for, or something harmless; LF takes both",
+        _reserved,
+        _nothing_reserved,
     ),
 )

@@ -79,7 +79,7 @@ class Teller:
             request.single_use_transaction.read_write.SetInParent()
         reply = self.wire.call("Commit", request)
         self.said.append([*self._answer(step, reply), "then", *self._holdings()])
-        new = self.ranks.seen - self.moments.keys()
+        new = self.ranks.seen - self.moments.keys() - {0}
         self.moments.update(dict.fromkeys(new, max(new, default=0)))
 
     def commit(self, step: Step) -> Any:

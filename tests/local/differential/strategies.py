@@ -86,6 +86,10 @@ def _pick(draw: st.DrawFn, options: Sequence[T]) -> T:
     return options[draw(_below(len(options)))]
 
 
+def _one_in(draw: st.DrawFn, number: int) -> bool:
+    return draw(_below(number)) == number - 1
+
+
 def _micros(n: int) -> int:
     # Datastore keeps microseconds; what the servers do with the rest is a test of its own.
     return n * 1000
@@ -118,17 +122,17 @@ _VALUES_AND_ARRAYS = st.one_of(_VALUES, _VALUES, st.lists(_SCALARS, min_size=1, 
 
 def _entities(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     properties = st.fixed_dictionaries(
-        {}, optional={**dict.fromkeys(PROPERTIES, values), "n": _INNER}
+        {"p": values}, optional={"q": values, "r": values, "n": _INNER}
     )
     return st.builds(NOWHERE.entity, st.sampled_from(KEY_PATHS), properties)
 
 
 @cache
-def worlds(*, arrays: bool = True, size: int = 10) -> st.SearchStrategy[list[Any]]:
+def worlds(*, arrays: bool = True, size: int = 12) -> st.SearchStrategy[list[Any]]:
     """Some entities with different keys."""
     return st.lists(
         _entities(_VALUES_AND_ARRAYS if arrays else _VALUES),
-        min_size=1,
+        min_size=min(6, size),
         max_size=size,
         unique_by=lambda e: e.key.SerializeToString(deterministic=True),
     )
@@ -155,7 +159,7 @@ def stored_values(world: list[Any]) -> list[Any]:
     return found
 
 
-_COMPARISONS = tuple(o for o in OPERATORS if o != "under")
+_COMPARISONS = (*(o for o in OPERATORS if o != "under"), "<", ">", "!=", "in")
 _FEW_SCALARS = st.lists(_SCALARS, max_size=2)
 
 
@@ -164,14 +168,15 @@ def property_filters(draw: st.DrawFn, world: list[Any]) -> Any:
     """A filter on a property; most of the time with a value that is stored."""
     stored = stored_values(world)
     alike: list[Any] = []
-    if stored and draw(_below(4)):
+    if stored and not _one_in(draw, 4):
         name, plain = _pick(draw, stored)
         alike = [v for n, v in stored if n == name]
     else:
         name, plain = _pick(draw, PATHS), draw(_SCALARS)
     operator = _pick(draw, _COMPARISONS)
     if operator in ("in", "not in"):
-        plain = [plain, *alike[: draw(_below(3))], *draw(_FEW_SCALARS)]
+        few: int = draw(_below(3))
+        plain = [plain, *alike[:few], *draw(_FEW_SCALARS)]
     return where(name, operator, plain)
 
 
@@ -192,27 +197,31 @@ def filters(draw: st.DrawFn, world: list[Any]) -> Any:
     """A filter that often hits something in `world`; not every one is allowed."""
 
     def leaf() -> Any:
-        one = key_filters(world) if draw(_below(4)) == 0 else property_filters(world)
+        one = key_filters(world) if _one_in(draw, 4) else property_filters(world)
         return draw(one)
 
     match draw(_below(8)):
-        case 0 | 1 | 2:
-            return leaf()
-        case 3 | 4:
+        case 0:
             return all_of(leaf(), leaf())
-        case 5:
+        case 1:
             return all_of(leaf(), leaf(), leaf())
-        case 6:
+        case 2 | 3:
             return any_of(leaf(), leaf())
+        case 4:
+            return any_of(leaf(), all_of(leaf(), leaf()), leaf())
+        case 5:
+            return all_of(leaf(), any_of(leaf(), leaf()))
         case _:
-            return all_of(leaf(), any_of(leaf(), all_of(leaf(), leaf())))
+            return leaf()
 
 
 @cache
 def orders(*, keys: bool = True) -> st.SearchStrategy[tuple[str, ...]]:
-    names = st.sampled_from((*PATHS, *PROPERTIES, *(("__key__",) if keys else ())))
+    # Who lacks a property is left out: the more often named ones are on most entities.
+    often = ("p", "p", "p", "q", "q", *(("__key__",) if keys else ()))
+    names = st.sampled_from((*often, *often, *PATHS))
     signed = st.builds(str.__add__, st.sampled_from(("", "-")), names)
-    return st.lists(signed, max_size=3, unique_by=lambda o: o.removeprefix("-")).map(tuple)
+    return st.lists(signed, max_size=2, unique_by=lambda o: o.removeprefix("-")).map(tuple)
 
 
 _PROJECTIONS = ((), (), (), (), ("__key__",), ("p",), ("q", "p"), ("n.x",), ("p", "__key__"))
@@ -225,12 +234,13 @@ def queries(draw: st.DrawFn, world: list[Any], *, whole: bool = False) -> Any:
     """Any query; with `whole` one that neither skips nor limits nor projects."""
     kinds = [e.key.path[-1].kind for e in world]
     kind = _pick(draw, (*kinds, *kinds, *kinds, "A", None))
-    filtered = draw(filters(world)) if draw(_below(3)) else None
-    order = draw(orders()) if draw(_below(3)) else ()
+    filtered = None if _one_in(draw, 3) else draw(filters(world))
+    order: tuple[str, ...] = () if _one_in(draw, 2) else draw(orders())
     if whole:
         return query(kind, filter=filtered, order=order)
     projection = _pick(draw, _PROJECTIONS)
-    distinct = projection[:1] if projection and draw(_below(2)) else ()
+    named = tuple(name for name in projection if name != "__key__")
+    distinct = named[:1] if _one_in(draw, 2) else ()
     return query(
         kind, filter=filtered, order=order, projection=projection, distinct=distinct,
         offset=_pick(draw, _OFFSETS), limit=_pick(draw, _LIMITS),
@@ -249,10 +259,10 @@ def plain_queries(draw: st.DrawFn, world: list[Any]) -> Any:
     stored = [*stored_values(world), *((name, None) for name in PROPERTIES)]
     equal = [_pick(draw, stored) for _ in range(draw(_below(3)))]
     filtered = [where(name, "=", plain) for name, plain in equal]
-    if draw(_below(4)) == 0:
+    if _one_in(draw, 4):
         filtered.append(where("__key__", "under", NOWHERE.key(*_pick(draw, KEY_PATHS))))
     order = list(draw(orders(keys=False)))
-    if draw(_below(2)):
+    if _one_in(draw, 2):
         name, plain = _pick(draw, stored)
         for operator in _pick(draw, _RANGES):
             filtered.append(where(name, operator, _pick(draw, (plain, *SCALARS))))

@@ -15,7 +15,7 @@ from tests.local.differential.compare import Judge
 from tests.local.differential.strategies import queries, settle, worlds
 from tests.local.differential.wire import REQUESTS, AggregationQuery
 
-NUMBERS = (
+NUMBERS: tuple[Any, ...] = (
     0, 1, -1, 2**62, 2**63 - 1, -(2**63), 2**53 + 1, 0.0, -0.0, 1.5, -1.5, 1e308, 5e-324,
     float("inf"), float("-inf"), float("nan"), None, True, "1", [1, 2], [], {"x": 1},
 )  # fmt: skip

@@ -164,13 +164,10 @@ def test_mutations_that_do_not_go_together(beside_fs: Judge, fresh: Callable[[],
     place = fresh()
     entity = place.entity(("K", 1), {"p": 1})
     other = place.entity(("K", 1), {"p": 2})
-    writes = {
-        "insert": insert, "update": update, "upsert": upsert,
-        "delete": lambda e: delete(e.key),
-    }  # fmt: skip
+    writes: tuple[Callable[[Any], Any], ...] = (insert, update, upsert, lambda e: delete(e.key))
     for exists in (True, False):
-        for first in writes.values():
-            for second in writes.values():
+        for first in writes:
+            for second in writes:
                 for mode in (1, 2):
                     request = REQUESTS["Commit"](
                         project_id=place.project,
@@ -221,3 +218,23 @@ def test_bytes_that_are_no_message(beside_fs: Judge) -> None:
             wire.send(method, b"\xff\xff\xff\xff not protobuf").code for wire in beside_fs.both()
         ]
         assert "OK" not in codes
+
+
+def test_sizes(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+    place = fresh()
+    for properties in (
+        {"p": Unindexed("x" * 1_048_487)},
+        {"p": Unindexed("x" * 1_048_488)},
+        {"p": Unindexed("x" * 600_000), "q": Unindexed(b"y" * 600_000)},
+        {f"p{i}": Unindexed("x" * 300_000) for i in range(4)},
+        {"p": list(range(19_990))},
+        {"p": list(range(20_001))},
+        {f"p{i}": i for i in range(5_000)},
+    ):
+        request = REQUESTS["Commit"](
+            project_id=place.project, mode=2, mutations=[upsert(place.entity(("K", 1), properties))]
+        )
+        beside_fs.same(place, "Commit", request, _nothing)
+    many = REQUESTS["Commit"](project_id=place.project, mode=2)
+    many.mutations.extend(upsert(place.entity(("K", i + 1), {})) for i in range(600))
+    beside_fs.same(place, "Commit", many, _nothing)

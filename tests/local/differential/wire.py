@@ -85,7 +85,11 @@ class Wire:
 
     def send(self, method: str, payload: bytes) -> Reply:
         """Send bytes that are no message of the API: how does the server refuse them?"""
-        call = self._channel.unary_unary(f"/google.datastore.v1.Datastore/{method}")
+        call = self._channel.unary_unary(
+            f"/google.datastore.v1.Datastore/{method}",
+            request_serializer=None,
+            response_deserializer=None,
+        )
         try:
             body = call(payload, timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as error:

@@ -1,0 +1,82 @@
+"""bulkup demo"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from bulkup.errors import Exit
+
+
+@click.command("demo")
+@click.argument(
+    "folder", metavar="[DIR]", default="bulkup-demo", type=click.Path(path_type=Path)
+)  # fmt: skip
+def command(folder: Path) -> int:
+    """Try bulkup on sample data, in a new folder (DIR, or bulkup-demo).
+
+    A small shop in a file of the embedded Datastore, and an updater that changes it. The commands
+    are shown and run, and all stays in the folder, to go on with. Nothing outside of it is touched.
+    """
+    from bulkup.demo import NEXT, STEPS, UPDATER, lay_out
+
+    lay_out(folder)
+    _say(f"A sample shop in {folder}. After each $ is what you would type yourself.", "")
+    _show(shlex.join(["cd", str(folder)]))
+    with _inside(folder):
+        for step in STEPS:
+            _say("", click.style(step.text, bold=True))
+            for number, line in enumerate(step.commands):
+                if number:
+                    _say("")
+                code = _run(line)
+                if code not in (Exit.DONE, Exit.LIMIT):
+                    return code
+    _say(
+        "",
+        click.style(f"That is all. {UPDATER} is the whole updater: read it, change it.", bold=True),
+    )
+    _say(f"To go on in {folder}:")
+    for step in NEXT:
+        _say("", step.text)
+        for line in step.commands:
+            _show(line)
+    return Exit.DONE
+
+
+def _run(line: str) -> int:
+    """What typing the line would do, by the same way."""
+    from bulkup.cli import call
+
+    _show(line)
+    return call(shlex.split(line)[1:])
+
+
+def _show(line: str) -> None:
+    _say(click.style(f"$ {line}", fg="cyan"))
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """In the folder, with no options from the environment: they are for real runs."""
+    before, environment = Path.cwd(), dict(os.environ)
+    for name in environment:
+        if name.startswith("BULKUP_"):
+            del os.environ[name]
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        os.environ.clear()
+        os.environ.update(environment)

@@ -1,0 +1,130 @@
+"""A file of the embedded Datastore, used by this process itself, without a server in between."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grpc
+
+from bulkup.errors import StateError, UsageError
+from bulkup.local import messages as m
+from bulkup.local.encoding import Partition
+from bulkup.local.service import Service
+from bulkup.local.status import RpcError
+from bulkup.local.storage import Storage
+
+_ALLOCATED_FROM = 1 << 52
+"""Ids that the embedded Datastore gives are from here on."""
+
+
+class LocalFile:
+    """One partition of a file, which is held until `close`. A context manager.
+
+    Raises StateError when the file cannot be opened, UsageError for a partition that cannot be.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], place: Partition) -> None:
+        self.place = place
+        self._storage = Storage(os.fspath(path))
+        self._service = Service(self._storage)
+        try:
+            list(self.entities("", limit=0))
+        except RpcError as error:
+            self.close()
+            raise UsageError(error.message) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._storage.close()
+
+    def __enter__(self) -> LocalFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def count(self, kind: str) -> int:
+        """How many entities there are of a kind; empty: of all kinds."""
+        request = self._request(m.RunAggregationQueryRequest)
+        query = request.aggregation_query
+        query.nested_query.CopyFrom(_query(kind))
+        query.aggregations.add(alias="n").count.SetInParent()
+        raw = self._call(self._service.run_aggregation_query, request)
+        answer = m.RunAggregationQueryResponse.FromString(raw)
+        found = answer.batch.aggregation_results[0].aggregate_properties["n"]
+        return int(found.integer_value)
+
+    def entities(self, kind: str, *, limit: int | None = None) -> Iterator[Any]:
+        """Entity messages by key, page by page; of all kinds when `kind` is empty."""
+        request = self._request(m.RunQueryRequest)
+        request.query.CopyFrom(_query(kind))
+        if limit is not None:
+            request.query.limit.value = limit
+        while True:
+            raw = self._call(self._service.run_query, request)
+            batch = m.RunQueryResponse.FromString(raw).batch
+            for result in batch.entity_results:
+                yield result.entity
+            if batch.more_results != m.QueryResultBatch.NOT_FINISHED:
+                return
+            request.query.start_cursor = batch.end_cursor
+            if limit is not None:
+                request.query.limit.value -= len(batch.entity_results)
+
+    def put(self, entities: Sequence[Any]) -> None:
+        """Write all of them, or none; incomplete keys get ids.
+
+        Raises RpcError with INVALID_ARGUMENT when one cannot be stored, StateError when the file
+        cannot be written.
+        """
+        self._reserve(entities)
+        request = m.CommitRequest(
+            project_id=self.place.project,
+            database_id=self.place.database,
+            mode=m.CommitRequest.TRANSACTIONAL,
+            mutations=[m.Mutation(upsert=entity) for entity in entities],
+        )
+        request.single_use_transaction.read_write.SetInParent()
+        self._call(self._service.commit, request)
+        if self._storage.wants_checkpoint.is_set():
+            self._storage.checkpoint()
+
+    def _reserve(self, entities: Sequence[Any]) -> None:
+        """Ids that another file gave may be those that this one would give next."""
+        keys = [e.key for e in entities if e.key.path and e.key.path[-1].id >= _ALLOCATED_FROM]
+        if not keys:
+            return
+        request = m.ReserveIdsRequest(
+            project_id=self.place.project, database_id=self.place.database, keys=keys
+        )
+        self._call(self._service.reserve_ids, request)
+
+    def _request(self, kind: Any) -> Any:
+        request = kind(project_id=self.place.project, database_id=self.place.database)
+        place = request.partition_id
+        place.project_id, place.database_id, place.namespace_id = self.place
+        return request
+
+    def _call(self, method: Any, request: Any) -> bytes:
+        try:
+            return bytes(method(request.SerializeToString()))
+        except RpcError as error:
+            if error.code is grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+            raise StateError(f"{self._storage.path} cannot be used: {error.message}") from error
+        except sqlite3.Error as error:
+            raise StateError(
+                f"{self._storage.path} cannot be used ({error}); see that there is room on the disk"
+            ) from error
+
+
+def _query(kind: str) -> Any:
+    query = m.Query()
+    if kind:
+        query.kind.add(name=kind)
+    return query

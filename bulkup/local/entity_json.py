@@ -1,0 +1,277 @@
+"""Entities as lines of JSON, in two forms.
+
+**Plain**, `{"__key__": ["Product", 1], "name": "x", "n": 1}`: what most programs write and read.
+**Lossless**, `{"key": {...}, "properties": {"n": {"integerValue": "1"}}}`: the JSON form of the
+API's own `Entity` message, for what plain JSON has no word for (timestamps, blobs, keys, places,
+properties without an index, integers that other readers of JSON would round).
+
+An entity is plain when reading its plain form gives the very same entity. In both forms a value
+read from plain JSON is indexed, unless it is a text too long for an index.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from math import isfinite, isnan, nan
+from typing import Any, NoReturn
+
+from google.protobuf import json_format
+
+from bulkup.local import messages as m
+from bulkup.local import v1_json
+from bulkup.local.encoding import Partition
+from bulkup.local.limits import MAX_INDEXED_BYTES
+
+KEY_MEMBER = "__key__"
+"""Holds the key of a plain line; Datastore reserves such names, so no property is called so."""
+_EXACT = 2**53
+"""Integers up to here are exact for readers of JSON that have only doubles (RFC 8259)."""
+_INT64 = 2**63
+
+
+class LineError(ValueError):
+    """A line is no entity; the text says why, as the end of a sentence."""
+
+
+class LossError(ValueError):
+    """An entity holds what neither form of JSON can say."""
+
+
+class _NotPlain(Exception):
+    pass
+
+
+# --- writing ---
+
+
+def to_line(entity: Any, *, lossless: bool = False) -> tuple[str, bool]:
+    """One line, without its end, and whether it is the lossless form.
+
+    Raises LossError, rather than write a line that reads back as something else.
+    """
+    if not lossless:
+        try:
+            return _dumps(_plain_entity(entity)), False
+        except _NotPlain:
+            pass
+    try:
+        form = v1_json.to_form(entity)
+        back = v1_json.from_form(form)
+    except (json_format.Error, ValueError) as error:
+        raise LossError(str(error)) from error
+    if not _same(back, entity):
+        settled = m.Entity()
+        settled.CopyFrom(entity)
+        settle_nans(settled.properties.values())
+        if not _same(back, settled):
+            raise LossError("it holds something that the JSON form of the API leaves out")
+    return _dumps(form), True
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(
+        one.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True)
+    )
+
+
+def settle_nans(values: Iterable[Any]) -> None:
+    """Of the many NaNs there are, processors make several, and JSON has a word for one."""
+    for pb in values:
+        which = pb.WhichOneof("value_type")
+        if which == "double_value" and isnan(pb.double_value):
+            pb.double_value = nan
+        elif which == "geo_point_value":
+            for field, value in pb.geo_point_value.ListFields():
+                if isnan(value):
+                    setattr(pb.geo_point_value, field.name, nan)
+        elif which == "array_value":
+            settle_nans(pb.array_value.values)
+        elif which == "entity_value":
+            settle_nans(pb.entity_value.properties.values())
+
+
+def _dumps(form: dict[str, Any]) -> str:
+    """Readable UTF-8, but nothing that a terminal would obey (escapes, bidi overrides)."""
+    line = json.dumps(form, ensure_ascii=False)
+    return line if line.isprintable() else "".join(map(_visible, line))
+
+
+def _visible(char: str) -> str:
+    return char if char.isprintable() else json.dumps(char)[1:-1]
+
+
+def _plain_entity(entity: Any) -> dict[str, Any]:
+    path: list[Any] = []
+    for element in entity.key.path:
+        path += [element.kind, element.name or element.id]
+        if abs(element.id) >= _EXACT:
+            raise _NotPlain
+    return {KEY_MEMBER: path, **_plain_properties(entity.properties)}
+
+
+def _plain_properties(properties: Any) -> dict[str, Any]:
+    # Sorted, so that equal entities are equal lines: the order of the message's map is chance.
+    return {name: _plain(properties[name]) for name in sorted(properties)}
+
+
+def _plain(pb: Any) -> Any:
+    which = pb.WhichOneof("value_type")
+    if pb.meaning:
+        raise _NotPlain
+    if which == "string_value":
+        if pb.exclude_from_indexes != _too_long(pb.string_value):
+            raise _NotPlain
+        return pb.string_value
+    if pb.exclude_from_indexes:
+        raise _NotPlain
+    if which == "integer_value" and abs(pb.integer_value) < _EXACT:
+        return pb.integer_value
+    if which == "double_value" and isfinite(pb.double_value):
+        return pb.double_value
+    if which == "boolean_value":
+        return pb.boolean_value
+    if which == "null_value":
+        return None
+    if which == "array_value":
+        if any(one.HasField("array_value") for one in pb.array_value.values):
+            raise _NotPlain
+        return [_plain(one) for one in pb.array_value.values]
+    if which == "entity_value" and not pb.entity_value.HasField("key"):
+        return _plain_properties(pb.entity_value.properties)
+    raise _NotPlain
+
+
+def _too_long(text: str) -> bool:
+    """For an index."""
+    return len(text) > MAX_INDEXED_BYTES // 4 and len(text.encode()) > MAX_INDEXED_BYTES
+
+
+# --- reading ---
+
+
+def from_line(line: bytes, place: Partition, *, kind: str = "", id_field: str = "") -> Any:
+    """The Entity message of a line, its key in `place`, whatever the line says of that.
+
+    A plain line without a key gets one of `kind`: with the value of its member `id_field`, or
+    incomplete. Raises LineError.
+    """
+    try:
+        form = _loads(line)
+        if _is_lossless(form):
+            entity = v1_json.from_form(form)
+        else:
+            entity = m.Entity()
+            path = form.pop(KEY_MEMBER, None)
+            if path is None:
+                path = _path_of(form, kind, id_field)
+            _fill_path(entity.key, path)
+            _fill_properties(entity.properties, form)
+    except RecursionError as error:
+        raise LineError("it is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise LineError("it holds half of a surrogate pair, which is no character") from error
+    except (json_format.Error, OverflowError) as error:
+        raise LineError(f"as an entity of the API it is not valid ({error})") from error
+    within = entity.key.partition_id
+    within.project_id, within.database_id, within.namespace_id = place
+    return entity
+
+
+def _loads(line: bytes) -> dict[str, Any]:
+    try:
+        form = json.loads(line.decode(), parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise LineError(
+            f"it is not JSON ({error.msg}, column {error.colno}); each line holds one whole object"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise LineError("it is not UTF-8") from error
+    except LineError:
+        raise
+    except ValueError as error:  # an integer of thousands of digits
+        raise LineError(str(error)) from error
+    if isinstance(form, list):
+        raise LineError(
+            "it is an array; write one object a line (`jq -c '.[]'` makes lines of an array)"
+        )
+    if not isinstance(form, dict):
+        raise LineError("it is not an object")
+    return form
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise LineError(f"{name} is not JSON; the lossless form says it as a doubleValue")
+
+
+def _is_lossless(form: dict[str, Any]) -> bool:
+    key = form.get("key")
+    return isinstance(key, dict) and "path" in key and form.keys() <= {"key", "properties"}
+
+
+def _path_of(form: dict[str, Any], kind: str, id_field: str) -> list[Any]:
+    if not kind:
+        raise LineError("it has no key; say with --kind which kind of entity it is")
+    if not id_field:
+        return [kind]
+    if id_field not in form:
+        raise LineError(f"it has no {id_field!r}, which --id-field names")
+    ident = form[id_field]
+    if not _is_ident(ident):
+        raise LineError(f"its {id_field!r} is neither an integer nor a text, so it is no id")
+    return [kind, ident]
+
+
+def _is_ident(ident: Any) -> bool:
+    return isinstance(ident, (int, str)) and not isinstance(ident, bool)
+
+
+def _fill_path(key: Any, path: Any) -> None:
+    if not isinstance(path, list) or not path:
+        raise LineError(f'its {KEY_MEMBER} is no path such as ["Kind", 1]')
+    for at in range(0, len(path), 2):
+        kind, ident = path[at], path[at + 1] if at + 1 < len(path) else None
+        if not isinstance(kind, str) or not (ident is None or _is_ident(ident)):
+            raise LineError("a key is a list of kinds (texts) and ids (integers or texts) in turn")
+        element = key.path.add(kind=kind)
+        if isinstance(ident, str):
+            element.name = ident
+        elif ident is not None:
+            element.id = _int64(ident)
+
+
+def _fill_properties(properties: Any, form: dict[str, Any]) -> None:
+    for name, value in form.items():
+        _fill(properties[name], value)
+
+
+def _fill(pb: Any, value: Any) -> None:
+    if isinstance(value, str):
+        pb.string_value = value
+        if _too_long(value):
+            pb.exclude_from_indexes = True
+    elif isinstance(value, bool):
+        pb.boolean_value = value
+    elif isinstance(value, int):
+        pb.integer_value = _int64(value)
+    elif isinstance(value, float):
+        if not isfinite(value):
+            raise LineError("it holds a number too large for a double")
+        pb.double_value = value
+    elif value is None:
+        pb.null_value = 0
+    elif isinstance(value, list):
+        pb.array_value.SetInParent()
+        for one in value:
+            if isinstance(one, list):
+                raise LineError("it holds an array within an array, which Datastore cannot store")
+            _fill(pb.array_value.values.add(), one)
+    else:
+        pb.entity_value.SetInParent()
+        _fill_properties(pb.entity_value.properties, value)
+
+
+def _int64(value: int) -> int:
+    if not -_INT64 <= value < _INT64:
+        raise LineError("it holds an integer of more than 64 bits")
+    return value

@@ -1,0 +1,131 @@
+"""Mutations, checked as far as that goes without looking at what is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bulkup.local import messages as m
+from bulkup.local.encoding import Partition, encode_path
+from bulkup.local.indexing import Entries, index_entries
+from bulkup.local.limits import MAX_TRANSFORMS, check_entity_size, check_key, key_text, partition_of
+from bulkup.local.masks import Mask
+from bulkup.local.status import invalid
+
+_FAIL = m.Mutation.FAIL
+_OPERATIONS = ("insert", "update", "upsert")
+_FORBIDDEN_AFTER = {"insert": ("insert", "update", "upsert"), "update": ("delete",)}
+"""Sequences on one entity that a commit must not have, by the later one; from the reference."""
+
+
+@dataclass
+class Operation:
+    """One mutation, checked as far as that goes without looking at what is stored."""
+
+    name: str
+    partition: Partition
+    key: Any
+    entity: Any
+    path: bytes
+    """Empty for an incomplete key."""
+    base_version: int | None
+    update_time: int | None
+    """Microseconds; -1 for a time finer than that, which no entity has."""
+    fail: bool
+    mask: Mask | None
+    transforms: Any
+    entries: Entries | None
+    body: bytes | None
+    """What will be stored, where that is known already."""
+
+
+def check_mutations(
+    mutations: Any, project: str, database: str, *, transactional: bool
+) -> list[Operation]:
+    """The operations of a commit. Raises INVALID_ARGUMENT; then nothing is written."""
+    operations = []
+    last: dict[tuple[str, bytes], Operation] = {}
+    for mutation in mutations:
+        operation = _check(mutation, project, database)
+        operations.append(operation)
+        if not operation.path:
+            continue
+        place = (operation.partition.namespace, operation.path)
+        before = last.get(place)
+        if before is not None:
+            if not transactional:
+                raise invalid(
+                    "A non-transactional commit may not contain multiple mutations affecting the "
+                    "same entity."
+                )
+            if before.base_version != operation.base_version:
+                raise invalid(
+                    "Mutations for the same entity must have the same base version: "
+                    f"{key_text(operation.key)}"
+                )
+            if before.name in _FORBIDDEN_AFTER.get(operation.name, ()):
+                raise invalid(
+                    f"Cannot {before.name} then {operation.name} an entity in the same request: "
+                    f"{key_text(operation.key)}"
+                )
+        last[place] = operation
+    return operations
+
+
+def _check(mutation: Any, project: str, database: str) -> Operation:
+    name = mutation.WhichOneof("operation")
+    if name is None:
+        raise invalid("Mutation is missing operation.")
+    entity = None if name == "delete" else getattr(mutation, name)
+    key = mutation.delete if entity is None else entity.key
+    check_key(key, complete=name in ("update", "delete"))
+    place = key.partition_id
+    partition = partition_of(place, project, database)
+    place.project_id = project
+    element = key.path[-1]
+    path = encode_path(key.path) if element.id or element.name else b""
+    detection = mutation.WhichOneof("conflict_detection_strategy")
+    if detection is None and mutation.conflict_resolution_strategy:
+        raise invalid("cannot set a conflict resolution strategy if no detection strategy was set")
+    base_version = update_time = None
+    if detection == "base_version":
+        base_version = mutation.base_version
+        if base_version < 0:
+            raise invalid("The base version must not be negative.")
+        if name == "insert" and base_version:
+            raise invalid(
+                f"Cannot insert an entity with a base version greater than zero: {key_text(key)}"
+            )
+    elif detection == "update_time":
+        if name == "insert":
+            raise invalid("Cannot insert an entity with an update time condition")
+        stamp = mutation.update_time
+        update_time = -1 if stamp.nanos % 1000 else m.micros_of(stamp)
+    mask = None
+    if entity is not None and mutation.HasField("property_mask"):
+        mask = Mask(mutation.property_mask.paths)
+    if len(mutation.property_transforms) > MAX_TRANSFORMS:
+        raise invalid(f"A mutation may have at most {MAX_TRANSFORMS} property transforms.")
+    if entity is None and mutation.property_transforms:
+        raise invalid("Delete mutation cannot have PropertyTransforms.")
+    body = entries = None
+    if entity is not None:
+        entries = index_entries(entity)
+        if not mask and path and not mutation.property_transforms:
+            # Deterministic, so that equal entities are equal bytes.
+            body = entity.SerializeToString(deterministic=True)
+            check_entity_size(len(body))
+    return Operation(
+        name,
+        partition,
+        key,
+        entity,
+        path,
+        base_version,
+        update_time,
+        mutation.conflict_resolution_strategy == _FAIL,
+        mask,
+        mutation.property_transforms,
+        entries,
+        body,
+    )

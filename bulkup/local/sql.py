@@ -1,0 +1,87 @@
+# ruff: noqa: S608 - made of our own words only; every value is a parameter
+"""Pieces of SQL that queries are made of, and the reads that are one statement."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from bulkup.local.intervals import EVERYTHING, HIGHEST, LOWEST, Intervals
+
+
+class Parameters:
+    """Collects the values of numbered parameters."""
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+
+    def __call__(self, value: object) -> str:
+        self.values.append(value)
+        return f"?{len(self.values)}"
+
+
+def alive(alias: str, at: str | None) -> str:
+    """That a row of `entries` holds, now or at a version."""
+    if at is None:
+        return f"{alias}.until IS NULL"
+    return f"{alias}.since <= {at} AND ({alias}.until IS NULL OR {alias}.until > {at})"
+
+
+def within(
+    expression: str, intervals: Intervals, p: Parameters, form: Callable[[bytes], object] = bytes
+) -> str:
+    """That an expression is in one of the intervals."""
+    if intervals == EVERYTHING:
+        return "1"
+    terms = []
+    for low, high in intervals:
+        term = []
+        if low != LOWEST:
+            term.append(f"{expression} >= {p(form(low))}")
+        if high != HIGHEST:
+            term.append(f"{expression} < {p(form(high))}")
+        terms.append(" AND ".join(term) or "1")
+    return terms[0] if len(terms) == 1 else "(" + " OR ".join(f"({term})" for term in terms) + ")"
+
+
+def packed_of(alias: str, at: str | None) -> str:
+    """The packed entries of the entity that a row names, now or at a version."""
+    live = f"SELECT packed FROM entities WHERE eid = {alias}.eid"
+    if at is None:
+        return f"({live})"
+    return (
+        f"({live} AND version <= {at} UNION ALL SELECT packed FROM entities_past "
+        f"WHERE eid = {alias}.eid AND version <= {at} AND until > {at})"
+    )
+
+
+def one_entity(db: sqlite3.Connection, eid: int, at: int | None) -> tuple[int, int, bytes] | None:
+    """(version, created, body) of an entity, now or as it was at a version."""
+    row: tuple[int, int, bytes] | None = db.execute(
+        "SELECT version, created, body FROM entities WHERE eid = ?", (eid,)
+    ).fetchone()
+    if at is None or (row is not None and row[0] <= at):
+        return row
+    row = db.execute(
+        "SELECT version, created, body FROM entities_past "
+        "WHERE eid = ? AND until > ? AND version <= ? ORDER BY until LIMIT 1",
+        (eid, at, at),
+    ).fetchone()
+    return row  # noqa: RET504 - the annotation above is its type
+
+
+def by_path(
+    db: sqlite3.Connection, kind: int, path: bytes, at: int | None
+) -> tuple[int, int, bytes] | None:
+    """(version, created, body) by key, now or as it was at a version."""
+    row: tuple[int, int, bytes] | None = db.execute(
+        "SELECT version, created, body FROM entities WHERE kind = ? AND path = ?", (kind, path)
+    ).fetchone()
+    if at is None or (row is not None and row[0] <= at):
+        return row
+    row = db.execute(
+        "SELECT version, created, body FROM entities_past "
+        "WHERE kind = ? AND path = ? AND until > ? AND version <= ? ORDER BY until LIMIT 1",
+        (kind, path, at, at),
+    ).fetchone()
+    return row  # noqa: RET504 - the annotation above is its type

@@ -1,0 +1,325 @@
+"""`bulkup local`: a file served, loaded and dumped, as at a shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import resource
+import select
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import datastore
+
+from tests.cli.shell import TIMEOUT_S, Result, Shell, ended
+
+PRODUCTS = '{"id": 1, "name": "x", "n": 1}\n{"id": 2, "name": "ü", "n": 2.5}\n'
+DUMPED = (
+    '{"__key__": ["Product", 1], "id": 1, "n": 1, "name": "x"}\n'
+    '{"__key__": ["Product", 2], "id": 2, "n": 2.5, "name": "ü"}\n'
+)
+
+
+def loaded(shell: Shell, *options: str, text: str = PRODUCTS) -> Result:
+    (shell.folder / "data.jsonl").write_text(text)
+    return shell.bulkup("local", "load", "store", "data.jsonl", *options)
+
+
+def piped(shell: Shell, *args: str, stdin: str | int) -> Result:
+    given = {"input": stdin} if isinstance(stdin, str) else {"stdin": stdin}
+    done = subprocess.run(
+        [sys.executable, "-m", "bulkup", *args],
+        cwd=shell.folder, env=shell.environment, capture_output=True, text=True,
+        timeout=TIMEOUT_S, **given,
+    )  # fmt: skip
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+# --- load and dump ---
+
+
+def test_what_is_loaded_is_dumped(nowhere: Shell) -> None:
+    assert loaded(nowhere, "--kind", "Product", "--id-field", "id") == Result(
+        0, "", "2 entities loaded into store.\n"
+    )
+    assert nowhere.bulkup("local", "dump", "store") == Result(0, DUMPED, "2 entities dumped.\n")
+    limited = nowhere.bulkup("local", "dump", "store", "--kind", "Product", "--limit", "1")
+    assert limited == Result(0, DUMPED.splitlines(keepends=True)[0], "1 entity dumped.\n")
+    assert nowhere.bulkup("local", "dump", "store", "--kind", "No").out == ""
+
+
+def test_standard_input_is_a_source_and_the_locale_does_not_matter(nowhere: Shell) -> None:
+    nowhere.environment["LC_ALL"] = "C"
+    nowhere.environment["PYTHONCOERCECLOCALE"] = "0"
+    nowhere.environment["PYTHONUTF8"] = "0"
+    result = piped(nowhere, "local", "load", "store", "-", "--kind", "K", stdin='{"x": 1}\nno\n')
+    result.fails(1, "line 2 of standard input", "load from line 2 on")
+    piped(nowhere, "local", "load", "store", "-", stdin='{"__key__": ["L", 1], "a": "ü"}')
+    raw = subprocess.run(
+        [sys.executable, "-m", "bulkup", "local", "dump", "store", "--kind", "L"],
+        cwd=nowhere.folder, env=nowhere.environment, capture_output=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert raw.stdout == '{"__key__": ["L", 1], "a": "ü"}\n'.encode()
+
+
+def test_an_updater_sees_what_was_loaded_and_a_dump_leaves_out_run_records(nowhere: Shell) -> None:
+    items = '{"id": 1, "n": 1}\n{"id": 2, "n": 5}\n'
+    loaded(nowhere, "--kind", "Item", "--id-field", "id", text=items)
+    assert nowhere.bulkup("run", "bump.py", "--local", "store").code == 0
+    shown = nowhere.bulkup("local", "dump", "store")
+    assert [json.loads(line)["n"] for line in shown.out.splitlines()] == [2, 6]
+    records = nowhere.bulkup("local", "dump", "store", "--kind", "BulkupRun")
+    assert len(records.out.splitlines()) == 1
+
+
+def test_namespaces_projects_and_databases_are_apart(nowhere: Shell) -> None:
+    where = ("--namespace", "n", "--project", "p", "--database", "d")
+    loaded(nowhere, "--kind", "Product", "--id-field", "id", *where)
+    assert nowhere.bulkup("local", "dump", "store").out == ""
+    assert nowhere.bulkup("local", "dump", "store", *where).out == DUMPED
+    forms = nowhere.bulkup("local", "dump", "store", *where, "--lossless").out.splitlines()
+    assert json.loads(forms[0])["key"]["partitionId"] == {
+        "projectId": "p", "databaseId": "d", "namespaceId": "n",
+    }  # fmt: skip
+
+
+def test_a_dump_says_how_many_lines_needed_the_lossless_form(nowhere: Shell) -> None:
+    line = (
+        '{"key": {"path": [{"kind": "K", "id": "1"}]},'
+        ' "properties": {"t": {"timestampValue": "2020-01-01T00:00:00Z"}}}'
+    )
+    loaded(nowhere, text=line + '\n{"__key__": ["K", 2]}\n')
+    shown = nowhere.bulkup("local", "dump", "store")
+    assert shown.err == "2 entities dumped, 1 of them in the lossless form.\n"
+    first = json.loads(shown.out.splitlines()[0])
+    assert first["properties"] == {"t": {"timestampValue": "2020-01-01T00:00:00Z"}}
+
+
+def test_a_bad_line_is_one_sentence_and_what_came_before_it_stays(nowhere: Shell) -> None:
+    result = loaded(nowhere, "--kind", "Product", "--id-field", "id", text=PRODUCTS + "{no}\n")
+    result.fails(1, "line 3 of data.jsonl", "not JSON", "The 2 entities before it", "tail -n +3")
+    assert nowhere.bulkup("local", "dump", "store").out == DUMPED
+    loaded(nowhere).fails(1, "line 1", "it has no key", "--kind", "Nothing was loaded")
+
+
+def test_escapes_in_data_do_not_reach_the_terminal(nowhere: Shell) -> None:
+    evil = '{"__key__": ["K", "\\u001b[2J\\u202e"], "\\u009b": "\\u001b]0;x\\u0007"}\n'
+    loaded(nowhere, text=evil)
+    shown = nowhere.bulkup("local", "dump", "store").out
+    assert json.loads(shown) == json.loads(evil)
+    assert shown.rstrip("\n").isprintable()
+    bad = '{"key": {"path": []}, "properties": {"\\u001b[2J": {"x": 1}}}'
+    assert "\x1b" not in loaded(nowhere, text=bad).fails(1).err
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("load", "store", "absent.jsonl"), 2, "does not exist"),
+        (("dump", "absent"), 2, "does not exist"),
+        (("dump", "."), 2, "is a directory"),
+        (("dump", "bump.py"), 1, "not a file of bulkup's embedded Datastore"),
+        (("load", "bump.py", "bump.py"), 1, "not a file of bulkup's embedded Datastore"),
+        (("load", "no/folder/store", "bump.py"), 1, "cannot open"),
+        (("serve", "--port", "70000"), 2, "70000"),
+        (("serve", "bump.py"), 1, "not a file of bulkup's embedded Datastore"),
+    ],
+)
+def test_a_wrong_file_is_named_and_none_is_made(
+    nowhere: Shell, args: tuple[str, ...], code: int, says: str
+) -> None:
+    before = sorted(nowhere.folder.iterdir())
+    result = nowhere.bulkup("local", *args)
+    assert result.code == code, result
+    assert result.out == ""
+    assert says in result.err
+    assert "Traceback" not in result.err
+    made = {p.name for p in set(nowhere.folder.iterdir()) - set(before)}
+    assert made <= {"bump.py-lock"}
+
+
+def test_data_of_customers_is_for_their_owner_alone(nowhere: Shell) -> None:
+    loaded(nowhere, "--kind", "K")
+    for path in nowhere.folder.glob("store*"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_the_reader_of_a_pipe_may_leave(nowhere: Shell) -> None:
+    loaded(nowhere, "--kind", "K", text="".join(f'{{"n": {n}}}\n' for n in range(5000)))
+    process = nowhere.start("local", "dump", "store")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr as stream:
+        assert stream.read() == ""
+    assert process.wait(TIMEOUT_S) == 1
+
+
+def test_a_full_disk_behind_standard_output_is_said(nowhere: Shell) -> None:
+    loaded(nowhere, "--kind", "K")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bulkup", "local", "dump", "store"],
+            cwd=nowhere.folder, env=nowhere.environment, stdout=full, stderr=subprocess.PIPE,
+            text=True, timeout=TIMEOUT_S,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: cannot write to standard output (No space left")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_load_from_a_pipe_is_interrupted_at_a_line_that_is_told(nowhere: Shell) -> None:
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bulkup", "local", "load", "store", "-", "--kind", "K"],
+        cwd=nowhere.folder, env=nowhere.environment, stdin=reading, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(reading)
+    with open(writing, "w") as lines:
+        # More than a pipe holds: when all is written, the process is reading.
+        lines.write('{"x": "%s"}\n' % ("y" * 1000) * 1000)
+        lines.flush()
+        process.send_signal(signal.SIGINT)
+        result = ended(process)
+    assert result.code == 130, result
+    assert result.out == ""
+    assert "interrupted at line" in result.err
+    told = 1 + int(result.err.split("interrupted at line ")[1].split(".")[0]) - 2
+    assert len(nowhere.bulkup("local", "dump", "store").out.splitlines()) == told
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(nowhere: Shell) -> None:
+    def peak_mb(count: int) -> float:
+        name = f"store{count}"
+        script = (
+            "import resource, sys; from bulkup.cli import call; code = call(sys.argv[1:]);"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr);"
+            "sys.exit(code)"
+        )
+        data = nowhere.folder / f"{name}.jsonl"
+        with data.open("w") as lines:
+            lines.writelines(f'{{"n": {n}, "x": "{"y" * 500}"}}\n' for n in range(count))
+        peak = 0.0
+        for args in (["load", name, data.name, "--kind", "K"], ["dump", name]):
+            done = subprocess.run(
+                [sys.executable, "-c", script, "local", *args],
+                cwd=nowhere.folder, env=nowhere.environment, stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=True,
+            )  # fmt: skip
+            peak = max(peak, float(done.stderr.splitlines()[-1]))
+        return peak
+
+    assert resource.getpagesize()  # ru_maxrss is in KiB on Linux
+    assert peak_mb(30_000) < peak_mb(3_000) + 15
+
+
+def on_terminal(shell: Shell, *args: str) -> tuple[int, str]:
+    """Both outputs on one terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bulkup", *args],
+        cwd=shell.folder, env={**shell.environment, "TERM": "xterm"}, stdin=theirs, stdout=theirs,
+        stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while select.select([ours], [], [], TIMEOUT_S)[0]:
+        try:
+            chunk = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        seen += chunk
+    os.close(ours)
+    return process.wait(TIMEOUT_S), seen.decode()
+
+
+def test_a_terminal_has_a_bar_while_loading_and_bare_lines_of_a_dump(nowhere: Shell) -> None:
+    (nowhere.folder / "data.jsonl").write_text(PRODUCTS * 600)
+    code, seen = on_terminal(nowhere, "local", "load", "store", "data.jsonl", "--kind", "K")
+    assert code == 0
+    assert "Loading" in seen
+    assert "1,200 entities loaded into store." in seen
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")  # the cursor is there again
+    code, seen = on_terminal(nowhere, "local", "dump", "store", "--limit", "3")
+    assert code == 0
+    assert "\x1b" not in seen
+    assert len(seen.splitlines()) == 4
+
+
+# --- serve ---
+
+
+@contextmanager
+def serving(
+    shell: Shell, *args: str, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], datastore.Client]]:
+    """A server, and a client by what it printed, which is all it printed."""
+    process = shell.start("local", "serve", *args, env=env)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("export DATASTORE_EMULATOR_HOST=127.0.0.1:"), line
+        yield (
+            process,
+            datastore.Client(
+                project="local",
+                credentials=AnonymousCredentials(),
+                client_options={"api_endpoint": "http://" + line.split("=")[1].strip()},
+            ),
+        )
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            assert ended(process).code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_served_file_keeps_what_was_written_and_ends_with_zero(
+    nowhere: Shell, number: signal.Signals
+) -> None:
+    loaded(nowhere, "--kind", "Product", "--id-field", "id")
+    with serving(nowhere, "store") as (process, client):
+        found = {e.key.id: e["name"] for e in client.query(kind="Product").fetch()}
+        assert found == {1: "x", 2: "ü"}
+        new = datastore.Entity(client.key("Product", 3))
+        new["name"] = "served"
+        client.put(new)
+        held = nowhere.bulkup("local", "dump", "store")
+        held.fails(1, "is open already", str(process.pid), "DATASTORE_EMULATOR_HOST")
+        process.send_signal(number)
+        result = ended(process)
+    assert result.code == 0, result
+    assert result.out == ""
+    assert "Serving store" in result.err
+    assert '"served"' in nowhere.bulkup("local", "dump", "store").out
+
+
+def test_without_a_file_nothing_is_left(nowhere: Shell, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with serving(nowhere, env={"TMPDIR": str(scratch)}) as (process, client):
+        client.put(datastore.Entity(client.key("K", 1)))
+        assert client.get(client.key("K", 1)) is not None
+        process.send_signal(signal.SIGINT)
+        assert ended(process).code == 0
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_port_can_be_chosen_and_a_taken_one_is_named(nowhere: Shell) -> None:
+    with serving(nowhere) as (_, client):
+        port = client.base_url.rsplit(":", 1)[1]
+        second = ended(nowhere.start("local", "serve", "store", "--port", port))
+        second.fails(1, f"127.0.0.1:{port}", "in use")
+    with serving(nowhere, "store", "--port", port) as (_, again):
+        assert again.base_url == client.base_url

@@ -1,0 +1,285 @@
+"""Run records and leases: a run goes on from anywhere, and from one place at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from google.cloud.datastore import Entity
+
+import bulkup
+from bulkup import runner
+from bulkup.clock import Clock
+from bulkup.engine.events import Event, Report, Warned
+from bulkup.engine.lease import this_process
+from bulkup.engine.run import Options
+from bulkup.errors import HeldError, NotFoundError, StateError
+from bulkup.facts import RunState, TargetInfo
+from bulkup.state.kinds import MARKER_KIND, RUN_KIND
+from bulkup.state.ledger import LEASE_S, Entry, Holder, Ledger, RecordMovedOn
+from bulkup.target import resolve
+from bulkup.wire.client import Wire
+from tests.conftest import Server
+from tests.engine.conftest import Run, everything, fill
+
+
+@bulkup.updater(kind="Thing")
+def once_more(entity: Entity) -> Entity:
+    entity["n"] += 1
+    return entity
+
+
+@bulkup.updater(kind="Thing", order="n")
+def away(entity: Entity) -> Entity:
+    entity["n"] += 1000
+    return entity
+
+
+def records(server: Server) -> list[Entity]:
+    return everything(server.client(), RUN_KIND)
+
+
+def ledger_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
+    target = resolve(server.project)
+    return Ledger(Wire(target.client), target.info)
+
+
+def hold(ledger: Ledger, run_id: str, holder: Holder, until: float) -> Entry:
+    """Somebody else takes the run."""
+    entry = ledger.read(run_id)
+    assert entry is not None
+    return ledger.write(
+        replace(
+            entry,
+            holder=holder,
+            lease_until=int(until),
+            state=RunState.RUNNING,
+            generation=entry.generation + 1,
+        )
+    )
+
+
+ELSEWHERE = Holder("r1", "ann@far", "far/boot", 77, "1")
+
+
+def test_a_run_leaves_one_record_and_no_marker(server: Server, run: Run) -> None:
+    client = fill(server, "Thing", 30, n=0)
+    report = run(server, once_more, batch_size=7)
+    (record,) = records(server)
+    assert record.key.name == report.run_id
+    assert (record["updater"], record["state"], record["open"]) == ("once_more", "finished", False)
+    assert everything(client, MARKER_KIND) == []
+
+
+def test_no_record_leaves_nothing_at_all(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(server, "Thing", 30, n=0)
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
+    with runner.prepare(once_more, {}, runner.Where(server.project)) as job:
+        report = runner.start(
+            job,
+            options=Options(batch_size=7),
+            state_dir=tmp_path,
+            listener=lambda _: None,
+            keep_record=False,
+        )
+    assert report.success
+    assert records(server) == []
+    assert everything(client, MARKER_KIND) == []
+
+
+def test_with_its_state_lost_the_same_command_goes_on(
+    server: Server, run: Run, tmp_path: Path
+) -> None:
+    client = fill(server, "Thing", 40, n=0)
+    first = run(server, once_more, batch_size=5, limit=18)
+    shutil.rmtree(tmp_path / "state")
+    second = run(server, once_more, batch_size=5)
+    assert second.run_id == first.run_id
+    assert any("--new starts over" in warning for warning in second.warnings)
+    assert (second.counts.handled, second.counts.puts) == (40, 40)
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+
+
+def test_other_parameters_or_another_query_are_another_run(server: Server, run: Run) -> None:
+    fill(server, "Thing", 10, n=0)
+    first = run(server, once_more, limit=5)
+
+    @bulkup.updater(kind="Thing", filters=[("i", ">", 5)])
+    def once_more_too(entity: Entity) -> Entity:
+        return once_more(entity)
+
+    once_more_too.__name__ = "once_more"
+    assert run(server, once_more_too).run_id != first.run_id
+
+
+def test_new_starts_over_and_ends_the_old_one_for_good(
+    server: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(server, "Thing", 20, n=0)
+    first = run(server, once_more, batch_size=5, limit=10)
+    with runner.prepare(once_more, {}, runner.Where(server.project)) as job:
+        second = runner.start(
+            job,
+            options=Options(batch_size=5),
+            state_dir=tmp_path / "state",
+            listener=lambda _: None,
+            fresh=True,
+        )
+    assert second.run_id != first.run_id
+    assert sorted(e["n"] for e in everything(client, "Thing")) == [1] * 10 + [2] * 10
+    with (
+        runner.unfinished(tmp_path / "state", first.run_id) as checkpoint,
+        runner.prepare_resume(checkpoint, runner.Where(), {}) as job,
+        pytest.raises(NotFoundError, match="abandoned"),
+    ):
+        runner.resume(
+            job,
+            checkpoint,
+            options=Options(),
+            state_dir=tmp_path / "state",
+            listener=lambda _: None,
+        )
+
+
+def test_a_run_that_another_machine_holds_is_left_alone(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(server, "Thing", 20, n=0)
+    first = run(server, once_more, batch_size=5, limit=10)
+    hold(ledger_of(server, monkeypatch), first.run_id, ELSEWHERE, time.time() + LEASE_S)
+    with pytest.raises(HeldError, match=r"ann@far \(process 77\) works on run"):
+        run(server, once_more)
+    assert sorted(e["n"] for e in everything(client, "Thing")) == [0] * 10 + [1] * 10
+
+
+def test_it_is_taken_over_when_the_lease_has_run_out(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(server, "Thing", 20, n=0)
+    first = run(server, once_more, batch_size=5, limit=10)
+    hold(ledger_of(server, monkeypatch), first.run_id, ELSEWHERE, time.time() - 1)
+    assert run(server, once_more, batch_size=5).success
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+
+
+def test_it_is_taken_over_at_once_from_a_dead_process_of_this_machine(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(server, "Thing", 20, n=0)
+    first = run(server, once_more, batch_size=5, limit=10)
+    gone = replace(this_process(), began="long ago")  # its process id is somebody else's by now
+    hold(ledger_of(server, monkeypatch), first.run_id, gone, time.time() + LEASE_S)
+    assert run(server, once_more, batch_size=5).success
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+
+
+def test_a_waiting_runner_says_for_whom_and_goes_on_when_the_lease_ends(
+    embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(embedded, "Thing", 20, n=0)
+    first = run(embedded, once_more, batch_size=5, limit=10)
+    hold(ledger_of(embedded, monkeypatch), first.run_id, ELSEWHERE, time.time() + 1000)
+    passed = [0.0]  # seconds that only this clock has seen
+
+    def sleep(seconds: float) -> None:
+        passed[0] += seconds
+
+    clock = Clock(
+        monotonic=lambda: time.monotonic() + passed[0],
+        unix=lambda: time.time() + passed[0],
+        sleep=sleep,
+    )
+    events: list[Event] = []
+    with runner.prepare(once_more, {}, runner.Where(embedded.project), clock=clock) as job:
+        report = runner.start(
+            job,
+            options=Options(batch_size=5),
+            state_dir=tmp_path / "state",
+            listener=events.append,
+            wait_s=2000,
+            clock=clock,
+        )
+    assert report.success
+    assert 1000 <= passed[0] < 1100
+    waits = [e.message for e in events if isinstance(e, Warned) and "waiting" in e.message]
+    assert waits == ["waiting for ann@far (process 77), who works on this run"]
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+
+
+def test_a_run_that_moves_its_entities_goes_on_only_where_they_are_known(
+    server: Server, run: Run, tmp_path: Path
+) -> None:
+    client = fill(server, "Thing", 30, n=lambda i: i)
+    first = run(server, away, batch_size=5, limit=12)
+    (tmp_path / "state").rename(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match="known only to the state directory of"):
+        run(server, away, batch_size=5)
+    (tmp_path / "state").rename(tmp_path / "empty")
+    (tmp_path / "elsewhere").rename(tmp_path / "state")
+    assert run(server, away, batch_size=5).run_id == first.run_id
+    assert all(1000 < e["n"] < 2000 for e in everything(client, "Thing"))
+
+
+def test_two_writers_of_a_record_exclude_each_other(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(server, "Thing", 10, n=0)
+    report: Report = run(server, once_more, limit=5)
+    ledger = ledger_of(server, monkeypatch)
+    before = ledger.read(report.run_id)
+    assert before is not None
+    after = ledger.write(replace(before, generation=before.generation + 1))
+    assert ledger.read(report.run_id) == after
+    with pytest.raises(RecordMovedOn):
+        ledger.write(replace(before, reason="late"))
+
+
+def test_a_record_survives_the_way_there_and_back(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(server, "Thing", 10, n=0)
+    report = run(server, once_more, limit=5)
+    entry = ledger_of(server, monkeypatch).read(report.run_id)
+    assert entry is not None
+    assert entry.record.target == TargetInfo(server.project, emulator=server.host)
+    assert entry.state is RunState.STOPPED
+    assert entry.counts.handled == 5
+    assert entry.lease_until == 0
+
+
+def test_of_two_that_begin_the_same_work_at_once_only_one_does_it(
+    server: Server, tmp_path: Path
+) -> None:
+    client = fill(server, "Thing", 120, n=0)
+    (tmp_path / "once.py").write_text(
+        "import bulkup\n"
+        "@bulkup.updater(kind='Thing')\n"
+        "def once(entity):\n"
+        "    entity['n'] += 1\n"
+        "    return entity\n"
+    )
+    environment = {**os.environ, "DATASTORE_EMULATOR_HOST": server.host}
+    command = [sys.executable, "-m", "bulkup", "run", str(tmp_path / "once.py")]
+    command += ["--project", server.project, "--batch-size", "3"]
+    both = [
+        subprocess.Popen(
+            [*command, "--state-dir", str(tmp_path / name)], env=environment, stderr=subprocess.PIPE
+        )
+        for name in ("a", "b")
+    ]
+    for process in both:
+        process.communicate(timeout=120)
+    codes = sorted(process.returncode for process in both)
+    # Both 0: the second came when the first had ended, and did the work as a run of its own.
+    runs = len(records(server))
+    assert (codes, runs) in (([0, 11], 1), ([0, 10], 1), ([0, 0], 2))
+    assert {e["n"] for e in everything(client, "Thing")} == {runs}
