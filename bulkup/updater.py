@@ -226,7 +226,11 @@ class BulkPut(Updater):
 
 
 class BulkDelete(Updater):
-    """Delete every entity of the query. Make the query keys-only: it is cheaper."""
+    """Delete every entity of the query.
+
+    A keys-only query is cheaper, but its deletes are unguarded: keys come without versions, so an
+    entity that somebody changed meanwhile goes too.
+    """
 
     def handle_entity(self, entity: Entity) -> None:
         self.delete(entity)

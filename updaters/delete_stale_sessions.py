@@ -22,5 +22,6 @@ class DeleteStaleSessions(BulkDelete):
         midnight = datetime.combine(self.before, time.min, timezone.utc)
         query = self.client.query(kind="Session")
         query.add_filter(filter=PropertyFilter("last_seen", "<", midnight))
-        query.keys_only()
+        # Not keys_only(), though it is cheaper: keys come without versions, and a session that
+        # somebody uses between our reading and our deleting would be deleted all the same.
         return query

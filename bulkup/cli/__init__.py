@@ -18,7 +18,7 @@ from bulkup.errors import BulkupError, Exit
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
     "resume": ("bulkup.cli.resume", "Go on with a run that did not finish."),
-    "list": ("bulkup.cli.list", "List the runs in the state directory."),
+    "list": ("bulkup.cli.runs", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "migrate": ("bulkup.cli.migrate", "Apply the migrations of a folder that are pending."),
     "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),

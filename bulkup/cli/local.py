@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 _WATCH_EVERY = 500
 """Entities dumped between two looks at the clock."""
 _DRAW_EVERY_S = 0.1
+_NAMED = 10
+"""Kinds or namespaces in a hint."""
 
 
 @click.group("local")
 def command() -> None:
-    """The embedded Datastore: a file on this machine that speaks the Datastore API.
+    """The embedded Datastore: one file, no emulator, no cloud.
 
-    `bulkup run --local FILE` runs an updater on one; here it is served to other programs, filled
-    and read out.
+    `bulkup run --local FILE` runs an updater on it. These commands fill it, read it out, and serve
+    it to other programs as the Datastore API.
     """
 
 
@@ -46,7 +49,7 @@ def _target(function: Callable[..., Any]) -> Callable[..., Any]:
 # --- serve ---
 
 
-@command.command()
+@command.command(short_help="Serve FILE to programs on this machine.")
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port.  [default: any free one]"
@@ -65,7 +68,7 @@ def serve(file: str | None, port: int) -> int:
     from bulkup.local.server import DatastoreServer
     from bulkup.report.text import clean
 
-    with _scratch(file) as path, _stop_event() as stop:
+    with _scratch(file) as path, _stop_signal() as wait:
         os.umask(0o077)
         with DatastoreServer(path, port=port) as server:
             _tune()
@@ -77,7 +80,7 @@ def serve(file: str | None, port: int) -> int:
                 "one named local: export GOOGLE_CLOUD_PROJECT=local",
                 err=True,
             )
-            stop.wait()
+            wait()
     return Exit.DONE
 
 
@@ -93,25 +96,24 @@ def _scratch(file: str | None) -> Iterator[str]:
 
 
 @contextmanager
-def _stop_event() -> Iterator[Any]:
-    """An event that SIGINT and SIGTERM set, however early they come."""
-    import signal
-    import threading
+def _stop_signal() -> Iterator[Callable[[], object]]:
+    """Gives a function that waits for SIGINT or SIGTERM, however early they come.
 
-    stop = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    No handler: Python runs those in this thread, which could hold, at that moment, the very lock
+    that the handler needs to wake it. Threads begun in here do not get the signals either.
+    """
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
-        yield stop
+        yield lambda: signal.sigwait(numbers)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # --- load ---
 
 
-@command.command()
+@command.command(short_help="Load lines of JSON into FILE.")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--kind", default="", help="Kind of the entities whose line has no key.")
@@ -131,7 +133,7 @@ def load(
     has it: {"key": {"path": [...]}, "properties": {"n": {"integerValue": "1"}}}. `dump` writes
     both. Texts of more than 1,500 bytes are loaded without an index.
 
-    An entity with the same key as a loaded one is overwritten. The first bad line ends the
+    An entity that is there already, with the same key, is overwritten. The first bad line ends the
     loading: what comes before it is loaded and stays.
     """
     from bulkup.local.transfer import STDIN, Source
@@ -140,7 +142,7 @@ def load(
     path = None if data == "-" else Path(data)
     with (
         click.open_file(data, "rb") as stream,
-        _opened(file, project, database, namespace) as target,
+        _opened(file, project, database, namespace, "nothing was loaded") as target,
         _bar("Loading", path.stat().st_size if path and path.is_file() else None) as watch,
     ):
         source = Source(stream, data if path else STDIN, kind, id_field)
@@ -151,7 +153,7 @@ def load(
 # --- dump ---
 
 
-@command.command()
+@command.command(short_help="Write the entities of FILE as lines of JSON.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.option("--kind", default="", help="Only entities of this kind.")
 @click.option("--limit", type=click.IntRange(min=0), help="Only the first so many, by key.")
@@ -178,7 +180,8 @@ def dump(
     from bulkup.state.kinds import OWN_KINDS
 
     written = odd = 0
-    with _opened(file, project, database, namespace) as source, _output() as write:
+    half = "the output is not complete"
+    with _opened(file, project, database, namespace, half) as source, _output() as write:
         # On a terminal the lines themselves show how it goes.
         total = None if sys.stdout.isatty() or not sys.stderr.isatty() else source.count(kind)
         with _bar("Dumping", total, shown=not sys.stdout.isatty()) as watch:
@@ -190,15 +193,29 @@ def dump(
                 odd += is_odd
                 if not written % _WATCH_EVERY:
                     watch(written, written)
+        hint = "" if written else _what_else(source, kind)
     form = f", {odd:,} of them in the lossless form" if odd and not lossless else ""
-    _say(f"{_entities(written)} dumped{form}.")
+    _say(f"{_entities(written)} dumped{form}.{hint}")
+
+
+def _what_else(file: LocalFile, kind: str) -> str:
+    """For somebody who finds nothing where they look."""
+    kinds = file.names("__kind__")
+    if kind and kinds and kind not in kinds:
+        return f" There is none of kind {kind!r} here; kinds are: {', '.join(kinds[:_NAMED])}."
+    namespaces = [name for name in file.names("__namespace__") if name != file.place.namespace]
+    if not kinds and namespaces:
+        return f" Namespaces with entities: {', '.join(namespaces[:_NAMED])} (--namespace)."
+    return ""
 
 
 # --- shared ---
 
 
 @contextmanager
-def _opened(file: str, project: str, database: str, namespace: str) -> Iterator[LocalFile]:
+def _opened(
+    file: str, project: str, database: str, namespace: str, interrupted: str
+) -> Iterator[LocalFile]:
     from bulkup.local.access import LocalFile
     from bulkup.local.encoding import Partition
 
@@ -207,7 +224,7 @@ def _opened(file: str, project: str, database: str, namespace: str) -> Iterator[
         with LocalFile(file, Partition(project, database, namespace)) as opened:
             yield opened
     except KeyboardInterrupt:
-        _say("Interrupted; what was printed is not all there is.")
+        _say(f"Interrupted; {interrupted}.")
         raise click.exceptions.Exit(Exit.SIGINT) from None
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -76,6 +78,12 @@ class LocalFile:
             if limit is not None:
                 request.query.limit.value -= len(batch.entity_results)
 
+    def names(self, what: str) -> list[str]:
+        """What there is of `__kind__` (in this namespace) or `__namespace__`; the namespace
+        without a name is left out."""
+        found = (one.key.path[-1] for one in self.entities(what))
+        return [element.name for element in found if element.name]
+
     def put(self, entities: Sequence[Any]) -> None:
         """Write all of them, or none; incomplete keys get ids.
 
@@ -112,7 +120,9 @@ class LocalFile:
 
     def _call(self, method: Any, request: Any) -> bytes:
         try:
-            return bytes(method(request.SerializeToString()))
+            # An interrupted call would leave open what it has open in SQLite.
+            with uninterrupted():
+                return bytes(method(request.SerializeToString()))
         except RpcError as error:
             if error.code is grpc.StatusCode.INVALID_ARGUMENT:
                 raise
@@ -121,6 +131,16 @@ class LocalFile:
             raise StateError(
                 f"{self._storage.path} cannot be used ({error}); see that there is room on the disk"
             ) from error
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until this is left."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _query(kind: str) -> Any:

@@ -78,6 +78,11 @@ def run_aggregation(
     properties = _properties(message)
     if properties and request.keys_only:
         raise invalid("A sum or average over a query that only returns keys is not supported.")
+    for name in properties:
+        if request.projection and name not in request.projection:
+            raise invalid(
+                f"The aggregation property {name} is not present in the base query's projection."
+            )
     if properties and not request.kind:
         raise invalid("kind is required for sums and averages")
     plan = bind(request, storage, at)
@@ -178,9 +183,12 @@ class _Base:
                 if row is None:
                     return None
                 start = Position(row[:-1])
-            found = rows.after(start, sys.maxsize if limit is None else limit)
-            eids = "[" + ",".join(str(row[-1]) for row in found) + "]"
-            return "SELECT value AS eid FROM json_each(?1)", [eids]
+            found = list(rows.after(start, sys.maxsize if limit is None else limit))
+            if not found:
+                return None
+            listed = ", ".join(f"({row[-1]}, ?{n})" for n, row in enumerate(found, 1))
+            sql = f"SELECT column1 AS eid, column2 AS path FROM (VALUES {listed})"
+            return sql, [row[-2] for row in found]
         total = None if limit is None else limit + request.offset
         statement = Select(self._plan, self._db, request.start, request.end).sql(total)
         if statement is None:
@@ -229,9 +237,9 @@ class _Base:
     def _packed(self, values: list[object]) -> str:
         at = self._plan.at
         if at is None:
-            return packed_of("q", None)
+            return packed_of("q", None, self._plan.kind)
         values.append(at)
-        return packed_of("q", f"?{len(values)}")
+        return packed_of("q", f"?{len(values)}", self._plan.kind)
 
     def _having_all(self, values: list[object]) -> str:
         terms = []

@@ -2,7 +2,9 @@
 
 A property is indexed unless `exclude_from_indexes`; an array by each of its elements; an entity
 value by its properties, under their dotted path (`address.city`), and by its key (`a.__key__`).
-Nothing below an excluded value is indexed. An empty array has no entries.
+Nothing below an excluded value is indexed. An empty array has no entries (one of Google's
+emulators agrees, the other takes it for null). The `meaning` of a value is kept as it came; the
+emulators refuse some, which no documentation lists.
 
 `__scatter__` is a pseudo-property of about one entity in sixteen, chosen by a hash of the key, so
 that the same entities have it every time. The service samples more thinly (about one in 128, not

@@ -18,7 +18,7 @@ _FORBIDDEN_AFTER = {"insert": ("insert", "update", "upsert"), "update": ("delete
 """Sequences on one entity that a commit must not have, by the later one; from the reference."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Operation:
     """One mutation, checked as far as that goes without looking at what is stored."""
 

@@ -18,12 +18,12 @@ from typing import Any
 from bulkup.local import messages as m
 from bulkup.local.cursors import CursorCodec, Position
 from bulkup.local.drivers import Plan, Sort
-from bulkup.local.encoding import Partition, decode_value, key_message
+from bulkup.local.encoding import Partition, decode_path, decode_value, key_message
 from bulkup.local.filters import KEY, Alternative, alternatives, key_path
-from bulkup.local.limits import partition_of
+from bulkup.local.limits import MAX_NAME_BYTES, partition_of
 from bulkup.local.masks import Mask
 from bulkup.local.plan import Select
-from bulkup.local.sql import one_entity
+from bulkup.local.sql import by_path, one_entity
 from bulkup.local.status import invalid, unimplemented
 from bulkup.local.storage import Storage
 
@@ -70,6 +70,8 @@ def check_query(query: Any, partition: Partition, mask: Mask | None = None) -> R
     kind = query.kind[0].name if query.kind else ""
     if query.kind and not kind:
         raise invalid("The kind of a query must not be empty.")
+    if len(kind.encode()) > MAX_NAME_BYTES:
+        raise invalid(f"The kind is longer than {MAX_NAME_BYTES} bytes.")
     if query.offset < 0:
         raise invalid("Offset must be non-negative.")
     limit = query.limit.value if query.HasField("limit") else None
@@ -310,8 +312,7 @@ def run_page(
     def result(row: Row) -> bytes:
         if request.result_type != FULL:
             return m.field(1, _partial(request, row))
-        found = one_entity(db, row[-1], at)
-        assert found is not None, "an index row without its entity"
+        found = one_entity(db, row[-1]) if at is None else _as_it_was(storage, plan, db, row[-2])
         version, created, body = found
         if request.mask is not None:
             body = request.mask.select(m.Entity.FromString(body)).SerializeToString()
@@ -319,6 +320,18 @@ def run_page(
 
     answer.fill(rows.after(position, answer.want + 1), result)
     return Page(answer.serialize(), None if answer.exhausted else answer.position)
+
+
+def _as_it_was(
+    storage: Storage, plan: Plan, db: sqlite3.Connection, path: bytes
+) -> tuple[int, int, bytes]:
+    kind = plan.kind
+    if kind is None:
+        *_, (name, _) = decode_path(path)
+        kind = storage.kinds[plan.part, name]
+    found = by_path(db, kind, path, plan.at)
+    assert found is not None, "a row of the past without its entity"
+    return found
 
 
 def _partial(request: Request, row: Row) -> bytes:

@@ -53,6 +53,8 @@ class DatastoreServer:
         self._sweeper.start()
 
     def _bind(self, port: int) -> int:
+        if not 0 <= port < 1 << 16:  # gRPC would take it modulo that
+            raise TargetError(f"cannot listen on port {port}: name one from 1 to 65535, or 0")
         try:
             bound: int = self._server.add_insecure_port(f"{HOST}:{port}")
         except RuntimeError as error:

@@ -33,6 +33,7 @@ from bulkup.local.writes import Writer
 
 SERVICE = "google.datastore.v1.Datastore"
 _log = logging.getLogger(__name__)
+_MAX_MESSAGE = 1000
 _GQL = (
     "The embedded Datastore does not understand GQL; send a structured query, or use an emulator "
     "of Google's."
@@ -338,7 +339,8 @@ def _guarded(call: Callable[[bytes], bytes]) -> Callable[[bytes, Any], bytes]:
         except Exception as error:
             _log.exception("%s failed", call.__name__)
             code, message = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
-        context.abort(code, message)
+        # It travels as a header, and names of properties may be long.
+        context.abort(code, message[:_MAX_MESSAGE])
         raise AssertionError("abort does not return")
 
     return answer

@@ -44,30 +44,24 @@ def within(
     return terms[0] if len(terms) == 1 else "(" + " OR ".join(f"({term})" for term in terms) + ")"
 
 
-def packed_of(alias: str, at: str | None) -> str:
+def packed_of(alias: str, at: str | None, kind: int | None) -> str:
     """The packed entries of the entity that a row names, now or at a version."""
     live = f"SELECT packed FROM entities WHERE eid = {alias}.eid"
     if at is None:
         return f"({live})"
+    assert kind is not None, "a query over all kinds has no properties"
     return (
         f"({live} AND version <= {at} UNION ALL SELECT packed FROM entities_past "
-        f"WHERE eid = {alias}.eid AND version <= {at} AND until > {at})"
+        f"WHERE kind = {kind} AND path = {alias}.path AND version <= {at} AND until > {at})"
     )
 
 
-def one_entity(db: sqlite3.Connection, eid: int, at: int | None) -> tuple[int, int, bytes] | None:
-    """(version, created, body) of an entity, now or as it was at a version."""
-    row: tuple[int, int, bytes] | None = db.execute(
+def one_entity(db: sqlite3.Connection, eid: int) -> tuple[int, int, bytes]:
+    """(version, created, body) of a live entity."""
+    row: tuple[int, int, bytes] = db.execute(
         "SELECT version, created, body FROM entities WHERE eid = ?", (eid,)
     ).fetchone()
-    if at is None or (row is not None and row[0] <= at):
-        return row
-    row = db.execute(
-        "SELECT version, created, body FROM entities_past "
-        "WHERE eid = ? AND until > ? AND version <= ? ORDER BY until LIMIT 1",
-        (eid, at, at),
-    ).fetchone()
-    return row  # noqa: RET504 - the annotation above is its type
+    return row
 
 
 def by_path(

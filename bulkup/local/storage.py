@@ -73,9 +73,6 @@ CREATE TABLE entities_past(
   version INTEGER NOT NULL, created INTEGER NOT NULL, until INTEGER NOT NULL,
   packed TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX past_by_key ON entities_past(kind, path, until);
-CREATE INDEX past_by_path ON entities_past(part, path, until);
-CREATE INDEX past_by_eid ON entities_past(eid, until);
-CREATE INDEX past_by_until ON entities_past(until);
 CREATE TABLE entries(
   slot INTEGER NOT NULL, value BLOB NOT NULL, path BLOB NOT NULL, since INTEGER NOT NULL,
   until INTEGER, eid INTEGER NOT NULL, PRIMARY KEY(slot, value, path, since)) WITHOUT ROWID;
@@ -352,16 +349,22 @@ class Storage:
     def sweep(self) -> bool:
         """Forget a little of what is older than the history; True while there is more of it."""
         horizon = self.clock() - HISTORY_MICROS
-        oldest = self.reader().execute("SELECT min(until) FROM entities_past").fetchone()[0]
-        if oldest is None or oldest > horizon:
+        # Rows are in the order in which they became the past.
+        oldest = (
+            self.reader()
+            .execute("SELECT until FROM entities_past ORDER BY rowid LIMIT 1")
+            .fetchone()
+        )
+        if oldest is None or oldest[0] > horizon:
             return False
         with self.writing() as (db, _):
             rows = db.execute(
-                "SELECT rowid, path, until, packed FROM entities_past WHERE until <= ? "
-                "ORDER BY until LIMIT ?",
-                (horizon, _SWEEP_ROWS),
+                "SELECT rowid, path, until, packed FROM entities_past ORDER BY rowid LIMIT ?",
+                (_SWEEP_ROWS,),
             ).fetchall()
             for rowid, path, until, packed in rows:
+                if until > horizon:
+                    return False
                 db.executemany(
                     "DELETE FROM entries WHERE slot = ? AND value = ? AND path = ? AND until <= ?",
                     [(slot, value, path, until) for slot, value in unpack(packed)],

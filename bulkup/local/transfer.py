@@ -7,15 +7,13 @@ exactly the lines before a line that is named. Memory holds one batch.
 from __future__ import annotations
 
 import shlex
-import signal
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
 from bulkup.errors import BulkupError, Exit, StateError
-from bulkup.local.access import LocalFile
+from bulkup.local.access import LocalFile, uninterrupted
 from bulkup.local.entity_json import LineError, LossError, from_line, to_line
 from bulkup.local.limits import key_text
 from bulkup.local.status import RpcError
@@ -116,7 +114,7 @@ class Loading:
 
     def _put(self, batch: list[tuple[int, Any]], through: int) -> None:
         # The count must be what the file has, or the advice where to go on would be wrong.
-        with _uninterrupted():
+        with uninterrupted():
             if batch:
                 self.file.put([entity for _, entity in batch])
             self.loaded += len(batch)
@@ -166,16 +164,6 @@ def load(file: LocalFile, source: Source, watch: Watch = lambda *_: None) -> int
     except OSError as error:
         why = f"{source.name} cannot be read ({error.strerror or error})"
         raise StateError(loading.ended(why)) from error
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until this is left."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def dump(

@@ -31,7 +31,10 @@ def from_form(form: dict[str, Any]) -> Any:
         entity = m.Entity()
         _fill_entity(entity, form)
     except _UNUSUAL:
-        entity = json_format.ParseDict(form, m.Entity())
+        try:
+            entity = json_format.ParseDict(form, m.Entity())
+        except SystemError as error:  # what protobuf makes of a name with half a surrogate pair
+            raise json_format.ParseError("a name is not valid UTF-8") from error
     return entity
 
 

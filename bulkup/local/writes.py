@@ -249,8 +249,10 @@ class Writer:
         opened: list[tuple[int, bytes, bytes, int, int]],
         closed: list[tuple[object, ...]],
     ) -> None:
-        for slot in now.keys() | old.keys():
-            if slot[0] == "t" or now.get(slot) == old.get(slot):
+        for slot in {slot for slot, value in now.items() if old.get(slot) != value}.union(
+            old.keys() - now.keys()
+        ):
+            if slot[0] == "t":
                 continue
             number = int(slot)
             before, after = values_of(old, slot), values_of(now, slot)

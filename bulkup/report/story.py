@@ -155,6 +155,7 @@ def _ending(report: Report) -> str:
             RunState.STOPPED: "Dry run stopped at a limit",
             RunState.INTERRUPTED: "Dry run interrupted",
             RunState.RUNNING: "Dry run under way",
+            RunState.ABANDONED: "Dry run given up",
         }[report.state]
         return f"{how}; nothing was written"
     failed, budget = report.counts.failed, report.max_failures
@@ -171,6 +172,7 @@ def _ending(report: Report) -> str:
     return {
         RunState.STOPPED: "Stopped at a limit; nothing is lost",
         RunState.INTERRUPTED: "Interrupted; nothing is lost",
+        RunState.ABANDONED: "Given up; another run took its place",
     }.get(report.state, "Not ended: still at work, or its runner was killed")
 
 

@@ -137,6 +137,6 @@ def _watch(counter: _Counter) -> None:
             counter.happened("write")
         counter.happened("written")
 
-    Wire.send = sending  # type: ignore[method-assign]
-    Call.result = receiving  # type: ignore[method-assign]
+    Wire.send = sending  # type: ignore[method-assign, assignment]
+    Call.result = receiving  # type: ignore[method-assign, assignment]
     Checkpoint._step = stepping  # type: ignore[method-assign, assignment]

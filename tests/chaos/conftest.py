@@ -18,6 +18,12 @@ from tests.conftest import Server
 
 MakeWorld = Callable[..., World]
 
+STRIDES = pytest.mark.parametrize(
+    "stride",
+    [pytest.param(5, id="some"), pytest.param(1, id="every", marks=pytest.mark.chaos)],
+)
+"""For sweeps over every call or event: a part of them every day, all of them at night."""
+
 
 @pytest.fixture
 def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorld]:

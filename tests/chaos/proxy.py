@@ -232,12 +232,12 @@ class Proxy:
             self.done[f"Late {outcome}"] += 1
 
     def _forward(self, method: str, payload: bytes) -> bytes:
-        call = self._channel.unary_unary(f"/google.datastore.v1.Datastore/{method}")
+        call = self._channel.unary_unary(f"/google.datastore.v1.Datastore/{method}", None, None)
         answer: bytes = call(payload, timeout=60)
         return answer
 
 
-class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg, misc, unused-ignore]
     """Every method of the service, as bytes."""
 
     def __init__(self, proxy: Proxy) -> None:

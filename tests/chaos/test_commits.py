@@ -8,7 +8,7 @@ import pytest
 from bulkup.engine.run import Options
 from bulkup.facts import RunState
 from tests.chaos.bench import World
-from tests.chaos.conftest import MakeWorld
+from tests.chaos.conftest import STRIDES, MakeWorld
 from tests.chaos.proxy import Action, Cut, Faults, Late, Lose, Pass, Refuse, Seen, Twice
 from tests.conftest import Server
 
@@ -74,12 +74,13 @@ def test_a_commit_that_arrives_after_its_retry_is_refused(
     assert world.violations(children=True) == []
 
 
-@pytest.mark.parametrize("held", [1, 3])
+@STRIDES
+@pytest.mark.parametrize("held", [1, pytest.param(3, marks=pytest.mark.chaos)])
 def test_a_commit_that_arrives_after_the_run_gave_up_is_applied_once_or_not_at_all(
-    lf: Server, make_world: MakeWorld, held: int
+    lf: Server, make_world: MakeWorld, held: int, stride: int
 ) -> None:
     """Whenever it arrives while the next runner works."""
-    for arrives_at in range(1, 19, 2):
+    for arrives_at in range(held, 24, stride):
         world = make_world(lf, 15)
 
         def lose_one_commit(seen: Seen) -> Action:

@@ -12,7 +12,7 @@ import pytest
 
 from bulkup.wire.retries import AFTER_STOP_S
 from tests.chaos.bench import UPDATERS, World
-from tests.chaos.child import Outcome, outcome, start
+from tests.chaos.child import Outcome, bulkup, outcome, start
 from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Hang, Lose, Pass, Seen
 from tests.conftest import Server
@@ -59,12 +59,7 @@ def _run_args(world: World) -> list[str]:
 
 def _resume(world: World, folder: Path) -> Outcome:
     args = ["resume", *OPTIONS, "--state-dir", str(world.state_dir)]
-    return outcome(*_joined(start(args, emulator=world.proxy.address, folder=folder), 60))
-
-
-def _joined(started: tuple[object, Path], timeout_s: float) -> tuple[object, Path]:
-    started[0].join(timeout_s)  # type: ignore[attr-defined]
-    return started
+    return bulkup(args, emulator=world.proxy.address, folder=folder)
 
 
 def _signalled_while_hanging(

@@ -15,9 +15,9 @@ from tests.conftest import Server
 
 UPDATERS = ["Increment", "OneChild", "IncrementWithChild", "Move"]
 
-EVERY_DAY = range(24)
-NIGHTLY = range(1000, 1110)
-"""On two servers each."""
+EVERY_DAY = range(20)
+NIGHTLY = range(1000, 1070)
+"""On three servers each."""
 
 
 def _storm(make_world: MakeWorld, server: Server, seed: int, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from bulkup.errors import Exit
 from bulkup.facts import RunState
 from tests.chaos.bench import UPDATERS, Crash, World
 from tests.chaos.child import bulkup, outcome, start
-from tests.chaos.conftest import MakeWorld
+from tests.chaos.conftest import STRIDES, MakeWorld
 from tests.chaos.duel import Runner
 from tests.chaos.proxy import Action, Hang, Pass, Seen, no_faults
 from tests.conftest import Server
@@ -54,19 +54,20 @@ def _judge(world: World, one: Runner, other: Runner, told: str) -> None:
     for runner in (one, other):
         if runner.bug is not None:
             raise runner.bug
-    codes = sorted((one.exit_code, other.exit_code))
+    codes = sorted(code for code in (one.exit_code, other.exit_code) if code is not None)
     told = f"{told}: {one.name} {one.exit_code}, {other.name} {other.exit_code}"
     assert world.violations(children=True) == [], told
     # 10: it woke before it had begun, and the run was finished.
     assert codes in ([Exit.DONE, Exit.HELD], [Exit.DONE, Exit.NOT_FOUND]), told
 
 
+@STRIDES
 @pytest.mark.parametrize("how", ["stopped cleanly", "killed"])
 def test_one_sleeps_at_any_call_while_the_other_does_everything(
-    lf: Server, make_world: MakeWorld, how: str
+    lf: Server, make_world: MakeWorld, how: str, stride: int
 ) -> None:
     """Both resume from the same state; one stops before its k-th call until the other ended."""
-    for k in range(1, 60):
+    for k in range(3 % stride, 60, stride):
         world = make_world(lf, 15)
         if how == "killed":
             _crashed_run(world, 4)
@@ -88,11 +89,12 @@ def test_one_sleeps_at_any_call_while_the_other_does_everything(
     pytest.fail("the sleeper's work never ended")
 
 
+@STRIDES
 def test_a_copy_of_a_living_runs_state_is_resumed_at_any_call(
-    lf: Server, make_world: MakeWorld
+    lf: Server, make_world: MakeWorld, stride: int
 ) -> None:
     """The state is copied from a run that goes on living, and resumed to its end at once."""
-    for k in range(1, 60):
+    for k in range(3, 60, stride):
         world = make_world(lf, 15)
         first = Runner(
             "first",
@@ -189,7 +191,7 @@ def test_no_order_of_their_steps_applies_anything_twice(
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("seed", range(1000, 1060))
+@pytest.mark.parametrize("seed", range(1000, 1050))
 def test_no_order_of_their_steps_applies_anything_twice_at_length(
     server: Server, make_world: MakeWorld, seed: int
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from google.cloud.datastore import Entity
+from typing import Any
+
+from google.cloud.datastore import Entity, Query
 
 from bulkup import Updater
 
@@ -10,10 +12,10 @@ from bulkup import Updater
 class Increment(Updater):
     """Not idempotent: applied twice it shows 2."""
 
-    def get_query(self):
+    def get_query(self) -> Query:
         return self.client.query(kind="Thing")
 
-    def handle_entity(self, entity):
+    def handle_entity(self, entity: Entity) -> None:
         entity["n"] = entity["n"] + 1
         self.put(entity)
 
@@ -21,20 +23,20 @@ class Increment(Updater):
 class OneChild(Updater):
     """One child for each parent, with an id that the server chooses; nothing guards that write."""
 
-    def get_query(self):
+    def get_query(self) -> Query:
         return self.client.query(kind="Thing")
 
-    def handle_entity(self, entity):
+    def handle_entity(self, entity: Entity) -> None:
         self.put(Entity(self.client.key("Child", parent=entity.key)))
 
 
 class IncrementWithChild(Updater):
     """Both at once: they land together or not at all."""
 
-    def get_query(self):
+    def get_query(self) -> Query:
         return self.client.query(kind="Thing")
 
-    def handle_entity(self, entity):
+    def handle_entity(self, entity: Entity) -> None:
         entity["n"] = entity["n"] + 1
         child = Entity(self.client.key("Child", parent=entity.key))
         child["n"] = entity["n"]
@@ -44,10 +46,10 @@ class IncrementWithChild(Updater):
 class Move(Updater):
     """Moves 7 from each entity to the next one in the ring; the sum over all stays."""
 
-    def get_query(self):
+    def get_query(self) -> Query:
         return self.client.query(kind="Thing")
 
-    def handle_entity(self, entity):
+    def handle_entity(self, entity: Entity) -> None:
         other = self.client.get(self.client.key("Thing", entity["next"]))
         entity["amount"] = entity["amount"] - 7
         entity["n"] = entity["n"] + 1
@@ -58,12 +60,12 @@ class Move(Updater):
 class Filtered(Updater):
     """Of the things that are still open."""
 
-    def get_query(self):
+    def get_query(self) -> Query:
         query = self.client.query(kind="Thing")
         query.add_filter(filter=_open())
         return query
 
-    def handle_entity(self, entity):
+    def handle_entity(self, entity: Entity) -> None:
         entity["n"] = entity["n"] + 1
         self.put(entity)
 
@@ -71,10 +73,10 @@ class Filtered(Updater):
 class Kindless(Updater):
     """Whatever is there, also what bulkup itself wrote: that it must not see."""
 
-    def get_query(self):
+    def get_query(self) -> Query:
         return self.client.query()
 
-    def handle_entity(self, entity):
+    def handle_entity(self, entity: Entity) -> None:
         if entity.kind.startswith("Bulkup"):
             raise AssertionError(f"handled {entity.key}")
         entity["n"] = entity["n"] + 1
@@ -84,10 +86,10 @@ class Kindless(Updater):
 class Poisoned(Updater):
     """Five of all entities cannot be written, each for another reason."""
 
-    def get_query(self):
+    def get_query(self) -> Query:
         return self.client.query(kind="Thing")
 
-    def handle_entity(self, entity):
+    def handle_entity(self, entity: Entity) -> None:
         poison = entity.get("poison")
         if poison == "too large":
             entity["blob"] = b"x" * 5_000_000
@@ -107,14 +109,14 @@ class Poisoned(Updater):
 class Nothing(Updater):
     """A command that only comes by."""
 
-    def get_query(self):
+    def get_query(self) -> Query:
         return self.client.query(kind="Nothing")
 
-    def handle_entity(self, entity):
+    def handle_entity(self, entity: Entity) -> None:
         raise AssertionError("there is nothing")
 
 
-def _open():
+def _open() -> Any:
     from google.cloud.datastore.query import PropertyFilter
 
     return PropertyFilter("open", "=", True)

@@ -35,7 +35,7 @@ class Rpc:
             host, options=[("grpc.max_receive_message_length", -1)]
         )
         self._calls = {
-            name: self.channel.unary_unary(f"/google.datastore.v1.Datastore/{name}")
+            name: self.channel.unary_unary(f"/google.datastore.v1.Datastore/{name}", None, None)
             for name in _CALLS
         }
 

@@ -41,10 +41,10 @@ def rpc(host: str) -> Iterator[Rpc]:
     client.close()
 
 
-def refused(call: Any, *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str | None]:
+def refused(call: Any, *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call(*arguments, **more)
-    return caught.value.code(), caught.value.details()
+    return caught.value.code(), caught.value.details() or ""
 
 
 # -- the model ---------------------------------------------------------------------------------
@@ -641,6 +641,7 @@ def test_a_property_mask_cuts_results(rpc: Rpc) -> None:
         (query(limit=-1), "Limit"),
         (query(offset=-1), "Offset"),
         (query(""), "must not be empty"),
+        (query("K" * 1501), "longer than 1500 bytes"),
         (query("K", both()), "at least one sub-filter"),
         (query("K", m.Filter()), "exactly one of its fields"),
         (query("K", both(m.Filter())), "exactly one of its fields"),
@@ -710,6 +711,6 @@ def test_sums_and_averages(rpc: Rpc) -> None:
     assert ask(query("None"), n=("count", None)) == {"n": 0}
     code, text = refused(ask, query(), **{f"n{i}": ("count", None) for i in range(6)})
     assert (code, "at most 5" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
-    for bad in (query(None), query(project=["__key__"])):
+    for bad in (query(None), query(project=["__key__"]), query(project=["b"])):
         assert refused(ask, bad, s=("sum", "a"))[0] == grpc.StatusCode.INVALID_ARGUMENT
     assert refused(ask, query(), s=("sum", "__key__"))[0] == grpc.StatusCode.INVALID_ARGUMENT

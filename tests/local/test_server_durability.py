@@ -134,6 +134,7 @@ def test_a_reopened_file_is_as_it_was(tmp_path: Path) -> None:
         before = rpc.all(query(order=["a"]))
         cursor = before[3].cursor
         deleted = rpc.get(rpc.key("K", 9))
+        assert deleted is not None
         rpc.delete(rpc.key("K", 9))
         rpc.close()
     with start_local(path) as server:
@@ -256,6 +257,8 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(TargetError, match=f"cannot listen on 127.0.0.1:{port}"):
             start_local(tmp_path / "db", port=port)
+    with pytest.raises(TargetError, match="cannot listen on"):
+        start_local(tmp_path / "db", port=99_999)
     with start_local(tmp_path / "db") as server:
         assert server.host.startswith("127.0.0.1:")
 
@@ -319,7 +322,7 @@ def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             rpc.put(*big)
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "disk is full" in caught.value.details()
+        assert "disk is full" in (caught.value.details() or "")
         assert rpc.all(query()) == before
         assert idents(rpc.all(query(order=["a"]))) == idents(before)
         db.execute("PRAGMA max_page_count = 1073741823")

@@ -217,6 +217,10 @@ def test_other_spellings_and_mistakes_are_judged_as_protobuf_does(form: Any) -> 
         with pytest.raises(type(error)):
             v1_json.from_form(form)
         return
+    except SystemError:  # of a name with half a surrogate pair
+        with pytest.raises(json_format.ParseError, match="not valid UTF-8"):
+            v1_json.from_form(form)
+        return
     assert same(v1_json.from_form(form), expected)
 
 
@@ -298,7 +302,7 @@ def test_what_no_json_can_say_is_refused_rather_than_lost() -> None:
         (b'{"a": -Infinity}', "Infinity is not JSON"),
         (b'{"a": 1e999}', "too large"),
         (b'{"a": 9223372036854775808}', "64 bits"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "digits"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "digits|64 bits"),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"\\udfff": 1}', "surrogate"),
         (b'{"a": [[1]]}', "array within an array"),
@@ -314,6 +318,7 @@ def test_what_no_json_can_say_is_refused_rather_than_lost() -> None:
         (b'{"key": {"path": []}, "properties": {"a": {"strungValue": ""}}}', "strungValue"),
         (b'{"key": {"path": []}, "properties": {"a": {"integerValue": "x"}}}', "not valid"),
         (b'{"key": {"path": []}, "properties": {"a": {"stringValue": "\\ud800"}}}', "valid|surr"),
+        (b'{"key": {"path": [], "\\ud800": 1}}', "UTF-8"),
         (b'{"key": {"path": []}, "properties": {"a": {"meaning": 2147483648}}}', "not valid"),
     ],
 )  # fmt: skip

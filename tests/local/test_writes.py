@@ -181,7 +181,11 @@ def test_a_condition_that_holds_writes(
     (result,) = rpc.commit([one], transactional=transactional).mutation_results
     assert not result.conflict_detected
     found = rpc.get(rpc.key("K", 1))
-    assert (found is None) if operation == "delete" else found.version == result.version
+    if operation == "delete":
+        assert found is None
+    else:
+        assert found is not None
+        assert found.version == result.version
 
 
 @pytest.mark.parametrize("how", ["base_version", "update_time"])
@@ -447,6 +451,7 @@ def deep(levels: int) -> Any:
         (("K", 1), {"__a__": 1}, 'The property.name "__a__" is reserved.'),
         (("K", 1), {"": 1}, "empty string"),
         (("K", 1), {"n" * 1501: 1}, "longer than 1500 bytes"),
+        (("K", 1), {"é" * 700: {"ü" * 700: {"x" * 1400: "x" * 1501}}}, "The value of property"),
         (("K", 1), {"a": deep(21)}, "At most 20 nested"),
         (("K", 1), {"a": [[1]]}, "contains an array"),
         (("K", 1), {"a": list(range(20_001))}, "Too many indexed properties"),
@@ -567,7 +572,7 @@ def test_a_project_that_cannot_be_one_is_refused(host: str) -> None:
 
 def test_bytes_that_are_no_message_are_refused(rpc: Rpc) -> None:
     for name in ("Commit", "RunQuery", "Lookup", "Rollback"):
-        call = rpc.channel.unary_unary(f"/google.datastore.v1.Datastore/{name}")
+        call = rpc.channel.unary_unary(f"/google.datastore.v1.Datastore/{name}", None, None)
         code, text = refused(call, b"\xff\xff\xff", timeout=10)
         assert (code, text) == (INVALID, "Error parsing protocol message.")
 

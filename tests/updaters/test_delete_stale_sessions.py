@@ -10,10 +10,10 @@ from bulkup.testing import handle, offline_client, query
 from updaters.delete_stale_sessions import DeleteStaleSessions
 
 
-def test_the_query_is_keys_only_and_ends_before_the_date() -> None:
+def test_the_query_reads_whole_sessions_and_ends_before_the_date() -> None:
     made = query(DeleteStaleSessions, before="2024-01-31")
     assert made.kind == "Session"
-    assert made.projection == ["__key__"]
+    assert not made.projection
     (only,) = made.filters
     assert (only.property_name, only.operator) == ("last_seen", "<")
     assert only.value == datetime(2024, 1, 31, tzinfo=timezone.utc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 EXAMPLES = int(os.environ.get("BULKUP_EXAMPLES", "0"))
 """Examples for each generated test. 0: the few of every day, the same ones in every run.
@@ -17,6 +17,8 @@ def examples(few: int) -> settings:
         max_examples=EXAMPLES or few,
         derandomize=not EXAMPLES,
         deadline=None,
+        # No explanations: they cost as much again as finding the smallest example does.
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
         database=None,
         print_blob=bool(EXAMPLES),
         suppress_health_check=list(HealthCheck),

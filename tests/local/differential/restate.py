@@ -1,0 +1,257 @@
+"""What an emulator's answer would be in our words, one deliberate difference each.
+
+Every function takes an exchange and their answer, and gives that answer back as it is where its
+difference does not apply. See the table in differences.py for what each is about and why.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tests.local.differential.answers import Refusal, scan
+from tests.local.differential.compare import Answer, Exchange
+from tests.local.differential.wire import REQUESTS, Query, QueryResultBatch
+
+LIMIT, CURSOR, END = "MORE_RESULTS_AFTER_LIMIT", "MORE_RESULTS_AFTER_CURSOR", "NO_MORE_RESULTS"
+
+
+def _is_query(exchange: Exchange) -> bool:
+    return exchange.method == "RunQuery" and isinstance(exchange.request, Query)
+
+
+def _ended(answer: Answer, by: str) -> Answer:
+    """The same answer with another reason for its end."""
+    return (answer[0].rsplit(" ", 1)[0] + f" {by}", *answer[1:])
+
+
+def _words(answer: Answer) -> str:
+    return answer[0].words if isinstance(answer[0], Refusal) else ""
+
+
+def _found(answer: Answer) -> bool:
+    return answer[0].startswith("OK ")
+
+
+# -- why a page ended --------------------------------------------------------------------------
+
+
+def end_cursor(exchange: Exchange, answer: Answer) -> Answer:
+    if not (_is_query(exchange) and _found(answer) and exchange.request.end_cursor):
+        return answer
+    ours = exchange.our_answer[0]
+    if answer[0].endswith((END, LIMIT)) and ours.endswith((END, CURSOR)):
+        return _ended(answer, ours.rsplit(" ", 1)[1])
+    return answer
+
+
+def exact_limit(exchange: Exchange, answer: Answer) -> Answer:
+    if not (_is_query(exchange) and _found(answer) and exchange.request.HasField("limit")):
+        return answer
+    if answer[0].endswith(END) and len(answer) - 1 == exchange.request.limit.value:
+        return _ended(answer, LIMIT)
+    return answer
+
+
+def never_ends(exchange: Exchange, answer: Answer) -> Answer:
+    if not (_is_query(exchange) and _found(answer) and answer[0].endswith(LIMIT)):
+        return answer
+    request = exchange.request
+    if request.HasField("limit") and len(answer) - 1 == request.limit.value:
+        return answer
+    return _ended(answer, CURSOR if request.end_cursor else END)
+
+
+# -- orders ------------------------------------------------------------------------------------
+
+
+def _asked_again(exchange: Exchange, asked: Any) -> Answer:
+    return scan(exchange.theirs, exchange.place, asked).answer()
+
+
+def order_after_key(exchange: Exchange, answer: Answer) -> Answer:
+    if not (_is_query(exchange) and _found(answer)):
+        return answer
+    names = [order.property.name for order in exchange.request.order]
+    if "__key__" not in names[:-1] or exchange.request.start_cursor or exchange.request.end_cursor:
+        return answer
+    shorter = Query()
+    shorter.CopyFrom(exchange.request)
+    del shorter.order[names.index("__key__") + 1 :]
+    return _asked_again(exchange, shorter)
+
+
+def repeated(exchange: Exchange, answer: Answer) -> Answer:
+    """What FS would find if it gave each entity once, at the first of its places."""
+    if not (_is_query(exchange) and _found(answer)):
+        return answer
+    request = exchange.request
+    exploded = any(p.property.name != "__key__" for p in request.projection)
+    if exploded or request.start_cursor or request.end_cursor:
+        return answer
+    whole = Query()
+    whole.CopyFrom(request)
+    whole.ClearField("limit")
+    whole.offset = 0
+    places = _asked_again(exchange, whole)[1:]
+    once = list(dict.fromkeys(places))
+    if len(once) == len(places):
+        return answer
+    rows = once[request.offset :]
+    end = END
+    if request.HasField("limit") and len(rows) >= request.limit.value:
+        rows, end = rows[: request.limit.value], LIMIT
+    skipped = min(request.offset, len(once))
+    return (f"{' '.join(answer[0].split()[:2])} skipped={skipped} {end}", *rows)
+
+
+# -- commits -----------------------------------------------------------------------------------
+
+
+def one_moment(exchange: Exchange, answer: Answer) -> Answer:
+    if exchange.their_moments is None or answer != exchange.their_answer:
+        return answer
+    return exchange.their_moments
+
+
+def checked_first(exchange: Exchange, answer: Answer) -> Answer:
+    """LF looks at what is stored before it looks whether two mutations go together."""
+    refused = answer[0] in ("ALREADY_EXISTS", "NOT_FOUND")
+    if exchange.method == "Commit" and refused and exchange.our_answer[0] == "INVALID_ARGUMENT":
+        in_order = re.search(r"Cannot \w+ then \w+ an entity", _words(exchange.our_answer))
+        return ("INVALID_ARGUMENT", *answer[1:]) if in_order else answer
+    return answer
+
+
+def existence_first(exchange: Exchange, answer: Answer) -> Answer:
+    ours = exchange.our_answer[0]
+    if exchange.method != "Commit" or ours != "FAILED_PRECONDITION":
+        return answer
+    return (ours, *answer[1:]) if answer[0] in ("NOT_FOUND", "ALREADY_EXISTS") else answer
+
+
+def zero_of_deleted(exchange: Exchange, answer: Answer) -> Answer:
+    """FS remembers the version at which an entity was deleted, and compares with that."""
+    ours = exchange.our_answer
+    if exchange.method != "Commit" or answer[0] != "FAILED_PRECONDITION" or ours[0] != "OK":
+        return answer
+    zero = _words(answer).endswith("does not match the required base version (0)")
+    # What stood there before is untouched: so ours has not taken version 0 for another.
+    kept = set(answer[answer.index("then") :]) <= set(ours[ours.index("then") :])
+    return ours if zero and kept else answer
+
+
+# -- aggregations ------------------------------------------------------------------------------
+
+
+def more_aggregations(exchange: Exchange, answer: Answer) -> Answer:
+    if exchange.method == "RunAggregationQuery" and answer[:2] == ("OK", "0"):
+        return ("OK", str(QueryResultBatch.NO_MORE_RESULTS), *answer[2:])
+    return answer
+
+
+def too_many_aggregations(exchange: Exchange, answer: Answer) -> Answer:
+    if exchange.method != "RunAggregationQuery" or answer != ("UNKNOWN",):
+        return answer
+    many = len(exchange.request.aggregation_query.aggregations) > 5
+    return ("INVALID_ARGUMENT",) if many else answer
+
+
+def _of_base(exchange: Exchange) -> Any:
+    return exchange.request.aggregation_query.nested_query
+
+
+def unchecked_base(exchange: Exchange, answer: Answer) -> Answer:
+    """FS aggregates over queries that it would not run."""
+    if exchange.method != "RunAggregationQuery" or answer[0] != "OK":
+        return answer
+    base = _asked_again(exchange, _of_base(exchange))
+    return ("INVALID_ARGUMENT",) if base == ("INVALID_ARGUMENT",) else answer
+
+
+def sum_of_all_kinds(exchange: Exchange, answer: Answer) -> Answer:
+    if exchange.method != "RunAggregationQuery" or answer[0] != "OK" or _of_base(exchange).kind:
+        return answer
+    counted = all(a.HasField("count") for a in exchange.request.aggregation_query.aggregations)
+    return answer if counted else ("INVALID_ARGUMENT",)
+
+
+def arrays_in_sums(exchange: Exchange, answer: Answer) -> Answer:
+    """Which numbers FS takes is said in the row; that only arrays make it differ is asked here."""
+    if exchange.method != "RunAggregationQuery" or answer[0] != "OK":
+        return answer
+    aggregated = {
+        getattr(a, which).property.name
+        for a in exchange.request.aggregation_query.aggregations
+        if (which := a.WhichOneof("operator")) != "count"
+    }
+    rows = _asked_again(exchange, _of_base(exchange))[1:]
+    arrays = any(f"{name}=[" in row for name in aggregated for row in rows)
+    return exchange.our_answer if arrays else answer
+
+
+# -- refusals ----------------------------------------------------------------------------------
+
+
+def kindless_projection(exchange: Exchange, answer: Answer) -> Answer:
+    if not (_is_query(exchange) and _found(answer)):
+        return answer
+    request = exchange.request
+    names = {p.property.name for p in request.projection} - {"__key__"}
+    return ("INVALID_ARGUMENT",) if names and not request.kind else answer
+
+
+def broken_cursor(exchange: Exchange, answer: Answer) -> Answer:
+    """FS gives out a cursor that it does not take back. Ours is compared with itself elsewhere."""
+    request = exchange.request
+    if _is_query(exchange) and answer == ("INVALID_ARGUMENT",):
+        broken = _words(answer) == "index data should not include primary key"
+        if broken and (request.start_cursor or request.end_cursor):
+            return exchange.our_answer
+    return answer
+
+
+def empty_read_only(exchange: Exchange, answer: Answer) -> Answer:
+    if exchange.method != "Story":
+        return answer
+    return tuple("end: OK" if line == "end: INVALID_ARGUMENT" else line for line in answer)
+
+
+def reserved(exchange: Exchange, answer: Answer) -> Answer:
+    if exchange.method != "ReserveIds" or answer != ("UNKNOWN",):
+        return answer
+    greatest = any(key.path[-1].id == 2**63 - 1 for key in exchange.request.keys)
+    return ("OK",) if greatest else answer
+
+
+def not_ours(field: str) -> Callable[[Exchange, Answer], Answer]:
+    """What the embedded server says that it does not understand."""
+
+    def restate(exchange: Exchange, answer: Answer) -> Answer:
+        if exchange.method != "RunQuery" or exchange.our_answer != ("UNIMPLEMENTED",):
+            return answer
+        request = exchange.request
+        parts = (
+            (request, request.query) if isinstance(request, REQUESTS["RunQuery"]) else (request,)
+        )
+        named = (name.name for part in parts for name, _ in part.ListFields())
+        return exchange.our_answer if field in named else answer
+
+    return restate
+
+
+def reserved_underscores(exchange: Exchange, answer: Answer) -> Answer:
+    """FS takes the name that is nothing but the underscores of a reserved one."""
+    if exchange.method != "Commit" or isinstance(exchange.request, str) or answer != ("OK",):
+        return answer
+    names = {name for m in exchange.request.mutations for name in m.upsert.properties}
+    return ("INVALID_ARGUMENT",) if "____" in names else answer
+
+
+def masked_keys(exchange: Exchange, answer: Answer) -> Answer:
+    request = exchange.request
+    if exchange.method != "RunQuery" or not isinstance(request, REQUESTS["RunQuery"]):
+        return answer
+    masked = request.HasField("property_mask") and len(request.query.projection)
+    return ("INVALID_ARGUMENT",) if masked and answer[0] == "OK" else answer
