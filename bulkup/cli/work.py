@@ -37,10 +37,12 @@ def options_of(given: dict[str, Any], *, dry_run: bool = False) -> Options:
 
 def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
     """Print the events of a run, deliver its report; gives the exit code."""
-    from bulkup.engine.events import RunStarted
+    from bulkup.engine.events import RunEnded, RunStarted
     from bulkup.report import github, mail_settings, make_printer, save_report, send_report
 
     begun: list[str] = []
+    reports: list[Report] = []
+    """Several when an updater names its successor."""
 
     with (
         github(os.environ) as page,
@@ -50,27 +52,30 @@ def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
         def listen(event: Event) -> None:
             if isinstance(event, RunStarted) and not event.dry_run:
                 begun.append(event.run_id)
+            if isinstance(event, RunEnded):
+                reports.append(event.report)
             printer(event)
 
         try:
             mail = mail_settings(
                 given["email_to"], given["email_from"], given["smtp"], plain=given["smtp_plain"]
             )
-            report = begin(listen)
+            exit_code = begin(listen).exit_code
         except BulkupError as error:
             printer.error(error)
             page.error(error)
-            return error.exit_code
+            exit_code = error.exit_code
         except KeyboardInterrupt:
             # Here, since click would make "Aborted" of it.
             printer.error(_stopped_at_once(begun, given["state_dir"]))
             return Exit.SIGINT
-        page.report(report)
-        if report.state_file:
-            printer.delivered(save_report(report, Path(report.state_file).parent))
-        if mail is not None:
-            printer.delivered(send_report(report, mail))
-        return report.exit_code
+        for report in reports:
+            page.report(report)
+            if report.state_file:
+                printer.delivered(save_report(report, Path(report.state_file).parent))
+            if mail is not None:
+                printer.delivered(send_report(report, mail))
+        return exit_code
 
 
 def _stopped_at_once(begun: list[str], state_dir: Path) -> BulkupError:
@@ -80,7 +85,7 @@ def _stopped_at_once(begun: list[str], state_dir: Path) -> BulkupError:
         return BulkupError("interrupted; nothing was started")
     return BulkupError(
         "stopped at once; nothing is lost, and nothing will be written twice. Continue with: "
-        + resume_command(begun[0], state_dir)
+        + resume_command(begun[-1], state_dir)
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bulkup.chain import locate
 from bulkup.clock import Clock
 from bulkup.engine.events import Event, Listener, Report, Warned
 from bulkup.engine.lease import Lease
@@ -20,7 +21,7 @@ from bulkup.migrations.lock import locked
 from bulkup.migrations.marks import accept
 from bulkup.migrations.origin import origin_of
 from bulkup.migrations.plan import Plan, Row, run_id_of
-from bulkup.runner import Job, prepare_on, sweep, work_on
+from bulkup.runner import Job, prepare_on, same_work, sweep, work_on
 from bulkup.state.ledger import Entry, Ledger
 from bulkup.state.records import RunRecord
 from bulkup.target import Target
@@ -164,7 +165,8 @@ class Migrator:
                     reason=report.reason,
                     left=[r.name for r in rows],
                 )
-            self._applied.append(row.name)
+            if not report.successor:  # otherwise it goes on with that
+                self._applied.append(row.name)
             if self._code is not Exit.FAILED:
                 self._code = report.exit_code or self._code
 
@@ -192,13 +194,16 @@ class Migrator:
         assert row.migration is not None
         migration = row.migration
         began = row.entry.record if row.entry is not None else None
+        spec = str(migration.path)
+        if row.entry is not None and row.entry.chain:
+            spec = locate(row.entry.chain, str(migration.path.parent))
         wait_s = self.wait_s
         if row.entry is not None:
             # The lock is ours, so whoever holds this is most likely dead: let its lease run out.
             wait_s = max(wait_s, row.entry.lease_until - self.clock.unix() + 1)
         with prepare_on(
             self.target,
-            str(migration.path),
+            spec,
             began.params if began is not None else {},
             stop=self._stop,
             retry_for_s=self.options.retry_for_s,
@@ -221,7 +226,9 @@ class Migrator:
         identity = f"{migration.name}/{job.query.identity(job.source.name, job.params)}"
         origin = origin_of(os.environ)
         was = row.entry
-        if was is not None:
+        if was is not None and was.chain:
+            same_work(job, was)
+        elif was is not None:
             if was.record.identity != identity:
                 raise MismatchError(
                     f"{row.name} was begun with another query, class or parameters than it has "
@@ -232,6 +239,7 @@ class Migrator:
                     f"{row.name} has changed since it was begun; entities handled from now on "
                     "get the new code"
                 )
+        if was is not None:
             return replace(was, code=migration.code, origin=origin)
         info = self.target.info
         record = RunRecord(

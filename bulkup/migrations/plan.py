@@ -69,9 +69,10 @@ def run_id_of(name: str, target: TargetInfo, attempt: int) -> str:
     return base if attempt == 1 else f"{base}.{attempt}"
 
 
-def _attempt_of(entry: Entry, base: str) -> int:
-    rest = entry.record.run_id[len(base) + 1 :]
-    return int(rest) if rest.isdecimal() else 1
+def _place_of(entry: Entry, base: str) -> tuple[int, int]:
+    """Which attempt a record is of, and which link of its chain."""
+    attempt, _, link = entry.record.run_id[len(base) :].removeprefix(".").partition("+")
+    return int(attempt or 1), int(link or 0)
 
 
 class Plan:
@@ -84,11 +85,12 @@ class Plan:
         target: TargetInfo,
         now: float,
     ) -> None:
-        latest: dict[str, tuple[int, Entry]] = {}
+        # Of a migration with successors the last one says where it stands.
+        latest: dict[str, tuple[tuple[int, int], Entry]] = {}
         for entry in entries:
-            attempt = _attempt_of(entry, base_id(entry.migration, target))
-            if attempt > latest.get(entry.migration, (0, entry))[0]:
-                latest[entry.migration] = attempt, entry
+            place = _place_of(entry, base_id(entry.migration, target))
+            if place > latest.get(entry.migration, ((0, 0), entry))[0]:
+                latest[entry.migration] = place, entry
         rows = [_row(m.name, m, latest.pop(m.name, None), now) for m in folder]
         gone = (_row(name, None, latest[name], now) for name in sorted(latest))
         self.rows = (*rows, *(row for row in gone if row.standing is not Standing.PENDING))
@@ -151,11 +153,14 @@ class Plan:
 
 
 def _row(
-    name: str, migration: Migration | None, found: tuple[int, Entry] | None, now: float
+    name: str,
+    migration: Migration | None,
+    found: tuple[tuple[int, int], Entry] | None,
+    now: float,
 ) -> Row:
     if found is None:
         return Row(name, Standing.PENDING, 1, migration)
-    attempt, entry = found
+    (attempt, _), entry = found
     if entry.state is RunState.ABANDONED:
         return Row(name, Standing.PENDING, attempt + 1, migration)
     return Row(name, _standing(migration, entry, now), attempt, migration, entry)

@@ -95,6 +95,10 @@ class Entry:
     """By whom the state was set by hand (`bulkup mark`); empty: it came by running."""
     origin: Origin = field(default_factory=Origin)
     """Of the last runner; kept for migrations."""
+    chain: tuple[str, ...] = ()
+    """Of a successor: how it is found, link by link, from the folder of the first updater."""
+    work: str = ""
+    """Of a successor: the identity of its own query; its `identity` is the first run's."""
     version: int = 0
 
     def is_held(self, now: float) -> bool:
@@ -151,17 +155,18 @@ class Ledger:
         """The records of all migrations, applied or not. Raises CallError."""
         return list(self._query([("migration", "GREATER_THAN", "")]))
 
-    def write(self, entry: Entry, *, over: bool = False) -> Entry:
+    def write(self, entry: Entry, *, over: bool = False, successor: Entry | None = None) -> Entry:
         """Write a record over the version it was read at, or anew; gives it with its new version.
 
         A new one claims its work, so of two that begin the same one is refused. `over`: this
-        write ends the run, and the claim with it.
+        write ends the run, and the claim with it; or `successor`, a new one, is written by the
+        same commit and has the claim from then on.
 
         An answer that was lost is found out: what is there and equal to what was sent is ours.
         Raises RecordMovedOn when somebody was faster, CallError.
         """
         try:
-            answer = self.begin_write(entry, over=over).result()
+            answer = self.begin_write(entry, over=over, successor=successor).result()
         except CallError as error:
             if error.code not in _MOVED_ON:
                 raise
@@ -171,7 +176,9 @@ class Ledger:
             raise RecordMovedOn from error
         return _written(entry, answer)
 
-    def begin_write(self, entry: Entry, *, over: bool = False) -> Call[Any]:
+    def begin_write(
+        self, entry: Entry, *, over: bool = False, successor: Entry | None = None
+    ) -> Call[Any]:
         entity = self._entity(entry)
         mutation = Mutation()
         mutations = [mutation]
@@ -182,18 +189,23 @@ class Ledger:
         else:
             write_entity(mutation.insert, entity)
             if not over:
-                mutations.append(self._claim(entry))
-        if over and entry.version:
+                claim = Mutation()
+                write_entity(claim.insert, self._claim(entry))
+                mutations.append(claim)
+        if successor is not None:
+            passed, begun = Mutation(), Mutation()
+            write_entity(passed.upsert, self._claim(successor))
+            write_entity(begun.insert, self._entity(successor))
+            mutations += [passed, begun]
+        elif over and entry.version:
             mutations.append(self._drop_claim(entry.record.identity))
         return self._wire.commit(mutations)
 
-    def _claim(self, entry: Entry) -> Any:
-        mutation = Mutation()
+    def _claim(self, entry: Entry) -> Entity:
         key = self._key(CLAIM_KIND, entry.record.identity)
         claim = Entity(key, exclude_from_indexes=("run",))
         claim["run"] = entry.record.run_id
-        write_entity(mutation.insert, claim)
-        return mutation
+        return claim
 
     def end_write(self, entry: Entry, call: Call[Any]) -> Entry:
         """The entry of a write that has been answered at its first attempt.
@@ -277,6 +289,8 @@ class Ledger:
         }
         if entry.sweep_at:
             facts["sweep_at"] = _time(entry.sweep_at)
+        if entry.chain:
+            facts |= {"chain": json.dumps(entry.chain), "work": entry.work}
         if entry.migration:
             facts |= {
                 "migration": entry.migration,
@@ -332,6 +346,8 @@ class Ledger:
                 entity.get("ci_job") or "",
                 entity.get("git_commit") or "",
             ),
+            chain=tuple(json.loads(entity.get("chain") or "[]")),
+            work=entity.get("work") or "",
             version=version,
         )
 
