@@ -80,6 +80,7 @@ class Takeover:
             if not places:
                 break
             self._fence(shard, places[:FENCES_PER_COMMIT])
+        self._checkpoint.done_up_to(shard.id, shard.low_number)
         done = {p: m for p, m in found.items() if not m.fence and p[0] > shard.low_number}
         adopted = self._adopt(shard, done)
         # The least: a marker of a part was sent when earlier parts of its batch were counted.

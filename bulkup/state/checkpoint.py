@@ -140,6 +140,8 @@ class Checkpoint:
             if not path.stat().st_size:
                 raise sqlite3.DatabaseError("the file is empty")
             db = _connect(path)
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                raise sqlite3.DatabaseError("another program's database")
             rows = dict(db.execute("SELECT name, value FROM meta"))
             found = json.loads(rows["format"])
             if found != FORMAT:
@@ -380,6 +382,14 @@ class Checkpoint:
         """The entity is in a batch that is done or under way. Only for keys that were given."""
         found = self._db.execute("SELECT 1 FROM handled WHERE key = ?", (_digest(key),))
         return found.fetchone() is not None
+
+    def done_up_to(self, shard: int, number: int) -> None:
+        """The markers say that every batch of the shard up to this one is done."""
+        with self._step():
+            self._db.execute(
+                "UPDATE batches SET state = 'done' WHERE shard = ? AND number <= ?",
+                (shard, number),
+            )
 
     def _put_batch(
         self,

@@ -136,7 +136,7 @@ class Call(Generic[R]):
         assert state.outcome is not None
         error = state.outcome.exception()
         assert isinstance(error, CallError)
-        left = self._wire.patience.limit_s() - (state.seconds_since_start or 0.0)
+        left = self._wire.patience.limit_s(error) - (state.seconds_since_start or 0.0)
         self._wire.on_retry(error, state.attempt_number, state.upcoming_sleep, left)
 
 

@@ -15,10 +15,11 @@ import tenacity
 from tenacity import RetryCallState, Retrying
 
 FIRST_CONTACT_S = 15.0
-"""Patience with an address where nothing speaks gRPC: a wrong one must not cost ten minutes."""
+"""Patience with an address that never answered with anything but errors: a wrong one must not cost
+ten minutes."""
 
 FIRST_ANSWER_S = 120.0
-"""Patience with a server that is there and has not answered yet: an emulator that a killed run
+"""Patience with a server that is there and slow to answer at first: an emulator that a killed run
 has left busy with a large kind, say."""
 
 MAX_DOUBTFUL_TRIES = 4
@@ -96,8 +97,11 @@ class Patience:
     stopping_s: Callable[[], float] = lambda: -1.0
     """Seconds since the user asked to stop; negative: not asked."""
 
-    def limit_s(self) -> float:
-        return self.retry_for_s if self.contacted else min(FIRST_ANSWER_S, self.retry_for_s)
+    def limit_s(self, error: BaseException | None) -> float:
+        if self.contacted:
+            return self.retry_for_s
+        slow = isinstance(error, CallError) and error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        return min(FIRST_ANSWER_S if slow else FIRST_CONTACT_S, self.retry_for_s)
 
     def is_asked_to_stop(self) -> bool:
         return self.stopping_s() >= 0
@@ -115,7 +119,7 @@ class Patience:
             return True
         if self.is_asked_to_stop() and self.stopping_s() + state.upcoming_sleep > AFTER_STOP_S:
             return True
-        return (state.seconds_since_start or 0.0) + state.upcoming_sleep > self.limit_s()
+        return (state.seconds_since_start or 0.0) + state.upcoming_sleep > self.limit_s(error)
 
 
 def _worth_another_try(error: BaseException) -> bool:

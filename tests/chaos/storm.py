@@ -84,8 +84,8 @@ class Weathered:
 
     told: list[str] = field(default_factory=list)
     finished: bool = False
-    lost: int = 0
-    """Times that local state was lost, some of it or all."""
+    lost: list[str] = field(default_factory=list)
+    """How local state was lost, some of it or all."""
     failed: int = 0
     handled: int = 0
 
@@ -120,6 +120,7 @@ def _one_runner(
         in_flight=rng.choice([1, 2, 3, 6]),
         limit=None if calm or rng.random() < 0.8 else rng.randint(1, world.size),
         conflict_retries=10_000,
+        max_failures=-1 if updater == "Poisoned" else 0,
     )
     crash_at = 0 if calm or rng.random() < 0.4 else rng.randint(2, 40)
     disk = rng.choice(["stays", "stays", "loses what was not synced", "is lost"])
@@ -151,7 +152,7 @@ def _one_runner(
 def _lose(world: World, disk: str, synced: Path, end: Weathered) -> None:
     if not world.has_run() or disk == "stays":
         return
-    end.lost += 1
+    end.lost.append(disk)
     if disk == "is lost":
         shutil.rmtree(world.state_dir)
     elif synced.exists():

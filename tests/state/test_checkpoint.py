@@ -51,7 +51,7 @@ def test_it_holds_what_a_run_is(tmp_path: Path) -> None:
     assert read.record == RECORD
     assert read.state is RunState.RUNNING
     assert read.counts() == Counts()
-    assert read.failures() == []
+    assert list(read.failures()) == []
     assert list(read.log_lines()) == []
     read.close()
 
@@ -114,13 +114,13 @@ def test_the_failure_that_stopped_a_run_is_shown_until_the_next_runner_comes(
     tmp_path: Path,
 ) -> None:
     checkpoint = new(tmp_path)
-    checkpoint.begin_work(window=4, max_failures=0)
+    checkpoint.begin_work(max_failures=0)
     checkpoint.stopped_by(Failure("Key('Item', 5)", "handle", "ValueError"))
     checkpoint.end_work(RunState.FAILED, "stopped", Exit.FAILED, clean=True)
-    assert (checkpoint.counts().failed, len(checkpoint.failures())) == (1, 1)
+    assert (checkpoint.counts().failed, len(list(checkpoint.failures()))) == (1, 1)
     assert (checkpoint.state, checkpoint.exit_code) == (RunState.FAILED, Exit.FAILED)
-    checkpoint.begin_work(window=4, max_failures=0)
-    assert (checkpoint.counts().failed, checkpoint.failures()) == (0, [])
+    checkpoint.begin_work(max_failures=0)
+    assert (checkpoint.counts().failed, list(checkpoint.failures())) == (0, [])
     assert checkpoint.runners == 2
     checkpoint.close()
 
