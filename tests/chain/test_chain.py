@@ -199,7 +199,7 @@ def test_nothing_follows_a_failure_until_it_is_mended(
 
 
 def test_a_stop_at_a_limit_goes_on_in_the_chain(chained: Shell, items: datastore.Client) -> None:
-    codes = []
+    codes: list[int] = []
     while not codes or codes[-1] == 75:
         codes.append(chained.bulkup("run", "a.py", "--limit", "7").code)
     assert codes == [75, 75, 75, 0]
