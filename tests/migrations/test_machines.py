@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from datetime import datetime, timezone
 from itertools import pairwise
 
 from google.cloud import datastore
@@ -60,31 +59,3 @@ def test_two_that_start_together_do_not_interleave(machines: Machine, server: Se
     assert applied == [[], ["0001_a", "0002_b", "0003_c", "0004_d", "0005_e"]]
     assert_applied_once_and_in_order(client)
     assert markers(server) == []
-
-
-def test_the_second_of_two_does_not_wait_unasked(machines: Machine, server: Server) -> None:
-    client = seed(server, 1)
-    slow = machines("one")
-    path = slow.folder / "updaters/0001_a.py"
-    gate = slow.folder / "gate"
-    path.write_text(
-        path.read_text().replace(
-            'entity["trail"] =',
-            f"import pathlib, time\n        while not pathlib.Path({str(gate)!r}).exists():\n"
-            '            time.sleep(0.05)\n        entity["trail"] =',
-        )
-    )
-    process = slow.start("migrate")
-    other = machines("two")
-    row = {"standing": ""}
-    deadline = datetime.now(timezone.utc).timestamp() + 60
-    while row["standing"] != "running":
-        assert datetime.now(timezone.utc).timestamp() < deadline
-        row = other.bulkup("status", "--json").of_type("migration")[0]
-    assert other.bulkup("status", "--check").code == 4
-    other.bulkup("migrate").fails(11, "applies migrations there (applying 0001_a)", "--wait 10m")
-    # What is only in another checkout does not run beside it either.
-    other.bulkup("migrate", "--only", "0005_e").fails(11, "applies migrations there")
-    gate.touch()
-    assert ended(process).code == 0
-    assert trails(client) == {"abcde"}
