@@ -68,6 +68,7 @@ class QueryPlan:
         part.property.name = "__key__"
         part.op = _Operator.EQUAL
         part.value.key_value.CopyFrom(key)
+        pb.filter.composite_filter.op = query_types.CompositeFilter.Operator.AND
         pb.filter.composite_filter.filters.extend(ours.filter.composite_filter.filters)
         del pb.order[:]
         pb.limit.value = 1
