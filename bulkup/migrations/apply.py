@@ -23,6 +23,7 @@ from bulkup.migrations.origin import origin_of
 from bulkup.migrations.plan import Plan, Row, run_id_of
 from bulkup.runner import Job, prepare_on, same_work, sweep, work_on
 from bulkup.state.ledger import Entry, Ledger
+from bulkup.state.markers import Markers
 from bulkup.state.records import RunRecord
 from bulkup.target import Target
 from bulkup.wire.client import Wire
@@ -167,8 +168,14 @@ class Migrator:
                 )
             if not report.successor:  # otherwise it goes on with that
                 self._applied.append(row.name)
-            if self._code is not Exit.FAILED:
-                self._code = report.exit_code or self._code
+            if report.exit_code is Exit.FAILED:
+                return self._outcome(
+                    Exit.FAILED,
+                    stopped_at=row.name,
+                    reason="it is applied, but its finish failed; see its report",
+                    left=[r.name for r in rows[1:]],
+                )
+            self._code = report.exit_code or self._code
 
     def _outcome(
         self, code: Exit, *, stopped_at: str = "", reason: str = "", left: Sequence[str] = ()
@@ -209,9 +216,14 @@ class Migrator:
             retry_for_s=self.options.retry_for_s,
             clock=self.clock,
         ) as job:
+            with explained(job.wire):
+                entry = self._entry(row, migration, job)
+                if not entry.version:
+                    # A claim whose record was deleted by hand would keep it out for ever.
+                    Ledger(job.wire, self.target.info).unfinished(entry.record.identity)
             return work_on(
                 job,
-                self._entry(row, migration, job),
+                entry,
                 options=replace(self.options, max_time_s=time_left),
                 state_dir=self.state_dir,
                 listener=listening,
@@ -219,6 +231,19 @@ class Migrator:
                 clock=replace(self.clock, sleep=pausing),
                 next_command=self.again,
             )
+
+    def _unused_id(self, row: Row, wire: Wire) -> str:
+        """Where somebody has deleted the record of a run that was under way, its markers are
+        still there, and refuse the commits of another run of that id."""
+        info, attempt = self.target.info, row.attempt
+        ledger = Ledger(wire, info)
+        while True:
+            run_id = run_id_of(row.name, info, attempt)
+            left = Markers(wire, info.namespace, run_id).all_keys()
+            # With its record they are another runner's, who was faster: the insert is refused.
+            if not left or ledger.read(run_id) is not None:
+                return run_id
+            attempt += 1
 
     def _entry(self, row: Row, migration: Migration, job: Job) -> Entry:
         """The record to work on: the one there is, or the first of this attempt."""
@@ -243,7 +268,7 @@ class Migrator:
             return replace(was, code=migration.code, origin=origin)
         info = self.target.info
         record = RunRecord(
-            run_id=run_id_of(row.name, info, row.attempt),
+            run_id=self._unused_id(row, job.wire),
             updater=job.source.name,
             description=job.source.description,
             spec=job.source.spec,

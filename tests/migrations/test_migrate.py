@@ -170,6 +170,28 @@ def test_an_emptied_datastore_is_migrated_anew(
     assert trails(items) == {"abcabc"}
 
 
+def test_a_record_that_was_deleted_in_the_middle_is_begun_anew(
+    project: Shell, items: datastore.Client
+) -> None:
+    project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "b"})
+    (record,) = (r for r in items.query(kind="BulkupRun").fetch() if r.get("updater") == "AddB")
+    items.delete(record.key)
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"abc", "abbc"}  # by the hand of who deleted it
+
+
+def test_it_stops_where_finish_fails_though_that_is_applied(
+    project: Shell, items: datastore.Client
+) -> None:
+    path = project.folder / "updaters/0001_a.py"
+    path.write_text(path.read_text() + "\n    def finish(self, success, report): 1 / 0\n")
+    result = project.bulkup("migrate")
+    assert result.code == 1
+    assert "1 migration applied, 2 left, stopped at 0001_a: it is applied, but" in result.out
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"abc"}
+
+
 def test_nothing_pending_costs_two_calls(project: Shell, items: datastore.Client) -> None:
     project.bulkup("migrate")
     result = project.python(
