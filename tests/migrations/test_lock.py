@@ -87,3 +87,29 @@ def test_one_that_waits_for_the_lock_can_be_stopped(
     gate.touch()
     assert ended(first).code == 0
     assert trails(items) == {"abc"}
+
+
+def test_one_that_slept_while_its_lock_was_taken_applies_nothing_twice(
+    project: Shell, items: datastore.Client
+) -> None:
+    """Between taking the lock and beginning, for so long that another has applied it all."""
+    result = project.python(
+        """
+        import subprocess, sys
+        from bulkup.migrations.apply import Migrator
+        begin = Migrator._apply
+        def late(migrator, row, lock, left):
+            Migrator._apply = begin
+            for args in (["unlock", "bulkup-migrate", "--yes"], ["migrate", "--state-dir", "b"]):
+                subprocess.run([sys.executable, "-m", "bulkup", *args], check=True)
+            return begin(migrator, row, lock, left)
+        Migrator._apply = late
+        from bulkup.cli import call
+        sys.exit(call(["migrate"]))
+        """
+    )
+    assert result.code == 0, result
+    assert "3 migrations applied, none left" in result.out  # by the other
+    assert "Nothing is pending" in result.out
+    assert trails(items) == {"abc"}
+    assert project.bulkup("status", "--check").code == 0
