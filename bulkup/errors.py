@@ -28,6 +28,8 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     DONE_WITH_FAILURES = 3
+    PENDING = 4
+    """Of `bulkup status --check` alone."""
     NOT_FOUND = 10
     HELD = 11
     LIMIT = 75

@@ -6,6 +6,7 @@ not right leaves no trace.
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bulkup import chain
 from bulkup.clock import Clock
 from bulkup.engine.events import Event, Listener, Report, Warned
 from bulkup.engine.lease import WAIT_STEP_S, take, this_process
@@ -33,10 +35,17 @@ from bulkup.facts import RunState, TargetInfo
 from bulkup.loading import UpdaterSource, describe, load, make
 from bulkup.parameters import convert, to_text
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.files import CHECKPOINT_NAME, RunLock, find_run, make_run_folder, run_folders
+from bulkup.state.files import (
+    CHECKPOINT_NAME,
+    RunLock,
+    find_run,
+    make_run_folder,
+    run_folders,
+    set_aside,
+)
 from bulkup.state.ledger import Entry, Ledger, RecordMovedOn
 from bulkup.state.markers import LATE_COPY_S, Markers
-from bulkup.state.records import RunRecord, Shard
+from bulkup.state.records import RunRecord, Shard, next_id
 from bulkup.state.words import DEFAULT_STATE_DIR, resume_command
 from bulkup.target import Target, emulator_host, resolve
 from bulkup.tracebacks import error_line, user_traceback
@@ -90,27 +99,59 @@ def prepare(
     source = load(updater) if isinstance(updater, str) else describe(updater)
     values = convert(source, params)
     made = make(source, values)
-    with _opened(where) as target:
+    chain.check(source)
+    with opened(where) as target:
         check(target.info)
-        stop = StopRequest()
-        wire = Wire(
-            target.client,
-            patience=Patience(retry_for_s, stopping_s=stop.seconds),
-            sleep=clock.sleep,
-            monotonic=clock.monotonic,
-        )
-        made.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
-        try:
-            query = plan(_query_of(made, source), target.client)
-            _say_hello(wire, query)
-            texts = {name: to_text(value) for name, value in values.items()}
-            yield Job(source, made, texts, target, wire, query, stop)
-        finally:
-            wire.close()
+        patience = Patience(retry_for_s)
+        with _ready(source, values, made, target, StopRequest(), patience, clock, dry_run) as job:
+            yield job
 
 
 @contextmanager
-def _opened(where: Where) -> Iterator[Target]:
+def prepare_on(
+    target: Target,
+    spec: str,
+    params: Mapping[str, Any],
+    *,
+    stop: StopRequest,
+    retry_for_s: float = Patience.retry_for_s,
+    clock: Clock,
+) -> Iterator[Job]:
+    """`prepare` on a target that is open already, for whoever has several updaters to run."""
+    source = load(spec)
+    values = convert(source, params)
+    made = make(source, values)
+    chain.check(source)
+    with _ready(source, values, made, target, stop, Patience(retry_for_s), clock) as job:
+        yield job
+
+
+@contextmanager
+def _ready(
+    source: UpdaterSource,
+    values: Mapping[str, Any],
+    made: Updater,
+    target: Target,
+    stop: StopRequest,
+    patience: Patience,
+    clock: Clock,
+    dry_run: bool = False,
+) -> Iterator[Job]:
+    patience.stopping_s = stop.seconds
+    wire = Wire(target.client, patience=patience, sleep=clock.sleep, monotonic=clock.monotonic)
+    made.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
+    try:
+        query = plan(_query_of(made, source), target.client)
+        _say_hello(wire, query)
+        texts = {name: to_text(value) for name, value in values.items()}
+        yield Job(source, made, texts, target, wire, query, stop)
+    finally:
+        wire.close()
+
+
+@contextmanager
+def opened(where: Where) -> Iterator[Target]:
+    """The target, with its embedded Datastore started where it is one. Raises BulkupError."""
     if where.local is None:
         yield resolve(where.project, where.database, where.namespace)
         return
@@ -209,6 +250,9 @@ def _start(
             if entry is not None and fresh:
                 _give_up(ledger, entry, job, clock)
                 entry = None
+        if entry is not None and entry.chain:
+            listener(Warned(_goes_on(entry, job)))
+            return _go_on_behind(job, entry, 0, options, state_dir, listener, wait_s, clock)
         begins = entry is None
         if entry is None:
             entry = Entry(record, RunState.RUNNING, keep=keep_record)
@@ -224,9 +268,164 @@ def _start(
                 continue
             if not begins:
                 job.warnings.append(_goes_on(entry, job))
-            return _work(
+            report = _work(
                 job, checkpoint.record, checkpoint, taken, options, listener, clock, state_dir
             )
+        return follow(job, report, options, state_dir, listener, wait_s, clock)
+
+
+def follow(
+    job: Job,
+    report: Report,
+    options: Options,
+    state_dir: Path,
+    listener: Listener,
+    wait_s: float,
+    clock: Clock,
+    *,
+    links: int = 0,
+) -> Report:
+    """Go on with what follows a run, until its chain has ended; gives the last report.
+
+    `links`: how many lead to the run of `job`. Raises what `work_on` raises.
+    """
+    began = clock.monotonic() - report.elapsed_s
+    ledger = Ledger(job.wire, job.target.info)
+    folder = os.path.dirname(job.source.path)
+    while report.successor:
+        with _explained(job.wire):
+            entry = ledger.read(report.successor)
+        if entry is None or entry.state.is_over:
+            return report  # somebody else was faster
+        left = options
+        if options.max_time_s is not None:
+            passed = clock.monotonic() - began
+            left = replace(options, max_time_s=max(options.max_time_s - passed, 0.0))
+        report = _successor(
+            job, entry, chain.locate(entry.chain[links:], folder), left, state_dir, listener,
+            wait_s, clock,
+        )  # fmt: skip
+    return report
+
+
+def _go_on_behind(
+    job: Job,
+    entry: Entry,
+    links: int,
+    options: Options,
+    state_dir: Path,
+    listener: Listener,
+    wait_s: float,
+    clock: Clock,
+) -> Report:
+    """Go on with a run somewhere behind that of `job`, to which so many links lead."""
+    spec = chain.locate(entry.chain[links:], os.path.dirname(job.source.path))
+    report = _successor(job, entry, spec, options, state_dir, listener, wait_s, clock)
+    return follow(job, report, options, state_dir, listener, wait_s, clock, links=links)
+
+
+def _successor(
+    job: Job,
+    entry: Entry,
+    spec: str,
+    options: Options,
+    state_dir: Path,
+    listener: Listener,
+    wait_s: float,
+    clock: Clock,
+) -> Report:
+    with prepare_on(
+        job.target,
+        spec,
+        entry.record.params,
+        stop=job.stop,
+        retry_for_s=options.retry_for_s,
+        clock=clock,
+    ) as next_job:
+        same_work(next_job, entry)
+        return work_on(
+            next_job,
+            entry,
+            options=options,
+            state_dir=state_dir,
+            listener=listener,
+            wait_s=wait_s,
+            clock=clock,
+            next_command="",
+        )
+
+
+def same_work(job: Job, entry: Entry) -> None:
+    """The successor that was recorded is the one that was loaded. Raises MismatchError."""
+    if entry.work != job.query.identity(job.source.name, job.params):
+        raise MismatchError(
+            f"run {entry.record.run_id} follows with another query, class or parameters than "
+            f"{job.source.path} has now: restore these, or begin anew (--new)"
+        )
+
+
+def _begin(job: Job, entry: Entry, clock: Clock) -> Entry | None:
+    """The record of the successor that an updater wants, whose run has the record `entry`."""
+    then = chain.wanted(job.source, job.updater)
+    if then is None:
+        return None
+    folder = os.path.dirname(job.source.path)
+    link = chain.relative_spec(then.updater, folder)
+    source = load(chain.locate([link], folder))
+    values = convert(source, then.params)
+    made = make(source, values)
+    made.client = UserClient.over(job.wire, job.target.client)
+    query = plan(_query_of(made, source), job.target.client)
+    info = job.target.info
+    params = {name: to_text(value) for name, value in values.items()}
+    record = RunRecord(
+        run_id=next_id(entry.record.run_id),
+        updater=source.name,
+        description=source.description,
+        spec=source.spec,
+        source_path=source.path,
+        checksum=source.checksum,
+        params=params,
+        target=info,
+        fingerprint=query.fingerprint(info),
+        identity=entry.record.identity,
+        created=clock.now().isoformat(),
+    )
+    return Entry(
+        record,
+        RunState.RUNNING,
+        keep=entry.keep,
+        migration=entry.migration,
+        code=entry.code,
+        origin=entry.origin,
+        chain=(*entry.chain, link),
+        work=query.identity(source.name, params),
+    )
+
+
+def work_on(
+    job: Job,
+    entry: Entry,
+    *,
+    options: Options,
+    state_dir: Path,
+    listener: Listener,
+    wait_s: float,
+    clock: Clock,
+    next_command: str,
+) -> Report:
+    """Take the run of a record, a new or an unfinished one, and work on it to its end.
+
+    Raises HeldError, StopAskedError; NotFoundError when the run has come to its end meanwhile.
+    """
+    ledger = Ledger(job.wire, job.target.info)
+    with _opened_here(entry.record, job, state_dir, wait_s, listener, clock) as checkpoint:
+        with _explained(job.wire):
+            taken = _take(ledger, entry, checkpoint, job, wait_s, listener, clock)
+        return _work(
+            job, checkpoint.record, checkpoint, taken, options, listener, clock, state_dir,
+            next_command,
+        )  # fmt: skip
 
 
 def _knows_what_moved(checkpoint: Checkpoint, entry: Entry) -> None:
@@ -245,7 +444,7 @@ def _goes_on(entry: Entry, job: Job) -> str:
         f"{was.updater} was not finished on this target: run {was.run_id}, begun by {who} on "
         f"{was.created[:16].replace('T', ' ')} UTC, goes on (--new starts over)"
     )
-    if was.checksum != job.source.checksum:
+    if not entry.chain and was.checksum != job.source.checksum:
         text += "; its source has changed since, entities handled from now on get the new code"
     return text
 
@@ -323,6 +522,12 @@ def _opened_here(
     folder = make_run_folder(state_dir, record.run_id)
     lock = _locked(folder, job.stop, wait_s, listener, clock)
     try:
+        if (folder / CHECKPOINT_NAME).exists() and _is_of_another(folder, record):
+            # Whoever waits for the old lock file must not get in beside us.
+            set_aside(folder)
+            lock.release()
+            folder = make_run_folder(state_dir, record.run_id)
+            lock = _locked(folder, job.stop, wait_s, listener, clock)
         if (folder / CHECKPOINT_NAME).exists():
             checkpoint = Checkpoint.open(folder)
         else:
@@ -334,6 +539,16 @@ def _opened_here(
             checkpoint.close()
     finally:
         lock.release()
+
+
+def _is_of_another(folder: Path, record: RunRecord) -> bool:
+    """A run whose id is made from a name comes again on another target, or on an emulator that
+    was emptied; what an earlier one of that name did here says nothing about this one."""
+    checkpoint = Checkpoint.open(folder, check=False)
+    try:
+        return checkpoint.record.created != record.created
+    finally:
+        checkpoint.close()
 
 
 def sweep(ledger: Ledger, wire: Wire, now: float) -> None:
@@ -376,6 +591,7 @@ def _work(
     listener: Listener,
     clock: Clock,
     state_dir: Path,
+    next_command: str = "",
 ) -> Report:
     run = Run(
         updater=job.updater,
@@ -389,7 +605,8 @@ def _work(
         stop=job.stop,
         clock=clock,
         state_file=str(checkpoint.path) if checkpoint else "",
-        next_command=resume_command(record.run_id, state_dir),
+        next_command=next_command or resume_command(record.run_id, state_dir),
+        begin=lambda entry: _begin(job, entry, clock),
     )
     for warning in job.warnings:
         run.warn(warning)
@@ -541,6 +758,17 @@ def _resume(
     with _explained(job.wire):
         sweep(ledger, job.wire, clock.unix())
         entry = ledger.read(record.run_id)
+        if entry is not None and entry.record.created != record.created:
+            reason = f"another run has taken its place, begun on {entry.record.created[:16]}"
+            checkpoint.end_work(RunState.ABANDONED, reason, Exit.DONE, clean=True)
+            raise NotFoundError(f"run {record.run_id} cannot be resumed: {reason}")
+        behind = _unfinished_behind(ledger, entry) if entry is not None else None
+        if entry is not None and behind is not None:
+            first = next_id(record.run_id)
+            checkpoint.end_work(entry.state, "", Exit.DONE, clean=True, successor=first)
+            return _go_on_behind(
+                job, behind, len(entry.chain), options, state_dir, listener, wait_s, clock
+            )
         if entry is not None and entry.state in (RunState.FINISHED, RunState.ABANDONED):
             who = entry.holder.who if entry.holder else "another runner"
             checkpoint.end_work(entry.state, f"ended by {who}", Exit.DONE, clean=True)
@@ -551,7 +779,17 @@ def _resume(
             ledger.release(record.identity, record.run_id)
             entry = _entry_from(checkpoint)
         taken = _take(ledger, entry, checkpoint, job, wait_s, listener, clock)
-    return _work(job, record, checkpoint, taken, options, listener, clock, state_dir)
+    report = _work(job, record, checkpoint, taken, options, listener, clock, state_dir)
+    links = len(entry.chain)
+    return follow(job, report, options, state_dir, listener, wait_s, clock, links=links)
+
+
+def _unfinished_behind(ledger: Ledger, entry: Entry) -> Entry | None:
+    """The run of a chain that is under way behind a finished one. Raises CallError."""
+    behind: Entry | None = entry
+    while behind is not None and behind.state is RunState.FINISHED:
+        behind = ledger.read(next_id(behind.record.run_id))
+    return None if behind is None or behind is entry or behind.state.is_over else behind
 
 
 def _entry_from(checkpoint: Checkpoint) -> Entry:

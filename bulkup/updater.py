@@ -105,6 +105,14 @@ def _key_of(entity_or_key: Any) -> Key:
     return entity_or_key
 
 
+@dataclass(frozen=True)
+class Then:
+    """The successor of a run: its updater, as a path, a dotted name or itself, and parameters."""
+
+    updater: Any
+    params: dict[str, Any]
+
+
 class WriteSink:
     """Where an updater's writes and log lines go while it handles one entity (the engine's)."""
 
@@ -127,6 +135,8 @@ class Updater:
                          -1 never stops.
     `rewrite_unchanged`  write an entity that is put with nothing changed (default: such a put
                          costs no write).
+    `then`               the updater that begins when this one has finished: a class, a function,
+                         or a text like "other.py:Name", seen from this file's folder.
     """
 
     max_failures: int = 0
@@ -136,6 +146,7 @@ class Updater:
     """A `google.cloud.datastore.Client` for the run's target."""
 
     _sink: WriteSink | None = None
+    _then: Then | None = None
 
     def get_query(self) -> Query:
         """Return the query whose entities are handled: `self.client.query(kind=...)`."""
@@ -152,7 +163,28 @@ class Updater:
         raise NotImplementedError(f"{type(self).__name__} has no handle_entity")
 
     def finish(self, success: bool, report: Report) -> None:
-        """Called when a runner's work ends. `success`: every entity was handled."""
+        """Called when a runner's work ends. `success`: every entity was handled.
+
+        After success it is called before the end of the run is written down: a runner that dies
+        just then leaves it to the next one to call it again.
+        """
+
+    def then(self, updater: Any, /, **params: Any) -> None:
+        """Begin another updater, once, when this run has finished with success.
+
+            def finish(self, success, report):
+                self.then(DeleteOld, cutoff=self.cutoff)
+
+        `updater` is a class, a decorated function, or a text like "other.py:Name", seen from this
+        file's folder. For `finish`, `get_query` and `__init__`; what is said in `handle_entity`
+        would be unknown to the next runner of the run. Raises RuntimeError there, and when
+        there is a successor already.
+        """
+        if self._sink is not None:
+            raise RuntimeError("call then in finish, get_query or __init__, not for an entity")
+        if self._then is not None:
+            raise RuntimeError("an updater has one successor, and then was called before")
+        self._then = Then(updater, params)
 
     def put(self, *entities: Entity | Iterable[Entity]) -> None:
         """Queue one or several entities for writing, as they are at this moment.
@@ -247,6 +279,7 @@ class FunctionSpec:
     keys_only: bool
     max_failures: int
     rewrite_unchanged: bool
+    then: Any = None
 
 
 SPEC_ATTRIBUTE = "__bulkup_updater__"
@@ -261,6 +294,7 @@ def updater(
     keys_only: bool = False,
     max_failures: int = 0,
     rewrite_unchanged: bool = False,
+    then: Any = None,
 ) -> Callable[[F], F]:
     """Make an updater of a function, which stays callable as it was.
 
@@ -269,7 +303,8 @@ def updater(
     arguments are the updater's parameters.
 
     `kind`, with `filters` (`("age", ">=", 18)`) and `order`, says which entities; or `query`, a
-    function that gets a `google.cloud.datastore.Client` and returns a query.
+    function that gets a `google.cloud.datastore.Client` and returns a query. `then` is the updater
+    that begins when this one has finished, as in a class.
     Raises UsageError when neither or both are given.
     """
     if callable(kind):
@@ -297,6 +332,7 @@ def updater(
         keys_only,
         max_failures,
         rewrite_unchanged,
+        then,
     )
 
     def mark(function: F) -> F:

@@ -61,6 +61,16 @@ target = _together(
 )
 
 
+local = click.option(
+    "--local", type=click.Path(dir_okay=False), metavar="FILE",
+    help="Use the embedded Datastore in FILE instead.",
+)  # fmt: skip
+
+migrations = click.argument(
+    "folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("updaters")
+)
+
+
 class Assignment(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """`NAME=VALUE`; several in an environment variable stand on a line each."""
 

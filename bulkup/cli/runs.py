@@ -34,6 +34,7 @@ def command(state_dir: Path, **given: Any) -> None:
 
 def _row(folder: Path) -> dict[str, Any]:
     from bulkup.state.checkpoint import Checkpoint
+    from bulkup.state.records import predecessor_of
     from bulkup.state.words import state_text
 
     try:
@@ -52,6 +53,8 @@ def _row(folder: Path) -> dict[str, Any]:
             "started": record.created,
             "target": str(record.target),
             "params": record.params,
+            "predecessor": predecessor_of(record.run_id),
+            "successor": checkpoint.successor,
         }
     finally:
         checkpoint.close()
@@ -73,6 +76,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
     }  # fmt: skip
     if console.width >= WIDE:
         columns["target"] = "Target"
+    if any(row.get("successor") for row in rows):
+        columns["successor"] = "Then"
     for name, title in columns.items():
         justify: Any = "right" if name in ("handled", "failed") else "left"
         table.add_column(title, justify=justify, no_wrap=name == "run_id", overflow="fold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bulkup.engine.events import Event, Listener, Report
     from bulkup.engine.run import Options
     from bulkup.runner import Job
+    from bulkup.target import Target
 
 
 def options_of(given: dict[str, Any], *, dry_run: bool = False) -> Options:
@@ -35,37 +37,45 @@ def options_of(given: dict[str, Any], *, dry_run: bool = False) -> Options:
 
 def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
     """Print the events of a run, deliver its report; gives the exit code."""
-    from bulkup.engine.events import RunStarted
-    from bulkup.report import mail_settings, make_printer, save_report, send_report
+    from bulkup.engine.events import RunEnded, RunStarted
+    from bulkup.report import github, mail_settings, make_printer, save_report, send_report
 
     begun: list[str] = []
+    reports: list[Report] = []
+    """Several when an updater names its successor."""
 
-    with make_printer(
-        json=given["json"], quiet=given["quiet"], verbose=given["verbose"]
-    ) as printer:
+    with (
+        github(os.environ) as page,
+        make_printer(json=given["json"], quiet=given["quiet"], verbose=given["verbose"]) as printer,
+    ):
 
         def listen(event: Event) -> None:
             if isinstance(event, RunStarted) and not event.dry_run:
                 begun.append(event.run_id)
+            if isinstance(event, RunEnded):
+                reports.append(event.report)
             printer(event)
 
         try:
             mail = mail_settings(
                 given["email_to"], given["email_from"], given["smtp"], plain=given["smtp_plain"]
             )
-            report = begin(listen)
+            exit_code = begin(listen).exit_code
         except BulkupError as error:
             printer.error(error)
-            return error.exit_code
+            page.error(error)
+            exit_code = error.exit_code
         except KeyboardInterrupt:
             # Here, since click would make "Aborted" of it.
             printer.error(_stopped_at_once(begun, given["state_dir"]))
             return Exit.SIGINT
-        if report.state_file:
-            printer.delivered(save_report(report, Path(report.state_file).parent))
-        if mail is not None:
-            printer.delivered(send_report(report, mail))
-        return report.exit_code
+        for report in reports:
+            page.report(report)
+            if report.state_file:
+                printer.delivered(save_report(report, Path(report.state_file).parent))
+            if mail is not None:
+                printer.delivered(send_report(report, mail))
+        return exit_code
 
 
 def _stopped_at_once(begun: list[str], state_dir: Path) -> BulkupError:
@@ -75,16 +85,19 @@ def _stopped_at_once(begun: list[str], state_dir: Path) -> BulkupError:
         return BulkupError("interrupted; nothing was started")
     return BulkupError(
         "stopped at once; nothing is lost, and nothing will be written twice. Continue with: "
-        + resume_command(begun[0], state_dir)
+        + resume_command(begun[-1], state_dir)
     )
 
 
 def confirm(job: Job, given: dict[str, Any]) -> None:
     """Ask before real data is changed, where somebody is there to answer."""
-    if given["yes"] or not job.target.is_real or not sys.stdin.isatty():
+    confirm_target(f"Run {job.source.name}", job.target, given)
+
+
+def confirm_target(what: str, target: Target, given: dict[str, Any]) -> None:
+    """Ask before real data is changed, where somebody is there to answer."""
+    if given["yes"] or not target.is_real or not sys.stdin.isatty():
         return
     from bulkup.report.text import clean
 
-    click.confirm(
-        f"Run {clean(job.source.name)} on {clean(str(job.target.info))}?", abort=True, err=True
-    )
+    click.confirm(clean(f"{what} on {target.info}?"), abort=True, err=True)

@@ -146,6 +146,11 @@ class Report:
     max_failures: int | None = None
     """The failure budget: -1 is no limit, None is unknown (the headline then is `reason`)."""
 
+    predecessor: str = ""
+    """The run before it in a chain, by its id."""
+    successor: str = ""
+    """The run that began with the end of this one, by its id."""
+
     @property
     def success(self) -> bool:
         """Every entity was handled, none failed or all within the budget."""

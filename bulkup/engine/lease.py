@@ -230,17 +230,25 @@ class Lease:
             "nothing was written twice"
         )
 
-    def update(self, *, over: bool = False, **changes: Any) -> None:
-        """Change the record and wait for it; `over` ends the run. Raises HeldError, CallError."""
+    def update(self, *, over: bool = False, successor: Entry | None = None, **changes: Any) -> None:
+        """Change the record and wait for it; `over` ends the run, and begins its successor.
+
+        Raises HeldError, CallError.
+        """
         with self._alone():
             if self._renewing is not None:
                 self._see_renewal()
             while True:
                 try:
-                    self.entry = self._ledger.write(self._renewed(**changes), over=over)
+                    self.entry = self._ledger.write(
+                        self._renewed(**changes), over=over, successor=successor
+                    )
                     return
                 except RecordMovedOn:
                     self._find_out()
+                if successor and self._ledger.read(successor.record.run_id) is not None:
+                    # Begun by an earlier end of this run, whose answer was lost. The claim is its.
+                    successor, over = None, False
 
     def cut(
         self,
@@ -268,12 +276,20 @@ class Lease:
         self._ledger.remove(self.entry)
 
     def give_back(
-        self, state: RunState, reason: str, counts: Counts, *, fenced_until: int, sweep_at: int
+        self,
+        state: RunState,
+        reason: str,
+        counts: Counts,
+        *,
+        fenced_until: int,
+        sweep_at: int,
+        successor: Entry | None = None,
     ) -> None:
         """The runner's end, or the run's. Raises HeldError, CallError."""
         self._next = math.inf  # what comes now renews nothing
         self.update(
             over=state.is_over,
+            successor=successor,
             state=state,
             reason=reason[:1000],
             counts=counts,

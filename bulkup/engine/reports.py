@@ -9,6 +9,7 @@ from bulkup.engine.events import Report
 from bulkup.errors import Exit
 from bulkup.facts import RunState
 from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.records import predecessor_of
 
 SHOWN_FAILURES = 20
 SHOWN_LOG_LINES = 20
@@ -45,6 +46,8 @@ def stored_report(
         next_command=next_command if state is not RunState.FINISHED else "",
         runners=checkpoint.runners,
         max_failures=checkpoint.max_failures,
+        predecessor=predecessor_of(record.run_id),
+        successor=checkpoint.successor,
     )
 
 

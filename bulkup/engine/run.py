@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -95,7 +96,8 @@ class _Stopped(Exception):
 class Run:
     """One runner. `checkpoint` and `taken` are None for a dry run, which leaves no trace.
 
-    `taken`: the run record with this process as its holder.
+    `taken`: the run record with this process as its holder. `begin` makes the record of the
+    successor that the updater wants, of that of its run; called after `finish`.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Run:
         clock: Clock,
         state_file: str = "",
         next_command: str = "",
+        begin: Callable[[Entry], Entry | None] = lambda _: None,
     ) -> None:
         self._updater = updater
         self._wire = wire
@@ -124,6 +127,10 @@ class Run:
         self._clock = clock
         self._state_file = state_file
         self._next_command = next_command
+        self._begin = begin
+        self._successor: Entry | None = None
+        self._finish_code: Exit | None = None
+        """What became of the updater's own `finish`; None: it was not called."""
         self._warnings: list[str] = []
         self._failures: list[Failure] = []
         self._log_lines: list[str] = []
@@ -198,6 +205,7 @@ class Run:
         try:
             self._tally.ask_total(self._wire.count(self._query.pb, self._query.namespace))
             self._work()
+            self._conclude(started)
             self._end(RunState.FINISHED, "")
             state, reason, exit_code = RunState.FINISHED, "", Exit.DONE
         except _Stopped as stopped:
@@ -224,7 +232,11 @@ class Run:
             self.warn(details)
         if self._checkpoint:
             exit_code = final_exit(state, exit_code, self._checkpoint.counts().failed)
-            self._checkpoint.end_work(state, reason, exit_code, clean=self._clean)
+            successor = self._successor if state is RunState.FINISHED else None
+            self._checkpoint.end_work(
+                state, reason, exit_code, clean=self._clean,
+                successor=successor.record.run_id if successor else "",
+            )  # fmt: skip
         if state is not RunState.FINISHED and exit_code is not Exit.HELD:
             self._let_go(state, reason)
         return self._finish(self._report(started, state, reason, exit_code))
@@ -250,7 +262,12 @@ class Run:
         # Written down before any is removed: whoever sweeps does not look further than that.
         sweep_at = max(fenced_until, math.ceil(now)) if finished else 0
         self._lease.give_back(
-            state, reason, self._checkpoint.counts(), fenced_until=fenced_until, sweep_at=sweep_at
+            state,
+            reason,
+            self._checkpoint.counts(),
+            fenced_until=fenced_until,
+            sweep_at=sweep_at,
+            successor=self._successor if finished else None,
         )
         if finished:
             self._clear(self._lease, may_all_go=fenced_until <= now)
@@ -297,20 +314,51 @@ class Run:
             f"the last was {key}: {error}"
         )
 
-    def _finish(self, report: Report) -> Report:
-        """The updater's own last word (not in a dry run: it may write)."""
-        if not self._options.dry_run:
+    def _conclude(self, started: datetime) -> None:
+        """Every entity is done: the updater's last word, and what it wants to begin then.
+
+        Before the end is written, for that write begins the successor.
+        """
+        if self._checkpoint is None or self._lease is None:
+            return
+        code = final_exit(RunState.FINISHED, Exit.DONE, self._checkpoint.counts().failed)
+        report = replace(
+            self._report(started, RunState.FINISHED, "", code),
+            state=RunState.FINISHED,
+            reason="",
+            exit_code=code,
+            ended=self._clock.now(),
+            next_command="",
+        )
+        self._call_finish(report)
+        if self._finish_code is Exit.DONE:
             try:
-                self._updater.finish(report.success, report)
-            except (Exception, SystemExit) as error:
-                self._listener(
-                    Warned(
-                        f"{report.updater}.finish raised after the run had ended; the entities "
-                        f"are not affected:\n{user_traceback(error)}"
-                    )
-                )
-                code = report.exit_code if report.exit_code else Exit.FAILED
-                report = replace(report, exit_code=code, warnings=tuple(self._warnings))
+                self._successor = self._begin(self._lease.entry)
+            except BulkupError as error:
+                self._finish_failed(f"the successor cannot begin: {error.message}", error.details)
+
+    def _call_finish(self, report: Report) -> None:
+        self._finish_code = Exit.DONE
+        try:
+            self._updater.finish(report.success, report)
+        except (Exception, SystemExit) as error:
+            self._finish_failed(
+                f"{report.updater}.finish raised after the work had ended; the entities are not "
+                "affected, and no successor begins",
+                user_traceback(error),
+            )
+
+    def _finish_failed(self, message: str, details: str) -> None:
+        self._finish_code = Exit.FAILED
+        self._listener(Warned(f"{message}\n{details}".rstrip()))
+
+    def _finish(self, report: Report) -> Report:
+        """Not in a dry run: finish may write."""
+        if self._finish_code is None and not self._options.dry_run:
+            self._call_finish(report)
+        if self._finish_code is Exit.FAILED:
+            code = report.exit_code if report.exit_code else Exit.FAILED
+            report = replace(report, exit_code=code, warnings=tuple(self._warnings))
         self._listener(RunEnded(report))
         return report
 

@@ -14,6 +14,7 @@ Import this inside the command that prints: rich and the mail libraries take a w
 
 from __future__ import annotations
 
+from bulkup.report.github import GitHub, github
 from bulkup.report.mail import send_report
 from bulkup.report.mail_options import MailSettings, mail_settings
 from bulkup.report.plain import summary_text
@@ -23,9 +24,11 @@ from bulkup.report.story import Story, tell
 
 __all__ = [
     "Delivery",
+    "GitHub",
     "MailSettings",
     "Printer",
     "Story",
+    "github",
     "mail_settings",
     "make_printer",
     "save_report",

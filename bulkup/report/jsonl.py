@@ -17,7 +17,8 @@ removed; ignore what you do not know, also unknown types.
                exit_code, counts, total, started, ended, elapsed_s, retries, failures (the first:
                [{key, step, error, traceback}]; counts.failed says how many there are),
                log_lines (the first), log_total, warnings, state_file, next_command, runners,
-               max_failures (-1: no limit, null: not known), headline (for people; may change)
+               max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of
+               its chain, or ""), headline (for people; may change)
     delivery   channel (file, mail), ok, message: what became of the report
     error      message, details, exit_code: the command ended without a summary
 
@@ -174,6 +175,8 @@ def summary(report: Report) -> dict[str, Any]:
         "next_command": report.next_command,
         "runners": report.runners,
         "max_failures": report.max_failures,
+        "predecessor": report.predecessor,
+        "successor": report.successor,
         "headline": tell(report, brief=True).headline,
     }
 

@@ -35,6 +35,7 @@ EXIT_MEANINGS = {
     Exit.FAILED: "failed",
     Exit.USAGE: "wrong usage",
     Exit.DONE_WITH_FAILURES: "done, but some entities failed",
+    Exit.PENDING: "something is pending or wrong",
     Exit.NOT_FOUND: "not found",
     Exit.HELD: "held by another runner",
     Exit.LIMIT: "stopped at a limit",
@@ -298,6 +299,8 @@ def _rows(report: Report) -> list[tuple[str, str]]:
             ", ".join(clean(f"{name}={value}") for name, value in report.params.items()),
         ),
         ("Run", clean(report.run_id)),
+        ("After run", clean(report.predecessor)),
+        ("Then run", clean(report.successor)),
         ("Run state", clean(report.state_file)),
         ("Exit code", report.exit_code is not Exit.DONE and _exit(report.exit_code)),
     ]

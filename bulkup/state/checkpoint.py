@@ -225,6 +225,11 @@ class Checkpoint:
         return Exit(self._get("exit_code") or 0)
 
     @property
+    def successor(self) -> str:
+        """The id of the run that began with the end of this one; empty: there is none."""
+        return str(self._get("successor") or "")
+
+    @property
     def max_failures(self) -> int:
         """The budget of the last runner."""
         return int(self._get("max_failures"))
@@ -263,8 +268,17 @@ class Checkpoint:
             self._set("runners", self.runners + 1)
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 
-    def end_work(self, state: RunState, reason: str, exit_code: Exit, *, clean: bool) -> None:
+    def end_work(
+        self,
+        state: RunState,
+        reason: str,
+        exit_code: Exit,
+        *,
+        clean: bool,
+        successor: str = "",
+    ) -> None:
         with self._step(synced=True):
+            self._set("successor", successor)
             self._set("state", state.value)
             self._set("reason", reason)
             self._set("exit_code", int(exit_code))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 from pathlib import Path
 from typing import IO
@@ -31,6 +32,16 @@ def make_run_folder(state_dir: Path, run_id: str) -> Path:
     folder = state_dir / run_id
     make_private_folder(folder)
     return folder
+
+
+def set_aside(folder: Path) -> Path:
+    """Give a run's folder another name, so that a new run of that id finds none."""
+    for number in itertools.count(1):
+        aside = folder.with_name(f"{folder.name}~{number}")
+        if not aside.exists():
+            break
+    folder.rename(aside)
+    return aside
 
 
 def run_folders(state_dir: Path) -> list[Path]:

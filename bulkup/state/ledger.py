@@ -22,7 +22,7 @@ from google.cloud.datastore_v1.types import query as query_types
 from bulkup.errors import StateError
 from bulkup.facts import Counts, RunState, TargetInfo
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
-from bulkup.state.records import RunRecord, Shard
+from bulkup.state.records import Origin, RunRecord, Shard
 from bulkup.wire.client import Call, Mutation, Wire
 from bulkup.wire.entities import LazyEntity
 from bulkup.wire.keys import key_text, key_to_pb
@@ -35,7 +35,7 @@ LEASE_S = 60.0
 RENEW_S = 15.0
 """How often a runner at work is heard of: three renewals may be lost."""
 
-_INDEXED = frozenset({"updater", "state", "started", "identity", "open", "sweep_at"})
+_INDEXED = frozenset({"updater", "state", "started", "identity", "open", "sweep_at", "migration"})
 
 _MOVED_ON = {
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -87,6 +87,18 @@ class Entry:
     keep: bool = True
     """False: the record goes too, once the run is finished and swept."""
     ended: int = 0
+    migration: str = ""
+    """The name of the migration that the run applies; empty: it is none."""
+    code: str = ""
+    """Checksum of the migration's code, without comments and layout."""
+    marked: str = ""
+    """By whom the state was set by hand (`bulkup mark`); empty: it came by running."""
+    origin: Origin = field(default_factory=Origin)
+    """Of the last runner; kept for migrations."""
+    chain: tuple[str, ...] = ()
+    """Of a successor: how it is found, link by link, from the folder of the first updater."""
+    work: str = ""
+    """Of a successor: the identity of its own query; its `identity` is the first run's."""
     version: int = 0
 
     def is_held(self, now: float) -> bool:
@@ -139,17 +151,22 @@ class Ledger:
         """Finished runs whose last markers may be removed by now. Raises CallError."""
         return list(self._query([("sweep_at", "LESS_THAN_OR_EQUAL", _time(now))]))
 
-    def write(self, entry: Entry, *, over: bool = False) -> Entry:
+    def migrations(self) -> list[Entry]:
+        """The records of all migrations, applied or not. Raises CallError."""
+        return list(self._query([("migration", "GREATER_THAN", "")]))
+
+    def write(self, entry: Entry, *, over: bool = False, successor: Entry | None = None) -> Entry:
         """Write a record over the version it was read at, or anew; gives it with its new version.
 
         A new one claims its work, so of two that begin the same one is refused. `over`: this
-        write ends the run, and the claim with it.
+        write ends the run, and the claim with it; or `successor`, a new one, is written by the
+        same commit and has the claim from then on.
 
         An answer that was lost is found out: what is there and equal to what was sent is ours.
         Raises RecordMovedOn when somebody was faster, CallError.
         """
         try:
-            answer = self.begin_write(entry, over=over).result()
+            answer = self.begin_write(entry, over=over, successor=successor).result()
         except CallError as error:
             if error.code not in _MOVED_ON:
                 raise
@@ -159,7 +176,9 @@ class Ledger:
             raise RecordMovedOn from error
         return _written(entry, answer)
 
-    def begin_write(self, entry: Entry, *, over: bool = False) -> Call[Any]:
+    def begin_write(
+        self, entry: Entry, *, over: bool = False, successor: Entry | None = None
+    ) -> Call[Any]:
         entity = self._entity(entry)
         mutation = Mutation()
         mutations = [mutation]
@@ -169,15 +188,24 @@ class Ledger:
             mutation.conflict_resolution_strategy = Mutation.FAIL
         else:
             write_entity(mutation.insert, entity)
-            claim = Mutation()
-            key = self._key(CLAIM_KIND, entry.record.identity)
-            held = Entity(key, exclude_from_indexes=("run",))
-            held["run"] = entry.record.run_id
-            write_entity(claim.insert, held)
-            mutations.append(claim)
-        if over:
+            if not over:
+                claim = Mutation()
+                write_entity(claim.insert, self._claim(entry))
+                mutations.append(claim)
+        if successor is not None:
+            passed, begun = Mutation(), Mutation()
+            write_entity(passed.upsert, self._claim(successor))
+            write_entity(begun.insert, self._entity(successor))
+            mutations += [passed, begun]
+        elif over and entry.version:
             mutations.append(self._drop_claim(entry.record.identity))
         return self._wire.commit(mutations)
+
+    def _claim(self, entry: Entry) -> Entity:
+        key = self._key(CLAIM_KIND, entry.record.identity)
+        claim = Entity(key, exclude_from_indexes=("run",))
+        claim["run"] = entry.record.run_id
+        return claim
 
     def end_write(self, entry: Entry, call: Call[Any]) -> Entry:
         """The entry of a write that has been answered at its first attempt.
@@ -261,6 +289,18 @@ class Ledger:
         }
         if entry.sweep_at:
             facts["sweep_at"] = _time(entry.sweep_at)
+        if entry.chain:
+            facts |= {"chain": json.dumps(entry.chain), "work": entry.work}
+        if entry.migration:
+            facts |= {
+                "migration": entry.migration,
+                "code": entry.code,
+                "marked": entry.marked,
+                "bulkup_version": entry.origin.version,
+                "ci_job": entry.origin.ci_job,
+                "git_commit": entry.origin.git_commit,
+                "seconds": _seconds(entry),
+            }
         entity = Entity(
             self._key(RUN_KIND, record.run_id), exclude_from_indexes=tuple(set(facts) - _INDEXED)
         )
@@ -298,12 +338,29 @@ class Ledger:
             moved_in=entity["moved_in"],
             keep=entity["keep"],
             ended=_unix(entity["ended"]),
+            migration=entity.get("migration") or "",
+            code=entity.get("code") or "",
+            marked=entity.get("marked") or "",
+            origin=Origin(
+                entity.get("bulkup_version") or "",
+                entity.get("ci_job") or "",
+                entity.get("git_commit") or "",
+            ),
+            chain=tuple(json.loads(entity.get("chain") or "[]")),
+            work=entity.get("work") or "",
             version=version,
         )
 
 
 def _written(entry: Entry, answer: Any) -> Entry:
     return replace(entry, version=answer.mutation_results[0].version)
+
+
+def _seconds(entry: Entry) -> int | None:
+    """How long an ended run took, the pauses between its runners included."""
+    if not entry.ended:
+        return None
+    return max(0, entry.ended - _unix(datetime.fromisoformat(entry.record.created)))
 
 
 def _time(unix: float) -> datetime:

@@ -29,6 +29,17 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a runner came from, as its environment says; empty where it does not."""
+
+    version: str = ""
+    """Of bulkup."""
+    ci_job: str = ""
+    """Address of the job's page."""
+    git_commit: str = ""
+
+
+@dataclass(frozen=True)
 class Shard:
     """A stretch of the query between two cursors, with its own chain of batches."""
 
@@ -42,3 +53,17 @@ class Shard:
     low_cursor: bytes = b""
     """Every entity up to this cursor is done."""
     done: bool = False
+
+
+def next_id(run_id: str) -> str:
+    """The id of a run's successor: it follows from the run's own, so there can be but one."""
+    first, plus, number = run_id.rpartition("+")
+    return f"{first}+{int(number) + 1}" if plus else f"{run_id}+1"
+
+
+def predecessor_of(run_id: str) -> str:
+    """The id of the run before it in its chain; empty for the first."""
+    first, plus, number = run_id.rpartition("+")
+    if not plus:
+        return ""
+    return f"{first}+{int(number) - 1}" if int(number) > 1 else first

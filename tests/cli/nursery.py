@@ -25,6 +25,8 @@ WARM = (
     "bulkup.cli.run", "bulkup.cli.resume", "bulkup.cli.runs", "bulkup.cli.show",
     "bulkup.cli.params", "bulkup.cli.work", "bulkup.runner", "bulkup.report",
     "bulkup.report.terminal", "bulkup.report.jsonl", "google.auth", "rich.table", "rich.live",
+    "bulkup.cli.migrate", "bulkup.cli.status", "bulkup.cli.mark", "bulkup.cli.unlock",
+    "bulkup.migrations.apply", "bulkup.migrations.connect",
 )  # fmt: skip
 
 

@@ -6,13 +6,13 @@ import os
 import pty
 import subprocess
 import sys
-from importlib import import_module
 from textwrap import dedent
 
 import click
 import pytest
 
 import bulkup
+from bulkup.cli import cli
 from bulkup.errors import Exit
 from tests.cli.nursery import REPOSITORY
 from tests.cli.shell import Result, Shell, contents, ended, seed, values
@@ -42,11 +42,14 @@ def test_every_number_is_read_and_checked(
     assert value in result.err
 
 
-@pytest.mark.parametrize("name", ["run", "resume", "list", "show", "params"])
+@pytest.mark.parametrize(
+    "name", ["run", "resume", "list", "show", "params", "migrate", "status", "mark", "unlock"]
+)
 def test_every_option_has_a_variable_of_its_own_name(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = import_module(f"bulkup.cli.{name}").command
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
     for option in command.params:
         if not isinstance(option, click.Option):
             continue

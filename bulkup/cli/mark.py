@@ -1,0 +1,57 @@
+"""bulkup mark"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from bulkup.cli import options
+
+
+@click.command("mark")
+@click.argument("name")
+@click.option("--applied/--pending", default=None, help="What it shall count as.")
+@click.option(
+    "--folder", "--in", type=click.Path(), default="updaters", show_default=True,
+    metavar="DIR", help="The folder of migrations.",
+)  # fmt: skip
+@options.target
+@options.local
+def command(**given: Any) -> None:
+    """Let migration NAME count as applied or as pending, without running it.
+
+    For a project that comes with a history, and for what was mended by hand. A migration marked
+    as pending is applied from its beginning, to every entity, by the next `bulkup migrate`.
+    """
+    from pathlib import Path
+
+    from bulkup.clock import Clock
+    from bulkup.migrations.connect import connected
+    from bulkup.migrations.folder import read_folder
+    from bulkup.migrations.marks import mark
+    from bulkup.migrations.origin import origin_of
+    from bulkup.migrations.plan import Plan
+    from bulkup.runner import Where
+
+    if given["applied"] is None:
+        raise click.UsageError("say what it shall count as: --applied or --pending")
+    folder, clock = read_folder(Path(given["folder"])), Clock()
+    where = Where(given["project"], given["database"], given["namespace"], given["local"])
+    with connected(where) as (ledger, target):
+        row = Plan(folder, ledger.migrations(), target, clock.unix()).row(given["name"])
+        changed = mark(
+            ledger,
+            row,
+            applied=given["applied"],
+            target=target,
+            origin=origin_of(os.environ),
+            clock=clock,
+        )
+    wanted = "applied" if given["applied"] else "pending"
+    click.echo(
+        f"{row.name} counts as {wanted} on {target}."
+        if changed
+        else f"{row.name} is {wanted} on {target}; nothing to change."
+    )

@@ -1,0 +1,144 @@
+"""bulkup migrate"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bulkup.cli import options
+from bulkup.errors import BulkupError, Exit
+
+if TYPE_CHECKING:
+    from bulkup.engine.events import Report
+    from bulkup.migrations.apply import Outcome, Step
+    from bulkup.report import Printer
+
+
+@click.command("migrate")
+@options.migrations
+@click.option("--to", metavar="NAME", help="Apply up to this one, and no further.")
+@click.option("--only", metavar="NAME", help="Apply this one alone.")
+@click.option(
+    "--accept-changed", metavar="NAME", multiple=True,
+    help="It was changed after it was applied, and that is all right.",
+)  # fmt: skip
+@options.target
+@options.local
+@options.working
+@options.wait
+@options.state_dir
+@options.yes
+@options.json_lines
+@options.verbosity
+def command(**given: Any) -> int:
+    """Apply the migrations in DIR (default: updaters) that are pending, in the order of their
+    file names.
+
+    Each file holds one updater; its name is what it is known by. Stops at the first that fails.
+    One that was interrupted goes on where it was, from any machine.
+    """
+    from bulkup.report import github, make_printer
+
+    if given["to"] and given["only"]:
+        raise click.UsageError("--to and --only exclude each other")
+    with github(os.environ) as page:
+        with make_printer(
+            json=given["json"], quiet=given["quiet"], verbose=given["verbose"]
+        ) as printer:
+            try:
+                outcome = _migrate(given, printer)
+            except BulkupError as error:
+                printer.error(error)
+                page.error(error)
+                return error.exit_code
+            except KeyboardInterrupt:
+                printer.error(
+                    BulkupError(f"stopped at once; nothing is lost: {_again(given)} goes on")
+                )
+                return Exit.SIGINT
+        said = _said(outcome, given)
+        click.echo(json.dumps(_fact(outcome)) if given["json"] else said)
+        for name, report in outcome.reports:
+            page.report(report, name)
+        begun = [name for name, _ in outcome.reports]
+        later = [(name, None) for name in outcome.left if name not in begun]
+        page.table("Migrations", [*outcome.reports, *later], said)
+    return outcome.exit_code
+
+
+def _migrate(given: dict[str, Any], printer: Printer) -> Outcome:
+    from bulkup.cli.work import confirm_target, options_of
+    from bulkup.migrations.apply import Migrator
+    from bulkup.migrations.folder import read_folder
+    from bulkup.report import save_report
+    from bulkup.runner import Where, opened
+
+    def on_step(step: Step) -> None:
+        if not given["quiet"] and not given["json"]:
+            more = f", {step.left - 1} more after it" if step.left > 1 else ""
+            click.echo(f"Migration {step.name}{more}", err=True)
+
+    def on_report(report: Report) -> None:
+        printer.delivered(save_report(report, Path(report.state_file).parent))
+
+    folder = read_folder(given["folder"])
+    where = Where(given["project"], given["database"], given["namespace"], given["local"])
+    with opened(where) as target:
+        return Migrator(
+            target,
+            folder,
+            options_of(given),
+            given["state_dir"],
+            printer,
+            to=given["to"],
+            only=given["only"],
+            accepted=given["accept_changed"],
+            wait_s=given["wait"],
+            again=_again(given),
+            confirm=lambda: confirm_target("Apply migrations", target, given),
+            on_step=on_step,
+            on_report=on_report,
+        ).run()
+
+
+def _again(given: dict[str, Any]) -> str:
+    """The command that goes on, with what says where."""
+    words = ["bulkup", "migrate", str(given["folder"])]
+    for name in ("project", "database", "namespace", "local", "to", "only"):
+        if given[name] is not None:
+            words += [f"--{name}", given[name]]
+    if given["state_dir"] != Path(".bulkup"):
+        words += ["--state-dir", str(given["state_dir"])]
+    return shlex.join(words)
+
+
+def _fact(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "type": "migrate",
+        "applied": outcome.applied,
+        "stopped_at": outcome.stopped_at,
+        "reason": outcome.reason,
+        "left": outcome.left,
+        "exit_code": int(outcome.exit_code),
+    }
+
+
+def _said(outcome: Outcome, given: dict[str, Any]) -> str:
+    from bulkup.report.text import clean, plural
+
+    applied = plural(len(outcome.applied), "migration")
+    if outcome.left:
+        return (
+            f"{applied} applied, {len(outcome.left)} left"
+            + (f", stopped at {outcome.stopped_at}" if outcome.stopped_at else "")
+            + (f": {clean(outcome.reason)}" if outcome.reason else "")
+            + f". Continue with: {clean(_again(given))}"
+        )
+    if outcome.reason:
+        return f"{applied} applied; {clean(outcome.reason)}. Go on with: {clean(_again(given))}"
+    return f"{applied} applied, none left." if outcome.applied else "Nothing is pending."

@@ -1,0 +1,147 @@
+"""bulkup status"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bulkup.cli import options
+from bulkup.errors import Exit
+
+if TYPE_CHECKING:
+    from bulkup.migrations.plan import Plan, Row
+
+LOG_WIDTH = 160
+"""Columns of the table where there is no terminal that has a width."""
+
+
+@click.command("status")
+@options.migrations
+@click.option("--check", is_flag=True, help="Exit with 4 when something is pending or wrong.")
+@options.target
+@options.local
+@options.json_lines
+def command(**given: Any) -> int:
+    """Show which migrations in DIR (default: updaters) are applied, pending, running, wrong.
+
+    Writes nothing.
+    """
+    import time
+
+    from bulkup.migrations.connect import connected
+    from bulkup.migrations.folder import read_folder
+    from bulkup.migrations.plan import Plan
+    from bulkup.runner import Where
+
+    folder = read_folder(given["folder"])
+    where = Where(given["project"], given["database"], given["namespace"], given["local"])
+    with connected(where) as (ledger, target):
+        plan = Plan(folder, ledger.migrations(), target, time.time())
+    if given["json"]:
+        for row in plan.rows:
+            click.echo(json.dumps(_fact(row)))
+        click.echo(json.dumps({"type": "status", "done": plan.is_done}))
+    else:
+        _print(plan, str(target))
+    return Exit.PENDING if given["check"] and not plan.is_done else Exit.DONE
+
+
+def _fact(row: Row) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    fact: dict[str, Any] = {
+        "type": "migration",
+        "name": row.name,
+        "standing": row.standing.value,
+        "path": str(row.migration.path) if row.migration else "",
+        "code": row.migration.code if row.migration else "",
+    }
+    entry = row.entry
+    if entry is None:
+        return fact
+    counts = {**asdict(entry.counts), "writes": entry.counts.writes}
+    return fact | {
+        "run_id": entry.record.run_id,
+        "updater": entry.record.updater,
+        "state": entry.state.value,
+        "reason": entry.reason,
+        "who": entry.holder.who if entry.holder else "",
+        "marked": entry.marked,
+        "started": entry.record.created,
+        "ended": _iso(entry.ended),
+        "lease_until": _iso(entry.lease_until),
+        "params": entry.record.params,
+        "counts": counts,
+        "applied_code": entry.code,
+        "bulkup_version": entry.origin.version,
+        "ci_job": entry.origin.ci_job,
+        "git_commit": entry.origin.git_commit,
+    }
+
+
+def _iso(unix: int) -> str | None:
+    from datetime import datetime, timezone
+
+    from bulkup.report.text import iso
+
+    return iso(datetime.fromtimestamp(unix, timezone.utc)) if unix else None
+
+
+def _print(plan: Plan, target: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from bulkup.report.text import clean, plural
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    click.echo(f"Migrations on {clean(target)}")
+    if not plan.rows:
+        click.echo("There are none.")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("Migration", "State", "Handled", "Who", "When", ""):
+        right = title == "Handled"
+        table.add_column(title, justify="right" if right else "left", no_wrap=title != "")
+    for row in plan.rows:
+        table.add_row(*(Text(clean(cell)) for cell in _cells(row)))
+    console.print(table)
+    open_ = [row for row in plan.rows if row.is_to_do]
+    wrong = [r for r in plan.rows if not r.is_to_do and r.standing.value != "applied"]
+    if plan.is_done:
+        click.echo("Everything is applied.")
+    else:
+        click.echo(f"{plural(len(open_), 'migration')} to apply, {len(wrong)} wrong.")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    from datetime import datetime, timezone
+
+    from bulkup.migrations.plan import Standing
+    from bulkup.report.text import moment, number
+
+    entry = row.entry
+    if entry is None:
+        return row.name, row.standing.value, "", "", "", ""
+    if row.standing is Standing.RUNNING or not entry.ended:
+        when = f"since {moment(datetime.fromisoformat(entry.record.created))}"
+    else:
+        when = moment(datetime.fromtimestamp(entry.ended, timezone.utc))
+    notes = {
+        Standing.CHANGED: "changed after it was applied",
+        Standing.MISSING: "its file is missing"
+        + ("" if entry.state.is_over else f"; it is {entry.state.value} and not finished"),
+        Standing.RUNNING: f"process {entry.holder.pid}" if entry.holder else "",
+        Standing.FAILED: entry.reason,
+        Standing.INTERRUPTED: entry.reason or "its runner was killed",
+    }
+    note = notes.get(row.standing, "")
+    if entry.marked:
+        note = f"{note}; {entry.marked}" if note else entry.marked
+    who = entry.holder.who if entry.holder else ""
+    return row.name, row.standing.value, number(entry.counts.handled), who, when, note

@@ -1,0 +1,66 @@
+"""bulkup unlock"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bulkup.cli import options
+from bulkup.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from bulkup.state.ledger import Entry
+
+
+@click.command("unlock")
+@click.argument("run")
+@options.target
+@options.local
+@options.yes
+def command(**given: Any) -> int:
+    """Free RUN (a run id, or a migration's name) when its runner is dead for certain.
+
+    A dead runner's run is free by itself after a minute. What a runner does that lives after all
+    is refused from then on; nothing is written twice.
+    """
+    import time
+
+    from bulkup.migrations.connect import connected
+    from bulkup.migrations.marks import find_held, is_certainly_dead, unlock
+    from bulkup.report.text import clean
+    from bulkup.runner import Where
+
+    def sure(entry: Entry) -> bool:
+        assert entry.holder is not None
+        who = entry.holder
+        click.echo(
+            clean(
+                f"{entry.record.run_id} is held by {who.who}, process {who.pid}, last heard of "
+                f"{_ago(entry, time.time())}."
+            )
+            + (" That process of this machine has ended." if is_certainly_dead(entry) else ""),
+            err=True,
+        )
+        if given["yes"]:
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError("nobody is here to answer whether it is dead; --yes says so")
+        return click.confirm("Is it dead for certain?", err=True)
+
+    where = Where(given["project"], given["database"], given["namespace"], given["local"])
+    with connected(where) as (ledger, _):
+        held = find_held(ledger, given["run"], time.time())
+        if not unlock(ledger, held, sure=sure):
+            click.echo("Nothing was changed.", err=True)
+            return Exit.FAILED
+    click.echo(f"{clean(held[0].record.run_id)} is free.")
+    return Exit.DONE
+
+
+def _ago(entry: Entry, now: float) -> str:
+    from bulkup.report.text import duration
+    from bulkup.state.ledger import LEASE_S
+
+    return f"{duration(LEASE_S - (entry.lease_until - now))} ago"

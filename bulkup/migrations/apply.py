@@ -1,0 +1,289 @@
+"""Applies what is pending, one migration after the other; stops at the first that fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bulkup.chain import locate
+from bulkup.clock import Clock
+from bulkup.engine.events import Event, Listener, Report, Warned
+from bulkup.engine.lease import Lease
+from bulkup.engine.run import Options
+from bulkup.engine.stop import StopRequest
+from bulkup.errors import Exit, MismatchError, NotFoundError, StopAskedError
+from bulkup.facts import RunState
+from bulkup.migrations.connect import explained
+from bulkup.migrations.folder import Migration
+from bulkup.migrations.lock import locked
+from bulkup.migrations.marks import accept
+from bulkup.migrations.origin import origin_of
+from bulkup.migrations.plan import Plan, Row, run_id_of
+from bulkup.runner import Job, prepare_on, same_work, sweep, work_on
+from bulkup.state.ledger import Entry, Ledger
+from bulkup.state.markers import Markers
+from bulkup.state.records import RunRecord
+from bulkup.target import Target
+from bulkup.wire.client import Wire
+from bulkup.wire.retries import Patience
+
+
+@dataclass(frozen=True)
+class Step:
+    """A migration is about to be applied, or goes on."""
+
+    name: str
+    left: int
+    """Migrations to apply, this one included."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one `migrate` did."""
+
+    exit_code: Exit
+    applied: tuple[str, ...] = ()
+    """By this runner, in order."""
+    stopped_at: str = ""
+    """The migration that failed or was interrupted."""
+    reason: str = ""
+    left: tuple[str, ...] = ()
+    """What was asked for and is not applied yet, in order."""
+    reports: tuple[tuple[str, Report], ...] = ()
+    """By the migrations' names."""
+
+
+@dataclass
+class Migrator:
+    """One `migrate`: everything it was asked for. `again`: the command that goes on."""
+
+    target: Target
+    folder: Sequence[Migration]
+    options: Options
+    state_dir: Path
+    listener: Listener
+    to: str | None = None
+    only: str | None = None
+    accepted: Sequence[str] = ()
+    """Names of changed migrations whose change is accepted."""
+    wait_s: float = 0.0
+    again: str = "bulkup migrate"
+    confirm: Callable[[], None] = lambda: None
+    """Called before anything is applied; may raise."""
+    on_step: Callable[[Step], None] = lambda _: None
+    on_report: Callable[[Report], None] = lambda _: None
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self._stop = StopRequest()
+        self._started = self.clock.monotonic()
+        self._applied: list[str] = []
+        self._reports: list[tuple[str, Report]] = []
+        self._code = Exit.DONE
+
+    def run(self) -> Outcome:
+        """Apply. With nothing to do it costs one query and writes nothing.
+
+        Raises BulkupError for whatever keeps it from working; what became of a migration that
+        was begun is in the outcome.
+        """
+        wire = Wire(
+            self.target.client,
+            patience=Patience(self.options.retry_for_s, stopping_s=self._stop.seconds),
+            sleep=self.clock.sleep,
+            monotonic=self.clock.monotonic,
+        )
+        try:
+            with explained(wire):
+                return self._run(wire)
+        except StopAskedError as asked:
+            return self._outcome(asked.exit_code, reason=asked.message)
+        finally:
+            wire.close()
+
+    def _run(self, wire: Wire) -> Outcome:
+        info = self.target.info
+        ledger = Ledger(wire, info)
+        plan = self._plan(ledger)
+        accept(ledger, plan, self.accepted)
+        if self.accepted:
+            plan = self._plan(ledger)
+        plan.check()
+        if not plan.to_do(self.to, self.only):
+            return Outcome(Exit.DONE)
+        self.confirm()
+        with (
+            self._stop.listening(),
+            locked(
+                wire,
+                info,
+                wait_s=self.wait_s,
+                on_wait=lambda text: self.listener(Warned(text)),
+                stop=self._stop,
+                clock=self.clock,
+            ) as lock,
+        ):
+            sweep(ledger, wire, self.clock.unix())
+            return self._apply_all(ledger, lock)
+
+    def _plan(self, ledger: Ledger) -> Plan:
+        return Plan(self.folder, ledger.migrations(), self.target.info, self.clock.unix())
+
+    def _apply_all(self, ledger: Ledger, lock: Lease) -> Outcome:
+        lost = ""
+        while True:
+            # Anew each time: somebody may have applied or marked one meanwhile.
+            plan = self._plan(ledger)
+            plan.check()
+            rows = plan.to_do(self.to, self.only)
+            if not rows:
+                return self._outcome(self._code)
+            self._stop.raise_if_asked()
+            time_left = self._time_left()
+            if time_left is not None and time_left <= 0:
+                return self._outcome(
+                    Exit.LIMIT, reason="time is up (--max-time)", left=[r.name for r in rows]
+                )
+            row = rows[0]
+            # Also makes sure, after whatever pause, that the lock is still ours.
+            lock.update(reason=f"applying {row.name}")
+            self.on_step(Step(row.name, len(rows)))
+            try:
+                report = self._apply(row, lock, time_left)
+            except NotFoundError:
+                if lost == row.name:
+                    raise
+                lost = row.name  # somebody has just ended it: look again
+                continue
+            self._reports.append((row.name, report))
+            self.on_report(report)
+            if report.state is not RunState.FINISHED:
+                return self._outcome(
+                    report.exit_code or Exit.FAILED,
+                    stopped_at=row.name,
+                    reason=report.reason,
+                    left=[r.name for r in rows],
+                )
+            if not report.successor:  # otherwise it goes on with that
+                self._applied.append(row.name)
+            if report.exit_code is Exit.FAILED:
+                return self._outcome(
+                    Exit.FAILED,
+                    stopped_at=row.name,
+                    reason="it is applied, but its finish failed; see its report",
+                    left=[r.name for r in rows[1:]],
+                )
+            self._code = report.exit_code or self._code
+
+    def _outcome(
+        self, code: Exit, *, stopped_at: str = "", reason: str = "", left: Sequence[str] = ()
+    ) -> Outcome:
+        applied, reports = tuple(self._applied), tuple(self._reports)
+        return Outcome(code, applied, stopped_at, reason, tuple(left), reports)
+
+    def _time_left(self) -> float | None:
+        if self.options.max_time_s is None:
+            return None
+        return self.options.max_time_s - (self.clock.monotonic() - self._started)
+
+    def _apply(self, row: Row, lock: Lease, time_left: float | None) -> Report:
+        def listening(event: Event) -> None:
+            # The engine speaks at least once a second, whatever it waits for.
+            lock.tick()
+            self.listener(event)
+
+        def pausing(seconds: float) -> None:
+            self.clock.sleep(seconds)
+            lock.tick()
+
+        assert row.migration is not None
+        migration = row.migration
+        began = row.entry.record if row.entry is not None else None
+        spec = str(migration.path)
+        if row.entry is not None and row.entry.chain:
+            spec = locate(row.entry.chain, str(migration.path.parent))
+        wait_s = self.wait_s
+        if row.entry is not None:
+            # The lock is ours, so whoever holds this is most likely dead: let its lease run out.
+            wait_s = max(wait_s, row.entry.lease_until - self.clock.unix() + 1)
+        with prepare_on(
+            self.target,
+            spec,
+            began.params if began is not None else {},
+            stop=self._stop,
+            retry_for_s=self.options.retry_for_s,
+            clock=self.clock,
+        ) as job:
+            with explained(job.wire):
+                entry = self._entry(row, migration, job)
+                if not entry.version:
+                    # A claim whose record was deleted by hand would keep it out for ever.
+                    Ledger(job.wire, self.target.info).unfinished(entry.record.identity)
+            return work_on(
+                job,
+                entry,
+                options=replace(self.options, max_time_s=time_left),
+                state_dir=self.state_dir,
+                listener=listening,
+                wait_s=wait_s,
+                clock=replace(self.clock, sleep=pausing),
+                next_command=self.again,
+            )
+
+    def _unused_id(self, row: Row, wire: Wire) -> str:
+        """Where somebody has deleted the record of a run that was under way, its markers are
+        still there, and refuse the commits of another run of that id."""
+        info, attempt = self.target.info, row.attempt
+        ledger = Ledger(wire, info)
+        while True:
+            run_id = run_id_of(row.name, info, attempt)
+            left = Markers(wire, info.namespace, run_id).all_keys()
+            # With its record they are another runner's, who was faster: the insert is refused.
+            if not left or ledger.read(run_id) is not None:
+                return run_id
+            attempt += 1
+
+    def _entry(self, row: Row, migration: Migration, job: Job) -> Entry:
+        """The record to work on: the one there is, or the first of this attempt."""
+        # By the class's name, not by a path, which is another one on each machine.
+        identity = f"{migration.name}/{job.query.identity(job.source.name, job.params)}"
+        origin = origin_of(os.environ)
+        was = row.entry
+        if was is not None and was.chain:
+            same_work(job, was)
+        elif was is not None:
+            if was.record.identity != identity:
+                raise MismatchError(
+                    f"{row.name} was begun with another query, class or parameters than it has "
+                    f"now: restore these, or start it over: bulkup mark {row.name} --pending"
+                )
+            if was.code != migration.code:
+                job.warnings.append(
+                    f"{row.name} has changed since it was begun; entities handled from now on "
+                    "get the new code"
+                )
+        if was is not None:
+            return replace(was, code=migration.code, origin=origin)
+        info = self.target.info
+        record = RunRecord(
+            run_id=self._unused_id(row, job.wire),
+            updater=job.source.name,
+            description=job.source.description,
+            spec=job.source.spec,
+            source_path=job.source.path,
+            checksum=job.source.checksum,
+            params=job.params,
+            target=info,
+            fingerprint=job.query.fingerprint(info),
+            identity=identity,
+            created=self.clock.now().isoformat(),
+        )
+        return Entry(
+            record,
+            RunState.RUNNING,
+            migration=row.name,
+            code=migration.code,
+            origin=origin,
+        )

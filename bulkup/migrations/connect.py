@@ -1,0 +1,36 @@
+"""The ledger of a target, for commands that run no updater."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bulkup.facts import TargetInfo
+from bulkup.runner import Where, opened
+from bulkup.state.ledger import Ledger
+from bulkup.wire.client import Wire
+from bulkup.wire.explain import explain
+from bulkup.wire.retries import CallError, Patience
+
+
+@contextmanager
+def connected(where: Where, *, retry_for_s: float = 60.0) -> Iterator[tuple[Ledger, TargetInfo]]:
+    """Raises BulkupError when the target does not answer, also for calls made inside."""
+    with opened(where) as target:
+        wire = Wire(target.client, patience=Patience(retry_for_s))
+        try:
+            with explained(wire):
+                yield Ledger(wire, target.info), target.info
+        finally:
+            wire.close()
+
+
+@contextmanager
+def explained(wire: Wire) -> Iterator[None]:
+    """Turn what a call ended with into a sentence: a TargetError."""
+    try:
+        yield
+    except CallError as error:
+        raise explain(
+            error, address=wire.address, project=wire.project, contacted=wire.patience.contacted
+        ) from error

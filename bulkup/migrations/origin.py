@@ -1,0 +1,42 @@
+"""Where a runner comes from: what CI systems say about themselves in the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bulkup import __version__
+from bulkup.state.records import Origin
+
+_JOBS = ("CI_JOB_URL", "BUILDKITE_BUILD_URL", "CIRCLE_BUILD_URL", "BUILD_URL")
+"""GitLab, Buildkite, CircleCI, Jenkins."""
+
+_COMMITS = (
+    "GITHUB_SHA", "CI_COMMIT_SHA", "BUILDKITE_COMMIT", "CIRCLE_SHA1", "GIT_COMMIT", "COMMIT_SHA",
+)  # fmt: skip
+"""GitHub, GitLab, Buildkite, CircleCI, Jenkins; COMMIT_SHA is Cloud Build's name for it."""
+
+_LONGEST = 500
+"""Characters; whoever starts a job may set its variables to anything."""
+
+
+def origin_of(environment: Mapping[str, str]) -> Origin:
+    return Origin(
+        __version__, _job(environment)[:_LONGEST], _first(environment, _COMMITS)[:_LONGEST]
+    )
+
+
+def _job(environment: Mapping[str, str]) -> str:
+    if environment.get("GITHUB_RUN_ID"):
+        server = environment.get("GITHUB_SERVER_URL", "https://github.com")
+        repository = environment.get("GITHUB_REPOSITORY", "")
+        return f"{server}/{repository}/actions/runs/{environment['GITHUB_RUN_ID']}"
+    if environment.get("CLOUD_RUN_EXECUTION"):
+        return (
+            f"Cloud Run job {environment.get('CLOUD_RUN_JOB', '')}, "
+            f"execution {environment['CLOUD_RUN_EXECUTION']}"
+        )
+    return _first(environment, _JOBS)
+
+
+def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((environment[name] for name in names if environment.get(name)), "")

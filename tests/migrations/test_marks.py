@@ -1,0 +1,106 @@
+"""What people set by hand: `bulkup mark`, `bulkup unlock`."""
+
+from __future__ import annotations
+
+from google.cloud import datastore
+
+from tests.cli.shell import Shell, contents
+from tests.conftest import Server
+from tests.migrations.conftest import trails, write_step
+from tests.migrations.test_status import failed, held_elsewhere, killed
+
+
+def standings(shell: Shell) -> list[str]:
+    return [row["standing"] for row in shell.bulkup("status", "--json").of_type("migration")]
+
+
+def test_a_project_with_a_history_is_adopted(
+    project: Shell, items: datastore.Client, embedded: Server
+) -> None:
+    for name in ("0001_a", "0002"):
+        assert project.bulkup("mark", name, "--applied").code == 0
+    assert standings(project) == ["applied", "applied", "pending"]
+    row = project.bulkup("status", "--json").of_type("migration")[0]
+    assert row["marked"].startswith("applied by ")
+    before = contents(embedded)
+    assert "nothing to change" in project.bulkup("mark", "0001_a", "--applied").out
+    assert contents(embedded) == before
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"c"}
+    assert project.bulkup("status", "--check").code == 0
+
+
+def test_what_was_applied_is_applied_again_when_it_is_marked_pending(
+    project: Shell, items: datastore.Client
+) -> None:
+    project.bulkup("migrate")
+    assert project.bulkup("mark", "0002_b", "--pending").code == 0
+    assert standings(project) == ["applied", "pending", "applied"]
+    assert project.bulkup("migrate", "--batch-size", "3", env={"DIE_AT": "b"}).code == -9
+    assert standings(project) == ["applied", "interrupted", "applied"]
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"abcb"}
+    project.bulkup("mark", "0002_b", "--pending")
+    project.bulkup("migrate")
+    assert trails(items) == {"abcbb"}
+
+
+def test_a_failed_one_is_given_up_for_applied(project: Shell, items: datastore.Client) -> None:
+    failed(project, items)
+    assert project.bulkup("mark", "0002_b", "--applied").code == 0
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"abc", "ac"}  # what was before the failure is done
+
+
+def test_a_failed_one_starts_over_when_marked_pending(
+    project: Shell, items: datastore.Client
+) -> None:
+    project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "b"})
+    path = write_step(project, "0002_b", "b")
+    path.write_text(path.read_text().replace("AddB", "AnotherClass"))
+    assert project.bulkup("migrate").code == 2
+    project.bulkup("mark", "0002_b", "--pending")
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"abc", "abbc"}  # by the word of who marked it
+
+
+def test_a_lost_file_is_forgotten_when_marked_pending(
+    project: Shell, items: datastore.Client
+) -> None:
+    project.bulkup("migrate")
+    (project.folder / "updaters/0003_c.py").unlink()
+    assert project.bulkup("status", "--check").code == 4
+    assert project.bulkup("mark", "0003_c", "--pending").code == 0
+    assert project.bulkup("status", "--check").code == 0
+
+
+def test_wrong_marks_are_refused(project: Shell, items: datastore.Client) -> None:
+    assert project.bulkup("mark", "0001_a").code == 2
+    project.bulkup("mark", "0009", "--applied").fails(10, "no migration 0009")
+    killed(project, items)
+    held_elsewhere(items, "0002_b")
+    project.bulkup("mark", "0002_b", "--applied").fails(11, "works on 0002_b")
+
+
+def test_unlock_frees_what_a_dead_machine_holds(project: Shell, items: datastore.Client) -> None:
+    killed(project, items)
+    held_elsewhere(items, "0002_b")
+    lock = items.get(items.key("BulkupRun", "bulkup-migrate"))
+    lock["holder"] = lock["holder"].replace('"machine": "', '"machine": "elsewhere-')
+    items.put(lock)
+    project.bulkup("migrate").fails(11, "applies migrations there (applying 0002_b)")
+    asked = project.bulkup("unlock", "0002_b")
+    assert asked.code == 2
+    assert "held by" in asked.err
+    assert "--yes says so" in asked.err
+    project.bulkup("migrate").fails(11)
+    freed = project.bulkup("unlock", "0002_b", "--yes")
+    assert freed.code == 0, freed
+    assert "is free" in freed.out
+    project.bulkup("unlock", "0002_b", "--yes").fails(10, "nobody holds")
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"abc"}
+
+
+def test_unlock_of_what_is_not_there(project: Shell, items: datastore.Client) -> None:
+    project.bulkup("unlock", "0001", "--yes").fails(10, "no migration 0001")

@@ -1,0 +1,224 @@
+"""`bulkup migrate`: what is pending, in order, once."""
+
+from __future__ import annotations
+
+import shutil
+
+from google.cloud import datastore
+
+from tests.cli.shell import Shell, contents, markers
+from tests.conftest import Server
+from tests.migrations.conftest import trails, write_step
+
+
+def names(shell: Shell, standing: str) -> list[str]:
+    rows = shell.bulkup("status", "--json").of_type("migration")
+    return [row["name"] for row in rows if row["standing"] == standing]
+
+
+def test_pending_migrations_are_applied_in_order_and_once(
+    project: Shell, items: datastore.Client, embedded: Server
+) -> None:
+    first = project.bulkup("migrate")
+    assert first.code == 0, first
+    assert "3 migrations applied, none left." in first.out
+    assert trails(items) == {"abc"}
+    assert markers(embedded) == []
+    before = contents(embedded)
+    again = project.bulkup("migrate")
+    assert (again.code, again.out) == (0, "Nothing is pending.\n")
+    assert contents(embedded) == before
+
+
+def test_a_new_file_is_applied_and_the_old_ones_are_not_again(
+    project: Shell, items: datastore.Client
+) -> None:
+    project.bulkup("migrate")
+    write_step(project, "0004_d", "d")
+    result = project.bulkup("migrate", "updaters", "--json")
+    assert [s["updater"] for s in result.of_type("summary")] == ["AddD"]
+    (told,) = result.of_type("migrate")
+    assert told["applied"] == ["0004_d"]
+    assert told["left"] == []
+    assert trails(items) == {"abcd"}
+
+
+def test_it_stops_at_the_first_that_fails_and_goes_on_there(
+    project: Shell, items: datastore.Client
+) -> None:
+    failed = project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "b"})
+    assert failed.code == 1
+    assert "1 migration applied, 2 left, stopped at 0002_b" in failed.out
+    assert "Continue with: bulkup migrate updaters" in failed.out
+    assert names(project, "failed") == ["0002_b"]
+    assert trails(items) == {"a", "ab"}  # the batches before the failure are done
+    result = project.bulkup("migrate")
+    assert result.code == 0, result
+    assert trails(items) == {"abc"}
+
+
+def test_a_killed_one_is_resumed_from_nothing_but_datastore(
+    project: Shell, items: datastore.Client
+) -> None:
+    killed = project.bulkup("migrate", "--batch-size", "3", env={"DIE_AT": "b"})
+    assert killed.code == -9
+    shutil.rmtree(project.state_dir)
+    result = project.bulkup("migrate", "--json")
+    assert result.code == 0, result
+    resumed, fresh = result.of_type("start")
+    assert resumed["resumed"]
+    assert not fresh["resumed"]
+    assert trails(items) == {"abc"}
+
+
+def test_time_is_up_in_the_middle_and_the_next_one_goes_on(
+    project: Shell, items: datastore.Client
+) -> None:
+    result = project.bulkup("migrate", "--max-time", "0s")
+    assert result.code == 75
+    assert "3 left: time is up (--max-time)" in result.out
+    assert trails(items) == {""}
+    limited = project.bulkup("migrate", "--limit", "5")
+    assert limited.code == 75
+    assert "stopped at 0001_a" in limited.out
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"abc"}
+
+
+def test_to_and_only_choose(project: Shell, items: datastore.Client) -> None:
+    assert project.bulkup("migrate", "--to", "0002").code == 0
+    assert trails(items) == {"ab"}
+    write_step(project, "0004_d", "d")
+    assert project.bulkup("migrate", "--only", "0004_d.py").code == 0
+    assert trails(items) == {"abd"}
+    project.bulkup("migrate", "--only", "0009").fails(10, "no migration 0009")
+    project.bulkup("migrate", "--to", "000").fails(2, "fits 4 migrations")
+    assert names(project, "pending") == ["0003_c"]
+
+
+def test_only_does_not_jump_over_what_it_comes_after(
+    project: Shell, items: datastore.Client
+) -> None:
+    write_step(project, "0004_d", "d", head='after = ["0003_c"]')
+    project.bulkup("migrate", "--only", "0004_d").fails(2, "0003_c", "pending")
+    assert trails(items) == {""}
+
+
+def test_after_is_stronger_than_the_order_of_names(project: Shell, items: datastore.Client) -> None:
+    write_step(project, "0001_a", "a", head='after = ["0003_c"]')
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"bca"}
+
+
+def test_a_changed_file_stops_it_until_it_is_accepted(
+    project: Shell, items: datastore.Client
+) -> None:
+    project.bulkup("migrate", "--to", "0001_a")
+    path = project.folder / "updaters/0001_a.py"
+    path.write_text(path.read_text().replace("'''Append", "# why\n\n    '''Append"))
+    assert names(project, "applied") == ["0001_a"]  # a comment and a blank line
+    path.write_text(path.read_text() + "\nX = 1\n")
+    project.bulkup("migrate").fails(2, "0001_a was changed", "--accept-changed 0001_a")
+    assert trails(items) == {"a"}
+    assert names(project, "changed") == ["0001_a"]
+    assert project.bulkup("migrate", "--accept-changed", "0001_a").code == 0
+    assert trails(items) == {"abc"}
+    row = project.bulkup("status", "--json").of_type("migration")[0]
+    assert row["standing"] == "applied"
+    assert row["marked"].startswith("change accepted by ")
+
+
+def test_a_mended_migration_goes_on_with_its_new_code(
+    project: Shell, items: datastore.Client
+) -> None:
+    project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "a"})
+    path = project.folder / "updaters/0001_a.py"
+    path.write_text(path.read_text().replace('if os.environ.get("FAIL_AT")', "if None"))
+    result = project.bulkup("migrate", env={"FAIL_AT": "a"})
+    assert result.code == 0
+    assert "0001_a has changed since it was begun" in result.err
+    assert trails(items) == {"abc"}
+    assert names(project, "applied") == ["0001_a", "0002_b", "0003_c"]
+
+
+def test_another_query_is_not_gone_on_with(project: Shell, items: datastore.Client) -> None:
+    project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "a"})
+    path = project.folder / "updaters/0001_a.py"
+    path.write_text(path.read_text().replace('kind="Item"', 'kind="Thing"'))
+    result = project.bulkup("migrate")
+    assert result.code == 2
+    assert "0001_a was begun with another query" in result.err
+    assert trails(items) == {"", "a"}
+
+
+def test_a_file_that_went_in_the_middle_of_its_work_stops_it(
+    project: Shell, items: datastore.Client
+) -> None:
+    project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "a"})
+    (project.folder / "updaters/0001_a.py").unlink()
+    project.bulkup("migrate").fails(2, "0001_a was begun", "its file is not there")
+
+
+def test_an_emptied_datastore_is_migrated_anew(
+    project: Shell, items: datastore.Client, embedded: Server
+) -> None:
+    """An emulator that was started again, beside a state directory that remembers."""
+    project.bulkup("migrate")
+    every = list(items.query(kind="BulkupRun").fetch())
+    items.delete_multi([e.key for e in every])
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"abcabc"}
+
+
+def test_a_record_that_was_deleted_in_the_middle_is_begun_anew(
+    project: Shell, items: datastore.Client
+) -> None:
+    project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "b"})
+    (record,) = (r for r in items.query(kind="BulkupRun").fetch() if r.get("updater") == "AddB")
+    items.delete(record.key)
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"abc", "abbc"}  # by the hand of who deleted it
+
+
+def test_it_stops_where_finish_fails_though_that_is_applied(
+    project: Shell, items: datastore.Client
+) -> None:
+    path = project.folder / "updaters/0001_a.py"
+    path.write_text(path.read_text() + "\n    def finish(self, success, report): 1 / 0\n")
+    result = project.bulkup("migrate")
+    assert result.code == 1
+    assert "1 migration applied, 2 left, stopped at 0001_a: it is applied, but" in result.out
+    assert project.bulkup("migrate").code == 0
+    assert trails(items) == {"abc"}
+
+
+def test_nothing_pending_costs_two_calls(project: Shell, items: datastore.Client) -> None:
+    project.bulkup("migrate")
+    result = project.python(
+        """
+        from bulkup.wire.client import Wire
+        calls, send = [], Wire.send
+        def counting(wire, name, *rest):
+            calls.append(name)
+            return send(wire, name, *rest)
+        Wire.send = counting
+        from bulkup.cli import call
+        assert call(["migrate", "-q"]) == 0
+        print(",".join(calls))
+        """
+    )
+    assert result.out.splitlines()[-1] in ("RunQuery", "RunQuery,RunQuery"), result
+
+
+def test_what_the_ledger_tells_people(project: Shell, items: datastore.Client) -> None:
+    env = {"CI_JOB_URL": "https://ci.example/1", "CI_COMMIT_SHA": "abc123"}
+    project.bulkup("migrate", "--to", "0001", env=env)
+    (record,) = (r for r in items.query(kind="BulkupRun").fetch() if r.get("migration"))
+    assert record["migration"] == "0001_a"
+    assert record["state"] == "finished"
+    assert record["ci_job"] == "https://ci.example/1"
+    assert record["git_commit"] == "abc123"
+    assert record["seconds"] >= 0
+    assert record["ended"] >= record["started"].replace(microsecond=0)
+    assert "@" in record["who"]
+    assert '"handled": 12' in record["counts"]

@@ -1,0 +1,137 @@
+"""`bulkup status`: every state there is, its exit code, and that it writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from google.cloud import datastore
+
+from tests.cli.shell import Shell, contents
+from tests.conftest import Server
+from tests.migrations.conftest import write_step
+
+
+def nothing(shell: Shell, client: datastore.Client) -> None:
+    pass
+
+
+def applied(shell: Shell, client: datastore.Client) -> None:
+    assert shell.bulkup("migrate").code == 0
+
+
+def failed(shell: Shell, client: datastore.Client) -> None:
+    assert shell.bulkup("migrate", env={"FAIL_AT": "b"}).code == 1
+
+
+def killed(shell: Shell, client: datastore.Client) -> None:
+    assert shell.bulkup("migrate", env={"DIE_AT": "b"}).code == -9
+
+
+def stopped(shell: Shell, client: datastore.Client) -> None:
+    assert shell.bulkup("migrate", "--limit", "5").code == 75
+
+
+def changed(shell: Shell, client: datastore.Client) -> None:
+    applied(shell, client)
+    write_step(shell, "0002_b", "x")
+
+
+def missing(shell: Shell, client: datastore.Client) -> None:
+    applied(shell, client)
+    (shell.folder / "updaters/0002_b.py").unlink()
+
+
+def running_elsewhere(shell: Shell, client: datastore.Client) -> None:
+    killed(shell, client)
+    held_elsewhere(client, "0002_b")
+
+
+def held_elsewhere(client: datastore.Client, migration: str) -> None:
+    """As if the runner of a migration was on another machine, and alive."""
+    query = client.query(kind="BulkupRun")
+    query.add_filter(filter=datastore.query.PropertyFilter("migration", "=", migration))
+    (record,) = query.fetch()
+    record["holder"] = record["holder"].replace('"machine": "', '"machine": "elsewhere-')
+    record["lease_until"] = datetime.now(timezone.utc) + timedelta(seconds=50)
+    client.put(record)
+
+
+A, P = "applied", "pending"
+
+
+@pytest.mark.parametrize(
+    ("make", "standings", "code", "says"),
+    [
+        (nothing, [P, P, P], 4, "3 migrations to apply, 0 wrong."),
+        (applied, [A, A, A], 0, "Everything is applied."),
+        (failed, [A, "failed", P], 4, "not today"),
+        (killed, [A, "interrupted", P], 4, "its runner was killed"),
+        (stopped, ["interrupted", P, P], 4, "stopped after 5 entities"),
+        (changed, [A, "changed", A], 4, "changed after it was applied"),
+        (missing, [A, A, "missing"], 4, "its file is missing"),
+        (running_elsewhere, [A, "running", P], 4, "process "),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_check_tells_by_its_exit_code_and_writes_nothing(
+    project: Shell,
+    items: datastore.Client,
+    embedded: Server,
+    make: Callable[[Shell, datastore.Client], None],
+    standings: list[str],
+    code: int,
+    says: str,
+) -> None:
+    make(project, items)
+    before, disk = contents(embedded), project.runs()
+    table = project.bulkup("status", "--check")
+    assert table.code == code
+    assert says in table.out
+    assert table.err == ""
+    told = project.bulkup("status", "--json")
+    assert told.code == 0  # without --check it only tells
+    assert [row["standing"] for row in told.of_type("migration")] == standings
+    assert told.of_type("status") == [{"type": "status", "done": code == 0}]
+    assert (contents(embedded), project.runs()) == (before, disk)
+
+
+def test_a_running_one_is_shown_with_who_and_how_far(
+    project: Shell, items: datastore.Client
+) -> None:
+    stopped(project, items)
+    held_elsewhere(items, "0001_a")
+    row: dict[str, Any] = project.bulkup("status", "--json").of_type("migration")[0]
+    assert row["counts"]["handled"] == 5
+    assert "@" in row["who"]
+    assert row["lease_until"] > row["started"]
+    project.bulkup("status").out.index("since 20")
+
+
+def test_the_users_code_is_not_run_to_tell(project: Shell, items: datastore.Client) -> None:
+    project.write("updaters/0004_d.py", "raise SystemExit('run')")
+    result = project.bulkup("status", "--json")
+    assert result.code == 0
+    assert result.of_type("migration")[-1]["standing"] == "pending"
+
+
+def test_no_folder_and_an_empty_one(project: Shell, items: datastore.Client) -> None:
+    project.bulkup("status", "nowhere").fails(10, "no folder nowhere")
+    (project.folder / "empty").mkdir()
+    result = project.bulkup("status", "empty", "--check")
+    assert (result.code, result.out.splitlines()[-1]) == (0, "There are none.")
+
+
+def test_what_somebody_stored_cannot_reach_the_terminal_raw(
+    project: Shell, items: datastore.Client
+) -> None:
+    failed(project, items)
+    for record in list(items.query(kind="BulkupRun").fetch()):
+        record["reason"] = "\x1b]0;owned\x07[red]"
+        record["marked"] = "\x1b[2J"
+        items.put(record)
+    out = project.bulkup("status").out
+    assert "\x1b" not in out
+    assert "owned" in out
