@@ -23,13 +23,13 @@ from bulkup.local.limits import (
 )
 from bulkup.local.masks import Mask
 from bulkup.local.metadata import is_metadata, run_metadata
-from bulkup.local.mutations import check_mutations
+from bulkup.local.mutations import check_entities, check_mutations
 from bulkup.local.queries import PAGE_BYTES, check_query, run_page
 from bulkup.local.sql import by_path
 from bulkup.local.status import RpcError, invalid, unimplemented
 from bulkup.local.storage import HISTORY_MICROS, Snapshot, Storage
 from bulkup.local.transactions import Transaction, Transactions, check_conflicts
-from bulkup.local.writes import Writer
+from bulkup.local.writes import Known, Writer
 
 SERVICE = "google.datastore.v1.Datastore"
 _log = logging.getLogger(__name__)
@@ -230,12 +230,14 @@ class Service:
         )
         if not operations and (transaction is None or transaction.read_only):
             return m.field(8, m.timestamp(self.storage.snapshot())) if transactional else b""
+        known = Known(self.storage, operations)
+        check_entities(operations, known.bodies)
         failure: RpcError | None = None
         out = []
         with self.storage.writing() as (db, version):
             if transaction is not None:
                 check_conflicts(transaction, self.storage, db)
-            writer = Writer(self.storage, db, version)
+            writer = Writer(self.storage, db, version, known)
             for operation in operations:
                 try:
                     out.append(m.field(3, writer.apply(operation)))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from bulkup.local.intervals import EVERYTHING, HIGHEST, LOWEST, Intervals
 
@@ -79,3 +79,22 @@ def by_path(
         (kind, path, at, at),
     ).fetchone()
     return row  # noqa: RET504 - the annotation above is its type
+
+
+Stored = tuple[int, int, int, bytes, str]
+"""A row of `entities`: (eid, version, created, body, packed)."""
+_TOGETHER = 100
+
+
+def stored_rows(
+    db: sqlite3.Connection, kind: int, paths: Sequence[bytes]
+) -> Iterator[tuple[bytes, Stored]]:
+    """The live entities of a kind that have one of the paths."""
+    for start in range(0, len(paths), _TOGETHER):
+        some = paths[start : start + _TOGETHER]
+        for path, *stored in db.execute(
+            "SELECT path, eid, version, created, body, packed FROM entities "
+            f"WHERE kind = ? AND path IN ({', '.join('?' * len(some))})",
+            (kind, *some),
+        ):
+            yield path, tuple(stored)
