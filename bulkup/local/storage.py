@@ -289,6 +289,11 @@ class Storage:
                 with self._clock_lock:
                     self._writing_version = 0
 
+    def kind(self, partition: Partition, name: str) -> int | None:
+        """Number of a kind, if there is or was an entity of it."""
+        part = self.partitions.get(partition)
+        return None if part is None else self.kinds.get((part, name))
+
     def kind_version(self, kind: int) -> int:
         """No entity of the kind was written after this version; inside `writing()`."""
         return self._kind_versions.get(kind, self._opened_at)

@@ -81,11 +81,8 @@ class Known:
         """By operation; None where nothing is stored."""
 
     def _place(self, operation: Operation) -> tuple[int, bytes] | None:
-        part = self._storage.partitions.get(operation.partition)
-        if part is None or not operation.path:
-            return None
-        kind = self._storage.kinds.get((part, operation.key.path[-1].kind))
-        return None if kind is None else (kind, operation.path)
+        kind = self._storage.kind(operation.partition, operation.key.path[-1].kind)
+        return None if kind is None or not operation.path else (kind, operation.path)
 
     def row(self, db: sqlite3.Connection, kind: int, path: bytes) -> Stored | None:
         """What is stored, inside `writing()`."""
