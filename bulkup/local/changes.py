@@ -15,6 +15,8 @@ from bulkup.local.indexing import Entries, index_entries
 _KEY_TAG = 0x0A
 _PROPERTY_TAG = 0x1A
 """The fields of an Entity: its key; one property, with its name."""
+_TIMESTAMP_TAG = 0x52
+"""The field of a Value that indexing changes. Not everything with this byte has one."""
 _MAX_BODY_BYTES = 64 << 10
 """Smaller bodies cannot have more entries than is allowed (20,000; each is 4 bytes at least), so
 entries need no counting."""
@@ -42,10 +44,13 @@ def changes(base: bytes, body: bytes) -> Changes | None:
     if old is None or new is None:
         return None
     came = new - old
-    entity = m.Entity.FromString(b"".join(came))
+    joined = b"".join(came)
+    entity = m.Entity.FromString(joined)
     after = index_entries(entity)
-    if came and _properties(entity.SerializeToString(deterministic=True)) != came:
-        return None  # a timestamp was cut
+    if _TIMESTAMP_TAG in joined and (
+        _properties(entity.SerializeToString(deterministic=True)) != came
+    ):
+        return None  # one was cut
     before = index_entries(m.Entity.FromString(b"".join(old - new)))
     for entries in (before, after):
         for path in entries:

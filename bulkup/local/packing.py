@@ -63,6 +63,8 @@ def replaced(text: str, slot: int, before: Values | None, after: Values | None) 
 
 
 def _members(slot: int, values: Values) -> str:
+    if type(values) is bytes:
+        return f'"{slot}":"{values.hex()}"'
     packed: Packed = {}
     add(packed, slot, values)
     return dumps(packed)[1:-1]
