@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bulkup.local import messages as m
+from bulkup.local.changes import Changes, changes
 from bulkup.local.encoding import Partition, encode_path
 from bulkup.local.indexing import Entries, index_entries
 from bulkup.local.limits import MAX_TRANSFORMS, check_entity_size, check_key, key_text, partition_of
@@ -34,15 +35,21 @@ class Operation:
     fail: bool
     mask: Mask | None
     transforms: Any
-    entries: Entries | None
-    body: bytes | None
+    entries: Entries | None = None
+    """Of `entity`, where `changes` does not say all."""
+    body: bytes | None = None
     """What will be stored, where that is known already."""
+    changes: Changes | None = None
+    """What this changes, if what is stored has not changed since."""
 
 
 def check_mutations(
     mutations: Any, project: str, database: str, *, transactional: bool
 ) -> list[Operation]:
-    """The operations of a commit. Raises INVALID_ARGUMENT; then nothing is written."""
+    """The operations of a commit. Raises INVALID_ARGUMENT; then nothing is written.
+
+    Their entities are not looked into yet: `check_entities` does.
+    """
     operations = []
     last: dict[tuple[str, bytes], Operation] = {}
     for mutation in mutations:
@@ -108,13 +115,6 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
         raise invalid(f"A mutation may have at most {MAX_TRANSFORMS} property transforms.")
     if entity is None and mutation.property_transforms:
         raise invalid("Delete mutation cannot have PropertyTransforms.")
-    body = entries = None
-    if entity is not None:
-        entries = index_entries(entity)
-        if not mask and path and not mutation.property_transforms:
-            # Deterministic, so that equal entities are equal bytes.
-            body = entity.SerializeToString(deterministic=True)
-            check_entity_size(len(body))
     return Operation(
         name,
         partition,
@@ -126,6 +126,27 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
         mutation.conflict_resolution_strategy == _FAIL,
         mask,
         mutation.property_transforms,
-        entries,
-        body,
     )
+
+
+def check_entities(operations: list[Operation], bodies: list[bytes | None]) -> None:
+    """Look into the entities of operations; `bodies` are what is stored now, as far as known.
+
+    Raises INVALID_ARGUMENT; then nothing is written.
+    """
+    for operation, base in zip(operations, bodies, strict=True):
+        entity = operation.entity
+        if entity is None:
+            continue
+        if operation.mask is not None or operation.transforms or not operation.path:
+            operation.entries = index_entries(entity)
+            continue
+        # Deterministic, so that equal entities are equal bytes.
+        if base is not None:
+            body = entity.SerializeToString(deterministic=True)
+            operation.changes = changes(base, body)
+        if operation.changes is None:
+            operation.entries = index_entries(entity)
+            body = entity.SerializeToString(deterministic=True)
+        check_entity_size(len(body))
+        operation.body = body

@@ -43,6 +43,40 @@ def add(packed: Packed, slot: int, values: Values) -> None:
     packed[str(slot)] = sorted(map(hexadecimal, values))
 
 
+def replaced(text: str, slot: int, before: Values | None, after: Values | None) -> str | None:
+    """A packed text in which a slot has other values; None for no values. None when the text
+    does not have those it should have had."""
+    if before is not None:
+        old = _members(slot, before)
+        # As a key, a slot's number is there once, and a value has no quotes.
+        at = text.find(old)
+        if at < 0:
+            return None
+        if after is not None:
+            return text[:at] + _members(slot, after) + text[at + len(old) :]
+        if text[at - 1] == ",":
+            return text[: at - 1] + text[at + len(old) :]
+        return text[:at] + text[at + len(old) :].removeprefix(",")
+    if after is None:
+        return text
+    return f"{text[:-1]}{',' if len(text) > 2 else ''}{_members(slot, after)}}}"
+
+
+def _members(slot: int, values: Values) -> str:
+    if type(values) is bytes:
+        return f'"{slot}":"{values.hex()}"'
+    packed: Packed = {}
+    add(packed, slot, values)
+    return dumps(packed)[1:-1]
+
+
+def each(values: Values | None) -> set[bytes]:
+    """The encoded values alone."""
+    if values is None:
+        return set()
+    return {values} if isinstance(values, bytes) else set(values)
+
+
 def values_of(packed: Packed, slot: str) -> set[bytes]:
     found = packed.get(slot, [])
     return {bytes.fromhex(one) for one in ([found] if isinstance(found, str) else found)}

@@ -23,13 +23,13 @@ from bulkup.local.limits import (
 )
 from bulkup.local.masks import Mask
 from bulkup.local.metadata import is_metadata, run_metadata
-from bulkup.local.mutations import check_mutations
+from bulkup.local.mutations import check_entities, check_mutations
 from bulkup.local.queries import PAGE_BYTES, check_query, run_page
-from bulkup.local.sql import by_path
+from bulkup.local.sql import by_paths
 from bulkup.local.status import RpcError, invalid, unimplemented
 from bulkup.local.storage import HISTORY_MICROS, Snapshot, Storage
 from bulkup.local.transactions import Transaction, Transactions, check_conflicts
-from bulkup.local.writes import Writer
+from bulkup.local.writes import Known, Writer
 
 SERVICE = "google.datastore.v1.Datastore"
 _log = logging.getLogger(__name__)
@@ -82,6 +82,11 @@ class Service:
             keys[partition.namespace, encode_path(key.path)] = partition, key
         with self.storage.reading() as snapshot:
             read = self._read(request.read_options, snapshot)
+            numbers = [
+                self.storage.kind(partition, key.path[-1].kind) for partition, key in keys.values()
+            ]
+            places = [(number, path) for number, (_, path) in zip(numbers, keys, strict=True)]
+            rows = by_paths(snapshot.db, places, read.at)
             out = []
             size = 0
             for (_, path), (partition, key) in keys.items():
@@ -89,12 +94,9 @@ class Service:
                     # The official clients ask for these again by themselves.
                     out.append(m.field(3, key.SerializeToString()))
                     continue
-                kind = key.path[-1].kind
                 if read.transaction is not None:
-                    read.transaction.read_key(partition, kind, path)
-                part = self.storage.partitions.get(partition)
-                number = None if part is None else self.storage.kinds.get((part, kind))
-                found = None if number is None else by_path(snapshot.db, number, path, read.at)
+                    read.transaction.read_key(partition, key.path[-1].kind, path)
+                found = next(rows)
                 if found is None:
                     key.partition_id.project_id = partition.project
                     result = m.field(1, m.field(1, key.SerializeToString()))
@@ -230,12 +232,14 @@ class Service:
         )
         if not operations and (transaction is None or transaction.read_only):
             return m.field(8, m.timestamp(self.storage.snapshot())) if transactional else b""
+        known = Known(self.storage, operations)
+        check_entities(operations, known.bodies)
         failure: RpcError | None = None
         out = []
         with self.storage.writing() as (db, version):
             if transaction is not None:
                 check_conflicts(transaction, self.storage, db)
-            writer = Writer(self.storage, db, version)
+            writer = Writer(self.storage, db, version, known)
             for operation in operations:
                 try:
                     out.append(m.field(3, writer.apply(operation)))

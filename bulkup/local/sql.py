@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from bulkup.local.intervals import EVERYTHING, HIGHEST, LOWEST, Intervals
 
@@ -79,3 +79,47 @@ def by_path(
         (kind, path, at, at),
     ).fetchone()
     return row  # noqa: RET504 - the annotation above is its type
+
+
+def by_paths(
+    db: sqlite3.Connection, places: Sequence[tuple[int | None, bytes]], at: int | None
+) -> Iterator[tuple[int, int, bytes] | None]:
+    """As `by_path`, of each (kind, path) in turn; few are held at a time. No kind has nothing."""
+    for start in range(0, len(places), _FEW):
+        some = places[start : start + _FEW]
+        found: dict[tuple[int | None, bytes], tuple[int, int, bytes]] = {}
+        if at is None:
+            for kind in {kind for kind, _ in some} - {None}:
+                paths = [path for number, path in some if number == kind]
+                for path, version, created, body in db.execute(
+                    "SELECT path, version, created, body FROM entities "
+                    f"WHERE kind = ? AND path IN ({', '.join('?' * len(paths))})",
+                    (kind, *paths),
+                ):
+                    found[kind, path] = version, created, body
+        for kind, path in some:
+            if at is None or kind is None:
+                yield found.get((kind, path))
+            else:
+                yield by_path(db, kind, path, at)
+
+
+Stored = tuple[int, int, int, bytes, str]
+"""A row of `entities`: (eid, version, created, body, packed)."""
+_TOGETHER = 100
+_FEW = 20
+"""Entities of up to 1 MiB that a lookup holds: it may stop after the first ones."""
+
+
+def stored_rows(
+    db: sqlite3.Connection, kind: int, paths: Sequence[bytes]
+) -> Iterator[tuple[bytes, Stored]]:
+    """The live entities of a kind that have one of the paths."""
+    for start in range(0, len(paths), _TOGETHER):
+        some = paths[start : start + _TOGETHER]
+        for path, *stored in db.execute(
+            "SELECT path, eid, version, created, body, packed FROM entities "
+            f"WHERE kind = ? AND path IN ({', '.join('?' * len(some))})",
+            (kind, *some),
+        ):
+            yield path, tuple(stored)

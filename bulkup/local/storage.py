@@ -42,8 +42,13 @@ SCHEMA_VERSION = 1
 HISTORY_MICROS = 3600 * MICROS
 """How far back `read_time` reaches: the documented hour."""
 _CACHE_KIB = 4_000
-"""Of each connection; there is one a thread. The system's cache does the rest."""
-_CHECKPOINT_ROWS = 5_000
+"""Of each connection that reads; there is one a thread. The system's cache does the rest."""
+_WRITER_CACHE_KIB = 16_000
+"""What one commit of 500 entities all over a kind dirties is about 6 MB: with less it is written
+to the log twice."""
+_CHECKPOINT_ROWS = 15_000
+"""Entities and entries written; updates all over a large kind dirty a page for nearly each, so this
+comes before `_LOG_PAGES`. Less often is less work: pages that every commit writes move once."""
 _LOG_PAGES = 16_000
 """64 MB of log: then the writer itself moves it into the file, lest it grow without end."""
 _SWEEP_ROWS = 500
@@ -132,7 +137,7 @@ class Storage:
                 # Made by us first, so that the customers' data is nobody else's to read.
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
                 os.chmod(self.path, 0o600)
-            connection = self._connect()
+            connection = self._connect(_WRITER_CACHE_KIB)
             try:
                 self._check(connection, new)
             except BaseException:
@@ -150,13 +155,13 @@ class Storage:
             ) from error
         return connection
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, cache_kib: int = _CACHE_KIB) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, cached_statements=512
         )
         connection.execute("PRAGMA busy_timeout = 10000")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         connection.execute("PRAGMA temp_store = MEMORY")
         return connection
 
@@ -288,6 +293,11 @@ class Storage:
             finally:
                 with self._clock_lock:
                     self._writing_version = 0
+
+    def kind(self, partition: Partition, name: str) -> int | None:
+        """Number of a kind, if there is or was an entity of it."""
+        part = self.partitions.get(partition)
+        return None if part is None else self.kinds.get((part, name))
 
     def kind_version(self, kind: int) -> int:
         """No entity of the kind was written after this version; inside `writing()`."""

@@ -27,13 +27,15 @@ from typing import Any
 import grpc
 
 from bulkup.local import messages as m
+from bulkup.local.changes import Changes
 from bulkup.local.encoding import encode_path
 from bulkup.local.indexing import SCATTER, Entries, index_entries, scatter_entry
 from bulkup.local.keys import allocate_id
 from bulkup.local.limits import check_entity_size, key_text
 from bulkup.local.masks import apply_mask
 from bulkup.local.mutations import Operation
-from bulkup.local.packing import Packed, Values, add, dumps, values_of
+from bulkup.local.packing import Packed, Values, add, dumps, each, replaced, values_of
+from bulkup.local.sql import Stored, stored_rows
 from bulkup.local.status import RpcError, invalid
 from bulkup.local.storage import Storage
 from bulkup.local.transforms import apply_transforms
@@ -42,24 +44,63 @@ from bulkup.local.transforms import apply_transforms
 class _Row:
     """An entity as this commit sees it: as stored, then as its mutations leave it."""
 
-    __slots__ = ("body", "created", "eid", "entries", "path", "stored", "version")
+    __slots__ = ("body", "changes", "created", "eid", "entries", "path", "stored", "version")
 
-    def __init__(self, path: bytes, stored: tuple[int, int, int, bytes, str] | None) -> None:
+    def __init__(self, path: bytes, stored: Stored | None) -> None:
         self.path = path
         self.stored = stored
         self.eid, self.version, self.created = stored[:3] if stored else (0, 0, 0)
         self.body: bytes | None = stored[3] if stored else None
         self.entries: Entries | None = None
-        """Of `body`, once it is not the stored one."""
+        """Of `body`, once it is not the stored one; None where `changes` tells how it became."""
+        self.changes: Changes | None = None
+
+
+class Known:
+    """The stored entities of a commit's operations, read together before its turn to write.
+
+    What is read here saves others the waiting, and holds if nobody has written the kind since.
+    """
+
+    def __init__(self, storage: Storage, operations: Sequence[Operation]) -> None:
+        self._storage = storage
+        self._rows: dict[tuple[int, bytes], Stored | None] = {}
+        places = [self._place(operation) for operation in operations]
+        paths: dict[int, list[bytes]] = {}
+        for place in places:
+            if place is not None and place not in self._rows:
+                self._rows[place] = None
+                paths.setdefault(place[0], []).append(place[1])
+        with storage.reading() as snapshot:
+            self._last = snapshot.last
+            for kind, those in paths.items():
+                for path, stored in stored_rows(snapshot.db, kind, those):
+                    self._rows[kind, path] = stored
+        found = [None if place is None else self._rows[place] for place in places]
+        self.bodies = [None if stored is None else stored[3] for stored in found]
+        """By operation; None where nothing is stored."""
+
+    def _place(self, operation: Operation) -> tuple[int, bytes] | None:
+        kind = self._storage.kind(operation.partition, operation.key.path[-1].kind)
+        return None if kind is None or not operation.path else (kind, operation.path)
+
+    def row(self, db: sqlite3.Connection, kind: int, path: bytes) -> Stored | None:
+        """What is stored, inside `writing()`."""
+        if (kind, path) in self._rows and self._storage.kind_version(kind) <= self._last:
+            return self._rows[kind, path]
+        return next((stored for _, stored in stored_rows(db, kind, [path])), None)
 
 
 class Writer:
     """Applies operations within one `Storage.writing()`; `flush` makes them rows."""
 
-    def __init__(self, storage: Storage, db: sqlite3.Connection, version: int) -> None:
+    def __init__(
+        self, storage: Storage, db: sqlite3.Connection, version: int, known: Known
+    ) -> None:
         self.storage = storage
         self.db = db
         self.version = version
+        self._known = known
         self.index_updates = 0
         self.kinds: set[int] = set()
         """Kinds that changed."""
@@ -94,7 +135,7 @@ class Writer:
         if not conflict:
             if name == "delete":
                 if exists:
-                    row.body, row.entries = None, None
+                    row.body, row.entries, row.changes = None, None, None
                     row.version = self.version
                     self.kinds.add(kind)
             else:
@@ -104,11 +145,7 @@ class Writer:
     def _row(self, kind: int, path: bytes) -> _Row:
         row = self._rows.get((kind, path))
         if row is None:
-            stored = self.db.execute(
-                "SELECT eid, version, created, body, packed FROM entities "
-                "WHERE kind = ? AND path = ?",
-                (kind, path),
-            ).fetchone()
+            stored = self._known.row(self.db, kind, path)
             row = self._rows[kind, path] = _Row(path, stored)
         return row
 
@@ -148,7 +185,13 @@ class Writer:
         if body != row.body:
             if row.body is None:
                 row.created = self.version
-            row.body, row.entries, row.version = body, entries, self.version
+            changes = operation.changes
+            if changes is not None and row.body != changes.base:
+                changes = None
+            if changes is None and entries is None:
+                entries = index_entries(entity)
+            row.body, row.entries, row.changes = body, entries, changes
+            row.version = self.version
             self.kinds.add(kind)
         return transformed
 
@@ -176,7 +219,7 @@ class Writer:
     def flush(self) -> None:
         """Write what changed."""
         storage, version = self.storage, self.version
-        past: list[tuple[object, ...]] = []
+        past: list[int] = []
         gone: list[tuple[int]] = []
         changed: list[tuple[object, ...]] = []
         new: list[tuple[object, ...]] = []
@@ -187,28 +230,22 @@ class Writer:
             stored = row.stored
             if row.version != version or (stored is None and row.body is None):
                 continue
-            part = parts[kind]
-            old: Packed = {}
-            if stored is not None:
-                eid, was, created, body, text = stored
-                past.append((eid, part, kind, path, was, created, version, text, body))
-                old = json.loads(text)
-            else:
+            if stored is None:
                 row.eid = storage.next_eid
                 storage.next_eid += 1
-            now: Packed = {}
-            for slot, values in self._slots(kind, path, row.entries):
-                add(now, slot, values)
-                if not old:
+                now: Packed = {}
+                for slot, values in self._slots(kind, path, row.entries):
+                    add(now, slot, values)
                     for value in (values,) if isinstance(values, bytes) else values:
                         opened.append((slot, value, path, version, row.eid))
-            if old:
-                self._compare(row, old, now, opened, closed)
-            text = dumps(now)
+                new.append(
+                    (row.eid, parts[kind], kind, path, version, version, dumps(now), row.body)
+                )
+                continue
+            past.append(row.eid)
+            text = self._replace(kind, row, stored[4], opened, closed)
             if row.body is None:
                 gone.append((row.eid,))
-            elif stored is None:
-                new.append((row.eid, part, kind, path, version, row.created, text, row.body))
             else:
                 changed.append((version, row.created, text, row.body, row.eid))
         self._execute(past, gone, changed, new)
@@ -224,22 +261,65 @@ class Writer:
         insert_many(self.db, "entries(slot, value, path, since, eid)", opened)
         self.index_updates += len(closed) + len(opened)
 
+    def _replace(
+        self,
+        kind: int,
+        row: _Row,
+        text: str,
+        opened: list[tuple[int, bytes, bytes, int, int]],
+        closed: list[tuple[object, ...]],
+    ) -> str:
+        """The packed entries of a row that had those in `text`."""
+        if row.changes is not None:
+            return self._change(kind, row, row.changes, text, opened, closed)
+        now: Packed = {}
+        for slot, values in self._slots(kind, row.path, row.entries):
+            add(now, slot, values)
+        self._compare(row, json.loads(text), now, opened, closed)
+        return dumps(now)
+
+    def _change(
+        self,
+        kind: int,
+        row: _Row,
+        changes: Changes,
+        text: str,
+        opened: list[tuple[int, bytes, bytes, int, int]],
+        closed: list[tuple[object, ...]],
+    ) -> str:
+        before, after = changes.before, changes.after
+        for prop in before.keys() | after.keys():
+            old, new = before.get(prop), after.get(prop)
+            slot = self._slot(kind, prop, new)
+            replacement = replaced(text, slot, old, new)
+            if replacement is None:
+                raise AssertionError(f"slot {slot} of entity {row.eid} is not what it was")
+            text = replacement
+            olds, news = each(old), each(new)
+            for value in news - olds:
+                opened.append((slot, value, row.path, self.version, row.eid))
+            for value in olds - news:
+                closed.append((self.version, slot, value, row.path))
+        return text
+
+    def _slot(self, kind: int, prop: str, values: Values | None) -> int:
+        """The slot of a property that gets these values."""
+        slot = self.storage.slots.get((kind, prop)) or self.storage.intern_slot(kind, prop)
+        if isinstance(values, dict) and len(values) > 1:
+            self.storage.mark_multi(slot)
+        return slot
+
     def _slots(
         self, kind: int, path: bytes, entries: Entries | None
     ) -> Iterator[tuple[int, Values]]:
         """The entries by slot; none of an entity that is gone."""
         if entries is None:
             return
-        storage = self.storage
-        slots = storage.slots
         for prop, values in entries.items():
-            slot = slots.get((kind, prop)) or storage.intern_slot(kind, prop)
-            if not isinstance(values, bytes) and len(values) > 1:
-                storage.mark_multi(slot)
-            yield slot, values
+            yield self._slot(kind, prop, values), values
         scatter = scatter_entry(path)
         if scatter is not None:
-            yield storage.intern_slot(kind, SCATTER), scatter
+            yield self._slot(kind, SCATTER, scatter), scatter
 
     def _compare(
         self,
@@ -263,13 +343,18 @@ class Writer:
 
     def _execute(
         self,
-        past: list[tuple[object, ...]],
+        past: list[int],
         gone: list[tuple[int]],
         changed: list[tuple[object, ...]],
         new: list[tuple[object, ...]],
     ) -> None:
         db = self.db
-        insert_many(db, "entities_past", past)
+        if past:
+            db.execute(
+                "INSERT INTO entities_past SELECT eid, part, kind, path, version, created, ?, "
+                "packed, body FROM entities WHERE eid IN (SELECT value FROM json_each(?))",
+                (self.version, dumps(past)),
+            )
         if gone:
             db.executemany("DELETE FROM entities WHERE eid = ?", gone)
         if changed:

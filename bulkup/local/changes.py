@@ -1,0 +1,85 @@
+"""What a put changes of an entity's index entries, told by its bytes.
+
+Most puts change one or two properties of many. A stored body is serialized deterministically, so
+a property that did not change is the same bytes again: it was checked when it was stored, and its
+entries are there. Only the others are looked into.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bulkup.local import messages as m
+from bulkup.local.indexing import Entries, index_entries
+
+_KEY_TAG = 0x0A
+_PROPERTY_TAG = 0x1A
+"""The fields of an Entity: its key; one property, with its name."""
+_TIMESTAMP_TAG = 0x52
+"""The field of a Value that indexing changes. Not everything with this byte has one."""
+_MAX_BODY_BYTES = 64 << 10
+"""Smaller bodies cannot have more entries than is allowed (20,000; each is 4 bytes at least), so
+entries need no counting."""
+
+
+class Changes(NamedTuple):
+    """Of the properties whose bytes differ."""
+
+    base: bytes
+    """The body that was compared with."""
+    before: Entries
+    after: Entries
+
+
+def changes(base: bytes, body: bytes) -> Changes | None:
+    """What becoming `body` changes of the entries of a stored `base`, or None when that has to be
+    found out by indexing all of it.
+
+    Raises INVALID_ARGUMENT for what the service would not store. Not None means that `body` may be
+    stored as it is.
+    """
+    if len(body) > _MAX_BODY_BYTES:
+        return None
+    old, new = _properties(base), _properties(body)
+    if old is None or new is None:
+        return None
+    came = new - old
+    joined = b"".join(came)
+    entity = m.Entity.FromString(joined)
+    after = index_entries(entity)
+    if _TIMESTAMP_TAG in joined and (
+        _properties(entity.SerializeToString(deterministic=True)) != came
+    ):
+        return None  # one was cut
+    before = index_entries(m.Entity.FromString(b"".join(old - new)))
+    for entries in (before, after):
+        for path in entries:
+            if "." in path:
+                # `a.b` and the `b` of an entity `a` share their entries; one may not have changed.
+                return None
+    return Changes(base, before, after)
+
+
+def _properties(body: bytes) -> set[bytes] | None:
+    """The property fields of a serialized Entity; None when there are fields we do not know."""
+    found = set()
+    at, end = 0, len(body)
+    while at < end:
+        start = at
+        length = body[at + 1]
+        at += 2
+        if length > 0x7F:
+            length &= 0x7F
+            shift = 7
+            while body[at] > 0x7F:
+                length |= (body[at] & 0x7F) << shift
+                shift += 7
+                at += 1
+            length |= body[at] << shift
+            at += 1
+        at += length
+        if body[start] == _PROPERTY_TAG:
+            found.add(body[start:at])
+        elif body[start] != _KEY_TAG:
+            return None
+    return found
