@@ -14,7 +14,8 @@ serves a file from a process of its own; `python -m bulkup.local FILE` is that p
     transactions.py                          snapshots and conflicts
     storage.py                               the file: schema, lock, versions, history
     encoding.py  intervals.py    sql.py      keys and values as bytes that sort; pieces of SQL
-    limits.py    status.py   messages.py     what is refused, and how; protobuf
+    limits.py    values.py   status.py       what is refused, and how
+    messages.py                              protobuf
 
 Google's emulators deviate from the service, and from one another. Where they do, this follows what
 is documented of the service; the module that decides says so, and why. The ones to know:

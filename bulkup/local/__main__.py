@@ -40,9 +40,13 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(format="%(levelname)s: %(message)s")
     os.umask(0o077)
-    stop = threading.Event()
+    # A pipe, not an event: a signal that another thread takes, or that comes just before the wait,
+    # would not wake a thread that waits for a lock.
+    ended, end = os.pipe()
+    os.set_blocking(end, False)
+    signal.set_wakeup_fd(end)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: None)
     try:
         server = DatastoreServer(options.file, port=options.port)
     except BulkupError as error:
@@ -52,15 +56,15 @@ def main() -> int:
     with server:
         print(f"ready {server.host}", flush=True)
         if options.parent:
-            threading.Thread(target=_wait_for_parent, args=(stop,), daemon=True).start()
-        stop.wait()
+            threading.Thread(target=_wait_for_parent, args=(end,), daemon=True).start()
+        os.read(ended, 1)
     return 0
 
 
-def _wait_for_parent(stop: threading.Event) -> None:
+def _wait_for_parent(end: int) -> None:
     while os.read(0, 1024):
         pass
-    stop.set()
+    os.write(end, b"\0")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from bulkup.local.cursors import Position
 from bulkup.local.drivers import Plan
 from bulkup.local.encoding import DOUBLE, NUMBER, decode_value
 from bulkup.local.filters import KEY
+from bulkup.local.intervals import EVERYTHING
 from bulkup.local.limits import MAX_AGGREGATIONS, check_property_name
 from bulkup.local.packing import json_path
 from bulkup.local.plan import Select
@@ -85,8 +86,9 @@ def run_aggregation(
             )
     if properties and not request.kind:
         raise invalid("kind is required for sums and averages")
+    _require(request, properties)
     plan = bind(request, storage, at)
-    base = None if plan is None else _Base(plan, request, storage, db, properties)
+    base = None if plan is None else _Base(plan, request, storage, db)
     answer = m.RunAggregationQueryResponse().batch
     result = answer.aggregation_results.add()
     for name, aggregation in zip(names, message.aggregations, strict=True):
@@ -145,13 +147,22 @@ def _aliases(aggregations: Any) -> list[str]:
 
 
 def _properties(message: Any) -> list[str]:
-    """Every aggregated property; documented: only entities that have all of them count."""
+    """Every aggregated property. Documented: only entities that have all of them count; as Google's
+    emulator has it, the query's offset and limit are of those."""
     found = [
         getattr(aggregation, aggregation.WhichOneof("operator")).property.name
         for aggregation in message.aggregations
         if aggregation.WhichOneof("operator") != "count"
     ]
     return list(dict.fromkeys(found))
+
+
+def _require(request: Request, properties: list[str]) -> None:
+    """Let the query find only what has all properties, before it skips and limits."""
+    sorted_by = {name for name, _ in request.orders}
+    for one in request.alternatives:
+        for name in set(properties) - sorted_by - {name for name, _ in one.equal}:
+            one.ranges.setdefault(name, EVERYTHING)
 
 
 class _Base:
@@ -163,13 +174,11 @@ class _Base:
         request: Request,
         storage: Storage,
         db: sqlite3.Connection,
-        properties: list[str],
     ) -> None:
         self._plan = plan
         self._storage = storage
         self._db = db
         self._request = request
-        self._properties = properties
 
     def _sql(self, more: int | None = None) -> tuple[str, list[object]] | None:
         request = self._request
@@ -199,16 +208,11 @@ class _Base:
         return sql, values
 
     def count(self, up_to: int | None) -> int:
-        statement = self._sql(None if self._properties else up_to)
+        statement = self._sql(up_to)
         if statement is None:
             return 0
         sql, values = statement
-        where = self._having_all(values)
-        bound = "" if up_to is None else f" LIMIT {up_to}"
-        row = self._db.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM ({sql}) q WHERE {where}{bound})", values
-        ).fetchone()
-        return int(row[0])
+        return int(self._db.execute(f"SELECT count(*) FROM ({sql})", values).fetchone()[0])
 
     def sum(self, name: str) -> _Total:
         statement = self._sql()
@@ -216,14 +220,12 @@ class _Base:
         if statement is None or slot is None:
             return _NOTHING
         sql, values = statement
-        where = self._having_all(values)
         packed = self._packed(values)
         values += [json_path(slot), f"$.t{slot}"]
         path, timestamp = f"?{len(values) - 1}", f"?{len(values)}"
         self._db.create_aggregate("number_sum", 1, NumberSum)  # type: ignore[arg-type]
         row = self._db.execute(
-            f"SELECT number_sum(json_extract({packed}, {path}, {timestamp})) FROM ({sql}) q "
-            f"WHERE {where}",
+            f"SELECT number_sum(json_extract({packed}, {path}, {timestamp})) FROM ({sql}) q",
             values,
         ).fetchone()
         if row[0] is None:
@@ -240,14 +242,6 @@ class _Base:
             return packed_of("q", None, self._plan.kind)
         values.append(at)
         return packed_of("q", f"?{len(values)}", self._plan.kind)
-
-    def _having_all(self, values: list[object]) -> str:
-        terms = []
-        for name in self._properties:
-            packed = self._packed(values)
-            values.append(json_path(self._slot(name) or 0))
-            terms.append(f"json_type({packed}, ?{len(values)}) IS NOT NULL")
-        return " AND ".join(terms) or "1"
 
 
 __all__ = ["NumberSum", "run_aggregation"]

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from bulkup.local import messages as m
-from bulkup.local.encoding import encode_path, encode_value, path_end
+from bulkup.local.encoding import BYTES, encode_path, encode_value, path_end
 from bulkup.local.intervals import (
     EVERYTHING,
     HIGHEST,
@@ -28,8 +29,15 @@ from bulkup.local.intervals import (
     point,
     without,
 )
-from bulkup.local.limits import MAX_DISJUNCTIONS, MAX_NOT_IN_VALUES
+from bulkup.local.limits import (
+    MAX_DISJUNCTIONS,
+    MAX_INDEXED_BYTES,
+    MAX_NOT_IN_VALUES,
+    check_property_name,
+    too_long,
+)
 from bulkup.local.status import invalid
+from bulkup.local.values import check_meaning, check_plain
 
 KEY = "__key__"
 _F = m.PropertyFilter
@@ -50,6 +58,8 @@ class Alternative:
     equal: set[tuple[str, bytes]] = field(default_factory=set)
     ranges: dict[str, Intervals] = field(default_factory=dict)
     paths: Intervals = EVERYTHING
+    ancestors: frozenset[bytes] = frozenset()
+    """Those that HAS_ANCESTOR names; `paths` has them, too."""
 
     def possible(self) -> bool:
         return bool(self.paths) and all(self.ranges.values())
@@ -59,6 +69,7 @@ class Alternative:
         for prop, intervals in other.ranges.items():
             both.ranges[prop] = intersect(both.ranges.get(prop, EVERYTHING), intervals)
         both.paths = intersect(self.paths, other.paths)
+        both.ancestors = self.ancestors | other.ancestors
         return both
 
 
@@ -72,6 +83,9 @@ def alternatives(filter_: Any, path_of: PathOf) -> list[Alternative]:
         return [Alternative()]
     _check_combination(filter_)
     found = _expand(filter_, path_of)
+    ancestors = {one.ancestors for one in found}
+    if len(ancestors) > 1 or any(len(one) > 1 for one in ancestors):
+        raise invalid("All disjunctions must have a common and unique ancestor constraint.")
     return _join([one for one in found if one.possible()])
 
 
@@ -109,14 +123,14 @@ def _too_many(count: int) -> Exception:
 
 def _property(filter_: Any, path_of: PathOf) -> list[Alternative]:
     name, op = filter_.property.name, filter_.op
-    if not name:
-        raise invalid("A property filter must name a property.")
+    check_property_name(name, reserved_ok=True)
     if op == _F.HAS_ANCESTOR:
         if name != KEY:
             raise invalid("HAS_ANCESTOR is a filter on __key__ only.")
         ancestor = path_of(filter_.value)
-        return [Alternative(paths=((ancestor, path_end(ancestor)),))]
-    encode = path_of if name == KEY else _encoded
+        inside = ((ancestor, path_end(ancestor)),)
+        return [Alternative(paths=inside, ancestors=frozenset((ancestor,)))]
+    encode = path_of if name == KEY else partial(_encoded, name)
     if op in (_F.IN, _F.NOT_IN):
         values = _list(filter_, name, encode)
         if op == _F.NOT_IN:
@@ -144,6 +158,7 @@ def _range(name: str, intervals: Intervals) -> Alternative:
 
 def _list(filter_: Any, name: str, encode: Callable[[Any], bytes]) -> list[bytes]:
     text = m.PropertyFilter.Operator.Name(filter_.op)
+    _check_indexed(filter_.value)
     values = filter_.value.array_value.values
     if not values:
         raise invalid(f"{text} requires an non-empty ArrayValue.")
@@ -156,13 +171,24 @@ def _list(filter_: Any, name: str, encode: Callable[[Any], bytes]) -> list[bytes
     return sorted({encode(value) for value in values})
 
 
-def _encoded(value: Any) -> bytes:
+def _check_indexed(value: Any) -> None:
+    if value.exclude_from_indexes:
+        raise invalid("a filter value must be indexed")
+
+
+def _encoded(name: str, value: Any) -> bytes:
+    which = value.WhichOneof("value_type")
+    if which is None:
+        raise invalid("A property filter must have a value.")
+    if value.meaning:
+        check_meaning(name, value, projected=True)
+    _check_indexed(value)
     encoded = encode_value(value)
     if encoded is None:
-        which = value.WhichOneof("value_type")
-        if which is None:
-            raise invalid("A property filter must have a value.")
         raise invalid(f"{'A list' if which == 'array_value' else 'An entity'} value is not allowed")
+    check_plain(name, value, which)
+    if len(encoded) > MAX_INDEXED_BYTES + 1 and encoded[:1] == BYTES:
+        raise too_long(name)
     return encoded
 
 
@@ -170,6 +196,7 @@ def key_path(value: Any) -> bytes:
     """The encoded path of a key value that a filter compares keys with."""
     if value.WhichOneof("value_type") != "key_value":
         raise invalid("__key__ filter value must be a Key")
+    _check_indexed(value)
     path = value.key_value.path
     if not path:
         raise invalid("The key of a filter must not be empty.")
@@ -220,12 +247,13 @@ def _joined(one: Alternative, other: Alternative) -> Alternative | None:
         return None
     differ = [prop for prop in one.ranges if one.ranges[prop] != other.ranges[prop]]
     if not differ:
-        return Alternative(one.equal, one.ranges, normalize(one.paths + other.paths))
+        paths = normalize(one.paths + other.paths)
+        return Alternative(one.equal, one.ranges, paths, one.ancestors)
     if len(differ) > 1 or one.paths != other.paths:
         return None
     ranges = dict(one.ranges)
     ranges[differ[0]] = normalize(one.ranges[differ[0]] + other.ranges[differ[0]])
-    return Alternative(one.equal, ranges, one.paths)
+    return Alternative(one.equal, ranges, one.paths, one.ancestors)
 
 
 __all__ = ["KEY", "Alternative", "alternatives", "key_path"]

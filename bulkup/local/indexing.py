@@ -2,9 +2,9 @@
 
 A property is indexed unless `exclude_from_indexes`; an array by each of its elements; an entity
 value by its properties, under their dotted path (`address.city`), and by its key (`a.__key__`).
-Nothing below an excluded value is indexed. An empty array has no entries (one of Google's
-emulators agrees, the other takes it for null). The `meaning` of a value is kept as it came; the
-emulators refuse some, which no documentation lists.
+Nothing below an excluded value is indexed, but the limit of an indexed value holds for all that
+are not excluded themselves (both of Google's emulators agree). An empty array has no entries (one
+of the emulators agrees, the other takes it for null). A vector is never indexed.
 
 `__scatter__` is a pseudo-property of about one entity in sixteen, chosen by a hash of the key, so
 that the same entities have it every time. The service samples more thinly (about one in 128, not
@@ -22,11 +22,13 @@ from bulkup.local.limits import (
     MAX_INDEXED_BYTES,
     MAX_INDEXED_VALUES,
     MAX_NESTING,
+    check_key_value,
     check_property_name,
     too_long,
 )
 from bulkup.local.packing import ELEMENT, PLAIN, TIMESTAMP, Values
 from bulkup.local.status import invalid
+from bulkup.local.values import VECTOR, check_meaning, check_plain
 
 Entries = dict[str, Values]
 """By property path."""
@@ -58,7 +60,7 @@ def index_entries(entity: Any) -> Entries:
     microseconds in place, as the service does.
     """
     entries: Entries = {}
-    _entity(entity, "", True, 1, PLAIN, entries)
+    _entity(entity, "", True, 0, PLAIN, entries)
     # Only with many properties, or long arrays, it is worth counting.
     if len(entries) > 100 or any(len(values) > 1600 for values in entries.values()):
         total = sum(1 if isinstance(v, bytes) else len(v) for v in entries.values())
@@ -79,6 +81,8 @@ def _entity(
         if not name or name[0] == "_" or len(name) > 375:
             check_property_name(name)
         which = value.WhichOneof("value_type")
+        if value.meaning:
+            check_meaning(prefix + name, value)
         if which in _SIMPLE and indexed and not value.exclude_from_indexes:
             # Most values are these; the rest of this module is for the others.
             if which == "string_value":
@@ -101,20 +105,24 @@ def _value(path: str, value: Any, indexed: bool, depth: int, form: int, entries:
     if indexed:
         indexed = not value.exclude_from_indexes
     if which == "array_value":
+        if value.meaning == VECTOR:
+            return
         if value.exclude_from_indexes:
             raise invalid(
                 f"Exclude from indexes cannot be set on a list value, only on its elements: "
                 f'property "{path}"'
             )
-        if value.meaning:
-            raise invalid(f'A list value cannot specify a meaning: property "{path}"')
         for element in value.array_value.values:
+            if element.meaning:
+                check_meaning(path, element)
             if element.WhichOneof("value_type") == "array_value":
                 raise invalid(f'The value of property "{path}" is an array that contains an array.')
             _value(path, element, indexed, depth, ELEMENT, entries)
         return
     if which == "entity_value":
         _entity(value.entity_value, path + ".", indexed, depth + 1, form, entries)
+        if value.entity_value.HasField("key"):
+            check_key_value(value.entity_value.key, complete=False)
         if indexed and value.entity_value.key.path:
             _add(path + ".__key__", encode_key_value(value.entity_value.key), form, entries)
         return
@@ -124,18 +132,10 @@ def _value(path: str, value: Any, indexed: bool, depth: int, form: int, entries:
         stamp = value.timestamp_value
         if stamp.nanos % 1000:
             stamp.nanos -= stamp.nanos % 1000
-        if not -62135596800 <= stamp.seconds <= 253402300799 or not 0 <= stamp.nanos < 10**9:
-            raise invalid(f'The timestamp of property "{path}" is not in the years 1 to 9999.')
-    elif which == "geo_point_value":
-        point = value.geo_point_value
-        if not (-90 <= point.latitude <= 90 and -180 <= point.longitude <= 180):
-            raise invalid(
-                "Geo point outside permitted range: latitude -90.0 to 90.0, longitude -180.0 to "
-                f'180.0: property "{path}"'
-            )
+    check_plain(path, value, which)
     if not indexed:
         if which in ("string_value", "blob_value"):
-            _check_member(path, getattr(value, which))
+            _check_member(path, getattr(value, which), excluded=value.exclude_from_indexes)
         return
     encoded = encode_value(value)
     if encoded is not None:
@@ -158,10 +158,9 @@ def _add(path: str, encoded: bytes, form: int, entries: Entries) -> None:
     found[encoded] = form
 
 
-def _check_member(path: str, content: str | bytes) -> None:
-    if len(content) > _MAX_MEMBER_BYTES // 4:
+def _check_member(path: str, content: str | bytes, *, excluded: bool) -> None:
+    limit = _MAX_MEMBER_BYTES if excluded else MAX_INDEXED_BYTES
+    if len(content) > limit // 4:
         size = len(content.encode() if isinstance(content, str) else content)
-        if size > _MAX_MEMBER_BYTES:
-            raise invalid(
-                f'The value of property "{path}" is longer than {_MAX_MEMBER_BYTES} bytes.'
-            )
+        if size > limit:
+            raise invalid(f'The value of property "{path}" is longer than {limit} bytes.')

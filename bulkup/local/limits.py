@@ -57,10 +57,13 @@ def partition_of(message: Any, project: str, database: str) -> Partition:
             f"mismatched databases within request: {project}/{database or '(default)'} vs. "
             f"{found}/{message.database_id or '(default)'}"
         )
-    namespace = message.namespace_id
+    check_namespace(message.namespace_id)
+    return Partition(project, database, message.namespace_id)
+
+
+def check_namespace(namespace: str) -> None:
     if namespace and _NAMESPACE.fullmatch(namespace) is None:
         raise invalid(f'Illegal string "{namespace[:110]}" in namespace id.')
-    return Partition(project, database, namespace)
 
 
 def check_key(key: Any, *, complete: bool, reserved_ok: bool = False) -> None:
@@ -98,6 +101,12 @@ def check_key(key: Any, *, complete: bool, reserved_ok: bool = False) -> None:
                 raise invalid(f'The key path element name "{name}" is reserved.')
 
 
+def check_key_value(key: Any, *, complete: bool = True) -> None:
+    """Raise INVALID_ARGUMENT for a key that no entity could have, here or elsewhere."""
+    check_key(key, complete=complete, reserved_ok=True)
+    check_namespace(key.partition_id.namespace_id)
+
+
 def _path_text(path: Any) -> str:
     parts = []
     for element in path:
@@ -111,12 +120,12 @@ def key_text(key: Any) -> str:
     return _path_text(key.path)
 
 
-def check_property_name(name: str) -> None:
+def check_property_name(name: str, *, reserved_ok: bool = False) -> None:
     if not name:
         raise invalid("The property.name is the empty string.")
     if len(name) > 375 and len(name.encode()) > MAX_NAME_BYTES:
         raise invalid(f"The property.name is longer than {MAX_NAME_BYTES} bytes.")
-    if name.startswith("__") and is_reserved(name):
+    if name.startswith("__") and not reserved_ok and is_reserved(name):
         raise invalid(f'The property.name "{name}" is reserved.')
 
 

@@ -9,7 +9,14 @@ from bulkup.local import messages as m
 from bulkup.local.changes import Changes, changes
 from bulkup.local.encoding import Partition, encode_path
 from bulkup.local.indexing import Entries, index_entries
-from bulkup.local.limits import MAX_TRANSFORMS, check_entity_size, check_key, key_text, partition_of
+from bulkup.local.limits import (
+    MAX_TRANSFORMS,
+    check_entity_size,
+    check_key,
+    is_reserved,
+    key_text,
+    partition_of,
+)
 from bulkup.local.masks import Mask
 from bulkup.local.status import invalid
 
@@ -30,8 +37,8 @@ class Operation:
     path: bytes
     """Empty for an incomplete key."""
     base_version: int | None
-    update_time: int | None
-    """Microseconds; -1 for a time finer than that, which no entity has."""
+    """Also of an `update_time`: a version is the time of its commit, in microseconds. -1 for a
+    time finer than that, which no entity has."""
     fail: bool
     mask: Mask | None
     transforms: Any
@@ -65,6 +72,11 @@ def check_mutations(
                     "A non-transactional commit may not contain multiple mutations affecting the "
                     "same entity."
                 )
+            if before.fail != operation.fail:
+                raise invalid(
+                    "Mutations for the same entity must have the same conflict resolution "
+                    f"strategy: {key_text(operation.key)}"
+                )
             if before.base_version != operation.base_version:
                 raise invalid(
                     "Mutations for the same entity must have the same base version: "
@@ -88,26 +100,23 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
     check_key(key, complete=name in ("update", "delete"))
     place = key.partition_id
     partition = partition_of(place, project, database)
+    if is_reserved(partition.namespace):
+        raise invalid(f'The namespace id "{partition.namespace}" is reserved.')
     place.project_id = project
     element = key.path[-1]
     path = encode_path(key.path) if element.id or element.name else b""
     detection = mutation.WhichOneof("conflict_detection_strategy")
     if detection is None and mutation.conflict_resolution_strategy:
         raise invalid("cannot set a conflict resolution strategy if no detection strategy was set")
-    base_version = update_time = None
-    if detection == "base_version":
-        base_version = mutation.base_version
-        if base_version < 0:
-            raise invalid("The base version must not be negative.")
+    base_version = None
+    if detection is not None:
+        base_version = _version_asked_for(mutation, detection)
         if name == "insert" and base_version:
             raise invalid(
                 f"Cannot insert an entity with a base version greater than zero: {key_text(key)}"
             )
-    elif detection == "update_time":
-        if name == "insert":
-            raise invalid("Cannot insert an entity with an update time condition")
-        stamp = mutation.update_time
-        update_time = -1 if stamp.nanos % 1000 else m.micros_of(stamp)
+        if name == "update" and not base_version:
+            raise invalid(f"What is updated cannot have the base version zero: {key_text(key)}")
     mask = None
     if entity is not None and mutation.HasField("property_mask"):
         mask = Mask(mutation.property_mask.paths)
@@ -122,7 +131,6 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
         entity,
         path,
         base_version,
-        update_time,
         mutation.conflict_resolution_strategy == _FAIL,
         mask,
         mutation.property_transforms,
@@ -150,3 +158,13 @@ def check_entities(operations: list[Operation], bodies: list[bytes | None]) -> N
             body = entity.SerializeToString(deterministic=True)
         check_entity_size(len(body))
         operation.body = body
+
+
+def _version_asked_for(mutation: Any, detection: str) -> int:
+    if detection == "update_time":
+        stamp = mutation.update_time
+        return -1 if stamp.nanos % 1000 else m.micros_of(stamp)
+    version: int = mutation.base_version
+    if version < 0:
+        raise invalid(f"Invalid base_version: {version}, it should be >= 0")
+    return version

@@ -20,7 +20,8 @@ from bulkup.local.cursors import CursorCodec, Position
 from bulkup.local.drivers import Plan, Sort
 from bulkup.local.encoding import Partition, decode_path, decode_value, key_message
 from bulkup.local.filters import KEY, Alternative, alternatives, key_path
-from bulkup.local.limits import MAX_NAME_BYTES, partition_of
+from bulkup.local.intervals import EVERYTHING
+from bulkup.local.limits import MAX_NAME_BYTES, check_property_name, partition_of
 from bulkup.local.masks import Mask
 from bulkup.local.plan import Select
 from bulkup.local.sql import by_path, one_entity
@@ -88,13 +89,16 @@ def check_query(query: Any, partition: Partition, mask: Mask | None = None) -> R
             )
         return path
 
-    projection = list(dict.fromkeys(one.property.name for one in query.projection))
-    keys_only = projection == [KEY]
-    projection = [name for name in projection if name != KEY]
+    projected = [one.property.name for one in query.projection]
+    _check_projection(projected)
+    keys_only = projected == [KEY]
+    projection = [name for name in projected if name != KEY]
     if mask is not None and (projection or keys_only):
         raise invalid("A property mask cannot be combined with a projection.")
     found = alternatives(query.filter if query.HasField("filter") else None, path_of)
-    distinct = list(dict.fromkeys(one.name for one in query.distinct_on))
+    distinct = [one.name for one in query.distinct_on]
+    if len(set(distinct)) < len(distinct):
+        raise invalid("Cannot group by a property multiple times.")
     orders = _orders(query, found, projection, distinct)
     if not kind:
         _check_kindless(query, found, projection, distinct)
@@ -124,6 +128,14 @@ def check_query(query: Any, partition: Partition, mask: Mask | None = None) -> R
     )
 
 
+def _check_projection(names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise invalid("Cannot project a property multiple times.")
+    for name in names:
+        if name != KEY:
+            check_property_name(name)
+
+
 def _directions(orders: list[tuple[str, bool]]) -> tuple[bool, ...]:
     """Of each sort column, then of the key."""
     flags = [descending for _, descending in orders]
@@ -135,26 +147,36 @@ def _directions(orders: list[tuple[str, bool]]) -> tuple[bool, ...]:
 def _orders(
     query: Any, found: list[Alternative], projection: list[str], distinct: list[str]
 ) -> list[tuple[str, bool]]:
-    """All sort columns: those asked for, those the filters and the projection bring."""
+    """All sort columns: those asked for, those the filters and the projection bring.
+
+    What stands behind the key sorts nothing, nor does an inequality's property that no order
+    names when the key is ordered by. Who has no such property is not found all the same, as with
+    every order: that goes into `found`.
+    """
     orders: dict[str, bool] = {}
     last = False
     for order in query.order:
         name = order.property.name
-        if not name:
-            raise invalid("An order must name a property.")
+        check_property_name(name, reserved_ok=True)
+        if name in orders:
+            raise invalid(f"order by clause cannot contain duplicate fields {name[:100]}")
         last = order.direction == m.PropertyOrder.DESCENDING
-        orders.setdefault(name, last)
-        if name == KEY:
-            break
+        orders[name] = last
+    if KEY in orders:
+        place = list(orders).index(KEY) + 1
+        unsorted = set(list(orders)[place:])
+        orders = dict(list(orders.items())[:place])
+        unsorted |= {name for one in found for name in one.ranges}
+        for one in found:
+            for name in unsorted - orders.keys():
+                one.ranges.setdefault(name, EVERYTHING)
     if distinct:
-        if KEY in distinct:
-            raise invalid("cannot group by __key__")
+        for name in distinct:
+            check_property_name(name)
         if not set(list(orders)[: len(distinct)]) <= set(distinct):
             raise invalid(
                 "All group by properties must be ordered before any non group by properties."
             )
-        if projection and not set(distinct) <= set(projection):
-            raise invalid("All group by properties must be in the projection.")
     # A property that every result has the same value of sorts nothing.
     if found and not distinct:
         fixed = set.intersection(*(one.equal for one in found))
@@ -175,14 +197,14 @@ def _orders(
 def _check_kindless(
     query: Any, found: list[Alternative], projection: list[str], distinct: list[str]
 ) -> None:
+    descending = m.PropertyOrder.DESCENDING
+    if any(one.property.name != KEY or one.direction == descending for one in query.order):
+        raise invalid("kind is required for all orders except __key__ ascending")
     for one in found:
         for name in [*(name for name, _ in sorted(one.equal)), *sorted(one.ranges)]:
             raise invalid(f"kind is required for filter: {name}")
     if projection or distinct:
         raise invalid("kind is required for projections and distinct")
-    descending = m.PropertyOrder.DESCENDING
-    if any(one.property.name != KEY or one.direction == descending for one in query.order):
-        raise invalid("kind is required for all orders except __key__ ascending")
 
 
 def bind(request: Request, storage: Storage, at: int | None) -> Plan | None:

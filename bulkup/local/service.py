@@ -177,12 +177,15 @@ class Service:
         if stamp.nanos % 1000:
             raise invalid("The read_time must be a timestamp of microsecond precision.")
         time = m.micros_of(stamp)
+        if time <= 0:
+            raise invalid("The read_time must be after the epoch.")
         if time > snapshot.version:
             raise invalid("The read_time must not be in the future.")
         if time < self.storage.clock() - HISTORY_MICROS:
-            raise invalid(
-                "The read_time is too far in the past: it must be within the past one hour "
-                "(the embedded Datastore has no point-in-time recovery)."
+            raise RpcError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "The requested 'read_time' is too old: it must be within the past one hour "
+                "(the embedded Datastore has no point-in-time recovery).",
             )
         return time
 
@@ -235,14 +238,13 @@ class Service:
         known = Known(self.storage, operations)
         check_entities(operations, known.bodies)
         failure: RpcError | None = None
-        out = []
         with self.storage.writing() as (db, version):
             if transaction is not None:
                 check_conflicts(transaction, self.storage, db)
             writer = Writer(self.storage, db, version, known)
             for operation in operations:
                 try:
-                    out.append(m.field(3, writer.apply(operation)))
+                    writer.apply(operation)
                 except RpcError as error:
                     if transactional:
                         raise
@@ -253,6 +255,7 @@ class Service:
             self.storage.written(writer.kinds, version, len(operations) + writer.index_updates)
         if failure is not None:
             raise failure
+        out = [m.field(3, result) for result in writer.results()]
         out.append(m.number_field(4, writer.index_updates))
         if transactional:
             out.append(m.field(8, m.timestamp(version)))

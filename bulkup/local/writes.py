@@ -105,9 +105,10 @@ class Writer:
         self.kinds: set[int] = set()
         """Kinds that changed."""
         self._rows: dict[tuple[int, bytes], _Row] = {}
+        self._applied: list[tuple[Operation, _Row, bool, bool, list[Any]]] = []
 
-    def apply(self, operation: Operation) -> bytes:
-        """Apply one; the serialized MutationResult. Raises RpcError when it cannot be."""
+    def apply(self, operation: Operation) -> None:
+        """Apply one. Raises RpcError when it cannot be."""
         storage = self.storage
         part = storage.intern_part(operation.partition)
         allocated = False
@@ -140,7 +141,12 @@ class Writer:
                     self.kinds.add(kind)
             else:
                 transformed = self._put(operation, row, kind)
-        return self._result(operation, row, bool(conflict), allocated, transformed)
+        self._applied.append((operation, row, bool(conflict), allocated, transformed))
+
+    def results(self) -> Iterator[bytes]:
+        """The serialized MutationResult of each, once all are applied: several mutations of an
+        entity all tell the version that it has in the end."""
+        return (self._result(*applied) for applied in self._applied)
 
     def _row(self, kind: int, path: bytes) -> _Row:
         row = self._rows.get((kind, path))
@@ -161,11 +167,6 @@ class Writer:
             return (
                 f"the stored version ({stored}) does not match the required base version "
                 f"({operation.base_version}): {key_text(operation.key)}"
-            )
-        if operation.update_time is not None and stored != operation.update_time:
-            return (
-                f"the stored update time ({stored} us) does not match the required update time "
-                f"({operation.update_time} us): {key_text(operation.key)}"
             )
         return ""
 
@@ -193,6 +194,9 @@ class Writer:
             row.body, row.entries, row.changes = body, entries, changes
             row.version = self.version
             self.kinds.add(kind)
+            if row.stored is not None and row.stored[2:4] == (row.created, body):
+                # Changed and changed back in one commit: nothing has changed.
+                row.version = row.stored[1]
         return transformed
 
     def _result(

@@ -9,12 +9,13 @@ from typing import Any
 
 import grpc
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.local import messages as m
 from bulkup.local.encoding import encode_value
 from bulkup.local.server import DatastoreServer
+from tests.local.differential.budget import examples
 from tests.local.rpc import (
     NOT_FINISHED,
     Rpc,
@@ -199,7 +200,13 @@ def questions(draw: st.DrawFn) -> tuple[list[list[Leaf]], list[str]]:
         )
         if extra is not None:
             alternatives = [[leaf for leaf in alternatives[0] if leaf[1] != "in"] + [extra]]
-    order = draw(st.lists(st.sampled_from(["a", "-a", "b", "-b", "c", "-c"]), max_size=2))
+    order = draw(
+        st.lists(
+            st.sampled_from(["a", "-a", "b", "-b", "c", "-c"]),
+            max_size=2,
+            unique_by=lambda name: name[-1],
+        )
+    )
     return alternatives, order
 
 
@@ -210,12 +217,8 @@ def filter_of(alternatives: list[list[Leaf]]) -> Any:
     return ands[0] if len(ands) == 1 else either(*ands)
 
 
-@settings(
-    max_examples=250,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 @given(st.lists(stored, min_size=1, max_size=12), questions(), st.integers(1, 4))
+@examples(120)
 def test_a_query_finds_what_a_look_at_every_entity_finds(
     host: str, population: list[dict[str, Any]], question: Any, step: int
 ) -> None:
@@ -256,14 +259,12 @@ def test_a_query_finds_what_a_look_at_every_entity_finds(
         rpc.close()
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(
     st.lists(stored, min_size=1, max_size=8),
     st.lists(st.tuples(st.integers(1, 10), st.one_of(st.none(), stored)), max_size=8),
     questions(),
 )
+@examples(40)
 def test_a_read_time_sees_exactly_what_was_there_then(
     host: str, population: list[dict[str, Any]], changes: Any, question: Any
 ) -> None:

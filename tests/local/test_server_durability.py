@@ -26,7 +26,6 @@ from bulkup.local.server import DatastoreServer
 from bulkup.local.storage import APPLICATION_ID, Storage
 from tests.local.rpc import Rpc, idents, query, unindexed, where
 
-KILLS = 50
 GROUP = 20
 """Entities of one commit in the test of kills."""
 
@@ -77,12 +76,15 @@ def check_file(path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_fifty_kills_lose_nothing_acknowledged_and_halve_no_transaction(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
+def test_kills_lose_nothing_acknowledged_and_halve_no_transaction(
+    tmp_path: Path, kills: int
+) -> None:
     path = tmp_path / "db"
     chance = random.Random(7)
     labels = ("one", "two", "three")
     acknowledged: dict[str, int] = dict.fromkeys(labels, 0)
-    for _ in range(KILLS):
+    for _ in range(kills):
         with start_local(path) as server:
             enough = threading.Semaphore(0)
             committers = [

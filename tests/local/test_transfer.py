@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.errors import Exit, StateError, UsageError
@@ -27,6 +27,7 @@ from bulkup.local.transfer import (
     dump,
     load,
 )
+from tests.local.differential.budget import examples
 from tests.local.differential.build import Place
 from tests.local.differential.strategies import settle, worlds
 
@@ -52,8 +53,8 @@ def idents(file: LocalFile, kind: str = "K") -> list[Any]:
     return [one.key.path[-1].id or one.key.path[-1].name for one in file.entities(kind)]
 
 
-@settings(deadline=None)
 @given(worlds(size=15), st.booleans())
+@examples(40)
 def test_what_was_dumped_loads_as_identical_entities(drawn: list[Any], lossless: bool) -> None:
     place = Partition("local", "", "ns")
     world = [settle(Place("local", "ns"), entity) for entity in drawn]

@@ -264,6 +264,9 @@ def test_two_mutations_of_an_entity_have_one_condition_on_what_was_before(rpc: R
     second = change(update=rpc.entity("K", 1, a=2), **fields)
     without = change(update=rpc.entity("K", 1, a=3))
     code, text = refused(rpc.commit, [first, without])
+    assert (code, "the same conflict resolution strategy" in text) == (INVALID, True)
+    older = change(update=rpc.entity("K", 1, a=3), **{**fields, "base_version": version - 1})
+    code, text = refused(rpc.commit, [first, older])
     assert (code, "the same base version" in text) == (INVALID, True)
     rpc.commit([first, second])
     assert idents(rpc.all(query("K", where("a", "=", 2)))) == [1]
@@ -591,6 +594,7 @@ def test_what_is_stored_comes_back_whole(rpc: Rpc) -> None:
     entity = rpc.entity("K", 1, a=[1, unindexed("x")], e={"k": unindexed(1)}, n=None, f=-0.0)
     entity.properties["m"].string_value = "x"
     entity.properties["m"].meaning = 15
+    entity.properties["m"].exclude_from_indexes = True
     entity.properties["g"].geo_point_value.latitude = 1.5
     foreign = entity.properties["k"].key_value
     foreign.partition_id.project_id = "elsewhere"

@@ -13,7 +13,16 @@ from typing import Any
 
 from tests.local.differential import restate
 from tests.local.differential.answers import say_aggregation, scan
-from tests.local.differential.build import Place, all_of, query, upsert, where
+from tests.local.differential.build import (
+    Geo,
+    Place,
+    Unindexed,
+    all_of,
+    query,
+    upsert,
+    value,
+    where,
+)
 from tests.local.differential.compare import Difference, Exchange, Judge
 from tests.local.differential.story import CURRENT, ZERO, Step, Write, story
 from tests.local.differential.wire import REQUESTS
@@ -139,6 +148,29 @@ def _masked_keys(judge: Judge, place: Place) -> Exchange:
     return judge.exchange(place, "RunQuery", request, lambda r: (str(len(r.batch.entity_results)),))
 
 
+def _put(*properties: Any) -> Callable[[Judge, Place], Exchange]:
+    def run(judge: Judge, place: Place) -> Exchange:
+        request = REQUESTS["Commit"](project_id=place.project, mode=2)
+        for number, one in enumerate(properties, 1):
+            request.mutations.append(upsert(place.entity(("K", number), {"p": one})))
+        return judge.exchange(place, "Commit", request, lambda _: ())
+
+    return run
+
+
+def _arrays_in_entities(depth: int) -> Any:
+    nested: Any = 1
+    for _ in range(depth):
+        nested = [{"x": nested}]
+    return nested
+
+
+def _marked_point() -> Any:
+    point = value(Geo(1.0, 1.0))
+    point.meaning = 23
+    return point
+
+
 # -- the table ----------------------------------------------------------------------------------
 
 _PUT = Write("upsert", ("K", 1), (("p", 1),))
@@ -156,9 +188,10 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "orders after the key",
-        "FS",
-        "orders after __key__ are ignored; FS leaves out entities without those properties",
-        "no two entities have one key, so that nothing is left to order; LF ignores them too",
+        "LF",
+        "an entity without a property that is ordered by is not found, also when the order stands "
+        "after __key__; LF ignores orders there",
+        "one rule for all orders; FS does the same",
         restate.order_after_key,
         _example(query("K", order=("__key__", "missing"))),
     ),
@@ -334,5 +367,38 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the reference says that a mask must not be set for a projection",
         restate.masked_keys,
         _masked_keys,
+    ),
+    Difference(
+        "many indexed values",
+        "FS",
+        "an entity may have 20,000 indexed values; FS takes 5,000 at most",
+        "20,000 is the documented limit; LF has none",
+        restate.many_values,
+        _put(list(range(5_001))),
+    ),
+    Difference(
+        "arrays in entities",
+        "FS",
+        "20 entities may be nested, whatever arrays are between them; FS counts arrays, too",
+        "the documentation and LF count entities only",
+        restate.nested_arrays,
+        _put(_arrays_in_entities(11)),
+    ),
+    Difference(
+        "the meaning of a point",
+        "FS",
+        "a point may have the meaning 23, as old clients wrote it; FS refuses it",
+        "what LF stores need not be refused",
+        restate.point_meaning,
+        _put(_marked_point()),
+    ),
+    Difference(
+        "what no filter may have",
+        "FS",
+        "an excluded value in the list of IN is INVALID_ARGUMENT, a value as a projection gives it "
+        "is taken; FS fails with UNKNOWN at either",
+        "what is excluded is refused elsewhere in a filter; LF does the same as this",
+        restate.broken_filter,
+        _example(query("K", filter=where("p", "in", [1, Unindexed(2)]))),
     ),
 )

@@ -71,15 +71,22 @@ def _asked_again(exchange: Exchange, asked: Any) -> Answer:
 
 
 def order_after_key(exchange: Exchange, answer: Answer) -> Answer:
+    """What LF would find if it left out who lacks a property ordered by after the key."""
     if not (_is_query(exchange) and _found(answer)):
         return answer
-    names = [order.property.name for order in exchange.request.order]
-    if "__key__" not in names[:-1] or exchange.request.start_cursor or exchange.request.end_cursor:
+    request = exchange.request
+    names = [order.property.name for order in request.order]
+    if "__key__" not in names[:-1] or request.start_cursor or request.end_cursor:
         return answer
-    shorter = Query()
-    shorter.CopyFrom(exchange.request)
-    del shorter.order[names.index("__key__") + 1 :]
-    return _asked_again(exchange, shorter)
+    if request.offset or request.HasField("limit"):
+        return answer
+    rows = answer[1:]
+    for name in names[names.index("__key__") + 1 :]:
+        those = Query(kind=request.kind, projection=request.projection)
+        those.order.add().property.name = name
+        having = set(_asked_again(exchange, those)[1:])
+        rows = tuple(row for row in rows if row in having)
+    return (answer[0], *rows)
 
 
 def repeated(exchange: Exchange, answer: Answer) -> Answer:
@@ -255,3 +262,63 @@ def masked_keys(exchange: Exchange, answer: Answer) -> Answer:
         return answer
     masked = request.HasField("property_mask") and len(request.query.projection)
     return ("INVALID_ARGUMENT",) if masked and answer[0] == "OK" else answer
+
+
+def _stored_values(exchange: Exchange) -> list[Any]:
+    """The values of all properties that a commit puts."""
+    if exchange.method != "Commit" or isinstance(exchange.request, str):
+        return []
+    entities = [m.upsert for m in exchange.request.mutations]
+    return [value for entity in entities for value in entity.properties.values()]
+
+
+def _number_of_values(value: Any) -> int:
+    return len(value.array_value.values) if value.HasField("array_value") else 1
+
+
+def many_values(exchange: Exchange, answer: Answer) -> Answer:
+    if answer != ("INVALID_ARGUMENT",) or _words(answer) != "Too many indexed properties":
+        return answer
+    number = sum(map(_number_of_values, _stored_values(exchange)))
+    return exchange.our_answer if 5_000 < number <= 20_000 else answer
+
+
+def _depth(value: Any) -> tuple[int, int]:
+    """How many entities are in one another, and how many entities and arrays."""
+    inner: list[Any] = list(value.array_value.values)
+    inner += value.entity_value.properties.values()
+    below = [_depth(one) for one in inner] or [(0, 0)]
+    entities, both = (max(of) for of in zip(*below, strict=True))
+    is_entity = value.HasField("entity_value")
+    return entities + is_entity, both + (is_entity or value.HasField("array_value"))
+
+
+def nested_arrays(exchange: Exchange, answer: Answer) -> Answer:
+    if answer != ("INVALID_ARGUMENT",) or "nested array/entity values" not in _words(answer):
+        return answer
+    depths = [_depth(value) for value in _stored_values(exchange)]
+    fine = all(entities <= 20 for entities, _ in depths) and any(both > 20 for _, both in depths)
+    return exchange.our_answer if fine else answer
+
+
+def point_meaning(exchange: Exchange, answer: Answer) -> Answer:
+    if answer != ("INVALID_ARGUMENT",):
+        return answer
+    values = _stored_values(exchange)
+    marked = any(v.HasField("geo_point_value") and v.meaning == 23 for v in values)
+    return exchange.our_answer if marked else answer
+
+
+def broken_filter(exchange: Exchange, answer: Answer) -> Answer:
+    """FS has a bug where a filter has a value that no filter may have."""
+    if not (_is_query(exchange) and answer == ("UNKNOWN",)):
+        return answer
+    of_filter = exchange.request.filter.property_filter.value
+    if any(one.exclude_from_indexes for one in of_filter.array_value.values):
+        return ("INVALID_ARGUMENT",)
+    if of_filter.meaning == 18:
+        plain = Query()
+        plain.CopyFrom(exchange.request)
+        plain.filter.property_filter.value.meaning = 0
+        return _asked_again(exchange, plain)
+    return answer

@@ -128,3 +128,35 @@ def test_a_count_of_part_of_a_query(beside_fs: Judge, fresh: Callable[[], Place]
     ):
         for one in (*([a] for a in all_three), all_three):
             _same(beside_fs, place, asked, one)
+
+
+def test_what_lacks_an_aggregated_property_is_neither_skipped_nor_limited(
+    beside_fs: Judge, fresh: Callable[[], Place]
+) -> None:
+    place = fresh()
+    beside_fs.store(
+        place,
+        [
+            place.entity(
+                ("K", i),
+                {"p": i, "r": -i, **({"q": i} if i % 2 else {}), **({"s": -i} if i % 3 else {})},
+            )
+            for i in range(1, 13)
+        ],
+    )
+    for asked in (
+        query("K", offset=3),
+        query("K", limit=3),
+        query("K", limit=3, offset=2),
+        query("K", order=("r",), limit=3, offset=2),
+        query("K", order=("-__key__",), limit=2),
+        query("K", filter=where("p", ">", 3), order=("-p",), limit=2, offset=1),
+        query("K", filter=where("q", "=", 5), limit=2),
+        query("K", filter=where("q", "in", [3, 4, 5, 7]), limit=2, offset=1),
+        query("K", filter=where("q", ">", 3), limit=2, offset=1),
+        query("K", projection=("q", "s"), limit=2, offset=1),
+        query("K", distinct=("q",), limit=2, offset=1),
+    ):
+        for counted in (_count("n"), _count("n", 2)):
+            _same(beside_fs, place, asked, [counted, _sum("q", "s")])
+            _same(beside_fs, place, asked, [counted, _avg("q", "a"), _sum("s", "s")])

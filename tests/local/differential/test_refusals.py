@@ -17,6 +17,7 @@ from tests.local.differential.build import (
     query,
     update,
     upsert,
+    value,
     where,
 )
 from tests.local.differential.compare import Judge
@@ -25,6 +26,12 @@ from tests.local.differential.wire import METHODS, REQUESTS, Entity, Filter, Mut
 
 def _nothing(_: Any) -> tuple[str, ...]:
     return ()
+
+
+def _meant(plain: Any, meaning: int) -> Any:
+    one = value(plain)
+    one.meaning = meaning
+    return one
 
 
 def test_queries_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
@@ -60,6 +67,33 @@ def test_queries_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) -> 
         query("K", filter=where("p", "=", "x" * 1500)),
         query("K", filter=where("p", "=", "x" * 1501)),
         query("K", filter=where("p", "=", Unindexed(1))),
+        query("K", filter=where("p", "in", [1, Unindexed(2)])),
+        query("K", filter=where("p", "in", Unindexed([1]))),
+        query("K", filter=where("p", "=", b"x" * 1501)),
+        query("K", filter=where("p", ">", "é" * 751)),
+        query("K", filter=where("p", "in", ["x" * 1501])),
+        *(query("K", filter=where("p", "=", odd)) for odd in (
+            place.key("K", None), place.key(), place.key("K", 0), elsewhere.key("K", 1),
+            Geo(91.0, 0.0), Time(-62135596801), Time(0, 10**9),
+        )),
+        *(query("K", filter=where("p", "=", _meant(1, meaning))) for meaning in (7, 15, 18, 99)),
+        query("K", filter=where("x" * 1501, "=", 1)), query("K", order=("x" * 1501,)),
+        query("K", projection=("x" * 1501,)), query("K", distinct=("x" * 1501,)),
+        query("K", distinct=("__x__",)), query("K", distinct=("",)),
+        query("K", order=("__key__", "p")), query("K", order=("__key__", "-missing")),
+        query(order=("__key__", "p")),
+        query("K", filter=any_of(where("p", ">", 0), where("missing", ">", 0)), order=("__key__",)),
+        query("K", filter=any_of(
+            where("__key__", "under", place.key("K", 1)), where("p", "=", 2),
+        )),
+        query("K", filter=all_of(
+            where("__key__", "under", place.key("K", 1)),
+            any_of(where("p", "=", 1), where("p", "=", 2)),
+        )),
+        query("K", filter=any_of(
+            all_of(where("__key__", "under", place.key("K", 1)), where("p", "=", 1)),
+            all_of(where("__key__", "under", place.key("K", 1)), where("p", ">", 2)),
+        )),
         query("K", filter=where("p", "under", place.key("K", 1))),
         query("K", filter=where("p", "under", 1)),
         query("K", filter=where("__key__", "under", 1)),
@@ -124,6 +158,8 @@ def test_writes_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) -> N
     nested: Any = 1
     for _ in range(20):
         nested = {"x": nested}
+    incomplete = place.entity(("K", None), {})
+    without_ids = (insert(incomplete), upsert(incomplete))
     for mutation in (
         Mutation(), upsert(nameless), upsert(typeless), upsert(meaningful), upsert(Entity()),
         upsert(elsewhere.entity(("K", 1), {})), delete(elsewhere.key("K", 1)),
@@ -148,7 +184,7 @@ def test_writes_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) -> N
             Place(place.project, "other").key("K", 1), place.key("__K__", 1),
             {"": 1}, {"__x__": 1}, nested, {"x": nested}, list(range(1000)),
         )),
-        insert(place.entity(("K", None), {})), upsert(place.entity(("K", None), {})),
+        *without_ids,
     ):  # fmt: skip
         for mode in (0, 1, 2):
             request = REQUESTS["Commit"](project_id=place.project, mode=mode, mutations=[mutation])
@@ -156,8 +192,60 @@ def test_writes_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) -> N
                 request.single_use_transaction.read_write.SetInParent()
             beside_fs.same(place, "Commit", request, _nothing)
             mutated = mutation.WhichOneof("operation")
-            if mutated in ("insert", "upsert") and mode == 2:
+            # The last ones get ids, and each server gives its own.
+            given = mutation not in without_ids
+            if mutated in ("insert", "upsert") and mode == 2 and given:
                 beside_fs.same_scan(place, query())
+
+
+MEANINGS = (*range(1, 25), 29, 30, 31, 99)
+MEANT: tuple[Any, ...] = (
+    None, True, 5, 2**60, 1.5, "s", b"b", Time(1), Geo(1.0, 1.0), {"x": 1}, [1], [1.0, 2.0], [],
+    {"email": Unindexed("a@b"), "auth_domain": Unindexed("b")},
+)  # fmt: skip
+
+
+def test_meanings_of_values(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+    place = fresh()
+    for plain in MEANT:
+        for meaning in MEANINGS:
+            for excluded in (False, True):
+                one = _meant(plain, meaning)
+                one.exclude_from_indexes = excluded
+                if isinstance(plain, list) and meaning != 31 and excluded:
+                    continue
+                entity = Entity(key=place.key("K", 1))
+                entity.properties["p"].CopyFrom(one)
+                request = REQUESTS["Commit"](
+                    project_id=place.project, mode=2, mutations=[upsert(entity)]
+                )
+                beside_fs.same(place, "Commit", request, _nothing)
+
+
+def test_values_inside_of_values(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+    """What is excluded from indexes is checked as if it were not, but for its own length."""
+    place = fresh()
+    odd_key = value({"x": 1})
+    odd_key.entity_value.key.CopyFrom(place.key("Z", 0))
+    no_key = value({"x": 1})
+    no_key.entity_value.key.SetInParent()
+    half_key = value({"x": 1})
+    half_key.entity_value.key.CopyFrom(place.key("Z", None, "Y", 1))
+    bad_place = value(place.key("K", 1))
+    bad_place.key_value.partition_id.namespace_id = "a b"
+    text, packed = _meant("s", 15), _meant(b"z", 22)
+    for inner in (
+        "x" * 1501, b"x" * 1501, ["x" * 1501], Unindexed("x" * 1501), [Unindexed("x" * 1501)],
+        place.key("K", None), [place.key("K", None)], place.key("x" * 1501, 1),
+        place.key(*("K", 1) * 101), place.key("K", "__x__"), odd_key, no_key, half_key, bad_place,
+        text, packed, [text], [packed], Geo(91.0, 0.0), [Time(0, 10**9)], _meant([1.0], 31),
+        Unindexed(text), Unindexed(packed), Unindexed(_meant([1.0], 31)),
+    ):  # fmt: skip
+        for whole in ({"p": {"x": inner}}, {"p": Unindexed({"x": inner})}):
+            request = REQUESTS["Commit"](
+                project_id=place.project, mode=2, mutations=[upsert(place.entity(("K", 1), whole))]
+            )
+            beside_fs.same(place, "Commit", request, _nothing)
 
 
 def test_mutations_that_do_not_go_together(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
