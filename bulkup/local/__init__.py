@@ -9,7 +9,7 @@ serves a file from a process of its own; `python -m bulkup.local FILE` is that p
     queries.py   cursors.py                  and its answers
     aggregation.py           metadata.py     queries of other kinds
     mutations.py writes.py                   a commit: checked, applied
-    masks.py     transforms.py
+    masks.py     transforms.py changes.py
     indexing.py  packing.py  keys.py         what an entity's index entries are; ids
     transactions.py                          snapshots and conflicts
     storage.py                               the file: schema, lock, versions, history

@@ -186,3 +186,19 @@ def test_puts_of_one_entity_in_one_commit_build_on_one_another(service: Service)
     for count in range(1, len(puts) + 1):
         _commit(service, [_put(entity) for entity in puts[:count]])
         assert _indexed(service.storage) == _expected(puts[count - 1])
+
+
+def test_a_property_and_a_nested_one_of_the_same_path_do_not_take_each_other_s_entries(
+    service: Service,
+) -> None:
+    for nested, dotted in ((1, 1), (2, 1), (2, 2), (2, 3), (3, 3)):
+        entity = _with(**{"a.b": dotted, "c": 0})
+        entity.properties["a"].entity_value.CopyFrom(_with(b=nested))
+        _commit(service, [_put(entity)])
+        assert _indexed(service.storage) == {("a.b", v) for v in _numbers(nested, dotted)} | {
+            ("c", v) for v in _numbers(0)
+        }
+
+
+def _numbers(*numbers: int) -> set[bytes]:
+    return {value for number in numbers for _, value in _expected(_with(x=number))}
