@@ -198,13 +198,34 @@ def arrays_in_sums(exchange: Exchange, answer: Answer) -> Answer:
     return exchange.our_answer if arrays else answer
 
 
+def times_in_sums(exchange: Exchange, answer: Answer) -> Answer:
+    """FS sums over index values where it can, and does not tell times from integers there."""
+    if exchange.method != "RunAggregationQuery" or answer[0] != "OK":
+        return answer
+    whole = Query()
+    whole.CopyFrom(_of_base(exchange))
+    del whole.projection[:], whole.distinct_on[:]
+    rows = _asked_again(exchange, whole)[1:]
+    for one in exchange.request.aggregation_query.aggregations:
+        which = one.WhichOneof("operator")
+        if which == "count":
+            continue
+        name = getattr(one, which).property.name.rsplit(".")[-1]
+        if any(re.search(rf"[{{ ]{re.escape(name)}=t-?\d", row) for row in rows):
+            return exchange.our_answer
+    return answer
+
+
 # -- refusals ----------------------------------------------------------------------------------
 
 
 def kindless_projection(exchange: Exchange, answer: Answer) -> Answer:
-    if not (_is_query(exchange) and _found(answer)):
+    if exchange.method == "RunAggregationQuery" and answer[0] == "OK":
+        request = _of_base(exchange)
+    elif _is_query(exchange) and _found(answer):
+        request = exchange.request
+    else:
         return answer
-    request = exchange.request
     names = {p.property.name for p in request.projection} - {"__key__"}
     return ("INVALID_ARGUMENT",) if names and not request.kind else answer
 
