@@ -159,6 +159,16 @@ def _summed_times(judge: Judge, place: Place) -> Exchange:
     return judge.exchange(place, "RunAggregationQuery", request, say_aggregation)
 
 
+def _sums_of_two(judge: Judge, place: Place) -> Exchange:
+    judge.store(place, [place.entity(("K", i), {"p": -i}) for i in range(1, 5)])
+    request = REQUESTS["RunAggregationQuery"](
+        project_id=place.project, partition_id=place.partition()
+    )
+    request.aggregation_query.nested_query.CopyFrom(query("K", limit=2))
+    request.aggregation_query.aggregations.add().sum.property.name = "p"
+    return judge.exchange(place, "RunAggregationQuery", request, say_aggregation)
+
+
 def _put(*properties: Any) -> Callable[[Judge, Place], Exchange]:
     def run(judge: Judge, place: Place) -> Exchange:
         request = REQUESTS["Commit"](project_id=place.project, mode=2)
@@ -346,6 +356,15 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the reference says that what is not a number is ignored",
         restate.arrays_in_sums,
         _aggregation(1, None, "q"),
+    ),
+    Difference(
+        "what a sum under a limit takes",
+        "FS",
+        "SUM and AVG over a part of a query take the part that the query itself would find, in key "
+        "order if none is said; FS takes the smallest values first",
+        "one query has one order; FS agrees as soon as the order by key is said",
+        restate.order_of_sums,
+        _sums_of_two,
     ),
     Difference(
         "sums over times",
