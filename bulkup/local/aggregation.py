@@ -1,5 +1,8 @@
 """RunAggregationQuery: COUNT, SUM and AVG, computed by SQLite over the query's rows.
 
+A part of a query (its offset and limit) is the part that RunQuery would find, in the same order,
+of those entities that have all properties that are summed.
+
 As documented: SUM and AVG leave out what is not a number (arrays, null, timestamps); SUM of
 nothing is 0, AVG of nothing null; a sum of integers is an integer while it fits 64 bits.
 """

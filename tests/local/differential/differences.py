@@ -16,6 +16,7 @@ from tests.local.differential.answers import say_aggregation, scan
 from tests.local.differential.build import (
     Geo,
     Place,
+    Time,
     Unindexed,
     all_of,
     query,
@@ -146,6 +147,26 @@ def _masked_keys(judge: Judge, place: Place) -> Exchange:
         query=query("K", projection=("__key__",)), property_mask={"paths": ["p"]},
     )  # fmt: skip
     return judge.exchange(place, "RunQuery", request, lambda r: (str(len(r.batch.entity_results)),))
+
+
+def _summed_times(judge: Judge, place: Place) -> Exchange:
+    judge.store(place, [place.entity(("K", 1), {"p": Time(1)})])
+    request = REQUESTS["RunAggregationQuery"](
+        project_id=place.project, partition_id=place.partition()
+    )
+    request.aggregation_query.nested_query.CopyFrom(query("K", projection=("p",)))
+    request.aggregation_query.aggregations.add().sum.property.name = "p"
+    return judge.exchange(place, "RunAggregationQuery", request, say_aggregation)
+
+
+def _sums_of_two(judge: Judge, place: Place) -> Exchange:
+    judge.store(place, [place.entity(("K", i), {"p": -i}) for i in range(1, 5)])
+    request = REQUESTS["RunAggregationQuery"](
+        project_id=place.project, partition_id=place.partition()
+    )
+    request.aggregation_query.nested_query.CopyFrom(query("K", limit=2))
+    request.aggregation_query.aggregations.add().sum.property.name = "p"
+    return judge.exchange(place, "RunAggregationQuery", request, say_aggregation)
 
 
 def _put(*properties: Any) -> Callable[[Judge, Place], Exchange]:
@@ -335,6 +356,24 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the reference says that what is not a number is ignored",
         restate.arrays_in_sums,
         _aggregation(1, None, "q"),
+    ),
+    Difference(
+        "what a sum under a limit takes",
+        "FS",
+        "SUM and AVG over a part of a query take the part that the query itself would find, in key "
+        "order if none is said; FS takes the smallest values first",
+        "one query has one order; FS agrees as soon as the order by key is said",
+        restate.order_of_sums,
+        _sums_of_two,
+    ),
+    Difference(
+        "sums over times",
+        "FS",
+        "SUM and AVG ignore timestamps; FS takes them for integers when it sums over an index, as "
+        "with a projection or several properties",
+        "the reference says that what is not a number is ignored, and FS does so elsewhere",
+        restate.times_in_sums,
+        _summed_times,
     ),
     Difference(
         "the end of a read-only transaction",

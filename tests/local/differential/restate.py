@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tests.local.differential.answers import Refusal, scan
+from tests.local.differential.answers import Refusal, say_aggregation, scan
 from tests.local.differential.compare import Answer, Exchange
 from tests.local.differential.wire import REQUESTS, Query, QueryResultBatch
 
@@ -198,13 +198,68 @@ def arrays_in_sums(exchange: Exchange, answer: Answer) -> Answer:
     return exchange.our_answer if arrays else answer
 
 
+def times_in_sums(exchange: Exchange, answer: Answer) -> Answer:
+    """FS sums over index values where it can, and does not tell times from integers there."""
+    if exchange.method != "RunAggregationQuery" or answer[0] != "OK":
+        return answer
+    whole = Query()
+    whole.CopyFrom(_of_base(exchange))
+    del whole.projection[:], whole.distinct_on[:]
+    rows = _asked_again(exchange, whole)[1:]
+    for one in exchange.request.aggregation_query.aggregations:
+        which = one.WhichOneof("operator")
+        if which == "count":
+            continue
+        name = getattr(one, which).property.name.rsplit(".")[-1]
+        if any(re.search(rf"[{{ ]{re.escape(name)}=t-?\d", row) for row in rows):
+            return exchange.our_answer
+    return answer
+
+
+def _ranged(filter_: Any) -> set[str]:
+    """The properties that a filter has an inequality on."""
+    one = filter_.property_filter
+    if filter_.HasField("property_filter"):
+        equal = one.op in (one.EQUAL, one.IN, one.HAS_ANCESTOR)
+        return set() if equal else {one.property.name}
+    return {name for inner in filter_.composite_filter.filters for name in _ranged(inner)}
+
+
+def order_of_sums(exchange: Exchange, answer: Answer) -> Answer:
+    """What FS says when the order is said that a query without one has."""
+    if exchange.method != "RunAggregationQuery" or answer[0] != "OK":
+        return answer
+    base = _of_base(exchange)
+    ordered = [order.property.name for order in base.order]
+    part = base.offset or base.HasField("limit")
+    if not part or "__key__" in ordered:
+        return answer
+    projected = [one.property.name for one in base.projection]
+    for direction in (1, 2):
+        request = type(exchange.request)()
+        request.CopyFrom(exchange.request)
+        query = request.aggregation_query.nested_query
+        for name in [*sorted(_ranged(base.filter)), *sorted(projected), "__key__"]:
+            if name not in [order.property.name for order in query.order]:
+                query.order.add(direction=direction).property.name = name
+        reply = exchange.theirs.call("RunAggregationQuery", request)
+        if reply.code == "OK":
+            said = more_aggregations(exchange, ("OK", *say_aggregation(reply.body)))
+            if said == exchange.our_answer:
+                return said
+    return answer
+
+
 # -- refusals ----------------------------------------------------------------------------------
 
 
 def kindless_projection(exchange: Exchange, answer: Answer) -> Answer:
-    if not (_is_query(exchange) and _found(answer)):
+    if exchange.method == "RunAggregationQuery" and answer[0] == "OK":
+        request = _of_base(exchange)
+    elif _is_query(exchange) and _found(answer):
+        request = exchange.request
+    else:
         return answer
-    request = exchange.request
     names = {p.property.name for p in request.projection} - {"__key__"}
     return ("INVALID_ARGUMENT",) if names and not request.kind else answer
 

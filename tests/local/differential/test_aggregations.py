@@ -62,7 +62,7 @@ def _same(judge: Judge, place: Place, asked: Any, aggregations: list[Any]) -> bo
 
 
 @given(st.data())
-@examples(50)
+@examples(30)
 def test_a_generated_aggregation(
     beside_fs: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
@@ -74,7 +74,7 @@ def test_a_generated_aggregation(
 
 
 @given(st.lists(st.sampled_from(NUMBERS), max_size=6))
-@examples(60)
+@examples(40)
 def test_sums_and_averages_of_odd_numbers(
     beside_fs: Judge, fresh: Callable[[], Place], numbers: list[Any]
 ) -> None:

@@ -76,7 +76,7 @@ def stories(
 
 
 @given(st.data())
-@examples(60)
+@examples(40)
 def test_a_sequence_of_writes(
     beside_fs: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
@@ -84,7 +84,7 @@ def test_a_sequence_of_writes(
 
 
 @given(st.data())
-@examples(30)
+@examples(25)
 def test_a_sequence_of_writes_beside_the_datastore_emulator(
     beside_lf: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
@@ -92,7 +92,7 @@ def test_a_sequence_of_writes_beside_the_datastore_emulator(
 
 
 @given(st.data())
-@examples(60)
+@examples(40)
 def test_a_condition_that_fails_stops_the_commit(
     beside_fs: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
@@ -101,7 +101,7 @@ def test_a_condition_that_fails_stops_the_commit(
 
 
 @given(st.data())
-@examples(60)
+@examples(40)
 def test_a_condition_that_fails_drops_the_write_or_the_commit(
     beside_lf: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
@@ -156,7 +156,7 @@ def masked_writes(draw: st.DrawFn) -> Write:
 
 
 @given(st.data())
-@examples(80)
+@examples(50)
 def test_masks_and_transforms(
     beside_fs: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:

@@ -41,7 +41,7 @@ MASKS = st.one_of(
 
 
 @given(st.data())
-@examples(50)
+@examples(35)
 def test_a_stored_entity_comes_back(
     beside_fs: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
