@@ -30,6 +30,7 @@ from bulkup.errors import (
     NotFoundError,
     StateError,
     UpdaterError,
+    UsageError,
 )
 from bulkup.facts import RunState, TargetInfo
 from bulkup.loading import UpdaterSource, describe, load, make
@@ -155,6 +156,11 @@ def opened(where: Where) -> Iterator[Target]:
     if where.local is None:
         yield resolve(where.project, where.database, where.namespace)
         return
+    if not os.path.exists(where.local):
+        raise UsageError(
+            f"there is no file {where.local!r}; `bulkup local load` makes one from JSON lines, "
+            "`bulkup demo` one to play with"
+        )
     from bulkup.local.process import start_local
 
     with start_local(where.local) as server:
@@ -224,6 +230,13 @@ def start(
     )
     if options.dry_run:
         with job.stop.listening():
+            with _explained(job.wire):
+                unfinished_one = Ledger(job.wire, info).unfinished(record.identity)
+            if unfinished_one is not None:
+                job.warnings.append(
+                    f"run {unfinished_one.record.run_id} of this work is unfinished: without -n "
+                    "the same command goes on with it, behind what is done already"
+                )
             return _work(job, record, None, None, options, listener, clock, state_dir)
     with job.stop.listening():
         return _start(job, record, options, state_dir, listener, fresh, keep_record, wait_s, clock)
@@ -254,6 +267,9 @@ def _start(
             listener(Warned(_goes_on(entry, job)))
             return _go_on_behind(job, entry, 0, options, state_dir, listener, wait_s, clock)
         begins = entry is None
+        if begins and not fresh:
+            with _explained(job.wire):
+                job.warnings += _similar(ledger, record)
         if entry is None:
             entry = Entry(record, RunState.RUNNING, keep=keep_record)
         with _opened_here(entry.record, job, state_dir, wait_s, listener, clock) as checkpoint:
@@ -436,6 +452,16 @@ def _knows_what_moved(checkpoint: Checkpoint, entry: Entry) -> None:
             f"entities are done is known only to the state directory of {who}: resume it there "
             "(or --new starts over, and handles those again)"
         )
+
+
+def _similar(ledger: Ledger, record: RunRecord) -> list[str]:
+    """Unfinished runs that may have been meant: a parameter or the file's name is different."""
+    return [
+        f"{record.updater} is unfinished here with other parameters, query or file name: run "
+        f"{other.record.run_id} ({', '.join(f'{n}={v}' for n, v in other.record.params.items())}); "
+        "this is a new run, and handles all entities"
+        for other in ledger.open_runs_of(record.updater)
+    ]
 
 
 def _goes_on(entry: Entry, job: Job) -> str:
@@ -656,7 +682,8 @@ def _latest_unfinished(state_dir: Path) -> Path:
             return folder
     raise NotFoundError(
         f"there is nothing to resume in {str(state_dir)!r}: every run there is finished, or there "
-        "is none; `bulkup run UPDATER` begins one, --state-dir looks elsewhere"
+        "is none; --state-dir looks elsewhere, and when the folder was lost, the same `bulkup run` "
+        "as before finds its unfinished run in Datastore"
     )
 
 
@@ -754,6 +781,8 @@ def _resume(
     clock: Clock,
 ) -> Report:
     record = checkpoint.record
+    if options.max_failures is None:
+        options = replace(options, max_failures=checkpoint.asked_failures)
     ledger = Ledger(job.wire, job.target.info)
     with _explained(job.wire):
         sweep(ledger, job.wire, clock.unix())

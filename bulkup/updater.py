@@ -217,7 +217,10 @@ class Updater:
 
     def _writing(self) -> WriteSink:
         if self._sink is None:
-            raise RuntimeError("put, delete and log work only inside handle_entity")
+            raise RuntimeError(
+                "put, delete and log work only while bulkup runs handle_entity; in a test, call "
+                "bulkup.testing.handle(updater, entity)"
+            )
         return self._sink
 
 

@@ -136,7 +136,10 @@ class Run:
         self._log_lines: list[str] = []
         self._log_total = 0
         self._listener = self._remember(listener)
-        self._already = checkpoint.counts() if checkpoint else Counts()
+        # With the file lost, Datastore still knows about how much was done.
+        known = [checkpoint.counts()] if checkpoint else [Counts()]
+        known += [taken.counts] if taken else []
+        self._already = max(known, key=lambda counts: counts.handled)
         self._resumed = taken is not None and taken.generation > 1
         self._tally = Tally(self._listener, clock, self._already)
         self._lease = (
@@ -205,6 +208,11 @@ class Run:
         try:
             self._tally.ask_total(self._wire.count(self._query.pb, self._query.namespace))
             self._work()
+            if not self._tally.counts.handled:
+                self.warn(
+                    "the query found no entities: check the kind's name, the filters and the "
+                    "target (project, database, namespace)"
+                )
             self._conclude(started)
             self._end(RunState.FINISHED, "")
             state, reason, exit_code = RunState.FINISHED, "", Exit.DONE
@@ -214,6 +222,8 @@ class Run:
             state, reason, exit_code = RunState.FAILED, self._over_budget(exceeded), Exit.FAILED
             if self._checkpoint:
                 self._checkpoint.stopped_by(exceeded.failure)
+            else:
+                self._tally.add(Counts(failed=1))
         except (CallError, BulkupError) as error:
             if self._stop and isinstance(error, CallError) and error.worth_another_try:
                 asked = self._interrupted()
@@ -419,7 +429,9 @@ class Run:
         if self._resumed:
             standing = self._settle_shards(checkpoint, lease)
         checkpoint.follow(lease.entry.shards, lease.entry.generation)
-        checkpoint.begin_work(max_failures=self._max_failures)
+        checkpoint.begin_work(
+            max_failures=self._max_failures, asked_failures=self._options.max_failures
+        )
         self._tally.counts = checkpoint.counts()
         self._budget.failed = self._tally.counts.failed
         return standing
@@ -575,8 +587,9 @@ class Run:
         if self._stop:
             return self._interrupted()
         if options.limit is not None and self._handled >= options.limit:
+            many = "entity" if options.limit == 1 else "entities"
             return _Stopped(
-                RunState.STOPPED, f"stopped after {options.limit} entities (--limit)", Exit.LIMIT
+                RunState.STOPPED, f"stopped after {options.limit} {many} (--limit)", Exit.LIMIT
             )
         if options.max_time_s is not None and self._tally.elapsed_s >= options.max_time_s:
             return _Stopped(RunState.STOPPED, "time is up (--max-time)", Exit.LIMIT)

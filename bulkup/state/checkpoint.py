@@ -161,8 +161,8 @@ class Checkpoint:
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             raise StateError(
                 f"the checkpoint {str(path)!r} is damaged and cannot be read; the data is "
-                "safe, but this run cannot be resumed from here: move the folder away and "
-                "check what was done before you run the updater again",
+                "safe: move the folder away and repeat the same `bulkup run`, which goes on from "
+                "what Datastore knows of the run",
                 details=str(error),
             ) from error
         return cls(path, db, record)
@@ -255,7 +255,13 @@ class Checkpoint:
         (highest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM shards").fetchone()
         return int(highest) + 1
 
-    def begin_work(self, *, max_failures: int) -> None:
+    @property
+    def asked_failures(self) -> int | None:
+        """The budget that the last runner was given; None: it was the updater's own."""
+        asked = self._get("asked_failures")
+        return None if asked is None else int(asked)
+
+    def begin_work(self, *, max_failures: int, asked_failures: int | None = None) -> None:
         """A runner starts: until `end_work`, commits may be under way at any time.
 
         The failure that stopped the last runner is forgotten, since its entity comes again.
@@ -265,6 +271,7 @@ class Checkpoint:
             self._set("reason", "")
             self._set("clean", False)
             self._set("max_failures", max_failures)
+            self._set("asked_failures", asked_failures)
             self._set("runners", self.runners + 1)
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 

@@ -147,6 +147,10 @@ class Ledger:
         mutation.delete.CopyFrom(key_to_pb(self._key(CLAIM_KIND, identity)))
         return mutation
 
+    def open_runs_of(self, updater: str) -> list[Entry]:
+        """Unfinished runs of updaters of this name. Raises CallError."""
+        return list(self._query([("updater", "EQUAL", updater), ("open", "EQUAL", True)]))
+
     def to_sweep(self, now: float) -> list[Entry]:
         """Finished runs whose last markers may be removed by now. Raises CallError."""
         return list(self._query([("sweep_at", "LESS_THAN_OR_EQUAL", _time(now))]))
