@@ -682,7 +682,7 @@ def _latest_unfinished(state_dir: Path) -> Path:
             return folder
     raise NotFoundError(
         f"there is nothing to resume in {str(state_dir)!r}: every run there is finished, or there "
-        "is none; --state-dir looks elsewhere, and `bulkup run UPDATER` begins one (or goes on with "
+        "is none; --state-dir looks elsewhere, `bulkup run UPDATER` begins one (or goes on with "
         "the same work, if it is unfinished in Datastore and only the folder was lost)"
     )
 

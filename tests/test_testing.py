@@ -66,7 +66,7 @@ def test_what_the_handler_raises_comes_through_and_nothing_sticks() -> None:
     made.day = date(2023, 1, 1)
     with pytest.raises(ValueError, match="failed"):
         handle(made, thing(fail=1))
-    with pytest.raises(RuntimeError, match="inside handle_entity"):
+    with pytest.raises(RuntimeError, match="while bulkup runs handle_entity"):
         made.log("after")
 
 

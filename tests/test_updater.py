@@ -138,9 +138,9 @@ def test_a_method_that_returns_an_entity_would_write_nothing_and_fails() -> None
 
 def test_writing_outside_handle_entity_is_refused() -> None:
     for call in (Updater().put, Updater().delete):
-        with pytest.raises(RuntimeError, match="inside handle_entity"):
+        with pytest.raises(RuntimeError, match="while bulkup runs handle_entity"):
             call(entity())
-    with pytest.raises(RuntimeError, match="inside handle_entity"):
+    with pytest.raises(RuntimeError, match="while bulkup runs handle_entity"):
         Updater().log("a")
 
 
