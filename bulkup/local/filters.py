@@ -10,7 +10,7 @@ never an entity without the property. IN and OR make alternatives, at most 30 as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -48,6 +48,8 @@ _COMPARISONS: dict[int, Callable[[bytes], Interval]] = {
     _F.GREATER_THAN: lambda value: (after(value), HIGHEST),
     _F.GREATER_THAN_OR_EQUAL: lambda value: (value, HIGHEST),
 }
+EQUALITIES = frozenset((_F.EQUAL, _F.IN, _F.HAS_ANCESTOR))
+ANCESTOR: int = _F.HAS_ANCESTOR
 PathOf = Callable[[Any], bytes]
 
 
@@ -87,6 +89,16 @@ def alternatives(filter_: Any, path_of: PathOf) -> list[Alternative]:
     if len(ancestors) > 1 or any(len(one) > 1 for one in ancestors):
         raise invalid("All disjunctions must have a common and unique ancestor constraint.")
     return _join([one for one in found if one.possible()])
+
+
+def comparisons(filter_: Any) -> Iterator[tuple[str, int]]:
+    """The (property, operator) of every property filter in a filter."""
+    which = filter_.WhichOneof("filter_type")
+    if which == "composite_filter":
+        for one in filter_.composite_filter.filters:
+            yield from comparisons(one)
+    elif which == "property_filter":
+        yield filter_.property_filter.property.name, filter_.property_filter.op
 
 
 def _expand(filter_: Any, path_of: PathOf) -> list[Alternative]:
@@ -208,21 +220,16 @@ def key_path(value: Any) -> bytes:
 
 def _check_combination(filter_: Any) -> None:
     """The documented rules on operators that exclude one another."""
-    ops: list[int] = []
-    disjunction = False
-    pending = [filter_]
-    while pending:
-        one = pending.pop()
-        which = one.WhichOneof("filter_type")
-        if which == "composite_filter":
-            pending.extend(one.composite_filter.filters)
-            disjunction |= one.composite_filter.op == m.CompositeFilter.OR
-        elif which == "property_filter":
-            ops.append(one.property_filter.op)
+    ops = [op for _, op in comparisons(filter_)]
     if ops.count(_F.NOT_EQUAL) + ops.count(_F.NOT_IN) > 1:
         raise invalid("Only a single 'NOT_EQUAL' or 'NOT_IN' is allowed per query.")
-    if _F.NOT_IN in ops and (disjunction or _F.IN in ops):
+    if _F.NOT_IN in ops and (_has_or(filter_) or _F.IN in ops):
         raise invalid("'NOT_IN' cannot be used in the same query with 'IN' or 'OR'.")
+
+
+def _has_or(filter_: Any) -> bool:
+    composite = filter_.composite_filter
+    return composite.op == m.CompositeFilter.OR or any(map(_has_or, composite.filters))
 
 
 def _join(found: list[Alternative]) -> list[Alternative]:
@@ -254,6 +261,3 @@ def _joined(one: Alternative, other: Alternative) -> Alternative | None:
     ranges = dict(one.ranges)
     ranges[differ[0]] = normalize(one.ranges[differ[0]] + other.ranges[differ[0]])
     return Alternative(one.equal, ranges, one.paths, one.ancestors)
-
-
-__all__ = ["KEY", "Alternative", "alternatives", "key_path"]

@@ -68,29 +68,21 @@ def _has_path(entity: Any, path: Path) -> bool:
 
 
 def copy_path(source: Any, target: Any, path: Path) -> None:
-    """Make `path` in `target` what it is in `source`: set, or absent."""
-    name = path[0]
-    found = name in source.properties
-    if len(path) == 1:
-        if found:
-            target.properties[name].CopyFrom(source.properties[name])
-        elif name in target.properties:
-            del target.properties[name]
+    """Make `path` in `target` what it is in `source`: set, or absent. What is absent makes no
+    entities on the way to it, nor does it take the place of other values there."""
+    if not _has_path(source, path):
+        if _has_path(target, path):
+            for name in path[:-1]:
+                target = target.properties[name].entity_value
+            del target.properties[path[-1]]
         return
-    inner = source.properties[name] if found else None
-    if inner is None or inner.WhichOneof("value_type") != "entity_value":
-        # What is not an entity has no such path: the path is absent in it.
-        if (
-            name in target.properties
-            and target.properties[name].WhichOneof("value_type") == "entity_value"
-        ):
-            copy_path(m.Entity(), target.properties[name].entity_value, path[1:])
-        return
-    place = target.properties[name]
-    if place.WhichOneof("value_type") != "entity_value":
-        place.entity_value.SetInParent()
-        place.exclude_from_indexes = inner.exclude_from_indexes
-    copy_path(inner.entity_value, place.entity_value, path[1:])
+    for name in path[:-1]:
+        inner, place = source.properties[name], target.properties[name]
+        if place.WhichOneof("value_type") != "entity_value":
+            place.entity_value.SetInParent()
+            place.exclude_from_indexes = inner.exclude_from_indexes
+        source, target = inner.entity_value, place.entity_value
+    target.properties[path[-1]].CopyFrom(source.properties[path[-1]])
 
 
 def apply_mask(mask: Mask, stored: Any | None, entity: Any) -> Any:

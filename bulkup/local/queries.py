@@ -19,7 +19,15 @@ from bulkup.local import messages as m
 from bulkup.local.cursors import CursorCodec, Position
 from bulkup.local.drivers import Plan, Sort
 from bulkup.local.encoding import Partition, decode_path, decode_value, key_message
-from bulkup.local.filters import KEY, Alternative, alternatives, key_path
+from bulkup.local.filters import (
+    ANCESTOR,
+    EQUALITIES,
+    KEY,
+    Alternative,
+    alternatives,
+    comparisons,
+    key_path,
+)
 from bulkup.local.intervals import EVERYTHING
 from bulkup.local.limits import MAX_NAME_BYTES, check_property_name, partition_of
 from bulkup.local.masks import Mask
@@ -101,7 +109,7 @@ def check_query(query: Any, partition: Partition, mask: Mask | None = None) -> R
         raise invalid("Cannot group by a property multiple times.")
     orders = _orders(query, found, projection, distinct)
     if not kind:
-        _check_kindless(query, found, projection, distinct)
+        _check_kindless(query, projection, distinct)
     for one in found:
         if any(name in projection for name, _ in one.equal):
             raise invalid("Cannot use projection on a property with an equality filter.")
@@ -153,6 +161,8 @@ def _orders(
     names when the key is ordered by. Who has no such property is not found all the same, as with
     every order: that goes into `found`.
     """
+    compared = list(comparisons(query.filter))
+    ranged = {name for name, op in compared if op not in EQUALITIES and name != KEY}
     orders: dict[str, bool] = {}
     last = False
     for order in query.order:
@@ -166,7 +176,7 @@ def _orders(
         place = list(orders).index(KEY) + 1
         unsorted = set(list(orders)[place:])
         orders = dict(list(orders.items())[:place])
-        unsorted |= {name for one in found for name in one.ranges}
+        unsorted |= ranged
         for one in found:
             for name in unsorted - orders.keys():
                 one.ranges.setdefault(name, EVERYTHING)
@@ -186,22 +196,23 @@ def _orders(
     for name in distinct:
         orders.setdefault(name, last)
     if KEY not in orders:
-        for name in sorted({name for one in found for name in one.ranges}):
+        for name in sorted(ranged):
             orders.setdefault(name, last)
+    if projection and any(name == KEY and op != ANCESTOR for name, op in compared):
+        # As every compared property, before those that are only projected.
+        orders.setdefault(KEY, last)
     # The service's index has the projected properties by name.
     for name in sorted(projection):
         orders.setdefault(name, last)
     return list(orders.items())
 
 
-def _check_kindless(
-    query: Any, found: list[Alternative], projection: list[str], distinct: list[str]
-) -> None:
+def _check_kindless(query: Any, projection: list[str], distinct: list[str]) -> None:
     descending = m.PropertyOrder.DESCENDING
     if any(one.property.name != KEY or one.direction == descending for one in query.order):
         raise invalid("kind is required for all orders except __key__ ascending")
-    for one in found:
-        for name in [*(name for name, _ in sorted(one.equal)), *sorted(one.ranges)]:
+    for name, _ in comparisons(query.filter):
+        if name != KEY:
             raise invalid(f"kind is required for filter: {name}")
     if projection or distinct:
         raise invalid("kind is required for projections and distinct")

@@ -432,10 +432,10 @@ DIFFERENCES: tuple[Difference, ...] = (
         _put(_marked_point()),
     ),
     Difference(
-        "what no filter may have",
+        "filters that FS fails at",
         "FS",
-        "an excluded value in the list of IN is INVALID_ARGUMENT, a value as a projection gives it "
-        "is taken; FS fails with UNKNOWN at either",
+        "an excluded value in the list of IN is INVALID_ARGUMENT; a value as a projection gives it "
+        "and the same ancestor twice are taken; FS fails with UNKNOWN at all three",
         "what is excluded is refused elsewhere in a filter; LF does the same as this",
         restate.broken_filter,
         _example(query("K", filter=where("p", "in", [1, Unindexed(2)]))),

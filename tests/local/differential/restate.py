@@ -144,9 +144,10 @@ def zero_of_deleted(exchange: Exchange, answer: Answer) -> Answer:
     if exchange.method != "Commit" or answer[0] != "FAILED_PRECONDITION" or ours[0] != "OK":
         return answer
     zero = _words(answer).endswith("does not match the required base version (0)")
-    # What stood there before is untouched: so ours has not taken version 0 for another.
-    kept = set(answer[answer.index("then") :]) <= set(ours[ours.index("then") :])
-    return ours if zero and kept else answer
+    # At least one of the entities that ours wrote did not stand there before: the deleted one.
+    place = ours.index("then")
+    changed = set(answer[answer.index("then") :]) - set(ours[place:])
+    return ours if zero and len(changed) < place - 1 else answer
 
 
 # -- aggregations ------------------------------------------------------------------------------
@@ -365,9 +366,11 @@ def point_meaning(exchange: Exchange, answer: Answer) -> Answer:
 
 
 def broken_filter(exchange: Exchange, answer: Answer) -> Answer:
-    """FS has a bug where a filter has a value that no filter may have."""
+    """FS has bugs where a filter has a value of an odd kind, or the same ancestor twice."""
     if not (_is_query(exchange) and answer == ("UNKNOWN",)):
         return answer
+    if str(exchange.request.filter).count("op: HAS_ANCESTOR") > 1:
+        return exchange.our_answer
     of_filter = exchange.request.filter.property_filter.value
     if any(one.exclude_from_indexes for one in of_filter.array_value.values):
         return ("INVALID_ARGUMENT",)

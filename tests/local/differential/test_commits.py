@@ -163,6 +163,21 @@ def test_masks_and_transforms(
     same_story(beside_fs, fresh(), data.draw(stories(masked_writes(), most=2)), PATHS[:2])
 
 
+def test_a_mask_of_what_is_not_there(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+    """It takes away, and makes nothing: neither entities on the way nor room for them."""
+    olds: tuple[Any, ...] = (None, {}, {"n": 5}, {"n": {"x": 0}}, {"n": {"y": 0}}, {"n": [1]})
+    news: tuple[Any, ...] = ({}, {"n": {"x": 1}}, {"n": {}}, {"n": 7}, {"n": {"y": {"z": 1}}})
+    for stored in olds:
+        for new in news:
+            for mask in ("n.y", "n.y.w"):
+                before = Write("delete", PATHS[0])
+                if stored is not None:
+                    before = Write("upsert", PATHS[0], tuple(stored.items()))
+                masked = Write("upsert", PATHS[0], tuple(new.items()), mask=(mask,))
+                steps = [Step("NT", (before,)), Step("NT", (masked,))]
+                same_story(beside_fs, fresh(), steps, PATHS[:1])
+
+
 def test_a_bad_write_in_the_middle(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     """Without a transaction, what stands before it is written and what stands after is not."""
     paths = tuple(("A", i) for i in range(1, 6))

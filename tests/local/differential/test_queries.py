@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.local.differential.budget import examples
-from tests.local.differential.build import OPERATORS, Place, any_of, query, where
+from tests.local.differential.build import OPERATORS, Place, all_of, any_of, query, where
 from tests.local.differential.compare import Judge
 from tests.local.differential.strategies import (
     KEY_PATHS,
@@ -111,3 +111,38 @@ def test_an_or_of_many(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
         beside_fs.same_scan(place, query("K", filter=either, order=("-r",), limit=7))
         beside_fs.same_scan(place, query("K", filter=where("p", "in", list(range(size)))))
         beside_fs.same_scan(place, query("K", filter=where("p", "not in", list(range(size)))))
+
+
+def test_a_projection_under_a_condition_on_keys(
+    beside_fs: Judge, fresh: Callable[[], Place]
+) -> None:
+    """Properties that are compared come first in the order, also the key; projected ones after."""
+    place = fresh()
+    beside_fs.store(
+        place,
+        [
+            place.entity(("K", i), {"p": p, "q": q, "r": i % 2})
+            for i, p, q in ((1, 3, 9), (2, 2, 5), (3, 1, 9), (4, 0, 7), (5, -1, 5))
+        ],
+    )
+    key = place.key("K", 2)
+    for filtered in (
+        where("__key__", "!=", key),
+        where("__key__", ">", key),
+        where("__key__", "in", [place.key("K", 5), key, place.key("K", 1)]),
+        any_of(where("__key__", "<", key), where("__key__", ">", key)),
+        any_of(where("q", "=", 9), where("__key__", "=", key)),
+        any_of(where("q", "=", 9), all_of(where("r", ">=", 0), where("__key__", ">", key))),
+        all_of(where("r", ">=", 0), where("__key__", ">", place.key("K", 1))),
+    ):
+        for order in ((), ("r",), ("-r",), ("p",), ("-q",)):
+            for projection, distinct in (
+                (("p",), ()), (("p", "r"), ()), (("q", "p"), ()), (("p",), ("p",)),
+                (("q", "r"), ("r",)), ((), ()),
+            ):  # fmt: skip
+                beside_fs.same_scan(
+                    place,
+                    query(
+                        "K", filter=filtered, order=order, projection=projection, distinct=distinct
+                    ),
+                )

@@ -113,6 +113,15 @@ def test_queries_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) -> 
             where("__key__", "under", place.key("K", 1)),
             where("__key__", "under", place.key("K", 2)),
         )),
+        query("K", filter=any_of(
+            where("__key__", "under", place.key("K", 1)),
+            where("__key__", "under", place.key("K", 1)),
+        )),
+        query("K", filter=all_of(where("p", "<", 1), where("p", ">", 2))),
+        query(filter=all_of(where("p", "<", 1), where("p", ">", 2))),
+        query("K", filter=any_of(
+            all_of(where("missing", "<", 1), where("missing", ">", 2)), where("p", ">", 1),
+        )),
         query("K", filter=all_of()), query("K", filter=any_of()),
         query("K", filter=all_of(where("p", "!=", 1), where("p", "!=", 2))),
         query("K", filter=all_of(where("p", "not in", [1]), where("q", "not in", [2]))),
