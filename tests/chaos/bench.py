@@ -22,7 +22,7 @@ from bulkup.clock import Clock
 from bulkup.engine import lease
 from bulkup.engine.events import Event, Report
 from bulkup.engine.run import Options
-from bulkup.facts import RunState
+from bulkup.facts import Counts, RunState
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, run_folders
 from bulkup.state.kinds import MARKER_KIND, RUN_KIND
@@ -227,6 +227,10 @@ class World:
                 shutil.copy2(source, to / source.name)
         return to
 
+    def stored_counts(self) -> Counts:
+        with contextlib.closing(Checkpoint.open(self.folder)) as checkpoint:
+            return checkpoint.counts()
+
     @contextlib.contextmanager
     def copying_what_is_synced(self, to: Path) -> Iterator[None]:
         """Meanwhile `to` holds the checkpoint as of its last synced step: what a power cut can
@@ -297,8 +301,5 @@ def _ignore(event: Event) -> None:
 
 
 def checkpoint_state(world: World) -> RunState:
-    checkpoint = Checkpoint.open(world.folder)
-    try:
+    with contextlib.closing(Checkpoint.open(world.folder)) as checkpoint:
         return checkpoint.state
-    finally:
-        checkpoint.close()

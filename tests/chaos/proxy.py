@@ -268,6 +268,9 @@ class Relay:
                 far = socket.create_connection(("127.0.0.1", self._target_port))
             except OSError:
                 return  # closed
+            for one in (near, far):
+                # Or Nagle's algorithm and delayed ACKs add 40 ms to every call.
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._open |= {near, far}
             for pair in ((near, far), (far, near)):

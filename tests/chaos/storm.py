@@ -13,7 +13,7 @@ import grpc
 
 from bulkup.engine.run import Options
 from bulkup.errors import BulkupError, Exit
-from bulkup.facts import RunState
+from bulkup.facts import Counts, RunState
 from tests.chaos.bench import Crash, World
 from tests.chaos.proxy import Action, Cut, Delay, Late, Lose, Pass, Refuse, Seen, Twice
 
@@ -86,8 +86,8 @@ class Weathered:
     finished: bool = False
     lost: list[str] = field(default_factory=list)
     """How local state was lost, some of it or all."""
-    failed: int = 0
-    handled: int = 0
+    counts: Counts = field(default_factory=Counts)
+    """As `bulkup show` would tell them, where the last runner's disk is still there."""
 
 
 def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
@@ -108,6 +108,8 @@ def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
                 break
     world.proxy.release()
     plan.calm = True
+    if world.has_run():
+        end.counts = world.stored_counts()
     return end
 
 
@@ -138,8 +140,6 @@ def _one_runner(
                 report = world.run(updater, options, on_send=on_send)
             how = f"{report.state.value} ({report.reason[:60]})"
             assert report.exit_code is not Exit.HELD, f"{end.told}; {how}: nobody else was there"
-            end.failed = report.counts.failed
-            end.handled = report.counts.handled
         except BulkupError as error:
             how = f"did not begin ({error.message[:60]})"
         except Crash:

@@ -32,10 +32,11 @@ def _storm(make_world: MakeWorld, server: Server, seed: int, tmp_path: Path) -> 
     assert end.finished, story
     found = world.violations(incremented=updater != "OneChild", children="Child" in updater)
     assert found == [f"thing {id_} has n = 0" for id_ in poison], story
-    if "is lost" not in end.lost:
-        assert end.failed == len(poison), story
     if not end.lost:
-        assert end.handled == world.size, story
+        counts = end.counts
+        assert (counts.handled, counts.failed) == (world.size, len(poison)), story
+    elif "is lost" not in end.lost:
+        assert end.counts.failed == len(poison), story
     world.clear_old_markers()
     assert world.markers() == [], story
 
