@@ -78,6 +78,8 @@ class Job:
     wire: Wire
     query: QueryPlan
     stop: StopRequest
+    entity_bytes: int = 0
+    """Of the first entity that the query finds."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -143,9 +145,9 @@ def _ready(
     made.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
     try:
         query = plan(_query_of(made, source), target.client)
-        _say_hello(wire, query)
+        entity_bytes = _say_hello(wire, query)
         texts = {name: to_text(value) for name, value in values.items()}
-        yield Job(source, made, texts, target, wire, query, stop)
+        yield Job(source, made, texts, target, wire, query, stop, entity_bytes)
     finally:
         wire.close()
 
@@ -185,14 +187,18 @@ def _query_of(updater: Updater, source: UpdaterSource) -> object:
         ) from error
 
 
-def _say_hello(wire: Wire, query: QueryPlan) -> None:
-    """Ask for the first entity: shows that the server answers, lets us in, and can run this."""
+def _say_hello(wire: Wire, query: QueryPlan) -> int:
+    """Ask for the first entity: shows that the server answers, lets us in, and can run this.
+
+    Gives its size.
+    """
     pb = type(query.pb)()
     pb.CopyFrom(query.pb)
     pb.limit.value = 1
     with _explained(wire):
         wire.connect()
-        wire.run_query(pb, query.namespace).result()
+        batch = wire.run_query(pb, query.namespace).result().batch
+    return sum(result.ByteSize() for result in batch.entity_results)
 
 
 def start(
@@ -633,6 +639,7 @@ def _work(
         state_file=str(checkpoint.path) if checkpoint else "",
         next_command=next_command or resume_command(record.run_id, state_dir),
         begin=lambda entry: _begin(job, entry, clock),
+        entity_bytes=job.entity_bytes,
     )
     for warning in job.warnings:
         run.warn(warning)
@@ -850,6 +857,7 @@ def run(
     in_flight: int | None = None,
     max_failures: int | None = None,
     limit: int | None = None,
+    shards: int | None = None,
     retry_for_s: float | None = None,
     listener: Listener | None = None,
 ) -> Report:
@@ -864,6 +872,7 @@ def run(
         "in_flight": in_flight,
         "max_failures": max_failures,
         "limit": limit,
+        "shards": shards,
         "retry_for_s": retry_for_s,
     }
     options = Options(

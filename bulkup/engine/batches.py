@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bulkup.engine.handle import Handled
-from bulkup.state.markers import WINDOW
 from bulkup.wire.retries import CallError
 
 MAX_COMMIT_BYTES = 3_500_000
@@ -16,8 +15,6 @@ LEGACY_MAX_WRITES = 20
 """The legacy emulator takes 25 entity groups in a transaction; ours adds a marker and clears 3."""
 
 MAX_BATCH_SIZE = 500
-DEFAULT_IN_FLIGHT = 4
-MAX_IN_FLIGHT = WINDOW
 
 
 @dataclass
@@ -26,7 +23,6 @@ class Limits:
 
     entities: int = MAX_BATCH_SIZE
     """Entities in a batch, and writes in a commit unless one entity alone has more."""
-    in_flight: int = DEFAULT_IN_FLIGHT
     bytes: int = MAX_COMMIT_BYTES
 
     def learn(self, error: CallError) -> bool:
@@ -53,10 +49,13 @@ class Batch:
         """Entities at the front that need no commit of their own: they go with the next part."""
         self.clears: list[bytes] = []
         self.write_count = 0
-        self._bytes = 0
-        self._keys: set[bytes] = set()
+        self.size = 0
+        """Bytes of its mutations."""
+        self.as_built = True
+        """No entity was handled again: no two write the same key, and it is as large as it was."""
         self.foreign: set[bytes] = set()
         """Keys that handlers of other entities write."""
+        self._keys: set[bytes] | None = None
 
     @property
     def end(self) -> bytes:
@@ -64,28 +63,34 @@ class Batch:
 
     def add(self, item: Handled) -> None:
         self.items.append(item)
-        self.write_count += len(item.writes)
-        self._bytes += item.size
-        for write in item.writes:
-            self._keys.add(write.key)
+        writes = item.writes
+        if not writes:
+            return
+        self.write_count += len(writes)
+        self.size += item.size
+        for write in writes:
             if write.key != item.key:
                 self.foreign.add(write.key)
+            if self._keys is not None:
+                self._keys.add(write.key)
 
     def has_room(self, item: Handled, limits: Limits) -> bool:
         """One commit could take this entity along. The first one always has room."""
         return not self.items or (
             self.write_count + len(item.writes) <= limits.entities
-            and self._bytes + item.size <= limits.bytes
+            and self.size + item.size <= limits.bytes
         )
 
     def is_full(self, limits: Limits) -> bool:
         return (
             len(self.items) >= limits.entities
             or self.write_count >= limits.entities
-            or self._bytes >= limits.bytes
+            or self.size >= limits.bytes
         )
 
     def writes(self, key: bytes) -> bool:
+        if self._keys is None:  # most batches are never asked
+            self._keys = {write.key for item in self.items for write in item.writes}
         return key in self._keys
 
     def take(self, limits: Limits, suspects: int) -> Sequence[Handled]:
@@ -94,6 +99,9 @@ class Batch:
         With `suspects`, half of so many. One entity is always taken, whatever it weighs. Two
         entities that write the same key are never taken together.
         """
+        small = self.write_count <= limits.entities and self.size <= limits.bytes
+        if small and self.as_built and not suspects:
+            return self.items[:]
         most = len(self.items) - self.carried
         if suspects > 1:
             most = min(most, suspects // 2)

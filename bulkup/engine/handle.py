@@ -19,7 +19,7 @@ from bulkup.tracebacks import error_line, user_traceback
 from bulkup.updater import Updater, WriteSink, handle_into
 from bulkup.wire.client import Mutation, Wire
 from bulkup.wire.entities import LazyEntity, is_moved, read_version
-from bulkup.wire.keys import key_bytes, key_text, key_to_pb
+from bulkup.wire.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.wire.patches import encode_put
 from bulkup.wire.retries import CallError
 
@@ -30,109 +30,109 @@ ALLOCATED_PER_CALL = 500
 
 
 class Write:
-    """One mutation that a handler asked for.
+    """One mutation that a handler asked for, as it is sent.
 
-    `version`: what it must still have in Datastore for the write to land; 0: no guard.
-    `incomplete`: a new entity whose id is allocated before the commit.
+    `key`: the serialized key. `mutation`: the serialized Mutation. `version`: what the entity must
+    still have in Datastore for the write to land; 0: no guard. `incomplete`: a new entity whose id
+    is allocated before the commit; its `key` is a stand-in until then.
     """
 
     __slots__ = ("deletes", "incomplete", "key", "mutation", "version")
 
     def __init__(
-        self,
-        key: bytes,
-        mutation: Any,
-        version: int,
-        *,
-        incomplete: bool = False,
-        deletes: bool = False,
+        self, key: bytes, mutation: bytes, version: int, deletes: bool, incomplete: bool
     ) -> None:
         self.key = key
-        self.deletes = deletes
         self.mutation = mutation
         self.version = version
+        self.deletes = deletes
         self.incomplete = incomplete
-        if version:
-            mutation.base_version = version
-            mutation.conflict_resolution_strategy = _FAIL
 
 
 class Handled:
-    """What became of one entity of the query."""
+    """What became of one entity of the query. Plain data, so that it can come from another
+    process, and so that it does not hold the page it was read in."""
 
     __slots__ = (
-        "conflicts", "cursor", "entity_pb", "failure", "key", "key_pb", "log_lines", "size",
-        "unchanged", "vanished", "version", "writes",
+        "before", "conflicts", "cursor", "failure", "key", "log_lines", "size", "unchanged",
+        "vanished", "writes",
     )  # fmt: skip
 
-    def __init__(self, entity_pb: Any, version: int, cursor: bytes) -> None:
-        self.entity_pb = entity_pb
-        self.key_pb = entity_pb.key
-        self.key: bytes = key_bytes(self.key_pb)
-        self.version = version
+    def __init__(self, key: bytes, cursor: bytes) -> None:
+        self.key = key
         self.cursor = cursor
-        self.writes: list[Write] = []
+        self.writes: Sequence[Write] = ()
         self.size = 0
         self.unchanged = 0
-        self.log_lines: list[str] = []
+        self.log_lines: Sequence[str] = ()
         self.failure: Failure | None = None
         self.conflicts = 0
         self.vanished = False
+        self.before: Any = None
+        """The message it was read as, for a dry run."""
 
     @classmethod
-    def gone(cls, entity_pb: Any, cursor: bytes) -> Handled:
+    def gone(cls, key: bytes, cursor: bytes) -> Handled:
         """An entity that is no longer there, or no longer meant by the query."""
-        item = cls(entity_pb, 0, cursor)
+        item = cls(key, cursor)
         item.vanished = True
         return item
 
     def drop_writes(self) -> None:
-        self.writes = []
+        self.writes = ()
         self.size = 0
         self.unchanged = 0
 
     def fail(self, step: str, error: str, traceback: str = "") -> None:
         """The entity becomes a failure; it writes nothing."""
         self.drop_writes()
-        self.failure = Failure(key_text(self.key_pb), step, error, traceback)
+        self.failure = Failure(key_text(key_of(self.key)), step, error, traceback)
 
 
 class Handler(WriteSink):
-    """Calls the updater, one entity at a time."""
+    """Calls the updater, one entity at a time. `keeps_before`: for a dry run, which compares."""
 
-    def __init__(self, updater: Updater, query: QueryPlan) -> None:
+    def __init__(self, updater: Updater, query: QueryPlan, *, keeps_before: bool = False) -> None:
         self._updater = updater
         self._keys_only = query.keys_only
         self._ranged = query.ranged
+        self._keeps_before = keeps_before
         self.moves = False
         """Some write changed a property by which the query finds its way."""
         self._rewrite = updater.rewrite_unchanged
         self._writes: dict[bytes, Write | None] = {}
         self._log_lines: list[str] = []
         self._entity: LazyEntity
-        self._item: Handled
+        self._key = b""
+        self._version = 0
         self._fresh_keys = 0
 
     def handle(self, result: Any, *, cursor: bytes | None = None) -> Handled:
         """Handle a raw EntityResult. Never raises for what the user's code raises (except
         KeyboardInterrupt and its like)."""
-        item = Handled(result.entity, result.version, result.cursor if cursor is None else cursor)
-        self.handle_again(item, result)
+        item = Handled(key_bytes(result.entity.key), result.cursor if cursor is None else cursor)
+        self._handle(item, result)
         return item
 
     def handle_again(self, item: Handled, result: Any) -> None:
         """Handle an entity with what was just read; what it did before is forgotten."""
         item.drop_writes()
         item.failure = None
-        item.log_lines = []
-        item.entity_pb = result.entity
-        item.version = result.version
-        self._item = item
-        self._entity = LazyEntity(result.entity, result.version)
-        self._writes = {}
-        self._log_lines = item.log_lines
+        item.log_lines = ()
+        self._handle(item, result)
+
+    def _handle(self, item: Handled, result: Any) -> None:
+        pb, version = result.entity, result.version
+        self._key = item.key
+        self._version = version
+        self._entity = entity = LazyEntity(pb, version)
+        writes: dict[bytes, Write | None] = {}
+        self._writes = writes
+        self._log_lines = []
+        if self._keeps_before:
+            item.before = pb
         try:
-            handle_into(self._updater, self._entity, self)
+            handle_into(self._updater, entity, self)
         except HeldError:
             raise  # of the run, heard while the handler read something
         except (Exception, SystemExit) as error:
@@ -140,56 +140,73 @@ class Handler(WriteSink):
                 raise  # the Datastore is away: no fault of this entity
             item.fail("handle", error_line(error), user_traceback(error))
         else:
-            for write in self._writes.values():
-                if write is None:
-                    item.unchanged += 1
-                else:
-                    item.writes.append(write)
-                    item.size += write.mutation.ByteSize()
-            if self._ranged and not self.moves:
-                self.moves = any(_moves(item, write, self._ranged) for write in item.writes)
+            if writes:
+                self._note(item, writes)
+                if self._ranged and not self.moves:
+                    self.moves = any(
+                        _moves(pb, item.key, write, self._ranged) for write in item.writes
+                    )
+        if self._log_lines:
+            item.log_lines = self._log_lines
+
+    def _note(self, item: Handled, writes: dict[bytes, Write | None]) -> None:
+        asked = []
+        for write in writes.values():
+            if write is None:
+                item.unchanged += 1
+            else:
+                asked.append(write)
+                item.size += len(write.mutation)
+        item.writes = asked
 
     # --- what the updater calls ---
 
     def put(self, entity: Entity) -> None:
-        own = entity is self._entity
-        if own and self._keys_only:
-            raise TypeError(
-                "this entity came from a keys-only query and has no properties; putting it would "
-                "erase those it has in Datastore (drop keys_only from the query)"
-            )
+        if entity is self._entity and not is_moved(entity):
+            self._put_own(entity)
+            return
         pb = encode_put(entity, rewrite=self._rewrite)
         if pb is None:
-            key = self._item.key if own else key_bytes(key_to_pb(entity.key))
-            self._writes.pop(key, None)
-            self._writes[key] = None
+            self._add(key_bytes(key_to_pb(entity.key)), None)
             return
         mutation = Mutation()
         if not pb.key.path[-1].WhichOneof("id_type"):
             self._fresh_keys += 1
             mutation.insert.CopyFrom(pb)
             fresh = b"incomplete %d" % self._fresh_keys
-            self._add(Write(fresh, mutation, 0, incomplete=True))
+            self._add(fresh, Write(fresh, mutation.SerializeToString(), 0, False, True))
             return
         key = key_bytes(pb.key)
         version = self._version_of(key, entity)
-        if version:
-            mutation.update.CopyFrom(pb)
+        (mutation.update if version else mutation.upsert).CopyFrom(pb)
+        self._add(key, _guarded(key, mutation, version))
+
+    def _put_own(self, entity: LazyEntity) -> None:
+        """The common case: the handled entity itself, copied once."""
+        if self._keys_only:
+            raise TypeError(
+                "this entity came from a keys-only query and has no properties; putting it would "
+                "erase those it has in Datastore (drop keys_only from the query)"
+            )
+        mutation = Mutation()
+        target = mutation.update if self._version else mutation.upsert
+        if encode_put(entity, rewrite=self._rewrite, into=target) is None:
+            self._add(self._key, None)
         else:
-            mutation.upsert.CopyFrom(pb)
-        self._add(Write(key, mutation, version))
+            self._add(self._key, _guarded(self._key, mutation, self._version))
 
     def delete(self, key: Key) -> None:
         mutation = Mutation()
         mutation.delete.CopyFrom(key_to_pb(key))
         identity = key_bytes(mutation.delete)
-        self._add(Write(identity, mutation, self._version_of(identity, None), deletes=True))
+        version = self._version_of(identity, None)
+        self._add(identity, _guarded(identity, mutation, version, deletes=True))
 
     def _version_of(self, key: bytes, entity: Entity | None) -> int:
         """What a write to this key is guarded by. Keys-only results of the emulators carry
         version 0, which says nothing, and guards nothing."""
-        if key == self._item.key and self._item.version:
-            return self._item.version
+        if key == self._key and self._version:
+            return self._version
         if isinstance(entity, LazyEntity) and not is_moved(entity):
             return read_version(entity)
         return 0
@@ -197,19 +214,32 @@ class Handler(WriteSink):
     def log(self, line: str) -> None:
         self._log_lines.append(line)
 
-    def _add(self, write: Write) -> None:
-        self._writes.pop(write.key, None)
-        self._writes[write.key] = write
+    def _add(self, key: bytes, write: Write | None) -> None:
+        self._writes.pop(key, None)  # the last one wins, and has its place at the end
+        self._writes[key] = write
 
 
-def _moves(item: Handled, write: Write, ranged: frozenset[str]) -> bool:
+def _guarded(key: bytes, mutation: Any, version: int, *, deletes: bool = False) -> Write:
+    if version:
+        mutation.base_version = version
+        mutation.conflict_resolution_strategy = _FAIL
+    return Write(key, mutation.SerializeToString(), version, deletes, False)
+
+
+def written(write: Write) -> Any:
+    """What a put would store (an Entity message), or a deletion would remove (a Key)."""
+    mutation = Mutation.FromString(write.mutation)
+    return getattr(mutation, mutation.WhichOneof("operation"))
+
+
+def _moves(read: Any, key: bytes, write: Write, ranged: frozenset[str]) -> bool:
     if write.deletes:
         return False
-    after = getattr(write.mutation, write.mutation.WhichOneof("operation"))
-    if write.key != item.key:
+    after = written(write)
+    if write.key != key:
         # What it was before is not known here; one of the same kind may be of the query.
-        return bool(after.key.path[-1].kind == item.key_pb.path[-1].kind)
-    before = item.entity_pb.properties
+        return bool(after.key.path[-1].kind == read.key.path[-1].kind)
+    before = read.properties
     for name in ranged:
         # A nested one is named with a dot; the property that holds it has changed then.
         plain = name in before or name in after.properties
@@ -245,9 +275,11 @@ def allocate_ids(wire: Wire, items: Sequence[Handled]) -> list[Failure]:
 
 def _allocate(wire: Wire, items: Sequence[Handled]) -> None:
     writes = [w for item in items for w in item.writes if w.incomplete]
-    keys = wire.allocate_ids([w.mutation.insert.key for w in writes])
-    for write, key in zip(writes, keys, strict=True):
-        write.mutation.insert.key.CopyFrom(key)
+    mutations = [Mutation.FromString(w.mutation) for w in writes]
+    keys = wire.allocate_ids([mutation.insert.key for mutation in mutations])
+    for write, mutation, key in zip(writes, mutations, keys, strict=True):
+        mutation.insert.key.CopyFrom(key)
+        write.mutation = mutation.SerializeToString()
         write.key = key_bytes(key)
         write.incomplete = False
 

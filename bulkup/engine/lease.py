@@ -250,23 +250,16 @@ class Lease:
                     # Begun by an earlier end of this run, whose answer was lost. The claim is its.
                     successor, over = None, False
 
-    def cut(
-        self,
-        kept: list[Shard],
-        gaps: list[tuple[bytes, bytes]],
-        *,
-        counts: Counts,
-        fenced_until: int,
-    ) -> None:
-        """Replace all shards but `kept` by new ones over `gaps`. `counts`: what is done by now."""
+    def cut(self, gaps: list[Shard], *, counts: Counts, fenced_until: int) -> None:
+        """Replace all shards by new ones over `gaps`. `counts`: what is done by now.
+
+        Raises HeldError, CallError.
+        """
         first = self.entry.next_shard
-        fresh = [
-            Shard(first + i, start, end, low_cursor=start) for i, (start, end) in enumerate(gaps)
-        ]
-        bare = [Shard(s.id, s.start, s.end, low_cursor=s.start) for s in kept]
         self.update(
-            shards=(*bare, *fresh),
-            next_shard=first + len(fresh),
+            shards=tuple(replace(gap, id=first + i) for i, gap in enumerate(gaps)),
+            next_shard=first + len(gaps),
+            settled=counts,
             counts=counts,
             fenced_until=fenced_until,
         )

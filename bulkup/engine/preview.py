@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bulkup.engine.events import Listener, PropertyChange, WouldChange
-from bulkup.engine.handle import Handled, Write
+from bulkup.engine.handle import Handled, Write, written
 from bulkup.facts import Counts
 from bulkup.wire.changes import describe_changes
 from bulkup.wire.entities import LazyEntity
@@ -25,7 +25,7 @@ class Preview:
         for write in item.writes:
             if write.deletes:
                 deletes += 1
-                self._listener(WouldChange(key_text(write.mutation.delete), "delete"))
+                self._listener(WouldChange(key_text(written(write)), "delete"))
             else:
                 self._listener(self._put(item, write))
         self._on_done(
@@ -39,21 +39,21 @@ class Preview:
         )
 
     def _put(self, item: Handled, write: Write) -> WouldChange:
-        after = getattr(write.mutation, write.mutation.WhichOneof("operation"))
-        before = LazyEntity(item.entity_pb) if write.key == item.key else LazyEntity(_empty(after))
+        after = written(write)
+        before = LazyEntity(item.before) if write.key == item.key else LazyEntity(_empty(after))
         changes = tuple(PropertyChange(*c) for c in describe_changes(before, after))
         return WouldChange(key_text(after.key), "put", changes)
 
     def end_page(self) -> None:
         pass
 
-    def drain(self) -> None:
+    def drain_all(self) -> None:
         pass
 
-    def is_handled(self, key_pb: Any) -> bool:
+    def is_handled(self, key: bytes) -> bool:
         return False  # nothing is written, so nothing moves
 
-    def is_written_elsewhere(self, key_pb: Any) -> bool:
+    def is_written_elsewhere(self, key: bytes) -> bool:
         return False
 
 

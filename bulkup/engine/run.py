@@ -1,18 +1,17 @@
-"""One runner's work on a run: shard after shard, entity after entity, to an end with a report."""
+"""One runner of a run, from its first event to its report."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from bulkup.clock import Clock
-from bulkup.engine.batches import DEFAULT_IN_FLIGHT, MAX_BATCH_SIZE, MAX_IN_FLIGHT, Limits
+from bulkup.engine.batches import MAX_BATCH_SIZE, Limits
 from bulkup.engine.budget import Budget, BudgetExceeded
-from bulkup.engine.commit import Committer, ShardProgress
+from bulkup.engine.depth import MAX_DEPTH, Depth
 from bulkup.engine.events import (
     EntityFailed,
     Listener,
@@ -22,19 +21,22 @@ from bulkup.engine.events import (
     RunStarted,
     Warned,
 )
-from bulkup.engine.handle import Handled, Handler
+from bulkup.engine.handle import Handler
 from bulkup.engine.lease import Lease
 from bulkup.engine.preview import Preview
 from bulkup.engine.reports import SHOWN_FAILURES, SHOWN_LOG_LINES, final_exit, stored_report
 from bulkup.engine.scan import QueryPlan, Scan
-from bulkup.engine.stop import StopRequest
-from bulkup.engine.takeover import Takeover
+from bulkup.engine.settle import Common
+from bulkup.engine.sharding import take_sample, why_not
+from bulkup.engine.stop import Stopped, StopRequest
+from bulkup.engine.takeover import Takeover, take_over
 from bulkup.engine.tally import Tally
+from bulkup.engine.work import Entities, OverBudget, Work
 from bulkup.errors import BulkupError, Exit, UsageError
 from bulkup.facts import Counts, Failure, RunState
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.ledger import Entry, Ledger
-from bulkup.state.markers import LATE_COPY_S, Markers
+from bulkup.state.markers import Markers
 from bulkup.state.records import RunRecord, Shard
 from bulkup.tracebacks import user_traceback
 from bulkup.updater import Updater
@@ -42,13 +44,21 @@ from bulkup.wire.client import Wire
 from bulkup.wire.explain import explain
 from bulkup.wire.retries import CallError
 
+AUTO_SHARDS = 8
+"""On a real project, where a page costs its way there and back."""
+
+MAX_SHARDS = 64
+
 
 @dataclass(frozen=True)
 class Options:
     """How a runner works; nothing here changes what a run does."""
 
     batch_size: int = MAX_BATCH_SIZE
-    in_flight: int = DEFAULT_IN_FLIGHT
+    in_flight: int | None = None
+    """Commits of a shard under way at once. None: as many as keep the reading going."""
+    shards: int | None = None
+    """Stretches of the query worked on at once. None: several on a real project."""
     limit: int | None = None
     """Entities to handle before stopping."""
     max_time_s: float | None = None
@@ -62,7 +72,8 @@ class Options:
         """Raises UsageError: the command line checks its own, Python has only this."""
         for name, value, low, high in (
             ("batch_size", self.batch_size, 1, MAX_BATCH_SIZE),
-            ("in_flight", self.in_flight, 1, MAX_IN_FLIGHT),
+            ("in_flight", self.in_flight, 1, MAX_DEPTH),
+            ("shards", self.shards, 1, MAX_SHARDS),
             ("limit", self.limit, 1, math.inf),
             ("retry_for_s", self.retry_for_s, 0, math.inf),
             ("conflict_retries", self.conflict_retries, 0, math.inf),
@@ -71,26 +82,6 @@ class Options:
             if value is not None and not low <= value <= high:
                 at_most = f" and at most {high}" if high < math.inf else ""
                 raise UsageError(f"{name} is {value}; it has to be at least {low}{at_most}")
-
-
-class Sink(Protocol):
-    """Where handled entities go: to commits, or (dry run) to a preview."""
-
-    def add(self, item: Handled) -> None: ...
-    def end_page(self) -> None: ...
-    def drain(self) -> None: ...
-    def is_written_elsewhere(self, key_pb: Any) -> bool: ...
-    def is_handled(self, key_pb: Any) -> bool: ...
-
-
-class _Stopped(Exception):
-    """The run was asked to stop, or reached a limit, and can go on later."""
-
-    def __init__(self, state: RunState, reason: str, exit_code: Exit) -> None:
-        super().__init__(reason)
-        self.state = state
-        self.reason = reason
-        self.exit_code = exit_code
 
 
 class Run:
@@ -116,6 +107,7 @@ class Run:
         state_file: str = "",
         next_command: str = "",
         begin: Callable[[Entry], Entry | None] = lambda _: None,
+        entity_bytes: int = 0,
     ) -> None:
         self._updater = updater
         self._wire = wire
@@ -151,9 +143,17 @@ class Run:
             updater.max_failures if options.max_failures is None else options.max_failures
         )
         self._budget = Budget(self._max_failures, self._already.failed, self._on_failure)
-        self._handler = Handler(updater, query)
-        self._handled = 0
-        self._limits = Limits(options.batch_size, options.in_flight)
+        self._handler = Handler(updater, query, keeps_before=checkpoint is None)
+        self._entity_bytes = entity_bytes
+        self._entities = Entities(
+            wire=wire,
+            query=query,
+            handler=self._handler,
+            budget=self._budget,
+            log=self._log,
+            look=self._look,
+            limit=math.inf if options.limit is None else options.limit,
+        )
         self._markers = Markers(wire, record.target.namespace, record.run_id)
         self._standing: list[tuple[int, bytes, float]] = []
         """Markers of finished or stopped shards that are still in Datastore."""
@@ -216,7 +216,7 @@ class Run:
             self._conclude(started)
             self._end(RunState.FINISHED, "")
             state, reason, exit_code = RunState.FINISHED, "", Exit.DONE
-        except _Stopped as stopped:
+        except Stopped as stopped:
             state, reason, exit_code = stopped.state, stopped.reason, stopped.exit_code
         except BudgetExceeded as exceeded:
             state, reason, exit_code = RunState.FAILED, self._over_budget(exceeded), Exit.FAILED
@@ -410,150 +410,95 @@ class Run:
     # --- the work ---
 
     def _work(self) -> None:
-        if self._checkpoint is None:
-            self._scan(Shard(1), Preview(self._listener, self._tally.add))
-            self._see_moves()
+        if self._checkpoint is None or self._lease is None:
+            self._preview()
             return
         checkpoint, lease = self._checkpoint, self._lease
-        assert lease is not None
-        standing = self._take_over(checkpoint, lease)
+        left = self._take_over(checkpoint, lease)
         self._clean = False
-        for shard in checkpoint.shards():
-            if not shard.done:
-                self._work_on(checkpoint, lease, shard, standing.get(shard.id, {}))
-        self._clean = True
+        width = self._width()
+        common = Common(
+            wire=self._wire,
+            checkpoint=checkpoint,
+            markers=self._markers,
+            query=self._query,
+            budget=self._budget,
+            limits=Limits(self._options.batch_size),
+            depth=Depth(self._options.in_flight),
+            runner=lease.runner,
+            conflict_retries=self._options.conflict_retries,
+            handle_again=self._handler.handle_again,
+            make_sure=self._make_sure,
+            on_done=self._tally.add,
+            unix_time=self._clock.unix,
+        )
+        work = Work(
+            common,
+            entities=self._entities,
+            lease=lease,
+            look=self._look,
+            width=width,
+            sample=take_sample(self._wire, self._query, width) if width > 1 else None,
+            page_size=self._options.batch_size,
+            entity_bytes=self._entity_bytes,
+        )
+        try:
+            work.run(left)
+        finally:
+            self._clean = work.clean
+            self._standing.extend(work.standing)
+
+    def _preview(self) -> None:
+        preview = Preview(self._listener, self._tally.add)
+        scan = Scan(
+            self._wire, self._query, Shard(1), self._options.batch_size,
+            entity_bytes=self._entity_bytes,
+        )  # fmt: skip
+        try:
+            while not scan.is_over:
+                self._entities.handle(scan.take(), preview)
+        except OverBudget as over:
+            raise over.exceeded from None
+        finally:
+            scan.close()
+        self._see_moves()
 
     def _take_over(self, checkpoint: Checkpoint, lease: Lease) -> dict[int, dict[int, bytes]]:
         """Make the last runner's work definite; gives each shard's markers still in Datastore."""
-        standing: dict[int, dict[int, bytes]] = {}
+        left: dict[int, dict[int, bytes]] = {}
         if self._resumed:
-            standing = self._settle_shards(checkpoint, lease)
+            takeover = Takeover(
+                wire=self._wire,
+                checkpoint=checkpoint,
+                markers=self._markers,
+                runner=lease.runner,
+            )
+            left = take_over(takeover, checkpoint, lease, self._clock.unix())
         checkpoint.follow(lease.entry.shards, lease.entry.generation)
         checkpoint.begin_work(
             max_failures=self._max_failures, asked_failures=self._options.max_failures
         )
         self._tally.counts = checkpoint.counts()
         self._budget.failed = self._tally.counts.failed
-        return standing
+        return left
 
-    def _settle_shards(self, checkpoint: Checkpoint, lease: Lease) -> dict[int, dict[int, bytes]]:
-        known = {shard.id: shard for shard in checkpoint.shards()}
-        shards = [known.get(shard.id, shard) for shard in lease.entry.shards]
-        takeover = Takeover(
-            wire=self._wire,
-            checkpoint=checkpoint,
-            markers=self._markers,
-            runner=lease.runner,
-        )
-        trusted = checkpoint.clean and checkpoint.generation == lease.entry.generation - 1
-        if trusted and all(shard.id in known for shard in shards):
-            markers = {shard.id: takeover.standing(shard) for shard in shards}
-            if all(found is not None for found in markers.values()):
-                return {id_: found for id_, found in markers.items() if found is not None}
-        # The rows of a shard need it to be there.
-        checkpoint.follow([*shards], lease.entry.generation)
-        kept, settled = [], []
-        gaps: list[tuple[bytes, bytes]] = []
-        for shard in shards:
-            if shard.done:
-                kept.append(shard)
-                continue
-            outcome = takeover.settle(shard)
-            settled.append(outcome)
-            gaps.extend(outcome.gaps)
-        # All of these are of a moment at or before the runner's end; the latest is the best.
-        known_done = [s.before + s.adopted for s in settled] + [lease.entry.counts]
-        checkpoint.catch_up(max(known_done, key=lambda counts: counts.handled))
-        lease.cut(
-            kept,
-            gaps,
-            counts=checkpoint.counts(),
-            fenced_until=int(self._clock.unix() + LATE_COPY_S) + 1,
-        )
-        return {}
+    def _width(self) -> int:
+        """How many shards are worked on at once."""
+        asked = self._options.shards
+        target = self._record.target
+        if asked is None:
+            asked = 1 if target.emulator or target.local else AUTO_SHARDS
+            return 1 if why_not(self._query) else asked
+        reason = why_not(self._query) if asked > 1 else ""
+        if reason:
+            self.warn(f"the query is not cut into shards: {reason}")
+        return 1 if reason else asked
 
-    def _work_on(
-        self, checkpoint: Checkpoint, lease: Lease, shard: Shard, standing: dict[int, bytes]
-    ) -> None:
-        committer = Committer(
-            wire=self._wire,
-            checkpoint=checkpoint,
-            markers=self._markers,
-            handler=self._handler,
-            query=self._query,
-            budget=self._budget,
-            limits=self._limits,
-            runner=lease.runner,
-            conflict_retries=self._options.conflict_retries,
-            make_sure=self._make_sure,
-            counts=self._counts,
-            on_done=self._tally.add,
-            unix_time=self._clock.unix,
-        )
-        progress = ShardProgress(shard.id, shard.low_number, shard.low_cursor, shard.low_number + 1)
-        waits = lease.entry.fenced_until
-        progress.standing.extend((number, key, waits) for number, key in standing.items())
-        committer.begin_shard(progress)
-        try:
-            self._scan(shard, committer)
-            checkpoint.shard_done(shard.id)
-        except _Stopped:
-            self._clean = True
-            raise
-        except BudgetExceeded:
-            self._clean = not progress.broken
-            if progress.broken:
-                committer.settle_what_can_be()
-            raise
-        finally:
-            self._standing.extend(progress.standing)
-
-    def _scan(self, shard: Shard, sink: Sink) -> None:
-        """Handle every entity of a shard; at a stop, bring to its end what was begun."""
-        pages = Scan(self._wire, self._query, shard, self._options.batch_size).pages()
-        with contextlib.closing(pages):  # type: ignore[type-var]
-            for page in pages:
-                for result in page.results:
-                    stopped = self._why_stop()
-                    if stopped is not None:
-                        sink.drain()
-                        raise stopped
-                    try:
-                        self._one(result, sink)
-                    except _OverBudget as over:
-                        sink.drain()
-                        raise over.exceeded from None
-                sink.end_page()
-                self._tally.tick()
-        sink.drain()
-
-    def _one(self, result: Any, sink: Sink) -> None:
-        cursor = result.cursor
-        if sink.is_handled(result.entity.key):
-            return
-        if sink.is_written_elsewhere(result.entity.key):
-            # What was read is about to change by our own hand: let that land, and read again.
-            sink.drain()
-            again = self._query.of_entity(result.entity.key)
-            found = self._wire.run_query(again, self._query.namespace).result().batch.entity_results
-            if not found:
-                self._handled += 1
-                sink.add(Handled.gone(result.entity, cursor))
-                return
-            result = found[0]
-        item = self._handler.handle(result, cursor=cursor)
-        self._handled += 1
-        if item.failure is not None:
-            try:
-                self._budget.spend(item.failure)
-            except BudgetExceeded as exceeded:
-                raise _OverBudget(exceeded) from None
-        for line in item.log_lines:
-            self._log_total += 1
-            if len(self._log_lines) < SHOWN_LOG_LINES:
-                self._log_lines.append(line)
-            self._listener(Logged(line))
-        sink.add(item)
+    def _log(self, line: str) -> None:
+        self._log_total += 1
+        if len(self._log_lines) < SHOWN_LOG_LINES:
+            self._log_lines.append(line)
+        self._listener(Logged(line))
 
     def _make_sure(self) -> None:
         """Before a commit is sent: what must be known in Datastore by then."""
@@ -574,31 +519,22 @@ class Run:
         if self._lease is not None and self._checkpoint is not None:
             self._lease.update(moved_in=self._checkpoint.file_id)
 
-    def _interrupted(self) -> _Stopped:
+    def _interrupted(self) -> Stopped:
         assert self._stop.signal is not None
         name = self._stop.signal.name
         code = Exit.SIGTERM if name == "SIGTERM" else Exit.SIGINT
-        return _Stopped(RunState.INTERRUPTED, f"interrupted by {name}", code)
+        return Stopped(RunState.INTERRUPTED, f"interrupted by {name}", code)
 
-    def _why_stop(self) -> _Stopped | None:
-        """Asked before every entity, since a slow handler leaves no other time to look around."""
+    def _look(self) -> None:
+        """What is due besides the work: progress, the lease. Raises Stopped, HeldError."""
         options = self._options
         self._tick()
         if self._stop:
-            return self._interrupted()
-        if options.limit is not None and self._handled >= options.limit:
+            raise self._interrupted()
+        if options.limit is not None and self._entities.handled >= options.limit:
             many = "entity" if options.limit == 1 else "entities"
-            return _Stopped(
+            raise Stopped(
                 RunState.STOPPED, f"stopped after {options.limit} {many} (--limit)", Exit.LIMIT
             )
         if options.max_time_s is not None and self._tally.elapsed_s >= options.max_time_s:
-            return _Stopped(RunState.STOPPED, "time is up (--max-time)", Exit.LIMIT)
-        return None
-
-
-class _OverBudget(Exception):
-    """A handler's failure broke the budget; the batches before it are still good."""
-
-    def __init__(self, exceeded: BudgetExceeded) -> None:
-        super().__init__()
-        self.exceeded = exceeded
+            raise Stopped(RunState.STOPPED, "time is up (--max-time)", Exit.LIMIT)

@@ -16,6 +16,7 @@ from bulkup.facts import TargetInfo
 from bulkup.state.kinds import OWN_KINDS
 from bulkup.state.records import Shard
 from bulkup.wire.client import Call, Wire
+from bulkup.wire.keys import key_of
 
 QueryPb: Any = query_types.Query.pb()
 _MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
@@ -25,6 +26,9 @@ _ONE_VALUE = (_Operator.EQUAL, _Operator.IN, _Operator.HAS_ANCESTOR)
 
 TARGET_PAGE_BYTES = 8 * 1024 * 1024
 """A page of entities of 1 MiB must not hold 500 of them; two pages are in memory at once."""
+
+WEIGHED = 8
+"""So many entities of a page tell how large they are."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,35 @@ class QueryPlan:
         digest.update(self.pb.SerializeToString(deterministic=True))
         return digest.hexdigest()
 
+    @property
+    def is_kindless(self) -> bool:
+        return not self.pb.kind
+
     def of_entity(self, key: Any) -> Any:
         """The same query, narrowed to one entity (a raw key)."""
-        pb = QueryPb()
-        pb.CopyFrom(self.pb)
-        ours = QueryPb()
-        part = ours.filter.composite_filter.filters.add().property_filter
-        part.property.name = "__key__"
-        part.op = _Operator.EQUAL
-        part.value.key_value.CopyFrom(key)
-        pb.filter.composite_filter.op = query_types.CompositeFilter.Operator.AND
-        pb.filter.composite_filter.filters.extend(ours.filter.composite_filter.filters)
+        pb = self._narrowed([("EQUAL", key)])
         del pb.order[:]
         pb.limit.value = 1
+        return pb
+
+    def between(self, after: bytes, upto: bytes) -> Any:
+        """The same query, narrowed to the keys behind one and up to another; empty: no bound."""
+        bounds = []
+        if after:
+            bounds.append(("GREATER_THAN", key_of(after)))
+        if upto:
+            bounds.append(("LESS_THAN_OR_EQUAL", key_of(upto)))
+        return self._narrowed(bounds)
+
+    def _narrowed(self, bounds: Sequence[tuple[str, Any]]) -> Any:
+        pb = QueryPb()
+        pb.CopyFrom(self.pb)
+        for operator, key in bounds:
+            part = pb.filter.composite_filter.filters.add().property_filter
+            part.property.name = "__key__"
+            part.op = _Operator[operator]
+            part.value.key_value.CopyFrom(key)
+            pb.filter.composite_filter.op = query_types.CompositeFilter.Operator.AND
         return pb
 
 
@@ -117,56 +137,76 @@ def _is_key_filter(part: Any) -> bool:
     return bool(part.property_filter.property.name == "__key__")
 
 
-@dataclass(frozen=True)
-class Page:
-    results: Sequence[Any]
-    """Raw EntityResult messages, each with its own cursor."""
-
-
 class Scan:
-    """The pages of one shard, from its low-water mark to its end."""
+    """The pages of one shard, from its low-water mark to its end; one is read ahead.
 
-    def __init__(self, wire: Wire, query: QueryPlan, shard: Shard, page_size: int) -> None:
+    `page_bytes`: what a page may hold; `entity_bytes`: what an entity is expected to have.
+    """
+
+    def __init__(
+        self, wire: Wire, query: QueryPlan, shard: Shard, page_size: int, *,
+        page_bytes: int = TARGET_PAGE_BYTES, entity_bytes: int = 0,
+    ) -> None:  # fmt: skip
         self._wire = wire
         self._query = query
-        self._page_size = page_size
-        self._pb = QueryPb()
-        self._pb.CopyFrom(query.pb)
+        self.page_size = page_size
+        """Entities at most, in the pages that are asked for from now on."""
+        self._page_bytes = page_bytes
+        self._entity_bytes = max(1, entity_bytes)
+        self._pb = query.between(shard.after, shard.upto)
         if shard.low_cursor:
             self._pb.start_cursor = shard.low_cursor
         if shard.end:
             self._pb.end_cursor = shard.end
-        self._pb.limit.value = page_size
+        self._ahead: Call[Any] | None = self._ask()
 
-    def pages(self) -> Iterator[Page]:
-        """While a page is being handled the next one is on its way. Raises CallError.
+    def _ask(self) -> Call[Any]:
+        fitting = max(1, self._page_bytes // self._entity_bytes)
+        self._pb.limit.value = min(self.page_size, fitting)
+        return self._wire.run_query(self._pb, self._query.namespace)
+
+    @property
+    def is_over(self) -> bool:
+        return self._ahead is None
+
+    @property
+    def is_ready(self) -> bool:
+        """`take` need not wait, unless the call has to be sent again."""
+        return self._ahead is not None and self._ahead.done()
+
+    def take(self) -> Sequence[Any]:
+        """The next raw EntityResult messages, each with its own cursor; the page after them is
+        asked for at once. Raises CallError.
 
         The end is an empty page or the server's word that there is no more. A short page is not
         the end (servers cut pages as they like), nor is an empty one that moved the cursor on and
         says NOT_FINISHED. One emulator never says that there is no more; another leaves the
         cursor of an empty page empty, so that one is never used.
         """
-        ahead: Call[Any] | None = self._wire.run_query(self._pb, self._query.namespace)
-        try:
-            while ahead is not None:
-                batch = ahead.result().batch
-                ahead = None
-                results = batch.entity_results
-                moved = batch.end_cursor not in (b"", self._pb.start_cursor)
-                unfinished = batch.more_results == _MoreResults.NOT_FINISHED and moved
-                over = batch.more_results == _MoreResults.NO_MORE_RESULTS
-                if not over and (results or unfinished):
-                    self._pb.start_cursor = results[-1].cursor if results else batch.end_cursor
-                    self._fit_page_size(results)
-                    ahead = self._wire.run_query(self._pb, self._query.namespace)
-                own = [r for r in results if r.entity.key.path[-1].kind not in OWN_KINDS]
-                if own or results:
-                    yield Page(own)
-        finally:
-            if ahead is not None:
-                ahead.cancel()
+        assert self._ahead is not None
+        ahead, self._ahead = self._ahead, None
+        batch = ahead.result().batch
+        results = batch.entity_results
+        moved = batch.end_cursor not in (b"", self._pb.start_cursor)
+        unfinished = batch.more_results == _MoreResults.NOT_FINISHED and moved
+        over = batch.more_results == _MoreResults.NO_MORE_RESULTS
+        if not over and (results or unfinished):
+            self._pb.start_cursor = results[-1].cursor if results else batch.end_cursor
+            if results:
+                self._entity_bytes = _bytes_of(results)
+            self._ahead = self._ask()
+        if self._query.is_kindless:
+            return [r for r in results if r.entity.key.path[-1].kind not in OWN_KINDS]
+        return list(results)
 
-    def _fit_page_size(self, results: Sequence[Any]) -> None:
-        if results:
-            average = sum(r.ByteSize() for r in results) // len(results) + 1
-            self._pb.limit.value = max(1, min(self._page_size, TARGET_PAGE_BYTES // average))
+    def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+            self._ahead = None
+
+
+def _bytes_of(results: Sequence[Any]) -> int:
+    """About what an entity of the page has; asking each of them would cost more than reading it."""
+    some = results[:: len(results) // WEIGHED + 1]
+    size: int = sum(result.ByteSize() for result in some) // len(some)
+    return max(1, size)

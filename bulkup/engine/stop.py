@@ -10,6 +10,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 from bulkup.errors import Exit, StopAskedError
+from bulkup.facts import RunState
+
+
+class Stopped(Exception):
+    """The run was asked to stop, or reached a limit, and can go on later."""
+
+    def __init__(self, state: RunState, reason: str, exit_code: Exit) -> None:
+        super().__init__(reason)
+        self.state = state
+        self.reason = reason
+        self.exit_code = exit_code
 
 
 class StopRequest:

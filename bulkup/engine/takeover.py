@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 
 import grpc
 
+from bulkup.engine.lease import Lease
 from bulkup.errors import StateError
 from bulkup.facts import Counts
 from bulkup.state.checkpoint import BatchRow, Checkpoint
-from bulkup.state.markers import WINDOW, Marker, Markers
+from bulkup.state.markers import LATE_COPY_S, WINDOW, Marker, Markers
 from bulkup.state.records import Shard
 from bulkup.wire.client import Wire
 from bulkup.wire.retries import CallError
@@ -33,19 +34,15 @@ FENCES_PER_COMMIT = 20
 Place = tuple[int, int]
 """Number and part of a batch within its shard."""
 
-Interval = tuple[bytes, bytes]
-
 
 @dataclass(frozen=True)
 class Settled:
     """What became of a shard."""
 
-    gaps: Sequence[Interval]
-    """Its stretches that are not done; they go to new shards, and this one is not used again."""
-    before: Counts
-    """Of the whole run at the shard's low-water mark, as its markers tell."""
-    adopted: Counts
-    """Of the batches behind that mark which were found done."""
+    gaps: Sequence[Shard]
+    """Its stretches that are not done, as shards without an id; this one is not used again."""
+    counts: Counts
+    """Of what is done of it, as its markers tell."""
 
 
 class Takeover:
@@ -89,7 +86,7 @@ class Takeover:
             key=lambda counts: counts.handled,
             default=Counts(),
         )
-        return Settled(_gaps(shard, done), before, adopted)
+        return Settled(_gaps(shard, done), before + adopted)
 
     def _key(self, shard: Shard, place: Place) -> bytes:
         raw = self._markers.key(shard.id, *place)
@@ -161,7 +158,7 @@ def _ends_batch(marker: Marker) -> bool:
     return marker.end == marker.whole_end
 
 
-def _gaps(shard: Shard, done: dict[Place, Marker]) -> list[Interval]:
+def _gaps(shard: Shard, done: dict[Place, Marker]) -> list[Shard]:
     """The stretches of a shard, behind its low-water mark, that no marker covers."""
     gaps = []
     position = shard.low_cursor
@@ -171,4 +168,46 @@ def _gaps(shard: Shard, done: dict[Place, Marker]) -> list[Interval]:
         position = marker.end
     if not shard.end or position != shard.end:
         gaps.append((position, shard.end))
-    return gaps
+    return [replace(shard, id=0, start=start, end=end).unbegun for start, end in gaps]
+
+
+def take_over(
+    takeover: Takeover, checkpoint: Checkpoint, lease: Lease, now: float
+) -> dict[int, dict[int, bytes]]:
+    """Make the last runner's work definite, and the run's shards those that are left to do.
+
+    Gives each shard's markers that are still in Datastore, by batch, where it goes on as it was.
+    Raises CallError, StateError, HeldError.
+    """
+    known = {shard.id: shard for shard in checkpoint.shards()}
+    shards = [_as_known(shard, known.get(shard.id)) for shard in lease.entry.shards]
+    trusted = checkpoint.clean and checkpoint.generation == lease.entry.generation - 1
+    if trusted and all(shard.id in known for shard in shards):
+        markers = {shard.id: takeover.standing(shard) for shard in shards}
+        if all(found is not None for found in markers.values()):
+            return {id_: found for id_, found in markers.items() if found is not None}
+    # The rows of a shard need it to be there.
+    checkpoint.follow(shards, lease.entry.generation)
+    gaps: list[Shard] = []
+    done = lease.entry.settled
+    for shard in shards:
+        if shard.done:
+            done = done + checkpoint.counts_of(shard.id)
+            continue
+        settled = takeover.settle(shard)
+        gaps += settled.gaps
+        told, noted = settled.counts, checkpoint.counts_of(shard.id)
+        done = done + max(told, noted, key=lambda counts: counts.handled)
+    # The record's own counts may be later: batches without writes have no marker to tell of them.
+    checkpoint.catch_up(max(done, lease.entry.counts, key=lambda counts: counts.handled))
+    lease.cut(gaps, counts=checkpoint.counts(), fenced_until=int(now + LATE_COPY_S) + 1)
+    return {}
+
+
+def _as_known(recorded: Shard, known: Shard | None) -> Shard:
+    """The record has the bounds of a shard, the file its progress."""
+    if known is None:
+        return recorded
+    return replace(
+        recorded, low_number=known.low_number, low_cursor=known.low_cursor, done=known.done
+    )

@@ -30,9 +30,10 @@ from bulkup.state.files import CHECKPOINT_NAME
 from bulkup.state.records import RunRecord, Shard
 from bulkup.tracebacks import encodable
 
-FORMAT = 1
+FORMAT = 2
 
 _COUNTS = [f.name for f in fields(Counts)]
+_SUMS = ", ".join(f"coalesce(sum({name}), 0)" for name in _COUNTS)
 
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -42,6 +43,8 @@ CREATE TABLE shards (
     "end" BLOB NOT NULL,       -- cursor: scan up to and with it (empty: to the last entity)
     low_number INTEGER NOT NULL DEFAULT 0,  -- every batch up to this one is done
     low_cursor BLOB NOT NULL,  -- every entity up to this one is done
+    "after" BLOB NOT NULL,     -- serialized key: only entities with a larger one (empty: all)
+    upto BLOB NOT NULL,        -- serialized key: only entities with at most this (empty: all)
     state TEXT NOT NULL DEFAULT 'open'      -- open, done, replaced
 );
 CREATE TABLE batches (
@@ -297,9 +300,9 @@ class Checkpoint:
     def shards(self) -> list[Shard]:
         """The shards that count, in the order they were made."""
         return [
-            Shard(id_, start, end, number, cursor, state == "done")
-            for id_, start, end, number, cursor, state in self._db.execute(
-                'SELECT id, start, "end", low_number, low_cursor, state FROM shards '
+            Shard(id_, start, end, number, cursor, state == "done", after, upto)
+            for id_, start, end, number, cursor, state, after, upto in self._db.execute(
+                'SELECT id, start, "end", low_number, low_cursor, state, "after", upto FROM shards '
                 "WHERE state != 'replaced' ORDER BY id"
             )
         ]
@@ -311,8 +314,9 @@ class Checkpoint:
     def follow(self, shards: Sequence[Shard], generation: int) -> None:
         """Make the run's shards those of its run record, which is the truth about them.
 
-        A shard that is known keeps its progress. Of one that is gone, what was sent and is not
-        known to be done is forgotten: a new shard comes to it again.
+        A shard that is known keeps its progress; its end may have moved here, when its rest was
+        given to others. Of one that is gone, what was sent and is not known to be done is
+        forgotten: a new shard comes to it again.
         """
         ids = [shard.id for shard in shards]
         marks = ", ".join("?" * len(ids))
@@ -327,9 +331,10 @@ class Checkpoint:
                 "(SELECT id FROM shards WHERE state = 'replaced')"
             )
             self._db.executemany(
-                'INSERT INTO shards (id, start, "end", low_cursor) VALUES (?, ?, ?, ?) '
-                "ON CONFLICT DO NOTHING",
-                [(shard.id, shard.start, shard.end, shard.start) for shard in shards],
+                'INSERT INTO shards (id, start, "end", low_cursor, "after", upto) '
+                "VALUES (?, ?, ?, ?, ?, ?) "
+                'ON CONFLICT (id) DO UPDATE SET "end" = excluded."end"',
+                [(s.id, s.start, s.end, s.start, s.after, s.upto) for s in shards],
             )
 
     def catch_up(self, counts: Counts) -> None:
@@ -466,10 +471,17 @@ class Checkpoint:
                 ),
             )
 
+    def counts_of(self, shard: int) -> Counts:
+        """Of a shard's batches that are done."""
+        row = self._db.execute(
+            f"SELECT {_SUMS} FROM batches WHERE state = 'done' AND shard = ?",  # noqa: S608 (our own column names)
+            (shard,),
+        ).fetchone()
+        return Counts(*row)
+
     def counts(self) -> Counts:
         """Of the batches that are done, and the failure that stopped the run."""
-        sums = ", ".join(f"coalesce(sum({name}), 0)" for name in _COUNTS)
-        row = self._db.execute(f"SELECT {sums} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
+        row = self._db.execute(f"SELECT {_SUMS} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
         (stopped,) = self._db.execute(
             "SELECT count(*) FROM failures WHERE batch IS NULL"
         ).fetchone()

@@ -77,6 +77,8 @@ class Entry:
     """Grows with each runner."""
     shards: tuple[Shard, ...] = field(default_factory=lambda: (Shard(1),))
     next_shard: int = 2
+    settled: Counts = field(default_factory=Counts)
+    """What was done of the run outside of these shards."""
     fenced_until: int = 0
     """Unix time before which a marker of a former runner may still be needed."""
     sweep_at: int = 0
@@ -134,7 +136,7 @@ class Ledger:
     def release(self, identity: str, run_id: str) -> None:
         """Remove the claim of a run that has no record (any more). Raises CallError."""
         if self._claimed_by(identity) == run_id:
-            self._wire.commit([self._drop_claim(identity)]).result()
+            self._wire.commit([self._drop_claim(identity).SerializeToString()]).result()
 
     def _claimed_by(self, identity: str) -> str:
         key = self._key(CLAIM_KIND, identity)
@@ -203,7 +205,7 @@ class Ledger:
             mutations += [passed, begun]
         elif over and entry.version:
             mutations.append(self._drop_claim(entry.record.identity))
-        return self._wire.commit(mutations)
+        return self._wire.commit([m.SerializeToString() for m in mutations])
 
     def _claim(self, entry: Entry) -> Entity:
         key = self._key(CLAIM_KIND, entry.record.identity)
@@ -229,7 +231,7 @@ class Ledger:
         mutation = Mutation()
         mutation.delete.CopyFrom(self._raw_key(entry.record.run_id))
         try:
-            self._wire.commit([mutation]).result()
+            self._wire.commit([mutation.SerializeToString()]).result()
         except CallError as error:
             if error.code is grpc.StatusCode.NOT_FOUND:
                 return
@@ -287,6 +289,7 @@ class Ledger:
             "generation": entry.generation,
             "shards": json.dumps([_shard_to_json(shard) for shard in entry.shards]),
             "next_shard": entry.next_shard,
+            "settled": json.dumps(asdict(entry.settled)),
             "fenced_until": entry.fenced_until,
             "moved_in": entry.moved_in,
             "keep": entry.keep,
@@ -337,6 +340,7 @@ class Ledger:
             generation=entity["generation"],
             shards=tuple(_shard_from_json(raw) for raw in json.loads(entity["shards"])),
             next_shard=entity["next_shard"],
+            settled=Counts(**json.loads(entity["settled"])),
             fenced_until=entity["fenced_until"],
             sweep_at=_unix(entity.get("sweep_at")),
             moved_in=entity["moved_in"],
@@ -376,10 +380,10 @@ def _unix(time: datetime | None) -> int:
 
 
 def _shard_to_json(shard: Shard) -> list[Any]:
-    start, end = (base64.b64encode(c).decode() for c in (shard.start, shard.end))
-    return [shard.id, start, end]
+    bounds = (shard.start, shard.end, shard.after, shard.upto)
+    return [shard.id, *(base64.b64encode(bound).decode() for bound in bounds)]
 
 
 def _shard_from_json(raw: list[Any]) -> Shard:
-    start, end = (base64.b64decode(c) for c in raw[1:])
-    return Shard(raw[0], start, end, low_cursor=start)
+    start, end, after, upto = (base64.b64decode(bound) for bound in raw[1:])
+    return Shard(raw[0], start, end, low_cursor=start, after=after, upto=upto)

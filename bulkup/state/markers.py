@@ -52,7 +52,7 @@ class Marker:
     counts: Counts
     """Of this batch or part."""
     before: Counts = field(default_factory=Counts)
-    """Of the whole run when it was sent."""
+    """Of what was done of the shard when it was sent."""
     fence: bool = False
 
 
@@ -75,8 +75,8 @@ class Markers:
         key.path.add(kind=MARKER_KIND, name=name)
         return key
 
-    def insert(self, marker: Marker) -> Any:
-        """The mutation that goes into the batch's commit."""
+    def insert(self, marker: Marker) -> bytes:
+        """The serialized mutation that goes into the batch's commit."""
         mutation = Mutation()
         entity = mutation.insert
         entity.key.CopyFrom(self.key(marker.shard, marker.number, marker.part))
@@ -98,13 +98,15 @@ class Markers:
             value = entity.properties[name]
             value.blob_value = blob
             value.exclude_from_indexes = True
-        return mutation
+        serialized: bytes = mutation.SerializeToString()
+        return serialized
 
-    def clear(self, key: bytes) -> Any:
-        """The mutation that removes a marker, by its serialized key."""
+    def clear(self, key: bytes) -> bytes:
+        """The serialized mutation that removes a marker, by its serialized key."""
         mutation = Mutation()
         mutation.delete.ParseFromString(key)
-        return mutation
+        serialized: bytes = mutation.SerializeToString()
+        return serialized
 
     def read(self, shard: int, number: int, part: int) -> Marker | None:
         """Look one marker up, strongly consistent. Raises CallError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bulkup.facts import TargetInfo
 
@@ -41,7 +41,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class Shard:
-    """A stretch of the query between two cursors, with its own chain of batches."""
+    """A stretch of the query with its own chain of cursors and batches.
+
+    Two kinds of bounds: keys narrow the query itself, and may be set anywhere; a cursor belongs to
+    the very query it came from, so it is set where that query, keys included, has been.
+    """
 
     id: int
     start: bytes = b""
@@ -53,6 +57,15 @@ class Shard:
     low_cursor: bytes = b""
     """Every entity up to this cursor is done."""
     done: bool = False
+    after: bytes = b""
+    """Only entities with a larger key than this serialized one; empty: from the first."""
+    upto: bytes = b""
+    """Only entities with at most this serialized key; empty: to the last."""
+
+    @property
+    def unbegun(self) -> Shard:
+        """The same stretch, without what is known of its progress."""
+        return replace(self, low_number=0, low_cursor=self.start, done=False)
 
 
 def next_id(run_id: str) -> str:

@@ -83,6 +83,11 @@ def key_bytes(pb: Pb) -> bytes:
     return serialized
 
 
+def key_of(serialized: bytes) -> Pb:
+    """The Key message of what `key_bytes` gave."""
+    return KeyPb.FromString(serialized)
+
+
 def key_text(key: Any) -> str:
     """A key (message or `Key`) for people: `Key('City', 5, 'Street', 'a', namespace='x')`.
 

@@ -29,7 +29,7 @@ from bulkup.wire.values import (
 )
 
 
-def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
+def encode_put(entity: Entity, *, rewrite: bool = False, into: Pb | None = None) -> Pb | None:
     """The Entity message to write for `put(entity)`, as the entity is at this moment.
 
     Of a LazyEntity, its original message with what changed patched in: under its own key None
@@ -37,6 +37,7 @@ def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
     other Entity, what the official client would send. Later changes to the entity do not reach
     the message.
 
+    `into`: an empty message to fill, and to return, instead of a new one.
     Raises ValueError or TypeError, naming the property, for what Datastore cannot store.
     """
     lazy = isinstance(entity, LazyEntity)
@@ -44,16 +45,16 @@ def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
         raise ValueError("cannot put an entity that has no key")
     try:
         if lazy:
-            pb = patched(entity)
-            return _copied(EntityPb, entity._pb) if pb is None and rewrite else pb
-        pb = EntityPb()
+            pb = patched(entity, into)
+            return _copied(EntityPb, entity._pb, into) if pb is None and rewrite else pb
+        pb = EntityPb() if into is None else into
         write_entity(pb, entity)
         return pb
     except RecursionError as error:
         raise ValueError("cannot put an entity that contains itself") from error
 
 
-def patched(entity: LazyEntity) -> Pb | None:
+def patched(entity: LazyEntity, into: Pb | None = None) -> Pb | None:
     """A copy of the entity's message with what changed patched in; None when nothing did."""
     properties = entity._pb.properties
     flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
@@ -81,7 +82,7 @@ def patched(entity: LazyEntity) -> Pb | None:
     moved = is_moved(entity)
     if not (edits or added or deleted or moved):
         return None
-    pb = _copied(EntityPb, entity._pb)
+    pb = _copied(EntityPb, entity._pb, into)
     properties = pb.properties
     for name, edit in edits:
         properties[name].CopyFrom(edit)
@@ -237,8 +238,8 @@ def _matches(element: Pb, value: Any) -> bool:
     return edited(element, value) is None
 
 
-def _copied(class_: Any, original: Pb) -> Pb:
-    pb = class_()
+def _copied(class_: Any, original: Pb, into: Pb | None = None) -> Pb:
+    pb = class_() if into is None else into
     pb.CopyFrom(original)
     return pb
 

@@ -1,0 +1,151 @@
+"""Where a query may be cut into shards: keys out of its middle.
+
+The `__scatter__` property, which the service and most emulators keep for a part of all entities,
+gives keys as good as drawn at random. Where it gives none, the query is counted and its keys are
+probed at equal distances.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+from google.cloud.datastore_v1.types import query as query_types
+
+from bulkup.engine.scan import QueryPb, QueryPlan
+from bulkup.wire.client import Wire, count_of
+from bulkup.wire.keys import key_of
+from bulkup.wire.retries import CallError
+
+KEYS_PER_SHARD = 32
+"""Of a sample: single keys lie unevenly, and what lies between shows how much a shard has left.
+The number of the App Engine mapreduce library and of Beam."""
+
+MAX_SAMPLE = 1000
+
+PROBED_PER_SHARD = 4
+MIN_PROBED_ENTITIES = 500
+"""Below, cutting costs more than it gains."""
+
+_Operator: Any = query_types.PropertyFilter.Operator
+_Direction: Any = query_types.PropertyOrder.Direction
+_MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
+
+Order = tuple[Any, ...]
+"""Compares as Datastore orders keys."""
+
+
+def key_order(key: Any) -> Order:
+    """Kind by kind, ids before names; an ancestor before what is below it."""
+    order: list[Any] = []
+    for element in key.path:
+        is_name = element.WhichOneof("id_type") == "name"
+        order.append(
+            (element.kind.encode(), is_name, element.name.encode() if is_name else element.id)
+        )
+    return tuple(order)
+
+
+def why_not(query: QueryPlan) -> str:
+    """Why a query cannot be cut by keys; empty: it can."""
+    if query.ranged:
+        return f"it orders or ranges on {', '.join(sorted(query.ranged))}"
+    if any(order.direction == _Direction.DESCENDING for order in query.pb.order):
+        return "it goes backwards through the keys"
+    if len(query.pb.kind) != 1:
+        return "it has no kind"
+    return ""
+
+
+class Sample:
+    """Keys out of a query's middle, in order."""
+
+    def __init__(self, keys: Sequence[Any]) -> None:
+        ordered = sorted((key_order(key), key.SerializeToString()) for key in keys)
+        self._orders = [order for order, _ in ordered]
+        self._keys = [key for _, key in ordered]
+
+    def inside(self, after: bytes, upto: bytes) -> Sequence[bytes]:
+        """Those behind one serialized key and before another; empty: no bound."""
+        first = bisect_right(self._orders, key_order(key_of(after))) if after else 0
+        last = bisect_left(self._orders, key_order(key_of(upto))) if upto else len(self._keys)
+        return self._keys[first:last]
+
+
+def take_sample(wire: Wire, query: QueryPlan, shards: int) -> Sample:
+    """Keys to cut a query at. Raises CallError."""
+    keys = _scattered(wire, query, min(MAX_SAMPLE, shards * KEYS_PER_SHARD))
+    above = _ancestor(query.pb.filter)
+    if above is not None:
+        keys = [key for key in keys if key_order(key)[: len(above)] == above]
+    return Sample(keys or _probed(wire, query, shards * PROBED_PER_SHARD))
+
+
+def _scattered(wire: Wire, query: QueryPlan, wanted: int) -> list[Any]:
+    """Of the whole kind: a filter beside this order would need an index of its own."""
+    pb = QueryPb()
+    pb.kind.extend(query.pb.kind)
+    pb.order.add(direction=_Direction.ASCENDING).property.name = "__scatter__"
+    pb.projection.add().property.name = "__key__"
+    keys: list[Any] = []
+    while len(keys) < wanted:
+        pb.limit.value = wanted - len(keys)
+        batch = wire.run_query(pb, query.namespace).result().batch
+        keys.extend(result.entity.key for result in batch.entity_results)
+        if not batch.entity_results or batch.more_results == _MoreResults.NO_MORE_RESULTS:
+            break
+        pb.start_cursor = batch.end_cursor
+    return keys
+
+
+def _ancestor(part: Any) -> Order | None:
+    kind = part.WhichOneof("filter_type")
+    if kind == "composite_filter":
+        for inner in part.composite_filter.filters:
+            found = _ancestor(inner)
+            if found is not None:
+                return found
+    elif kind and part.property_filter.op == _Operator.HAS_ANCESTOR:
+        return key_order(part.property_filter.value.key_value)
+    return None
+
+
+def _probed(wire: Wire, query: QueryPlan, wanted: int) -> list[Any]:
+    """Keys of the query at equal distances; none where the server cannot count."""
+    try:
+        total = count_of(wire.count(query.pb, query.namespace).result())
+    except CallError as error:
+        if error.worth_another_try:
+            raise
+        return []
+    if total < MIN_PROBED_ENTITIES:
+        return []
+    pb = QueryPb()
+    pb.CopyFrom(query.pb)
+    del pb.projection[:]
+    pb.projection.add().property.name = "__key__"
+    keys: list[Any] = []
+    step = total // (wanted + 1)
+    for _ in range(wanted):
+        found = _behind(wire, query, pb, step)
+        if found is None:
+            break
+        keys.append(found)
+    return keys
+
+
+def _behind(wire: Wire, query: QueryPlan, pb: Any, offset: int) -> Any:
+    """The key so many results further, with the cursor moved there; None: there are not so many."""
+    pb.limit.value = 1
+    left = offset
+    while True:
+        pb.offset = left
+        batch = wire.run_query(pb, query.namespace).result().batch
+        left -= batch.skipped_results
+        for result in batch.entity_results:
+            pb.start_cursor = result.cursor
+            return result.entity.key
+        if not batch.skipped_results or batch.more_results != _MoreResults.NOT_FINISHED:
+            return None
+        pb.start_cursor = batch.skipped_cursor or batch.end_cursor

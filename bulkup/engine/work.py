@@ -1,0 +1,326 @@
+"""One runner's work: the shards of a run, several at once, entity after entity, to the end.
+
+One thread. Each shard at work (a lane) has a page on its way and commits under way; the thread
+goes from one to the next, handles the page that has arrived, and waits only when none has.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from bulkup.engine.budget import Budget, BudgetExceeded
+from bulkup.engine.commit import Committer
+from bulkup.engine.handle import Handled, Handler
+from bulkup.engine.lease import Lease
+from bulkup.engine.scan import TARGET_PAGE_BYTES, QueryPlan, Scan
+from bulkup.engine.settle import Common, ShardProgress
+from bulkup.engine.sharding import Sample
+from bulkup.engine.stop import Stopped
+from bulkup.facts import Counts
+from bulkup.state.records import Shard
+from bulkup.wire.client import Wire
+from bulkup.wire.keys import key_bytes
+
+LOOK_EVERY_S = 0.1
+"""How often the clock is asked for progress and limits while entities are handled."""
+
+WORTH_CUTTING = 2
+"""A shard with fewer sampled keys left is nearly done; cutting it costs more than it gains."""
+
+
+class Sink(Protocol):
+    """Where handled entities go: to commits, or (dry run) to a preview."""
+
+    def add(self, item: Handled) -> None: ...
+    def end_page(self) -> None: ...
+    def drain_all(self) -> None: ...
+    def is_written_elsewhere(self, key: bytes) -> bool: ...
+    def is_handled(self, key: bytes) -> bool: ...
+
+
+class OverBudget(Exception):
+    """A handler's failure broke the budget; the batches before it are still good."""
+
+    def __init__(self, exceeded: BudgetExceeded) -> None:
+        super().__init__()
+        self.exceeded = exceeded
+
+
+class Entities:
+    """Handles the entities of pages, one by one, and hands them to a sink.
+
+    `look` is called before an entity whenever LOOK_EVERY_S have passed or `limit` entities have
+    been handled, and may raise to stop.
+    """
+
+    def __init__(
+        self,
+        *,
+        wire: Wire,
+        query: QueryPlan,
+        handler: Handler,
+        budget: Budget,
+        log: Callable[[str], None],
+        look: Callable[[], None],
+        limit: float,
+    ) -> None:
+        self._wire = wire
+        self._query = query
+        self._handler = handler
+        self._budget = budget
+        self._log = log
+        self._look = look
+        self._limit = limit
+        self._next_look = 0.0
+        self.handled = 0
+
+    def handle(self, results: Sequence[Any], sink: Sink) -> None:
+        """Raises OverBudget, and what `look` and the sink raise."""
+        monotonic, handle, ranged = self._wire.monotonic, self._handler.handle, self._query.ranged
+        for result in results:
+            now = monotonic()
+            if now >= self._next_look or self.handled >= self._limit:
+                self._look()
+                self._next_look = now + LOOK_EVERY_S
+            if ranged and sink.is_handled(key_bytes(result.entity.key)):
+                continue
+            if sink.is_written_elsewhere(key_bytes(result.entity.key)):
+                item = self._read_again(result, sink)
+            else:
+                item = handle(result)
+            self.handled += 1
+            if item.failure is not None:
+                self._spend(item)
+            for line in item.log_lines:
+                self._log(line)
+            sink.add(item)
+        sink.end_page()
+
+    def _read_again(self, result: Any, sink: Sink) -> Handled:
+        """What was read is about to change by our own hand: let that land first."""
+        sink.drain_all()
+        again = self._query.of_entity(result.entity.key)
+        found = self._wire.run_query(again, self._query.namespace).result().batch.entity_results
+        if not found:
+            return Handled.gone(key_bytes(result.entity.key), result.cursor)
+        return self._handler.handle(found[0], cursor=result.cursor)
+
+    def _spend(self, item: Handled) -> None:
+        assert item.failure is not None
+        try:
+            self._budget.spend(item.failure)
+        except BudgetExceeded as exceeded:
+            raise OverBudget(exceeded) from None
+
+
+@dataclass
+class Lane:
+    """A shard at work."""
+
+    shard: Shard
+    scan: Scan
+    committer: Committer
+    page: Sequence[Any] | None = None
+    """Read, and not handled yet."""
+    last_key: bytes = b""
+    """Of the entities that were handled here."""
+
+    @property
+    def is_reading(self) -> bool:
+        return not self.scan.is_over or self.page is not None
+
+
+class Work:
+    """The shards of a run, `width` of them at once. `sample`: where they may be cut, if they may.
+
+    After `run` has come back or raised, `clean` says whether it is known what became of every
+    commit that was sent, and `standing` has the markers that are still in Datastore.
+    """
+
+    def __init__(
+        self,
+        common: Common,
+        *,
+        entities: Entities,
+        lease: Lease,
+        look: Callable[[], None],
+        width: int = 1,
+        sample: Sample | None = None,
+        page_size: int,
+        entity_bytes: int = 0,
+    ) -> None:
+        self._common = common
+        self._checkpoint = common.checkpoint
+        self._wire = common.wire
+        self._entities = entities
+        self._lease = lease
+        self._look = look
+        self._width = width
+        self._sample = sample
+        self._page_size = page_size
+        self._entity_bytes = entity_bytes
+        self._lanes: list[Lane] = []
+        self._committers: list[Committer] = []
+        self._waiting: deque[Shard] = deque()
+        self._left: dict[int, dict[int, bytes]] = {}
+        self.clean = False
+        self.standing: list[tuple[int, bytes, float]] = []
+
+    def run(self, left: dict[int, dict[int, bytes]]) -> None:
+        """Work on every shard that is not done. `left`: the markers of each that the last runner
+        left in Datastore, by batch.
+
+        Raises BudgetExceeded, and what `look` raises, after what was begun has been brought to its
+        end; HeldError and CallError at once.
+        """
+        self._waiting.extend(shard for shard in self._checkpoint.shards() if not shard.done)
+        self._left = left
+        try:
+            while self._fill():
+                self._wire.arrived.clear()
+                moved = [self._step(lane) for lane in list(self._lanes)]
+                if not any(moved):
+                    self._look()
+                    self._wire.wait()
+            self.clean = True
+        except OverBudget as over:
+            self._wind_up()
+            raise over.exceeded from None
+        except BudgetExceeded as exceeded:
+            with suppress(BudgetExceeded):
+                self._wind_up()
+            raise exceeded from None
+        except Stopped:
+            self._wind_up()
+            raise
+        finally:
+            for lane in self._lanes:
+                lane.scan.close()
+                self.standing.extend(lane.committer.shard.standing)
+
+    def _step(self, lane: Lane) -> bool:
+        """Do for a lane what can be done without waiting; False: nothing can."""
+        committer, scan = lane.committer, lane.scan
+        committer.reap_arrived()
+        if lane.page is None and scan.is_ready:
+            lane.page = scan.take()
+        if lane.page is None and not scan.is_over:
+            return False
+        if not committer.has_room():
+            self._common.depth.waited_for()
+            return False
+        if lane.page is not None:
+            page = lane.page
+            self._entities.handle(page, committer)
+            lane.page = None
+            if page:
+                lane.last_key = key_bytes(page[-1].entity.key)
+            return True
+        committer.cut()
+        if not committer.is_idle:
+            return False
+        self._finish(lane)
+        return True
+
+    def _finish(self, lane: Lane) -> None:
+        self._checkpoint.shard_done(lane.shard.id)
+        self._lanes.remove(lane)
+        self._committers.remove(lane.committer)
+        self.standing.extend(lane.committer.shard.standing)
+
+    def _wind_up(self) -> None:
+        """Bring to its end what was begun. Raises BudgetExceeded when that is one failure too
+        many, after all the rest."""
+        exceeded = None
+        for committer in self._committers:
+            try:
+                if not committer.shard.broken:
+                    committer.drain()
+            except BudgetExceeded as error:
+                exceeded = exceeded or error
+            if committer.shard.broken:
+                committer.settle_what_can_be()
+        self.clean = not any(committer.shard.broken for committer in self._committers)
+        if exceeded is not None:
+            raise exceeded
+
+    # --- shards ---
+
+    def _fill(self) -> bool:
+        """Give every free lane a shard; False: all are done."""
+        free = self._width - sum(lane.is_reading for lane in self._lanes)
+        if free > len(self._waiting) and self._sample is not None:
+            self._cut_largest(free - len(self._waiting), self._sample)
+            free = self._width - sum(lane.is_reading for lane in self._lanes)
+        for _ in range(min(free, len(self._waiting))):
+            self._begin(self._waiting.popleft())
+        return bool(self._lanes)
+
+    def _begin(self, shard: Shard) -> None:
+        progress = ShardProgress(
+            shard.id, shard.low_number, shard.low_cursor, shard.low_number + 1,
+            counts=self._checkpoint.counts_of(shard.id),
+        )  # fmt: skip
+        waits = self._lease.entry.fenced_until
+        left = self._left.get(shard.id, {})
+        progress.standing.extend((number, key, waits) for number, key in left.items())
+        scan = Scan(
+            self._wire, self._common.query, shard, self._page_size,
+            page_bytes=TARGET_PAGE_BYTES // self._width, entity_bytes=self._entity_bytes,
+        )  # fmt: skip
+        committer = Committer(self._common, progress, self._committers)
+        self._committers.append(committer)
+        self._lanes.append(Lane(shard, scan, committer))
+
+    def _cut_largest(self, free: int, sample: Sample) -> None:
+        """Cut the shard that has most left, so that the free lanes get a part of it each.
+
+        It ends where it is; new shards have its rest, for a cursor belongs to one query only.
+        """
+        rests: list[tuple[Sequence[bytes], Shard, Lane | None]] = [
+            (sample.inside(lane.last_key, lane.shard.upto), lane.shard, lane)
+            for lane in self._lanes
+            if lane.is_reading and lane.last_key and not lane.shard.end
+        ]
+        rests += [
+            (sample.inside(shard.after, shard.upto), shard, None)
+            for shard in self._waiting
+            if not (shard.low_number or shard.low_cursor or shard.end)
+        ]
+        inside, shard, lane = max(rests, key=lambda r: len(r[0]), default=((), Shard(0), None))
+        if len(inside) < WORTH_CUTTING:
+            return
+        parts = min(free + 1, len(inside))
+        bounds = [
+            lane.last_key if lane else shard.after,
+            *(inside[len(inside) * i // parts] for i in range(1, parts)),
+            shard.upto,
+        ]
+        first = self._lease.entry.next_shard
+        fresh = [Shard(first + i, after=bounds[i], upto=bounds[i + 1]) for i in range(parts)]
+        if lane is None:
+            self._waiting.remove(shard)
+        else:
+            lane.shard = replace(shard, end=lane.committer.position)
+            lane.scan.close()
+            lane.page = None
+        self._waiting.extend(fresh)
+        self._write_down()
+
+    def _write_down(self) -> None:
+        """Make the run's shards those that are at work or wait."""
+        shards = [lane.shard for lane in self._lanes] + list(self._waiting)
+        done, inside = self._checkpoint.counts(), Counts()
+        for shard in shards:
+            inside = inside + self._checkpoint.counts_of(shard.id)
+        self._lease.update(
+            shards=tuple(shard.unbegun for shard in shards),
+            next_shard=max(self._lease.entry.next_shard, 1 + max(s.id for s in shards)),
+            settled=done - inside,
+            counts=done,
+        )
+        self._checkpoint.follow(shards, self._lease.entry.generation)
