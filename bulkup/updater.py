@@ -116,11 +116,17 @@ class Then:
 class WriteSink:
     """Where an updater's writes and log lines go while it handles one entity (the engine's)."""
 
+    own: Any = MISSING
+    """The entity that is handled: the one most often written, which needs no further look."""
+
     def put(self, entity: Entity) -> None:
         raise NotImplementedError
 
     def delete(self, key: Key) -> None:
         raise NotImplementedError
+
+    def delete_own(self) -> None:
+        self.delete(_key_of(self.own))
 
     def log(self, line: str) -> None:
         raise NotImplementedError
@@ -192,15 +198,13 @@ class Updater:
         Entities other than the handled one are fine; one with an incomplete key gets an id.
         Raises TypeError for anything that is not an Entity.
         """
-        from google.cloud.datastore import Entity
-
         sink = self._writing()
-        for entity in _flat(entities):
-            if not isinstance(entity, Entity):
-                raise TypeError(f"put takes entities, not a {type(entity).__name__}")
-            if entity.key is None:
-                raise TypeError("cannot put an entity that has no key")
-            sink.put(entity)
+        own = sink.own
+        for entity in entities:
+            if entity is own:
+                sink.put(entity)
+            else:
+                _put_others(sink, entity)
 
     def delete(self, *entities_or_keys: Any) -> None:
         """Queue one or several entities (or keys) for deletion.
@@ -208,8 +212,13 @@ class Updater:
         Raises TypeError for anything that is neither an Entity nor a Key.
         """
         sink = self._writing()
-        for item in _flat(entities_or_keys):
-            sink.delete(_key_of(item))
+        own = sink.own
+        for item in entities_or_keys:
+            if item is own:
+                sink.delete_own()
+            else:
+                for one in _flat(item):
+                    sink.delete(_key_of(one))
 
     def log(self, message: object) -> None:
         """Add a line to the run's report and to its log in the run state."""
@@ -242,13 +251,22 @@ def handle_into(updater: Updater, entity: Entity, sink: WriteSink) -> None:
         )
 
 
-def _flat(items: Iterable[Any]) -> Iterator[Any]:
+def _put_others(sink: WriteSink, items: Any) -> None:
+    from google.cloud.datastore import Entity
+
+    for entity in _flat(items):
+        if not isinstance(entity, Entity):
+            raise TypeError(f"put takes entities, not a {type(entity).__name__}")
+        if entity.key is None:
+            raise TypeError("cannot put an entity that has no key")
+        sink.put(entity)
+
+
+def _flat(item: Any) -> Iterable[Any]:
     """`put(a, b)` and `put([a, b])` both work; an Entity is itself iterable, and a single item."""
-    for item in items:
-        if isinstance(item, (list, tuple, set, frozenset, Iterator)):
-            yield from item
-        else:
-            yield item
+    if isinstance(item, (list, tuple, set, frozenset, Iterator)):
+        return item
+    return (item,)
 
 
 class BulkPut(Updater):
@@ -380,7 +398,11 @@ class FunctionUpdater(Updater):
         return query
 
     def handle_entity(self, entity: Entity) -> None:
-        self._write(self.function(entity, **self.arguments))
+        result = self.function(entity, **self.arguments)
+        if result is entity:
+            self.put(entity)
+        elif result is not None:
+            self._write(result)
 
     def _write(self, result: Entity | Delete | Iterable[Any] | None) -> None:
         from google.cloud.datastore import Entity

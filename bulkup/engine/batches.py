@@ -68,11 +68,8 @@ class Batch:
             return
         self.write_count += len(writes)
         self.size += item.size
-        for write in writes:
-            if write.key != item.key:
-                self.foreign.add(write.key)
-            if self._keys is not None:
-                self._keys.add(write.key)
+        if self._keys is not None:
+            self._keys.update(write.key for write in writes)
 
     def has_room(self, item: Handled, limits: Limits) -> bool:
         """One commit could take this entity along. The first one always has room."""

@@ -39,6 +39,7 @@ class Committer:
         self.shard = shard
         self._common = common
         self._limits = common.limits
+        self._foreign = common.foreign
         self._settler = Settler(common, shard)
         self._peers = peers
         self._flights: deque[tuple[Batch, Flight | None]] = deque()
@@ -76,7 +77,7 @@ class Committer:
 
     def is_written_elsewhere(self, key: bytes) -> bool:
         """A batch that is not done writes this entity from another entity's handler."""
-        return any(key in batch.foreign for batch in self._open_batches() if batch.foreign)
+        return key in self._foreign
 
     def is_handled(self, key: bytes) -> bool:
         """For a query that may give an entity twice: this one came before."""
@@ -88,8 +89,11 @@ class Committer:
         """Take the next entity of the scan. Raises BudgetExceeded, HeldError, CallError."""
         for write in item.writes:
             if write.key != item.key:
-                self._see_collision(item)
-                break
+                self._add_foreign(item)
+                return
+        self._add(item)
+
+    def _add(self, item: Handled) -> None:
         building, limits = self._building, self._limits
         if not building.has_room(item, limits):
             self.cut()
@@ -98,11 +102,19 @@ class Committer:
         if building.is_full(limits):
             self.cut()
 
-    def _see_collision(self, item: Handled) -> None:
-        """Two commits of the same entity must not race each other, and one commit must not hold
-        both: whichever came second would silently undo the first."""
+    def _add_foreign(self, item: Handled) -> None:
+        """An item that writes other entities too. Two commits of the same entity must not race
+        each other, and one commit must not hold both: whichever came second would silently undo
+        the first."""
         if any(batch.writes(w.key) for w in item.writes for batch in self._open_batches()):
             self.drain_all()
+        if not self._building.has_room(item, self._limits):
+            self.cut()
+        for write in item.writes:
+            if write.key != item.key and write.key not in self._building.foreign:
+                self._building.foreign.add(write.key)
+                self._foreign[write.key] = self._foreign.get(write.key, 0) + 1
+        self._add(item)
 
     def end_page(self) -> None:
         """A page is over: what needs no commit is written down; then see what has arrived."""
@@ -158,6 +170,10 @@ class Committer:
         finally:
             self._flights.popleft()
             self.flight_bytes -= batch.size
+            for key in batch.foreign:
+                self._foreign[key] -= 1
+                if not self._foreign[key]:
+                    del self._foreign[key]
 
     def settle_what_can_be(self) -> None:
         """After the run was ended by one batch: note what became of those behind it."""

@@ -18,7 +18,8 @@ from bulkup.facts import Failure
 from bulkup.tracebacks import error_line, user_traceback
 from bulkup.updater import Updater, WriteSink, handle_into
 from bulkup.wire.client import Mutation, Wire
-from bulkup.wire.entities import LazyEntity, is_moved, read_version
+from bulkup.wire.entities import LazyEntity, is_moved, read_message, read_version
+from bulkup.wire.framing import put_mutation
 from bulkup.wire.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.wire.patches import encode_put
 from bulkup.wire.retries import CallError
@@ -53,23 +54,21 @@ class Handled:
     """What became of one entity of the query. Plain data, so that it can come from another
     process, and so that it does not hold the page it was read in."""
 
-    __slots__ = (
-        "before", "conflicts", "cursor", "failure", "key", "log_lines", "size", "unchanged",
-        "vanished", "writes",
-    )  # fmt: skip
+    # Class attributes, so that making one of millions sets two.
+    writes: Sequence[Write] = ()
+    size: int = 0
+    """Bytes of its writes."""
+    unchanged: int = 0
+    log_lines: Sequence[str] = ()
+    failure: Failure | None = None
+    conflicts: int = 0
+    vanished: bool = False
+    before: Any = None
+    """The message it was read as, for a dry run."""
 
     def __init__(self, key: bytes, cursor: bytes) -> None:
         self.key = key
         self.cursor = cursor
-        self.writes: Sequence[Write] = ()
-        self.size = 0
-        self.unchanged = 0
-        self.log_lines: Sequence[str] = ()
-        self.failure: Failure | None = None
-        self.conflicts = 0
-        self.vanished = False
-        self.before: Any = None
-        """The message it was read as, for a dry run."""
 
     @classmethod
     def gone(cls, key: bytes, cursor: bytes) -> Handled:
@@ -97,20 +96,24 @@ class Handler(WriteSink):
         self._keys_only = query.keys_only
         self._ranged = query.ranged
         self._keeps_before = keeps_before
+        self._in_place = not keeps_before and not query.ranged
+        """Nobody compares with what was read."""
+        self._changed = False
+        """The message of the handled entity is no longer what was read."""
         self.moves = False
         """Some write changed a property by which the query finds its way."""
         self._rewrite = updater.rewrite_unchanged
         self._writes: dict[bytes, Write | None] = {}
         self._log_lines: list[str] = []
-        self._entity: LazyEntity
+        self.own: LazyEntity
         self._key = b""
         self._version = 0
         self._fresh_keys = 0
 
-    def handle(self, result: Any, *, cursor: bytes | None = None) -> Handled:
-        """Handle a raw EntityResult. Never raises for what the user's code raises (except
-        KeyboardInterrupt and its like)."""
-        item = Handled(key_bytes(result.entity.key), result.cursor if cursor is None else cursor)
+    def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
+        """Handle a raw EntityResult, of that serialized key. Never raises for what the user's code
+        raises (except KeyboardInterrupt and its like)."""
+        item = Handled(key, cursor)
         self._handle(item, result)
         return item
 
@@ -125,10 +128,10 @@ class Handler(WriteSink):
         pb, version = result.entity, result.version
         self._key = item.key
         self._version = version
-        self._entity = entity = LazyEntity(pb, version)
-        writes: dict[bytes, Write | None] = {}
-        self._writes = writes
-        self._log_lines = []
+        self.own = entity = LazyEntity(pb, version)
+        writes = self._writes
+        writes.clear()
+        self._changed = False
         if self._keeps_before:
             item.before = pb
         try:
@@ -141,59 +144,68 @@ class Handler(WriteSink):
             item.fail("handle", error_line(error), user_traceback(error))
         else:
             if writes:
-                self._note(item, writes)
-                if self._ranged and not self.moves:
-                    self.moves = any(
-                        _moves(pb, item.key, write, self._ranged) for write in item.writes
-                    )
+                self._note(item, pb)
         if self._log_lines:
-            item.log_lines = self._log_lines
+            item.log_lines, self._log_lines = self._log_lines, []
 
-    def _note(self, item: Handled, writes: dict[bytes, Write | None]) -> None:
-        asked = []
-        for write in writes.values():
-            if write is None:
-                item.unchanged += 1
-            else:
-                asked.append(write)
-                item.size += len(write.mutation)
+    def _note(self, item: Handled, read: Any) -> None:
+        asked = [write for write in self._writes.values() if write is not None]
         item.writes = asked
+        if len(asked) < len(self._writes):
+            item.unchanged = len(self._writes) - len(asked)
+        size = 0
+        for write in asked:
+            size += len(write.mutation)
+        item.size = size
+        if self._ranged and not self.moves:
+            self.moves = any(_moves(read, item.key, write, self._ranged) for write in asked)
 
     # --- what the updater calls ---
 
     def put(self, entity: Entity) -> None:
-        if entity is self._entity and not is_moved(entity):
-            self._put_own(entity)
+        if entity is self.own and not is_moved(self.own):
+            self._put_own(self.own)
             return
         pb = encode_put(entity, rewrite=self._rewrite)
         if pb is None:
             self._add(key_bytes(key_to_pb(entity.key)), None)
             return
-        mutation = Mutation()
         if not pb.key.path[-1].WhichOneof("id_type"):
             self._fresh_keys += 1
-            mutation.insert.CopyFrom(pb)
             fresh = b"incomplete %d" % self._fresh_keys
-            self._add(fresh, Write(fresh, mutation.SerializeToString(), 0, False, True))
+            self._add(fresh, Write(fresh, Mutation(insert=pb).SerializeToString(), 0, False, True))
             return
         key = key_bytes(pb.key)
-        version = self._version_of(key, entity)
-        (mutation.update if version else mutation.upsert).CopyFrom(pb)
-        self._add(key, _guarded(key, mutation, version))
+        self._add_put(key, pb, self._version_of(key, entity))
 
     def _put_own(self, entity: LazyEntity) -> None:
-        """The common case: the handled entity itself, copied once."""
+        """The common case: the handled entity itself, whose message nobody needs any more."""
         if self._keys_only:
             raise TypeError(
                 "this entity came from a keys-only query and has no properties; putting it would "
                 "erase those it has in Datastore (drop keys_only from the query)"
             )
-        mutation = Mutation()
-        target = mutation.update if self._version else mutation.upsert
-        if encode_put(entity, rewrite=self._rewrite, into=target) is None:
+        pb = encode_put(entity, rewrite=self._rewrite, in_place=self._in_place)
+        message = read_message(entity)
+        if pb is None and not self._changed:
             self._add(self._key, None)
-        else:
-            self._add(self._key, _guarded(self._key, mutation, self._version))
+            return
+        if pb is message:
+            self._changed = True
+        # Nothing new since an earlier put, which has changed the message: that is what it is now.
+        self._add_put(self._key, message if pb is None else pb, self._version)
+
+    def _add_put(self, key: bytes, pb: Any, version: int) -> None:
+        mutation = put_mutation(pb.SerializeToString(), version)
+        self._add(key, Write(key, mutation, version, False, False))
+
+    def delete_own(self) -> None:
+        if is_moved(self.own):
+            super().delete_own()
+            return
+        mutation = Mutation()
+        mutation.delete.ParseFromString(self._key)
+        self._add(self._key, _guarded(self._key, mutation, self._version, deletes=True))
 
     def delete(self, key: Key) -> None:
         mutation = Mutation()
@@ -215,7 +227,8 @@ class Handler(WriteSink):
         self._log_lines.append(line)
 
     def _add(self, key: bytes, write: Write | None) -> None:
-        self._writes.pop(key, None)  # the last one wins, and has its place at the end
+        if key in self._writes:
+            del self._writes[key]  # the last one wins, and has its place at the end
         self._writes[key] = write
 
 

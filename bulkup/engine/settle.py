@@ -52,6 +52,8 @@ class Common:
     """Called before a commit is sent: may raise to keep it from being sent."""
     on_done: Callable[[Counts], None]
     unix_time: Callable[[], float]
+    foreign: dict[bytes, int] = field(default_factory=dict)
+    """Keys that open batches write from other entities' handlers, and how many batches do."""
 
 
 @dataclass

@@ -80,34 +80,36 @@ class Entities:
 
     def handle(self, results: Sequence[Any], sink: Sink) -> None:
         """Raises OverBudget, and what `look` and the sink raise."""
-        monotonic, handle, ranged = self._wire.monotonic, self._handler.handle, self._query.ranged
+        monotonic, handle, add = self._wire.monotonic, self._handler.handle, sink.add
+        ranged = self._query.ranged
         for result in results:
             now = monotonic()
             if now >= self._next_look or self.handled >= self._limit:
                 self._look()
                 self._next_look = now + LOOK_EVERY_S
-            if ranged and sink.is_handled(key_bytes(result.entity.key)):
+            key: bytes = result.entity.key.SerializeToString()
+            if ranged and sink.is_handled(key):
                 continue
-            if sink.is_written_elsewhere(key_bytes(result.entity.key)):
-                item = self._read_again(result, sink)
+            if sink.is_written_elsewhere(key):
+                item = self._read_again(result, key, sink)
             else:
-                item = handle(result)
+                item = handle(result, key, result.cursor)
             self.handled += 1
             if item.failure is not None:
                 self._spend(item)
             for line in item.log_lines:
                 self._log(line)
-            sink.add(item)
+            add(item)
         sink.end_page()
 
-    def _read_again(self, result: Any, sink: Sink) -> Handled:
+    def _read_again(self, result: Any, key: bytes, sink: Sink) -> Handled:
         """What was read is about to change by our own hand: let that land first."""
         sink.drain_all()
         again = self._query.of_entity(result.entity.key)
         found = self._wire.run_query(again, self._query.namespace).result().batch.entity_results
         if not found:
-            return Handled.gone(key_bytes(result.entity.key), result.cursor)
-        return self._handler.handle(found[0], cursor=result.cursor)
+            return Handled.gone(key, result.cursor)
+        return self._handler.handle(found[0], key, result.cursor)
 
     def _spend(self, item: Handled) -> None:
         assert item.failure is not None

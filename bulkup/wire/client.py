@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlparse
 
@@ -25,6 +24,8 @@ from google.cloud.datastore import Client as OfficialClient
 from google.cloud.datastore_v1.types import datastore as types
 from tenacity import RetryCallState
 
+from bulkup.wire.framing import CommitRequest, commit_request
+from bulkup.wire.framing import Mutation as Mutation
 from bulkup.wire.retries import FIRST_CONTACT_S, CallError, Patience, retrying
 
 R = TypeVar("R")
@@ -35,11 +36,9 @@ RunAggregationQueryRequest: Any = types.RunAggregationQueryRequest.pb()
 RunAggregationQueryResponse: Any = types.RunAggregationQueryResponse.pb()
 LookupRequest: Any = types.LookupRequest.pb()
 LookupResponse: Any = types.LookupResponse.pb()
-CommitRequest: Any = types.CommitRequest.pb()
 CommitResponse: Any = types.CommitResponse.pb()
 AllocateIdsRequest: Any = types.AllocateIdsRequest.pb()
 AllocateIdsResponse: Any = types.AllocateIdsResponse.pb()
-Mutation: Any = types.Mutation.pb()
 
 ATTEMPT_TIMEOUT_S = 60.0
 """One attempt of one call; the official client's default."""
@@ -283,17 +282,13 @@ class Wire:
         return Call(self, "RunAggregationQuery", request.SerializeToString())
 
     def commit(
-        self, mutations: Sequence[bytes], before_resend: Callable[[], None] | None = None
+        self, mutations: list[bytes], before_resend: Callable[[], None] | None = None
     ) -> Call[Any]:
         """Start a commit of serialized mutations: atomic, in a transaction of this call alone.
 
         `before_resend` may raise to keep it from being sent again.
         """
-        # Put together as bytes: a message of 500 entities would be copied once more, whole.
-        parts = [self._commit_head]
-        for mutation in mutations:
-            parts += (_frame(len(mutation)), mutation)
-        return Call(self, "Commit", b"".join(parts), before_resend)
+        return Call(self, "Commit", commit_request(self._commit_head, mutations), before_resend)
 
     def lookup(self, keys: Sequence[Any]) -> dict[bytes, Any]:
         """Read entities by their raw keys, strongly consistent; what is missing is left out.
@@ -317,20 +312,6 @@ class Wire:
         request = self._request(AllocateIdsRequest)
         request.keys.extend(keys)
         return list(Call[Any](self, "AllocateIds", request.SerializeToString()).result().keys)
-
-
-_MUTATIONS: int = CommitRequest.DESCRIPTOR.fields_by_name["mutations"].number
-
-
-@lru_cache(maxsize=16384)
-def _frame(length: int) -> bytes:
-    """What stands before each mutation of a CommitRequest: the field's tag and its length."""
-    framed = bytearray([_MUTATIONS << 3 | 2])
-    while length > 127:
-        framed.append(length & 127 | 128)
-        length >>= 7
-    framed.append(length)
-    return bytes(framed)
 
 
 def count_of(answer: Any) -> int:

@@ -54,6 +54,9 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
     _pb: Pb
     _version: int
+    _seen: dict[str, Any]
+    """Values as they were decoded: the very same object needs no comparison, unless it can be
+    changed in place."""
     # Class attributes, so that making one of thousands sets two attributes, not six.
     _key: Any = UNREAD
     _read_key: Any = UNREAD
@@ -64,6 +67,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         # Not Entity.__init__: it would decode the key and make two containers per entity.
         self._pb = pb
         self._version = version
+        self._seen = {}
         dict.update(self, dict.fromkeys(pb.properties, UNREAD))
 
     @property
@@ -120,6 +124,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         except (ValueError, OverflowError) as error:
             raise ValueError(f"property {name!r} cannot be read: {error}") from error
         _setitem(self, name, value)
+        self._seen[name] = value
         return value
 
     def _read_all(self) -> None:
@@ -214,7 +219,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         return Entity, (), state, None, iter(self.items())
 
 
-_OWN = frozenset({"_pb", "_version", "_key", "_read_key", "_excluded", "_read_meanings"})
+_OWN = frozenset({"_pb", "_version", "_seen", "_key", "_read_key", "_excluded", "_read_meanings"})
 
 
 def read_message(entity: LazyEntity) -> Pb:

@@ -1,8 +1,7 @@
 """What to write for `put(entity)`: the message it was read as, with what changed patched in.
 
-Nothing is remembered of what was read: the original message is still there, so each property
-that was touched is compared with what it says. That finds a list or a nested entity changed in
-place as surely as an assignment.
+The original message is still there, so each property that was touched is compared with what it
+says. That finds a list or a nested entity changed in place as surely as an assignment.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from bulkup.wire.values import (
 )
 
 
-def encode_put(entity: Entity, *, rewrite: bool = False, into: Pb | None = None) -> Pb | None:
+def encode_put(entity: Entity, *, rewrite: bool = False, in_place: bool = False) -> Pb | None:
     """The Entity message to write for `put(entity)`, as the entity is at this moment.
 
     Of a LazyEntity, its original message with what changed patched in: under its own key None
@@ -37,7 +36,8 @@ def encode_put(entity: Entity, *, rewrite: bool = False, into: Pb | None = None)
     other Entity, what the official client would send. Later changes to the entity do not reach
     the message.
 
-    `into`: an empty message to fill, and to return, instead of a new one.
+    `in_place`: where that is safe, a LazyEntity's message is not copied but changed and returned,
+    so that what is compared with from then on is what was put.
     Raises ValueError or TypeError, naming the property, for what Datastore cannot store.
     """
     lazy = isinstance(entity, LazyEntity)
@@ -45,18 +45,23 @@ def encode_put(entity: Entity, *, rewrite: bool = False, into: Pb | None = None)
         raise ValueError("cannot put an entity that has no key")
     try:
         if lazy:
-            pb = patched(entity, into)
-            return _copied(EntityPb, entity._pb, into) if pb is None and rewrite else pb
-        pb = EntityPb() if into is None else into
+            pb = patched(entity, in_place=in_place)
+            return _copied(EntityPb, entity._pb) if pb is None and rewrite else pb
+        pb = EntityPb()
         write_entity(pb, entity)
         return pb
     except RecursionError as error:
         raise ValueError("cannot put an entity that contains itself") from error
 
 
-def patched(entity: LazyEntity, into: Pb | None = None) -> Pb | None:
-    """A copy of the entity's message with what changed patched in; None when nothing did."""
-    properties = entity._pb.properties
+_UNCHANGEABLE = frozenset({bool, int, float, str, bytes})
+"""A value of these that is the very object that was read is what the message says."""
+
+
+def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
+    """A copy of the entity's message (or that itself) with what changed patched in; None when
+    nothing did."""
+    properties, seen = entity._pb.properties, entity._seen
     flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
     edits: list[tuple[str, Pb]] = []
     added: list[Any] = []
@@ -64,7 +69,9 @@ def patched(entity: LazyEntity, into: Pb | None = None) -> Pb | None:
     value: Any
     try:
         for name, value in dict.items(entity):
-            if value is UNREAD and flags_untouched:
+            if flags_untouched and (
+                value is UNREAD or (type(value) in _UNCHANGEABLE and value is seen.get(name))
+            ):
                 continue
             original = properties.get(name) if isinstance(name, str) else None
             if original is None:
@@ -76,13 +83,15 @@ def patched(entity: LazyEntity, into: Pb | None = None) -> Pb | None:
                 edit = _edited_property(entity, name, original, value)
             if edit is not None:
                 edits.append((name, edit))
+                # What was read inside a nested entity stands on this very message.
+                in_place = in_place and type(value) in _UNCHANGEABLE
     except (TypeError, ValueError) as error:
         raise named(name, error) from error
     deleted = len(entity) - len(added) < len(properties)
     moved = is_moved(entity)
     if not (edits or added or deleted or moved):
         return None
-    pb = _copied(EntityPb, entity._pb, into)
+    pb = entity._pb if in_place else _copied(EntityPb, entity._pb)
     properties = pb.properties
     for name, edit in edits:
         properties[name].CopyFrom(edit)
@@ -238,8 +247,8 @@ def _matches(element: Pb, value: Any) -> bool:
     return edited(element, value) is None
 
 
-def _copied(class_: Any, original: Pb, into: Pb | None = None) -> Pb:
-    pb = class_() if into is None else into
+def _copied(class_: Any, original: Pb) -> Pb:
+    pb = class_()
     pb.CopyFrom(original)
     return pb
 

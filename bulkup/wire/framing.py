@@ -1,0 +1,52 @@
+"""Requests put together from bytes, where a message of them all would copy every entity again."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from google.cloud.datastore_v1.types import datastore as types
+
+Mutation: Any = types.Mutation.pb()
+CommitRequest: Any = types.CommitRequest.pb()
+
+
+def _number(message: Any, field: str) -> int:
+    number: int = message.DESCRIPTOR.fields_by_name[field].number
+    return number
+
+
+_MUTATIONS = _number(CommitRequest, "mutations")
+_UPDATE = _number(Mutation, "update")
+_UPSERT = _number(Mutation, "upsert")
+
+_guard = Mutation(conflict_resolution_strategy=Mutation.FAIL)
+
+
+@lru_cache(maxsize=16384)
+def frame(number: int, length: int) -> bytes:
+    """What stands before a message of so many bytes in a field: its tag and the length."""
+    framed = bytearray([number << 3 | 2])
+    while length > 127:
+        framed.append(length & 127 | 128)
+        length >>= 7
+    framed.append(length)
+    return bytes(framed)
+
+
+def put_mutation(entity: bytes, version: int) -> bytes:
+    """The serialized Mutation that stores a serialized entity: if it is there and still has that
+    version; with version 0 in any case."""
+    if not version:
+        return frame(_UPSERT, len(entity)) + entity
+    _guard.base_version = version
+    guard: bytes = _guard.SerializeToString()
+    return frame(_UPDATE, len(entity)) + entity + guard
+
+
+def commit_request(head: bytes, mutations: list[bytes]) -> bytes:
+    """A serialized CommitRequest: one without mutations, and these."""
+    parts = [head]
+    for mutation in mutations:
+        parts += (frame(_MUTATIONS, len(mutation)), mutation)
+    return b"".join(parts)
