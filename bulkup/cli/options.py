@@ -46,11 +46,11 @@ class Auto(click.ParamType):  # type: ignore[type-arg]  # generic only since cli
         text = value.strip().lower()
         if text == "auto":
             return None
-        if re.fullmatch(r"[0-9]{1,9}", text) and self._low <= int(text) <= self._high:
-            return int(text)
-        self.fail(
-            f"{value!r} is neither auto nor a number from {self._low} to {self._high}", param, ctx
-        )
+        number = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else -1
+        if not self._low <= number <= self._high:
+            limits = f"from {self._low} to {self._high}"
+            self.fail(f"{value!r} is neither auto nor a number {limits}", param, ctx)
+        return number
 
 
 class Rate(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4

@@ -176,6 +176,11 @@ class Pace:
     @property
     def rate(self) -> float:
         """Operations a second that are allowed now; infinite: as many as can be."""
+        self._advance()
+        return self._rate
+
+    @property
+    def _rate(self) -> float:
         return min(self._ceiling, self._backoff.rate)
 
     @property
@@ -188,11 +193,11 @@ class Pace:
         An estimate by the rate of now: ask again after waiting, or any time before.
         """
         self._advance()
-        if self.rate == math.inf:
+        if self._rate == math.inf:
             return 0.0
         self._asked = max(self._asked, operations)
         missing = operations - self._room
-        return missing / self.rate if missing > CLOSE_ENOUGH else 0.0
+        return missing / self._rate if missing > CLOSE_ENOUGH else 0.0
 
     def spend(self, operations: int) -> None:
         """So many operations go now.
@@ -201,7 +206,7 @@ class Pace:
         next ones wait for it.
         """
         self._advance()
-        if self.rate < math.inf:
+        if self._rate < math.inf:
             self._room -= operations
             self._asked = operations
 
@@ -213,7 +218,7 @@ class Pace:
         Not for requests that are refused for their own size.
         """
         now = self._advance()
-        if self.rate < math.inf and self._backoff.refused(code, now, self.rate):
+        if self._rate < math.inf and self._backoff.refused(code, now, self._rate):
             self._start_over()
 
     def answered(self, operations: int, latency_s: float) -> None:
@@ -221,8 +226,8 @@ class Pace:
         now = self._advance()
         if self._batch:
             self._size.answered(operations, latency_s, now, self._batch)
-        if self.rate < math.inf and self._backoff.answered(
-            latency_s, now, self.rate, self._ceiling
+        if self._rate < math.inf and self._backoff.answered(
+            latency_s, now, self._rate, self._ceiling
         ):
             self._start_over()
 
@@ -234,15 +239,14 @@ class Pace:
 
     def batch_size(self, most: int) -> int:
         """Entities for the next batch, at least 1 and at most `most`."""
-        self._batch = max(1, int(min(most, self._size.entities, self.rate * BATCH_S)))
+        self._batch = max(1, int(min(most, self._size.entities, self._rate * BATCH_S)))
         return self._batch
 
     # --- what to say and to keep ---
 
     def text(self) -> str:
         """For the progress line: the pace in force and its reason; empty: no limit."""
-        now = self._advance()
-        rate = self.rate
+        now, rate = self._advance(), self._rate
         if rate == math.inf:
             return ""
         if rate < self._ceiling:
@@ -266,7 +270,7 @@ class Pace:
     def _advance(self) -> float:
         """Let the time pass until now. The rate is constant between two windows and two calls."""
         now, unix = self._clock.monotonic(), self._clock.unix()
-        if self.rate == math.inf:
+        if self._rate == math.inf:
             return now
         while (end := self._window_from + WINDOW_S) <= now:
             self._gain(end)
@@ -280,8 +284,8 @@ class Pace:
         return now
 
     def _gain(self, until: float) -> None:
-        gain = self.rate * (until - self._at)
-        full = self._asked + self.rate * SLACK_S
+        gain = self._rate * (until - self._at)
+        full = self._asked + self._rate * SLACK_S
         kept = max(0.0, min(gain, full - self._room))
         self._at = until
         self._room += kept

@@ -52,7 +52,7 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
 
 
 def progress_line(progress: Progress, *, dry_run: bool) -> str:
-    """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed; ramp-up 750/s, ...`."""
+    """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed`, and the pace."""
     line = ", ".join((*_moving(progress), *_done(progress, dry_run))) + _pace(progress)
     if progress.waiting:
         line += f"; waiting: {clean(progress.waiting, WAITING_LIMIT)}"
