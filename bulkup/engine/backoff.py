@@ -84,7 +84,7 @@ class Backoff:
             return False
         self._slowed_at = now
         self.reason = reason
-        self.rate = max(min(SLOWEST, allowed), allowed * SLOWS_TO)
+        self.rate = max(SLOWEST, allowed * SLOWS_TO)
         return True
 
     def _is_high(self, now: float) -> bool:

@@ -38,8 +38,8 @@ class BatchSize:
         self._changed_at = -math.inf
         self._latencies: deque[float] = deque(maxlen=JUDGED_BY)
         self._fullest = 0
-        self._before: tuple[float, float] | None = None
-        """Size and latency before it was made smaller, while that is still to be judged."""
+        self._before: tuple[float, float, float] | None = None
+        """`entities`, size and latency before it was made smaller, until that is judged."""
         self._held_until = -math.inf
 
     def answered(self, operations: int, latency_s: float, now: float, size: float) -> None:
@@ -57,9 +57,9 @@ class BatchSize:
             self._held_until = now + HOLD_S
             self._change(self._before[0], now)
         elif latency > SLOW_S and size > SMALLEST and now >= self._held_until:
-            ratio = max(SHRINKS_TO, TARGET_S / latency)
-            self._change(max(SMALLEST, size * ratio), now)
-            self._before = size, latency
+            before = self.entities, size, latency
+            self._change(max(SMALLEST, size * max(SHRINKS_TO, TARGET_S / latency)), now)
+            self._before = before
         elif latency < QUICK_S and size * GROWS_BY > self.entities:
             self._change(size * GROWS_BY, now)
         else:
@@ -67,7 +67,7 @@ class BatchSize:
 
     def _helped(self, size: float, latency: float) -> bool:
         assert self._before is not None
-        size_before, latency_before = self._before
+        _, size_before, latency_before = self._before
         hoped = latency_before * (1 - size / size_before)
         return latency_before - latency >= hoped * HELPS
 

@@ -113,20 +113,20 @@ class Ramp:
         self.earned_s = 0.0
         self.used_at = unix
         self.is_used = True
-        """In the last window."""
+        """In the last window, as far as it could be."""
         if warm is not None and math.isfinite(warm.rate) and math.isfinite(warm.used_at):
             self.rate = max(RAMP_FROM, warm.rate)
             self.used_at = warm.used_at
             self.earned_s = min(max(0.0, warm.earned_s), RAMP_EVERY_S)
             self.cool(unix)
 
-    def judge(self, operations: float, unix: float) -> None:
+    def judge(self, operations: float, unix: float, *, slowed: bool) -> None:
         """A window is over."""
         share = operations / (self.rate * WINDOW_S)
-        self.is_used = share >= EARNS
+        self.is_used = slowed or share >= EARNS
         if share >= KEEPS:
             self.used_at = unix
-        if not self.is_used:
+        if slowed or not self.is_used:
             return
         self.earned_s += WINDOW_S
         if self.earned_s >= RAMP_EVERY_S:
@@ -275,7 +275,8 @@ class Pace:
         while (end := self._window_from + WINDOW_S) <= now:
             self._gain(end)
             if self._ramp:
-                self._ramp.judge(self._used, unix - (now - end))
+                slowed = self._backoff.rate < math.inf
+                self._ramp.judge(self._used, unix - (now - end), slowed=slowed)
                 self._ramp.cool(unix - (now - end))
             self._window_from, self._used = end, 0.0
         self._gain(now)
