@@ -509,7 +509,7 @@ def test_latency_that_rises_within_bounds_is_no_trouble() -> None:
 
 def test_short_spells_of_latency_are_no_trouble() -> None:
     run = Run()
-    for _ in range(10):
+    for _ in range(12):
         run.work(20, latency=0.3)
         run.work(6, latency=5.0)
     assert run.pace.rate == 750
