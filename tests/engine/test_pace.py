@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkup.clock import Clock
+from bulkup.engine.events import Counts, Event, Progress
 from bulkup.engine.pace import MaxRate, Pace, Warm
+from bulkup.engine.tally import Tally
 from bulkup.errors import UsageError
 
 AUTO, OFF = MaxRate(), MaxRate.parse("off")
@@ -372,6 +374,21 @@ def test_what_goes_unasked_is_owed() -> None:
     assert run.sent <= 100 * run.time.now + 0.1
 
 
+def test_progress_tells_the_pace() -> None:
+    run = Run(MaxRate(40), ramps=False)
+    told: list[Event] = []
+    tally = Tally(told.append, run.time.clock(), Counts(), run.pace.text)
+    run.work(2)
+    tally.tick()
+    run.pace.refused("RESOURCE_EXHAUSTED")
+    run.work(1)
+    tally.tick()
+    assert [event.pace for event in told if isinstance(event, Progress)] == [
+        "at most 40/s (--max-rate)",
+        "slowed to 28/s: RESOURCE_EXHAUSTED, next try in 0:29",
+    ]
+
+
 # --- back-off ---
 
 
@@ -482,6 +499,36 @@ def test_a_limit_of_the_users_backs_off_too() -> None:
         slow.pace.refused("RESOURCE_EXHAUSTED")
         slow.work(11)
     assert slow.pace.rate == 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_through_refusals_and_slow_commits_what_is_allowed_is_delivered(seed: int) -> None:
+    rng = random.Random(seed)
+    run = Run()
+    allowed, rates = 0.0, set()
+    while run.time.now < 3600:
+        at, rate = run.time.now, run.pace.rate
+        run.commit(run.pace.batch_size(rng.choice([100, 500])))
+        allowed += rate * (run.time.now - at)
+        slow = int(run.time.now) % 1200 > 1100
+        run.pace.answered(100, 6.0 if slow else rng.uniform(0.2, 0.9))
+        if rng.random() < 0.002:
+            run.pace.refused(rng.choice(["RESOURCE_EXHAUSTED", "ABORTED"]))
+        rates.add(run.pace.rate)
+    assert 0.95 * allowed <= run.sent <= 1.001 * allowed
+    assert len(rates) > 10
+
+
+def test_several_senders_share_one_pace() -> None:
+    run = Run()
+    rng = random.Random(7)
+    waiting = [rng.randint(1, 500) for _ in range(8)]
+    while run.time.now < 900:
+        run.time.sleep(0.02)
+        while not run.pace.wait_s(waiting[0]):
+            run.commit(waiting.pop(0))
+            waiting.append(rng.randint(1, 500))
+    holds(run, ramp_curve)
 
 
 # --- latency ---
