@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from bulkup.errors import UsageError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PART_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -28,6 +30,43 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since
             self.fail(f"{value!r} is not a duration; write it like 90s, 20m or 1h30m", param, ctx)
         parts = zip(match.groups(), _PART_S.values(), strict=True)
         return sum(float(number) * seconds for number, seconds in parts if number)
+
+
+class Auto(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """`auto` -> None, or a number in a range."""
+
+    name = "auto or number"
+
+    def __init__(self, low: int, high: int) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, int):
+            return value
+        text = value.strip().lower()
+        if text == "auto":
+            return None
+        number = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else -1
+        if not self._low <= number <= self._high:
+            limits = f"from {self._low} to {self._high}"
+            self.fail(f"{value!r} is neither auto nor a number {limits}", param, ctx)
+        return number
+
+
+class Rate(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """What `MaxRate.parse` takes."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from bulkup.engine.pace import MaxRate
+
+        if isinstance(value, MaxRate):
+            return value
+        try:
+            return MaxRate.parse(value)
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
 
 
 def _together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -97,14 +136,39 @@ working = _together(
         type=click.IntRange(1, 500),
         default=500,
         show_default=True,
-        help="Entities per commit.",
+        help="Entities per commit, at most.",
     ),
     click.option(
         "--in-flight",
-        type=click.IntRange(1, 32),
-        default=4,
+        type=Auto(1, 32),
+        default="auto",
         show_default=True,
+        metavar="auto|N",
         help="Commits under way at once.",
+    ),
+    click.option(
+        "--shards",
+        type=Auto(1, 64),
+        default="auto",
+        show_default=True,
+        metavar="auto|N",
+        help="Key ranges of the query that are read side by side.",
+    ),
+    click.option(
+        "--processes",
+        type=click.IntRange(1, 64),
+        default=1,
+        show_default=True,
+        help="Processes that run the updater; for one whose own Python takes the time.",
+    ),
+    click.option(
+        "--max-rate",
+        type=Rate(),
+        default="auto",
+        show_default=True,
+        metavar="auto|N|off",
+        help="Entities a second, at most; auto: Datastore's ramp (500/s, half as much again every "
+        "5 minutes) on a real project, no limit elsewhere.",
     ),
     click.option(
         "--max-failures",

@@ -26,6 +26,9 @@ def options_of(given: dict[str, Any], *, dry_run: bool = False) -> Options:
     return Options(
         batch_size=given["batch_size"],
         in_flight=given["in_flight"],
+        shards=given["shards"],
+        processes=given["processes"],
+        max_rate=given["max_rate"],
         limit=given["limit"],
         max_time_s=given["max_time"],
         retry_for_s=given["retry_for"],

@@ -52,6 +52,8 @@ class Progress:
     """Calls that had to be sent again, of this runner."""
     waiting: str = ""
     """Why nothing moves: `UNAVAILABLE, next try in 8 s (attempt 4)`; empty when all is well."""
+    pace: str = ""
+    """The pace in force and its reason: `ramp-up 750/s, next step in 3:10`; empty: no limit."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from bulkup.clock import Clock
 from bulkup.engine.events import Listener, Progress, Retrying
@@ -17,9 +18,16 @@ EVERY_S = 1.0
 
 
 class Tally:
-    def __init__(self, listener: Listener, clock: Clock, already: Counts) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        clock: Clock,
+        already: Counts,
+        pace_text: Callable[[], str] = str,
+    ) -> None:
         self._listener = listener
         self._clock = clock
+        self._pace_text = pace_text
         self.counts = already
         self.total: int | None = None
         self.retries = 0
@@ -61,9 +69,10 @@ class Tally:
         rate = (self.counts.handled - handled) / (now - since) if now > since else 0.0
         self._listener(
             Progress(
-                self.counts, self.total, now - self._started, rate, self.retries, self._waiting
+                self.counts, self.total, now - self._started, rate, self.retries, self._waiting,
+                self._pace_text(),
             )
-        )
+        )  # fmt: skip
 
     def _see_total(self) -> None:
         call = self._count_call

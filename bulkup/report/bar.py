@@ -11,12 +11,13 @@ from bulkup.engine.events import Progress
 from bulkup.report.text import clean, duration, number, per_second, plural
 
 WAITING_LIMIT = 300
+PACE_LIMIT = 100
 LONGEST_S = 30 * 86400.0
 """Of a rate that says a month or more, it is better to say nothing."""
 
 
 def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> RenderableType:
-    """The bar, how far and how fast; below it what was done, and why nothing moves.
+    """The bar, how far and how fast; below it what was done, the pace, and why nothing moves.
 
     Where the server cannot count, the bar pulses instead of promising an end.
     """
@@ -40,6 +41,7 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
         Text(", ".join(_moving(progress))),
     )
     second = Text("  " + ", ".join(_done(progress, dry_run)), no_wrap=True, overflow="ellipsis")
+    second.append(_pace(progress), "dim")
     if progress.counts.failed:
         second.highlight_regex(r"[\d,]+ failed", "bold red")
     if not progress.waiting:
@@ -50,8 +52,8 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
 
 
 def progress_line(progress: Progress, *, dry_run: bool) -> str:
-    """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed`."""
-    line = ", ".join((*_moving(progress), *_done(progress, dry_run)))
+    """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed`, and the pace."""
+    line = ", ".join((*_moving(progress), *_done(progress, dry_run))) + _pace(progress)
     if progress.waiting:
         line += f"; waiting: {clean(progress.waiting, WAITING_LIMIT)}"
     return line
@@ -85,3 +87,7 @@ def _done(progress: Progress, dry_run: bool) -> list[str]:
     if progress.retries:
         parts.append(plural(progress.retries, "retry", "retries"))
     return parts
+
+
+def _pace(progress: Progress) -> str:
+    return f"; {clean(progress.pace, PACE_LIMIT)}" if progress.pace else ""

@@ -7,7 +7,8 @@ removed; ignore what you do not know, also unknown types.
 
     start      format (1), run_id, updater, description, target, params, dry_run, resumed,
                already (counts), total, state_file
-    progress   run_id, counts, total, elapsed_s, rate, retries, waiting; at most one a second
+    progress   run_id, counts, total, elapsed_s, rate, retries, waiting, pace (for people; may
+               change); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
     failure    run_id, key, step, error, traceback, failed, max_failures (-1: no limit)
     log        run_id, line
@@ -137,6 +138,7 @@ class JsonPrinter(Printer):
             "rate": event.rate,
             "retries": event.retries,
             "waiting": event.waiting,
+            "pace": event.pace,
         }
         self._emit("progress", fields)
 

@@ -61,7 +61,11 @@ def test_a_command_that_is_not_one_is_wrong_usage(nowhere: Shell, args: tuple[st
     ("option", "value"),
     [
         ("--batch-size", "0"), ("--batch-size", "501"), ("--batch-size", "many"),
-        ("--in-flight", "0"), ("--limit", "0"), ("--limit", "-5"), ("--max-failures", "-2"),
+        ("--in-flight", "0"), ("--in-flight", "33"), ("--in-flight", "few"), ("--limit", "0"),
+        ("--shards", "0"), ("--shards", "65"), ("--shards", "off"), ("--processes", "0"),
+        ("--processes", "65"), ("--processes", "auto"), ("--max-rate", "0"), ("--max-rate", "-3"),
+        ("--max-rate", "fast"), ("--max-rate", "nan"), ("--max-rate", "inf"),
+        ("--max-rate", "1e400"), ("--limit", "-5"), ("--max-failures", "-2"),
         ("--conflict-retries", "-1"), ("--max-time", "soon"), ("--max-time", ""),
         ("--max-time", "20 minutes"), ("--max-time", "-5s"), ("--max-time", "m"),
         ("--retry-for", "1.5h"), ("--max-time", "nan"), ("--max-time", "1e3"),

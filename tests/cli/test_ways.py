@@ -26,6 +26,9 @@ from tests.conftest import Server
     [
         ("BATCH_SIZE", "0", "--batch-size"),
         ("IN_FLIGHT", "99", "--in-flight"),
+        ("SHARDS", "65", "--shards"),
+        ("PROCESSES", "none", "--processes"),
+        ("MAX_RATE", "fast", "--max-rate"),
         ("MAX_FAILURES", "-7", "--max-failures"),
         ("LIMIT", "none", "--limit"),
         ("MAX_TIME", "never", "--max-time"),

@@ -71,7 +71,7 @@ def _no_constant(name: str) -> None:
 def every_event(printer: Printer, text: str) -> None:
     target = TargetInfo(text)
     printer(started(run_id=text, updater=text, description=text, target=target))
-    printer(progress(waiting=text, rate=math.inf))
+    printer(progress(waiting=text, rate=math.inf, pace=text))
     printer(Retrying(text, text, 1, 2.0, math.inf))
     printer(EntityFailed(Failure(text, text, text, text), 1, -1))
     printer(Logged(text))
@@ -113,6 +113,8 @@ def test_hostile_texts_arrive_exactly_and_cannot_harm_a_terminal() -> None:
     assert fail["key"] == HOSTILE
     change = next(item for item in desk.objects() if item["type"] == "change")
     assert change["changes"] == [{"name": HOSTILE, "before": None, "after": HOSTILE}]
+    moment = next(item for item in desk.objects() if item["type"] == "progress")
+    assert (moment["waiting"], moment["pace"]) == (HOSTILE, HOSTILE)
 
 
 def test_numbers_that_json_lacks_are_null() -> None:

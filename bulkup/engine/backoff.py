@@ -1,0 +1,102 @@
+"""Slower when the server says so, or shows it; back again, step by step, when that has passed."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from statistics import median
+
+REFUSALS = frozenset({"RESOURCE_EXHAUSTED", "ABORTED"})
+"""Codes by which Datastore asks for less: over a quota or a key range's capacity; contention."""
+
+SLOWS_TO = 0.7
+SLOWS_EVERY_S = 10.0
+"""Not oftener: commits that were under way when it slowed down say nothing about the new rate."""
+
+SLOWEST = 25.0
+"""Operations per second below which it never goes."""
+
+RECOVERS_AFTER_S = 30.0
+"""Without trouble; then again after each step."""
+RECOVERS_BY = 1.25
+
+ABORTS_BORNE = 1 / 20
+"""Of the commits: so few ABORTED are the contention of some entities, which no pace cures."""
+
+LATENCY_RISES = 3.0
+"""Times what is normal; and only above HIGH_LATENCY_S, well above what batch sizes aim at."""
+HIGH_LATENCY_S = 2.0
+
+NORMAL_OVER_S = 600.0
+"""Normal is the best of so long: a latency that slowing down did not cure in it is normal now."""
+
+SMOOTHED_OVER = 9
+"""Commits. Their median: one that takes a minute moves nothing."""
+JUDGED_BY = 5
+
+
+class Backoff:
+    """`rate`: operations per second that are allowed for now; infinite when all is well."""
+
+    def __init__(self) -> None:
+        self.rate = math.inf
+        self.reason = ""
+        self._slowed_at = -math.inf
+        self._troubled_at = -math.inf
+        self._aborts_borne = 0.0
+        self._latencies: deque[float] = deque(maxlen=SMOOTHED_OVER)
+        self._lows: deque[tuple[float, float]] = deque()
+        """When, and how long commits took: rising, so the first is the least of all."""
+        self._high_since: float | None = None
+
+    def refused(self, code: str, now: float, allowed: float) -> bool:
+        """It is slower now. `allowed`: the rate at which the refused commits went."""
+        if code not in REFUSALS:
+            return False
+        if code == "ABORTED" and self._aborts_borne >= 1:
+            self._aborts_borne -= 1
+            return False
+        return self._slow(code, now, allowed)
+
+    def answered(self, latency_s: float, now: float, allowed: float, ceiling: float) -> bool:
+        """It is slower now. `ceiling`: what would be allowed if all were well."""
+        self._aborts_borne = min(1.0, self._aborts_borne + ABORTS_BORNE)
+        self._latencies.append(latency_s)
+        if len(self._latencies) >= JUDGED_BY and self._is_high(now):
+            assert self._high_since is not None
+            if now - self._high_since >= SLOWS_EVERY_S:
+                self._high_since = now
+                return self._slow(f"commits take {median(self._latencies):.1f} s", now, allowed)
+            return False
+        if self.rate < math.inf and self.next_try_s(now) <= 0:
+            self.rate *= RECOVERS_BY
+            self._troubled_at = now
+            if self.rate >= ceiling:
+                self.rate, self.reason = math.inf, ""
+        return False
+
+    def next_try_s(self, now: float) -> float:
+        return max(0.0, self._troubled_at + RECOVERS_AFTER_S - now)
+
+    def _slow(self, reason: str, now: float, allowed: float) -> bool:
+        self._troubled_at = now
+        if now - self._slowed_at < SLOWS_EVERY_S:
+            return False
+        self._slowed_at = now
+        self.reason = reason
+        self.rate = max(SLOWEST, allowed * SLOWS_TO)
+        return True
+
+    def _is_high(self, now: float) -> bool:
+        latency = median(self._latencies)
+        while self._lows and self._lows[-1][1] >= latency:
+            self._lows.pop()
+        self._lows.append((now, latency))
+        while now - self._lows[0][0] > NORMAL_OVER_S:
+            self._lows.popleft()
+        if latency <= max(HIGH_LATENCY_S, LATENCY_RISES * self._lows[0][1]):
+            self._high_since = None
+            return False
+        if self._high_since is None:
+            self._high_since = now
+        return True
