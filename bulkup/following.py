@@ -8,7 +8,7 @@ from dataclasses import replace
 from bulkup import chain
 from bulkup.engine.events import Report
 from bulkup.facts import RunState
-from bulkup.jobs import Job, Runner, prepare_on
+from bulkup.jobs import Job, Runner, prepare_on, task_of
 from bulkup.state.ledger import Entry, Ledger
 from bulkup.state.records import next_id
 from bulkup.successor import same_work
@@ -45,8 +45,7 @@ def _go_on(job: Job, entry: Entry, links: int, me: Runner) -> Report:
     spec = chain.locate(entry.chain[links:], os.path.dirname(job.source.path))
     with prepare_on(
         job.target,
-        spec,
-        entry.record.params,
+        task_of(spec, entry.record.params),
         stop=job.stop,
         retry_for_s=me.options.retry_for_s,
         clock=me.clock,

@@ -84,6 +84,32 @@ class Runner:
     wait_s: float = 0.0
     """For another runner that works on the same run."""
     clock: Clock = field(default_factory=Clock)
+    again: str = ""
+    """The command that goes on with what was begun; empty: `bulkup resume RUN`."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An updater and its parameters, not bound to a target yet."""
+
+    source: UpdaterSource
+    values: Mapping[str, Any]
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Parameters as the command line would take them."""
+        return {name: to_text(value) for name, value in self.values.items()}
+
+    def make(self) -> Updater:
+        return make(self.source, self.values)
+
+
+def task_of(updater: Any, params: Mapping[str, Any]) -> Task:
+    """Load and convert, and look at what follows. Raises BulkupError for whatever is wrong."""
+    source = load(updater) if isinstance(updater, str) else describe(updater)
+    task = Task(source, convert(source, params))
+    chain.check(source)
+    return task
 
 
 @contextmanager
@@ -101,56 +127,44 @@ def prepare(
 
     `check` sees the target before anything is sent to it.
     """
-    clock = clock or Clock()
-    source = load(updater) if isinstance(updater, str) else describe(updater)
-    values = convert(source, params)
-    made = make(source, values)
-    chain.check(source)
+    task = task_of(updater, params)
+    task.make()  # what its __init__ raises is known before anybody is asked for credentials
     with opened(where) as target:
         check(target.info)
-        patience = Patience(retry_for_s)
-        with _ready(source, values, made, target, StopRequest(), patience, clock, dry_run) as job:
+        with prepare_on(
+            target,
+            task,
+            stop=StopRequest(),
+            retry_for_s=retry_for_s,
+            clock=clock or Clock(),
+            dry_run=dry_run,
+        ) as job:
             yield job
 
 
 @contextmanager
 def prepare_on(
     target: Target,
-    spec: str,
-    params: Mapping[str, Any],
+    task: Task,
     *,
     stop: StopRequest,
     retry_for_s: float = Patience.retry_for_s,
     clock: Clock,
-) -> Iterator[Job]:
-    """`prepare` on a target that is open already, for whoever has several updaters to run."""
-    source = load(spec)
-    values = convert(source, params)
-    made = make(source, values)
-    chain.check(source)
-    with _ready(source, values, made, target, stop, Patience(retry_for_s), clock) as job:
-        yield job
-
-
-@contextmanager
-def _ready(
-    source: UpdaterSource,
-    values: Mapping[str, Any],
-    made: Updater,
-    target: Target,
-    stop: StopRequest,
-    patience: Patience,
-    clock: Clock,
     dry_run: bool = False,
 ) -> Iterator[Job]:
-    patience.stopping_s = stop.seconds
-    wire = Wire(target.client, patience=patience, sleep=clock.sleep, monotonic=clock.monotonic)
-    made.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
+    """Make a task ready on a target that is open already. Raises BulkupError."""
+    updater = task.make()
+    wire = Wire(
+        target.client,
+        patience=Patience(retry_for_s, stopping_s=stop.seconds),
+        sleep=clock.sleep,
+        monotonic=clock.monotonic,
+    )
+    updater.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
     try:
-        query = plan(query_of(made, source), target.client)
+        query = plan(query_of(updater, task.source), target.client)
         _say_hello(wire, query)
-        texts = {name: to_text(value) for name, value in values.items()}
-        yield Job(source, made, texts, target, wire, query, stop)
+        yield Job(task.source, updater, task.params, target, wire, query, stop)
     finally:
         wire.close()
 

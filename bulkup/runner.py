@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Callable
+from dataclasses import replace
 
 from bulkup.clock import Clock
 from bulkup.engine.events import Report, Warned
@@ -13,19 +15,29 @@ from bulkup.following import follow, go_on_behind
 from bulkup.jobs import Job, Runner
 from bulkup.state.ledger import Entry, Ledger
 from bulkup.state.records import RunRecord
+from bulkup.successor import first_id
 from bulkup.wire.explain import explained
 from bulkup.working import give_up, opened_here, sweep, take_run, work
 
 
-def start(job: Job, me: Runner, *, fresh: bool = False, keep_record: bool = True) -> Report:
+def start(
+    job: Job,
+    me: Runner,
+    *,
+    fresh: bool = False,
+    keep_record: bool = True,
+    run_id: str = "",
+    on_found: Callable[[Entry], None] = lambda _: None,
+) -> Report:
     """Begin a run and work on it to its end.
 
     When a run of the same updater, with the same parameters and query, is unfinished on the
     target, that one goes on, unless `fresh`. `keep_record` False: the run record goes when the
-    run has finished. Raises BulkupError when it cannot begin.
+    run has finished. `run_id`: of a run whose id follows from something; `on_found` hears of the
+    unfinished run before it goes on. Raises BulkupError when it cannot begin.
     """
     identity = job.query.identity(job.source.spec, job.params)
-    record = job.record(new_run_id(me.clock), identity, me.clock)
+    record = job.record(run_id or new_run_id(me.clock), identity, me.clock)
     with job.stop.listening():
         if me.options.dry_run:
             with explained(job.wire):
@@ -36,22 +48,31 @@ def start(job: Job, me: Runner, *, fresh: bool = False, keep_record: bool = True
                     "the same command goes on with it, behind what is done already"
                 )
             return work(job, record, None, None, me)
-        return _start(job, record, me, fresh, keep_record)
+        return _start(job, record, me, fresh, keep_record, on_found)
 
 
-def _start(job: Job, record: RunRecord, me: Runner, fresh: bool, keep_record: bool) -> Report:
+def _start(
+    job: Job,
+    record: RunRecord,
+    me: Runner,
+    fresh: bool,
+    keep_record: bool,
+    on_found: Callable[[Entry], None],
+) -> Report:
     ledger = Ledger(job.wire, job.target.info)
     with explained(job.wire):
         sweep(ledger, job.wire, me.clock.unix())
     while True:
         with explained(job.wire):
             entry = ledger.unfinished(record.identity)
-            if entry is not None and fresh:
+            if entry is not None and fresh and first_id(entry.record.run_id) != record.run_id:
                 give_up(ledger, entry, job, me.clock)
                 entry = None
-        if entry is not None and entry.chain:
-            me.listener(Warned(_goes_on(entry, job)))
-            return go_on_behind(job, entry, 0, me)
+        if entry is not None:
+            on_found(entry)
+            if entry.chain:
+                me.listener(Warned(_goes_on(entry, job)))
+                return go_on_behind(job, entry, 0, me)
         begins = entry is None
         if begins and not fresh:
             with explained(job.wire):
@@ -62,11 +83,19 @@ def _start(job: Job, record: RunRecord, me: Runner, fresh: bool, keep_record: bo
             try:
                 with explained(job.wire):
                     taken = take_run(ledger, entry, checkpoint, job, me)
+                    if taken.record.created != entry.record.created:
+                        # Begun under this id by somebody who was first, and has let go of it.
+                        ledger.write(replace(taken, lease_until=0))
+                        raise NotFoundError(f"run {record.run_id} was begun by somebody else")
             except NotFoundError:
-                if not begins or ledger.read(record.run_id) is not None:
+                there = ledger.read(record.run_id) if begins else None
+                ours = there is not None and there.record.created == record.created
+                if not begins or ours:
                     raise  # the latter: a copy of this state directory was resumed meanwhile
                 # Somebody began the same work at the same moment and was first: go on with that.
                 shutil.rmtree(checkpoint.folder)
+                if there is not None and there.state.is_over:
+                    raise
                 continue
             if not begins:
                 job.warnings.append(_goes_on(entry, job))

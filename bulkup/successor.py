@@ -17,6 +17,11 @@ from bulkup.state.records import RunRecord, next_id
 from bulkup.wire.userclient import UserClient
 
 
+def first_id(run_id: str) -> str:
+    """The id of the first run of the chain that a run belongs to."""
+    return run_id.partition("+")[0]
+
+
 def same_work(job: Job, entry: Entry) -> None:
     """The successor that was recorded is the one that was loaded. Raises MismatchError."""
     if entry.work != job.query.identity(job.source.name, job.params):

@@ -12,7 +12,7 @@ from bulkup.engine.events import Report, Warned
 from bulkup.engine.lease import WAIT_STEP_S, take, this_process
 from bulkup.engine.run import Run
 from bulkup.engine.stop import StopRequest
-from bulkup.errors import HeldError, StateError
+from bulkup.errors import HeldError, MismatchError, StateError
 from bulkup.facts import RunState
 from bulkup.jobs import Job, Runner
 from bulkup.state.checkpoint import Checkpoint
@@ -26,17 +26,16 @@ from bulkup.wire.client import Wire
 from bulkup.wire.explain import explained
 
 
-def work_on(job: Job, entry: Entry, me: Runner, *, next_command: str = "") -> Report:
+def work_on(job: Job, entry: Entry, me: Runner) -> Report:
     """Take the run of a record, a new or an unfinished one, and work on it to its end.
 
-    `next_command`: what goes on with it, when that is not `bulkup resume`. Raises HeldError,
-    StopAskedError; NotFoundError when the run has come to its end meanwhile.
+    Raises HeldError, StopAskedError; NotFoundError when the run has come to its end meanwhile.
     """
     ledger = Ledger(job.wire, job.target.info)
     with opened_here(entry.record, job, me) as checkpoint:
         with explained(job.wire):
             taken = take_run(ledger, entry, checkpoint, job, me)
-        return work(job, checkpoint.record, checkpoint, taken, me, next_command)
+        return work(job, checkpoint.record, checkpoint, taken, me)
 
 
 def work(
@@ -45,7 +44,6 @@ def work(
     checkpoint: Checkpoint | None,
     taken: Entry | None,
     me: Runner,
-    next_command: str = "",
 ) -> Report:
     """Let the engine work on a run that is ours. Without checkpoint and entry: a dry run."""
     run = Run(
@@ -60,7 +58,7 @@ def work(
         stop=job.stop,
         clock=me.clock,
         state_file=str(checkpoint.path) if checkpoint else "",
-        next_command=next_command or resume_command(record.run_id, me.state_dir),
+        next_command=me.again or resume_command(record.run_id, me.state_dir),
         begin=lambda entry: begin(job, entry, me.clock),
     )
     for warning in job.warnings:
@@ -82,10 +80,23 @@ def take_run(ledger: Ledger, entry: Entry, checkpoint: Checkpoint, job: Job, me:
     )
     try:
         _knows_what_moved(checkpoint, taken)  # it may have moved something while we waited
-    except StateError:
+        same_run(taken, entry.record.identity)
+    except (StateError, MismatchError):
         ledger.write(replace(taken, holder=entry.holder, lease_until=0))
         raise
     return taken
+
+
+def same_run(entry: Entry, identity: str) -> None:
+    """For ids that are not random: two checkouts that differ may have begun the same one.
+
+    Raises MismatchError.
+    """
+    if entry.record.identity != identity:
+        raise MismatchError(
+            f"run {entry.record.run_id} was begun with another query, class or parameters than "
+            f"{entry.record.updater} has now: restore these, or begin anew (--new)"
+        )
 
 
 def _knows_what_moved(checkpoint: Checkpoint, entry: Entry) -> None:

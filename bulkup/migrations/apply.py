@@ -15,7 +15,7 @@ from bulkup.engine.run import Options
 from bulkup.engine.stop import StopRequest
 from bulkup.errors import Exit, MismatchError, NotFoundError, StopAskedError
 from bulkup.facts import RunState
-from bulkup.jobs import Job, Runner, prepare_on
+from bulkup.jobs import Job, Runner, prepare_on, task_of
 from bulkup.migrations.folder import Migration
 from bulkup.migrations.lock import locked
 from bulkup.migrations.marks import accept
@@ -211,8 +211,7 @@ class Migrator:
             wait_s = max(wait_s, row.entry.lease_until - self.clock.unix() + 1)
         with prepare_on(
             self.target,
-            spec,
-            began.params if began is not None else {},
+            task_of(spec, began.params if began is not None else {}),
             stop=self._stop,
             retry_for_s=self.options.retry_for_s,
             clock=self.clock,
@@ -228,8 +227,9 @@ class Migrator:
                 listening,
                 wait_s,
                 replace(self.clock, sleep=pausing),
+                again=self.again,
             )
-            return work_on(job, entry, me, next_command=self.again)
+            return work_on(job, entry, me)
 
     def _unused_id(self, row: Row, wire: Wire) -> str:
         """Where somebody has deleted the record of a run that was under way, its markers are
