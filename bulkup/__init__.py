@@ -15,8 +15,8 @@ from bulkup.errors import BulkupError
 from bulkup.updater import BulkDelete, BulkPut, Updater, delete, param, updater
 
 if TYPE_CHECKING:
+    from bulkup.door import run
     from bulkup.engine.events import Report
-    from bulkup.runner import run
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ __all__ = [
     "updater",
 ]
 
-_LAZY = {"Report": "bulkup.engine.events", "run": "bulkup.runner"}
+_LAZY = {"Report": "bulkup.engine.events", "run": "bulkup.door"}
 
 
 def __getattr__(name: str) -> Any:

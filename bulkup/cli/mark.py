@@ -28,12 +28,12 @@ def command(**given: Any) -> None:
     from pathlib import Path
 
     from bulkup.clock import Clock
+    from bulkup.jobs import Where
     from bulkup.migrations.connect import connected
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.marks import mark
     from bulkup.migrations.origin import origin_of
     from bulkup.migrations.plan import Plan
-    from bulkup.runner import Where
 
     if given["applied"] is None:
         raise click.UsageError("say what it shall count as: --applied or --pending")

@@ -73,10 +73,10 @@ def command(**given: Any) -> int:
 
 def _migrate(given: dict[str, Any], printer: Printer) -> Outcome:
     from bulkup.cli.work import confirm_target, options_of
+    from bulkup.jobs import Where, opened
     from bulkup.migrations.apply import Migrator
     from bulkup.migrations.folder import read_folder
     from bulkup.report import save_report
-    from bulkup.runner import Where, opened
 
     def on_step(step: Step) -> None:
         if not given["quiet"] and not given["json"]:

@@ -36,25 +36,18 @@ def command(**given: Any) -> int:
     from bulkup.cli.work import confirm, options_of, work
 
     def begin(listener: Listener) -> Report:
+        from bulkup.jobs import Runner, Where
         from bulkup.parameters import parse_assignments
-        from bulkup.runner import Where, prepare_resume, resume, unfinished
+        from bulkup.resuming import prepare_resume, resume, unfinished
 
         where = Where(given["project"], given["database"], given["namespace"], given["local"])
         params = parse_assignments(given["param"])
+        me = Runner(options_of(given), given["state_dir"], listener, given["wait"])
         with (
-            unfinished(
-                given["state_dir"], given["run"], wait_s=given["wait"], listener=listener
-            ) as checkpoint,
+            unfinished(given["run"], me) as checkpoint,
             prepare_resume(checkpoint, where, params, retry_for_s=given["retry_for"]) as job,
         ):
             confirm(job, given)
-            return resume(
-                job,
-                checkpoint,
-                options=options_of(given),
-                state_dir=given["state_dir"],
-                listener=listener,
-                wait_s=given["wait"],
-            )
+            return resume(job, checkpoint, me)
 
     return work(given, begin)

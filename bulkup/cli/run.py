@@ -40,8 +40,9 @@ def command(**given: Any) -> int:
     from bulkup.cli.work import confirm, options_of, work
 
     def begin(listener: Listener) -> Report:
+        from bulkup.jobs import Runner, Where, prepare
         from bulkup.parameters import parse_assignments
-        from bulkup.runner import Where, prepare, start
+        from bulkup.runner import start
 
         dry_run = given["dry_run"]
         where = Where(given["project"], given["database"], given["namespace"], given["local"])
@@ -51,14 +52,8 @@ def command(**given: Any) -> int:
         ) as job:
             if not dry_run:
                 confirm(job, given)
-            return start(
-                job,
-                options=options_of(given, dry_run=dry_run),
-                state_dir=given["state_dir"],
-                listener=listener,
-                fresh=given["new"],
-                keep_record=not given["no_record"],
-                wait_s=given["wait"],
-            )
+            opts = options_of(given, dry_run=dry_run)
+            me = Runner(opts, given["state_dir"], listener, given["wait"])
+            return start(job, me, fresh=given["new"], keep_record=not given["no_record"])
 
     return work(given, begin)

@@ -30,10 +30,10 @@ def command(**given: Any) -> int:
     """
     import time
 
+    from bulkup.jobs import Where
     from bulkup.migrations.connect import connected
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.plan import Plan
-    from bulkup.runner import Where
 
     folder = read_folder(given["folder"])
     where = Where(given["project"], given["database"], given["namespace"], given["local"])

@@ -27,10 +27,10 @@ def command(**given: Any) -> int:
     """
     import time
 
+    from bulkup.jobs import Where
     from bulkup.migrations.connect import connected
     from bulkup.migrations.marks import find_held, is_certainly_dead, unlock
     from bulkup.report.text import clean
-    from bulkup.runner import Where
 
     def sure(entry: Entry) -> bool:
         assert entry.holder is not None

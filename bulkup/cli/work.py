@@ -15,7 +15,7 @@ from bulkup.errors import BulkupError, Exit
 if TYPE_CHECKING:
     from bulkup.engine.events import Event, Listener, Report
     from bulkup.engine.run import Options
-    from bulkup.runner import Job
+    from bulkup.jobs import Job
     from bulkup.target import Target
 
 

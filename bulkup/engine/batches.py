@@ -21,14 +21,20 @@ MAX_BATCH_SIZE = 500
 class Limits:
     """How large a commit may be; learned from the server's refusals, and kept."""
 
-    entities: int = MAX_BATCH_SIZE
+    most: int = MAX_BATCH_SIZE
     """Entities in a batch, and writes in a commit unless one entity alone has more."""
+    paced: int = MAX_BATCH_SIZE
+    """The same, as the pace has it at the moment."""
     bytes: int = MAX_COMMIT_BYTES
+
+    @property
+    def entities(self) -> int:
+        return min(self.most, self.paced)
 
     def learn(self, error: CallError) -> bool:
         """The refusal names a limit that was not known; commits will be smaller from now on."""
-        if "too many entity groups" in error.details and self.entities > LEGACY_MAX_WRITES:
-            self.entities = LEGACY_MAX_WRITES
+        if "too many entity groups" in error.details and self.most > LEGACY_MAX_WRITES:
+            self.most = LEGACY_MAX_WRITES
             return True
         return False
 

@@ -154,14 +154,15 @@ class Lease:
         entry: Entry,
         *,
         clock: Clock,
-        counts: Callable[[], Counts],
+        facts: Callable[[], dict[str, Any]],
     ) -> None:
+        """`facts`: fields of the entry that each renewal brings up to date."""
         assert entry.holder is not None
         self.entry = entry
         self._holder = entry.holder
         self._ledger = ledger
         self._clock = clock
-        self._counts = counts
+        self._facts = facts
         self._renewing: tuple[Entry, Any] | None = None
         self._next = clock.monotonic() + RENEW_S
         self._busy = False
@@ -180,7 +181,7 @@ class Lease:
                 with self._alone():
                     self._see_renewal()
         elif self._clock.monotonic() >= self._next:
-            entry = self._renewed(counts=self._counts())
+            entry = self._renewed(**self._facts())
             self._next = self._clock.monotonic() + RENEW_S
             self._renewing = entry, self._ledger.begin_write(entry)
 
@@ -188,7 +189,7 @@ class Lease:
         """Before a commit: when the lease has run out (a suspended laptop, a handler that took
         minutes), ask whether the run is still ours. Raises HeldError, CallError."""
         if self._clock.unix() >= self.entry.lease_until:
-            self.update(counts=self._counts())
+            self.update(**self._facts())
 
     def _renewed(self, **changes: Any) -> Entry:
         lease = {"lease_until": int(self._clock.unix() + LEASE_S)}

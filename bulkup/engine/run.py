@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from bulkup.engine.events import (
 )
 from bulkup.engine.handle import Handler
 from bulkup.engine.lease import Lease
+from bulkup.engine.pace import MaxRate, Pace, Warm
 from bulkup.engine.preview import Preview
 from bulkup.engine.reports import SHOWN_FAILURES, SHOWN_LOG_LINES, final_exit, stored_report
 from bulkup.engine.scan import QueryPlan, Scan
@@ -48,6 +49,7 @@ AUTO_SHARDS = 8
 """On a real project, where a page costs its way there and back."""
 
 MAX_SHARDS = 64
+MAX_PROCESSES = 64
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Options:
     """Commits of a shard under way at once. None: as many as keep the reading going."""
     shards: int | None = None
     """Stretches of the query worked on at once. None: several on a real project."""
+    max_rate: MaxRate = field(default_factory=MaxRate)
+    processes: int = 1
     limit: int | None = None
     """Entities to handle before stopping."""
     max_time_s: float | None = None
@@ -74,6 +78,7 @@ class Options:
             ("batch_size", self.batch_size, 1, MAX_BATCH_SIZE),
             ("in_flight", self.in_flight, 1, MAX_DEPTH),
             ("shards", self.shards, 1, MAX_SHARDS),
+            ("processes", self.processes, 1, MAX_PROCESSES),
             ("limit", self.limit, 1, math.inf),
             ("retry_for_s", self.retry_for_s, 0, math.inf),
             ("conflict_retries", self.conflict_retries, 0, math.inf),
@@ -133,9 +138,11 @@ class Run:
         known += [taken.counts] if taken else []
         self._already = max(known, key=lambda counts: counts.handled)
         self._resumed = taken is not None and taken.generation > 1
-        self._tally = Tally(self._listener, clock, self._already)
+        warm = Warm(*taken.warm) if taken is not None and taken.warm else None
+        self._pace = Pace(options.max_rate, ramps=self._is_real, clock=clock, warm=warm)
+        self._tally = Tally(self._listener, clock, self._already, self._pace.text)
         self._lease = (
-            Lease(Ledger(wire, record.target), taken, clock=clock, counts=self._counts)
+            Lease(Ledger(wire, record.target), taken, clock=clock, facts=self._facts)
             if taken
             else None
         )
@@ -161,7 +168,7 @@ class Run:
         self._clean = checkpoint.clean if checkpoint and self._resumed else True
         self._moves = bool(self._lease and self._lease.entry.moved_in)
         wire.on_tick = self._tick
-        wire.on_retry = self._tally.retrying
+        wire.on_retry = self._retrying
         wire.patience.retry_for_s = options.retry_for_s
 
     def _remember(self, listener: Listener) -> Listener:
@@ -172,8 +179,18 @@ class Run:
 
         return remembering
 
-    def _counts(self) -> Counts:
-        return self._tally.counts
+    @property
+    def _is_real(self) -> bool:
+        """Neither an emulator nor the embedded Datastore."""
+        return not (self._record.target.emulator or self._record.target.local)
+
+    def _facts(self) -> dict[str, Any]:
+        warm = self._pace.warm()
+        return {"counts": self._tally.counts, "warm": astuple(warm) if warm else ()}
+
+    def _retrying(self, error: CallError, attempt: int, wait_s: float, left_s: float) -> None:
+        self._pace.refused(error.code.name)
+        self._tally.retrying(error, attempt, wait_s, left_s)
 
     def _tick(self) -> None:
         self._tally.tick()
@@ -425,6 +442,7 @@ class Run:
             budget=self._budget,
             limits=Limits(self._options.batch_size),
             depth=Depth(self._options.in_flight),
+            pace=self._pace,
             runner=lease.runner,
             conflict_retries=self._options.conflict_retries,
             handle_again=self._handler.handle_again,
@@ -456,7 +474,13 @@ class Run:
         )  # fmt: skip
         try:
             while not scan.is_over:
-                self._entities.handle(scan.take(), preview)
+                page = scan.take()
+                while page:
+                    size = self._pace.batch_size(self._options.batch_size)
+                    some, page = page[:size], page[size:]
+                    self._wire.nap(self._pace.wait_s(len(some)))
+                    self._pace.spend(len(some))
+                    self._entities.handle(some, preview)
         except OverBudget as over:
             raise over.exceeded from None
         finally:
@@ -485,10 +509,8 @@ class Run:
     def _width(self) -> int:
         """How many shards are worked on at once."""
         asked = self._options.shards
-        target = self._record.target
         if asked is None:
-            asked = 1 if target.emulator or target.local else AUTO_SHARDS
-            return 1 if why_not(self._query) else asked
+            return AUTO_SHARDS if self._is_real and not why_not(self._query) else 1
         reason = why_not(self._query) if asked > 1 else ""
         if reason:
             self.warn(f"the query is not cut into shards: {reason}")

@@ -16,6 +16,7 @@ from bulkup.engine.batches import Batch, Limits
 from bulkup.engine.budget import Budget
 from bulkup.engine.depth import Depth
 from bulkup.engine.handle import Handled, allocate_ids, refusal
+from bulkup.engine.pace import Pace
 from bulkup.engine.scan import QueryPlan
 from bulkup.errors import HeldError
 from bulkup.facts import Counts
@@ -45,6 +46,7 @@ class Common:
     budget: Budget
     limits: Limits
     depth: Depth
+    pace: Pace
     runner: str
     conflict_retries: int
     handle_again: Callable[[Handled, Any], None]
@@ -101,6 +103,8 @@ class Settler:
         for failure in allocate_ids(self._wire, span):
             self._budget.spend(failure)
         row = self.row(batch, span)
+        if row.counts.writes > len(span):
+            self._common.pace.spend(row.counts.writes - len(span))
         self._pick_markers_to_clear(batch)
         assert row.number is not None
         marker = Marker(
@@ -184,6 +188,8 @@ class Settler:
             # A copy of this commit, or of a longer one sent before it was cut, has been applied.
             ends = [item.cursor for item in batch.items]
             return ends.index(marker.end) + 1, None
+        operations = max(len(flight.span), flight.row.counts.writes)
+        self._common.pace.answered(operations, call.seconds)
         if call.attempts == 1:
             self._common.depth.answered(call.seconds)
         return len(flight.span), None

@@ -6,6 +6,7 @@ goes from one to the next, handles the page that has arrived, and waits only whe
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -126,14 +127,14 @@ class Lane:
     shard: Shard
     scan: Scan
     committer: Committer
-    page: Sequence[Any] | None = None
+    page: Sequence[Any] = ()
     """Read, and not handled yet."""
     last_key: bytes = b""
     """Of the entities that were handled here."""
 
     @property
     def is_reading(self) -> bool:
-        return not self.scan.is_over or self.page is not None
+        return not self.scan.is_over or bool(self.page)
 
 
 class Work:
@@ -165,10 +166,12 @@ class Work:
         self._sample = sample
         self._page_size = page_size
         self._entity_bytes = entity_bytes
-        self._lanes: list[Lane] = []
+        self._lanes: deque[Lane] = deque()
         self._committers: list[Committer] = []
         self._waiting: deque[Shard] = deque()
         self._left: dict[int, dict[int, bytes]] = {}
+        self._wait_s = math.inf
+        """Until the pace lets the next entities go."""
         self.clean = False
         self.standing: list[tuple[int, bytes, float]] = []
 
@@ -184,10 +187,12 @@ class Work:
         try:
             while self._fill():
                 self._wire.arrived.clear()
+                self._wait_s = math.inf
                 moved = [self._step(lane) for lane in list(self._lanes)]
+                self._lanes.rotate(-1)  # none is always the last to be served
                 if not any(moved):
                     self._look()
-                    self._wire.wait()
+                    self._wire.wait(self._wait_s)
             self.clean = True
         except OverBudget as over:
             self._wind_up()
@@ -208,24 +213,37 @@ class Work:
         """Do for a lane what can be done without waiting; False: nothing can."""
         committer, scan = lane.committer, lane.scan
         committer.reap_arrived()
-        if lane.page is None and scan.is_ready:
+        if not lane.page and scan.is_ready:
             lane.page = scan.take()
-        if lane.page is None and not scan.is_over:
+        if not lane.page and not scan.is_over:
             return False
         if not committer.has_room():
             self._common.depth.waited_for()
             return False
-        if lane.page is not None:
-            page = lane.page
-            self._entities.handle(page, committer)
-            lane.page = None
-            if page:
-                lane.last_key = key_bytes(page[-1].entity.key)
-            return True
+        if lane.page:
+            return self._handle_some(lane)
         committer.cut()
         if not committer.is_idle:
             return False
         self._finish(lane)
+        return True
+
+    def _handle_some(self, lane: Lane) -> bool:
+        """As many entities of the lane's page as make a batch, when the pace lets them go."""
+        pace = self._common.pace
+        size = lane.scan.page_size = pace.batch_size(self._page_size)
+        some = lane.page[:size]
+        if self._wait_s < math.inf:
+            return False  # another lane waits, and comes first
+        wait_s = pace.wait_s(len(some))
+        if wait_s > 0:
+            self._wait_s = wait_s
+            return False
+        pace.spend(len(some))
+        self._common.limits.paced = size
+        self._entities.handle(some, lane.committer)
+        lane.page = lane.page[size:]
+        lane.last_key = key_bytes(some[-1].entity.key)
         return True
 
     def _finish(self, lane: Lane) -> None:
@@ -309,7 +327,7 @@ class Work:
         else:
             lane.shard = replace(shard, end=lane.committer.position)
             lane.scan.close()
-            lane.page = None
+            lane.page = ()
         self._waiting.extend(fresh)
         self._write_down()
 

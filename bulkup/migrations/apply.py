@@ -15,19 +15,20 @@ from bulkup.engine.run import Options
 from bulkup.engine.stop import StopRequest
 from bulkup.errors import Exit, MismatchError, NotFoundError, StopAskedError
 from bulkup.facts import RunState
-from bulkup.migrations.connect import explained
+from bulkup.jobs import Job, Runner, prepare_on, task_of
 from bulkup.migrations.folder import Migration
 from bulkup.migrations.lock import locked
 from bulkup.migrations.marks import accept
 from bulkup.migrations.origin import origin_of
 from bulkup.migrations.plan import Plan, Row, run_id_of
-from bulkup.runner import Job, prepare_on, same_work, sweep, work_on
 from bulkup.state.ledger import Entry, Ledger
 from bulkup.state.markers import Markers
-from bulkup.state.records import RunRecord
+from bulkup.successor import same_work
 from bulkup.target import Target
 from bulkup.wire.client import Wire
+from bulkup.wire.explain import explained
 from bulkup.wire.retries import Patience
+from bulkup.working import sweep, work_on
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,7 @@ class Migrator:
             wait_s = max(wait_s, row.entry.lease_until - self.clock.unix() + 1)
         with prepare_on(
             self.target,
-            spec,
-            began.params if began is not None else {},
+            task_of(spec, began.params if began is not None else {}),
             stop=self._stop,
             retry_for_s=self.options.retry_for_s,
             clock=self.clock,
@@ -221,16 +221,15 @@ class Migrator:
                 if not entry.version:
                     # A claim whose record was deleted by hand would keep it out for ever.
                     Ledger(job.wire, self.target.info).unfinished(entry.record.identity)
-            return work_on(
-                job,
-                entry,
-                options=replace(self.options, max_time_s=time_left),
-                state_dir=self.state_dir,
-                listener=listening,
-                wait_s=wait_s,
-                clock=replace(self.clock, sleep=pausing),
-                next_command=self.again,
+            me = Runner(
+                replace(self.options, max_time_s=time_left),
+                self.state_dir,
+                listening,
+                wait_s,
+                replace(self.clock, sleep=pausing),
+                again=self.again,
             )
+            return work_on(job, entry, me)
 
     def _unused_id(self, row: Row, wire: Wire) -> str:
         """Where somebody has deleted the record of a run that was under way, its markers are
@@ -266,22 +265,8 @@ class Migrator:
                 )
         if was is not None:
             return replace(was, code=migration.code, origin=origin)
-        info = self.target.info
-        record = RunRecord(
-            run_id=self._unused_id(row, job.wire),
-            updater=job.source.name,
-            description=job.source.description,
-            spec=job.source.spec,
-            source_path=job.source.path,
-            checksum=job.source.checksum,
-            params=job.params,
-            target=info,
-            fingerprint=job.query.fingerprint(info),
-            identity=identity,
-            created=self.clock.now().isoformat(),
-        )
         return Entry(
-            record,
+            job.record(self._unused_id(row, job.wire), identity, self.clock),
             RunState.RUNNING,
             migration=row.name,
             code=migration.code,

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bulkup.facts import TargetInfo
-from bulkup.runner import Where, opened
+from bulkup.jobs import Where, opened
 from bulkup.state.ledger import Ledger
 from bulkup.wire.client import Wire
-from bulkup.wire.explain import explain
-from bulkup.wire.retries import CallError, Patience
+from bulkup.wire.explain import explained
+from bulkup.wire.retries import Patience
 
 
 @contextmanager
@@ -23,14 +23,3 @@ def connected(where: Where, *, retry_for_s: float = 60.0) -> Iterator[tuple[Ledg
                 yield Ledger(wire, target.info), target.info
         finally:
             wire.close()
-
-
-@contextmanager
-def explained(wire: Wire) -> Iterator[None]:
-    """Turn what a call ended with into a sentence: a TargetError."""
-    try:
-        yield
-    except CallError as error:
-        raise explain(
-            error, address=wire.address, project=wire.project, contacted=wire.patience.contacted
-        ) from error

@@ -40,7 +40,7 @@ def locked(
     """
     ledger = Ledger(wire, target)
     entry = _take(ledger, target, wait_s, on_wait, stop, clock)
-    lease = Lease(ledger, entry, clock=clock, counts=Counts)
+    lease = Lease(ledger, entry, clock=clock, facts=lambda: {"counts": Counts()})
     try:
         yield lease
     finally:

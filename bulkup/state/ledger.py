@@ -101,6 +101,8 @@ class Entry:
     """Of a successor: how it is found, link by link, from the folder of the first updater."""
     work: str = ""
     """Of a successor: the identity of its own query; its `identity` is the first run's."""
+    warm: tuple[float, ...] = ()
+    """What traffic Datastore is ready for (engine/pace.py); empty: not known."""
     version: int = 0
 
     def is_held(self, now: float) -> bool:
@@ -296,6 +298,8 @@ class Ledger:
         }
         if entry.sweep_at:
             facts["sweep_at"] = _time(entry.sweep_at)
+        if entry.warm:
+            facts["warm"] = json.dumps(entry.warm)
         if entry.chain:
             facts |= {"chain": json.dumps(entry.chain), "work": entry.work}
         if entry.migration:
@@ -356,6 +360,7 @@ class Ledger:
             ),
             chain=tuple(json.loads(entity.get("chain") or "[]")),
             work=entity.get("work") or "",
+            warm=tuple(json.loads(entity.get("warm") or "[]")),
             version=version,
         )
 

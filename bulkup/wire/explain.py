@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import grpc
 
 from bulkup.errors import BulkupError, QueryError, TargetError
 from bulkup.wire.retries import CallError
+
+if TYPE_CHECKING:
+    from bulkup.wire.client import Wire
 
 NO_CREDENTIALS = (
     "no usable Google credentials: run `gcloud auth application-default login`, or set "
@@ -56,3 +63,14 @@ def explain(error: CallError, *, address: str, project: str, contacted: bool) ->
     if error.call == "RunQuery":
         return QueryError(f"the server cannot run the query ({code.name}): {says}")
     return TargetError(f"{error.call} failed for good ({code.name}): {says}")
+
+
+@contextmanager
+def explained(wire: Wire) -> Iterator[None]:
+    """Turn what a call ended with into a sentence: a TargetError."""
+    try:
+        yield
+    except CallError as error:
+        raise explain(
+            error, address=wire.address, project=wire.project, contacted=wire.patience.contacted
+        ) from error

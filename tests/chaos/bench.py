@@ -17,7 +17,7 @@ from typing import Any
 from google.api_core.exceptions import Aborted
 from google.cloud import datastore
 
-from bulkup import runner
+from bulkup import jobs, resuming, runner
 from bulkup.clock import Clock
 from bulkup.engine import lease
 from bulkup.engine.events import Event, Report
@@ -156,28 +156,36 @@ class World:
     def run(self, updater: str, options: Options | None = None, **more: Any) -> Report:
         """Begin a run in this process, through the proxy, or go on with an unfinished one.
 
-        `more`: `on_send`, `state_dir`, `listener`, `clock`, and what `runner.start` takes.
+        `more`: `on_send`, `state_dir`, `listener`, `clock`, and what `Runner` and `start` take.
         """
         clock = more.setdefault("clock", quick_clock())
         with ExitStack() as stack:
-            prepared = runner.prepare(f"{UPDATERS}:{updater}", {}, self._where(), clock=clock)
+            prepared = jobs.prepare(f"{UPDATERS}:{updater}", {}, self._where(), clock=clock)
             job = self._entered(stack, prepared)
             self._watch(job.wire, more.pop("on_send", None))
-            return runner.start(job, options=options or Options(), **self._defaults(more))
+            me = self._runner(options, more)
+            return runner.start(job, me, **more)
 
     def resume(self, options: Options | None = None, **more: Any) -> Report:
         """Go on with the run of the state directory. See `run`."""
         clock = more.setdefault("clock", quick_clock())
-        more = self._defaults(more)
+        on_send = more.pop("on_send", None)
+        me = self._runner(options, more)
         with ExitStack() as stack:
-            checkpoint = stack.enter_context(runner.unfinished(more["state_dir"], None))
-            prepared = runner.prepare_resume(checkpoint, self._where(), {}, clock=clock)
+            checkpoint = stack.enter_context(resuming.unfinished(None, me))
+            prepared = resuming.prepare_resume(checkpoint, self._where(), {}, clock=clock)
             job = self._entered(stack, prepared)
-            self._watch(job.wire, more.pop("on_send", None))
-            return runner.resume(job, checkpoint, options=options or Options(), **more)
+            self._watch(job.wire, on_send)
+            return resuming.resume(job, checkpoint, me)
 
-    def _defaults(self, more: dict[str, Any]) -> dict[str, Any]:
-        return {"state_dir": self.state_dir, "listener": _ignore, **more}
+    def _runner(self, options: Options | None, more: dict[str, Any]) -> jobs.Runner:
+        return jobs.Runner(
+            options or Options(),
+            more.pop("state_dir", self.state_dir),
+            more.pop("listener", _ignore),
+            more.pop("wait_s", 0.0),
+            more.pop("clock"),
+        )
 
     def _entered(self, stack: ExitStack, job: AbstractContextManager[Any]) -> Any:
         """Prepare a job with the environment pointed at the proxy for so long alone: runners in
@@ -188,8 +196,8 @@ class World:
         finally:
             del os.environ["DATASTORE_EMULATOR_HOST"]
 
-    def _where(self) -> runner.Where:
-        return runner.Where(project=self.server.project)
+    def _where(self) -> jobs.Where:
+        return jobs.Where(project=self.server.project)
 
     @staticmethod
     def _watch(wire: Wire, on_send: OnSend | None) -> None:

@@ -46,7 +46,7 @@ def context() -> ForkServerContext:
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(
         ["tests.chaos.child", "bulkup.cli.run", "bulkup.cli.resume", "bulkup.runner",
-         "bulkup.report", "bulkup.cli.work", "google.cloud.datastore"]
+         "bulkup.resuming", "bulkup.report", "bulkup.cli.work", "google.cloud.datastore"]
     )  # fmt: skip
     return found
 

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[2]
 MAX_REQUEST_BYTES = 1024 * 1024
 WARM = (
     "bulkup.cli.run", "bulkup.cli.resume", "bulkup.cli.runs", "bulkup.cli.show",
-    "bulkup.cli.params", "bulkup.cli.work", "bulkup.runner", "bulkup.report",
+    "bulkup.cli.params", "bulkup.cli.work", "bulkup.runner", "bulkup.resuming", "bulkup.report",
     "bulkup.report.terminal", "bulkup.report.jsonl", "google.auth", "rich.table", "rich.live",
     "bulkup.cli.migrate", "bulkup.cli.status", "bulkup.cli.mark", "bulkup.cli.unlock",
     "bulkup.migrations.apply", "bulkup.migrations.connect",

@@ -171,7 +171,7 @@ def test_a_query_that_is_none(
     result = refused(lf_shell, "run", "odd.py", code=code, says=says)
     if code == 1:
         assert 'odd.py", line' in result.err
-        assert "runner.py" not in result.err
+        assert "jobs.py" not in result.err
     assert contents(lf) == {}
 
 

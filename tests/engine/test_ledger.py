@@ -14,7 +14,7 @@ import pytest
 from google.cloud.datastore import Entity
 
 import bulkup
-from bulkup import runner
+from bulkup import jobs, resuming, runner
 from bulkup.clock import Clock
 from bulkup.engine.events import Event, Report, Warned
 from bulkup.engine.lease import this_process
@@ -83,14 +83,9 @@ def test_no_record_leaves_nothing_at_all(
 ) -> None:
     client = fill(server, "Thing", 30, n=0)
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
-    with runner.prepare(once_more, {}, runner.Where(server.project)) as job:
-        report = runner.start(
-            job,
-            options=Options(batch_size=7),
-            state_dir=tmp_path,
-            listener=lambda _: None,
-            keep_record=False,
-        )
+    with jobs.prepare(once_more, {}, jobs.Where(server.project)) as job:
+        me = jobs.Runner(Options(batch_size=7), tmp_path, lambda _: None)
+        report = runner.start(job, me, keep_record=False)
     assert report.success
     assert records(server) == []
     assert everything(client, MARKER_KIND) == []
@@ -126,28 +121,17 @@ def test_new_starts_over_and_ends_the_old_one_for_good(
 ) -> None:
     client = fill(server, "Thing", 20, n=0)
     first = run(server, once_more, batch_size=5, limit=10)
-    with runner.prepare(once_more, {}, runner.Where(server.project)) as job:
-        second = runner.start(
-            job,
-            options=Options(batch_size=5),
-            state_dir=tmp_path / "state",
-            listener=lambda _: None,
-            fresh=True,
-        )
+    with jobs.prepare(once_more, {}, jobs.Where(server.project)) as job:
+        me = jobs.Runner(Options(batch_size=5), tmp_path / "state", lambda _: None)
+        second = runner.start(job, me, fresh=True)
     assert second.run_id != first.run_id
     assert sorted(e["n"] for e in everything(client, "Thing")) == [1] * 10 + [2] * 10
     with (
-        runner.unfinished(tmp_path / "state", first.run_id) as checkpoint,
-        runner.prepare_resume(checkpoint, runner.Where(), {}) as job,
+        resuming.unfinished(first.run_id, me) as checkpoint,
+        resuming.prepare_resume(checkpoint, jobs.Where(), {}) as job,
         pytest.raises(NotFoundError, match="abandoned"),
     ):
-        runner.resume(
-            job,
-            checkpoint,
-            options=Options(),
-            state_dir=tmp_path / "state",
-            listener=lambda _: None,
-        )
+        resuming.resume(job, checkpoint, me)
 
 
 def test_a_run_that_another_machine_holds_is_left_alone(
@@ -199,15 +183,9 @@ def test_a_waiting_runner_says_for_whom_and_goes_on_when_the_lease_ends(
         sleep=sleep,
     )
     events: list[Event] = []
-    with runner.prepare(once_more, {}, runner.Where(embedded.project), clock=clock) as job:
-        report = runner.start(
-            job,
-            options=Options(batch_size=5),
-            state_dir=tmp_path / "state",
-            listener=events.append,
-            wait_s=2000,
-            clock=clock,
-        )
+    with jobs.prepare(once_more, {}, jobs.Where(embedded.project), clock=clock) as job:
+        me = jobs.Runner(Options(batch_size=5), tmp_path / "state", events.append, 2000, clock)
+        report = runner.start(job, me)
     assert report.success
     assert 1000 <= passed[0] < 1100
     waits = [e.message for e in events if isinstance(e, Warned) and "waiting" in e.message]

@@ -1,0 +1,220 @@
+"""Jobs: an updater with its parameters, made ready to work on a target that answers.
+
+Everything is checked before anything is made: a run whose updater, parameters, query or server is
+not right leaves no trace.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bulkup import chain
+from bulkup.clock import Clock
+from bulkup.engine.events import Listener
+from bulkup.engine.run import Options
+from bulkup.engine.scan import QueryPlan, plan
+from bulkup.engine.stop import StopRequest
+from bulkup.errors import BulkupError, UpdaterError, UsageError
+from bulkup.facts import TargetInfo
+from bulkup.loading import UpdaterSource, describe, load, make
+from bulkup.parameters import convert, to_text
+from bulkup.state.records import RunRecord
+from bulkup.target import Target, resolve
+from bulkup.tracebacks import error_line, user_traceback
+from bulkup.updater import Updater
+from bulkup.wire.client import Wire
+from bulkup.wire.explain import explained
+from bulkup.wire.retries import Patience
+from bulkup.wire.userclient import ReadOnlyClient, UserClient
+
+
+@dataclass(frozen=True)
+class Where:
+    """The target as it was asked for; None: as the environment says."""
+
+    project: str | None = None
+    database: str | None = None
+    namespace: str | None = None
+    local: str | None = None
+
+
+@dataclass
+class Job:
+    """An updater ready to work on a target that answers."""
+
+    source: UpdaterSource
+    updater: Updater
+    params: dict[str, str]
+    target: Target
+    wire: Wire
+    query: QueryPlan
+    stop: StopRequest
+    entity_bytes: int = 0
+    """Of the first entity that the query finds."""
+    warnings: list[str] = field(default_factory=list)
+
+    def record(self, run_id: str, identity: str, clock: Clock) -> RunRecord:
+        """The facts of a run of this job that begins now."""
+        info = self.target.info
+        return RunRecord(
+            run_id=run_id,
+            updater=self.source.name,
+            description=self.source.description,
+            spec=self.source.spec,
+            source_path=self.source.path,
+            checksum=self.source.checksum,
+            params=self.params,
+            target=info,
+            fingerprint=self.query.fingerprint(info),
+            identity=identity,
+            created=clock.now().isoformat(),
+        )
+
+
+@dataclass(frozen=True)
+class Runner:
+    """How this process works on runs."""
+
+    options: Options
+    state_dir: Path
+    listener: Listener
+    wait_s: float = 0.0
+    """For another runner that works on the same run."""
+    clock: Clock = field(default_factory=Clock)
+    again: str = ""
+    """The command that goes on with what was begun; empty: `bulkup resume RUN`."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An updater and its parameters, not bound to a target yet."""
+
+    source: UpdaterSource
+    values: Mapping[str, Any]
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Parameters as the command line would take them."""
+        return {name: to_text(value) for name, value in self.values.items()}
+
+    def make(self) -> Updater:
+        return make(self.source, self.values)
+
+
+def task_of(updater: Any, params: Mapping[str, Any]) -> Task:
+    """Load and convert, and look at what follows. Raises BulkupError for whatever is wrong."""
+    source = load(updater) if isinstance(updater, str) else describe(updater)
+    task = Task(source, convert(source, params))
+    chain.check(source)
+    return task
+
+
+@contextmanager
+def prepare(
+    updater: Any,
+    params: Mapping[str, Any],
+    where: Where,
+    *,
+    dry_run: bool = False,
+    retry_for_s: float = Patience.retry_for_s,
+    check: Callable[[TargetInfo], None] = lambda _: None,
+    clock: Clock | None = None,
+) -> Iterator[Job]:
+    """Load, convert, connect, ask the server once. Raises BulkupError for whatever is wrong.
+
+    `check` sees the target before anything is sent to it.
+    """
+    task = task_of(updater, params)
+    task.make()  # what its __init__ raises is known before anybody is asked for credentials
+    with opened(where) as target:
+        check(target.info)
+        with prepare_on(
+            target,
+            task,
+            stop=StopRequest(),
+            retry_for_s=retry_for_s,
+            clock=clock or Clock(),
+            dry_run=dry_run,
+        ) as job:
+            yield job
+
+
+@contextmanager
+def prepare_on(
+    target: Target,
+    task: Task,
+    *,
+    stop: StopRequest,
+    retry_for_s: float = Patience.retry_for_s,
+    clock: Clock,
+    dry_run: bool = False,
+) -> Iterator[Job]:
+    """Make a task ready on a target that is open already. Raises BulkupError."""
+    updater = task.make()
+    wire = Wire(
+        target.client,
+        patience=Patience(retry_for_s, stopping_s=stop.seconds),
+        sleep=clock.sleep,
+        monotonic=clock.monotonic,
+    )
+    updater.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
+    try:
+        query = plan(query_of(updater, task.source), target.client)
+        entity_bytes = _say_hello(wire, query)
+        yield Job(task.source, updater, task.params, target, wire, query, stop, entity_bytes)
+    finally:
+        wire.close()
+
+
+@contextmanager
+def opened(where: Where) -> Iterator[Target]:
+    """The target, with its embedded Datastore started where it is one. Raises BulkupError."""
+    if where.local is None:
+        yield resolve(where.project, where.database, where.namespace)
+        return
+    if not os.path.exists(where.local):
+        raise UsageError(
+            f"there is no file {where.local!r}; `bulkup local load` makes one from JSON lines, "
+            "`bulkup demo` one to play with"
+        )
+    from bulkup.local.process import start_local
+
+    with start_local(where.local) as server:
+        yield resolve(
+            where.project,
+            where.database,
+            where.namespace,
+            local=where.local,
+            address=server.host,
+        )
+
+
+def query_of(updater: Updater, source: UpdaterSource) -> object:
+    try:
+        return updater.get_query()
+    except BulkupError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UpdaterError(
+            f"get_query of {source.name} raised {error_line(error)}; nothing was started",
+            details=user_traceback(error),
+        ) from error
+
+
+def _say_hello(wire: Wire, query: QueryPlan) -> int:
+    """Ask for the first entity: shows that the server answers, lets us in, and can run this.
+
+    Gives its size.
+    """
+    pb = type(query.pb)()
+    pb.CopyFrom(query.pb)
+    pb.limit.value = 1
+    with explained(wire):
+        wire.connect()
+        batch = wire.run_query(pb, query.namespace).result().batch
+    return sum(result.ByteSize() for result in batch.entity_results)
