@@ -73,7 +73,7 @@ def _at_most(name: str, results: Mapping[str, Result], this: str, that: str, lim
 
     def judge() -> Check:
         ratio = results[this].wall_s_per_entity / results[that].wall_s_per_entity
-        return Check(name, ratio <= limit, f"{ratio:.2f} times {that} (at most {limit})")
+        return Check(name, ratio <= limit, f"{ratio:.4g} times {that} (at most {limit})")
 
     return _check(name, results, [this, that], judge)
 

@@ -18,8 +18,9 @@ import sys
 import tempfile
 from typing import Any
 
+from benchmarks.canned import PROJECT
 from benchmarks.measure import measured
-from benchmarks.stub import PROJECT, Settings, running
+from benchmarks.stub import Settings, running
 
 
 class NotYet(Exception):

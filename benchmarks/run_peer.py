@@ -16,9 +16,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+from benchmarks.canned import FIRST_ID, KIND, PROJECT, key_of
 from benchmarks.measure import measured
 from benchmarks.skim import end_cursor
-from benchmarks.stub import FIRST_ID, KIND, PROJECT, key_of
 
 BATCH = 500
 IN_FLIGHT = 4
