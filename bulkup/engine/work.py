@@ -81,6 +81,11 @@ class Entities:
 
     def handle(self, results: Sequence[Any], sink: Sink) -> None:
         """Raises OverBudget, and what `look` and the sink raise."""
+        with self._handler.open():
+            self._handle(results, sink)
+        sink.end_page()
+
+    def _handle(self, results: Sequence[Any], sink: Sink) -> None:
         monotonic, handle, add = self._wire.monotonic, self._handler.handle, sink.add
         ranged = self._query.ranged
         for result in results:
@@ -98,10 +103,10 @@ class Entities:
             self.handled += 1
             if item.failure is not None:
                 self._spend(item)
-            for line in item.log_lines:
-                self._log(line)
+            if item.log_lines:
+                for line in item.log_lines:
+                    self._log(line)
             add(item)
-        sink.end_page()
 
     def _read_again(self, result: Any, key: bytes, sink: Sink) -> Handled:
         """What was read is about to change by our own hand: let that land first."""
@@ -240,7 +245,7 @@ class Work:
             self._wait_s = wait_s
             return False
         pace.spend(len(some))
-        self._common.limits.paced = size
+        self._common.limits.pace(size)
         self._entities.handle(some, lane.committer)
         lane.page = lane.page[size:]
         lane.last_key = key_bytes(some[-1].entity.key)

@@ -36,7 +36,9 @@ def handled(handle: Handle, *, ranged: bool = False, version: int = 7) -> Handle
     updater = type("Fix", (Updater,), {"handle_entity": handle})()
     query = QueryPlan(None, "", False, False, frozenset({"n"} if ranged else ()))
     result = read(version)
-    return Handler(updater, query).handle(result, result.entity.key.SerializeToString(), b"c")
+    handler = Handler(updater, query)
+    with handler.open():
+        return handler.handle(result, result.entity.key.SerializeToString(), b"c")
 
 
 def put_of(item: Handled) -> dict[str, Any]:
