@@ -160,8 +160,7 @@ class Handler(WriteSink):
         return item
 
     def _note(self, item: Handled, read: Any) -> None:
-        asked = [write for write in self._writes.values() if write is not None]
-        item.writes = asked
+        item.writes = asked = [write for write in self._writes.values() if write is not None]
         if len(asked) < len(self._writes):
             item.unchanged = len(self._writes) - len(asked)
         for write in asked:

@@ -70,14 +70,14 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     changed = False
     name: Any
     value: Any
+    items: Any = dict.items(entity)
+    if flags_untouched:
+        items = [pair for pair in items if pair[1] is not UNREAD]
     try:
-        for name, value in dict.items(entity):
-            if flags_untouched:
-                if value is UNREAD:
-                    continue
-                simple = type(value) in _UNCHANGEABLE
-                if simple and value is seen.get(name):
-                    continue
+        for name, value in items:
+            simple = type(value) in _UNCHANGEABLE
+            if simple and flags_untouched and value is seen.get(name):
+                continue
             original = properties.get(name) if isinstance(name, str) else None
             if original is None:
                 added.append(name)
