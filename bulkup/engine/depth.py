@@ -39,11 +39,12 @@ class Depth:
         self._pause -= 1
         self._latency += _SMOOTHING * (seconds - self._latency) if self._latency else seconds
 
-    def waited_for(self) -> None:
-        """A page is there, and as many commits are under way as may be."""
-        if not self._adapts or self._answers < self.value or not self._latency:
+    def waited_for(self, shards: int = 1) -> None:
+        """A page is there, and as many commits of its shard are under way as may be; of so many
+        shards there are some."""
+        if not self._adapts or self._answers < self.value * shards:
             return
-        done = self.value / self._latency
+        done = self.value / max(self._latency, 1e-6)
         if self._before is not None:
             smaller, was_done = self._before
             self._before = None

@@ -223,7 +223,7 @@ class Work:
         if not lane.page and not scan.is_over:
             return False
         if not committer.has_room():
-            self._common.depth.waited_for()
+            self._common.depth.waited_for(len(self._lanes))
             return False
         if lane.page:
             return self._handle_some(lane)

@@ -1,4 +1,4 @@
-"""How many commits are under way, against servers that are simulated: only their latency matters."""
+"""How many commits are under way, against simulated servers: only their latency matters."""
 
 from __future__ import annotations
 

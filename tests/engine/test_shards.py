@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from google.cloud import datastore
 from google.cloud.datastore import Entity
+from google.cloud.datastore.query import PropertyFilter
 
 import bulkup
 from bulkup.engine import sharding
@@ -120,7 +121,26 @@ def test_who_has_nothing_left_takes_from_who_has_most(
     monkeypatch.setattr("bulkup.engine.run.take_sample", lambda *_: uneven)
     assert run(embedded, count, shards=4, batch_size=10).counts.handled == 600
     assert [e["n"] for e in everything(client, "Thing")] == [1] * 600
-    assert len(shards_of(tmp_path / "state")) > 1 + 4 + 2
+    assert len(shards_of(tmp_path / "state")) >= 1 + 4 + 2
+
+
+def test_a_range_of_keys_is_cut_inside(server: Server, run: Run) -> None:
+    @bulkup.updater(
+        query=lambda client: client.query(
+            kind="Thing",
+            filters=[
+                PropertyFilter("__key__", ">", client.key("Thing", 50)),
+                PropertyFilter("__key__", "<=", client.key("Thing", 250)),
+            ],
+        )
+    )
+    def in_range(entity: Entity) -> Entity:
+        entity["n"] += 1
+        return entity
+
+    client = fill(server, "Thing", 300, n=0)
+    assert run(server, in_range, shards=3, batch_size=20).counts.handled == 200
+    assert [e["n"] for e in everything(client, "Thing")] == [0] * 50 + [1] * 200 + [0] * 50
 
 
 def test_a_query_that_cannot_be_cut_says_so_and_is_done(server: Server, run: Run) -> None:
