@@ -138,6 +138,7 @@ def prepare(
             retry_for_s=retry_for_s,
             clock=clock or Clock(),
             dry_run=dry_run,
+            first_contact=True,
         ) as job:
             yield job
 
@@ -151,8 +152,10 @@ def prepare_on(
     retry_for_s: float = Patience.retry_for_s,
     clock: Clock,
     dry_run: bool = False,
+    first_contact: bool = False,
 ) -> Iterator[Job]:
-    """Make a task ready on a target that is open already. Raises BulkupError."""
+    """Make a task ready on a target that is open already, and has answered unless it is the
+    first contact. Raises BulkupError."""
     updater = task.make()
     wire = Wire(
         target.client,
@@ -163,7 +166,10 @@ def prepare_on(
     updater.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
     try:
         query = plan(query_of(updater, task.source), target.client)
-        _say_hello(wire, query)
+        with explained(wire):
+            if first_contact:
+                wire.connect()
+            _say_hello(wire, query)
         yield Job(task.source, updater, task.params, target, wire, query, stop)
     finally:
         wire.close()
@@ -209,6 +215,4 @@ def _say_hello(wire: Wire, query: QueryPlan) -> None:
     pb = type(query.pb)()
     pb.CopyFrom(query.pb)
     pb.limit.value = 1
-    with explained(wire):
-        wire.connect()
-        wire.run_query(pb, query.namespace).result()
+    wire.run_query(pb, query.namespace).result()
