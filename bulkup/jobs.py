@@ -19,7 +19,7 @@ from bulkup.engine.events import Listener
 from bulkup.engine.run import Options
 from bulkup.engine.scan import QueryPlan, plan
 from bulkup.engine.stop import StopRequest
-from bulkup.errors import BulkupError, UpdaterError, UsageError
+from bulkup.errors import BulkupError, QueryError, UpdaterError, UsageError
 from bulkup.facts import TargetInfo
 from bulkup.loading import UpdaterSource, describe, load, make
 from bulkup.parameters import convert, to_text
@@ -165,7 +165,7 @@ def prepare_on(
     )
     updater.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
     try:
-        query = plan(query_of(updater, task.source), target.client)
+        query = plan_on(target, updater, task.source)
         with explained(wire):
             if first_contact:
                 wire.connect()
@@ -198,7 +198,19 @@ def opened(where: Where) -> Iterator[Target]:
         )
 
 
-def query_of(updater: Updater, source: UpdaterSource) -> object:
+def plan_on(target: Target, updater: Updater, source: UpdaterSource) -> QueryPlan:
+    """The checked query of an updater that has its client. Raises BulkupError."""
+    query = plan(_query_of(updater, source), target.client)
+    if target.one_of_many and query.namespace != target.info.namespace:
+        raise QueryError(
+            f"get_query of {source.name} names a namespace ({query.namespace!r}) by itself, so it "
+            "would run there again for each; build it with self.client.query(kind=...) alone, or "
+            "run it without --all-namespaces and --namespaces"
+        )
+    return query
+
+
+def _query_of(updater: Updater, source: UpdaterSource) -> object:
     try:
         return updater.get_query()
     except BulkupError:

@@ -24,6 +24,9 @@ class Target:
     info: TargetInfo
     client: Any
     """google.cloud.datastore.Client"""
+    one_of_many: bool = False
+    """Work goes through several namespaces: a query that names one by itself would be run for
+    each of them, on the same entities."""
 
     @property
     def is_real(self) -> bool:
@@ -37,7 +40,7 @@ class Target:
         client = Client.__new__(Client)
         client.__dict__.update(self.client.__dict__)
         client.namespace = namespace or None
-        return Target(replace(self.info, namespace=namespace), client)
+        return Target(replace(self.info, namespace=namespace), client, one_of_many=True)
 
 
 def emulator_host() -> str:

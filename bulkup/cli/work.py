@@ -60,7 +60,9 @@ def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
                 reports.append(event.report)
             if isinstance(event, RunEnded) and event.report.state_file and grouped:
                 # The report on all of them is the one that is told and mailed.
-                save_report(event.report, Path(event.report.state_file).parent)
+                saved = save_report(event.report, Path(event.report.state_file).parent)
+                if not saved.ok:
+                    printer.delivered(saved)
             if isinstance(event, GroupEnded):
                 reports.append(event.report)
             printer(event)

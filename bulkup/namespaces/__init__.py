@@ -2,5 +2,6 @@
 
 find.py       which namespaces there are, and which are meant
 each.py       an updater over every namespace, once each
+sums.py       what their reports come to
 migrate.py    the migrations of a folder in every namespace
 """

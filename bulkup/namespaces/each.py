@@ -24,12 +24,12 @@ from bulkup.engine.events import (
     Warned,
 )
 from bulkup.engine.lease import this_process
-from bulkup.engine.reports import SHOWN_FAILURES, SHOWN_LOG_LINES
 from bulkup.engine.stop import StopRequest
 from bulkup.errors import BulkupError, Exit, NotFoundError, StopAskedError
 from bulkup.facts import Counts, RunState
 from bulkup.jobs import Job, Runner, Task, prepare_on
 from bulkup.namespaces.find import find, shown
+from bulkup.namespaces.sums import Sums
 from bulkup.runner import new_run_id, start
 from bulkup.state.groups import Group, Groups, identity_of
 from bulkup.state.ledger import Entry, Ledger
@@ -41,8 +41,8 @@ from bulkup.wire.explain import explained
 from bulkup.wire.retries import Patience
 from bulkup.working import same_run
 
-MAX_WARNINGS = 20
-"""Of all namespaces together, in the report; each has been said when it came up."""
+NOTHING_FOUND = "the query found no entities"
+"""How the engine's warning about an empty query begins."""
 
 
 @dataclass
@@ -65,9 +65,11 @@ class Everywhere:
         self._began = self.clock.now()
         self._began_at = self.clock.monotonic()
         self._results: dict[str, SpaceResult] = {}
-        self._reports: list[tuple[str, Report]] = []
-        self._warnings: list[str] = []
         self._now_in = ""
+        self._reports: list[Report] = []
+        """Of the namespace that is worked on: its run, and those that follow."""
+        self._begun = False
+        self._sums = Sums()
 
     def run(self) -> Report:
         """Run what is not done yet; the report says where each namespace stands.
@@ -96,6 +98,12 @@ class Everywhere:
         group, resumed = there, True
         if group is None or self.fresh:
             group, resumed = self._new(find(wire, self.pattern), there), False
+            for other in groups.others(group.updater):
+                self._warn(
+                    f"{other.updater} is under way in namespaces that fit {other.pattern!r} (group "
+                    f"{other.group_id}), with other parameters or for another pattern; this is a "
+                    "new one, and handles all entities"
+                )
         if self.me.options.dry_run:
             if there is not None:
                 self._warn(
@@ -189,13 +197,16 @@ class Everywhere:
             except StopAskedError as asked:
                 return RunState.INTERRUPTED, asked.message, asked.exit_code
             except BulkupError as error:
-                if not self._reports:
+                if not self._begun:
                     raise
                 if error.details:
                     self._warn(error.details)
-                self._results[namespace] = replace(result, note=error.message)
-                reason = f"{shown(namespace)}: {error.message}"
-                return RunState.FAILED, reason, error.exit_code or Exit.FAILED
+                if self._reports:  # a run of its chain has ended, and the next could not begin
+                    self._note_reports(namespace)
+                    result = replace(self._results[namespace], state=RunState.FAILED)
+                code = error.exit_code or Exit.FAILED
+                self._results[namespace] = replace(result, note=error.message, exit_code=code)
+                return RunState.FAILED, f"{shown(namespace)}: {error.message}", code
             result = self._results[namespace]
             if result.exit_code not in (Exit.DONE, Exit.DONE_WITH_FAILURES):
                 return self._stopped_at(result)
@@ -217,7 +228,8 @@ class Everywhere:
         me = replace(self.me, options=self._allowance.left(), listener=self._listening)
         if me.options.dry_run:
             with self._job(namespace) as job:
-                self._note_reports(namespace, [start(job, me)])
+                start(job, me)
+            self._note_reports(namespace)
             return group
 
         def on_found(entry: Entry) -> None:
@@ -227,7 +239,6 @@ class Everywhere:
                 # namespace is done.
                 group = groups.adopt(group, namespace, first_id(entry.record.run_id))
 
-        mark = len(self._reports)
         if self._is_done(wire, group, namespace):
             return group
         with self._job(namespace) as job:
@@ -242,7 +253,7 @@ class Everywhere:
                 if not self._is_done(wire, group, namespace):
                     raise
                 return group
-        self._note_reports(namespace, [report for _, report in self._reports[mark:]])
+        self._note_reports(namespace)
         return group
 
     def _job(self, namespace: str) -> AbstractContextManager[Job]:
@@ -258,12 +269,17 @@ class Everywhere:
     def _listening(self, event: Event) -> None:
         self._allowance.hear(event)
         if isinstance(event, RunEnded):
-            self._reports.append((self._now_in, event.report))
+            self._begun = True
+            self._reports.append(event.report)
+            self._sums.add(shown(self._now_in), event.report)
         if isinstance(event, Warned):
-            self._warnings.append(f"{shown(self._now_in)}: {event.message}")
+            if event.message.startswith(NOTHING_FOUND):
+                return  # many a tenant has none of a kind; its row says 0
+            self._sums.warn(f"{shown(self._now_in)}: {event.message}")
         self.me.listener(event)
 
-    def _note_reports(self, namespace: str, reports: Sequence[Report]) -> None:
+    def _note_reports(self, namespace: str) -> None:
+        reports, self._reports = self._reports, []
         last = reports[-1]
         codes = [r.exit_code for r in reports if r.exit_code]
         self._results[namespace] = SpaceResult(
@@ -312,22 +328,17 @@ class Everywhere:
     # --- the end ---
 
     def _warn(self, message: str) -> None:
-        self._warnings.append(message)
+        self._sums.warn(message)
         self.me.listener(Warned(message))
 
     def _end(
         self, group: Group, state: RunState, reason: str, code: Exit, appeared: tuple[str, ...]
     ) -> Report:
         dry_run = self.me.options.dry_run
-        reports = [report for _, report in self._reports]
-        failures = [failure for report in reports for failure in report.failures]
-        lines = [
-            f"{shown(namespace)}: {line}" for namespace, r in self._reports for line in r.log_lines
-        ]
-        warnings = self._warnings[:MAX_WARNINGS]
-        if len(self._warnings) > MAX_WARNINGS:
-            warnings.append(f"{len(self._warnings) - MAX_WARNINGS} more warnings, said above")
-        results = tuple(self._results.values())
+        results, sums = tuple(self._results.values()), self._sums
+        counts = sum((r.counts for r in results), Counts())
+        if results and state is RunState.FINISHED and not counts.handled:
+            self._warn(f"{NOTHING_FOUND} in any namespace: check the kind's name and the filters")
         report = Report(
             run_id="" if dry_run or not results else group.group_id,
             updater=group.updater,
@@ -338,16 +349,16 @@ class Everywhere:
             state=state,
             reason=reason,
             exit_code=code,
-            counts=sum((r.counts for r in results), Counts()),
+            counts=counts,
             total=None,
             started=datetime.fromisoformat(group.created),
             ended=self.clock.now(),
             elapsed_s=self.clock.monotonic() - self._began_at,
-            retries=sum(report.retries for report in reports),
-            failures=tuple(failures[:SHOWN_FAILURES]),
-            log_lines=tuple(lines[:SHOWN_LOG_LINES]),
-            log_total=sum(report.log_total for report in reports),
-            warnings=tuple(warnings),
+            retries=sums.retries,
+            failures=tuple(sums.failures),
+            log_lines=tuple(sums.log_lines),
+            log_total=sums.log_total,
+            warnings=sums.some_warnings(),
             next_command="" if self._all_over or dry_run else self.me.again,
             spaces=results,
             appeared=appeared,

@@ -18,6 +18,7 @@ from typing import Any
 
 import grpc
 from google.cloud.datastore import Entity, Key
+from google.cloud.datastore_v1.types import query as query_types
 
 from bulkup.errors import HeldError, StateError, UsageError
 from bulkup.facts import TargetInfo
@@ -82,16 +83,36 @@ class Groups:
     def read(self) -> Group | None:
         """The unfinished group. Raises CallError; StateError for one of another version."""
         for result in self._wire.lookup([key_to_pb(self._key)]).values():
-            try:
-                return _parse(LazyEntity(result.entity), result.version)
-            except (KeyError, TypeError, ValueError, zlib.error) as error:
-                raise StateError(
-                    f"the group record {key_text(result.entity.key)} was written by another "
-                    "version of bulkup: run that version, or delete the record if the group does "
-                    "not matter any more",
-                    details=f"{type(error).__name__}: {error}",
-                ) from error
+            return self._parsed(result)
         return None
+
+    def _parsed(self, result: Any) -> Group:
+        try:
+            return _parse(LazyEntity(result.entity), result.version)
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            raise StateError(
+                f"the group record {key_text(result.entity.key)} was written by another "
+                "version of bulkup: run that version, or delete the record if the group does "
+                "not matter any more",
+                details=f"{type(error).__name__}: {error}",
+            ) from error
+
+    def others(self, updater: str) -> list[Group]:
+        """Unfinished groups of updaters of this name, with other parameters or another pattern.
+
+        Raises CallError.
+        """
+        query = query_types.Query.pb()()
+        query.kind.add(name=GROUP_KIND)
+        found: list[Group] = []
+        while True:
+            batch = self._wire.run_query(query, "").result().batch
+            for result in batch.entity_results:
+                if result.entity.key.path[-1].name != self._key.name:
+                    found.append(self._parsed(result))
+            if not batch.entity_results:
+                return [group for group in found if group.updater == updater]
+            query.start_cursor = batch.end_cursor
 
     def begin(self, group: Group) -> Group:
         """Write a new group, or, where somebody was faster, give theirs.

@@ -33,6 +33,8 @@ BUMP = """
                 os.kill(os.getpid(), signal.SIGKILL)
             if os.environ.get("FAIL_IN") == here and entity.key.id == 4:
                 raise ValueError("not today")
+            if os.environ.get("STOP_IN") == here and entity.key.id == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
             entity["n"] += 1
             self.put(entity)
 """

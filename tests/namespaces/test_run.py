@@ -120,7 +120,6 @@ def test_without_waiting_the_second_is_told_who_works_there(embedded_tenants: Te
     record["holder"] = record["holder"].replace('"machine": "', '"machine": "elsewhere-')
     tenants.client("").put(record)
     before = tenants.values()
-    tenants.shell.bulkup(*RUN).code == 11
     result = tenants.shell.bulkup(*RUN)
     assert result.code == 11, result
     assert "works on run" in result.err
@@ -326,6 +325,15 @@ def test_options_that_contradict_each_other_are_wrong_usage(
     assert "namespaces" in result.err
 
 
+NO_CHANGE = """
+    from bulkup import BulkPut
+
+    class B(BulkPut):
+        def get_query(self):
+            return self.client.query(kind="Item")
+"""
+
+
 @pytest.mark.parametrize(
     "command", [("run", "bump.py"), ("migrate", "steps"), ("status", "steps")], ids=" ".join
 )
@@ -333,7 +341,7 @@ def test_a_server_that_lists_no_namespaces_is_told_in_one_sentence(
     tmp_path: Path, fs: Server, command: tuple[str, ...]
 ) -> None:
     shell = Shell(tmp_path, fs)
-    shell.write("bump.py", "from bulkup import BulkPut\nclass B(BulkPut):\n    pass\n")
+    shell.write("bump.py", NO_CHANGE)
     (tmp_path / "steps").mkdir()
     seed(fs, 1, namespace="a")
     shell.bulkup(*command, "--all-namespaces").fails(
@@ -368,3 +376,93 @@ def test_chains_are_followed_in_each_namespace(embedded_tenants: Tenants) -> Non
     assert result.code == 0, result
     tenants.assert_each_done(2)
     assert row_of(result.out, "tenant-2")[:5] == ["tenant-2", "finished", "12", "12", "0"]
+
+
+def test_a_signal_ends_it_after_what_is_under_way(embedded_tenants: Tenants) -> None:
+    tenants = embedded_tenants
+    result = tenants.shell.bulkup(*RUN, env={"STOP_IN": "tenant-1"})
+    assert result.code == 143, result
+    assert "Interrupted by SIGTERM." in result.out
+    assert row_of(result.out, "tenant-1")[1] == "interrupted"
+    assert row_of(result.out, "tenant-2")[1:] == ["not", "begun"]
+    assert tenants.values("tenant-2", "tenant-10") == {"tenant-2": {0}, "tenant-10": {0}}
+    assert tenants.shell.bulkup(*RUN).code == 0
+    tenants.assert_each_done()
+
+
+@pytest.mark.parametrize("options", [(), ("-n",)], ids=["run", "dry run"])
+def test_a_query_that_stays_in_one_namespace_is_not_run_for_each(
+    embedded_tenants: Tenants, options: tuple[str, ...]
+) -> None:
+    tenants = embedded_tenants
+    source = (tenants.shell.folder / "bump.py").read_text()
+    there = 'kind="Item", namespace="tenant-1")'
+    tenants.shell.write("bump.py", source.replace('kind="Item")', there))
+    before = tenants.contents()
+    result = tenants.shell.bulkup(*RUN, *options)
+    assert result.code == 2, result
+    assert "names a namespace ('tenant-1') by itself" in result.err
+    assert tenants.contents() == before
+
+
+def test_a_migration_that_stays_in_one_namespace_is_not_run_for_each(
+    embedded_tenants: Tenants,
+) -> None:
+    shell = embedded_tenants.shell
+    source = (shell.folder / "bump.py").read_text()
+    there = 'kind="Item", namespace="tenant-1")'
+    shell.write("updaters/0001_x.py", source.replace('kind="Item")', there))
+    before = embedded_tenants.values()
+    assert shell.bulkup("migrate", "--all-namespaces").code == 2
+    assert embedded_tenants.values() == before
+    assert shell.bulkup("migrate", "--namespace", "tenant-2").code == 0
+
+
+def test_a_like_group_that_is_unfinished_is_named(embedded_tenants: Tenants) -> None:
+    tenants = embedded_tenants
+    assert tenants.shell.bulkup(*RUN, env={"DIE_IN": "tenant-2"}).code == -9
+    result = tenants.shell.bulkup("run", "bump.py", "--namespaces", "tenant-10")
+    assert result.code == 0
+    assert "Bump is under way in namespaces that fit '*'" in result.err
+    dry = tenants.shell.bulkup(*RUN, "-n")
+    assert "is unfinished: without -n the same command goes on with it" in dry.err
+
+
+def test_a_tenant_without_such_entities_is_no_warning_but_all_of_them_are(
+    embedded_tenants: Tenants,
+) -> None:
+    tenants = embedded_tenants
+    seed(tenants.server, 1, kind="Other", namespace="tenant-3")
+    result = tenants.shell.bulkup(*RUN)
+    assert row_of(result.out, "tenant-3") == ["tenant-3", "finished", "0", "0", "0"]
+    assert "Warning" not in result.out + result.err
+    source = (tenants.shell.folder / "bump.py").read_text()
+    tenants.shell.write("bump.py", source.replace("Item", "Itm"))
+    result = tenants.shell.bulkup(*RUN)
+    assert result.err.count("found no entities") == 1
+    assert "the query found no entities in any namespace" in result.out
+
+
+def test_resuming_one_of_them_says_that_there_are_others(embedded_tenants: Tenants) -> None:
+    shell = embedded_tenants.shell
+    assert shell.bulkup(*RUN, "--limit", "8").code == 75
+    assert "the run of one of several namespaces" in shell.bulkup("resume").err
+
+
+def test_a_namespace_that_somebody_holds_stops_it_with_a_report(
+    embedded_tenants: Tenants,
+) -> None:
+    tenants = embedded_tenants
+    assert tenants.shell.bulkup(*RUN, env={"DIE_IN": "tenant-1"}).code == -9
+    (record,) = tenants.records("tenant-1")
+    record["holder"] = record["holder"].replace('"machine": "', '"machine": "elsewhere-')
+    tenants.client("tenant-1").put(record)
+    result = tenants.shell.bulkup("run", "bump.py", "--namespaces", "[!0-9]*")
+    assert result.code == 11, result
+    assert "works on run" in result.err
+    seed(tenants.server, 1, namespace="a-first").close()
+    result = tenants.shell.bulkup("run", "bump.py", "--namespaces", "*-*")
+    assert result.code == 11, result
+    assert row_of(result.out, "a-first")[1] == "finished"
+    assert row_of(result.out, "tenant-1")[1:3] == ["not", "begun"]
+    assert "works on run" in result.out
