@@ -51,11 +51,13 @@ def pattern_of(given: dict[str, Any]) -> str | None:
 
 
 def words_of(given: dict[str, Any], options: Sequence[str]) -> list[str]:
-    """What was given for these options and the state directory, as it would be typed."""
+    """What was given for these options, and what else goes on with it needs, as it is typed."""
     words = ["--all-namespaces"] if given["all_namespaces"] else []
     for name in (*options, "namespaces"):
         if given[name] is not None:
             words += [f"--{name}", str(given[name])]
+    if given["max_failures"] is not None:  # what has failed already counts against it
+        words += ["--max-failures", str(given["max_failures"])]
     if given["state_dir"] != Path(".bulkup"):
         words += ["--state-dir", str(given["state_dir"])]
     return words

@@ -239,21 +239,29 @@ class Everywhere:
                 # namespace is done.
                 group = groups.adopt(group, namespace, first_id(entry.record.run_id))
 
-        if self._is_done(wire, group, namespace):
+        # Looked at again right before its turn: others may work on the same group.
+        begun = self._see(wire, group, [namespace]).get(namespace)
+        if self._is_over(namespace):
             return group
         with self._job(namespace) as job:
-            run_id = group.run_id(namespace)
-            begun = Ledger(wire, job.target.info).read(run_id)
             if begun is not None:
                 same_run(begun, job.query.identity(job.source.spec, job.params))
             try:
+                run_id = group.run_id(namespace)
                 start(job, me, fresh=group.fresh, run_id=run_id, on_found=on_found)
             except NotFoundError:
                 # Ended by somebody else, just now.
-                if not self._is_done(wire, group, namespace):
+                self._see(wire, group, [namespace])
+                if not self._is_over(namespace):
                     raise
                 return group
+        went_on = bool(self._reports[0].predecessor)
         self._note_reports(namespace)
+        if went_on and self._is_over(namespace):
+            # The counts of what was before it in its chain are in the records alone.
+            code = self._results[namespace].exit_code
+            self._see(wire, group, [namespace])
+            self._results[namespace] = replace(self._results[namespace], exit_code=code, note="")
         return group
 
     def _job(self, namespace: str) -> AbstractContextManager[Job]:
@@ -284,7 +292,7 @@ class Everywhere:
         codes = [r.exit_code for r in reports if r.exit_code]
         self._results[namespace] = SpaceResult(
             namespace,
-            "" if last.dry_run else reports[0].run_id,
+            "" if last.dry_run else first_id(reports[0].run_id),
             last.state,
             sum((r.counts for r in reports), Counts()),
             codes[-1] if codes else Exit.DONE,
@@ -293,23 +301,27 @@ class Everywhere:
 
     # --- what others have done ---
 
-    def _is_done(self, wire: Wire, group: Group, namespace: str) -> bool:
-        """Look again, right before its turn: others may work on the same group."""
-        self._see(wire, group, [namespace])
+    def _is_over(self, namespace: str) -> bool:
         state = self._results[namespace].state
         return state is not None and state.is_over
 
-    def _see(self, wire: Wire, group: Group, namespaces: Sequence[str]) -> None:
-        """Note where the runs of namespaces stand, as their records say. Raises CallError."""
+    def _see(self, wire: Wire, group: Group, namespaces: Sequence[str]) -> dict[str, Entry]:
+        """Note where the runs of namespaces stand, as their records say, and give these.
+
+        Raises CallError.
+        """
         ledger = Ledger(wire, self.target.info)
+        first: dict[str, Entry] = {}
         asked = [(namespace, group.run_id(namespace)) for namespace in namespaces]
         while asked:
             found = ledger.read_in(asked)
             asked = []
             for (namespace, run_id), entry in found.items():
+                first.setdefault(namespace, entry)
                 self._note_entry(namespace, entry)
                 if entry.state is RunState.FINISHED:
                     asked.append((namespace, next_id(run_id)))  # of its chain, if it has one
+        return first
 
     def _note_entry(self, namespace: str, entry: Entry) -> None:
         chained = bool(entry.chain)

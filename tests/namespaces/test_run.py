@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -375,7 +376,8 @@ def test_chains_are_followed_in_each_namespace(embedded_tenants: Tenants) -> Non
     result = tenants.shell.bulkup(*RUN)
     assert result.code == 0, result
     tenants.assert_each_done(2)
-    assert row_of(result.out, "tenant-2")[:5] == ["tenant-2", "finished", "12", "12", "0"]
+    for namespace in NAMESPACES[1:]:  # also that where it went on with the second of the chain
+        assert row_of(result.out, namespace)[:5] == [namespace, "finished", "12", "12", "0"]
 
 
 def test_a_signal_ends_it_after_what_is_under_way(embedded_tenants: Tenants) -> None:
@@ -466,3 +468,19 @@ def test_a_namespace_that_somebody_holds_stops_it_with_a_report(
     assert row_of(result.out, "a-first")[1] == "finished"
     assert row_of(result.out, "tenant-1")[1:3] == ["not", "begun"]
     assert "works on run" in result.out
+
+
+def test_the_command_that_goes_on_keeps_the_failure_budget(embedded_tenants: Tenants) -> None:
+    shell = embedded_tenants.shell
+    result = shell.bulkup(*RUN, "--max-failures", "1", "--limit", "11", env={"FAIL_IN": "tenant-1"})
+    assert result.code == 75, result
+    (said,) = re.findall(r"^Continue with: bulkup (.*)$", result.out, re.MULTILINE)
+    assert said == "run bump.py --all-namespaces --max-failures 1"
+    assert shell.bulkup(*said.split()).code == 3
+
+
+def test_one_mail_is_sent_for_all(embedded_tenants: Tenants) -> None:
+    nowhere = ("--email-to", "a@x.example", "--email-from", "b@x.example", "--smtp-plain")
+    result = embedded_tenants.shell.bulkup(*RUN, *nowhere, "--smtp", "smtp://127.0.0.1:1")
+    assert result.code == 0, result
+    assert result.err.count("could not be mailed") == 1
