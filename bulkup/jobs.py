@@ -166,10 +166,7 @@ def prepare_on(
     updater.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
     try:
         query = plan_on(target, updater, task.source)
-        with explained(wire):
-            if first_contact:
-                wire.connect()
-            _say_hello(wire, query)
+        _say_hello(wire, query, first_contact)
         yield Job(task.source, updater, task.params, target, wire, query, stop)
     finally:
         wire.close()
@@ -222,9 +219,12 @@ def _query_of(updater: Updater, source: UpdaterSource) -> object:
         ) from error
 
 
-def _say_hello(wire: Wire, query: QueryPlan) -> None:
+def _say_hello(wire: Wire, query: QueryPlan, first_contact: bool) -> None:
     """Ask for the first entity: shows that the server answers, lets us in, and can run this."""
     pb = type(query.pb)()
     pb.CopyFrom(query.pb)
     pb.limit.value = 1
-    wire.run_query(pb, query.namespace).result()
+    with explained(wire):
+        if first_contact:
+            wire.connect()
+        wire.run_query(pb, query.namespace).result()
