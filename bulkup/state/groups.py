@@ -144,7 +144,7 @@ class Groups:
         mutation.base_version = there.version
         mutation.conflict_resolution_strategy = Mutation.FAIL
         try:
-            self._wire.commit([mutation]).result()
+            self._wire.commit([mutation.SerializeToString()]).result()
         except CallError as error:
             if error.code not in (
                 grpc.StatusCode.NOT_FOUND,
@@ -162,7 +162,7 @@ class Groups:
         else:
             write_entity(mutation.insert, entity)
         try:
-            answer = self._wire.commit([mutation]).result()
+            answer = self._wire.commit([mutation.SerializeToString()]).result()
         except CallError as error:
             there = self.read()
             if there is not None and replace(there, version=group.version) == group:
