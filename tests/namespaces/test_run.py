@@ -259,6 +259,21 @@ def test_a_dry_run_leaves_no_trace(tenants: Tenants) -> None:
     assert tenants.shell.runs() == []
 
 
+def test_a_dry_run_beside_an_unfinished_group_leaves_that_as_it_is(
+    embedded_tenants: Tenants,
+) -> None:
+    tenants = embedded_tenants
+    assert tenants.shell.bulkup(*RUN, "--limit", "8").code == 75
+    before, disk = tenants.contents(), tenants.shell.runs()
+    result = tenants.shell.bulkup(*RUN, "-n")
+    assert result.code == 0, result
+    assert "would write 24" in result.out
+    assert "without -n the same command goes on with it" in result.err
+    assert (tenants.contents(), tenants.shell.runs()) == (before, disk)
+    assert tenants.shell.bulkup(*RUN).code == 0
+    tenants.assert_each_done()
+
+
 def test_an_updater_that_is_not_right_leaves_no_trace(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     tenants.shell.write(
