@@ -12,7 +12,7 @@ import pytest
 from bulkup.state.kinds import GROUP_KIND
 from tests.cli.shell import Shell, ended, seed
 from tests.conftest import Server
-from tests.namespaces.conftest import NAMESPACES, SMALL, Tenants
+from tests.namespaces.conftest import NAMESPACES, SMALL, Tenants, make_tenants
 
 RUN = ("run", "bump.py", "--all-namespaces", *SMALL)
 
@@ -501,3 +501,10 @@ def test_one_mail_is_sent_for_all(embedded_tenants: Tenants) -> None:
     result = embedded_tenants.shell.bulkup(*RUN, *nowhere, "--smtp", "smtp://127.0.0.1:1")
     assert result.code == 0, result
     assert result.err.count("could not be mailed") == 1
+
+
+def test_the_legacy_emulator_lists_its_namespaces_too(legacy: Server, tmp_path: Path) -> None:
+    tenants = make_tenants(tmp_path, legacy)
+    assert tenants.shell.bulkup(*RUN, env={"DIE_IN": "tenant-2"}).code == -9
+    assert tenants.shell.bulkup(*RUN).code == 0
+    tenants.assert_each_done()
