@@ -40,6 +40,8 @@ _SIMPLE = frozenset(
     ("string_value", "integer_value", "boolean_value", "double_value", "null_value")
 )
 _LONGEST = MAX_INDEXED_BYTES + 1
+_LATE = 253402300799
+"""The last second of the year 9999."""
 SCATTER = "__scatter__"
 _SCATTER_BELOW = 0x1000
 """Of 0x10000: one in sixteen."""
@@ -51,6 +53,44 @@ def scatter_entry(path: bytes) -> bytes | None:
     """The entity's `__scatter__` value, for the few that have one."""
     digest = hashlib.blake2b(path, digest_size=8).digest()
     return BYTES + digest if int.from_bytes(digest[:2], "big") < _SCATTER_BELOW else None
+
+
+def is_plain(entity: Any) -> bool:
+    """Whether `index_entries` would neither refuse nor change an entity of at most
+    MAX_INDEXED_BYTES, told without making its entries. Most are; False says nothing."""
+    for name, value in entity.properties.items():
+        if not name or name[0] == "_" or value.meaning:
+            return False
+        which = value.WhichOneof("value_type")
+        if which in _SIMPLE:
+            continue
+        if which == "timestamp_value":
+            stamp = value.timestamp_value
+            if not 0 <= stamp.seconds <= _LATE or stamp.nanos % 1000 or not 0 <= stamp.nanos < 10**9:
+                return False
+        elif which == "array_value":
+            if value.exclude_from_indexes:
+                return False
+            for element in value.array_value.values:
+                if element.WhichOneof("value_type") not in _SIMPLE or element.meaning:
+                    return False
+        elif which == "entity_value":
+            nested = value.entity_value
+            if nested.HasField("key") or not _is_flat(nested):
+                return False
+        else:
+            return False
+    return True
+
+
+def _is_flat(entity: Any) -> bool:
+    """As `is_plain`, of one that is in another and has no other in it."""
+    for name, value in entity.properties.items():
+        if not name or name[0] == "_" or value.meaning:
+            return False
+        if value.WhichOneof("value_type") not in _SIMPLE:
+            return False
+    return True
 
 
 def index_entries(entity: Any) -> Entries:

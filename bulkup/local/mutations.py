@@ -8,8 +8,9 @@ from typing import Any
 from bulkup.local import messages as m
 from bulkup.local.changes import Changes, changes
 from bulkup.local.encoding import Partition, encode_path
-from bulkup.local.indexing import Entries, index_entries
+from bulkup.local.indexing import Entries, index_entries, is_plain
 from bulkup.local.limits import (
+    MAX_INDEXED_BYTES,
     MAX_TRANSFORMS,
     check_entity_size,
     check_key,
@@ -137,10 +138,13 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
     )
 
 
-def check_entities(operations: list[Operation], bodies: list[bytes | None]) -> None:
+def check_entities(
+    operations: list[Operation], bodies: list[bytes | None], *, deferring: bool = False
+) -> None:
     """Look into the entities of operations; `bodies` are what is stored now, as far as known.
 
-    Raises INVALID_ARGUMENT; then nothing is written.
+    `deferring`: nobody will ask for their entries. Raises INVALID_ARGUMENT; then nothing is
+    written.
     """
     for operation, base in zip(operations, bodies, strict=True):
         entity = operation.entity
@@ -150,6 +154,14 @@ def check_entities(operations: list[Operation], bodies: list[bytes | None]) -> N
             operation.entries = index_entries(entity)
             continue
         # Deterministic, so that equal entities are equal bytes.
+        if deferring:
+            body = entity.SerializeToString(deterministic=True)
+            if len(body) > MAX_INDEXED_BYTES or not is_plain(entity):
+                index_entries(entity)
+                body = entity.SerializeToString(deterministic=True)
+            check_entity_size(len(body))
+            operation.body = body
+            continue
         if base is not None:
             body = entity.SerializeToString(deterministic=True)
             operation.changes = changes(base, body)

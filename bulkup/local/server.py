@@ -21,6 +21,8 @@ _THREADS = 16
 _MAX_MESSAGE_BYTES = 64 << 20
 """Well above the 10 MiB that a request may have, so that we refuse larger ones in our words."""
 _SWEEP_SECONDS = 30
+_IDLE_SECONDS = 2.0
+"""Nobody has written for so long: rows that are pending are made now, so that no query waits."""
 
 
 class DatastoreServer:
@@ -68,8 +70,10 @@ class DatastoreServer:
         swept = time.monotonic()
         while not self._stopping.is_set():
             try:
-                if self.storage.wants_checkpoint.wait(_SWEEP_SECONDS):
+                if self.storage.wants_checkpoint.wait(_IDLE_SECONDS):
                     self.storage.checkpoint()
+                while not self._stopping.is_set() and self.storage.settle_if_idle(_IDLE_SECONDS):
+                    pass
                 if time.monotonic() - swept >= _SWEEP_SECONDS:
                     swept = time.monotonic()
                     while not self._stopping.is_set() and self.storage.sweep():

@@ -24,6 +24,7 @@ from bulkup.local.limits import (
 from bulkup.local.masks import Mask
 from bulkup.local.metadata import is_metadata, run_metadata
 from bulkup.local.mutations import check_entities, check_mutations
+from bulkup.local.pending import Place
 from bulkup.local.queries import PAGE_BYTES, check_query, run_page
 from bulkup.local.sql import by_paths
 from bulkup.local.status import RpcError, invalid, unimplemented
@@ -80,24 +81,29 @@ class Service:
             check_key(key, complete=True, reserved_ok=True)
             partition = partition_of(key.partition_id, request.project_id, request.database_id)
             keys[partition.namespace, encode_path(key.path)] = partition, key
-        with self.storage.reading() as snapshot:
+
+        def placed() -> list[Place]:
+            kinds = ((partition, key.path[-1].kind) for partition, key in keys.values())
+            numbers = (self.storage.kind(*kind) for kind in kinds)
+            return [(number or 0, path) for number, (_, path) in zip(numbers, keys, strict=True)]
+
+        # As of another moment than now only rows tell it.
+        now = request.read_options.WhichOneof("consistency_type") in (None, "read_consistency")
+        with self.storage.reading_keys(placed) if now else self.storage.reading() as snapshot:
             read = self._read(request.read_options, snapshot)
-            numbers = [
-                self.storage.kind(partition, key.path[-1].kind) for partition, key in keys.values()
-            ]
-            places = [(number, path) for number, (_, path) in zip(numbers, keys, strict=True)]
-            rows = by_paths(snapshot.db, places, read.at)
+            places, pending = placed(), snapshot.pending
+            rows = by_paths(snapshot.db, [p for p in places if p not in pending], read.at)
             out = []
             size = 0
-            for (_, path), (partition, key) in keys.items():
+            for place, (partition, key) in zip(places, keys.values(), strict=True):
                 if size > PAGE_BYTES:
                     # The official clients ask for these again by themselves.
                     out.append(m.field(3, key.SerializeToString()))
                     continue
                 if read.transaction is not None:
-                    read.transaction.read_key(partition, key.path[-1].kind, path)
-                found = next(rows)
-                if found is None:
+                    read.transaction.read_key(partition, key.path[-1].kind, place[1])
+                found = pending.get(place) or next(rows)
+                if found is None or found[2] is None:
                     key.partition_id.project_id = partition.project
                     result = m.field(1, m.field(1, key.SerializeToString()))
                     result += m.number_field(4, read.time)
@@ -193,7 +199,7 @@ class Service:
 
     def begin_transaction(self, raw: bytes) -> bytes:
         request = _parse(m.BeginTransactionRequest, raw)
-        with self.storage.reading() as snapshot:
+        with self.storage.reading_keys() as snapshot:
             transaction = self._begin(request.transaction_options, snapshot)
         return m.field(1, transaction.id)
 
@@ -235,10 +241,11 @@ class Service:
         )
         if not operations and (transaction is None or transaction.read_only):
             return m.field(8, m.timestamp(self.storage.snapshot())) if transactional else b""
-        known = Known(self.storage, operations)
-        check_entities(operations, known.bodies)
+        deferring = transaction is None and self.storage.defers()
+        known = Known(self.storage, operations, deferring=deferring)
+        check_entities(operations, known.bodies, deferring=deferring)
         failure: RpcError | None = None
-        with self.storage.writing() as (db, version):
+        with self.storage.writing(settled=not deferring) as (db, version):
             if transaction is not None:
                 check_conflicts(transaction, self.storage, db)
             writer = Writer(self.storage, db, version, known)
@@ -250,7 +257,7 @@ class Service:
                         raise
                     failure = error
                     break
-            writer.flush()
+            writer.finish()
             # Still the only writer: the next one checks its conflicts by this.
             self.storage.written(writer.kinds, version, len(operations) + writer.index_updates)
         if failure is not None:
@@ -272,7 +279,7 @@ class Service:
                 partition_of(key.partition_id, request.project_id, request.database_id)
             )
         answer = m.AllocateIdsResponse()
-        with self.storage.writing() as (db, _):
+        with self.storage.writing(settled=False) as (db, _):
             for key, partition in zip(request.keys, partitions, strict=True):
                 part = self.storage.intern_part(partition)
                 key.path[-1].id = allocate_id(self.storage, db, part)
@@ -291,7 +298,7 @@ class Service:
             partitions.append(
                 partition_of(key.partition_id, request.project_id, request.database_id)
             )
-        with self.storage.writing() as (db, _):
+        with self.storage.writing(settled=False) as (db, _):
             for key, partition in zip(request.keys, partitions, strict=True):
                 reserve_id(db, self.storage.intern_part(partition), key)
         return b""

@@ -15,6 +15,11 @@ in hexadecimal, which keeps their order): so a query finds an entity's other sor
 write the entries that it changes. The past is kept for an hour (`read_time`, transactions), then
 swept.
 
+    log            commits whose rows are not made yet (pending.py); nothing else knows of them
+
+Who looks at rows does so in `reading()`, which makes those rows first. `reading_keys()` does not,
+and says what is pending instead.
+
 Foreign numbers are interned: `partitions`, `kinds` of a partition, `slots` (the properties of a
 kind). A slot is `multi` once one entity had several values there; it saves the others a look.
 """
@@ -35,10 +40,13 @@ from bulkup.errors import StateError
 from bulkup.local.encoding import Partition
 from bulkup.local.messages import MICROS
 from bulkup.local.packing import unpack
+from bulkup.local.pending import Pending, Place, Record, State, decode, encode
+from bulkup.local.rows import settle
 
 APPLICATION_ID = 0x62756C6B
 """`bulk`, in the header of the file: how we know it is ours."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had no log."""
 HISTORY_MICROS = 3600 * MICROS
 """How far back `read_time` reaches: the documented hour."""
 _CACHE_KIB = 4_000
@@ -54,6 +62,19 @@ _LOG_PAGES = 16_000
 _SWEEP_ROWS = 500
 """Past entities swept in one transaction: a few milliseconds for the writers behind it."""
 
+_DEFERRED_AFTER = 2
+"""Commits without a query between them, after which further ones are deferred. Where queries and
+commits take turns, to defer would be to do the work twice."""
+_PENDING_BYTES = 64 << 20
+_PENDING_COMMITS = 20_000
+"""Beyond either, who commits makes rows of older commits, twice as many as its own: this bounds
+memory, and how long the first query after a long load waits."""
+_SETTLE_ROWS = 4_000
+"""Entities whose rows are made in one transaction: enough that neighbours in an index meet."""
+_IDLE_SETTLE_ROWS = 250
+"""The same where nobody waits for it: few, for those who come meanwhile."""
+
+_LOG = "CREATE TABLE log(version INTEGER PRIMARY KEY, records BLOB NOT NULL);"
 _SCHEMA = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('last_version', 0), ('next_id', 1);
@@ -97,6 +118,8 @@ class Snapshot(NamedTuple):
     usually the present, which no commit has; later ones are numbered above it."""
     last: int
     """Version of the last commit it holds."""
+    pending: dict[Place, State]
+    """What keys asked for hold whose rows are not made yet: this, not what their rows say."""
 
 
 class Storage:
@@ -121,7 +144,15 @@ class Storage:
         self._clock_lock = threading.Lock()
         self._writing_version = 0
         self._interned = False
+        self.pending = Pending()
+        self._pending_lock = threading.Lock()
+        """Held to change `pending`, and to take from it what a snapshot of SQLite lacks."""
+        self._since_query = 0
+        self._deferred_rows = 0
+        self._wrote_at = time.monotonic()
         self._load()
+        for version, records in self._write.execute("SELECT * FROM log ORDER BY version"):
+            self.pending.add(version, list(decode(records)))
         self._opened_at = self.last_version
         self._kind_versions: dict[int, int] = {}
         self._rows_written = 0
@@ -184,9 +215,13 @@ class Storage:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         if version == 0:
             connection.executescript(
-                f"BEGIN IMMEDIATE;{_SCHEMA}"
+                f"BEGIN IMMEDIATE;{_SCHEMA}{_LOG}"
                 f"PRAGMA application_id = {APPLICATION_ID};"
                 f"PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
+            )
+        elif version < SCHEMA_VERSION:
+            connection.executescript(
+                f"BEGIN IMMEDIATE;{_LOG}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
             )
 
     def _load(self) -> None:
@@ -235,16 +270,50 @@ class Storage:
         return connection
 
     @contextmanager
-    def reading(self) -> Iterator[Snapshot]:
-        """What is stored, held still until this is left."""
-        present = self._present()
+    def reading(self, *, to_commit: bool = False) -> Iterator[Snapshot]:
+        """What is stored, held still until this is left. `to_commit`: this is not a query."""
+        if not to_commit:
+            self._since_query = 0
         db = self.reader()
-        db.execute("BEGIN")
         try:
-            (last,) = db.execute("SELECT value FROM meta WHERE name = 'last_version'").fetchone()
-            yield Snapshot(db, max(present, last), last)
+            snapshot, complete = self._begin(db)
+            if not complete:
+                db.execute("ROLLBACK")
+                # As the only writer, lest more comes into the log before the snapshot is taken.
+                with self._writer:
+                    self._settle()
+                    snapshot, _ = self._begin(db)
+            yield snapshot
         finally:
-            db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+
+    @contextmanager
+    def reading_keys(
+        self, places: Callable[[], Iterable[Place]] = tuple
+    ) -> Iterator[Snapshot]:
+        """What is stored of some keys. The snapshot's rows may lack what is pending; of these
+        keys, it is in `pending`."""
+        db = self.reader()
+        try:
+            with self._pending_lock:
+                snapshot, complete = self._begin(db)
+                if not complete:
+                    pending = self.pending.at(places(), snapshot.version)
+                    snapshot = snapshot._replace(pending=pending)
+            yield snapshot
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+
+    def _begin(self, db: sqlite3.Connection) -> tuple[Snapshot, bool]:
+        """A snapshot, and whether it has rows of every commit in it."""
+        present = self._present()
+        db.execute("BEGIN")
+        last, complete = db.execute(
+            "SELECT value, NOT EXISTS (SELECT 1 FROM log) FROM meta WHERE name = 'last_version'"
+        ).fetchone()
+        return Snapshot(db, max(present, last), last, {}), bool(complete)
 
     def _present(self) -> int:
         with self._clock_lock:
@@ -255,44 +324,64 @@ class Storage:
 
     def snapshot(self) -> int:
         """The version that reads of a transaction beginning now are made at."""
-        with self.reading() as snapshot:
+        with self.reading_keys() as snapshot:
             return snapshot.version
 
     # -- writing -------------------------------------------------------------------------------
 
     @contextmanager
-    def writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+    def writing(self, *, settled: bool = True) -> Iterator[tuple[sqlite3.Connection, int]]:
         """The only writer, in a transaction, and the version of what it writes.
 
         Left normally it is committed, and on the disk when this returns; left by an exception it
-        is rolled back.
+        is rolled back. `settled`: the rows are made of what was pending; False for those who look
+        at no rows, or at `pending` too.
         """
         with self._writer:
+            if settled:
+                self._settle()
             with self._clock_lock:
                 version = max(self.clock(), self._floor + 1, self.last_version + 1)
                 self._floor = version
                 self._writing_version = version
-            db = self._write
-            next_id = self.next_id
-            self._interned = False
             try:
-                db.execute("BEGIN IMMEDIATE")
-                try:
+                with self._transaction() as db:
                     yield db, version
                     db.execute("UPDATE meta SET value = ? WHERE name = 'last_version'", (version,))
-                    db.execute("COMMIT")
-                except BaseException:
-                    # A full disk may have rolled back already.
-                    if db.in_transaction:
-                        db.execute("ROLLBACK")
-                    self.next_id = next_id
-                    if self._interned:
-                        self._load()
-                    raise
                 self.last_version = version
+            except BaseException:
+                with self._pending_lock:
+                    self.pending.take_back(version)
+                raise
             finally:
                 with self._clock_lock:
                     self._writing_version = 0
+            self._wrote_at = time.monotonic()
+            if self._deferred_rows:
+                rows, self._deferred_rows = self._deferred_rows, 0
+                if (
+                    self.pending.size > _PENDING_BYTES or len(self.pending) > _PENDING_COMMITS
+                ):
+                    self._settle(2 * rows)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """A transaction of the writer's, on the disk when this is left."""
+        db = self._write
+        next_id, next_eid = self.next_id, self.next_eid
+        self._interned = False
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            # A full disk may have rolled back already.
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            self.next_id, self.next_eid = next_id, next_eid
+            if self._interned:
+                self._load()
+            raise
 
     def kind(self, partition: Partition, name: str) -> int | None:
         """Number of a kind, if there is or was an entity of it."""
@@ -306,6 +395,9 @@ class Storage:
     def written(self, kinds: Iterable[int], version: int, rows: int) -> None:
         """Take note of what a commit wrote."""
         self._kind_versions.update(dict.fromkeys(kinds, version))
+        self._count(rows)
+
+    def _count(self, rows: int) -> None:
         self._rows_written += rows
         if self._rows_written > _CHECKPOINT_ROWS:
             self.wants_checkpoint.set()
@@ -347,6 +439,43 @@ class Storage:
         number = self._write.execute(sql, values).lastrowid
         assert number is not None
         return number
+
+    # -- deferring -----------------------------------------------------------------------------
+
+    def defers(self) -> bool:
+        """Whether a commit that begins now need not make its rows; it counts as one."""
+        self._since_query += 1
+        return self._since_query > _DEFERRED_AFTER
+
+    def defer(self, version: int, records: list[Record]) -> None:
+        """Write what a commit changes into the log; inside `writing(settled=False)`."""
+        with self._pending_lock:
+            self.pending.add(version, records)
+        self._deferred_rows = len(records)
+        self._write.execute("INSERT INTO log VALUES (?, ?)", (version, encode(records)))
+
+    def settle_if_idle(self, seconds: float) -> bool:
+        """Make rows of a few pending commits, if nobody has written for so long; True while there
+        may be more to do."""
+        if not self.pending or time.monotonic() - self._wrote_at < seconds:
+            return False
+        with self._writer:
+            self._settle(_IDLE_SETTLE_ROWS)
+        return True
+
+    def _settle(self, rows: int | None = None) -> None:
+        """Make the rows of pending commits, the oldest first: of all, or of at least so many
+        entities. Only for who holds the writer's lock, outside of a transaction."""
+        while self.pending and (rows is None or rows > 0):
+            some = self.pending.oldest(min(rows or _SETTLE_ROWS, _SETTLE_ROWS))
+            with self._transaction() as db:
+                written = settle(self, db, some)
+                db.execute("DELETE FROM log WHERE version <= ?", (some[-1][0],))
+            with self._pending_lock:
+                self.pending.drop(len(some))
+            self._count(written)
+            if rows is not None:
+                rows -= sum(len(records) for _, records in some)
 
     # -- sweeping ------------------------------------------------------------------------------
 
