@@ -27,6 +27,12 @@ class Server:
     host: str
     pid: int
 
+    def pause(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def reset_peak(self) -> None:
         """Let the peak of memory start anew, at what is used now."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")

@@ -333,6 +333,15 @@ def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path) -> None:
         rpc.close()
 
 
+def _counts(storage: Storage) -> tuple[int, int]:
+    """Entities of the past; entries."""
+    with storage.reading() as snapshot:
+        past, entries = snapshot.db.execute(
+            "SELECT (SELECT count(*) FROM entities_past), (SELECT count(*) FROM entries)"
+        ).fetchone()
+    return past, entries
+
+
 def test_the_past_is_swept_after_an_hour_and_only_then(tmp_path: Path) -> None:
     now = [1_900_000_000_000_000]
     storage = Storage(tmp_path / "db", clock=lambda: now[0])
@@ -344,12 +353,11 @@ def test_the_past_is_swept_after_an_hour_and_only_then(tmp_path: Path) -> None:
         rpc.delete(rpc.key("K", 2))
         now[0] += 30 * 60 * 10**6
         assert not storage.sweep()
-        count = "SELECT (SELECT count(*) FROM entities_past), (SELECT count(*) FROM entries)"
-        assert storage.reader().execute(count).fetchone()[0] == 2
+        assert _counts(storage)[0] == 2
         now[0] += 31 * 60 * 10**6
         storage.sweep()
         # What is left is what the two living entities have: a, and two elements of b.
-        assert storage.reader().execute(count).fetchone() == (0, 6)
+        assert _counts(storage) == (0, 6)
         assert idents(rpc.all(query("K", where("b", "=", 3)))) == [1]
         assert idents(rpc.all(query("K", where("b", "=", 1)))) == [3]
         rpc.close()
