@@ -33,6 +33,8 @@ BATCH = 500
 GROUPS = 100
 STREAM = "one unlimited query"
 RPC_TIMEOUT_S = 300
+TURN = 20
+"""Entities handled in a turn at least: one alone would be about waking up."""
 WARM_UP = 5_000
 """Entities; a round of warming up has about 10,000 puts and changes."""
 WARM_UP_AT_MOST_S = 180
@@ -189,6 +191,7 @@ def changes(size: int, times: int, entities: int) -> Work:
 
     def work(client: Client) -> Iterator[int]:
         rng = random.Random(size)
+        handled = 0
         for _ in range(times):
             numbers = rng.sample(range(1, entities + 1), min(size, entities))
             found = client.call("Lookup", keys=[_key(n) for n in numbers]).found
@@ -205,7 +208,12 @@ def changes(size: int, times: int, entities: int) -> Work:
                 "Commit", mode="TRANSACTIONAL", single_use_transaction={"read_write": {}},
                 mutations=mutations,
             )  # fmt: skip
-            yield len(mutations)
+            handled += len(mutations)
+            if handled >= TURN:
+                yield handled
+                handled = 0
+        if handled:
+            yield handled
 
     return work
 

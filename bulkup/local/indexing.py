@@ -55,18 +55,23 @@ def scatter_entry(path: bytes) -> bytes | None:
     return BYTES + digest if int.from_bytes(digest[:2], "big") < _SCATTER_BELOW else None
 
 
-def is_plain(entity: Any) -> bool:
+def is_plain(entity: Any, *, nested: bool = False) -> bool:
     """Whether `index_entries` would neither refuse nor change an entity of at most
     MAX_INDEXED_BYTES, told without making its entries. Most are; False says nothing."""
-    for name, value in entity.properties.items():
+    properties = entity.properties
+    for name in properties:
+        value = properties[name]
+        which = value.WhichOneof("value_type")
         if not name or name[0] == "_" or value.meaning:
             return False
-        which = value.WhichOneof("value_type")
         if which in _SIMPLE:
             continue
+        if nested:
+            return False
         if which == "timestamp_value":
             stamp = value.timestamp_value
-            if not 0 <= stamp.seconds <= _LATE or stamp.nanos % 1000 or not 0 <= stamp.nanos < 10**9:
+            nanos = stamp.nanos
+            if nanos % 1000 or not (0 <= nanos < 10**9 and 0 <= stamp.seconds <= _LATE):
                 return False
         elif which == "array_value":
             if value.exclude_from_indexes:
@@ -75,20 +80,10 @@ def is_plain(entity: Any) -> bool:
                 if element.WhichOneof("value_type") not in _SIMPLE or element.meaning:
                     return False
         elif which == "entity_value":
-            nested = value.entity_value
-            if nested.HasField("key") or not _is_flat(nested):
+            inner = value.entity_value
+            if inner.HasField("key") or not is_plain(inner, nested=True):
                 return False
         else:
-            return False
-    return True
-
-
-def _is_flat(entity: Any) -> bool:
-    """As `is_plain`, of one that is in another and has no other in it."""
-    for name, value in entity.properties.items():
-        if not name or name[0] == "_" or value.meaning:
-            return False
-        if value.WhichOneof("value_type") not in _SIMPLE:
             return False
     return True
 

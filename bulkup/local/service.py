@@ -17,6 +17,7 @@ from bulkup.local.keys import allocate_id, reserve_id
 from bulkup.local.limits import (
     MAX_LOOKUP_KEYS,
     check_key,
+    checked_path,
     check_project,
     check_request_size,
     partition_of,
@@ -76,16 +77,19 @@ class Service:
                 f"cannot get more than {MAX_LOOKUP_KEYS} keys in a single call: {len(request.keys)}"
             )
         mask = Mask(request.property_mask.paths) if request.HasField("property_mask") else None
+        project, database = request.project_id, request.database_id
         keys: dict[tuple[str, bytes], tuple[Partition, Any]] = {}
         for key in request.keys:
-            check_key(key, complete=True, reserved_ok=True)
-            partition = partition_of(key.partition_id, request.project_id, request.database_id)
-            keys[partition.namespace, encode_path(key.path)] = partition, key
+            path = checked_path(key, complete=True, reserved_ok=True)
+            partition = partition_of(key.partition_id, project, database)
+            keys[partition.namespace, path] = partition, key
 
         def placed() -> list[Place]:
-            kinds = ((partition, key.path[-1].kind) for partition, key in keys.values())
-            numbers = (self.storage.kind(*kind) for kind in kinds)
-            return [(number or 0, path) for number, (_, path) in zip(numbers, keys, strict=True)]
+            number = self.storage.kind
+            return [
+                (number(partition, key.path[-1].kind) or 0, path)
+                for (_, path), (partition, key) in keys.items()
+            ]
 
         # As of another moment than now only rows tell it.
         now = request.read_options.WhichOneof("consistency_type") in (None, "read_consistency")

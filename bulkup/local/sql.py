@@ -112,13 +112,14 @@ _FEW = 20
 
 
 def stored_rows(
-    db: sqlite3.Connection, kind: int, paths: Sequence[bytes]
+    db: sqlite3.Connection, kind: int, paths: Sequence[bytes], *, whole: bool = True
 ) -> Iterator[tuple[bytes, Stored]]:
-    """The live entities of a kind that have one of the paths."""
+    """The live entities of a kind that have one of the paths; `packed` is empty unless `whole`."""
+    packed = "packed" if whole else "''"
     for start in range(0, len(paths), _TOGETHER):
         some = paths[start : start + _TOGETHER]
         for path, *stored in db.execute(
-            "SELECT path, eid, version, created, body, packed FROM entities "
+            f"SELECT path, eid, version, created, body, {packed} FROM entities "
             f"WHERE kind = ? AND path IN ({', '.join('?' * len(some))})",
             (kind, *some),
         ):

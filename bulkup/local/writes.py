@@ -26,7 +26,7 @@ import grpc
 
 from bulkup.local import messages as m
 from bulkup.local.changes import Changes
-from bulkup.local.encoding import encode_path
+from bulkup.local.encoding import Partition, encode_path
 from bulkup.local.indexing import Entries, index_entries
 from bulkup.local.keys import allocate_id
 from bulkup.local.limits import check_entity_size, key_text
@@ -69,10 +69,8 @@ class Known:
         """The commit will not make rows: what is pending is known by version, time and body."""
         self._storage = storage
         self._rows: dict[Place, Stored | None] = {}
-        places = [self._place(operation) for operation in operations]
-        for place in places:
-            if place is not None:
-                self._rows[place] = None
+        places = self._places(operations)
+        self._rows.update(dict.fromkeys(place for place in places if place is not None))
         with (
             storage.reading_keys(lambda: self._rows)
             if deferring
@@ -85,15 +83,23 @@ class Known:
                 if place not in snapshot.pending:
                     paths.setdefault(place[0], []).append(place[1])
             for kind, those in paths.items():
-                for path, stored in stored_rows(snapshot.db, kind, those):
+                for path, stored in stored_rows(snapshot.db, kind, those, whole=not deferring):
                     self._rows[kind, path] = stored
         found = [None if place is None else self._rows[place] for place in places]
         self.bodies = [None if stored is None else stored[3] for stored in found]
         """By operation; None where nothing is stored."""
 
-    def _place(self, operation: Operation) -> Place | None:
-        kind = self._storage.kind(operation.partition, operation.key.path[-1].kind)
-        return None if kind is None or not operation.path else (kind, operation.path)
+    def _places(self, operations: Sequence[Operation]) -> list[Place | None]:
+        """Of each, as far as there is one yet."""
+        kinds: dict[tuple[Partition, str], int | None] = {}
+        places: list[Place | None] = []
+        for operation in operations:
+            kind = operation.partition, operation.key.path[-1].kind
+            if kind not in kinds:
+                kinds[kind] = self._storage.kind(*kind)
+            number = kinds[kind]
+            places.append((number, operation.path) if number and operation.path else None)
+        return places
 
     def row(self, db: sqlite3.Connection, version: int, kind: int, path: bytes) -> Stored | None:
         """What is stored, inside `writing()` of that version."""
@@ -129,23 +135,23 @@ class Writer:
         """None of a deferred commit: that is what is deferred."""
         self.kinds: set[int] = set()
         """Kinds that changed."""
-        self._rows: dict[tuple[int, bytes], _Row] = {}
+        self._kinds: dict[tuple[Partition, str], tuple[int, int]] = {}
+        self._rows: dict[Place, _Row] = {}
         self._applied: list[tuple[Operation, _Row, bool, bool, list[Any]]] = []
 
     def apply(self, operation: Operation) -> None:
         """Apply one. Raises RpcError when it cannot be."""
-        storage = self.storage
-        part = storage.intern_part(operation.partition)
+        element = operation.key.path[-1]
+        part, kind = self._kind(operation.partition, element.kind)
         allocated = False
         if not operation.path:
-            operation.key.path[-1].id = allocate_id(storage, self.db, part)
+            element.id = allocate_id(self.storage, self.db, part)
             operation.path = encode_path(operation.key.path)
             allocated = True
-        kind = storage.intern_kind(part, operation.key.path[-1].kind)
         row = self._row(kind, operation.path)
         exists = row.body is not None
         name = operation.name
-        conflict = self._conflict(operation, row)
+        conflict = "" if operation.base_version is None else self._conflict(operation, row)
         if conflict and operation.fail:
             raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, conflict)
         if name == "insert" and exists:
@@ -171,7 +177,25 @@ class Writer:
     def results(self) -> Iterator[bytes]:
         """The serialized MutationResult of each, once all are applied: several mutations of an
         entity all tell the version that it has in the end."""
-        return (self._result(*applied) for applied in self._applied)
+        plain: dict[tuple[int, int], bytes] = {}
+        for operation, row, conflict, allocated, transformed in self._applied:
+            if conflict or allocated or transformed or row.body is None:
+                yield self._result(operation, row, conflict, allocated, transformed)
+                continue
+            # Most results of a commit are one.
+            times = row.version, row.created
+            result = plain.get(times)
+            if result is None:
+                result = plain[times] = self._result(operation, row, False, False, [])
+            yield result
+
+    def _kind(self, partition: Partition, name: str) -> tuple[int, int]:
+        """Numbers of a partition and of a kind in it."""
+        found = self._kinds.get((partition, name))
+        if found is None:
+            part = self.storage.intern_part(partition)
+            found = self._kinds[partition, name] = part, self.storage.intern_kind(part, name)
+        return found
 
     def _row(self, kind: int, path: bytes) -> _Row:
         row = self._rows.get((kind, path))
@@ -182,7 +206,8 @@ class Writer:
     def _conflict(self, operation: Operation, row: _Row) -> str:
         """Why the operation's condition does not hold; empty when it does."""
         stored = row.stored[1] if row.stored is not None else 0
-        if operation.base_version is not None and stored != operation.base_version:
+        assert operation.base_version is not None
+        if stored != operation.base_version:
             if 0 < stored < operation.base_version:
                 raise invalid(
                     "Invalid base version, it is greater than the stored version: "
