@@ -17,15 +17,15 @@ from bulkup.local.keys import allocate_id, reserve_id
 from bulkup.local.limits import (
     MAX_LOOKUP_KEYS,
     check_key,
-    checked_path,
     check_project,
     check_request_size,
+    checked_path,
     partition_of,
 )
 from bulkup.local.masks import Mask
 from bulkup.local.metadata import is_metadata, run_metadata
 from bulkup.local.mutations import check_entities, check_mutations
-from bulkup.local.pending import Place
+from bulkup.local.pending import Place, State
 from bulkup.local.queries import PAGE_BYTES, check_query, run_page
 from bulkup.local.sql import by_paths
 from bulkup.local.status import RpcError, invalid, unimplemented
@@ -36,6 +36,7 @@ from bulkup.local.writes import Known, Writer
 SERVICE = "google.datastore.v1.Datastore"
 _log = logging.getLogger(__name__)
 _MAX_MESSAGE = 1000
+_MISSING = State(0, 0, None)
 _GQL = (
     "The embedded Datastore does not understand GQL; send a structured query, or use an emulator "
     "of Google's."
@@ -106,14 +107,13 @@ class Service:
                     continue
                 if read.transaction is not None:
                     read.transaction.read_key(partition, key.path[-1].kind, place[1])
-                found = pending.get(place) or next(rows)
-                if found is None or found[2] is None:
+                version, created, body = pending.get(place) or next(rows) or _MISSING
+                if body is None:
                     key.partition_id.project_id = partition.project
                     result = m.field(1, m.field(1, key.SerializeToString()))
                     result += m.number_field(4, read.time)
                     out.append(m.field(2, result))
                 else:
-                    version, created, body = found
                     if mask is not None:
                         body = mask.select(m.Entity.FromString(body)).SerializeToString()
                     result = m.stored_result(body, version, created)

@@ -289,9 +289,7 @@ class Storage:
                 db.execute("ROLLBACK")
 
     @contextmanager
-    def reading_keys(
-        self, places: Callable[[], Iterable[Place]] = tuple
-    ) -> Iterator[Snapshot]:
+    def reading_keys(self, places: Callable[[], Iterable[Place]] = tuple) -> Iterator[Snapshot]:
         """What is stored of some keys. The snapshot's rows may lack what is pending; of these
         keys, it is in `pending`."""
         db = self.reader()
@@ -359,9 +357,7 @@ class Storage:
             self._wrote_at = time.monotonic()
             if self._deferred_rows:
                 rows, self._deferred_rows = self._deferred_rows, 0
-                if (
-                    self.pending.size > _PENDING_BYTES or len(self.pending) > _PENDING_COMMITS
-                ):
+                if self.pending.size > _PENDING_BYTES or len(self.pending) > _PENDING_COMMITS:
                     self._settle(2 * rows)
 
     @contextmanager

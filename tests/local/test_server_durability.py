@@ -312,6 +312,29 @@ def test_a_signal_ends_the_server_cleanly(tmp_path: Path, number: signal.Signals
     assert not (tmp_path / "db-wal").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_server_starts_ends_it_cleanly(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    root = str(Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bulkup.local", str(tmp_path / "db")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    status = Path(f"/proc/{process.pid}/status")
+    # SIGTERM is the last that it sees to, long before it answers.
+    caught = 0
+    while not caught >> (signal.SIGTERM - 1) & 1:
+        assert process.poll() is None
+        lines = status.read_text().splitlines()
+        caught = int(next(line for line in lines if line.startswith("SigCgt:")).split()[1], 16)
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+
+
 def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path) -> None:
     with DatastoreServer(tmp_path / "db") as server:
         rpc = Rpc(server.host)
