@@ -76,6 +76,12 @@ def google(name: str) -> Iterator[Server]:
             process.wait()
 
 
+def sdk_version() -> str:
+    """Of the Cloud SDK whose emulators these are; empty without one."""
+    root = sdk_root()
+    return (root / "VERSION").read_text().strip() if root else ""
+
+
 def _command(root: Path, name: str, port: int, folder: Path) -> list[str]:
     if name == "FS":
         jar = root / "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
