@@ -1,4 +1,4 @@
-"""The SQLite file: its schema, its lock, its connections, its clock.
+"""What is stored: versions and clock, snapshots, the one writer, the past.
 
 Every commit has a **version**: its time in microseconds, made larger than every version before
 it, also across restarts and clocks that go backwards. An entity's version is that of the commit
@@ -26,7 +26,6 @@ kind). A slot is `multi` once one entity had several values there; it saves the 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -36,29 +35,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bulkup.errors import StateError
 from bulkup.local.encoding import Partition
+from bulkup.local.file import connect, lock, open_file
 from bulkup.local.messages import MICROS
 from bulkup.local.packing import unpack
 from bulkup.local.pending import Pending, Place, Record, State, decode, encode
 from bulkup.local.rows import settle
 
-APPLICATION_ID = 0x62756C6B
-"""`bulk`, in the header of the file: how we know it is ours."""
-SCHEMA_VERSION = 2
-"""1 had no log."""
 HISTORY_MICROS = 3600 * MICROS
 """How far back `read_time` reaches: the documented hour."""
-_CACHE_KIB = 4_000
-"""Of each connection that reads; there is one a thread. The system's cache does the rest."""
-_WRITER_CACHE_KIB = 16_000
-"""What one commit of 500 entities all over a kind dirties is about 6 MB: with less it is written
-to the log twice."""
 _CHECKPOINT_ROWS = 15_000
 """Entities and entries written; updates all over a large kind dirty a page for nearly each, so this
 comes before `_LOG_PAGES`. Less often is less work: pages that every commit writes move once."""
-_LOG_PAGES = 16_000
-"""64 MB of log: then the writer itself moves it into the file, lest it grow without end."""
 _SWEEP_ROWS = 500
 """Past entities swept in one transaction: a few milliseconds for the writers behind it."""
 
@@ -67,42 +55,12 @@ _DEFERRED_AFTER = 2
 commits take turns, to defer would be to do the work twice."""
 _PENDING_BYTES = 64 << 20
 _PENDING_COMMITS = 20_000
-"""Beyond either, who commits makes rows of older commits, twice as many as its own: this bounds
-memory, and how long the first query after a long load waits."""
+"""Beyond either, who commits first makes rows of older commits, twice as many as the last one had:
+this bounds memory, and how long the first query after a long load waits."""
 _SETTLE_ROWS = 4_000
 """Entities whose rows are made in one transaction: enough that neighbours in an index meet."""
 _IDLE_SETTLE_ROWS = 250
 """The same where nobody waits for it: few, for those who come meanwhile."""
-
-_LOG = "CREATE TABLE log(version INTEGER PRIMARY KEY, records BLOB NOT NULL);"
-_SCHEMA = """
-CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES ('last_version', 0), ('next_id', 1);
-CREATE TABLE partitions(
-  id INTEGER PRIMARY KEY, project TEXT NOT NULL, database TEXT NOT NULL, namespace TEXT NOT NULL,
-  UNIQUE(project, database, namespace));
-CREATE TABLE kinds(
-  id INTEGER PRIMARY KEY, part INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE(part, name));
-CREATE TABLE slots(
-  id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, prop TEXT NOT NULL, multi INTEGER NOT NULL,
-  UNIQUE(kind, prop));
-CREATE TABLE reserved(part INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(part, id))
-  WITHOUT ROWID;
-CREATE TABLE entities(
-  eid INTEGER PRIMARY KEY, part INTEGER NOT NULL, kind INTEGER NOT NULL, path BLOB NOT NULL,
-  version INTEGER NOT NULL, created INTEGER NOT NULL,
-  packed TEXT NOT NULL, body BLOB NOT NULL);
-CREATE UNIQUE INDEX entities_by_key ON entities(kind, path);
-CREATE INDEX entities_by_path ON entities(part, path);
-CREATE TABLE entities_past(
-  eid INTEGER NOT NULL, part INTEGER NOT NULL, kind INTEGER NOT NULL, path BLOB NOT NULL,
-  version INTEGER NOT NULL, created INTEGER NOT NULL, until INTEGER NOT NULL,
-  packed TEXT NOT NULL, body BLOB NOT NULL);
-CREATE INDEX past_by_key ON entities_past(kind, path, until);
-CREATE TABLE entries(
-  slot INTEGER NOT NULL, value BLOB NOT NULL, path BLOB NOT NULL, since INTEGER NOT NULL,
-  until INTEGER, eid INTEGER NOT NULL, PRIMARY KEY(slot, value, path, since)) WITHOUT ROWID;
-"""
 
 
 def now_micros() -> int:
@@ -132,9 +90,9 @@ class Storage:
     def __init__(self, path: str | Path, *, clock: Callable[[], int] = now_micros) -> None:
         self.path = Path(os.path.realpath(path))
         self.clock = clock
-        self._lock_file = _lock(self.path)
+        self._lock_file = lock(self.path)
         try:
-            self._write = self._open()
+            self._write = open_file(self.path)
         except BaseException:
             os.close(self._lock_file)
             raise
@@ -149,6 +107,7 @@ class Storage:
         """Held to change `pending`, and to take from it what a snapshot of SQLite lacks."""
         self._since_query = 0
         self._deferred_rows = 0
+        """Of the last commit that was deferred."""
         self._wrote_at = time.monotonic()
         self._load()
         for version, records in self._write.execute("SELECT * FROM log ORDER BY version"):
@@ -158,71 +117,6 @@ class Storage:
         self._rows_written = 0
         self.wants_checkpoint = threading.Event()
         """Set when `checkpoint` has something to do."""
-
-    # -- opening -------------------------------------------------------------------------------
-
-    def _open(self) -> sqlite3.Connection:
-        new = not self.path.exists() or self.path.stat().st_size == 0
-        try:
-            if new:
-                # Made by us first, so that the customers' data is nobody else's to read.
-                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-                os.chmod(self.path, 0o600)
-            connection = self._connect(_WRITER_CACHE_KIB)
-            try:
-                self._check(connection, new)
-            except BaseException:
-                connection.close()
-                raise
-        except OSError as error:
-            raise StateError(
-                f"cannot open {self.path}: {error.strerror}; name a file in a folder you may "
-                "write to"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise StateError(
-                f"{self.path} is not a file of bulkup's embedded Datastore ({error}); "
-                "name another file"
-            ) from error
-        return connection
-
-    def _connect(self, cache_kib: int = _CACHE_KIB) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, cached_statements=512
-        )
-        connection.execute("PRAGMA busy_timeout = 10000")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        return connection
-
-    def _check(self, connection: sqlite3.Connection, new: bool) -> None:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if application != APPLICATION_ID and (tables or not (new or application == 0)):
-            raise StateError(
-                f"{self.path} is a SQLite file, but not one of bulkup's embedded Datastore; "
-                "name another file"
-            )
-        if version > SCHEMA_VERSION:
-            raise StateError(
-                f"{self.path} was written by a newer bulkup (format {version}, this one knows "
-                f"{SCHEMA_VERSION}); upgrade with: pip install -U bulkup"
-            )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA secure_delete = OFF")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
-        if version == 0:
-            connection.executescript(
-                f"BEGIN IMMEDIATE;{_SCHEMA}{_LOG}"
-                f"PRAGMA application_id = {APPLICATION_ID};"
-                f"PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
-            )
-        elif version < SCHEMA_VERSION:
-            connection.executescript(
-                f"BEGIN IMMEDIATE;{_LOG}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
-            )
 
     def _load(self) -> None:
         """Read what is kept in memory; also after a rollback, which may have undone some of it."""
@@ -263,7 +157,7 @@ class Storage:
         """This thread's connection for reading."""
         connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
         if connection is None:
-            connection = self._connect()
+            connection = connect(self.path)
             connection.execute("PRAGMA query_only = ON")
             self._threads.connection = connection
             self._connections.append(connection)
@@ -338,6 +232,9 @@ class Storage:
         with self._writer:
             if settled:
                 self._settle()
+            elif self.pending.size > _PENDING_BYTES or len(self.pending) > _PENDING_COMMITS:
+                # Now, not afterwards: should it fail, nothing of this commit is written.
+                self._settle(2 * max(1, self._deferred_rows))
             with self._clock_lock:
                 version = max(self.clock(), self._floor + 1, self.last_version + 1)
                 self._floor = version
@@ -355,10 +252,6 @@ class Storage:
                 with self._clock_lock:
                     self._writing_version = 0
             self._wrote_at = time.monotonic()
-            if self._deferred_rows:
-                rows, self._deferred_rows = self._deferred_rows, 0
-                if self.pending.size > _PENDING_BYTES or len(self.pending) > _PENDING_COMMITS:
-                    self._settle(2 * rows)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -506,31 +399,3 @@ class Storage:
                 )
                 db.execute("DELETE FROM entities_past WHERE rowid = ?", (rowid,))
         return len(rows) == _SWEEP_ROWS
-
-
-def _lock(path: Path) -> int:
-    """Hold `path` for this process alone; the system lets go when the process ends, however.
-
-    The lock is on a file of its own: SQLite's locks on the database would be lost with any other
-    descriptor of it that this process closes.
-    """
-    side = path.with_name(path.name + "-lock")
-    try:
-        handle = os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateError(
-            f"cannot open {path}: {error.strerror}; name a file in a folder you may write to"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.read(handle, 20).decode("ascii", "replace").strip()
-        os.close(handle)
-        raise StateError(
-            f"{path} is open already"
-            + (f" in process {holder}" if holder.isdigit() else "")
-            + "; use that server (DATASTORE_EMULATOR_HOST), stop it, or name another file"
-        ) from error
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
-    return handle

@@ -21,9 +21,10 @@ import pytest
 
 from bulkup.errors import StateError, TargetError
 from bulkup.local import messages as m
+from bulkup.local.file import APPLICATION_ID
 from bulkup.local.process import LocalServer, start_local
 from bulkup.local.server import DatastoreServer
-from bulkup.local.storage import APPLICATION_ID, Storage
+from bulkup.local.storage import Storage
 from tests.local.rpc import Rpc, idents, query, unindexed, where
 
 GROUP = 20
