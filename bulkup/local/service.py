@@ -29,7 +29,7 @@ from bulkup.local.pending import Place, State
 from bulkup.local.queries import PAGE_BYTES, check_query, run_page
 from bulkup.local.sql import by_paths
 from bulkup.local.status import RpcError, invalid, unimplemented
-from bulkup.local.storage import HISTORY_MICROS, Snapshot, Storage
+from bulkup.local.storage import HISTORY_MICROS, Read, Snapshot, Storage
 from bulkup.local.transactions import Transaction, Transactions, check_conflicts
 from bulkup.local.writes import Known, Writer
 
@@ -99,6 +99,7 @@ class Service:
             places, pending = placed(), snapshot.pending
             rows = by_paths(snapshot.db, [p for p in places if p not in pending], read.at)
             out = []
+            states: dict[Place, tuple[int, int, bytes | None]] = {}
             size = 0
             for place, (partition, key) in zip(places, keys.values(), strict=True):
                 if size > PAGE_BYTES:
@@ -107,7 +108,9 @@ class Service:
                     continue
                 if read.transaction is not None:
                     read.transaction.read_key(partition, key.path[-1].kind, place[1])
-                version, created, body = pending.get(place) or next(rows) or _MISSING
+                state = pending.get(place) or next(rows) or _MISSING
+                version, created, body = state
+                states[place] = state
                 if body is None:
                     key.partition_id.project_id = partition.project
                     result = m.field(1, m.field(1, key.SerializeToString()))
@@ -119,6 +122,8 @@ class Service:
                     result = m.stored_result(body, version, created)
                     out.append(m.field(1, result))
                 size += len(result)
+        if now:
+            self.storage.last_lookup = Read(snapshot.last, states)
         out.append(m.field(5, read.started) if read.started else b"")
         if read.time:
             out.append(m.field(7, m.timestamp(read.time)))

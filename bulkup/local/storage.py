@@ -80,6 +80,15 @@ class Snapshot(NamedTuple):
     """What keys asked for hold whose rows are not made yet: this, not what their rows say."""
 
 
+class Read(NamedTuple):
+    """What a lookup read: who changes entities looks them up first, most often."""
+
+    last: int
+    """Of its snapshot."""
+    states: dict[Place, tuple[int, int, bytes | None]]
+    """Version, created, body; the body is None where there was nothing."""
+
+
 class Storage:
     """One open file. Raises StateError when it cannot be opened; the message says why.
 
@@ -105,6 +114,7 @@ class Storage:
         self.pending = Pending()
         self._pending_lock = threading.Lock()
         """Held to change `pending`, and to take from it what a snapshot of SQLite lacks."""
+        self.last_lookup = Read(0, {})
         self._since_query = 0
         self._deferred_rows = 0
         """Of the last commit that was deferred."""
@@ -278,7 +288,8 @@ class Storage:
         return None if part is None else self.kinds.get((part, name))
 
     def kind_version(self, kind: int) -> int:
-        """No entity of the kind was written after this version; inside `writing()`."""
+        """No entity of the kind was written after this version, as far as a snapshot taken before
+        this is asked, or the only writer, can tell."""
         return self._kind_versions.get(kind, self._opened_at)
 
     def written(self, kinds: Iterable[int], version: int, rows: int) -> None:

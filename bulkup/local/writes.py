@@ -19,7 +19,7 @@ Choices where servers differ, and why:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -32,7 +32,7 @@ from bulkup.local.keys import allocate_id
 from bulkup.local.limits import check_entity_size, key_text
 from bulkup.local.masks import apply_mask
 from bulkup.local.mutations import Operation
-from bulkup.local.pending import Place, Record, State
+from bulkup.local.pending import Place, Record
 from bulkup.local.rows import Change, Rows
 from bulkup.local.sql import Stored, stored_rows
 from bulkup.local.status import RpcError, invalid
@@ -77,17 +77,27 @@ class Known:
             else storage.reading(to_commit=True)
         ) as snapshot:
             self._last = snapshot.last
-            self._rows.update(_pending(snapshot.pending))
+            found = {**self._looked_up(), **_stored(snapshot.pending)} if deferring else {}
+            self._rows.update(found)
             paths: dict[int, list[bytes]] = {}
             for place in self._rows:
-                if place not in snapshot.pending:
+                if place not in found:
                     paths.setdefault(place[0], []).append(place[1])
             for kind, those in paths.items():
                 for path, stored in stored_rows(snapshot.db, kind, those, whole=not deferring):
                     self._rows[kind, path] = stored
-        found = [None if place is None else self._rows[place] for place in places]
-        self.bodies = [None if stored is None else stored[3] for stored in found]
+        rows = [None if place is None else self._rows[place] for place in places]
+        self.bodies = [None if stored is None else stored[3] for stored in rows]
         """By operation; None where nothing is stored."""
+
+    def _looked_up(self) -> dict[Place, Stored | None]:
+        """What the last lookup read of these; only after a snapshot was taken, which then has no
+        write of their kinds since."""
+        last, states = self._storage.last_lookup
+        kinds = {kind for kind, _ in self._rows if self._storage.kind_version(kind) <= last}
+        return _stored(
+            {place: states[place] for place in self._rows if place[0] in kinds and place in states}
+        )
 
     def _places(self, operations: Sequence[Operation]) -> list[Place | None]:
         """Of each, as far as there is one yet."""
@@ -107,13 +117,15 @@ class Known:
         if place in self._rows and self._storage.kind_version(kind) <= self._last:
             return self._rows[place]
         if self.deferring:
-            pending = _pending(self._storage.pending.at([place], version))
+            pending = _stored(self._storage.pending.at([place], version))
             if place in pending:
                 return pending[place]
         return next((stored for _, stored in stored_rows(db, kind, [path])), None)
 
 
-def _pending(states: dict[Place, State]) -> dict[Place, Stored | None]:
+def _stored(
+    states: Mapping[Place, tuple[int, int, bytes | None]],
+) -> dict[Place, Stored | None]:
     """As if they were rows, but for what only rows have."""
     return {
         place: None if body is None else (0, version, created, body, "")
