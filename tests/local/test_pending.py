@@ -241,6 +241,37 @@ def test_a_condition_is_on_what_is_pending(rpc: Rpc) -> None:
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
+def test_what_was_looked_up_is_read_again_when_somebody_has_written_since(
+    server: DatastoreServer, rpc: Rpc
+) -> None:
+    other = Rpc(server.host)
+    _defer(rpc)
+    (first,) = rpc.put(rpc.entity("K", 1, a=1)).mutation_results
+    assert server.storage._since_query > 2
+    for number in range(3):
+        rpc.lookup(rpc.key("K", 1), rpc.key("K", 2))
+        other.put(rpc.entity("K", 1, a=10 + number), rpc.entity("K", 2, a=number))
+        with pytest.raises(grpc.RpcError) as caught:
+            rpc.commit(
+                [
+                    m.Mutation(
+                        update=rpc.entity("K", 1, a=2),
+                        base_version=first.version,
+                        conflict_resolution_strategy=FAIL,
+                    )
+                ]
+            )
+        assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        with pytest.raises(grpc.RpcError) as caught:
+            rpc.commit([m.Mutation(insert=rpc.entity("K", 2))])
+        assert caught.value.code() == grpc.StatusCode.ALREADY_EXISTS
+    rpc.lookup(rpc.key("K", 1), rpc.key("K", 3))
+    rpc.commit([m.Mutation(update=rpc.entity("K", 1, a=5)), m.Mutation(insert=rpc.entity("K", 3))])
+    assert idents(rpc.all(query("K", where("a", "=", 5)))) == [1]
+    assert idents(rpc.all(query("K"))) == [1, 2, 3]
+    other.close()
+
+
 def test_what_is_pending_conflicts_with_a_transaction_that_has_read_it(rpc: Rpc) -> None:
     for read in (
         lambda t: rpc.get(rpc.key("K", 1), t),
