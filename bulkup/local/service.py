@@ -85,19 +85,23 @@ class Service:
             partition = partition_of(key.partition_id, project, database)
             keys[partition.namespace, path] = partition, key
 
+        places: list[Place] = []
+
         def placed() -> list[Place]:
             number = self.storage.kind
-            return [
+            places.extend(
                 (number(partition, key.path[-1].kind) or 0, path)
                 for (_, path), (partition, key) in keys.items()
-            ]
+            )
+            return places
 
         # As of another moment than now only rows tell it.
         now = request.read_options.WhichOneof("consistency_type") in (None, "read_consistency")
         with self.storage.reading_keys(placed) if now else self.storage.reading() as snapshot:
             read = self._read(request.read_options, snapshot)
-            places, pending = placed(), snapshot.pending
-            rows = by_paths(snapshot.db, [p for p in places if p not in pending], read.at)
+            pending = snapshot.pending
+            asked = [place for place in places or placed() if place not in pending]
+            rows = by_paths(snapshot.db, asked, read.at)
             out = []
             states: dict[Place, tuple[int, int, bytes | None]] = {}
             size = 0
@@ -268,7 +272,7 @@ class Service:
                     break
             writer.finish()
             # Still the only writer: the next one checks its conflicts by this.
-            self.storage.written(writer.kinds, version, len(operations) + writer.index_updates)
+            self.storage.written(writer.kinds, version, writer.rows)
         if failure is not None:
             raise failure
         out = [m.field(3, result) for result in writer.results()]

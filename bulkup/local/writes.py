@@ -39,6 +39,9 @@ from bulkup.local.status import RpcError, invalid
 from bulkup.local.storage import Storage
 from bulkup.local.transforms import apply_transforms
 
+_RECORDS_A_PAGE = 8
+"""Of 500 bytes. Rows are all over the file, and a page each; records are in one place."""
+
 
 class _Row:
     """An entity as this commit sees it: as stored, then as its mutations leave it."""
@@ -145,6 +148,8 @@ class Writer:
         self._known = known
         self.index_updates = 0
         """None of a deferred commit: that is what is deferred."""
+        self.rows = 0
+        """Written; roughly, for who counts what has to be moved from the log into the file."""
         self.kinds: set[int] = set()
         """Kinds that changed."""
         self._kinds: dict[tuple[Partition, str], tuple[int, int]] = {}
@@ -290,6 +295,7 @@ class Writer:
             records = [Record(*place, row.created, row.body) for place, row in changed]
             if records:
                 self.storage.defer(self.version, records)
+            self.rows = len(records) // _RECORDS_A_PAGE
             return
         rows = Rows(self.storage, self.db)
         for (kind, path), row in changed:
@@ -307,3 +313,4 @@ class Writer:
             )
         rows.flush()
         self.index_updates = rows.index_updates
+        self.rows = len(changed) + rows.index_updates
