@@ -27,6 +27,12 @@ class Server:
     host: str
     pid: int
 
+    def pause(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def reset_peak(self) -> None:
         """Let the peak of memory start anew, at what is used now."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
@@ -68,6 +74,12 @@ def google(name: str) -> Iterator[Server]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def sdk_version() -> str:
+    """Of the Cloud SDK whose emulators these are; empty without one."""
+    root = sdk_root()
+    return (root / "VERSION").read_text().strip() if root else ""
 
 
 def _command(root: Path, name: str, port: int, folder: Path) -> list[str]:

@@ -64,14 +64,13 @@ def serve(file: str | None, port: int) -> int:
     """
     # Before grpc is imported: it would log a taken port beside our own sentence.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from bulkup.local.__main__ import _tune
-    from bulkup.local.server import DatastoreServer
+    from bulkup.local.server import DatastoreServer, dedicate_process
     from bulkup.report.text import clean
 
     with _scratch(file) as path, _stop_signal() as wait:
         os.umask(0o077)
         with DatastoreServer(path, port=port) as server:
-            _tune()
+            dedicate_process()
             click.echo(f"export DATASTORE_EMULATOR_HOST={server.host}")
             sys.stdout.flush()
             what = clean(file) if file else "a Datastore that is gone when this ends"

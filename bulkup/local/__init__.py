@@ -10,9 +10,10 @@ serves a file from a process of its own; `python -m bulkup.local FILE` is that p
     aggregation.py           metadata.py     queries of other kinds
     mutations.py writes.py                   a commit: checked, applied
     masks.py     transforms.py changes.py
+    rows.py      pending.py                  rows of what changed, made at once or later
     indexing.py  packing.py  keys.py         what an entity's index entries are; ids
     transactions.py                          snapshots and conflicts
-    storage.py                               the file: schema, lock, versions, history
+    storage.py   file.py                     versions, snapshots, history; schema, lock
     encoding.py  intervals.py    sql.py      keys and values as bytes that sort; pieces of SQL
     limits.py    values.py   status.py       what is refused, and how
     messages.py                              protobuf
@@ -20,6 +21,7 @@ serves a file from a process of its own; `python -m bulkup.local FILE` is that p
 Google's emulators deviate from the service, and from one another. Where they do, this follows what
 is documented of the service; the module that decides says so, and why. The ones to know:
 
+- A commit answers `index_updates` 0 where its index entries are made later (pending.py).
 - Conditions (`base_version`, `update_time`) hold with every strategy and in every mode (writes.py).
 - Transactions are optimistic, a documented concurrency mode; phantoms count (transactions.py).
 - An entity is found once, by its first sort value; a projection finds each combination (plan.py).

@@ -7,7 +7,6 @@ its standard input ends, which is when the process that started it does, however
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import os
 import signal
@@ -15,21 +14,6 @@ import sys
 import threading
 
 from bulkup.errors import BulkupError
-from bulkup.local.server import DatastoreServer
-
-_SWITCH_SECONDS = 0.0005
-"""How long one thread keeps the interpreter. SQLite gives it up at every row, and would wait the
-default 5 ms to get it back."""
-_COLLECT_EVERY = 100_000
-"""Objects made before Python looks for cycles among them. A commit makes tens of thousands, all
-free of cycles."""
-
-
-def _tune() -> None:
-    """This process has one purpose."""
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    gc.freeze()
-    gc.set_threshold(_COLLECT_EVERY, 20, 100)
 
 
 def main() -> int:
@@ -45,14 +29,17 @@ def main() -> int:
     ended, end = os.pipe()
     os.set_blocking(end, False)
     signal.set_wakeup_fd(end)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    # Now, not above: this takes a second, and the signal that comes meanwhile ends it cleanly too.
+    from bulkup.local.server import DatastoreServer, dedicate_process
+
     try:
         server = DatastoreServer(options.file, port=options.port)
     except BulkupError as error:
         print(error.message, file=sys.stderr)
         return int(error.exit_code)
-    _tune()
+    dedicate_process()
     with server:
         print(f"ready {server.host}", flush=True)
         if options.parent:

@@ -7,7 +7,7 @@ entries are there. Only the others are looked into.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bulkup.local import messages as m
 from bulkup.local.indexing import Entries, index_entries
@@ -58,6 +58,15 @@ def changes(base: bytes, body: bytes) -> Changes | None:
                 # `a.b` and the `b` of an entity `a` share their entries; one may not have changed.
                 return None
     return Changes(base, before, after)
+
+
+def new_properties(base: bytes, body: bytes) -> Any | None:
+    """An Entity of the properties of `body` that a stored `base` does not have just so, or None
+    when that cannot be told."""
+    old, new = _properties(base), _properties(body)
+    if old is None or new is None:
+        return None
+    return m.Entity.FromString(b"".join(new - old))
 
 
 def _properties(body: bytes) -> set[bytes] | None:

@@ -60,6 +60,11 @@ def _text(text: str) -> bytes:
     return raw + _END
 
 
+def encode_id(number: int) -> bytes:
+    """How the path of a key with this id ends."""
+    return _ID + _U64.pack(number + _SIGN & _MASK)
+
+
 def encode_path(path: Any) -> bytes:
     """The path of a complete key (`Key.path`)."""
     out = []
@@ -68,7 +73,7 @@ def encode_path(path: Any) -> bytes:
         if element.name:
             out.append(_NAME + _text(element.name))
         else:
-            out.append(_ID + _U64.pack(element.id + _SIGN & _MASK))
+            out.append(encode_id(element.id))
     return b"".join(out)
 
 

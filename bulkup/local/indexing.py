@@ -40,6 +40,8 @@ _SIMPLE = frozenset(
     ("string_value", "integer_value", "boolean_value", "double_value", "null_value")
 )
 _LONGEST = MAX_INDEXED_BYTES + 1
+_LATE = 253402300799
+"""The last second of the year 9999."""
 SCATTER = "__scatter__"
 _SCATTER_BELOW = 0x1000
 """Of 0x10000: one in sixteen."""
@@ -51,6 +53,39 @@ def scatter_entry(path: bytes) -> bytes | None:
     """The entity's `__scatter__` value, for the few that have one."""
     digest = hashlib.blake2b(path, digest_size=8).digest()
     return BYTES + digest if int.from_bytes(digest[:2], "big") < _SCATTER_BELOW else None
+
+
+def is_plain(entity: Any, *, nested: bool = False) -> bool:
+    """Whether `index_entries` would neither refuse nor change an entity of at most
+    MAX_INDEXED_BYTES, told without making its entries. Most are; False says nothing."""
+    properties = entity.properties
+    for name in properties:
+        value = properties[name]
+        which = value.WhichOneof("value_type")
+        if not name or name[0] == "_" or value.meaning:
+            return False
+        if which in _SIMPLE:
+            continue
+        if nested:
+            return False
+        if which == "timestamp_value":
+            stamp = value.timestamp_value
+            nanos = stamp.nanos
+            if nanos % 1000 or not (0 <= nanos < 10**9 and 0 <= stamp.seconds <= _LATE):
+                return False
+        elif which == "array_value":
+            if value.exclude_from_indexes:
+                return False
+            for element in value.array_value.values:
+                if element.WhichOneof("value_type") not in _SIMPLE or element.meaning:
+                    return False
+        elif which == "entity_value":
+            inner = value.entity_value
+            if inner.HasField("key") or not is_plain(inner, nested=True):
+                return False
+        else:
+            return False
+    return True
 
 
 def index_entries(entity: Any) -> Entries:

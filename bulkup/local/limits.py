@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bulkup.local.encoding import Partition
+from bulkup.local.encoding import Partition, encode_id, encode_path
 from bulkup.local.status import RpcError, invalid
 
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
@@ -52,6 +52,8 @@ def check_project(project: str) -> None:
 def partition_of(message: Any, project: str, database: str) -> Partition:
     """The partition of a key or query, filled in from the request it came in."""
     found = message.project_id or project
+    if found == project and message.database_id == database and not message.namespace_id:
+        return Partition(project, database, "")
     if found != project or message.database_id != database:
         raise invalid(
             f"mismatched databases within request: {project}/{database or '(default)'} vs. "
@@ -99,6 +101,31 @@ def check_key(key: Any, *, complete: bool, reserved_ok: bool = False) -> None:
                 raise invalid(f"The key path element name is longer than {MAX_NAME_BYTES} bytes.")
             if name.startswith("__") and not reserved_ok and is_reserved(name):
                 raise invalid(f'The key path element name "{name}" is reserved.')
+
+
+_heads: dict[str, bytes] = {}
+"""How the path of a key begins that is one id of a kind: of kinds that have been checked."""
+_MAX_HEADS = 1000
+
+
+def checked_path(key: Any, *, complete: bool, reserved_ok: bool = False) -> bytes:
+    """The encoded path of a key; empty for an incomplete one. Raises as `check_key`."""
+    path = key.path
+    if len(path) == 1:
+        # Most keys: what is below, for a kind that was there before.
+        element = path[0]
+        number = element.id
+        head = _heads.get(element.kind)
+        if number and head is not None:
+            return head + encode_id(number)
+    check_key(key, complete=complete, reserved_ok=reserved_ok)
+    last = path[-1]
+    if not (last.id or last.name):
+        return b""
+    encoded = encode_path(path)
+    if len(path) == 1 and last.id and not is_reserved(last.kind) and len(_heads) < _MAX_HEADS:
+        _heads[last.kind] = encoded.removesuffix(encode_id(last.id))
+    return encoded
 
 
 def check_key_value(key: Any, *, complete: bool = True) -> None:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from bulkup.local import messages as m
-from bulkup.local.changes import Changes, changes
-from bulkup.local.encoding import Partition, encode_path
-from bulkup.local.indexing import Entries, index_entries
+from bulkup.local.changes import Changes, changes, new_properties
+from bulkup.local.encoding import Partition
+from bulkup.local.indexing import Entries, index_entries, is_plain
 from bulkup.local.limits import (
+    MAX_INDEXED_BYTES,
     MAX_TRANSFORMS,
     check_entity_size,
-    check_key,
+    checked_path,
     is_reserved,
     key_text,
     partition_of,
@@ -97,14 +98,13 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
         raise invalid("Mutation is missing operation.")
     entity = None if name == "delete" else getattr(mutation, name)
     key = mutation.delete if entity is None else entity.key
-    check_key(key, complete=name in ("update", "delete"))
+    path = checked_path(key, complete=name in ("update", "delete"))
     place = key.partition_id
     partition = partition_of(place, project, database)
-    if is_reserved(partition.namespace):
+    if partition.namespace and is_reserved(partition.namespace):
         raise invalid(f'The namespace id "{partition.namespace}" is reserved.')
-    place.project_id = project
-    element = key.path[-1]
-    path = encode_path(key.path) if element.id or element.name else b""
+    if not place.project_id:
+        place.project_id = project
     detection = mutation.WhichOneof("conflict_detection_strategy")
     if detection is None and mutation.conflict_resolution_strategy:
         raise invalid("cannot set a conflict resolution strategy if no detection strategy was set")
@@ -120,10 +120,12 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
     mask = None
     if entity is not None and mutation.HasField("property_mask"):
         mask = Mask(mutation.property_mask.paths)
-    if len(mutation.property_transforms) > MAX_TRANSFORMS:
-        raise invalid(f"A mutation may have at most {MAX_TRANSFORMS} property transforms.")
-    if entity is None and mutation.property_transforms:
-        raise invalid("Delete mutation cannot have PropertyTransforms.")
+    transforms = mutation.property_transforms
+    if transforms:
+        if len(transforms) > MAX_TRANSFORMS:
+            raise invalid(f"A mutation may have at most {MAX_TRANSFORMS} property transforms.")
+        if entity is None:
+            raise invalid("Delete mutation cannot have PropertyTransforms.")
     return Operation(
         name,
         partition,
@@ -133,14 +135,17 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
         base_version,
         mutation.conflict_resolution_strategy == _FAIL,
         mask,
-        mutation.property_transforms,
+        transforms,
     )
 
 
-def check_entities(operations: list[Operation], bodies: list[bytes | None]) -> None:
+def check_entities(
+    operations: list[Operation], bodies: list[bytes | None], *, deferring: bool = False
+) -> None:
     """Look into the entities of operations; `bodies` are what is stored now, as far as known.
 
-    Raises INVALID_ARGUMENT; then nothing is written.
+    `deferring`: nobody will ask for their entries. Raises INVALID_ARGUMENT; then nothing is
+    written.
     """
     for operation, base in zip(operations, bodies, strict=True):
         entity = operation.entity
@@ -150,6 +155,16 @@ def check_entities(operations: list[Operation], bodies: list[bytes | None]) -> N
             operation.entries = index_entries(entity)
             continue
         # Deterministic, so that equal entities are equal bytes.
+        if deferring:
+            body = entity.SerializeToString(deterministic=True)
+            # What is stored was looked into when it came.
+            new = entity if base is None else new_properties(base, body)
+            if new is None or len(body) > MAX_INDEXED_BYTES or not is_plain(new):
+                index_entries(entity)
+                body = entity.SerializeToString(deterministic=True)
+            check_entity_size(len(body))
+            operation.body = body
+            continue
         if base is not None:
             body = entity.SerializeToString(deterministic=True)
             operation.changes = changes(base, body)

@@ -19,21 +19,24 @@ from bulkup.local.limits import (
     check_key,
     check_project,
     check_request_size,
+    checked_path,
     partition_of,
 )
 from bulkup.local.masks import Mask
 from bulkup.local.metadata import is_metadata, run_metadata
 from bulkup.local.mutations import check_entities, check_mutations
+from bulkup.local.pending import Place, State
 from bulkup.local.queries import PAGE_BYTES, check_query, run_page
 from bulkup.local.sql import by_paths
 from bulkup.local.status import RpcError, invalid, unimplemented
-from bulkup.local.storage import HISTORY_MICROS, Snapshot, Storage
+from bulkup.local.storage import HISTORY_MICROS, Read, Snapshot, Storage
 from bulkup.local.transactions import Transaction, Transactions, check_conflicts
 from bulkup.local.writes import Known, Writer
 
 SERVICE = "google.datastore.v1.Datastore"
 _log = logging.getLogger(__name__)
 _MAX_MESSAGE = 1000
+_MISSING = State(0, 0, None)
 _GQL = (
     "The embedded Datastore does not understand GQL; send a structured query, or use an emulator "
     "of Google's."
@@ -75,40 +78,56 @@ class Service:
                 f"cannot get more than {MAX_LOOKUP_KEYS} keys in a single call: {len(request.keys)}"
             )
         mask = Mask(request.property_mask.paths) if request.HasField("property_mask") else None
+        project, database = request.project_id, request.database_id
         keys: dict[tuple[str, bytes], tuple[Partition, Any]] = {}
         for key in request.keys:
-            check_key(key, complete=True, reserved_ok=True)
-            partition = partition_of(key.partition_id, request.project_id, request.database_id)
-            keys[partition.namespace, encode_path(key.path)] = partition, key
-        with self.storage.reading() as snapshot:
+            path = checked_path(key, complete=True, reserved_ok=True)
+            partition = partition_of(key.partition_id, project, database)
+            keys[partition.namespace, path] = partition, key
+
+        places: list[Place] = []
+
+        def placed() -> list[Place]:
+            number = self.storage.kind
+            places.extend(
+                (number(partition, key.path[-1].kind) or 0, path)
+                for (_, path), (partition, key) in keys.items()
+            )
+            return places
+
+        # As of another moment than now only rows tell it.
+        now = request.read_options.WhichOneof("consistency_type") in (None, "read_consistency")
+        with self.storage.reading_keys(placed) if now else self.storage.reading() as snapshot:
             read = self._read(request.read_options, snapshot)
-            numbers = [
-                self.storage.kind(partition, key.path[-1].kind) for partition, key in keys.values()
-            ]
-            places = [(number, path) for number, (_, path) in zip(numbers, keys, strict=True)]
-            rows = by_paths(snapshot.db, places, read.at)
+            pending = snapshot.pending
+            asked = [place for place in places or placed() if place not in pending]
+            rows = by_paths(snapshot.db, asked, read.at)
             out = []
+            states: dict[Place, tuple[int, int, bytes | None]] = {}
             size = 0
-            for (_, path), (partition, key) in keys.items():
+            for place, (partition, key) in zip(places, keys.values(), strict=True):
                 if size > PAGE_BYTES:
                     # The official clients ask for these again by themselves.
                     out.append(m.field(3, key.SerializeToString()))
                     continue
                 if read.transaction is not None:
-                    read.transaction.read_key(partition, key.path[-1].kind, path)
-                found = next(rows)
-                if found is None:
+                    read.transaction.read_key(partition, key.path[-1].kind, place[1])
+                state = pending.get(place) or next(rows) or _MISSING
+                version, created, body = state
+                states[place] = state
+                if body is None:
                     key.partition_id.project_id = partition.project
                     result = m.field(1, m.field(1, key.SerializeToString()))
                     result += m.number_field(4, read.time)
                     out.append(m.field(2, result))
                 else:
-                    version, created, body = found
                     if mask is not None:
                         body = mask.select(m.Entity.FromString(body)).SerializeToString()
                     result = m.stored_result(body, version, created)
                     out.append(m.field(1, result))
                 size += len(result)
+        if now:
+            self.storage.last_lookup = Read(snapshot.last, states)
         out.append(m.field(5, read.started) if read.started else b"")
         if read.time:
             out.append(m.field(7, m.timestamp(read.time)))
@@ -193,7 +212,7 @@ class Service:
 
     def begin_transaction(self, raw: bytes) -> bytes:
         request = _parse(m.BeginTransactionRequest, raw)
-        with self.storage.reading() as snapshot:
+        with self.storage.reading_keys() as snapshot:
             transaction = self._begin(request.transaction_options, snapshot)
         return m.field(1, transaction.id)
 
@@ -235,10 +254,11 @@ class Service:
         )
         if not operations and (transaction is None or transaction.read_only):
             return m.field(8, m.timestamp(self.storage.snapshot())) if transactional else b""
-        known = Known(self.storage, operations)
-        check_entities(operations, known.bodies)
+        deferring = transaction is None and self.storage.defers()
+        known = Known(self.storage, operations, deferring=deferring)
+        check_entities(operations, known.bodies, deferring=deferring)
         failure: RpcError | None = None
-        with self.storage.writing() as (db, version):
+        with self.storage.writing(settled=not deferring) as (db, version):
             if transaction is not None:
                 check_conflicts(transaction, self.storage, db)
             writer = Writer(self.storage, db, version, known)
@@ -250,9 +270,9 @@ class Service:
                         raise
                     failure = error
                     break
-            writer.flush()
+            writer.finish()
             # Still the only writer: the next one checks its conflicts by this.
-            self.storage.written(writer.kinds, version, len(operations) + writer.index_updates)
+            self.storage.written(writer.kinds, version, writer.rows)
         if failure is not None:
             raise failure
         out = [m.field(3, result) for result in writer.results()]
@@ -272,7 +292,7 @@ class Service:
                 partition_of(key.partition_id, request.project_id, request.database_id)
             )
         answer = m.AllocateIdsResponse()
-        with self.storage.writing() as (db, _):
+        with self.storage.writing(settled=False) as (db, _):
             for key, partition in zip(request.keys, partitions, strict=True):
                 part = self.storage.intern_part(partition)
                 key.path[-1].id = allocate_id(self.storage, db, part)
@@ -291,7 +311,7 @@ class Service:
             partitions.append(
                 partition_of(key.partition_id, request.project_id, request.database_id)
             )
-        with self.storage.writing() as (db, _):
+        with self.storage.writing(settled=False) as (db, _):
             for key, partition in zip(request.keys, partitions, strict=True):
                 reserve_id(db, self.storage.intern_part(partition), key)
         return b""

@@ -82,14 +82,14 @@ def by_path(
 
 
 def by_paths(
-    db: sqlite3.Connection, places: Sequence[tuple[int | None, bytes]], at: int | None
+    db: sqlite3.Connection, places: Sequence[tuple[int, bytes]], at: int | None
 ) -> Iterator[tuple[int, int, bytes] | None]:
-    """As `by_path`, of each (kind, path) in turn; few are held at a time. No kind has nothing."""
+    """As `by_path`, of each (kind, path) in turn; few are held at a time. No kind is 0."""
     for start in range(0, len(places), _FEW):
         some = places[start : start + _FEW]
-        found: dict[tuple[int | None, bytes], tuple[int, int, bytes]] = {}
+        found: dict[tuple[int, bytes], tuple[int, int, bytes]] = {}
         if at is None:
-            for kind in {kind for kind, _ in some} - {None}:
+            for kind in {kind for kind, _ in some}:
                 paths = [path for number, path in some if number == kind]
                 for path, version, created, body in db.execute(
                     "SELECT path, version, created, body FROM entities "
@@ -98,7 +98,7 @@ def by_paths(
                 ):
                     found[kind, path] = version, created, body
         for kind, path in some:
-            if at is None or kind is None:
+            if at is None:
                 yield found.get((kind, path))
             else:
                 yield by_path(db, kind, path, at)
@@ -112,13 +112,14 @@ _FEW = 20
 
 
 def stored_rows(
-    db: sqlite3.Connection, kind: int, paths: Sequence[bytes]
+    db: sqlite3.Connection, kind: int, paths: Sequence[bytes], *, whole: bool = True
 ) -> Iterator[tuple[bytes, Stored]]:
-    """The live entities of a kind that have one of the paths."""
+    """The live entities of a kind that have one of the paths; `packed` is empty unless `whole`."""
+    packed = "packed" if whole else "''"
     for start in range(0, len(paths), _TOGETHER):
         some = paths[start : start + _TOGETHER]
         for path, *stored in db.execute(
-            "SELECT path, eid, version, created, body, packed FROM entities "
+            f"SELECT path, eid, version, created, body, {packed} FROM entities "
             f"WHERE kind = ? AND path IN ({', '.join('?' * len(some))})",
             (kind, *some),
         ):

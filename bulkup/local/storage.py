@@ -1,4 +1,4 @@
-"""The SQLite file: its schema, its lock, its connections, its clock.
+"""What is stored: versions and clock, snapshots, the one writer, the past.
 
 Every commit has a **version**: its time in microseconds, made larger than every version before
 it, also across restarts and clocks that go backwards. An entity's version is that of the commit
@@ -15,13 +15,17 @@ in hexadecimal, which keeps their order): so a query finds an entity's other sor
 write the entries that it changes. The past is kept for an hour (`read_time`, transactions), then
 swept.
 
+    log            commits whose rows are not made yet (pending.py); nothing else knows of them
+
+Who looks at rows does so in `reading()`, which makes those rows first. `reading_keys()` does not,
+and says what is pending instead.
+
 Foreign numbers are interned: `partitions`, `kinds` of a partition, `slots` (the properties of a
 kind). A slot is `multi` once one entity had several values there; it saves the others a look.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -31,57 +35,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bulkup.errors import StateError
 from bulkup.local.encoding import Partition
+from bulkup.local.file import connect, lock, open_file
 from bulkup.local.messages import MICROS
 from bulkup.local.packing import unpack
+from bulkup.local.pending import Pending, Place, Record, State, decode, encode
+from bulkup.local.rows import settle
 
-APPLICATION_ID = 0x62756C6B
-"""`bulk`, in the header of the file: how we know it is ours."""
-SCHEMA_VERSION = 1
 HISTORY_MICROS = 3600 * MICROS
 """How far back `read_time` reaches: the documented hour."""
-_CACHE_KIB = 4_000
-"""Of each connection that reads; there is one a thread. The system's cache does the rest."""
-_WRITER_CACHE_KIB = 16_000
-"""What one commit of 500 entities all over a kind dirties is about 6 MB: with less it is written
-to the log twice."""
 _CHECKPOINT_ROWS = 15_000
 """Entities and entries written; updates all over a large kind dirty a page for nearly each, so this
 comes before `_LOG_PAGES`. Less often is less work: pages that every commit writes move once."""
-_LOG_PAGES = 16_000
-"""64 MB of log: then the writer itself moves it into the file, lest it grow without end."""
 _SWEEP_ROWS = 500
 """Past entities swept in one transaction: a few milliseconds for the writers behind it."""
 
-_SCHEMA = """
-CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES ('last_version', 0), ('next_id', 1);
-CREATE TABLE partitions(
-  id INTEGER PRIMARY KEY, project TEXT NOT NULL, database TEXT NOT NULL, namespace TEXT NOT NULL,
-  UNIQUE(project, database, namespace));
-CREATE TABLE kinds(
-  id INTEGER PRIMARY KEY, part INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE(part, name));
-CREATE TABLE slots(
-  id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, prop TEXT NOT NULL, multi INTEGER NOT NULL,
-  UNIQUE(kind, prop));
-CREATE TABLE reserved(part INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(part, id))
-  WITHOUT ROWID;
-CREATE TABLE entities(
-  eid INTEGER PRIMARY KEY, part INTEGER NOT NULL, kind INTEGER NOT NULL, path BLOB NOT NULL,
-  version INTEGER NOT NULL, created INTEGER NOT NULL,
-  packed TEXT NOT NULL, body BLOB NOT NULL);
-CREATE UNIQUE INDEX entities_by_key ON entities(kind, path);
-CREATE INDEX entities_by_path ON entities(part, path);
-CREATE TABLE entities_past(
-  eid INTEGER NOT NULL, part INTEGER NOT NULL, kind INTEGER NOT NULL, path BLOB NOT NULL,
-  version INTEGER NOT NULL, created INTEGER NOT NULL, until INTEGER NOT NULL,
-  packed TEXT NOT NULL, body BLOB NOT NULL);
-CREATE INDEX past_by_key ON entities_past(kind, path, until);
-CREATE TABLE entries(
-  slot INTEGER NOT NULL, value BLOB NOT NULL, path BLOB NOT NULL, since INTEGER NOT NULL,
-  until INTEGER, eid INTEGER NOT NULL, PRIMARY KEY(slot, value, path, since)) WITHOUT ROWID;
-"""
+_DEFERRED_AFTER = 2
+"""Commits without a query between them, after which further ones are deferred. Where queries and
+commits take turns, to defer would be to do the work twice."""
+_PENDING_BYTES = 64 << 20
+_PENDING_COMMITS = 20_000
+"""Beyond either, who commits first makes rows of older commits, twice as many as the last one had:
+this bounds memory, and how long the first query after a long load waits."""
+_SETTLE_ROWS = 4_000
+"""Entities whose rows are made in one transaction: enough that neighbours in an index meet."""
+_IDLE_SETTLE_ROWS = 250
+"""The same where nobody waits for it: few, for those who come meanwhile."""
 
 
 def now_micros() -> int:
@@ -97,6 +76,17 @@ class Snapshot(NamedTuple):
     usually the present, which no commit has; later ones are numbered above it."""
     last: int
     """Version of the last commit it holds."""
+    pending: dict[Place, State]
+    """What keys asked for hold whose rows are not made yet: this, not what their rows say."""
+
+
+class Read(NamedTuple):
+    """What a lookup read: who changes entities looks them up first, most often."""
+
+    last: int
+    """Of its snapshot."""
+    states: dict[Place, tuple[int, int, bytes | None]]
+    """Version, created, body; the body is None where there was nothing."""
 
 
 class Storage:
@@ -109,9 +99,9 @@ class Storage:
     def __init__(self, path: str | Path, *, clock: Callable[[], int] = now_micros) -> None:
         self.path = Path(os.path.realpath(path))
         self.clock = clock
-        self._lock_file = _lock(self.path)
+        self._lock_file = lock(self.path)
         try:
-            self._write = self._open()
+            self._write = open_file(self.path)
         except BaseException:
             os.close(self._lock_file)
             raise
@@ -121,73 +111,22 @@ class Storage:
         self._clock_lock = threading.Lock()
         self._writing_version = 0
         self._interned = False
+        self.pending = Pending()
+        self._pending_lock = threading.Lock()
+        """Held to change `pending`, and to take from it what a snapshot of SQLite lacks."""
+        self.last_lookup = Read(0, {})
+        self._since_query = 0
+        self._deferred_rows = 0
+        """Of the last commit that was deferred."""
+        self._wrote_at = time.monotonic()
         self._load()
+        for version, records in self._write.execute("SELECT * FROM log ORDER BY version"):
+            self.pending.add(version, list(decode(records)))
         self._opened_at = self.last_version
         self._kind_versions: dict[int, int] = {}
         self._rows_written = 0
         self.wants_checkpoint = threading.Event()
         """Set when `checkpoint` has something to do."""
-
-    # -- opening -------------------------------------------------------------------------------
-
-    def _open(self) -> sqlite3.Connection:
-        new = not self.path.exists() or self.path.stat().st_size == 0
-        try:
-            if new:
-                # Made by us first, so that the customers' data is nobody else's to read.
-                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-                os.chmod(self.path, 0o600)
-            connection = self._connect(_WRITER_CACHE_KIB)
-            try:
-                self._check(connection, new)
-            except BaseException:
-                connection.close()
-                raise
-        except OSError as error:
-            raise StateError(
-                f"cannot open {self.path}: {error.strerror}; name a file in a folder you may "
-                "write to"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise StateError(
-                f"{self.path} is not a file of bulkup's embedded Datastore ({error}); "
-                "name another file"
-            ) from error
-        return connection
-
-    def _connect(self, cache_kib: int = _CACHE_KIB) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, cached_statements=512
-        )
-        connection.execute("PRAGMA busy_timeout = 10000")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        return connection
-
-    def _check(self, connection: sqlite3.Connection, new: bool) -> None:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if application != APPLICATION_ID and (tables or not (new or application == 0)):
-            raise StateError(
-                f"{self.path} is a SQLite file, but not one of bulkup's embedded Datastore; "
-                "name another file"
-            )
-        if version > SCHEMA_VERSION:
-            raise StateError(
-                f"{self.path} was written by a newer bulkup (format {version}, this one knows "
-                f"{SCHEMA_VERSION}); upgrade with: pip install -U bulkup"
-            )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA secure_delete = OFF")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
-        if version == 0:
-            connection.executescript(
-                f"BEGIN IMMEDIATE;{_SCHEMA}"
-                f"PRAGMA application_id = {APPLICATION_ID};"
-                f"PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
-            )
 
     def _load(self) -> None:
         """Read what is kept in memory; also after a rollback, which may have undone some of it."""
@@ -228,23 +167,55 @@ class Storage:
         """This thread's connection for reading."""
         connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
         if connection is None:
-            connection = self._connect()
+            connection = connect(self.path)
             connection.execute("PRAGMA query_only = ON")
             self._threads.connection = connection
             self._connections.append(connection)
         return connection
 
     @contextmanager
-    def reading(self) -> Iterator[Snapshot]:
-        """What is stored, held still until this is left."""
-        present = self._present()
+    def reading(self, *, to_commit: bool = False) -> Iterator[Snapshot]:
+        """What is stored, held still until this is left. `to_commit`: this is not a query."""
+        if not to_commit:
+            self._since_query = 0
         db = self.reader()
-        db.execute("BEGIN")
         try:
-            (last,) = db.execute("SELECT value FROM meta WHERE name = 'last_version'").fetchone()
-            yield Snapshot(db, max(present, last), last)
+            snapshot, complete = self._begin(db)
+            if not complete:
+                db.execute("ROLLBACK")
+                # As the only writer, lest more comes into the log before the snapshot is taken.
+                with self._writer:
+                    self._settle()
+                    snapshot, _ = self._begin(db)
+            yield snapshot
         finally:
-            db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+
+    @contextmanager
+    def reading_keys(self, places: Callable[[], Iterable[Place]] = tuple) -> Iterator[Snapshot]:
+        """What is stored of some keys. The snapshot's rows may lack what is pending; of these
+        keys, it is in `pending`."""
+        db = self.reader()
+        try:
+            with self._pending_lock:
+                snapshot, complete = self._begin(db)
+                if not complete:
+                    pending = self.pending.at(places(), snapshot.version)
+                    snapshot = snapshot._replace(pending=pending)
+            yield snapshot
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+
+    def _begin(self, db: sqlite3.Connection) -> tuple[Snapshot, bool]:
+        """A snapshot, and whether it has rows of every commit in it."""
+        present = self._present()
+        db.execute("BEGIN")
+        last, complete = db.execute(
+            "SELECT value, NOT EXISTS (SELECT 1 FROM log) FROM meta WHERE name = 'last_version'"
+        ).fetchone()
+        return Snapshot(db, max(present, last), last, {}), bool(complete)
 
     def _present(self) -> int:
         with self._clock_lock:
@@ -255,44 +226,61 @@ class Storage:
 
     def snapshot(self) -> int:
         """The version that reads of a transaction beginning now are made at."""
-        with self.reading() as snapshot:
+        with self.reading_keys() as snapshot:
             return snapshot.version
 
     # -- writing -------------------------------------------------------------------------------
 
     @contextmanager
-    def writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+    def writing(self, *, settled: bool = True) -> Iterator[tuple[sqlite3.Connection, int]]:
         """The only writer, in a transaction, and the version of what it writes.
 
         Left normally it is committed, and on the disk when this returns; left by an exception it
-        is rolled back.
+        is rolled back. `settled`: the rows are made of what was pending; False for those who look
+        at no rows, or at `pending` too.
         """
         with self._writer:
+            if settled:
+                self._settle()
+            elif self.pending.size > _PENDING_BYTES or len(self.pending) > _PENDING_COMMITS:
+                # Now, not afterwards: should it fail, nothing of this commit is written.
+                self._settle(2 * max(1, self._deferred_rows))
             with self._clock_lock:
                 version = max(self.clock(), self._floor + 1, self.last_version + 1)
                 self._floor = version
                 self._writing_version = version
-            db = self._write
-            next_id = self.next_id
-            self._interned = False
             try:
-                db.execute("BEGIN IMMEDIATE")
-                try:
+                with self._transaction() as db:
                     yield db, version
                     db.execute("UPDATE meta SET value = ? WHERE name = 'last_version'", (version,))
-                    db.execute("COMMIT")
-                except BaseException:
-                    # A full disk may have rolled back already.
-                    if db.in_transaction:
-                        db.execute("ROLLBACK")
-                    self.next_id = next_id
-                    if self._interned:
-                        self._load()
-                    raise
                 self.last_version = version
+            except BaseException:
+                with self._pending_lock:
+                    self.pending.take_back(version)
+                raise
             finally:
                 with self._clock_lock:
                     self._writing_version = 0
+            self._wrote_at = time.monotonic()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """A transaction of the writer's, on the disk when this is left."""
+        db = self._write
+        next_id, next_eid = self.next_id, self.next_eid
+        self._interned = False
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            # A full disk may have rolled back already.
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            self.next_id, self.next_eid = next_id, next_eid
+            if self._interned:
+                self._load()
+            raise
 
     def kind(self, partition: Partition, name: str) -> int | None:
         """Number of a kind, if there is or was an entity of it."""
@@ -300,12 +288,16 @@ class Storage:
         return None if part is None else self.kinds.get((part, name))
 
     def kind_version(self, kind: int) -> int:
-        """No entity of the kind was written after this version; inside `writing()`."""
+        """No entity of the kind was written after this version, as far as a snapshot taken before
+        this is asked, or the only writer, can tell."""
         return self._kind_versions.get(kind, self._opened_at)
 
     def written(self, kinds: Iterable[int], version: int, rows: int) -> None:
         """Take note of what a commit wrote."""
         self._kind_versions.update(dict.fromkeys(kinds, version))
+        self._count(rows)
+
+    def _count(self, rows: int) -> None:
         self._rows_written += rows
         if self._rows_written > _CHECKPOINT_ROWS:
             self.wants_checkpoint.set()
@@ -348,6 +340,43 @@ class Storage:
         assert number is not None
         return number
 
+    # -- deferring -----------------------------------------------------------------------------
+
+    def defers(self) -> bool:
+        """Whether a commit that begins now need not make its rows; it counts as one."""
+        self._since_query += 1
+        return self._since_query > _DEFERRED_AFTER
+
+    def defer(self, version: int, records: list[Record]) -> None:
+        """Write what a commit changes into the log; inside `writing(settled=False)`."""
+        with self._pending_lock:
+            self.pending.add(version, records)
+        self._deferred_rows = len(records)
+        self._write.execute("INSERT INTO log VALUES (?, ?)", (version, encode(records)))
+
+    def settle_if_idle(self, seconds: float) -> bool:
+        """Make rows of a few pending commits, if nobody has written for so long; True while there
+        may be more to do."""
+        if not self.pending or time.monotonic() - self._wrote_at < seconds:
+            return False
+        with self._writer:
+            self._settle(_IDLE_SETTLE_ROWS)
+        return True
+
+    def _settle(self, rows: int | None = None) -> None:
+        """Make the rows of pending commits, the oldest first: of all, or of at least so many
+        entities. Only for who holds the writer's lock, outside of a transaction."""
+        while self.pending and (rows is None or rows > 0):
+            some = self.pending.oldest(min(rows or _SETTLE_ROWS, _SETTLE_ROWS))
+            with self._transaction() as db:
+                written = settle(self, db, some)
+                db.execute("DELETE FROM log WHERE version <= ?", (some[-1][0],))
+            with self._pending_lock:
+                self.pending.drop(len(some))
+            self._count(written)
+            if rows is not None:
+                rows -= sum(len(records) for _, records in some)
+
     # -- sweeping ------------------------------------------------------------------------------
 
     def checkpoint(self) -> None:
@@ -381,31 +410,3 @@ class Storage:
                 )
                 db.execute("DELETE FROM entities_past WHERE rowid = ?", (rowid,))
         return len(rows) == _SWEEP_ROWS
-
-
-def _lock(path: Path) -> int:
-    """Hold `path` for this process alone; the system lets go when the process ends, however.
-
-    The lock is on a file of its own: SQLite's locks on the database would be lost with any other
-    descriptor of it that this process closes.
-    """
-    side = path.with_name(path.name + "-lock")
-    try:
-        handle = os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateError(
-            f"cannot open {path}: {error.strerror}; name a file in a folder you may write to"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.read(handle, 20).decode("ascii", "replace").strip()
-        os.close(handle)
-        raise StateError(
-            f"{path} is open already"
-            + (f" in process {holder}" if holder.isdigit() else "")
-            + "; use that server (DATASTORE_EMULATOR_HOST), stop it, or name another file"
-        ) from error
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
-    return handle

@@ -18,39 +18,42 @@ Choices where servers differ, and why:
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
 
 from bulkup.local import messages as m
 from bulkup.local.changes import Changes
-from bulkup.local.encoding import encode_path
-from bulkup.local.indexing import SCATTER, Entries, index_entries, scatter_entry
+from bulkup.local.encoding import Partition, encode_path
+from bulkup.local.indexing import Entries, index_entries
 from bulkup.local.keys import allocate_id
 from bulkup.local.limits import check_entity_size, key_text
 from bulkup.local.masks import apply_mask
 from bulkup.local.mutations import Operation
-from bulkup.local.packing import Packed, Values, add, dumps, each, replaced, values_of
+from bulkup.local.pending import Place, Record
+from bulkup.local.rows import Change, Rows
 from bulkup.local.sql import Stored, stored_rows
 from bulkup.local.status import RpcError, invalid
 from bulkup.local.storage import Storage
 from bulkup.local.transforms import apply_transforms
 
+_RECORDS_A_PAGE = 8
+"""Of 500 bytes. Rows are all over the file, and a page each; records are in one place."""
+
 
 class _Row:
     """An entity as this commit sees it: as stored, then as its mutations leave it."""
 
-    __slots__ = ("body", "changes", "created", "eid", "entries", "path", "stored", "version")
+    __slots__ = ("body", "changes", "created", "entries", "stored", "version")
 
-    def __init__(self, path: bytes, stored: Stored | None) -> None:
-        self.path = path
+    def __init__(self, stored: Stored | None) -> None:
         self.stored = stored
-        self.eid, self.version, self.created = stored[:3] if stored else (0, 0, 0)
-        self.body: bytes | None = stored[3] if stored else None
+        if stored is None:
+            self.version, self.created, self.body = 0, 0, None
+        else:
+            _, self.version, self.created, self.body, _ = stored
         self.entries: Entries | None = None
         """Of `body`, once it is not the stored one; None where `changes` tells how it became."""
         self.changes: Changes | None = None
@@ -62,37 +65,79 @@ class Known:
     What is read here saves others the waiting, and holds if nobody has written the kind since.
     """
 
-    def __init__(self, storage: Storage, operations: Sequence[Operation]) -> None:
+    def __init__(
+        self, storage: Storage, operations: Sequence[Operation], *, deferring: bool = False
+    ) -> None:
+        self.deferring = deferring
+        """The commit will not make rows: what is pending is known by version, time and body."""
         self._storage = storage
-        self._rows: dict[tuple[int, bytes], Stored | None] = {}
-        places = [self._place(operation) for operation in operations]
-        paths: dict[int, list[bytes]] = {}
-        for place in places:
-            if place is not None and place not in self._rows:
-                self._rows[place] = None
-                paths.setdefault(place[0], []).append(place[1])
-        with storage.reading() as snapshot:
+        self._rows: dict[Place, Stored | None] = {}
+        places = self._places(operations)
+        self._rows.update(dict.fromkeys(place for place in places if place is not None))
+        with (
+            storage.reading_keys(lambda: self._rows)
+            if deferring
+            else storage.reading(to_commit=True)
+        ) as snapshot:
             self._last = snapshot.last
+            found = {**self._looked_up(), **_stored(snapshot.pending)} if deferring else {}
+            self._rows.update(found)
+            paths: dict[int, list[bytes]] = {}
+            for place in self._rows:
+                if place not in found:
+                    paths.setdefault(place[0], []).append(place[1])
             for kind, those in paths.items():
-                for path, stored in stored_rows(snapshot.db, kind, those):
+                for path, stored in stored_rows(snapshot.db, kind, those, whole=not deferring):
                     self._rows[kind, path] = stored
-        found = [None if place is None else self._rows[place] for place in places]
-        self.bodies = [None if stored is None else stored[3] for stored in found]
+        rows = [None if place is None else self._rows[place] for place in places]
+        self.bodies = [None if stored is None else stored[3] for stored in rows]
         """By operation; None where nothing is stored."""
 
-    def _place(self, operation: Operation) -> tuple[int, bytes] | None:
-        kind = self._storage.kind(operation.partition, operation.key.path[-1].kind)
-        return None if kind is None or not operation.path else (kind, operation.path)
+    def _looked_up(self) -> dict[Place, Stored | None]:
+        """What the last lookup read of these; only after a snapshot was taken, which then has no
+        write of their kinds since."""
+        last, states = self._storage.last_lookup
+        kinds = {kind for kind, _ in self._rows if self._storage.kind_version(kind) <= last}
+        return _stored(
+            {place: states[place] for place in self._rows if place[0] in kinds and place in states}
+        )
 
-    def row(self, db: sqlite3.Connection, kind: int, path: bytes) -> Stored | None:
-        """What is stored, inside `writing()`."""
-        if (kind, path) in self._rows and self._storage.kind_version(kind) <= self._last:
-            return self._rows[kind, path]
+    def _places(self, operations: Sequence[Operation]) -> list[Place | None]:
+        """Of each, as far as there is one yet."""
+        kinds: dict[tuple[Partition, str], int | None] = {}
+        places: list[Place | None] = []
+        for operation in operations:
+            kind = operation.partition, operation.key.path[-1].kind
+            if kind not in kinds:
+                kinds[kind] = self._storage.kind(*kind)
+            number = kinds[kind]
+            places.append((number, operation.path) if number and operation.path else None)
+        return places
+
+    def row(self, db: sqlite3.Connection, version: int, kind: int, path: bytes) -> Stored | None:
+        """What is stored, inside `writing()` of that version."""
+        place = kind, path
+        if place in self._rows and self._storage.kind_version(kind) <= self._last:
+            return self._rows[place]
+        if self.deferring:
+            pending = _stored(self._storage.pending.at([place], version))
+            if place in pending:
+                return pending[place]
         return next((stored for _, stored in stored_rows(db, kind, [path])), None)
 
 
+def _stored(
+    states: Mapping[Place, tuple[int, int, bytes | None]],
+) -> dict[Place, Stored | None]:
+    """As if they were rows, but for what only rows have."""
+    return {
+        place: None if body is None else (0, version, created, body, "")
+        for place, (version, created, body) in states.items()
+    }
+
+
 class Writer:
-    """Applies operations within one `Storage.writing()`; `flush` makes them rows."""
+    """Applies operations within one `Storage.writing()`; `finish` writes what they change."""
 
     def __init__(
         self, storage: Storage, db: sqlite3.Connection, version: int, known: Known
@@ -102,25 +147,28 @@ class Writer:
         self.version = version
         self._known = known
         self.index_updates = 0
+        """None of a deferred commit: that is what is deferred."""
+        self.rows = 0
+        """Written; roughly, for who counts what has to be moved from the log into the file."""
         self.kinds: set[int] = set()
         """Kinds that changed."""
-        self._rows: dict[tuple[int, bytes], _Row] = {}
+        self._kinds: dict[tuple[Partition, str], tuple[int, int]] = {}
+        self._rows: dict[Place, _Row] = {}
         self._applied: list[tuple[Operation, _Row, bool, bool, list[Any]]] = []
 
     def apply(self, operation: Operation) -> None:
         """Apply one. Raises RpcError when it cannot be."""
-        storage = self.storage
-        part = storage.intern_part(operation.partition)
+        element = operation.key.path[-1]
+        part, kind = self._kind(operation.partition, element.kind)
         allocated = False
         if not operation.path:
-            operation.key.path[-1].id = allocate_id(storage, self.db, part)
+            element.id = allocate_id(self.storage, self.db, part)
             operation.path = encode_path(operation.key.path)
             allocated = True
-        kind = storage.intern_kind(part, operation.key.path[-1].kind)
         row = self._row(kind, operation.path)
         exists = row.body is not None
         name = operation.name
-        conflict = self._conflict(operation, row)
+        conflict = "" if operation.base_version is None else self._conflict(operation, row)
         if conflict and operation.fail:
             raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, conflict)
         if name == "insert" and exists:
@@ -146,19 +194,37 @@ class Writer:
     def results(self) -> Iterator[bytes]:
         """The serialized MutationResult of each, once all are applied: several mutations of an
         entity all tell the version that it has in the end."""
-        return (self._result(*applied) for applied in self._applied)
+        plain: dict[tuple[int, int], bytes] = {}
+        for operation, row, conflict, allocated, transformed in self._applied:
+            if conflict or allocated or transformed or row.body is None:
+                yield self._result(operation, row, conflict, allocated, transformed)
+                continue
+            # Most results of a commit are one.
+            times = row.version, row.created
+            result = plain.get(times)
+            if result is None:
+                result = plain[times] = self._result(operation, row, False, False, [])
+            yield result
+
+    def _kind(self, partition: Partition, name: str) -> tuple[int, int]:
+        """Numbers of a partition and of a kind in it."""
+        found = self._kinds.get((partition, name))
+        if found is None:
+            part = self.storage.intern_part(partition)
+            found = self._kinds[partition, name] = part, self.storage.intern_kind(part, name)
+        return found
 
     def _row(self, kind: int, path: bytes) -> _Row:
         row = self._rows.get((kind, path))
         if row is None:
-            stored = self._known.row(self.db, kind, path)
-            row = self._rows[kind, path] = _Row(path, stored)
+            row = self._rows[kind, path] = _Row(self._known.row(self.db, self.version, kind, path))
         return row
 
     def _conflict(self, operation: Operation, row: _Row) -> str:
         """Why the operation's condition does not hold; empty when it does."""
         stored = row.stored[1] if row.stored is not None else 0
-        if operation.base_version is not None and stored != operation.base_version:
+        assert operation.base_version is not None
+        if stored != operation.base_version:
             if 0 < stored < operation.base_version:
                 raise invalid(
                     "Invalid base version, it is greater than the stored version: "
@@ -189,7 +255,7 @@ class Writer:
             changes = operation.changes
             if changes is not None and row.body != changes.base:
                 changes = None
-            if changes is None and entries is None:
+            if changes is None and entries is None and not self._known.deferring:
                 entries = index_entries(entity)
             row.body, row.entries, row.changes = body, entries, changes
             row.version = self.version
@@ -218,170 +284,33 @@ class Writer:
             out += m.field(8, value.SerializeToString())
         return out
 
-    # -- rows ----------------------------------------------------------------------------------
-
-    def flush(self) -> None:
-        """Write what changed."""
-        storage, version = self.storage, self.version
-        past: list[int] = []
-        gone: list[tuple[int]] = []
-        changed: list[tuple[object, ...]] = []
-        new: list[tuple[object, ...]] = []
-        closed: list[tuple[object, ...]] = []
-        opened: list[tuple[int, bytes, bytes, int, int]] = []
-        parts = {kind: part for (part, _), kind in storage.kinds.items()}
-        for (kind, path), row in self._rows.items():
-            stored = row.stored
-            if row.version != version or (stored is None and row.body is None):
-                continue
-            if stored is None:
-                row.eid = storage.next_eid
-                storage.next_eid += 1
-                now: Packed = {}
-                for slot, values in self._slots(kind, path, row.entries):
-                    add(now, slot, values)
-                    for value in (values,) if isinstance(values, bytes) else values:
-                        opened.append((slot, value, path, version, row.eid))
-                new.append(
-                    (row.eid, parts[kind], kind, path, version, version, dumps(now), row.body)
-                )
-                continue
-            past.append(row.eid)
-            text = self._replace(kind, row, stored[4], opened, closed)
-            if row.body is None:
-                gone.append((row.eid,))
-            else:
-                changed.append((version, row.created, text, row.body, row.eid))
-        self._execute(past, gone, changed, new)
-        if closed:
-            closed.sort()
-            self.db.executemany(
-                "UPDATE entries SET until = ? WHERE slot = ? AND value = ? AND path = ? "
-                "AND until IS NULL",
-                closed,
-            )
-        # In the order of the b-tree: neighbours share pages.
-        opened.sort()
-        insert_many(self.db, "entries(slot, value, path, since, eid)", opened)
-        self.index_updates += len(closed) + len(opened)
-
-    def _replace(
-        self,
-        kind: int,
-        row: _Row,
-        text: str,
-        opened: list[tuple[int, bytes, bytes, int, int]],
-        closed: list[tuple[object, ...]],
-    ) -> str:
-        """The packed entries of a row that had those in `text`."""
-        if row.changes is not None:
-            return self._change(kind, row, row.changes, text, opened, closed)
-        now: Packed = {}
-        for slot, values in self._slots(kind, row.path, row.entries):
-            add(now, slot, values)
-        self._compare(row, json.loads(text), now, opened, closed)
-        return dumps(now)
-
-    def _change(
-        self,
-        kind: int,
-        row: _Row,
-        changes: Changes,
-        text: str,
-        opened: list[tuple[int, bytes, bytes, int, int]],
-        closed: list[tuple[object, ...]],
-    ) -> str:
-        before, after = changes.before, changes.after
-        for prop in before.keys() | after.keys():
-            old, new = before.get(prop), after.get(prop)
-            slot = self._slot(kind, prop, new)
-            replacement = replaced(text, slot, old, new)
-            if replacement is None:
-                raise AssertionError(f"slot {slot} of entity {row.eid} is not what it was")
-            text = replacement
-            olds, news = each(old), each(new)
-            for value in news - olds:
-                opened.append((slot, value, row.path, self.version, row.eid))
-            for value in olds - news:
-                closed.append((self.version, slot, value, row.path))
-        return text
-
-    def _slot(self, kind: int, prop: str, values: Values | None) -> int:
-        """The slot of a property that gets these values."""
-        slot = self.storage.slots.get((kind, prop)) or self.storage.intern_slot(kind, prop)
-        if isinstance(values, dict) and len(values) > 1:
-            self.storage.mark_multi(slot)
-        return slot
-
-    def _slots(
-        self, kind: int, path: bytes, entries: Entries | None
-    ) -> Iterator[tuple[int, Values]]:
-        """The entries by slot; none of an entity that is gone."""
-        if entries is None:
+    def finish(self) -> None:
+        """Write what changed: rows, or a record of it in the log."""
+        changed = [
+            (place, row)
+            for place, row in self._rows.items()
+            if row.version == self.version and (row.stored is not None or row.body is not None)
+        ]
+        if self._known.deferring:
+            records = [Record(*place, row.created, row.body) for place, row in changed]
+            if records:
+                self.storage.defer(self.version, records)
+            self.rows = len(records) // _RECORDS_A_PAGE
             return
-        for prop, values in entries.items():
-            yield self._slot(kind, prop, values), values
-        scatter = scatter_entry(path)
-        if scatter is not None:
-            yield self._slot(kind, SCATTER, scatter), scatter
-
-    def _compare(
-        self,
-        row: _Row,
-        old: Packed,
-        now: Packed,
-        opened: list[tuple[int, bytes, bytes, int, int]],
-        closed: list[tuple[object, ...]],
-    ) -> None:
-        for slot in {slot for slot, value in now.items() if old.get(slot) != value}.union(
-            old.keys() - now.keys()
-        ):
-            if slot[0] == "t":
-                continue
-            number = int(slot)
-            before, after = values_of(old, slot), values_of(now, slot)
-            for value in after - before:
-                opened.append((number, value, row.path, self.version, row.eid))
-            for value in before - after:
-                closed.append((self.version, number, value, row.path))
-
-    def _execute(
-        self,
-        past: list[int],
-        gone: list[tuple[int]],
-        changed: list[tuple[object, ...]],
-        new: list[tuple[object, ...]],
-    ) -> None:
-        db = self.db
-        if past:
-            db.execute(
-                "INSERT INTO entities_past SELECT eid, part, kind, path, version, created, ?, "
-                "packed, body FROM entities WHERE eid IN (SELECT value FROM json_each(?))",
-                (self.version, dumps(past)),
+        rows = Rows(self.storage, self.db)
+        for (kind, path), row in changed:
+            rows.add(
+                Change(
+                    kind,
+                    path,
+                    self.version,
+                    row.created,
+                    row.body,
+                    row.stored,
+                    row.entries,
+                    row.changes,
+                )
             )
-        if gone:
-            db.executemany("DELETE FROM entities WHERE eid = ?", gone)
-        if changed:
-            db.executemany(
-                "UPDATE entities SET version = ?, created = ?, packed = ?, body = ? WHERE eid = ?",
-                changed,
-            )
-        insert_many(db, "entities", new)
-
-
-_TOGETHER = 64
-"""Rows that one INSERT takes: nearly twice as fast as one a row, and no faster beyond."""
-
-
-def insert_many(db: sqlite3.Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """INSERT rows into a table of ours."""
-    if not rows:
-        return
-    one = f"({', '.join('?' * len(rows[0]))})"
-    insert = f"INSERT INTO {table} VALUES "  # noqa: S608 - tables are named in this module only
-    whole = len(rows) - len(rows) % _TOGETHER
-    many = insert + ", ".join([one] * _TOGETHER)
-    for start in range(0, whole, _TOGETHER):
-        db.execute(many, list(chain.from_iterable(rows[start : start + _TOGETHER])))
-    if whole < len(rows):
-        db.executemany(insert + one, rows[whole:])
+        rows.flush()
+        self.index_updates = rows.index_updates
+        self.rows = len(changed) + rows.index_updates

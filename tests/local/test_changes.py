@@ -80,10 +80,11 @@ def _commit(service: Service, mutations: list[Any]) -> Any:
 
 def _indexed(storage: Storage, at: int | None = None) -> set[tuple[str, bytes]]:
     """The (property, value) rows of the one entity, now or at a version."""
-    names = {number: prop for (_, prop), number in storage.slots.items()}
     alive = "until IS NULL" if at is None else f"since <= {at} AND (until IS NULL OR until > {at})"
-    rows = storage.reader().execute(f"SELECT slot, value FROM entries WHERE {alive}").fetchall()
+    with storage.reading() as snapshot:
+        rows = snapshot.db.execute(f"SELECT slot, value FROM entries WHERE {alive}").fetchall()
     assert len(set(rows)) == len(rows)
+    names = {number: prop for (_, prop), number in storage.slots.items()}
     return {(names[slot], value) for slot, value in rows}
 
 
@@ -110,7 +111,8 @@ def test_entries_after_any_puts_are_those_of_the_entity_now_and_then(entities: l
             for entity in entities:
                 (result,) = _commit(service, [_put(entity)]).mutation_results
                 versions.append(result.version)
-                ((text,),) = storage.reader().execute("SELECT packed FROM entities").fetchall()
+                with storage.reading() as snapshot:
+                    ((text,),) = snapshot.db.execute("SELECT packed FROM entities").fetchall()
                 packed: dict[str, Any] = {}
                 copy = m.Entity.FromString(entity.SerializeToString())
                 for prop, values in index_entries(copy).items():
@@ -176,7 +178,7 @@ def test_what_was_read_before_ones_turn_gives_way_to_what_others_wrote_meanwhile
     with storage.writing() as (db, version):
         writer = Writer(storage, db, version, known)
         writer.apply(operations[0])
-        writer.flush()
+        writer.finish()
     assert _indexed(storage) == _expected(_with(a=1, b=2))
 
 

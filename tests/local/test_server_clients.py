@@ -230,7 +230,6 @@ print("ok")
 
 
 def test_ndb(host: str, tmp_path: Path) -> None:
-    pytest.importorskip("google.cloud.ndb")
     script = tmp_path / "script.py"
     script.write_text(NDB)
     done = subprocess.run(

@@ -21,9 +21,10 @@ import pytest
 
 from bulkup.errors import StateError, TargetError
 from bulkup.local import messages as m
+from bulkup.local.file import APPLICATION_ID
 from bulkup.local.process import LocalServer, start_local
 from bulkup.local.server import DatastoreServer
-from bulkup.local.storage import APPLICATION_ID, Storage
+from bulkup.local.storage import Storage
 from tests.local.rpc import Rpc, idents, query, unindexed, where
 
 GROUP = 20
@@ -312,6 +313,29 @@ def test_a_signal_ends_the_server_cleanly(tmp_path: Path, number: signal.Signals
     assert not (tmp_path / "db-wal").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_server_starts_ends_it_cleanly(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    root = str(Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bulkup.local", str(tmp_path / "db")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    status = Path(f"/proc/{process.pid}/status")
+    # SIGTERM is the last that it sees to, long before it answers.
+    caught = 0
+    while not caught >> (signal.SIGTERM - 1) & 1:
+        assert process.poll() is None
+        lines = status.read_text().splitlines()
+        caught = int(next(line for line in lines if line.startswith("SigCgt:")).split()[1], 16)
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+
+
 def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path) -> None:
     with DatastoreServer(tmp_path / "db") as server:
         rpc = Rpc(server.host)
@@ -333,6 +357,15 @@ def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path) -> None:
         rpc.close()
 
 
+def _counts(storage: Storage) -> tuple[int, int]:
+    """Entities of the past; entries."""
+    with storage.reading() as snapshot:
+        past, entries = snapshot.db.execute(
+            "SELECT (SELECT count(*) FROM entities_past), (SELECT count(*) FROM entries)"
+        ).fetchone()
+    return past, entries
+
+
 def test_the_past_is_swept_after_an_hour_and_only_then(tmp_path: Path) -> None:
     now = [1_900_000_000_000_000]
     storage = Storage(tmp_path / "db", clock=lambda: now[0])
@@ -344,12 +377,11 @@ def test_the_past_is_swept_after_an_hour_and_only_then(tmp_path: Path) -> None:
         rpc.delete(rpc.key("K", 2))
         now[0] += 30 * 60 * 10**6
         assert not storage.sweep()
-        count = "SELECT (SELECT count(*) FROM entities_past), (SELECT count(*) FROM entries)"
-        assert storage.reader().execute(count).fetchone()[0] == 2
+        assert _counts(storage)[0] == 2
         now[0] += 31 * 60 * 10**6
         storage.sweep()
         # What is left is what the two living entities have: a, and two elements of b.
-        assert storage.reader().execute(count).fetchone() == (0, 6)
+        assert _counts(storage) == (0, 6)
         assert idents(rpc.all(query("K", where("b", "=", 3)))) == [1]
         assert idents(rpc.all(query("K", where("b", "=", 1)))) == [3]
         rpc.close()

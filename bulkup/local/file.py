@@ -1,0 +1,147 @@
+"""The SQLite file: its schema, its lock, its connections."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from bulkup.errors import StateError
+
+APPLICATION_ID = 0x62756C6B
+"""`bulk`, in the header of the file: how we know it is ours."""
+SCHEMA_VERSION = 2
+"""1 had no log."""
+_CACHE_KIB = 4_000
+"""Of each connection that reads; there is one a thread. The system's cache does the rest."""
+_WRITER_CACHE_KIB = 16_000
+"""What one commit of 500 entities all over a kind dirties is about 6 MB: with less it is written
+to the log twice."""
+_LOG_PAGES = 16_000
+"""64 MB of log: then the writer itself moves it into the file, lest it grow without end."""
+
+_LOG = "CREATE TABLE log(version INTEGER PRIMARY KEY, records BLOB NOT NULL);"
+_SCHEMA = """
+CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('last_version', 0), ('next_id', 1);
+CREATE TABLE partitions(
+  id INTEGER PRIMARY KEY, project TEXT NOT NULL, database TEXT NOT NULL, namespace TEXT NOT NULL,
+  UNIQUE(project, database, namespace));
+CREATE TABLE kinds(
+  id INTEGER PRIMARY KEY, part INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE(part, name));
+CREATE TABLE slots(
+  id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, prop TEXT NOT NULL, multi INTEGER NOT NULL,
+  UNIQUE(kind, prop));
+CREATE TABLE reserved(part INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(part, id))
+  WITHOUT ROWID;
+CREATE TABLE entities(
+  eid INTEGER PRIMARY KEY, part INTEGER NOT NULL, kind INTEGER NOT NULL, path BLOB NOT NULL,
+  version INTEGER NOT NULL, created INTEGER NOT NULL,
+  packed TEXT NOT NULL, body BLOB NOT NULL);
+CREATE UNIQUE INDEX entities_by_key ON entities(kind, path);
+CREATE INDEX entities_by_path ON entities(part, path);
+CREATE TABLE entities_past(
+  eid INTEGER NOT NULL, part INTEGER NOT NULL, kind INTEGER NOT NULL, path BLOB NOT NULL,
+  version INTEGER NOT NULL, created INTEGER NOT NULL, until INTEGER NOT NULL,
+  packed TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX past_by_key ON entities_past(kind, path, until);
+CREATE TABLE entries(
+  slot INTEGER NOT NULL, value BLOB NOT NULL, path BLOB NOT NULL, since INTEGER NOT NULL,
+  until INTEGER, eid INTEGER NOT NULL, PRIMARY KEY(slot, value, path, since)) WITHOUT ROWID;
+"""
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """The connection that writes to a file, made if it is not there. Raises StateError when it
+    cannot be opened; the message says why."""
+    new = not path.exists() or path.stat().st_size == 0
+    try:
+        if new:
+            # Made by us first, so that the customers' data is nobody else's to read.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            os.chmod(path, 0o600)
+        connection = connect(path, _WRITER_CACHE_KIB)
+        try:
+            _check(path, connection, new)
+        except BaseException:
+            connection.close()
+            raise
+    except OSError as error:
+        raise StateError(
+            f"cannot open {path}: {error.strerror}; name a file in a folder you may write to"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise StateError(
+            f"{path} is not a file of bulkup's embedded Datastore ({error}); name another file"
+        ) from error
+    return connection
+
+
+def connect(path: Path, cache_kib: int = _CACHE_KIB) -> sqlite3.Connection:
+    """One more connection to an open file."""
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=512
+    )
+    connection.execute("PRAGMA busy_timeout = 10000")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def _check(path: Path, connection: sqlite3.Connection, new: bool) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (tables or not (new or application == 0)):
+        raise StateError(
+            f"{path} is a SQLite file, but not one of bulkup's embedded Datastore; "
+            "name another file"
+        )
+    if version > SCHEMA_VERSION:
+        raise StateError(
+            f"{path} was written by a newer bulkup (format {version}, this one knows "
+            f"{SCHEMA_VERSION}); upgrade with: pip install -U bulkup"
+        )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA secure_delete = OFF")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+    if version == 0:
+        connection.executescript(
+            f"BEGIN IMMEDIATE;{_SCHEMA}{_LOG}"
+            f"PRAGMA application_id = {APPLICATION_ID};"
+            f"PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
+        )
+    elif version < SCHEMA_VERSION:
+        connection.executescript(
+            f"BEGIN IMMEDIATE;{_LOG}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
+        )
+
+
+def lock(path: Path) -> int:
+    """Hold `path` for this process alone; the system lets go when the process ends, however.
+
+    The lock is on a file of its own: SQLite's locks on the database would be lost with any other
+    descriptor of it that this process closes.
+    """
+    side = path.with_name(path.name + "-lock")
+    try:
+        handle = os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(
+            f"cannot open {path}: {error.strerror}; name a file in a folder you may write to"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(handle, 20).decode("ascii", "replace").strip()
+        os.close(handle)
+        raise StateError(
+            f"{path} is open already"
+            + (f" in process {holder}" if holder.isdigit() else "")
+            + "; use that server (DATASTORE_EMULATOR_HOST), stop it, or name another file"
+        ) from error
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    return handle
