@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bulkup.engine import worker
 from bulkup.engine.events import Event, Listener, Report
 from bulkup.engine.pace import MaxRate
 from bulkup.engine.run import Options
+from bulkup.errors import UsageError
 from bulkup.jobs import Runner, Where, prepare
 from bulkup.runner import start
 from bulkup.state.words import DEFAULT_STATE_DIR
@@ -42,6 +44,11 @@ def run(
     second. Nothing is printed; `listener` gets the
     events. Raises BulkupError when the run cannot begin; how a begun one ended is in the report.
     """
+    if worker.IS_LOADING:
+        raise UsageError(
+            "this file begins a run when it is imported, and worker processes import it "
+            '(processes=): put what begins the run below `if __name__ == "__main__":`'
+        )
     given: dict[str, Any] = {
         "batch_size": batch_size,
         "in_flight": in_flight,
