@@ -43,22 +43,30 @@ class Reader:
     """Frames from a pipe, waited for."""
 
     def __init__(self, descriptor: int) -> None:
-        self._file = os.fdopen(descriptor, "rb", 1 << 16)
+        # No file object: Python would wait for its lock when it ends, and a thread is reading.
+        self._descriptor = descriptor
 
     def read(self) -> tuple[Any, ...] | None:
         """None: the other end is closed."""
-        head = self._file.read(_LENGTH.size)
-        if len(head) < _LENGTH.size:
-            return None
-        (length,) = _LENGTH.unpack(head)
-        data = self._file.read(length)
-        if len(data) < length:
+        head = self._exactly(_LENGTH.size)
+        data = head and self._exactly(_LENGTH.unpack(head)[0])
+        if not data:
             return None
         content: tuple[Any, ...] = marshal.loads(data)  # noqa: S302 - from our own other end
         return content
 
+    def _exactly(self, size: int) -> bytes:
+        parts = []
+        while size:
+            part = os.read(self._descriptor, size)
+            if not part:
+                return b""
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
     def close(self) -> None:
-        self._file.close()
+        os.close(self._descriptor)
 
 
 class Writer:

@@ -55,11 +55,13 @@ class Worker:
         sys.argv[:] = orders[1]["argv"]
         sys.stdout = self._printer(to_stderr=False)
         sys.stderr = self._printer(to_stderr=True)
+        os.register_at_fork(after_in_child=_print_directly)
         threading.Thread(target=self._listen, daemon=True).start()
         try:
             self._handler = self._ready(orders[1])
         except BulkupError as error:
             self._send(pipe.REFUSED, type(error).__name__, error.message, error.details)
+            return
         while (frame := self._inbox.get()) is None or frame[0] != pipe.END:
             self._handle_urgent()
             if frame is not None:
@@ -181,6 +183,11 @@ class _Printed(io.RawIOBase):
     def write(self, data: Any) -> int:
         self._send(pipe.PRINTED, self._to_stderr, bytes(data))
         return len(data)
+
+
+def _print_directly() -> None:
+    """What a handler forks shares the pipe, and not the lock that keeps its frames whole."""
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
 
 def main() -> None:

@@ -348,10 +348,12 @@ class _Process:
                 return
 
     def print(self, to_stderr: bool, data: bytes) -> None:
-        text = self._decoders[to_stderr].decode(data)
         stream = sys.stderr if to_stderr else sys.stdout
-        stream.write(text)
-        stream.flush()
+        text = self._decoders[to_stderr].decode(data)
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        with suppress(OSError):  # whoever read it is gone, and the run is not for that
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            stream.flush()
 
     def end(self) -> None:
         self.is_ended = True

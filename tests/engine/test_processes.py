@@ -205,9 +205,9 @@ def test_what_no_other_process_can_load_is_refused_before_the_run_begins(
     def closure(entity: Entity) -> Entity:
         return entity
 
-    namespace: dict[str, Any] = {"Updater": bulkup.Updater, "__name__": "__console__"}
-    exec("class Typed(Updater):\n get_query = handle_entity = lambda *_: None\n", namespace)
-    for updater, why in ((closure, "inside a function"), (namespace["Typed"], "in no file")):
+    typed: dict[str, Any] = {"Stamp": updaters.Stamp, "__name__": "__console__"}
+    exec("class Typed(Stamp): pass", typed)
+    for updater, why in ((closure, "inside a function"), (typed["Typed"], "in no file")):
         with pytest.raises(UsageError, match=why):
             run(embedded, updater, processes=2)
     assert everything(embedded.client(), RUN_KIND) == []
@@ -267,9 +267,7 @@ def test_a_datastore_that_is_away_for_the_handlers_reads_ends_the_run_and_no_ent
     embedded: Server, run: Run
 ) -> None:
     fill(embedded, "Thing", 30, n=0)
-    report, events = _behind_a_proxy(
-        embedded, run, grpc.StatusCode.UNAVAILABLE, retry_for_s=2.5
-    )
+    report, events = _behind_a_proxy(embedded, run, grpc.StatusCode.UNAVAILABLE, retry_for_s=2.5)
     assert (report.state, report.counts.failed) == (RunState.FAILED, 0)
     assert report.retries > 0
     assert not any(isinstance(event, Warned) for event in events)
