@@ -41,8 +41,9 @@ def run(
 
     `updater` is what the command takes, or the class or decorated function itself. The target is
     found as `google.cloud.datastore.Client()` finds it. `max_rate`: "auto", "off", or entities a
-    second. Nothing is printed; `listener` gets the
-    events. Raises BulkupError when the run cannot begin; how a begun one ended is in the report.
+    second. `processes`: more than one load the updater again from its file, so a script calls this
+    below `if __name__ == "__main__":`, and what handlers keep on `self` is of each process. Nothing
+    is printed; `listener` gets the events. Raises BulkupError when the run cannot begin; how a begun one ended is in the report.
     """
     if worker.IS_LOADING:
         raise UsageError(
