@@ -43,7 +43,8 @@ def run(
     found as `google.cloud.datastore.Client()` finds it. `max_rate`: "auto", "off", or entities a
     second. `processes`: more than one load the updater again from its file, so a script calls this
     below `if __name__ == "__main__":`, and what handlers keep on `self` is of each process. Nothing
-    is printed; `listener` gets the events. Raises BulkupError when the run cannot begin; how a begun one ended is in the report.
+    is printed; `listener` gets the events. Raises BulkupError when the run cannot begin; how a
+    begun one ended is in the report.
     """
     if worker.IS_LOADING:
         raise UsageError(
