@@ -19,13 +19,13 @@ from typing import Any
 
 from bulkup.engine import pipe
 from bulkup.engine.handle import Handler
-from bulkup.engine.scan import QueryPb, QueryPlan
+from bulkup.engine.scan import EntityResult, QueryPb, QueryPlan
 from bulkup.errors import BulkupError, UpdaterError
 from bulkup.loading import load, make
 from bulkup.parameters import convert
 from bulkup.target import resolve
 from bulkup.tracebacks import error_line, user_traceback
-from bulkup.wire.client import EntityResult, Wire
+from bulkup.wire.client import Wire
 from bulkup.wire.retries import CallError, Patience
 from bulkup.wire.userclient import UserClient
 

@@ -22,7 +22,6 @@ from google.cloud._helpers import make_secure_channel
 from google.cloud._http import DEFAULT_USER_AGENT
 from google.cloud.datastore import Client as OfficialClient
 from google.cloud.datastore_v1.types import datastore as types
-from google.cloud.datastore_v1.types import query as query_types
 from tenacity import RetryCallState
 
 from bulkup.wire.framing import CommitRequest, commit_request
@@ -35,7 +34,6 @@ RunQueryRequest: Any = types.RunQueryRequest.pb()
 RunQueryResponse: Any = types.RunQueryResponse.pb()
 RunAggregationQueryRequest: Any = types.RunAggregationQueryRequest.pb()
 RunAggregationQueryResponse: Any = types.RunAggregationQueryResponse.pb()
-EntityResult: Any = query_types.EntityResult.pb()
 LookupRequest: Any = types.LookupRequest.pb()
 LookupResponse: Any = types.LookupResponse.pb()
 CommitResponse: Any = types.CommitResponse.pb()
