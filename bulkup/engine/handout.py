@@ -6,7 +6,7 @@ commits in that order, whoever is ready first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bulkup.engine.handle import Handled
@@ -19,19 +19,22 @@ if TYPE_CHECKING:
 
 
 class HandOut:
-    """`may_go(n)`: whether the pace lets n entities go now; they are spent then."""
+    """`lanes`: those at work, as they come and go. `may_go(n)`: whether the pace lets n entities
+    go now; they are spent then."""
 
     def __init__(
         self,
         workers: Workers,
         common: Common,
         entities: Entities,
+        lanes: Collection[Lane],
         may_go: Callable[[int], bool],
         page_size: int,
     ) -> None:
         self._workers = workers
         self._common = common
         self._entities = entities
+        self._lanes = lanes
         self._may_go = may_go
         self._page_size = page_size
         self._most_tickets = QUEUED * workers.count
@@ -49,10 +52,10 @@ class HandOut:
         added = self._add_next(lane)
         return self._hand_out_some(lane) or added
 
-    def collect(self, lanes: Iterable[Lane]) -> None:
+    def collect(self) -> None:
         """On a stop: what workers are at is brought to its end and added, the rest is not begun."""
         self._workers.collect()
-        for lane in lanes:
+        for lane in self._lanes:
             while lane.tickets and lane.tickets[0].done():
                 ticket = lane.tickets.popleft()
                 self._common.pace.spend(len(ticket.items))
@@ -83,8 +86,8 @@ class HandOut:
         self._entities.add(items, lane.committer)
 
     def _hand_out_some(self, lane: Lane) -> bool:
-        size = self._common.pace.batch_size(self._page_size)
-        lane.scan.page_size = self._common.limits.paced = size
+        size = lane.scan.page_size = self._common.pace.batch_size(self._page_size)
+        self._common.limits.paced = size
         most = min(size, self._entities.limit - self._handed_out)
         if not lane.page or most < 1:
             return False

@@ -209,7 +209,9 @@ class Work:
         """Until the pace lets the next entities go."""
         self._workers = workers
         self._hand_out = (
-            HandOut(workers, common, entities, self._may_go, page_size) if workers else None
+            HandOut(workers, common, entities, self._lanes, self._may_go, page_size)
+            if workers
+            else None
         )
         self.clean = False
         self.standing: list[tuple[int, bytes, float]] = []
@@ -308,7 +310,7 @@ class Work:
         if self._hand_out is None:
             return
         try:
-            self._hand_out.collect(self._lanes)
+            self._hand_out.collect()
         except OverBudget as over:
             self._wind_up()
             raise over.exceeded from None
