@@ -1,1 +1,2 @@
-"""Measurements side by side with peers. Each is run by hand: `python -m benchmarks.NAME`."""
+"""Measurements side by side with peers, run by hand: `python -m benchmarks`, and
+`python -m benchmarks.embedded` for the embedded Datastore."""

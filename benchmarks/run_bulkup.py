@@ -3,7 +3,8 @@
     python -m benchmarks.run_bulkup HOST:PORT UPDATER [NAME=VALUE ...]
 
 UPDATER is a name in benchmarks/updaters.py. NAME is a parameter of `bulkup.run` (in_flight=8), or
-`p.NAME` one of the updater (p.every=2); values are JSON. With `-` for HOST:PORT a stub is started
+`p.NAME` one of the updater (p.every=2); values are JSON. `NAME?=VALUE` is left out where
+`bulkup.run` has no such parameter. With `-` for HOST:PORT a stub is started
 for this run, with `stub.NAME=VALUE` as its settings; so to see where the time goes:
 
     python -m cProfile -s tottime -m benchmarks.run_bulkup - Touch stub.entities=20000
@@ -17,8 +18,9 @@ import sys
 import tempfile
 from typing import Any
 
+from benchmarks.canned import PROJECT
 from benchmarks.measure import measured
-from benchmarks.stub import PROJECT, Settings, running
+from benchmarks.stub import Settings, running
 
 
 class NotYet(Exception):
@@ -35,8 +37,12 @@ def run(host: str, updater: str, given: dict[str, Any]) -> dict[str, Any]:
     known = inspect.signature(bulkup.run).parameters
     params = {k[2:]: v for k, v in given.items() if k.startswith("p.")}
     options = {k: v for k, v in given.items() if not k.startswith("p.")}
-    for name in options:
-        if name not in known:
+    for name in list(options):
+        if name.rstrip("?") in known:
+            options[name.rstrip("?")] = options.pop(name)
+        elif name.endswith("?"):
+            del options[name]
+        else:
             raise NotYet(f"bulkup.run has no parameter {name!r}")
     with tempfile.TemporaryDirectory(prefix="bulkup-benchmark-") as folder:
 
@@ -67,7 +73,7 @@ def main() -> None:
         else:
             print(json.dumps(run(host, updater, given)))
     except NotYet as missing:
-        print(json.dumps({"not_yet": str(missing)}))
+        print(json.dumps({"absent": f"NOT YET ({missing})"}))
 
 
 if __name__ == "__main__":

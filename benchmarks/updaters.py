@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import bulkup
-from benchmarks.stub import FIRST_ID, KIND
+from benchmarks.canned import FIRST_ID, KIND
 
 BUSY_NS = 100_000
 

@@ -19,7 +19,7 @@ from bulkup.engine.events import Listener
 from bulkup.engine.run import Options
 from bulkup.engine.scan import QueryPlan, plan
 from bulkup.engine.stop import StopRequest
-from bulkup.errors import BulkupError, UpdaterError, UsageError
+from bulkup.errors import BulkupError, QueryError, UpdaterError, UsageError
 from bulkup.facts import TargetInfo
 from bulkup.loading import UpdaterSource, describe, load, make
 from bulkup.parameters import convert, to_text
@@ -140,6 +140,7 @@ def prepare(
             retry_for_s=retry_for_s,
             clock=clock or Clock(),
             dry_run=dry_run,
+            first_contact=True,
         ) as job:
             yield job
 
@@ -153,8 +154,10 @@ def prepare_on(
     retry_for_s: float = Patience.retry_for_s,
     clock: Clock,
     dry_run: bool = False,
+    first_contact: bool = False,
 ) -> Iterator[Job]:
-    """Make a task ready on a target that is open already. Raises BulkupError."""
+    """Make a task ready on a target that is open already, and has answered unless it is the
+    first contact. Raises BulkupError."""
     updater = task.make()
     wire = Wire(
         target.client,
@@ -164,8 +167,8 @@ def prepare_on(
     )
     updater.client = (ReadOnlyClient if dry_run else UserClient).over(wire, target.client)
     try:
-        query = plan(query_of(updater, task.source), target.client)
-        entity_bytes = _say_hello(wire, query)
+        query = plan_on(target, updater, task.source)
+        entity_bytes = _say_hello(wire, query, first_contact)
         yield Job(task.source, updater, task.params, target, wire, query, stop, entity_bytes)
     finally:
         wire.close()
@@ -194,7 +197,19 @@ def opened(where: Where) -> Iterator[Target]:
         )
 
 
-def query_of(updater: Updater, source: UpdaterSource) -> object:
+def plan_on(target: Target, updater: Updater, source: UpdaterSource) -> QueryPlan:
+    """The checked query of an updater that has its client. Raises BulkupError."""
+    query = plan(_query_of(updater, source), target.client)
+    if target.one_of_many and query.namespace != target.info.namespace:
+        raise QueryError(
+            f"get_query of {source.name} names a namespace ({query.namespace!r}) by itself, so it "
+            "would run there again for each; build it with self.client.query(kind=...) alone, or "
+            "run it without --all-namespaces and --namespaces"
+        )
+    return query
+
+
+def _query_of(updater: Updater, source: UpdaterSource) -> object:
     try:
         return updater.get_query()
     except BulkupError:
@@ -206,7 +221,7 @@ def query_of(updater: Updater, source: UpdaterSource) -> object:
         ) from error
 
 
-def _say_hello(wire: Wire, query: QueryPlan) -> int:
+def _say_hello(wire: Wire, query: QueryPlan, first_contact: bool) -> int:
     """Ask for the first entity: shows that the server answers, lets us in, and can run this.
 
     Gives its size.
@@ -215,6 +230,7 @@ def _say_hello(wire: Wire, query: QueryPlan) -> int:
     pb.CopyFrom(query.pb)
     pb.limit.value = 1
     with explained(wire):
-        wire.connect()
+        if first_contact:
+            wire.connect()
         batch = wire.run_query(pb, query.namespace).result().batch
     return sum(result.ByteSize() for result in batch.entity_results)

@@ -107,6 +107,11 @@ def prepare_resume(
                 "with: restore it (a value that changes, such as the time, belongs into a "
                 "parameter), or begin a new run"
             )
+        if "@" in record.run_id:
+            job.warnings.append(
+                "this is the run of one of several namespaces: the command that began them goes on "
+                "with the others"
+            )
         if job.source.checksum != record.checksum:
             job.warnings.append(
                 f"{record.source_path} has changed since run {record.run_id} began; entities "

@@ -6,10 +6,9 @@ import os
 
 from bulkup import chain
 from bulkup.clock import Clock
-from bulkup.engine.scan import plan
 from bulkup.errors import MismatchError
 from bulkup.facts import RunState
-from bulkup.jobs import Job, query_of
+from bulkup.jobs import Job, plan_on
 from bulkup.loading import load, make
 from bulkup.parameters import convert, to_text
 from bulkup.state.ledger import Entry
@@ -42,7 +41,7 @@ def begin(job: Job, entry: Entry, clock: Clock) -> Entry | None:
     values = convert(source, then.params)
     made = make(source, values)
     made.client = UserClient.over(job.wire, job.target.client)
-    query = plan(query_of(made, source), job.target.client)
+    query = plan_on(job.target, made, source)
     info = job.target.info
     params = {name: to_text(value) for name, value in values.items()}
     record = RunRecord(

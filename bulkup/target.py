@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bulkup.errors import TargetError, UsageError
@@ -24,11 +24,23 @@ class Target:
     info: TargetInfo
     client: Any
     """google.cloud.datastore.Client"""
+    one_of_many: bool = False
+    """Work goes through several namespaces: a query that names one by itself would be run for
+    each of them, on the same entities."""
 
     @property
     def is_real(self) -> bool:
         """Data that matters to somebody: neither an emulator nor an embedded Datastore."""
         return not (self.info.emulator or self.info.local)
+
+    def within(self, namespace: str) -> Target:
+        """The same, in another namespace; nothing is resolved again."""
+        from google.cloud.datastore import Client
+
+        client = Client.__new__(Client)
+        client.__dict__.update(self.client.__dict__)
+        client.namespace = namespace or None
+        return Target(replace(self.info, namespace=namespace), client, one_of_many=True)
 
 
 def emulator_host() -> str:

@@ -23,6 +23,7 @@ or a function:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -199,10 +200,9 @@ class Updater:
         Entities other than the handled one are fine; one with an incomplete key gets an id.
         Raises TypeError for anything that is not an Entity.
         """
-        sink = self._writing()
-        own = sink.own
+        sink = self._sink or self._writing()
         for entity in entities:
-            if entity is own:
+            if entity is sink.own:
                 sink.put(entity)
             else:
                 _put_others(sink, entity)
@@ -234,22 +234,34 @@ class Updater:
         return self._sink
 
 
+@contextmanager
+def writing_to(sink: WriteSink, updater: Updater) -> Iterator[None]:
+    """Meanwhile the updater's writes go to the sink."""
+    before, updater._sink = updater._sink, sink
+    try:
+        yield
+    finally:
+        updater._sink = before
+
+
+def returned_something(updater: Updater, result: object) -> TypeError:
+    """For a class's handler that returns something: in a function that would be a write, here it
+    would be lost without a word."""
+    return TypeError(
+        f"handle_entity of {type(updater).__name__} returned a {type(result).__name__}, which "
+        "writes nothing; in a class, call self.put or self.delete"
+    )
+
+
 def handle_into(updater: Updater, entity: Entity, sink: WriteSink) -> None:
     """Let an updater handle one entity, with its writes going to `sink`.
 
-    What the handler raises comes through. Raises TypeError for a class's handler that returns
-    something: in a function that would be a write, here it would be lost without a word.
+    What the handler raises comes through. Raises TypeError for one that returns something.
     """
-    before, updater._sink = updater._sink, sink
-    try:
+    with writing_to(sink, updater):
         result: Any = updater.handle_entity(entity)  # type: ignore[func-returns-value]
-    finally:
-        updater._sink = before
     if result is not None:
-        raise TypeError(
-            f"handle_entity of {type(updater).__name__} returned a {type(result).__name__}, which "
-            "writes nothing; in a class, call self.put or self.delete"
-        )
+        raise returned_something(updater, result)
 
 
 def _put_others(sink: WriteSink, items: Any) -> None:

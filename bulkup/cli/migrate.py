@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bulkup.cli import options
+from bulkup.cli.namespaces import namespaces, pattern_of, words_of
 from bulkup.errors import BulkupError, Exit
 
 if TYPE_CHECKING:
     from bulkup.engine.events import Report
-    from bulkup.migrations.apply import Outcome, Step
+    from bulkup.migrations.apply import Migrator, Outcome, Step
     from bulkup.report import Printer
+    from bulkup.target import Target
 
 
 @click.command("migrate")
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     help="It was changed after it was applied, and that is all right.",
 )  # fmt: skip
 @options.target
+@namespaces
 @options.local
 @options.working
 @options.wait
@@ -40,29 +43,39 @@ def command(**given: Any) -> int:
     file names.
 
     Each file holds one updater; its name is what it is known by. Stops at the first that fails.
-    One that was interrupted goes on where it was, from any machine.
+    One that was interrupted goes on where it was, from any machine. Each namespace has a ledger of
+    its own.
     """
     from bulkup.report import github, make_printer
 
     if given["to"] and given["only"]:
         raise click.UsageError("--to and --only exclude each other")
+    pattern = pattern_of(given)
     with github(os.environ) as page:
         with make_printer(
             json=given["json"], quiet=given["quiet"], verbose=given["verbose"]
         ) as printer:
             try:
-                outcome = _migrate(given, printer)
+                if pattern is not None:
+                    from bulkup.cli.migrate_each import migrate_each, tell_spaces
+
+                    outcomes = migrate_each(given, pattern, printer)
+                else:
+                    outcome = _migrate(given, printer)
             except BulkupError as error:
                 printer.error(error)
                 page.error(error)
                 return error.exit_code
             except KeyboardInterrupt:
                 printer.error(
-                    BulkupError(f"stopped at once; nothing is lost: {_again(given)} goes on")
+                    BulkupError(f"stopped at once; nothing is lost: {again(given)} goes on")
                 )
                 return Exit.SIGINT
-        said = _said(outcome, given)
-        click.echo(json.dumps(_fact(outcome)) if given["json"] else said)
+        if pattern is not None:
+            tell_spaces(given, outcomes, page)
+            return outcomes.exit_code
+        said = said_of(outcome, given)
+        click.echo(json.dumps(fact(outcome)) if given["json"] else said)
         for name, report in outcome.reports:
             page.report(report, name)
         begun = [name for name, _ in outcome.reports]
@@ -72,52 +85,54 @@ def command(**given: Any) -> int:
 
 
 def _migrate(given: dict[str, Any], printer: Printer) -> Outcome:
-    from bulkup.cli.work import confirm_target, options_of
     from bulkup.jobs import Where, opened
+    from bulkup.report import save_report
+
+    def on_report(report: Report) -> None:
+        printer.delivered(save_report(report, Path(report.state_file).parent))
+
+    where = Where(given["project"], given["database"], given["namespace"], given["local"])
+    with opened(where) as target:
+        migrator = migrator_of(given, target, printer)
+        migrator.on_report = on_report
+        return migrator.run()
+
+
+def migrator_of(given: dict[str, Any], target: Target, printer: Printer) -> Migrator:
+    """What was asked for, on a target. Raises BulkupError for a folder that is not right."""
+    from bulkup.cli.work import confirm_target, options_of
     from bulkup.migrations.apply import Migrator
     from bulkup.migrations.folder import read_folder
-    from bulkup.report import save_report
 
     def on_step(step: Step) -> None:
         if not given["quiet"] and not given["json"]:
             more = f", {step.left - 1} more after it" if step.left > 1 else ""
             click.echo(f"Migration {step.name}{more}", err=True)
 
-    def on_report(report: Report) -> None:
-        printer.delivered(save_report(report, Path(report.state_file).parent))
-
-    folder = read_folder(given["folder"])
-    where = Where(given["project"], given["database"], given["namespace"], given["local"])
-    with opened(where) as target:
-        return Migrator(
-            target,
-            folder,
-            options_of(given),
-            given["state_dir"],
-            printer,
-            to=given["to"],
-            only=given["only"],
-            accepted=given["accept_changed"],
-            wait_s=given["wait"],
-            again=_again(given),
-            confirm=lambda: confirm_target("Apply migrations", target, given),
-            on_step=on_step,
-            on_report=on_report,
-        ).run()
+    return Migrator(
+        target,
+        read_folder(given["folder"]),
+        options_of(given),
+        given["state_dir"],
+        printer,
+        to=given["to"],
+        only=given["only"],
+        accepted=given["accept_changed"],
+        wait_s=given["wait"],
+        again=again(given),
+        confirm=lambda: confirm_target("Apply migrations", target, given),
+        on_step=on_step,
+    )
 
 
-def _again(given: dict[str, Any]) -> str:
+def again(given: dict[str, Any]) -> str:
     """The command that goes on, with what says where."""
     words = ["bulkup", "migrate", str(given["folder"])]
-    for name in ("project", "database", "namespace", "local", "to", "only"):
-        if given[name] is not None:
-            words += [f"--{name}", given[name]]
-    if given["state_dir"] != Path(".bulkup"):
-        words += ["--state-dir", str(given["state_dir"])]
+    words += words_of(given, ("project", "database", "namespace", "local", "to", "only"))
     return shlex.join(words)
 
 
-def _fact(outcome: Outcome) -> dict[str, Any]:
+def fact(outcome: Outcome) -> dict[str, Any]:
     return {
         "type": "migrate",
         "applied": outcome.applied,
@@ -128,7 +143,7 @@ def _fact(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _said(outcome: Outcome, given: dict[str, Any]) -> str:
+def said_of(outcome: Outcome, given: dict[str, Any]) -> str:
     from bulkup.report.text import clean, plural
 
     applied = plural(len(outcome.applied), "migration")
@@ -137,8 +152,8 @@ def _said(outcome: Outcome, given: dict[str, Any]) -> str:
             f"{applied} applied, {len(outcome.left)} left"
             + (f", stopped at {outcome.stopped_at}" if outcome.stopped_at else "")
             + (f": {clean(outcome.reason)}" if outcome.reason else "")
-            + f". Continue with: {clean(_again(given))}"
+            + f". Continue with: {clean(again(given))}"
         )
     if outcome.reason:
-        return f"{applied} applied; {clean(outcome.reason)}. Go on with: {clean(_again(given))}"
+        return f"{applied} applied; {clean(outcome.reason)}. Go on with: {clean(again(given))}"
     return f"{applied} applied, none left." if outcome.applied else "Nothing is pending."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bulkup.cli import options
+from bulkup.cli.namespaces import namespaces, pattern_of, run_each
 
 if TYPE_CHECKING:
     from bulkup.engine.events import Listener, Report
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 @options.params
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would change; write nothing.")
 @options.target
+@namespaces
 @click.option(
     "--local", type=click.Path(dir_okay=False), metavar="FILE",
     help="Use the embedded Datastore in FILE instead.",
@@ -35,11 +37,18 @@ def command(**given: Any) -> int:
 
     UPDATER is path/to/file.py, path/to/file.py:Name or package.module:Name.
 
+    Over several namespaces each has a run of its own; the same command goes on where it was. It
+    stops at the first that does not finish, with its exit code; else it is 3 when entities failed.
+
     Ctrl-C stops after what is under way; `bulkup resume` goes on, whatever stopped a run.
     """
     from bulkup.cli.work import confirm, options_of, work
 
+    pattern = pattern_of(given)
+
     def begin(listener: Listener) -> Report:
+        if pattern is not None:
+            return run_each(given, pattern, listener)
         from bulkup.jobs import Runner, Where, prepare
         from bulkup.parameters import parse_assignments
         from bulkup.runner import start

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bulkup.cli import options
+from bulkup.cli.namespaces import namespaces, pattern_of
 from bulkup.errors import Exit
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ LOG_WIDTH = 160
 @options.migrations
 @click.option("--check", is_flag=True, help="Exit with 4 when something is pending or wrong.")
 @options.target
+@namespaces
 @options.local
 @options.json_lines
 def command(**given: Any) -> int:
@@ -35,6 +38,9 @@ def command(**given: Any) -> int:
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.plan import Plan
 
+    pattern = pattern_of(given)
+    if pattern is not None:
+        return _status_each(given, pattern)
     folder = read_folder(given["folder"])
     where = Where(given["project"], given["database"], given["namespace"], given["local"])
     with connected(where) as (ledger, target):
@@ -46,6 +52,37 @@ def command(**given: Any) -> int:
     else:
         _print(plan, str(target))
     return Exit.PENDING if given["check"] and not plan.is_done else Exit.DONE
+
+
+def _status_each(given: dict[str, Any], pattern: str) -> int:
+    """The same over namespaces: done when everything is applied in each."""
+    import time
+    from dataclasses import replace
+
+    from bulkup.jobs import Where
+    from bulkup.migrations.connect import wired
+    from bulkup.migrations.folder import read_folder
+    from bulkup.migrations.plan import Plan
+    from bulkup.namespaces.find import find
+    from bulkup.state.ledger import Ledger
+
+    folder = read_folder(given["folder"])
+    plans: dict[str, Plan] = {}
+    with wired(Where(given["project"], given["database"], None, given["local"])) as (wire, info):
+        info = replace(info, namespace="")
+        for namespace in find(wire, pattern):
+            there = replace(info, namespace=namespace)
+            plans[namespace] = Plan(folder, Ledger(wire, there).migrations(), there, time.time())
+    done = all(plan.is_done for plan in plans.values())
+    if given["json"]:
+        for namespace, plan in plans.items():
+            for row in plan.rows:
+                click.echo(json.dumps({**_fact(row), "namespace": namespace}))
+        fact = {"namespaces": {name: plan.is_done for name, plan in plans.items()}}
+        click.echo(json.dumps({"type": "status", "done": done, **fact}))
+    else:
+        _print_each(plans, str(info))
+    return Exit.PENDING if given["check"] and not done else Exit.DONE
 
 
 def _fact(row: Row) -> dict[str, Any]:
@@ -90,33 +127,66 @@ def _iso(unix: int) -> str | None:
 
 
 def _print(plan: Plan, target: str) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from bulkup.report.text import clean, plural
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = LOG_WIDTH
     click.echo(f"Migrations on {clean(target)}")
     if not plan.rows:
         click.echo("There are none.")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("Migration", "State", "Handled", "Who", "When", ""):
-        right = title == "Handled"
-        table.add_column(title, justify="right" if right else "left", no_wrap=title != "")
-    for row in plan.rows:
-        table.add_row(*(Text(clean(cell)) for cell in _cells(row)))
-    console.print(table)
+    _table(_TITLES, map(_cells, plan.rows))
     open_ = [row for row in plan.rows if row.is_to_do]
     wrong = [r for r in plan.rows if not r.is_to_do and r.standing.value != "applied"]
     if plan.is_done:
         click.echo("Everything is applied.")
     else:
         click.echo(f"{plural(len(open_), 'migration')} to apply, {len(wrong)} wrong.")
+
+
+def _print_each(plans: dict[str, Plan], target: str) -> None:
+    """What is not as it should be, by namespace; the others have a line each."""
+    from bulkup.report.spaces import name
+    from bulkup.report.text import clean, number, plural
+
+    click.echo(f"Migrations in {plural(len(plans), 'namespace')} of {clean(target)}")
+    if not plans:
+        click.echo("There are none with data.")
+        return
+    rows: list[tuple[str, ...]] = []
+    for namespace, plan in plans.items():
+        if plan.is_done:
+            said = f"all {number(len(plan.rows))}"
+            rows.append((name(namespace), said, "applied", *("" for _ in _TITLES[2:])))
+        open_ = (row for row in plan.rows if row.standing.value != "applied")
+        rows += [(name(namespace), *_cells(row)) for row in open_]
+    _table(("Namespace", *_TITLES), rows)
+    left = [namespace for namespace, plan in plans.items() if not plan.is_done]
+    if left:
+        click.echo(f"{plural(len(left), 'namespace')} of {number(len(plans))} not up to date.")
+    else:
+        click.echo("Everything is applied.")
+
+
+_TITLES = ("Migration", "State", "Handled", "Who", "When", "")
+
+
+def _table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from bulkup.report.text import clean
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in titles:
+        right = title == "Handled"
+        table.add_column(title, justify="right" if right else "left", no_wrap=title != "")
+    for row in rows:
+        table.add_row(*(Text(clean(cell)) for cell in row))
+    console.print(table)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

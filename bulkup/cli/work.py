@@ -40,12 +40,13 @@ def options_of(given: dict[str, Any], *, dry_run: bool = False) -> Options:
 
 def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
     """Print the events of a run, deliver its report; gives the exit code."""
-    from bulkup.engine.events import RunEnded, RunStarted
+    from bulkup.engine.events import GroupEnded, GroupStarted, RunEnded, RunStarted
     from bulkup.report import github, mail_settings, make_printer, save_report, send_report
 
     begun: list[str] = []
     reports: list[Report] = []
     """Several when an updater names its successor."""
+    grouped = False
 
     with (
         github(os.environ) as page,
@@ -55,7 +56,17 @@ def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
         def listen(event: Event) -> None:
             if isinstance(event, RunStarted) and not event.dry_run:
                 begun.append(event.run_id)
-            if isinstance(event, RunEnded):
+            nonlocal grouped
+            if isinstance(event, GroupStarted):
+                grouped = True
+            if isinstance(event, RunEnded) and not grouped:
+                reports.append(event.report)
+            if isinstance(event, RunEnded) and event.report.state_file and grouped:
+                # The report on all of them is the one that is told and mailed.
+                saved = save_report(event.report, Path(event.report.state_file).parent)
+                if not saved.ok:
+                    printer.delivered(saved)
+            if isinstance(event, GroupEnded):
                 reports.append(event.report)
             printer(event)
 
@@ -70,25 +81,35 @@ def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
             exit_code = error.exit_code
         except KeyboardInterrupt:
             # Here, since click would make "Aborted" of it.
-            printer.error(_stopped_at_once(begun, given["state_dir"]))
+            printer.error(_stopped_at_once(begun, given["state_dir"], grouped))
             return Exit.SIGINT
         for report in reports:
             page.report(report)
-            if report.state_file:
-                printer.delivered(save_report(report, Path(report.state_file).parent))
+            folder = _folder_of(report, given["state_dir"])
+            if folder is not None:
+                printer.delivered(save_report(report, folder))
             if mail is not None:
                 printer.delivered(send_report(report, mail))
         return exit_code
 
 
-def _stopped_at_once(begun: list[str], state_dir: Path) -> BulkupError:
+def _folder_of(report: Report, state_dir: Path) -> Path | None:
+    """Where a report is kept; a dry run has no place."""
+    if report.spaces and report.run_id:
+        return state_dir / report.run_id
+    return Path(report.state_file).parent if report.state_file else None
+
+
+def _stopped_at_once(begun: list[str], state_dir: Path, grouped: bool) -> BulkupError:
     from bulkup.state.words import resume_command
 
     if not begun:
         return BulkupError("interrupted; nothing was started")
+    how = "The same command goes on"
+    if not grouped:
+        how = f"Continue with: {resume_command(begun[-1], state_dir)}"
     return BulkupError(
-        "stopped at once; nothing is lost, and nothing will be written twice. Continue with: "
-        + resume_command(begun[-1], state_dir)
+        f"stopped at once; nothing is lost, and nothing will be written twice. {how}"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bulkup.engine.handle import Handled
 from bulkup.wire.retries import CallError
@@ -17,24 +16,24 @@ LEGACY_MAX_WRITES = 20
 MAX_BATCH_SIZE = 500
 
 
-@dataclass
 class Limits:
-    """How large a commit may be; learned from the server's refusals, and kept."""
+    """How large a commit may be: `entities` in a batch, and writes in a commit unless one entity
+    alone has more. Learned from the server's refusals, and kept."""
 
-    most: int = MAX_BATCH_SIZE
-    """Entities in a batch, and writes in a commit unless one entity alone has more."""
-    paced: int = MAX_BATCH_SIZE
-    """The same, as the pace has it at the moment."""
-    bytes: int = MAX_COMMIT_BYTES
+    def __init__(self, most: int = MAX_BATCH_SIZE) -> None:
+        self._most = most
+        self.entities = most
+        self.bytes = MAX_COMMIT_BYTES
 
-    @property
-    def entities(self) -> int:
-        return min(self.most, self.paced)
+    def pace(self, size: int) -> None:
+        """Batches are to be no larger for now."""
+        self.entities = min(self._most, size)
 
     def learn(self, error: CallError) -> bool:
         """The refusal names a limit that was not known; commits will be smaller from now on."""
-        if "too many entity groups" in error.details and self.most > LEGACY_MAX_WRITES:
-            self.most = LEGACY_MAX_WRITES
+        if "too many entity groups" in error.details and self._most > LEGACY_MAX_WRITES:
+            self._most = LEGACY_MAX_WRITES
+            self.pace(self.entities)
             return True
         return False
 
@@ -67,22 +66,19 @@ class Batch:
     def end(self) -> bytes:
         return self.items[-1].cursor if self.items else self.part_start
 
-    def add(self, item: Handled) -> None:
+    def add(self, item: Handled, limits: Limits) -> bool:
+        """Take an entity, if one commit could take it along (the first one in any case)."""
+        writes = len(item.writes)
+        if self.items and (
+            self.write_count + writes > limits.entities or self.size + item.size > limits.bytes
+        ):
+            return False
         self.items.append(item)
-        writes = item.writes
-        if not writes:
-            return
-        self.write_count += len(writes)
+        self.write_count += writes
         self.size += item.size
         if self._keys is not None:
-            self._keys.update(write.key for write in writes)
-
-    def has_room(self, item: Handled, limits: Limits) -> bool:
-        """One commit could take this entity along. The first one always has room."""
-        return not self.items or (
-            self.write_count + len(item.writes) <= limits.entities
-            and self.size + item.size <= limits.bytes
-        )
+            self._keys.update(write.key for write in item.writes)
+        return True
 
     def is_full(self, limits: Limits) -> bool:
         return (

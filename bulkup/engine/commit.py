@@ -87,34 +87,33 @@ class Committer:
 
     def add(self, item: Handled) -> None:
         """Take the next entity of the scan. Raises BudgetExceeded, HeldError, CallError."""
+        foreign = False
         for write in item.writes:
             if write.key != item.key:
-                self._add_foreign(item)
-                return
-        self._add(item)
-
-    def _add(self, item: Handled) -> None:
-        building, limits = self._building, self._limits
-        if not building.has_room(item, limits):
+                foreign = True
+                self._see_collision(item)
+                break
+        limits = self._limits
+        if not self._building.add(item, limits):
             self.cut()
-            building = self._building
-        building.add(item)
-        if building.is_full(limits):
+            self._building.add(item, limits)
+        if foreign:
+            self._note_foreign(item)
+        if self._building.is_full(limits):
             self.cut()
 
-    def _add_foreign(self, item: Handled) -> None:
-        """An item that writes other entities too. Two commits of the same entity must not race
-        each other, and one commit must not hold both: whichever came second would silently undo
-        the first."""
+    def _see_collision(self, item: Handled) -> None:
+        """Two commits of the same entity must not race each other, and one commit must not hold
+        both: whichever came second would silently undo the first."""
         if any(batch.writes(w.key) for w in item.writes for batch in self._open_batches()):
             self.drain_all()
-        if not self._building.has_room(item, self._limits):
-            self.cut()
+
+    def _note_foreign(self, item: Handled) -> None:
+        building = self._building
         for write in item.writes:
-            if write.key != item.key and write.key not in self._building.foreign:
-                self._building.foreign.add(write.key)
+            if write.key != item.key and write.key not in building.foreign:
+                building.foreign.add(write.key)
                 self._foreign[write.key] = self._foreign.get(write.key, 0) + 1
-        self._add(item)
 
     def end_page(self) -> None:
         """A page is over: what needs no commit is written down; then see what has arrived."""

@@ -112,6 +112,22 @@ class WouldChange:
 
 
 @dataclass(frozen=True)
+class SpaceResult:
+    """Where the work in one namespace stands, in the report on several."""
+
+    namespace: str
+    run_id: str
+    """Empty in a dry run, and while it has not begun."""
+    state: RunState | None
+    """None: not begun."""
+    counts: Counts = field(default_factory=Counts)
+    """Of the run and its successors, by whomever."""
+    exit_code: Exit = Exit.DONE
+    note: str = ""
+    """Why it ended, or who did it."""
+
+
+@dataclass(frozen=True)
 class Report:
     """The end of a runner's work, also handed to `Updater.finish`."""
 
@@ -153,6 +169,12 @@ class Report:
     successor: str = ""
     """The run that began with the end of this one, by its id."""
 
+    spaces: tuple[SpaceResult, ...] = ()
+    """Of a command over several namespaces, whose report this is: the counts are sums, and the
+    run id is the group's."""
+    appeared: tuple[str, ...] = ()
+    """Namespaces that have appeared meanwhile, and were not run."""
+
     @property
     def success(self) -> bool:
         """Every entity was handled, none failed or all within the budget."""
@@ -164,5 +186,37 @@ class RunEnded:
     report: Report
 
 
-Event = RunStarted | Progress | Retrying | EntityFailed | Logged | Warned | WouldChange | RunEnded
+@dataclass(frozen=True)
+class GroupStarted:
+    """What comes now, until `GroupEnded`, is about several namespaces, one after the other."""
+
+    group_id: str
+    """Empty where there is none: in a dry run, and for migrations."""
+    title: str
+    """The updater's name, or `migrations`."""
+    target: TargetInfo
+    """Its namespace says nothing."""
+    pattern: str
+    namespaces: tuple[str, ...]
+    dry_run: bool = False
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class GroupEnded:
+    report: Report
+
+
+Event = (
+    RunStarted
+    | Progress
+    | Retrying
+    | EntityFailed
+    | Logged
+    | Warned
+    | WouldChange
+    | RunEnded
+    | GroupStarted
+    | GroupEnded
+)
 Listener = Callable[[Event], None]

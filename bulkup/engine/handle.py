@@ -6,7 +6,8 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -16,12 +17,12 @@ from bulkup.engine.scan import QueryPlan
 from bulkup.errors import HeldError
 from bulkup.facts import Failure
 from bulkup.tracebacks import error_line, user_traceback
-from bulkup.updater import Updater, WriteSink, handle_into
+from bulkup.updater import Updater, WriteSink, returned_something, writing_to
 from bulkup.wire.client import Mutation, Wire
 from bulkup.wire.entities import LazyEntity, is_moved, read_message, read_version
 from bulkup.wire.framing import put_mutation
 from bulkup.wire.keys import key_bytes, key_of, key_text, key_to_pb
-from bulkup.wire.patches import encode_put
+from bulkup.wire.patches import encode_put, patched
 from bulkup.wire.retries import CallError
 
 _FAIL: Any = Mutation.FAIL
@@ -101,6 +102,7 @@ class Handler(WriteSink):
         fresh_from: int = 0,
     ) -> None:
         self._updater = updater
+        self._handle_entity = updater.handle_entity
         self._keys_only = query.keys_only
         self._ranged = query.ranged
         self._keeps_before = keeps_before
@@ -118,32 +120,40 @@ class Handler(WriteSink):
         self._version = 0
         self._fresh_keys = fresh_from
 
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Handlers may put, delete and log meanwhile."""
+        with writing_to(self, self._updater):
+            yield
+
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
-        """Handle a raw EntityResult, of that serialized key. Never raises for what the user's code
-        raises (except KeyboardInterrupt and its like)."""
-        item = Handled(key, cursor)
-        self._handle(item, result)
-        return item
+        """Handle a raw EntityResult, of that serialized key, while `open`. Never raises for what
+        the user's code raises (except KeyboardInterrupt and its like)."""
+        return self._handle(Handled(key, cursor), result)
 
     def handle_again(self, item: Handled, result: Any) -> None:
         """Handle an entity with what was just read; what it did before is forgotten."""
         item.drop_writes()
         item.failure = None
         item.log_lines = ()
-        self._handle(item, result)
+        with self.open():
+            self._handle(item, result)
 
-    def _handle(self, item: Handled, result: Any) -> None:
+    def _handle(self, item: Handled, result: Any) -> Handled:
         pb, version = result.entity, result.version
         self._key = item.key
         self._version = version
         self.own = entity = LazyEntity(pb, version)
         writes = self._writes
-        writes.clear()
+        if writes:
+            writes.clear()
         self._changed = False
         if self._keeps_before:
             item.before = pb
         try:
-            handle_into(self._updater, entity, self)
+            returned: Any = self._handle_entity(entity)
+            if returned is not None:
+                raise returned_something(self._updater, returned)
         except HeldError:
             raise  # of the run, heard while the handler read something
         except (Exception, SystemExit) as error:
@@ -155,24 +165,23 @@ class Handler(WriteSink):
                 self._note(item, pb)
         if self._log_lines:
             item.log_lines, self._log_lines = self._log_lines, []
+        return item
 
     def _note(self, item: Handled, read: Any) -> None:
-        asked = [write for write in self._writes.values() if write is not None]
-        item.writes = asked
+        item.writes = asked = [write for write in self._writes.values() if write is not None]
         if len(asked) < len(self._writes):
             item.unchanged = len(self._writes) - len(asked)
-        size = 0
         for write in asked:
-            size += len(write.mutation)
-        item.size = size
+            item.size += len(write.mutation)
         if self._ranged and not self.moves:
             self.moves = any(_moves(read, item.key, write, self._ranged) for write in asked)
 
     # --- what the updater calls ---
 
     def put(self, entity: Entity) -> None:
-        if entity is self.own and not is_moved(self.own):
-            self._put_own(self.own)
+        own = self.own
+        if entity is own and not is_moved(own):
+            self._put_own(own)
             return
         pb = encode_put(entity, rewrite=self._rewrite)
         if pb is None:
@@ -193,15 +202,22 @@ class Handler(WriteSink):
                 "this entity came from a keys-only query and has no properties; putting it would "
                 "erase those it has in Datastore (drop keys_only from the query)"
             )
-        pb = encode_put(entity, rewrite=self._rewrite, in_place=self._in_place)
-        message = read_message(entity)
-        if pb is None and not self._changed:
+        try:
+            pb = patched(entity, in_place=self._in_place)
+        except BaseException as error:
+            self._changed = True
+            if isinstance(error, RecursionError):
+                raise ValueError("cannot put an entity that contains itself") from error
+            raise
+        if pb is not None:
+            self._changed = self._in_place
+        elif self._changed or self._rewrite:
+            # What an earlier put has made of the message is what the entity is now.
+            pb = read_message(entity)
+        else:
             self._add(self._key, None)
             return
-        if pb is message:
-            self._changed = True
-        # Nothing new since an earlier put, which has changed the message: that is what it is now.
-        self._add_put(self._key, message if pb is None else pb, self._version)
+        self._add_put(self._key, pb, self._version)
 
     def _add_put(self, key: bytes, pb: Any, version: int) -> None:
         mutation = put_mutation(pb.SerializeToString(), version)

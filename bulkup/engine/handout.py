@@ -67,7 +67,7 @@ class HandOut:
         if not lane.tickets or not lane.tickets[0].done():
             return False
         if not lane.committer.has_room():
-            self._common.depth.waited_for()
+            self._common.depth.waited_for(len(self._lanes))
             return False
         ticket = lane.tickets[0]
         if not self._may_go(len(ticket.items)):
@@ -87,7 +87,7 @@ class HandOut:
 
     def _hand_out_some(self, lane: Lane) -> bool:
         size = lane.scan.page_size = self._common.pace.batch_size(self._page_size)
-        self._common.limits.paced = size
+        self._common.limits.pace(size)
         most = min(size, self._entities.limit - self._handed_out)
         if not lane.page or most < 1:
             return False

@@ -281,17 +281,16 @@ class Lease:
     ) -> None:
         """The runner's end, or the run's. Raises HeldError, CallError."""
         self._next = math.inf  # what comes now renews nothing
-        self.update(
-            over=state.is_over,
-            successor=successor,
-            state=state,
-            reason=reason[:1000],
-            counts=counts,
-            fenced_until=fenced_until,
-            sweep_at=sweep_at,
-            ended=int(self._clock.unix()),
-            lease_until=0,
-        )
+        end = {
+            "state": state,
+            "reason": reason[:1000],
+            "counts": counts,
+            "fenced_until": fenced_until,
+            "sweep_at": sweep_at,
+            "ended": int(self._clock.unix()),
+            "lease_until": 0,
+        }
+        self.update(over=state.is_over, successor=successor, **{**self._facts(), **end})
 
     def swept(self) -> None:
         """The markers of the finished run are gone. Raises HeldError, CallError."""

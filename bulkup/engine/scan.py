@@ -28,9 +28,6 @@ _ONE_VALUE = (_Operator.EQUAL, _Operator.IN, _Operator.HAS_ANCESTOR)
 TARGET_PAGE_BYTES = 8 * 1024 * 1024
 """A page of entities of 1 MiB must not hold 500 of them; two pages are in memory at once."""
 
-WEIGHED = 8
-"""So many entities of a page tell how large they are."""
-
 
 @dataclass(frozen=True)
 class QueryPlan:
@@ -194,7 +191,7 @@ class Scan:
         if not over and (results or unfinished):
             self._pb.start_cursor = results[-1].cursor if results else batch.end_cursor
             if results:
-                self._entity_bytes = _bytes_of(results)
+                self._entity_bytes = ahead.answer_bytes // len(results) + 1
             self._ahead = self._ask()
         if self._query.is_kindless:
             return [r for r in results if r.entity.key.path[-1].kind not in OWN_KINDS]
@@ -204,10 +201,3 @@ class Scan:
         if self._ahead is not None:
             self._ahead.cancel()
             self._ahead = None
-
-
-def _bytes_of(results: Sequence[Any]) -> int:
-    """About what an entity of the page has; asking each of them would cost more than reading it."""
-    some = results[:: len(results) // WEIGHED + 1]
-    size: int = sum(result.ByteSize() for result in some) // len(some)
-    return max(1, size)

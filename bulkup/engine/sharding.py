@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+import grpc
 from google.cloud.datastore_v1.types import query as query_types
 
 from bulkup.engine.scan import QueryPb, QueryPlan
@@ -27,6 +28,12 @@ MAX_SAMPLE = 1000
 PROBED_PER_SHARD = 4
 MIN_PROBED_ENTITIES = 500
 """Below, cutting costs more than it gains."""
+
+_CANNOT = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
 
 _Operator: Any = query_types.PropertyFilter.Operator
 _Direction: Any = query_types.PropertyOrder.Direction
@@ -91,7 +98,12 @@ def _scattered(wire: Wire, query: QueryPlan, wanted: int) -> list[Any]:
     keys: list[Any] = []
     while len(keys) < wanted:
         pb.limit.value = wanted - len(keys)
-        batch = wire.run_query(pb, query.namespace).result().batch
+        try:
+            batch = wire.run_query(pb, query.namespace).result().batch
+        except CallError as error:
+            if error.code not in _CANNOT:
+                raise
+            break  # a server without this property: no reason to give the run up
         keys.extend(result.entity.key for result in batch.entity_results)
         if not batch.entity_results or batch.more_results == _MoreResults.NO_MORE_RESULTS:
             break
@@ -116,7 +128,7 @@ def _probed(wire: Wire, query: QueryPlan, wanted: int) -> list[Any]:
     try:
         total = count_of(wire.count(query.pb, query.namespace).result())
     except CallError as error:
-        if error.worth_another_try:
+        if error.code not in _CANNOT:
             raise
         return []
     if total < MIN_PROBED_ENTITIES:

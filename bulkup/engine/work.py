@@ -85,6 +85,11 @@ class Entities:
 
     def handle(self, results: Sequence[Any], sink: Sink) -> None:
         """Raises OverBudget, and what `look` and the sink raise."""
+        with self._handler.open():
+            self._handle(results, sink)
+        sink.end_page()
+
+    def _handle(self, results: Sequence[Any], sink: Sink) -> None:
         monotonic, handle, add = self._wire.monotonic, self._handler.handle, sink.add
         ranged = self._query.ranged
         for result in results:
@@ -102,10 +107,10 @@ class Entities:
             self.handled += 1
             if item.failure is not None:
                 self._spend(item)
-            for line in item.log_lines:
-                self._log(line)
+            if item.log_lines:
+                for line in item.log_lines:
+                    self._log(line)
             add(item)
-        sink.end_page()
 
     def add(self, items: Sequence[Handled], sink: Sink) -> None:
         """The same for entities that a worker process has handled."""
@@ -266,7 +271,7 @@ class Work:
         if not lane.page and not scan.is_over:
             return False
         if not committer.has_room():
-            self._common.depth.waited_for()
+            self._common.depth.waited_for(len(self._lanes))
             return False
         if lane.page:
             return self._handle_some(lane)
@@ -282,7 +287,7 @@ class Work:
         some = lane.page[:size]
         if not self._may_go(len(some)):
             return False
-        self._common.limits.paced = size
+        self._common.limits.pace(size)
         self._entities.handle(some, lane.committer)
         lane.page = lane.page[size:]
         lane.last_key, lane.last_cursor = key_bytes(some[-1].entity.key), some[-1].cursor

@@ -62,12 +62,13 @@ class Worker:
         except BulkupError as error:
             self._send(pipe.REFUSED, type(error).__name__, error.message, error.details)
             return
-        while (frame := self._inbox.get()) is None or frame[0] != pipe.END:
-            self._handle_urgent()
-            if frame is not None:
-                self._handle_chunk(frame[1], frame[2])
-            sys.stdout.flush()
-            sys.stderr.flush()
+        with self._handler.open():
+            while (frame := self._inbox.get()) is None or frame[0] != pipe.END:
+                self._handle_urgent()
+                if frame is not None:
+                    self._handle_chunk(frame[1], frame[2])
+                sys.stdout.flush()
+                sys.stderr.flush()
 
     def _listen(self) -> None:
         """On a thread, so that the end of the run is heard in the middle of a long handler."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bulkup.allowance import Allowance
 from bulkup.chain import locate
 from bulkup.clock import Clock
 from bulkup.engine.events import Event, Listener, Report, Warned
@@ -76,10 +77,12 @@ class Migrator:
     on_step: Callable[[Step], None] = lambda _: None
     on_report: Callable[[Report], None] = lambda _: None
     clock: Clock = field(default_factory=Clock)
+    stop: StopRequest = field(default_factory=StopRequest)
+    allowance: Allowance | None = None
+    """Of a command that does more than this; None: the options are for this alone."""
 
     def __post_init__(self) -> None:
-        self._stop = StopRequest()
-        self._started = self.clock.monotonic()
+        self._allowance = self.allowance or Allowance(self.options, self.clock)
         self._applied: list[str] = []
         self._reports: list[tuple[str, Report]] = []
         self._code = Exit.DONE
@@ -92,7 +95,7 @@ class Migrator:
         """
         wire = Wire(
             self.target.client,
-            patience=Patience(self.options.retry_for_s, stopping_s=self._stop.seconds),
+            patience=Patience(self.options.retry_for_s, stopping_s=self.stop.seconds),
             sleep=self.clock.sleep,
             monotonic=self.clock.monotonic,
         )
@@ -116,13 +119,13 @@ class Migrator:
             return Outcome(Exit.DONE)
         self.confirm()
         with (
-            self._stop.listening(),
+            self.stop.listening(),
             locked(
                 wire,
                 info,
                 wait_s=self.wait_s,
                 on_wait=lambda text: self.listener(Warned(text)),
-                stop=self._stop,
+                stop=self.stop,
                 clock=self.clock,
             ) as lock,
         ):
@@ -141,18 +144,16 @@ class Migrator:
             rows = plan.to_do(self.to, self.only)
             if not rows:
                 return self._outcome(self._code)
-            self._stop.raise_if_asked()
-            time_left = self._time_left()
-            if time_left is not None and time_left <= 0:
-                return self._outcome(
-                    Exit.LIMIT, reason="time is up (--max-time)", left=[r.name for r in rows]
-                )
+            self.stop.raise_if_asked()
+            used_up = self._allowance.used_up
+            if used_up:
+                return self._outcome(Exit.LIMIT, reason=used_up, left=[r.name for r in rows])
             row = rows[0]
             # Also makes sure, after whatever pause, that the lock is still ours.
             lock.update(reason=f"applying {row.name}")
             self.on_step(Step(row.name, len(rows)))
             try:
-                report = self._apply(row, lock, time_left)
+                report = self._apply(row, lock)
             except NotFoundError:
                 if lost == row.name:
                     raise
@@ -164,7 +165,7 @@ class Migrator:
                 return self._outcome(
                     report.exit_code or Exit.FAILED,
                     stopped_at=row.name,
-                    reason=report.reason,
+                    reason=self._allowance.used_up or report.reason,
                     left=[r.name for r in rows],
                 )
             if not report.successor:  # otherwise it goes on with that
@@ -184,15 +185,11 @@ class Migrator:
         applied, reports = tuple(self._applied), tuple(self._reports)
         return Outcome(code, applied, stopped_at, reason, tuple(left), reports)
 
-    def _time_left(self) -> float | None:
-        if self.options.max_time_s is None:
-            return None
-        return self.options.max_time_s - (self.clock.monotonic() - self._started)
-
-    def _apply(self, row: Row, lock: Lease, time_left: float | None) -> Report:
+    def _apply(self, row: Row, lock: Lease) -> Report:
         def listening(event: Event) -> None:
             # The engine speaks at least once a second, whatever it waits for.
             lock.tick()
+            self._allowance.hear(event)
             self.listener(event)
 
         def pausing(seconds: float) -> None:
@@ -212,7 +209,7 @@ class Migrator:
         with prepare_on(
             self.target,
             task_of(spec, began.params if began is not None else {}),
-            stop=self._stop,
+            stop=self.stop,
             retry_for_s=self.options.retry_for_s,
             clock=self.clock,
         ) as job:
@@ -222,7 +219,7 @@ class Migrator:
                     # A claim whose record was deleted by hand would keep it out for ever.
                     Ledger(job.wire, self.target.info).unfinished(entry.record.identity)
             me = Runner(
-                replace(self.options, max_time_s=time_left),
+                self._allowance.left(),
                 self.state_dir,
                 listening,
                 wait_s,

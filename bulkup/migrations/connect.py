@@ -14,12 +14,19 @@ from bulkup.wire.retries import Patience
 
 
 @contextmanager
-def connected(where: Where, *, retry_for_s: float = 60.0) -> Iterator[tuple[Ledger, TargetInfo]]:
+def wired(where: Where, *, retry_for_s: float = 60.0) -> Iterator[tuple[Wire, TargetInfo]]:
     """Raises BulkupError when the target does not answer, also for calls made inside."""
     with opened(where) as target:
         wire = Wire(target.client, patience=Patience(retry_for_s))
         try:
             with explained(wire):
-                yield Ledger(wire, target.info), target.info
+                yield wire, target.info
         finally:
             wire.close()
+
+
+@contextmanager
+def connected(where: Where) -> Iterator[tuple[Ledger, TargetInfo]]:
+    """`wired`, with the ledger of the target."""
+    with wired(where) as (wire, info):
+        yield Ledger(wire, info), info

@@ -16,6 +16,7 @@ from typing import TextIO
 from bulkup.engine.events import Report
 from bulkup.errors import BulkupError
 from bulkup.report.printer import Delivery
+from bulkup.report.spaces import Grid
 from bulkup.report.story import Tone, tell
 from bulkup.report.text import clean, duration, number
 
@@ -128,6 +129,9 @@ def _told(name: str, report: Report) -> Iterator[str]:
     yield "|---|---|"
     for title, value in story.rows:
         yield f"| {plain(title)} | {plain(value)} |"
+    if story.grid is not None:
+        yield ""
+        yield from _grid(story.grid)
     if story.failures:
         yield ""
         yield "| Failed | Why |"
@@ -138,6 +142,14 @@ def _told(name: str, report: Report) -> Iterator[str]:
         yield ""
         yield f"⚠️ {plain(warning)}"
     yield ""
+
+
+def _grid(grid: Grid) -> Iterator[str]:
+    yield f"| {' | '.join(grid.head)} |"
+    yield f"|{'|'.join('--:' if i in grid.numbers else '---' for i in range(len(grid.head)))}|"
+    yield from (f"| {' | '.join(map(plain, row))} |" for row in grid.rows)
+    if grid.rest:
+        yield from ("", plain(grid.rest))
 
 
 def _row(name: str, report: Report | None) -> str:

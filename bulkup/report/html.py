@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
+from bulkup.report.spaces import Grid
 from bulkup.report.story import FailureLines, Story, Tone
 
 COLOURS = {Tone.GOOD: "#1a7f37", Tone.MIXED: "#9a6700", Tone.BAD: "#cf222e"}
@@ -47,6 +48,8 @@ def _parts(story: Story) -> Iterator[str]:
             f'<td style="padding:3px 0;{_WRAP}">{escape(value)}</td></tr>'
         )
     yield "</table>"
+    if story.grid is not None:
+        yield from _grid(story.grid)
     if story.failures or story.failures_rest:
         yield _heading("Failures")
         for failure in story.failures:
@@ -60,6 +63,21 @@ def _parts(story: Story) -> Iterator[str]:
         yield from _list(story.log_lines)
         yield from _rest(story.log_rest)
     yield "</div></body></html>"
+
+
+def _grid(grid: Grid) -> Iterator[str]:
+    yield _heading("Namespaces")
+    yield '<table style="border-collapse:collapse;margin:0 0 16px">'
+    for position, row in enumerate((grid.head, *grid.rows)):
+        tag = "td" if position else "th"
+        cells = "".join(
+            f'<{tag} style="padding:3px 16px 3px 0;text-align:'
+            f'{"right" if i in grid.numbers else "left"}">{escape(cell)}</{tag}>'
+            for i, cell in enumerate(row)
+        )
+        yield f"<tr>{cells}</tr>"
+    yield "</table>"
+    yield from _rest(grid.rest)
 
 
 def _heading(text: str) -> str:

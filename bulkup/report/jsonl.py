@@ -20,6 +20,12 @@ removed; ignore what you do not know, also unknown types.
                log_lines (the first), log_total, warnings, state_file, next_command, runners,
                max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of
                its chain, or ""), headline (for people; may change)
+    namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
+               `group`, is about these namespaces, one after the other (`target.namespace` of
+               start and summary says which)
+    group      the end of that: the fields of summary, with sums as counts and the group's id as
+               run_id; namespaces: [{namespace, run_id, state, counts, exit_code, note}], with the
+               state "not begun" too; appeared: new namespaces that were not run
     delivery   channel (file, mail), ok, message: what became of the report
     error      message, details, exit_code: the command ended without a summary
 
@@ -29,8 +35,8 @@ removed; ignore what you do not know, also unknown types.
     state      running, finished, failed, stopped, interrupted
     total      null where the server cannot count; before/after: null where there is no value
 
-With `-q` there are start, failure, warning, summary, delivery and error. All failures are printed
-as they happen, all changes too.
+With `-q` there are start, failure, warning, summary, namespaces, group, delivery and error. All
+failures are printed as they happen, all changes too.
 """
 
 from __future__ import annotations
@@ -46,6 +52,8 @@ from bulkup.engine.events import (
     Counts,
     EntityFailed,
     Event,
+    GroupEnded,
+    GroupStarted,
     Logged,
     Progress,
     Report,
@@ -108,6 +116,12 @@ class JsonPrinter(Printer):
         elif isinstance(event, RunEnded):
             self._run_id = event.report.run_id
             self._emit("summary", summary(event.report))
+        elif isinstance(event, GroupStarted):
+            self._run_id = event.group_id
+            self._emit("namespaces", asdict(event))
+        elif isinstance(event, GroupEnded):
+            self._run_id = event.report.run_id
+            self._emit("group", {**summary(event.report), **_group(event.report)})
 
     def close(self) -> None:
         self._stand_in.close()
@@ -180,6 +194,23 @@ def summary(report: Report) -> dict[str, Any]:
         "predecessor": report.predecessor,
         "successor": report.successor,
         "headline": tell(report, brief=True).headline,
+    }
+
+
+def _group(report: Report) -> dict[str, Any]:
+    return {
+        "namespaces": [
+            {
+                "namespace": space.namespace,
+                "run_id": space.run_id,
+                "state": space.state.value if space.state is not None else "not begun",
+                "counts": _counts(space.counts),
+                "exit_code": int(space.exit_code),
+                "note": space.note,
+            }
+            for space in report.spaces
+        ],
+        "appeared": list(report.appeared),
     }
 
 

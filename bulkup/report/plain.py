@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bulkup.report.spaces import grid_lines
 from bulkup.report.story import Story
 
 
@@ -19,6 +20,8 @@ def _lines(story: Story) -> Iterator[str]:
     width = max(len(name) for name, _ in story.rows)
     for name, value in story.rows:
         yield f"  {name:<{width}}  {value}"
+    if story.grid is not None:
+        yield from ("", *grid_lines(story.grid))
     if story.failures or story.failures_rest:
         yield from ("", "Failures")
         for failure in story.failures:

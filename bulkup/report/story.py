@@ -13,6 +13,7 @@ from enum import Enum
 
 from bulkup.engine.events import Failure, Report, RunState
 from bulkup.errors import Exit
+from bulkup.report.spaces import Grid, grid_of, names
 from bulkup.report.text import (
     clean,
     clean_block,
@@ -82,6 +83,8 @@ class Story:
     log_rest: str
     next_label: str
     next_command: str
+    grid: Grid | None = None
+    """The namespaces, when the report is on several."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,11 @@ def tell(report: Report, *, brief: bool = False, changes: Shown | None = None) -
             headline += f" Continue with: {next_command}"
         sentences.insert(0, f"So far: {_counts(report)}{_took(report)}.")
     sentences += _meaning(report, resumes)
+    if report.appeared:
+        sentences.append(
+            f"New since the beginning, and not run: {names(report.appeared)} (run each with "
+            "--namespace NAME)."
+        )
     if changes is not None and changes.changes:
         sentences.append(_changes(changes))
     return Story(
@@ -128,6 +136,7 @@ def tell(report: Report, *, brief: bool = False, changes: Shown | None = None) -
         log_rest=_rest(report, "log line", report.log_total - len(report.log_lines[:log_limit])),
         next_label="Continue with" if resumes else "Next",
         next_command=next_command,
+        grid=grid_of(report, brief=brief),
     )
 
 
@@ -294,17 +303,25 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ("Runners", report.runners > 1 and f"{number(report.runners)}, one after the other"),
         ("Updater", " · ".join(filter(None, (clean(report.updater), clean(report.description))))),
         ("Target", clean(str(report.target))),
+        ("Namespaces", _namespaces(report)),
         (
             "Parameters",
             ", ".join(clean(f"{name}={value}") for name, value in report.params.items()),
         ),
-        ("Run", clean(report.run_id)),
+        ("Group" if report.spaces else "Run", clean(report.run_id)),
         ("After run", clean(report.predecessor)),
         ("Then run", clean(report.successor)),
         ("Run state", clean(report.state_file)),
         ("Exit code", report.exit_code is not Exit.DONE and _exit(report.exit_code)),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _namespaces(report: Report) -> str:
+    over = sum(1 for space in report.spaces if space.state is not None and space.state.is_over)
+    if over in (0, len(report.spaces)):
+        return number(len(report.spaces)) if report.spaces else ""
+    return f"{number(over)} of {number(len(report.spaces))} done"
 
 
 def _rate(report: Report) -> str:
@@ -337,4 +354,6 @@ def _rest(report: Report, what: str, missing: int) -> str:
     more = f"{number(missing)} more {what}{'' if missing == 1 else 's'}"
     if report.dry_run:
         return f"{more}: a dry run keeps none; --json prints each as it happens."
+    if report.spaces:
+        return f"{more}: bulkup show RUN, with the run of the namespace."
     return f"{more}: {show_command(report.run_id)}"

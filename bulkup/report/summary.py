@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bulkup.report.spaces import grid_lines
 from bulkup.report.story import Story, Tone
 
 STYLES = {Tone.GOOD: "bold green", Tone.MIXED: "bold yellow", Tone.BAD: "bold red"}
@@ -27,6 +28,10 @@ def print_summary(console: Console, story: Story) -> None:
     for name, value in story.rows:
         table.add_row(Text(f"  {name}"), Text(value))
     console.print(table)
+    if story.grid is not None:
+        console.print()
+        for line_ in grid_lines(story.grid):
+            console.print(Text(line_), soft_wrap=True)
     if story.failures or story.failures_rest:
         console.print(Text("\nFailures", "bold"))
         for failure in story.failures:

@@ -18,6 +18,8 @@ from rich.text import Text
 from bulkup.engine.events import (
     EntityFailed,
     Event,
+    GroupEnded,
+    GroupStarted,
     Logged,
     Progress,
     Report,
@@ -31,6 +33,7 @@ from bulkup.errors import BulkupError
 from bulkup.report.bar import progress_bar, progress_line
 from bulkup.report.plain import summary_text
 from bulkup.report.printer import Delivery, Printer
+from bulkup.report.spaces import name
 from bulkup.report.story import Shown, tell, what_failed
 from bulkup.report.stream import Stream, stand_in
 from bulkup.report.summary import print_summary
@@ -78,6 +81,7 @@ class TerminalPrinter(Printer):
         self._dry_run = False
         self._shown_at = clock()
         self._changes = self._changes_shown = 0
+        self._group: GroupStarted | None = None
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Progress):
@@ -96,6 +100,11 @@ class TerminalPrinter(Printer):
         elif isinstance(event, RunStarted):
             self._started(event)
         elif isinstance(event, RunEnded):
+            self._ended(event.report)
+        elif isinstance(event, GroupStarted):
+            self._group_started(event)
+        elif isinstance(event, GroupEnded):
+            self._group = None
             self._ended(event.report)
 
     def close(self) -> None:
@@ -119,6 +128,9 @@ class TerminalPrinter(Printer):
         self._title = clean(event.updater)
         self._run_id, self._dry_run = event.run_id, event.dry_run
         self._shown_at = self._clock()
+        if self._group is not None:
+            self._space_started(self._group, event)
+            return
         verb = "Dry run of" if event.dry_run else "Resuming" if event.resumed else "Running"
         about = f" ({clean(event.description)})" if event.description else ""
         self._note(f"{verb} {self._title}{about} on {clean(str(event.target))}")
@@ -132,6 +144,22 @@ class TerminalPrinter(Printer):
             self._note(f"Run {clean(event.run_id)}; {handled} already handled, not done again.")
         else:
             self._note(f"Run {clean(event.run_id)}")
+
+    def _group_started(self, event: GroupStarted) -> None:
+        self._group = event
+        verb = "Dry run of" if event.dry_run else "Resuming" if event.resumed else "Running"
+        many = plural(len(event.namespaces), "namespace")
+        self._note(f"{verb} {clean(event.title)} in {many} of {clean(str(event.target))}")
+        if event.dry_run:
+            self._note("Nothing will be written.")
+
+    def _space_started(self, group: GroupStarted, event: RunStarted) -> None:
+        namespace, count = event.target.namespace, len(group.namespaces)
+        place = group.namespaces.index(namespace) + 1
+        self._title = f"{name(namespace)} {self._title}"
+        run = "" if event.dry_run else f", run {clean(event.run_id)}"
+        done = f"; {number(event.already.handled)} already handled" if event.resumed else ""
+        self._note(f"Namespace {name(namespace)} ({place} of {count}){run}{done}")
 
     def _progress(self, event: Progress) -> None:
         if self._quiet:
@@ -202,6 +230,10 @@ class TerminalPrinter(Printer):
 
     def _ended(self, report: Report) -> None:
         self._hide_bar()
+        if self._group is not None:
+            # One of many: the report on all of them has a row for it.
+            self._note(f"  {tell(report, brief=True).headline}")
+            return
         seen = Shown(self._changes, self._changes_shown) if report.dry_run else None
         story = tell(report, brief=not self._verbose, changes=seen)
         if self._out.is_terminal:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -126,6 +126,19 @@ class Ledger:
             return self._parse(result.entity, result.version)
         return None
 
+    def read_in(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Entry]:
+        """Records by namespace and run id, whatever the ledger's own namespace is; those that are
+        not there are left out. Raises CallError."""
+        keys = {}
+        for namespace, run_id in places:
+            raw = key_to_pb(self._key(RUN_KIND, run_id, namespace))
+            keys[raw.SerializeToString(deterministic=True)] = raw, (namespace, run_id)
+        found = self._wire.lookup([raw for raw, _ in keys.values()])
+        return {
+            keys[key][1]: self._parse(result.entity, result.version)
+            for key, result in found.items()
+        }
+
     def unfinished(self, identity: str) -> Entry | None:
         """The unfinished run of the same updater, parameters and query. Raises CallError."""
         run_id = self._claimed_by(identity)
@@ -239,13 +252,13 @@ class Ledger:
                 return
             raise
 
-    def _key(self, kind: str, name: str) -> Key:
+    def _key(self, kind: str, name: str, namespace: str | None = None) -> Key:
         return Key(
             kind,
             name,
             project=self._target.project,
             database=self._target.database or None,
-            namespace=self._target.namespace or None,
+            namespace=(self._target.namespace if namespace is None else namespace) or None,
         )
 
     def _raw_key(self, run_id: str) -> Any:

@@ -22,6 +22,7 @@ from google.cloud._helpers import make_secure_channel
 from google.cloud._http import DEFAULT_USER_AGENT
 from google.cloud.datastore import Client as OfficialClient
 from google.cloud.datastore_v1.types import datastore as types
+from google.protobuf.message import DecodeError
 from tenacity import RetryCallState
 
 from bulkup.wire.framing import CommitRequest, commit_request
@@ -50,6 +51,15 @@ MAX_LOOKUP_KEYS = 1000
 """The service's limit for one Lookup."""
 
 
+_ANSWERS: dict[str, Any] = {
+    "RunQuery": RunQueryResponse,
+    "RunAggregationQuery": RunAggregationQueryResponse,
+    "Lookup": LookupResponse,
+    "Commit": CommitResponse,
+    "AllocateIds": AllocateIdsResponse,
+}
+
+
 class Call(Generic[R]):
     """One request, sent as often as it needs; every attempt sends the very same bytes.
 
@@ -68,6 +78,7 @@ class Call(Generic[R]):
         self._wire = wire
         self._before_resend = before_resend
         self.attempts = 0
+        self.answer_bytes = 0
         self._sent_at = self._answered_at = 0.0
         self._future: Any = self._send()
 
@@ -125,7 +136,7 @@ class Call(Generic[R]):
     def _answer(self, future: Any) -> R:
         while True:
             try:
-                answer: R = future.result(timeout=TICK_S)
+                serialized: bytes = future.result(timeout=TICK_S)
             except grpc.FutureTimeoutError:
                 self._wire.on_tick()
                 if self._wire.patience.is_exhausted():
@@ -147,7 +158,17 @@ class Call(Generic[R]):
                 raise CallError(self.name, grpc.StatusCode.CANCELLED, "cancelled here") from None
             else:
                 self._wire.patience.contacted = True
-                return answer
+                self.answer_bytes = len(serialized)
+                # Here and not on gRPC's thread, which would fight this one for the interpreter.
+                return self._parsed(serialized)
+
+    def _parsed(self, serialized: bytes) -> R:
+        try:
+            answer: R = _ANSWERS[self.name].FromString(serialized)
+        except DecodeError as error:
+            code, what = grpc.StatusCode.INTERNAL, "the answer is not one of a Datastore"
+            raise CallError(self.name, code, what) from error
+        return answer
 
     def _about_to_sleep(self, state: RetryCallState) -> None:
         assert state.outcome is not None
@@ -204,15 +225,9 @@ class Wire:
             name: self._channel.unary_unary(
                 f"/google.datastore.v1.Datastore/{name}",
                 request_serializer=None,
-                response_deserializer=response.FromString,
+                response_deserializer=None,
             )
-            for name, response in (
-                ("RunQuery", RunQueryResponse),
-                ("RunAggregationQuery", RunAggregationQueryResponse),
-                ("Lookup", LookupResponse),
-                ("Commit", CommitResponse),
-                ("AllocateIds", AllocateIdsResponse),
-            )
+            for name in _ANSWERS
         }
 
     def connect(self) -> None:

@@ -59,39 +59,46 @@ _UNCHANGEABLE = frozenset({bool, int, float, str, bytes})
 
 
 def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
-    """A copy of the entity's message (or that itself) with what changed patched in; None when
-    nothing did."""
+    """A copy of the entity's message with what changed patched in; None when nothing did.
+
+    `in_place`: where that is safe the message itself is changed and returned.
+    """
     properties, seen = entity._pb.properties, entity._seen
     flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
     edits: list[tuple[str, Pb]] = []
     added: list[Any] = []
+    changed = False
     name: Any
     value: Any
+    items: Any = dict.items(entity)
+    if flags_untouched:
+        items = [pair for pair in items if pair[1] is not UNREAD]
     try:
-        for name, value in dict.items(entity):
-            if flags_untouched and (
-                value is UNREAD or (type(value) in _UNCHANGEABLE and value is seen.get(name))
-            ):
+        for name, value in items:
+            simple = type(value) in _UNCHANGEABLE
+            if simple and flags_untouched and value is seen.get(name):
                 continue
             original = properties.get(name) if isinstance(name, str) else None
             if original is None:
                 added.append(name)
-                continue
-            if flags_untouched:
-                edit = edited(original, value)
-            else:
+            elif not flags_untouched:
                 edit = _edited_property(entity, name, original, value)
-            if edit is not None:
-                edits.append((name, edit))
-                # What was read inside a nested entity stands on this very message.
-                in_place = in_place and type(value) in _UNCHANGEABLE
+                if edit is not None:
+                    edits.append((name, edit))
+            elif simple and in_place and not original.HasField("array_value"):
+                changed = _set(original, value) or changed
+            else:
+                edit = edited(original, value)
+                if edit is not None:
+                    edits.append((name, edit))
     except (TypeError, ValueError) as error:
         raise named(name, error) from error
     deleted = len(entity) - len(added) < len(properties)
     moved = is_moved(entity)
-    if not (edits or added or deleted or moved):
+    if not (edits or added or deleted or moved or changed):
         return None
-    pb = entity._pb if in_place else _copied(EntityPb, entity._pb)
+    # With edits there is a copy: what was read inside a nested entity stands on the message.
+    pb = entity._pb if in_place and not (edits or moved) else _copied(EntityPb, entity._pb)
     properties = pb.properties
     for name, edit in edits:
         properties[name].CopyFrom(edit)
@@ -105,6 +112,20 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
         if entity._key is not None:
             pb.key.CopyFrom(key_to_pb(entity._key))
     return pb
+
+
+def _set(original: Pb, value: Any) -> bool:
+    """Give a Value message, no array, a plain value, as `_replaced` would; False: it has it."""
+    if same(original, value):
+        return False
+    if original.WhichOneof("value_type") is None:  # of a type that only the server knows
+        excluded = original.exclude_from_indexes
+        original.Clear()
+        original.exclude_from_indexes = excluded
+    ENCODERS[type(value)](original, value)
+    if original.meaning:
+        original.meaning = 0
+    return True
 
 
 def _add_property(entity: LazyEntity, properties: Pb, name: Any) -> None:

@@ -8,9 +8,11 @@ import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import grpc
 
+from bulkup.engine import sharding
 from bulkup.engine.run import Options
 from bulkup.errors import BulkupError, Exit
 from bulkup.facts import Counts, RunState
@@ -97,6 +99,8 @@ def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
     world.proxy.faults = plan
     end = Weathered()
     with ExitStack() as stack:
+        # A kind as small as these is worth cutting here.
+        stack.enter_context(patch.object(sharding, "MIN_PROBED_ENTITIES", 1))
         if rng.random() < 0.25:
             ids = random.Random(f"{seed}/live")
             stack.enter_context(world.live_writers(1, lambda: ids.randint(1, world.size)))
@@ -120,6 +124,7 @@ def _one_runner(
     options = Options(
         batch_size=rng.choice([1, 3, 5, 8]),
         in_flight=rng.choice([1, 2, 3, 6]),
+        shards=rng.choice([1, 1, 2, 4]),
         limit=None if calm or rng.random() < 0.8 else rng.randint(1, world.size),
         conflict_retries=10_000,
         max_failures=-1 if updater == "Poisoned" else 0,
@@ -146,7 +151,9 @@ def _one_runner(
             how = f"crashed at call {crash_at}, the disk {disk}"
             _lose(world, disk, synced, end)
     shutil.rmtree(synced, ignore_errors=True)
-    end.told.append(f"batch {options.batch_size}, in flight {options.in_flight}: {how}")
+    end.told.append(
+        f"batch {options.batch_size}, in flight {options.in_flight}, shards {options.shards}: {how}"
+    )
 
 
 def _lose(world: World, disk: str, synced: Path, end: Weathered) -> None:

@@ -98,11 +98,11 @@ def test_one_that_slept_while_its_lock_was_taken_applies_nothing_twice(
         import subprocess, sys
         from bulkup.migrations.apply import Migrator
         begin = Migrator._apply
-        def late(migrator, row, lock, left):
+        def late(migrator, row, lock):
             Migrator._apply = begin
             for args in (["unlock", "bulkup-migrate", "--yes"], ["migrate", "--state-dir", "b"]):
                 subprocess.run([sys.executable, "-m", "bulkup", *args], check=True)
-            return begin(migrator, row, lock, left)
+            return begin(migrator, row, lock)
         Migrator._apply = late
         from bulkup.cli import call
         sys.exit(call(["migrate"]))

@@ -8,7 +8,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bulkup.engine.events import Counts, Failure, Progress, Report, RunStarted, RunState, TargetInfo
+from bulkup.engine.events import (
+    Counts,
+    Failure,
+    Progress,
+    Report,
+    RunStarted,
+    RunState,
+    SpaceResult,
+    TargetInfo,
+)
 from bulkup.errors import Exit
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
@@ -89,6 +98,8 @@ def hostile_report(**changes: Any) -> Report:
         "state": RunState.FAILED,
         "exit_code": Exit.FAILED,
         "reason": HOSTILE,
+        "spaces": (SpaceResult(HOSTILE, HOSTILE, RunState.FAILED, Counts(failed=1), note=HOSTILE),),
+        "appeared": (HOSTILE,),
         "failures": (Failure(HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
         "counts": Counts(handled=9, failed=9),
         "warnings": (HOSTILE,),

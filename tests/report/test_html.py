@@ -40,7 +40,7 @@ def test_hostile_texts_are_text_and_nothing_else(state: RunState) -> None:
     page = summary_html(tell(hostile_report(state=state)))
     parsed = Page(page)
     assert parsed.open == []
-    allowed = "html head meta title body div h1 h2 p pre code table tr td ul li"
+    allowed = "html head meta title body div h1 h2 p pre code table tr th td ul li"
     assert parsed.tags <= set(allowed.split())
     assert parsed.attributes <= {"lang", "charset", "name", "content", "style", "role"}
     assert "<script>alert(1)</script>" in parsed.text

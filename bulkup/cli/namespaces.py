@@ -1,0 +1,97 @@
+"""The options that take a command through many namespaces, and `bulkup run` with them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from bulkup.engine.events import Listener, Report
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def namespaces(function: F) -> F:
+    """`--all-namespaces` and `--namespaces`; `pattern_of` reads them."""
+    every = click.option(
+        "--all-namespaces", is_flag=True, help="In every namespace, one after the other."
+    )
+    some = click.option(
+        "--namespaces", metavar="PATTERN",
+        help="In each namespace that fits, such as 'tenant-*'.",
+    )  # fmt: skip
+    return every(some(function))
+
+
+def pattern_of(given: dict[str, Any]) -> str | None:
+    """Which namespaces are meant; None: the one of `--namespace`. Raises click.UsageError."""
+    asked = [
+        option
+        for option, there in (
+            ("--all-namespaces", given["all_namespaces"]),
+            ("--namespaces", given["namespaces"] is not None),
+            ("--namespace", given["namespace"] is not None),
+        )
+        if there
+    ]
+    if len(asked) > 1:
+        raise click.UsageError(f"{asked[0]} and {asked[1]} exclude each other")
+    if given["namespaces"] == "":
+        raise click.UsageError("--namespaces takes a pattern, such as 'tenant-*'")
+    if given["all_namespaces"]:
+        from bulkup.namespaces.find import EVERY
+
+        return EVERY
+    pattern: str | None = given["namespaces"]
+    return pattern
+
+
+def words_of(given: dict[str, Any], options: Sequence[str]) -> list[str]:
+    """What was given for these options, and what else goes on with it needs, as it is typed."""
+    words = ["--all-namespaces"] if given["all_namespaces"] else []
+    for name in (*options, "namespaces"):
+        if given[name] is not None:
+            words += [f"--{name}", str(given[name])]
+    if given["max_failures"] is not None:  # what has failed already counts against it
+        words += ["--max-failures", str(given["max_failures"])]
+    if given["state_dir"] != Path(".bulkup"):
+        words += ["--state-dir", str(given["state_dir"])]
+    return words
+
+
+def run_each(given: dict[str, Any], pattern: str, listener: Listener) -> Report:
+    """`bulkup run` over namespaces. Raises BulkupError."""
+    from bulkup.cli.work import confirm_target, options_of
+    from bulkup.jobs import Runner, Where, opened, task_of
+    from bulkup.namespaces.each import Everywhere
+    from bulkup.parameters import parse_assignments
+    from bulkup.report.spaces import names
+
+    if given["no_record"]:
+        raise click.UsageError(
+            "--no-record does not go with several namespaces: the run records say which are done"
+        )
+    words = ["bulkup", "run", given["updater"]]
+    for assignment in given["param"]:
+        words += ["-p", assignment]
+    words += words_of(given, ("project", "database", "local"))
+    me = Runner(
+        options_of(given, dry_run=given["dry_run"]),
+        given["state_dir"],
+        listener,
+        given["wait"],
+        again=shlex.join(words),
+    )
+    task = task_of(given["updater"], parse_assignments(given["param"]))
+    task.make()
+    with opened(Where(given["project"], given["database"], None, given["local"])) as target:
+
+        def confirm(found: Sequence[str]) -> None:
+            where = f"in {len(found)} namespaces ({names(found)})"
+            confirm_target(f"Run {task.source.name} {where}", target, given)
+
+        return Everywhere(task, target, pattern, me, fresh=given["new"], confirm=confirm).run()

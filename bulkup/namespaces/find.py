@@ -1,0 +1,96 @@
+"""Which namespaces there are, and which of them are meant."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+import grpc
+from google.cloud.datastore_v1.types import query as query_types
+
+from bulkup.errors import TargetError
+from bulkup.state.kinds import OWN_KINDS
+from bulkup.wire.client import Call, Wire
+from bulkup.wire.retries import CallError
+
+EVERY = "*"
+"""The pattern of `--all-namespaces`."""
+
+ASKED_AT_ONCE = 16
+"""Namespaces whose kinds are asked for at the same time: each answer is a few rows."""
+
+_PAGE = 300
+
+_MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
+
+_REFUSALS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
+
+
+def shown(namespace: str) -> str:
+    """As people are told; the empty one has a name then."""
+    return namespace or "(default)"
+
+
+def find(wire: Wire, pattern: str, *, known: Iterable[str] = ()) -> list[str]:
+    """The namespaces that hold data of users' and fit a pattern, in their natural order.
+
+    Those `known` are left out, unasked. The pattern knows `*`, `?` and `[abc]`, and of the case of
+    letters; the default namespace is the empty text. Raises TargetError where the server cannot
+    list namespaces, CallError.
+    """
+    left_out = set(known)
+    try:
+        every = list(_names(wire, "__namespace__", "", None))
+    except CallError as error:
+        if error.code not in _REFUSALS:
+            raise
+        raise TargetError(
+            "this server does not list its namespaces (the Firestore emulator cannot); run the "
+            "command once for each, with --namespace NAME",
+            details=error.details,
+        ) from error
+    names = [n for n in every if fnmatchcase(n, pattern) and n not in left_out]
+    waiting = deque(sorted(names, key=_natural))
+    asked: deque[tuple[str, Call[Any]]] = deque()
+    found = []
+    while waiting or asked:
+        while waiting and len(asked) < ASKED_AT_ONCE:
+            name = waiting.popleft()
+            asked.append((name, wire.run_query(_metadata("__kind__"), name)))
+        name, call = asked.popleft()
+        # One with nothing but records of bulkup's was emptied. `__Stat_...__` are the service's.
+        if any(k not in OWN_KINDS and k[:2] != "__" for k in _names(wire, "__kind__", name, call)):
+            found.append(name)
+    return found
+
+
+def _names(wire: Wire, kind: str, namespace: str, call: Call[Any] | None) -> Iterator[str]:
+    """What a metadata query lists; `call`: its first page, under way.
+
+    The default namespace has no name (its key has the id 1).
+    """
+    query = _metadata(kind)
+    while True:
+        batch = (call or wire.run_query(query, namespace)).result().batch
+        for result in batch.entity_results:
+            yield result.entity.key.path[-1].name
+        if not batch.entity_results or batch.more_results == _MoreResults.NO_MORE_RESULTS:
+            return
+        query.start_cursor, call = batch.end_cursor, None
+
+
+def _metadata(kind: str) -> Any:
+    query = query_types.Query.pb()()
+    query.kind.add(name=kind)
+    query.projection.add().property.name = "__key__"
+    query.limit.value = _PAGE
+    return query
+
+
+def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """`tenant-2` before `tenant-10`."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return tuple((0, int(p), p) if p[0] in "0123456789" else (1, 0, p) for p in parts)

@@ -1,0 +1,195 @@
+"""What a handler's puts and deletes come to, when it has several for one entity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from google.cloud.datastore import Entity
+from google.cloud.datastore_v1.types import query as query_types
+
+from bulkup import Updater
+from bulkup.engine.handle import Handled, Handler, written
+from bulkup.engine.scan import QueryPlan
+from bulkup.wire.client import Mutation
+from bulkup.wire.entities import LazyEntity
+
+EntityResult: Any = query_types.EntityResult.pb()
+
+Handle = Callable[[Any, Entity], None]
+
+
+def read(version: int = 7) -> Any:
+    result = EntityResult(version=version, cursor=b"c")
+    result.entity.key.partition_id.project_id = "p"
+    result.entity.key.path.add(kind="Thing", id=5)
+    properties = result.entity.properties
+    properties["n"].integer_value = 1
+    properties["name"].string_value = "Ada"
+    properties["tags"].array_value.values.add(string_value="red")
+    properties["home"].entity_value.properties["city"].string_value = "Köln"
+    return result
+
+
+def handled(handle: Handle, *, ranged: bool = False, version: int = 7) -> Handled:
+    updater = type("Fix", (Updater,), {"handle_entity": handle})()
+    query = QueryPlan(None, "", False, False, frozenset({"n"} if ranged else ()))
+    result = read(version)
+    handler = Handler(updater, query)
+    with handler.open():
+        return handler.handle(result, result.entity.key.SerializeToString(), b"c")
+
+
+def put_of(item: Handled) -> dict[str, Any]:
+    (write,) = item.writes
+    assert not write.deletes
+    return dict(LazyEntity(written(write)))
+
+
+@pytest.fixture(params=[False, True], ids=["patched in place", "patched in a copy"])
+def ranged(request: pytest.FixtureRequest) -> bool:
+    """Of a query that ranges, what was read is still needed, so it is copied."""
+    return bool(request.param)
+
+
+def test_the_last_put_is_what_is_written(ranged: bool) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        self.put(entity)
+        entity["n"] = 3
+        entity["new"] = True
+        self.put(entity)
+        entity["n"] = 99  # after the last put, so it is not written
+
+    item = handled(handle, ranged=ranged)
+    found = put_of(item)
+    assert (found["n"], found["new"], found["name"]) == (3, True, "Ada")
+    assert found["tags"] == ["red"]
+    assert dict(found["home"]) == {"city": "Köln"}
+
+
+def test_a_second_put_of_the_same_loses_nothing(ranged: bool) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        self.put(entity)
+        self.put(entity)
+
+    assert put_of(handled(handle, ranged=ranged))["n"] == 2
+
+
+def test_what_was_changed_back_is_as_it_was(ranged: bool) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        entity["new"] = 1
+        self.put(entity)
+        entity["n"] = 1
+        del entity["new"]
+        self.put(entity)
+
+    item = handled(handle, ranged=ranged)
+    # Either no write at all, or one of what is there already.
+    for write in item.writes:
+        assert written(write) == read().entity
+
+
+def test_lists_and_nested_entities_changed_between_puts_are_written(ranged: bool) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        entity["home"]["city"] = "Bonn"
+        self.put(entity)
+        entity["tags"].append("blue")
+        entity["home"]["zip"] = "53111"
+        self.put(entity)
+        entity["home"]["city"] = "Ulm"
+        self.put(entity)
+
+    found = put_of(handled(handle, ranged=ranged))
+    assert found["n"] == 2
+    assert found["tags"] == ["red", "blue"]
+    assert dict(found["home"]) == {"city": "Ulm", "zip": "53111"}
+
+
+def test_a_put_after_a_deletion_puts_and_a_deletion_after_a_put_deletes(ranged: bool) -> None:
+    def put_last(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        self.put(entity)
+        self.delete(entity)
+        self.put(entity)
+
+    assert put_of(handled(put_last, ranged=ranged))["n"] == 2
+
+    def delete_last(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        self.put(entity)
+        self.delete(entity)
+
+    (write,) = handled(delete_last, ranged=ranged).writes
+    assert write.deletes
+    assert written(write) == read().entity.key
+
+
+def test_an_unchanged_put_writes_nothing(ranged: bool) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        assert entity["name"] == "Ada"
+        assert entity["tags"] == ["red"]
+        entity["n"] = 1
+        self.put(entity)
+
+    item = handled(handle, ranged=ranged)
+    assert not item.writes
+    assert item.unchanged == 1
+
+
+def test_a_put_that_fails_writes_nothing_and_one_that_was_caught_can_be_mended(
+    ranged: bool,
+) -> None:
+    def fails(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        self.put(entity)
+        entity["bad"] = object()
+        self.put(entity)
+
+    item = handled(fails, ranged=ranged)
+    assert item.failure is not None
+    assert not item.writes
+
+    def mended(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        entity["bad"] = object()
+        with pytest.raises(ValueError, match="bad"):
+            self.put(entity)
+        entity["bad"] = 1
+        self.put(entity)
+
+    found = put_of(handled(mended, ranged=ranged))
+    assert (found["n"], found["bad"]) == (2, 1)
+
+
+def test_the_guard_is_the_version_that_was_read() -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        self.put(entity)
+
+    (guarded,) = handled(handle, version=2**52).writes
+    mutation = Mutation.FromString(guarded.mutation)
+    assert mutation.WhichOneof("operation") == "update"
+    assert mutation.base_version == 2**52
+    assert mutation.conflict_resolution_strategy == Mutation.FAIL
+    (plain,) = handled(handle, version=0).writes
+    mutation = Mutation.FromString(plain.mutation)
+    assert mutation.WhichOneof("operation") == "upsert"
+    assert not mutation.base_version
+    assert not mutation.conflict_resolution_strategy
+
+
+def test_put_under_another_key_leaves_the_entity_itself_alone() -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        self.put(entity)
+        entity.key = entity.key.parent or entity.key.__class__("Thing", 6, project="p")
+        self.put(entity)
+
+    first, second = handled(handle).writes
+    assert [written(w).key.path[0].id for w in (first, second)] == [5, 6]
+    assert Mutation.FromString(second.mutation).WhichOneof("operation") == "upsert"

@@ -1,0 +1,96 @@
+"""Death at any call: before it is sent, or when it is sent and nobody hears the answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bulkup import working
+from bulkup.engine.run import Options
+from bulkup.jobs import Runner, Where, opened, task_of
+from bulkup.namespaces.each import Everywhere
+from bulkup.state.kinds import CLAIM_KIND, GROUP_KIND
+from bulkup.wire.client import Wire
+from tests.chaos.bench import dead_holder
+from tests.chaos.conftest import STRIDES
+from tests.cli.shell import seed, values
+from tests.conftest import Server
+
+SPACES = ("a", "b")
+ITEMS = 3
+
+SOURCE = """
+from bulkup import Updater
+
+class Bump(Updater):
+    def get_query(self):
+        return self.client.query(kind="Item")
+
+    def handle_entity(self, entity):
+        entity["n"] += 1
+        self.put(entity)
+"""
+
+
+class Died(BaseException):
+    pass
+
+
+class Life:
+    """Ends at a call; a dead process sends nothing more, not even what its `finally` wants."""
+
+    def __init__(self, at: int | None, *, is_sent: bool) -> None:
+        self.calls = 0
+        self._at, self._is_sent = at, is_sent
+        self._send = Wire.send
+
+    def send(self, wire: Wire, name: str, payload: bytes, timeout: float) -> Any:
+        self.calls += 1
+        if self._at is None or self.calls < self._at:
+            return self._send(wire, name, payload, timeout)
+        if self.calls == self._at and self._is_sent:
+            self._send(wire, name, payload, timeout).exception(timeout)
+        raise Died
+
+
+def live(life: Life, server: Server, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    with patch.context() as patched:
+        patched.setattr(Wire, "send", lambda *args: life.send(*args))
+        task = task_of(str(folder / "bump.py"), {})
+        # A disk of its own each time.
+        me = Runner(Options(batch_size=2), folder / f"state-{id(life)}", lambda _: None)
+        with opened(Where(server.project)) as target:
+            assert Everywhere(task, target, "*", me).run().success
+
+
+@STRIDES
+@pytest.mark.parametrize("is_sent", [False, True], ids=["not sent", "sent"])
+def test_dead_at_any_call_the_next_one_does_the_rest_and_nothing_twice(
+    em_host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sent: bool, stride: int
+) -> None:
+    monkeypatch.setattr(working, "this_process", dead_holder)
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", em_host)
+    (tmp_path / "bump.py").write_text(SOURCE)
+    at, deaths = 1, 0
+    while True:
+        server = Server("EM", em_host, f"t-{tmp_path.name[-20:]}-{is_sent}-{at}".lower())
+        clients = [seed(server, ITEMS, namespace=namespace) for namespace in SPACES]
+        try:
+            live(Life(at, is_sent=is_sent), server, tmp_path, monkeypatch)
+            break
+        except Died:
+            deaths += 1
+        was_over = not list(server.client().query(kind=GROUP_KIND).fetch()) and all(
+            set(values(client).values()) == {1} for client in clients
+        )
+        if not was_over:
+            live(Life(None, is_sent=False), server, tmp_path, monkeypatch)
+        for client in clients:
+            assert set(values(client).values()) == {1}, at
+            assert list(client.query(kind=CLAIM_KIND).fetch()) == []
+            client.close()
+        assert list(server.client().query(kind=GROUP_KIND).fetch()) == []
+        at += stride
+    assert deaths >= 40 // stride

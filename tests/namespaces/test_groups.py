@@ -1,0 +1,128 @@
+"""The group record: of several who begin the same work, one makes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bulkup.engine.run import Options
+from bulkup.errors import HeldError, StateError, UsageError
+from bulkup.facts import TargetInfo
+from bulkup.jobs import Runner, Where, opened, task_of
+from bulkup.namespaces.each import Everywhere
+from bulkup.namespaces.find import find
+from bulkup.state import groups as module
+from bulkup.state.groups import Group, Groups, identity_of
+from bulkup.state.kinds import GROUP_KIND
+from bulkup.wire.client import Wire
+from tests.conftest import Server
+from tests.namespaces.conftest import NAMESPACES, Tenants
+
+GROUP = Group("g1", "Bump", {"a": "1"}, "*", ("", "b"), "2026-01-02T03:04:05+00:00", "ann@far")
+
+
+@pytest.fixture
+def groups(server: Server) -> Groups:
+    return Groups(Wire(server.client()), TargetInfo(server.project), identity_of("x", {}, "*"))
+
+
+def test_of_two_who_begin_the_second_gets_the_first_ones(groups: Groups) -> None:
+    assert groups.read() is None
+    mine = groups.begin(GROUP)
+    assert replace(mine, version=0) == GROUP
+    assert groups.begin(replace(GROUP, group_id="g2", namespaces=("c",))) == mine
+    assert groups.read() == mine
+
+
+def test_an_adopted_run_is_remembered(groups: Groups) -> None:
+    group = groups.adopt(groups.begin(GROUP), "b", "other")
+    assert groups.read() == group
+    assert (group.run_id("b"), group.run_id("")) == ("other", "g1@")
+
+
+def test_who_is_late_is_refused(groups: Groups) -> None:
+    early = groups.begin(GROUP)
+    groups.adopt(early, "b", "other")
+    with pytest.raises(HeldError, match="same namespaces"):
+        groups.adopt(early, "b", "mine")
+    with pytest.raises(HeldError):
+        groups.begin(replace(early, group_id="g3", fresh=True))
+
+
+def test_one_ends_its_own_group_alone(groups: Groups) -> None:
+    group = groups.begin(GROUP)
+    groups.end(replace(group, group_id="of before"))
+    assert groups.read() == group
+    groups.end(group)
+    groups.end(group)
+    assert groups.read() is None
+
+
+def test_too_many_namespaces_are_refused_with_what_to_do(
+    groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_LIST_BYTES", 10)
+    with pytest.raises(UsageError, match="take a part of them"):
+        groups.begin(GROUP)
+    assert groups.read() is None
+
+
+def test_a_hundred_thousand_numbered_tenants_fit() -> None:
+    names = tuple(f"tenant-{i:06d}" for i in range(100_000))
+    target = TargetInfo("p")
+    entity = Groups(None, target, "i")._entity(replace(GROUP, namespaces=names))  # type: ignore[arg-type]
+    assert len(entity["names"]) < module.MAX_LIST_BYTES
+
+
+def test_a_record_of_another_version_is_named(groups: Groups, server: Server) -> None:
+    groups.begin(GROUP)
+    client = server.client()
+    (record,) = client.query(kind=GROUP_KIND).fetch()
+    del record["adopted"]
+    client.put(record)
+    with pytest.raises(StateError, match="another version of bulkup"):
+        groups.read()
+
+
+def test_the_same_work_has_the_same_identity_wherever_its_file_is() -> None:
+    assert identity_of("/a/x.py:B", {"p": "1"}, "*") == identity_of("/b/x.py:B", {"p": "1"}, "*")
+    assert identity_of("/a/x.py:B", {"p": "1"}, "*") != identity_of("/a/x.py:B", {"p": "1"}, "t*")
+    assert identity_of("/a/x.py:B", {"p": "1"}, "*") != identity_of("/a/x.py:B", {"p": "2"}, "*")
+
+
+def test_a_name_that_is_no_name_for_a_folder_is_not_used_as_one() -> None:
+    assert "/" not in GROUP.run_id("a/../b")
+    assert GROUP.run_id("a/b") != GROUP.run_id("a.b")
+
+
+def test_killed_between_the_last_run_and_the_end_of_the_group_nothing_is_run_again(
+    embedded_tenants: Tenants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenants = embedded_tenants
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", tenants.server.host)
+    task = task_of(str(tmp_path / "bump.py"), {})
+    me = Runner(Options(), tmp_path / "state", lambda _: None)
+
+    def die(self: Groups, group: Group) -> None:
+        raise KeyboardInterrupt
+
+    with opened(Where(tenants.server.project)) as target:
+        with monkeypatch.context() as patch:
+            patch.setattr(Groups, "end", die)
+            with pytest.raises(KeyboardInterrupt):
+                Everywhere(task, target, "*", me).run()
+        assert tenants.records("", GROUP_KIND)
+        report = Everywhere(task, target, "*", me).run()
+    assert report.success
+    assert [space.counts.puts for space in report.spaces] == [6] * len(NAMESPACES)
+    tenants.assert_each_done()
+
+
+def test_what_is_there_is_found_in_natural_order(embedded_tenants: Tenants) -> None:
+    wire = Wire(embedded_tenants.server.client())
+    assert find(wire, "*") == list(NAMESPACES)
+    assert find(wire, "tenant-?") == ["tenant-1", "tenant-2"]
+    assert find(wire, "T*") == []
+    assert find(wire, "*", known=["", "tenant-2"]) == ["tenant-1", "tenant-10"]

@@ -1,0 +1,78 @@
+"""The table of namespaces in a report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bulkup.engine.events import Counts, Report, RunState, SpaceResult
+from bulkup.errors import Exit
+from bulkup.report.html import summary_html
+from bulkup.report.plain import summary_text
+from bulkup.report.spaces import BRIEF_ROWS, grid_lines, grid_of, names
+from bulkup.report.story import tell
+from tests.report.samples import failure, report
+
+DONE = SpaceResult("tenant-1", "g@tenant-1", RunState.FINISHED, Counts(handled=1200, puts=1200))
+FAILED = SpaceResult(
+    "", "g@", RunState.FAILED, Counts(handled=7, puts=6, failed=1), Exit.FAILED, "too many failed"
+)
+LATER = SpaceResult("tenant-2", "", None)
+
+
+def of(*spaces: SpaceResult, **changes: object) -> Report:
+    return report(spaces=spaces, total=None, run_id="g", **changes)
+
+
+def test_each_namespace_has_its_row_and_the_numbers_stand_below_each_other() -> None:
+    grid = grid_of(of(FAILED, DONE, LATER), brief=True)
+    assert grid is not None
+    assert list(grid_lines(grid)) == [
+        "  Namespace  State      Handled  Written  Failed",
+        "  (default)  failed           7        6       1  too many failed",
+        "  tenant-1   finished     1,200    1,200       0",
+        "  tenant-2   not begun",
+    ]
+
+
+def test_a_report_on_one_namespace_has_no_table() -> None:
+    assert grid_of(report(), brief=True) is None
+
+
+def test_of_too_many_those_that_are_done_are_left_out_and_counted() -> None:
+    many = [replace(DONE, namespace=f"t{i}") for i in range(200)]
+    grid = grid_of(of(*many, FAILED, LATER), brief=True)
+    assert grid is not None
+    assert len(grid.rows) == BRIEF_ROWS
+    assert [row[0] for row in grid.rows[-2:]] == ["(default)", "tenant-2"]
+    assert grid.rest == "152 namespaces more, finished"
+    whole = grid_of(of(*many, FAILED, LATER), brief=False)
+    assert whole is not None
+    assert (len(whole.rows), whole.rest) == (202, "")
+
+
+def test_what_is_not_done_is_never_left_out() -> None:
+    grid = grid_of(of(*[replace(LATER, namespace=f"t{i}") for i in range(200)]), brief=True)
+    assert grid is not None
+    assert len(grid.rows) == 200
+
+
+def test_text_and_html_have_the_same_cells() -> None:
+    story = tell(of(FAILED, DONE, appeared=("tenant-3",)))
+    text, page = summary_text(story), summary_html(story)
+    assert "\n  tenant-1   finished    1,200    1,200       0\n" in text
+    for cell in ("tenant-1", "finished", "1,200", "too many failed"):
+        assert f">{cell}</td>" in page
+    for shown in (text, page):
+        assert "New since the beginning, and not run: tenant-3" in shown
+
+
+def test_further_failures_are_looked_for_in_the_runs_of_the_namespaces() -> None:
+    story = tell(
+        of(FAILED, counts=Counts(handled=9, failed=9), failures=(failure(1),), max_failures=-1)
+    )
+    assert story.failures_rest == "8 more failures: bulkup show RUN, with the run of the namespace."
+
+
+def test_many_names_are_cut_with_their_number() -> None:
+    assert names(["", "b"]) == "(default), b"
+    assert names([f"t{i}" for i in range(13)], most=2) == "t0, t1 and 11 more"
