@@ -98,6 +98,12 @@ def test_killed_with_its_workers_at_work_it_goes_on_with_another_number_of_them(
     goes_on(shell, server, "--processes", processes, clean=False)
 
 
+def test_killed_with_several_shards_at_work(tmp_path: Path, server: Server) -> None:
+    shell = happening(tmp_path, server, "os.kill(os.getppid(), signal.SIGKILL)")
+    assert ended(shell.start(*OPTIONS, "--shards", "4")).code == -signal.SIGKILL
+    goes_on(shell, server, "--processes", 2, "--shards", 3, clean=False)
+
+
 def test_a_killed_run_leaves_no_orphan_even_in_the_middle_of_a_long_handler(
     tmp_path: Path, embedded: Server
 ) -> None:
@@ -188,6 +194,16 @@ def test_json_lines_stay_alone_on_stdout_whatever_a_handler_prints(
     assert result.code == 0, result
     assert result.summary["counts"]["handled"] == COUNT
     assert "hello from a worker" in result.err
+
+
+def test_an_output_that_lacks_a_letter_does_not_end_the_run(
+    tmp_path: Path, embedded: Server
+) -> None:
+    shell = happening(tmp_path, embedded, "print('gr\\u00fcn')")
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    result = ended(shell.start(*OPTIONS, "-q", env=ascii_only))
+    assert result.code == 0, result
+    assert "gr\\xfcn" in result.out + result.err
 
 
 def test_on_an_embedded_datastore_in_a_file(tmp_path: Path) -> None:
