@@ -113,4 +113,4 @@ def _fulfils(entity: Any, condition: Any) -> bool:
         "GREATER_THAN_OR_EQUAL": lambda: mine >= other,
         "LESS_THAN": lambda: mine < other,
         "LESS_THAN_OR_EQUAL": lambda: mine <= other,
-    }[op]()  # type: ignore[no-any-return]
+    }[op]()

@@ -60,10 +60,10 @@ def ndb(host: str, entities: int) -> Work:
     except ImportError as error:
         raise NotInstalled("google-cloud-ndb") from error
 
-    class Home(ndb.Model):  # type: ignore[misc]
+    class Home(ndb.Model):
         city = ndb.TextProperty()
 
-    class Person(ndb.Model):  # type: ignore[misc]
+    class Person(ndb.Model):
         name = ndb.StringProperty()
         email = ndb.StringProperty()
         group = ndb.IntegerProperty()
@@ -198,7 +198,7 @@ def _query_bytes(start: int, end: int, cursor: bytes) -> bytes:
         one.property.name = "__key__"
         one.op = query.PropertyFilter.Operator[op]
         one.value.key_value.CopyFrom(key_of(position))
-    return request.SerializeToString()  # type: ignore[no-any-return]
+    return request.SerializeToString()
 
 
 def _commit_bytes(host: str, count: int) -> bytes:
@@ -221,7 +221,7 @@ def _commit_bytes(host: str, count: int) -> bytes:
             conflict_resolution_strategy="FAIL",
         )
         mutation.update.key.path[-1].id = FIRST_ID + number
-    return request.SerializeToString()  # type: ignore[no-any-return]
+    return request.SerializeToString()
 
 
 PEERS: dict[str, Peer] = {

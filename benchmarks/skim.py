@@ -32,7 +32,7 @@ _Page, _Commit = _messages()
 
 
 def end_cursor(run_query_response: bytes) -> bytes:
-    return _Page.FromString(run_query_response).batch.end_cursor  # type: ignore[no-any-return]
+    return _Page.FromString(run_query_response).batch.end_cursor
 
 
 def count_mutations(commit_request: bytes) -> int:

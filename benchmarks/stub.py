@@ -224,7 +224,7 @@ def _commit_answer(versions: list[int]) -> bytes:
     answer = CommitResponse(mutation_results=[{"version": v} for v in versions])
     answer.commit_time.seconds = int(time.time())
     answer.index_updates = 10 * len(versions)
-    return answer.SerializeToString()  # type: ignore[no-any-return]
+    return answer.SerializeToString()
 
 
 # --- the process ---
@@ -256,6 +256,10 @@ async def serve(settings: Settings, port: int) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         return json.dumps({**stub.counts, "cpu_s": used.ru_utime + used.ru_stime}).encode()
 
+    async def forget(_: bytes, __: Any) -> bytes:
+        stub.records = Records()
+        return b""
+
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", -1),
@@ -276,7 +280,11 @@ async def serve(settings: Settings, port: int) -> None:
         (
             grpc.method_handlers_generic_handler("google.datastore.v1.Datastore", methods),
             grpc.method_handlers_generic_handler(
-                "benchmarks.Stub", {"Counts": grpc.unary_unary_rpc_method_handler(counts)}
+                "benchmarks.Stub",
+                {
+                    "Counts": grpc.unary_unary_rpc_method_handler(counts),
+                    "Forget": grpc.unary_unary_rpc_method_handler(forget),
+                },
             ),
         )
     )
@@ -302,9 +310,16 @@ class Running:
 
     def counts(self) -> dict[str, float]:
         """What was asked of it since it started, and the CPU seconds it has used."""
+        return json.loads(self._call("Counts"))
+
+    def forget(self) -> None:
+        """Drop bulkup's records. Without its markers, which are not kept here, a run that ended
+        early cannot be resumed, and the next one of the same updater would try."""
+        self._call("Forget")
+
+    def _call(self, method: str) -> bytes:
         with grpc.insecure_channel(self.host) as channel:
-            answer: bytes = channel.unary_unary("/benchmarks.Stub/Counts")(b"", timeout=30)
-        return json.loads(answer)  # type: ignore[no-any-return]
+            return channel.unary_unary(f"/benchmarks.Stub/{method}")(b"", timeout=30)
 
 
 @contextlib.contextmanager
@@ -315,6 +330,8 @@ def running(settings: Settings) -> Iterator[Running]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).resolve().parents[1],
+        # A Ctrl-C is for those who measure; the stub ends with its input.
+        start_new_session=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -93,13 +93,14 @@ class Committer:
                 foreign = True
                 self._see_collision(item)
                 break
-        limits = self._limits
-        if not self._building.add(item, limits):
+        limits, building = self._limits, self._building
+        if not building.add(item, limits):
             self.cut()
-            self._building.add(item, limits)
+            building = self._building
+            building.add(item, limits)
         if foreign:
             self._note_foreign(item)
-        if self._building.is_full(limits):
+        if building.is_full(limits):
             self.cut()
 
     def _see_collision(self, item: Handled) -> None:

@@ -123,16 +123,16 @@ class Everywhere:
         self._say_start(group, resumed)
         for namespace in group.namespaces:
             self._results[namespace] = SpaceResult(namespace, "", None)
-        if group.version:
+        dry_run = self.me.options.dry_run
+        if not dry_run:
             self._see(wire, group, group.namespaces)
         state, reason, code = self._each(wire, groups, group)
         appeared: list[str] = []
-        if self._all_over:
+        if self._all_over and not dry_run:
             try:
                 with explained(wire):
                     appeared = find(wire, self.pattern, known=group.namespaces)
-                    if group.version:
-                        groups.end(group)
+                    groups.end(group)
             except BulkupError as error:
                 self._warn(
                     f"every namespace is done, but that could not be written down "
@@ -171,10 +171,7 @@ class Everywhere:
 
     @property
     def _all_over(self) -> bool:
-        results = self._results.values()
-        if self.me.options.dry_run:
-            return all(r.state is not None for r in results)
-        return all(r.state is not None and r.state.is_over for r in results)
+        return all(map(self._is_over, self._results))
 
     # --- one namespace after the other ---
 

@@ -325,8 +325,8 @@ def _namespaces(report: Report) -> str:
 
 
 def _rate(report: Report) -> str:
-    if report.runners > 1 or report.elapsed_s < 1:
-        return ""
+    if report.runners > 1 or report.elapsed_s < 1 or report.spaces:
+        return ""  # the time is of this runner alone, the counts are of all
     return f"{per_second(report.counts.handled / report.elapsed_s)} on average"
 
 

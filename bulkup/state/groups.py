@@ -144,7 +144,7 @@ class Groups:
         mutation.base_version = there.version
         mutation.conflict_resolution_strategy = Mutation.FAIL
         try:
-            self._wire.commit([mutation.SerializeToString()]).result()
+            self._send(mutation)
         except CallError as error:
             if error.code not in (
                 grpc.StatusCode.NOT_FOUND,
@@ -162,7 +162,7 @@ class Groups:
         else:
             write_entity(mutation.insert, entity)
         try:
-            answer = self._wire.commit([mutation.SerializeToString()]).result()
+            answer = self._send(mutation)
         except CallError as error:
             there = self.read()
             if there is not None and replace(there, version=group.version) == group:
@@ -174,6 +174,9 @@ class Groups:
                 ) from error
             raise
         return replace(group, version=answer.mutation_results[0].version)
+
+    def _send(self, mutation: Any) -> Any:
+        return self._wire.commit([mutation.SerializeToString()]).result()
 
     def _entity(self, group: Group) -> Entity:
         names = zlib.compress(json.dumps(group.namespaces).encode(), 9)

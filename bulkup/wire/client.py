@@ -117,12 +117,26 @@ class Call(Generic[R]):
 
     def result(self) -> R:
         """Wait for the answer; raises CallError when there is none and no hope of one."""
+        try:
+            return self._attempt()  # without the policy, whose objects would hold the answer
+        except CallError as error:
+            if not error.worth_another_try:
+                raise
+            failed: CallError | None = error
+
+        def attempt() -> R:
+            nonlocal failed
+            if failed is not None:
+                first, failed = failed, None
+                raise first
+            return self._attempt()
+
         policy = retrying(
             stop=lambda state: self._wire.patience.is_over(state, self._doubtful),
             sleep=self._wire.nap,
             before_sleep=self._about_to_sleep,
         )
-        answer: R = policy(self._attempt)
+        answer: R = policy(attempt)
         return answer
 
     def _attempt(self) -> R:

@@ -54,8 +54,15 @@ def encode_put(entity: Entity, *, rewrite: bool = False, in_place: bool = False)
         raise ValueError("cannot put an entity that contains itself") from error
 
 
-_UNCHANGEABLE = frozenset({bool, int, float, str, bytes})
-"""A value of these that is the very object that was read is what the message says."""
+_PLAIN = {
+    bool: "boolean_value",
+    int: "integer_value",
+    float: "double_value",
+    str: "string_value",
+    bytes: "blob_value",
+}
+_UNCHANGEABLE = frozenset(_PLAIN)
+"""A value of these types that is the very object that was read is what the message says."""
 
 
 def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
@@ -85,7 +92,7 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
                 edit = _edited_property(entity, name, original, value)
                 if edit is not None:
                     edits.append((name, edit))
-            elif simple and in_place and not original.HasField("array_value"):
+            elif simple and in_place and original.WhichOneof("value_type") == _PLAIN[type(value)]:
                 changed = _set(original, value) or changed
             else:
                 edit = edited(original, value)
@@ -115,13 +122,10 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
 
 
 def _set(original: Pb, value: Any) -> bool:
-    """Give a Value message, no array, a plain value, as `_replaced` would; False: it has it."""
+    """Give a Value message another value of the type it has, as `_replaced` would; False: it is
+    the same one."""
     if same(original, value):
         return False
-    if original.WhichOneof("value_type") is None:  # of a type that only the server knows
-        excluded = original.exclude_from_indexes
-        original.Clear()
-        original.exclude_from_indexes = excluded
     ENCODERS[type(value)](original, value)
     if original.meaning:
         original.meaning = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ from tests.conftest import Server
 
 OPTIONS = Options(batch_size=4, in_flight=2)
 """Two entities of two writes each in a commit."""
+
+
+@pytest.fixture(autouse=True, params=[1, pytest.param(3, marks=pytest.mark.chaos)], ids=str)
+def shards(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Every runner works on so many at once."""
+    monkeypatch.setattr(__name__ + ".OPTIONS", replace(OPTIONS, shards=request.param))
+    return int(request.param)
 
 
 def _copy_state(world: World) -> Path:
