@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bulkup.engine import worker
 from bulkup.engine.events import Event, Listener, Report
 from bulkup.engine.pace import MaxRate
 from bulkup.engine.run import Options
+from bulkup.errors import UsageError
 from bulkup.jobs import Runner, Where, prepare
 from bulkup.runner import start
 from bulkup.state.words import DEFAULT_STATE_DIR
@@ -39,9 +41,16 @@ def run(
 
     `updater` is what the command takes, or the class or decorated function itself. The target is
     found as `google.cloud.datastore.Client()` finds it. `max_rate`: "auto", "off", or entities a
-    second. Nothing is printed; `listener` gets the
-    events. Raises BulkupError when the run cannot begin; how a begun one ended is in the report.
+    second. `processes`: more than one load the updater again from its file, so a script calls this
+    below `if __name__ == "__main__":`, and what handlers keep on `self` is of each process. Nothing
+    is printed; `listener` gets the events. Raises BulkupError when the run cannot begin; how a
+    begun one ended is in the report.
     """
+    if worker.IS_LOADING:
+        raise UsageError(
+            "this file begins a run when it is imported, and worker processes import it "
+            '(processes=): put what begins the run below `if __name__ == "__main__":`'
+        )
     given: dict[str, Any] = {
         "batch_size": batch_size,
         "in_flight": in_flight,

@@ -53,6 +53,8 @@ class UpdaterSource:
     to be found from the directory it was found from.
     """
     parameters: tuple[Parameter, ...]
+    only_here: str = ""
+    """Why no other process can load it; empty: `load(spec)` finds it."""
 
 
 def load(spec: str) -> UpdaterSource:
@@ -109,7 +111,19 @@ def describe(definition: Any) -> UpdaterSource:
         checksum=checksum,
         spec=f"{path or definition.__module__}:{name}",
         parameters=parameters_of(definition),
+        only_here=_only_here(definition, path),
     )
+
+
+def _only_here(definition: Any, path: str) -> str:
+    if not path:
+        return "it stands in no file"
+    if "<locals>" in getattr(definition, "__qualname__", ""):
+        return "it is defined inside a function"
+    module = sys.modules.get(getattr(definition, "__module__", None) or "")
+    if getattr(module, definition.__name__, None) is not definition:
+        return "it is not what its name means at the top of its file"
+    return ""
 
 
 def make(source: UpdaterSource, values: Mapping[str, Any]) -> Updater:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bulkup.clock import Clock
 from bulkup.engine.events import Report, Warned
-from bulkup.errors import NotFoundError
+from bulkup.errors import NotFoundError, UsageError
 from bulkup.facts import RunState
 from bulkup.following import follow, go_on_behind
 from bulkup.jobs import Job, Runner
@@ -36,6 +36,11 @@ def start(
     run has finished. `run_id`: of a run whose id follows from something; `on_found` hears of the
     unfinished run before it goes on. Raises BulkupError when it cannot begin.
     """
+    if me.options.processes > 1 and job.source.only_here:
+        raise UsageError(
+            f"{job.source.name} cannot be loaded by worker processes, since {job.source.only_here}"
+            ": move it to the top of a file, or leave processes= out"
+        )
     identity = job.query.identity(job.source.spec, job.params)
     record = job.record(run_id or new_run_id(me.clock), identity, me.clock)
     with job.stop.listening():

@@ -170,7 +170,8 @@ class Updater:
         raise NotImplementedError(f"{type(self).__name__} has no handle_entity")
 
     def finish(self, success: bool, report: Report) -> None:
-        """Called when a runner's work ends. `success`: every entity was handled.
+        """Called when a runner's work ends. `success`: every entity was handled. What handlers kept
+        on `self` is here with one process only (`--processes`).
 
         After success it is called before the end of the run is written down: a runner that dies
         just then leaves it to the next one to call it again.

@@ -12,6 +12,7 @@ from bulkup.engine.events import Report, Warned
 from bulkup.engine.lease import WAIT_STEP_S, take, this_process
 from bulkup.engine.run import Run
 from bulkup.engine.stop import StopRequest
+from bulkup.engine.workers import Orders, Workers
 from bulkup.errors import HeldError, MismatchError, StateError
 from bulkup.facts import RunState
 from bulkup.jobs import Job, Runner
@@ -61,10 +62,36 @@ def work(
         next_command=me.again or resume_command(record.run_id, me.state_dir),
         begin=lambda entry: begin(job, entry, me.clock),
         entity_bytes=job.entity_bytes,
+        workers=_workers(job, me) if checkpoint else None,
     )
+    if me.options.processes > 1 and checkpoint is None:
+        run.warn("a dry run handles all entities in this one process (--processes is for runs)")
     for warning in job.warnings:
         run.warn(warning)
     return run.execute()
+
+
+def _workers(job: Job, me: Runner) -> Workers | None:
+    if me.options.processes == 1:
+        return None
+    info, query = job.target.info, job.query
+    orders = Orders(
+        spec=job.source.spec,
+        checksum=job.source.checksum,
+        params=job.params,
+        project=info.project,
+        database=info.database,
+        namespace=info.namespace,
+        local=info.local,
+        emulator="" if job.target.is_real else job.wire.address,
+        query=query.pb.SerializeToString(),
+        query_namespace=query.namespace,
+        keys_only=query.keys_only,
+        has_filters=query.has_filters,
+        ranged=tuple(query.ranged),
+        retry_for_s=me.options.retry_for_s,
+    )
+    return Workers(me.options.processes, orders, job.wire)
 
 
 def take_run(ledger: Ledger, entry: Entry, checkpoint: Checkpoint, job: Job, me: Runner) -> Entry:

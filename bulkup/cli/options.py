@@ -159,7 +159,8 @@ working = _together(
         type=click.IntRange(1, 64),
         default=1,
         show_default=True,
-        help="Processes that run the updater; for one whose own Python takes the time.",
+        help="Processes that run the updater; for one whose own Python takes the time. What it "
+        "keeps on self is of each process.",
     ),
     click.option(
         "--max-rate",

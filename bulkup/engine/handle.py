@@ -90,9 +90,17 @@ class Handled:
 
 
 class Handler(WriteSink):
-    """Calls the updater, one entity at a time. `keeps_before`: for a dry run, which compares."""
+    """Calls the updater, one entity at a time. `keeps_before`: for a dry run, which compares.
+    `fresh_from`: where the numbers of new entities begin, which several processes count."""
 
-    def __init__(self, updater: Updater, query: QueryPlan, *, keeps_before: bool = False) -> None:
+    def __init__(
+        self,
+        updater: Updater,
+        query: QueryPlan,
+        *,
+        keeps_before: bool = False,
+        fresh_from: int = 0,
+    ) -> None:
         self._updater = updater
         self._handle_entity = updater.handle_entity
         self._keys_only = query.keys_only
@@ -110,7 +118,7 @@ class Handler(WriteSink):
         self.own: LazyEntity
         self._key = b""
         self._version = 0
-        self._fresh_keys = 0
+        self._fresh_keys = fresh_from
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -35,6 +35,7 @@ from bulkup.engine.stop import Stopped, StopRequest
 from bulkup.engine.takeover import Takeover, take_over
 from bulkup.engine.tally import Tally
 from bulkup.engine.work import Entities, OverBudget, Work
+from bulkup.engine.workers import Workers
 from bulkup.errors import BulkupError, Exit, UsageError
 from bulkup.facts import Counts, Failure, RunState
 from bulkup.state.checkpoint import Checkpoint
@@ -68,6 +69,7 @@ class Options:
     """Stretches of the query worked on at once. None: several on a real project."""
     max_rate: MaxRate = field(default_factory=MaxRate)
     processes: int = 1
+    """Worker processes that run the updater; 1: it runs in this one."""
     limit: int | None = None
     """Entities to handle before stopping."""
     max_time_s: float | None = None
@@ -118,6 +120,7 @@ class Run:
         next_command: str = "",
         begin: Callable[[Entry], Entry | None] = lambda _: None,
         entity_bytes: int = 0,
+        workers: Workers | None = None,
     ) -> None:
         self._updater = updater
         self._wire = wire
@@ -155,7 +158,9 @@ class Run:
             updater.max_failures if options.max_failures is None else options.max_failures
         )
         self._budget = Budget(self._max_failures, self._already.failed, self._on_failure)
+        self._workers = workers
         self._handler = Handler(updater, query, keeps_before=checkpoint is None)
+        self._handle_again = (workers or self._handler).handle_again
         self._entity_bytes = entity_bytes
         self._entities = Entities(
             wire=wire,
@@ -165,6 +170,7 @@ class Run:
             log=self._log,
             look=self._look,
             limit=math.inf if options.limit is None else options.limit,
+            handle_again=self._handle_again,
         )
         self._markers = Markers(wire, record.target.namespace, record.run_id)
         self._standing: list[tuple[int, bytes, float]] = []
@@ -451,7 +457,7 @@ class Run:
             pace=self._pace,
             runner=lease.runner,
             conflict_retries=self._options.conflict_retries,
-            handle_again=self._handler.handle_again,
+            handle_again=self._handle_again,
             make_sure=self._make_sure,
             on_done=self._tally.add,
             unix_time=self._clock.unix,
@@ -465,9 +471,11 @@ class Run:
             sample=take_sample(self._wire, self._query, width) if width > 1 else None,
             page_size=self._options.batch_size,
             entity_bytes=self._entity_bytes,
+            workers=self._workers,
         )
         try:
-            work.run(left)
+            with self._workers or nullcontext():
+                work.run(left)
         finally:
             self._clean = work.clean
             self._standing.extend(work.standing)
@@ -535,7 +543,7 @@ class Run:
         self._lease.make_sure()
 
     def _see_moves(self) -> None:
-        if self._moves or not self._handler.moves:
+        if self._moves or not (self._workers or self._handler).moves:
             return
         self._moves = True
         names = ", ".join(sorted(self._query.ranged))

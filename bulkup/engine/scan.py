@@ -19,6 +19,7 @@ from bulkup.wire.client import Call, Wire
 from bulkup.wire.keys import key_of
 
 QueryPb: Any = query_types.Query.pb()
+EntityResult: Any = query_types.EntityResult.pb()
 _MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
 _Operator: Any = query_types.PropertyFilter.Operator
 _ONE_VALUE = (_Operator.EQUAL, _Operator.IN, _Operator.HAS_ANCESTOR)

@@ -10,21 +10,23 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from bulkup.engine.budget import Budget, BudgetExceeded
 from bulkup.engine.commit import Committer
 from bulkup.engine.handle import Handled, Handler
+from bulkup.engine.handout import HandOut
 from bulkup.engine.lease import Lease
 from bulkup.engine.scan import TARGET_PAGE_BYTES, QueryPlan, Scan
 from bulkup.engine.settle import Common, ShardProgress
 from bulkup.engine.sharding import Sample
 from bulkup.engine.stop import Stopped
+from bulkup.engine.workers import Ticket, WorkerDiedError, Workers
 from bulkup.facts import Counts
 from bulkup.state.records import Shard
 from bulkup.wire.client import Wire
-from bulkup.wire.keys import key_bytes
+from bulkup.wire.keys import key_bytes, key_of
 
 LOOK_EVERY_S = 0.1
 """How often the clock is asked for progress and limits while entities are handled."""
@@ -68,6 +70,7 @@ class Entities:
         log: Callable[[str], None],
         look: Callable[[], None],
         limit: float,
+        handle_again: Callable[[Handled, Any], None],
     ) -> None:
         self._wire = wire
         self._query = query
@@ -75,7 +78,8 @@ class Entities:
         self._budget = budget
         self._log = log
         self._look = look
-        self._limit = limit
+        self._handle_again = handle_again
+        self.limit = limit
         self._next_look = 0.0
         self.handled = 0
 
@@ -90,7 +94,7 @@ class Entities:
         ranged = self._query.ranged
         for result in results:
             now = monotonic()
-            if now >= self._next_look or self.handled >= self._limit:
+            if now >= self._next_look or self.handled >= self.limit:
                 self._look()
                 self._next_look = now + LOOK_EVERY_S
             key: bytes = result.entity.key.SerializeToString()
@@ -108,14 +112,41 @@ class Entities:
                     self._log(line)
             add(item)
 
+    def add(self, items: Sequence[Handled], sink: Sink) -> None:
+        """The same for entities that a worker process has handled."""
+        for item in items:
+            if sink.is_written_elsewhere(item.key):
+                found = self._fresh(key_of(item.key), sink)
+                if found is None:
+                    item = Handled.gone(item.key, item.cursor)
+                else:
+                    self._handle_again(item, found)
+            self.handled += 1
+            if item.failure is not None:
+                self._spend(item)
+            for line in item.log_lines:
+                self._log(line)
+            sink.add(item)
+
+    def look_if_due(self) -> None:
+        now = self._wire.monotonic()
+        if now >= self._next_look:
+            self._look()
+            self._next_look = now + LOOK_EVERY_S
+
     def _read_again(self, result: Any, key: bytes, sink: Sink) -> Handled:
-        """What was read is about to change by our own hand: let that land first."""
-        sink.drain_all()
-        again = self._query.of_entity(result.entity.key)
-        found = self._wire.run_query(again, self._query.namespace).result().batch.entity_results
-        if not found:
+        found = self._fresh(result.entity.key, sink)
+        if found is None:
             return Handled.gone(key, result.cursor)
-        return self._handler.handle(found[0], key, result.cursor)
+        return self._handler.handle(found, key, result.cursor)
+
+    def _fresh(self, key: Any, sink: Sink) -> Any:
+        """What was read is about to change by our own hand: let that land first. Gives the entity
+        of that raw key as it is then, or None."""
+        sink.drain_all()
+        again = self._query.of_entity(key)
+        found = self._wire.run_query(again, self._query.namespace).result().batch.entity_results
+        return found[0] if found else None
 
     def _spend(self, item: Handled) -> None:
         assert item.failure is not None
@@ -135,7 +166,10 @@ class Lane:
     page: Sequence[Any] = ()
     """Read, and not handled yet."""
     last_key: bytes = b""
-    """Of the entities that were handled here."""
+    """Of the entities that were handled here, or handed out; `last_cursor` is that entity's."""
+    last_cursor: bytes = b""
+    tickets: deque[Ticket] = field(default_factory=deque)
+    """Handed out to worker processes, and not added to the commits yet."""
 
     @property
     def is_reading(self) -> bool:
@@ -160,6 +194,7 @@ class Work:
         sample: Sample | None = None,
         page_size: int,
         entity_bytes: int = 0,
+        workers: Workers | None = None,
     ) -> None:
         self._common = common
         self._checkpoint = common.checkpoint
@@ -177,6 +212,12 @@ class Work:
         self._left: dict[int, dict[int, bytes]] = {}
         self._wait_s = math.inf
         """Until the pace lets the next entities go."""
+        self._workers = workers
+        self._hand_out = (
+            HandOut(workers, common, entities, self._lanes, self._may_go, page_size)
+            if workers
+            else None
+        )
         self.clean = False
         self.standing: list[tuple[int, bytes, float]] = []
 
@@ -193,6 +234,8 @@ class Work:
             while self._fill():
                 self._wire.arrived.clear()
                 self._wait_s = math.inf
+                if self._workers is not None:
+                    self._workers.pump()
                 moved = [self._step(lane) for lane in list(self._lanes)]
                 self._lanes.rotate(-1)  # none is always the last to be served
                 if not any(moved):
@@ -206,7 +249,8 @@ class Work:
             with suppress(BudgetExceeded):
                 self._wind_up()
             raise exceeded from None
-        except Stopped:
+        except (Stopped, WorkerDiedError):
+            self._collect()
             self._wind_up()
             raise
         finally:
@@ -220,6 +264,10 @@ class Work:
         committer.reap_arrived()
         if not lane.page and scan.is_ready:
             lane.page = scan.take()
+        if self._hand_out is not None:
+            moved = self._hand_out.step(lane)
+            if moved or lane.tickets or lane.page:
+                return moved
         if not lane.page and not scan.is_over:
             return False
         if not committer.has_room():
@@ -235,20 +283,25 @@ class Work:
 
     def _handle_some(self, lane: Lane) -> bool:
         """As many entities of the lane's page as make a batch, when the pace lets them go."""
-        pace = self._common.pace
-        size = lane.scan.page_size = pace.batch_size(self._page_size)
+        size = lane.scan.page_size = self._common.pace.batch_size(self._page_size)
         some = lane.page[:size]
-        if self._wait_s < math.inf:
-            return False  # another lane waits, and comes first
-        wait_s = pace.wait_s(len(some))
-        if wait_s > 0:
-            self._wait_s = wait_s
+        if not self._may_go(len(some)):
             return False
-        pace.spend(len(some))
         self._common.limits.pace(size)
         self._entities.handle(some, lane.committer)
         lane.page = lane.page[size:]
-        lane.last_key = key_bytes(some[-1].entity.key)
+        lane.last_key, lane.last_cursor = key_bytes(some[-1].entity.key), some[-1].cursor
+        return True
+
+    def _may_go(self, entities: int) -> bool:
+        """The pace lets so many go now, and has them spent."""
+        if self._wait_s < math.inf:
+            return False  # another lane waits, and comes first
+        wait_s = self._common.pace.wait_s(entities)
+        if wait_s > 0:
+            self._wait_s = wait_s
+            return False
+        self._common.pace.spend(entities)
         return True
 
     def _finish(self, lane: Lane) -> None:
@@ -256,6 +309,16 @@ class Work:
         self._lanes.remove(lane)
         self._committers.remove(lane.committer)
         self.standing.extend(lane.committer.shard.standing)
+
+    def _collect(self) -> None:
+        """Take in what workers are at. Raises BudgetExceeded, after the rest is wound up."""
+        if self._hand_out is None:
+            return
+        try:
+            self._hand_out.collect()
+        except OverBudget as over:
+            self._wind_up()
+            raise over.exceeded from None
 
     def _wind_up(self) -> None:
         """Bring to its end what was begun. Raises BudgetExceeded when that is one failure too
@@ -330,7 +393,7 @@ class Work:
         if lane is None:
             self._waiting.remove(shard)
         else:
-            lane.shard = replace(shard, end=lane.committer.position)
+            lane.shard = replace(shard, end=lane.last_cursor)
             lane.scan.close()
             lane.page = ()
         self._waiting.extend(fresh)

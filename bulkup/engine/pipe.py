@@ -1,0 +1,129 @@
+"""What goes through the pipes between a run and its worker processes, at both ends.
+
+A frame is its length and a marshalled tuple whose first field says which it is. marshal makes
+plain data only (nothing is imported or called by reading it) and takes a third of pickle's time;
+that it differs between versions of Python does not matter, for both ends are the same interpreter.
+The pipes are inherited, so nobody else can write to them.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import struct
+import threading
+from typing import Any
+
+import grpc
+
+from bulkup.engine.handle import Handled, Write
+from bulkup.facts import Failure
+from bulkup.wire.retries import CallError
+
+# To a worker.
+ORDERS, CHUNK, AGAIN, STOP, END = range(5)
+"""(ORDERS, dict) · (CHUNK, number, [EntityResult bytes]) · (AGAIN, number, key, cursor,
+EntityResult bytes) · (STOP, seconds since a signal or -1) · (END,)"""
+
+# From a worker.
+DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED = range(5)
+"""(DONE, number, items, whole, moves, error, seconds) · (HANDLED_AGAIN, number, item, moves,
+error) · (RETRYING, error, attempt, wait_s, left_s) · (PRINTED, to stderr, bytes) ·
+(REFUSED, class of the error, message, details)"""
+
+_LENGTH = struct.Struct("<Q")
+
+
+def frame(content: tuple[Any, ...]) -> bytes:
+    data = marshal.dumps(content)
+    return _LENGTH.pack(len(data)) + data
+
+
+class Reader:
+    """Frames from a pipe, waited for."""
+
+    def __init__(self, descriptor: int) -> None:
+        # No file object: Python would wait for its lock when it ends, and a thread is reading.
+        self._descriptor = descriptor
+
+    def read(self) -> tuple[Any, ...] | None:
+        """None: the other end is closed."""
+        head = self._exactly(_LENGTH.size)
+        data = head and self._exactly(_LENGTH.unpack(head)[0])
+        if not data:
+            return None
+        content: tuple[Any, ...] = marshal.loads(data)  # noqa: S302 - from our own other end
+        return content
+
+    def _exactly(self, size: int) -> bytes:
+        parts = []
+        while size:
+            part = os.read(self._descriptor, size)
+            if not part:
+                return b""
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class Writer:
+    """Frames to a pipe; any thread may send."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def send(self, *content: Any) -> None:
+        """Raises BrokenPipeError when nobody is there to read."""
+        rest = memoryview(frame(content))
+        with self._lock:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+
+
+def packed(item: Handled) -> tuple[Any, ...]:
+    """A handled entity as plain data; the two common cases are short."""
+    writes = item.writes
+    if not (item.log_lines or item.failure or item.unchanged):
+        if not writes:
+            return item.key, item.cursor
+        if len(writes) == 1:
+            write = writes[0]
+            if write.key == item.key and not write.incomplete:
+                return item.key, item.cursor, write.mutation, write.version, write.deletes
+    failure = item.failure
+    return (
+        item.key,
+        item.cursor,
+        [(w.key, w.mutation, w.version, w.deletes, w.incomplete) for w in writes],
+        item.unchanged,
+        [str.__str__(line) for line in item.log_lines],  # marshal takes no subclass
+        failure and (failure.key, failure.step, failure.error, failure.traceback),
+    )
+
+
+def unpacked(data: tuple[Any, ...]) -> Handled:
+    item = Handled(data[0], data[1])
+    if len(data) == 2:
+        return item
+    if len(data) == 5:
+        item.writes = (Write(data[0], data[2], data[3], data[4], False),)
+        item.size = len(data[2])
+        return item
+    _, _, writes, item.unchanged, item.log_lines, failure = data
+    item.writes = [Write(*write) for write in writes]
+    item.size = sum(len(write.mutation) for write in item.writes)
+    item.failure = Failure(*failure) if failure else None
+    return item
+
+
+def packed_error(error: CallError) -> tuple[Any, ...]:
+    return error.call, error.code.name, error.details, error.request_bytes
+
+
+def unpacked_error(data: tuple[Any, ...]) -> CallError:
+    call, code, details, request_bytes = data
+    return CallError(call, grpc.StatusCode[code], details, request_bytes)

@@ -1,0 +1,379 @@
+"""The worker processes of a run: chunks of entities go out, handled entities come back.
+
+A worker is started as a new interpreter, never forked: the run has gRPC's threads by then, and
+its `__main__` is not imported again. What goes between the two is in `engine/pipe.py`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any
+
+from bulkup import errors
+from bulkup.engine import pipe
+from bulkup.engine.handle import Handled
+from bulkup.errors import BulkupError
+from bulkup.wire.client import TICK_S, Wire
+from bulkup.wire.keys import key_of, key_text
+from bulkup.wire.retries import CallError
+
+QUEUED = 2
+"""Chunks that a worker has at a time: the one it handles, and one that it need not wait for."""
+
+CHUNK_S = 0.05
+"""What a chunk should take. Longer, and the last one keeps the others waiting at the end; shorter,
+and its way there and back shows."""
+
+MAX_CHUNK = 200
+FIRST_CHUNK = 20
+"""Entities, while it is not known how long one takes."""
+
+MAX_CHUNK_BYTES = 256 * 1024
+PIPE_BYTES = 1024 * 1024
+"""More than QUEUED chunks, so that nobody waits for a worker to read. What Linux allows to all."""
+
+COLLECT_S = 10.0
+"""On a stop: how long the entity that a worker is at may take. Half of what the run has then
+(`wire.retries.AFTER_STOP_S`), since the commits come after it."""
+
+END_S = 5.0
+"""How long a worker may take to end; a thread of the user's may not want to."""
+
+_BOOT = "import sys; sys.path[:] = sys.argv[3:]; from bulkup.engine.worker import main; main()"
+"""Not `-m`, which would look for modules in the current directory first."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """All that a worker must know to make the run's updater again."""
+
+    spec: str
+    checksum: str
+    params: Mapping[str, str]
+    project: str
+    database: str
+    namespace: str
+    local: str
+    emulator: str
+    """Where the emulator or the embedded Datastore answers; empty: the real service."""
+    query: bytes
+    query_namespace: str
+    keys_only: bool
+    has_filters: bool
+    ranged: tuple[str, ...]
+    retry_for_s: float
+
+
+class WorkerDiedError(BulkupError):
+    pass
+
+
+class Ticket:
+    """A chunk on its way. `count`: the entities it has. `first`, `last`: their serialized keys."""
+
+    __slots__ = ("count", "error", "first", "is_done", "items", "last", "whole", "worker")
+
+    def __init__(self, worker: _Process, count: int, first: bytes, last: bytes) -> None:
+        self.worker = worker
+        self.count = count
+        self.first = first
+        self.last = last
+        self.is_done = False
+        self.items: list[tuple[Any, ...]] = []
+        self.whole = False
+        self.error: CallError | None = None
+
+    def done(self) -> bool:
+        return self.is_done
+
+    def result(self) -> list[Handled]:
+        """What came back, in order; less than `count` after a stop or an error."""
+        return [pipe.unpacked(item) for item in self.items]
+
+
+class Workers:
+    """`count` processes, started with the first chunk. A context manager that ends them.
+
+    Used from one thread. `pump` has to be called for tickets to become done; `wire.arrived` is set
+    when there is something for it.
+    """
+
+    def __init__(self, count: int, orders: Orders, wire: Wire) -> None:
+        self.count = count
+        self._orders = orders
+        self._wire = wire
+        self._crew: list[_Process] = []
+        self._inbox: deque[tuple[_Process, tuple[Any, ...] | None]] = deque()
+        self._tickets: dict[int, Ticket] = {}
+        self._number = 0
+        self._again: tuple[Any, ...] = ()
+        """The last answer to `handle_again`."""
+        self._entity_s = 0.0
+        """What one entity takes, about."""
+        self.moves = False
+        """Some write changed a property by which the query finds its way."""
+
+    def _start(self) -> None:
+        orders = {**asdict(self._orders), "params": dict(self._orders.params), "argv": sys.argv}
+        for number in range(self.count):
+            process = _Process(self._inbox, self._wire, self._orders.emulator)
+            self._crew.append(process)
+            process.send(pipe.ORDERS, {**orders, "number": number})
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        at_once = kind is not None and not issubclass(kind, Exception)  # the second Ctrl-C
+        give_up = time.monotonic() + (0.0 if at_once else END_S)
+        for process in self._crew:
+            process.end()
+        for process in self._crew:
+            process.close(give_up)
+        with suppress(BulkupError):
+            self.pump()  # what they printed last
+
+    # --- chunks ---
+
+    def has_room(self) -> bool:
+        return not self._crew or any(p.load < QUEUED for p in self._crew if p.is_alive)
+
+    def submit(self, entities: Sequence[Any], most: float) -> Ticket:
+        """Hand the first of these EntityResults to the worker that has least to do: `most` of
+        them at most, and as many as it should handle without a break."""
+        if not self._crew:
+            self._start()
+        size = FIRST_CHUNK
+        if self._entity_s:
+            size = max(1, min(int(CHUNK_S / self._entity_s), MAX_CHUNK))
+        some = entities[: int(min(size, most))]
+        chunk: list[bytes] = []
+        weight = 0
+        for result in some:
+            data = result.SerializeToString()
+            weight += len(data)
+            if chunk and weight > MAX_CHUNK_BYTES:
+                break
+            chunk.append(data)
+        worker = min((p for p in self._crew if p.is_alive), key=lambda p: p.load)
+        first, last = some[0].entity.key, some[len(chunk) - 1].entity.key
+        ticket = Ticket(worker, len(chunk), first.SerializeToString(), last.SerializeToString())
+        self._number += 1
+        self._tickets[self._number] = ticket
+        worker.tickets.append(ticket)
+        worker.send(pipe.CHUNK, self._number, chunk)
+        return ticket
+
+    def handle_again(self, item: Handled, result: Any) -> None:
+        """Handle an entity with what was just read; what it did before is forgotten. Waits for it.
+
+        Raises CallError as the handler's own reads do, WorkerDiedError.
+        """
+        if not self._crew:
+            self._start()
+        alive = [p for p in self._crew if p.is_alive]
+        if not alive:
+            raise WorkerDiedError("no worker process is left to handle an entity again")
+        self._again = ()
+        worker = min(alive, key=lambda p: p.load)
+        worker.send(pipe.AGAIN, 0, item.key, item.cursor, result.SerializeToString())
+        while not self._again:
+            self._wire.arrived.clear()
+            self.pump()
+            if not self._again:
+                self._wire.wait()
+        _, _, data, _, error = self._again
+        item.drop_writes()
+        item.failure = None
+        item.log_lines = ()
+        if error is not None:
+            raise pipe.unpacked_error(error)
+        again = pipe.unpacked(data)
+        item.writes, item.size, item.unchanged = again.writes, again.size, again.unchanged
+        item.log_lines, item.failure = again.log_lines, again.failure
+
+    def collect(self) -> None:
+        """Nothing more shall be begun: wait for what has been, for COLLECT_S at most."""
+        for process in self._crew:
+            process.send(pipe.STOP, self._wire.patience.stopping_s())
+        give_up = self._wire.monotonic() + COLLECT_S
+        while self._tickets and self._wire.monotonic() < give_up:
+            self._wire.arrived.clear()
+            self.pump()
+            if self._tickets:
+                self._wire.wait()
+
+    def pump(self) -> None:
+        """Take in what has arrived. Raises WorkerDiedError when one has ended, and what the
+        updater raises when a worker cannot make it."""
+        while self._inbox:
+            worker, frame = self._inbox.popleft()
+            if frame is None:
+                self._gone(worker)
+            elif frame[0] == pipe.DONE:
+                self._done(worker, frame)
+            elif frame[0] == pipe.HANDLED_AGAIN:
+                self.moves |= frame[3]
+                self._again = frame
+            elif frame[0] == pipe.PRINTED:
+                worker.print(frame[1], frame[2])
+            elif frame[0] == pipe.RETRYING:
+                self._wire.on_retry(pipe.unpacked_error(frame[1]), *frame[2:])
+            else:
+                _, kind, message, details = frame
+                raise getattr(errors, kind)(message, details=details)
+        for worker in self._crew:
+            if worker.is_alive and worker.process.poll() is not None:
+                self._gone(worker)  # what a handler has forked may hold its pipe open
+
+    def _gone(self, worker: _Process) -> None:
+        if not worker.is_alive:
+            return
+        worker.is_alive = False
+        if worker.is_ended:
+            return
+        text = self._obituary(worker)
+        for number in [n for n, ticket in self._tickets.items() if ticket.worker is worker]:
+            del self._tickets[number]
+        raise WorkerDiedError(text)
+
+    def _done(self, worker: _Process, frame: tuple[Any, ...]) -> None:
+        _, number, items, whole, moves, error, seconds = frame
+        ticket = self._tickets.pop(number)
+        worker.tickets.remove(ticket)
+        ticket.items, ticket.whole, ticket.is_done = items, whole, True
+        ticket.error = pipe.unpacked_error(error) if error is not None else None
+        self.moves |= moves
+        if items:
+            each = seconds / len(items)
+            self._entity_s += (each - self._entity_s) * (0.3 if self._entity_s else 1.0)
+
+    def _obituary(self, worker: _Process) -> str:
+        code = worker.process.wait(END_S)
+        how = f"with exit code {code}"
+        if code < 0:
+            with suppress(ValueError):
+                how = f"by {signal.Signals(-code).name}"
+            if code == -signal.SIGKILL:
+                how += " (who ran out of memory, perhaps)"
+        at = ""
+        if worker.tickets:
+            first, last = worker.tickets[0].first, worker.tickets[0].last
+            at = f" while it handled {key_text(key_of(first))}"
+            if first != last:
+                at = f" while it handled entities from {at[22:]} to {key_text(key_of(last))}"
+        return (
+            f"worker process {worker.process.pid} was ended {how}{at}; nothing is lost, and "
+            "nothing will be written twice"
+        )
+
+
+class _Process:
+    """One worker, at the end of its pipes."""
+
+    def __init__(
+        self, inbox: deque[tuple[_Process, tuple[Any, ...] | None]], wire: Wire, emulator: str
+    ) -> None:
+        self._inbox = inbox
+        self._wire = wire
+        self.tickets: deque[Ticket] = deque()
+        self.is_alive = True
+        self.is_ended = False
+        """By us."""
+        utf8 = codecs.getincrementaldecoder("utf-8")
+        self._decoders = utf8("replace"), utf8("replace")
+        theirs_down, self._down = os.pipe()
+        up, theirs_up = os.pipe()
+        _widen(self._down)
+        os.set_blocking(self._down, False)
+        flags = ["-O"] * sys.flags.optimize
+        try:
+            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
+                [
+                    sys.executable, *flags, "-c", _BOOT, str(theirs_down), str(theirs_up),
+                    *sys.path,
+                ],
+                pass_fds=(theirs_down, theirs_up),
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **({"DATASTORE_EMULATOR_HOST": emulator} if emulator else {})},
+                # A Ctrl-C on the terminal is for the run, which decides what becomes of this.
+                start_new_session=True,
+            )  # fmt: skip
+        except BaseException:
+            os.close(self._down)
+            os.close(up)
+            raise
+        finally:
+            os.close(theirs_down)
+            os.close(theirs_up)
+        self._thread = threading.Thread(target=self._listen, args=(pipe.Reader(up),), daemon=True)
+        self._thread.start()
+
+    @property
+    def load(self) -> int:
+        return len(self.tickets)
+
+    def _listen(self, reader: pipe.Reader) -> None:
+        frame: tuple[Any, ...] | None = ()
+        while frame is not None:
+            frame = reader.read()
+            self._inbox.append((self, frame))
+            self._wire.arrived.set()
+        reader.close()
+
+    def send(self, *content: Any) -> None:
+        """For a worker that is gone it does nothing: `pump` says so."""
+        rest = memoryview(pipe.frame(content))
+        while rest:
+            try:
+                rest = rest[os.write(self._down, rest) :]
+            except BlockingIOError:  # C code of the user's that lets no other thread run
+                select.select([], [self._down], [], TICK_S)
+                self._wire.on_tick()
+            except BrokenPipeError:
+                return
+
+    def print(self, to_stderr: bool, data: bytes) -> None:
+        stream = sys.stderr if to_stderr else sys.stdout
+        text = self._decoders[to_stderr].decode(data)
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        with suppress(OSError):  # whoever read it is gone, and the run is not for that
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            stream.flush()
+
+    def end(self) -> None:
+        self.is_ended = True
+        if self.is_alive:
+            with suppress(OSError):
+                os.write(self._down, pipe.frame((pipe.STOP, -1.0)) + pipe.frame((pipe.END,)))
+
+    def close(self, give_up: float) -> None:
+        try:
+            self.process.wait(max(0.0, give_up - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._down)
+        self._thread.join(1.0)  # what a handler has forked may hold the other end for longer
+
+
+def _widen(descriptor: int) -> None:
+    import fcntl
+
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
