@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from bulkup.clock import Clock
 from bulkup.engine.events import Event, RunEnded, RunStarted
-from bulkup.engine.run import Options
+from bulkup.engine.options import Options
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Any
 
 from bulkup.engine import worker
 from bulkup.engine.events import Event, Listener, Report
+from bulkup.engine.options import Options
 from bulkup.engine.pace import MaxRate
-from bulkup.engine.run import Options
 from bulkup.errors import UsageError
 from bulkup.jobs import Runner, Where, prepare
 from bulkup.runner import start

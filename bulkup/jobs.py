@@ -16,7 +16,7 @@ from typing import Any
 from bulkup import chain
 from bulkup.clock import Clock
 from bulkup.engine.events import Listener
-from bulkup.engine.run import Options
+from bulkup.engine.options import Options
 from bulkup.engine.scan import QueryPlan, plan
 from bulkup.engine.stop import StopRequest
 from bulkup.errors import BulkupError, QueryError, UpdaterError, UsageError

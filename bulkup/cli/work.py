@@ -14,14 +14,14 @@ from bulkup.errors import BulkupError, Exit
 
 if TYPE_CHECKING:
     from bulkup.engine.events import Event, Listener, Report
-    from bulkup.engine.run import Options
+    from bulkup.engine.options import Options
     from bulkup.jobs import Job
     from bulkup.target import Target
 
 
 def options_of(given: dict[str, Any], *, dry_run: bool = False) -> Options:
     """The engine's options from the parsed ones of `options.working`."""
-    from bulkup.engine.run import Options
+    from bulkup.engine.options import Options
 
     return Options(
         batch_size=given["batch_size"],

@@ -15,7 +15,8 @@ from bulkup.engine.workers import MAX_CHUNK, QUEUED, Ticket, Workers
 from bulkup.wire.keys import key_bytes
 
 if TYPE_CHECKING:
-    from bulkup.engine.work import Entities, Lane
+    from bulkup.engine.entities import Entities
+    from bulkup.engine.work import Lane
 
 
 class HandOut:

@@ -6,14 +6,16 @@ import gc
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, replace
 from datetime import datetime
 from typing import Any
 
 from bulkup.clock import Clock
-from bulkup.engine.batches import MAX_BATCH_SIZE, Limits
+from bulkup.engine.batches import Limits
 from bulkup.engine.budget import Budget, BudgetExceeded
-from bulkup.engine.depth import MAX_DEPTH, Depth
+from bulkup.engine.depth import Depth
+from bulkup.engine.ending import Ending
+from bulkup.engine.entities import Entities, OverBudget
 from bulkup.engine.events import (
     EntityFailed,
     Listener,
@@ -25,7 +27,8 @@ from bulkup.engine.events import (
 )
 from bulkup.engine.handle import Handler
 from bulkup.engine.lease import Lease
-from bulkup.engine.pace import MaxRate, Pace, Warm
+from bulkup.engine.options import AUTO_SHARDS, Options
+from bulkup.engine.pace import Pace, Warm
 from bulkup.engine.preview import Preview
 from bulkup.engine.reports import SHOWN_FAILURES, SHOWN_LOG_LINES, final_exit, stored_report
 from bulkup.engine.scan import QueryPlan, Scan
@@ -34,9 +37,9 @@ from bulkup.engine.sharding import take_sample, why_not
 from bulkup.engine.stop import Stopped, StopRequest
 from bulkup.engine.takeover import Takeover, take_over
 from bulkup.engine.tally import Tally
-from bulkup.engine.work import Entities, OverBudget, Work
+from bulkup.engine.work import Work
 from bulkup.engine.workers import Workers
-from bulkup.errors import BulkupError, Exit, UsageError
+from bulkup.errors import BulkupError, Exit
 from bulkup.facts import Counts, Failure, RunState
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.ledger import Entry, Ledger
@@ -48,52 +51,8 @@ from bulkup.wire.client import Wire
 from bulkup.wire.explain import explain
 from bulkup.wire.retries import CallError
 
-AUTO_SHARDS = 8
-"""On a real project, where a page costs its way there and back."""
-
-MAX_SHARDS = 64
-MAX_PROCESSES = 64
-
 COLLECT_AFTER = 20_000
 """New objects; those of some batches."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a runner works; nothing here changes what a run does."""
-
-    batch_size: int = MAX_BATCH_SIZE
-    in_flight: int | None = None
-    """Commits of a shard under way at once. None: as many as keep the reading going."""
-    shards: int | None = None
-    """Stretches of the query worked on at once. None: several on a real project."""
-    max_rate: MaxRate = field(default_factory=MaxRate)
-    processes: int = 1
-    """Worker processes that run the updater; 1: it runs in this one."""
-    limit: int | None = None
-    """Entities to handle before stopping."""
-    max_time_s: float | None = None
-    retry_for_s: float = 600.0
-    conflict_retries: int = 8
-    max_failures: int | None = None
-    """None: what the updater says."""
-    dry_run: bool = False
-
-    def __post_init__(self) -> None:
-        """Raises UsageError: the command line checks its own, Python has only this."""
-        for name, value, low, high in (
-            ("batch_size", self.batch_size, 1, MAX_BATCH_SIZE),
-            ("in_flight", self.in_flight, 1, MAX_DEPTH),
-            ("shards", self.shards, 1, MAX_SHARDS),
-            ("processes", self.processes, 1, MAX_PROCESSES),
-            ("limit", self.limit, 1, math.inf),
-            ("retry_for_s", self.retry_for_s, 0, math.inf),
-            ("conflict_retries", self.conflict_retries, 0, math.inf),
-            ("max_failures", self.max_failures, -1, math.inf),
-        ):
-            if value is not None and not low <= value <= high:
-                at_most = f" and at most {high}" if high < math.inf else ""
-                raise UsageError(f"{name} is {value}; it has to be at least {low}{at_most}")
 
 
 class Run:
@@ -174,7 +133,18 @@ class Run:
         )
         self._markers = Markers(wire, record.target.namespace, record.run_id)
         self._standing: list[tuple[int, bytes, float]] = []
-        """Markers of finished or stopped shards that are still in Datastore."""
+        self._ending = (
+            Ending(
+                self._lease,
+                self._markers,
+                wire,
+                clock=clock,
+                resumed=self._resumed,
+                warn=self.warn,
+            )
+            if self._lease
+            else None
+        )
         # Until the last runner's work is made definite, its end is ours.
         self._clean = checkpoint.clean if checkpoint and self._resumed else True
         self._moves = bool(self._lease and self._lease.entry.moved_in)
@@ -243,7 +213,8 @@ class Run:
                     "target (project, database, namespace)"
                 )
             self._conclude(started)
-            self._end(RunState.FINISHED, "")
+            if self._ending is not None and self._checkpoint is not None:
+                self._ending.finish(self._checkpoint.counts(), self._standing, self._successor)
             state, reason, exit_code = RunState.FINISHED, "", Exit.DONE
         except Stopped as stopped:
             state, reason, exit_code = stopped.state, stopped.reason, stopped.exit_code
@@ -276,8 +247,10 @@ class Run:
                 state, reason, exit_code, clean=self._clean,
                 successor=successor.record.run_id if successor else "",
             )  # fmt: skip
-        if state is not RunState.FINISHED and exit_code is not Exit.HELD:
-            self._let_go(state, reason)
+            if self._ending and state is not RunState.FINISHED and exit_code is not Exit.HELD:
+                self._ending.let_go(
+                    state, reason, self._checkpoint.counts(), self._standing, clean=self._clean
+                )
         return self._finish(self._report(started, state, reason, exit_code))
 
     def _explained(self, error: CallError | BulkupError) -> BulkupError:
@@ -289,60 +262,6 @@ class Run:
             project=self._wire.project,
             contacted=self._wire.patience.contacted,
         )
-
-    def _end(self, state: RunState, reason: str) -> None:
-        """Write the end of the run, or of this runner, into the run record."""
-        if self._lease is None or self._checkpoint is None:
-            return
-        entry, now = self._lease.entry, self._clock.unix()
-        last = max((until for _, _, until in self._standing), default=0.0)
-        fenced_until = max(entry.fenced_until, math.ceil(last))
-        finished = state is RunState.FINISHED
-        # Written down before any is removed: whoever sweeps does not look further than that.
-        sweep_at = max(fenced_until, math.ceil(now)) if finished else 0
-        self._lease.give_back(
-            state,
-            reason,
-            self._checkpoint.counts(),
-            fenced_until=fenced_until,
-            sweep_at=sweep_at,
-            successor=self._successor if finished else None,
-        )
-        if finished:
-            self._clear(self._lease, may_all_go=fenced_until <= now)
-
-    def _clear(self, lease: Lease, *, may_all_go: bool) -> None:
-        """Remove the markers of the finished run that no late copy of a commit needs."""
-        now = self._clock.unix()
-        try:
-            self._markers.remove([key for _, key, until in self._standing if until <= now])
-            if not may_all_go:
-                return
-            if self._resumed:
-                # Also those of shards that were done before this runner came.
-                self._markers.remove(self._markers.all_keys())
-            if lease.entry.keep:
-                lease.swept()
-            else:
-                lease.forget()
-        except (CallError, BulkupError) as error:
-            self.warn(
-                f"the run is finished, but some of its markers could not be removed ({error}); "
-                "the next bulkup command on this target does that"
-            )
-
-    def _let_go(self, state: RunState, reason: str) -> None:
-        """The runner ends before the run does. When the server is away its lease runs out."""
-        if not self._clean:
-            # One try: what ended the run may be that nothing gets through.
-            self._wire.patience.retry_for_s = 0.0
-        try:
-            self._end(state, reason)
-        except (CallError, BulkupError) as error:
-            self.warn(
-                f"the run record could not be updated ({error}); the run can be resumed, from "
-                "another machine once its lease has run out"
-            )
 
     def _over_budget(self, exceeded: BudgetExceeded) -> str:
         key, error = exceeded.failure.key, exceeded.failure.error

@@ -12,7 +12,7 @@ from bulkup.chain import locate
 from bulkup.clock import Clock
 from bulkup.engine.events import Event, Listener, Report, Warned
 from bulkup.engine.lease import Lease
-from bulkup.engine.run import Options
+from bulkup.engine.options import Options
 from bulkup.engine.stop import StopRequest
 from bulkup.errors import Exit, MismatchError, NotFoundError, StopAskedError
 from bulkup.facts import RunState

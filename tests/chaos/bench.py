@@ -21,7 +21,7 @@ from bulkup import jobs, resuming, runner
 from bulkup.clock import Clock
 from bulkup.engine import lease
 from bulkup.engine.events import Event, Report
-from bulkup.engine.run import Options
+from bulkup.engine.options import Options
 from bulkup.facts import Counts, RunState
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, run_folders

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import grpc
 
 from bulkup.engine import sharding
-from bulkup.engine.run import Options
+from bulkup.engine.options import Options
 from bulkup.errors import BulkupError, Exit
 from bulkup.facts import Counts, RunState
 from tests.chaos.bench import Crash, World

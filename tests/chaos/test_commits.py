@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from bulkup.engine.run import Options
+from bulkup.engine.options import Options
 from bulkup.facts import RunState
 from tests.chaos.bench import World
 from tests.chaos.conftest import STRIDES, MakeWorld

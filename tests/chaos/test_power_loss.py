@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bulkup.engine.run import Options
+from bulkup.engine.options import Options
 from bulkup.facts import RunState
 from tests.chaos.bench import Crash, World
 from tests.chaos.conftest import STRIDES, MakeWorld

@@ -96,7 +96,7 @@ def test_delivered_twice_gives_the_answer_that_was_asked_for(world: World) -> No
 def test_an_undisturbed_run_through_the_proxy_keeps_the_promise_and_leaves_no_marker(
     make_world: MakeWorld, server: Server
 ) -> None:
-    from bulkup.engine.run import Options
+    from bulkup.engine.options import Options
 
     world = make_world(server, 40)
     methods: list[Seen] = []

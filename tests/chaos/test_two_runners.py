@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkup.engine.run import Options
+from bulkup.engine.options import Options
 from bulkup.errors import Exit
 from bulkup.facts import RunState
 from tests.chaos.bench import UPDATERS, Crash, World

@@ -7,8 +7,8 @@ import pytest
 
 from bulkup.cli import cli
 from bulkup.cli.work import options_of
+from bulkup.engine.options import Options
 from bulkup.engine.pace import MaxRate
-from bulkup.engine.run import Options
 
 WORKING = {"run": ("bump.py",), "resume": (), "migrate": ()}
 

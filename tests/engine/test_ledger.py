@@ -18,7 +18,7 @@ from bulkup import jobs, resuming, runner
 from bulkup.clock import Clock
 from bulkup.engine.events import Event, Report, Warned
 from bulkup.engine.lease import this_process
-from bulkup.engine.run import Options
+from bulkup.engine.options import Options
 from bulkup.errors import HeldError, NotFoundError, StateError
 from bulkup.facts import RunState, TargetInfo
 from bulkup.state.kinds import MARKER_KIND, RUN_KIND

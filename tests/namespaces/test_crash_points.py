@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bulkup import working
-from bulkup.engine.run import Options
+from bulkup.engine.options import Options
 from bulkup.jobs import Runner, Where, opened, task_of
 from bulkup.namespaces.each import Everywhere
 from bulkup.state.kinds import CLAIM_KIND, GROUP_KIND

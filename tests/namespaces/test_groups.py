@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkup.engine.run import Options
+from bulkup.engine.options import Options
 from bulkup.errors import HeldError, StateError, UsageError
 from bulkup.facts import TargetInfo
 from bulkup.jobs import Runner, Where, opened, task_of

@@ -1,0 +1,96 @@
+"""The end of a runner in the run record, and what becomes of the markers it leaves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from bulkup.clock import Clock
+from bulkup.engine.lease import Lease
+from bulkup.errors import BulkupError
+from bulkup.facts import Counts, RunState
+from bulkup.state.ledger import Entry
+from bulkup.state.markers import Markers
+from bulkup.wire.client import Wire
+from bulkup.wire.retries import CallError
+
+Standing = Sequence[tuple[int, bytes, float]]
+"""Markers of finished or stopped shards that are still in Datastore: number, serialized key, and
+until when (Unix time) it must stay."""
+
+
+class Ending:
+    """Gives a run back. `resumed`: other runners worked on it before this one."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        markers: Markers,
+        wire: Wire,
+        *,
+        clock: Clock,
+        resumed: bool,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._lease = lease
+        self._markers = markers
+        self._wire = wire
+        self._clock = clock
+        self._resumed = resumed
+        self._warn = warn
+
+    def finish(self, counts: Counts, standing: Standing, successor: Entry | None) -> None:
+        """The run is finished. Raises HeldError, CallError when that could not be written."""
+        now = self._clock.unix()
+        fenced_until = self._fenced_until(standing)
+        # Written down before any is removed: whoever sweeps does not look further than that.
+        sweep_at = max(fenced_until, math.ceil(now))
+        self._lease.give_back(
+            RunState.FINISHED,
+            "",
+            counts,
+            fenced_until=fenced_until,
+            sweep_at=sweep_at,
+            successor=successor,
+        )
+        self._clear(standing, may_all_go=fenced_until <= now)
+
+    def let_go(
+        self, state: RunState, reason: str, counts: Counts, standing: Standing, *, clean: bool
+    ) -> None:
+        """The runner ends before the run does. When the server is away its lease runs out."""
+        if not clean:
+            # One try: what ended the run may be that nothing gets through.
+            self._wire.patience.retry_for_s = 0.0
+        fenced_until = self._fenced_until(standing)
+        try:
+            self._lease.give_back(state, reason, counts, fenced_until=fenced_until, sweep_at=0)
+        except (CallError, BulkupError) as error:
+            self._warn(
+                f"the run record could not be updated ({error}); the run can be resumed, from "
+                "another machine once its lease has run out"
+            )
+
+    def _fenced_until(self, standing: Standing) -> int:
+        last = max((until for _, _, until in standing), default=0.0)
+        return max(self._lease.entry.fenced_until, math.ceil(last))
+
+    def _clear(self, standing: Standing, *, may_all_go: bool) -> None:
+        """Remove the markers of the finished run that no late copy of a commit needs."""
+        now = self._clock.unix()
+        try:
+            self._markers.remove([key for _, key, until in standing if until <= now])
+            if not may_all_go:
+                return
+            if self._resumed:
+                # Also those of shards that were done before this runner came.
+                self._markers.remove(self._markers.all_keys())
+            if self._lease.entry.keep:
+                self._lease.swept()
+            else:
+                self._lease.forget()
+        except (CallError, BulkupError) as error:
+            self._warn(
+                f"the run is finished, but some of its markers could not be removed ({error}); "
+                "the next bulkup command on this target does that"
+            )
