@@ -41,7 +41,7 @@ class Sizes:
     one_chain: int = 100_000
     shards: int = 200_000
     slow_commits: int = 50_000
-    processes: int = 100_000
+    processes: int = 200_000
     memory: tuple[int, int] = (20_000, 1_000_000)
     failing: int = 200_000
     large: tuple[int, int] = (100, 1_000)

@@ -25,7 +25,7 @@ _Operator: Any = query_types.PropertyFilter.Operator
 _ONE_VALUE = (_Operator.EQUAL, _Operator.IN, _Operator.HAS_ANCESTOR)
 """Conditions whose results come in the order of their keys, whatever a handler changes."""
 
-TARGET_PAGE_BYTES = 8 * 1024 * 1024
+TARGET_PAGE_BYTES = 4 * 1024 * 1024
 """A page of entities of 1 MiB must not hold 500 of them; two pages are in memory at once."""
 
 
