@@ -80,13 +80,6 @@ class Batch:
             self._keys.update(write.key for write in item.writes)
         return True
 
-    def is_full(self, limits: Limits) -> bool:
-        return (
-            len(self.items) >= limits.entities
-            or self.write_count >= limits.entities
-            or self.size >= limits.bytes
-        )
-
     def writes(self, key: bytes) -> bool:
         if self._keys is None:  # most batches are never asked
             self._keys = {write.key for item in self.items for write in item.writes}

@@ -39,7 +39,7 @@ class Committer:
         self.shard = shard
         self._common = common
         self._limits = common.limits
-        self._foreign = common.foreign
+        self.foreign = common.foreign
         self._settler = Settler(common, shard)
         self._peers = peers
         self._flights: deque[tuple[Batch, Flight | None]] = deque()
@@ -75,10 +75,6 @@ class Committer:
             for batch in (*(flying for flying, _ in peer._flights), peer._building)
         ]
 
-    def is_written_elsewhere(self, key: bytes) -> bool:
-        """A batch that is not done writes this entity from another entity's handler."""
-        return key in self._foreign
-
     def is_handled(self, key: bytes) -> bool:
         """For a query that may give an entity twice: this one came before."""
         return any(item.key == key for item in self._building.items) or (
@@ -100,7 +96,11 @@ class Committer:
             building.add(item, limits)
         if foreign:
             self._note_foreign(item)
-        if building.is_full(limits):
+        if (
+            len(building.items) >= limits.entities
+            or building.write_count >= limits.entities
+            or building.size >= limits.bytes
+        ):
             self.cut()
 
     def _see_collision(self, item: Handled) -> None:
@@ -114,7 +114,7 @@ class Committer:
         for write in item.writes:
             if write.key != item.key and write.key not in building.foreign:
                 building.foreign.add(write.key)
-                self._foreign[write.key] = self._foreign.get(write.key, 0) + 1
+                self.foreign[write.key] = self.foreign.get(write.key, 0) + 1
 
     def end_page(self) -> None:
         """A page is over: what needs no commit is written down; then see what has arrived."""
@@ -171,9 +171,9 @@ class Committer:
             self._flights.popleft()
             self.flight_bytes -= batch.size
             for key in batch.foreign:
-                self._foreign[key] -= 1
-                if not self._foreign[key]:
-                    del self._foreign[key]
+                self.foreign[key] -= 1
+                if not self.foreign[key]:
+                    del self.foreign[key]
 
     def settle_what_can_be(self) -> None:
         """After the run was ended by one batch: note what became of those behind it."""

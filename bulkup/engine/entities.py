@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Protocol
 
 from bulkup.engine.budget import Budget, BudgetExceeded
@@ -21,7 +21,11 @@ class Sink(Protocol):
     def add(self, item: Handled) -> None: ...
     def end_page(self) -> None: ...
     def drain_all(self) -> None: ...
-    def is_written_elsewhere(self, key: bytes) -> bool: ...
+    @property
+    def foreign(self) -> Container[bytes]:
+        """Keys of entities that a batch which is not done writes from another one's handler."""
+        ...
+
     def is_handled(self, key: bytes) -> bool: ...
 
 
@@ -71,7 +75,7 @@ class Entities:
 
     def _handle(self, results: Sequence[Any], sink: Sink) -> None:
         monotonic, handle, add = self._wire.monotonic, self._handler.handle, sink.add
-        ranged = self._query.ranged
+        ranged, foreign = self._query.ranged, sink.foreign
         for result in results:
             now = monotonic()
             if now >= self._next_look or self.handled >= self.limit:
@@ -80,7 +84,7 @@ class Entities:
             key: bytes = result.entity.key.SerializeToString()
             if ranged and sink.is_handled(key):
                 continue
-            if sink.is_written_elsewhere(key):
+            if key in foreign:
                 item = self._read_again(result, key, sink)
             else:
                 item = handle(result, key, result.cursor)
@@ -95,7 +99,7 @@ class Entities:
     def add(self, items: Sequence[Handled], sink: Sink) -> None:
         """The same for entities that a worker process has handled."""
         for item in items:
-            if sink.is_written_elsewhere(item.key):
+            if item.key in sink.foreign:
                 found = self._fresh(key_of(item.key), sink)
                 if found is None:
                     item = Handled.gone(item.key, item.cursor)

@@ -19,7 +19,7 @@ from bulkup.facts import Failure
 from bulkup.tracebacks import error_line, user_traceback
 from bulkup.updater import Updater, WriteSink, returned_something, writing_to
 from bulkup.wire.client import Mutation, Wire
-from bulkup.wire.entities import LazyEntity, is_moved, read_message, read_version
+from bulkup.wire.entities import LazyEntity, is_moved, may_be_altered, read_message, read_version
 from bulkup.wire.framing import put_mutation
 from bulkup.wire.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.wire.patches import encode_put, patched
@@ -182,7 +182,35 @@ class Handler(WriteSink):
         own = self.own
         if entity is own and not is_moved(own):
             self._put_own(own)
+        else:
+            self._put_other(entity)
+
+    def _put_own(self, entity: LazyEntity) -> None:
+        """The common case: the handled entity itself, whose message nobody needs any more."""
+        if self._keys_only:
+            raise TypeError(
+                "this entity came from a keys-only query and has no properties; putting it would "
+                "erase those it has in Datastore (drop keys_only from the query)"
+            )
+        in_place = self._in_place and may_be_altered(entity)
+        try:
+            pb = patched(entity, in_place=in_place)
+        except BaseException as error:
+            self._changed = self._changed or in_place
+            if isinstance(error, RecursionError):
+                raise ValueError("cannot put an entity that contains itself") from error
+            raise
+        if pb is not None:
+            self._changed = self._changed or in_place
+        elif self._changed or self._rewrite:
+            # What an earlier put has made of the message is what the entity is now.
+            pb = read_message(entity)
+        else:
+            self._add(self._key, None)
             return
+        self._add_put(self._key, pb, self._version)
+
+    def _put_other(self, entity: Entity) -> None:
         pb = encode_put(entity, rewrite=self._rewrite)
         if pb is None:
             self._add(key_bytes(key_to_pb(entity.key)), None)
@@ -194,30 +222,6 @@ class Handler(WriteSink):
             return
         key = key_bytes(pb.key)
         self._add_put(key, pb, self._version_of(key, entity))
-
-    def _put_own(self, entity: LazyEntity) -> None:
-        """The common case: the handled entity itself, whose message nobody needs any more."""
-        if self._keys_only:
-            raise TypeError(
-                "this entity came from a keys-only query and has no properties; putting it would "
-                "erase those it has in Datastore (drop keys_only from the query)"
-            )
-        try:
-            pb = patched(entity, in_place=self._in_place)
-        except BaseException as error:
-            self._changed = True
-            if isinstance(error, RecursionError):
-                raise ValueError("cannot put an entity that contains itself") from error
-            raise
-        if pb is not None:
-            self._changed = self._in_place
-        elif self._changed or self._rewrite:
-            # What an earlier put has made of the message is what the entity is now.
-            pb = read_message(entity)
-        else:
-            self._add(self._key, None)
-            return
-        self._add_put(self._key, pb, self._version)
 
     def _add_put(self, key: bytes, pb: Any, version: int) -> None:
         mutation = put_mutation(pb.SerializeToString(), version)

@@ -20,6 +20,8 @@ class Preview:
         self._listener = listener
         self._on_done = on_done
 
+    foreign: frozenset[bytes] = frozenset()
+
     def add(self, item: Handled) -> None:
         deletes = 0
         for write in item.writes:
@@ -52,9 +54,6 @@ class Preview:
 
     def is_handled(self, key: bytes) -> bool:
         return False  # nothing is written, so nothing moves
-
-    def is_written_elsewhere(self, key: bytes) -> bool:
-        return False
 
 
 def _empty(entity_pb: Any) -> Any:

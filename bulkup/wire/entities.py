@@ -1,6 +1,6 @@
 """The entity users get: decoded where it is touched, encoded where it changed.
 
-`LazyEntity` stands on the message it was read from and never alters it. A write is that message
+`LazyEntity` stands on the message it was read from and does not alter it. A write is that message
 with the changed properties patched in (`bulkup.wire.patches`), so that what Python cannot hold
 (meanings, nanoseconds, mixed index flags in an array, values of unknown type) comes back as it
 was.
@@ -54,6 +54,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
     _pb: Pb
     _version: int
+    _has_twin = False
+    """A copy stands on the same message, so that is not to be altered any more."""
     _seen: dict[str, Any]
     """Values as they were decoded: the very same object needs no comparison, unless it can be
     changed in place."""
@@ -195,6 +197,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
     def __copy__(self) -> LazyEntity:
         # A shallow copy shares its lists and sets, so they have to exist first.
         self._read_readable()
+        self._has_twin = True
         _ = self.exclude_from_indexes, self._meanings
         twin = LazyEntity.__new__(LazyEntity)
         dict.update(twin, _storage(self))
@@ -202,9 +205,12 @@ class LazyEntity(Entity):  # type: ignore[misc]
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LazyEntity:
+        self._has_twin = True
         twin = LazyEntity.__new__(LazyEntity)
         memo[id(self)] = twin
-        memo[id(self._pb)] = self._pb  # never altered, and what makes the copy patchable too
+        memo[id(self._pb)] = (
+            self._pb
+        )  # not altered from now on, and what makes the copy patchable too
         for name, value in _storage(self):
             _setitem(twin, name, value if value is UNREAD else deepcopy(value, memo))
         twin.__dict__.update(deepcopy(self.__dict__, memo))
@@ -219,7 +225,9 @@ class LazyEntity(Entity):  # type: ignore[misc]
         return Entity, (), state, None, iter(self.items())
 
 
-_OWN = frozenset({"_pb", "_version", "_seen", "_key", "_read_key", "_excluded", "_read_meanings"})
+_OWN = frozenset(
+    {"_pb", "_version", "_seen", "_has_twin", "_key", "_read_key", "_excluded", "_read_meanings"}
+)
 
 
 def read_message(entity: LazyEntity) -> Pb:
@@ -235,6 +243,11 @@ def read_version(entity: LazyEntity) -> int:
 def has_key(entity: LazyEntity) -> bool:
     key = entity._key
     return bool(entity._pb.HasField("key")) if key is UNREAD else key is not None
+
+
+def may_be_altered(entity: LazyEntity) -> bool:
+    """Whether nothing but this entity stands on its message."""
+    return not entity._has_twin
 
 
 def is_moved(entity: LazyEntity) -> bool:

@@ -28,7 +28,7 @@ from bulkup.wire.values import (
 )
 
 
-def encode_put(entity: Entity, *, rewrite: bool = False, in_place: bool = False) -> Pb | None:
+def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
     """The Entity message to write for `put(entity)`, as the entity is at this moment.
 
     Of a LazyEntity, its original message with what changed patched in: under its own key None
@@ -36,8 +36,6 @@ def encode_put(entity: Entity, *, rewrite: bool = False, in_place: bool = False)
     other Entity, what the official client would send. Later changes to the entity do not reach
     the message.
 
-    `in_place`: where that is safe, a LazyEntity's message is not copied but changed and returned,
-    so that what is compared with from then on is what was put.
     Raises ValueError or TypeError, naming the property, for what Datastore cannot store.
     """
     lazy = isinstance(entity, LazyEntity)
@@ -45,7 +43,7 @@ def encode_put(entity: Entity, *, rewrite: bool = False, in_place: bool = False)
         raise ValueError("cannot put an entity that has no key")
     try:
         if lazy:
-            pb = patched(entity, in_place=in_place)
+            pb = patched(entity)
             return _copied(EntityPb, entity._pb) if pb is None and rewrite else pb
         pb = EntityPb()
         write_entity(pb, entity)
@@ -68,7 +66,8 @@ _UNCHANGEABLE = frozenset(_PLAIN)
 def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     """A copy of the entity's message with what changed patched in; None when nothing did.
 
-    `in_place`: where that is safe the message itself is changed and returned.
+    `in_place`: where that is safe the message itself is changed and returned, so that what is
+    compared with from then on is what was put.
     """
     properties, seen = entity._pb.properties, entity._seen
     flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -193,3 +194,24 @@ def test_put_under_another_key_leaves_the_entity_itself_alone() -> None:
     first, second = handled(handle).writes
     assert [written(w).key.path[0].id for w in (first, second)] == [5, 6]
     assert Mutation.FromString(second.mutation).WhichOneof("operation") == "upsert"
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
+def test_a_copy_keeps_what_was_read_when_the_entity_is_changed_and_put(
+    copied: Callable[[Entity], Entity], ranged: bool
+) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        old = copied(entity)
+        entity["n"] = 2
+        entity["new"] = True
+        self.put(entity)
+        assert old["n"] == 1
+        assert "new" not in old
+        old.key = entity.key.__class__("Archive", 5, project="p")
+        self.put(old)
+
+    item = handled(handle, ranged=ranged)
+    assert item.failure is None
+    now, archived = (LazyEntity(written(write)) for write in item.writes)
+    assert (now["n"], now["new"]) == (2, True)
+    assert (archived["n"], "new" in archived, archived.key.kind) == (1, False, "Archive")
