@@ -62,6 +62,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
     _read_key: Any = UNREAD
     _excluded: Any = UNREAD
     _read_meanings: Any = UNREAD
+    _is_copied: bool = False
+    """A copy stands on the same message, which must stay as it was read."""
 
     def __init__(self, pb: Pb, version: int = 0) -> None:
         # Not Entity.__init__: it would decode the key and make two containers per entity.
@@ -196,15 +198,17 @@ class LazyEntity(Entity):  # type: ignore[misc]
         # A shallow copy shares its lists and sets, so they have to exist first.
         self._read_readable()
         _ = self.exclude_from_indexes, self._meanings
+        self._is_copied = True
         twin = LazyEntity.__new__(LazyEntity)
         dict.update(twin, _storage(self))
         twin.__dict__.update(self.__dict__)
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LazyEntity:
+        self._is_copied = True
         twin = LazyEntity.__new__(LazyEntity)
         memo[id(self)] = twin
-        memo[id(self._pb)] = self._pb  # never altered, and what makes the copy patchable too
+        memo[id(self._pb)] = self._pb  # not altered from now on; makes the copy patchable too
         for name, value in _storage(self):
             _setitem(twin, name, value if value is UNREAD else deepcopy(value, memo))
         twin.__dict__.update(deepcopy(self.__dict__, memo))
@@ -219,7 +223,9 @@ class LazyEntity(Entity):  # type: ignore[misc]
         return Entity, (), state, None, iter(self.items())
 
 
-_OWN = frozenset({"_pb", "_version", "_seen", "_key", "_read_key", "_excluded", "_read_meanings"})
+_OWN = frozenset(
+    {"_pb", "_version", "_seen", "_key", "_read_key", "_excluded", "_read_meanings", "_is_copied"}
+)
 
 
 def read_message(entity: LazyEntity) -> Pb:

@@ -71,6 +71,7 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     `in_place`: where that is safe the message itself is changed and returned.
     """
     properties, seen = entity._pb.properties, entity._seen
+    in_place = in_place and not entity._is_copied
     flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
     edits: list[tuple[str, Pb]] = []
     added: list[Any] = []
@@ -94,6 +95,7 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
                     edits.append((name, edit))
             elif simple and in_place and original.WhichOneof("value_type") == _PLAIN[type(value)]:
                 changed = _set(original, value) or changed
+                seen[name] = value  # what was read before is no longer what the message says
             else:
                 edit = edited(original, value)
                 if edit is not None:
@@ -112,6 +114,8 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     if deleted:
         for name in [name for name in properties if name not in entity]:
             del properties[name]
+            if pb is entity._pb:
+                seen.pop(name, None)
     for name in added:
         _add_property(entity, properties, name)
     if moved:
