@@ -11,7 +11,7 @@ from bulkup.clock import Clock
 from bulkup.engine.events import Report
 from bulkup.engine.stop import StopRequest
 from bulkup.errors import Exit, MismatchError, NotFoundError
-from bulkup.facts import RunState, TargetInfo
+from bulkup.facts import Counts, RunState, TargetInfo
 from bulkup.following import follow, go_on_behind, unfinished_behind
 from bulkup.jobs import Job, Runner, Where, prepare
 from bulkup.state.checkpoint import Checkpoint
@@ -178,10 +178,14 @@ def _resume(job: Job, checkpoint: Checkpoint, me: Runner) -> Report:
 def _entry_from(checkpoint: Checkpoint) -> Entry:
     """The run record, when it is not in Datastore (any more): made again from the file."""
     shards = checkpoint.shards() or [Shard(1)]
+    inside = Counts()
+    for shard in shards:
+        inside = inside + checkpoint.counts_of(shard.id)
     return Entry(
         checkpoint.record,
         RunState.RUNNING,
         generation=checkpoint.generation,
-        shards=tuple(Shard(s.id, s.start, s.end, low_cursor=s.start) for s in shards),
+        shards=tuple(shard.unbegun for shard in shards),
         next_shard=max(checkpoint.next_shard, 1 + max(s.id for s in shards)),
+        settled=checkpoint.done() - inside,
     )

@@ -212,6 +212,9 @@ class Run:
                     "the query found no entities: check the kind's name, the filters and the "
                     "target (project, database, namespace)"
                 )
+            if self._checkpoint is not None:
+                # Before Datastore says that it is finished: nobody will resume it then.
+                self._checkpoint.all_is_known()
             self._conclude(started)
             if self._ending is not None and self._checkpoint is not None:
                 self._ending.finish(self._checkpoint.counts(), self._standing, self._successor)

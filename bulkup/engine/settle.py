@@ -81,7 +81,10 @@ class ShardProgress:
     standing: deque[tuple[int, bytes, float]] = field(default_factory=deque)
     """Markers in Datastore: number, serialized key, and until when (Unix time) it must stay."""
     counts: Counts = field(default_factory=Counts)
-    """Of what is done of the shard."""
+    """Of what is done of the shard, up to `low_number`. Not of what needed no commit behind it:
+    whoever has nothing but the markers handles that again."""
+    behind: Counts = field(default_factory=Counts)
+    """Of what is done behind that."""
 
 
 class Settler:
@@ -213,7 +216,13 @@ class Settler:
     def is_done(self, row: BatchRow, *, low: tuple[int, bytes] | None) -> None:
         """What was sent is done."""
         self._checkpoint.batch_done(row, low=low)
-        self._shard.counts = self._shard.counts + row.counts
+        self._count(row, at_mark=low is not None)
+
+    def _count(self, row: BatchRow, *, at_mark: bool) -> None:
+        shard = self._shard
+        shard.behind = shard.behind + row.counts
+        if at_mark:
+            shard.counts, shard.behind = shard.counts + shard.behind, Counts()
         self._common.on_done(row.counts)
 
     def _nothing_to_write(self, batch: Batch) -> None:
@@ -226,8 +235,7 @@ class Settler:
             log_lines=[line for item in batch.items for line in item.log_lines],
             keys=self._keys(batch.items),
         )
-        self._shard.counts = self._shard.counts + row.counts
-        self._common.on_done(row.counts)
+        self._count(row, at_mark=False)
 
     def _move_mark(self, batch: Batch) -> tuple[int, bytes]:
         self._shard.low_cursor = batch.end

@@ -80,11 +80,9 @@ class Takeover:
         self._checkpoint.done_up_to(shard.id, shard.low_number)
         done = {p: m for p, m in found.items() if not m.fence and p[0] > shard.low_number}
         adopted = self._adopt(shard, done)
-        # The least: a marker of a part was sent when earlier parts of its batch were counted.
-        before = min(
+        before = next(
             (m.before for m in found.values() if m.low == shard.low_number and not m.fence),
-            key=lambda counts: counts.handled,
-            default=Counts(),
+            Counts(),
         )
         return Settled(_gaps(shard, done), before + adopted)
 
@@ -186,8 +184,8 @@ def take_over(
         markers = {shard.id: takeover.standing(shard) for shard in shards}
         if all(found is not None for found in markers.values()):
             return {id_: found for id_, found in markers.items() if found is not None}
-    # The rows of a shard need it to be there.
-    checkpoint.follow(shards, lease.entry.generation)
+    # The rows of a shard need it to be there. Only what comes of this is of our generation.
+    checkpoint.follow(shards, checkpoint.generation)
     gaps: list[Shard] = []
     done = lease.entry.settled
     for shard in shards:
@@ -198,9 +196,10 @@ def take_over(
         gaps += settled.gaps
         told, noted = settled.counts, checkpoint.counts_of(shard.id)
         done = done + max(told, noted, key=lambda counts: counts.handled)
-    # The record's own counts may be later: batches without writes have no marker to tell of them.
-    checkpoint.catch_up(max(done, lease.entry.counts, key=lambda counts: counts.handled))
-    lease.cut(gaps, counts=checkpoint.counts(), fenced_until=int(now + LATE_COPY_S) + 1)
+    # Not the record's own counts, which may be later: batches without writes have no marker to
+    # tell of them, so they come again, and are counted then.
+    checkpoint.catch_up(done)
+    lease.cut(gaps, counts=checkpoint.done(), fenced_until=int(now + LATE_COPY_S) + 1)
     return {}
 
 

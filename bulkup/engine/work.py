@@ -224,9 +224,10 @@ class Work:
         return bool(self._lanes)
 
     def _begin(self, shard: Shard) -> None:
+        at_mark = self._checkpoint.counts_at(shard)
         progress = ShardProgress(
             shard.id, shard.low_number, shard.low_cursor, shard.low_number + 1,
-            counts=self._checkpoint.counts_of(shard.id),
+            counts=at_mark, behind=self._checkpoint.counts_of(shard.id) - at_mark,
         )  # fmt: skip
         waits = self._lease.entry.fenced_until
         left = self._left.get(shard.id, {})
@@ -277,7 +278,7 @@ class Work:
     def _write_down(self) -> None:
         """Make the run's shards those that are at work or wait."""
         shards = [lane.shard for lane in self._lanes] + list(self._waiting)
-        done, inside = self._checkpoint.counts(), Counts()
+        done, inside = self._checkpoint.done(), Counts()
         for shard in shards:
             inside = inside + self._checkpoint.counts_of(shard.id)
         self._lease.update(

@@ -278,6 +278,11 @@ class Checkpoint:
             self._set("runners", self.runners + 1)
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 
+    def all_is_known(self) -> None:
+        """What became of every commit that was sent is in this file, and on disk from here on."""
+        with self._step(synced=True):
+            self._set("clean", True)
+
     def end_work(
         self,
         state: RunState,
@@ -339,11 +344,15 @@ class Checkpoint:
 
     def catch_up(self, counts: Counts) -> None:
         """This file is new, or lost its last writes: Datastore knows that so much was done."""
-        missing = counts - self.counts()
+        missing = counts - self.done()
         if missing.handled > 0:
             with self._step():
-                (shard,) = self._db.execute("SELECT min(id) FROM shards").fetchone()
-                row = BatchRow(shard, None, 0, b"", b"", b"", True, missing)
+                # Of no shard that counts: the others have what was done of them.
+                self._db.execute(
+                    'INSERT INTO shards (id, start, "end", low_cursor, "after", upto, state) '
+                    "VALUES (0, x'', x'', x'', x'', x'', 'replaced') ON CONFLICT DO NOTHING"
+                )
+                row = BatchRow(0, None, 0, b"", b"", b"", True, missing)
                 self._put_batch(row, "done", (), (), ())
 
     # --- batches ---
@@ -479,13 +488,32 @@ class Checkpoint:
         ).fetchone()
         return Counts(*row)
 
+    def counts_at(self, shard: Shard) -> Counts:
+        """Of a shard's batches up to the last one with a number, where none behind it has one."""
+        counts = self.counts_of(shard.id)
+        position = shard.low_cursor
+        for start, end, *unnumbered in self._db.execute(
+            f'SELECT start, "end", {", ".join(_COUNTS)} FROM batches '  # noqa: S608 (our own column names)
+            "WHERE shard = ? AND number IS NULL AND state = 'done' ORDER BY id DESC",
+            (shard.id,),
+        ):
+            if end != position:
+                break
+            counts = counts - Counts(*unnumbered)
+            position = start
+        return counts
+
+    def done(self) -> Counts:
+        """Of the batches that are done."""
+        row = self._db.execute(f"SELECT {_SUMS} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
+        return Counts(*row)
+
     def counts(self) -> Counts:
         """Of the batches that are done, and the failure that stopped the run."""
-        row = self._db.execute(f"SELECT {_SUMS} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
         (stopped,) = self._db.execute(
             "SELECT count(*) FROM failures WHERE batch IS NULL"
         ).fetchone()
-        return Counts(*row) + Counts(failed=stopped)
+        return self.done() + Counts(failed=stopped)
 
     def failures(self, skip: int = 0) -> Iterator[Failure]:
         """Failures in the order they happened: of entities the run is past, and what stopped it."""

@@ -52,7 +52,7 @@ class Marker:
     counts: Counts
     """Of this batch or part."""
     before: Counts = field(default_factory=Counts)
-    """Of what was done of the shard when it was sent."""
+    """Of what is done of the shard when every batch up to `low` is."""
     fence: bool = False
 
 

@@ -208,9 +208,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         self._has_twin = True
         twin = LazyEntity.__new__(LazyEntity)
         memo[id(self)] = twin
-        memo[id(self._pb)] = (
-            self._pb
-        )  # not altered from now on, and what makes the copy patchable too
+        memo[id(self._pb)] = self._pb  # not altered from now on; makes the copy patchable too
         for name, value in _storage(self):
             _setitem(twin, name, value if value is UNREAD else deepcopy(value, memo))
         twin.__dict__.update(deepcopy(self.__dict__, memo))

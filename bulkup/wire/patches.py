@@ -70,6 +70,7 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     compared with from then on is what was put.
     """
     properties, seen = entity._pb.properties, entity._seen
+    in_place = in_place and not entity._has_twin
     flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
     edits: list[tuple[str, Pb]] = []
     added: list[Any] = []
@@ -93,6 +94,7 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
                     edits.append((name, edit))
             elif simple and in_place and original.WhichOneof("value_type") == _PLAIN[type(value)]:
                 changed = _set(original, value) or changed
+                seen[name] = value  # what was read before is no longer what the message says
             else:
                 edit = edited(original, value)
                 if edit is not None:
@@ -111,6 +113,8 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     if deleted:
         for name in [name for name in properties if name not in entity]:
             del properties[name]
+            if pb is entity._pb:
+                seen.pop(name, None)
     for name in added:
         _add_property(entity, properties, name)
     if moved:

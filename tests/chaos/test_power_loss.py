@@ -155,3 +155,24 @@ def test_the_report_after_a_power_loss_counts_every_entity(
     assert report.exit_code == 0
     assert world.violations() == []
     assert report.counts.handled == report.counts.puts == 40
+
+
+def test_the_power_fails_when_the_run_has_just_been_finished(
+    lf: Server, make_world: MakeWorld, tmp_path: Path
+) -> None:
+    """Datastore has the end, the file not; what it knows of the work is complete all the same."""
+    world = make_world(lf, 12, poison={5: "raises", 11: "bad name"}.get)
+    ends = 0
+
+    def crash_at_the_end(number: int, method: str) -> None:
+        nonlocal ends
+        ends += RunState.FINISHED in world.record_states()
+        if ends:
+            raise Crash
+
+    options = Options(batch_size=4, in_flight=2, max_failures=-1)
+    with world.copying_what_is_synced(tmp_path / "synced"), pytest.raises(Crash):
+        world.run("Poisoned", options, on_send=crash_at_the_end)
+    world.restore_checkpoint(tmp_path / "synced")
+    counts = world.stored_counts()
+    assert (counts.handled, counts.puts, counts.failed) == (12, 10, 2)

@@ -106,6 +106,18 @@ class Poisoned(Updater):
         self.put(entity)
 
 
+class Sparse(Updater):
+    """Writes only some."""
+
+    def get_query(self) -> Query:
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity: Entity) -> None:
+        if entity["sparse"]:
+            entity["n"] = entity["n"] + 1
+            self.put(entity)
+
+
 class Nothing(Updater):
     """A command that only comes by."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from google.cloud.datastore import Entity
+from google.cloud.datastore import Entity, Key
 from google.cloud.datastore_v1.types import query as query_types
 
 from bulkup import Updater
@@ -215,3 +215,45 @@ def test_a_copy_keeps_what_was_read_when_the_entity_is_changed_and_put(
     now, archived = (LazyEntity(written(write)) for write in item.writes)
     assert (now["n"], now["new"]) == (2, True)
     assert (archived["n"], "new" in archived, archived.key.kind) == (1, False, "Archive")
+
+
+def test_a_value_that_is_put_back_is_what_is_written(ranged: bool) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        was = entity["n"]
+        entity["n"] = was + 1
+        self.put(entity)
+        entity["n"] = was
+        self.put(entity)
+
+    item = handled(handle, ranged=ranged)
+    assert not item.writes or put_of(item)["n"] == 1
+
+
+def test_a_property_that_is_put_back_after_its_removal_is_kept(ranged: bool) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        name = entity.pop("name")
+        self.put(entity)
+        entity["name"] = name
+        self.put(entity)
+
+    item = handled(handle, ranged=ranged)
+    assert not item.writes or put_of(item)["name"] == "Ada"
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_stays_what_was_read(ranged: bool, copied: Callable[[Entity], Entity]) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        old = copied(entity)
+        old.key = Key("Archive", 5, project="p")
+        entity["n"] = 2
+        del entity["name"]
+        self.put(entity)
+        self.put(old)
+        assert old["n"] == 1
+
+    item = handled(handle, ranged=ranged)
+    assert item.failure is None, item.failure
+    new, old = [dict(LazyEntity(written(write))) for write in item.writes]
+    assert new["n"] == 2
+    assert "name" not in new
+    assert (old["n"], old["name"]) == (1, "Ada")

@@ -1,0 +1,173 @@
+"""The run record or the state directory is lost, and somebody goes on: every entity is handled
+once all the same, and is counted once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from bulkup.engine import sharding
+from bulkup.engine.lease import Lease
+from bulkup.engine.options import Options
+from bulkup.errors import Exit
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
+from tests.chaos.bench import Crash, World
+from tests.chaos.conftest import MakeWorld
+from tests.conftest import Server
+
+
+@pytest.fixture(autouse=True)
+def small_kinds_are_worth_cutting() -> Iterator[None]:
+    with patch.object(sharding, "MIN_PROBED_ENTITIES", 1):
+        yield
+
+
+@pytest.fixture
+def world(embedded: Server, make_world: MakeWorld) -> World:
+    return make_world(embedded, 120, sparse=lambda id_: id_ <= 20 or id_ > 60)
+
+
+def _forget_records(world: World) -> None:
+    for kind in (RUN_KIND, CLAIM_KIND):
+        query = world.client.query(kind=kind)
+        query.keys_only()
+        world.client.delete_multi([entity.key for entity in query.fetch()])
+
+
+def _crash_at_commit(nth: int, label: str = "Commit") -> Any:
+    commits = 0
+
+    def on_send(number: int, method: str) -> None:
+        nonlocal commits
+        commits += method == label
+        if commits == nth:
+            raise Crash
+
+    return on_send
+
+
+SHARDED = Options(batch_size=5, in_flight=2, shards=3)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize("lose", [False, True], ids=["", "and the file later"])
+def test_shards_keep_their_bounds_when_the_run_record_is_removed(
+    world: World, killed: bool, lose: bool
+) -> None:
+    if killed:
+        with pytest.raises(Crash):
+            world.run("Increment", SHARDED, on_send=_crash_at_commit(9))
+    else:
+        assert world.run("Increment", Options(batch_size=5, shards=3, limit=40)).exit_code == 75
+    _forget_records(world)
+    again = world.resume(Options(batch_size=5, shards=3, limit=20))
+    assert again.exit_code == Exit.LIMIT
+    if lose:
+        shutil.rmtree(world.state_dir)
+        last = world.run("Increment", SHARDED)
+    else:
+        last = world.resume(SHARDED)
+    assert last.success
+    assert world.violations() == []
+    assert last.counts.handled == world.size
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("at", [2, 5, 8, 11, 14])
+def test_entities_that_need_no_write_are_counted_once_though_no_file_knows_them(
+    world: World, shards: int, at: int
+) -> None:
+    options = Options(batch_size=5, in_flight=2, shards=shards)
+    with pytest.raises(Crash):
+        world.run("Sparse", options, on_send=_crash_at_commit(at))
+    shutil.rmtree(world.state_dir)
+    last = world.run("Sparse", options)
+    assert last.success
+    assert last.counts.handled == world.size
+    assert {t["n"] for id_, t in world.things().items() if t["sparse"]} == {1}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_stopped_among_entities_that_need_no_write_they_are_counted_once(
+    world: World, shards: int
+) -> None:
+    stopped = world.run("Sparse", Options(batch_size=5, shards=shards, limit=50))
+    assert stopped.exit_code == Exit.LIMIT
+    with pytest.raises(Crash):
+        world.resume(Options(batch_size=5, shards=shards), on_send=_crash_at_commit(4))
+    shutil.rmtree(world.state_dir)
+    last = world.run("Sparse", Options(batch_size=5, shards=shards))
+    assert last.success
+    assert last.counts.handled == world.size
+
+
+def test_the_failure_that_stopped_a_run_is_none_of_its_failures_afterwards(
+    embedded: Server, make_world: MakeWorld
+) -> None:
+    world = make_world(embedded, 40, poison={23: "long string"}.get)
+    options = Options(batch_size=5, in_flight=2)
+    assert world.run("Poisoned", options).exit_code == Exit.FAILED
+    thing = world.client.get(world.client.key("Thing", 23))
+    thing["poison"] = None
+    world.client.put(thing)
+    with pytest.raises(Crash):
+        world.resume(options, on_send=_crash_at_commit(2))
+    shutil.rmtree(world.state_dir)
+    last = world.run("Poisoned", options)
+    assert (last.counts.handled, last.counts.failed) == (40, 0)
+    assert last.exit_code == Exit.DONE
+    assert world.violations() == []
+
+
+def test_a_run_that_has_only_its_end_left_goes_on_without_its_file(world: World) -> None:
+    with pytest.raises(Crash), patch.object(Lease, "give_back", side_effect=Crash):
+        world.run("Increment", SHARDED)
+    with pytest.raises(Crash), patch.object(Lease, "give_back", side_effect=Crash):
+        world.resume(SHARDED)
+    shutil.rmtree(world.state_dir)
+    last = world.run("Increment", SHARDED)
+    assert last.success, last.reason
+    assert last.counts.handled == world.size
+    assert world.violations() == []
+
+
+@pytest.mark.parametrize("lose", [False, True], ids=["file kept", "file lost"])
+@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("after", ["the record", "the file"])
+def test_killed_in_the_middle_of_cuts(world: World, after: str, at: int, lose: bool) -> None:
+    """The shards are new in the record and not in the file yet; or in both, and nothing has been
+    done. `at`: which change of the shards it is, of each of several runners."""
+    cls, name = (Lease, "update") if after == "the record" else (Checkpoint, "follow")
+    real = getattr(cls, name)
+    crashes = 0
+    for nth in range(5):
+        changes_of_shards = 0
+
+        def dying(self: Any, *args: Any, nth: int = nth, **changes: Any) -> None:
+            nonlocal changes_of_shards
+            real(self, *args, **changes)
+            changes_of_shards += after == "the file" or "settled" in changes
+            if changes_of_shards == at and nth < 4:
+                raise Crash
+
+        options = Options(batch_size=5, in_flight=3, shards=2 + nth)
+        with patch.object(cls, name, dying):
+            try:
+                if world.has_run():
+                    last = world.resume(options)
+                else:
+                    last = world.run("Increment", options)
+                break
+            except Crash:
+                crashes += 1
+        if lose:
+            shutil.rmtree(world.state_dir)
+    assert crashes
+    assert last.success
+    assert world.violations() == []
+    assert last.counts.handled == world.size
