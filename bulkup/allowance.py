@@ -31,7 +31,8 @@ class Allowance:
         """Why nothing more may begin; empty when something may."""
         options = self.options
         if options.limit is not None and self._handled >= options.limit:
-            return f"stopped after {options.limit} entities (--limit)"
+            many = "entity" if options.limit == 1 else "entities"
+            return f"stopped after {options.limit} {many} (--limit)"
         if options.max_time_s is not None and self._time_left(options.max_time_s) <= 0:
             return "time is up (--max-time)"
         return ""

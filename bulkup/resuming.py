@@ -139,9 +139,7 @@ def _same_target(record: RunRecord, now: TargetInfo) -> None:
 def resume(job: Job, checkpoint: Checkpoint, me: Runner) -> Report:
     """Go on with a run. Its locked checkpoint comes from `unfinished`, its job from
     `prepare_resume`. Raises HeldError, NotFoundError, TargetError when it cannot."""
-    if me.options.max_failures is None:
-        options = replace(me.options, max_failures=checkpoint.asked_failures)
-        me = replace(me, options=options)
+    me = replace(me, options=me.options.or_as(checkpoint.asked))
     with job.stop.listening():
         return _resume(job, checkpoint, me)
 

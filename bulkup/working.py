@@ -59,7 +59,7 @@ def work(
         stop=job.stop,
         clock=me.clock,
         state_file=str(checkpoint.path) if checkpoint else "",
-        next_command=me.again or resume_command(record.run_id, me.state_dir),
+        next_command=me.again or resume_command(record.run_id, me.state_dir, me.options.words()),
         begin=lambda entry: begin(job, entry, me.clock),
         entity_bytes=job.entity_bytes,
         workers=_workers(job, me) if checkpoint else None,

@@ -52,12 +52,13 @@ def pattern_of(given: dict[str, Any]) -> str | None:
 
 def words_of(given: dict[str, Any], options: Sequence[str]) -> list[str]:
     """What was given for these options, and what else goes on with it needs, as it is typed."""
+    from bulkup.cli.work import options_of
+
     words = ["--all-namespaces"] if given["all_namespaces"] else []
     for name in (*options, "namespaces"):
         if given[name] is not None:
             words += [f"--{name}", str(given[name])]
-    if given["max_failures"] is not None:  # what has failed already counts against it
-        words += ["--max-failures", str(given["max_failures"])]
+    words += options_of(given).words()
     if given["state_dir"] != Path(".bulkup"):
         words += ["--state-dir", str(given["state_dir"])]
     return words

@@ -31,7 +31,8 @@ def command(**given: Any) -> int:
     """Go on with RUN, or with the latest run that did not finish.
 
     The updater, its parameters and the target are those the run began with; naming them again
-    only makes sure that they are the same.
+    only makes sure that they are the same. How fast it may go and how many entities may fail is as
+    it was for the runner before, unless said otherwise.
     """
     from bulkup.cli.work import confirm, options_of, work
 

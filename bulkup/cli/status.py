@@ -63,14 +63,14 @@ def _status_each(given: dict[str, Any], pattern: str) -> int:
     from bulkup.migrations.connect import wired
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.plan import Plan
-    from bulkup.namespaces.find import find
+    from bulkup.namespaces.find import fitting
     from bulkup.state.ledger import Ledger
 
     folder = read_folder(given["folder"])
     plans: dict[str, Plan] = {}
     with wired(Where(given["project"], given["database"], None, given["local"])) as (wire, info):
         info = replace(info, namespace="")
-        for namespace in find(wire, pattern):
+        for namespace in fitting(wire, pattern):
             there = replace(info, namespace=namespace)
             plans[namespace] = Plan(folder, Ledger(wire, there).migrations(), there, time.time())
     done = all(plan.is_done for plan in plans.values())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from bulkup.engine.batches import MAX_BATCH_SIZE
 from bulkup.engine.depth import MAX_DEPTH
@@ -15,6 +17,9 @@ AUTO_SHARDS = 8
 
 MAX_SHARDS = 64
 MAX_PROCESSES = 64
+
+
+_LASTING = ("batch_size", "in_flight", "shards", "processes", "max_rate", "max_failures")
 
 
 @dataclass(frozen=True)
@@ -53,3 +58,31 @@ class Options:
             if value is not None and not low <= value <= high:
                 at_most = f" and at most {high}" if high < math.inf else ""
                 raise UsageError(f"{name} is {value}; it has to be at least {low}{at_most}")
+
+    def asked(self) -> dict[str, Any]:
+        """What is not as it is by default, of what every runner of a run should have; goes to where
+        JSON goes, and to `or_as` from there."""
+        plain = Options()
+        asked = {
+            name: getattr(self, name)
+            for name in _LASTING
+            if getattr(self, name) != getattr(plain, name)
+        }
+        if "max_rate" in asked:
+            asked["max_rate"] = str(asked["max_rate"])
+        return asked
+
+    def or_as(self, asked: Mapping[str, Any]) -> Options:
+        """These, and what an earlier runner was asked for where they are as by default."""
+        missing = {name: asked[name] for name in asked.keys() - self.asked().keys()}
+        if "max_rate" in missing:
+            missing["max_rate"] = MaxRate.parse(missing["max_rate"])
+        return replace(self, **missing)
+
+    def words(self) -> list[str]:
+        """`asked` as it is typed."""
+        return [
+            word
+            for name, value in self.asked().items()
+            for word in (f"--{name.replace('_', '-')}", str(value))
+        ]

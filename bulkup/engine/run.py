@@ -271,7 +271,8 @@ class Run:
         if exceeded.max_failures == 0:
             return f"stopped at the first failure: {key}: {error}"
         return (
-            f"more than {exceeded.max_failures} entities failed (--max-failures); "
+            f"more than {exceeded.max_failures} "
+            f"{'entity' if exceeded.max_failures == 1 else 'entities'} failed (--max-failures); "
             f"the last was {key}: {error}"
         )
 
@@ -436,9 +437,16 @@ class Run:
             left = take_over(takeover, checkpoint, lease, self._clock.unix())
         checkpoint.follow(lease.entry.shards, lease.entry.generation)
         checkpoint.begin_work(
-            max_failures=self._max_failures, asked_failures=self._options.max_failures
+            max_failures=self._max_failures,
+            asked=self._options.asked(),
+            runners=lease.entry.generation,
         )
         self._tally.counts = checkpoint.counts()
+        if self._tally.counts.handled > self._already.handled:
+            self.warn(
+                f"{self._tally.counts.handled:,} entities are done already, as Datastore knows; "
+                "they are not handled again"
+            )
         self._budget.failed = self._tally.counts.failed
         return left
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ from types import FrameType
 
 from bulkup.errors import Exit, StopAskedError
 from bulkup.facts import RunState
+
+_HEARD = b"\r\nStopping after what is under way; Ctrl-C again stops at once.\r\n"
 
 
 class Stopped(Exception):
@@ -59,6 +63,9 @@ class StopRequest:
                 raise KeyboardInterrupt
             self.asked_at = time.monotonic()
             self.signal = signal.Signals(number)
+            if number == signal.SIGINT and sys.stderr.isatty():
+                # Written past everything that prints, which may be in the middle of something.
+                os.write(sys.stderr.fileno(), _HEARD)
 
         before = {s: signal.signal(s, heard) for s in (signal.SIGINT, signal.SIGTERM)}
         try:

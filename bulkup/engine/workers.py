@@ -275,7 +275,7 @@ class Workers:
             first, last = worker.tickets[0].first, worker.tickets[0].last
             at = f" while it handled {key_text(key_of(first))}"
             if first != last:
-                at = f" while it handled entities from {at[22:]} to {key_text(key_of(last))}"
+                at += f" or an entity behind that, up to {key_text(key_of(last))}"
         return (
             f"worker process {worker.process.pid} was ended {how}{at}; nothing is lost, and "
             "nothing will be written twice"

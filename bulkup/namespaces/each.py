@@ -28,7 +28,7 @@ from bulkup.engine.stop import StopRequest
 from bulkup.errors import BulkupError, Exit, NotFoundError, StopAskedError
 from bulkup.facts import Counts, RunState
 from bulkup.jobs import Job, Runner, Task, prepare_on
-from bulkup.namespaces.find import find, shown
+from bulkup.namespaces.find import find, fitting, shown
 from bulkup.namespaces.sums import Sums
 from bulkup.runner import new_run_id, start
 from bulkup.state.groups import Group, Groups, identity_of
@@ -97,7 +97,7 @@ class Everywhere:
         there = groups.read()
         group, resumed = there, True
         if group is None or self.fresh:
-            group, resumed = self._new(find(wire, self.pattern), there), False
+            group, resumed = self._new(fitting(wire, self.pattern), there), False
             for other in groups.others(group.updater):
                 self._warn(
                     f"{other.updater} is under way in namespaces that fit {other.pattern!r} (group "

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from google.cloud.datastore_v1.types import query as query_types
 
-from bulkup.errors import TargetError
+from bulkup.errors import NotFoundError, TargetError
 from bulkup.state.kinds import OWN_KINDS
 from bulkup.wire.client import Call, Wire
 from bulkup.wire.retries import CallError
@@ -64,6 +64,17 @@ def find(wire: Wire, pattern: str, *, known: Iterable[str] = ()) -> list[str]:
         # One with nothing but records of bulkup's was emptied. `__Stat_...__` are the service's.
         if any(k not in OWN_KINDS and k[:2] != "__" for k in _names(wire, "__kind__", name, call)):
             found.append(name)
+    return found
+
+
+def fitting(wire: Wire, pattern: str) -> list[str]:
+    """`find`, for whoever named a pattern: raises NotFoundError when it fits none."""
+    found = find(wire, pattern)
+    if not found and pattern != EVERY:
+        raise NotFoundError(
+            f"no namespace with data fits {pattern!r}; a pattern is one, with * for any text, and "
+            "--all-namespaces takes all"
+        )
     return found
 
 

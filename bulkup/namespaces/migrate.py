@@ -14,7 +14,7 @@ from bulkup.allowance import Allowance
 from bulkup.engine.events import GroupStarted, Warned
 from bulkup.errors import BulkupError, Exit, StopAskedError
 from bulkup.migrations.apply import Migrator, Outcome
-from bulkup.namespaces.find import find, shown
+from bulkup.namespaces.find import find, fitting, shown
 from bulkup.wire.client import Wire
 from bulkup.wire.explain import explained
 from bulkup.wire.retries import Patience
@@ -73,7 +73,7 @@ class MigrateEverywhere:
         try:
             with explained(wire):
                 wire.connect()
-                namespaces = find(wire, self.pattern)
+                namespaces = fitting(wire, self.pattern)
                 self.migrator.listener(
                     GroupStarted("", "migrations", target.info, self.pattern, tuple(namespaces))
                 )

@@ -254,6 +254,8 @@ def _meaning(report: Report, resumes: bool) -> list[str]:
 def _changes(changes: Shown) -> str:
     rest = changes.changes - changes.shown
     if not rest:
+        if changes.changes == 1:
+            return "The only change is shown above."
         return f"All {plural(changes.changes, 'change')} are shown above."
     if not changes.shown:
         return f"{plural(rest, 'change')} not shown (-v shows all, --json too)."

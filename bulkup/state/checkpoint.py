@@ -17,7 +17,7 @@ import json
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -259,23 +259,25 @@ class Checkpoint:
         return int(highest) + 1
 
     @property
-    def asked_failures(self) -> int | None:
-        """The budget that the last runner was given; None: it was the updater's own."""
-        asked = self._get("asked_failures")
-        return None if asked is None else int(asked)
+    def asked(self) -> dict[str, Any]:
+        """The options of the last runner that differed from the default ones."""
+        return dict(self._get("asked") or {})
 
-    def begin_work(self, *, max_failures: int, asked_failures: int | None = None) -> None:
+    def begin_work(
+        self, *, max_failures: int, asked: Mapping[str, Any] | None = None, runners: int = 0
+    ) -> None:
         """A runner starts: until `end_work`, commits may be under way at any time.
 
         The failure that stopped the last runner is forgotten, since its entity comes again.
+        `runners`: so many there were by now, as Datastore knows.
         """
         with self._step(synced=True):
             self._set("state", RunState.RUNNING.value)
             self._set("reason", "")
             self._set("clean", False)
             self._set("max_failures", max_failures)
-            self._set("asked_failures", asked_failures)
-            self._set("runners", self.runners + 1)
+            self._set("asked", dict(asked or {}))
+            self._set("runners", max(self.runners + 1, runners))
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 
     def all_is_known(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from bulkup.facts import RunState
@@ -12,9 +13,9 @@ from bulkup.state.files import RunLock
 DEFAULT_STATE_DIR = Path(".bulkup")
 
 
-def resume_command(run_id: str, state_dir: Path) -> str:
-    """What to type to go on with a run."""
-    words = ["bulkup", "resume", run_id]
+def resume_command(run_id: str, state_dir: Path, words: Sequence[str] = ()) -> str:
+    """What to type to go on with a run; `words`: options as they are typed."""
+    words = ["bulkup", "resume", run_id, *words]
     if state_dir != DEFAULT_STATE_DIR:
         words += ["--state-dir", str(state_dir)]
     return shlex.join(words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 import pytest
 
@@ -9,6 +11,8 @@ from bulkup.cli import cli
 from bulkup.cli.work import options_of
 from bulkup.engine.options import Options
 from bulkup.engine.pace import MaxRate
+from tests.cli.shell import BUMP, Shell, seed, values
+from tests.conftest import Server
 
 WORKING = {"run": ("bump.py",), "resume": (), "migrate": ()}
 
@@ -39,3 +43,27 @@ def test_words_arrive_in_whatever_case() -> None:
     options = parsed("run", "--in-flight", "AUTO", "--shards", "Auto", "--max-rate", "Off")
     assert (options.in_flight, options.shards) == (None, None)
     assert options.max_rate.is_off
+
+
+def test_a_resumed_run_is_as_fast_as_it_was_asked_to_be() -> None:
+    first = parsed("run", "--max-rate", "200", "--shards", "4", "--max-failures", "0")
+    asked = json.loads(json.dumps(first.asked()))
+    assert parsed("resume").or_as(asked) == first
+    other = parsed("resume", "--max-rate", "off", "--processes", "2").or_as(asked)
+    assert other.max_rate.is_off
+    assert (other.shards, other.processes, other.max_failures) == (4, 2, 0)
+    assert parsed("run").asked() == {}
+
+
+def test_the_command_that_goes_on_has_what_was_asked_for(lf_shell: Shell, lf: Server) -> None:
+    seed(lf, 30)
+    lf_shell.write("bump.py", BUMP)
+    asked = ("--max-rate", "500", "--shards", "2")
+    stopped = lf_shell.bulkup("run", "bump.py", "--limit", "10", *asked)
+    assert stopped.code == 75, stopped
+    (run,) = lf_shell.runs()
+    assert f"bulkup resume {run} --shards 2 --max-rate 500" in stopped.out
+    resumed = lf_shell.bulkup("resume", "--limit", "10")
+    assert f"bulkup resume {run} --shards 2 --max-rate 500" in resumed.out
+    assert lf_shell.bulkup("resume").code == 0
+    assert values(lf.client()) == dict.fromkeys(range(1, 31), 1)

@@ -135,7 +135,8 @@ def test_a_namespace_that_fails_stops_it_and_the_same_command_goes_on(tenants: T
     assert row_of(result.out, "tenant-1")[1] == "finished"
     assert row_of(result.out, "tenant-2")[1] == "failed"
     assert row_of(result.out, "tenant-10") == ["tenant-10", "not", "begun"]
-    assert "Continue with: bulkup run bump.py --all-namespaces\n" in result.out
+    again = "Continue with: bulkup run bump.py --all-namespaces --batch-size 2 --in-flight 2\n"
+    assert again in result.out
     assert tenants.values("tenant-10") == {"tenant-10": {0}}
     assert tenants.shell.bulkup("run", "bump.py", "--all-namespaces").code == 0
     tenants.assert_each_done()
@@ -308,8 +309,10 @@ def test_namespaces_without_data_of_users_do_not_count(embedded_tenants: Tenants
 
 def test_where_no_namespace_fits_it_says_so(embedded_tenants: Tenants) -> None:
     result = embedded_tenants.shell.bulkup("run", "bump.py", "--namespaces", "shop-*")
-    assert result.code == 0
+    assert result.code == 10
     assert "no namespace with data fits 'shop-*'" in result.err
+    gate = embedded_tenants.shell.bulkup("status", "--namespaces", "shop-*", "--check")
+    assert gate.code == 10
     assert embedded_tenants.shell.runs() == []
 
 
@@ -492,7 +495,8 @@ def test_the_command_that_goes_on_keeps_the_failure_budget(embedded_tenants: Ten
     result = shell.bulkup(*RUN, "--max-failures", "1", "--limit", "11", env={"FAIL_IN": "tenant-1"})
     assert result.code == 75, result
     (said,) = re.findall(r"^Continue with: bulkup (.*)$", result.out, re.MULTILINE)
-    assert said == "run bump.py --all-namespaces --max-failures 1"
+    asked = "--batch-size 2 --in-flight 2 --max-failures 1"
+    assert said == f"run bump.py --all-namespaces {asked}"
     assert shell.bulkup(*said.split()).code == 3
 
 
