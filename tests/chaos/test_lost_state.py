@@ -137,8 +137,7 @@ def test_a_run_that_has_only_its_end_left_goes_on_without_its_file(world: World)
 
 
 @pytest.mark.parametrize("lose", [False, True], ids=["file kept", "file lost"])
-@pytest.mark.parametrize("at", [1, 2, 3])
-@pytest.mark.parametrize("after", ["the record", "the file"])
+@pytest.mark.parametrize(("after", "at"), [("the record", 1), ("the file", 1), ("the file", 2)])
 def test_killed_in_the_middle_of_cuts(world: World, after: str, at: int, lose: bool) -> None:
     """The shards are new in the record and not in the file yet; or in both, and nothing has been
     done. `at`: which change of the shards it is, of each of several runners."""
