@@ -367,7 +367,7 @@ class Run:
             return
         checkpoint, lease = self._checkpoint, self._lease
         left = self._take_over(checkpoint, lease)
-        self._clean = False
+        self._clean = True  # nothing has been sent yet
         width = self._width()
         common = Common(
             wire=self._wire,
@@ -396,6 +396,7 @@ class Run:
             entity_bytes=self._entity_bytes,
             workers=self._workers,
         )
+        self._clean = False
         try:
             with self._workers or nullcontext():
                 work.run(left)

@@ -187,13 +187,17 @@ class Work:
 
     def _collect(self) -> None:
         """Take in what workers are at. Raises BudgetExceeded, after the rest is wound up."""
-        if self._hand_out is None:
-            return
+        if self._hand_out is None or any(c.shard.broken for c in self._committers):
+            return  # behind an undecided batch nothing may be done: its mark would move over that
         try:
             self._hand_out.collect()
         except OverBudget as over:
             self._wind_up()
             raise over.exceeded from None
+        except BudgetExceeded as exceeded:
+            with suppress(BudgetExceeded):
+                self._wind_up()
+            raise exceeded from None
 
     def _wind_up(self) -> None:
         """Bring to its end what was begun. Raises BudgetExceeded when that is one failure too

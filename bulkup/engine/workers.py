@@ -189,8 +189,9 @@ class Workers:
         if not alive:
             raise WorkerDiedError("no worker process is left to handle an entity again")
         self._again = ()
+        self._number += 1
         worker = min(alive, key=lambda p: p.load)
-        worker.send(pipe.AGAIN, 0, item.key, item.cursor, result.SerializeToString())
+        worker.send(pipe.AGAIN, self._number, item.key, item.cursor, result.SerializeToString())
         while not self._again:
             self._wire.arrived.clear()
             self.pump()
@@ -228,7 +229,8 @@ class Workers:
                 self._done(worker, frame)
             elif frame[0] == pipe.HANDLED_AGAIN:
                 self.moves |= frame[3]
-                self._again = frame
+                if frame[1] == self._number:  # else nobody waits for it any more
+                    self._again = frame
             elif frame[0] == pipe.PRINTED:
                 worker.print(frame[1], frame[2])
             elif frame[0] == pipe.RETRYING:
@@ -253,7 +255,9 @@ class Workers:
 
     def _done(self, worker: _Process, frame: tuple[Any, ...]) -> None:
         _, number, items, whole, moves, error, seconds = frame
-        ticket = self._tickets.pop(number)
+        ticket = self._tickets.pop(number, None)
+        if ticket is None:
+            return  # its worker was found dead before this was read
         worker.tickets.remove(ticket)
         ticket.items, ticket.whole, ticket.is_done = items, whole, True
         ticket.error = pipe.unpacked_error(error) if error is not None else None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
+import grpc
 import pytest
 
 from bulkup.engine import sharding
@@ -18,6 +19,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
 from tests.chaos.bench import Crash, World
 from tests.chaos.conftest import MakeWorld
+from tests.chaos.proxy import Action, Pass, Refuse, Seen, no_faults
 from tests.conftest import Server
 
 
@@ -137,8 +139,7 @@ def test_a_run_that_has_only_its_end_left_goes_on_without_its_file(world: World)
 
 
 @pytest.mark.parametrize("lose", [False, True], ids=["file kept", "file lost"])
-@pytest.mark.parametrize("at", [1, 2, 3])
-@pytest.mark.parametrize("after", ["the record", "the file"])
+@pytest.mark.parametrize(("after", "at"), [("the record", 1), ("the file", 1), ("the file", 2)])
 def test_killed_in_the_middle_of_cuts(world: World, after: str, at: int, lose: bool) -> None:
     """The shards are new in the record and not in the file yet; or in both, and nothing has been
     done. `at`: which change of the shards it is, of each of several runners."""
@@ -171,3 +172,24 @@ def test_killed_in_the_middle_of_cuts(world: World, after: str, at: int, lose: b
     assert last.success
     assert world.violations() == []
     assert last.counts.handled == world.size
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["at the beginning", "resumed"])
+def test_a_run_that_ended_before_its_work_leaves_nothing_undecided(
+    world: World, begun: bool
+) -> None:
+    """Where it might have been cut could not be asked for."""
+    if begun:
+        assert world.run("Increment", Options(batch_size=5, limit=30)).exit_code == Exit.LIMIT
+
+    def refuse(seen: Seen) -> Action:
+        asks = b"__scatter__" in seen.payload
+        return Refuse(grpc.StatusCode.PERMISSION_DENIED) if asks else Pass()
+
+    world.proxy.faults = refuse
+    ended = world.resume(SHARDED) if begun else world.run("Increment", SHARDED)
+    assert ended.exit_code == Exit.FAILED
+    world.proxy.faults = no_faults
+    assert world.resume(SHARDED).success
+    assert world.violations() == []
+    assert world.markers() == []  # else fences would have to stay

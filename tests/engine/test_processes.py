@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,9 @@ from google.cloud.datastore import Entity
 
 import bulkup
 from bulkup.engine.events import Event, Logged, Report, Warned
+from bulkup.engine.handle import Handled
+from bulkup.engine.scan import EntityResult
+from bulkup.engine.workers import WorkerDiedError, Workers
 from bulkup.errors import UsageError
 from bulkup.facts import RunState
 from bulkup.state.kinds import MARKER_KIND, RUN_KIND
@@ -271,3 +276,73 @@ def test_a_datastore_that_is_away_for_the_handlers_reads_ends_the_run_and_no_ent
     assert (report.state, report.counts.failed) == (RunState.FAILED, 0)
     assert report.retries > 0
     assert not any(isinstance(event, Warned) for event in events)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_nothing_is_skipped_when_a_worker_dies_over_an_entity_that_others_wrote(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    """What the other workers have handled by then lies behind a batch that is not decided."""
+
+    def die(workers: Workers, item: Handled, result: Any) -> None:
+        until = time.monotonic() + 30
+        while workers._tickets and time.monotonic() < until:
+            workers.pump()
+        raise WorkerDiedError("worker process 1 was ended")
+
+    fill(server, "Thing", 200, n=0, touched=False)
+    options = {"processes": 2, "batch_size": 5, "in_flight": 8, "shards": shards}
+    with monkeypatch.context() as patched:
+        patched.setattr(Workers, "handle_again", die)
+        assert run(server, updaters.Raced, **options).reason == "worker process 1 was ended"
+    assert run(server, updaters.Raced, **options).success
+    assert numbers(server) == [1] * 200
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another(
+    embedded: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker dies while another handles an entity again; then a further one is handled again,
+    on the way to the run's end."""
+    again, got = Workers.handle_again, []
+
+    def found_dead(workers: Workers) -> None:
+        raise WorkerDiedError("worker process 1 was ended")
+
+    def handle_again(workers: Workers, item: Handled, result: Any) -> None:
+        first = EntityResult.FromString(result.SerializeToString())
+        first.entity.key.path[-1].id = 999
+        key = first.entity.key.SerializeToString()
+        with monkeypatch.context() as patched, pytest.raises(WorkerDiedError):
+            patched.setattr(Workers, "pump", found_dead)
+            again(workers, Handled(key, b""), first)
+        again(workers, item, result)
+        got.append((item.key, [write.key for write in item.writes]))
+
+    fill(embedded, "Thing", 100, n=0, touched=False)
+    monkeypatch.setattr(Workers, "handle_again", handle_again)
+    run(embedded, updaters.Raced, processes=2, batch_size=10)
+    assert len(got) == 10
+    assert all(written == [key] for key, written in got)
+
+
+def test_a_worker_that_is_found_dead_before_its_last_answer_is_read(
+    embedded: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, late = Workers._done, []
+
+    def done_later(workers: Workers, worker: Any, frame: Any) -> None:
+        if not late:
+            late.append((worker, frame))
+            os.kill(worker.process.pid, signal.SIGKILL)
+            worker.process.wait()
+            workers._inbox.append((worker, frame))
+            workers._gone(worker)
+        done(workers, worker, frame)
+
+    fill(embedded, "Thing", 200, n=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Workers, "_done", done_later)
+        assert "was ended by SIGKILL" in run(embedded, updaters.Stamp, processes=2).reason
+    assert run(embedded, updaters.Stamp, processes=2).success
+    assert numbers(embedded) == [1] * 200
