@@ -15,6 +15,7 @@ from bulkup.local.indexing import Entries, index_entries
 _KEY_TAG = 0x0A
 _PROPERTY_TAG = 0x1A
 """The fields of an Entity: its key; one property, with its name."""
+_TAGS = frozenset((_KEY_TAG, _PROPERTY_TAG))
 _TIMESTAMP_TAG = 0x52
 """The field of a Value that indexing changes. Not everything with this byte has one."""
 _MAX_BODY_BYTES = 64 << 10
@@ -61,12 +62,42 @@ def changes(base: bytes, body: bytes) -> Changes | None:
 
 
 def new_properties(base: bytes, body: bytes) -> Any | None:
-    """An Entity of the properties of `body` that a stored `base` does not have just so, or None
-    when that cannot be told."""
-    old, new = _properties(base), _properties(body)
-    if old is None or new is None:
-        return None
-    return m.Entity.FromString(b"".join(new - old))
+    """An Entity of at least the properties of `body` that a stored `base` does not have just so,
+    or None when that cannot be told.
+
+    Both are walked through field by field, in step: so a property that came or went makes those
+    after it new. Only whole fields are compared; the bytes of one may be inside of another's value.
+    """
+    new = []
+    at, end, there = 0, len(body), 0
+    while at < end:
+        tag = body[at]
+        if tag != _PROPERTY_TAG and tag != _KEY_TAG:
+            return None
+        stop = at + 2 + body[at + 1] if body[at + 1] < 0x80 else _field_end(body, at)
+        one = body[at:stop]
+        if base.startswith(one, there):
+            there += stop - at
+        else:
+            if tag == _PROPERTY_TAG:
+                new.append(one)
+            if there < len(base):
+                if base[there] not in _TAGS:
+                    return None
+                there = _field_end(base, there)
+        at = stop
+    return m.Entity.FromString(b"".join(new))
+
+
+def _field_end(body: bytes, at: int) -> int:
+    """Where the length-delimited field ends that begins here with a tag of one byte."""
+    length = shift = 0
+    while True:
+        at += 1
+        length |= (body[at] & 0x7F) << shift
+        if body[at] < 0x80:
+            return at + 1 + length
+        shift += 7
 
 
 def _properties(body: bytes) -> set[bytes] | None:

@@ -60,9 +60,9 @@ def _text(text: str) -> bytes:
     return raw + _END
 
 
-def encode_id(number: int) -> bytes:
-    """How the path of a key with this id ends."""
-    return _ID + _U64.pack(number + _SIGN & _MASK)
+def encode_id(number: int, head: bytes = b"") -> bytes:
+    """How the path of a key with this id ends, after the `head` that it begins with."""
+    return head + _ID + _U64.pack(number + _SIGN & _MASK)
 
 
 def encode_path(path: Any) -> bytes:

@@ -7,6 +7,7 @@ service's where they are known (as its emulators send them), in its words.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from bulkup.local.encoding import Partition, encode_id, encode_path
@@ -49,11 +50,16 @@ def check_project(project: str) -> None:
         raise invalid(f'"{project[:110]}" is an invalid app id.')
 
 
+@lru_cache(maxsize=64)
+def _nameless(project: str, database: str) -> Partition:
+    return Partition(project, database, "")
+
+
 def partition_of(message: Any, project: str, database: str) -> Partition:
     """The partition of a key or query, filled in from the request it came in."""
     found = message.project_id or project
     if found == project and message.database_id == database and not message.namespace_id:
-        return Partition(project, database, "")
+        return _nameless(project, database)
     if found != project or message.database_id != database:
         raise invalid(
             f"mismatched databases within request: {project}/{database or '(default)'} vs. "
@@ -117,7 +123,7 @@ def checked_path(key: Any, *, complete: bool, reserved_ok: bool = False) -> byte
         number = element.id
         head = _heads.get(element.kind)
         if number and head is not None:
-            return head + encode_id(number)
+            return encode_id(number, head)
     check_key(key, complete=complete, reserved_ok=reserved_ok)
     last = path[-1]
     if not (last.id or last.name):

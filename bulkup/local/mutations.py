@@ -19,7 +19,7 @@ from bulkup.local.limits import (
     partition_of,
 )
 from bulkup.local.masks import Mask
-from bulkup.local.status import invalid
+from bulkup.local.status import RpcError, invalid
 
 _FAIL = m.Mutation.FAIL
 _OPERATIONS = ("insert", "update", "upsert")
@@ -167,7 +167,12 @@ def check_entities(
             continue
         if base is not None:
             body = entity.SerializeToString(deterministic=True)
-            operation.changes = changes(base, body)
+            try:
+                operation.changes = changes(base, body)
+            except RpcError:
+                # Of several reasons the one that comes first in the entity, deferred or not.
+                index_entries(entity)
+                raise
         if operation.changes is None:
             operation.entries = index_entries(entity)
             body = entity.SerializeToString(deterministic=True)

@@ -79,11 +79,14 @@ class Pending:
         """Add a commit, before it is one: until it is, `take_back` forgets it."""
         self._commits.append((version, records))
         states = self._states
+        size = 0
         for kind, path, created, body in records:
             place = kind, path
             before = states.get(place)
             states[place] = State(version, created, body), before[0] if before else None
-            self.size += len(body or b"")
+            if body is not None:
+                size += len(body)
+        self.size += size
 
     def take_back(self, version: int) -> None:
         """Forget the commit of a version, if it is the last one."""

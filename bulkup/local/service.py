@@ -88,11 +88,13 @@ class Service:
         places: list[Place] = []
 
         def placed() -> list[Place]:
-            number = self.storage.kind
-            places.extend(
-                (number(partition, key.path[-1].kind) or 0, path)
-                for (_, path), (partition, key) in keys.items()
-            )
+            numbers: dict[tuple[Partition, str], int] = {}
+            for (_, path), (partition, key) in keys.items():
+                kind = partition, key.path[-1].kind
+                number = numbers.get(kind)
+                if number is None:
+                    number = numbers[kind] = self.storage.kind(*kind) or 0
+                places.append((number, path))
             return places
 
         # As of another moment than now only rows tell it.
@@ -100,7 +102,9 @@ class Service:
         with self.storage.reading_keys(placed) if now else self.storage.reading() as snapshot:
             read = self._read(request.read_options, snapshot)
             pending = snapshot.pending
-            asked = [place for place in places or placed() if place not in pending]
+            asked = places or placed()
+            if pending:
+                asked = [place for place in asked if place not in pending]
             rows = by_paths(snapshot.db, asked, read.at)
             out = []
             states: dict[Place, tuple[int, int, bytes | None]] = {}
@@ -120,12 +124,11 @@ class Service:
                     result = m.field(1, m.field(1, key.SerializeToString()))
                     result += m.number_field(4, read.time)
                     out.append(m.field(2, result))
+                    size += len(result)
                 else:
                     if mask is not None:
                         body = mask.select(m.Entity.FromString(body)).SerializeToString()
-                    result = m.stored_result(body, version, created)
-                    out.append(m.field(1, result))
-                size += len(result)
+                    size += m.add_found(out, body, version, created)
         if now:
             self.storage.last_lookup = Read(snapshot.last, states)
         out.append(m.field(5, read.started) if read.started else b"")
@@ -275,7 +278,7 @@ class Service:
             self.storage.written(writer.kinds, version, writer.rows)
         if failure is not None:
             raise failure
-        out = [m.field(3, result) for result in writer.results()]
+        out = list(writer.results())
         out.append(m.number_field(4, writer.index_updates))
         if transactional:
             out.append(m.field(8, m.timestamp(version)))

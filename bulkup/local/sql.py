@@ -85,8 +85,11 @@ def by_paths(
     db: sqlite3.Connection, places: Sequence[tuple[int, bytes]], at: int | None
 ) -> Iterator[tuple[int, int, bytes] | None]:
     """As `by_path`, of each (kind, path) in turn; few are held at a time. No kind is 0."""
-    for start in range(0, len(places), _FEW):
-        some = places[start : start + _FEW]
+    start, few = 0, _FEW
+    while start < len(places):
+        some = places[start : start + few]
+        start += few
+        size = 0
         found: dict[tuple[int, bytes], tuple[int, int, bytes]] = {}
         if at is None:
             for kind in {kind for kind, _ in some}:
@@ -97,10 +100,12 @@ def by_paths(
                     (kind, *paths),
                 ):
                     found[kind, path] = version, created, body
-        for kind, path in some:
-            if at is None:
-                yield found.get((kind, path))
-            else:
+                    size += len(body)
+            yield from map(found.get, some)
+            # Many small ones together are faster.
+            few = _TOGETHER if size < len(some) * _SMALL_BYTES else _FEW
+        else:
+            for kind, path in some:
                 yield by_path(db, kind, path, at)
 
 
@@ -109,6 +114,8 @@ Stored = tuple[int, int, int, bytes, str]
 _TOGETHER = 100
 _FEW = 20
 """Entities of up to 1 MiB that a lookup holds: it may stop after the first ones."""
+_SMALL_BYTES = 4096
+"""On average, of those before: then `_TOGETHER` of them are held."""
 
 
 def stored_rows(

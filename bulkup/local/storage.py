@@ -210,14 +210,15 @@ class Storage:
 
     def _begin(self, db: sqlite3.Connection) -> tuple[Snapshot, bool]:
         """A snapshot, and whether it has rows of every commit in it."""
-        present = self._present()
+        present = self.present()
         db.execute("BEGIN")
         last, complete = db.execute(
             "SELECT value, NOT EXISTS (SELECT 1 FROM log) FROM meta WHERE name = 'last_version'"
         ).fetchone()
         return Snapshot(db, max(present, last), last, {}), bool(complete)
 
-    def _present(self) -> int:
+    def present(self) -> int:
+        """A version that no commit has; later ones are numbered above it."""
         with self._clock_lock:
             if self._writing_version:
                 return self._writing_version - 1

@@ -74,6 +74,30 @@ class Known:
         self._rows: dict[Place, Stored | None] = {}
         places = self._places(operations)
         self._rows.update(dict.fromkeys(place for place in places if place is not None))
+        if not (deferring and self._all_looked_up()):
+            self._read()
+        rows = [None if place is None else self._rows[place] for place in places]
+        self.bodies = [None if stored is None else stored[3] for stored in rows]
+        """By operation; None where nothing is stored."""
+
+    def _all_looked_up(self) -> bool:
+        """Whether the last lookup read all of these; then that is what is known, as of then, and
+        `row` sees whether it still holds."""
+        last, states = self._storage.last_lookup
+        for kind in {kind for kind, _ in self._rows}:
+            if self._storage.kind_version(kind) > last:
+                return False
+        found = {place: states[place] for place in self._rows if place in states}
+        if len(found) < len(self._rows):
+            return False
+        # As a snapshot does: the commit has the same version, deferred or not.
+        self._storage.present()
+        self._last = last
+        self._rows = _stored(found)
+        return True
+
+    def _read(self) -> None:
+        storage, deferring = self._storage, self.deferring
         with (
             storage.reading_keys(lambda: self._rows)
             if deferring
@@ -89,9 +113,6 @@ class Known:
             for kind, those in paths.items():
                 for path, stored in stored_rows(snapshot.db, kind, those, whole=not deferring):
                     self._rows[kind, path] = stored
-        rows = [None if place is None else self._rows[place] for place in places]
-        self.bodies = [None if stored is None else stored[3] for stored in rows]
-        """By operation; None where nothing is stored."""
 
     def _looked_up(self) -> dict[Place, Stored | None]:
         """What the last lookup read of these; only after a snapshot was taken, which then has no
@@ -192,19 +213,21 @@ class Writer:
         self._applied.append((operation, row, bool(conflict), allocated, transformed))
 
     def results(self) -> Iterator[bytes]:
-        """The serialized MutationResult of each, once all are applied: several mutations of an
-        entity all tell the version that it has in the end."""
+        """The serialized MutationResult of each, as the field of a CommitResponse, once all are
+        applied: several mutations of an entity all tell the version that it has in the end."""
         plain: dict[tuple[int, int], bytes] = {}
         for operation, row, conflict, allocated, transformed in self._applied:
             if conflict or allocated or transformed or row.body is None:
-                yield self._result(operation, row, conflict, allocated, transformed)
+                result = self._result(operation, row, conflict, allocated, transformed)
+                yield m.field(3, result)
                 continue
             # Most results of a commit are one.
             times = row.version, row.created
-            result = plain.get(times)
-            if result is None:
-                result = plain[times] = self._result(operation, row, False, False, [])
-            yield result
+            framed = plain.get(times)
+            if framed is None:
+                result = self._result(operation, row, False, False, [])
+                framed = plain[times] = m.field(3, result)
+            yield framed
 
     def _kind(self, partition: Partition, name: str) -> tuple[int, int]:
         """Numbers of a partition and of a kind in it."""
@@ -260,9 +283,10 @@ class Writer:
             row.body, row.entries, row.changes = body, entries, changes
             row.version = self.version
             self.kinds.add(kind)
-            if row.stored is not None and row.stored[2:4] == (row.created, body):
+            stored = row.stored
+            if stored is not None and stored[2] == row.created and stored[3] == body:
                 # Changed and changed back in one commit: nothing has changed.
-                row.version = row.stored[1]
+                row.version = stored[1]
         return transformed
 
     def _result(

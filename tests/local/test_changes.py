@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkup.local import messages as m
-from bulkup.local.changes import changes
+from bulkup.local.changes import changes, new_properties
 from bulkup.local.indexing import index_entries
 from bulkup.local.mutations import check_entities, check_mutations
 from bulkup.local.packing import add, each
@@ -204,3 +204,45 @@ def test_a_property_and_a_nested_one_of_the_same_path_do_not_take_each_other_s_e
 
 def _numbers(*numbers: int) -> set[bytes]:
     return {value for number in numbers for _, value in _expected(_with(x=number))}
+
+
+@settings(max_examples=200, deadline=None)
+@given(_entities(), _entities())
+def test_no_property_that_is_not_stored_just_so_escapes_being_looked_into(
+    old: Any, new: Any
+) -> None:
+    base, body = (one.SerializeToString(deterministic=True) for one in (old, new))
+    found = new_properties(base, body)
+    assert found is not None
+    # As bytes: NaN is not equal to itself.
+    stored, came, looked_into = (
+        {
+            name: value.SerializeToString(deterministic=True)
+            for name, value in one.properties.items()
+        }
+        for one in (old, new, found)
+    )
+    assert looked_into.items() <= came.items()
+    assert came.items() - stored.items() <= looked_into.items()
+
+
+def test_the_bytes_of_a_property_inside_of_a_stored_value_are_not_that_property() -> None:
+    bad = m.Entity()
+    bad.properties["b"].meaning = 99
+    old = m.Entity()
+    # At the place in the body where the property itself would be, too.
+    for name in ("a", "b", "c"):
+        old.properties[name].blob_value = bad.SerializeToString() * 3
+    found = new_properties(
+        old.SerializeToString(deterministic=True), bad.SerializeToString(deterministic=True)
+    )
+    assert found is not None
+    assert found.properties["b"].meaning == 99
+
+
+def test_a_field_that_we_do_not_know_is_left_to_those_who_look_into_everything() -> None:
+    entity = m.Entity()
+    entity.properties["a"].integer_value = 1
+    body = entity.SerializeToString(deterministic=True)
+    assert new_properties(body, body + b"\x7a\x01x") is None
+    assert new_properties(body + b"\x7a\x01x", body) is not None

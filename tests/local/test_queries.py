@@ -340,6 +340,24 @@ def test_a_lookup_defers_what_would_not_fit(rpc: Rpc) -> None:
     assert rounds > 1
 
 
+def test_a_lookup_of_many_small_and_some_large_entities_answers_in_the_order_asked(
+    rpc: Rpc,
+) -> None:
+    there = list(range(3, 400, 3))
+    rpc.put(
+        *(rpc.entity("K", n, s=unindexed("x" * (20_000 if n % 15 == 0 else 10))) for n in there)
+    )
+    asked = [n for n in range(399, 0, -1) if n % 7]
+    answer = rpc.lookup(*(rpc.key("K", n) for n in asked))
+    assert not answer.deferred
+    assert [one.entity.key.path[-1].id for one in answer.found] == [n for n in asked if n % 3 == 0]
+    for one in answer.found:
+        length = 20_000 if one.entity.key.path[-1].id % 15 == 0 else 10
+        assert one.entity.properties["s"].string_value == "x" * length
+    missing = [one.entity.key.path[-1].id for one in answer.missing]
+    assert missing == [n for n in asked if n % 3]
+
+
 def test_a_lookup_takes_a_thousand_keys(rpc: Rpc) -> None:
     keys = [rpc.key("K", i + 1) for i in range(1000)]
     assert len(rpc.lookup(*keys).missing) == 1000
