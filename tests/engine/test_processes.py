@@ -313,9 +313,10 @@ def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another(
         first = EntityResult.FromString(result.SerializeToString())
         first.entity.key.path[-1].id = 999
         key = first.entity.key.SerializeToString()
-        with monkeypatch.context() as patched, pytest.raises(WorkerDiedError):
+        with monkeypatch.context() as patched:
             patched.setattr(Workers, "pump", found_dead)
-            again(workers, Handled(key, b""), first)
+            with pytest.raises(WorkerDiedError):
+                again(workers, Handled(key, b""), first)
         again(workers, item, result)
         got.append((item.key, [write.key for write in item.writes]))
 
@@ -329,7 +330,8 @@ def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another(
 def test_a_worker_that_is_found_dead_before_its_last_answer_is_read(
     embedded: Server, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done, late = Workers._done, []
+    done = Workers._done
+    late: list[Any] = []
 
     def done_later(workers: Workers, worker: Any, frame: Any) -> None:
         if not late:
