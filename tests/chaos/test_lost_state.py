@@ -149,11 +149,11 @@ def test_killed_in_the_middle_of_cuts(world: World, after: str, at: int, lose: b
     for nth in range(5):
         changes_of_shards = 0
 
-        def dying(self: Any, *args: Any, nth: int = nth, **changes: Any) -> None:
+        def dying(self: Any, *args: Any, dies: bool = nth < 4, **changes: Any) -> None:
             nonlocal changes_of_shards
             real(self, *args, **changes)
             changes_of_shards += after == "the file" or "settled" in changes
-            if changes_of_shards == at and nth < 4:
+            if changes_of_shards == at and dies:
                 raise Crash
 
         options = Options(batch_size=5, in_flight=3, shards=2 + nth)

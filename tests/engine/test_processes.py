@@ -330,7 +330,8 @@ def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another(
 def test_a_worker_that_is_found_dead_before_its_last_answer_is_read(
     embedded: Server, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done, late = Workers._done, []
+    done = Workers._done
+    late: list[Any] = []
 
     def done_later(workers: Workers, worker: Any, frame: Any) -> None:
         if not late:
