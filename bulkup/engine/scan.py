@@ -25,8 +25,11 @@ _Operator: Any = query_types.PropertyFilter.Operator
 _ONE_VALUE = (_Operator.EQUAL, _Operator.IN, _Operator.HAS_ANCESTOR)
 """Conditions whose results come in the order of their keys, whatever a handler changes."""
 
-TARGET_PAGE_BYTES = 4 * 1024 * 1024
-"""A page of entities of 1 MiB must not hold 500 of them; two pages are in memory at once."""
+TARGET_PAGE_BYTES = 2 * 1024 * 1024
+"""A page of entities of 1 MiB must not hold 500 of them; two pages are in memory at once. Shared by
+the shards at work, down to MIN_PAGE_BYTES."""
+
+MIN_PAGE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
