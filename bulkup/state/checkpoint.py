@@ -140,22 +140,14 @@ class Checkpoint:
         """
         path = folder / CHECKPOINT_NAME
         try:
-            if not path.stat().st_size:
-                raise sqlite3.DatabaseError("the file is empty")
-            db = _connect(path)
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-                raise sqlite3.DatabaseError("another program's database")
-            rows = dict(db.execute("SELECT name, value FROM meta"))
-            found = json.loads(rows["format"])
-            if found != FORMAT:
-                raise StateError(
-                    f"{str(path)!r} was written by another version of bulkup (format {found}, "
-                    f"this one reads {FORMAT}); resume with that version"
-                )
-            raw = json.loads(rows["record"])
-            record = RunRecord(**{**raw, "target": TargetInfo(**raw["target"])})
-            if check and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                raise sqlite3.DatabaseError("quick_check fails")
+            with contextlib.ExitStack() as undo:
+                if not path.stat().st_size:
+                    raise sqlite3.DatabaseError("the file is empty")
+                db = undo.enter_context(contextlib.closing(_connect(path)))
+                record = _record_in(db, path)
+                if check and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                    raise sqlite3.DatabaseError("quick_check fails")
+                undo.pop_all()
         except (sqlite3.OperationalError, OSError) as error:
             raise StateError(
                 f"the checkpoint {str(path)!r} cannot be opened ({error}); make it and its folder "
@@ -542,6 +534,21 @@ class Checkpoint:
             "WHERE b.state = 'done'"
         ).fetchone()
         return int(total)
+
+
+def _record_in(db: sqlite3.Connection, path: Path) -> RunRecord:
+    """What the file is of. Raises StateError for another version's, and what damage leads to."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        raise sqlite3.DatabaseError("another program's database")
+    rows = dict(db.execute("SELECT name, value FROM meta"))
+    found = json.loads(rows["format"])
+    if found != FORMAT:
+        raise StateError(
+            f"{str(path)!r} was written by another version of bulkup (format {found}, this one "
+            f"reads {FORMAT}); resume with that version"
+        )
+    raw = json.loads(rows["record"])
+    return RunRecord(**{**raw, "target": TargetInfo(**raw["target"])})
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_a_damaged_run_does_not_hide_the_others(half: Shell, lf: Server, damage:
 
 
 def test_a_checkpoint_of_a_newer_format_is_left_alone(half: Shell, lf: Server) -> None:
-    with sqlite3.connect(half.checkpoint()) as db:
+    with closing(sqlite3.connect(half.checkpoint())) as db, db:
         db.execute("UPDATE meta SET value = '999' WHERE name = 'format'")
     db.close()
     before = half.checkpoint().read_bytes()
@@ -64,7 +65,7 @@ def test_another_programs_database_is_not_taken_for_a_run(half: Shell, lf: Serve
     path = half.checkpoint()
     shutil.rmtree(path.parent)
     path.parent.mkdir()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE cookies (name TEXT)")
     db.close()
     refuses_to_resume(half, lf, path.parent.name, code=1, says=("damaged",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def count_at_home(entity: Entity) -> Entity:
 def shards_of(state: Path) -> list[tuple[bytes, bytes, str]]:
     """Bounds and state of every shard that the last run ever had."""
     file = max(state.glob("*/checkpoint.sqlite"))
-    with sqlite3.connect(file) as db:
+    with closing(sqlite3.connect(file)) as db, db:
         return db.execute('SELECT "after", upto, state FROM shards ORDER BY id').fetchall()
 
 

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -213,7 +214,7 @@ def test_a_checkpoint_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -
 def test_a_newer_format_is_named_and_left_alone(tmp_path: Path) -> None:
     made = new(tmp_path)
     made.close()
-    with sqlite3.connect(made.path) as db:
+    with closing(sqlite3.connect(made.path)) as db, db:
         db.execute("UPDATE meta SET value = '7000' WHERE name = 'format'")
     db.close()
     with pytest.raises(StateError, match="format 7000"):
