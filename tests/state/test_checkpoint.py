@@ -216,7 +216,6 @@ def test_a_newer_format_is_named_and_left_alone(tmp_path: Path) -> None:
     made.close()
     with closing(sqlite3.connect(made.path)) as db, db:
         db.execute("UPDATE meta SET value = '7000' WHERE name = 'format'")
-    db.close()
     with pytest.raises(StateError, match="format 7000"):
         Checkpoint.open(made.folder)
 
@@ -226,7 +225,8 @@ def test_one_that_was_being_made_when_its_process_was_killed_is_made_anew(tmp_pa
     (folder / ".checkpoint.sqlite.new").write_bytes(b"half")
     assert run_folders(tmp_path) == []  # there is no run yet
     new(tmp_path).close()
-    assert Checkpoint.open(folder).record == RECORD
+    with closing(Checkpoint.open(folder)) as opened:
+        assert opened.record == RECORD
     assert run_folders(tmp_path) == [folder]
 
 
