@@ -30,7 +30,7 @@ class LocalFile:
 
     def __init__(self, path: str | os.PathLike[str], place: Partition) -> None:
         self.place = place
-        self._storage = Storage(os.fspath(path))
+        self._storage = Storage(os.fspath(path), may_defer=False)
         self._service = Service(self._storage)
         try:
             list(self.entities("", limit=0))

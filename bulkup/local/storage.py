@@ -96,8 +96,12 @@ class Storage:
     connection, inside `writing()`.
     """
 
-    def __init__(self, path: str | Path, *, clock: Callable[[], int] = now_micros) -> None:
+    def __init__(
+        self, path: str | Path, *, clock: Callable[[], int] = now_micros, may_defer: bool = True
+    ) -> None:
+        """`may_defer`: rows of commits may be made later, which takes memory until then."""
         self.path = Path(os.path.realpath(path))
+        self._may_defer = may_defer
         self.clock = clock
         self._lock_file = lock(self.path)
         try:
@@ -346,7 +350,7 @@ class Storage:
     def defers(self) -> bool:
         """Whether a commit that begins now need not make its rows; it counts as one."""
         self._since_query += 1
-        return self._since_query > _DEFERRED_AFTER
+        return self._may_defer and self._since_query > _DEFERRED_AFTER
 
     def defer(self, version: int, records: list[Record]) -> None:
         """Write what a commit changes into the log; inside `writing(settled=False)`."""
