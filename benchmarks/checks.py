@@ -41,10 +41,10 @@ class Sizes:
     one_chain: int = 100_000
     shards: int = 200_000
     slow_commits: int = 50_000
-    processes: int = 200_000
+    processes: int = 100_000
     memory: tuple[int, int] = (20_000, 1_000_000)
     failing: int = 200_000
-    large: tuple[int, int] = (300, 3_000)
+    large: tuple[int, int] = (100, 1_000)
 
 
 QUICK = Sizes(5_000, 2_000, 5_000, 10_000, 5_000, 5_000, (2_000, 20_000), 4_000, (5, 20))
