@@ -72,8 +72,8 @@ def fitting(wire: Wire, pattern: str) -> list[str]:
     found = find(wire, pattern)
     if not found and pattern != EVERY:
         raise NotFoundError(
-            f"no namespace with data fits {pattern!r}; check the pattern (* stands for any text), or "
-            "take all of them with --all-namespaces"
+            f"no namespace with data fits {pattern!r}; check the pattern (* stands for any text), "
+            "or take all of them with --all-namespaces"
         )
     return found
 
