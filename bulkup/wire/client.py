@@ -47,6 +47,9 @@ ATTEMPT_TIMEOUT_S = 60.0
 TICK_S = 0.5
 """How long a wait goes on before the run may look around (progress, signals)."""
 
+MAX_WATCH_S = 1.0
+"""For gRPC to stop looking at a channel's state: it looks every 0.2 s (`_poll_connectivity`)."""
+
 MAX_LOOKUP_KEYS = 1000
 """The service's limit for one Lookup."""
 
@@ -233,6 +236,7 @@ class Wire:
         head.mode = CommitRequest.TRANSACTIONAL
         head.single_use_transaction.read_write.SetInParent()
         self._commit_head: bytes = head.SerializeToString()
+        self._watching: set[threading.Thread] = set()
         self.arrived = threading.Event()
         """Set whenever a call has been answered."""
         self._methods = {
@@ -250,7 +254,9 @@ class Wire:
         A port that accepts and says nothing is told apart from a server that is busy: the latter
         shakes hands at once.
         """
+        others = set(threading.enumerate())
         ready = grpc.channel_ready_future(self._channel)
+        self._watching = set(threading.enumerate()) - others
         patience = min(FIRST_CONTACT_S, self.patience.retry_for_s)
         give_up = self.monotonic() + patience
         try:
@@ -268,6 +274,13 @@ class Wire:
             ready.cancel()
 
     def close(self) -> None:
+        """End the calls under way and the connection.
+
+        gRPC looks at a channel's state every 0.2 s for a while after `connect`, and its thread
+        dies with a traceback when the channel is closed under it.
+        """
+        for thread in self._watching:
+            thread.join(MAX_WATCH_S)
         self._channel.close()
 
     def send(self, name: str, payload: bytes, timeout: float) -> Any:

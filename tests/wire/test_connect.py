@@ -1,0 +1,32 @@
+"""Connecting and letting go: nothing of gRPC may be left at work on a channel that is closed."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+from google.cloud import datastore
+
+from bulkup.wire.client import Wire
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_closing_waits_for_who_watches_the_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", f"127.0.0.1:{silent.getsockname()[1]}")
+        wire = Wire(datastore.Client(project="p"))
+
+        def interrupt() -> None:
+            raise Interrupted
+
+        wire.on_tick = interrupt
+        others = set(threading.enumerate())
+        with pytest.raises(Interrupted):
+            wire.connect()
+        assert set(threading.enumerate()) - others  # or this test would show nothing
+        wire.close()
+        assert set(threading.enumerate()) <= others
