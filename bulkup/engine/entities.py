@@ -81,7 +81,7 @@ class Entities:
             if now >= self._next_look or self.handled >= self.limit:
                 self._look()
                 self._next_look = now + LOOK_EVERY_S
-            key: bytes = result.entity.key.SerializeToString()
+            key: bytes = result.entity.key
             if ranged and sink.is_handled(key):
                 continue
             if key in foreign:
@@ -119,7 +119,7 @@ class Entities:
             self._next_look = now + LOOK_EVERY_S
 
     def _read_again(self, result: Any, key: bytes, sink: Sink) -> Handled:
-        found = self._fresh(result.entity.key, sink)
+        found = self._fresh(key_of(key), sink)
         if found is None:
             return Handled.gone(key, result.cursor)
         return self._handler.handle(found, key, result.cursor)
@@ -129,7 +129,7 @@ class Entities:
         of that raw key as it is then, or None."""
         sink.drain_all()
         again = self._query.of_entity(key)
-        found = self._wire.run_query(again, self._query.namespace).result().batch.entity_results
+        found = self._wire.page(again, self._query.namespace).result().batch.entity_results
         return found[0] if found else None
 
     def _spend(self, item: Handled) -> None:

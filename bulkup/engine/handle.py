@@ -19,11 +19,12 @@ from bulkup.facts import Failure
 from bulkup.tracebacks import error_line, user_traceback
 from bulkup.updater import Updater, WriteSink, returned_something, writing_to
 from bulkup.wire.client import Mutation, Wire
-from bulkup.wire.entities import LazyEntity, is_moved, may_be_altered, read_message, read_version
+from bulkup.wire.entities import LazyEntity, is_moved, may_be_altered, page_entity, read_version
 from bulkup.wire.framing import put_mutation
 from bulkup.wire.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.wire.patches import encode_put, patched
 from bulkup.wire.retries import CallError
+from bulkup.wire.values import EntityPb
 
 _FAIL: Any = Mutation.FAIL
 
@@ -65,7 +66,7 @@ class Handled:
     conflicts: int = 0
     vanished: bool = False
     before: Any = None
-    """The message it was read as, for a dry run."""
+    """The PageEntity it was read as, for a dry run."""
 
     def __init__(self, key: bytes, cursor: bytes) -> None:
         self.key = key
@@ -127,7 +128,7 @@ class Handler(WriteSink):
             yield
 
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
-        """Handle a raw EntityResult, of that serialized key, while `open`. Never raises for what
+        """Handle a PageResult, of that serialized key, while `open`. Never raises for what
         the user's code raises (except KeyboardInterrupt and its like)."""
         return self._handle(Handled(key, cursor), result)
 
@@ -204,7 +205,7 @@ class Handler(WriteSink):
             self._changed = self._changed or in_place
         elif self._changed or self._rewrite:
             # What an earlier put has made of the message is what the entity is now.
-            pb = read_message(entity)
+            pb = page_entity(entity)
         else:
             self._add(self._key, None)
             return
@@ -279,8 +280,8 @@ def _moves(read: Any, key: bytes, write: Write, ranged: frozenset[str]) -> bool:
     after = written(write)
     if write.key != key:
         # What it was before is not known here; one of the same kind may be of the query.
-        return bool(after.key.path[-1].kind == read.key.path[-1].kind)
-    before = read.properties
+        return bool(after.key.path[-1].kind == key_of(key).path[-1].kind)
+    before = EntityPb.FromString(read.SerializeToString()).properties
     for name in ranged:
         # A nested one is named with a dot; the property that holds it has changed then.
         plain = name in before or name in after.properties

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from bulkup.engine.handle import Handled
 from bulkup.engine.settle import Common
 from bulkup.engine.workers import MAX_CHUNK, QUEUED, Ticket, Workers
-from bulkup.wire.keys import key_bytes
 
 if TYPE_CHECKING:
     from bulkup.engine.entities import Entities
@@ -108,16 +107,16 @@ class HandOut:
         lane.tickets.append(ticket)
         self._handed_out += ticket.count
         last = some[ticket.count - 1]
-        lane.last_key, lane.last_cursor = key_bytes(last.entity.key), last.cursor
+        lane.last_key, lane.last_cursor = last.entity.key, last.cursor
         if self._common.query.ranged:
-            self._under_way.update(key_bytes(r.entity.key) for r in some[: ticket.count])
+            self._under_way.update(r.entity.key for r in some[: ticket.count])
         return ticket
 
     def _new_ones(self, lane: Lane, results: Sequence[Any]) -> list[Any]:
         """Without those that came before."""
         new: dict[bytes, Any] = {}
         for result in results:
-            key = key_bytes(result.entity.key)
+            key = result.entity.key
             if key not in self._under_way and not lane.committer.is_handled(key):
                 new.setdefault(key, result)
         return list(new.values())

@@ -22,8 +22,8 @@ from bulkup.wire.retries import CallError
 
 # To a worker.
 ORDERS, CHUNK, AGAIN, STOP, END = range(5)
-"""(ORDERS, dict) · (CHUNK, number, [EntityResult bytes]) · (AGAIN, number, key, cursor,
-EntityResult bytes) · (STOP, seconds since a signal or -1) · (END,)"""
+"""(ORDERS, dict) · (CHUNK, number, [PageResult bytes]) · (AGAIN, number, key, cursor,
+PageResult bytes) · (STOP, seconds since a signal or -1) · (END,)"""
 
 # From a worker.
 DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED = range(5)

@@ -19,7 +19,6 @@ from bulkup.wire.client import Call, Wire
 from bulkup.wire.keys import key_of
 
 QueryPb: Any = query_types.Query.pb()
-EntityResult: Any = query_types.EntityResult.pb()
 _MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
 _Operator: Any = query_types.PropertyFilter.Operator
 _ONE_VALUE = (_Operator.EQUAL, _Operator.IN, _Operator.HAS_ANCESTOR)
@@ -164,7 +163,7 @@ class Scan:
     def _ask(self) -> Call[Any]:
         fitting = max(1, self._page_bytes // self._entity_bytes)
         self._pb.limit.value = min(self.page_size, fitting)
-        return self._wire.run_query(self._pb, self._query.namespace)
+        return self._wire.page(self._pb, self._query.namespace)
 
     @property
     def is_over(self) -> bool:
@@ -176,7 +175,7 @@ class Scan:
         return self._ahead is not None and self._ahead.done()
 
     def take(self) -> Sequence[Any]:
-        """The next raw EntityResult messages, each with its own cursor; the page after them is
+        """The next PageResult messages, each with its own cursor; the page after them is
         asked for at once. Raises CallError.
 
         The end is an empty page or the server's word that there is no more. A short page is not
@@ -197,7 +196,7 @@ class Scan:
                 self._entity_bytes = ahead.answer_bytes // len(results) + 1
             self._ahead = self._ask()
         if self._query.is_kindless:
-            return [r for r in results if r.entity.key.path[-1].kind not in OWN_KINDS]
+            return [r for r in results if key_of(r.entity.key).path[-1].kind not in OWN_KINDS]
         return list(results)
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from bulkup.state.checkpoint import BatchRow, Checkpoint
 from bulkup.state.markers import LATE_COPY_S, Marker, Markers
 from bulkup.wire.client import Call, Wire
 from bulkup.wire.keys import key_of
+from bulkup.wire.pages import page_result
 from bulkup.wire.retries import CallError
 
 _CONFLICT = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND}
@@ -286,8 +287,8 @@ class Settler:
         Whoever changed it may have taken it out of the query; handling it then would undo that.
         """
         if found is None or not self._query.has_filters:
-            return found
-        answer = self._wire.run_query(
+            return None if found is None else page_result(found)
+        answer = self._wire.page(
             self._query.of_entity(key_of(item.key)), self._query.namespace
         ).result()
         results = answer.batch.entity_results

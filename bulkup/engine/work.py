@@ -25,7 +25,6 @@ from bulkup.engine.stop import Stopped
 from bulkup.engine.workers import Ticket, WorkerDiedError, Workers
 from bulkup.facts import Counts
 from bulkup.state.records import Shard
-from bulkup.wire.keys import key_bytes
 
 WORTH_CUTTING = 2
 """A shard with fewer sampled keys left is nearly done; cutting it costs more than it gains."""
@@ -165,7 +164,7 @@ class Work:
         self._common.limits.pace(size)
         self._entities.handle(some, lane.committer)
         lane.page = lane.page[size:]
-        lane.last_key, lane.last_cursor = key_bytes(some[-1].entity.key), some[-1].cursor
+        lane.last_key, lane.last_cursor = some[-1].entity.key, some[-1].cursor
         return True
 
     def _may_go(self, entities: int) -> bool:

@@ -19,13 +19,14 @@ from typing import Any
 
 from bulkup.engine import pipe
 from bulkup.engine.handle import Handler
-from bulkup.engine.scan import EntityResult, QueryPb, QueryPlan
+from bulkup.engine.scan import QueryPb, QueryPlan
 from bulkup.errors import BulkupError, UpdaterError
 from bulkup.loading import load, make
 from bulkup.parameters import convert
 from bulkup.target import resolve
 from bulkup.tracebacks import error_line, user_traceback
 from bulkup.wire.client import Wire
+from bulkup.wire.pages import PageResult
 from bulkup.wire.retries import CallError, Patience
 from bulkup.wire.userclient import UserClient
 
@@ -128,7 +129,7 @@ class Worker:
 
     def _handle_chunk(self, number: int, entities: list[bytes]) -> None:
         began = time.monotonic()
-        handle, parse, packed = self._handler.handle, EntityResult.FromString, pipe.packed
+        handle, parse, packed = self._handler.handle, PageResult.FromString, pipe.packed
         items: list[tuple[Any, ...]] = []
         error = None
         try:
@@ -138,8 +139,7 @@ class Worker:
                 if self._stopping:
                     break
                 result = parse(data)
-                key = result.entity.key.SerializeToString()
-                items.append(packed(handle(result, key, result.cursor)))
+                items.append(packed(handle(result, result.entity.key, result.cursor)))
         except CallError as failed:
             error = pipe.packed_error(failed)
         self._send(
@@ -152,7 +152,7 @@ class Worker:
             _, number, key, cursor, data = self._urgent.popleft()
             item = error = None
             try:
-                item = self._handler.handle(EntityResult.FromString(data), key, cursor)
+                item = self._handler.handle(PageResult.FromString(data), key, cursor)
             except CallError as failed:
                 error = pipe.packed_error(failed)
             self._send(

@@ -153,7 +153,7 @@ class Workers:
         return not self._crew or any(p.load < QUEUED for p in self._crew if p.is_alive)
 
     def submit(self, entities: Sequence[Any], most: float) -> Ticket:
-        """Hand the first of these EntityResults to the worker that has least to do: `most` of
+        """Hand the first of these PageResults to the worker that has least to do: `most` of
         them at most, and as many as it should handle without a break."""
         if not self._crew:
             self._start()
@@ -170,8 +170,8 @@ class Workers:
                 break
             chunk.append(data)
         worker = min((p for p in self._crew if p.is_alive), key=lambda p: p.load)
-        first, last = some[0].entity.key, some[len(chunk) - 1].entity.key
-        ticket = Ticket(worker, len(chunk), first.SerializeToString(), last.SerializeToString())
+        last = some[len(chunk) - 1]
+        ticket = Ticket(worker, len(chunk), some[0].entity.key, last.entity.key)
         self._number += 1
         self._tickets[self._number] = ticket
         worker.tickets.append(ticket)

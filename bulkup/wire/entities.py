@@ -1,9 +1,9 @@
 """The entity users get: decoded where it is touched, encoded where it changed.
 
-`LazyEntity` stands on the message it was read from and does not alter it. A write is that message
-with the changed properties patched in (`bulkup.wire.patches`), so that what Python cannot hold
-(meanings, nanoseconds, mixed index flags in an array, values of unknown type) comes back as it
-was.
+`LazyEntity` stands on the message it was read from, whose values are messages only once they are
+touched (`bulkup.wire.pages`). A write is that message with the changed properties patched in
+(`bulkup.wire.patches`), so that what Python cannot hold (meanings, nanoseconds, mixed index flags
+in an array, values of unknown type) comes back as it was.
 
 Ways a dict subclass is read behind its methods' back, and what stops each here: C code that
 merges or copies it (`dict(e)`, `{**e}`, `f(**e)`, `e | d`, `e.copy()`) asks for `keys` and
@@ -20,9 +20,11 @@ from copy import deepcopy
 from typing import Any
 
 from google.cloud.datastore import Entity, Key
+from google.protobuf.message import DecodeError
 
-from bulkup.wire.keys import Pb, key_from_pb, key_to_pb
-from bulkup.wire.values import DECODERS, is_excluded, meaning_of, same
+from bulkup.wire.keys import KeyPb, Pb, key_from_pb, key_to_pb
+from bulkup.wire.pages import PageEntity
+from bulkup.wire.values import DECODERS, EntityPb, ValuePb, is_excluded, meaning_of, same
 
 
 class _Unread:
@@ -44,7 +46,8 @@ _setitem: Any = dict.__setitem__
 
 
 class LazyEntity(Entity):  # type: ignore[misc]
-    """A `google.cloud.datastore.Entity` over a raw `google.datastore.v1.Entity` message.
+    """A `google.cloud.datastore.Entity` over a `PageEntity`; of a raw `google.datastore.v1.Entity`
+    message such a one is made.
 
     Reading a property that cannot be decoded raises ValueError naming it; `in`, `len`, the names
     and deleting it work, and left alone it is written back as it was.
@@ -54,6 +57,10 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
     _pb: Pb
     _version: int
+    _values: dict[str, Pb]
+    """Value messages of the properties that were touched."""
+    _origin: Pb | None = None
+    """The message inside a Value that a nested entity was decoded from."""
     _has_twin = False
     """A copy stands on the same message, so that is not to be altered any more."""
     _seen: dict[str, Any]
@@ -67,16 +74,21 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
     def __init__(self, pb: Pb, version: int = 0) -> None:
         # Not Entity.__init__: it would decode the key and make two containers per entity.
+        dict.update(self, dict.fromkeys(pb.properties, UNREAD))
+        if type(pb) is not PageEntity:
+            self._origin = pb
+            pb = PageEntity.FromString(pb.SerializeToString())
         self._pb = pb
         self._version = version
+        self._values = {}
         self._seen = {}
-        dict.update(self, dict.fromkeys(pb.properties, UNREAD))
 
     @property
     def key(self) -> Key | None:
         key = self._key
         if key is UNREAD:
-            key = key_from_pb(self._pb.key) if self._pb.HasField("key") else None
+            key_pb = read_key(self)
+            key = None if key_pb is None else key_from_pb(key_pb)
             self._key = self._read_key = key
         return key
 
@@ -88,8 +100,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
     def exclude_from_indexes(self) -> set[str]:
         """Names of properties that are not indexed; change it in place, or set another."""
         if self._excluded is UNREAD:
-            properties = self._pb.properties.items()
-            self._excluded = {name for name, value_pb in properties if is_excluded(value_pb)}
+            names = self._pb.properties
+            self._excluded = {name for name in names if is_excluded(value_message(self, name))}
         excluded: set[str] = self._excluded
         return excluded
 
@@ -103,7 +115,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
         if self._read_meanings is UNREAD:
             self._read_meanings = {}
             self._read_readable()
-            for name, value_pb in self._pb.properties.items():
+            for name in self._pb.properties:
+                value_pb = value_message(self, name)
                 meaning = meaning_of(value_pb)
                 value = _get(self, name)
                 if meaning is None or value is UNREAD:
@@ -120,7 +133,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         self._read_meanings = meanings
 
     def _read(self, name: str) -> Any:
-        value_pb = self._pb.properties[name]
+        value_pb = value_message(self, name)
         try:
             value = DECODERS[value_pb.WhichOneof("value_type")](value_pb)
         except (ValueError, OverflowError) as error:
@@ -208,7 +221,9 @@ class LazyEntity(Entity):  # type: ignore[misc]
         self._has_twin = True
         twin = LazyEntity.__new__(LazyEntity)
         memo[id(self)] = twin
-        memo[id(self._pb)] = self._pb  # not altered from now on; makes the copy patchable too
+        # Not altered from now on; shared, they make the copy patchable too.
+        for message in (self._pb, self._origin, *self._values.values()):
+            memo[id(message)] = message
         for name, value in _storage(self):
             _setitem(twin, name, value if value is UNREAD else deepcopy(value, memo))
         twin.__dict__.update(deepcopy(self.__dict__, memo))
@@ -224,13 +239,39 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
 
 _OWN = frozenset(
-    {"_pb", "_version", "_seen", "_has_twin", "_key", "_read_key", "_excluded", "_read_meanings"}
-)
+    {
+        "_pb", "_version", "_values", "_origin", "_seen", "_has_twin", "_key", "_read_key",
+        "_excluded", "_read_meanings",
+    }
+)  # fmt: skip
+
+
+def value_message(entity: LazyEntity, name: str) -> Pb:
+    """The Value message of a property that the entity was read with."""
+    pb = entity._values.get(name)
+    if pb is None:
+        try:
+            pb = ValuePb.FromString(entity._pb.properties[name])
+        except DecodeError as error:
+            raise ValueError(f"property {name!r} cannot be read: {error}") from error
+        entity._values[name] = pb
+    return pb
+
+
+def page_entity(entity: LazyEntity) -> Pb:
+    """The PageEntity an entity stands on; not to be altered."""
+    return entity._pb
 
 
 def read_message(entity: LazyEntity) -> Pb:
-    """The message an entity was read as; not to be altered."""
-    return entity._pb
+    """The Entity message an entity was read as, or (where that is altered) was last put as."""
+    return EntityPb.FromString(entity._pb.SerializeToString())
+
+
+def read_key(entity: LazyEntity) -> Pb | None:
+    """The Key message an entity was read under."""
+    pb = entity._pb
+    return KeyPb.FromString(pb.key) if pb.HasField("key") else None
 
 
 def read_version(entity: LazyEntity) -> int:
@@ -253,10 +294,10 @@ def is_moved(entity: LazyEntity) -> bool:
     key = entity._key
     if key is entity._read_key:
         return False
-    had_key: bool = entity._pb.HasField("key")
-    if key is None or not had_key:
-        return had_key or key is not None
-    return bool(key_to_pb(key) != entity._pb.key)
+    read = read_key(entity)
+    if key is None or read is None:
+        return read is not None or key is not None
+    return bool(key_to_pb(key) != read)
 
 
 DECODERS["entity_value"] = lambda pb: LazyEntity(pb.entity_value)

@@ -10,8 +10,16 @@ from typing import Any
 
 from google.cloud.datastore import Entity
 
-from bulkup.wire.entities import UNREAD, LazyEntity, has_key, is_moved
+from bulkup.wire.entities import (
+    UNREAD,
+    LazyEntity,
+    has_key,
+    is_moved,
+    read_message,
+    value_message,
+)
 from bulkup.wire.keys import Pb, key_to_pb
+from bulkup.wire.pages import PageEntity
 from bulkup.wire.values import (
     ENCODERS,
     EntityPb,
@@ -21,7 +29,7 @@ from bulkup.wire.values import (
     is_excluded,
     meaning_of,
     named,
-    new_property,
+    new_value,
     same,
     set_meaning,
     write_entity,
@@ -43,8 +51,10 @@ def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
         raise ValueError("cannot put an entity that has no key")
     try:
         if lazy:
-            pb = patched(entity)
-            return _copied(EntityPb, entity._pb) if pb is None and rewrite else pb
+            patch = patched(entity)
+            if patch is None:
+                return read_message(entity) if rewrite else None
+            return EntityPb.FromString(patch.SerializeToString())
         pb = EntityPb()
         write_entity(pb, entity)
         return pb
@@ -64,7 +74,7 @@ _UNCHANGEABLE = frozenset(_PLAIN)
 
 
 def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
-    """A copy of the entity's message with what changed patched in; None when nothing did.
+    """A copy of the entity's PageEntity with what changed patched in; None when nothing did.
 
     `in_place`: where that is safe the message itself is changed and returned, so that what is
     compared with from then on is what was put.
@@ -85,15 +95,18 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
             simple = type(value) in _UNCHANGEABLE
             if simple and flags_untouched and value is seen.get(name):
                 continue
-            original = properties.get(name) if isinstance(name, str) else None
-            if original is None:
+            if not isinstance(name, str) or name not in properties:
                 added.append(name)
-            elif not flags_untouched:
+                continue
+            original = value_message(entity, name)
+            if not flags_untouched:
                 edit = _edited_property(entity, name, original, value)
                 if edit is not None:
                     edits.append((name, edit))
             elif simple and in_place and original.WhichOneof("value_type") == _PLAIN[type(value)]:
-                changed = _set(original, value) or changed
+                if _set(original, value):
+                    properties[name] = original.SerializeToString()
+                    changed = True
                 seen[name] = value  # what was read before is no longer what the message says
             else:
                 edit = edited(original, value)
@@ -106,21 +119,22 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     if not (edits or added or deleted or moved or changed):
         return None
     # With edits there is a copy: what was read inside a nested entity stands on the message.
-    pb = entity._pb if in_place and not (edits or moved) else _copied(EntityPb, entity._pb)
+    pb = entity._pb if in_place and not (edits or moved) else _copied(PageEntity, entity._pb)
     properties = pb.properties
     for name, edit in edits:
-        properties[name].CopyFrom(edit)
+        properties[name] = edit.SerializeToString()
     if deleted:
         for name in [name for name in properties if name not in entity]:
             del properties[name]
             if pb is entity._pb:
                 seen.pop(name, None)
+                entity._values.pop(name, None)
     for name in added:
         _add_property(entity, properties, name)
     if moved:
         pb.ClearField("key")
         if entity._key is not None:
-            pb.key.CopyFrom(key_to_pb(entity._key))
+            pb.key = key_to_pb(entity._key).SerializeToString()
     return pb
 
 
@@ -139,13 +153,14 @@ def _add_property(entity: LazyEntity, properties: Pb, name: Any) -> None:
     if not isinstance(name, str):
         raise TypeError(f"property {name!r}: a property's name is a str")
     value = entity[name]
-    pb = new_property(properties, name, value)
+    pb = new_value(name, value)
     if entity._excluded is not UNREAD and name in entity._excluded:
         exclude(pb)
     if entity._read_meanings is not UNREAD:
         meaning, read_value = entity._read_meanings.get(name, (None, None))
         if read_value is value:
             set_meaning(pb, meaning)
+    properties[name] = pb.SerializeToString()
 
 
 def _edited_property(entity: LazyEntity, name: str, original: Pb, value: Any) -> Pb | None:
@@ -217,12 +232,12 @@ def _replaced(original: Pb, value: Any) -> Pb:
 def _edited_entity(original: Pb, value: dict[str, Any]) -> Pb | None:
     nested = original.entity_value
     # The messages' wrappers are cached while they live: `is` tells the entity decoded from here.
-    if isinstance(value, LazyEntity) and value._pb is nested:
+    if isinstance(value, LazyEntity) and value._origin is nested:
         patch = patched(value)
         if patch is None:
             return None
         pb = _copied(ValuePb, original)
-        pb.entity_value.CopyFrom(patch)
+        pb.entity_value.ParseFromString(patch.SerializeToString())
         return pb
     pb = _replaced(original, value)
     return None if pb.entity_value == nested else pb
@@ -271,7 +286,7 @@ def _matches(element: Pb, value: Any) -> bool:
     if isinstance(value, LazyEntity) and element.HasField("entity_value"):
         # By identity, changed or not: comparing here and patching later would look twice at
         # every level of nesting.
-        return value._pb is element.entity_value
+        return value._origin is element.entity_value
     return edited(element, value) is None
 
 
@@ -282,9 +297,9 @@ def _copied(class_: Any, original: Pb) -> Pb:
 
 
 def _encode_lazy(pb: Pb, value: LazyEntity) -> None:
-    patch = patched(value)
+    patch = patched(value) or value._pb
     pb.entity_value.SetInParent()
-    pb.entity_value.CopyFrom(value._pb if patch is None else patch)
+    pb.entity_value.ParseFromString(patch.SerializeToString())
 
 
 ENCODERS[LazyEntity] = _encode_lazy

@@ -205,11 +205,27 @@ def new_property(properties: Pb, name: Any, value: Any) -> Pb:
         raise TypeError(f"property {name!r}: a property's name is a str") from error
     except UnicodeError as error:
         raise ValueError(f"property {name!r}: its name is not valid UTF-8") from error
+    _encode_property(pb, name, value)
+    return pb
+
+
+def new_value(name: str, value: Any) -> Pb:
+    """A new property's Value. Raises as `new_property` does."""
+    if not name.isascii():
+        try:
+            name.encode()
+        except UnicodeError as error:
+            raise ValueError(f"property {name!r}: its name is not valid UTF-8") from error
+    pb = ValuePb()
+    _encode_property(pb, name, value)
+    return pb
+
+
+def _encode_property(pb: Pb, name: str, value: Any) -> None:
     try:
         encode(pb, value)
     except (TypeError, ValueError) as error:
         raise named(name, error) from error
-    return pb
 
 
 def named(name: Any, error: Exception) -> Exception:

@@ -18,11 +18,11 @@ from google.cloud.datastore import Entity
 import bulkup
 from bulkup.engine.events import Event, Logged, Report, Warned
 from bulkup.engine.handle import Handled
-from bulkup.engine.scan import EntityResult
 from bulkup.engine.workers import WorkerDiedError, Workers
 from bulkup.errors import UsageError
 from bulkup.facts import RunState
 from bulkup.state.kinds import MARKER_KIND, RUN_KIND
+from bulkup.wire.pages import PageResult
 from tests.chaos.proxy import Action, Pass, Refuse, Seen, proxy_to
 from tests.conftest import Server
 from tests.engine import updaters
@@ -310,7 +310,7 @@ def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another(
         raise WorkerDiedError("worker process 1 was ended")
 
     def handle_again(workers: Workers, item: Handled, result: Any) -> None:
-        first = EntityResult.FromString(result.SerializeToString())
+        first = PageResult.FromString(result.SerializeToString())
         first.entity.key.path[-1].id = 999
         key = first.entity.key.SerializeToString()
         with monkeypatch.context() as patched:
