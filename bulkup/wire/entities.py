@@ -8,8 +8,13 @@ in an array, values of unknown type) comes back as it was.
 Ways a dict subclass is read behind its methods' back, and what stops each here: C code that
 merges or copies it (`dict(e)`, `{**e}`, `f(**e)`, `e | d`, `e.copy()`) asks for `keys` and
 `__getitem__` once `__iter__` is overridden; the C JSON encoder asks for `items`, but first for
-the dict's own size, so names are filled in from the start; `==` and `repr` of dict read the
-storage, so values are decoded before them. What remains is `dict.get(entity, name)` and its like.
+the dict's own size, so something is in the storage from the start; `==` and `repr` of dict read
+the storage, so values are decoded before them. What remains is `dict.get(entity, name)` and its
+like.
+
+What most updaters ask for is a few properties by name, so not even the names are there before
+somebody asks for more: until `_name_all` the storage has the properties that were read or set, and
+UNREAD.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from google.protobuf.message import DecodeError
 
 from bulkup.wire.keys import KeyPb, Pb, key_from_pb, key_to_pb
 from bulkup.wire.pages import PageEntity
-from bulkup.wire.values import DECODERS, EntityPb, ValuePb, is_excluded, meaning_of, same
+from bulkup.wire.values import DECODERS, PLAIN, EntityPb, ValuePb, is_excluded, meaning_of, same
 
 
 class _Unread:
@@ -41,7 +46,6 @@ UNREAD: Any = _Unread()
 
 _storage: Any = dict.items
 _get: Any = dict.get
-_getitem: Any = dict.__getitem__
 _setitem: Any = dict.__setitem__
 
 
@@ -57,8 +61,11 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
     _pb: Pb
     _version: int
-    _values: dict[str, Pb]
-    """Value messages of the properties that were touched."""
+    _named = False
+    """All names are in the storage, and what is not there is not a property (any more)."""
+    _values: dict[str, Pb] | None = None
+    """Value messages of properties that were touched; kept because what was decoded from them
+    stands on them."""
     _origin: Pb | None = None
     """The message inside a Value that a nested entity was decoded from."""
     _has_twin = False
@@ -74,14 +81,24 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
     def __init__(self, pb: Pb, version: int = 0) -> None:
         # Not Entity.__init__: it would decode the key and make two containers per entity.
-        dict.update(self, dict.fromkeys(pb.properties, UNREAD))
         if type(pb) is not PageEntity:
             self._origin = pb
             pb = PageEntity.FromString(pb.SerializeToString())
         self._pb = pb
         self._version = version
-        self._values = {}
         self._seen = {}
+        if pb.properties:
+            _setitem(self, UNREAD, UNREAD)
+
+    def _name_all(self) -> None:
+        if self._named:
+            return
+        self._named = True
+        touched = dict(_storage(self))
+        touched.pop(UNREAD, None)
+        dict.clear(self)
+        dict.update(self, dict.fromkeys(self._pb.properties, UNREAD))
+        dict.update(self, touched)
 
     @property
     def key(self) -> Key | None:
@@ -132,12 +149,31 @@ class LazyEntity(Entity):  # type: ignore[misc]
     def _meanings(self, meanings: dict[str, Any]) -> None:
         self._read_meanings = meanings
 
-    def _read(self, name: str) -> Any:
-        value_pb = value_message(self, name)
+    def _data(self, name: Any) -> bytes | None:
+        """The serialized Value of a property that is there; it may be in the storage as well."""
+        if self._named and not dict.__contains__(self, name):
+            return None
         try:
-            value = DECODERS[value_pb.WhichOneof("value_type")](value_pb)
-        except (ValueError, OverflowError) as error:
+            data: bytes | None = self._pb.properties.get(name)
+        except (TypeError, UnicodeError):  # no name that a message could hold
+            return None
+        return data
+
+    def _read(self, name: str, default: Any = UNREAD) -> Any:
+        """What is not in the storage, or is there unread. Raises KeyError without a default."""
+        data = self._data(name)
+        if data is None:
+            if default is UNREAD:
+                raise KeyError(name)
+            return default
+        try:
+            value_pb = ValuePb.FromString(data)
+            which = value_pb.WhichOneof("value_type")
+            value = getattr(value_pb, which) if which in PLAIN else DECODERS[which](value_pb)
+        except (ValueError, OverflowError, DecodeError) as error:
             raise ValueError(f"property {name!r} cannot be read: {error}") from error
+        if which not in PLAIN:
+            _keep(self, name, value_pb)
         _setitem(self, name, value)
         self._seen[name] = value
         return value
@@ -152,21 +188,24 @@ class LazyEntity(Entity):  # type: ignore[misc]
                 self._read(name)
 
     def _unread(self) -> list[str]:
+        self._name_all()
         return [name for name, value in _storage(self) if value is UNREAD]
 
     def __getitem__(self, name: str) -> Any:
-        value = _getitem(self, name)
+        value = _get(self, name, UNREAD)
         return self._read(name) if value is UNREAD else value
 
     def get(self, name: str, default: Any = None) -> Any:
-        value = _get(self, name, default)
-        return self._read(name) if value is UNREAD else value
+        value = _get(self, name, UNREAD)
+        return self._read(name, default) if value is UNREAD else value
 
     def setdefault(self, name: str, default: Any = None) -> Any:
+        self._name_all()
         value = dict.setdefault(self, name, default)
         return self._read(name) if value is UNREAD else value
 
     def pop(self, name: str, *default: Any) -> Any:
+        self._name_all()
         if _get(self, name) is UNREAD:
             self._read(name)
         return dict.pop(self, name, *default)
@@ -177,9 +216,34 @@ class LazyEntity(Entity):  # type: ignore[misc]
             break
         return dict.popitem(self)
 
+    def __delitem__(self, name: str) -> None:
+        self._name_all()
+        dict.__delitem__(self, name)
+
+    def clear(self) -> None:
+        self._named = True
+        dict.clear(self)
+
+    def __contains__(self, name: object) -> bool:
+        return self._data(name) is not None or (
+            name is not UNREAD and dict.__contains__(self, name)
+        )
+
+    def __len__(self) -> int:
+        self._name_all()
+        return dict.__len__(self)
+
     def __iter__(self) -> Iterator[str]:
-        # Does what dict's own does, and must be here: see the top of this file.
+        self._name_all()
         return dict.__iter__(self)
+
+    def __reversed__(self) -> Iterator[str]:
+        self._name_all()
+        return dict.__reversed__(self)
+
+    def keys(self) -> Any:
+        self._name_all()
+        return dict.keys(self)
 
     def items(self) -> Any:
         self._read_all()
@@ -222,8 +286,9 @@ class LazyEntity(Entity):  # type: ignore[misc]
         twin = LazyEntity.__new__(LazyEntity)
         memo[id(self)] = twin
         # Not altered from now on; shared, they make the copy patchable too.
-        for message in (self._pb, self._origin, *self._values.values()):
+        for message in (self._pb, self._origin, *(self._values or {}).values()):
             memo[id(message)] = message
+        self._name_all()
         for name, value in _storage(self):
             _setitem(twin, name, value if value is UNREAD else deepcopy(value, memo))
         twin.__dict__.update(deepcopy(self.__dict__, memo))
@@ -240,22 +305,27 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
 _OWN = frozenset(
     {
-        "_pb", "_version", "_values", "_origin", "_seen", "_has_twin", "_key", "_read_key",
-        "_excluded", "_read_meanings",
+        "_pb", "_version", "_named", "_values", "_origin", "_seen", "_has_twin", "_key",
+        "_read_key", "_excluded", "_read_meanings",
     }
 )  # fmt: skip
 
 
 def value_message(entity: LazyEntity, name: str) -> Pb:
     """The Value message of a property that the entity was read with."""
-    pb = entity._values.get(name)
+    pb = entity._values.get(name) if entity._values else None
     if pb is None:
         try:
             pb = ValuePb.FromString(entity._pb.properties[name])
         except DecodeError as error:
             raise ValueError(f"property {name!r} cannot be read: {error}") from error
-        entity._values[name] = pb
     return pb
+
+
+def _keep(entity: LazyEntity, name: str, value_pb: Pb) -> None:
+    if entity._values is None:
+        entity._values = {}
+    entity._values[name] = value_pb
 
 
 def page_entity(entity: LazyEntity) -> Pb:

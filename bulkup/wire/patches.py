@@ -22,6 +22,7 @@ from bulkup.wire.keys import Pb, key_to_pb
 from bulkup.wire.pages import PageEntity
 from bulkup.wire.values import (
     ENCODERS,
+    PLAIN,
     EntityPb,
     ValuePb,
     encode,
@@ -62,15 +63,7 @@ def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
         raise ValueError("cannot put an entity that contains itself") from error
 
 
-_PLAIN = {
-    bool: "boolean_value",
-    int: "integer_value",
-    float: "double_value",
-    str: "string_value",
-    bytes: "blob_value",
-}
-_UNCHANGEABLE = frozenset(_PLAIN)
-"""A value of these types that is the very object that was read is what the message says."""
+_PLAIN = {type_: name for name, type_ in PLAIN.items()}
 
 
 def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
@@ -79,48 +72,54 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     `in_place`: where that is safe the message itself is changed and returned, so that what is
     compared with from then on is what was put.
     """
-    properties, seen = entity._pb.properties, entity._seen
+    pb, seen = entity._pb, entity._seen
+    properties = pb.properties
     in_place = in_place and not entity._has_twin
     flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
+    if not flags_untouched:
+        entity._name_all()
     edits: list[tuple[str, Pb]] = []
     added: list[Any] = []
     changed = False
     name: Any
     value: Any
     items: Any = dict.items(entity)
-    if flags_untouched:
-        items = [pair for pair in items if pair[1] is not UNREAD]
     try:
         for name, value in items:
-            simple = type(value) in _UNCHANGEABLE
-            if simple and flags_untouched and value is seen.get(name):
-                continue
+            if flags_untouched:
+                if value is UNREAD:
+                    continue
+                plain = _PLAIN.get(type(value))
+                # The very object that was read, of a type that cannot be changed in place, is
+                # what the message says.
+                if plain is not None and value is seen.get(name, UNREAD):
+                    continue
             if not isinstance(name, str) or name not in properties:
                 added.append(name)
                 continue
             original = value_message(entity, name)
             if not flags_untouched:
                 edit = _edited_property(entity, name, original, value)
-                if edit is not None:
-                    edits.append((name, edit))
-            elif simple and in_place and original.WhichOneof("value_type") == _PLAIN[type(value)]:
-                if _set(original, value):
+            elif in_place and plain is not None and original.WhichOneof("value_type") == plain:
+                if _set(original, plain, value):
                     properties[name] = original.SerializeToString()
                     changed = True
                 seen[name] = value  # what was read before is no longer what the message says
+                continue
             else:
                 edit = edited(original, value)
-                if edit is not None:
-                    edits.append((name, edit))
+            if edit is not None:
+                edits.append((name, edit))
     except (TypeError, ValueError) as error:
         raise named(name, error) from error
-    deleted = len(entity) - len(added) < len(properties)
-    moved = is_moved(entity)
+    deleted = entity._named and len(items) - len(added) < len(properties)
+    moved = entity._key is not entity._read_key and is_moved(entity)
     if not (edits or added or deleted or moved or changed):
         return None
     # With edits there is a copy: what was read inside a nested entity stands on the message.
-    pb = entity._pb if in_place and not (edits or moved) else _copied(PageEntity, entity._pb)
-    properties = pb.properties
+    if edits or moved or not in_place:
+        pb = _copied(PageEntity, pb)
+        properties = pb.properties
     for name, edit in edits:
         properties[name] = edit.SerializeToString()
     if deleted:
@@ -128,7 +127,8 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
             del properties[name]
             if pb is entity._pb:
                 seen.pop(name, None)
-                entity._values.pop(name, None)
+                if entity._values:
+                    entity._values.pop(name, None)
     for name in added:
         _add_property(entity, properties, name)
     if moved:
@@ -138,10 +138,10 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     return pb
 
 
-def _set(original: Pb, value: Any) -> bool:
-    """Give a Value message another value of the type it has, as `_replaced` would; False: it is
-    the same one."""
-    if same(original, value):
+def _set(original: Pb, plain: str, value: Any) -> bool:
+    """Give a Value message another value of the plain type it has, as `_replaced` would; False: it
+    is the same one."""
+    if getattr(original, plain) == value and same(original, value):  # 0.0 is not -0.0
         return False
     ENCODERS[type(value)](original, value)
     if original.meaning:

@@ -66,6 +66,16 @@ DECODERS: dict[str | None, Callable[[Pb], Any]] = {
 }
 
 
+PLAIN: Mapping[str | None, type] = {
+    "boolean_value": bool,
+    "integer_value": int,
+    "double_value": float,
+    "string_value": str,
+    "blob_value": bytes,
+}
+"""Value types that decode to themselves, unchangeable objects of exactly these types."""
+
+
 def encode(pb: Pb, value: Any) -> None:
     """Write a Python value into an empty Value message.
 
