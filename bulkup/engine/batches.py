@@ -80,6 +80,10 @@ class Batch:
             self._keys.update(write.key for write in item.writes)
         return True
 
+    def is_full(self, limits: Limits) -> bool:
+        most = limits.entities
+        return len(self.items) >= most or self.write_count >= most or self.size >= limits.bytes
+
     def writes(self, key: bytes) -> bool:
         if self._keys is None:  # most batches are never asked
             self._keys = {write.key for item in self.items for write in item.writes}

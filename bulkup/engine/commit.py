@@ -89,18 +89,12 @@ class Committer:
                 foreign = True
                 self._see_collision(item)
                 break
-        limits, building = self._limits, self._building
-        if not building.add(item, limits):
+        if not self._building.add(item, self._limits):
             self.cut()
-            building = self._building
-            building.add(item, limits)
+            self._building.add(item, self._limits)
         if foreign:
             self._note_foreign(item)
-        if (
-            len(building.items) >= limits.entities
-            or building.write_count >= limits.entities
-            or building.size >= limits.bytes
-        ):
+        if self._building.is_full(self._limits):
             self.cut()
 
     def _see_collision(self, item: Handled) -> None:

@@ -19,7 +19,7 @@ from bulkup.facts import Failure
 from bulkup.tracebacks import error_line, user_traceback
 from bulkup.updater import Updater, WriteSink, returned_something, writing_to
 from bulkup.wire.client import Mutation, Wire
-from bulkup.wire.entities import LazyEntity, is_moved, may_be_altered, page_entity, read_version
+from bulkup.wire.entities import LazyEntity, is_moved, page_entity, read_version
 from bulkup.wire.framing import put_mutation
 from bulkup.wire.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.wire.patches import encode_put, patched
@@ -58,6 +58,8 @@ class Handled:
 
     # Class attributes, so that making one of millions sets two.
     writes: Sequence[Write] = ()
+    incomplete: bool = False
+    """One of its writes is."""
     size: int = 0
     """Bytes of its writes."""
     unchanged: int = 0
@@ -79,8 +81,19 @@ class Handled:
         item.vanished = True
         return item
 
+    def take(self, writes: Sequence[Write]) -> None:
+        """What its handler asked for."""
+        self.writes = writes
+        size = 0
+        for write in writes:
+            size += len(write.mutation)
+            if write.incomplete:
+                self.incomplete = True
+        self.size = size
+
     def drop_writes(self) -> None:
         self.writes = ()
+        self.incomplete = False
         self.size = 0
         self.unchanged = 0
 
@@ -110,7 +123,7 @@ class Handler(WriteSink):
         self._in_place = not keeps_before and not query.ranged
         """Nobody compares with what was read."""
         self._changed = False
-        """The message of the handled entity is no longer what was read."""
+        """The message of the handled entity may not be what was read any more."""
         self.moves = False
         """Some write changed a property by which the query finds its way."""
         self._rewrite = updater.rewrite_unchanged
@@ -130,7 +143,9 @@ class Handler(WriteSink):
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
         """Handle a PageResult, of that serialized key, while `open`. Never raises for what
         the user's code raises (except KeyboardInterrupt and its like)."""
-        return self._handle(Handled(key, cursor), result)
+        item = Handled(key, cursor)
+        self._handle(item, result)
+        return item
 
     def handle_again(self, item: Handled, result: Any) -> None:
         """Handle an entity with what was just read; what it did before is forgotten."""
@@ -140,14 +155,13 @@ class Handler(WriteSink):
         with self.open():
             self._handle(item, result)
 
-    def _handle(self, item: Handled, result: Any) -> Handled:
+    def _handle(self, item: Handled, result: Any) -> None:
         pb, version = result.entity, result.version
         self._key = item.key
         self._version = version
         self.own = entity = LazyEntity(pb, version)
-        writes = self._writes
-        if writes:
-            writes.clear()
+        if self._writes:
+            self._writes = {}
         self._changed = False
         if self._keeps_before:
             item.before = pb
@@ -162,47 +176,41 @@ class Handler(WriteSink):
                 raise  # the Datastore is away: no fault of this entity
             item.fail("handle", error_line(error), user_traceback(error))
         else:
-            if writes:
+            if self._writes:
                 self._note(item, pb)
         if self._log_lines:
             item.log_lines, self._log_lines = self._log_lines, []
-        return item
 
     def _note(self, item: Handled, read: Any) -> None:
-        item.writes = asked = [write for write in self._writes.values() if write is not None]
-        if len(asked) < len(self._writes):
+        asked: tuple[Any, ...] = tuple(self._writes.values())
+        if None in asked:
+            asked = tuple(write for write in asked if write is not None)
             item.unchanged = len(self._writes) - len(asked)
-        for write in asked:
-            item.size += len(write.mutation)
+        item.take(asked)
         if self._ranged and not self.moves:
             self.moves = any(_moves(read, item.key, write, self._ranged) for write in asked)
 
     # --- what the updater calls ---
 
     def put(self, entity: Entity) -> None:
-        own = self.own
-        if entity is own and not is_moved(own):
-            self._put_own(own)
-        else:
+        # The common case: the handled entity itself, whose message nobody needs any more.
+        if entity is not self.own or is_moved(entity):
             self._put_other(entity)
-
-    def _put_own(self, entity: LazyEntity) -> None:
-        """The common case: the handled entity itself, whose message nobody needs any more."""
+            return
         if self._keys_only:
             raise TypeError(
                 "this entity came from a keys-only query and has no properties; putting it would "
                 "erase those it has in Datastore (drop keys_only from the query)"
             )
-        in_place = self._in_place and may_be_altered(entity)
         try:
-            pb = patched(entity, in_place=in_place)
+            pb = patched(entity, in_place=self._in_place)
         except BaseException as error:
-            self._changed = self._changed or in_place
+            self._changed = self._in_place
             if isinstance(error, RecursionError):
                 raise ValueError("cannot put an entity that contains itself") from error
             raise
         if pb is not None:
-            self._changed = self._changed or in_place
+            self._changed = self._in_place
         elif self._changed or self._rewrite:
             # What an earlier put has made of the message is what the entity is now.
             pb = page_entity(entity)
@@ -297,7 +305,7 @@ def allocate_ids(wire: Wire, items: Sequence[Handled]) -> list[Failure]:
     An entity whose handler made a key that the server refuses fails; gives these failures.
     Raises CallError when the server does not answer.
     """
-    waiting = [item for item in items if any(w.incomplete for w in item.writes)]
+    waiting = [item for item in items if item.incomplete]
     for start in range(0, len(waiting), ALLOCATED_PER_CALL):
         some = waiting[start : start + ALLOCATED_PER_CALL]
         try:
@@ -324,6 +332,8 @@ def _allocate(wire: Wire, items: Sequence[Handled]) -> None:
         write.mutation = mutation.SerializeToString()
         write.key = key_bytes(key)
         write.incomplete = False
+    for item in items:
+        item.incomplete = False
 
 
 def refusal(error: CallError) -> str:

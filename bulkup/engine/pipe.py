@@ -110,12 +110,10 @@ def unpacked(data: tuple[Any, ...]) -> Handled:
     if len(data) == 2:
         return item
     if len(data) == 5:
-        item.writes = (Write(data[0], data[2], data[3], data[4], False),)
-        item.size = len(data[2])
+        item.take((Write(data[0], data[2], data[3], data[4], False),))
         return item
     _, _, writes, item.unchanged, item.log_lines, failure = data
-    item.writes = [Write(*write) for write in writes]
-    item.size = sum(len(write.mutation) for write in item.writes)
+    item.take([Write(*write) for write in writes])
     item.failure = Failure(*failure) if failure else None
     return item
 

@@ -47,6 +47,7 @@ UNREAD: Any = _Unread()
 _storage: Any = dict.items
 _get: Any = dict.get
 _setitem: Any = dict.__setitem__
+_parsed: Any = ValuePb.FromString
 
 
 class LazyEntity(Entity):  # type: ignore[misc]
@@ -60,6 +61,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
     """
 
     _pb: Pb
+    _properties: Pb
+    """Those of the message, as they were read: the serialized Value of each name."""
     _version: int
     _named = False
     """All names are in the storage, and what is not there is not a property (any more)."""
@@ -85,9 +88,10 @@ class LazyEntity(Entity):  # type: ignore[misc]
             self._origin = pb
             pb = PageEntity.FromString(pb.SerializeToString())
         self._pb = pb
+        self._properties = properties = pb.properties
         self._version = version
         self._seen = {}
-        if pb.properties:
+        if properties:
             _setitem(self, UNREAD, UNREAD)
 
     def _name_all(self) -> None:
@@ -97,7 +101,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         touched = dict(_storage(self))
         touched.pop(UNREAD, None)
         dict.clear(self)
-        dict.update(self, dict.fromkeys(self._pb.properties, UNREAD))
+        dict.update(self, dict.fromkeys(self._properties, UNREAD))
         dict.update(self, touched)
 
     @property
@@ -117,7 +121,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
     def exclude_from_indexes(self) -> set[str]:
         """Names of properties that are not indexed; change it in place, or set another."""
         if self._excluded is UNREAD:
-            names = self._pb.properties
+            names = self._properties
             self._excluded = {name for name in names if is_excluded(value_message(self, name))}
         excluded: set[str] = self._excluded
         return excluded
@@ -132,7 +136,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         if self._read_meanings is UNREAD:
             self._read_meanings = {}
             self._read_readable()
-            for name in self._pb.properties:
+            for name in self._properties:
                 value_pb = value_message(self, name)
                 meaning = meaning_of(value_pb)
                 value = _get(self, name)
@@ -154,7 +158,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         if self._named and not dict.__contains__(self, name):
             return None
         try:
-            data: bytes | None = self._pb.properties.get(name)
+            data: bytes | None = self._properties.get(name)
         except (TypeError, UnicodeError):  # no name that a message could hold
             return None
         return data
@@ -167,13 +171,17 @@ class LazyEntity(Entity):  # type: ignore[misc]
                 raise KeyError(name)
             return default
         try:
-            value_pb = ValuePb.FromString(data)
+            value_pb = _parsed(data)
             which = value_pb.WhichOneof("value_type")
-            value = getattr(value_pb, which) if which in PLAIN else DECODERS[which](value_pb)
+            if which in PLAIN:
+                value = getattr(value_pb, which)
+            else:
+                value = DECODERS[which](value_pb)
+                if self._values is None:
+                    self._values = {}
+                self._values[name] = value_pb
         except (ValueError, OverflowError, DecodeError) as error:
             raise ValueError(f"property {name!r} cannot be read: {error}") from error
-        if which not in PLAIN:
-            _keep(self, name, value_pb)
         _setitem(self, name, value)
         self._seen[name] = value
         return value
@@ -286,7 +294,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         twin = LazyEntity.__new__(LazyEntity)
         memo[id(self)] = twin
         # Not altered from now on; shared, they make the copy patchable too.
-        for message in (self._pb, self._origin, *(self._values or {}).values()):
+        for message in (self._pb, self._properties, self._origin, *(self._values or {}).values()):
             memo[id(message)] = message
         self._name_all()
         for name, value in _storage(self):
@@ -305,8 +313,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
 _OWN = frozenset(
     {
-        "_pb", "_version", "_named", "_values", "_origin", "_seen", "_has_twin", "_key",
-        "_read_key", "_excluded", "_read_meanings",
+        "_pb", "_properties", "_version", "_named", "_values", "_origin", "_seen", "_has_twin",
+        "_key", "_read_key", "_excluded", "_read_meanings",
     }
 )  # fmt: skip
 
@@ -316,16 +324,10 @@ def value_message(entity: LazyEntity, name: str) -> Pb:
     pb = entity._values.get(name) if entity._values else None
     if pb is None:
         try:
-            pb = ValuePb.FromString(entity._pb.properties[name])
+            pb = _parsed(entity._properties[name])
         except DecodeError as error:
             raise ValueError(f"property {name!r} cannot be read: {error}") from error
     return pb
-
-
-def _keep(entity: LazyEntity, name: str, value_pb: Pb) -> None:
-    if entity._values is None:
-        entity._values = {}
-    entity._values[name] = value_pb
 
 
 def page_entity(entity: LazyEntity) -> Pb:
@@ -352,11 +354,6 @@ def read_version(entity: LazyEntity) -> int:
 def has_key(entity: LazyEntity) -> bool:
     key = entity._key
     return bool(entity._pb.HasField("key")) if key is UNREAD else key is not None
-
-
-def may_be_altered(entity: LazyEntity) -> bool:
-    """Whether nothing but this entity stands on its message."""
-    return not entity._has_twin
 
 
 def is_moved(entity: LazyEntity) -> bool:

@@ -72,8 +72,7 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     `in_place`: where that is safe the message itself is changed and returned, so that what is
     compared with from then on is what was put.
     """
-    pb, seen = entity._pb, entity._seen
-    properties = pb.properties
+    pb, seen, properties = entity._pb, entity._seen, entity._properties
     in_place = in_place and not entity._has_twin
     flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
     if not flags_untouched:
@@ -101,7 +100,11 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
             if not flags_untouched:
                 edit = _edited_property(entity, name, original, value)
             elif in_place and plain is not None and original.WhichOneof("value_type") == plain:
-                if _set(original, plain, value):
+                old = getattr(original, plain)
+                if old != value if plain != "double_value" else not same(original, value):
+                    ENCODERS[type(value)](original, value)
+                    if original.meaning:
+                        original.meaning = 0
                     properties[name] = original.SerializeToString()
                     changed = True
                 seen[name] = value  # what was read before is no longer what the message says
@@ -136,17 +139,6 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
         if entity._key is not None:
             pb.key = key_to_pb(entity._key).SerializeToString()
     return pb
-
-
-def _set(original: Pb, plain: str, value: Any) -> bool:
-    """Give a Value message another value of the plain type it has, as `_replaced` would; False: it
-    is the same one."""
-    if getattr(original, plain) == value and same(original, value):  # 0.0 is not -0.0
-        return False
-    ENCODERS[type(value)](original, value)
-    if original.meaning:
-        original.meaning = 0
-    return True
 
 
 def _add_property(entity: LazyEntity, properties: Pb, name: Any) -> None:

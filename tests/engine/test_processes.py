@@ -22,6 +22,7 @@ from bulkup.engine.workers import WorkerDiedError, Workers
 from bulkup.errors import UsageError
 from bulkup.facts import RunState
 from bulkup.state.kinds import MARKER_KIND, RUN_KIND
+from bulkup.wire.keys import key_bytes, key_of
 from bulkup.wire.pages import PageResult
 from tests.chaos.proxy import Action, Pass, Refuse, Seen, proxy_to
 from tests.conftest import Server
@@ -311,8 +312,9 @@ def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another(
 
     def handle_again(workers: Workers, item: Handled, result: Any) -> None:
         first = PageResult.FromString(result.SerializeToString())
-        first.entity.key.path[-1].id = 999
-        key = first.entity.key.SerializeToString()
+        other = key_of(first.entity.key)
+        other.path[-1].id = 999
+        first.entity.key = key = key_bytes(other)
         with monkeypatch.context() as patched:
             patched.setattr(Workers, "pump", found_dead)
             with pytest.raises(WorkerDiedError):
