@@ -204,8 +204,10 @@ class Workers:
         if error is not None:
             raise pipe.unpacked_error(error)
         again = pipe.unpacked(data)
-        item.writes, item.size, item.unchanged = again.writes, again.size, again.unchanged
-        item.log_lines, item.failure = again.log_lines, again.failure
+        item.take(again.writes)
+        item.unchanged, item.log_lines, item.failure = (
+            again.unchanged, again.log_lines, again.failure,
+        )  # fmt: skip
 
     def collect(self) -> None:
         """Nothing more shall be begun: wait for what has been, for COLLECT_S at most."""
