@@ -34,6 +34,9 @@ WINDOW = 32
 REMOVED_PER_COMMIT = 20
 """Below the 25 entity groups that the legacy emulator takes."""
 
+REMOVING = 10
+"""So many of these commits are under way at once."""
+
 _QUERY_PAGE = 300
 
 
@@ -128,9 +131,15 @@ class Markers:
 
     def remove(self, keys: Sequence[bytes]) -> None:
         """Remove markers by their serialized keys. Raises CallError."""
-        for start in range(0, len(keys), REMOVED_PER_COMMIT):
-            some = keys[start : start + REMOVED_PER_COMMIT]
-            self._wire.commit([self.clear(key) for key in some]).result()
+        clears = [self.clear(key) for key in keys]
+        some = REMOVED_PER_COMMIT * REMOVING
+        for first in range(0, len(clears), some):
+            calls = [
+                self._wire.commit(clears[start : start + REMOVED_PER_COMMIT])
+                for start in range(first, min(first + some, len(clears)), REMOVED_PER_COMMIT)
+            ]
+            for call in calls:
+                call.result()
 
     def _under(self, prefix: str) -> Iterator[Any]:
         from google.cloud.datastore_v1.types import query as query_types
