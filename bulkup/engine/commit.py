@@ -25,7 +25,7 @@ from bulkup.engine.handle import Handled
 from bulkup.engine.settle import Common, Flight, Settler, ShardProgress
 from bulkup.wire.retries import CallError
 
-MAX_FLIGHT_BYTES = 12 * 1024 * 1024
+MAX_FLIGHT_BYTES = 8 * 1024 * 1024
 """Of all commits under way, so that memory is bounded where entities are large."""
 
 
