@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -105,17 +105,36 @@ class Work:
         self._waiting.extend(shard for shard in self._checkpoint.shards() if not shard.done)
         self._left = left
         try:
-            while self._fill():
-                self._wire.arrived.clear()
-                self._wait_s = math.inf
-                if self._workers is not None:
-                    self._workers.pump()
-                moved = [self._step(lane) for lane in list(self._lanes)]
-                self._lanes.rotate(-1)  # none is always the last to be served
-                if not any(moved):
-                    self._look()
-                    self._wire.wait(self._wait_s)
+            with self._wound_up_over_budget():
+                try:
+                    self._work_all()
+                except (Stopped, WorkerDiedError):
+                    self._collect()
+                    self._wind_up()
+                    raise
             self.clean = True
+        finally:
+            for lane in self._lanes:
+                lane.scan.close()
+                self.standing.extend(lane.committer.shard.standing)
+
+    def _work_all(self) -> None:
+        while self._fill():
+            self._wire.arrived.clear()
+            self._wait_s = math.inf
+            if self._workers is not None:
+                self._workers.pump()
+            moved = [self._step(lane) for lane in list(self._lanes)]
+            self._lanes.rotate(-1)  # none is always the last to be served
+            if not any(moved):
+                self._look()
+                self._wire.wait(self._wait_s)
+
+    @contextmanager
+    def _wound_up_over_budget(self) -> Iterator[None]:
+        """Raises BudgetExceeded after what was begun has been brought to its end."""
+        try:
+            yield
         except OverBudget as over:
             self._wind_up()
             raise over.exceeded from None
@@ -123,14 +142,6 @@ class Work:
             with suppress(BudgetExceeded):
                 self._wind_up()
             raise exceeded from None
-        except (Stopped, WorkerDiedError):
-            self._collect()
-            self._wind_up()
-            raise
-        finally:
-            for lane in self._lanes:
-                lane.scan.close()
-                self.standing.extend(lane.committer.shard.standing)
 
     def _step(self, lane: Lane) -> bool:
         """Do for a lane what can be done without waiting; False: nothing can."""
@@ -185,18 +196,10 @@ class Work:
         self.standing.extend(lane.committer.shard.standing)
 
     def _collect(self) -> None:
-        """Take in what workers are at. Raises BudgetExceeded, after the rest is wound up."""
+        """Take in what workers are at. Raises OverBudget, BudgetExceeded."""
         if self._hand_out is None or any(c.shard.broken for c in self._committers):
             return  # behind an undecided batch nothing may be done: its mark would move over that
-        try:
-            self._hand_out.collect()
-        except OverBudget as over:
-            self._wind_up()
-            raise over.exceeded from None
-        except BudgetExceeded as exceeded:
-            with suppress(BudgetExceeded):
-                self._wind_up()
-            raise exceeded from None
+        self._hand_out.collect()
 
     def _wind_up(self) -> None:
         """Bring to its end what was begun. Raises BudgetExceeded when that is one failure too
