@@ -153,20 +153,13 @@ class LazyEntity(Entity):  # type: ignore[misc]
     def _meanings(self, meanings: dict[str, Any]) -> None:
         self._read_meanings = meanings
 
-    def _data(self, name: Any) -> bytes | None:
-        """The serialized Value of a property that is there; it may be in the storage as well."""
-        if self._named and not dict.__contains__(self, name):
-            return None
-        try:
-            data: bytes | None = self._properties.get(name)
-        except (TypeError, UnicodeError):  # no name that a message could hold
-            return None
-        return data
-
     def _read(self, name: str, default: Any = UNREAD) -> Any:
         """What is not in the storage, or is there unread. Raises KeyError without a default."""
-        data = self._data(name)
-        if data is None:
+        try:
+            data = self._properties.get(name)
+        except (TypeError, UnicodeError):  # no name that a message could hold
+            data = None
+        if data is None or (self._named and not dict.__contains__(self, name)):
             if default is UNREAD:
                 raise KeyError(name)
             return default
@@ -233,9 +226,14 @@ class LazyEntity(Entity):  # type: ignore[misc]
         dict.clear(self)
 
     def __contains__(self, name: object) -> bool:
-        return self._data(name) is not None or (
-            name is not UNREAD and dict.__contains__(self, name)
-        )
+        if dict.__contains__(self, name):
+            return name is not UNREAD
+        if self._named or not isinstance(name, str):
+            return False
+        try:
+            return name in self._properties
+        except UnicodeError:  # no name that a message could hold
+            return False
 
     def __len__(self) -> int:
         self._name_all()
