@@ -19,7 +19,13 @@ from bulkup.facts import Failure
 from bulkup.tracebacks import error_line, user_traceback
 from bulkup.updater import Updater, WriteSink, returned_something, writing_to
 from bulkup.wire.client import Mutation, Wire
-from bulkup.wire.entities import LazyEntity, is_moved, page_entity, read_version
+from bulkup.wire.entities import (
+    LazyEntity,
+    has_come_to_nothing,
+    is_moved,
+    page_entity,
+    read_version,
+)
 from bulkup.wire.framing import put_mutation
 from bulkup.wire.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.wire.patches import encode_put, patched
@@ -166,6 +172,8 @@ class Handler(WriteSink):
         if self._keeps_before:
             item.before = pb
         try:
+            if not self._in_place:  # all its values are looked into afterwards
+                EntityPb.FromString(pb.SerializeToString())
             returned: Any = self._handle_entity(entity)
             if returned is not None:
                 raise returned_something(self._updater, returned)
@@ -175,6 +183,8 @@ class Handler(WriteSink):
             if isinstance(error, CallError) and error.worth_another_try:
                 raise  # the Datastore is away: no fault of this entity
             item.fail("handle", error_line(error), user_traceback(error))
+            if self._changed:
+                has_come_to_nothing(entity)
         else:
             if self._writes:
                 self._note(item, pb)
@@ -205,12 +215,12 @@ class Handler(WriteSink):
         try:
             pb = patched(entity, in_place=self._in_place)
         except BaseException as error:
-            self._changed = self._in_place
+            self._changed = self._changed or self._in_place
             if isinstance(error, RecursionError):
                 raise ValueError("cannot put an entity that contains itself") from error
             raise
         if pb is not None:
-            self._changed = self._in_place
+            self._changed = self._changed or pb is page_entity(entity)
         elif self._changed or self._rewrite:
             # What an earlier put has made of the message is what the entity is now.
             pb = page_entity(entity)
@@ -220,7 +230,9 @@ class Handler(WriteSink):
         self._add_put(self._key, pb, self._version)
 
     def _put_other(self, entity: Entity) -> None:
-        pb = encode_put(entity, rewrite=self._rewrite)
+        # A copy of the handled entity stands on its message, which an earlier put may have changed.
+        twin = isinstance(entity, LazyEntity) and page_entity(entity) is page_entity(self.own)
+        pb = encode_put(entity, rewrite=self._rewrite or (twin and self._changed))
         if pb is None:
             self._add(key_bytes(key_to_pb(entity.key)), None)
             return

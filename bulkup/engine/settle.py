@@ -23,7 +23,7 @@ from bulkup.facts import Counts
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 from bulkup.state.markers import LATE_COPY_S, Marker, Markers
 from bulkup.wire.client import Call, Wire
-from bulkup.wire.keys import key_of
+from bulkup.wire.keys import key_bytes, key_of
 from bulkup.wire.pages import page_result
 from bulkup.wire.retries import CallError
 
@@ -253,7 +253,9 @@ class Settler:
         """
         guarded = {w.key for item in span for w in item.writes if w.version}
         keys = {*guarded, *(item.key for item in span if item.writes)}
-        found = self._wire.lookup([key_of(key) for key in keys])
+        plain = {key: key_bytes(key_of(key)) for key in keys}  # a page's may be written otherwise
+        there = self._wire.lookup([key_of(key) for key in keys])
+        found = {key: there[ours] for key, ours in plain.items() if ours in there}
         changed = False
         for item in span:
             if not any(

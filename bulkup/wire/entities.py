@@ -19,6 +19,7 @@ UNREAD.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from copy import deepcopy
@@ -44,6 +45,8 @@ class _Unread:
 
 UNREAD: Any = _Unread()
 
+_filling = threading.Lock()
+"""A handler's threads may read one entity. What they must not do twice is done under this."""
 _storage: Any = dict.items
 _get: Any = dict.get
 _setitem: Any = dict.__setitem__
@@ -71,6 +74,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
     stands on them."""
     _origin: Pb | None = None
     """The message inside a Value that a nested entity was decoded from."""
+    _unsent = False
+    """The message was altered for a put that has come to nothing."""
     _has_twin = False
     """A copy stands on the same message, so that is not to be altered any more."""
     _seen: dict[str, Any]
@@ -97,12 +102,12 @@ class LazyEntity(Entity):  # type: ignore[misc]
     def _name_all(self) -> None:
         if self._named:
             return
-        self._named = True
-        touched = dict(_storage(self))
-        touched.pop(UNREAD, None)
-        dict.clear(self)
-        dict.update(self, dict.fromkeys(self._properties, UNREAD))
-        dict.update(self, touched)
+        with _filling:
+            if not self._named:
+                for name in self._properties:
+                    dict.setdefault(self, name, UNREAD)
+                dict.pop(self, UNREAD, None)
+                self._named = True
 
     @property
     def key(self) -> Key | None:
@@ -156,8 +161,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
     def _read(self, name: str, default: Any = UNREAD) -> Any:
         """What is not in the storage, or is there unread. Raises KeyError without a default."""
         try:
-            data = self._properties.get(name)
-        except (TypeError, UnicodeError):  # no name that a message could hold
+            data = self._properties.get(name) if isinstance(name, str) else None
+        except UnicodeError:  # no name that a message could hold
             data = None
         if data is None or (self._named and not dict.__contains__(self, name)):
             if default is UNREAD:
@@ -166,17 +171,27 @@ class LazyEntity(Entity):  # type: ignore[misc]
         try:
             value_pb = _parsed(data)
             which = value_pb.WhichOneof("value_type")
-            if which in PLAIN:
-                value = getattr(value_pb, which)
-            else:
-                value = DECODERS[which](value_pb)
-                if self._values is None:
-                    self._values = {}
-                self._values[name] = value_pb
+            if which not in PLAIN:
+                return self._read_deep(name, value_pb, which)
+            value = getattr(value_pb, which)
         except (ValueError, OverflowError, DecodeError) as error:
             raise ValueError(f"property {name!r} cannot be read: {error}") from error
         _setitem(self, name, value)
         self._seen[name] = value
+        return value
+
+    def _read_deep(self, name: str, value_pb: Pb, which: str) -> Any:
+        """What may be changed in place is decoded once."""
+        value = DECODERS[which](value_pb)
+        with _filling:
+            there = _get(self, name, UNREAD)
+            if there is not UNREAD:
+                return there
+            if self._values is None:
+                self._values = {}
+            self._values[name] = value_pb
+            self._seen[name] = value
+            _setitem(self, name, value)
         return value
 
     def _read_all(self) -> None:
@@ -311,8 +326,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
 _OWN = frozenset(
     {
-        "_pb", "_properties", "_version", "_named", "_values", "_origin", "_seen", "_has_twin",
-        "_key", "_read_key", "_excluded", "_read_meanings",
+        "_pb", "_properties", "_version", "_named", "_values", "_origin", "_seen", "_unsent",
+        "_has_twin", "_key", "_read_key", "_excluded", "_read_meanings",
     }
 )  # fmt: skip
 
@@ -342,6 +357,12 @@ def read_key(entity: LazyEntity) -> Pb | None:
     """The Key message an entity was read under."""
     pb = entity._pb
     return KeyPb.FromString(pb.key) if pb.HasField("key") else None
+
+
+def has_come_to_nothing(entity: LazyEntity) -> None:
+    """The put that altered the entity's message will not be sent: what the message says is not
+    what is stored."""
+    entity._unsent = True
 
 
 def read_version(entity: LazyEntity) -> int:

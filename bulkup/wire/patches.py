@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from google.cloud.datastore import Entity
+from google.protobuf.message import DecodeError
 
 from bulkup.wire.entities import (
     UNREAD,
@@ -54,13 +55,17 @@ def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
         if lazy:
             patch = patched(entity)
             if patch is None:
-                return read_message(entity) if rewrite else None
+                return read_message(entity) if rewrite or entity._unsent else None
             return EntityPb.FromString(patch.SerializeToString())
         pb = EntityPb()
         write_entity(pb, entity)
         return pb
     except RecursionError as error:
         raise ValueError("cannot put an entity that contains itself") from error
+    except DecodeError as error:
+        raise ValueError(
+            f"cannot put an entity of which a value cannot be read: {error}"
+        ) from error
 
 
 _PLAIN = {type_: name for name, type_ in PLAIN.items()}
@@ -120,7 +125,8 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     if not (edits or added or deleted or moved or changed):
         return None
     # With edits there is a copy: what was read inside a nested entity stands on the message.
-    if edits or moved or not in_place:
+    # With a deletion too: its index flag is needed should the property come back.
+    if edits or deleted or moved or not in_place:
         pb = _copied(PageEntity, pb)
         properties = pb.properties
     for name, edit in edits:
@@ -128,10 +134,6 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     if deleted:
         for name in [name for name in properties if name not in entity]:
             del properties[name]
-            if pb is entity._pb:
-                seen.pop(name, None)
-                if entity._values:
-                    entity._values.pop(name, None)
     for name in added:
         _add_property(entity, properties, name)
     if moved:

@@ -15,6 +15,7 @@ from bulkup.engine.handle import Handled, Handler, written
 from bulkup.engine.scan import QueryPlan
 from bulkup.wire.client import Mutation
 from bulkup.wire.entities import LazyEntity
+from bulkup.wire.pages import PageResult, page_result
 
 EntityResult: Any = query_types.EntityResult.pb()
 
@@ -36,10 +37,10 @@ def read(version: int = 7) -> Any:
 def handled(handle: Handle, *, ranged: bool = False, version: int = 7) -> Handled:
     updater = type("Fix", (Updater,), {"handle_entity": handle})()
     query = QueryPlan(None, "", False, False, frozenset({"n"} if ranged else ()))
-    result = read(version)
+    result = page_result(read(version))
     handler = Handler(updater, query)
     with handler.open():
-        return handler.handle(result, result.entity.key.SerializeToString(), b"c")
+        return handler.handle(result, result.entity.key, b"c")
 
 
 def put_of(item: Handled) -> dict[str, Any]:
@@ -257,3 +258,98 @@ def test_a_copy_stays_what_was_read(ranged: bool, copied: Callable[[Entity], Ent
     assert new["n"] == 2
     assert "name" not in new
     assert (old["n"], old["name"]) == (1, "Ada")
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_made_after_a_put_is_written_when_it_is_put(copied: Any, ranged: bool) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        self.put(entity)
+        self.put(copied(entity))
+
+    assert put_of(handled(handle, ranged=ranged))["n"] == 2
+
+
+def test_with_a_copy_around_a_value_put_back_is_no_change(ranged: bool) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        self.saved = copy.copy(entity)
+        entity["n"] = 2
+        self.put(entity)
+        entity["n"] = 1
+        self.put(entity)
+
+    item = handled(handle, ranged=ranged)
+    assert (len(item.writes), item.unchanged) == (0, 1)
+
+
+def test_a_property_that_comes_back_is_indexed_as_it_was(ranged: bool) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        entity.exclude_from_indexes.add("name")
+        self.put(entity)
+
+    (first,) = handled(handle, ranged=ranged).writes
+    result = PageResult(version=8, cursor=b"c")
+    result.entity.MergeFromString(written(first).SerializeToString())
+
+    def away_and_back(self: Any, entity: Entity) -> None:
+        name = entity.pop("name")
+        self.put(entity)
+        entity["name"] = name
+        entity["n"] = 2
+        self.put(entity)
+
+    updater = type("Fix", (Updater,), {"handle_entity": away_and_back})()
+    handler = Handler(updater, QueryPlan(None, "", False, False, frozenset()))
+    with handler.open():
+        item = handler.handle(result, result.entity.key, b"c")
+    (write,) = item.writes
+    assert written(write).properties["name"].exclude_from_indexes
+
+
+def test_what_a_failed_handler_put_is_written_by_a_later_put_of_it() -> None:
+    """The first put altered the message, and came to nothing."""
+    saved: list[Entity] = []
+
+    def handle(self: Any, entity: Entity) -> None:
+        if saved:
+            self.put(saved[0])
+            return
+        saved.append(entity)
+        entity["n"] = 2
+        self.put(entity)
+        raise RuntimeError("the next step failed")
+
+    handler = Handler(
+        type("Fix", (Updater,), {"handle_entity": handle})(),
+        QueryPlan(None, "", False, False, frozenset()),
+    )
+    one, other = page_result(read()), read()
+    other.entity.key.path[-1].id = 6
+    other = page_result(other)
+    with handler.open():
+        failed = handler.handle(one, one.entity.key, b"c")
+        item = handler.handle(other, other.entity.key, b"c")
+    assert failed.failure is not None
+    assert not failed.writes
+    assert put_of(item)["n"] == 2
+
+
+@pytest.mark.parametrize("keeps_before", [False, True], ids=["ranged", "dry run"])
+def test_bytes_that_are_no_value_fail_their_entity_alone(keeps_before: bool) -> None:
+    """Where all of an entity is looked into after its handler."""
+
+    def handle(self: Any, entity: Entity) -> None:
+        entity["n"] = 2
+        self.put(entity)
+
+    result = page_result(read())
+    result.entity.properties["bad"] = b"\x8a\x01\x02\xff\xfe"  # a text that is not UTF-8
+    handler = Handler(
+        type("Fix", (Updater,), {"handle_entity": handle})(),
+        QueryPlan(None, "", False, False, frozenset() if keeps_before else frozenset({"n"})),
+        keeps_before=keeps_before,
+    )
+    with handler.open():
+        item = handler.handle(result, result.entity.key, b"c")
+    assert item.failure is not None
+    assert not item.writes
