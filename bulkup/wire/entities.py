@@ -147,9 +147,13 @@ class LazyEntity(Entity):  # type: ignore[misc]
                 value = _get(self, name)
                 if meaning is None or value is UNREAD:
                     continue
-                # A scalar set anew before this was asked has no meaning; lists and entities may
-                # be the ones that were read, changed in place.
-                if isinstance(value, (list, dict)) or same(value_pb, value):
+                # What was set anew before this was asked has no meaning. Lists and entities are
+                # those that were read, changed in place or not.
+                if isinstance(value, (list, dict)):
+                    is_read = value is self._seen.get(name)
+                else:
+                    is_read = same(value_pb, value)
+                if is_read:
                     self._read_meanings[name] = (meaning, value)
         meanings: dict[str, Any] = self._read_meanings
         return meanings

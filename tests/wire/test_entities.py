@@ -640,3 +640,13 @@ def test_a_nested_entity_may_lose_or_get_a_key() -> None:
     entity = LazyEntity(written)
     entity["inner"].key = Key("A", 1, project="p")
     assert encode_put(entity).properties["inner"].entity_value.key.path[0].kind == "A"
+
+
+def test_a_list_in_place_of_a_scalar_has_no_meaning() -> None:
+    entity = LazyEntity(message(a=ValuePb(integer_value=1, meaning=9)))
+    entity["a"] = [b"x"]
+    assert entity._meanings == {}
+    written = encode_put(entity)
+    assert written is not None
+    (element,) = written.properties["a"].array_value.values
+    assert (written.properties["a"].meaning, element.meaning) == (0, 0)
