@@ -36,6 +36,9 @@ class Exit(IntEnum):
     SIGINT = 130
     SIGTERM = 143
 
+    def __str__(self) -> str:
+        return str(self.value)  # Python 3.10 would say the name
+
 
 class BulkupError(Exception):
     """Base of all errors of bulkup; `exit_code` is what the command line exits with.

@@ -33,6 +33,9 @@ class RunState(str, Enum):
         """It will not be resumed."""
         return self in (RunState.FINISHED, RunState.ABANDONED)
 
+    def __str__(self) -> str:
+        return self.value  # on every Python the same
+
 
 @dataclass(frozen=True)
 class Counts:

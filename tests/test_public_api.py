@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
+import pytest
+
 import bulkup
+from bulkup.errors import Exit
+from bulkup.facts import RunState
+from bulkup.migrations.plan import Standing
 
 
 def test_the_public_door_opens_to_these_names_and_no_others() -> None:
@@ -11,3 +18,11 @@ def test_the_public_door_opens_to_these_names_and_no_others() -> None:
         "updater",
     ]  # fmt: skip
     assert all(getattr(bulkup, name).__module__.startswith("bulkup.") for name in bulkup.__all__)
+
+
+@pytest.mark.parametrize(
+    ("member", "text"),
+    [(Exit.USAGE, "2"), (RunState.FINISHED, "finished"), (Standing.APPLIED, "applied")],
+)
+def test_what_a_report_says_reads_the_same_on_every_python(member: Enum, text: str) -> None:
+    assert str(member) == f"{member}" == text

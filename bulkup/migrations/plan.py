@@ -30,6 +30,9 @@ class Standing(str, Enum):
     MISSING = "missing"
     """The ledger knows it, and its file is not there."""
 
+    def __str__(self) -> str:
+        return self.value  # on every Python the same
+
 
 _TO_DO = (Standing.PENDING, Standing.RUNNING, Standing.INTERRUPTED, Standing.FAILED)
 
