@@ -30,6 +30,7 @@ from google.protobuf.message import DecodeError
 
 from bulkup.wire.keys import KeyPb, Pb, key_from_pb, key_to_pb
 from bulkup.wire.pages import PageEntity
+from bulkup.wire.plain import NOT_PLAIN, read_plain
 from bulkup.wire.values import DECODERS, PLAIN, EntityPb, ValuePb, is_excluded, meaning_of, same
 
 
@@ -172,14 +173,16 @@ class LazyEntity(Entity):  # type: ignore[misc]
             if default is UNREAD:
                 raise KeyError(name)
             return default
-        try:
-            value_pb = _parsed(data)
-            which = value_pb.WhichOneof("value_type")
-            if which not in PLAIN:
-                return self._read_deep(name, value_pb, which)
-            value = getattr(value_pb, which)
-        except (ValueError, OverflowError, DecodeError) as error:
-            raise ValueError(f"property {name!r} cannot be read: {error}") from error
+        value = read_plain(data)
+        if value is NOT_PLAIN:
+            try:
+                value_pb = _parsed(data)
+                which = value_pb.WhichOneof("value_type")
+                if which not in PLAIN:
+                    return self._read_deep(name, value_pb, which)
+                value = getattr(value_pb, which)
+            except (ValueError, OverflowError, DecodeError) as error:
+                raise ValueError(f"property {name!r} cannot be read: {error}") from error
         _setitem(self, name, value)
         self._seen[name] = value
         return value

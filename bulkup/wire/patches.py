@@ -21,6 +21,7 @@ from bulkup.wire.entities import (
 )
 from bulkup.wire.keys import Pb, key_to_pb
 from bulkup.wire.pages import PageEntity
+from bulkup.wire.plain import rewritten
 from bulkup.wire.values import (
     ENCODERS,
     PLAIN,
@@ -69,6 +70,8 @@ def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
 
 
 _PLAIN = {type_: name for name, type_ in PLAIN.items()}
+_FIXED = frozenset({*_PLAIN, type(None)})
+"""Types whose objects cannot be changed in place."""
 
 
 def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
@@ -93,27 +96,25 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
             if flags_untouched:
                 if value is UNREAD:
                     continue
-                plain = _PLAIN.get(type(value))
                 # The very object that was read, of a type that cannot be changed in place, is
                 # what the message says.
-                if plain is not None and value is seen.get(name, UNREAD):
+                if value is seen.get(name, UNREAD) and type(value) in _FIXED:
                     continue
-            if not isinstance(name, str) or name not in properties:
+            data = properties.get(name) if isinstance(name, str) else None
+            if data is None:
                 added.append(name)
                 continue
+            if in_place and flags_untouched:
+                new = rewritten(data, value) or _rewritten(entity, name, value)
+                if new is not None:
+                    if new != data:
+                        properties[name] = new
+                        changed = True
+                    seen[name] = value  # what was read before is not what the message says now
+                    continue
             original = value_message(entity, name)
             if not flags_untouched:
                 edit = _edited_property(entity, name, original, value)
-            elif in_place and plain is not None and original.WhichOneof("value_type") == plain:
-                old = getattr(original, plain)
-                if old != value if plain != "double_value" else not same(original, value):
-                    ENCODERS[type(value)](original, value)
-                    if original.meaning:
-                        original.meaning = 0
-                    properties[name] = original.SerializeToString()
-                    changed = True
-                seen[name] = value  # what was read before is no longer what the message says
-                continue
             else:
                 edit = edited(original, value)
             if edit is not None:
@@ -141,6 +142,22 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
         if entity._key is not None:
             pb.key = key_to_pb(entity._key).SerializeToString()
     return pb
+
+
+def _rewritten(entity: LazyEntity, name: str, value: Any) -> bytes | None:
+    """As `plain.rewritten`, of the other values that decode to themselves; the meaning goes."""
+    plain = _PLAIN.get(type(value))
+    if plain is None:
+        return None
+    pb = value_message(entity, name)
+    if pb.WhichOneof("value_type") != plain:
+        return None
+    data: bytes = entity._properties[name]
+    if not same(pb, value):
+        ENCODERS[type(value)](pb, value)
+        pb.meaning = 0
+        data = pb.SerializeToString()
+    return data
 
 
 def _add_property(entity: LazyEntity, properties: Pb, name: Any) -> None:
