@@ -219,14 +219,14 @@ class Handler(WriteSink):
             if isinstance(error, RecursionError):
                 raise ValueError("cannot put an entity that contains itself") from error
             raise
-        if pb is not None:
-            self._changed = self._changed or pb is page_entity(entity)
-        elif self._changed or self._rewrite:
+        if pb is None:
+            if not (self._changed or self._rewrite):
+                self._add(self._key, None)
+                return
             # What an earlier put has made of the message is what the entity is now.
             pb = page_entity(entity)
-        else:
-            self._add(self._key, None)
-            return
+        elif pb is page_entity(entity):
+            self._changed = True
         self._add_put(self._key, pb, self._version)
 
     def _put_other(self, entity: Entity) -> None:

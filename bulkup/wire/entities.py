@@ -53,6 +53,9 @@ _get: Any = dict.get
 _setitem: Any = dict.__setitem__
 _parsed: Any = ValuePb.FromString
 
+_SLOTS = "_pb", "_properties", "_seen", "_version"
+"""What every LazyEntity has."""
+
 
 class LazyEntity(Entity):  # type: ignore[misc]
     """A `google.cloud.datastore.Entity` over a `PageEntity`; of a raw `google.datastore.v1.Entity`
@@ -64,9 +67,14 @@ class LazyEntity(Entity):  # type: ignore[misc]
     `version` is the entity's version when it was read (0: unknown).
     """
 
+    # The rest has its defaults in the class, and most never get a __dict__.
+    __slots__ = _SLOTS
     _pb: Pb
     _properties: Pb
     """Those of the message, as they were read: the serialized Value of each name."""
+    _seen: dict[str, Any]
+    """Values as they were decoded: the very same object needs no comparison, unless it can be
+    changed in place."""
     _version: int
     _named = False
     """All names are in the storage, and what is not there is not a property (any more)."""
@@ -79,10 +87,6 @@ class LazyEntity(Entity):  # type: ignore[misc]
     """The message was altered for a put that has come to nothing."""
     _has_twin = False
     """A copy stands on the same message, so that is not to be altered any more."""
-    _seen: dict[str, Any]
-    """Values as they were decoded: the very same object needs no comparison, unless it can be
-    changed in place."""
-    # Class attributes, so that making one of thousands sets two attributes, not six.
     _key: Any = UNREAD
     _read_key: Any = UNREAD
     _excluded: Any = UNREAD
@@ -306,6 +310,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
         _ = self.exclude_from_indexes, self._meanings
         twin = LazyEntity.__new__(LazyEntity)
         dict.update(twin, _storage(self))
+        for name in _SLOTS:
+            setattr(twin, name, getattr(self, name))
         twin.__dict__.update(self.__dict__)
         return twin
 
@@ -319,6 +325,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
         self._name_all()
         for name, value in _storage(self):
             _setitem(twin, name, value if value is UNREAD else deepcopy(value, memo))
+        for name in _SLOTS:
+            setattr(twin, name, deepcopy(getattr(self, name), memo))
         twin.__dict__.update(deepcopy(self.__dict__, memo))
         return twin
 
@@ -333,8 +341,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
 _OWN = frozenset(
     {
-        "_pb", "_properties", "_version", "_named", "_values", "_origin", "_seen", "_unsent",
-        "_has_twin", "_key", "_read_key", "_excluded", "_read_meanings",
+        "_named", "_values", "_origin", "_unsent", "_has_twin", "_key", "_read_key", "_excluded",
+        "_read_meanings",
     }
 )  # fmt: skip
 

@@ -20,7 +20,8 @@ _MUTATIONS = _number(CommitRequest, "mutations")
 _UPDATE = _number(Mutation, "update")
 _UPSERT = _number(Mutation, "upsert")
 
-_guard = Mutation(conflict_resolution_strategy=Mutation.FAIL)
+_STRATEGY: bytes = Mutation(conflict_resolution_strategy=Mutation.FAIL).SerializeToString()
+_last_guard = (0, b"")
 
 
 @lru_cache(maxsize=16384)
@@ -39,9 +40,20 @@ def put_mutation(entity: bytes, version: int) -> bytes:
     version; with version 0 in any case."""
     if not version:
         return frame(_UPSERT, len(entity)) + entity
-    _guard.base_version = version
-    guard: bytes = _guard.SerializeToString()
-    return frame(_UPDATE, len(entity)) + entity + guard
+    last, guard = _last_guard
+    if version != last:
+        guard = _guard(version)
+    return b"".join((frame(_UPDATE, len(entity)), entity, guard))
+
+
+def _guard(version: int) -> bytes:
+    """Kept for the next entity: neighbours were often written in one commit, with one version."""
+    global _last_guard
+    mutation = Mutation()
+    mutation.base_version = version
+    guard: bytes = mutation.SerializeToString() + _STRATEGY
+    _last_guard = version, guard
+    return guard
 
 
 def commit_request(head: bytes, mutations: list[bytes]) -> bytes:
