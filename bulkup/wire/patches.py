@@ -85,9 +85,10 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
     if not flags_untouched:
         entity._name_all()
-    edits: list[tuple[str, Pb]] = []
+    if not flags_untouched:
+        in_place = False
+    edits: list[tuple[str, bytes, Any]] = []
     added: list[Any] = []
-    changed = False
     name: Any
     value: Any
     items: Any = dict.items(entity)
@@ -104,34 +105,35 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
             if data is None:
                 added.append(name)
                 continue
-            if in_place and flags_untouched:
-                new = rewritten(data, value) or _rewritten(entity, name, value)
-                if new is not None:
-                    if new != data:
-                        properties[name] = new
-                        changed = True
-                    seen[name] = value  # what was read before is not what the message says now
-                    continue
+            new = rewritten(data, value) if flags_untouched else None
+            if new is not None:
+                if new != data:
+                    edits.append((name, new, value))
+                continue
             original = value_message(entity, name)
-            if not flags_untouched:
-                edit = _edited_property(entity, name, original, value)
-            else:
+            if flags_untouched:
                 edit = edited(original, value)
+            else:
+                edit = _edited_property(entity, name, original, value)
             if edit is not None:
-                edits.append((name, edit))
+                edits.append((name, edit.SerializeToString(), value))
+                # What was read inside a nested entity stands on the message.
+                plain = _PLAIN.get(type(value), "")
+                in_place = in_place and original.WhichOneof("value_type") == plain
     except (TypeError, ValueError) as error:
         raise named(name, error) from error
     deleted = entity._named and len(items) - len(added) < len(properties)
     moved = entity._key is not entity._read_key and is_moved(entity)
-    if not (edits or added or deleted or moved or changed):
+    if not (edits or added or deleted or moved):
         return None
-    # With edits there is a copy: what was read inside a nested entity stands on the message.
-    # With a deletion too: its index flag is needed should the property come back.
-    if edits or deleted or moved or not in_place:
+    # What was deleted is copied too: its index flag is needed should the property come back.
+    if deleted or moved or not in_place:
         pb = _copied(PageEntity, pb)
         properties = pb.properties
-    for name, edit in edits:
-        properties[name] = edit.SerializeToString()
+    for name, data, value in edits:
+        properties[name] = data
+        if pb is entity._pb:
+            seen[name] = value  # what was read before is not what the message says now
     if deleted:
         for name in [name for name in properties if name not in entity]:
             del properties[name]
@@ -142,22 +144,6 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
         if entity._key is not None:
             pb.key = key_to_pb(entity._key).SerializeToString()
     return pb
-
-
-def _rewritten(entity: LazyEntity, name: str, value: Any) -> bytes | None:
-    """As `plain.rewritten`, of the other values that decode to themselves; the meaning goes."""
-    plain = _PLAIN.get(type(value))
-    if plain is None:
-        return None
-    pb = value_message(entity, name)
-    if pb.WhichOneof("value_type") != plain:
-        return None
-    data: bytes = entity._properties[name]
-    if not same(pb, value):
-        ENCODERS[type(value)](pb, value)
-        pb.meaning = 0
-        data = pb.SerializeToString()
-    return data
 
 
 def _add_property(entity: LazyEntity, properties: Pb, name: Any) -> None:

@@ -1,8 +1,9 @@
 """Serialized Values of the commonest shapes, read and rewritten without making a message of them.
 
-Plain is a text, a small number, a boolean, a float or null, alone in its Value or followed by the
-index flag, in the very bytes that protobuf writes. All else (a meaning, a long number, the same
-said in other bytes, what cannot be read) is for `ValuePb`, which also says what is wrong.
+Plain is a text below 16 KiB, a number that is not negative, a boolean, a float or null, alone in
+its Value or followed by the index flag, in the very bytes that protobuf writes. All else (a
+meaning, the same said in other bytes, what cannot be read) is for `ValuePb`, which also says what
+is wrong.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ _NULL: int = ValuePb(null_value=0).SerializeToString()[0]
 _FLOAT: int = ValuePb(double_value=0.0).SerializeToString()[0]
 _float = Struct("<Bd")
 
+_TYPES = frozenset({str, int, bool, float})
+
 # A number or a length takes a byte for every 7 bits, all but the last with the eighth bit set.
-# Longer ones than of two bytes a message reads as fast.
 _ONE_BYTE, _TWO_BYTES = 1 << 7, 1 << 14
+_INT_END = 1 << 63
 
 
 def read_plain(data: bytes) -> Any:
@@ -49,11 +52,13 @@ def read_plain(data: bytes) -> Any:
         value: Any = data[1]
         end = 2
         if tag == _INT:
-            if value >= _ONE_BYTE:
-                high, end = data[2], 3
-                if not 0 < high < 128:
+            byte, shift = value, 0
+            while byte >= _ONE_BYTE:
+                byte = data[end]
+                value += byte - 1 << (shift := shift + 7)
+                end += 1
+                if not byte or shift > 56:  # a zero too many, or (ten bytes) a negative number
                     return NOT_PLAIN
-                value += (high - 1) << 7
         elif tag == _BOOL and value < 2:
             value = value == 1
         elif tag == _FLOAT and len(data) >= _float.size:
@@ -70,15 +75,23 @@ def read_plain(data: bytes) -> Any:
 def rewritten(data: bytes, value: Any) -> bytes | None:
     """What a serialized Value becomes with another value of exactly the same type and its index
     flag kept; equal to `data` when it holds that value. None when one is not plain, or null."""
-    read, type_ = read_plain(data), type(value)
+    type_ = type(value)
+    if type_ not in _TYPES:
+        return None
+    read = read_plain(data)
     if type_ is not type(read):
         return None
     if type_ is int:
-        flag = data[2:] if read < _ONE_BYTE else data[3:]
+        flag = data[2:] if read < _ONE_BYTE else data[1 + (read.bit_length() + 6) // 7 :]
         if 0 <= value < _ONE_BYTE:
             return bytes((_INT, value)) + flag
         if 0 < value < _TWO_BYTES:
             return bytes((_INT, value & 127 | 128, value >> 7)) + flag
+        if 0 < value < _INT_END:
+            pb = ValuePb()
+            pb.integer_value = value
+            number: bytes = pb.SerializeToString()
+            return number + flag
     elif type_ is str:
         try:
             text: bytes = value.encode()

@@ -55,6 +55,33 @@ def ranged(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
+@pytest.mark.parametrize("back", ["list", "moved", "deleted"])
+def test_of_two_changes_one_taken_back_leaves_the_other(ranged: bool, back: str) -> None:
+    def handle(self: Any, entity: Entity) -> None:
+        own = entity.key
+        entity["n"] = 2
+        if back == "list":
+            entity["tags"].append("blue")
+        elif back == "moved":
+            entity.key = Key("Thing", 6, project="p")
+        else:
+            name = entity.pop("name")
+        self.put(entity)
+        if back == "list":
+            entity["tags"].pop()
+        elif back == "moved":
+            entity.key = own
+        else:
+            entity["name"] = name
+        self.put(entity)
+
+    item = handled(handle, ranged=ranged)
+
+    assert item.unchanged == 0
+    stored = dict(LazyEntity(written(item.writes[-1])))
+    assert stored == {"n": 2, "name": "Ada", "tags": ["red"], "home": {"city": "Köln"}}
+
+
 def test_the_last_put_is_what_is_written(ranged: bool) -> None:
     def handle(self: Any, entity: Entity) -> None:
         entity["n"] = 2

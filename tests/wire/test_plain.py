@@ -99,6 +99,9 @@ TAGS = (0x8A, 0x01, 0x02, 0x08, 0x10, 0x19, 0x58, 0x70, 0x98, 0x00, 0x03, 0x7F, 
 @given(st.lists(st.sampled_from(TAGS), max_size=12).map(bytes))
 @example(b"")
 @example(b"\x10\x80\x00")  # 0 in two bytes
+@example(b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")  # -1
+@example(b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\x80\x00")
+@example(b"\x10" + b"\xff" * 20 + b"\x01")
 @example(b"\x10\x00\x98\x01\x00")  # an index flag that says no
 @example(b"\x10\x00\x98\x01\x01\x98\x01\x01")
 @example(b"\x10\x98\x01\x01")
@@ -115,8 +118,12 @@ def test_odd_bytes_are_read_as_the_message_reads_them_or_not_at_all(odd: bytes) 
 
 @pytest.mark.parametrize("excluded", [False, True])
 @pytest.mark.parametrize(
-    "value", ["", "a", "é" * 200, "a" * 16_383, 0, 127, 128, 16_383, True, False, -0.0, 1e300, None]
-)
+    "value",
+    [
+        "", "a", "é" * 200, "a" * 16_383, 0, 127, 128, 16_383, 16_384, 2**56 - 1, 2**56, 2**63 - 1,
+        True, False, -0.0, 1e300, None,
+    ],
+)  # fmt: skip
 def test_common_values_need_no_message(value: Any, excluded: bool) -> None:
     data = message(value, excluded).SerializeToString()
 
