@@ -85,7 +85,6 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
     flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
     if not flags_untouched:
         entity._name_all()
-    if not flags_untouched:
         in_place = False
     edits: list[tuple[str, bytes, Any]] = []
     added: list[Any] = []
