@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from bulkup.local import messages as m
@@ -21,34 +20,81 @@ from bulkup.local.limits import (
 from bulkup.local.masks import Mask
 from bulkup.local.status import RpcError, invalid
 
-_FAIL = m.Mutation.FAIL
-_OPERATIONS = ("insert", "update", "upsert")
+FAIL = m.Mutation.FAIL
 _FORBIDDEN_AFTER = {"insert": ("insert", "update", "upsert"), "update": ("delete",)}
 """Sequences on one entity that a commit must not have, by the later one; from the reference."""
 
 
-@dataclass(slots=True)
 class Operation:
-    """One mutation, checked as far as that goes without looking at what is stored."""
+    """One mutation, checked as far as that goes without looking at what is stored.
 
-    name: str
-    partition: Partition
-    key: Any
-    entity: Any
-    path: bytes
-    """Empty for an incomplete key."""
-    base_version: int | None
-    """Also of an `update_time`: a version is the time of its commit, in microseconds. -1 for a
-    time finer than that, which no entity has."""
-    fail: bool
-    mask: Mask | None
-    transforms: Any
-    entries: Entries | None = None
-    """Of `entity`, where `changes` does not say all."""
-    body: bytes | None = None
-    """What will be stored, where that is known already."""
-    changes: Changes | None = None
-    """What this changes, if what is stored has not changed since."""
+    Of one that is `plain` the messages are made of the body when somebody asks for them.
+    """
+
+    __slots__ = (
+        "_entity",
+        "_key",
+        "base_version",
+        "body",
+        "changes",
+        "entries",
+        "fail",
+        "kind",
+        "mask",
+        "name",
+        "partition",
+        "path",
+        "plain",
+        "transforms",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        partition: Partition,
+        kind: str,
+        path: bytes,
+        base_version: int | None,
+        fail: bool,
+        *,
+        body: bytes | None = None,
+        key: Any = None,
+        entity: Any = None,
+        mask: Mask | None = None,
+        transforms: Any = (),
+    ) -> None:
+        self.name = name
+        self.partition = partition
+        self.kind = kind
+        self.path = path
+        """Empty for an incomplete key."""
+        self.base_version = base_version
+        """Also of an `update_time`: a version is the time of its commit, in microseconds. -1 for a
+        time finer than that, which no entity has."""
+        self.fail = fail
+        self.plain = body is not None
+        """Its body may be stored just so."""
+        self.body = body
+        """What will be stored, where that is known already."""
+        self.mask = mask
+        self.transforms = transforms
+        self.entries: Entries | None = None
+        """Of `entity`, where `changes` does not say all."""
+        self.changes: Changes | None = None
+        """What this changes, if what is stored has not changed since."""
+        self._key = key
+        self._entity = entity
+
+    @property
+    def key(self) -> Any:
+        return self._key if self._key is not None else self.entity.key
+
+    @property
+    def entity(self) -> Any:
+        """None of a delete."""
+        if self._entity is None and self.plain:
+            self._entity = m.Entity.FromString(self.body)
+        return self._entity
 
 
 def check_mutations(
@@ -129,13 +175,14 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
     return Operation(
         name,
         partition,
-        key,
-        entity,
+        key.path[-1].kind,
         path,
         base_version,
-        mutation.conflict_resolution_strategy == _FAIL,
-        mask,
-        transforms,
+        mutation.conflict_resolution_strategy == FAIL,
+        key=key,
+        entity=entity,
+        mask=mask,
+        transforms=transforms,
     )
 
 
@@ -148,6 +195,13 @@ def check_entities(
     written.
     """
     for operation, base in zip(operations, bodies, strict=True):
+        if operation.plain:
+            if not deferring:
+                assert operation.body is not None
+                operation.changes = None if base is None else changes(base, operation.body)
+                if operation.changes is None:
+                    operation.entries = index_entries(operation.entity)
+            continue
         entity = operation.entity
         if entity is None:
             continue

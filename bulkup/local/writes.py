@@ -128,7 +128,7 @@ class Known:
         kinds: dict[tuple[Partition, str], int | None] = {}
         places: list[Place | None] = []
         for operation in operations:
-            kind = operation.partition, operation.key.path[-1].kind
+            kind = operation.partition, operation.kind
             if kind not in kinds:
                 kinds[kind] = self._storage.kind(*kind)
             number = kinds[kind]
@@ -179,11 +179,10 @@ class Writer:
 
     def apply(self, operation: Operation) -> None:
         """Apply one. Raises RpcError when it cannot be."""
-        element = operation.key.path[-1]
-        part, kind = self._kind(operation.partition, element.kind)
+        part, kind = self._kind(operation.partition, operation.kind)
         allocated = False
         if not operation.path:
-            element.id = allocate_id(self.storage, self.db, part)
+            operation.key.path[-1].id = allocate_id(self.storage, self.db, part)
             operation.path = encode_path(operation.key.path)
             allocated = True
         row = self._row(kind, operation.path)
@@ -260,8 +259,9 @@ class Writer:
         return ""
 
     def _put(self, operation: Operation, row: _Row, kind: int) -> list[Any]:
-        entity, entries = operation.entity, operation.entries
+        entries = operation.entries
         transformed: list[Any] = []
+        entity = operation.entity if operation.body is None else None
         if operation.mask is not None or operation.transforms:
             if operation.mask is not None:
                 before = None if row.body is None else m.Entity.FromString(row.body)
@@ -270,6 +270,7 @@ class Writer:
             entries = index_entries(entity)
         body = operation.body
         if body is None:
+            assert entity is not None
             body = entity.SerializeToString(deterministic=True)
             check_entity_size(len(body))
         if body != row.body:
@@ -279,7 +280,7 @@ class Writer:
             if changes is not None and row.body != changes.base:
                 changes = None
             if changes is None and entries is None and not self._known.deferring:
-                entries = index_entries(entity)
+                entries = index_entries(operation.entity if entity is None else entity)
             row.body, row.entries, row.changes = body, entries, changes
             row.version = self.version
             self.kinds.add(kind)
