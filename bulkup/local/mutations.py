@@ -12,7 +12,7 @@ from bulkup.local.limits import (
     MAX_INDEXED_BYTES,
     MAX_TRANSFORMS,
     check_entity_size,
-    checked_path,
+    checked_place,
     is_reserved,
     key_text,
     partition_of,
@@ -26,27 +26,16 @@ _FORBIDDEN_AFTER = {"insert": ("insert", "update", "upsert"), "update": ("delete
 
 
 class Operation:
-    """One mutation, checked as far as that goes without looking at what is stored.
+    """One mutation, checked as far as that goes without looking at what is stored."""
 
-    Of one that is `plain` the messages are made of the body when somebody asks for them.
-    """
-
-    __slots__ = (
-        "_entity",
-        "_key",
-        "base_version",
-        "body",
-        "changes",
-        "entries",
-        "fail",
-        "kind",
-        "mask",
-        "name",
-        "partition",
-        "path",
-        "plain",
-        "transforms",
-    )
+    mask: Mask | None = None
+    transforms: Any = ()
+    entries: Entries | None = None
+    """Of `entity`, where `changes` does not say all."""
+    changes: Changes | None = None
+    """What this changes, if what is stored has not changed since."""
+    message: Any = None
+    """The entity, or the key of a delete."""
 
     def __init__(
         self,
@@ -56,12 +45,7 @@ class Operation:
         path: bytes,
         base_version: int | None,
         fail: bool,
-        *,
         body: bytes | None = None,
-        key: Any = None,
-        entity: Any = None,
-        mask: Mask | None = None,
-        transforms: Any = (),
     ) -> None:
         self.name = name
         self.partition = partition
@@ -72,29 +56,23 @@ class Operation:
         """Also of an `update_time`: a version is the time of its commit, in microseconds. -1 for a
         time finer than that, which no entity has."""
         self.fail = fail
-        self.plain = body is not None
-        """Its body may be stored just so."""
         self.body = body
         """What will be stored, where that is known already."""
-        self.mask = mask
-        self.transforms = transforms
-        self.entries: Entries | None = None
-        """Of `entity`, where `changes` does not say all."""
-        self.changes: Changes | None = None
-        """What this changes, if what is stored has not changed since."""
-        self._key = key
-        self._entity = entity
+        self.plain = body is not None
+        """The body may be stored just so. Then there is no message until somebody asks for it."""
 
     @property
     def key(self) -> Any:
-        return self._key if self._key is not None else self.entity.key
+        return self.message if self.name == "delete" else self.entity.key
 
     @property
     def entity(self) -> Any:
         """None of a delete."""
-        if self._entity is None and self.plain:
-            self._entity = m.Entity.FromString(self.body)
-        return self._entity
+        if self.name == "delete":
+            return None
+        if self.message is None:
+            self.message = m.Entity.FromString(self.body)
+        return self.message
 
 
 def check_mutations(
@@ -144,7 +122,7 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
         raise invalid("Mutation is missing operation.")
     entity = None if name == "delete" else getattr(mutation, name)
     key = mutation.delete if entity is None else entity.key
-    path = checked_path(key, complete=name in ("update", "delete"))
+    path, kind = checked_place(key, complete=name in ("update", "delete"))
     place = key.partition_id
     partition = partition_of(place, project, database)
     if partition.namespace and is_reserved(partition.namespace):
@@ -172,18 +150,17 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
             raise invalid(f"A mutation may have at most {MAX_TRANSFORMS} property transforms.")
         if entity is None:
             raise invalid("Delete mutation cannot have PropertyTransforms.")
-    return Operation(
+    operation = Operation(
         name,
         partition,
-        key.path[-1].kind,
+        kind,
         path,
         base_version,
         mutation.conflict_resolution_strategy == FAIL,
-        key=key,
-        entity=entity,
-        mask=mask,
-        transforms=transforms,
     )
+    operation.message = key if entity is None else entity
+    operation.mask, operation.transforms = mask, transforms
+    return operation
 
 
 def check_entities(

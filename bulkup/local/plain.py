@@ -19,8 +19,8 @@ from google.protobuf.message import DecodeError
 
 from bulkup.local import messages as m
 from bulkup.local.encoding import Partition
-from bulkup.local.limits import MAX_INDEXED_BYTES, checked_path, is_reserved, partition_of
-from bulkup.local.mutations import Operation
+from bulkup.local.limits import MAX_INDEXED_BYTES, checked_place, is_reserved, partition_of
+from bulkup.local.mutations import FAIL, Operation
 from bulkup.local.status import RpcError
 
 _PACKAGE = "bulkup.plain"
@@ -115,9 +115,10 @@ def _classes() -> tuple[Any, Any]:
 PlainRequest, _Bodies = _classes()
 _READ_WRITE = b"\x52\x02\x0a\x00"
 """How a request ends with the usual `single_use_transaction`."""
-_EMPTY = (b"\x0a\x00", b"\x12\x00")
-"""A name or an element; a property's value."""
-_ONLY_EXCLUDED = (b"\x0a\x03\x98\x01\x01", b"\x12\x03\x98\x01\x01")
+_EMPTY = re.compile(rb"\x00(?<=[\x0a\x12].)", re.DOTALL)
+"""A name or an element, or a property's value, of no bytes. These begin with what is searched for
+fast, and few bytes are; then they look back."""
+_ONLY_EXCLUDED = re.compile(rb"\x98(?<=[\x0a\x12]\x03.)\x01\x01", re.DOTALL)
 """An element, or a property's value, that is excluded from indexes and nothing else."""
 _UNDERSCORE = re.compile(rb"\x0a.{1,2}_", re.DOTALL)
 """A name that may be reserved."""
@@ -146,7 +147,7 @@ def plain_commit(raw: bytes) -> tuple[Any, list[Operation]] | None:
             return None
         searched = canonical[:-2] if canonical.endswith(_READ_WRITE) else canonical
         closer = _suspicious(searched)
-        if closer and any(one in searched for one in _EMPTY):
+        if closer and _EMPTY.search(searched) is not None:
             # Where the request left out a part of a property this was added to it, and the length
             # does not tell that as much of something else was dropped.
             whole = m.CommitRequest.FromString(raw)
@@ -162,21 +163,19 @@ def _operations(request: Any, bodies: Any, closer: bool) -> list[Operation] | No
     operations: list[Operation] = []
     paths = set()
     partition, place = None, b""
-    fail = m.Mutation.FAIL
     for mutation, encoded in zip(request.mutations, bodies.mutations, strict=True):
         name = mutation.WhichOneof("operation")
         if name is None:
             return None
         key = getattr(mutation, name).key
-        body = getattr(encoded, name)
-        if partition is None:
+        if key.partition_id != place or partition is None:
+            if partition is not None:
+                return None
             place = key.partition_id
             partition = _partition(place, request.project_id, request.database_id)
             if partition is None:
                 return None
-        elif key.partition_id != place:
-            return None
-        path = checked_path(key, complete=True)
+        path, kind = checked_place(key, complete=True)
         paths.add(path)
         base_version = mutation.base_version
         strategy = mutation.conflict_resolution_strategy
@@ -189,16 +188,12 @@ def _operations(request: Any, bodies: Any, closer: bool) -> list[Operation] | No
             base_version = None
         elif name == "update":
             return None
-        kind = key.path[-1].kind
+        body = getattr(encoded, name)
         if len(body) > MAX_INDEXED_BYTES or (closer and _suspicious(body)):
-            entity = m.Entity.FromString(body)
-            operation = Operation(
-                name, partition, kind, path, base_version, strategy == fail, entity=entity
-            )
+            operation = Operation(name, partition, kind, path, base_version, strategy == FAIL)
+            operation.message = m.Entity.FromString(body)
         else:
-            operation = Operation(
-                name, partition, kind, path, base_version, strategy == fail, body=body
-            )
+            operation = Operation(name, partition, kind, path, base_version, strategy == FAIL, body)
         operations.append(operation)
     # Several mutations of one entity have rules of their own.
     return operations if len(paths) == len(operations) and operations else None
@@ -217,8 +212,8 @@ def _partition(encoded: bytes, project: str, database: str) -> Partition | None:
 def _suspicious(data: bytes) -> bool:
     """Whether there may be in these bytes what `index_entries` refuses or changes."""
     return (
-        any(one in data for one in _EMPTY)
-        or any(one in data for one in _ONLY_EXCLUDED)
+        _EMPTY.search(data) is not None
+        or _ONLY_EXCLUDED.search(data) is not None
         or _UNDERSCORE.search(data) is not None
         or _has_odd_time(data)
         or _has_excluded_array(data)

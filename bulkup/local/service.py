@@ -19,7 +19,7 @@ from bulkup.local.limits import (
     check_key,
     check_project,
     check_request_size,
-    checked_path,
+    checked_place,
     partition_of,
 )
 from bulkup.local.masks import Mask
@@ -80,21 +80,23 @@ class Service:
             )
         mask = Mask(request.property_mask.paths) if request.HasField("property_mask") else None
         project, database = request.project_id, request.database_id
-        keys: dict[tuple[str, bytes], tuple[Partition, Any]] = {}
+        keys: dict[tuple[str, bytes], tuple[Partition, str, Any]] = {}
         for key in request.keys:
-            path = checked_path(key, complete=True, reserved_ok=True)
+            path, kind = checked_place(key, complete=True, reserved_ok=True)
             partition = partition_of(key.partition_id, project, database)
-            keys[partition.namespace, path] = partition, key
+            keys[partition.namespace, path] = partition, kind, key
 
         places: list[Place] = []
 
         def placed() -> list[Place]:
             numbers: dict[tuple[Partition, str], int] = {}
-            for (_, path), (partition, key) in keys.items():
-                kind = partition, key.path[-1].kind
-                number = numbers.get(kind)
-                if number is None:
-                    number = numbers[kind] = self.storage.kind(*kind) or 0
+            number, last_partition, last_kind = 0, None, None
+            for (_, path), (partition, kind, _) in keys.items():
+                if kind is not last_kind or partition is not last_partition:
+                    last_partition, last_kind = partition, kind
+                    if (partition, kind) not in numbers:
+                        numbers[partition, kind] = self.storage.kind(partition, kind) or 0
+                    number = numbers[partition, kind]
                 places.append((number, path))
             return places
 
@@ -110,13 +112,13 @@ class Service:
             out = []
             states: dict[Place, tuple[int, int, bytes | None]] = {}
             size = 0
-            for place, (partition, key) in zip(places, keys.values(), strict=True):
+            for place, (partition, kind, key) in zip(places, keys.values(), strict=True):
                 if size > PAGE_BYTES:
                     # The official clients ask for these again by themselves.
                     out.append(m.field(3, key.SerializeToString()))
                     continue
                 if read.transaction is not None:
-                    read.transaction.read_key(partition, key.path[-1].kind, place[1])
+                    read.transaction.read_key(partition, kind, place[1])
                 state = pending.get(place) or next(rows) or _MISSING
                 version, created, body = state
                 states[place] = state

@@ -127,11 +127,13 @@ class Known:
         """Of each, as far as there is one yet."""
         kinds: dict[tuple[Partition, str], int | None] = {}
         places: list[Place | None] = []
+        partition, name, number = None, None, None
         for operation in operations:
-            kind = operation.partition, operation.kind
-            if kind not in kinds:
-                kinds[kind] = self._storage.kind(*kind)
-            number = kinds[kind]
+            if operation.kind is not name or operation.partition is not partition:
+                partition, name = operation.partition, operation.kind
+                if (partition, name) not in kinds:
+                    kinds[partition, name] = self._storage.kind(partition, name)
+                number = kinds[partition, name]
             places.append((number, operation.path) if number and operation.path else None)
         return places
 
@@ -174,6 +176,7 @@ class Writer:
         self.kinds: set[int] = set()
         """Kinds that changed."""
         self._kinds: dict[tuple[Partition, str], tuple[int, int]] = {}
+        self._last_kind: tuple[Partition | None, str, tuple[int, int]] = None, "", (0, 0)
         self._rows: dict[Place, _Row] = {}
         self._applied: list[tuple[Operation, _Row, bool, bool, list[Any]]] = []
 
@@ -230,10 +233,14 @@ class Writer:
 
     def _kind(self, partition: Partition, name: str) -> tuple[int, int]:
         """Numbers of a partition and of a kind in it."""
+        last = self._last_kind
+        if last[0] is partition and last[1] is name:
+            return last[2]
         found = self._kinds.get((partition, name))
         if found is None:
             part = self.storage.intern_part(partition)
             found = self._kinds[partition, name] = part, self.storage.intern_kind(part, name)
+        self._last_kind = partition, name, found
         return found
 
     def _row(self, kind: int, path: bytes) -> _Row:
