@@ -35,12 +35,15 @@ _scalars = st.one_of(
     ).map(lambda s: _value(string_value=s)),
     st.sampled_from([b"", b"J\x00\x98\x01\x01", b"\xff"]).map(lambda b: _value(blob_value=b)),
 )  # fmt: skip
+_fine_seconds = [0, 1, 1_700_000_000, 1 << 34, 1 << 35, 253402300799, -1, -62135596800]
+_odd_seconds = [253402300800, -62135596801, 1 << 62, -(1 << 63)]
+_fine_nanos = [0, 1000, 123_456_000, 999_999_000]
+_odd_nanos = [999_999_999, 1, 1_000_000_000, -1000]
 _times = st.builds(
     lambda seconds, nanos: _value(timestamp_value={"seconds": seconds, "nanos": nanos}),
-    st.sampled_from([0, 1, 1 << 34, 1 << 35, 253402300799, 253402300800, -1, -62135596800,
-                     -62135596801, 1 << 62, -(1 << 63)]),
-    st.sampled_from([0, 1000, 999_999_000, 999_999_999, 1, 1_000_000_000, -1000]),
-)  # fmt: skip
+    st.sampled_from(_fine_seconds * 6 + _odd_seconds),
+    st.sampled_from(_fine_nanos * 6 + _odd_nanos),
+)
 _odd = st.one_of(
     st.just(_value()),
     st.just(_value(key_value={"path": [{"kind": "K", "id": 1}]})),
