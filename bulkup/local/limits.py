@@ -109,29 +109,33 @@ def check_key(key: Any, *, complete: bool, reserved_ok: bool = False) -> None:
                 raise invalid(f'The key path element name "{name}" is reserved.')
 
 
-_heads: dict[str, bytes] = {}
-"""How the path of a key begins that is one id of a kind: of kinds that have been checked."""
+_heads: dict[str, tuple[bytes, str]] = {}
+"""How the path of a key begins that is one id of a kind: of kinds that have been checked. With the
+kind itself, always the same string, so that most comparisons are of one thing with itself."""
 _MAX_HEADS = 1000
 
 
-def checked_path(key: Any, *, complete: bool, reserved_ok: bool = False) -> bytes:
-    """The encoded path of a key; empty for an incomplete one. Raises as `check_key`."""
+def checked_place(key: Any, *, complete: bool, reserved_ok: bool = False) -> tuple[bytes, str]:
+    """The encoded path of a key, empty for an incomplete one, and its kind. Raises as
+    `check_key`."""
     path = key.path
     if len(path) == 1:
         # Most keys: what is below, for a kind that was there before.
         element = path[0]
         number = element.id
-        head = _heads.get(element.kind)
-        if number and head is not None:
-            return encode_id(number, head)
+        known = _heads.get(element.kind)
+        if number and known is not None:
+            head, kind = known
+            return encode_id(number, head), kind
     check_key(key, complete=complete, reserved_ok=reserved_ok)
     last = path[-1]
+    kind = last.kind
     if not (last.id or last.name):
-        return b""
+        return b"", kind
     encoded = encode_path(path)
-    if len(path) == 1 and last.id and not is_reserved(last.kind) and len(_heads) < _MAX_HEADS:
-        _heads[last.kind] = encoded.removesuffix(encode_id(last.id))
-    return encoded
+    if len(path) == 1 and last.id and not is_reserved(kind) and len(_heads) < _MAX_HEADS:
+        _heads[kind] = encoded.removesuffix(encode_id(last.id)), kind
+    return encoded, kind
 
 
 def check_key_value(key: Any, *, complete: bool = True) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from bulkup.local import messages as m
@@ -13,7 +12,7 @@ from bulkup.local.limits import (
     MAX_INDEXED_BYTES,
     MAX_TRANSFORMS,
     check_entity_size,
-    checked_path,
+    checked_place,
     is_reserved,
     key_text,
     partition_of,
@@ -21,34 +20,59 @@ from bulkup.local.limits import (
 from bulkup.local.masks import Mask
 from bulkup.local.status import RpcError, invalid
 
-_FAIL = m.Mutation.FAIL
-_OPERATIONS = ("insert", "update", "upsert")
+FAIL = m.Mutation.FAIL
 _FORBIDDEN_AFTER = {"insert": ("insert", "update", "upsert"), "update": ("delete",)}
 """Sequences on one entity that a commit must not have, by the later one; from the reference."""
 
 
-@dataclass(slots=True)
 class Operation:
     """One mutation, checked as far as that goes without looking at what is stored."""
 
-    name: str
-    partition: Partition
-    key: Any
-    entity: Any
-    path: bytes
-    """Empty for an incomplete key."""
-    base_version: int | None
-    """Also of an `update_time`: a version is the time of its commit, in microseconds. -1 for a
-    time finer than that, which no entity has."""
-    fail: bool
-    mask: Mask | None
-    transforms: Any
+    mask: Mask | None = None
+    transforms: Any = ()
     entries: Entries | None = None
     """Of `entity`, where `changes` does not say all."""
-    body: bytes | None = None
-    """What will be stored, where that is known already."""
     changes: Changes | None = None
     """What this changes, if what is stored has not changed since."""
+    message: Any = None
+    """The entity, or the key of a delete."""
+
+    def __init__(
+        self,
+        name: str,
+        partition: Partition,
+        kind: str,
+        path: bytes,
+        base_version: int | None,
+        fail: bool,
+        body: bytes | None = None,
+    ) -> None:
+        self.name = name
+        self.partition = partition
+        self.kind = kind
+        self.path = path
+        """Empty for an incomplete key."""
+        self.base_version = base_version
+        """Also of an `update_time`: a version is the time of its commit, in microseconds. -1 for a
+        time finer than that, which no entity has."""
+        self.fail = fail
+        self.body = body
+        """What will be stored, where that is known already."""
+        self.plain = body is not None
+        """The body may be stored just so. Then there is no message until somebody asks for it."""
+
+    @property
+    def key(self) -> Any:
+        return self.message if self.name == "delete" else self.entity.key
+
+    @property
+    def entity(self) -> Any:
+        """None of a delete."""
+        if self.name == "delete":
+            return None
+        if self.message is None:
+            self.message = m.Entity.FromString(self.body)
+        return self.message
 
 
 def check_mutations(
@@ -98,7 +122,7 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
         raise invalid("Mutation is missing operation.")
     entity = None if name == "delete" else getattr(mutation, name)
     key = mutation.delete if entity is None else entity.key
-    path = checked_path(key, complete=name in ("update", "delete"))
+    path, kind = checked_place(key, complete=name in ("update", "delete"))
     place = key.partition_id
     partition = partition_of(place, project, database)
     if partition.namespace and is_reserved(partition.namespace):
@@ -126,17 +150,17 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
             raise invalid(f"A mutation may have at most {MAX_TRANSFORMS} property transforms.")
         if entity is None:
             raise invalid("Delete mutation cannot have PropertyTransforms.")
-    return Operation(
+    operation = Operation(
         name,
         partition,
-        key,
-        entity,
+        kind,
         path,
         base_version,
-        mutation.conflict_resolution_strategy == _FAIL,
-        mask,
-        transforms,
+        mutation.conflict_resolution_strategy == FAIL,
     )
+    operation.message = key if entity is None else entity
+    operation.mask, operation.transforms = mask, transforms
+    return operation
 
 
 def check_entities(
@@ -148,6 +172,13 @@ def check_entities(
     written.
     """
     for operation, base in zip(operations, bodies, strict=True):
+        if operation.plain:
+            if not deferring:
+                assert operation.body is not None
+                operation.changes = None if base is None else changes(base, operation.body)
+                if operation.changes is None:
+                    operation.entries = index_entries(operation.entity)
+            continue
         entity = operation.entity
         if entity is None:
             continue

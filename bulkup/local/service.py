@@ -19,13 +19,14 @@ from bulkup.local.limits import (
     check_key,
     check_project,
     check_request_size,
-    checked_path,
+    checked_place,
     partition_of,
 )
 from bulkup.local.masks import Mask
 from bulkup.local.metadata import is_metadata, run_metadata
 from bulkup.local.mutations import check_entities, check_mutations
 from bulkup.local.pending import Place, State
+from bulkup.local.plain import plain_commit
 from bulkup.local.queries import PAGE_BYTES, check_query, run_page
 from bulkup.local.sql import by_paths
 from bulkup.local.status import RpcError, invalid, unimplemented
@@ -79,21 +80,23 @@ class Service:
             )
         mask = Mask(request.property_mask.paths) if request.HasField("property_mask") else None
         project, database = request.project_id, request.database_id
-        keys: dict[tuple[str, bytes], tuple[Partition, Any]] = {}
+        keys: dict[tuple[str, bytes], tuple[Partition, str, Any]] = {}
         for key in request.keys:
-            path = checked_path(key, complete=True, reserved_ok=True)
+            path, kind = checked_place(key, complete=True, reserved_ok=True)
             partition = partition_of(key.partition_id, project, database)
-            keys[partition.namespace, path] = partition, key
+            keys[partition.namespace, path] = partition, kind, key
 
         places: list[Place] = []
 
         def placed() -> list[Place]:
             numbers: dict[tuple[Partition, str], int] = {}
-            for (_, path), (partition, key) in keys.items():
-                kind = partition, key.path[-1].kind
-                number = numbers.get(kind)
-                if number is None:
-                    number = numbers[kind] = self.storage.kind(*kind) or 0
+            number, last_partition, last_kind = 0, None, None
+            for (_, path), (partition, kind, _) in keys.items():
+                if kind is not last_kind or partition is not last_partition:
+                    last_partition, last_kind = partition, kind
+                    if (partition, kind) not in numbers:
+                        numbers[partition, kind] = self.storage.kind(partition, kind) or 0
+                    number = numbers[partition, kind]
                 places.append((number, path))
             return places
 
@@ -109,13 +112,13 @@ class Service:
             out = []
             states: dict[Place, tuple[int, int, bytes | None]] = {}
             size = 0
-            for place, (partition, key) in zip(places, keys.values(), strict=True):
+            for place, (partition, kind, key) in zip(places, keys.values(), strict=True):
                 if size > PAGE_BYTES:
                     # The official clients ask for these again by themselves.
                     out.append(m.field(3, key.SerializeToString()))
                     continue
                 if read.transaction is not None:
-                    read.transaction.read_key(partition, key.path[-1].kind, place[1])
+                    read.transaction.read_key(partition, kind, place[1])
                 state = pending.get(place) or next(rows) or _MISSING
                 version, created, body = state
                 states[place] = state
@@ -237,7 +240,8 @@ class Service:
 
     def commit(self, raw: bytes) -> bytes:
         check_request_size(len(raw))
-        request = _parse(m.CommitRequest, raw)
+        plain = plain_commit(raw)
+        request = _parse(m.CommitRequest, raw) if plain is None else _checked(plain[0])
         selector = request.WhichOneof("transaction_selector")
         transactional = request.mode != m.CommitRequest.NON_TRANSACTIONAL
         if transactional and selector is None:
@@ -252,9 +256,15 @@ class Service:
             transaction = self.transactions.end(request.transaction)
             if transaction.read_only and request.mutations:
                 raise invalid("Cannot modify entities in a read-only transaction.")
-        operations = check_mutations(
-            request.mutations, request.project_id, request.database_id, transactional=transactional
-        )
+        if plain is not None:
+            operations = plain[1]
+        else:
+            operations = check_mutations(
+                request.mutations,
+                request.project_id,
+                request.database_id,
+                transactional=transactional,
+            )
         if not operations and (transaction is None or transaction.read_only):
             return m.field(8, m.timestamp(self.storage.snapshot())) if transactional else b""
         deferring = transaction is None and self.storage.defers()
@@ -348,6 +358,10 @@ def _parse(message: Any, raw: bytes) -> Any:
         request = message.FromString(raw)
     except DecodeError as error:
         raise invalid("Error parsing protocol message.") from error
+    return _checked(request)
+
+
+def _checked(request: Any) -> Any:
     if not request.project_id:
         raise invalid("The request must name a project_id.")
     check_project(request.project_id)

@@ -127,11 +127,13 @@ class Known:
         """Of each, as far as there is one yet."""
         kinds: dict[tuple[Partition, str], int | None] = {}
         places: list[Place | None] = []
+        partition, name, number = None, None, None
         for operation in operations:
-            kind = operation.partition, operation.key.path[-1].kind
-            if kind not in kinds:
-                kinds[kind] = self._storage.kind(*kind)
-            number = kinds[kind]
+            if operation.kind is not name or operation.partition is not partition:
+                partition, name = operation.partition, operation.kind
+                if (partition, name) not in kinds:
+                    kinds[partition, name] = self._storage.kind(partition, name)
+                number = kinds[partition, name]
             places.append((number, operation.path) if number and operation.path else None)
         return places
 
@@ -174,16 +176,16 @@ class Writer:
         self.kinds: set[int] = set()
         """Kinds that changed."""
         self._kinds: dict[tuple[Partition, str], tuple[int, int]] = {}
+        self._last_kind: tuple[Partition | None, str, tuple[int, int]] = None, "", (0, 0)
         self._rows: dict[Place, _Row] = {}
         self._applied: list[tuple[Operation, _Row, bool, bool, list[Any]]] = []
 
     def apply(self, operation: Operation) -> None:
         """Apply one. Raises RpcError when it cannot be."""
-        element = operation.key.path[-1]
-        part, kind = self._kind(operation.partition, element.kind)
+        part, kind = self._kind(operation.partition, operation.kind)
         allocated = False
         if not operation.path:
-            element.id = allocate_id(self.storage, self.db, part)
+            operation.key.path[-1].id = allocate_id(self.storage, self.db, part)
             operation.path = encode_path(operation.key.path)
             allocated = True
         row = self._row(kind, operation.path)
@@ -231,10 +233,14 @@ class Writer:
 
     def _kind(self, partition: Partition, name: str) -> tuple[int, int]:
         """Numbers of a partition and of a kind in it."""
+        last = self._last_kind
+        if last[0] is partition and last[1] is name:
+            return last[2]
         found = self._kinds.get((partition, name))
         if found is None:
             part = self.storage.intern_part(partition)
             found = self._kinds[partition, name] = part, self.storage.intern_kind(part, name)
+        self._last_kind = partition, name, found
         return found
 
     def _row(self, kind: int, path: bytes) -> _Row:
@@ -260,8 +266,9 @@ class Writer:
         return ""
 
     def _put(self, operation: Operation, row: _Row, kind: int) -> list[Any]:
-        entity, entries = operation.entity, operation.entries
+        entries = operation.entries
         transformed: list[Any] = []
+        entity = operation.entity if operation.body is None else None
         if operation.mask is not None or operation.transforms:
             if operation.mask is not None:
                 before = None if row.body is None else m.Entity.FromString(row.body)
@@ -270,6 +277,7 @@ class Writer:
             entries = index_entries(entity)
         body = operation.body
         if body is None:
+            assert entity is not None
             body = entity.SerializeToString(deterministic=True)
             check_entity_size(len(body))
         if body != row.body:
@@ -279,7 +287,7 @@ class Writer:
             if changes is not None and row.body != changes.base:
                 changes = None
             if changes is None and entries is None and not self._known.deferring:
-                entries = index_entries(entity)
+                entries = index_entries(operation.entity if entity is None else entity)
             row.body, row.entries, row.changes = body, entries, changes
             row.version = self.version
             self.kinds.add(kind)
