@@ -59,11 +59,9 @@ def serve(file: str | None, port: int) -> int:
     gone when this ends.
 
     The line on standard output is for the shell that starts those programs. FILE is made when it
-    is not there; what was acknowledged is in it, however the server ends. Ctrl-C and SIGTERM are
-    how a server ends: the exit code is 0.
+    is not there; what was acknowledged is in it, however the server ends. `GET /` answers Ok for
+    health checks. Ctrl-C and SIGTERM are how a server ends: the exit code is 0.
     """
-    # Before grpc is imported: it would log a taken port beside our own sentence.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from bulkup.local.server import DatastoreServer, dedicate_process
     from bulkup.report.text import clean
 

@@ -1,4 +1,4 @@
-"""The embedded Datastore as a gRPC server on this machine."""
+"""The embedded Datastore as a server on this machine."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import grpc
-
-from bulkup.errors import TargetError
-from bulkup.local.service import Service
+from bulkup.local.listener import HOST, Listener
+from bulkup.local.service import SERVICE, Service
 from bulkup.local.storage import Storage
+from bulkup.local.unary import Calls
 
 _log = logging.getLogger(__name__)
-HOST = "127.0.0.1"
 _THREADS = 16
-_MAX_MESSAGE_BYTES = 64 << 20
-"""Well above the 10 MiB that a request may have, so that we refuse larger ones in our words."""
+_GRACE_SECONDS = 5
+_SLOW = ("RunQuery", "RunAggregationQuery")
 _SWEEP_SECONDS = 30
 _IDLE_SECONDS = 2.0
 """Nobody has written for so long: rows that are pending are made now, so that no query waits."""
@@ -51,36 +49,19 @@ class DatastoreServer:
     def __init__(self, path: str | Path, *, port: int = 0, storage: Storage | None = None) -> None:
         self.storage = storage or Storage(path)
         self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="datastore")
+        methods = {_path(name): call for name, call in Service(self.storage).methods().items()}
+        calls = Calls(methods, frozenset(map(_path, _SLOW)), self._pool)
         try:
-            self._server = grpc.server(
-                ThreadPoolExecutor(_THREADS, thread_name_prefix="datastore"),
-                handlers=[Service(self.storage).handler()],
-                options=[
-                    ("grpc.so_reuseport", 0),
-                    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                    ("grpc.max_send_message_length", -1),
-                ],
-            )
-            self.port = self._bind(port)
+            self._listener = Listener(port, calls.answer)
         except BaseException:
             self.storage.close()
             raise
+        self.port = self._listener.port
         self.host = f"{HOST}:{self.port}"
-        self._server.start()
+        self._listener.start()
         self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
         self._sweeper.start()
-
-    def _bind(self, port: int) -> int:
-        if not 0 <= port < 1 << 16:  # gRPC would take it modulo that
-            raise TargetError(f"cannot listen on port {port}: name one from 1 to 65535, or 0")
-        try:
-            bound: int = self._server.add_insecure_port(f"{HOST}:{port}")
-        except RuntimeError as error:
-            raise TargetError(
-                f"cannot listen on {HOST}:{port}: the port is in use or not allowed; "
-                "name another one, or 0 for any that is free"
-            ) from error
-        return bound
 
     def _sweep(self) -> None:
         swept = time.monotonic()
@@ -103,7 +84,8 @@ class DatastoreServer:
         """Finish the calls that are running, and close the file."""
         self._stopping.set()
         self.storage.wants_checkpoint.set()
-        self._server.stop(grace=5).wait()
+        self._listener.stop(_GRACE_SECONDS)
+        self._pool.shutdown()
         self._sweeper.join()
         self.storage.close()
 
@@ -112,3 +94,7 @@ class DatastoreServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _path(method: str) -> bytes:
+    return f"/{SERVICE}/{method}".encode()

@@ -36,7 +36,6 @@ from bulkup.local.writes import Known, Writer
 
 SERVICE = "google.datastore.v1.Datastore"
 _log = logging.getLogger(__name__)
-_MAX_MESSAGE = 1000
 _MISSING = State(0, 0, None)
 _GQL = (
     "The embedded Datastore does not understand GQL; send a structured query, or use an emulator "
@@ -51,7 +50,8 @@ class Service:
         self.storage = storage
         self.transactions = Transactions(storage.clock)
 
-    def handler(self) -> Any:
+    def methods(self) -> dict[str, Callable[[bytes], bytes]]:
+        """By name. They raise RpcError, and nothing else."""
         calls = {
             "Lookup": self.lookup,
             "RunQuery": self.run_query,
@@ -62,13 +62,7 @@ class Service:
             "AllocateIds": self.allocate_ids,
             "ReserveIds": self.reserve_ids,
         }
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                name: grpc.unary_unary_rpc_method_handler(_guarded(call))
-                for name, call in calls.items()
-            },
-        )
+        return {name: _guarded(call) for name, call in calls.items()}
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -370,34 +364,35 @@ def _checked(request: Any) -> Any:
     return request
 
 
-def _guarded(call: Callable[[bytes], bytes]) -> Callable[[bytes, Any], bytes]:
+def _guarded(call: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     """Make statuses of errors; what nobody foresaw is logged, and INTERNAL."""
 
-    def answer(raw: bytes, context: Any) -> bytes:
+    def answer(raw: bytes) -> bytes:
         try:
             return call(raw)
-        except RpcError as error:
-            code, message = error.code, error.message
+        except RpcError:
+            raise
         except sqlite3.Error as error:
-            code, message = _storage_failure(error)
+            raise _storage_failure(error) from error
         except Exception as error:
             _log.exception("%s failed", call.__name__)
-            code, message = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
-        # It travels as a header, and names of properties may be long.
-        context.abort(code, message[:_MAX_MESSAGE])
-        raise AssertionError("abort does not return")
+            raise RpcError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}") from error
 
     return answer
 
 
-def _storage_failure(error: sqlite3.Error) -> tuple[grpc.StatusCode, str]:
+def _storage_failure(error: sqlite3.Error) -> RpcError:
     text = str(error)
     if "full" in text:
-        return (
+        return RpcError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "The disk is full. Nothing of this request was written; make room and try again.",
         )
     _log.error("SQLite failed: %s", text)
     if "malformed" in text or "not a database" in text:
-        return grpc.StatusCode.DATA_LOSS, f"The file of the embedded Datastore is damaged: {text}"
-    return grpc.StatusCode.INTERNAL, f"The file of the embedded Datastore cannot be used: {text}"
+        return RpcError(
+            grpc.StatusCode.DATA_LOSS, f"The file of the embedded Datastore is damaged: {text}"
+        )
+    return RpcError(
+        grpc.StatusCode.INTERNAL, f"The file of the embedded Datastore cannot be used: {text}"
+    )
