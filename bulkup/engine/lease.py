@@ -282,8 +282,9 @@ class Lease:
 
     def begin_update(self, then: Callable[[], None], **changes: Any) -> None:
         """Change the record without waiting for it; `then` is called once that is in Datastore,
-        by `see_change`, `settle`, or whatever else looks after the lease. It never is when the
-        change could not be made: whoever finds that out raises HeldError or CallError."""
+        by `see_change`, or by the next call that looks after the lease, the runner's end at the
+        latest. It never is when the change could not be made: whoever finds that out raises
+        HeldError or CallError."""
         with self._alone():
             self._settle()
             entry = self._renewed(**changes)
@@ -295,11 +296,6 @@ class Lease:
         if not self._busy and self._changing is not None and self._changing.call.done():
             with self._alone():
                 self._settle()
-
-    def settle(self) -> None:
-        """Wait for what is under way. Raises HeldError, CallError."""
-        with self._alone():
-            self._settle()
 
     def _settle(self) -> None:
         """Of what is under way for the record there is nothing any more: the next write needs the

@@ -234,9 +234,6 @@ class Work:
             if committer.shard.broken:
                 committer.settle_what_can_be()
         self.clean = not any(committer.shard.broken for committer in self._committers)
-        # Else the record may tell of shards that the file does not know, and the next runner would
-        # have to ask Datastore what became of each.
-        self._lease.settle()
         if exceeded is not None:
             raise exceeded
 
