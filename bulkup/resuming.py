@@ -148,8 +148,9 @@ def _resume(job: Job, checkpoint: Checkpoint, me: Runner) -> Report:
     record = checkpoint.record
     ledger = Ledger(job.wire, job.target.info)
     with explained(job.wire):
-        sweep(ledger, job.wire, me.clock.unix())
-        entry = ledger.read(record.run_id)
+        to_sweep = ledger.to_sweep(me.clock.unix())
+        entry = ledger.read(record.run_id)  # together with that
+        sweep(ledger, job.wire, to_sweep)
         if entry is not None and entry.record.created != record.created:
             reason = f"another run has taken its place, begun on {entry.record.created[:16]}"
             checkpoint.end_work(RunState.ABANDONED, reason, Exit.DONE, clean=True)

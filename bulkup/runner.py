@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from bulkup.clock import Clock
@@ -17,7 +17,7 @@ from bulkup.state.ledger import Entry, Ledger
 from bulkup.state.records import RunRecord
 from bulkup.successor import first_id
 from bulkup.wire.explain import explained
-from bulkup.working import give_up, opened_here, sweep, take_run, work
+from bulkup.working import ask_for_sample, give_up, opened_here, sweep, take_run, work
 
 
 def start(
@@ -65,14 +65,21 @@ def _start(
     on_found: Callable[[Entry], None],
 ) -> Report:
     ledger = Ledger(job.wire, job.target.info)
+    # All these are asked together, for far away each costs its way there and back. None has to see
+    # what another finds: what is swept are runs that are over, and nothing is open or claimed of
+    # these; whoever begins or ends the same work meanwhile is found out by the claim, which is
+    # written with the record.
+    to_sweep = ledger.to_sweep(me.clock.unix())
+    open_runs = ledger.open_runs_of(record.updater) if not fresh else iter(())
+    sampling = ask_for_sample(job, me)
     with explained(job.wire):
-        sweep(ledger, job.wire, me.clock.unix())
+        entry = ledger.unfinished(record.identity)
+        sweep(ledger, job.wire, to_sweep)
     while True:
-        with explained(job.wire):
-            entry = ledger.unfinished(record.identity)
-            if entry is not None and fresh and first_id(entry.record.run_id) != record.run_id:
+        if entry is not None and fresh and first_id(entry.record.run_id) != record.run_id:
+            with explained(job.wire):
                 give_up(ledger, entry, job, me.clock)
-                entry = None
+            entry = None
         if entry is not None:
             on_found(entry)
             if entry.chain:
@@ -81,7 +88,7 @@ def _start(
         begins = entry is None
         if begins and not fresh:
             with explained(job.wire):
-                job.warnings += _similar(ledger, record)
+                job.warnings += _similar(open_runs, record)
         if entry is None:
             entry = Entry(record, RunState.RUNNING, keep=keep_record)
         with opened_here(entry.record, job, me) as checkpoint:
@@ -101,20 +108,23 @@ def _start(
                 shutil.rmtree(checkpoint.folder)
                 if there is not None and there.state.is_over:
                     raise
+                with explained(job.wire):
+                    entry = ledger.unfinished(record.identity)
                 continue
             if not begins:
                 job.warnings.append(_goes_on(entry, job))
-            report = work(job, checkpoint.record, checkpoint, taken, me)
+            report = work(job, checkpoint.record, checkpoint, taken, me, sampling=sampling)
         return follow(job, report, me)
 
 
-def _similar(ledger: Ledger, record: RunRecord) -> list[str]:
+def _similar(open_runs: Iterable[Entry], record: RunRecord) -> list[str]:
     """Unfinished runs that may have been meant: a parameter or the file's name is different."""
     return [
         f"{record.updater} is unfinished here with other parameters, query or file name: run "
         f"{other.record.run_id} ({', '.join(f'{n}={v}' for n, v in other.record.params.items())}); "
         "this is a new run, and handles all entities"
-        for other in ledger.open_runs_of(record.updater)
+        for other in open_runs
+        if other.record.identity != record.identity  # that one has just ended
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from bulkup.clock import Clock
 from bulkup.engine.events import Report, Warned
 from bulkup.engine.lease import WAIT_STEP_S, take, this_process
 from bulkup.engine.run import Run
+from bulkup.engine.sharding import Sampling, width_of
 from bulkup.engine.stop import StopRequest
 from bulkup.engine.workers import Orders, Workers
 from bulkup.errors import HeldError, MismatchError, StateError
@@ -45,8 +46,13 @@ def work(
     checkpoint: Checkpoint | None,
     taken: Entry | None,
     me: Runner,
+    *,
+    sampling: Sampling | None = None,
 ) -> Report:
-    """Let the engine work on a run that is ours. Without checkpoint and entry: a dry run."""
+    """Let the engine work on a run that is ours. Without checkpoint and entry: a dry run.
+
+    `sampling`: begun before, see `ask_for_sample`.
+    """
     run = Run(
         updater=job.updater,
         wire=job.wire,
@@ -63,12 +69,22 @@ def work(
         begin=lambda entry: begin(job, entry, me.clock),
         entity_bytes=job.entity_bytes,
         workers=_workers(job, me) if checkpoint else None,
+        sampling=sampling,
     )
     if me.options.processes > 1 and checkpoint is None:
         run.warn("a dry run handles all entities in this one process (--processes is for runs)")
     for warning in job.warnings:
         run.warn(warning)
     return run.execute()
+
+
+def ask_for_sample(job: Job, me: Runner) -> Sampling | None:
+    """Begin to find out where the query may be cut into shards, if it is to be.
+
+    Whoever holds the run: a sample only proposes where to cut, so an old one does no harm.
+    """
+    width = width_of(me.options.shards, job.query, is_real=job.target.is_real)
+    return Sampling(job.wire, job.query, width) if width > 1 else None
 
 
 def _workers(job: Job, me: Runner) -> Workers | None:
@@ -207,12 +223,12 @@ def _is_of_another(folder: Path, record: RunRecord) -> bool:
         checkpoint.close()
 
 
-def sweep(ledger: Ledger, wire: Wire, now: float) -> None:
+def sweep(ledger: Ledger, wire: Wire, found: Iterable[Entry]) -> None:
     """Remove the markers that disturbed runs on this target had to leave, once they may go.
 
-    Raises CallError.
+    `found`: from `Ledger.to_sweep`. Raises CallError.
     """
-    for entry in ledger.to_sweep(now):
+    for entry in list(found):
         markers = Markers(wire, entry.record.target.namespace, entry.record.run_id)
         markers.remove(markers.all_keys())
         if entry.keep:

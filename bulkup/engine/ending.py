@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import grpc
+
 from bulkup.clock import Clock
 from bulkup.engine.lease import Lease
 from bulkup.errors import BulkupError
@@ -13,6 +15,9 @@ from bulkup.state.ledger import Entry
 from bulkup.state.markers import Markers
 from bulkup.wire.client import Wire
 from bulkup.wire.retries import CallError
+
+REMOVED_AT_ONCE = 400
+"""Below the 500 entities in a commit of the legacy service, with room for records and claims."""
 
 Standing = Sequence[tuple[int, bytes, float]]
 """Markers of finished or stopped shards that are still in Datastore: number, serialized key, and
@@ -43,6 +48,8 @@ class Ending:
         """The run is finished. Raises HeldError, CallError when that could not be written."""
         now = self._clock.unix()
         fenced_until = self._fenced_until(standing)
+        if fenced_until <= now and self._finish_at_once(counts, standing, successor):
+            return
         # Written down before any is removed: whoever sweeps does not look further than that.
         sweep_at = max(fenced_until, math.ceil(now))
         self._lease.give_back(
@@ -54,6 +61,31 @@ class Ending:
             successor=successor,
         )
         self._clear(standing, may_all_go=fenced_until <= now)
+
+    def _finish_at_once(self, counts: Counts, standing: Standing, successor: Entry | None) -> bool:
+        """Remove the markers by the commit that ends the run; False: that cannot be, and nothing
+        was done.
+
+        Not in a commit before that: as long as the run is not finished its markers are all that is
+        known of it where the file is lost.
+        """
+        if self._resumed or not self._lease.entry.keep or len(standing) > REMOVED_AT_ONCE:
+            return False
+        try:
+            self._lease.give_back(
+                RunState.FINISHED,
+                "",
+                counts,
+                fenced_until=self._fenced_until(standing),
+                sweep_at=0,
+                successor=successor,
+                along=[self._markers.clear(key) for _, key, _ in standing],
+            )
+        except CallError as error:
+            if error.code is grpc.StatusCode.INVALID_ARGUMENT:
+                return False  # the legacy emulator takes 25 entity groups in a transaction
+            raise
+        return True
 
     def let_go(
         self, state: RunState, reason: str, counts: Counts, standing: Standing, *, clean: bool

@@ -11,9 +11,9 @@ import math
 import os
 import platform
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,16 @@ def _still_open(entry: Entry | None, run_id: str) -> Entry:
     return entry
 
 
+@dataclass(frozen=True)
+class _Change:
+    """A change of the record under way."""
+
+    entry: Entry
+    call: Any
+    changes: dict[str, Any]
+    then: Callable[[], None]
+
+
 class Lease:
     """A taken run. `tick` is called about every second, and starts what is due."""
 
@@ -164,6 +174,7 @@ class Lease:
         self._clock = clock
         self._facts = facts
         self._renewing: tuple[Entry, Any] | None = None
+        self._changing: _Change | None = None
         self._next = clock.monotonic() + RENEW_S
         self._busy = False
 
@@ -176,7 +187,9 @@ class Lease:
         was taken by somebody else."""
         if self._busy:
             return  # the call that is being waited for is the lease's own
-        if self._renewing is not None:
+        if self._changing is not None:
+            self.see_change()
+        elif self._renewing is not None:
             if self._renewing[1].done():
                 with self._alone():
                     self._see_renewal()
@@ -231,25 +244,74 @@ class Lease:
             "nothing was written twice"
         )
 
-    def update(self, *, over: bool = False, successor: Entry | None = None, **changes: Any) -> None:
-        """Change the record and wait for it; `over` ends the run, and begins its successor.
+    def update(
+        self,
+        *,
+        over: bool = False,
+        successor: Entry | None = None,
+        along: Sequence[bytes] = (),
+        **changes: Any,
+    ) -> None:
+        """Change the record and wait for it; `over` ends the run, and begins its successor. For
+        `along` see `Ledger.write`.
 
         Raises HeldError, CallError.
         """
         with self._alone():
-            if self._renewing is not None:
-                self._see_renewal()
-            while True:
-                try:
-                    self.entry = self._ledger.write(
-                        self._renewed(**changes), over=over, successor=successor
-                    )
-                    return
-                except RecordMovedOn:
-                    self._find_out()
-                if successor and self._ledger.read(successor.record.run_id) is not None:
-                    # Begun by an earlier end of this run, whose answer was lost. The claim is its.
-                    successor, over = None, False
+            self._settle()
+            self._write(changes, over, successor, along)
+
+    def _write(
+        self,
+        changes: dict[str, Any],
+        over: bool = False,
+        successor: Entry | None = None,
+        along: Sequence[bytes] = (),
+    ) -> None:
+        while True:
+            try:
+                self.entry = self._ledger.write(
+                    self._renewed(**changes), over=over, successor=successor, along=along
+                )
+                return
+            except RecordMovedOn:
+                self._find_out()
+            if successor and self._ledger.read(successor.record.run_id) is not None:
+                # Begun by an earlier end of this run, whose answer was lost. The claim is its.
+                successor, over = None, False
+
+    def begin_update(self, then: Callable[[], None], **changes: Any) -> None:
+        """Change the record without waiting for it; `then` is called once that is in Datastore,
+        by `see_change`, or by the next call that looks after the lease, the runner's end at the
+        latest. It never is when the change could not be made: whoever finds that out raises
+        HeldError or CallError."""
+        with self._alone():
+            self._settle()
+            entry = self._renewed(**changes)
+            self._changing = _Change(entry, self._ledger.begin_write(entry), changes, then)
+
+    def see_change(self) -> None:
+        """Take in what `begin_update` has begun, if it has been answered. Raises HeldError,
+        CallError."""
+        if not self._busy and self._changing is not None and self._changing.call.done():
+            with self._alone():
+                self._settle()
+
+    def _settle(self) -> None:
+        """Of what is under way for the record there is nothing any more: the next write needs the
+        version that this one gave it."""
+        if self._renewing is not None:
+            self._see_renewal()
+        change, self._changing = self._changing, None
+        if change is None:
+            return
+        try:
+            self.entry = self._ledger.end_sure_write(change.entry, change.call)
+        except RecordMovedOn:
+            self._find_out()
+            # It was ours all along: an earlier renewal got there after all, and this did not.
+            self._write(change.changes)
+        change.then()
 
     def cut(self, gaps: list[Shard], *, counts: Counts, fenced_until: int) -> None:
         """Replace all shards by new ones over `gaps`. `counts`: what is done by now.
@@ -278,6 +340,7 @@ class Lease:
         fenced_until: int,
         sweep_at: int,
         successor: Entry | None = None,
+        along: Sequence[bytes] = (),
     ) -> None:
         """The runner's end, or the run's. Raises HeldError, CallError."""
         self._next = math.inf  # what comes now renews nothing
@@ -290,7 +353,9 @@ class Lease:
             "ended": int(self._clock.unix()),
             "lease_until": 0,
         }
-        self.update(over=state.is_over, successor=successor, **{**self._facts(), **end})
+        self.update(
+            over=state.is_over, successor=successor, along=along, **{**self._facts(), **end}
+        )
 
     def swept(self) -> None:
         """The markers of the finished run are gone. Raises HeldError, CallError."""

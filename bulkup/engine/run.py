@@ -27,13 +27,13 @@ from bulkup.engine.events import (
 )
 from bulkup.engine.handle import Handler
 from bulkup.engine.lease import Lease
-from bulkup.engine.options import AUTO_SHARDS, Options
+from bulkup.engine.options import Options
 from bulkup.engine.pace import Pace, Warm
 from bulkup.engine.preview import Preview
 from bulkup.engine.reports import SHOWN_FAILURES, SHOWN_LOG_LINES, final_exit, stored_report
 from bulkup.engine.scan import QueryPlan, Scan
 from bulkup.engine.settle import Common
-from bulkup.engine.sharding import take_sample, why_not
+from bulkup.engine.sharding import Sample, Sampling, why_not, width_of
 from bulkup.engine.stop import Stopped, StopRequest
 from bulkup.engine.takeover import Takeover, take_over
 from bulkup.engine.tally import Tally
@@ -59,7 +59,8 @@ class Run:
     """One runner. `checkpoint` and `taken` are None for a dry run, which leaves no trace.
 
     `taken`: the run record with this process as its holder. `begin` makes the record of the
-    successor that the updater wants, of that of its run; called after `finish`.
+    successor that the updater wants, of that of its run; called after `finish`. `sampling`: where
+    to cut the query into shards, where somebody has asked for it already.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Run:
         begin: Callable[[Entry], Entry | None] = lambda _: None,
         entity_bytes: int = 0,
         workers: Workers | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         self._updater = updater
         self._wire = wire
@@ -118,6 +120,7 @@ class Run:
         )
         self._budget = Budget(self._max_failures, self._already.failed, self._on_failure)
         self._workers = workers
+        self._sampling = sampling
         self._handler = Handler(updater, query, keeps_before=checkpoint is None)
         self._handle_again = (workers or self._handler).handle_again
         self._entity_bytes = entity_bytes
@@ -391,7 +394,7 @@ class Run:
             lease=lease,
             look=self._look,
             width=width,
-            sample=take_sample(self._wire, self._query, width) if width > 1 else None,
+            sample=self._sample(width) if width > 1 else None,
             page_size=self._options.batch_size,
             entity_bytes=self._entity_bytes,
             workers=self._workers,
@@ -454,12 +457,13 @@ class Run:
     def _width(self) -> int:
         """How many shards are worked on at once."""
         asked = self._options.shards
-        if asked is None:
-            return AUTO_SHARDS if self._is_real and not why_not(self._query) else 1
-        reason = why_not(self._query) if asked > 1 else ""
+        reason = why_not(self._query) if asked is not None and asked > 1 else ""
         if reason:
             self.warn(f"the query is not cut into shards: {reason}")
-        return 1 if reason else asked
+        return width_of(asked, self._query, is_real=self._is_real)
+
+    def _sample(self, width: int) -> Sample:
+        return (self._sampling or Sampling(self._wire, self._query, width)).take()
 
     def _log(self, line: str) -> None:
         self._log_total += 1

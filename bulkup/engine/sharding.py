@@ -14,8 +14,9 @@ from typing import Any
 import grpc
 from google.cloud.datastore_v1.types import query as query_types
 
+from bulkup.engine.options import AUTO_SHARDS
 from bulkup.engine.scan import QueryPb, QueryPlan
-from bulkup.wire.client import Wire, count_of
+from bulkup.wire.client import Call, Wire, count_of
 from bulkup.wire.keys import key_of
 from bulkup.wire.retries import CallError
 
@@ -65,6 +66,14 @@ def why_not(query: QueryPlan) -> str:
     return ""
 
 
+def width_of(asked: int | None, query: QueryPlan, *, is_real: bool) -> int:
+    """How many shards of a query are worked on at once. `asked`: as the user wants it; None: as
+    is best. `is_real`: the target is the service, where a page costs its way there and back."""
+    if why_not(query):
+        return 1
+    return asked or (AUTO_SHARDS if is_real else 1)
+
+
 class Sample:
     """Keys out of a query's middle, in order."""
 
@@ -80,35 +89,49 @@ class Sample:
         return self._keys[first:last]
 
 
-def take_sample(wire: Wire, query: QueryPlan, shards: int) -> Sample:
-    """Keys to cut a query at. Raises CallError."""
-    keys = _scattered(wire, query, min(MAX_SAMPLE, shards * KEYS_PER_SHARD))
-    above = _ancestor(query.pb.filter)
-    if above is not None:
-        keys = [key for key in keys if key_order(key)[: len(above)] == above]
-    return Sample(keys or _probed(wire, query, shards * PROBED_PER_SHARD))
+class Sampling:
+    """Keys to cut a query at: asked for when this is made, waited for by `take`."""
 
+    def __init__(self, wire: Wire, query: QueryPlan, shards: int) -> None:
+        self._wire = wire
+        self._query = query
+        self._shards = shards
+        self._wanted = min(MAX_SAMPLE, shards * KEYS_PER_SHARD)
+        # Of the whole kind: a filter beside this order would need an index of its own.
+        self._pb = QueryPb()
+        self._pb.kind.extend(query.pb.kind)
+        self._pb.order.add(direction=_Direction.ASCENDING).property.name = "__scatter__"
+        self._pb.projection.add().property.name = "__key__"
+        self._first = self._ask(self._wanted)
 
-def _scattered(wire: Wire, query: QueryPlan, wanted: int) -> list[Any]:
-    """Of the whole kind: a filter beside this order would need an index of its own."""
-    pb = QueryPb()
-    pb.kind.extend(query.pb.kind)
-    pb.order.add(direction=_Direction.ASCENDING).property.name = "__scatter__"
-    pb.projection.add().property.name = "__key__"
-    keys: list[Any] = []
-    while len(keys) < wanted:
-        pb.limit.value = wanted - len(keys)
-        try:
-            batch = wire.run_query(pb, query.namespace).result().batch
-        except CallError as error:
-            if error.code not in _CANNOT:
-                raise
-            break  # a server without this property: no reason to give the run up
-        keys.extend(result.entity.key for result in batch.entity_results)
-        if not batch.entity_results or batch.more_results == _MoreResults.NO_MORE_RESULTS:
-            break
-        pb.start_cursor = batch.end_cursor
-    return keys
+    def take(self) -> Sample:
+        """Raises CallError."""
+        keys = self._scattered()
+        above = _ancestor(self._query.pb.filter)
+        if above is not None:
+            keys = [key for key in keys if key_order(key)[: len(above)] == above]
+        return Sample(keys or _probed(self._wire, self._query, self._shards * PROBED_PER_SHARD))
+
+    def _ask(self, wanted: int) -> Call[Any]:
+        self._pb.limit.value = wanted
+        return self._wire.run_query(self._pb, self._query.namespace)
+
+    def _scattered(self) -> list[Any]:
+        keys: list[Any] = []
+        asked = self._first
+        while True:
+            try:
+                batch = asked.result().batch
+            except CallError as error:
+                if error.code not in _CANNOT:
+                    raise
+                return keys  # a server without this property: no reason to give the run up
+            keys.extend(result.entity.key for result in batch.entity_results)
+            over = batch.more_results == _MoreResults.NO_MORE_RESULTS
+            if over or not batch.entity_results or len(keys) >= self._wanted:
+                return keys
+            self._pb.start_cursor = batch.end_cursor
+            asked = self._ask(self._wanted - len(keys))
 
 
 def _ancestor(part: Any) -> Order | None:

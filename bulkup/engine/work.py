@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from bulkup.engine.budget import BudgetExceeded
@@ -50,6 +51,21 @@ class Lane:
         return not self.scan.is_over or bool(self.page)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A cut that is not known yet to be in the run record. What a crash leaves then is a record
+    with the shards as they were, or as they are now; so the work must be the same for both:
+
+    - Nothing of a new shard is committed, for the old record has another shard there.
+    - The shard that ends earlier now is not done, for in the old record it goes on behind that.
+      Its commits may be sent: their intervals are before the cut, and the same in both.
+    """
+
+    lane: Lane | None
+    """Whose shard ends where it is now; None: it had not begun, and is there no more."""
+    fresh: frozenset[int]
+
+
 class Work:
     """The shards of a run, `width` of them at once. `sample`: where they may be cut, if they may.
 
@@ -84,6 +100,7 @@ class Work:
         self._committers: list[Committer] = []
         self._waiting: deque[Shard] = deque()
         self._left: dict[int, dict[int, bytes]] = {}
+        self._cut: Cut | None = None
         self._wait_s = math.inf
         """Until the pace lets the next entities go."""
         self._workers = workers
@@ -121,6 +138,7 @@ class Work:
     def _work_all(self) -> None:
         while self._fill():
             self._wire.arrived.clear()
+            self._lease.see_change()
             self._wait_s = math.inf
             if self._workers is not None:
                 self._workers.pump()
@@ -149,6 +167,8 @@ class Work:
         committer.reap_arrived()
         if not lane.page and scan.is_ready:
             lane.page = scan.take()
+        if self._cut is not None and lane.shard.id in self._cut.fresh:
+            return False
         if self._hand_out is not None:
             moved = self._hand_out.step(lane)
             if moved or lane.tickets or lane.page:
@@ -161,7 +181,7 @@ class Work:
         if lane.page:
             return self._handle_some(lane)
         committer.cut()
-        if not committer.is_idle:
+        if not committer.is_idle or (self._cut is not None and self._cut.lane is lane):
             return False
         self._finish(lane)
         return True
@@ -222,7 +242,7 @@ class Work:
     def _fill(self) -> bool:
         """Give every free lane a shard; False: all are done."""
         free = self._width - sum(lane.is_reading for lane in self._lanes)
-        if free > len(self._waiting) and self._sample is not None:
+        if free > len(self._waiting) and self._sample is not None and self._cut is None:
             self._cut_largest(free - len(self._waiting), self._sample)
             free = self._width - sum(lane.is_reading for lane in self._lanes)
         for _ in range(min(free, len(self._waiting))):
@@ -251,6 +271,7 @@ class Work:
         """Cut the shard that has most left, so that the free lanes get a part of it each.
 
         It ends where it is; new shards have its rest, for a cursor belongs to one query only.
+        Their first pages are asked for while the record is on its way.
         """
         rests: list[tuple[Sequence[bytes], Shard, Lane | None]] = [
             (sample.inside(lane.last_key, lane.shard.upto), lane.shard, lane)
@@ -280,18 +301,24 @@ class Work:
             lane.scan.close()
             lane.page = ()
         self._waiting.extend(fresh)
+        self._cut = Cut(lane, frozenset(shard.id for shard in fresh))
         self._write_down()
 
     def _write_down(self) -> None:
-        """Make the run's shards those that are at work or wait."""
+        """Make the run's shards those that are at work or wait, soon."""
         shards = [lane.shard for lane in self._lanes] + list(self._waiting)
         done, inside = self._checkpoint.done(), Counts()
         for shard in shards:
             inside = inside + self._checkpoint.counts_of(shard.id)
-        self._lease.update(
+        self._lease.begin_update(
+            partial(self._is_written_down, shards),
             shards=tuple(shard.unbegun for shard in shards),
             next_shard=max(self._lease.entry.next_shard, 1 + max(s.id for s in shards)),
             settled=done - inside,
             counts=done,
         )
+
+    def _is_written_down(self, shards: Sequence[Shard]) -> None:
+        # What is done of these by now, the file knows and keeps.
         self._checkpoint.follow(shards, self._lease.entry.generation)
+        self._cut = None

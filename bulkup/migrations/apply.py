@@ -129,7 +129,7 @@ class Migrator:
                 clock=self.clock,
             ) as lock,
         ):
-            sweep(ledger, wire, self.clock.unix())
+            sweep(ledger, wire, ledger.to_sweep(self.clock.unix()))
             return self._apply_all(ledger, lock)
 
     def _plan(self, ledger: Ledger) -> Plan:

@@ -164,30 +164,45 @@ class Ledger:
         mutation.delete.CopyFrom(key_to_pb(self._key(CLAIM_KIND, identity)))
         return mutation
 
-    def open_runs_of(self, updater: str) -> list[Entry]:
-        """Unfinished runs of updaters of this name. Raises CallError."""
-        return list(self._query([("updater", "EQUAL", updater), ("open", "EQUAL", True)]))
+    def open_runs_of(self, updater: str) -> Iterator[Entry]:
+        """Unfinished runs of updaters of this name, asked for at once; raises CallError when the
+        first is taken."""
+        return self._query([("updater", "EQUAL", updater), ("open", "EQUAL", True)])
 
-    def to_sweep(self, now: float) -> list[Entry]:
-        """Finished runs whose last markers may be removed by now. Raises CallError."""
-        return list(self._query([("sweep_at", "LESS_THAN_OR_EQUAL", _time(now))]))
+    def to_sweep(self, now: float) -> Iterator[Entry]:
+        """Finished runs whose last markers may be removed by now, asked for at once; raises
+        CallError when the first is taken."""
+        return self._query([("sweep_at", "LESS_THAN_OR_EQUAL", _time(now))])
 
     def migrations(self) -> list[Entry]:
         """The records of all migrations, applied or not. Raises CallError."""
         return list(self._query([("migration", "GREATER_THAN", "")]))
 
-    def write(self, entry: Entry, *, over: bool = False, successor: Entry | None = None) -> Entry:
+    def write(
+        self,
+        entry: Entry,
+        *,
+        over: bool = False,
+        successor: Entry | None = None,
+        along: Sequence[bytes] = (),
+    ) -> Entry:
         """Write a record over the version it was read at, or anew; gives it with its new version.
 
         A new one claims its work, so of two that begin the same one is refused. `over`: this
         write ends the run, and the claim with it; or `successor`, a new one, is written by the
-        same commit and has the claim from then on.
+        same commit and has the claim from then on. `along`: serialized mutations of that commit,
+        of entities that nobody has to know of any more once the record is written.
 
         An answer that was lost is found out: what is there and equal to what was sent is ours.
         Raises RecordMovedOn when somebody was faster, CallError.
         """
+        call = self.begin_write(entry, over=over, successor=successor, along=along)
+        return self.end_sure_write(entry, call)
+
+    def end_sure_write(self, entry: Entry, call: Call[Any]) -> Entry:
+        """The entry of a write that was begun, sent again where that helps; see `write`."""
         try:
-            answer = self.begin_write(entry, over=over, successor=successor).result()
+            answer = call.result()
         except CallError as error:
             if error.code not in _MOVED_ON:
                 raise
@@ -198,7 +213,12 @@ class Ledger:
         return _written(entry, answer)
 
     def begin_write(
-        self, entry: Entry, *, over: bool = False, successor: Entry | None = None
+        self,
+        entry: Entry,
+        *,
+        over: bool = False,
+        successor: Entry | None = None,
+        along: Sequence[bytes] = (),
     ) -> Call[Any]:
         entity = self._entity(entry)
         mutation = Mutation()
@@ -220,7 +240,7 @@ class Ledger:
             mutations += [passed, begun]
         elif over and entry.version:
             mutations.append(self._drop_claim(entry.record.identity))
-        return self._wire.commit([m.SerializeToString() for m in mutations])
+        return self._wire.commit([*(m.SerializeToString() for m in mutations), *along])
 
     def _claim(self, entry: Entry) -> Entity:
         key = self._key(CLAIM_KIND, entry.record.identity)
@@ -265,6 +285,7 @@ class Ledger:
         return key_to_pb(self._key(RUN_KIND, run_id))
 
     def _query(self, filters: Sequence[tuple[str, str, Any]]) -> Iterator[Entry]:
+        """The first answer is under way when this comes back."""
         query = query_types.Query.pb()()
         query.kind.add(name=RUN_KIND)
         composite = query.filter.composite_filter
@@ -274,13 +295,17 @@ class Ledger:
             part.property.name = name
             part.op = _Operator[op]
             encode(part.value, value)
+        return self._answers(query, self._wire.run_query(query, self._target.namespace))
+
+    def _answers(self, query: Any, asked: Call[Any]) -> Iterator[Entry]:
         while True:
-            batch = self._wire.run_query(query, self._target.namespace).result().batch
+            batch = asked.result().batch
             for result in batch.entity_results:
                 yield self._parse(result.entity, result.version)
             if not batch.entity_results:
                 return
             query.start_cursor = batch.end_cursor
+            asked = self._wire.run_query(query, self._target.namespace)
 
     def _entity(self, entry: Entry) -> Entity:
         record = entry.record

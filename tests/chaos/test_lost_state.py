@@ -17,6 +17,7 @@ from bulkup.engine.options import Options
 from bulkup.errors import Exit
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
+from bulkup.state.ledger import Ledger
 from tests.chaos.bench import Crash, World
 from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Pass, Refuse, Seen, no_faults
@@ -143,18 +144,24 @@ def test_a_run_that_has_only_its_end_left_goes_on_without_its_file(world: World)
 def test_killed_in_the_middle_of_cuts(world: World, after: str, at: int, lose: bool) -> None:
     """The shards are new in the record and not in the file yet; or in both, and nothing has been
     done. `at`: which change of the shards it is, of each of several runners."""
-    cls, name = (Lease, "update") if after == "the record" else (Checkpoint, "follow")
+    cls, name = (Ledger, "end_sure_write") if after == "the record" else (Checkpoint, "follow")
     real = getattr(cls, name)
     crashes = 0
     for nth in range(5):
         changes_of_shards = 0
+        written: Any = None
 
-        def dying(self: Any, *args: Any, dies: bool = nth < 4, **changes: Any) -> None:
-            nonlocal changes_of_shards
-            real(self, *args, **changes)
-            changes_of_shards += after == "the file" or "settled" in changes
+        def dying(self: Any, *args: Any, dies: bool = nth < 4) -> Any:
+            nonlocal changes_of_shards, written
+            answer = real(self, *args)
+            if after == "the file":
+                changes_of_shards += 1
+            else:
+                changes_of_shards += written is not None and written != answer.shards
+                written = answer.shards
             if changes_of_shards == at and dies:
                 raise Crash
+            return answer
 
         options = Options(batch_size=5, in_flight=3, shards=2 + nth)
         with patch.object(cls, name, dying):

@@ -6,12 +6,14 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import patch
 
 import grpc
 import pytest
 
 from bulkup.engine.options import Options
 from bulkup.facts import RunState
+from bulkup.state.checkpoint import Checkpoint
 from tests.chaos.bench import Crash, World
 from tests.chaos.conftest import STRIDES, MakeWorld
 from tests.chaos.proxy import Action, Late, Pass, Seen
@@ -162,17 +164,11 @@ def test_the_power_fails_when_the_run_has_just_been_finished(
 ) -> None:
     """Datastore has the end, the file not; what it knows of the work is complete all the same."""
     world = make_world(lf, 12, poison={5: "raises", 11: "bad name"}.get)
-    ends = 0
-
-    def crash_at_the_end(number: int, method: str) -> None:
-        nonlocal ends
-        ends += RunState.FINISHED in world.record_states()
-        if ends:
-            raise Crash
-
     options = Options(batch_size=4, in_flight=2, max_failures=-1)
-    with world.copying_what_is_synced(tmp_path / "synced"), pytest.raises(Crash):
-        world.run("Poisoned", options, on_send=crash_at_the_end)
+    dying = patch.object(Checkpoint, "end_work", side_effect=Crash)
+    with world.copying_what_is_synced(tmp_path / "synced"), dying, pytest.raises(Crash):
+        world.run("Poisoned", options)
+    assert world.record_states() == [RunState.FINISHED]
     world.restore_checkpoint(tmp_path / "synced")
     counts = world.stored_counts()
     assert (counts.handled, counts.puts, counts.failed) == (12, 10, 2)

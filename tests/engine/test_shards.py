@@ -17,7 +17,7 @@ from google.cloud.datastore.query import PropertyFilter
 import bulkup
 from bulkup.engine import sharding
 from bulkup.engine.scan import plan
-from bulkup.engine.sharding import Sample, key_order, take_sample, why_not
+from bulkup.engine.sharding import Sample, Sampling, key_order, why_not
 from bulkup.errors import UsageError
 from bulkup.state.kinds import MARKER_KIND
 from bulkup.wire.client import Wire
@@ -119,7 +119,7 @@ def test_who_has_nothing_left_takes_from_who_has_most(
     client = fill(embedded, "Thing", 600, n=0)
     ids = (*range(1, 9), *range(100, 600, 50))
     uneven = Sample([key_to_pb(client.key("Thing", i)) for i in ids])
-    monkeypatch.setattr("bulkup.engine.run.take_sample", lambda *_: uneven)
+    monkeypatch.setattr(Sampling, "take", lambda _: uneven)
     assert run(embedded, count, shards=4, batch_size=10).counts.handled == 600
     assert [e["n"] for e in everything(client, "Thing")] == [1] * 600
     assert len(shards_of(tmp_path / "state")) >= 1 + 4 + 2
@@ -198,7 +198,7 @@ def test_a_sample_is_of_the_queries_own_keys(server: Server, wire: Wire) -> None
     at_home = [Entity(client.key("Home", 2, "Thing", i)) for i in range(1, 301)]
     client.put_multi(at_home)
     query = plan(client.query(kind="Thing", ancestor=client.key("Home", 2)), client)
-    found = take_sample(wire, query, 4).inside(b"", b"")
+    found = Sampling(wire, query, 4).take().inside(b"", b"")
     paths = [[(e.kind, e.id) for e in key_of(key).path] for key in found]
     assert len(paths) >= 3
     assert all(path[0] == ("Home", 2) for path in paths)

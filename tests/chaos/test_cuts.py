@@ -1,0 +1,144 @@
+"""A cut of the shards is written to the run record beside the work of those that were not cut. Dead
+before that was answered, the next runner finds the shards as they were, or as they are now."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from google.cloud.datastore_v1.types import datastore as types
+
+from bulkup.engine.options import Options
+from bulkup.engine.sharding import Sample, Sampling
+from bulkup.errors import Exit
+from bulkup.facts import RunState
+from bulkup.state.kinds import RUN_KIND
+from bulkup.wire.client import Wire
+from bulkup.wire.keys import key_to_pb
+from tests.chaos.bench import Crash, World, quick_clock
+from tests.chaos.conftest import MakeWorld
+from tests.chaos.proxy import Action, Hang, Pass, Seen, no_faults
+from tests.conftest import Server
+
+CommitRequest: Any = types.CommitRequest.pb()
+
+SIZE = 160
+ALONE = Options(batch_size=5, in_flight=2, shards=1, limit=20)
+SHARDED = Options(batch_size=5, in_flight=2, shards=3)
+
+NOTHING_MOVES_S = 0.5
+"""Without an answer, which otherwise takes milliseconds."""
+
+
+@pytest.fixture
+def world(embedded: Server, make_world: MakeWorld) -> Iterator[World]:
+    """Its keys are proposed unevenly, so that there is a cut at the beginning and more later."""
+    made = make_world(embedded, SIZE)
+    ids = (*range(1, 20), *range(40, SIZE, 4))
+    keys = [key_to_pb(made.client.key("Thing", id_)) for id_ in ids]
+    with patch.object(Sampling, "take", lambda _: Sample(keys)):
+        yield made
+
+
+def shards_written(payload: bytes) -> list[int]:
+    """The ids of the shards in the run record that a commit writes."""
+    for mutation in CommitRequest.FromString(payload).mutations:
+        how = mutation.WhichOneof("operation")
+        entity = getattr(mutation, how)
+        if how != "delete" and entity.key.path[-1].kind == RUN_KIND:
+            return [shard[0] for shard in json.loads(entity.properties["shards"].string_value)]
+    return []
+
+
+def hanging_at_cut(at: int, world: World, *, arrives: bool) -> Callable[[Seen], Action]:
+    """The at-th change of the shards is not answered; and gets to the server, or does not."""
+    written: list[list[int]] = []
+
+    def faults(seen: Seen) -> Action:
+        if seen.method != "Upkeep":
+            return Pass()
+        shards = shards_written(seen.payload)
+        if shards and (not written or shards != written[-1]):
+            written.append(shards)
+            if len(written) == at + 1:
+                if arrives:
+                    world.proxy._forward("Commit", seen.payload)
+                return Hang()
+        return Pass()
+
+    return faults
+
+
+def dying_when_nothing_moves(wire: Wire, seconds: float = 0.0) -> None:
+    if not wire.arrived.wait(NOTHING_MOVES_S):
+        raise Crash
+
+
+@pytest.mark.parametrize("lose", [False, True], ids=["file kept", "file lost"])
+@pytest.mark.parametrize("arrives", [False, True], ids=["not written", "written"])
+@pytest.mark.parametrize(
+    ("at", "begun"),
+    [(1, False), (2, False), (3, False), (1, True)],
+    ids=["the first", "the second", "the third", "the first of a resumed run"],
+)
+def test_dead_while_a_cut_is_on_its_way_nothing_is_lost_or_done_twice(
+    world: World, at: int, begun: bool, arrives: bool, lose: bool
+) -> None:
+    if begun:
+        assert world.run("Increment", ALONE).exit_code == Exit.LIMIT
+    world.proxy.faults = hanging_at_cut(at, world, arrives=arrives)
+    with patch.object(Wire, "wait", dying_when_nothing_moves), pytest.raises(Crash):
+        (world.resume if begun else world.run)(*(() if begun else ("Increment",)), SHARDED)
+    world.proxy.faults = no_faults
+    left = sum(not thing["n"] for thing in world.things().values())
+    assert left, "the run has come to its end"
+    if lose:
+        shutil.rmtree(world.state_dir)
+        last = world.run("Increment", SHARDED)
+    else:
+        last = world.resume(SHARDED)
+    assert last.success
+    assert last.counts.handled == SIZE
+    assert world.violations() == []
+
+
+def test_who_was_not_cut_works_on_while_a_cut_is_on_its_way(world: World) -> None:
+    world.proxy.faults = hanging_at_cut(2, world, arrives=False)
+    done: list[int] = []
+
+    def dying(wire: Wire, seconds: float = 0.0) -> None:
+        done.append(sum(thing["n"] for thing in world.things().values()))
+        dying_when_nothing_moves(wire)
+
+    with patch.object(Wire, "wait", dying), pytest.raises(Crash):
+        world.run("Increment", SHARDED)
+    # One of three shards had nothing left and one was cut; the third had 40 entities or more.
+    assert done[-1] >= 70
+
+
+def test_stopped_while_a_cut_is_on_its_way_the_file_knows_the_new_shards(world: World) -> None:
+    """Else the next runner would have to put fences, and these would stay for ten minutes."""
+    world.proxy.faults = hanging_at_cut(2, world, arrives=True)
+    stops: list[bool] = []
+
+    def stopping(wire: Wire, seconds: float = 0.0) -> None:
+        if not wire.arrived.wait(NOTHING_MOVES_S):
+            stops.append(True)
+            world.proxy.faults = no_faults
+            world.proxy.unhang()
+        wire.on_tick()
+
+    options = Options(batch_size=5, in_flight=2, shards=3, max_time_s=60)
+    clock = quick_clock()
+    late = quick_clock()
+    object.__setattr__(clock, "monotonic", lambda: late.monotonic() + 100 * bool(stops))
+    with patch.object(Wire, "wait", stopping):
+        report = world.run("Increment", options, clock=clock)
+    assert report.state is RunState.STOPPED
+    assert world.resume(SHARDED).success
+    assert world.violations() == []
+    assert world.markers() == []

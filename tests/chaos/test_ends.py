@@ -1,0 +1,93 @@
+"""A run begins with questions that are asked together, and ends with one commit."""
+
+from __future__ import annotations
+
+import threading
+
+import grpc
+import pytest
+
+from bulkup.engine.ending import Ending
+from bulkup.engine.options import Options
+from bulkup.facts import RunState
+from bulkup.state.kinds import CLAIM_KIND
+from tests.chaos.conftest import MakeWorld
+from tests.chaos.proxy import Action, Delay, Late, Lose, Pass, Seen, Twice, no_faults
+from tests.conftest import Server
+
+OPTIONS = Options(batch_size=5, in_flight=2, shards=3)
+
+
+def test_what_a_run_asks_before_it_begins_is_asked_together(
+    embedded: Server, make_world: MakeWorld
+) -> None:
+    """None of the four is answered before the last has come."""
+    world = make_world(embedded)
+    together = threading.Barrier(4)
+
+    def faults(seen: Seen) -> Action:
+        asks_ledger = seen.method == "RunQuery" and b"BulkupRun" in seen.payload
+        claim = seen.method == "Lookup" and CLAIM_KIND.encode() in seen.payload
+        if asks_ledger or claim or b"__scatter__" in seen.payload:
+            together.wait(10)
+        return Pass()
+
+    world.proxy.faults = faults
+    assert world.run("Increment", OPTIONS).success
+    assert not together.broken
+    assert world.violations() == []
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        Lose(grpc.StatusCode.UNAVAILABLE),
+        Late(grpc.StatusCode.UNAVAILABLE, after=None),
+        Twice(give_second=True),
+    ],
+    ids=["its answer lost", "late", "twice"],
+)
+def test_the_commit_that_ends_a_run_may_meet_with_anything(
+    server: Server, make_world: MakeWorld, harm: Action
+) -> None:
+    world = make_world(server)
+    ends = 0
+
+    def faults(seen: Seen) -> Action:
+        nonlocal ends
+        if seen.method == "Upkeep" and b"finished" in seen.payload:
+            ends += 1
+            return harm if ends == 1 else Pass()
+        return Pass()
+
+    world.proxy.faults = faults
+    assert world.run("Increment", OPTIONS).success
+    world.proxy.faults = no_faults
+    world.proxy.release()
+    assert ends == (1 if isinstance(harm, Twice) else 2)
+    assert world.record_states() == [RunState.FINISHED]
+    assert world.markers() == []
+    assert list(world.client.query(kind=CLAIM_KIND).fetch()) == []
+    assert world.violations() == []
+
+
+def test_markers_that_one_commit_cannot_take_go_after_the_end(
+    legacy: Server, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This server takes 25 entity groups in a transaction."""
+    at_once: list[bool] = []
+    real = Ending._finish_at_once
+
+    def seen(ending: Ending, *args: object) -> bool:
+        at_once.append(real(ending, *args))  # type: ignore[arg-type]
+        return at_once[-1]
+
+    monkeypatch.setattr(Ending, "_finish_at_once", seen)
+    world = make_world(legacy, 200)
+    # So that of each shard several are under way to the last.
+    world.proxy.faults = lambda seen: Delay(0.2) if seen.method == "Commit" else Pass()
+    assert world.run("Increment", Options(batch_size=5, in_flight=4, shards=8)).success
+    assert at_once == [False]
+    assert world.record_states() == [RunState.FINISHED]
+    assert world.markers() == []
+    assert world.violations() == []
