@@ -92,11 +92,16 @@ class Request:
         self.too_large = False
 
 
+Answer = Callable[["Connection", Request, bool], None]
+
+
 class Connection:
     """Reads requests until the client leaves or `close`, and hands each to `answer`, which calls
-    `respond` once, and `done` in the end, at any time, in any thread."""
+    `respond` once, and `done` in the end, at any time, in any thread. Its last argument: this is
+    all that the client wants for now, so the thread that reads, which hears nothing meanwhile, may
+    answer it."""
 
-    def __init__(self, sock: socket.socket, answer: Callable[[Connection, Request], None]) -> None:
+    def __init__(self, sock: socket.socket, answer: Answer) -> None:
         self._sock = sock
         self._answer = answer
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -105,6 +110,8 @@ class Connection:
         """Of all that is below, and of writing to the socket. Nobody waits while holding it."""
         self._decoder = Decoder(max_header_list_size=_MAX_HEADER_BYTES)
         self._arriving: dict[int, Request] = {}
+        self._arrived: Request | None = None
+        """The last one, as long as what came with it is being read."""
         self._at_work: set[int] = set()
         """Handed out, and not done."""
         self._open: set[int] = set()
@@ -136,12 +143,16 @@ class Connection:
         try:
             self._greet()
             while True:
+                if self._arrived is not None and not stream.has_more():
+                    self._hand_out(alone=True)
                 head = stream.read(f.HEAD_BYTES)
                 if len(head) < f.HEAD_BYTES:
                     return
                 size, kind, flags, number = f.read_head(head)
                 if size > _FRAME_BYTES:
                     raise Broken(Code.FRAME_SIZE_ERROR, "a frame larger than allowed")
+                if self._arrived is not None and kind in (f.HEADERS, f.DATA):
+                    self._hand_out(alone=False)  # the rest of that frame may take its time
                 payload = stream.read(size)
                 if len(payload) < size:
                     return
@@ -191,7 +202,7 @@ class Connection:
         elif not flags & f.END_STREAM:
             raise Broken(Code.PROTOCOL_ERROR, "trailers that do not end the stream")
         if flags & f.END_STREAM:
-            self._arrived(number)
+            self._end(number)
 
     def _continuations(self, number: int) -> bytes:
         block = b""
@@ -241,14 +252,19 @@ class Connection:
         elif body:
             request.body.append(body)
         if flags & f.END_STREAM:
-            self._arrived(number)
+            self._end(number)
 
-    def _arrived(self, number: int) -> None:
-        request = self._arriving.pop(number)
+    def _end(self, number: int) -> None:
+        self._arrived = self._arriving.pop(number)
         with self._lock:
             self._at_work.add(number)
             self._open.add(number)
-        self._answer(self, request)
+
+    def _hand_out(self, *, alone: bool) -> None:
+        request, self._arrived = self._arrived, None
+        if request is not None:
+            alone = alone and len(self._at_work) == 1 and not self._arriving
+            self._answer(self, request, alone)
 
     def _control(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if number and kind in (f.SETTINGS, f.PING, f.GOAWAY):
@@ -308,11 +324,6 @@ class Connection:
             self._send_waiting()
 
     # --- answering: any thread ---
-
-    def is_quiet(self) -> bool:
-        """The one request that was just handed out is all that the client wants, so that its thread
-        may answer it: it hears nothing meanwhile. To be asked in `answer`."""
-        return len(self._at_work) == 1 and not self._arriving and not self.incoming.has_more()
 
     def is_waited_for(self, request: Request) -> bool:
         """The client has not given it up."""

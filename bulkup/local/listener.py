@@ -8,12 +8,11 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from bulkup.errors import TargetError
 from bulkup.local.frames import PREFACE
-from bulkup.local.http2 import Connection, Incoming, Request
+from bulkup.local.http2 import Answer, Connection, Incoming
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Listener:
     Raises TargetError when the port cannot be had. `port`: the one that was asked for, or found.
     """
 
-    def __init__(self, port: int, answer: Callable[[Connection, Request], None]) -> None:
+    def __init__(self, port: int, answer: Answer) -> None:
         if not 0 <= port < 1 << 16:
             raise TargetError(f"cannot listen on port {port}: name one from 1 to 65535, or 0")
         self._answer = answer

@@ -48,12 +48,9 @@ class Calls:
         self._is_quick = is_quick
         self._pool = pool
 
-    def answer(self, connection: Connection, request: Request) -> None:
-        if (
-            request.size <= _SMALL_BYTES
-            and self._is_quick(request.headers.get(b":path", b""))
-            and connection.is_quiet()
-        ):
+    def answer(self, connection: Connection, request: Request, alone: bool) -> None:
+        small = alone and request.size <= _SMALL_BYTES
+        if small and self._is_quick(request.headers.get(b":path", b"")):
             self._answer(connection, request)
         else:
             self._pool.submit(self._answer, connection, request)
