@@ -8,21 +8,24 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from bulkup.errors import TargetError
 from bulkup.local.frames import PREFACE
-from bulkup.local.http2 import BUFFER_BYTES, Connection, Request
+from bulkup.local.http2 import Answer, Connection, Incoming
 
 _log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-_BACKLOG = 128
+_BACKLOG = 4096
+"""As many as the system allows: a burst of clients must not wait for their second SYN."""
 _LOOK_SECONDS = 0.01
 """How often it is looked whether the last calls are answered, at the end."""
+_GREETING_SECONDS = 10
+"""For the first bytes, which tell what a client speaks."""
 _LINGER_SECONDS = 0.5
 _LINGER_READS = 64
+_LINGER_BYTES = 1 << 16
 _LINE_BYTES = 8192
 _LINES = 100
 _FIRST_LINE = PREFACE.splitlines(keepends=True)[0]
@@ -34,7 +37,7 @@ class Listener:
     Raises TargetError when the port cannot be had. `port`: the one that was asked for, or found.
     """
 
-    def __init__(self, port: int, answer: Callable[[Connection, Request], None]) -> None:
+    def __init__(self, port: int, answer: Answer) -> None:
         if not 0 <= port < 1 << 16:
             raise TargetError(f"cannot listen on port {port}: name one from 1 to 65535, or 0")
         self._answer = answer
@@ -75,8 +78,11 @@ class Listener:
         while any(c.busy for c in connections) and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
         for connection in connections:
+            connection.finish()
+        until = time.monotonic() + _LINGER_SECONDS
+        for connection, thread in connections.items():
+            thread.join(max(0, until - time.monotonic()))
             connection.close()
-        for thread in connections.values():
             thread.join()
 
     def _accept(self) -> None:
@@ -86,40 +92,45 @@ class Listener:
             if self._wake in ready:
                 return
             try:
-                sock, _ = self._socket.accept()
+                while True:
+                    sock, _ = self._socket.accept()
+                    self._begin(sock)
             except BlockingIOError:
-                continue  # the client has gone again
+                pass  # these were all
             except OSError as error:
                 _log.warning("cannot take a connection: %s", error)
                 select.select([self._wake], [], [], 1)
-                continue
-            try:
-                self._begin(sock)
-            except (OSError, RuntimeError) as error:  # it has gone; or no more threads to be had
-                _log.warning("cannot serve a connection: %s", error)
-                sock.close()
 
     def _begin(self, sock: socket.socket) -> None:
-        sock.setblocking(True)
-        connection = Connection(sock, self._answer)
-        thread = threading.Thread(
-            target=self._serve, args=(connection, sock), name="connection", daemon=True
-        )
-        with self._lock:  # it waits for this, should it end at once
-            thread.start()
-            self._connections[connection] = thread
+        try:
+            sock.settimeout(_GREETING_SECONDS)
+            connection = Connection(sock, self._answer)
+            thread = threading.Thread(
+                target=self._serve, args=(connection, sock), name="connection", daemon=True
+            )
+            with self._lock:  # it waits for this, should it end at once
+                thread.start()
+                self._connections[connection] = thread
+        except (OSError, RuntimeError) as error:  # it has gone; or no more threads to be had
+            _log.warning("cannot serve a connection: %s", error)
+            sock.close()
 
     def _serve(self, connection: Connection, sock: socket.socket) -> None:
         try:
-            with sock, sock.makefile("rb", BUFFER_BYTES) as stream:
-                first = stream.readline(_LINE_BYTES)
+            with sock:
+                incoming = connection.incoming
+                first = incoming.read(1)
+                if not first.isupper():  # neither HTTP/2 nor HTTP/1: TLS, most likely
+                    return
+                first += incoming.line(_LINE_BYTES)
                 if first != _FIRST_LINE:
-                    sock.sendall(_to_browser(first, stream))
-                elif stream.read(len(PREFACE) - len(first)) == PREFACE[len(first) :]:
-                    connection.serve(stream)
+                    sock.sendall(_to_browser(first, incoming))
+                elif incoming.read(len(PREFACE) - len(first)) == PREFACE[len(first) :]:
+                    sock.settimeout(None)
+                    connection.serve()
                 _linger(sock)
         except OSError:
-            pass  # the client has gone
+            pass  # the client has gone, or says nothing
         except Exception:
             _log.exception("a connection failed")
         finally:
@@ -132,18 +143,18 @@ def _linger(sock: socket.socket) -> None:
     sock.shutdown(socket.SHUT_WR)
     sock.settimeout(_LINGER_SECONDS)
     for _ in range(_LINGER_READS):
-        if not sock.recv(BUFFER_BYTES):
+        if not sock.recv(_LINGER_BYTES):
             break
 
 
-def _to_browser(first: bytes, stream: Any) -> bytes:
+def _to_browser(first: bytes, incoming: Incoming) -> bytes:
     """The answer to a request of HTTP/1, such as a health check."""
-    lines = 0
-    while stream.readline(_LINE_BYTES).strip() and lines < _LINES:
-        lines += 1
     method, _, rest = first.partition(b" ")
     if not rest.rstrip().endswith((b" HTTP/1.0", b" HTTP/1.1")):
         return b""
+    for _ in range(_LINES):
+        if not incoming.line(_LINE_BYTES).strip():
+            break
     status, body = b"200 OK", b"Ok\n"
     if method not in (b"GET", b"HEAD"):
         status, body = b"405 Method Not Allowed", b"The embedded Datastore speaks gRPC.\n"

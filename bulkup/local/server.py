@@ -19,7 +19,7 @@ from bulkup.local.unary import Calls
 _log = logging.getLogger(__name__)
 _THREADS = 16
 _GRACE_SECONDS = 5
-_SLOW = ("RunQuery", "RunAggregationQuery")
+_QUERIES = "RunQuery", "RunAggregationQuery"
 _SWEEP_SECONDS = 30
 _IDLE_SECONDS = 2.0
 """Nobody has written for so long: rows that are pending are made now, so that no query waits."""
@@ -51,7 +51,10 @@ class DatastoreServer:
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="datastore")
         methods = {_path(name): call for name, call in Service(self.storage).methods().items()}
-        calls = Calls(methods, frozenset(map(_path, _SLOW)), self._pool)
+        queries = frozenset(map(_path, _QUERIES))
+        calls = Calls(
+            methods, lambda path: path not in queries and not self.storage.is_busy(), self._pool
+        )
         try:
             self._listener = Listener(port, calls.answer)
         except BaseException:
@@ -81,7 +84,9 @@ class DatastoreServer:
                 self._stopping.wait(_SWEEP_SECONDS)
 
     def stop(self) -> None:
-        """Finish the calls that are running, and close the file."""
+        """Finish the calls that are running, and close the file; a second time does nothing."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         self.storage.wants_checkpoint.set()
         self._listener.stop(_GRACE_SECONDS)

@@ -92,7 +92,7 @@ class Read(NamedTuple):
 class Storage:
     """One open file. Raises StateError when it cannot be opened; the message says why.
 
-    Reads run on a connection per thread, inside `reading()`; writes one at a time, on one
+    Reads run inside `reading()`, each on a connection of its own; writes one at a time, on one
     connection, inside `writing()`.
     """
 
@@ -109,8 +109,9 @@ class Storage:
         except BaseException:
             os.close(self._lock_file)
             raise
-        self._threads = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._readers: list[sqlite3.Connection] = []
+        """Those that are free, the one used last at the end. Not one for each thread: threads come
+        and go with clients."""
         self._writer = threading.Lock()
         self._clock_lock = threading.Lock()
         self._writing_version = 0
@@ -159,7 +160,7 @@ class Storage:
 
     def close(self) -> None:
         """Close everything; the file alone is then complete. Nothing may be running."""
-        for connection in self._connections:
+        for connection in self._readers:
             connection.close()
         with self._writer:
             self._write.close()
@@ -167,23 +168,35 @@ class Storage:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def reader(self) -> sqlite3.Connection:
-        """This thread's connection for reading."""
-        connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
-        if connection is None:
-            connection = connect(self.path)
-            connection.execute("PRAGMA query_only = ON")
-            self._threads.connection = connection
-            self._connections.append(connection)
-        return connection
+    @contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection for reading; a transaction begun on it ends when this is left."""
+        try:
+            db = self._readers.pop()
+        except IndexError:
+            db = connect(self.path)
+            db.execute("PRAGMA query_only = ON")
+        try:
+            yield db
+        finally:
+            try:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+            except sqlite3.Error:
+                db.close()
+                raise
+            self._readers.append(db)
+
+    def is_busy(self) -> bool:
+        """Somebody is writing, or a reader may have to make rows first."""
+        return self._writer.locked() or bool(self.pending)
 
     @contextmanager
     def reading(self, *, to_commit: bool = False) -> Iterator[Snapshot]:
         """What is stored, held still until this is left. `to_commit`: this is not a query."""
         if not to_commit:
             self._since_query = 0
-        db = self.reader()
-        try:
+        with self.reader() as db:
             snapshot, complete = self._begin(db)
             if not complete:
                 db.execute("ROLLBACK")
@@ -192,25 +205,18 @@ class Storage:
                     self._settle()
                     snapshot, _ = self._begin(db)
             yield snapshot
-        finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
 
     @contextmanager
     def reading_keys(self, places: Callable[[], Iterable[Place]] = tuple) -> Iterator[Snapshot]:
         """What is stored of some keys. The snapshot's rows may lack what is pending; of these
         keys, it is in `pending`."""
-        db = self.reader()
-        try:
+        with self.reader() as db:
             with self._pending_lock:
                 snapshot, complete = self._begin(db)
                 if not complete:
                     pending = self.pending.at(places(), snapshot.version)
                     snapshot = snapshot._replace(pending=pending)
             yield snapshot
-        finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
 
     def _begin(self, db: sqlite3.Connection) -> tuple[Snapshot, bool]:
         """A snapshot, and whether it has rows of every commit in it."""
@@ -388,17 +394,15 @@ class Storage:
         """Move what is in the write-ahead log into the file, beside readers and the writer."""
         self.wants_checkpoint.clear()
         self._rows_written = 0
-        self.reader().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        with self.reader() as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def sweep(self) -> bool:
         """Forget a little of what is older than the history; True while there is more of it."""
         horizon = self.clock() - HISTORY_MICROS
         # Rows are in the order in which they became the past.
-        oldest = (
-            self.reader()
-            .execute("SELECT until FROM entities_past ORDER BY rowid LIMIT 1")
-            .fetchone()
-        )
+        with self.reader() as db:
+            oldest = db.execute("SELECT until FROM entities_past ORDER BY rowid LIMIT 1").fetchone()
         if oldest is None or oldest[0] > horizon:
             return False
         with self.writing() as (db, _):

@@ -17,7 +17,7 @@ from bulkup.local.status import RpcError
 _log = logging.getLogger(__name__)
 
 _SMALL_BYTES = 4096
-"""A request of so many is answered by the thread that read it, unless its method may take long."""
+"""A request of so many may be answered by the thread that read it."""
 _MESSAGE_BYTES = 4000
 """Of a status message, encoded: it is a header, and clients take 8 KiB of them."""
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
@@ -35,18 +35,22 @@ Method = Callable[[bytes], bytes]
 class Calls:
     """Answers requests by their path, in `pool` or at once.
 
-    `methods`: by path. `slow`: those that a client's other calls shall not wait for.
+    `methods`: by path. `is_quick`: whether a call of that path would come back soon now.
     """
 
     def __init__(
-        self, methods: Mapping[bytes, Method], slow: frozenset[bytes], pool: ThreadPoolExecutor
+        self,
+        methods: Mapping[bytes, Method],
+        is_quick: Callable[[bytes], bool],
+        pool: ThreadPoolExecutor,
     ) -> None:
         self._methods = methods
-        self._slow = slow
+        self._is_quick = is_quick
         self._pool = pool
 
-    def answer(self, connection: Connection, request: Request) -> None:
-        if request.size <= _SMALL_BYTES and request.headers.get(b":path") not in self._slow:
+    def answer(self, connection: Connection, request: Request, alone: bool) -> None:
+        small = alone and request.size <= _SMALL_BYTES
+        if small and self._is_quick(request.headers.get(b":path", b"")):
             self._answer(connection, request)
         else:
             self._pool.submit(self._answer, connection, request)
@@ -57,6 +61,8 @@ class Calls:
         except Exception:
             _log.exception("a call failed")  # the client hears that its connection ended
             connection.close()
+        finally:
+            connection.done(request)
 
     def _respond(self, connection: Connection, request: Request) -> None:
         if not connection.is_waited_for(request):
@@ -108,9 +114,9 @@ def _message(request: Request) -> bytes:
 
 
 def _status(error: RpcError) -> bytes:
-    message = error.message
+    message = error.message.strip()  # a header's value has no blanks at its ends
     while len(text := quote(message, safe=_PRINTABLE)) > _MESSAGE_BYTES:
-        message = message[: len(message) * 3 // 4]
+        message = message[: len(message) * 3 // 4].rstrip()
     number: int = error.code.value[0]
     return frames.header(b"grpc-status", b"%d" % number) + frames.header(
         b"grpc-message", text.encode()

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import socket
 import struct
 import threading
+import time
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,7 +32,7 @@ from h2.settings import SettingCodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkup.local import frames
+from bulkup.local import frames, listener
 from bulkup.local import messages as m
 from bulkup.local.frames import PREFACE
 from bulkup.local.http2 import MAX_BODY_BYTES, MAX_STREAMS
@@ -53,7 +56,7 @@ class Answers:
         self.pool = ThreadPoolExecutor(8)
         methods = {b"/echo": self.echo, b"/many": self.many, b"/refuse": self.refuse}
         methods |= {b"/wait": self.wait, b"/bug": self.bug}
-        calls = Calls(methods, frozenset([b"/wait"]), self.pool)
+        calls = Calls(methods, lambda path: path != b"/wait", self.pool)
         self.listener = Listener(0, calls.answer)
         self.listener.start()
         self.port = self.listener.port
@@ -282,8 +285,9 @@ def test_an_answer_nobody_wants_is_not_sent(answers: Answers, peer: Peer) -> Non
     # All of the pool are at work: this one waits for its turn, and loses it.
     late = peer.ask("/wait", b"late")
     peer.h2.reset_stream(late, ErrorCodes.CANCEL)
+    peer.h2.ping(b"12345678")
     peer.flush()
-    assert peer.answer(peer.ask("/echo", b"still here")) == b"still here"
+    peer.until(lambda: peer.of(h2.events.PingAckReceived))
     answers.go.set()
     for stream in waiting:
         peer.answer(stream)
@@ -307,12 +311,107 @@ def test_more_calls_at_once_than_promised_are_refused(answers: Answers, peer: Pe
     assert peer.answer(peer.ask("/echo", b"again")) == b"again"
 
 
-@pytest.mark.parametrize("text", ["", "plain", "100 % ünï\ncödé\x00", "x" * 3000, "ü" * 3000])
+def test_what_was_given_up_meanwhile_is_not_done(answers: Answers, peer: Peer) -> None:
+    """All come at once, and with them that nobody waits for them: the thread that reads has to
+    hear it before any is done."""
+    waiting = [peer.ask("/wait", b"") for _ in range(8)]  # all of the pool are at work
+    for _ in waiting:
+        assert answers.waiting.acquire(timeout=WAIT_S)
+    storm = []
+    for number in range(50):
+        stream = peer.begin("/echo")
+        peer.h2.send_data(stream, b"\0\0\0\0\2%02d" % number, end_stream=True)
+        peer.h2.reset_stream(stream, ErrorCodes.CANCEL)
+        storm.append(stream)
+    peer.h2.ping(b"12345678")
+    peer.flush()
+    peer.until(lambda: peer.of(h2.events.PingAckReceived))
+    answers.go.set()
+    for stream in waiting:
+        assert peer.answer(stream) == b""
+    assert peer.answer(peer.ask("/echo", b"next")) == b"next"
+    assert answers.seen.count(b"") == len(waiting)
+    assert len(answers.seen) == len(waiting) + 1
+
+
+def test_a_call_that_was_reset_counts_until_nobody_works_at_it(
+    answers: Answers, peer: Peer
+) -> None:
+    working = [peer.ask("/wait", b"") for _ in range(8)]
+    for _ in working:
+        assert answers.waiting.acquire(timeout=WAIT_S)
+    for stream in working + [peer.ask("/wait", b"") for _ in range(MAX_STREAMS - 8)]:
+        peer.h2.reset_stream(stream, ErrorCodes.CANCEL)
+    refused = peer.ask("/wait", b"")
+    peer.until(lambda: peer.of(h2.events.StreamReset, refused))
+    answers.go.set()
+    while not _is_answered(peer):
+        pass
+    assert not answers.waiting.acquire(blocking=False)  # the others were never begun
+
+
+def _is_answered(peer: Peer) -> bool:
+    """Or refused, as long as those before are at work."""
+    stream = peer.ask("/echo", b"")
+    peer.until(
+        lambda: peer.of(h2.events.StreamEnded, stream) or peer.of(h2.events.StreamReset, stream)
+    )
+    return bool(peer.of(h2.events.StreamEnded, stream))
+
+
+def test_a_client_that_does_not_read_holds_up_nobody(answers: Answers) -> None:
+    deaf = [Peer(answers.port, 1 << 30) for _ in range(3)]
+    for peer in deaf:
+        peer.h2.increment_flow_control_window(1 << 30)
+        for _ in range(20):
+            peer.ask("/many", bytes(2000))
+        # And one that goes on asking.
+        for _ in range(200):
+            peer.h2.ping(b"12345678")
+        peer.flush()
+    other = Peer(answers.port)
+    for _ in range(20):
+        assert other.answer(other.ask("/many", b"x" * 100)) == b"x" * 100_000
+    for number, peer in enumerate(deaf):
+        if number:
+            assert peer.answer(1) == bytes(2_000_000)
+            assert peer.answer(39) == bytes(2_000_000)
+    other.close()
+    # One has not read anything yet; it is waited for, and then not.
+    began = time.monotonic()
+    answers.listener.stop(0.5)
+    answers.stopped = True
+    assert time.monotonic() - began < WAIT_S
+    for peer in deaf:
+        peer.close()
+
+
+def test_a_client_that_asks_and_never_reads_is_let_go(answers: Answers) -> None:
+    peer = Peer(answers.port)
+    peer.sock.settimeout(WAIT_S)
+    pings = raw(frames.PING, 0, 0, b"12345678") * 1_000_000
+    with pytest.raises(ConnectionError):
+        peer.sock.sendall(pings)
+    peer.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "plain",
+        " blanks around ",
+        " " * 5000 + "x",
+        "100 % ünï\ncödé\x00",
+        "x" * 3000,
+        "ü" * 3000,
+    ],
+)
 def test_a_status_carries_its_message(peer: Peer, text: str) -> None:
     trailers = peer.trailers(peer.ask("/refuse", text.encode()))
     assert int(trailers["grpc-status"]) == grpc.StatusCode.ABORTED.value[0]
     assert len(trailers["grpc-message"]) <= 4000
-    message = unquote(trailers["grpc-message"])
+    message, text = unquote(trailers["grpc-message"]), text.strip()
     assert text.startswith(message)
     assert message == text or len(message) > 400
 
@@ -501,6 +600,23 @@ def test_calls_that_arrived_are_answered_before_the_port_closes(answers: Answers
     peer.close()
 
 
+@pytest.mark.parametrize(
+    "hello", [b"\x16\x03\x01\x02\x00\x01\x00", b"SSH-2.0-OpenSSH\r\n", b"nonsense"]
+)
+def test_what_speaks_something_else_is_hung_up_on(answers: Answers, hello: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", answers.port), WAIT_S) as sock:
+        sock.sendall(hello)
+        assert sock.recv(1) == b""
+
+
+def test_who_says_nothing_is_hung_up_on(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "_GREETING_SECONDS", 0.2)
+    for hello in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n", PREFACE[:-1]):
+        with socket.create_connection(("127.0.0.1", answers.port), WAIT_S) as sock:
+            sock.sendall(hello)
+            assert sock.recv(1) == b""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatastoreServer]:
     with DatastoreServer(tmp_path_factory.mktemp("local") / "db") as server:
@@ -551,3 +667,31 @@ def test_many_threads_on_one_channel(server: DatastoreServer) -> None:
         list(pool.map(work, range(16)))
     assert len(rpc.all(query("Busy"))) == 320
     rpc.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts in /proc")
+def test_clients_that_come_and_go_leave_nothing_behind(server: DatastoreServer) -> None:
+    call = m.LookupRequest(project_id="p", keys=[m.Key(path=[{"kind": "K", "id": 1}])])
+    counts = []
+    for number in range(60):
+        peer = Peer(server.port)
+        for name in ("Lookup", "Lookup", "BeginTransaction"):
+            message = call if name == "Lookup" else m.BeginTransactionRequest(project_id="p")
+            stream = peer.ask(f"/google.datastore.v1.Datastore/{name}", message.SerializeToString())
+            peer.answer(stream)
+        peer.sock.shutdown(socket.SHUT_WR)
+        assert peer.sock.recv(1) == b""
+        peer.close()
+        if number >= 10:
+            counts.append(len(os.listdir("/proc/self/fd")))
+    assert max(counts) <= min(counts) + 3  # the last one or two are just being closed
+
+
+def test_stopping_twice_is_stopping_once(tmp_path: Path) -> None:
+    server = DatastoreServer(tmp_path / "db")
+    server.stop()
+    files = [open(tmp_path / f"{number}", "wb") for number in range(20)]  # noqa: SIM115
+    server.stop()
+    for file in files:
+        file.close()
+    assert all((tmp_path / f"{number}").stat().st_size == 0 for number in range(20))
