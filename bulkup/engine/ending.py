@@ -94,6 +94,7 @@ class Ending:
         if not clean:
             # One try: what ended the run may be that nothing gets through.
             self._wire.patience.retry_for_s = 0.0
+            self._lease.drop_what_is_under_way()
         fenced_until = self._fenced_until(standing)
         try:
             self._lease.give_back(state, reason, counts, fenced_until=fenced_until, sweep_at=0)

@@ -188,7 +188,8 @@ class Lease:
         if self._busy:
             return  # the call that is being waited for is the lease's own
         if self._changing is not None:
-            self.see_change()
+            if self._changing.call.done() and not self._changing.call.has_failed:
+                self.see_change()  # else it is for those to see who look after the change alone
         elif self._renewing is not None:
             if self._renewing[1].done():
                 with self._alone():
@@ -276,6 +277,8 @@ class Lease:
                 return
             except RecordMovedOn:
                 self._find_out()
+            if self.entry.state.is_over and not changes.get("state", self.entry.state).is_over:
+                return  # an earlier end got there after all; it is not taken back
             if successor and self._ledger.read(successor.record.run_id) is not None:
                 # Begun by an earlier end of this run, whose answer was lost. The claim is its.
                 successor, over = None, False
@@ -293,7 +296,8 @@ class Lease:
     def see_change(self) -> None:
         """Take in what `begin_update` has begun, if it has been answered. Raises HeldError,
         CallError."""
-        if not self._busy and self._changing is not None and self._changing.call.done():
+        change = self._changing
+        if not self._busy and change is not None and not change.call.is_under_way:
             with self._alone():
                 self._settle()
 
@@ -302,16 +306,23 @@ class Lease:
         version that this one gave it."""
         if self._renewing is not None:
             self._see_renewal()
-        change, self._changing = self._changing, None
+        change = self._changing
         if change is None:
             return
+        # It stays until it is made: whoever waited for a call of his own may have taken a
+        # CallError of this one for his, and gone on.
         try:
             self.entry = self._ledger.end_sure_write(change.entry, change.call)
         except RecordMovedOn:
             self._find_out()
             # It was ours all along: an earlier renewal got there after all, and this did not.
             self._write(change.changes)
+        self._changing = None
         change.then()
+
+    def drop_what_is_under_way(self) -> None:
+        """Do not wait for it: of that and the next write, the second is refused for its version."""
+        self._renewing = self._changing = None
 
     def cut(self, gaps: list[Shard], *, counts: Counts, fenced_until: int) -> None:
         """Replace all shards by new ones over `gaps`. `counts`: what is done by now.

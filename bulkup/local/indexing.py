@@ -165,7 +165,7 @@ def _value(path: str, value: Any, indexed: bool, depth: int, form: int, entries:
         raise invalid(f'The value "{path}" does not contain a value.')
     if which == "timestamp_value":
         stamp = value.timestamp_value
-        if stamp.nanos % 1000:
+        if stamp.nanos > 0 and stamp.nanos % 1000:  # what is below is refused
             stamp.nanos -= stamp.nanos % 1000
     check_plain(path, value, which)
     if not indexed:

@@ -27,6 +27,7 @@ _PACKAGE = "bulkup.plain"
 _LEVELS = 3
 """Of entities in entities, fewer than are allowed."""
 _Field = descriptor_pb2.FieldDescriptorProto
+_REPEATED = ("properties", "values", "path", "mutations")
 _OPERATIONS = ("insert", "update", "upsert")
 _SCALARS = (
     "null_value", "boolean_value", "integer_value", "double_value", "string_value", "blob_value"
@@ -53,7 +54,8 @@ def _classes() -> tuple[Any, Any]:
         for field_name, type_ in fields.items():
             original = theirs.fields_by_name[field_name]
             field = ours.field.add(name=field_name, number=original.number)
-            field.label = _Field.LABEL_REPEATED if original.is_repeated else _Field.LABEL_OPTIONAL
+            is_repeated = field_name in _REPEATED  # older descriptors cannot be asked in this way
+            field.label = _Field.LABEL_REPEATED if is_repeated else _Field.LABEL_OPTIONAL
             field.type = original.type
             if type_ == "bytes":
                 field.type = _Field.TYPE_BYTES
@@ -120,6 +122,13 @@ _EMPTY = re.compile(rb"\x00(?<=[\x0a\x12].)", re.DOTALL)
 fast, and few bytes are; then they look back."""
 _ONLY_EXCLUDED = re.compile(rb"\x98(?<=[\x0a\x12]\x03.)\x01\x01", re.DOTALL)
 """An element, or a property's value, that is excluded from indexes and nothing else."""
+_MINUS = b"\xff\xff\xff\xff\x01"
+"""How a negative number ends."""
+_NEGATIVE = re.compile(rb"[\x28\x50\x58][\x80-\xff]{4}[\xf8-\xff]\xff{4}\x01")
+"""One of 32 bits: a mode, a strategy, a null."""
+_MAX_PARTITION_BYTES = 1000
+_MAX_BYTES = 2 << 20
+"""Of a request. The entities of larger ones are large themselves, and looked into anyway."""
 _UNDERSCORE = re.compile(rb"\x0a.{1,2}_", re.DOTALL)
 """A name that may be reserved."""
 _TIME = re.compile(
@@ -139,6 +148,8 @@ def plain_commit(raw: bytes) -> tuple[Any, list[Operation]] | None:
 
     Then nothing is said: whoever takes a closer look has the error for it.
     """
+    if len(raw) > _MAX_BYTES:
+        return None
     try:
         request = PlainRequest.FromString(raw)
         request.DiscardUnknownFields()
@@ -147,9 +158,12 @@ def plain_commit(raw: bytes) -> tuple[Any, list[Operation]] | None:
             return None
         searched = canonical[:-2] if canonical.endswith(_READ_WRITE) else canonical
         closer = _suspicious(searched)
-        if closer and _EMPTY.search(searched) is not None:
-            # Where the request left out a part of a property this was added to it, and the length
-            # does not tell that as much of something else was dropped.
+        if (closer and (_EMPTY.search(searched) is not None or _has_odd_time(searched))) or (
+            _MINUS in searched and _NEGATIVE.search(searched) is not None
+        ):
+            # Where the request left out a part of a property this was added to it, and a negative
+            # number may have come in fewer bytes than it is written in; so the length does not
+            # tell that as much of something else was dropped.
             whole = m.CommitRequest.FromString(raw)
             if whole.SerializeToString(deterministic=True) != canonical:
                 return None
@@ -172,6 +186,8 @@ def _operations(request: Any, bodies: Any, closer: bool) -> list[Operation] | No
             if partition is not None:
                 return None
             place = key.partition_id
+            if len(place) > _MAX_PARTITION_BYTES:
+                return None
             partition = _partition(place, request.project_id, request.database_id)
             if partition is None:
                 return None
@@ -201,9 +217,9 @@ def _operations(request: Any, bodies: Any, closer: bool) -> list[Operation] | No
 
 @lru_cache(maxsize=64)
 def _partition(encoded: bytes, project: str, database: str) -> Partition | None:
-    """Of a key that names all of it."""
+    """Of a key that names all of it, in the bytes that we would write."""
     message = _PartitionId.FromString(encoded)
-    if not message.project_id:
+    if not message.project_id or message.SerializeToString(deterministic=True) != encoded:
         return None
     partition = partition_of(message, project, database)
     return None if partition.namespace and is_reserved(partition.namespace) else partition
@@ -248,7 +264,7 @@ def _has_excluded_array(data: bytes) -> bool:
             at += 1
             byte = data[at]
             length |= (byte & 0x7F) << shift
-            if byte < 0x80 or at >= last:
+            if byte < 0x80 or at >= last or shift > 28:  # no length is longer
                 break
             shift += 7
         if data.startswith(_EXCLUDED, at + 1 + length):

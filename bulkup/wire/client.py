@@ -113,6 +113,16 @@ class Call(Generic[R]):
         """An answer is there (or an error that may need another attempt)."""
         return self._future is not None and bool(self._future.done())
 
+    @property
+    def is_under_way(self) -> bool:
+        """An attempt has not been answered."""
+        return self._future is not None and not self._future.done()
+
+    @property
+    def has_failed(self) -> bool:
+        """The last attempt: `result` may have to send again, and wait. Only when `done`."""
+        return self._future is not None and self._future.exception() is not None
+
     def cancel(self) -> None:
         if self._future is not None:
             self._future.cancel()

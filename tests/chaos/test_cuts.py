@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
+import grpc
 import pytest
 from google.cloud.datastore_v1.types import datastore as types
 
@@ -21,7 +23,7 @@ from bulkup.wire.client import Wire
 from bulkup.wire.keys import key_to_pb
 from tests.chaos.bench import Crash, World, quick_clock
 from tests.chaos.conftest import MakeWorld
-from tests.chaos.proxy import Action, Hang, Pass, Seen, no_faults
+from tests.chaos.proxy import Action, Delay, Hang, Pass, Refuse, Seen, no_faults
 from tests.conftest import Server
 
 CommitRequest: Any = types.CommitRequest.pb()
@@ -142,3 +144,68 @@ def test_stopped_while_a_cut_is_on_its_way_the_file_knows_the_new_shards(world: 
     assert world.resume(SHARDED).success
     assert world.violations() == []
     assert world.markers() == []
+
+
+@pytest.mark.timeout(120)
+def test_a_cut_that_fails_while_another_call_is_waited_for_ends_the_run(world: World) -> None:
+    """It is not taken for that call's failure, which would be tried again, and all would wait for
+    the cut for ever."""
+    written: list[list[int]] = []
+    refused = 0
+    first: bytes | None = None
+    again = False
+
+    def faults(seen: Seen) -> Action:
+        nonlocal refused, first, again
+        if seen.method == "Upkeep":
+            shards = shards_written(seen.payload)
+            if shards and (not written or shards != written[-1]):
+                written.append(shards)
+            if len(written) == 3 and shards == written[-1] and refused < 4:
+                refused += 1
+                # The first refusal is to come while that commit is waited for.
+                time.sleep(0.4 if refused == 1 else 0)
+                return Refuse(grpc.StatusCode.INTERNAL)
+        elif seen.method == "Commit" and len(written) == 3:
+            if first is None:
+                first = seen.payload
+                return Refuse(grpc.StatusCode.UNAVAILABLE)
+            if seen.payload == first and not again:
+                again = True
+                return Delay(1.5)
+        return Pass()
+
+    world.proxy.faults = faults
+    report = world.run("Increment", SHARDED)
+    assert report.state is RunState.FAILED
+    assert "INTERNAL" in report.reason
+    assert refused == 4
+    world.proxy.faults = no_faults
+    assert world.resume(SHARDED).success
+    assert world.violations() == []
+
+
+@pytest.mark.parametrize("arrives", [False, True], ids=["not written", "written"])
+def test_a_run_that_fails_while_a_cut_is_on_its_way_does_not_wait_for_it(
+    world: World, arrives: bool
+) -> None:
+    hanging = hanging_at_cut(2, world, arrives=arrives)
+    hung = False
+
+    def faults(seen: Seen) -> Action:
+        nonlocal hung
+        if seen.method == "Commit" and hung:
+            return Refuse(grpc.StatusCode.PERMISSION_DENIED)
+        action = hanging(seen)
+        hung = hung or isinstance(action, Hang)
+        return action
+
+    world.proxy.faults = faults
+    report = world.run("Increment", SHARDED)
+    assert report.state is RunState.FAILED
+    # Its end was written, with the call still unanswered.
+    assert world.record_states() == [RunState.FAILED]
+    world.proxy.faults = no_faults
+    world.proxy.unhang()
+    assert world.resume(SHARDED).success
+    assert world.violations() == []

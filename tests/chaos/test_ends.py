@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import grpc
 import pytest
 
 from bulkup.engine.ending import Ending
 from bulkup.engine.options import Options
+from bulkup.errors import NotFoundError
 from bulkup.facts import RunState
+from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.kinds import CLAIM_KIND
 from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Delay, Late, Lose, Pass, Seen, Twice, no_faults
@@ -90,4 +95,39 @@ def test_markers_that_one_commit_cannot_take_go_after_the_end(
     assert at_once == [False]
     assert world.record_states() == [RunState.FINISHED]
     assert world.markers() == []
+    assert world.violations() == []
+
+
+def test_an_end_that_got_there_unheard_is_not_taken_back(
+    embedded: Server, make_world: MakeWorld, tmp_path: Path
+) -> None:
+    """The markers went with it: a run open again without them would do things twice."""
+    world = make_world(embedded, 60)
+    lost = batches = 0
+    done = Checkpoint.batch_done
+
+    def faults(seen: Seen) -> Action:
+        nonlocal lost
+        if seen.method == "Upkeep" and b"finished" in seen.payload and not lost:
+            lost += 1
+            return Lose(grpc.StatusCode.UNAVAILABLE)
+        return Pass()
+
+    def counting(checkpoint: Checkpoint, *args: Any, **more: Any) -> None:
+        nonlocal batches
+        done(checkpoint, *args, **more)
+        batches += 1
+        if batches == 6:
+            world.checkpoint_copy(tmp_path / "old")
+
+    world.proxy.faults = faults
+    with patch.object(Checkpoint, "batch_done", counting):
+        world.run("Increment", Options(batch_size=5, in_flight=2, retry_for_s=0.0))
+    world.proxy.faults = no_faults
+    assert lost == 1
+    assert batches > 6
+    assert world.record_states() == [RunState.FINISHED]
+    world.restore_checkpoint(tmp_path / "old")
+    with pytest.raises(NotFoundError, match="is finished"):
+        world.resume(OPTIONS)
     assert world.violations() == []

@@ -292,3 +292,50 @@ def test_a_field_of_a_mutation_that_is_not_known_here_leaves_it_to_others() -> N
         m.Mutation(delete=_upsert().upsert.key),
     ):
         assert plain_commit(_request([mutation])) is None
+
+
+_MINUS_ONE = b"\xff\xff\xff\xff\x0f"
+"""In five bytes; it is written again in ten."""
+_KEY = m.Key(partition_id={"project_id": "p"}, path=[{"kind": "K", "id": 1}]).SerializeToString()
+
+
+def _one(value: bytes, key: bytes = _KEY, more: bytes = b"", head: bytes = b"") -> bytes:
+    """An upsert with one property, in bytes."""
+    entity = m.field(1, key) + m.field(3, m.field(1, b"a") + m.field(2, value))
+    return head + m.field(6, m.field(6, entity) + more) + m.field(8, b"p") + b"\x52\x02\x0a\x00"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        _one(b"\x10\x05", more=m.field(9, m.field(1, b"a")), head=b"\x28" + _MINUS_ONE),
+        _one(b"\x58" + _MINUS_ONE, more=m.field(9, m.field(1, b"a"))),
+        _one(b"\x58" + _MINUS_ONE + b"\x70\xe3\x80\x80\x00"),
+    ],
+    ids=["a mask, made up for by the mode", "a mask, by a null", "a meaning, by a null"],
+)
+def test_nor_does_it_where_a_negative_number_came_in_fewer_bytes(raw: bytes) -> None:
+    assert plain_commit(raw) is None
+
+
+def test_a_partition_in_other_bytes_than_ours_is_left_to_others() -> None:
+    twice = m.field(1, b"\x12\x01q\x12\x01p")
+    path = m.Key(path=[{"kind": "K", "id": 1}]).SerializeToString()
+    assert plain_commit(_one(b"\x10\x05", key=twice + path)) is None
+    assert plain_commit(_one(b"\x10\x05")) is not None
+
+
+@pytest.mark.timeout(60)
+def test_no_blob_takes_minutes() -> None:
+    blob = m.Value(blob_value=b"J" + b"\xff" * 900_000, exclude_from_indexes=True)
+    taken = plain_commit(_one(blob.SerializeToString()))
+    assert taken is not None
+    assert not taken[1][0].plain
+
+
+def test_a_time_of_the_lowest_nanoseconds_is_refused_as_others_are() -> None:
+    entity = m.Entity.FromString(m.field(1, _KEY))
+    for nanos in (-1, -1000, -(2**31)):
+        entity.properties["a"].timestamp_value.nanos = nanos
+        with pytest.raises(RpcError):
+            index_entries(entity)
