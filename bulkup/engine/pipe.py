@@ -22,7 +22,7 @@ from bulkup.wire.retries import CallError
 
 # To a worker.
 ORDERS, CHUNK, AGAIN, STOP, END = range(5)
-"""(ORDERS, dict) · (CHUNK, number, [PageResult bytes]) · (AGAIN, number, key, cursor,
+"""(ORDERS, dict) · (CHUNK, number, PageBatch bytes) · (AGAIN, number, key, cursor,
 PageResult bytes) · (STOP, seconds since a signal or -1) · (END,)"""
 
 # From a worker.
@@ -32,6 +32,9 @@ error) · (RETRYING, error, attempt, wait_s, left_s) · (PRINTED, to stderr, byt
 (REFUSED, class of the error, message, details)"""
 
 _LENGTH = struct.Struct("<Q")
+
+READ_BYTES = 64 * 1024
+"""At a time, at most: all that a pipe holds."""
 
 
 def frame(content: tuple[Any, ...]) -> bytes:
@@ -45,25 +48,31 @@ class Reader:
     def __init__(self, descriptor: int) -> None:
         # No file object: Python would wait for its lock when it ends, and a thread is reading.
         self._descriptor = descriptor
+        self._ahead = bytearray()
+        """Read, and not given yet."""
 
     def read(self) -> tuple[Any, ...] | None:
         """None: the other end is closed."""
-        head = self._exactly(_LENGTH.size)
-        data = head and self._exactly(_LENGTH.unpack(head)[0])
-        if not data:
+        size = _LENGTH.size
+        if not self._fill(size):
             return None
-        content: tuple[Any, ...] = marshal.loads(data)  # noqa: S302 - from our own other end
+        end = size + _LENGTH.unpack_from(self._ahead)[0]
+        if not self._fill(end):
+            return None
+        with memoryview(self._ahead) as ahead:
+            content: tuple[Any, ...] = marshal.loads(ahead[size:end])  # noqa: S302 - from our own other end
+        del self._ahead[:end]
         return content
 
-    def _exactly(self, size: int) -> bytes:
-        parts = []
-        while size:
-            part = os.read(self._descriptor, size)
+    def _fill(self, size: int) -> bool:
+        """So many bytes are there; False: there will not be any more."""
+        while len(self._ahead) < size:
+            # As much as there is: each read is one more wait for the interpreter's lock.
+            part = os.read(self._descriptor, READ_BYTES)
             if not part:
-                return b""
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+                return False
+            self._ahead += part
+        return True
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -368,7 +368,10 @@ class Run:
         if self._checkpoint is None or self._lease is None:
             self._preview()
             return
-        checkpoint, lease = self._checkpoint, self._lease
+        with self._workers or nullcontext():  # they start while the first questions are asked
+            self._work_on(self._checkpoint, self._lease)
+
+    def _work_on(self, checkpoint: Checkpoint, lease: Lease) -> None:
         left = self._take_over(checkpoint, lease)
         self._clean = True  # nothing has been sent yet
         width = self._width()
@@ -401,8 +404,7 @@ class Run:
         )
         self._clean = False
         try:
-            with self._workers or nullcontext():
-                work.run(left)
+            work.run(left)
         finally:
             self._clean = work.clean
             self._standing.extend(work.standing)

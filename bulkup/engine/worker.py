@@ -26,7 +26,7 @@ from bulkup.parameters import convert
 from bulkup.target import resolve
 from bulkup.tracebacks import error_line, user_traceback
 from bulkup.wire.client import Wire
-from bulkup.wire.pages import PageResult
+from bulkup.wire.pages import PageBatch, PageResult
 from bulkup.wire.retries import CallError, Patience
 from bulkup.wire.userclient import UserClient
 
@@ -127,18 +127,18 @@ class Worker:
 
     # --- entities ---
 
-    def _handle_chunk(self, number: int, entities: list[bytes]) -> None:
+    def _handle_chunk(self, number: int, data: bytes) -> None:
         began = time.monotonic()
-        handle, parse, packed = self._handler.handle, PageResult.FromString, pipe.packed
+        handle, packed = self._handler.handle, pipe.packed
+        entities = PageBatch.FromString(data).entity_results
         items: list[tuple[Any, ...]] = []
         error = None
         try:
-            for data in entities:
+            for result in entities:
                 if self._urgent:
                     self._handle_urgent()
                 if self._stopping:
                     break
-                result = parse(data)
                 items.append(packed(handle(result, result.entity.key, result.cursor)))
         except CallError as failed:
             error = pipe.packed_error(failed)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from google.cloud.datastore_v1.types import datastore as types
+from google.cloud.datastore_v1.types import query as query_types
 
 Mutation: Any = types.Mutation.pb()
 CommitRequest: Any = types.CommitRequest.pb()
@@ -17,6 +18,7 @@ def _number(message: Any, field: str) -> int:
 
 
 _MUTATIONS = _number(CommitRequest, "mutations")
+_RESULTS = _number(query_types.QueryResultBatch.pb(), "entity_results")
 _UPDATE = _number(Mutation, "update")
 _UPSERT = _number(Mutation, "upsert")
 
@@ -54,6 +56,14 @@ def _guard(version: int) -> bytes:
     guard: bytes = mutation.SerializeToString() + _STRATEGY
     _last_guard = version, guard
     return guard
+
+
+def page_batch(results: list[bytes]) -> bytes:
+    """A serialized QueryResultBatch of serialized EntityResults, and nothing else."""
+    parts: list[bytes] = []
+    for result in results:
+        parts += frame(_RESULTS, len(result)), result
+    return b"".join(parts)
 
 
 def commit_request(head: bytes, mutations: list[bytes]) -> bytes:

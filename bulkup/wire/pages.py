@@ -71,6 +71,7 @@ def _classes() -> dict[str, Any]:
 _ours = _classes()
 PageEntity: Any = _ours["Entity"]
 PageResult: Any = _ours["EntityResult"]
+PageBatch: Any = _ours["QueryResultBatch"]
 Page: Any = _ours["RunQueryResponse"]
 
 
