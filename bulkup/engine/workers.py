@@ -142,9 +142,14 @@ class Workers:
                 process = _Process(self._inbox, self._wire, self._orders.emulator)
                 self._crew.append(process)
                 process.send(pipe.ORDERS, {**orders, "number": number})
-        except BaseException:
+        except BaseException as error:
             self.__exit__(*sys.exc_info())
-            raise
+            if not isinstance(error, OSError):
+                raise
+            raise WorkerDiedError(
+                f"worker process {len(self._crew) + 1} of {self.count} could not be started "
+                f"({error.strerror or error}); nothing is lost: go on with fewer --processes"
+            ) from error
         return self
 
     def __exit__(

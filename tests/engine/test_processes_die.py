@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -136,6 +137,24 @@ def test_a_worker_that_dies_ends_the_run_in_one_sentence_and_it_goes_on(
     assert "Traceback" not in result.err
     assert not any(is_alive(pid) for pid in workers(shell))
     goes_on(shell, server, "--processes", 2)
+
+
+def test_workers_that_cannot_be_started_end_the_run_in_one_sentence_and_it_goes_on(
+    tmp_path: Path, embedded: Server
+) -> None:
+    shell = happening(tmp_path, embedded, "pass")
+    command = shlex.join([sys.executable, "-m", "bulkup", *OPTIONS, "--processes", "32", "--json"])
+    limited = subprocess.Popen(
+        ["/bin/sh", "-c", f"ulimit -n 64; exec {command}"],
+        cwd=shell.folder, env=shell.environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    result = ended(limited)
+    assert result.code == 1, result
+    assert "could not be started (Too many open files)" in result.summary["reason"]
+    assert "fewer --processes" in result.summary["reason"]
+    assert "Traceback" not in result.err
+    goes_on(shell, embedded, "--processes", 2, clean=False)  # it had not looked at its shards yet
 
 
 @pytest.mark.parametrize(("which", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
