@@ -145,7 +145,7 @@ def test_workers_that_cannot_be_started_end_the_run_in_one_sentence_and_it_goes_
     shell = happening(tmp_path, embedded, "pass")
     command = shlex.join([sys.executable, "-m", "bulkup", *OPTIONS, "--processes", "32", "--json"])
     limited = subprocess.Popen(
-        ["/bin/sh", "-c", f"ulimit -n 64; exec {command}"],
+        ["/bin/sh", "-c", f"ulimit -n 32; exec {command}"],
         cwd=shell.folder, env=shell.environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
