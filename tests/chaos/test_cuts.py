@@ -4,7 +4,6 @@ before that was answered, the next runner finds the shards as they were, or as t
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -98,14 +97,7 @@ def test_dead_while_a_cut_is_on_its_way_nothing_is_lost_or_done_twice(
     world.proxy.faults = no_faults
     left = sum(not thing["n"] for thing in world.things().values())
     assert left, "the run has come to its end"
-    if lose:
-        shutil.rmtree(world.state_dir)
-        last = world.run("Increment", SHARDED)
-    else:
-        last = world.resume(SHARDED)
-    assert last.success
-    assert last.counts.handled == SIZE
-    assert world.violations() == []
+    world.goes_on_to_its_end("Increment", SHARDED, lose=lose)
 
 
 def test_who_was_not_cut_works_on_while_a_cut_is_on_its_way(world: World) -> None:
