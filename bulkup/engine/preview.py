@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bulkup.engine.entities import Entities, OverBudget
 from bulkup.engine.events import Listener, PropertyChange, WouldChange
 from bulkup.engine.handle import Handled, Write, written
+from bulkup.engine.pace import Pace
+from bulkup.engine.scan import Scan
 from bulkup.facts import Counts
 from bulkup.wire.changes import describe_changes
 from bulkup.wire.entities import LazyEntity
@@ -54,6 +57,32 @@ class Preview:
 
     def is_handled(self, key: bytes) -> bool:
         return False  # nothing is written, so nothing moves
+
+
+def preview(
+    scan: Scan,
+    entities: Entities,
+    sink: Preview,
+    *,
+    pace: Pace,
+    nap: Callable[[float], None],
+    batch_size: int,
+) -> None:
+    """Handle all entities of a scan, as fast as a run would. Raises BudgetExceeded, and what
+    `entities` raises to stop."""
+    try:
+        while not scan.is_over:
+            page = scan.take()
+            while page:
+                size = pace.batch_size(batch_size)
+                some, page = page[:size], page[size:]
+                nap(pace.wait_s(len(some)))
+                pace.spend(len(some))
+                entities.handle(some, sink)
+    except OverBudget as over:
+        raise over.exceeded from None
+    finally:
+        scan.close()
 
 
 def _empty(entity_pb: Any) -> Any:

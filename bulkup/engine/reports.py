@@ -1,4 +1,4 @@
-"""The report of a run as its checkpoint tells it."""
+"""The report of a run, as its checkpoint tells it or (dry run) its runner."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from datetime import datetime
 from itertools import islice
 
 from bulkup.engine.events import Report
+from bulkup.engine.telling import SHOWN_FAILURES, SHOWN_LOG_LINES, Telling
 from bulkup.errors import Exit
-from bulkup.facts import RunState
+from bulkup.facts import Counts, RunState
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.records import predecessor_of
-
-SHOWN_FAILURES = 20
-SHOWN_LOG_LINES = 20
-"""So many of each are in a report; the checkpoint has them all."""
+from bulkup.state.records import RunRecord, predecessor_of
 
 
 def stored_report(
@@ -48,6 +45,42 @@ def stored_report(
         max_failures=checkpoint.max_failures,
         predecessor=predecessor_of(record.run_id),
         successor=checkpoint.successor,
+    )
+
+
+def dry_report(
+    record: RunRecord,
+    telling: Telling,
+    counts: Counts,
+    *,
+    state: RunState,
+    reason: str,
+    exit_code: Exit,
+    started: datetime,
+    ended: datetime,
+    max_failures: int,
+) -> Report:
+    """Of a dry run, which has no checkpoint."""
+    return Report(
+        run_id=record.run_id,
+        updater=record.updater,
+        description=record.description,
+        target=record.target,
+        params=record.params,
+        dry_run=True,
+        state=state,
+        reason=reason,
+        exit_code=final_exit(state, exit_code, counts.failed),
+        counts=counts,
+        total=None,
+        started=started,
+        ended=ended,
+        elapsed_s=0.0,
+        retries=0,
+        failures=tuple(telling.failures),
+        log_lines=tuple(telling.log_lines),
+        log_total=telling.log_total,
+        max_failures=max_failures,
     )
 
 

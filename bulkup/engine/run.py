@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import astuple, replace
 from datetime import datetime
 from typing import Any
@@ -13,46 +12,37 @@ from typing import Any
 from bulkup.clock import Clock
 from bulkup.engine.batches import Limits
 from bulkup.engine.budget import Budget, BudgetExceeded
+from bulkup.engine.collecting import seldom_collecting
 from bulkup.engine.depth import Depth
 from bulkup.engine.ending import Ending
-from bulkup.engine.entities import Entities, OverBudget
-from bulkup.engine.events import (
-    EntityFailed,
-    Listener,
-    Logged,
-    Report,
-    RunEnded,
-    RunStarted,
-    Warned,
-)
+from bulkup.engine.entities import Entities
+from bulkup.engine.events import Listener, Report, RunEnded, RunStarted
+from bulkup.engine.finishing import Finishing
 from bulkup.engine.handle import Handler
 from bulkup.engine.lease import Lease
 from bulkup.engine.options import Options
 from bulkup.engine.pace import Pace, Warm
-from bulkup.engine.preview import Preview
-from bulkup.engine.reports import SHOWN_FAILURES, SHOWN_LOG_LINES, final_exit, stored_report
+from bulkup.engine.preview import Preview, preview
+from bulkup.engine.reports import dry_report, final_exit, stored_report
 from bulkup.engine.scan import QueryPlan, Scan
 from bulkup.engine.settle import Common
 from bulkup.engine.sharding import Sample, Sampling, why_not, width_of
 from bulkup.engine.stop import Stopped, StopRequest
 from bulkup.engine.takeover import Takeover, take_over
 from bulkup.engine.tally import Tally
+from bulkup.engine.telling import Telling
 from bulkup.engine.work import Work
 from bulkup.engine.workers import Workers
 from bulkup.errors import BulkupError, Exit
-from bulkup.facts import Counts, Failure, RunState
+from bulkup.facts import Counts, RunState
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.ledger import Entry, Ledger
 from bulkup.state.markers import Markers
 from bulkup.state.records import RunRecord, Shard
-from bulkup.tracebacks import user_traceback
 from bulkup.updater import Updater
 from bulkup.wire.client import Wire
 from bulkup.wire.explain import explain
 from bulkup.wire.retries import CallError
-
-COLLECT_AFTER = 20_000
-"""New objects; those of some batches."""
 
 
 class Run:
@@ -83,7 +73,6 @@ class Run:
         workers: Workers | None = None,
         sampling: Sampling | None = None,
     ) -> None:
-        self._updater = updater
         self._wire = wire
         self._query = query
         self._record = record
@@ -93,15 +82,12 @@ class Run:
         self._clock = clock
         self._state_file = state_file
         self._next_command = next_command
-        self._begin = begin
-        self._successor: Entry | None = None
-        self._finish_code: Exit | None = None
-        """What became of the updater's own `finish`; None: it was not called."""
-        self._warnings: list[str] = []
-        self._failures: list[Failure] = []
-        self._log_lines: list[str] = []
-        self._log_total = 0
-        self._listener = self._remember(listener)
+        self._max_failures = (
+            updater.max_failures if options.max_failures is None else options.max_failures
+        )
+        self._telling = Telling(listener, self._max_failures)
+        self.warn = self._telling.warn
+        self._finishing = Finishing(updater, begin, self.warn)
         # With the file lost, Datastore still knows about how much was done.
         known = [checkpoint.counts()] if checkpoint else [Counts()]
         known += [taken.counts] if taken else []
@@ -109,16 +95,13 @@ class Run:
         self._resumed = taken is not None and taken.generation > 1
         warm = Warm(*taken.warm) if taken is not None and taken.warm else None
         self._pace = Pace(options.max_rate, ramps=self._is_real, clock=clock, warm=warm)
-        self._tally = Tally(self._listener, clock, self._already, self._pace.text)
+        self._tally = Tally(self._telling, clock, self._already, self._pace.text)
         self._lease = (
             Lease(Ledger(wire, record.target), taken, clock=clock, facts=self._facts)
             if taken
             else None
         )
-        self._max_failures = (
-            updater.max_failures if options.max_failures is None else options.max_failures
-        )
-        self._budget = Budget(self._max_failures, self._already.failed, self._on_failure)
+        self._budget = Budget(self._max_failures, self._already.failed, self._telling.failed)
         self._workers = workers
         self._sampling = sampling
         self._handler = Handler(updater, query, keeps_before=checkpoint is None)
@@ -129,7 +112,7 @@ class Run:
             query=query,
             handler=self._handler,
             budget=self._budget,
-            log=self._log,
+            log=self._telling.log,
             look=self._look,
             limit=math.inf if options.limit is None else options.limit,
             handle_again=self._handle_again,
@@ -155,14 +138,6 @@ class Run:
         wire.on_retry = self._retrying
         wire.patience.retry_for_s = options.retry_for_s
 
-    def _remember(self, listener: Listener) -> Listener:
-        def remembering(event: Any) -> None:
-            if isinstance(event, Warned):
-                self._warnings.append(event.message)
-            listener(event)
-
-        return remembering
-
     @property
     def _is_real(self) -> bool:
         """Neither an emulator nor the embedded Datastore."""
@@ -181,14 +156,6 @@ class Run:
         if self._lease is not None:
             self._lease.tick()
 
-    def _on_failure(self, failure: Failure, failed: int) -> None:
-        if len(self._failures) < SHOWN_FAILURES:
-            self._failures.append(failure)
-        self._listener(EntityFailed(failure, failed, self._max_failures))
-
-    def warn(self, message: str) -> None:
-        self._listener(Warned(message))
-
     # --- the whole ---
 
     def execute(self) -> Report:
@@ -199,7 +166,7 @@ class Run:
         """
         started = self._clock.now()
         record = self._record
-        self._listener(
+        self._telling(
             RunStarted(
                 record.run_id, record.updater, record.description, record.target, record.params,
                 self._options.dry_run, self._resumed, self._already, None, self._state_file,
@@ -208,7 +175,7 @@ class Run:
         details = ""
         try:
             self._tally.ask_total(self._wire.count(self._query.pb, self._query.namespace))
-            with _seldom_collecting():
+            with seldom_collecting():
                 self._work()
             if not self._tally.counts.handled:
                 self.warn(
@@ -220,7 +187,9 @@ class Run:
                 self._checkpoint.all_is_known()
             self._conclude(started)
             if self._ending is not None and self._checkpoint is not None:
-                self._ending.finish(self._checkpoint.counts(), self._standing, self._successor)
+                self._ending.finish(
+                    self._checkpoint.counts(), self._standing, self._finishing.successor
+                )
             state, reason, exit_code = RunState.FINISHED, "", Exit.DONE
         except Stopped as stopped:
             state, reason, exit_code = stopped.state, stopped.reason, stopped.exit_code
@@ -248,7 +217,7 @@ class Run:
             self.warn(details)
         if self._checkpoint:
             exit_code = final_exit(state, exit_code, self._checkpoint.counts().failed)
-            successor = self._successor if state is RunState.FINISHED else None
+            successor = self._finishing.successor if state is RunState.FINISHED else None
             self._checkpoint.end_work(
                 state, reason, exit_code, clean=self._clean,
                 successor=successor.record.run_id if successor else "",
@@ -295,36 +264,16 @@ class Run:
             ended=self._clock.now(),
             next_command="",
         )
-        self._call_finish(report)
-        if self._finish_code is Exit.DONE:
-            try:
-                self._successor = self._begin(self._lease.entry)
-            except BulkupError as error:
-                self._finish_failed(f"the successor cannot begin: {error.message}", error.details)
-
-    def _call_finish(self, report: Report) -> None:
-        self._finish_code = Exit.DONE
-        try:
-            self._updater.finish(report.success, report)
-        except (Exception, SystemExit) as error:
-            self._finish_failed(
-                f"{report.updater}.finish raised after the work had ended; the entities are not "
-                "affected, and no successor begins",
-                user_traceback(error),
-            )
-
-    def _finish_failed(self, message: str, details: str) -> None:
-        self._finish_code = Exit.FAILED
-        self._listener(Warned(f"{message}\n{details}".rstrip()))
+        self._finishing.conclude(report, self._lease.entry)
 
     def _finish(self, report: Report) -> Report:
         """Not in a dry run: finish may write."""
-        if self._finish_code is None and not self._options.dry_run:
-            self._call_finish(report)
-        if self._finish_code is Exit.FAILED:
+        if self._finishing.code is None and not self._options.dry_run:
+            self._finishing.call(report)
+        if self._finishing.code is Exit.FAILED:
             code = report.exit_code if report.exit_code else Exit.FAILED
-            report = replace(report, exit_code=code, warnings=tuple(self._warnings))
-        self._listener(RunEnded(report))
+            report = replace(report, exit_code=code, warnings=tuple(self._telling.warnings))
+        self._telling(RunEnded(report))
         return report
 
     def _report(self, started: datetime, state: RunState, reason: str, exit_code: Exit) -> Report:
@@ -332,34 +281,17 @@ class Run:
         if self._checkpoint:
             report = stored_report(self._checkpoint, next_command=self._next_command)
         else:
-            record, counts = self._record, self._tally.counts
-            report = Report(
-                run_id=record.run_id,
-                updater=record.updater,
-                description=record.description,
-                target=record.target,
-                params=record.params,
-                dry_run=True,
-                state=state,
-                reason=reason,
-                exit_code=final_exit(state, exit_code, counts.failed),
-                counts=counts,
-                total=None,
-                started=started,
-                ended=self._clock.now(),
-                elapsed_s=0.0,
-                retries=0,
-                failures=tuple(self._failures),
-                log_lines=tuple(self._log_lines),
-                log_total=self._log_total,
-                max_failures=self._max_failures,
-            )
+            report = dry_report(
+                self._record, self._telling, self._tally.counts,
+                state=state, reason=reason, exit_code=exit_code,
+                started=started, ended=self._clock.now(), max_failures=self._max_failures,
+            )  # fmt: skip
         return replace(
             report,
             total=self._tally.total,
             elapsed_s=self._tally.elapsed_s,
             retries=self._tally.retries,
-            warnings=tuple(self._warnings),
+            warnings=tuple(self._telling.warnings),
         )
 
     # --- the work ---
@@ -370,6 +302,16 @@ class Run:
             return
         with self._workers or nullcontext():  # they start while the first questions are asked
             self._work_on(self._checkpoint, self._lease)
+
+    def _preview(self) -> None:
+        scan = Scan(
+            self._wire, self._query, Shard(1), self._options.batch_size,
+            entity_bytes=self._entity_bytes,
+        )  # fmt: skip
+        sink = Preview(self._telling, self._tally.add)
+        size = self._options.batch_size
+        preview(scan, self._entities, sink, pace=self._pace, nap=self._wire.nap, batch_size=size)
+        self._see_moves()
 
     def _work_on(self, checkpoint: Checkpoint, lease: Lease) -> None:
         left = self._take_over(checkpoint, lease)
@@ -409,27 +351,6 @@ class Run:
             self._clean = work.clean
             self._standing.extend(work.standing)
 
-    def _preview(self) -> None:
-        preview = Preview(self._listener, self._tally.add)
-        scan = Scan(
-            self._wire, self._query, Shard(1), self._options.batch_size,
-            entity_bytes=self._entity_bytes,
-        )  # fmt: skip
-        try:
-            while not scan.is_over:
-                page = scan.take()
-                while page:
-                    size = self._pace.batch_size(self._options.batch_size)
-                    some, page = page[:size], page[size:]
-                    self._wire.nap(self._pace.wait_s(len(some)))
-                    self._pace.spend(len(some))
-                    self._entities.handle(some, preview)
-        except OverBudget as over:
-            raise over.exceeded from None
-        finally:
-            scan.close()
-        self._see_moves()
-
     def _take_over(self, checkpoint: Checkpoint, lease: Lease) -> dict[int, dict[int, bytes]]:
         """Make the last runner's work definite; gives each shard's markers still in Datastore."""
         left: dict[int, dict[int, bytes]] = {}
@@ -466,12 +387,6 @@ class Run:
 
     def _sample(self, width: int) -> Sample:
         return (self._sampling or Sampling(self._wire, self._query, width)).take()
-
-    def _log(self, line: str) -> None:
-        self._log_total += 1
-        if len(self._log_lines) < SHOWN_LOG_LINES:
-            self._log_lines.append(line)
-        self._listener(Logged(line))
 
     def _make_sure(self) -> None:
         """Before a commit is sent: what must be known in Datastore by then."""
@@ -511,16 +426,3 @@ class Run:
             )
         if options.max_time_s is not None and self._tally.elapsed_s >= options.max_time_s:
             raise Stopped(RunState.STOPPED, "time is up (--max-time)", Exit.LIMIT)
-
-
-@contextmanager
-def _seldom_collecting() -> Iterator[None]:
-    """A batch's entities are new objects that go as they came; looking for cycles among them
-    after each 700 of them, as Python does, costs 5 % of the time."""
-    before = gc.get_threshold()
-    if before[0]:
-        gc.set_threshold(max(before[0], COLLECT_AFTER), *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)

@@ -12,15 +12,14 @@ from typing import Any
 
 from bulkup.errors import TargetError
 from bulkup.local.frames import PREFACE
-from bulkup.local.http2 import Answer, Connection, Incoming
+from bulkup.local.http2 import Answer, Connection
+from bulkup.local.incoming import Incoming
 
 _log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 _BACKLOG = 4096
 """As many as the system allows: a burst of clients must not wait for their second SYN."""
-_LOOK_SECONDS = 0.01
-"""How often it is looked whether the last calls are answered, at the end."""
 _GREETING_SECONDS = 10
 """For the first bytes, which tell what a client speaks."""
 _LINGER_SECONDS = 0.5
@@ -75,14 +74,14 @@ class Listener:
         for connection in connections:
             connection.leave()
         until = time.monotonic() + grace_s
-        while any(c.busy for c in connections) and time.monotonic() < until:
-            time.sleep(_LOOK_SECONDS)
         for connection in connections:
-            connection.finish()
+            connection.outgoing.wait(until)
+        for connection in connections:
+            connection.outgoing.finish()
         until = time.monotonic() + _LINGER_SECONDS
         for connection, thread in connections.items():
             thread.join(max(0, until - time.monotonic()))
-            connection.close()
+            connection.outgoing.close()
             thread.join()
 
     def _accept(self) -> None:

@@ -60,7 +60,7 @@ class Calls:
             self._respond(connection, request)
         except Exception:
             _log.exception("a call failed")  # the client hears that its connection ended
-            connection.close()
+            connection.outgoing.close()
         finally:
             connection.done(request)
 

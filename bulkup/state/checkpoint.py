@@ -1,9 +1,8 @@
-"""The local checkpoint: one SQLite file per run that says which batches are done.
+"""The local checkpoint of a run: which batches are done, and what happened in them.
 
-It is in WAL mode: killed at any moment it is valid when opened again. After power loss it may
-lack its last transactions; that is no harm, since the markers in Datastore know better (see
-`engine/takeover.py`). What changes the structure of a run (its record, its shards) is synced to
-disk before it is relied on.
+After power loss it may lack its last transactions; that is no harm, since the markers in Datastore
+know better (see `engine/takeover.py`). What changes the structure of a run (its record, its shards)
+is synced to disk before it is relied on.
 
 Before a commit is sent its row is written with the failures and log lines of its entities, so
 that these are not lost when the process dies before the answer.
@@ -11,72 +10,19 @@ that these are not lost when the process dies before the answer.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-import os
-import sqlite3
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from bulkup.errors import Exit, StateError
-from bulkup.facts import Counts, Failure, RunState, TargetInfo
-from bulkup.state.files import CHECKPOINT_NAME
-from bulkup.state.records import RunRecord, Shard
+from bulkup.errors import Exit
+from bulkup.facts import Counts, Failure, RunState
+from bulkup.state.checkpoint_file import COUNTS, CheckpointFile
+from bulkup.state.records import Shard
 from bulkup.tracebacks import encodable
 
-FORMAT = 2
-
-_COUNTS = [f.name for f in fields(Counts)]
-_SUMS = ", ".join(f"coalesce(sum({name}), 0)" for name in _COUNTS)
-
-_SCHEMA = f"""
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE shards (
-    id INTEGER PRIMARY KEY,
-    start BLOB NOT NULL,       -- cursor: scan behind it (empty: from the first entity)
-    "end" BLOB NOT NULL,       -- cursor: scan up to and with it (empty: to the last entity)
-    low_number INTEGER NOT NULL DEFAULT 0,  -- every batch up to this one is done
-    low_cursor BLOB NOT NULL,  -- every entity up to this one is done
-    "after" BLOB NOT NULL,     -- serialized key: only entities with a larger one (empty: all)
-    upto BLOB NOT NULL,        -- serialized key: only entities with at most this (empty: all)
-    state TEXT NOT NULL DEFAULT 'open'      -- open, done, replaced
-);
-CREATE TABLE batches (
-    id INTEGER PRIMARY KEY,
-    shard INTEGER NOT NULL REFERENCES shards (id),
-    number INTEGER,            -- NULL: nothing to write, so no commit and no marker
-    part INTEGER NOT NULL DEFAULT 0,
-    start BLOB NOT NULL,
-    "end" BLOB NOT NULL,
-    whole_end BLOB NOT NULL,   -- where the batch ends of which this is a part
-    state TEXT NOT NULL,       -- sent, done
-    {", ".join(f"{name} INTEGER NOT NULL DEFAULT 0" for name in _COUNTS)},
-    UNIQUE (shard, number, part)
-);
-CREATE TABLE failures (
-    id INTEGER PRIMARY KEY,
-    batch INTEGER REFERENCES batches (id) ON DELETE CASCADE,  -- NULL: it stopped the run
-    key TEXT NOT NULL, step TEXT NOT NULL, error TEXT NOT NULL, traceback TEXT NOT NULL
-);
-CREATE INDEX failures_by_batch ON failures (batch);
-CREATE TABLE log_lines (
-    id INTEGER PRIMARY KEY,
-    batch INTEGER REFERENCES batches (id) ON DELETE CASCADE,
-    line TEXT NOT NULL
-);
-CREATE INDEX log_lines_by_batch ON log_lines (batch);
-CREATE TABLE handled (        -- of a query that may give an entity twice
-    key BLOB PRIMARY KEY,      -- digest of the entity's key
-    batch INTEGER NOT NULL REFERENCES batches (id) ON DELETE CASCADE
-) WITHOUT ROWID;
-CREATE INDEX handled_by_batch ON handled (batch);
-"""
+_SUMS = ", ".join(f"coalesce(sum({name}), 0)" for name in COUNTS)
 
 
 @dataclass(frozen=True)
@@ -93,109 +39,8 @@ class BatchRow:
     counts: Counts
 
 
-class Checkpoint:
-    """The open checkpoint file of one run. Every method is one atomic step."""
-
-    def __init__(self, path: Path, connection: sqlite3.Connection, record: RunRecord) -> None:
-        self.path = path
-        self.folder = path.parent
-        self.record = record
-        self._db = connection
-
-    @classmethod
-    def create(cls, folder: Path, record: RunRecord) -> Checkpoint:
-        """Make the checkpoint of a run that has none here; `follow` gives it its shards."""
-        path = folder / CHECKPOINT_NAME
-        unborn = folder / f".{CHECKPOINT_NAME}.new"
-        try:
-            unborn.unlink(missing_ok=True)
-            os.close(os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        except OSError as error:
-            raise StateError(
-                f"cannot write the run state to {str(path)!r} ({error.strerror}); "
-                "name a writable folder with --state-dir"
-            ) from error
-        # Under its name only when it is whole: killed before that, there is no checkpoint.
-        first = cls(path, sqlite3.connect(unborn, isolation_level=None), record)
-        with first._step(synced=True):
-            for statement in _SCHEMA.split(";\n"):
-                first._db.execute(statement)
-            for name, value in (
-                ("format", FORMAT), ("file_id", uuid.uuid4().hex), ("record", asdict(record)),
-                ("state", RunState.RUNNING.value),
-                ("reason", ""), ("runners", 0), ("generation", 0),
-                ("max_failures", 0), ("clean", True),
-            ):  # fmt: skip
-                first._set(name, value)
-        first._db.execute("PRAGMA journal_mode = WAL")
-        first.close()
-        os.replace(unborn, path)
-        return cls(path, _connect(path), record)
-
-    @classmethod
-    def open(cls, folder: Path, *, check: bool = True) -> Checkpoint:
-        """Open the checkpoint of an earlier run; raises StateError when it is damaged.
-
-        `check`: look through the whole file for damage, as before a resume.
-        """
-        path = folder / CHECKPOINT_NAME
-        try:
-            with contextlib.ExitStack() as undo:
-                if not path.stat().st_size:
-                    raise sqlite3.DatabaseError("the file is empty")
-                db = undo.enter_context(contextlib.closing(_connect(path)))
-                record = _record_in(db, path)
-                if check and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                    raise sqlite3.DatabaseError("quick_check fails")
-                undo.pop_all()
-        except (sqlite3.OperationalError, OSError) as error:
-            raise StateError(
-                f"the checkpoint {str(path)!r} cannot be opened ({error}); make it and its folder "
-                "readable and writable, then try again"
-            ) from error
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
-            raise StateError(
-                f"the checkpoint {str(path)!r} is damaged and cannot be read; the data is "
-                "safe: move the folder away and repeat the same `bulkup run`, which goes on from "
-                "what Datastore knows of the run",
-                details=str(error),
-            ) from error
-        return cls(path, db, record)
-
-    def close(self) -> None:
-        self._db.close()
-
-    @contextlib.contextmanager
-    def _step(self, *, synced: bool = False) -> Iterator[None]:
-        """One atomic step. `synced`: on disk, whatever happens to the machine, when it returns."""
-        try:
-            if synced:
-                self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                if self._db.in_transaction:  # a full disk has rolled it back already
-                    self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-            if synced:
-                self._db.execute("PRAGMA synchronous = NORMAL")
-        except sqlite3.Error as error:
-            raise StateError(
-                f"cannot write the run state to {str(self.path)!r} ({error}); make room or mend "
-                f"it, then continue with `bulkup resume {self.record.run_id}`"
-            ) from error
-
-    def _set(self, name: str, value: Any) -> None:
-        self._db.execute(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            (name, json.dumps(value)),
-        )
-
-    def _get(self, name: str) -> Any:
-        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row else None
+class Checkpoint(CheckpointFile):
+    """The open checkpoint of one run. Every method is one atomic step."""
 
     # --- the run's state ---
 
@@ -419,14 +264,14 @@ class Checkpoint:
                 "DELETE FROM batches WHERE shard = ? AND number = ? AND part = ?",
                 (row.shard, row.number, row.part),
             )
-        names = ", ".join(_COUNTS)
-        marks = ", ".join("?" * (7 + len(_COUNTS)))
+        names = ", ".join(COUNTS)
+        marks = ", ".join("?" * (7 + len(COUNTS)))
         cursor = self._db.execute(
             f'INSERT INTO batches (shard, number, part, start, "end", whole_end, state, {names}) '  # noqa: S608 (our own column names)
             f"VALUES ({marks})",
             (
                 row.shard, row.number, row.part, row.start, row.end, row.whole_end, state,
-                *(getattr(row.counts, name) for name in _COUNTS),
+                *(getattr(row.counts, name) for name in COUNTS),
             ),
         )  # fmt: skip
         batch = cursor.lastrowid
@@ -449,7 +294,7 @@ class Checkpoint:
     def batches_above(self, shard: Shard) -> list[BatchRow]:
         """The rows of a shard behind its low-water mark, by number and part."""
         rows = self._db.execute(
-            f'SELECT shard, number, part, start, "end", whole_end, state, {", ".join(_COUNTS)} '  # noqa: S608 (our own column names)
+            f'SELECT shard, number, part, start, "end", whole_end, state, {", ".join(COUNTS)} '  # noqa: S608 (our own column names)
             "FROM batches WHERE shard = ? AND number > ? ORDER BY number, part",
             (shard.id, shard.low_number),
         )
@@ -487,7 +332,7 @@ class Checkpoint:
         counts = self.counts_of(shard.id)
         position = shard.low_cursor
         for start, end, *unnumbered in self._db.execute(
-            f'SELECT start, "end", {", ".join(_COUNTS)} FROM batches '  # noqa: S608 (our own column names)
+            f'SELECT start, "end", {", ".join(COUNTS)} FROM batches '  # noqa: S608 (our own column names)
             "WHERE shard = ? AND number IS NULL AND state = 'done' ORDER BY id DESC",
             (shard.id,),
         ):
@@ -534,34 +379,6 @@ class Checkpoint:
             "WHERE b.state = 'done'"
         ).fetchone()
         return int(total)
-
-
-def _record_in(db: sqlite3.Connection, path: Path) -> RunRecord:
-    """What the file is of. Raises StateError for another version's, and what damage leads to."""
-    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-        raise sqlite3.DatabaseError("another program's database")
-    rows = dict(db.execute("SELECT name, value FROM meta"))
-    found = json.loads(rows["format"])
-    if found != FORMAT:
-        raise StateError(
-            f"{str(path)!r} was written by another version of bulkup (format {found}, this one "
-            f"reads {FORMAT}); resume with that version"
-        )
-    raw = json.loads(rows["record"])
-    return RunRecord(**{**raw, "target": TargetInfo(**raw["target"])})
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Opens what is there: looking at a file must not make or change it."""
-    uri = f"file:{quote(str(path.absolute()))}?mode=rw"
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
-    try:
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA foreign_keys = ON")
-    except BaseException:
-        db.close()
-        raise
-    return db
 
 
 def _digest(key: bytes) -> bytes:

@@ -4,8 +4,7 @@ before that was answered, the next runner finds the shards as they were, or as t
 from __future__ import annotations
 
 import json
-import shutil
-import time
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
@@ -98,14 +97,7 @@ def test_dead_while_a_cut_is_on_its_way_nothing_is_lost_or_done_twice(
     world.proxy.faults = no_faults
     left = sum(not thing["n"] for thing in world.things().values())
     assert left, "the run has come to its end"
-    if lose:
-        shutil.rmtree(world.state_dir)
-        last = world.run("Increment", SHARDED)
-    else:
-        last = world.resume(SHARDED)
-    assert last.success
-    assert last.counts.handled == SIZE
-    assert world.violations() == []
+    world.goes_on_to_its_end("Increment", SHARDED, lose=lose)
 
 
 def test_who_was_not_cut_works_on_while_a_cut_is_on_its_way(world: World) -> None:
@@ -153,10 +145,10 @@ def test_a_cut_that_fails_while_another_call_is_waited_for_ends_the_run(world: W
     written: list[list[int]] = []
     refused = 0
     first: bytes | None = None
-    again = False
+    sent_again = threading.Event()
 
     def faults(seen: Seen) -> Action:
-        nonlocal refused, first, again
+        nonlocal refused, first
         if seen.method == "Upkeep":
             shards = shards_written(seen.payload)
             if shards and (not written or shards != written[-1]):
@@ -164,14 +156,14 @@ def test_a_cut_that_fails_while_another_call_is_waited_for_ends_the_run(world: W
             if len(written) == 3 and shards == written[-1] and refused < 4:
                 refused += 1
                 # The first refusal is to come while that commit is waited for.
-                time.sleep(0.4 if refused == 1 else 0)
+                assert refused > 1 or sent_again.wait(30)
                 return Refuse(grpc.StatusCode.INTERNAL)
         elif seen.method == "Commit" and len(written) == 3:
             if first is None:
                 first = seen.payload
                 return Refuse(grpc.StatusCode.UNAVAILABLE)
-            if seen.payload == first and not again:
-                again = True
+            if seen.payload == first and not sent_again.is_set():
+                sent_again.set()
                 return Delay(1.5)
         return Pass()
 

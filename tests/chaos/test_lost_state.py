@@ -70,14 +70,7 @@ def test_shards_keep_their_bounds_when_the_run_record_is_removed(
     _forget_records(world)
     again = world.resume(Options(batch_size=5, shards=3, limit=20))
     assert again.exit_code == Exit.LIMIT
-    if lose:
-        shutil.rmtree(world.state_dir)
-        last = world.run("Increment", SHARDED)
-    else:
-        last = world.resume(SHARDED)
-    assert last.success
-    assert world.violations() == []
-    assert last.counts.handled == world.size
+    world.goes_on_to_its_end("Increment", SHARDED, lose=lose)
 
 
 @pytest.mark.parametrize("shards", [1, 3])
