@@ -93,4 +93,4 @@ def test_dead_at_any_call_the_next_one_does_the_rest_and_nothing_twice(
             client.close()
         assert list(server.client().query(kind=GROUP_KIND).fetch()) == []
         at += stride
-    assert deaths >= 40 // stride
+    assert deaths >= 36 // stride  # each call of a run in all of them is a place to die at
