@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 import struct
 import threading
 from typing import Any
@@ -30,6 +31,9 @@ DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED = range(5)
 """(DONE, number, items, whole, moves, error, seconds) · (HANDLED_AGAIN, number, item, moves,
 error) · (RETRYING, error, attempt, wait_s, left_s) · (PRINTED, to stderr, bytes) ·
 (REFUSED, class of the error, message, details)"""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Those that the run decides about, also where all processes get them."""
 
 _LENGTH = struct.Struct("<Q")
 
@@ -84,9 +88,14 @@ class Writer:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lock = threading.Lock()
+        self.is_ours = True
+        """Not in a process that a handler has forked: if that comes back from the handler, it ends
+        where it would send."""
 
     def send(self, *content: Any) -> None:
         """Raises BrokenPipeError when nobody is there to read."""
+        if not self.is_ours:
+            os._exit(0)
         rest = memoryview(frame(content))
         with self._lock:
             while rest:

@@ -24,11 +24,10 @@ _Operator: Any = query_types.PropertyFilter.Operator
 _ONE_VALUE = (_Operator.EQUAL, _Operator.IN, _Operator.HAS_ANCESTOR)
 """Conditions whose results come in the order of their keys, whatever a handler changes."""
 
-TARGET_PAGE_BYTES = 2 * 1024 * 1024
-"""A page of entities of 1 MiB must not hold 500 of them; two pages are in memory at once. Shared by
-the shards at work, down to MIN_PAGE_BYTES."""
-
-MIN_PAGE_BYTES = 1024 * 1024
+MAX_PAGE_BYTES = 1024 * 1024
+"""A page of entities of 1 MiB must not hold 500 of them; of each shard at work two pages are in
+memory at once. With twice as much a run of such entities takes 15 MiB more, for buffers that the
+allocator keeps, and gains nothing that more shards would not."""
 
 
 @dataclass(frozen=True)
@@ -140,18 +139,17 @@ def _is_key_filter(part: Any) -> bool:
 class Scan:
     """The pages of one shard, from its low-water mark to its end; one is read ahead.
 
-    `page_bytes`: what a page may hold; `entity_bytes`: what an entity is expected to have.
+    `entity_bytes`: what an entity is expected to have.
     """
 
     def __init__(
         self, wire: Wire, query: QueryPlan, shard: Shard, page_size: int, *,
-        page_bytes: int = TARGET_PAGE_BYTES, entity_bytes: int = 0,
+        entity_bytes: int = 0,
     ) -> None:  # fmt: skip
         self._wire = wire
         self._query = query
         self.page_size = page_size
         """Entities at most, in the pages that are asked for from now on."""
-        self._page_bytes = page_bytes
         self._entity_bytes = max(1, entity_bytes)
         self._pb = query.between(shard.after, shard.upto)
         if shard.low_cursor:
@@ -161,7 +159,7 @@ class Scan:
         self._ahead: Call[Any] | None = self._ask()
 
     def _ask(self) -> Call[Any]:
-        fitting = max(1, self._page_bytes // self._entity_bytes)
+        fitting = max(1, MAX_PAGE_BYTES // self._entity_bytes)
         self._pb.limit.value = min(self.page_size, fitting)
         return self._wire.page(self._pb, self._query.namespace)
 

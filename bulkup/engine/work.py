@@ -19,7 +19,7 @@ from bulkup.engine.commit import Committer
 from bulkup.engine.entities import Entities, OverBudget
 from bulkup.engine.handout import HandOut
 from bulkup.engine.lease import Lease
-from bulkup.engine.scan import MIN_PAGE_BYTES, TARGET_PAGE_BYTES, Scan
+from bulkup.engine.scan import Scan
 from bulkup.engine.settle import Common, ShardProgress
 from bulkup.engine.sharding import Sample
 from bulkup.engine.stop import Stopped
@@ -260,7 +260,6 @@ class Work:
         progress.standing.extend((number, key, waits) for number, key in left.items())
         scan = Scan(
             self._wire, self._common.query, shard, self._page_size,
-            page_bytes=max(MIN_PAGE_BYTES, TARGET_PAGE_BYTES // self._width),
             entity_bytes=self._entity_bytes,
         )  # fmt: skip
         committer = Committer(self._common, progress, self._committers)

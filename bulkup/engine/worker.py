@@ -14,7 +14,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from bulkup.engine import pipe
@@ -34,11 +36,13 @@ IS_LOADING = False
 """A worker imports the user's file. A `bulkup.run` at its top level would start yet more."""
 
 _ORPHANED = 1
+_FAILED = 1
 
 
 class Worker:
     def __init__(self, reader: pipe.Reader, writer: pipe.Writer) -> None:
         self._reader = reader
+        self._writer = writer
         self._send = writer.send
         self._inbox: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._urgent: deque[tuple[Any, ...]] = deque()
@@ -56,7 +60,7 @@ class Worker:
         sys.argv[:] = orders[1]["argv"]
         sys.stdout = self._printer(to_stderr=False)
         sys.stderr = self._printer(to_stderr=True)
-        os.register_at_fork(after_in_child=_print_directly)
+        os.register_at_fork(after_in_child=self._forked)
         threading.Thread(target=self._listen, daemon=True).start()
         try:
             self._handler = self._ready(orders[1])
@@ -70,6 +74,14 @@ class Worker:
                     self._handle_chunk(frame[1], frame[2])
                 sys.stdout.flush()
                 sys.stderr.flush()
+        # The thread that listens keeps this object to the end. What the updater has left open is
+        # to be closed then.
+        del self._handler
+
+    def _forked(self) -> None:
+        """What a handler forks shares the pipe, and not the lock that keeps its frames whole."""
+        self._writer.is_ours = False
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
     def _listen(self) -> None:
         """On a thread, so that the end of the run is heard in the middle of a long handler."""
@@ -186,19 +198,22 @@ class _Printed(io.RawIOBase):
         return len(data)
 
 
-def _print_directly() -> None:
-    """What a handler forks shares the pipe, and not the lock that keeps its frames whole."""
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-
-
 def main() -> None:
     """`argv`: the descriptors to read from and to write to, and then `sys.path`."""
     down, up = int(sys.argv[1]), int(sys.argv[2])
     for descriptor in (down, up):
         os.set_inheritable(descriptor, False)  # a handler's own processes must not hold them open
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in pipe.SIGNALS:
         # The run decides. Not SIG_IGN, which processes that a handler starts would inherit.
         signal.signal(number, lambda *_: None)
-    Worker(pipe.Reader(down), pipe.Writer(up)).work()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, pipe.SIGNALS)
+    try:
+        Worker(pipe.Reader(down), pipe.Writer(up)).work()
+    except BaseException:
+        # At once: a thread of the user's would keep the process, and the run would wait for it.
+        with suppress(OSError):
+            traceback.print_exc()
+            sys.stderr.flush()
+        os._exit(_FAILED)
     sys.stdout.flush()
     sys.stderr.flush()

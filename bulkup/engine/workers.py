@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
@@ -45,6 +45,10 @@ FIRST_CHUNK = 20
 MAX_CHUNK_BYTES = 256 * 1024
 PIPE_BYTES = 1024 * 1024
 """More than QUEUED chunks, so that nobody waits for the other to read. What Linux allows to all."""
+
+ALL_PIPES_BYTES = 16 * 1024 * 1024
+"""Of all of them. A user who has more than 64 MiB in pipes gets none but small ones on Linux, in
+all programs."""
 
 COLLECT_S = 10.0
 """On a stop: how long the entity that a worker is at may take. Half of what the run has then
@@ -137,18 +141,20 @@ class Workers:
 
     def __enter__(self) -> Workers:
         orders = {**asdict(self._orders), "params": dict(self._orders.params), "argv": sys.argv}
+        pipe_bytes = min(PIPE_BYTES, ALL_PIPES_BYTES // (2 * self.count))
         try:
             for number in range(self.count):
-                process = _Process(self._inbox, self._wire, self._orders.emulator)
+                process = _Process(self._inbox, self._wire, self._orders.emulator, pipe_bytes)
                 self._crew.append(process)
                 process.send(pipe.ORDERS, {**orders, "number": number})
         except BaseException as error:
             self.__exit__(*sys.exc_info())
-            if not isinstance(error, OSError):
+            if not isinstance(error, OSError | RuntimeError):  # the latter: no more threads
                 raise
             raise WorkerDiedError(
                 f"worker process {len(self._crew) + 1} of {self.count} could not be started "
-                f"({error.strerror or error}); nothing is lost: go on with fewer --processes"
+                f"({getattr(error, 'strerror', None) or error}); nothing is lost: go on with "
+                "fewer --processes"
             ) from error
         return self
 
@@ -157,10 +163,15 @@ class Workers:
     ) -> None:
         at_once = kind is not None and not issubclass(kind, Exception)  # the second Ctrl-C
         give_up = time.monotonic() + (0.0 if at_once else END_S)
-        for process in self._crew:
-            process.end()
-        for process in self._crew:
-            process.close(give_up)
+        try:
+            for process in self._crew:
+                process.end()
+            for process in self._crew:
+                process.close(give_up)
+        except BaseException:  # the second Ctrl-C, now
+            for process in self._crew:
+                process.close(0.0)
+            raise
         with suppress(BulkupError):
             self.pump()  # what they printed last
 
@@ -283,8 +294,13 @@ class Workers:
             self._entity_s += (each - self._entity_s) * (0.3 if self._entity_s else 1.0)
 
     def _obituary(self, worker: _Process) -> str:
-        code = worker.process.wait(END_S)
-        how = f"with exit code {code}"
+        try:
+            code = worker.process.wait(END_S)
+            how = f"with exit code {code}"
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
+            code, how = 0, "since it had closed its pipe to the run"
         if code < 0:
             with suppress(ValueError):
                 how = f"by {signal.Signals(-code).name}"
@@ -306,7 +322,11 @@ class _Process:
     """One worker, at the end of its pipes."""
 
     def __init__(
-        self, inbox: deque[tuple[_Process, tuple[Any, ...] | None]], wire: Wire, emulator: str
+        self,
+        inbox: deque[tuple[_Process, tuple[Any, ...] | None]],
+        wire: Wire,
+        emulator: str,
+        pipe_bytes: int,
     ) -> None:
         self._inbox = inbox
         self._wire = wire
@@ -314,35 +334,28 @@ class _Process:
         self.is_alive = True
         self.is_ended = False
         """By us."""
+        self._is_used = False
+        """It was given an entity."""
         utf8 = codecs.getincrementaldecoder("utf-8")
         self._decoders = utf8("replace"), utf8("replace")
-        theirs_down, self._down = os.pipe()
-        up, theirs_up = os.pipe()
-        _widen(self._down)
-        _widen(theirs_up)
-        os.set_blocking(self._down, False)
-        flags = ["-O"] * sys.flags.optimize
-        try:
-            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
-                [
-                    sys.executable, *flags, "-c", _BOOT, str(theirs_down), str(theirs_up),
-                    *sys.path,
-                ],
-                pass_fds=(theirs_down, theirs_up),
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **({"DATASTORE_EMULATOR_HOST": emulator} if emulator else {})},
-                # A Ctrl-C on the terminal is for the run, which decides what becomes of this.
-                start_new_session=True,
-            )  # fmt: skip
-        except BaseException:
-            os.close(self._down)
-            os.close(up)
-            raise
-        finally:
-            os.close(theirs_down)
-            os.close(theirs_up)
-        self._thread = threading.Thread(target=self._listen, args=(pipe.Reader(up),), daemon=True)
-        self._thread.start()
+        with ExitStack() as ours, ExitStack() as theirs:
+            theirs_down, self._down = os.pipe()
+            theirs.callback(os.close, theirs_down)
+            ours.callback(os.close, self._down)
+            up, theirs_up = os.pipe()
+            theirs.callback(os.close, theirs_up)
+            ours.callback(os.close, up)
+            _widen(self._down, pipe_bytes)
+            _widen(theirs_up, pipe_bytes)
+            os.set_blocking(self._down, False)
+            self.process = _started(theirs_down, theirs_up, emulator)
+            ours.callback(self.process.wait)
+            ours.callback(self.process.kill)
+            self._thread = threading.Thread(
+                target=self._listen, args=(pipe.Reader(up),), daemon=True
+            )
+            self._thread.start()
+            ours.pop_all()
 
     @property
     def load(self) -> int:
@@ -358,6 +371,7 @@ class _Process:
 
     def send(self, *content: Any) -> None:
         """For a worker that is gone it does nothing: `pump` says so."""
+        self._is_used = self._is_used or content[0] in (pipe.CHUNK, pipe.AGAIN)
         rest = memoryview(pipe.frame(content))
         while rest:
             try:
@@ -377,12 +391,16 @@ class _Process:
             stream.flush()
 
     def end(self) -> None:
+        """Tell it to. One that was given nothing may still be starting, and has nothing to end."""
         self.is_ended = True
-        if self.is_alive:
+        if not self._is_used:
+            self.process.kill()
+        elif self.is_alive:
             with suppress(OSError):
                 os.write(self._down, pipe.frame((pipe.STOP, -1.0)) + pipe.frame((pipe.END,)))
 
     def close(self, give_up: float) -> None:
+        """Wait for its end; after that time (time.monotonic) it is killed."""
         # When it ends, its pipe is closed: that is heard at once, where `wait` looks now and then.
         # But what a handler has forked may hold the other end for longer.
         while self._thread.is_alive() and self.process.poll() is None:
@@ -395,13 +413,33 @@ class _Process:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        os.close(self._down)
+        if self._down >= 0:
+            os.close(self._down)
+            self._down = -1
         self._thread.join(1.0)  # what a handler has forked may hold the other end for longer
 
 
-def _widen(descriptor: int) -> None:
+def _started(down: int, up: int, emulator: str) -> subprocess.Popen[bytes]:
+    """A worker, at these descriptors."""
+    flags = ["-O"] * sys.flags.optimize
+    # Held back until it can hear them (`worker.main`), and from this thread meanwhile.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, pipe.SIGNALS)
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
+            [sys.executable, *flags, "-c", _BOOT, str(down), str(up), *sys.path],
+            pass_fds=(down, up),
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **({"DATASTORE_EMULATOR_HOST": emulator} if emulator else {})},
+            # A Ctrl-C on the terminal is for the run, which decides what becomes of this.
+            start_new_session=True,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _widen(descriptor: int, size: int) -> None:
     import fcntl
 
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, size)
