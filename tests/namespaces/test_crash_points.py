@@ -18,7 +18,7 @@ from tests.chaos.conftest import STRIDES
 from tests.cli.shell import seed, values
 from tests.conftest import Server
 
-SPACES = ("a", "b")
+SPACES = ("a", "b", "c")
 ITEMS = 3
 
 SOURCE = """
@@ -93,4 +93,4 @@ def test_dead_at_any_call_the_next_one_does_the_rest_and_nothing_twice(
             client.close()
         assert list(server.client().query(kind=GROUP_KIND).fetch()) == []
         at += stride
-    assert deaths >= 36 // stride  # each call of a run in all of them is a place to die at
+    assert deaths >= 40 // stride
