@@ -1,23 +1,18 @@
 """The worker processes of a run: chunks of entities go out, handled entities come back.
 
-A worker is started as a new interpreter, never forked: the run has gRPC's threads by then, and
-its `__main__` is not imported again. What goes between the two is in `engine/pipe.py`.
+Each is an `engine/worker_process.py`; what goes between the two is in `engine/pipe.py`.
 """
 
 from __future__ import annotations
 
-import codecs
 import math
-import os
-import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
@@ -25,8 +20,9 @@ from typing import Any
 from bulkup import errors
 from bulkup.engine import pipe
 from bulkup.engine.handle import Handled
+from bulkup.engine.worker_process import WorkerProcess
 from bulkup.errors import BulkupError
-from bulkup.wire.client import TICK_S, Wire
+from bulkup.wire.client import Wire
 from bulkup.wire.framing import page_batch
 from bulkup.wire.keys import key_of, key_text
 from bulkup.wire.retries import CallError
@@ -56,17 +52,6 @@ COLLECT_S = 10.0
 
 END_S = 5.0
 """How long a worker may take to end; a thread of the user's may not want to."""
-
-LOOK_S = 0.05
-"""How often it is looked then whether it has."""
-
-_BOOT = (
-    "import gc, sys; gc.disable(); sys.path[:] = sys.argv[3:]; "
-    "from bulkup.engine.worker import main; gc.freeze(); gc.enable(); main()"
-)
-"""Not `-m`, which would look for modules in the current directory first. What a worker imports it
-has until its end: looking there for garbage, and at the end once more, takes a third of the start.
-"""
 
 
 @dataclass(frozen=True)
@@ -99,7 +84,7 @@ class Ticket:
 
     __slots__ = ("count", "error", "first", "is_done", "items", "last", "whole", "worker")
 
-    def __init__(self, worker: _Process, count: int, first: bytes, last: bytes) -> None:
+    def __init__(self, worker: WorkerProcess, count: int, first: bytes, last: bytes) -> None:
         self.worker = worker
         self.count = count
         self.first = first
@@ -128,8 +113,8 @@ class Workers:
         self.count = count
         self._orders = orders
         self._wire = wire
-        self._crew: list[_Process] = []
-        self._inbox: deque[tuple[_Process, tuple[Any, ...] | None]] = deque()
+        self._crew: list[WorkerProcess] = []
+        self._inbox: deque[tuple[WorkerProcess, tuple[Any, ...] | None]] = deque()
         self._tickets: dict[int, Ticket] = {}
         self._number = 0
         self._again: tuple[Any, ...] = ()
@@ -144,7 +129,7 @@ class Workers:
         pipe_bytes = min(PIPE_BYTES, ALL_PIPES_BYTES // (2 * self.count))
         try:
             for number in range(self.count):
-                process = _Process(self._inbox, self._wire, self._orders.emulator, pipe_bytes)
+                process = WorkerProcess(self._inbox, self._wire, self._orders.emulator, pipe_bytes)
                 self._crew.append(process)
                 process.send(pipe.ORDERS, {**orders, "number": number})
         except BaseException as error:
@@ -269,7 +254,7 @@ class Workers:
             if worker.is_alive and worker.process.poll() is not None:
                 self._gone(worker)  # what a handler has forked may hold its pipe open
 
-    def _gone(self, worker: _Process) -> None:
+    def _gone(self, worker: WorkerProcess) -> None:
         if not worker.is_alive:
             return
         worker.is_alive = False
@@ -280,7 +265,7 @@ class Workers:
             del self._tickets[number]
         raise WorkerDiedError(text)
 
-    def _done(self, worker: _Process, frame: tuple[Any, ...]) -> None:
+    def _done(self, worker: WorkerProcess, frame: tuple[Any, ...]) -> None:
         _, number, items, whole, moves, error, seconds = frame
         ticket = self._tickets.pop(number, None)
         if ticket is None:
@@ -293,7 +278,7 @@ class Workers:
             each = seconds / len(items)
             self._entity_s += (each - self._entity_s) * (0.3 if self._entity_s else 1.0)
 
-    def _obituary(self, worker: _Process) -> str:
+    def _obituary(self, worker: WorkerProcess) -> str:
         try:
             code = worker.process.wait(END_S)
             how = f"with exit code {code}"
@@ -316,130 +301,3 @@ class Workers:
             f"worker process {worker.process.pid} was ended {how}{at}; nothing is lost, and "
             "nothing will be written twice"
         )
-
-
-class _Process:
-    """One worker, at the end of its pipes."""
-
-    def __init__(
-        self,
-        inbox: deque[tuple[_Process, tuple[Any, ...] | None]],
-        wire: Wire,
-        emulator: str,
-        pipe_bytes: int,
-    ) -> None:
-        self._inbox = inbox
-        self._wire = wire
-        self.tickets: deque[Ticket] = deque()
-        self.is_alive = True
-        self.is_ended = False
-        """By us."""
-        self._is_used = False
-        """It was given an entity."""
-        utf8 = codecs.getincrementaldecoder("utf-8")
-        self._decoders = utf8("replace"), utf8("replace")
-        with ExitStack() as ours, ExitStack() as theirs:
-            theirs_down, self._down = os.pipe()
-            theirs.callback(os.close, theirs_down)
-            ours.callback(os.close, self._down)
-            up, theirs_up = os.pipe()
-            theirs.callback(os.close, theirs_up)
-            ours.callback(os.close, up)
-            _widen(self._down, pipe_bytes)
-            _widen(theirs_up, pipe_bytes)
-            os.set_blocking(self._down, False)
-            self.process = _started(theirs_down, theirs_up, emulator)
-            ours.callback(self.process.wait)
-            ours.callback(self.process.kill)
-            self._thread = threading.Thread(
-                target=self._listen, args=(pipe.Reader(up),), daemon=True
-            )
-            self._thread.start()
-            ours.pop_all()
-
-    @property
-    def load(self) -> int:
-        return len(self.tickets)
-
-    def _listen(self, reader: pipe.Reader) -> None:
-        frame: tuple[Any, ...] | None = ()
-        while frame is not None:
-            frame = reader.read()
-            self._inbox.append((self, frame))
-            self._wire.arrived.set()
-        reader.close()
-
-    def send(self, *content: Any) -> None:
-        """For a worker that is gone it does nothing: `pump` says so."""
-        self._is_used = self._is_used or content[0] in (pipe.CHUNK, pipe.AGAIN)
-        rest = memoryview(pipe.frame(content))
-        while rest:
-            try:
-                rest = rest[os.write(self._down, rest) :]
-            except BlockingIOError:  # C code of the user's that lets no other thread run
-                select.select([], [self._down], [], TICK_S)
-                self._wire.on_tick()
-            except BrokenPipeError:
-                return
-
-    def print(self, to_stderr: bool, data: bytes) -> None:
-        stream = sys.stderr if to_stderr else sys.stdout
-        text = self._decoders[to_stderr].decode(data)
-        encoding = getattr(stream, "encoding", None) or "utf-8"
-        with suppress(OSError):  # whoever read it is gone, and the run is not for that
-            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-            stream.flush()
-
-    def end(self) -> None:
-        """Tell it to. One that was given nothing may still be starting, and has nothing to end."""
-        self.is_ended = True
-        if not self._is_used:
-            self.process.kill()
-        elif self.is_alive:
-            with suppress(OSError):
-                os.write(self._down, pipe.frame((pipe.STOP, -1.0)) + pipe.frame((pipe.END,)))
-
-    def close(self, give_up: float) -> None:
-        """Wait for its end; after that time (time.monotonic) it is killed."""
-        # When it ends, its pipe is closed: that is heard at once, where `wait` looks now and then.
-        # But what a handler has forked may hold the other end for longer.
-        while self._thread.is_alive() and self.process.poll() is None:
-            left = give_up - time.monotonic()
-            if left <= 0:
-                break
-            self._thread.join(min(left, LOOK_S))
-        try:
-            self.process.wait(max(0.0, give_up - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if self._down >= 0:
-            os.close(self._down)
-            self._down = -1
-        self._thread.join(1.0)  # what a handler has forked may hold the other end for longer
-
-
-def _started(down: int, up: int, emulator: str) -> subprocess.Popen[bytes]:
-    """A worker, at these descriptors."""
-    flags = ["-O"] * sys.flags.optimize
-    # Held back until it can hear them (`worker.main`), and from this thread meanwhile.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, pipe.SIGNALS)
-    try:
-        return subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
-            [sys.executable, *flags, "-c", _BOOT, str(down), str(up), *sys.path],
-            pass_fds=(down, up),
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **({"DATASTORE_EMULATOR_HOST": emulator} if emulator else {})},
-            # A Ctrl-C on the terminal is for the run, which decides what becomes of this.
-            start_new_session=True,
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _widen(descriptor: int, size: int) -> None:
-    import fcntl
-
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, size)

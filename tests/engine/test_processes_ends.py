@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bulkup.engine import workers as workers_module
+from bulkup.engine import worker_process
 from tests.cli.shell import Shell, ended, seed
 from tests.conftest import Server
 from tests.engine import updaters
@@ -75,14 +75,15 @@ def test_a_second_signal_while_workers_are_being_ended_leaves_none(
         """
         import bulkup
         from bulkup.engine import workers
+        from bulkup.engine.worker_process import WorkerProcess
 
-        close = workers._Process.close
+        close = WorkerProcess.close
 
         def told(self, give_up):
             print("closing", flush=True)
             close(self, give_up)
 
-        workers._Process.close = told
+        WorkerProcess.close = told
         workers.END_S = 50
         if __name__ == "__main__":
             try:
@@ -216,7 +217,7 @@ def test_a_thread_that_cannot_be_started_ends_the_run_in_one_sentence(
     """What a limit of processes may give."""
     fill(embedded, "Thing", 30, n=0)
     started: list[Any] = []
-    popen, thread = subprocess.Popen, workers_module.threading.Thread
+    popen, thread = subprocess.Popen, worker_process.threading.Thread
 
     class Limited(thread):  # type: ignore[misc, valid-type]
         def start(self) -> None:
@@ -228,8 +229,8 @@ def test_a_thread_that_cannot_be_started_ends_the_run_in_one_sentence(
         started.append(popen(*args, **options))
         return started[-1]
 
-    monkeypatch.setattr(workers_module.threading, "Thread", Limited)
-    monkeypatch.setattr(workers_module.subprocess, "Popen", remembered)
+    monkeypatch.setattr(worker_process.threading, "Thread", Limited)
+    monkeypatch.setattr(worker_process.subprocess, "Popen", remembered)
     try:
         report = run(embedded, updaters.Stamp, processes=3)
         assert "worker process 2 of 3 could not be started" in report.reason
@@ -251,7 +252,7 @@ def test_a_pipe_that_cannot_be_opened_leaves_no_descriptor_open(
         made.extend(pipe())
         return made[0], made[1]
 
-    monkeypatch.setattr(workers_module.os, "pipe", limited)
+    monkeypatch.setattr(worker_process.os, "pipe", limited)
     report = run(embedded, updaters.Stamp, processes=2)
     assert "could not be started" in report.reason
     monkeypatch.undo()
