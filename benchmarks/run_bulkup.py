@@ -30,8 +30,8 @@ class NotYet(Exception):
 def run(host: str, updater: str, given: dict[str, Any]) -> dict[str, Any]:
     """Raises NotYet for an option that `bulkup.run` does not have."""
     import bulkup
-    import bulkup.engine.run  # what bulkup opens lazily is not part of the measurement
-    import bulkup.runner
+    import bulkup.engine.execution  # what bulkup opens lazily is not part of the measurement
+    import bulkup.runs.start
     from benchmarks import updaters
 
     known = inspect.signature(bulkup.run).parameters

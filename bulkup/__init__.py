@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bulkup.errors import BulkupError
-
-# Eager, and not only for speed: `bulkup.updater` is a module and a decorator. Importing the
-# module first and binding the decorator over it here makes the name mean the decorator for good.
-from bulkup.updater import BulkDelete, BulkPut, Updater, delete, param, updater
+from bulkup.authoring.updater import BulkDelete, BulkPut, Updater, delete, param, updater
+from bulkup.core.errors import BulkupError
+from bulkup.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from bulkup.door import run
-    from bulkup.engine.events import Report
-
-__version__ = "0.1.0"
+    from bulkup.api import run
+    from bulkup.core.events import Report
 
 __all__ = [
     "BulkDelete",
@@ -32,7 +28,7 @@ __all__ = [
     "updater",
 ]
 
-_LAZY = {"Report": "bulkup.engine.events", "run": "bulkup.door"}
+_LAZY = {"Report": "bulkup.core.events", "run": "bulkup.api"}
 
 
 def __getattr__(name: str) -> Any:

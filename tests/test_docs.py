@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bulkup.cli import cli
-from bulkup.errors import Exit
+from bulkup.core.errors import Exit
 from bulkup.state.kinds import OWN_KINDS
 
 ROOT = Path(__file__).parent.parent

@@ -7,8 +7,8 @@ from enum import Enum
 import pytest
 
 import bulkup
-from bulkup.errors import Exit
-from bulkup.facts import RunState
+from bulkup.core.errors import Exit
+from bulkup.core.model import RunState
 from bulkup.migrations.plan import Standing
 
 

@@ -13,12 +13,12 @@ from importlib import import_module
 
 import click
 
-from bulkup.errors import BulkupError, Exit
+from bulkup.core.errors import BulkupError, Exit
 
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
     "resume": ("bulkup.cli.resume", "Go on with a run that did not finish."),
-    "list": ("bulkup.cli.runs", "List the runs in the state directory."),
+    "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "migrate": ("bulkup.cli.migrate", "Apply the migrations of a folder that are pending."),
     "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
@@ -49,7 +49,7 @@ class _Lazy(click.Group):
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from bulkup import __version__
+        from bulkup.core.version import __version__
 
         click.echo(f"bulkup {__version__}")
         ctx.exit()

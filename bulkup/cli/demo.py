@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from bulkup.errors import Exit
+from bulkup.core.errors import Exit
 
 
 @click.command("demo")
@@ -23,7 +23,7 @@ def command(folder: Path) -> int:
     A small shop in a file of the embedded Datastore, and an updater that changes it. The commands
     are shown and run, and all stays in the folder, to go on with. Nothing outside of it is touched.
     """
-    from bulkup.demo import NEXT, STEPS, UPDATER, lay_out
+    from bulkup.cli.demo_shop import NEXT, STEPS, UPDATER, lay_out
 
     lay_out(folder)
     _say(f"A sample shop in {folder}. After each $ is what you would type yourself.", "")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bulkup.errors import Exit, StateError
+from bulkup.core.errors import Exit, StateError
 
 if TYPE_CHECKING:
     from bulkup.local.access import LocalFile

@@ -27,18 +27,18 @@ def command(**given: Any) -> None:
     """
     from pathlib import Path
 
-    from bulkup.clock import Clock
-    from bulkup.jobs import Where
+    from bulkup.core.clock import Clock
     from bulkup.migrations.connect import connected
     from bulkup.migrations.folder import read_folder
-    from bulkup.migrations.marks import mark
+    from bulkup.migrations.manual import mark
     from bulkup.migrations.origin import origin_of
     from bulkup.migrations.plan import Plan
+    from bulkup.runs.prepare import TargetOptions
 
     if given["applied"] is None:
         raise click.UsageError("say what it shall count as: --applied or --pending")
     folder, clock = read_folder(Path(given["folder"])), Clock()
-    where = Where(given["project"], given["database"], given["namespace"], given["local"])
+    where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
     with connected(where) as (ledger, target):
         row = Plan(folder, ledger.migrations(), target, clock.unix()).row(given["name"])
         changed = mark(

@@ -12,13 +12,13 @@ import click
 
 from bulkup.cli import options
 from bulkup.cli.namespaces import namespaces, pattern_of, words_of
-from bulkup.errors import BulkupError, Exit
+from bulkup.core.errors import BulkupError, Exit
 
 if TYPE_CHECKING:
-    from bulkup.engine.events import Report
+    from bulkup.core.events import Report
+    from bulkup.datastore.target import Target
     from bulkup.migrations.apply import Migrator, Outcome, Step
     from bulkup.report import Printer
-    from bulkup.target import Target
 
 
 @click.command("migrate")
@@ -57,7 +57,7 @@ def command(**given: Any) -> int:
         ) as printer:
             try:
                 if pattern is not None:
-                    from bulkup.cli.migrate_each import migrate_each, tell_spaces
+                    from bulkup.cli.migrate_all import migrate_each, tell_spaces
 
                     outcomes = migrate_each(given, pattern, printer)
                 else:
@@ -85,13 +85,13 @@ def command(**given: Any) -> int:
 
 
 def _migrate(given: dict[str, Any], printer: Printer) -> Outcome:
-    from bulkup.jobs import Where, opened
     from bulkup.report import save_report
+    from bulkup.runs.prepare import TargetOptions, opened
 
     def on_report(report: Report) -> None:
         printer.delivered(save_report(report, Path(report.state_file).parent))
 
-    where = Where(given["project"], given["database"], given["namespace"], given["local"])
+    where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
     with opened(where) as target:
         migrator = migrator_of(given, target, printer)
         migrator.on_report = on_report
@@ -100,7 +100,7 @@ def _migrate(given: dict[str, Any], printer: Printer) -> Outcome:
 
 def migrator_of(given: dict[str, Any], target: Target, printer: Printer) -> Migrator:
     """What was asked for, on a target. Raises BulkupError for a folder that is not right."""
-    from bulkup.cli.work import confirm_target, options_of
+    from bulkup.cli.session import confirm_target, options_of
     from bulkup.migrations.apply import Migrator
     from bulkup.migrations.folder import read_folder
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from bulkup.engine.events import Listener, Report
+    from bulkup.core.events import Listener, Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,7 +52,7 @@ def pattern_of(given: dict[str, Any]) -> str | None:
 
 def words_of(given: dict[str, Any], options: Sequence[str]) -> list[str]:
     """What was given for these options, and what else goes on with it needs, as it is typed."""
-    from bulkup.cli.work import options_of
+    from bulkup.cli.session import options_of
 
     words = ["--all-namespaces"] if given["all_namespaces"] else []
     for name in (*options, "namespaces"):
@@ -66,11 +66,11 @@ def words_of(given: dict[str, Any], options: Sequence[str]) -> list[str]:
 
 def run_each(given: dict[str, Any], pattern: str, listener: Listener) -> Report:
     """`bulkup run` over namespaces. Raises BulkupError."""
-    from bulkup.cli.work import confirm_target, options_of
-    from bulkup.jobs import Runner, Where, opened, task_of
-    from bulkup.namespaces.each import Everywhere
-    from bulkup.parameters import parse_assignments
+    from bulkup.authoring.parameters import parse_assignments
+    from bulkup.cli.session import confirm_target, options_of
+    from bulkup.namespaces.run_all import Everywhere
     from bulkup.report.spaces import names
+    from bulkup.runs.prepare import RunContext, TargetOptions, opened, task_of
 
     if given["no_record"]:
         raise click.UsageError(
@@ -80,7 +80,7 @@ def run_each(given: dict[str, Any], pattern: str, listener: Listener) -> Report:
     for assignment in given["param"]:
         words += ["-p", assignment]
     words += words_of(given, ("project", "database", "local"))
-    me = Runner(
+    context = RunContext(
         options_of(given, dry_run=given["dry_run"]),
         given["state_dir"],
         listener,
@@ -89,10 +89,10 @@ def run_each(given: dict[str, Any], pattern: str, listener: Listener) -> Report:
     )
     task = task_of(given["updater"], parse_assignments(given["param"]))
     task.make()
-    with opened(Where(given["project"], given["database"], None, given["local"])) as target:
+    with opened(TargetOptions(given["project"], given["database"], None, given["local"])) as target:
 
         def confirm(found: Sequence[str]) -> None:
             where = f"in {len(found)} namespaces ({names(found)})"
             confirm_target(f"Run {task.source.name} {where}", target, given)
 
-        return Everywhere(task, target, pattern, me, fresh=given["new"], confirm=confirm).run()
+        return Everywhere(task, target, pattern, context, fresh=given["new"], confirm=confirm).run()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bulkup.errors import UsageError
+from bulkup.core.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,7 +59,7 @@ class Rate(click.ParamType):  # type: ignore[type-arg]  # generic only since cli
     name = "rate"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from bulkup.engine.pace import MaxRate
+        from bulkup.engine.throttle.rate import MaxRate
 
         if isinstance(value, MaxRate):
             return value

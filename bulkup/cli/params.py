@@ -15,7 +15,7 @@ from bulkup.cli import options
 @options.json_lines
 def command(updater: str, **given: Any) -> None:
     """Show the parameters of UPDATER: types, defaults, help."""
-    from bulkup.loading import load
+    from bulkup.authoring.loader import load
     from bulkup.report.text import clean
 
     source = load(updater)

@@ -9,7 +9,7 @@ import click
 from bulkup.cli import options
 
 if TYPE_CHECKING:
-    from bulkup.engine.events import Listener, Report
+    from bulkup.core.events import Listener, Report
 
 
 @click.command("resume")
@@ -34,21 +34,23 @@ def command(**given: Any) -> int:
     only makes sure that they are the same. How fast it may go and how many entities may fail is as
     it was for the runner before, unless said otherwise.
     """
-    from bulkup.cli.work import confirm, options_of, work
+    from bulkup.cli.session import confirm, options_of, work
 
     def begin(listener: Listener) -> Report:
-        from bulkup.jobs import Runner, Where
-        from bulkup.parameters import parse_assignments
-        from bulkup.resuming import prepare_resume, resume, unfinished
+        from bulkup.authoring.parameters import parse_assignments
+        from bulkup.runs.prepare import RunContext, TargetOptions
+        from bulkup.runs.resume import prepare_resume, resume, unfinished
 
-        where = Where(given["project"], given["database"], given["namespace"], given["local"])
+        where = TargetOptions(
+            given["project"], given["database"], given["namespace"], given["local"]
+        )
         params = parse_assignments(given["param"])
-        me = Runner(options_of(given), given["state_dir"], listener, given["wait"])
+        context = RunContext(options_of(given), given["state_dir"], listener, given["wait"])
         with (
-            unfinished(given["run"], me) as checkpoint,
-            prepare_resume(checkpoint, where, params, retry_for_s=given["retry_for"]) as job,
+            unfinished(given["run"], context) as checkpoint,
+            prepare_resume(checkpoint, where, params, retry_for_s=given["retry_for"]) as prepared,
         ):
-            confirm(job, given)
-            return resume(job, checkpoint, me)
+            confirm(prepared, given)
+            return resume(prepared, checkpoint, context)
 
     return work(given, begin)

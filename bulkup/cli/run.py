@@ -10,7 +10,7 @@ from bulkup.cli import options
 from bulkup.cli.namespaces import namespaces, pattern_of, run_each
 
 if TYPE_CHECKING:
-    from bulkup.engine.events import Listener, Report
+    from bulkup.core.events import Listener, Report
 
 
 @click.command("run")
@@ -42,27 +42,29 @@ def command(**given: Any) -> int:
 
     Ctrl-C stops after what is under way; `bulkup resume` goes on, whatever stopped a run.
     """
-    from bulkup.cli.work import confirm, options_of, work
+    from bulkup.cli.session import confirm, options_of, work
 
     pattern = pattern_of(given)
 
     def begin(listener: Listener) -> Report:
         if pattern is not None:
             return run_each(given, pattern, listener)
-        from bulkup.jobs import Runner, Where, prepare
-        from bulkup.parameters import parse_assignments
-        from bulkup.runner import start
+        from bulkup.authoring.parameters import parse_assignments
+        from bulkup.runs.prepare import RunContext, TargetOptions, prepare
+        from bulkup.runs.start import start
 
         dry_run = given["dry_run"]
-        where = Where(given["project"], given["database"], given["namespace"], given["local"])
+        where = TargetOptions(
+            given["project"], given["database"], given["namespace"], given["local"]
+        )
         params = parse_assignments(given["param"])
         with prepare(
             given["updater"], params, where, dry_run=dry_run, retry_for_s=given["retry_for"]
-        ) as job:
+        ) as prepared:
             if not dry_run:
-                confirm(job, given)
+                confirm(prepared, given)
             opts = options_of(given, dry_run=dry_run)
-            me = Runner(opts, given["state_dir"], listener, given["wait"])
-            return start(job, me, fresh=given["new"], keep_record=not given["no_record"])
+            context = RunContext(opts, given["state_dir"], listener, given["wait"])
+            return start(prepared, context, fresh=given["new"], keep_record=not given["no_record"])
 
     return work(given, begin)

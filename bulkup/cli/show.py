@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bulkup.cli import options
-from bulkup.engine.events import EntityFailed, Logged, RunEnded
+from bulkup.core.events import EntityFailed, Logged, RunEnded
 
 if TYPE_CHECKING:
-    from bulkup.engine.events import Report
+    from bulkup.core.events import Report
     from bulkup.state.checkpoint import Checkpoint
 
 
@@ -24,14 +24,14 @@ def command(run: str, state_dir: Path, **given: Any) -> None:
     """Show RUN (its id, or an unambiguous beginning of it): report, all failures, log."""
     from bulkup.engine.reports import stored_report
     from bulkup.report import make_printer
-    from bulkup.report.story import MOST_FAILURES
+    from bulkup.report.summary_model import MOST_FAILURES
     from bulkup.state.checkpoint import Checkpoint
+    from bulkup.state.display import resume_command
     from bulkup.state.files import find_run
-    from bulkup.state.words import resume_command
 
     checkpoint = Checkpoint.open(find_run(state_dir, run))
     try:
-        next_command = resume_command(checkpoint.record.run_id, state_dir)
+        next_command = resume_command(checkpoint.run_info.run_id, state_dir)
         report = stored_report(checkpoint, next_command=next_command, shown=MOST_FAILURES)
         if given["json"]:
             with make_printer(json=True) as printer:
@@ -50,8 +50,8 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
     """The report, and behind it whatever it has no room for."""
     from rich.console import Console
 
-    from bulkup.report.story import tell, what_failed
-    from bulkup.report.summary import print_summary
+    from bulkup.report.summary_model import tell, what_failed
+    from bulkup.report.summary_terminal import print_summary
     from bulkup.report.text import clean
 
     story = tell(report)

@@ -10,7 +10,7 @@ import click
 
 from bulkup.cli import options
 from bulkup.cli.namespaces import namespaces, pattern_of
-from bulkup.errors import Exit
+from bulkup.core.errors import Exit
 
 if TYPE_CHECKING:
     from bulkup.migrations.plan import Plan, Row
@@ -33,16 +33,16 @@ def command(**given: Any) -> int:
     """
     import time
 
-    from bulkup.jobs import Where
     from bulkup.migrations.connect import connected
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.plan import Plan
+    from bulkup.runs.prepare import TargetOptions
 
     pattern = pattern_of(given)
     if pattern is not None:
         return _status_each(given, pattern)
     folder = read_folder(given["folder"])
-    where = Where(given["project"], given["database"], given["namespace"], given["local"])
+    where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
     with connected(where) as (ledger, target):
         plan = Plan(folder, ledger.migrations(), target, time.time())
     if given["json"]:
@@ -59,20 +59,22 @@ def _status_each(given: dict[str, Any], pattern: str) -> int:
     import time
     from dataclasses import replace
 
-    from bulkup.jobs import Where
-    from bulkup.migrations.connect import wired
+    from bulkup.migrations.connect import connected_rpc
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.plan import Plan
     from bulkup.namespaces.find import fitting
-    from bulkup.state.ledger import Ledger
+    from bulkup.runs.prepare import TargetOptions
+    from bulkup.state.run_records import Ledger
 
     folder = read_folder(given["folder"])
     plans: dict[str, Plan] = {}
-    with wired(Where(given["project"], given["database"], None, given["local"])) as (wire, info):
+    with connected_rpc(
+        TargetOptions(given["project"], given["database"], None, given["local"])
+    ) as (rpc, info):
         info = replace(info, namespace="")
-        for namespace in fitting(wire, pattern):
+        for namespace in fitting(rpc, pattern):
             there = replace(info, namespace=namespace)
-            plans[namespace] = Plan(folder, Ledger(wire, there).migrations(), there, time.time())
+            plans[namespace] = Plan(folder, Ledger(rpc, there).migrations(), there, time.time())
     done = all(plan.is_done for plan in plans.values())
     if given["json"]:
         for namespace, plan in plans.items():
@@ -95,26 +97,26 @@ def _fact(row: Row) -> dict[str, Any]:
         "path": str(row.migration.path) if row.migration else "",
         "code": row.migration.code if row.migration else "",
     }
-    entry = row.entry
-    if entry is None:
+    record = row.record
+    if record is None:
         return fact
-    counts = {**asdict(entry.counts), "writes": entry.counts.writes}
+    counts = {**asdict(record.counts), "writes": record.counts.writes}
     return fact | {
-        "run_id": entry.record.run_id,
-        "updater": entry.record.updater,
-        "state": entry.state.value,
-        "reason": entry.reason,
-        "who": entry.holder.who if entry.holder else "",
-        "marked": entry.marked,
-        "started": entry.record.created,
-        "ended": _iso(entry.ended),
-        "lease_until": _iso(entry.lease_until),
-        "params": entry.record.params,
+        "run_id": record.run_info.run_id,
+        "updater": record.run_info.updater,
+        "state": record.state.value,
+        "reason": record.reason,
+        "who": record.holder.who if record.holder else "",
+        "marked": record.marked,
+        "started": record.run_info.created,
+        "ended": _iso(record.ended),
+        "lease_until": _iso(record.lease_until),
+        "params": record.run_info.params,
         "counts": counts,
-        "applied_code": entry.code,
-        "bulkup_version": entry.origin.version,
-        "ci_job": entry.origin.ci_job,
-        "git_commit": entry.origin.git_commit,
+        "applied_code": record.code,
+        "bulkup_version": record.origin.version,
+        "ci_job": record.origin.ci_job,
+        "git_commit": record.origin.git_commit,
     }
 
 
@@ -195,23 +197,23 @@ def _cells(row: Row) -> tuple[str, ...]:
     from bulkup.migrations.plan import Standing
     from bulkup.report.text import moment, number
 
-    entry = row.entry
-    if entry is None:
+    record = row.record
+    if record is None:
         return row.name, row.standing.value, "", "", "", ""
-    if row.standing is Standing.RUNNING or not entry.ended:
-        when = f"since {moment(datetime.fromisoformat(entry.record.created))}"
+    if row.standing is Standing.RUNNING or not record.ended:
+        when = f"since {moment(datetime.fromisoformat(record.run_info.created))}"
     else:
-        when = moment(datetime.fromtimestamp(entry.ended, timezone.utc))
+        when = moment(datetime.fromtimestamp(record.ended, timezone.utc))
     notes = {
         Standing.CHANGED: "changed after it was applied",
         Standing.MISSING: "its file is missing"
-        + ("" if entry.state.is_over else f"; it is {entry.state.value} and not finished"),
-        Standing.RUNNING: f"process {entry.holder.pid}" if entry.holder else "",
-        Standing.FAILED: entry.reason,
-        Standing.INTERRUPTED: entry.reason or "its runner was killed",
+        + ("" if record.state.is_over else f"; it is {record.state.value} and not finished"),
+        Standing.RUNNING: f"process {record.holder.pid}" if record.holder else "",
+        Standing.FAILED: record.reason,
+        Standing.INTERRUPTED: record.reason or "its runner was killed",
     }
     note = notes.get(row.standing, "")
-    if entry.marked:
-        note = f"{note}; {entry.marked}" if note else entry.marked
-    who = entry.holder.who if entry.holder else ""
-    return row.name, row.standing.value, number(entry.counts.handled), who, when, note
+    if record.marked:
+        note = f"{note}; {record.marked}" if note else record.marked
+    who = record.holder.who if record.holder else ""
+    return row.name, row.standing.value, number(record.counts.handled), who, when, note

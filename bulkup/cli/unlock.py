@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bulkup.cli import options
-from bulkup.errors import Exit, UsageError
+from bulkup.core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
-    from bulkup.state.ledger import Entry
+    from bulkup.state.run_records import RunRecord
 
 
 @click.command("unlock")
@@ -27,20 +27,20 @@ def command(**given: Any) -> int:
     """
     import time
 
-    from bulkup.jobs import Where
     from bulkup.migrations.connect import connected
-    from bulkup.migrations.marks import find_held, is_certainly_dead, unlock
+    from bulkup.migrations.manual import find_held, is_certainly_dead, unlock
     from bulkup.report.text import clean
+    from bulkup.runs.prepare import TargetOptions
 
-    def sure(entry: Entry) -> bool:
-        assert entry.holder is not None
-        who = entry.holder
+    def sure(record: RunRecord) -> bool:
+        assert record.holder is not None
+        who = record.holder
         click.echo(
             clean(
-                f"{entry.record.run_id} is held by {who.who}, process {who.pid}, last heard of "
-                f"{_ago(entry, time.time())}."
+                f"{record.run_info.run_id} is held by {who.who}, process {who.pid}, last heard of "
+                f"{_ago(record, time.time())}."
             )
-            + (" That process of this machine has ended." if is_certainly_dead(entry) else ""),
+            + (" That process of this machine has ended." if is_certainly_dead(record) else ""),
             err=True,
         )
         if given["yes"]:
@@ -49,18 +49,18 @@ def command(**given: Any) -> int:
             raise UsageError("nobody is here to answer whether it is dead; --yes says so")
         return click.confirm("Is it dead for certain?", err=True)
 
-    where = Where(given["project"], given["database"], given["namespace"], given["local"])
+    where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
     with connected(where) as (ledger, _):
         held = find_held(ledger, given["run"], time.time())
         if not unlock(ledger, held, sure=sure):
             click.echo("Nothing was changed.", err=True)
             return Exit.FAILED
-    click.echo(f"{clean(held[0].record.run_id)} is free.")
+    click.echo(f"{clean(held[0].run_info.run_id)} is free.")
     return Exit.DONE
 
 
-def _ago(entry: Entry, now: float) -> str:
+def _ago(record: RunRecord, now: float) -> str:
     from bulkup.report.text import duration
-    from bulkup.state.ledger import LEASE_S
+    from bulkup.state.run_records import LEASE_S
 
-    return f"{duration(LEASE_S - (entry.lease_until - now))} ago"
+    return f"{duration(LEASE_S - (record.lease_until - now))} ago"

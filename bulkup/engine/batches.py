@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bulkup.datastore.retry import CallError
 from bulkup.engine.handle import Handled
-from bulkup.wire.retries import CallError
 
 MAX_COMMIT_BYTES = 2_500_000
 """Two of the largest entities, and room for the marker. The emulators take 4 MiB, the service

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bulkup.facts import Failure
+from bulkup.core.model import Failure
 
 
 class BudgetExceeded(Exception):

@@ -6,7 +6,7 @@ or it is not, and of all copies of a commit one at most can be applied.
 
     answer                                    what is done
     OK                                        done
-    UNAVAILABLE, DEADLINE_EXCEEDED, ...       the same bytes again (wire/retries.py)
+    UNAVAILABLE, DEADLINE_EXCEEDED, ...       the same bytes again (datastore/retry.py)
     any refusal                               ask the marker first: a late copy of our own commit
                                               makes the next one fail for its stale versions
       marker ours                             done, as far as the marker says
@@ -20,10 +20,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from bulkup.datastore.retry import CallError
 from bulkup.engine.batches import Batch
+from bulkup.engine.commit_resolution import CommitContext, CommitResolver, Flight, ShardProgress
 from bulkup.engine.handle import Handled
-from bulkup.engine.settle import Common, Flight, Settler, ShardProgress
-from bulkup.wire.retries import CallError
 
 MAX_FLIGHT_BYTES = 8 * 1024 * 1024
 """Of all commits under way, so that memory is bounded where entities are large."""
@@ -35,12 +35,14 @@ class Committer:
     `peers`: the committers of all shards at work, this one among them.
     """
 
-    def __init__(self, common: Common, shard: ShardProgress, peers: Sequence[Committer]) -> None:
+    def __init__(
+        self, common: CommitContext, shard: ShardProgress, peers: Sequence[Committer]
+    ) -> None:
         self.shard = shard
         self._common = common
         self._limits = common.limits
         self.foreign = common.foreign
-        self._settler = Settler(common, shard)
+        self._resolver = CommitResolver(common, shard)
         self._peers = peers
         self._flights: deque[tuple[Batch, Flight | None]] = deque()
         """Batches whose first commit is under way, or that need none."""
@@ -130,7 +132,7 @@ class Committer:
             batch.number = self.shard.next_number
             self.shard.next_number += 1
             try:
-                flight = self._settler.send(batch, batch.take(self._limits, 0))
+                flight = self._resolver.send(batch, batch.take(self._limits, 0))
             except BaseException:
                 self.shard.broken = True  # it has a number, and no marker
                 raise
@@ -157,7 +159,7 @@ class Committer:
     def _reap_oldest(self) -> None:
         batch, flight = self._flights[0]
         try:
-            self._settler.settle(flight, batch)
+            self._resolver.settle(flight, batch)
         except BaseException:
             self.shard.broken = True
             raise
@@ -179,4 +181,4 @@ class Committer:
                 flight.call.result()
             except CallError:
                 continue
-            self._settler.is_done(flight.row, low=None)
+            self._resolver.is_done(flight.row, low=None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from typing import Any, Protocol
 
+from bulkup.datastore.keys import key_of
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.budget import Budget, BudgetExceeded
 from bulkup.engine.handle import Handled, Handler
 from bulkup.engine.scan import QueryPlan
-from bulkup.wire.client import Wire
-from bulkup.wire.keys import key_of
 
 LOOK_EVERY_S = 0.1
 """How often the clock is asked for progress and limits while entities are handled."""
@@ -47,7 +47,7 @@ class Entities:
     def __init__(
         self,
         *,
-        wire: Wire,
+        rpc: Rpc,
         query: QueryPlan,
         handler: Handler,
         budget: Budget,
@@ -56,7 +56,7 @@ class Entities:
         limit: float,
         handle_again: Callable[[Handled, Any], None],
     ) -> None:
-        self._wire = wire
+        self._rpc = rpc
         self._query = query
         self._handler = handler
         self._budget = budget
@@ -74,7 +74,7 @@ class Entities:
         sink.end_page()
 
     def _handle(self, results: Sequence[Any], sink: Sink) -> None:
-        monotonic, handle, add = self._wire.monotonic, self._handler.handle, sink.add
+        monotonic, handle, add = self._rpc.monotonic, self._handler.handle, sink.add
         ranged, foreign = self._query.ranged, sink.foreign
         for result in results:
             now = monotonic()
@@ -113,7 +113,7 @@ class Entities:
             sink.add(item)
 
     def look_if_due(self) -> None:
-        now = self._wire.monotonic()
+        now = self._rpc.monotonic()
         if now >= self._next_look:
             self._look()
             self._next_look = now + LOOK_EVERY_S
@@ -129,7 +129,7 @@ class Entities:
         of that raw key as it is then, or None."""
         sink.drain_all()
         again = self._query.of_entity(key)
-        found = self._wire.page(again, self._query.namespace).result().batch.entity_results
+        found = self._rpc.page(again, self._query.namespace).result().batch.entity_results
         return found[0] if found else None
 
     def _spend(self, item: Handled) -> None:

@@ -13,24 +13,24 @@ from typing import Any
 import grpc
 from google.cloud.datastore import Entity, Key
 
-from bulkup.engine.scan import QueryPlan
-from bulkup.errors import HeldError
-from bulkup.facts import Failure
-from bulkup.tracebacks import error_line, user_traceback
-from bulkup.updater import Updater, WriteSink, returned_something, writing_to
-from bulkup.wire.client import Mutation, Wire
-from bulkup.wire.entities import (
+from bulkup.authoring.updater import Updater, WriteSink, returned_something, writing_to
+from bulkup.core.errors import HeldError
+from bulkup.core.model import Failure
+from bulkup.core.user_traceback import error_line, user_traceback
+from bulkup.datastore.entity_patch import encode_put, patched
+from bulkup.datastore.keys import key_bytes, key_of, key_text, key_to_pb
+from bulkup.datastore.lazy_entity import (
     LazyEntity,
     has_come_to_nothing,
     is_moved,
     page_entity,
     read_version,
 )
-from bulkup.wire.framing import put_mutation
-from bulkup.wire.keys import key_bytes, key_of, key_text, key_to_pb
-from bulkup.wire.patches import encode_put, patched
-from bulkup.wire.retries import CallError
-from bulkup.wire.values import EntityPb
+from bulkup.datastore.raw_requests import put_mutation
+from bulkup.datastore.retry import CallError
+from bulkup.datastore.rpc import Mutation, Rpc
+from bulkup.datastore.value_codec import EntityPb
+from bulkup.engine.scan import QueryPlan
 
 _FAIL: Any = Mutation.FAIL
 
@@ -311,7 +311,7 @@ def _moves(read: Any, key: bytes, write: Write, ranged: frozenset[str]) -> bool:
     return False
 
 
-def allocate_ids(wire: Wire, items: Sequence[Handled]) -> list[Failure]:
+def allocate_ids(rpc: Rpc, items: Sequence[Handled]) -> list[Failure]:
     """Complete the keys of new entities before their commit, so that a retry writes the same.
 
     An entity whose handler made a key that the server refuses fails; gives these failures.
@@ -321,13 +321,13 @@ def allocate_ids(wire: Wire, items: Sequence[Handled]) -> list[Failure]:
     for start in range(0, len(waiting), ALLOCATED_PER_CALL):
         some = waiting[start : start + ALLOCATED_PER_CALL]
         try:
-            _allocate(wire, some)
+            _allocate(rpc, some)
         except CallError as error:
             if error.code is not grpc.StatusCode.INVALID_ARGUMENT:
                 raise
             for item in some:
                 try:
-                    _allocate(wire, [item])
+                    _allocate(rpc, [item])
                 except CallError as its_own:
                     if its_own.code is not grpc.StatusCode.INVALID_ARGUMENT:
                         raise
@@ -335,10 +335,10 @@ def allocate_ids(wire: Wire, items: Sequence[Handled]) -> list[Failure]:
     return [item.failure for item in waiting if item.failure]
 
 
-def _allocate(wire: Wire, items: Sequence[Handled]) -> None:
+def _allocate(rpc: Rpc, items: Sequence[Handled]) -> None:
     writes = [w for item in items for w in item.writes if w.incomplete]
     mutations = [Mutation.FromString(w.mutation) for w in writes]
-    keys = wire.allocate_ids([mutation.insert.key for mutation in mutations])
+    keys = rpc.allocate_ids([mutation.insert.key for mutation in mutations])
     for write, mutation, key in zip(writes, mutations, keys, strict=True):
         mutation.insert.key.CopyFrom(key)
         write.mutation = mutation.SerializeToString()

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bulkup.core.errors import UsageError
 from bulkup.engine.batches import MAX_BATCH_SIZE
-from bulkup.engine.depth import MAX_DEPTH
-from bulkup.engine.pace import MaxRate
-from bulkup.errors import UsageError
+from bulkup.engine.throttle.concurrency import MAX_DEPTH
+from bulkup.engine.throttle.rate import MaxRate
 
 AUTO_SHARDS = 8
 """On a real project, where a page costs its way there and back."""

@@ -5,27 +5,27 @@ from __future__ import annotations
 from datetime import datetime
 from itertools import islice
 
-from bulkup.engine.events import Report
-from bulkup.engine.telling import SHOWN_FAILURES, SHOWN_LOG_LINES, Telling
-from bulkup.errors import Exit
-from bulkup.facts import Counts, RunState
+from bulkup.core.errors import Exit
+from bulkup.core.events import Report
+from bulkup.core.model import Counts, RunState
+from bulkup.core.records import RunInfo, predecessor_of
+from bulkup.engine.event_log import SHOWN_FAILURES, SHOWN_LOG_LINES, EventLog
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.records import RunRecord, predecessor_of
 
 
 def stored_report(
     checkpoint: Checkpoint, *, next_command: str = "", shown: int = SHOWN_FAILURES
 ) -> Report:
     """What is known of a run, whether its runner lives or not; with `shown` of its failures."""
-    record, state = checkpoint.record, checkpoint.state
-    started = datetime.fromisoformat(record.created)
+    run_info, state = checkpoint.run_info, checkpoint.state
+    started = datetime.fromisoformat(run_info.created)
     ended = datetime.fromisoformat(checkpoint.ended) if checkpoint.ended else started
     return Report(
-        run_id=record.run_id,
-        updater=record.updater,
-        description=record.description,
-        target=record.target,
-        params=record.params,
+        run_id=run_info.run_id,
+        updater=run_info.updater,
+        description=run_info.description,
+        target=run_info.target,
+        params=run_info.params,
         dry_run=False,
         state=state,
         reason=checkpoint.reason,
@@ -43,14 +43,14 @@ def stored_report(
         next_command=next_command if state is not RunState.FINISHED else "",
         runners=checkpoint.runners,
         max_failures=checkpoint.max_failures,
-        predecessor=predecessor_of(record.run_id),
+        predecessor=predecessor_of(run_info.run_id),
         successor=checkpoint.successor,
     )
 
 
 def dry_report(
-    record: RunRecord,
-    telling: Telling,
+    run_info: RunInfo,
+    event_log: EventLog,
     counts: Counts,
     *,
     state: RunState,
@@ -62,11 +62,11 @@ def dry_report(
 ) -> Report:
     """Of a dry run, which has no checkpoint."""
     return Report(
-        run_id=record.run_id,
-        updater=record.updater,
-        description=record.description,
-        target=record.target,
-        params=record.params,
+        run_id=run_info.run_id,
+        updater=run_info.updater,
+        description=run_info.description,
+        target=run_info.target,
+        params=run_info.params,
         dry_run=True,
         state=state,
         reason=reason,
@@ -77,9 +77,9 @@ def dry_report(
         ended=ended,
         elapsed_s=0.0,
         retries=0,
-        failures=tuple(telling.failures),
-        log_lines=tuple(telling.log_lines),
-        log_total=telling.log_total,
+        failures=tuple(event_log.failures),
+        log_lines=tuple(event_log.log_lines),
+        log_total=event_log.log_total,
         max_failures=max_failures,
     )
 

@@ -11,12 +11,12 @@ from google.cloud.datastore import Client, Query
 from google.cloud.datastore import query as official
 from google.cloud.datastore_v1.types import query as query_types
 
-from bulkup.errors import QueryError
-from bulkup.facts import TargetInfo
+from bulkup.core.errors import QueryError
+from bulkup.core.model import TargetInfo
+from bulkup.core.records import Shard
+from bulkup.datastore.keys import key_of
+from bulkup.datastore.rpc import Call, Rpc
 from bulkup.state.kinds import OWN_KINDS
-from bulkup.state.records import Shard
-from bulkup.wire.client import Call, Wire
-from bulkup.wire.keys import key_of
 
 QueryPb: Any = query_types.Query.pb()
 _MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
@@ -143,10 +143,10 @@ class Scan:
     """
 
     def __init__(
-        self, wire: Wire, query: QueryPlan, shard: Shard, page_size: int, *,
+        self, rpc: Rpc, query: QueryPlan, shard: Shard, page_size: int, *,
         entity_bytes: int = 0,
     ) -> None:  # fmt: skip
-        self._wire = wire
+        self._rpc = rpc
         self._query = query
         self.page_size = page_size
         """Entities at most, in the pages that are asked for from now on."""
@@ -161,7 +161,7 @@ class Scan:
     def _ask(self) -> Call[Any]:
         fitting = max(1, MAX_PAGE_BYTES // self._entity_bytes)
         self._pb.limit.value = min(self.page_size, fitting)
-        return self._wire.page(self._pb, self._query.namespace)
+        return self._rpc.page(self._pb, self._query.namespace)
 
     @property
     def is_over(self) -> bool:

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 
-from bulkup.errors import BulkupError
+from bulkup.core.errors import BulkupError
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from bulkup.errors import StateError, UsageError
+from bulkup.core.errors import StateError, UsageError
 from bulkup.local import messages as m
 from bulkup.local.encoding import Partition
 from bulkup.local.service import Service

@@ -7,7 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from bulkup.errors import StateError
+from bulkup.core.errors import StateError
 
 APPLICATION_ID = 0x62756C6B
 """`bulk`, in the header of the file: how we know it is ours."""

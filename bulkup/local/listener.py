@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from bulkup.errors import TargetError
+from bulkup.core.errors import TargetError
 from bulkup.local.frames import PREFACE
 from bulkup.local.http2 import Answer, Connection
 from bulkup.local.incoming import Incoming

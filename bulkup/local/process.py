@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from bulkup.errors import BulkupError, Exit, StateError, TargetError, UsageError
+from bulkup.core.errors import BulkupError, Exit, StateError, TargetError, UsageError
 
 _START_SECONDS = 60
 _STOP_SECONDS = 15

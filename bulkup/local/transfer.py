@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
-from bulkup.errors import BulkupError, Exit, StateError
+from bulkup.core.errors import BulkupError, Exit, StateError
 from bulkup.local.access import LocalFile, uninterrupted
 from bulkup.local.entity_json import LineError, LossError, from_line, to_line
 from bulkup.local.limits import key_text

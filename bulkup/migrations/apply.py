@@ -7,29 +7,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bulkup.allowance import Allowance
-from bulkup.chain import locate
-from bulkup.clock import Clock
-from bulkup.engine.events import Event, Listener, Report, Warned
-from bulkup.engine.lease import Lease
+from bulkup.authoring.successors import locate
+from bulkup.core.clock import Clock
+from bulkup.core.errors import Exit, MismatchError, NotFoundError, StopAskedError
+from bulkup.core.events import Event, Listener, Report, Warned
+from bulkup.core.model import RunState
+from bulkup.core.stop import StopRequest
+from bulkup.datastore.retry import RetryPolicy
+from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.rpc_errors import explained
+from bulkup.datastore.target import Target
 from bulkup.engine.options import Options
-from bulkup.engine.stop import StopRequest
-from bulkup.errors import Exit, MismatchError, NotFoundError, StopAskedError
-from bulkup.facts import RunState
-from bulkup.jobs import Job, Runner, prepare_on, task_of
 from bulkup.migrations.folder import Migration
 from bulkup.migrations.lock import locked
-from bulkup.migrations.marks import accept
+from bulkup.migrations.manual import accept
 from bulkup.migrations.origin import origin_of
 from bulkup.migrations.plan import Plan, Row, run_id_of
-from bulkup.state.ledger import Entry, Ledger
+from bulkup.runs.execute import sweep, work_on
+from bulkup.runs.limits import RunLimits
+from bulkup.runs.prepare import PreparedRun, RunContext, prepare_on, task_of
+from bulkup.runs.successor import same_work
+from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
-from bulkup.successor import same_work
-from bulkup.target import Target
-from bulkup.wire.client import Wire
-from bulkup.wire.explain import explained
-from bulkup.wire.retries import Patience
-from bulkup.working import sweep, work_on
+from bulkup.state.run_records import Ledger, RunRecord
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ class Migrator:
     on_report: Callable[[Report], None] = lambda _: None
     clock: Clock = field(default_factory=Clock)
     stop: StopRequest = field(default_factory=StopRequest)
-    allowance: Allowance | None = None
+    allowance: RunLimits | None = None
     """Of a command that does more than this; None: the options are for this alone."""
 
     def __post_init__(self) -> None:
-        self._allowance = self.allowance or Allowance(self.options, self.clock)
+        self._allowance = self.allowance or RunLimits(self.options, self.clock)
         self._applied: list[str] = []
         self._reports: list[tuple[str, Report]] = []
         self._code = Exit.DONE
@@ -93,23 +93,23 @@ class Migrator:
         Raises BulkupError for whatever keeps it from working; what became of a migration that
         was begun is in the outcome.
         """
-        wire = Wire(
+        rpc = Rpc(
             self.target.client,
-            patience=Patience(self.options.retry_for_s, stopping_s=self.stop.seconds),
+            retry_policy=RetryPolicy(self.options.retry_for_s, stopping_s=self.stop.seconds),
             sleep=self.clock.sleep,
             monotonic=self.clock.monotonic,
         )
         try:
-            with explained(wire):
-                return self._run(wire)
+            with explained(rpc):
+                return self._run(rpc)
         except StopAskedError as asked:
             return self._outcome(asked.exit_code, reason=asked.message)
         finally:
-            wire.close()
+            rpc.close()
 
-    def _run(self, wire: Wire) -> Outcome:
+    def _run(self, rpc: Rpc) -> Outcome:
         info = self.target.info
-        ledger = Ledger(wire, info)
+        ledger = Ledger(rpc, info)
         plan = self._plan(ledger)
         accept(ledger, plan, self.accepted)
         if self.accepted:
@@ -121,7 +121,7 @@ class Migrator:
         with (
             self.stop.listening(),
             locked(
-                wire,
+                rpc,
                 info,
                 wait_s=self.wait_s,
                 on_wait=lambda text: self.listener(Warned(text)),
@@ -129,7 +129,7 @@ class Migrator:
                 clock=self.clock,
             ) as lock,
         ):
-            sweep(ledger, wire, ledger.to_sweep(self.clock.unix()))
+            sweep(ledger, rpc, ledger.to_sweep(self.clock.unix()))
             return self._apply_all(ledger, lock)
 
     def _plan(self, ledger: Ledger) -> Plan:
@@ -198,27 +198,27 @@ class Migrator:
 
         assert row.migration is not None
         migration = row.migration
-        began = row.entry.record if row.entry is not None else None
+        began = row.record.run_info if row.record is not None else None
         spec = str(migration.path)
-        if row.entry is not None and row.entry.chain:
-            spec = locate(row.entry.chain, str(migration.path.parent))
+        if row.record is not None and row.record.chain:
+            spec = locate(row.record.chain, str(migration.path.parent))
         wait_s = self.wait_s
-        if row.entry is not None:
+        if row.record is not None:
             # The lock is ours, so whoever holds this is most likely dead: let its lease run out.
-            wait_s = max(wait_s, row.entry.lease_until - self.clock.unix() + 1)
+            wait_s = max(wait_s, row.record.lease_until - self.clock.unix() + 1)
         with prepare_on(
             self.target,
             task_of(spec, began.params if began is not None else {}),
             stop=self.stop,
             retry_for_s=self.options.retry_for_s,
             clock=self.clock,
-        ) as job:
-            with explained(job.wire):
-                entry = self._entry(row, migration, job)
-                if not entry.version:
+        ) as prepared:
+            with explained(prepared.rpc):
+                record = self._record(row, migration, prepared)
+                if not record.version:
                     # A claim whose record was deleted by hand would keep it out for ever.
-                    Ledger(job.wire, self.target.info).unfinished(entry.record.identity)
-            me = Runner(
+                    Ledger(prepared.rpc, self.target.info).unfinished(record.run_info.identity)
+            context = RunContext(
                 self._allowance.left(),
                 self.state_dir,
                 listening,
@@ -226,44 +226,46 @@ class Migrator:
                 replace(self.clock, sleep=pausing),
                 again=self.again,
             )
-            return work_on(job, entry, me)
+            return work_on(prepared, record, context)
 
-    def _unused_id(self, row: Row, wire: Wire) -> str:
+    def _unused_id(self, row: Row, rpc: Rpc) -> str:
         """Where somebody has deleted the record of a run that was under way, its markers are
         still there, and refuse the commits of another run of that id."""
         info, attempt = self.target.info, row.attempt
-        ledger = Ledger(wire, info)
+        ledger = Ledger(rpc, info)
         while True:
             run_id = run_id_of(row.name, info, attempt)
-            left = Markers(wire, info.namespace, run_id).all_keys()
+            left = Markers(rpc, info.namespace, run_id).all_keys()
             # With its record they are another runner's, who was faster: the insert is refused.
             if not left or ledger.read(run_id) is not None:
                 return run_id
             attempt += 1
 
-    def _entry(self, row: Row, migration: Migration, job: Job) -> Entry:
+    def _record(self, row: Row, migration: Migration, prepared: PreparedRun) -> RunRecord:
         """The record to work on: the one there is, or the first of this attempt."""
         # By the class's name, not by a path, which is another one on each machine.
-        identity = f"{migration.name}/{job.query.identity(job.source.name, job.params)}"
+        identity = (
+            f"{migration.name}/{prepared.query.identity(prepared.source.name, prepared.params)}"
+        )
         origin = origin_of(os.environ)
-        was = row.entry
+        was = row.record
         if was is not None and was.chain:
-            same_work(job, was)
+            same_work(prepared, was)
         elif was is not None:
-            if was.record.identity != identity:
+            if was.run_info.identity != identity:
                 raise MismatchError(
                     f"{row.name} was begun with another query, class or parameters than it has "
                     f"now: restore these, or start it over: bulkup mark {row.name} --pending"
                 )
             if was.code != migration.code:
-                job.warnings.append(
+                prepared.warnings.append(
                     f"{row.name} has changed since it was begun; entities handled from now on "
                     "get the new code"
                 )
         if was is not None:
             return replace(was, code=migration.code, origin=origin)
-        return Entry(
-            job.record(self._unused_id(row, job.wire), identity, self.clock),
+        return RunRecord(
+            prepared.run_info(self._unused_id(row, prepared.rpc), identity, self.clock),
             RunState.RUNNING,
             migration=row.name,
             code=migration.code,

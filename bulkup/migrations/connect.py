@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bulkup.facts import TargetInfo
-from bulkup.jobs import Where, opened
-from bulkup.state.ledger import Ledger
-from bulkup.wire.client import Wire
-from bulkup.wire.explain import explained
-from bulkup.wire.retries import Patience
+from bulkup.core.model import TargetInfo
+from bulkup.datastore.retry import RetryPolicy
+from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.rpc_errors import explained
+from bulkup.runs.prepare import TargetOptions, opened
+from bulkup.state.run_records import Ledger
 
 
 @contextmanager
-def wired(where: Where, *, retry_for_s: float = 60.0) -> Iterator[tuple[Wire, TargetInfo]]:
+def connected_rpc(
+    where: TargetOptions, *, retry_for_s: float = 60.0
+) -> Iterator[tuple[Rpc, TargetInfo]]:
     """Raises BulkupError when the target does not answer, also for calls made inside."""
     with opened(where) as target:
-        wire = Wire(target.client, patience=Patience(retry_for_s))
+        rpc = Rpc(target.client, retry_policy=RetryPolicy(retry_for_s))
         try:
-            with explained(wire):
-                yield wire, target.info
+            with explained(rpc):
+                yield rpc, target.info
         finally:
-            wire.close()
+            rpc.close()
 
 
 @contextmanager
-def connected(where: Where) -> Iterator[tuple[Ledger, TargetInfo]]:
+def connected(where: TargetOptions) -> Iterator[tuple[Ledger, TargetInfo]]:
     """`wired`, with the ledger of the target."""
-    with wired(where) as (wire, info):
-        yield Ledger(wire, info), info
+    with connected_rpc(where) as (rpc, info):
+        yield Ledger(rpc, info), info

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bulkup.errors import NotFoundError, UpdaterError, UsageError
-from bulkup.importing import printable, read_source, suggest
+from bulkup.authoring.importing import printable, read_source, suggest
+from bulkup.core.errors import NotFoundError, UpdaterError, UsageError
 from bulkup.migrations.code import code_checksum
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

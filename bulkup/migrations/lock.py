@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from bulkup.clock import Clock
-from bulkup.engine.lease import WAIT_STEP_S, Lease, has_died, take, this_process
-from bulkup.engine.stop import StopRequest
-from bulkup.errors import BulkupError, HeldError, NotFoundError
-from bulkup.facts import Counts, RunState, TargetInfo
-from bulkup.state.ledger import LEASE_S, Entry, Ledger
-from bulkup.state.records import RunRecord
-from bulkup.wire.client import Wire
-from bulkup.wire.retries import CallError
+from bulkup.core.clock import Clock
+from bulkup.core.errors import BulkupError, HeldError, NotFoundError
+from bulkup.core.model import Counts, RunState, TargetInfo
+from bulkup.core.records import RunInfo
+from bulkup.core.stop import StopRequest
+from bulkup.datastore.retry import CallError
+from bulkup.datastore.rpc import Rpc
+from bulkup.state.lease import WAIT_STEP_S, Lease, has_died, take, this_process
+from bulkup.state.run_records import LEASE_S, Ledger, RunRecord
 
 LOCK_ID = "bulkup-migrate"
 """The id of its run record."""
@@ -26,7 +26,7 @@ LOCK_ID = "bulkup-migrate"
 
 @contextmanager
 def locked(
-    wire: Wire,
+    rpc: Rpc,
     target: TargetInfo,
     *,
     wait_s: float,
@@ -38,14 +38,14 @@ def locked(
 
     Raises HeldError, StopAskedError, CallError.
     """
-    ledger = Ledger(wire, target)
-    entry = _take(ledger, target, wait_s, on_wait, stop, clock)
-    lease = Lease(ledger, entry, clock=clock, facts=lambda: {"counts": Counts()})
+    ledger = Ledger(rpc, target)
+    record = _take(ledger, target, wait_s, on_wait, stop, clock)
+    lease = Lease(ledger, record, clock=clock, facts=lambda: {"counts": Counts()})
     try:
         yield lease
     finally:
         # One try: when the server is away, or the lock is another's by now, it runs out.
-        wire.patience.retry_for_s = 0.0
+        rpc.retry_policy.retry_for_s = 0.0
         with suppress(CallError, BulkupError):
             lease.give_back(RunState.FINISHED, "", Counts(), fenced_until=0, sweep_at=0)
 
@@ -57,20 +57,20 @@ def _take(
     on_wait: Callable[[str], None],
     stop: StopRequest,
     clock: Clock,
-) -> Entry:
+) -> RunRecord:
     give_up = clock.monotonic() + wait_s
     said = False
     while True:
-        entry = ledger.read(LOCK_ID) or Entry(_record(target, clock), RunState.RUNNING)
-        now, other = clock.unix(), entry.holder
-        if other is None or not entry.is_held(now) or has_died(other):
+        record = ledger.read(LOCK_ID) or RunRecord(_run_info(target, clock), RunState.RUNNING)
+        now, other = clock.unix(), record.holder
+        if other is None or not record.is_held(now) or has_died(other):
             # Somebody may be faster, and at its end by now: look again.
             with suppress(HeldError, NotFoundError):
-                return take(ledger, entry, this_process(), clock=clock, stop=stop)
+                return take(ledger, record, this_process(), clock=clock, stop=stop)
             continue
-        doing = f" ({entry.reason})" if entry.reason else ""
+        doing = f" ({record.reason})" if record.reason else ""
         if clock.monotonic() >= give_up:
-            heard = LEASE_S - (entry.lease_until - now)
+            heard = LEASE_S - (record.lease_until - now)
             raise HeldError(
                 f"{other.who} (process {other.pid}) applies migrations there{doing}, last heard "
                 f"of {max(heard, 0):.0f} s ago; wait for it with --wait 10m, or, when it is dead "
@@ -83,8 +83,8 @@ def _take(
         stop.raise_if_asked()
 
 
-def _record(target: TargetInfo, clock: Clock) -> RunRecord:
-    return RunRecord(
+def _run_info(target: TargetInfo, clock: Clock) -> RunInfo:
+    return RunInfo(
         run_id=LOCK_ID,
         updater="bulkup migrate",
         description="held while migrations are applied",

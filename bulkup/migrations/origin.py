@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bulkup import __version__
-from bulkup.state.records import Origin
+from bulkup.core.records import Origin
+from bulkup.core.version import __version__
 
 _JOBS = ("CI_JOB_URL", "BUILDKITE_BUILD_URL", "CIRCLE_BUILD_URL", "BUILD_URL")
 """GitLab, Buildkite, CircleCI, Jenkins."""

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from bulkup.engine.lease import has_died
-from bulkup.errors import MismatchError, NotFoundError, UsageError
-from bulkup.facts import RunState, TargetInfo
+from bulkup.core.errors import MismatchError, NotFoundError, UsageError
+from bulkup.core.model import RunState, TargetInfo
 from bulkup.migrations.folder import Migration, find
-from bulkup.state.ledger import Entry
+from bulkup.state.lease import has_died
+from bulkup.state.run_records import RunRecord
 
 
 class Standing(str, Enum):
@@ -45,7 +45,7 @@ class Row:
     """1, and one more each time it was marked pending after it had begun."""
     migration: Migration | None = None
     """Its file, when it is there."""
-    entry: Entry | None = None
+    record: RunRecord | None = None
     """Its record, when it has begun and was not marked pending since."""
 
     @property
@@ -56,7 +56,7 @@ class Row:
     def half_done(self) -> bool:
         """Begun, not finished, and nothing here can finish it."""
         missing = self.standing is Standing.MISSING
-        return missing and self.entry is not None and not self.entry.state.is_over
+        return missing and self.record is not None and not self.record.state.is_over
 
 
 def base_id(name: str, target: TargetInfo) -> str:
@@ -72,9 +72,9 @@ def run_id_of(name: str, target: TargetInfo, attempt: int) -> str:
     return base if attempt == 1 else f"{base}.{attempt}"
 
 
-def _place_of(entry: Entry, base: str) -> tuple[int, int]:
+def _place_of(record: RunRecord, base: str) -> tuple[int, int]:
     """Which attempt a record is of, and which link of its chain."""
-    attempt, _, link = entry.record.run_id[len(base) :].removeprefix(".").partition("+")
+    attempt, _, link = record.run_info.run_id[len(base) :].removeprefix(".").partition("+")
     return int(attempt or 1), int(link or 0)
 
 
@@ -84,16 +84,16 @@ class Plan:
     def __init__(
         self,
         folder: Sequence[Migration],
-        entries: Iterable[Entry],
+        entries: Iterable[RunRecord],
         target: TargetInfo,
         now: float,
     ) -> None:
         # Of a migration with successors the last one says where it stands.
-        latest: dict[str, tuple[tuple[int, int], Entry]] = {}
-        for entry in entries:
-            place = _place_of(entry, base_id(entry.migration, target))
-            if place > latest.get(entry.migration, ((0, 0), entry))[0]:
-                latest[entry.migration] = place, entry
+        latest: dict[str, tuple[tuple[int, int], RunRecord]] = {}
+        for record in entries:
+            place = _place_of(record, base_id(record.migration, target))
+            if place > latest.get(record.migration, ((0, 0), record))[0]:
+                latest[record.migration] = place, record
         rows = [_row(m.name, m, latest.pop(m.name, None), now) for m in folder]
         gone = (_row(name, None, latest[name], now) for name in sorted(latest))
         self.rows = (*rows, *(row for row in gone if row.standing is not Standing.PENDING))
@@ -158,22 +158,22 @@ class Plan:
 def _row(
     name: str,
     migration: Migration | None,
-    found: tuple[tuple[int, int], Entry] | None,
+    found: tuple[tuple[int, int], RunRecord] | None,
     now: float,
 ) -> Row:
     if found is None:
         return Row(name, Standing.PENDING, 1, migration)
-    (attempt, _), entry = found
-    if entry.state is RunState.ABANDONED:
+    (attempt, _), record = found
+    if record.state is RunState.ABANDONED:
         return Row(name, Standing.PENDING, attempt + 1, migration)
-    return Row(name, _standing(migration, entry, now), attempt, migration, entry)
+    return Row(name, _live_markers(migration, record, now), attempt, migration, record)
 
 
-def _standing(migration: Migration | None, entry: Entry, now: float) -> Standing:
-    if entry.holder and entry.is_held(now) and not has_died(entry.holder):
+def _live_markers(migration: Migration | None, record: RunRecord, now: float) -> Standing:
+    if record.holder and record.is_held(now) and not has_died(record.holder):
         return Standing.RUNNING
     if migration is None:
         return Standing.MISSING
-    if entry.state is RunState.FINISHED:
-        return Standing.APPLIED if entry.code == migration.code else Standing.CHANGED
-    return Standing.FAILED if entry.state is RunState.FAILED else Standing.INTERRUPTED
+    if record.state is RunState.FINISHED:
+        return Standing.APPLIED if record.code == migration.code else Standing.CHANGED
+    return Standing.FAILED if record.state is RunState.FAILED else Standing.INTERRUPTED

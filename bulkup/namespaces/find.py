@@ -11,10 +11,10 @@ from typing import Any
 import grpc
 from google.cloud.datastore_v1.types import query as query_types
 
-from bulkup.errors import NotFoundError, TargetError
+from bulkup.core.errors import NotFoundError, TargetError
+from bulkup.datastore.retry import CallError
+from bulkup.datastore.rpc import Call, Rpc
 from bulkup.state.kinds import OWN_KINDS
-from bulkup.wire.client import Call, Wire
-from bulkup.wire.retries import CallError
 
 EVERY = "*"
 """The pattern of `--all-namespaces`."""
@@ -34,7 +34,7 @@ def shown(namespace: str) -> str:
     return namespace or "(default)"
 
 
-def find(wire: Wire, pattern: str, *, known: Iterable[str] = ()) -> list[str]:
+def find(rpc: Rpc, pattern: str, *, known: Iterable[str] = ()) -> list[str]:
     """The namespaces that hold data of users' and fit a pattern, in their natural order.
 
     Those `known` are left out, unasked. The pattern knows `*`, `?` and `[abc]`, and of the case of
@@ -43,7 +43,7 @@ def find(wire: Wire, pattern: str, *, known: Iterable[str] = ()) -> list[str]:
     """
     left_out = set(known)
     try:
-        every = list(_names(wire, "__namespace__", "", None))
+        every = list(_names(rpc, "__namespace__", "", None))
     except CallError as error:
         if error.code not in _REFUSALS:
             raise
@@ -59,17 +59,17 @@ def find(wire: Wire, pattern: str, *, known: Iterable[str] = ()) -> list[str]:
     while waiting or asked:
         while waiting and len(asked) < ASKED_AT_ONCE:
             name = waiting.popleft()
-            asked.append((name, wire.run_query(_metadata("__kind__"), name)))
+            asked.append((name, rpc.run_query(_metadata("__kind__"), name)))
         name, call = asked.popleft()
         # One with nothing but records of bulkup's was emptied. `__Stat_...__` are the service's.
-        if any(k not in OWN_KINDS and k[:2] != "__" for k in _names(wire, "__kind__", name, call)):
+        if any(k not in OWN_KINDS and k[:2] != "__" for k in _names(rpc, "__kind__", name, call)):
             found.append(name)
     return found
 
 
-def fitting(wire: Wire, pattern: str) -> list[str]:
+def fitting(rpc: Rpc, pattern: str) -> list[str]:
     """`find`, for whoever named a pattern: raises NotFoundError when it fits none."""
-    found = find(wire, pattern)
+    found = find(rpc, pattern)
     if not found and pattern != EVERY:
         raise NotFoundError(
             f"no namespace with data fits {pattern!r}; check the pattern (* stands for any text), "
@@ -78,14 +78,14 @@ def fitting(wire: Wire, pattern: str) -> list[str]:
     return found
 
 
-def _names(wire: Wire, kind: str, namespace: str, call: Call[Any] | None) -> Iterator[str]:
+def _names(rpc: Rpc, kind: str, namespace: str, call: Call[Any] | None) -> Iterator[str]:
     """What a metadata query lists; `call`: its first page, under way.
 
     The default namespace has no name (its key has the id 1).
     """
     query = _metadata(kind)
     while True:
-        batch = (call or wire.run_query(query, namespace)).result().batch
+        batch = (call or rpc.run_query(query, namespace)).result().batch
         for result in batch.entity_results:
             yield result.entity.key.path[-1].name
         if not batch.entity_results or batch.more_results == _MoreResults.NO_MORE_RESULTS:

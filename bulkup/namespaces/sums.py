@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bulkup.engine.events import Failure, Report
-from bulkup.engine.telling import SHOWN_FAILURES, SHOWN_LOG_LINES
+from bulkup.core.events import Failure, Report
+from bulkup.engine.event_log import SHOWN_FAILURES, SHOWN_LOG_LINES
 
 MAX_WARNINGS = 20
 """Of all namespaces together, in the report; each has been said when it came up."""

@@ -17,10 +17,10 @@ from __future__ import annotations
 from bulkup.report.github import GitHub, github
 from bulkup.report.mail import send_report
 from bulkup.report.mail_options import MailSettings, mail_settings
-from bulkup.report.plain import summary_text
 from bulkup.report.printer import Delivery, Printer, make_printer
 from bulkup.report.save import save_report
-from bulkup.report.story import Story, tell
+from bulkup.report.summary_model import Story, tell
+from bulkup.report.summary_text import summary_text
 
 __all__ = [
     "Delivery",

@@ -7,7 +7,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from bulkup.engine.events import Progress
+from bulkup.core.events import Progress
 from bulkup.report.text import clean, duration, number, per_second, plural
 
 WAITING_LIMIT = 300
@@ -41,7 +41,7 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
         Text(", ".join(_moving(progress))),
     )
     second = Text("  " + ", ".join(_done(progress, dry_run)), no_wrap=True, overflow="ellipsis")
-    second.append(_pace(progress), "dim")
+    second.append(_rate_limiter(progress), "dim")
     if progress.counts.failed:
         second.highlight_regex(r"[\d,]+ failed", "bold red")
     if not progress.waiting:
@@ -53,7 +53,7 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
 
 def progress_line(progress: Progress, *, dry_run: bool) -> str:
     """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed`, and the pace."""
-    line = ", ".join((*_moving(progress), *_done(progress, dry_run))) + _pace(progress)
+    line = ", ".join((*_moving(progress), *_done(progress, dry_run))) + _rate_limiter(progress)
     if progress.waiting:
         line += f"; waiting: {clean(progress.waiting, WAITING_LIMIT)}"
     return line
@@ -89,5 +89,5 @@ def _done(progress: Progress, dry_run: bool) -> list[str]:
     return parts
 
 
-def _pace(progress: Progress) -> str:
+def _rate_limiter(progress: Progress) -> str:
     return f"; {clean(progress.pace, PACE_LIMIT)}" if progress.pace else ""

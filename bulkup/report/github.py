@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from bulkup.engine.events import Report
-from bulkup.errors import BulkupError
+from bulkup.core.errors import BulkupError
+from bulkup.core.events import Report
 from bulkup.report.printer import Delivery
 from bulkup.report.spaces import Grid
-from bulkup.report.story import Tone, tell
+from bulkup.report.summary_model import Tone, tell
 from bulkup.report.text import clean, duration, number
 
 SHOWN_FAILURES = 5

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 
 from bulkup.report.spaces import Grid
-from bulkup.report.story import FailureLines, Story, Tone
+from bulkup.report.summary_model import FailureLines, Story, Tone
 
 COLOURS = {Tone.GOOD: "#1a7f37", Tone.MIXED: "#9a6700", Tone.BAD: "#cf222e"}
 """Each is readable (4.5:1 or better) under white text."""

@@ -48,7 +48,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TextIO
 
-from bulkup.engine.events import (
+from bulkup.core.errors import BulkupError
+from bulkup.core.events import (
     Counts,
     EntityFailed,
     Event,
@@ -63,10 +64,9 @@ from bulkup.engine.events import (
     Warned,
     WouldChange,
 )
-from bulkup.errors import BulkupError
 from bulkup.report.printer import Delivery, Printer
-from bulkup.report.story import tell
 from bulkup.report.stream import Stream, stand_in
+from bulkup.report.summary_model import tell
 from bulkup.report.text import clean, clean_block, iso
 
 FORMAT = 1

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 
-from bulkup.engine.events import Report
+from bulkup.core.events import Report
 from bulkup.report.html import summary_html
 from bulkup.report.mail_options import PASSWORD_VARIABLE, MailSettings
-from bulkup.report.plain import summary_text
 from bulkup.report.printer import Delivery
-from bulkup.report.story import tell
+from bulkup.report.summary_model import tell
+from bulkup.report.summary_text import summary_text
 from bulkup.report.text import clean, duration
 
 STEP_TIMEOUT_S = 20.0

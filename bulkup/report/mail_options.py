@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from bulkup.errors import UsageError
+from bulkup.core.errors import UsageError
 from bulkup.report.text import clean
 
 PASSWORD_VARIABLE = "BULKUP_SMTP_PASSWORD"  # noqa: S105 - the name of the variable

@@ -11,8 +11,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import TextIO
 
-from bulkup.engine.events import Event
-from bulkup.errors import BulkupError
+from bulkup.core.errors import BulkupError
+from bulkup.core.events import Event
 from bulkup.report.text import utc_now
 
 

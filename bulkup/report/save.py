@@ -6,11 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from bulkup.engine.events import Report
+from bulkup.core.events import Report
 from bulkup.report.html import summary_html
-from bulkup.report.plain import summary_text
 from bulkup.report.printer import Delivery
-from bulkup.report.story import tell
+from bulkup.report.summary_model import tell
+from bulkup.report.summary_text import summary_text
 from bulkup.report.text import clean
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bulkup.engine.events import Report, SpaceResult
-from bulkup.facts import RunState
+from bulkup.core.events import Report, SpaceResult
+from bulkup.core.model import RunState
 from bulkup.report.text import clean, number, plural
 
 MOST_ROWS = 1000

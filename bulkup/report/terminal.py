@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from bulkup.engine.events import (
+from bulkup.core.errors import BulkupError
+from bulkup.core.events import (
     EntityFailed,
     Event,
     GroupEnded,
@@ -29,14 +30,13 @@ from bulkup.engine.events import (
     Warned,
     WouldChange,
 )
-from bulkup.errors import BulkupError
 from bulkup.report.bar import progress_bar, progress_line
-from bulkup.report.plain import summary_text
 from bulkup.report.printer import Delivery, Printer
 from bulkup.report.spaces import name
-from bulkup.report.story import Shown, tell, what_failed
 from bulkup.report.stream import Stream, stand_in
-from bulkup.report.summary import print_summary
+from bulkup.report.summary_model import Shown, tell, what_failed
+from bulkup.report.summary_terminal import print_summary
+from bulkup.report.summary_text import summary_text
 from bulkup.report.text import (
     VALUE_LIMIT,
     clean,
@@ -221,10 +221,12 @@ class TerminalPrinter(Printer):
 
     def _retrying(self, event: Retrying) -> None:
         if self._verbose:
-            patience = f", giving up in {duration(event.left_s)}" if isfinite(event.left_s) else ""
+            retry_policy = (
+                f", giving up in {duration(event.left_s)}" if isfinite(event.left_s) else ""
+            )
             self._note(
                 f"{clean(event.call)} failed, attempt {number(event.attempt)} "
-                f"({clean(event.error)}); trying again in {duration(event.wait_s)}{patience}",
+                f"({clean(event.error)}); trying again in {duration(event.wait_s)}{retry_policy}",
                 "yellow",
             )
 

@@ -1,7 +1,7 @@
 """The local checkpoint of a run: which batches are done, and what happened in them.
 
 After power loss it may lack its last transactions; that is no harm, since the markers in Datastore
-know better (see `engine/takeover.py`). What changes the structure of a run (its record, its shards)
+know better (see `engine/recovery.py`). What changes the structure of a run (its record, its shards)
 is synced to disk before it is relied on.
 
 Before a commit is sent its row is written with the failures and log lines of its entities, so
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from bulkup.errors import Exit
-from bulkup.facts import Counts, Failure, RunState
+from bulkup.core.errors import Exit
+from bulkup.core.model import Counts, Failure, RunState
+from bulkup.core.records import Shard
+from bulkup.core.user_traceback import encodable
 from bulkup.state.checkpoint_file import COUNTS, CheckpointFile
-from bulkup.state.records import Shard
-from bulkup.tracebacks import encodable
 
 _SUMS = ", ".join(f"coalesce(sum({name}), 0)" for name in COUNTS)
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bulkup.errors import StateError
-from bulkup.facts import Counts, RunState, TargetInfo
+from bulkup.core.errors import StateError
+from bulkup.core.model import Counts, RunState, TargetInfo
+from bulkup.core.records import RunInfo
 from bulkup.state.files import CHECKPOINT_NAME
-from bulkup.state.records import RunRecord
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -77,14 +77,14 @@ CREATE INDEX handled_by_batch ON handled (batch);
 class CheckpointFile:
     """An open file, changed in atomic steps."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, record: RunRecord) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, run_info: RunInfo) -> None:
         self.path = path
         self.folder = path.parent
-        self.record = record
+        self.run_info = run_info
         self._db = connection
 
     @classmethod
-    def create(cls, folder: Path, record: RunRecord) -> Self:
+    def create(cls, folder: Path, run_info: RunInfo) -> Self:
         """Make the checkpoint of a run that has none here; `follow` gives it its shards."""
         path = folder / CHECKPOINT_NAME
         unborn = folder / f".{CHECKPOINT_NAME}.new"
@@ -97,12 +97,12 @@ class CheckpointFile:
                 "name a writable folder with --state-dir"
             ) from error
         # Under its name only when it is whole: killed before that, there is no checkpoint.
-        first = cls(path, sqlite3.connect(unborn, isolation_level=None), record)
+        first = cls(path, sqlite3.connect(unborn, isolation_level=None), run_info)
         with first._step(synced=True):
             for statement in _SCHEMA.split(";\n"):
                 first._db.execute(statement)
             for name, value in (
-                ("format", FORMAT), ("file_id", uuid.uuid4().hex), ("record", asdict(record)),
+                ("format", FORMAT), ("file_id", uuid.uuid4().hex), ("record", asdict(run_info)),
                 ("state", RunState.RUNNING.value),
                 ("reason", ""), ("runners", 0), ("generation", 0),
                 ("max_failures", 0), ("clean", True),
@@ -111,7 +111,7 @@ class CheckpointFile:
         first._db.execute("PRAGMA journal_mode = WAL")
         first.close()
         os.replace(unborn, path)
-        return cls(path, _connect(path), record)
+        return cls(path, _connect(path), run_info)
 
     @classmethod
     def open(cls, folder: Path, *, check: bool = True) -> Self:
@@ -125,7 +125,7 @@ class CheckpointFile:
                 if not path.stat().st_size:
                     raise sqlite3.DatabaseError("the file is empty")
                 db = undo.enter_context(contextlib.closing(_connect(path)))
-                record = _record_in(db, path)
+                run_info = _record_in(db, path)
                 if check and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                     raise sqlite3.DatabaseError("quick_check fails")
                 undo.pop_all()
@@ -141,7 +141,7 @@ class CheckpointFile:
                 "what Datastore knows of the run",
                 details=str(error),
             ) from error
-        return cls(path, db, record)
+        return cls(path, db, run_info)
 
     def close(self) -> None:
         self._db.close()
@@ -165,7 +165,7 @@ class CheckpointFile:
         except sqlite3.Error as error:
             raise StateError(
                 f"cannot write the run state to {str(self.path)!r} ({error}); make room or mend "
-                f"it, then continue with `bulkup resume {self.record.run_id}`"
+                f"it, then continue with `bulkup resume {self.run_info.run_id}`"
             ) from error
 
     def _set(self, name: str, value: Any) -> None:
@@ -179,7 +179,7 @@ class CheckpointFile:
         return json.loads(row[0]) if row else None
 
 
-def _record_in(db: sqlite3.Connection, path: Path) -> RunRecord:
+def _record_in(db: sqlite3.Connection, path: Path) -> RunInfo:
     """What the file is of. Raises StateError for another version's, and what damage leads to."""
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         raise sqlite3.DatabaseError("another program's database")
@@ -191,7 +191,7 @@ def _record_in(db: sqlite3.Connection, path: Path) -> RunRecord:
             f"reads {FORMAT}); resume with that version"
         )
     raw = json.loads(rows["record"])
-    return RunRecord(**{**raw, "target": TargetInfo(**raw["target"])})
+    return RunInfo(**{**raw, "target": TargetInfo(**raw["target"])})
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import IO
 
-from bulkup.errors import HeldError, NotFoundError, StateError, UsageError
+from bulkup.core.errors import HeldError, NotFoundError, StateError, UsageError
 
 CHECKPOINT_NAME = "checkpoint.sqlite"
 LOCK_NAME = "lock"

@@ -20,14 +20,14 @@ import grpc
 from google.cloud.datastore import Entity, Key
 from google.cloud.datastore_v1.types import query as query_types
 
-from bulkup.errors import HeldError, StateError, UsageError
-from bulkup.facts import TargetInfo
+from bulkup.core.errors import HeldError, StateError, UsageError
+from bulkup.core.model import TargetInfo
+from bulkup.datastore.keys import key_text, key_to_pb
+from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.retry import CallError
+from bulkup.datastore.rpc import Mutation, Rpc
+from bulkup.datastore.value_codec import write_entity
 from bulkup.state.kinds import GROUP_KIND
-from bulkup.wire.client import Mutation, Wire
-from bulkup.wire.entities import LazyEntity
-from bulkup.wire.keys import key_text, key_to_pb
-from bulkup.wire.retries import CallError
-from bulkup.wire.values import write_entity
 
 MAX_LIST_BYTES = 900_000
 """An entity may have 1,048,572 bytes; names that number tenants shrink to a few bytes each."""
@@ -74,15 +74,15 @@ def identity_of(spec: str, params: Mapping[str, str], pattern: str) -> str:
 class Groups:
     """The group record of some work, in the default namespace."""
 
-    def __init__(self, wire: Wire, target: TargetInfo, identity: str) -> None:
-        self._wire = wire
+    def __init__(self, rpc: Rpc, target: TargetInfo, identity: str) -> None:
+        self._rpc = rpc
         self._key = Key(
             GROUP_KIND, identity, project=target.project, database=target.database or None
         )
 
     def read(self) -> Group | None:
         """The unfinished group. Raises CallError; StateError for one of another version."""
-        for result in self._wire.lookup([key_to_pb(self._key)]).values():
+        for result in self._rpc.lookup([key_to_pb(self._key)]).values():
             return self._parsed(result)
         return None
 
@@ -106,7 +106,7 @@ class Groups:
         query.kind.add(name=GROUP_KIND)
         found: list[Group] = []
         while True:
-            batch = self._wire.run_query(query, "").result().batch
+            batch = self._rpc.run_query(query, "").result().batch
             for result in batch.entity_results:
                 if result.entity.key.path[-1].name != self._key.name:
                     found.append(self._parsed(result))
@@ -176,7 +176,7 @@ class Groups:
         return replace(group, version=answer.mutation_results[0].version)
 
     def _send(self, mutation: Any) -> Any:
-        return self._wire.commit([mutation.SerializeToString()]).result()
+        return self._rpc.commit([mutation.SerializeToString()]).result()
 
     def _entity(self, group: Group) -> Entity:
         names = zlib.compress(json.dumps(group.namespaces).encode(), 9)

@@ -17,9 +17,9 @@ from typing import Any
 
 from google.cloud.datastore_v1.types import entity as entity_types
 
-from bulkup.facts import Counts
+from bulkup.core.model import Counts
+from bulkup.datastore.rpc import Mutation, Rpc
 from bulkup.state.kinds import MARKER_KIND
-from bulkup.wire.client import Mutation, Wire
 
 Entity: Any = entity_types.Entity.pb()
 Key: Any = entity_types.Key.pb()
@@ -62,8 +62,8 @@ class Marker:
 class Markers:
     """The markers of one run in one namespace."""
 
-    def __init__(self, wire: Wire, namespace: str, run_id: str) -> None:
-        self._wire = wire
+    def __init__(self, rpc: Rpc, namespace: str, run_id: str) -> None:
+        self._rpc = rpc
         self._namespace = namespace
         self._run_id = run_id
 
@@ -72,8 +72,8 @@ class Markers:
 
     def _key(self, name: str) -> Any:
         key = Key()
-        key.partition_id.project_id = self._wire.project
-        key.partition_id.database_id = self._wire.database
+        key.partition_id.project_id = self._rpc.project
+        key.partition_id.database_id = self._rpc.database
         key.partition_id.namespace_id = self._namespace
         key.path.add(kind=MARKER_KIND, name=name)
         return key
@@ -113,7 +113,7 @@ class Markers:
 
     def read(self, shard: int, number: int, part: int) -> Marker | None:
         """Look one marker up, strongly consistent. Raises CallError."""
-        for result in self._wire.lookup([self.key(shard, number, part)]).values():
+        for result in self._rpc.lookup([self.key(shard, number, part)]).values():
             return _parse(result.entity)
         return None
 
@@ -135,7 +135,7 @@ class Markers:
         some = REMOVED_PER_COMMIT * REMOVING
         for first in range(0, len(clears), some):
             calls = [
-                self._wire.commit(clears[start : start + REMOVED_PER_COMMIT])
+                self._rpc.commit(clears[start : start + REMOVED_PER_COMMIT])
                 for start in range(first, min(first + some, len(clears)), REMOVED_PER_COMMIT)
             ]
             for call in calls:
@@ -155,7 +155,7 @@ class Markers:
             part.value.key_value.CopyFrom(self._key(name))
         query.limit.value = _QUERY_PAGE
         while True:
-            batch = self._wire.run_query(query, self._namespace).result().batch
+            batch = self._rpc.run_query(query, self._namespace).result().batch
             yield from batch.entity_results
             if not batch.entity_results:
                 return

@@ -17,18 +17,18 @@ from typing import Any
 from google.api_core.exceptions import Aborted
 from google.cloud import datastore
 
-from bulkup import jobs, resuming, runner
-from bulkup.clock import Clock
-from bulkup.engine import lease
-from bulkup.engine.events import Event, Report
+from bulkup.core.clock import Clock
+from bulkup.core.events import Event, Report
+from bulkup.core.model import Counts, RunState
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.options import Options
-from bulkup.facts import Counts, RunState
+from bulkup.runs import prepare, resume, start
+from bulkup.state import lease
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, run_folders
 from bulkup.state.kinds import MARKER_KIND, RUN_KIND
-from bulkup.state.ledger import Holder
 from bulkup.state.markers import LATE_COPY_S
-from bulkup.wire.client import Wire
+from bulkup.state.run_records import Holder
 from tests.chaos.proxy import Proxy, label
 from tests.conftest import Server
 
@@ -96,9 +96,9 @@ class World:
 
     def fill(self, **properties: Any) -> None:
         """Every Thing with n = m = 0; `properties` may be functions of the id."""
-        for start in range(1, self.size + 1, 500):
+        for first in range(1, self.size + 1, 500):
             things = []
-            for id_ in range(start, min(start + 500, self.size + 1)):
+            for id_ in range(first, min(first + 500, self.size + 1)):
                 thing = datastore.Entity(self.client.key("Thing", id_))
                 thing.update(
                     {"n": 0, "m": 0, "amount": AMOUNT, "next": id_ % self.size + 1, "open": True}
@@ -160,23 +160,23 @@ class World:
         """
         clock = more.setdefault("clock", quick_clock())
         with ExitStack() as stack:
-            prepared = jobs.prepare(f"{UPDATERS}:{updater}", {}, self._where(), clock=clock)
-            job = self._entered(stack, prepared)
-            self._watch(job.wire, more.pop("on_send", None))
-            me = self._runner(options, more)
-            return runner.start(job, me, **more)
+            prepared = prepare.prepare(f"{UPDATERS}:{updater}", {}, self._where(), clock=clock)
+            prepared = self._entered(stack, prepared)
+            self._watch(prepared.rpc, more.pop("on_send", None))
+            context = self._runner(options, more)
+            return start.start(prepared, context, **more)
 
     def resume(self, options: Options | None = None, **more: Any) -> Report:
         """Go on with the run of the state directory. See `run`."""
         clock = more.setdefault("clock", quick_clock())
         on_send = more.pop("on_send", None)
-        me = self._runner(options, more)
+        context = self._runner(options, more)
         with ExitStack() as stack:
-            checkpoint = stack.enter_context(resuming.unfinished(None, me))
-            prepared = resuming.prepare_resume(checkpoint, self._where(), {}, clock=clock)
-            job = self._entered(stack, prepared)
-            self._watch(job.wire, on_send)
-            return resuming.resume(job, checkpoint, me)
+            checkpoint = stack.enter_context(resume.unfinished(None, context))
+            prepared = resume.prepare_resume(checkpoint, self._where(), {}, clock=clock)
+            prepared = self._entered(stack, prepared)
+            self._watch(prepared.rpc, on_send)
+            return resume.resume(prepared, checkpoint, context)
 
     def goes_on_to_its_end(self, updater: str, options: Options, *, lose: bool) -> None:
         """The next runner of an unfinished run finishes it, each entity once. `lose`: with nothing
@@ -190,8 +190,8 @@ class World:
         assert last.counts.handled == self.size
         assert self.violations() == []
 
-    def _runner(self, options: Options | None, more: dict[str, Any]) -> jobs.Runner:
-        return jobs.Runner(
+    def _runner(self, options: Options | None, more: dict[str, Any]) -> prepare.RunContext:
+        return prepare.RunContext(
             options or Options(),
             more.pop("state_dir", self.state_dir),
             more.pop("listener", _ignore),
@@ -199,23 +199,23 @@ class World:
             more.pop("clock"),
         )
 
-    def _entered(self, stack: ExitStack, job: AbstractContextManager[Any]) -> Any:
+    def _entered(self, stack: ExitStack, prepared: AbstractContextManager[Any]) -> Any:
         """Prepare a job with the environment pointed at the proxy for so long alone: runners in
         several threads must not unset it for each other."""
         os.environ["DATASTORE_EMULATOR_HOST"] = self.proxy.address
         try:
-            return stack.enter_context(job)
+            return stack.enter_context(prepared)
         finally:
             del os.environ["DATASTORE_EMULATOR_HOST"]
 
-    def _where(self) -> jobs.Where:
-        return jobs.Where(project=self.server.project)
+    def _where(self) -> prepare.TargetOptions:
+        return prepare.TargetOptions(project=self.server.project)
 
     @staticmethod
-    def _watch(wire: Wire, on_send: OnSend | None) -> None:
+    def _watch(rpc: Rpc, on_send: OnSend | None) -> None:
         if on_send is None:
             return
-        send, count = wire.send, 0
+        send, count = rpc.send, 0
 
         def watched(name: str, payload: bytes, timeout: float) -> Any:
             nonlocal count
@@ -223,7 +223,7 @@ class World:
             on_send(count, label(name, payload))
             return send(name, payload, timeout)
 
-        wire.send = watched  # type: ignore[method-assign]
+        rpc.send = watched  # type: ignore[method-assign]
 
     def clear_old_markers(self) -> None:
         """Another command on this target, once no late copy can come any more."""

@@ -45,8 +45,8 @@ class Outcome:
 def context() -> ForkServerContext:
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(
-        ["tests.chaos.child", "bulkup.cli.run", "bulkup.cli.resume", "bulkup.runner",
-         "bulkup.resuming", "bulkup.report", "bulkup.cli.work", "google.cloud.datastore"]
+        ["tests.chaos.child", "bulkup.cli.run", "bulkup.cli.resume", "bulkup.runs.start",
+         "bulkup.runs.resume", "bulkup.report", "bulkup.cli.session", "google.cloud.datastore"]
     )  # fmt: skip
     return found
 
@@ -114,13 +114,13 @@ class _Counter:
 
 
 def _watch(counter: _Counter) -> None:
+    from bulkup.datastore.rpc import Call, Rpc
     from bulkup.state.checkpoint import Checkpoint
-    from bulkup.wire.client import Call, Wire
 
-    send, result, step = Wire.send, Call.result, Checkpoint._step
+    send, result, step = Rpc.send, Call.result, Checkpoint._step
 
-    def sending(wire: Wire, name: str, payload: bytes, timeout: float) -> Any:
-        future = send(wire, name, payload, timeout)
+    def sending(rpc: Rpc, name: str, payload: bytes, timeout: float) -> Any:
+        future = send(rpc, name, payload, timeout)
         counter.happened("sent")
         return future
 
@@ -137,6 +137,6 @@ def _watch(counter: _Counter) -> None:
             counter.happened("write")
         counter.happened("written")
 
-    Wire.send = sending  # type: ignore[method-assign, assignment]
+    Rpc.send = sending  # type: ignore[method-assign, assignment]
     Call.result = receiving  # type: ignore[method-assign, assignment]
     Checkpoint._step = stepping  # type: ignore[method-assign, assignment]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from bulkup.engine.events import Report
-from bulkup.errors import BulkupError, Exit
+from bulkup.core.errors import BulkupError, Exit
+from bulkup.core.events import Report
 from tests.chaos.bench import OnSend
 
 STEP_TIMEOUT_S = 60

@@ -12,10 +12,10 @@ from unittest.mock import patch
 
 import grpc
 
-from bulkup.engine import sharding
+from bulkup.core.errors import BulkupError, Exit
+from bulkup.core.model import Counts, RunState
+from bulkup.engine import splits
 from bulkup.engine.options import Options
-from bulkup.errors import BulkupError, Exit
-from bulkup.facts import Counts, RunState
 from tests.chaos.bench import Crash, World
 from tests.chaos.proxy import Action, Cut, Delay, Late, Lose, Pass, Refuse, Seen, Twice
 
@@ -100,7 +100,7 @@ def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
     end = Weathered()
     with ExitStack() as stack:
         # A kind as small as these is worth cutting here.
-        stack.enter_context(patch.object(sharding, "MIN_PROBED_ENTITIES", 1))
+        stack.enter_context(patch.object(splits, "MIN_PROBED_ENTITIES", 1))
         if rng.random() < 0.25:
             ids = random.Random(f"{seed}/live")
             stack.enter_context(world.live_writers(1, lambda: ids.randint(1, world.size)))

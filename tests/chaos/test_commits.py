@@ -5,8 +5,8 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from bulkup.core.model import RunState
 from bulkup.engine.options import Options
-from bulkup.facts import RunState
 from tests.chaos.bench import World
 from tests.chaos.conftest import STRIDES, MakeWorld
 from tests.chaos.proxy import Action, Cut, Faults, Late, Lose, Pass, Refuse, Seen, Twice

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bulkup.errors import Exit
-from bulkup.facts import RunState
+from bulkup.core.errors import Exit
+from bulkup.core.model import RunState
 from tests.chaos.bench import UPDATERS, World, checkpoint_state
 from tests.chaos.child import EVENTS, Death, Outcome, bulkup
 from tests.chaos.conftest import STRIDES, MakeWorld

@@ -13,13 +13,13 @@ import grpc
 import pytest
 from google.cloud.datastore_v1.types import datastore as types
 
+from bulkup.core.errors import Exit
+from bulkup.core.model import RunState
+from bulkup.datastore.keys import key_to_pb
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.options import Options
-from bulkup.engine.sharding import Sample, Sampling
-from bulkup.errors import Exit
-from bulkup.facts import RunState
+from bulkup.engine.splits import Sample, Sampling
 from bulkup.state.kinds import RUN_KIND
-from bulkup.wire.client import Wire
-from bulkup.wire.keys import key_to_pb
 from tests.chaos.bench import Crash, World, quick_clock
 from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Delay, Hang, Pass, Refuse, Seen, no_faults
@@ -74,8 +74,8 @@ def hanging_at_cut(at: int, world: World, *, arrives: bool) -> Callable[[Seen], 
     return faults
 
 
-def dying_when_nothing_moves(wire: Wire, seconds: float = 0.0) -> None:
-    if not wire.arrived.wait(NOTHING_MOVES_S):
+def dying_when_nothing_moves(rpc: Rpc, seconds: float = 0.0) -> None:
+    if not rpc.arrived.wait(NOTHING_MOVES_S):
         raise Crash
 
 
@@ -92,7 +92,7 @@ def test_dead_while_a_cut_is_on_its_way_nothing_is_lost_or_done_twice(
     if begun:
         assert world.run("Increment", ALONE).exit_code == Exit.LIMIT
     world.proxy.faults = hanging_at_cut(at, world, arrives=arrives)
-    with patch.object(Wire, "wait", dying_when_nothing_moves), pytest.raises(Crash):
+    with patch.object(Rpc, "wait", dying_when_nothing_moves), pytest.raises(Crash):
         (world.resume if begun else world.run)(*(() if begun else ("Increment",)), SHARDED)
     world.proxy.faults = no_faults
     left = sum(not thing["n"] for thing in world.things().values())
@@ -104,11 +104,11 @@ def test_who_was_not_cut_works_on_while_a_cut_is_on_its_way(world: World) -> Non
     world.proxy.faults = hanging_at_cut(2, world, arrives=False)
     done: list[int] = []
 
-    def dying(wire: Wire, seconds: float = 0.0) -> None:
+    def dying(rpc: Rpc, seconds: float = 0.0) -> None:
         done.append(sum(thing["n"] for thing in world.things().values()))
-        dying_when_nothing_moves(wire)
+        dying_when_nothing_moves(rpc)
 
-    with patch.object(Wire, "wait", dying), pytest.raises(Crash):
+    with patch.object(Rpc, "wait", dying), pytest.raises(Crash):
         world.run("Increment", SHARDED)
     # One of three shards had nothing left and one was cut; the third had 40 entities or more.
     assert done[-1] >= 70
@@ -119,18 +119,18 @@ def test_stopped_while_a_cut_is_on_its_way_the_file_knows_the_new_shards(world: 
     world.proxy.faults = hanging_at_cut(2, world, arrives=True)
     stops: list[bool] = []
 
-    def stopping(wire: Wire, seconds: float = 0.0) -> None:
-        if not wire.arrived.wait(NOTHING_MOVES_S):
+    def stopping(rpc: Rpc, seconds: float = 0.0) -> None:
+        if not rpc.arrived.wait(NOTHING_MOVES_S):
             stops.append(True)
             world.proxy.faults = no_faults
             world.proxy.unhang()
-        wire.on_tick()
+        rpc.on_tick()
 
     options = Options(batch_size=5, in_flight=2, shards=3, max_time_s=60)
     clock = quick_clock()
     late = quick_clock()
     object.__setattr__(clock, "monotonic", lambda: late.monotonic() + 100 * bool(stops))
-    with patch.object(Wire, "wait", stopping):
+    with patch.object(Rpc, "wait", stopping):
         report = world.run("Increment", options, clock=clock)
     assert report.state is RunState.STOPPED
     assert world.resume(SHARDED).success

@@ -10,10 +10,10 @@ from unittest.mock import patch
 import grpc
 import pytest
 
-from bulkup.engine.ending import Ending
+from bulkup.core.errors import NotFoundError
+from bulkup.core.model import RunState
+from bulkup.engine.completion import Completion
 from bulkup.engine.options import Options
-from bulkup.errors import NotFoundError
-from bulkup.facts import RunState
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.kinds import CLAIM_KIND
 from tests.chaos.conftest import MakeWorld
@@ -81,13 +81,13 @@ def test_markers_that_one_commit_cannot_take_go_after_the_end(
 ) -> None:
     """This server takes 25 entity groups in a transaction."""
     at_once: list[bool] = []
-    real = Ending._finish_at_once
+    real = Completion._finish_at_once
 
-    def seen(ending: Ending, *args: object) -> bool:
+    def seen(ending: Completion, *args: object) -> bool:
         at_once.append(real(ending, *args))  # type: ignore[arg-type]
         return at_once[-1]
 
-    monkeypatch.setattr(Ending, "_finish_at_once", seen)
+    monkeypatch.setattr(Completion, "_finish_at_once", seen)
     world = make_world(legacy, 200)
     # So that of each shard several are under way to the last.
     world.proxy.faults = lambda seen: Delay(0.2) if seen.method == "Commit" else Pass()

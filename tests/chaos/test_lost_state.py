@@ -11,13 +11,13 @@ from unittest.mock import patch
 import grpc
 import pytest
 
-from bulkup.engine import sharding
-from bulkup.engine.lease import Lease
+from bulkup.core.errors import Exit
+from bulkup.engine import splits
 from bulkup.engine.options import Options
-from bulkup.errors import Exit
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
-from bulkup.state.ledger import Ledger
+from bulkup.state.lease import Lease
+from bulkup.state.run_records import Ledger
 from tests.chaos.bench import Crash, World
 from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Pass, Refuse, Seen, no_faults
@@ -26,7 +26,7 @@ from tests.conftest import Server
 
 @pytest.fixture(autouse=True)
 def small_kinds_are_worth_cutting() -> Iterator[None]:
-    with patch.object(sharding, "MIN_PROBED_ENTITIES", 1):
+    with patch.object(splits, "MIN_PROBED_ENTITIES", 1):
         yield
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bulkup.core.model import RunState
 from bulkup.engine.options import Options
-from bulkup.facts import RunState
 from tests.chaos.bench import World
 from tests.chaos.conftest import MakeWorld
 from tests.conftest import Server

@@ -11,8 +11,8 @@ from unittest.mock import patch
 import grpc
 import pytest
 
+from bulkup.core.model import RunState
 from bulkup.engine.options import Options
-from bulkup.facts import RunState
 from bulkup.state.checkpoint import Checkpoint
 from tests.chaos.bench import Crash, World
 from tests.chaos.conftest import STRIDES, MakeWorld

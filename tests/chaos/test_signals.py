@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bulkup.wire.retries import AFTER_STOP_S
+from bulkup.datastore.retry import AFTER_STOP_S
 from tests.chaos.bench import UPDATERS, World
 from tests.chaos.child import Outcome, bulkup, outcome, start
 from tests.chaos.conftest import MakeWorld

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from bulkup.core.errors import Exit
+from bulkup.core.model import RunState
 from bulkup.engine.options import Options
-from bulkup.errors import Exit
-from bulkup.facts import RunState
 from tests.chaos.bench import UPDATERS, Crash, World
 from tests.chaos.child import bulkup, outcome, start
 from tests.chaos.conftest import STRIDES, MakeWorld

@@ -22,9 +22,10 @@ from typing import Any, NoReturn
 REPOSITORY = Path(__file__).parents[2]
 MAX_REQUEST_BYTES = 1024 * 1024
 WARM = (
-    "bulkup.cli.run", "bulkup.cli.resume", "bulkup.cli.runs", "bulkup.cli.show",
-    "bulkup.cli.params", "bulkup.cli.work", "bulkup.runner", "bulkup.resuming", "bulkup.report",
-    "bulkup.report.terminal", "bulkup.report.jsonl", "google.auth", "rich.table", "rich.live",
+    "bulkup.cli.run", "bulkup.cli.resume", "bulkup.cli.list", "bulkup.cli.show",
+    "bulkup.cli.params", "bulkup.cli.session", "bulkup.runs.start", "bulkup.runs.resume",
+    "bulkup.report", "bulkup.report.terminal", "bulkup.report.jsonl",
+    "google.auth", "rich.table", "rich.live",
     "bulkup.cli.migrate", "bulkup.cli.status", "bulkup.cli.mark", "bulkup.cli.unlock",
     "bulkup.migrations.apply", "bulkup.migrations.connect",
 )  # fmt: skip

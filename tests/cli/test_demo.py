@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkup.demo import NEXT, STEPS, UPDATER, examples, products
+from bulkup.cli.demo_shop import NEXT, STEPS, UPDATER, examples, products
 from tests.cli.nursery import REPOSITORY
 from tests.cli.shell import TIMEOUT_S, Result, Shell
 

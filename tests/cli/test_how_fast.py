@@ -8,9 +8,9 @@ import click
 import pytest
 
 from bulkup.cli import cli
-from bulkup.cli.work import options_of
+from bulkup.cli.session import options_of
 from bulkup.engine.options import Options
-from bulkup.engine.pace import MaxRate
+from bulkup.engine.throttle.rate import MaxRate
 from tests.cli.shell import BUMP, Shell, seed, values
 from tests.conftest import Server
 

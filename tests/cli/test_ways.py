@@ -13,7 +13,7 @@ import pytest
 
 import bulkup
 from bulkup.cli import cli
-from bulkup.errors import Exit
+from bulkup.core.errors import Exit
 from tests.cli.nursery import REPOSITORY
 from tests.cli.shell import Result, Shell, contents, ended, seed, values
 from tests.conftest import Server
@@ -129,7 +129,7 @@ def test_a_dry_run_from_the_environment_writes_nothing(
 
 PRETEND_REAL = """
     import sys
-    from bulkup.target import Target
+    from bulkup.datastore.target import Target
 
     # No real project can be reached from a test; all else is as it is.
     Target.is_real = property(lambda self: {real})

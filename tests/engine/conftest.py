@@ -8,7 +8,7 @@ import pytest
 from google.cloud import datastore
 
 import bulkup
-from bulkup.engine.events import Report
+from bulkup.core.events import Report
 from tests.conftest import Server
 
 Run = Callable[..., Report]

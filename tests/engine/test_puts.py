@@ -11,11 +11,11 @@ from google.cloud.datastore import Entity, Key
 from google.cloud.datastore_v1.types import query as query_types
 
 from bulkup import Updater
+from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.pages import PageResult, page_result
+from bulkup.datastore.rpc import Mutation
 from bulkup.engine.handle import Handled, Handler, written
 from bulkup.engine.scan import QueryPlan
-from bulkup.wire.client import Mutation
-from bulkup.wire.entities import LazyEntity
-from bulkup.wire.pages import PageResult, page_result
 
 EntityResult: Any = query_types.EntityResult.pb()
 

@@ -15,20 +15,20 @@ from google.cloud.datastore import Entity
 from google.cloud.datastore.query import PropertyFilter
 
 import bulkup
-from bulkup.engine import sharding
+from bulkup.core.errors import UsageError
+from bulkup.datastore.keys import key_of, key_to_pb
+from bulkup.datastore.rpc import Rpc
+from bulkup.engine import splits
 from bulkup.engine.scan import plan
-from bulkup.engine.sharding import Sample, Sampling, key_order, why_not
-from bulkup.errors import UsageError
+from bulkup.engine.splits import Sample, Sampling, key_order, why_not
 from bulkup.state.kinds import MARKER_KIND
-from bulkup.wire.client import Wire
-from bulkup.wire.keys import key_of, key_to_pb
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
 
 @pytest.fixture(autouse=True)
 def small_kinds_are_worth_cutting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharding, "MIN_PROBED_ENTITIES", 1)
+    monkeypatch.setattr(splits, "MIN_PROBED_ENTITIES", 1)
 
 
 @bulkup.updater(kind="Thing")
@@ -169,13 +169,13 @@ def test_a_number_of_shards_that_makes_no_sense_is_refused(embedded: Server, run
 
 
 @pytest.fixture
-def wire(server: Server) -> Iterator[Wire]:
-    made = Wire(server.client())
+def rpc(server: Server) -> Iterator[Rpc]:
+    made = Rpc(server.client())
     yield made
     made.close()
 
 
-def test_keys_are_ordered_as_datastore_does_it(server: Server, wire: Wire) -> None:
+def test_keys_are_ordered_as_datastore_does_it(server: Server, rpc: Rpc) -> None:
     client = server.client()
     rng = random.Random(5)
     parts: list[Any] = [1, 2, 10, 2**40, "1", "10", "a", "Z", "ä", "a\x00", "€", "😀", "aa"]
@@ -187,18 +187,18 @@ def test_keys_are_ordered_as_datastore_does_it(server: Server, wire: Wire) -> No
         keys.append(client.key(*path, "Thing", rng.choice(parts)))
     client.put_multi([Entity(key) for key in set(keys)])
     query = plan(client.query(kind="Thing"), client)
-    answer = wire.run_query(query.pb, "").result().batch.entity_results
+    answer = rpc.run_query(query.pb, "").result().batch.entity_results
     orders = [key_order(result.entity.key) for result in answer]
     assert len(orders) == len(set(keys))
     assert orders == sorted(orders)
 
 
-def test_a_sample_is_of_the_queries_own_keys(server: Server, wire: Wire) -> None:
+def test_a_sample_is_of_the_queries_own_keys(server: Server, rpc: Rpc) -> None:
     client = fill(server, "Thing", 500)
     at_home = [Entity(client.key("Home", 2, "Thing", i)) for i in range(1, 301)]
     client.put_multi(at_home)
     query = plan(client.query(kind="Thing", ancestor=client.key("Home", 2)), client)
-    found = Sampling(wire, query, 4).take().inside(b"", b"")
+    found = Sampling(rpc, query, 4).take().inside(b"", b"")
     paths = [[(e.kind, e.id) for e in key_of(key).path] for key in found]
     assert len(paths) >= 3
     assert all(path[0] == ("Home", 2) for path in paths)

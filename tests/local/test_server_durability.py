@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 import pytest
 
-from bulkup.errors import StateError, TargetError
+from bulkup.core.errors import StateError, TargetError
 from bulkup.local import messages as m
 from bulkup.local.file import APPLICATION_ID
 from bulkup.local.process import LocalServer, start_local

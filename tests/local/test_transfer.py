@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkup.errors import Exit, StateError, UsageError
+from bulkup.core.errors import Exit, StateError, UsageError
 from bulkup.local.access import LocalFile
 from bulkup.local.encoding import Partition
 from bulkup.local.entity_json import settle_nans

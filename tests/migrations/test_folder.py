@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkup.errors import NotFoundError, UpdaterError, UsageError
+from bulkup.core.errors import NotFoundError, UpdaterError, UsageError
 from bulkup.migrations.code import code_checksum
 from bulkup.migrations.folder import find, read_folder
 

@@ -16,7 +16,7 @@ ITEMS = 12
 
 def records(client: datastore.Client) -> list[datastore.Entity]:
     found = [r for r in client.query(kind="BulkupRun").fetch() if r.get("migration")]
-    return sorted(found, key=lambda record: record["started"])
+    return sorted(found, key=lambda run_info: run_info["started"])
 
 
 def assert_applied_once_and_in_order(client: datastore.Client) -> None:

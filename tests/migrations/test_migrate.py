@@ -11,9 +11,9 @@ from tests.conftest import Server
 from tests.migrations.conftest import trails, write_step
 
 
-def names(shell: Shell, standing: str) -> list[str]:
+def names(shell: Shell, live_markers: str) -> list[str]:
     rows = shell.bulkup("status", "--json").of_type("migration")
-    return [row["name"] for row in rows if row["standing"] == standing]
+    return [row["name"] for row in rows if row["standing"] == live_markers]
 
 
 def test_pending_migrations_are_applied_in_order_and_once(
@@ -174,8 +174,8 @@ def test_a_record_that_was_deleted_in_the_middle_is_begun_anew(
     project: Shell, items: datastore.Client
 ) -> None:
     project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "b"})
-    (record,) = (r for r in items.query(kind="BulkupRun").fetch() if r.get("updater") == "AddB")
-    items.delete(record.key)
+    (run_info,) = (r for r in items.query(kind="BulkupRun").fetch() if r.get("updater") == "AddB")
+    items.delete(run_info.key)
     assert project.bulkup("migrate").code == 0
     assert trails(items) == {"abc", "abbc"}  # by the hand of who deleted it
 
@@ -196,7 +196,7 @@ def test_nothing_pending_costs_two_calls(project: Shell, items: datastore.Client
     project.bulkup("migrate")
     result = project.python(
         """
-        from bulkup.wire.client import Wire
+        from bulkup.datastore.rpc import Wire
         calls, send = [], Wire.send
         def counting(wire, name, *rest):
             calls.append(name)
@@ -213,12 +213,12 @@ def test_nothing_pending_costs_two_calls(project: Shell, items: datastore.Client
 def test_what_the_ledger_tells_people(project: Shell, items: datastore.Client) -> None:
     env = {"CI_JOB_URL": "https://ci.example/1", "CI_COMMIT_SHA": "abc123"}
     project.bulkup("migrate", "--to", "0001", env=env)
-    (record,) = (r for r in items.query(kind="BulkupRun").fetch() if r.get("migration"))
-    assert record["migration"] == "0001_a"
-    assert record["state"] == "finished"
-    assert record["ci_job"] == "https://ci.example/1"
-    assert record["git_commit"] == "abc123"
-    assert record["seconds"] >= 0
-    assert record["ended"] >= record["started"].replace(microsecond=0)
-    assert "@" in record["who"]
-    assert '"handled": 12' in record["counts"]
+    (run_info,) = (r for r in items.query(kind="BulkupRun").fetch() if r.get("migration"))
+    assert run_info["migration"] == "0001_a"
+    assert run_info["state"] == "finished"
+    assert run_info["ci_job"] == "https://ci.example/1"
+    assert run_info["git_commit"] == "abc123"
+    assert run_info["seconds"] >= 0
+    assert run_info["ended"] >= run_info["started"].replace(microsecond=0)
+    assert "@" in run_info["who"]
+    assert '"handled": 12' in run_info["counts"]

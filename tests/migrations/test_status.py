@@ -53,10 +53,10 @@ def held_elsewhere(client: datastore.Client, migration: str) -> None:
     """As if the runner of a migration was on another machine, and alive."""
     query = client.query(kind="BulkupRun")
     query.add_filter(filter=datastore.query.PropertyFilter("migration", "=", migration))
-    (record,) = query.fetch()
-    record["holder"] = record["holder"].replace('"machine": "', '"machine": "elsewhere-')
-    record["lease_until"] = datetime.now(timezone.utc) + timedelta(seconds=50)
-    client.put(record)
+    (run_info,) = query.fetch()
+    run_info["holder"] = run_info["holder"].replace('"machine": "', '"machine": "elsewhere-')
+    run_info["lease_until"] = datetime.now(timezone.utc) + timedelta(seconds=50)
+    client.put(run_info)
 
 
 A, P = "applied", "pending"
@@ -128,10 +128,10 @@ def test_what_somebody_stored_cannot_reach_the_terminal_raw(
     project: Shell, items: datastore.Client
 ) -> None:
     failed(project, items)
-    for record in list(items.query(kind="BulkupRun").fetch()):
-        record["reason"] = "\x1b]0;owned\x07[red]"
-        record["marked"] = "\x1b[2J"
-        items.put(record)
+    for run_info in list(items.query(kind="BulkupRun").fetch()):
+        run_info["reason"] = "\x1b]0;owned\x07[red]"
+        run_info["marked"] = "\x1b[2J"
+        items.put(run_info)
     out = project.bulkup("status").out
     assert "\x1b" not in out
     assert "owned" in out

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from bulkup import working
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.options import Options
-from bulkup.jobs import Runner, Where, opened, task_of
-from bulkup.namespaces.each import Everywhere
+from bulkup.namespaces.run_all import Everywhere
+from bulkup.runs import execute
+from bulkup.runs.prepare import RunContext, TargetOptions, opened, task_of
 from bulkup.state.kinds import CLAIM_KIND, GROUP_KIND
-from bulkup.wire.client import Wire
 from tests.chaos.bench import dead_holder
 from tests.chaos.conftest import STRIDES
 from tests.cli.shell import seed, values
@@ -44,25 +44,25 @@ class Life:
     def __init__(self, at: int | None, *, is_sent: bool) -> None:
         self.calls = 0
         self._at, self._is_sent = at, is_sent
-        self._send = Wire.send
+        self._send = Rpc.send
 
-    def send(self, wire: Wire, name: str, payload: bytes, timeout: float) -> Any:
+    def send(self, rpc: Rpc, name: str, payload: bytes, timeout: float) -> Any:
         self.calls += 1
         if self._at is None or self.calls < self._at:
-            return self._send(wire, name, payload, timeout)
+            return self._send(rpc, name, payload, timeout)
         if self.calls == self._at and self._is_sent:
-            self._send(wire, name, payload, timeout).exception(timeout)
+            self._send(rpc, name, payload, timeout).exception(timeout)
         raise Died
 
 
 def live(life: Life, server: Server, folder: Path, patch: pytest.MonkeyPatch) -> None:
     with patch.context() as patched:
-        patched.setattr(Wire, "send", lambda *args: life.send(*args))
+        patched.setattr(Rpc, "send", lambda *args: life.send(*args))
         task = task_of(str(folder / "bump.py"), {})
         # A disk of its own each time.
-        me = Runner(Options(batch_size=2), folder / f"state-{id(life)}", lambda _: None)
-        with opened(Where(server.project)) as target:
-            assert Everywhere(task, target, "*", me).run().success
+        context = RunContext(Options(batch_size=2), folder / f"state-{id(life)}", lambda _: None)
+        with opened(TargetOptions(server.project)) as target:
+            assert Everywhere(task, target, "*", context).run().success
 
 
 @STRIDES
@@ -70,7 +70,7 @@ def live(life: Life, server: Server, folder: Path, patch: pytest.MonkeyPatch) ->
 def test_dead_at_any_call_the_next_one_does_the_rest_and_nothing_twice(
     em_host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sent: bool, stride: int
 ) -> None:
-    monkeypatch.setattr(working, "this_process", dead_holder)
+    monkeypatch.setattr(execute, "this_process", dead_holder)
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", em_host)
     (tmp_path / "bump.py").write_text(SOURCE)
     at, deaths = 1, 0

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from bulkup.core.errors import HeldError, StateError, UsageError
+from bulkup.core.model import TargetInfo
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.options import Options
-from bulkup.errors import HeldError, StateError, UsageError
-from bulkup.facts import TargetInfo
-from bulkup.jobs import Runner, Where, opened, task_of
-from bulkup.namespaces.each import Everywhere
 from bulkup.namespaces.find import find
+from bulkup.namespaces.run_all import Everywhere
+from bulkup.runs.prepare import RunContext, TargetOptions, opened, task_of
 from bulkup.state import groups as module
 from bulkup.state.groups import Group, Groups, identity_of
 from bulkup.state.kinds import GROUP_KIND
-from bulkup.wire.client import Wire
 from tests.conftest import Server
 from tests.namespaces.conftest import NAMESPACES, Tenants
 
@@ -25,7 +25,7 @@ GROUP = Group("g1", "Bump", {"a": "1"}, "*", ("", "b"), "2026-01-02T03:04:05+00:
 
 @pytest.fixture
 def groups(server: Server) -> Groups:
-    return Groups(Wire(server.client()), TargetInfo(server.project), identity_of("x", {}, "*"))
+    return Groups(Rpc(server.client()), TargetInfo(server.project), identity_of("x", {}, "*"))
 
 
 def test_of_two_who_begin_the_second_gets_the_first_ones(groups: Groups) -> None:
@@ -79,9 +79,9 @@ def test_a_hundred_thousand_numbered_tenants_fit() -> None:
 def test_a_record_of_another_version_is_named(groups: Groups, server: Server) -> None:
     groups.begin(GROUP)
     client = server.client()
-    (record,) = client.query(kind=GROUP_KIND).fetch()
-    del record["adopted"]
-    client.put(record)
+    (run_info,) = client.query(kind=GROUP_KIND).fetch()
+    del run_info["adopted"]
+    client.put(run_info)
     with pytest.raises(StateError, match="another version of bulkup"):
         groups.read()
 
@@ -103,26 +103,26 @@ def test_killed_between_the_last_run_and_the_end_of_the_group_nothing_is_run_aga
     tenants = embedded_tenants
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", tenants.server.host)
     task = task_of(str(tmp_path / "bump.py"), {})
-    me = Runner(Options(), tmp_path / "state", lambda _: None)
+    context = RunContext(Options(), tmp_path / "state", lambda _: None)
 
     def die(self: Groups, group: Group) -> None:
         raise KeyboardInterrupt
 
-    with opened(Where(tenants.server.project)) as target:
+    with opened(TargetOptions(tenants.server.project)) as target:
         with monkeypatch.context() as patch:
             patch.setattr(Groups, "end", die)
             with pytest.raises(KeyboardInterrupt):
-                Everywhere(task, target, "*", me).run()
+                Everywhere(task, target, "*", context).run()
         assert tenants.records("", GROUP_KIND)
-        report = Everywhere(task, target, "*", me).run()
+        report = Everywhere(task, target, "*", context).run()
     assert report.success
     assert [space.counts.puts for space in report.spaces] == [6] * len(NAMESPACES)
     tenants.assert_each_done()
 
 
 def test_what_is_there_is_found_in_natural_order(embedded_tenants: Tenants) -> None:
-    wire = Wire(embedded_tenants.server.client())
-    assert find(wire, "*") == list(NAMESPACES)
-    assert find(wire, "tenant-?") == ["tenant-1", "tenant-2"]
-    assert find(wire, "T*") == []
-    assert find(wire, "*", known=["", "tenant-2"]) == ["tenant-1", "tenant-10"]
+    rpc = Rpc(embedded_tenants.server.client())
+    assert find(rpc, "*") == list(NAMESPACES)
+    assert find(rpc, "tenant-?") == ["tenant-1", "tenant-2"]
+    assert find(rpc, "T*") == []
+    assert find(rpc, "*", known=["", "tenant-2"]) == ["tenant-1", "tenant-10"]

@@ -114,9 +114,9 @@ def test_status_shows_each_namespace_and_checks_all_of_them(embedded_project: Pr
     assert told.of_type("status")[0]["namespaces"] == {
         "": False, "tenant-1": True, "tenant-2": True, "tenant-10": True,
     }  # fmt: skip
-    standing = {(m["namespace"], m["name"]): m["standing"] for m in told.of_type("migration")}
-    assert standing["", "0003_c"] == "pending"
-    assert standing["tenant-2", "0003_c"] == "applied"
+    live_markers = {(m["namespace"], m["name"]): m["standing"] for m in told.of_type("migration")}
+    assert live_markers["", "0003_c"] == "pending"
+    assert live_markers["tenant-2", "0003_c"] == "applied"
     assert project.shell.bulkup("migrate").code == 0
     assert project.shell.bulkup(*check).code == 0
 

@@ -32,8 +32,8 @@ def test_every_namespace_is_run_once_and_has_its_row_in_the_report(tenants: Tena
     assert places == sorted(places)
     assert row_of(result.out, "tenant-10") == ["tenant-10", "finished", "6", "6", "0"]
     assert "Namespace tenant-10 (4 of 4), run " in result.err
-    (record,) = tenants.records("tenant-2")
-    assert record.key.name.endswith("@tenant-2")
+    (run_info,) = tenants.records("tenant-2")
+    assert run_info.key.name.endswith("@tenant-2")
     (report,) = [p for p in tenants.shell.state_dir.glob("*/report.txt") if "@" not in str(p)]
     assert row_of(report.read_text(), "tenant-10") == row_of(result.out, "tenant-10")
 
@@ -117,15 +117,15 @@ def until(process: subprocess.Popen[str], text: str) -> str:
 def test_without_waiting_the_second_is_told_who_works_there(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     assert tenants.shell.bulkup(*RUN, env={"DIE_IN": ""}).code == -9
-    (record,) = tenants.records("")
-    record["holder"] = record["holder"].replace('"machine": "', '"machine": "elsewhere-')
-    tenants.client("").put(record)
+    (run_info,) = tenants.records("")
+    run_info["holder"] = run_info["holder"].replace('"machine": "', '"machine": "elsewhere-')
+    tenants.client("").put(run_info)
     result = tenants.shell.bulkup(*RUN)
     assert result.code == 11, result
     assert "works on run" in result.err
     assert tenants.values(*NAMESPACES[1:]) == {namespace: {0} for namespace in NAMESPACES[1:]}
     (same,) = tenants.records("")
-    assert same["holder"] == record["holder"]
+    assert same["holder"] == run_info["holder"]
 
 
 def test_a_namespace_that_fails_stops_it_and_the_same_command_goes_on(tenants: Tenants) -> None:
@@ -153,8 +153,8 @@ def test_failures_within_the_budget_go_on_and_end_with_three(embedded_tenants: T
 def test_the_run_of_one_namespace_can_be_resumed_by_itself(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     assert tenants.shell.bulkup(*RUN, env={"DIE_IN": "tenant-1"}).code == -9
-    (record,) = tenants.records("tenant-1")
-    assert tenants.shell.bulkup("resume", record.key.name).code == 0
+    (run_info,) = tenants.records("tenant-1")
+    assert tenants.shell.bulkup("resume", run_info.key.name).code == 0
     assert tenants.values() == {"": {1}, "tenant-1": {1}, "tenant-2": {0}, "tenant-10": {0}}
     assert tenants.shell.bulkup(*RUN).code == 0
     tenants.assert_each_done()
@@ -476,9 +476,9 @@ def test_a_namespace_that_somebody_holds_stops_it_with_a_report(
 ) -> None:
     tenants = embedded_tenants
     assert tenants.shell.bulkup(*RUN, env={"DIE_IN": "tenant-1"}).code == -9
-    (record,) = tenants.records("tenant-1")
-    record["holder"] = record["holder"].replace('"machine": "', '"machine": "elsewhere-')
-    tenants.client("tenant-1").put(record)
+    (run_info,) = tenants.records("tenant-1")
+    run_info["holder"] = run_info["holder"].replace('"machine": "', '"machine": "elsewhere-')
+    tenants.client("tenant-1").put(run_info)
     result = tenants.shell.bulkup("run", "bump.py", "--namespaces", "[!0-9]*")
     assert result.code == 11, result
     assert "works on run" in result.err

@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bulkup.engine.events import (
+from bulkup.core.errors import Exit
+from bulkup.core.events import (
     Counts,
     Failure,
     Progress,
@@ -18,7 +19,6 @@ from bulkup.engine.events import (
     SpaceResult,
     TargetInfo,
 )
-from bulkup.errors import Exit
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
 ENDED = datetime(2026, 1, 2, 3, 5, 17, 978000, tzinfo=timezone.utc)

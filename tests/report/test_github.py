@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkup.engine.events import Failure, RunState
-from bulkup.errors import Exit, UsageError
+from bulkup.core.errors import Exit, UsageError
+from bulkup.core.events import Failure, RunState
 from bulkup.report.github import GitHub, github, plain
 from tests.report.samples import HOSTILE, report
 

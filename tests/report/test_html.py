@@ -4,9 +4,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from bulkup.engine.events import RunState
+from bulkup.core.events import RunState
 from bulkup.report.html import COLOURS, summary_html
-from bulkup.report.story import Tone, tell
+from bulkup.report.summary_model import Tone, tell
 from tests.report.samples import RESUME, dangers, hostile_report, interrupted, with_failures
 
 VOID = {"meta"}

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bulkup.engine.events import (
+from bulkup.core.errors import UsageError
+from bulkup.core.events import (
     Counts,
     EntityFailed,
     Failure,
@@ -24,7 +25,6 @@ from bulkup.engine.events import (
     Warned,
     WouldChange,
 )
-from bulkup.errors import UsageError
 from bulkup.report import Delivery, Printer, jsonl, make_printer
 from tests.report.samples import (
     ENDED,
@@ -176,7 +176,7 @@ def test_quiet_leaves_what_matters() -> None:
 def test_what_an_updater_prints_does_not_get_among_the_objects() -> None:
     script = (
         "import sys\n"
-        "from bulkup.engine.events import RunEnded\n"
+        "from bulkup.core.events import RunEnded\n"
         "from bulkup.report import make_printer\n"
         "from tests.report.samples import progress, report, started\n"
         "with make_printer(json=True) as printer:\n"

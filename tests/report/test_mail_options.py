@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkup.errors import UsageError
+from bulkup.core.errors import UsageError
 from bulkup.report import MailSettings, mail_settings
 
 TO = ["a@example.com"]

@@ -14,7 +14,7 @@ from tests.report.samples import ROOT
 
 SCRIPT = """
 import itertools
-from bulkup.engine.events import EntityFailed, RunEnded, WouldChange
+from bulkup.core.events import EntityFailed, RunEnded, WouldChange
 from bulkup.report import make_printer
 from tests.report.samples import failure, interrupted, progress, started
 

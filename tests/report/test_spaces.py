@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bulkup.engine.events import Counts, Report, RunState, SpaceResult
-from bulkup.errors import Exit
+from bulkup.core.errors import Exit
+from bulkup.core.events import Counts, Report, RunState, SpaceResult
 from bulkup.report.html import summary_html
-from bulkup.report.plain import summary_text
 from bulkup.report.spaces import BRIEF_ROWS, grid_lines, grid_of, names
-from bulkup.report.story import tell
+from bulkup.report.summary_model import tell
+from bulkup.report.summary_text import summary_text
 from tests.report.samples import failure, report
 
 DONE = SpaceResult("tenant-1", "g@tenant-1", RunState.FINISHED, Counts(handled=1200, puts=1200))

@@ -14,7 +14,7 @@ from tests.report.samples import ROOT
 
 PRINT_A_RUN = """
 import sys
-from bulkup.engine.events import RunEnded, WouldChange
+from bulkup.core.events import RunEnded, WouldChange
 from bulkup.report import make_printer
 from tests.report.samples import progress, report, started
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from bulkup.engine.events import (
+from bulkup.core.errors import UsageError
+from bulkup.core.events import (
     Counts,
     EntityFailed,
     Failure,
@@ -18,7 +19,6 @@ from bulkup.engine.events import (
     Warned,
     WouldChange,
 )
-from bulkup.errors import UsageError
 from bulkup.report import Delivery, Printer, make_printer
 from tests.report.samples import (
     ENDED,

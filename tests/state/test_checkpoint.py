@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from bulkup.errors import Exit, HeldError, StateError
-from bulkup.facts import Counts, Failure, RunState, TargetInfo
+from bulkup.core.errors import Exit, HeldError, StateError
+from bulkup.core.model import Counts, Failure, RunState, TargetInfo
+from bulkup.core.records import RunInfo, Shard
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 from bulkup.state.files import RunLock, find_run, make_run_folder, run_folders
-from bulkup.state.records import RunRecord, Shard
 from tests.cli.nursery import REPOSITORY
 
-RECORD = RunRecord(
+RECORD = RunInfo(
     run_id="20260102-030405-abcd",
     updater="Bump",
     description="Count up.",
@@ -49,7 +49,7 @@ def test_it_holds_what_a_run_is(tmp_path: Path) -> None:
     made = new(tmp_path)
     made.close()
     read = Checkpoint.open(made.folder)
-    assert read.record == RECORD
+    assert read.run_info == RECORD
     assert read.state is RunState.RUNNING
     assert read.counts() == Counts()
     assert list(read.failures()) == []
@@ -129,7 +129,7 @@ def test_the_failure_that_stopped_a_run_is_shown_until_the_next_runner_comes(
 WRITER = """
 import sys
 from pathlib import Path
-from bulkup.facts import Counts, Failure
+from bulkup.core.model import Counts, Failure
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 
 checkpoint = Checkpoint.open(Path(sys.argv[1]))
@@ -226,7 +226,7 @@ def test_one_that_was_being_made_when_its_process_was_killed_is_made_anew(tmp_pa
     assert run_folders(tmp_path) == []  # there is no run yet
     new(tmp_path).close()
     with closing(Checkpoint.open(folder)) as opened:
-        assert opened.record == RECORD
+        assert opened.run_info == RECORD
     assert run_folders(tmp_path) == [folder]
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 import pytest
 from google.cloud.datastore import Entity
 
-from bulkup.errors import ParameterError
+from bulkup.core.errors import ParameterError
 from bulkup.testing import handle, offline_client, query
 from updaters.delete_stale_sessions import DeleteStaleSessions
 

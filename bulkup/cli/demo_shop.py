@@ -1,0 +1,115 @@
+"""The sample shop of `bulkup demo`: its data, its updater, and what is shown with them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from bulkup.core.errors import NotFoundError, UsageError
+
+UPDATER = "price_to_cents.py"
+DATA = "products.jsonl"
+STORE = "shop.db"
+
+_LOAD = f"bulkup local load {STORE} {{}} --kind Product --id-field sku"
+LOAD = _LOAD.format(DATA)
+RUN = f"bulkup run {UPDATER} --local {STORE}"
+LOOK = f"bulkup local dump {STORE} --limit 2"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is said, then what is run."""
+
+    text: str
+    commands: tuple[str, ...]
+
+
+STEPS = (
+    Step('2,000 products, their prices texts such as "12.50":', (LOAD, LOOK)),
+    Step(
+        f"{UPDATER} makes whole cents of them. What would it do? (-n: write nothing)",
+        (f"{RUN} -n --limit 2",),
+    ),
+    Step("Now for good:", (RUN, LOOK, "bulkup list")),
+)
+
+NEXT = (
+    Step(
+        "Texts again; a run that stops half-way, as Ctrl-C would make it; the rest of it:",
+        (LOAD, f"{RUN} --limit 700", "bulkup resume"),
+    ),
+    Step(
+        "A price that is no number: that product is named, the others are written:",
+        (
+            f"""echo '{{"sku": "P9999", "name": "Rare book", "price": "ask us"}}' \\\n"""
+            f"    | {_LOAD.format('-')}",
+            RUN,
+        ),
+    ),
+)
+
+
+def examples() -> Path:
+    """The folder of example updaters: in an installed bulkup its own, in a clone the repository's.
+
+    Raises NotFoundError.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "examples", package.parent / "updaters"):
+        if (folder / UPDATER).is_file():
+            return folder
+    raise NotFoundError(
+        "this installation of bulkup has no example updaters; install it again with pip"
+    )
+
+
+def lay_out(folder: Path) -> None:
+    """Make the folder with data and updater. Nothing that is there is changed.
+
+    Raises UsageError for a folder that has something in it, or that cannot be made.
+    """
+    source = examples() / UPDATER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise UsageError(
+            f"cannot make the folder {str(folder)!r} ({error.strerror}); name another one"
+        ) from error
+    if taken:
+        raise UsageError(
+            f"{str(folder)!r} has files in it already, which the demo leaves alone; go on in it, "
+            "or name a new folder: bulkup demo DIR"
+        )
+    with (folder / DATA).open("x", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(one) + "\n" for one in products())
+    shutil.copyfile(source, folder / UPDATER)
+
+
+_LOOKS = (
+    "Amber", "Blue", "Bright", "Compact", "Copper", "Folding", "Green", "Heavy", "Ivory", "Light",
+    "Linen", "Oak", "Plain", "Red", "Round", "Silver", "Small", "Square", "Striped", "Tall",
+)  # fmt: skip
+_THINGS = (
+    "basket", "bench", "blanket", "bottle", "bowl", "box", "brush", "chair", "clock", "cup",
+    "cushion", "desk", "jar", "kettle", "ladder", "lamp", "mirror", "pan", "plate", "rug",
+    "shelf", "stool", "table", "tray", "vase",
+)  # fmt: skip
+_SIZES = ("S", "M", "L", "XL")
+
+
+def products() -> Iterator[dict[str, object]]:
+    """2,000 products, the same ones every time."""
+    for number, (look, thing, size) in enumerate(product(_LOOKS, _THINGS, _SIZES), 1):
+        cents = 199 + number * 7_919 % 19_800
+        yield {
+            "sku": f"P{number:04}",
+            "name": f"{look} {thing}, {size}",
+            "price": f"{cents // 100}.{cents % 100:02}",
+            "stock": number * 31 % 97,
+        }

@@ -1,0 +1,119 @@
+"""`bulkup migrate` over namespaces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bulkup.cli.migrate import again, fact, migrator_of, said_of
+
+if TYPE_CHECKING:
+    from bulkup.core.events import Report
+    from bulkup.migrations.apply import Outcome
+    from bulkup.namespaces.migrate_all import SpacesOutcome
+    from bulkup.report import GitHub, Printer
+    from bulkup.report.spaces import Grid
+
+
+def migrate_each(given: dict[str, Any], pattern: str, printer: Printer) -> SpacesOutcome:
+    """Apply in every namespace that fits; a line for each as it ends. Raises BulkupError."""
+    from bulkup.namespaces.migrate_all import MigrateEverywhere
+    from bulkup.report import save_report
+    from bulkup.report.spaces import name
+    from bulkup.runs.prepare import TargetOptions, opened
+
+    def on_report(report: Report) -> None:
+        delivery = save_report(report, Path(report.state_file).parent)
+        if not delivery.ok:
+            printer.delivered(delivery)
+
+    def on_outcome(namespace: str, outcome: Outcome) -> None:
+        if not given["json"] and not given["quiet"]:
+            click.echo(f"{name(namespace)}: {said_of(outcome, given)}", err=True)
+
+    with opened(TargetOptions(given["project"], given["database"], None, given["local"])) as target:
+        migrator = migrator_of(given, target, printer)
+        migrator.on_report = on_report
+        return MigrateEverywhere(migrator, pattern, on_outcome).run()
+
+
+def tell_spaces(given: dict[str, Any], outcome: SpacesOutcome, page: GitHub) -> None:
+    """Print the end: a table of the namespaces, or one JSON object."""
+    from bulkup.report.spaces import grid_lines
+
+    said = _said(given, outcome)
+    if given["json"]:
+        click.echo(json.dumps(_fact(outcome)))
+    else:
+        for line in grid_lines(_grid(outcome)) if outcome.namespaces else ():
+            click.echo(line)
+        click.echo(said)
+    rows = []
+    for namespace, one in outcome.outcomes:
+        for migration, report in one.reports:
+            title = f"{namespace or '(default)'}: {migration}"
+            rows.append((title, report))
+            if report.exit_code:
+                page.report(report, title)
+    page.table("Migrations", rows, said)
+
+
+def _fact(outcome: SpacesOutcome) -> dict[str, Any]:
+    return {
+        "type": "group",
+        "namespaces": [
+            {**fact(one), "type": "namespace", "namespace": namespace}
+            for namespace, one in outcome.outcomes
+        ],
+        "stopped_at": outcome.stopped_at,
+        "reason": outcome.reason,
+        "pending": outcome.pending,
+        "appeared": outcome.appeared,
+        "exit_code": int(outcome.exit_code),
+    }
+
+
+def _said(given: dict[str, Any], outcome: SpacesOutcome) -> str:
+    from bulkup.report.spaces import names
+    from bulkup.report.text import clean, plural
+
+    applied = sum(len(one.applied) for _, one in outcome.outcomes)
+    said = (
+        f"{plural(applied, 'migration')} applied in {plural(len(outcome.namespaces), 'namespace')}"
+    )
+    if outcome.stopped_at is not None:
+        reason = f": {clean(outcome.reason)}" if outcome.reason else ""
+        return (
+            f"{said}, stopped{reason}. Something is left in {names(outcome.pending)}. "
+            f"Continue with: {clean(again(given))}"
+        )
+    if outcome.pending:
+        said += f"; something is left in {names(outcome.pending)}"
+    if outcome.appeared:
+        return (
+            f"{said}. New since the beginning, and not done: {names(outcome.appeared)}. "
+            f"Apply there too with: {clean(again(given))}"
+        )
+    return f"{said}." if applied or outcome.pending else "Nothing is pending."
+
+
+def _grid(outcome: SpacesOutcome) -> Grid:
+    from bulkup.report.spaces import Grid, name
+    from bulkup.report.text import clean, number
+
+    done = dict(outcome.outcomes)
+    rows = []
+    for namespace in outcome.namespaces:
+        one = done.get(namespace)
+        if one is None:
+            rows.append((name(namespace), "not begun", "", "", ""))
+            continue
+        state = "stopped" if namespace == outcome.stopped_at else "done"
+        note = f"{one.stopped_at}: {one.reason}" if one.stopped_at else one.reason
+        counts = number(len(one.applied)), number(len(one.left))
+        rows.append((name(namespace), state, *counts, clean(note, 200)))
+    head = ("Namespace", "State", "Applied", "Left", "")
+    return Grid(head, tuple(rows), frozenset({2, 3}))

@@ -1,0 +1,1 @@
+"""What every room shares: the model of a run, its events, errors, and the clock."""

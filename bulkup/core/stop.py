@@ -1,0 +1,75 @@
+"""Asked to stop: the first signal ends the run after what is in flight, the second at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from bulkup.core.errors import Exit, StopAskedError
+from bulkup.core.model import RunState
+
+_HEARD = b"\r\nStopping after what is under way; Ctrl-C again stops at once.\r\n"
+
+
+class Stopped(Exception):
+    """The run was asked to stop, or reached a limit, and can go on later."""
+
+    def __init__(self, state: RunState, reason: str, exit_code: Exit) -> None:
+        super().__init__(reason)
+        self.state = state
+        self.reason = reason
+        self.exit_code = exit_code
+
+
+class StopRequest:
+    """Set by a signal; asked by whoever could go on for long."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.asked_at = 0.0
+        """When, by time.monotonic."""
+
+    def seconds(self) -> float:
+        """Since it was asked for; negative when it was not."""
+        return time.monotonic() - self.asked_at if self.signal is not None else -1.0
+
+    def raise_if_asked(self) -> None:
+        """For waits before a run's work: raises StopAskedError."""
+        if self.signal is not None:
+            code = Exit.SIGTERM if self.signal is signal.Signals.SIGTERM else Exit.SIGINT
+            raise StopAskedError(f"interrupted by {self.signal.name} before the work began", code)
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch SIGINT and SIGTERM. The second one raises KeyboardInterrupt wherever the run is.
+
+        Signals reach the main thread only; a run in another thread is not stopped by them.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def heard(number: int, frame: FrameType | None) -> None:
+            if self.signal is not None:
+                raise KeyboardInterrupt
+            self.asked_at = time.monotonic()
+            self.signal = signal.Signals(number)
+            if number == signal.SIGINT and sys.stderr.isatty():
+                # Written past everything that prints, which may be in the middle of something.
+                os.write(sys.stderr.fileno(), _HEARD)
+
+        before = {s: signal.signal(s, heard) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,99 @@
+"""A user's traceback: their frames and those of the libraries they call, none of bulkup's."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import runpy
+import traceback
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+MAX_FRAMES = 30
+"""Of one exception; recursion a thousand deep says no more than its ends."""
+MAX_PART_CHARS = 2_000
+"""Of one frame or one message: an exception's text may hold a whole entity."""
+MAX_CHARS = 20_000
+"""Of the whole: exceptions chain, and a run may keep many tracebacks."""
+MAX_LINE_CHARS = 500
+"""Of `error_line`, which stands in tables and mails."""
+
+_BULKUP = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_MACHINERY = (
+    _BULKUP,
+    "<frozen importlib",
+    "<frozen runpy",
+    os.path.join(os.path.dirname(importlib.__file__), ""),
+    str(runpy.__file__),
+)
+
+
+def user_traceback(exc: BaseException, *, keep_from: str | None = None) -> str:
+    """`exc` as Python prints it, with the user's frames only.
+
+    Frames of bulkup, importlib and runpy are left out; with `keep_from`, the path of a source
+    file, so is everything before the first frame of that file (where it has one). Chained
+    exceptions are trimmed likewise. The text is bounded, always encodable, and never raises for
+    the sake of a strange exception; it is untrusted all the same.
+    """
+    printed = traceback.TracebackException.from_exception(exc, lookup_lines=False, compact=True)
+    for part in _chain(printed):
+        _trim(part, keep_from)
+    text = "".join(_cut(part, MAX_PART_CHARS) for part in printed.format())
+    return encodable(_cut(text, MAX_CHARS)).rstrip("\n")
+
+
+def error_line(exc: BaseException) -> str:
+    """`exc` as one bounded line, `ValueError: no latitude`; untrusted, like the traceback."""
+    printed = traceback.TracebackException(type(exc), exc, None)
+    text = f"{type(exc).__name__}: {printed}"
+    if text.endswith(": "):
+        text = type(exc).__name__
+    line = " ".join(text[: 2 * MAX_LINE_CHARS].split())
+    if len(line) > MAX_LINE_CHARS or len(text) > 2 * MAX_LINE_CHARS:
+        line = line[: MAX_LINE_CHARS - 1] + "…"
+    return encodable(line)
+
+
+def encodable(text: str) -> str:
+    """Half a surrogate pair can be neither printed nor stored; show it as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _chain(printed: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    waiting = [printed]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        waiting += [linked for linked in (part.__cause__, part.__context__) if linked]
+        # Members of an exception group, since Python 3.11.
+        waiting += getattr(part, "exceptions", None) or []
+
+
+def _trim(part: traceback.TracebackException, keep_from: str | None) -> None:
+    frames = [frame for frame in part.stack if not frame.filename.startswith(_MACHINERY)]
+    if keep_from is not None:
+        first = next((i for i, frame in enumerate(frames) if frame.filename == keep_from), 0)
+        frames = frames[first:]
+    part.stack = _ShortStack(frames)
+
+
+class _ShortStack(traceback.StackSummary):
+    def __init__(self, frames: Iterable[traceback.FrameSummary]) -> None:
+        super().__init__(frames)
+
+    def format(self, **options: Any) -> list[str]:
+        lines = super().format(**options)
+        left_out = len(lines) - MAX_FRAMES
+        if left_out <= 0:
+            return lines
+        head = MAX_FRAMES // 3
+        return [*lines[:head], f"  [{left_out} more frames]\n", *lines[head + left_out :]]
+
+
+def _cut(text: str, limit: int) -> str:
+    """Keep both ends: the beginning says where, the end says what."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} [... {len(text) - 2 * half:,} characters ...] {text[-half:]}"

@@ -1,0 +1,98 @@
+"""What a write would change, as short texts: for the dry run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bulkup.datastore.keys import Pb, key_text
+from bulkup.datastore.lazy_entity import LazyEntity, read_message
+from bulkup.datastore.value_codec import decode, is_excluded
+
+TEXT_WIDTH = 80
+CONTEXT = 20
+"""Characters shown before the first difference of two long texts."""
+
+
+def describe_changes(
+    before: LazyEntity | None, after: Pb
+) -> tuple[tuple[str, str | None, str | None], ...]:
+    """(name, before, after) of each property that writing `after` changes, sorted by name.
+
+    `before` None, or of another key: all properties are new. None for a text: the property is
+    new, or goes. The texts are one line of at most 80 characters, control characters escaped;
+    of two long ones the part where they differ. Names are as they are.
+    """
+    old: Any = {}
+    if before is not None and read_message(before).key == after.key:
+        old = read_message(before).properties
+    new = after.properties
+    changes = []
+    for name in sorted({*old, *new}):
+        one, other = old.get(name), new.get(name)
+        if one is None or other is None:
+            changes.append((name, *_cut(_text(one), _text(other))))
+        elif one != other:
+            changes.append((name, *_difference(one, other)))
+    return tuple(changes)
+
+
+def _difference(one: Pb, other: Pb) -> tuple[str | None, str | None]:
+    before, after = value_text(one), value_text(other)
+    notes = ["", ""]
+    if is_excluded(one) != is_excluded(other):
+        notes = [" (not indexed)" if is_excluded(pb) else " (indexed)" for pb in (one, other)]
+    elif before == after:
+        notes[1] = " (other index flags or meanings inside)"
+    before_cut, after_cut = _cut(before, after, TEXT_WIDTH - max(map(len, notes)))
+    return f"{before_cut}{notes[0]}", f"{after_cut}{notes[1]}"
+
+
+def _text(pb: Pb | None) -> str | None:
+    return None if pb is None else value_text(pb)
+
+
+def value_text(pb: Pb) -> str:
+    """A Value in one line of printable characters, whatever it holds."""
+    which = pb.WhichOneof("value_type")
+    if which is None:
+        return "<unknown type>"
+    if which == "null_value":
+        return "None"
+    if which == "key_value":
+        return key_text(pb.key_value)
+    if which == "geo_point_value":
+        return f"GeoPoint({pb.geo_point_value.latitude!r}, {pb.geo_point_value.longitude!r})"
+    if which == "array_value":
+        return f"[{', '.join(map(value_text, pb.array_value.values))}]"
+    if which == "entity_value":
+        properties = sorted(pb.entity_value.properties.items())
+        return f"{{{', '.join(f'{name!r}: {value_text(value)}' for name, value in properties)}}}"
+    if which == "timestamp_value":
+        try:
+            return str(decode(pb).isoformat())
+        except ValueError:
+            return f"<timestamp of {pb.timestamp_value.seconds} s>"
+    return repr(getattr(pb, which))
+
+
+def _cut(
+    before: str | None, after: str | None, width: int = TEXT_WIDTH
+) -> tuple[str | None, str | None]:
+    if before is not None and after is not None and max(len(before), len(after)) > width:
+        start = _common_length(before, after) - CONTEXT
+        if before != after and start > CONTEXT:
+            before, after = f"…{before[start:]}", f"…{after[start:]}"
+    return _cut_end(before, width), _cut_end(after, width)
+
+
+def _common_length(one: str, other: str) -> int:
+    length = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        length += 1
+    return length
+
+
+def _cut_end(text: str | None, width: int) -> str | None:
+    return text if text is None or len(text) <= width else f"{text[: width - 1]}…"

@@ -1,0 +1,301 @@
+"""What to write for `put(entity)`: the message it was read as, with what changed patched in.
+
+The original message is still there, so each property that was touched is compared with what it
+says. That finds a list or a nested entity changed in place as surely as an assignment.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.cloud.datastore import Entity
+from google.protobuf.message import DecodeError
+
+from bulkup.datastore.keys import Pb, key_to_pb
+from bulkup.datastore.lazy_entity import (
+    UNREAD,
+    LazyEntity,
+    has_key,
+    is_moved,
+    read_message,
+    value_message,
+)
+from bulkup.datastore.pages import PageEntity
+from bulkup.datastore.scalar_codec import rewritten
+from bulkup.datastore.value_codec import (
+    ENCODERS,
+    PLAIN,
+    EntityPb,
+    ValuePb,
+    encode,
+    exclude,
+    is_excluded,
+    meaning_of,
+    named,
+    new_value,
+    same,
+    set_meaning,
+    write_entity,
+)
+
+
+def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
+    """The Entity message to write for `put(entity)`, as the entity is at this moment.
+
+    Of a LazyEntity, its original message with what changed patched in: under its own key None
+    when nothing changed (with `rewrite`: a copy), under another key always a message. Of any
+    other Entity, what the official client would send. Later changes to the entity do not reach
+    the message.
+
+    Raises ValueError or TypeError, naming the property, for what Datastore cannot store.
+    """
+    lazy = isinstance(entity, LazyEntity)
+    if not (has_key(entity) if lazy else entity.key is not None):
+        raise ValueError("cannot put an entity that has no key")
+    try:
+        if lazy:
+            patch = patched(entity)
+            if patch is None:
+                return read_message(entity) if rewrite or entity._unsent else None
+            return EntityPb.FromString(patch.SerializeToString())
+        pb = EntityPb()
+        write_entity(pb, entity)
+        return pb
+    except RecursionError as error:
+        raise ValueError("cannot put an entity that contains itself") from error
+    except DecodeError as error:
+        raise ValueError(
+            f"cannot put an entity of which a value cannot be read: {error}"
+        ) from error
+
+
+_PLAIN = {type_: name for name, type_ in PLAIN.items()}
+_FIXED = frozenset({*_PLAIN, type(None)})
+"""Types whose objects cannot be changed in place."""
+
+
+def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
+    """A copy of the entity's PageEntity with what changed patched in; None when nothing did.
+
+    `in_place`: where that is safe the message itself is changed and returned, so that what is
+    compared with from then on is what was put.
+    """
+    pb, seen, properties = entity._pb, entity._seen, entity._properties
+    in_place = in_place and not entity._has_twin
+    flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
+    if not flags_untouched:
+        entity._name_all()
+        in_place = False
+    edits: list[tuple[str, bytes, Any]] = []
+    added: list[Any] = []
+    name: Any
+    value: Any
+    items: Any = dict.items(entity)
+    try:
+        for name, value in items:
+            if flags_untouched:
+                if value is UNREAD:
+                    continue
+                # The very object that was read, of a type that cannot be changed in place, is
+                # what the message says.
+                if value is seen.get(name, UNREAD) and type(value) in _FIXED:
+                    continue
+            data = properties.get(name) if isinstance(name, str) else None
+            if data is None:
+                added.append(name)
+                continue
+            new = rewritten(data, value) if flags_untouched else None
+            if new is not None:
+                if new != data:
+                    edits.append((name, new, value))
+                continue
+            original = value_message(entity, name)
+            if flags_untouched:
+                edit = edited(original, value)
+            else:
+                edit = _edited_property(entity, name, original, value)
+            if edit is not None:
+                edits.append((name, edit.SerializeToString(), value))
+                # What was read inside a nested entity stands on the message.
+                plain = _PLAIN.get(type(value), "")
+                in_place = in_place and original.WhichOneof("value_type") == plain
+    except (TypeError, ValueError) as error:
+        raise named(name, error) from error
+    deleted = entity._named and len(items) - len(added) < len(properties)
+    moved = entity._key is not entity._read_key and is_moved(entity)
+    if not (edits or added or deleted or moved):
+        return None
+    # What was deleted is copied too: its index flag is needed should the property come back.
+    if deleted or moved or not in_place:
+        pb = _copied(PageEntity, pb)
+        properties = pb.properties
+    for name, data, value in edits:
+        properties[name] = data
+        if pb is entity._pb:
+            seen[name] = value  # what was read before is not what the message says now
+    if deleted:
+        for name in [name for name in properties if name not in entity]:
+            del properties[name]
+    for name in added:
+        _add_property(entity, properties, name)
+    if moved:
+        pb.ClearField("key")
+        if entity._key is not None:
+            pb.key = key_to_pb(entity._key).SerializeToString()
+    return pb
+
+
+def _add_property(entity: LazyEntity, properties: Pb, name: Any) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"property {name!r}: a property's name is a str")
+    value = entity[name]
+    pb = new_value(name, value)
+    if entity._excluded is not UNREAD and name in entity._excluded:
+        exclude(pb)
+    if entity._read_meanings is not UNREAD:
+        meaning, read_value = entity._read_meanings.get(name, (None, None))
+        if read_value is value:
+            set_meaning(pb, meaning)
+    properties[name] = pb.SerializeToString()
+
+
+def _edited_property(entity: LazyEntity, name: str, original: Pb, value: Any) -> Pb | None:
+    """A property's new Value message, or None when value, index flag and meaning are the same."""
+    pb = None if value is UNREAD else edited(original, value)
+    if entity._excluded is not UNREAD:
+        excluded = name in entity._excluded
+        if excluded != is_excluded(original):
+            pb = _reindexed(original, pb, excluded)
+    if entity._read_meanings is not UNREAD and value is not UNREAD:
+        pb = _remeant(original, pb, entity._read_meanings.get(name), value)
+    return pb
+
+
+def _reindexed(original: Pb, edit: Pb | None, excluded: bool) -> Pb | None:
+    pb = _copied(ValuePb, original) if edit is None else edit
+    if excluded:
+        exclude(pb)
+    else:
+        pb.exclude_from_indexes = False
+        for element in pb.array_value.values:
+            element.exclude_from_indexes = False
+    # An empty array cannot take the flag: asking for it is no change.
+    return None if edit is None and pb == original else pb
+
+
+def _remeant(original: Pb, edit: Pb | None, record: Any, value: Any) -> Pb | None:
+    """Follow what the user did to `_meanings`, by the official client's rules."""
+    meaning, read_value = record or (None, None)
+    if meaning is not None and read_value is not value:
+        return edit
+    if meaning == meaning_of(original if edit is None else edit):
+        return edit
+    if edit is not None and original.HasField("array_value") and meaning == meaning_of(original):
+        return edit  # an array changed in place: its kept elements have kept their meanings
+    pb = _copied(ValuePb, original) if edit is None else edit
+    pb.meaning = 0
+    for element in pb.array_value.values:
+        element.meaning = 0
+    set_meaning(pb, meaning)
+    return pb
+
+
+def edited(original: Pb, value: Any) -> Pb | None:
+    """The Value message for a property's current value; None when it is what the message says.
+
+    A new value keeps the index flag and loses the meaning of the one it replaces. An entity or
+    array that was changed in place keeps both, and all inside it that was not changed.
+    """
+    if isinstance(value, dict):
+        if original.HasField("entity_value"):
+            return _edited_entity(original, value)
+    elif isinstance(value, list):
+        if original.HasField("array_value"):
+            return _edited_array(original, value)
+    elif same(original, value):
+        return None
+    return _replaced(original, value)
+
+
+def _replaced(original: Pb, value: Any) -> Pb:
+    pb = ValuePb()
+    encode(pb, value)
+    if is_excluded(original):
+        exclude(pb)
+    return pb
+
+
+def _edited_entity(original: Pb, value: dict[str, Any]) -> Pb | None:
+    nested = original.entity_value
+    # The messages' wrappers are cached while they live: `is` tells the entity decoded from here.
+    if isinstance(value, LazyEntity) and value._origin is nested:
+        patch = patched(value)
+        if patch is None:
+            return None
+        pb = _copied(ValuePb, original)
+        pb.entity_value.ParseFromString(patch.SerializeToString())
+        return pb
+    pb = _replaced(original, value)
+    return None if pb.entity_value == nested else pb
+
+
+def _edited_array(original: Pb, values: list[Any]) -> Pb | None:
+    elements = list(original.array_value.values)
+    before, after = len(elements), len(values)
+    if before == after:
+        head, tail = before, 0
+    else:
+        shorter = min(before, after)
+        head = 0
+        while head < shorter and _matches(elements[head], values[head]):
+            head += 1
+        tail = 0
+        while tail < shorter - head and _matches(elements[-1 - tail], values[-1 - tail]):
+            tail += 1
+    pairs = list(zip(elements[:head], values[:head], strict=True))
+    pairs += zip(elements[before - tail :], values[after - tail :], strict=True)
+    edits = [edited(element, value) for element, value in pairs]
+    if before == after and not any(edit is not None for edit in edits):
+        return None
+    pb = ValuePb()
+    if pairs:  # else all is new, also the meaning: a legacy one says "this is an empty list"
+        pb.meaning = original.meaning
+        pb.exclude_from_indexes = original.exclude_from_indexes
+    pb.array_value.SetInParent()
+    add = pb.array_value.values.add
+    kept = [
+        element if edit is None else edit for (element, _), edit in zip(pairs, edits, strict=True)
+    ]
+    for element in kept[:head]:
+        add().CopyFrom(element)
+    excluded = is_excluded(original)
+    for value in values[head : after - tail]:
+        element = add()
+        encode(element, value)
+        element.exclude_from_indexes = excluded
+    for element in kept[head:]:
+        add().CopyFrom(element)
+    return pb
+
+
+def _matches(element: Pb, value: Any) -> bool:
+    if isinstance(value, LazyEntity) and element.HasField("entity_value"):
+        # By identity, changed or not: comparing here and patching later would look twice at
+        # every level of nesting.
+        return value._origin is element.entity_value
+    return edited(element, value) is None
+
+
+def _copied(class_: Any, original: Pb) -> Pb:
+    pb = class_()
+    pb.CopyFrom(original)
+    return pb
+
+
+def _encode_lazy(pb: Pb, value: LazyEntity) -> None:
+    patch = patched(value) or value._pb
+    pb.entity_value.SetInParent()
+    pb.entity_value.ParseFromString(patch.SerializeToString())
+
+
+ENCODERS[LazyEntity] = _encode_lazy

@@ -1,0 +1,412 @@
+"""The entity users get: decoded where it is touched, encoded where it changed.
+
+`LazyEntity` stands on the message it was read from, whose values are messages only once they are
+touched (`bulkup.datastore.pages`). A write is that message with the changed properties patched in
+(`bulkup.datastore.entity_patch`), so that what Python cannot hold (meanings, nanoseconds, mixed
+index flags in an array, values of unknown type) comes back as it was.
+
+Ways a dict subclass is read behind its methods' back, and what stops each here: C code that
+merges or copies it (`dict(e)`, `{**e}`, `f(**e)`, `e | d`, `e.copy()`) asks for `keys` and
+`__getitem__` once `__iter__` is overridden; the C JSON encoder asks for `items`, but first for
+the dict's own size, so something is in the storage from the start; `==` and `repr` of dict read
+the storage, so values are decoded before them. What remains is `dict.get(entity, name)` and its
+like.
+
+What most updaters ask for is a few properties by name, so not even the names are there before
+somebody asks for more: until `_name_all` the storage has the properties that were read or set, and
+UNREAD.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
+from typing import Any
+
+from google.cloud.datastore import Entity, Key
+from google.protobuf.message import DecodeError
+
+from bulkup.datastore.keys import KeyPb, Pb, key_from_pb, key_to_pb
+from bulkup.datastore.pages import PageEntity
+from bulkup.datastore.scalar_codec import NOT_PLAIN, read_plain
+from bulkup.datastore.value_codec import (
+    DECODERS,
+    PLAIN,
+    EntityPb,
+    ValuePb,
+    is_excluded,
+    meaning_of,
+    same,
+)
+
+
+class _Unread:
+    """Stands in the storage for a value not decoded yet. Copies and pickles as itself."""
+
+    def __repr__(self) -> str:
+        return "<unreadable>"
+
+    def __reduce__(self) -> str:
+        return "UNREAD"
+
+
+UNREAD: Any = _Unread()
+
+_filling = threading.Lock()
+"""A handler's threads may read one entity. What they must not do twice is done under this."""
+_storage: Any = dict.items
+_get: Any = dict.get
+_setitem: Any = dict.__setitem__
+_parsed: Any = ValuePb.FromString
+
+_SLOTS = "_pb", "_properties", "_seen", "_version"
+"""What every LazyEntity has."""
+
+
+class LazyEntity(Entity):  # type: ignore[misc]
+    """A `google.cloud.datastore.Entity` over a `PageEntity`; of a raw `google.datastore.v1.Entity`
+    message such a one is made.
+
+    Reading a property that cannot be decoded raises ValueError naming it; `in`, `len`, the names
+    and deleting it work, and left alone it is written back as it was.
+
+    `version` is the entity's version when it was read (0: unknown).
+    """
+
+    # The rest has its defaults in the class, and most never get a __dict__.
+    __slots__ = _SLOTS
+    _pb: Pb
+    _properties: Pb
+    """Those of the message, as they were read: the serialized Value of each name."""
+    _seen: dict[str, Any]
+    """Values as they were decoded: the very same object needs no comparison, unless it can be
+    changed in place."""
+    _version: int
+    _named = False
+    """All names are in the storage, and what is not there is not a property (any more)."""
+    _values: dict[str, Pb] | None = None
+    """Value messages of properties that were touched; kept because what was decoded from them
+    stands on them."""
+    _origin: Pb | None = None
+    """The message inside a Value that a nested entity was decoded from."""
+    _unsent = False
+    """The message was altered for a put that has come to nothing."""
+    _has_twin = False
+    """A copy stands on the same message, so that is not to be altered any more."""
+    _key: Any = UNREAD
+    _read_key: Any = UNREAD
+    _excluded: Any = UNREAD
+    _read_meanings: Any = UNREAD
+
+    def __init__(self, pb: Pb, version: int = 0) -> None:
+        # Not Entity.__init__: it would decode the key and make two containers per entity.
+        if type(pb) is not PageEntity:
+            self._origin = pb
+            pb = PageEntity.FromString(pb.SerializeToString())
+        self._pb = pb
+        self._properties = properties = pb.properties
+        self._version = version
+        self._seen = {}
+        if properties:
+            _setitem(self, UNREAD, UNREAD)
+
+    def _name_all(self) -> None:
+        if self._named:
+            return
+        with _filling:
+            if not self._named:
+                for name in self._properties:
+                    dict.setdefault(self, name, UNREAD)
+                dict.pop(self, UNREAD, None)
+                self._named = True
+
+    @property
+    def key(self) -> Key | None:
+        key = self._key
+        if key is UNREAD:
+            key_pb = read_key(self)
+            key = None if key_pb is None else key_from_pb(key_pb)
+            self._key = self._read_key = key
+        return key
+
+    @key.setter
+    def key(self, key: Key | None) -> None:
+        self._key = key
+
+    @property
+    def exclude_from_indexes(self) -> set[str]:
+        """Names of properties that are not indexed; change it in place, or set another."""
+        if self._excluded is UNREAD:
+            names = self._properties
+            self._excluded = {name for name in names if is_excluded(value_message(self, name))}
+        excluded: set[str] = self._excluded
+        return excluded
+
+    @exclude_from_indexes.setter
+    def exclude_from_indexes(self, names: set[str]) -> None:
+        self._excluded = names
+
+    @property
+    def _meanings(self) -> dict[str, Any]:
+        """As the official client keeps them: {name: (meaning, the value it was read with)}."""
+        if self._read_meanings is UNREAD:
+            self._read_meanings = {}
+            self._read_readable()
+            for name in self._properties:
+                value_pb = value_message(self, name)
+                meaning = meaning_of(value_pb)
+                value = _get(self, name)
+                if meaning is None or value is UNREAD:
+                    continue
+                # What was set anew before this was asked has no meaning. Lists and entities are
+                # those that were read, changed in place or not.
+                if isinstance(value, (list, dict)):
+                    is_read = value is self._seen.get(name)
+                else:
+                    is_read = same(value_pb, value)
+                if is_read:
+                    self._read_meanings[name] = (meaning, value)
+        meanings: dict[str, Any] = self._read_meanings
+        return meanings
+
+    @_meanings.setter
+    def _meanings(self, meanings: dict[str, Any]) -> None:
+        self._read_meanings = meanings
+
+    def _read(self, name: str, default: Any = UNREAD) -> Any:
+        """What is not in the storage, or is there unread. Raises KeyError without a default."""
+        try:
+            data = self._properties.get(name) if isinstance(name, str) else None
+        except UnicodeError:  # no name that a message could hold
+            data = None
+        if data is None or (self._named and not dict.__contains__(self, name)):
+            if default is UNREAD:
+                raise KeyError(name)
+            return default
+        value = read_plain(data)
+        if value is NOT_PLAIN:
+            try:
+                value_pb = _parsed(data)
+                which = value_pb.WhichOneof("value_type")
+                if which not in PLAIN:
+                    return self._read_deep(name, value_pb, which)
+                value = getattr(value_pb, which)
+            except (ValueError, OverflowError, DecodeError) as error:
+                raise ValueError(f"property {name!r} cannot be read: {error}") from error
+        _setitem(self, name, value)
+        self._seen[name] = value
+        return value
+
+    def _read_deep(self, name: str, value_pb: Pb, which: str) -> Any:
+        """What may be changed in place is decoded once."""
+        value = DECODERS[which](value_pb)
+        with _filling:
+            there = _get(self, name, UNREAD)
+            if there is not UNREAD:
+                return there
+            if self._values is None:
+                self._values = {}
+            self._values[name] = value_pb
+            self._seen[name] = value
+            _setitem(self, name, value)
+        return value
+
+    def _read_all(self) -> None:
+        for name in self._unread():
+            self._read(name)
+
+    def _read_readable(self) -> None:
+        for name in self._unread():
+            with suppress(ValueError):  # stays unread, and raises when it is touched by name
+                self._read(name)
+
+    def _unread(self) -> list[str]:
+        self._name_all()
+        return [name for name, value in _storage(self) if value is UNREAD]
+
+    def __getitem__(self, name: str) -> Any:
+        value = _get(self, name, UNREAD)
+        return self._read(name) if value is UNREAD else value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        value = _get(self, name, UNREAD)
+        return self._read(name, default) if value is UNREAD else value
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        self._name_all()
+        value = dict.setdefault(self, name, default)
+        return self._read(name) if value is UNREAD else value
+
+    def pop(self, name: str, *default: Any) -> Any:
+        self._name_all()
+        if _get(self, name) is UNREAD:
+            self._read(name)
+        return dict.pop(self, name, *default)
+
+    def popitem(self) -> tuple[str, Any]:
+        for last in reversed(self):
+            self[last]
+            break
+        return dict.popitem(self)
+
+    def __delitem__(self, name: str) -> None:
+        self._name_all()
+        dict.__delitem__(self, name)
+
+    def clear(self) -> None:
+        self._named = True
+        dict.clear(self)
+
+    def __contains__(self, name: object) -> bool:
+        if dict.__contains__(self, name):
+            return name is not UNREAD
+        if self._named or not isinstance(name, str):
+            return False
+        try:
+            return name in self._properties
+        except UnicodeError:  # no name that a message could hold
+            return False
+
+    def __len__(self) -> int:
+        self._name_all()
+        return dict.__len__(self)
+
+    def __iter__(self) -> Iterator[str]:
+        self._name_all()
+        return dict.__iter__(self)
+
+    def __reversed__(self) -> Iterator[str]:
+        self._name_all()
+        return dict.__reversed__(self)
+
+    def keys(self) -> Any:
+        self._name_all()
+        return dict.keys(self)
+
+    def items(self) -> Any:
+        self._read_all()
+        return dict.items(self)
+
+    def values(self) -> Any:
+        self._read_all()
+        return dict.values(self)
+
+    def __eq__(self, other: object) -> Any:
+        # Decoded even for a plain dict: Python then asks that dict, which reads our storage.
+        self._read_all()
+        if isinstance(other, LazyEntity):
+            other._read_all()
+        return Entity.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        self._read_readable()
+        return str(Entity.__repr__(self))
+
+    fromkeys = Entity.fromkeys
+
+    def __copy__(self) -> LazyEntity:
+        # A shallow copy shares its lists and sets, so they have to exist first.
+        self._read_readable()
+        self._has_twin = True
+        _ = self.exclude_from_indexes, self._meanings
+        twin = LazyEntity.__new__(LazyEntity)
+        dict.update(twin, _storage(self))
+        for name in _SLOTS:
+            setattr(twin, name, getattr(self, name))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LazyEntity:
+        self._has_twin = True
+        twin = LazyEntity.__new__(LazyEntity)
+        memo[id(self)] = twin
+        # Not altered from now on; shared, they make the copy patchable too.
+        for message in (self._pb, self._properties, self._origin, *(self._values or {}).values()):
+            memo[id(message)] = message
+        self._name_all()
+        for name, value in _storage(self):
+            _setitem(twin, name, value if value is UNREAD else deepcopy(value, memo))
+        for name in _SLOTS:
+            setattr(twin, name, deepcopy(getattr(self, name), memo))
+        twin.__dict__.update(deepcopy(self.__dict__, memo))
+        return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickles as the plain Entity it stands for: messages do not travel."""
+        state = {name: value for name, value in self.__dict__.items() if name not in _OWN}
+        state["key"] = self.key
+        state["exclude_from_indexes"] = self.exclude_from_indexes
+        state["_meanings"] = self._meanings
+        return Entity, (), state, None, iter(self.items())
+
+
+_OWN = frozenset(
+    {
+        "_named", "_values", "_origin", "_unsent", "_has_twin", "_key", "_read_key", "_excluded",
+        "_read_meanings",
+    }
+)  # fmt: skip
+
+
+def value_message(entity: LazyEntity, name: str) -> Pb:
+    """The Value message of a property that the entity was read with."""
+    pb = entity._values.get(name) if entity._values else None
+    if pb is None:
+        try:
+            pb = _parsed(entity._properties[name])
+        except DecodeError as error:
+            raise ValueError(f"property {name!r} cannot be read: {error}") from error
+    return pb
+
+
+def page_entity(entity: LazyEntity) -> Pb:
+    """The PageEntity an entity stands on; not to be altered."""
+    return entity._pb
+
+
+def read_message(entity: LazyEntity) -> Pb:
+    """The Entity message an entity was read as, or (where that is altered) was last put as."""
+    return EntityPb.FromString(entity._pb.SerializeToString())
+
+
+def read_key(entity: LazyEntity) -> Pb | None:
+    """The Key message an entity was read under."""
+    pb = entity._pb
+    return KeyPb.FromString(pb.key) if pb.HasField("key") else None
+
+
+def has_come_to_nothing(entity: LazyEntity) -> None:
+    """The put that altered the entity's message will not be sent: what the message says is not
+    what is stored."""
+    entity._unsent = True
+
+
+def read_version(entity: LazyEntity) -> int:
+    """The version an entity was read at; 0 when unknown."""
+    return entity._version
+
+
+def has_key(entity: LazyEntity) -> bool:
+    key = entity._key
+    return bool(entity._pb.HasField("key")) if key is UNREAD else key is not None
+
+
+def is_moved(entity: LazyEntity) -> bool:
+    """Whether the entity's key is another than the one it was read under."""
+    key = entity._key
+    if key is entity._read_key:
+        return False
+    read = read_key(entity)
+    if key is None or read is None:
+        return read is not None or key is not None
+    return bool(key_to_pb(key) != read)
+
+
+DECODERS["entity_value"] = lambda pb: LazyEntity(pb.entity_value)

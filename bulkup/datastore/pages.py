@@ -1,0 +1,94 @@
+"""Pages of a query, parsed only as deep as they are looked at.
+
+The messages of this file are those of `google.datastore.v1` on the wire, with one difference:
+what most updaters never look at (a key's parts, the values of the properties) stays bytes. A
+value becomes a message when it is touched (`bulkup.datastore.lazy_entity`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.cloud.datastore_v1.types import datastore as _datastore
+from google.cloud.datastore_v1.types import entity as _entity
+from google.cloud.datastore_v1.types import query as _query
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from bulkup.datastore.keys import Pb, key_bytes, key_of
+
+_PACKAGE = "bulkup.pages"
+_Field = descriptor_pb2.FieldDescriptorProto
+
+
+def _classes() -> dict[str, Any]:
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"{_PACKAGE}.proto", package=_PACKAGE, syntax="proto3"
+    )
+
+    def message(theirs: Any, **fields: Any) -> Any:
+        """One that has some fields of theirs, under the same names and numbers."""
+        theirs = theirs.pb().DESCRIPTOR
+        ours = file.message_type.add(name=theirs.name)
+        for name, type_ in fields.items():
+            number = theirs.fields_by_name[name].number
+            field = ours.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL)
+            if isinstance(type_, str):
+                field.type, field.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{type_}"
+            else:
+                field.type = type_
+        return ours
+
+    entity = message(_entity.Entity, key=_Field.TYPE_BYTES, properties="Entity.PropertiesEntry")
+    entity.oneof_decl.add(name="_key")  # so that a key may be absent
+    entity.field[0].proto3_optional, entity.field[0].oneof_index = True, 0
+    entity.field[1].label = _Field.LABEL_REPEATED
+    record = entity.nested_type.add(name="PropertiesEntry")
+    record.options.map_entry = True
+    for number, (name, type_) in enumerate(
+        (("key", _Field.TYPE_STRING), ("value", _Field.TYPE_BYTES)), 1
+    ):
+        record.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL, type=type_)
+    message(
+        _query.EntityResult,
+        entity="Entity", version=_Field.TYPE_INT64, cursor=_Field.TYPE_BYTES,
+    )  # fmt: skip
+    batch = message(
+        _query.QueryResultBatch,
+        entity_results="EntityResult", end_cursor=_Field.TYPE_BYTES, more_results=_Field.TYPE_INT32,
+    )  # fmt: skip
+    batch.field[0].label = _Field.LABEL_REPEATED
+    message(_datastore.RunQueryResponse, batch="QueryResultBatch")
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return {
+        ours.name: message_factory.GetMessageClass(
+            pool.FindMessageTypeByName(f"{_PACKAGE}.{ours.name}")
+        )
+        for ours in file.message_type
+    }
+
+
+_ours = _classes()
+PageEntity: Any = _ours["Entity"]
+PageResult: Any = _ours["EntityResult"]
+PageBatch: Any = _ours["QueryResultBatch"]
+Page: Any = _ours["RunQueryResponse"]
+
+
+def page_result(result: Pb) -> Pb:
+    """A PageResult of an EntityResult."""
+    return PageResult.FromString(result.SerializeToString())
+
+
+def read_page(answer: bytes) -> Pb:
+    """What a RunQuery answers. Its keys are the very bytes that we would write, so that bytes tell
+    keys apart: one server writes all its keys in the same way, and the first one says which.
+
+    Raises DecodeError.
+    """
+    page = Page.FromString(answer)
+    results = page.batch.entity_results
+    if results and key_bytes(key_of(results[0].entity.key)) != results[0].entity.key:
+        for result in results:
+            result.entity.key = key_bytes(key_of(result.entity.key))
+    return page

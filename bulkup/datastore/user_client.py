@@ -1,0 +1,79 @@
+"""The client that an updater gets: the official one, whose reads remember what they saw.
+
+An entity that a handler reads with `self.client.get` and puts is written only when nobody has
+changed it meanwhile, like the handled entity itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from google.cloud.datastore import Client, Entity, Key
+
+from bulkup.datastore.keys import key_bytes, key_to_pb
+from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.rpc import Rpc
+
+C = TypeVar("C", bound="UserClient")
+
+
+class UserClient(Client):  # type: ignore[misc]
+    """An official client whose `get` and `get_multi` give entities with their versions."""
+
+    _rpc: Rpc
+
+    @classmethod
+    def over(cls: type[C], rpc: Rpc, client: Client) -> C:
+        """One for the same target as `client`."""
+        twin = cls.__new__(cls)
+        twin.__dict__.update(client.__dict__)
+        twin._rpc = rpc
+        return twin
+
+    def get_multi(self, keys: Iterable[Key], missing: Any = None, **options: Any) -> list[Entity]:
+        """As the official one, which does it whenever more than keys and `missing` is given.
+
+        Raises CallError when the server does not answer.
+        """
+        keys = list(keys)
+        if any(value not in (None, False) for value in options.values()) or self._in_transaction():
+            found: list[Entity] = super().get_multi(keys, missing=missing, **options)
+            return found
+        if missing is not None and missing != []:
+            raise ValueError("missing must be None or an empty list")
+        if any(key.project != self.project for key in keys):
+            raise ValueError("Keys do not match project")
+        wanted = {key_bytes(pb): (key, pb) for key in keys for pb in [key_to_pb(key)]}
+        results = self._rpc.lookup([pb for _, pb in wanted.values()])
+        if missing is not None:
+            missing.extend(Entity(key) for id_, (key, _) in wanted.items() if id_ not in results)
+        return [LazyEntity(results[i].entity, results[i].version) for i in wanted if i in results]
+
+    def _in_transaction(self) -> bool:
+        return self.current_transaction is not None
+
+
+class WriteInDryRunError(RuntimeError):
+    """The updater wrote through its client in a dry run."""
+
+
+class _ReadOnlyApi:
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "commit":
+            raise WriteInDryRunError(
+                "this is a dry run, and the updater writes through its client: use self.put and "
+                "self.delete, which a dry run shows, and a run guards"
+            )
+        return getattr(self._api, name)
+
+
+class ReadOnlyClient(UserClient):
+    """One that refuses to commit, for a dry run."""
+
+    @property
+    def _datastore_api(self) -> Any:
+        return _ReadOnlyApi(Client._datastore_api.fget(self))

@@ -1,0 +1,382 @@
+"""Python value <-> `google.datastore.v1.Value`, and plain entities, by hand.
+
+Decodes to exactly what the official client gives and encodes to exactly the message it sends, at
+a tenth of its cost. Two tables say what there is: `DECODERS` by the message's value type,
+`ENCODERS` by Python type; `bulkup.datastore.lazy_entity` adds its lazy entity to both.
+"""
+
+from __future__ import annotations
+
+import datetime
+import operator
+from collections.abc import Callable, Mapping
+from itertools import repeat
+from math import copysign
+from typing import Any
+
+from google.cloud.datastore import Entity, Key
+from google.cloud.datastore.helpers import GeoPoint
+from google.cloud.datastore_v1.types import entity as entity_types
+from proto.datetime_helpers import DatetimeWithNanoseconds  # type: ignore[import-untyped]
+
+from bulkup.datastore.keys import Pb, key_from_pb, write_key
+
+EntityPb: Any = entity_types.Entity.pb()
+ValuePb: Any = entity_types.Value.pb()
+
+UTC = datetime.timezone.utc
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
+SECONDS_PER_DAY = 86_400
+
+# google.protobuf.Timestamp: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z
+MIN_TIMESTAMP_S = -62_135_596_800
+MAX_TIMESTAMP_S = 253_402_300_799
+
+
+def decode(pb: Pb) -> Any:
+    """The Python value of a Value message.
+
+    Raises ValueError for a message without a value (its type is one this client does not know,
+    or none) and for what Python cannot represent.
+    """
+    try:
+        return DECODERS[pb.WhichOneof("value_type")](pb)
+    except OverflowError as error:
+        raise ValueError(f"out of Python's range: {error}") from error
+
+
+def _no_value(pb: Pb) -> Any:
+    raise ValueError("its value is of a type unknown to this client")
+
+
+DECODERS: dict[str | None, Callable[[Pb], Any]] = {
+    None: _no_value,
+    "null_value": lambda pb: None,
+    "boolean_value": operator.attrgetter("boolean_value"),
+    "integer_value": operator.attrgetter("integer_value"),
+    "double_value": operator.attrgetter("double_value"),
+    "string_value": operator.attrgetter("string_value"),
+    "blob_value": operator.attrgetter("blob_value"),
+    "timestamp_value": lambda pb: DatetimeWithNanoseconds.from_timestamp_pb(pb.timestamp_value),
+    "key_value": lambda pb: key_from_pb(pb.key_value),
+    "geo_point_value": lambda pb: GeoPoint(
+        pb.geo_point_value.latitude, pb.geo_point_value.longitude
+    ),
+    "array_value": lambda pb: [decode(element) for element in pb.array_value.values],
+}
+
+
+PLAIN: Mapping[str | None, type] = {
+    "boolean_value": bool,
+    "integer_value": int,
+    "double_value": float,
+    "string_value": str,
+    "blob_value": bytes,
+}
+"""Value types that decode to themselves, unchangeable objects of exactly these types."""
+
+
+def encode(pb: Pb, value: Any) -> None:
+    """Write a Python value into an empty Value message.
+
+    Raises ValueError or TypeError, saying why, for what Datastore cannot store.
+    """
+    encoder = ENCODERS.get(type(value))
+    if encoder is None:
+        encoder = _encoder_of_subclass(value)
+    encoder(pb, value)
+
+
+def _encoder_of_subclass(value: Any) -> Callable[[Pb, Any], None]:
+    # In the table's order, which is the official client's: a bool is an int, an Entity a dict.
+    for type_, encoder in ENCODERS.items():
+        if isinstance(value, type_):
+            return encoder
+    name = type(value).__name__
+    hint = _HINTS.get(name)
+    raise ValueError(f"Datastore cannot store a {name}{'; use ' + hint if hint else ''}")
+
+
+_HINTS = {
+    "date": "a datetime",
+    "tuple": "a list",
+    "set": "a list",
+    "frozenset": "a list",
+    "bytearray": "bytes",
+    "Decimal": "a float or a str",
+    "UUID": "a str",
+}
+
+
+def timestamp_parts(value: datetime.datetime) -> tuple[int, int]:
+    """Seconds since the epoch and microseconds; a naive datetime counts as UTC.
+
+    Raises ValueError for an instant outside the years 1 to 9999 of UTC.
+    """
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    since = value - EPOCH
+    seconds = since.days * SECONDS_PER_DAY + since.seconds
+    if not MIN_TIMESTAMP_S <= seconds <= MAX_TIMESTAMP_S:
+        raise ValueError("in UTC this datetime lies outside the years 1 to 9999")
+    return seconds, since.microseconds
+
+
+def _encode_timestamp(pb: Pb, value: datetime.datetime) -> None:
+    seconds, micros = timestamp_parts(value)
+    timestamp = pb.timestamp_value
+    timestamp.seconds = seconds
+    timestamp.nanos = micros * 1000
+
+
+def _encode_key(pb: Pb, value: Key) -> None:
+    write_key(pb.key_value, value)
+
+
+def _encode_bool(pb: Pb, value: bool) -> None:
+    pb.boolean_value = value
+
+
+def _encode_float(pb: Pb, value: float) -> None:
+    pb.double_value = value
+
+
+def _encode_int(pb: Pb, value: int) -> None:
+    try:
+        pb.integer_value = value
+    except ValueError as error:
+        raise ValueError("an integer in Datastore has at most 64 bits") from error
+
+
+def _encode_str(pb: Pb, value: str) -> None:
+    try:
+        pb.string_value = value
+    except UnicodeEncodeError as error:
+        raise ValueError(f"text that UTF-8 cannot encode: {error.reason}") from error
+
+
+def _encode_bytes(pb: Pb, value: bytes) -> None:
+    pb.blob_value = value
+
+
+def _encode_entity(pb: Pb, value: Entity) -> None:
+    nested = pb.entity_value
+    nested.SetInParent()
+    write_entity(nested, value)
+
+
+def _encode_dict(pb: Pb, value: dict[str, Any]) -> None:
+    nested = pb.entity_value
+    nested.SetInParent()
+    for name, inner in value.items():
+        new_property(nested.properties, name, inner)
+
+
+def _encode_list(pb: Pb, value: list[Any]) -> None:
+    array = pb.array_value
+    array.SetInParent()
+    add = array.values.add
+    for element in value:
+        encode(add(), element)
+
+
+def _encode_geo_point(pb: Pb, value: GeoPoint) -> None:
+    pb.geo_point_value.CopyFrom(value.to_protobuf())
+
+
+def _encode_none(pb: Pb, value: None) -> None:
+    pb.null_value = 0
+
+
+ENCODERS: dict[type, Callable[[Pb, Any], None]] = {
+    datetime.datetime: _encode_timestamp,
+    Key: _encode_key,
+    bool: _encode_bool,
+    float: _encode_float,
+    int: _encode_int,
+    str: _encode_str,
+    bytes: _encode_bytes,
+    Entity: _encode_entity,
+    dict: _encode_dict,
+    list: _encode_list,
+    GeoPoint: _encode_geo_point,
+    type(None): _encode_none,
+}
+
+
+def new_property(properties: Pb, name: Any, value: Any) -> Pb:
+    """Add a property to a message's map and return its Value.
+
+    Raises ValueError or TypeError, naming the property, for what cannot be encoded.
+    """
+    try:
+        pb = properties.get_or_create(name)
+    except TypeError as error:
+        raise TypeError(f"property {name!r}: a property's name is a str") from error
+    except UnicodeError as error:
+        raise ValueError(f"property {name!r}: its name is not valid UTF-8") from error
+    _encode_property(pb, name, value)
+    return pb
+
+
+def new_value(name: str, value: Any) -> Pb:
+    """A new property's Value. Raises as `new_property` does."""
+    if not name.isascii():
+        try:
+            name.encode()
+        except UnicodeError as error:
+            raise ValueError(f"property {name!r}: its name is not valid UTF-8") from error
+    pb = ValuePb()
+    _encode_property(pb, name, value)
+    return pb
+
+
+def _encode_property(pb: Pb, name: str, value: Any) -> None:
+    try:
+        encode(pb, value)
+    except (TypeError, ValueError) as error:
+        raise named(name, error) from error
+
+
+def named(name: Any, error: Exception) -> Exception:
+    """A TypeError or ValueError over again, with the property's name in front."""
+    type_ = TypeError if isinstance(error, TypeError) else ValueError
+    return type_(f"property {name!r}: {error}")
+
+
+def write_entity(pb: Pb, entity: Entity) -> None:
+    """Fill an empty Entity message, as `entity_to_protobuf` would."""
+    if entity.key is not None:
+        write_key(pb.key, entity.key)
+    properties = pb.properties
+    excluded = entity.exclude_from_indexes
+    meanings = entity._meanings
+    for name, value in entity.items():
+        value_pb = new_property(properties, name, value)
+        if name in excluded:
+            exclude(value_pb)
+        if name in meanings:
+            meaning, read_value = meanings[name]
+            # A meaning belongs to the very object it was read with; a new value has none.
+            if read_value is value:
+                set_meaning(value_pb, meaning)
+
+
+def exclude(pb: Pb) -> None:
+    """Exclude a freshly encoded value from indexes.
+
+    Datastore allows the flag on an array's elements only, so an empty array cannot carry it.
+    """
+    if pb.HasField("array_value"):
+        for element in pb.array_value.values:
+            element.exclude_from_indexes = True
+    else:
+        pb.exclude_from_indexes = True
+
+
+def is_excluded(pb: Pb) -> bool:
+    """Whether the official client lists this value's property in `exclude_from_indexes`.
+
+    Of an array all elements must be; one with mixed flags (the official client refuses to read
+    it) is not listed.
+    """
+    if pb.HasField("array_value"):
+        elements = pb.array_value.values
+        if elements:
+            return all(element.exclude_from_indexes for element in elements)
+    return bool(pb.exclude_from_indexes)
+
+
+def meaning_of(pb: Pb) -> Any:
+    """The meaning as the official client keeps it: an int, or (of array, of elements), or None."""
+    meaning = pb.meaning or None
+    if not pb.HasField("array_value"):
+        return meaning
+    of_elements = [element.meaning or None for element in pb.array_value.values]
+    if not any(of_elements):
+        return None if meaning is None else (meaning, None)
+    return meaning, of_elements
+
+
+def set_meaning(pb: Pb, meaning: Any) -> None:
+    """Write a meaning in any form the official client accepts into a value that has none."""
+    if meaning is None:
+        return
+    if not pb.HasField("array_value"):
+        pb.meaning = meaning
+        return
+    if isinstance(meaning, tuple):
+        of_array, of_elements = meaning
+    else:  # as versions before 2.20.2 of the official client kept it
+        of_array = None
+        of_elements = meaning if isinstance(meaning, list) else repeat(meaning)
+    if of_array is not None:
+        pb.meaning = of_array
+    for element, of_element in zip(pb.array_value.values, of_elements or (), strict=False):
+        if of_element is not None:
+            element.meaning = of_element
+
+
+def same(pb: Pb, value: Any) -> bool:
+    """Whether a value still is what the message says, strictly: 1 is not True, -0.0 not 0.0.
+
+    NaN is NaN. Timestamps compare to the microsecond, which is all that can be written. Entities
+    and arrays are not compared here.
+    """
+    compare = _SAME.get(pb.WhichOneof("value_type"))
+    return compare is not None and compare(pb, value)
+
+
+def _same_float(one: float, other: float) -> bool:
+    if one != other:
+        return one != one and other != other
+    return copysign(1.0, one) == copysign(1.0, other)
+
+
+def _same_timestamp(pb: Pb, value: Any) -> bool:
+    if not isinstance(value, datetime.datetime):
+        return False
+    read = pb.timestamp_value
+    return timestamp_parts(value) == (read.seconds, read.nanos // 1000)
+
+
+def _same_geo_point(pb: Pb, value: Any) -> bool:
+    if not isinstance(value, GeoPoint):
+        return False
+    read = pb.geo_point_value
+    return all(
+        _same_float(one, 0.0 if other is None else other)
+        for one, other in ((read.latitude, value.latitude), (read.longitude, value.longitude))
+    )
+
+
+def _same_key(pb: Pb, value: Any) -> bool:
+    if not isinstance(value, Key):
+        return False
+    try:
+        read = key_from_pb(pb.key_value)
+    except ValueError:  # then nobody has read it, and the value is a new one
+        return False
+    # `==` of keys would not do: an incomplete key never equals another.
+    return _key_parts(read) == _key_parts(value)
+
+
+def _key_parts(key: Key) -> tuple[Any, ...]:
+    return key.flat_path, key.project, key.database or None, key.namespace or None
+
+
+_SAME: Mapping[str, Callable[[Pb, Any], bool]] = {
+    "null_value": lambda pb, value: value is None,
+    "boolean_value": lambda pb, value: value is pb.boolean_value,
+    "integer_value": lambda pb, value: (
+        isinstance(value, int) and not isinstance(value, bool) and value == pb.integer_value
+    ),
+    "double_value": lambda pb, value: (
+        isinstance(value, float) and _same_float(pb.double_value, value)
+    ),
+    "string_value": lambda pb, value: isinstance(value, str) and pb.string_value == value,
+    "blob_value": lambda pb, value: isinstance(value, bytes) and pb.blob_value == value,
+    "timestamp_value": _same_timestamp,
+    "key_value": _same_key,
+    "geo_point_value": _same_geo_point,
+}

@@ -1,0 +1,91 @@
+"""The dry run: what would be written, and nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bulkup.core.events import Listener, PropertyChange, WouldChange
+from bulkup.core.model import Counts
+from bulkup.datastore.entity_diff import describe_changes
+from bulkup.datastore.keys import key_text
+from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.engine.entities import Entities, OverBudget
+from bulkup.engine.handle import Handled, Write, written
+from bulkup.engine.scan import Scan
+from bulkup.engine.throttle.rate import RateLimiter
+
+
+class DryRunSink:
+    """Takes handled entities where a run has its commits, and tells what they would write."""
+
+    def __init__(self, listener: Listener, on_done: Callable[[Counts], None]) -> None:
+        self._listener = listener
+        self._on_done = on_done
+
+    foreign: frozenset[bytes] = frozenset()
+
+    def add(self, item: Handled) -> None:
+        deletes = 0
+        for write in item.writes:
+            if write.deletes:
+                deletes += 1
+                self._listener(WouldChange(key_text(written(write)), "delete"))
+            else:
+                self._listener(self._put(item, write))
+        self._on_done(
+            Counts(
+                handled=1,
+                puts=len(item.writes) - deletes,
+                deletes=deletes,
+                unchanged=item.unchanged,
+                failed=1 if item.failure else 0,
+            )
+        )
+
+    def _put(self, item: Handled, write: Write) -> WouldChange:
+        after = written(write)
+        before = LazyEntity(item.before) if write.key == item.key else LazyEntity(_empty(after))
+        changes = tuple(PropertyChange(*c) for c in describe_changes(before, after))
+        return WouldChange(key_text(after.key), "put", changes)
+
+    def end_page(self) -> None:
+        pass
+
+    def drain_all(self) -> None:
+        pass
+
+    def is_handled(self, key: bytes) -> bool:
+        return False  # nothing is written, so nothing moves
+
+
+def preview(
+    scan: Scan,
+    entities: Entities,
+    sink: DryRunSink,
+    *,
+    pace: RateLimiter,
+    nap: Callable[[float], None],
+    batch_size: int,
+) -> None:
+    """Handle all entities of a scan, as fast as a run would. Raises BudgetExceeded, and what
+    `entities` raises to stop."""
+    try:
+        while not scan.is_over:
+            page = scan.take()
+            while page:
+                size = pace.batch_size(batch_size)
+                some, page = page[:size], page[size:]
+                nap(pace.wait_s(len(some)))
+                pace.spend(len(some))
+                entities.handle(some, sink)
+    except OverBudget as over:
+        raise over.exceeded from None
+    finally:
+        scan.close()
+
+
+def _empty(entity_pb: Any) -> Any:
+    empty = type(entity_pb)()
+    empty.key.CopyFrom(entity_pb.key)
+    return empty

@@ -1,0 +1,210 @@
+"""After a runner that did not end cleanly: bring each commit it may have sent to a definite end.
+
+What is known is the local checkpoint (which may be older than the truth, or missing) and the
+markers (which are the truth). What is not known is whether a commit is still on its way, or
+whether the former runner still lives. So a fence goes under the key of every marker that may
+still come: either the fence is first, and the commit is refused, or the marker is there, and its
+interval is done. After that nothing moves any more, and the stretches of the shard that no marker
+covers become new shards.
+
+Why so many fences are enough: a runner sends a batch only while less than WINDOW batches lie
+between it and the last one it knows done. Once the first batch that is not done is fenced, that
+runner never gets beyond it, and every place it can still use is in the window behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import grpc
+
+from bulkup.core.errors import StateError
+from bulkup.core.model import Counts
+from bulkup.core.records import Shard
+from bulkup.datastore.retry import CallError
+from bulkup.datastore.rpc import Rpc
+from bulkup.state.checkpoint import BatchRow, Checkpoint
+from bulkup.state.lease import Lease
+from bulkup.state.markers import LATE_COPY_S, WINDOW, Marker, Markers
+
+FENCES_PER_COMMIT = 20
+"""Below the 25 entity groups that the legacy emulator takes."""
+
+Place = tuple[int, int]
+"""Number and part of a batch within its shard."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of a shard."""
+
+    gaps: Sequence[Shard]
+    """Its stretches that are not done, as shards without an id; this one is not used again."""
+    counts: Counts
+    """Of what is done of it, as its markers tell."""
+
+
+class Recovery:
+    """Makes the shards of a run definite before its next runner begins."""
+
+    def __init__(self, *, rpc: Rpc, checkpoint: Checkpoint, markers: Markers, runner: str) -> None:
+        self._rpc = rpc
+        self._checkpoint = checkpoint
+        self._markers = markers
+        self._runner = runner
+
+    def live_markers(self, shard: Shard) -> dict[int, bytes] | None:
+        """For a shard whose last runner ended cleanly: its markers, by batch, still in Datastore.
+
+        None: there is a marker of a batch that the checkpoint does not know; it has to be settled.
+        """
+        found = {
+            m.number: self._key(shard, (m.number, m.part)) for m in self._markers.of_shard(shard.id)
+        }
+        return None if any(number > shard.low_number for number in found) else found
+
+    def settle(self, shard: Shard) -> Settled:
+        """Settle one shard. Raises CallError, StateError."""
+        while True:
+            # Read anew after every fence: a runner that still lives moves its mark on and clears
+            # markers behind it, and a fence in a place it has cleared ends nothing.
+            found = {(m.number, m.part): m for m in self._markers.of_shard(shard.id)}
+            shard = self._at_its_true_mark(shard, found)
+            places = self._open_places(shard, found)
+            if not places:
+                break
+            self._fence(shard, places[:FENCES_PER_COMMIT])
+        self._checkpoint.done_up_to(shard.id, shard.low_number)
+        done = {p: m for p, m in found.items() if not m.fence and p[0] > shard.low_number}
+        adopted = self._adopt(shard, done)
+        before = next(
+            (m.before for m in found.values() if m.low == shard.low_number and not m.fence),
+            Counts(),
+        )
+        return Settled(_gaps(shard, done), before + adopted)
+
+    def _key(self, shard: Shard, place: Place) -> bytes:
+        raw = self._markers.key(shard.id, *place)
+        return bytes(raw.SerializeToString(deterministic=True))
+
+    def _at_its_true_mark(self, shard: Shard, found: dict[Place, Marker]) -> Shard:
+        """The markers may know a later low-water mark than a file that lost its last writes."""
+        low = max((m.low for m in found.values() if not m.fence), default=0)
+        if low <= shard.low_number:
+            return shard
+        at_mark = [m for m in found.values() if m.number == low and not m.fence]
+        if not at_mark:
+            raise StateError(
+                f"the checkpoint {str(self._checkpoint.path)!r} is older than what the run has "
+                f"done, and Datastore lacks the marker to catch up (batch {low}); check what was "
+                "done before you run the updater again"
+            )
+        return replace(shard, low_number=low, low_cursor=at_mark[0].whole_end)
+
+    def _fence(self, shard: Shard, places: Sequence[Place]) -> None:
+        """Take places, all or none: one that is taken by now is for the next look to find."""
+        fences = [self._markers.insert(self._a_fence(shard, place)) for place in places]
+        try:
+            self._rpc.commit(fences).result()
+        except CallError as error:
+            if error.code is not grpc.StatusCode.ALREADY_EXISTS:
+                raise
+
+    def _open_places(self, shard: Shard, found: dict[Place, Marker]) -> list[Place]:
+        """Places without a marker, from the first batch that is not done to its window's end."""
+        places: list[Place] = []
+        first_open = 0
+        number = shard.low_number
+        while not first_open or number < first_open + WINDOW - 1:
+            number += 1
+            place = (number, 0)
+            while (marker := found.get(place)) and not marker.fence and not _ends_batch(marker):
+                place = (number, place[1] + 1)
+            if marker is None:
+                places.append(place)
+            if marker is None or marker.fence:
+                first_open = first_open or number
+        return places
+
+    def _a_fence(self, shard: Shard, place: Place) -> Marker:
+        return Marker(
+            shard.id, *place, self._runner, b"", b"", b"", low=0, counts=Counts(), fence=True
+        )
+
+    def _adopt(self, shard: Shard, done: dict[Place, Marker]) -> Counts:
+        """Note in the checkpoint what the markers say was done; gives what that was."""
+        rows = {(r.number, r.part): r for r in self._checkpoint.batches_above(shard)}
+        adopted = Counts()
+        for place, marker in sorted(done.items()):
+            adopted = adopted + marker.counts
+            row = rows.get(place)
+            if row is not None and row.end == marker.end:
+                if not row.done:
+                    self._checkpoint.batch_done(row, low=None)
+                continue
+            told = BatchRow(
+                shard.id, *place, marker.start, marker.end, marker.whole_end, True, marker.counts
+            )
+            self._checkpoint.batch_done(told, low=None, failures=[])
+        return adopted
+
+
+def _ends_batch(marker: Marker) -> bool:
+    return marker.end == marker.whole_end
+
+
+def _gaps(shard: Shard, done: dict[Place, Marker]) -> list[Shard]:
+    """The stretches of a shard, behind its low-water mark, that no marker covers."""
+    gaps = []
+    position = shard.low_cursor
+    for _, marker in sorted(done.items()):
+        if marker.start != position:
+            gaps.append((position, marker.start))
+        position = marker.end
+    if not shard.end or position != shard.end:
+        gaps.append((position, shard.end))
+    return [replace(shard, id=0, start=start, end=end).unbegun for start, end in gaps]
+
+
+def recover(
+    takeover: Recovery, checkpoint: Checkpoint, lease: Lease, now: float
+) -> dict[int, dict[int, bytes]]:
+    """Make the last runner's work definite, and the run's shards those that are left to do.
+
+    Gives each shard's markers that are still in Datastore, by batch, where it goes on as it was.
+    Raises CallError, StateError, HeldError.
+    """
+    known = {shard.id: shard for shard in checkpoint.shards()}
+    shards = [_as_known(shard, known.get(shard.id)) for shard in lease.record.shards]
+    trusted = checkpoint.clean and checkpoint.generation == lease.record.generation - 1
+    if trusted and all(shard.id in known for shard in shards):
+        markers = {shard.id: takeover.live_markers(shard) for shard in shards}
+        if all(found is not None for found in markers.values()):
+            return {id_: found for id_, found in markers.items() if found is not None}
+    # The rows of a shard need it to be there. Only what comes of this is of our generation.
+    checkpoint.follow(shards, checkpoint.generation)
+    gaps: list[Shard] = []
+    done = lease.record.settled
+    for shard in shards:
+        if shard.done:
+            done = done + checkpoint.counts_of(shard.id)
+            continue
+        settled = takeover.settle(shard)
+        gaps += settled.gaps
+        told, noted = settled.counts, checkpoint.counts_of(shard.id)
+        done = done + max(told, noted, key=lambda counts: counts.handled)
+    # Not the record's own counts, which may be later: batches without writes have no marker to
+    # tell of them, so they come again, and are counted then.
+    checkpoint.catch_up(done)
+    lease.cut(gaps, counts=checkpoint.done(), fenced_until=int(now + LATE_COPY_S) + 1)
+    return {}
+
+
+def _as_known(recorded: Shard, known: Shard | None) -> Shard:
+    """The record has the bounds of a shard, the file its progress."""
+    if known is None:
+        return recorded
+    return replace(
+        recorded, low_number=known.low_number, low_cursor=known.low_cursor, done=known.done
+    )

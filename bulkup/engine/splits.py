@@ -1,0 +1,186 @@
+"""Where a query may be cut into shards: keys out of its middle.
+
+The `__scatter__` property, which the service and most emulators keep for a part of all entities,
+gives keys as good as drawn at random. Where it gives none, the query is counted and its keys are
+probed at equal distances.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from google.cloud.datastore_v1.types import query as query_types
+
+from bulkup.datastore.keys import key_of
+from bulkup.datastore.retry import CallError
+from bulkup.datastore.rpc import Call, Rpc, count_of
+from bulkup.engine.options import AUTO_SHARDS
+from bulkup.engine.scan import QueryPb, QueryPlan
+
+KEYS_PER_SHARD = 32
+"""Of a sample: single keys lie unevenly, and what lies between shows how much a shard has left.
+The number of the App Engine mapreduce library and of Beam."""
+
+MAX_SAMPLE = 1000
+
+PROBED_PER_SHARD = 4
+MIN_PROBED_ENTITIES = 500
+"""Below, cutting costs more than it gains."""
+
+_CANNOT = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+
+_Operator: Any = query_types.PropertyFilter.Operator
+_Direction: Any = query_types.PropertyOrder.Direction
+_MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
+
+Order = tuple[Any, ...]
+"""Compares as Datastore orders keys."""
+
+
+def key_order(key: Any) -> Order:
+    """Kind by kind, ids before names; an ancestor before what is below it."""
+    order: list[Any] = []
+    for element in key.path:
+        is_name = element.WhichOneof("id_type") == "name"
+        order.append(
+            (element.kind.encode(), is_name, element.name.encode() if is_name else element.id)
+        )
+    return tuple(order)
+
+
+def why_not(query: QueryPlan) -> str:
+    """Why a query cannot be cut by keys; empty: it can."""
+    if query.ranged:
+        return f"it orders or ranges on {', '.join(sorted(query.ranged))}"
+    if any(order.direction == _Direction.DESCENDING for order in query.pb.order):
+        return "it goes backwards through the keys"
+    if len(query.pb.kind) != 1:
+        return "it has no kind"
+    return ""
+
+
+def width_of(asked: int | None, query: QueryPlan, *, is_real: bool) -> int:
+    """How many shards of a query are worked on at once. `asked`: as the user wants it; None: as
+    is best. `is_real`: the target is the service, where a page costs its way there and back."""
+    if why_not(query):
+        return 1
+    return asked or (AUTO_SHARDS if is_real else 1)
+
+
+class Sample:
+    """Keys out of a query's middle, in order."""
+
+    def __init__(self, keys: Sequence[Any]) -> None:
+        ordered = sorted((key_order(key), key.SerializeToString()) for key in keys)
+        self._orders = [order for order, _ in ordered]
+        self._keys = [key for _, key in ordered]
+
+    def inside(self, after: bytes, upto: bytes) -> Sequence[bytes]:
+        """Those behind one serialized key and before another; empty: no bound."""
+        first = bisect_right(self._orders, key_order(key_of(after))) if after else 0
+        last = bisect_left(self._orders, key_order(key_of(upto))) if upto else len(self._keys)
+        return self._keys[first:last]
+
+
+class Sampling:
+    """Keys to cut a query at: asked for when this is made, waited for by `take`."""
+
+    def __init__(self, rpc: Rpc, query: QueryPlan, shards: int) -> None:
+        self._rpc = rpc
+        self._query = query
+        self._shards = shards
+        self._wanted = min(MAX_SAMPLE, shards * KEYS_PER_SHARD)
+        # Of the whole kind: a filter beside this order would need an index of its own.
+        self._pb = QueryPb()
+        self._pb.kind.extend(query.pb.kind)
+        self._pb.order.add(direction=_Direction.ASCENDING).property.name = "__scatter__"
+        self._pb.projection.add().property.name = "__key__"
+        self._first = self._ask(self._wanted)
+
+    def take(self) -> Sample:
+        """Raises CallError."""
+        keys = self._scattered()
+        above = _ancestor(self._query.pb.filter)
+        if above is not None:
+            keys = [key for key in keys if key_order(key)[: len(above)] == above]
+        return Sample(keys or _probed(self._rpc, self._query, self._shards * PROBED_PER_SHARD))
+
+    def _ask(self, wanted: int) -> Call[Any]:
+        self._pb.limit.value = wanted
+        return self._rpc.run_query(self._pb, self._query.namespace)
+
+    def _scattered(self) -> list[Any]:
+        keys: list[Any] = []
+        asked = self._first
+        while True:
+            try:
+                batch = asked.result().batch
+            except CallError as error:
+                if error.code not in _CANNOT:
+                    raise
+                return keys  # a server without this property: no reason to give the run up
+            keys.extend(result.entity.key for result in batch.entity_results)
+            over = batch.more_results == _MoreResults.NO_MORE_RESULTS
+            if over or not batch.entity_results or len(keys) >= self._wanted:
+                return keys
+            self._pb.start_cursor = batch.end_cursor
+            asked = self._ask(self._wanted - len(keys))
+
+
+def _ancestor(part: Any) -> Order | None:
+    kind = part.WhichOneof("filter_type")
+    if kind == "composite_filter":
+        for inner in part.composite_filter.filters:
+            found = _ancestor(inner)
+            if found is not None:
+                return found
+    elif kind and part.property_filter.op == _Operator.HAS_ANCESTOR:
+        return key_order(part.property_filter.value.key_value)
+    return None
+
+
+def _probed(rpc: Rpc, query: QueryPlan, wanted: int) -> list[Any]:
+    """Keys of the query at equal distances; none where the server cannot count."""
+    try:
+        total = count_of(rpc.count(query.pb, query.namespace).result())
+    except CallError as error:
+        if error.code not in _CANNOT:
+            raise
+        return []
+    if total < MIN_PROBED_ENTITIES:
+        return []
+    pb = QueryPb()
+    pb.CopyFrom(query.pb)
+    del pb.projection[:]
+    pb.projection.add().property.name = "__key__"
+    keys: list[Any] = []
+    step = total // (wanted + 1)
+    for _ in range(wanted):
+        found = _behind(rpc, query, pb, step)
+        if found is None:
+            break
+        keys.append(found)
+    return keys
+
+
+def _behind(rpc: Rpc, query: QueryPlan, pb: Any, offset: int) -> Any:
+    """The key so many results further, with the cursor moved there; None: there are not so many."""
+    pb.limit.value = 1
+    left = offset
+    while True:
+        pb.offset = left
+        batch = rpc.run_query(pb, query.namespace).result().batch
+        left -= batch.skipped_results
+        for result in batch.entity_results:
+            pb.start_cursor = result.cursor
+            return result.entity.key
+        if not batch.skipped_results or batch.more_results != _MoreResults.NOT_FINISHED:
+            return None
+        pb.start_cursor = batch.skipped_cursor or batch.end_cursor

@@ -1,1 +1,0 @@
-"""The only rooms that know protobuf and gRPC; they know nothing of runs."""

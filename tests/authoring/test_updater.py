@@ -1,0 +1,174 @@
+"""What users write: the base class, the decorator, param()."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from google.cloud.datastore import Entity
+
+import bulkup
+from bulkup import BulkDelete, BulkPut, Updater, param
+from bulkup.authoring.updater import FunctionUpdater
+from bulkup.core.errors import UpdaterError, UsageError
+from bulkup.testing import handle, offline_client, query
+
+CLIENT = offline_client()
+
+
+def entity(name: str = "a", **properties: Any) -> Entity:
+    made = Entity(CLIENT.key("Thing", name))
+    made.update(properties)
+    return made
+
+
+def refused(use: Callable[[], object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        use()
+
+
+def writes_of(function: Callable[..., Any]) -> Any:
+    return handle(bulkup.updater(kind="Thing")(function), entity())
+
+
+def test_the_decorated_function_is_the_function() -> None:
+    def fix(entity: Any) -> Any:
+        return entity
+
+    assert bulkup.updater(kind="Thing")(fix) is fix
+
+
+def test_a_function_may_return_an_entity_a_deletion_several_or_none() -> None:
+    one, two = entity("one"), entity("two")
+    assert writes_of(lambda e: one).puts == (one,)
+    assert writes_of(lambda e: bulkup.delete(one)).deletes == (one.key,)
+    assert writes_of(lambda e: bulkup.delete(one.key)).deletes == (one.key,)
+    mixed = writes_of(lambda e: [one, bulkup.delete(two), None, (two,)])
+    assert (mixed.puts, mixed.deletes) == ((one, two), (two.key,))
+    assert writes_of(lambda e: None).puts == ()
+
+
+@pytest.mark.parametrize("result", ["text", 5, {"a": 1}, True, ["text"], CLIENT.key("A", 1)])
+def test_anything_else_a_function_returns_is_refused(result: object) -> None:
+    with pytest.raises(TypeError, match=r"returns an Entity, bulkup\.delete"):
+        writes_of(lambda e: result)
+
+
+def test_kind_filters_and_order_make_the_query() -> None:
+    function: Any = bulkup.updater(
+        kind="Thing", filters=[("age", ">=", 18)], order=["-age", "name"], keys_only=True
+    )(lambda e: e)
+    made = query(function)
+    assert made.kind == "Thing"
+    (only,) = made.filters
+    assert (only.property_name, only.operator, only.value) == ("age", ">=", 18)
+    assert made.order == ["-age", "name"]
+    assert made.projection == ["__key__"]
+
+
+def test_an_order_by_one_name_is_not_taken_letter_by_letter() -> None:
+    function: Any = bulkup.updater(kind="Thing", order="name")(lambda e: e)
+    assert query(function).order == ["name"]
+
+
+def test_a_query_function_gets_the_client() -> None:
+    function: Any = bulkup.updater(query=lambda client: client.query(kind="Other"))(lambda e: e)
+    assert query(function).kind == "Other"
+
+
+def test_the_decorator_used_wrongly_says_how_to_use_it() -> None:
+    refused(lambda: bulkup.updater(lambda e: e), r'@bulkup\.updater\(kind="\.\.\."\)')  # type: ignore[arg-type]
+    refused(lambda: bulkup.updater(), "either kind=")
+    refused(lambda: bulkup.updater("A", query=lambda c: c), "either kind=")
+    refused(lambda: bulkup.updater(""), "name of a kind")
+    refused(lambda: bulkup.updater(5), "name of a kind")  # type: ignore[arg-type]
+    refused(lambda: bulkup.updater(query="A"), "takes a function")  # type: ignore[arg-type]
+    refused(lambda: bulkup.updater(query=lambda c: c, keys_only=True), "go with kind=")
+    refused(lambda: bulkup.updater("A", filters=("age", ">=", 18)), "takes a list")  # type: ignore[arg-type]
+    refused(lambda: bulkup.updater("A", filters=[("age", 18)]), "takes a list")  # type: ignore[list-item]
+    refused(lambda: bulkup.updater("A", filters=[5]), "takes a list")  # type: ignore[list-item]
+    refused(lambda: bulkup.updater("A")(Updater), "subclass of bulkup.Updater")
+
+
+def test_the_failure_budget_and_rewriting_reach_the_class_form() -> None:
+    function = bulkup.updater(kind="A", max_failures=3, rewrite_unchanged=True)(lambda e: e)
+    made = FunctionUpdater(function)
+    assert (made.max_failures, made.rewrite_unchanged) == (3, True)
+
+
+class Everything(Updater):
+    def handle_entity(self, entity: Entity) -> None:
+        self.put(entity)
+        entity["later"] = True
+        self.put([entity, entity], (e for e in [entity]))
+        self.delete(entity, entity.key, [entity.key])
+        self.log(5)
+
+
+def test_put_and_delete_take_one_or_several() -> None:
+    writes = handle(Everything, entity())
+    assert [dict(e) for e in writes.puts] == [{}, {"later": True}, {"later": True}, {"later": True}]
+    assert writes.deletes == (entity().key,) * 3
+    assert writes.logs == ("5",)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda u: u.put("a"), "put takes entities, not a str"),
+        (lambda u: u.put(Entity()), "has no key"),
+        (lambda u: u.put(None), "not a NoneType"),
+        (lambda u: u.delete("a"), "cannot delete a str"),
+        (lambda u: u.delete(Entity()), "has no key"),
+        (lambda u: u.delete(CLIENT.key("A")), "incomplete key"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_at_once(call: Any, says: str) -> None:
+    made = type("Fix", (Updater,), {"handle_entity": lambda self, e: call(self)})
+    with pytest.raises(TypeError, match=says):
+        handle(made, entity())
+
+
+def test_a_method_that_returns_an_entity_would_write_nothing_and_fails() -> None:
+    made = type("Fix", (Updater,), {"handle_entity": lambda self, e: e})
+    with pytest.raises(TypeError, match=r"handle_entity of Fix returned a Entity.*self\.put"):
+        handle(made, entity())
+
+
+def test_writing_outside_handle_entity_is_refused() -> None:
+    for call in (Updater().put, Updater().delete):
+        with pytest.raises(RuntimeError, match="while bulkup runs handle_entity"):
+            call(entity())
+    with pytest.raises(RuntimeError, match="while bulkup runs handle_entity"):
+        Updater().log("a")
+
+
+def test_a_method_that_was_not_written_is_asked_for() -> None:
+    with pytest.raises(UpdaterError, match="has no get_query"):
+        Updater().get_query()
+    with pytest.raises(NotImplementedError, match="has no handle_entity"):
+        handle(Updater, entity())
+
+
+def test_bulk_put_and_bulk_delete() -> None:
+    assert handle(BulkPut, entity(a=1)).puts == (entity(a=1),)
+    assert BulkPut.rewrite_unchanged
+    assert handle(BulkDelete, entity()).deletes == (entity().key,)
+
+
+class WithParameters(Updater):
+    size: int = param(3, help="how large")
+    name: str = param()
+
+
+def test_a_parameter_reads_as_its_default_on_an_instance_made_by_hand() -> None:
+    made = WithParameters()
+    assert made.size == 3
+    made.size = 4
+    assert (made.size, WithParameters().size) == (4, 3)
+
+
+def test_a_parameter_without_default_and_value_is_no_value() -> None:
+    with pytest.raises(AttributeError, match="'name' of WithParameters has no default"):
+        _ = WithParameters().name

@@ -1,0 +1,271 @@
+"""Run records and leases: a run goes on from anywhere, and from one place at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from google.cloud.datastore import Entity
+
+import bulkup
+from bulkup.core.clock import Clock
+from bulkup.core.errors import HeldError, NotFoundError, StateError
+from bulkup.core.events import Event, Report, Warned
+from bulkup.core.model import RunState, TargetInfo
+from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.target import resolve
+from bulkup.engine.options import Options
+from bulkup.runs import prepare, resume, start
+from bulkup.state.kinds import MARKER_KIND, RUN_KIND
+from bulkup.state.lease import this_process
+from bulkup.state.run_records import LEASE_S, Holder, Ledger, RecordMovedOn, RunRecord
+from tests.conftest import Server
+from tests.engine.conftest import Run, everything, fill
+
+
+@bulkup.updater(kind="Thing")
+def once_more(entity: Entity) -> Entity:
+    entity["n"] += 1
+    return entity
+
+
+@bulkup.updater(kind="Thing", order="n")
+def away(entity: Entity) -> Entity:
+    entity["n"] += 1000
+    return entity
+
+
+def records(server: Server) -> list[Entity]:
+    return everything(server.client(), RUN_KIND)
+
+
+def ledger_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
+    target = resolve(server.project)
+    return Ledger(Rpc(target.client), target.info)
+
+
+def hold(ledger: Ledger, run_id: str, holder: Holder, until: float) -> RunRecord:
+    """Somebody else takes the run."""
+    record = ledger.read(run_id)
+    assert record is not None
+    return ledger.write(
+        replace(
+            record,
+            holder=holder,
+            lease_until=int(until),
+            state=RunState.RUNNING,
+            generation=record.generation + 1,
+        )
+    )
+
+
+ELSEWHERE = Holder("r1", "ann@far", "far/boot", 77, "1")
+
+
+def test_a_run_leaves_one_record_and_no_marker(server: Server, run: Run) -> None:
+    client = fill(server, "Thing", 30, n=0)
+    report = run(server, once_more, batch_size=7)
+    (run_info,) = records(server)
+    assert run_info.key.name == report.run_id
+    assert (run_info["updater"], run_info["state"], run_info["open"]) == (
+        "once_more",
+        "finished",
+        False,
+    )
+    assert everything(client, MARKER_KIND) == []
+
+
+def test_no_record_leaves_nothing_at_all(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(server, "Thing", 30, n=0)
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
+    with prepare.prepare(once_more, {}, prepare.TargetOptions(server.project)) as prepared:
+        context = prepare.RunContext(Options(batch_size=7), tmp_path, lambda _: None)
+        report = start.start(prepared, context, keep_record=False)
+    assert report.success
+    assert records(server) == []
+    assert everything(client, MARKER_KIND) == []
+
+
+def test_with_its_state_lost_the_same_command_goes_on(
+    server: Server, run: Run, tmp_path: Path
+) -> None:
+    client = fill(server, "Thing", 40, n=0)
+    first = run(server, once_more, batch_size=5, limit=18)
+    shutil.rmtree(tmp_path / "state")
+    second = run(server, once_more, batch_size=5)
+    assert second.run_id == first.run_id
+    assert any("--new starts over" in warning for warning in second.warnings)
+    assert (second.counts.handled, second.counts.puts) == (40, 40)
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+
+
+def test_other_parameters_or_another_query_are_another_run(server: Server, run: Run) -> None:
+    fill(server, "Thing", 10, n=0)
+    first = run(server, once_more, limit=5)
+
+    @bulkup.updater(kind="Thing", filters=[("i", ">", 5)])
+    def once_more_too(entity: Entity) -> Entity:
+        return once_more(entity)
+
+    once_more_too.__name__ = "once_more"
+    assert run(server, once_more_too).run_id != first.run_id
+
+
+def test_new_starts_over_and_ends_the_old_one_for_good(
+    server: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(server, "Thing", 20, n=0)
+    first = run(server, once_more, batch_size=5, limit=10)
+    with prepare.prepare(once_more, {}, prepare.TargetOptions(server.project)) as prepared:
+        context = prepare.RunContext(Options(batch_size=5), tmp_path / "state", lambda _: None)
+        second = start.start(prepared, context, fresh=True)
+    assert second.run_id != first.run_id
+    assert sorted(e["n"] for e in everything(client, "Thing")) == [1] * 10 + [2] * 10
+    with (
+        resume.unfinished(first.run_id, context) as checkpoint,
+        resume.prepare_resume(checkpoint, prepare.TargetOptions(), {}) as prepared,
+        pytest.raises(NotFoundError, match="abandoned"),
+    ):
+        resume.resume(prepared, checkpoint, context)
+
+
+def test_a_run_that_another_machine_holds_is_left_alone(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(server, "Thing", 20, n=0)
+    first = run(server, once_more, batch_size=5, limit=10)
+    hold(ledger_of(server, monkeypatch), first.run_id, ELSEWHERE, time.time() + LEASE_S)
+    with pytest.raises(HeldError, match=r"ann@far \(process 77\) works on run"):
+        run(server, once_more)
+    assert sorted(e["n"] for e in everything(client, "Thing")) == [0] * 10 + [1] * 10
+
+
+def test_it_is_taken_over_when_the_lease_has_run_out(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(server, "Thing", 20, n=0)
+    first = run(server, once_more, batch_size=5, limit=10)
+    hold(ledger_of(server, monkeypatch), first.run_id, ELSEWHERE, time.time() - 1)
+    assert run(server, once_more, batch_size=5).success
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+
+
+def test_it_is_taken_over_at_once_from_a_dead_process_of_this_machine(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(server, "Thing", 20, n=0)
+    first = run(server, once_more, batch_size=5, limit=10)
+    gone = replace(this_process(), began="long ago")  # its process id is somebody else's by now
+    hold(ledger_of(server, monkeypatch), first.run_id, gone, time.time() + LEASE_S)
+    assert run(server, once_more, batch_size=5).success
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+
+
+def test_a_waiting_runner_says_for_whom_and_goes_on_when_the_lease_ends(
+    embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(embedded, "Thing", 20, n=0)
+    first = run(embedded, once_more, batch_size=5, limit=10)
+    hold(ledger_of(embedded, monkeypatch), first.run_id, ELSEWHERE, time.time() + 1000)
+    passed = [0.0]  # seconds that only this clock has seen
+
+    def sleep(seconds: float) -> None:
+        passed[0] += seconds
+
+    clock = Clock(
+        monotonic=lambda: time.monotonic() + passed[0],
+        unix=lambda: time.time() + passed[0],
+        sleep=sleep,
+    )
+    events: list[Event] = []
+    with prepare.prepare(
+        once_more, {}, prepare.TargetOptions(embedded.project), clock=clock
+    ) as prepared:
+        context = prepare.RunContext(
+            Options(batch_size=5), tmp_path / "state", events.append, 2000, clock
+        )
+        report = start.start(prepared, context)
+    assert report.success
+    assert 1000 <= passed[0] < 1100
+    waits = [e.message for e in events if isinstance(e, Warned) and "waiting" in e.message]
+    assert waits == ["waiting for ann@far (process 77), who works on this run"]
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+
+
+def test_a_run_that_moves_its_entities_goes_on_only_where_they_are_known(
+    server: Server, run: Run, tmp_path: Path
+) -> None:
+    client = fill(server, "Thing", 30, n=lambda i: i)
+    first = run(server, away, batch_size=5, limit=12)
+    (tmp_path / "state").rename(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match="known only to the state directory of"):
+        run(server, away, batch_size=5)
+    (tmp_path / "state").rename(tmp_path / "empty")
+    (tmp_path / "elsewhere").rename(tmp_path / "state")
+    assert run(server, away, batch_size=5).run_id == first.run_id
+    assert all(1000 < e["n"] < 2000 for e in everything(client, "Thing"))
+
+
+def test_two_writers_of_a_record_exclude_each_other(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(server, "Thing", 10, n=0)
+    report: Report = run(server, once_more, limit=5)
+    ledger = ledger_of(server, monkeypatch)
+    before = ledger.read(report.run_id)
+    assert before is not None
+    after = ledger.write(replace(before, generation=before.generation + 1))
+    assert ledger.read(report.run_id) == after
+    with pytest.raises(RecordMovedOn):
+        ledger.write(replace(before, reason="late"))
+
+
+def test_a_record_survives_the_way_there_and_back(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(server, "Thing", 10, n=0)
+    report = run(server, once_more, limit=5)
+    record = ledger_of(server, monkeypatch).read(report.run_id)
+    assert record is not None
+    assert record.run_info.target == TargetInfo(server.project, emulator=server.host)
+    assert record.state is RunState.STOPPED
+    assert record.counts.handled == 5
+    assert record.lease_until == 0
+
+
+def test_of_two_that_begin_the_same_work_at_once_only_one_does_it(
+    server: Server, tmp_path: Path
+) -> None:
+    client = fill(server, "Thing", 120, n=0)
+    (tmp_path / "once.py").write_text(
+        "import bulkup\n"
+        "@bulkup.updater(kind='Thing')\n"
+        "def once(entity):\n"
+        "    entity['n'] += 1\n"
+        "    return entity\n"
+    )
+    environment = {**os.environ, "DATASTORE_EMULATOR_HOST": server.host}
+    command = [sys.executable, "-m", "bulkup", "run", str(tmp_path / "once.py")]
+    command += ["--project", server.project, "--batch-size", "3"]
+    both = [
+        subprocess.Popen(
+            [*command, "--state-dir", str(tmp_path / name)], env=environment, stderr=subprocess.PIPE
+        )
+        for name in ("a", "b")
+    ]
+    for process in both:
+        process.communicate(timeout=120)
+    codes = sorted(process.returncode for process in both)
+    # Both 0: the second came when the first had ended, and did the work as a run of its own.
+    runs = len(records(server))
+    assert (codes, runs) in (([0, 11], 1), ([0, 10], 1), ([0, 0], 2))
+    assert {e["n"] for e in everything(client, "Thing")} == {runs}
