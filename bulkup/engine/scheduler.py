@@ -6,6 +6,7 @@ shard to shard, handles the pages that have arrived, and waits only when there i
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -73,7 +74,7 @@ class Scheduler:
                 while self._fill():
                     self._rpc.arrived.clear()
                     self._lease.see_change()
-                    self._throttle.begin_round()
+                    self._throttle.wait_s = math.inf
                     self._handlers.begin_round()
                     moved = False
                     for runner in list(self._runners):
@@ -93,12 +94,14 @@ class Scheduler:
 
     def _fill(self) -> bool:
         """Begin waiting shards where there is room for them. Returns False when all are done."""
-        free = self._free_places()
         splitter = self._splitter
-        if free > len(self._waiting) and splitter is not None and not splitter.is_pending:
-            splitter.split_largest(free - len(self._waiting))
-            free = self._free_places()
-        for _ in range(min(free, len(self._waiting))):
+        if splitter is not None and not splitter.is_pending:
+            unused = self._free_places() - len(self._waiting)
+            if unused > 0:
+                splitter.split_largest(unused)
+        if not self._waiting:
+            return bool(self._runners)
+        for _ in range(min(self._free_places(), len(self._waiting))):
             shard = self._waiting.popleft()
             runner = ShardRunner(shard, self._context, self._left_markers.get(shard.id, ()))
             runner.may_handle = splitter is None or not splitter.is_unrecorded(shard)

@@ -18,10 +18,8 @@ class Throttle:
         self.limits = BatchLimits(batch_size)
         self.max_batch_size = batch_size
         self.wait_s = math.inf
-        """Until the rate admits the next entities; infinite: no shard waits for that."""
-
-    def begin_round(self) -> None:
-        self.wait_s = math.inf
+        """Until the rate admits the next entities; infinite: no shard waits for that. The scheduler
+        resets it before each round."""
 
     def batch_size(self) -> int:
         """Entities in a batch and on a page, as large as the rate and the server allow now."""
