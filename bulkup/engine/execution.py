@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from datetime import datetime
 from typing import Any
 
-from bulkup.authoring.updater import Updater
-from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, Exit
-from bulkup.core.events import Listener, Report, RunEnded, RunStarted
+from bulkup.core.events import Report, RunEnded, RunStarted
 from bulkup.core.model import Counts, RunState
-from bulkup.core.records import RunInfo, Shard
-from bulkup.core.stop import Stopped, StopRequest
+from bulkup.core.records import Shard
+from bulkup.core.stop import Stopped
 from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Rpc
 from bulkup.engine.budget import Budget, BudgetExceeded
 from bulkup.engine.commit_context import (
     CommitContext,
@@ -29,63 +26,29 @@ from bulkup.engine.control import Control
 from bulkup.engine.dispatch import Dispatcher
 from bulkup.engine.dry_run import DryRunSink, dry_run
 from bulkup.engine.event_log import EventLog
-from bulkup.engine.final_hook import BeginSuccessor, FinalHook
+from bulkup.engine.final_hook import FinalHook
 from bulkup.engine.gc_tuning import seldom_collecting
 from bulkup.engine.handle import Handler
 from bulkup.engine.handler_pool import Accounts
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.moved_entities import MoveWatch
-from bulkup.engine.options import Options
 from bulkup.engine.outcomes import FINISHED, Outcome, final_exit, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.recovery import Recovery, recover
 from bulkup.engine.reports import dry_report, stored_report
-from bulkup.engine.scan import QueryPlan, Scan
+from bulkup.engine.scan import Scan
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
 from bulkup.engine.splits import Sample, Sampling, shards_at_once, why_not_split
+from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.engine.throttle.concurrency import Concurrency
 from bulkup.engine.throttle.rate import RateLimiter, Warm
 from bulkup.engine.throttling import Throttle
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
-from bulkup.state.run_records import Ledger, RunRecord
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a run does, and where."""
-
-    updater: Updater
-    query: QueryPlan
-    rpc: Rpc
-    run_info: RunInfo
-    entity_bytes: int = 0
-    """Expected size of an entity; 0: unknown."""
-
-
-@dataclass(frozen=True)
-class TakenRun:
-    """A run that this process holds. A dry run has none: it leaves no trace."""
-
-    checkpoint: Checkpoint
-    record: RunRecord
-    """With this process as its holder."""
-    next_command: str
-    """How to resume the run."""
-    begin_successor: BeginSuccessor
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """How the runner works, and who it reports to and listens to."""
-
-    options: Options
-    listener: Listener
-    stop: StopRequest
-    clock: Clock
+from bulkup.state.run_records import Ledger
 
 
 class Execution:

@@ -15,9 +15,10 @@ from bulkup.core.records import RunInfo
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
-from bulkup.engine.execution import Execution, Surroundings, TakenRun, Task
+from bulkup.engine.execution import Execution
 from bulkup.engine.pool.pool import WorkerPool, WorkerSetup
 from bulkup.engine.splits import Sampling, shards_at_once
+from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.runs.prepare import PreparedRun, RunContext
 from bulkup.runs.successor import begin
 from bulkup.state.checkpoint import Checkpoint
