@@ -14,16 +14,13 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import RunInfo
 from bulkup.state.files import CHECKPOINT_NAME
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 FORMAT = 2
 
