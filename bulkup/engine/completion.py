@@ -14,7 +14,7 @@ from bulkup.datastore.retry import CallError
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import RunRecord
 
 REMOVED_AT_ONCE = 400
 """Below the 500 entities in a commit of the legacy service, with room for records and claims."""
@@ -96,7 +96,7 @@ class Completion:
         if not clean:
             # One try: what ended the run may be that nothing gets through.
             self._rpc.retry_policy.retry_for_s = 0.0
-            self._lease.drop_what_is_under_way()
+            self._lease.drop_what_is_in_flight()
         fenced_until = self._fenced_until(live_markers)
         try:
             self._lease.give_back(state, reason, counts, fenced_until=fenced_until, sweep_at=0)
@@ -108,7 +108,7 @@ class Completion:
 
     def _fenced_until(self, live_markers: Standing) -> int:
         last = max((until for _, _, until in live_markers), default=0.0)
-        return max(self._lease.record.fenced_until, math.ceil(last))
+        return max(self._lease.record.layout.fenced_until, math.ceil(last))
 
     def _clear(self, live_markers: Standing, *, may_all_go: bool) -> None:
         """Remove the markers of the finished run that no late copy of a commit needs."""

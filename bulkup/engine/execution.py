@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import astuple, replace
 from datetime import datetime
-from typing import Any
 
 from bulkup.authoring.updater import Updater
 from bulkup.core.clock import Clock
@@ -42,7 +41,8 @@ from bulkup.engine.throttle.rate import RateLimiter, Warm
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
-from bulkup.state.run_records import Ledger, RunRecord
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 
 class Execution:
@@ -92,7 +92,7 @@ class Execution:
         known = [checkpoint.counts()] if checkpoint else [Counts()]
         known += [taken.counts] if taken else []
         self._already = max(known, key=lambda counts: counts.handled)
-        self._resumed = taken is not None and taken.generation > 1
+        self._resumed = taken is not None and taken.lease.generation > 1
         warm = Warm(*taken.warm) if taken is not None and taken.warm else None
         self._rate_limiter = RateLimiter(
             options.max_rate, ramps=self._is_real, clock=clock, warm=warm
@@ -101,7 +101,7 @@ class Execution:
             self._event_log, clock, self._already, self._rate_limiter.text
         )
         self._lease = (
-            Lease(Ledger(rpc, run_info.target), taken, clock=clock, facts=self._facts)
+            Lease(Ledger(rpc, run_info.target), taken, clock=clock, refresh=self._refresh)
             if taken
             else None
         )
@@ -137,7 +137,7 @@ class Execution:
         )
         # Until the last runner's work is made definite, its end is ours.
         self._clean = checkpoint.clean if checkpoint and self._resumed else True
-        self._moves = bool(self._lease and self._lease.record.moved_in)
+        self._moves = bool(self._lease and self._lease.record.layout.moved_in)
         rpc.on_tick = self._tick
         rpc.on_retry = self._retrying
         rpc.retry_policy.retry_for_s = options.retry_for_s
@@ -147,9 +147,10 @@ class Execution:
         """Neither an emulator nor the embedded Datastore."""
         return not (self._run_info.target.emulator or self._run_info.target.local)
 
-    def _facts(self) -> dict[str, Any]:
+    def _refresh(self, record: RunRecord) -> RunRecord:
+        """What each renewal of the lease brings up to date."""
         warm = self._rate_limiter.warm()
-        return {"counts": self._progress.counts, "warm": astuple(warm) if warm else ()}
+        return replace(record, counts=self._progress.counts, warm=astuple(warm) if warm else ())
 
     def _retrying(self, error: CallError, attempt: int, wait_s: float, left_s: float) -> None:
         self._rate_limiter.refused(error.code.name)
@@ -369,11 +370,11 @@ class Execution:
                 runner=lease.runner,
             )
             left = recover(takeover, checkpoint, lease, self._clock.unix())
-        checkpoint.follow(lease.record.shards, lease.record.generation)
+        checkpoint.follow(lease.record.layout.shards, lease.record.lease.generation)
         checkpoint.begin_work(
             max_failures=self._max_failures,
             asked=self._options.asked(),
-            runners=lease.record.generation,
+            runners=lease.record.lease.generation,
         )
         self._progress.counts = checkpoint.counts()
         if self._progress.counts.handled > self._already.handled:
@@ -412,7 +413,10 @@ class Execution:
             "unread part to the read one is missed (a query by kind alone has neither trouble)"
         )
         if self._lease is not None and self._checkpoint is not None:
-            self._lease.update(moved_in=self._checkpoint.file_id)
+            file_id = self._checkpoint.file_id
+            self._lease.update(
+                lambda record: replace(record, layout=replace(record.layout, moved_in=file_id))
+            )
 
     def _interrupted(self) -> Stopped:
         assert self._stop.signal is not None

@@ -176,8 +176,8 @@ def recover(
     Raises CallError, StateError, HeldError.
     """
     known = {shard.id: shard for shard in checkpoint.shards()}
-    shards = [_as_known(shard, known.get(shard.id)) for shard in lease.record.shards]
-    trusted = checkpoint.clean and checkpoint.generation == lease.record.generation - 1
+    shards = [_as_known(shard, known.get(shard.id)) for shard in lease.record.layout.shards]
+    trusted = checkpoint.clean and checkpoint.generation == lease.record.lease.generation - 1
     if trusted and all(shard.id in known for shard in shards):
         markers = {shard.id: takeover.live_markers(shard) for shard in shards}
         if all(found is not None for found in markers.values()):
@@ -185,7 +185,7 @@ def recover(
     # The rows of a shard need it to be there. Only what comes of this is of our generation.
     checkpoint.follow(shards, checkpoint.generation)
     gaps: list[Shard] = []
-    done = lease.record.settled
+    done = lease.record.layout.settled
     for shard in shards:
         if shard.done:
             done = done + checkpoint.counts_of(shard.id)

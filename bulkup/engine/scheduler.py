@@ -26,6 +26,7 @@ from bulkup.engine.pool.pool import Ticket, WorkerDiedError, WorkerPool
 from bulkup.engine.scan import Scan
 from bulkup.engine.splits import Sample
 from bulkup.state.lease import Lease
+from bulkup.state.record import RunRecord
 
 WORTH_CUTTING = 2
 """A shard with fewer sampled keys left is nearly done; cutting it costs more than it gains."""
@@ -259,7 +260,7 @@ class Scheduler:
             shard.id, shard.low_number, shard.low_cursor, shard.low_number + 1,
             counts=at_mark, behind=self._checkpoint.counts_of(shard.id) - at_mark,
         )  # fmt: skip
-        waits = self._lease.record.fenced_until
+        waits = self._lease.record.layout.fenced_until
         left = self._left.get(shard.id, {})
         progress.live_markers.extend((number, key, waits) for number, key in left.items())
         scan = Scan(
@@ -301,7 +302,7 @@ class Scheduler:
             *(inside[len(inside) * i // parts] for i in range(1, parts)),
             shard.upto,
         ]
-        first = self._lease.record.next_shard
+        first = self._lease.record.layout.next_shard
         fresh = [Shard(first + i, after=bounds[i], upto=bounds[i + 1]) for i in range(parts)]
         if shard_runner is None:
             self._waiting.remove(shard)
@@ -319,15 +320,18 @@ class Scheduler:
         done, inside = self._checkpoint.done(), Counts()
         for shard in shards:
             inside = inside + self._checkpoint.counts_of(shard.id)
-        self._lease.begin_update(
-            partial(self._is_written_down, shards),
-            shards=tuple(shard.unbegun for shard in shards),
-            next_shard=max(self._lease.record.next_shard, 1 + max(s.id for s in shards)),
-            settled=done - inside,
-            counts=done,
-        )
+        unbegun = tuple(shard.unbegun for shard in shards)
+        next_shard = max(self._lease.record.layout.next_shard, 1 + max(s.id for s in shards))
+
+        def change(record: RunRecord) -> RunRecord:
+            layout = replace(
+                record.layout, shards=unbegun, next_shard=next_shard, settled=done - inside
+            )
+            return replace(record, counts=done, layout=layout)
+
+        self._lease.begin_update(partial(self._is_written_down, shards), change)
 
     def _is_written_down(self, shards: Sequence[Shard]) -> None:
         # What is done of these by now, the file knows and keeps.
-        self._checkpoint.follow(shards, self._lease.record.generation)
+        self._checkpoint.follow(shards, self._lease.record.lease.generation)
         self._cut = None

@@ -38,8 +38,9 @@ from bulkup.runs.prepare import PreparedRun, RunContext, Task, prepare_on
 from bulkup.runs.start import new_run_id, start
 from bulkup.runs.successor import first_id
 from bulkup.state.groups import Group, Groups, identity_of
-from bulkup.state.lease import this_process
-from bulkup.state.run_records import Ledger, RunRecord
+from bulkup.state.holder import this_process
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 NOTHING_FOUND = "the query found no entities"
 """How the engine's warning about an empty query begins."""
@@ -323,17 +324,18 @@ class Everywhere:
         return first
 
     def _note_entry(self, namespace: str, record: RunRecord) -> None:
-        chained = bool(record.chain)
+        chained = bool(record.chain.links)
         before = self._results[namespace]
         counts = before.counts + record.counts if chained else record.counts
-        who = record.holder.who if record.holder else "another runner"
+        holder = record.lease.holder
+        who = holder.who if holder else "another runner"
         self._results[namespace] = SpaceResult(
             namespace,
             first_id(record.run_info.run_id),
             record.state,
             counts,
             Exit.DONE_WITH_FAILURES if counts.failed else Exit.DONE,
-            f"done before, by {who}" if record.state is RunState.FINISHED else record.reason,
+            f"done before, by {who}" if record.state is RunState.FINISHED else record.reason or "",
         )
 
     # --- the end ---

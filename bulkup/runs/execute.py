@@ -23,9 +23,11 @@ from bulkup.runs.successor import begin
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_run_folder, set_aside
-from bulkup.state.lease import WAIT_STEP_S, take, this_process
+from bulkup.state.holder import this_process
+from bulkup.state.lease import WAIT_STEP_S, take
 from bulkup.state.markers import LATE_COPY_S, Markers
-from bulkup.state.run_records import Ledger, RecordMovedOn, RunRecord
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger, RecordMovedOn
 
 
 def work_on(prepared: PreparedRun, record: RunRecord, context: RunContext) -> Report:
@@ -133,7 +135,8 @@ def take_run(
         _knows_what_moved(checkpoint, taken)  # it may have moved something while we waited
         same_run(taken, record.run_info.identity)
     except (StateError, MismatchError):
-        ledger.write(replace(taken, holder=record.holder, lease_until=0))
+        lease = replace(taken.lease, holder=record.lease.holder, until=0)
+        ledger.write(replace(taken, lease=lease))
         raise
     return taken
 
@@ -151,8 +154,9 @@ def same_run(record: RunRecord, identity: str) -> None:
 
 
 def _knows_what_moved(checkpoint: Checkpoint, record: RunRecord) -> None:
-    if record.moved_in and record.moved_in != checkpoint.file_id:
-        who = record.holder.who if record.holder else "another runner"
+    moved_in, holder = record.layout.moved_in, record.lease.holder
+    if moved_in and moved_in != checkpoint.file_id:
+        who = holder.who if holder else "another runner"
         raise StateError(
             f"run {record.run_info.run_id} changes what its query orders or ranges on, and which "
             f"entities are done is known only to the state directory of {who}: resume it there "
@@ -168,9 +172,9 @@ def give_up(ledger: Ledger, record: RunRecord, prepared: PreparedRun, clock: Clo
             taken,
             state=RunState.ABANDONED,
             reason="given up for a new run (--new)",
-            lease_until=0,
-            sweep_at=int(clock.unix() + LATE_COPY_S) + 1,
             ended=int(clock.unix()),
+            lease=replace(taken.lease, until=0),
+            layout=replace(taken.layout, sweep_at=int(clock.unix() + LATE_COPY_S) + 1),
         ),
         over=True,
     )
@@ -242,6 +246,6 @@ def sweep(ledger: Ledger, rpc: Rpc, found: Iterable[RunRecord]) -> None:
         markers.remove(markers.all_keys())
         if record.keep:
             with suppress(RecordMovedOn):  # somebody else swept it at the same time
-                ledger.write(replace(record, sweep_at=0))
+                ledger.write(replace(record, layout=replace(record.layout, sweep_at=0)))
         else:
             ledger.remove(record)

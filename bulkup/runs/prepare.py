@@ -59,21 +59,13 @@ class PreparedRun:
     warnings: list[str] = field(default_factory=list)
 
     def run_info(self, run_id: str, identity: str, clock: Clock) -> RunInfo:
-        """The facts of a run of this job that begins now."""
+        """A run of this updater that starts now."""
         info = self.target.info
-        return RunInfo(
-            run_id=run_id,
-            updater=self.source.name,
-            description=self.source.description,
-            spec=self.source.spec,
-            source_path=self.source.path,
-            checksum=self.source.checksum,
-            params=self.params,
-            target=info,
-            fingerprint=self.query.fingerprint(info),
-            identity=identity,
-            created=clock.now().isoformat(),
-        )
+        fingerprint = self.query.fingerprint(info)
+        return RunInfo.new(
+            run_id, self.source, self.params, info,
+            identity=identity, fingerprint=fingerprint, clock=clock,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

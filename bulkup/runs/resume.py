@@ -21,7 +21,8 @@ from bulkup.runs.execute import locked, sweep, take_run, work
 from bulkup.runs.prepare import PreparedRun, RunContext, TargetOptions, prepare
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import find_run, run_folders
-from bulkup.state.run_records import Ledger, RunRecord
+from bulkup.state.record import Layout, LeaseTerms, RunRecord
+from bulkup.state.run_records import Ledger
 
 
 @contextmanager
@@ -159,9 +160,10 @@ def _resume(prepared: PreparedRun, checkpoint: Checkpoint, context: RunContext) 
         if record is not None and behind is not None:
             first = next_id(run_info.run_id)
             checkpoint.end_work(record.state, "", Exit.DONE, clean=True, successor=first)
-            return go_on_behind(prepared, behind, len(record.chain), context)
+            return go_on_behind(prepared, behind, len(record.chain.links), context)
         if record is not None and record.state in (RunState.FINISHED, RunState.ABANDONED):
-            who = record.holder.who if record.holder else "another runner"
+            holder = record.lease.holder
+            who = holder.who if holder else "another runner"
             checkpoint.end_work(record.state, f"ended by {who}", Exit.DONE, clean=True)
             raise NotFoundError(
                 f"run {run_info.run_id} is {record.state.value} ({who}), there is nothing to resume"
@@ -171,7 +173,7 @@ def _resume(prepared: PreparedRun, checkpoint: Checkpoint, context: RunContext) 
             record = _record_from(checkpoint)
         taken = take_run(ledger, record, checkpoint, prepared, context)
     report = work(prepared, run_info, checkpoint, taken, context)
-    return follow(prepared, report, context, links=len(record.chain))
+    return follow(prepared, report, context, links=len(record.chain.links))
 
 
 def _record_from(checkpoint: Checkpoint) -> RunRecord:
@@ -183,8 +185,10 @@ def _record_from(checkpoint: Checkpoint) -> RunRecord:
     return RunRecord(
         checkpoint.run_info,
         RunState.RUNNING,
-        generation=checkpoint.generation,
-        shards=tuple(shard.unbegun for shard in shards),
-        next_shard=max(checkpoint.next_shard, 1 + max(s.id for s in shards)),
-        settled=checkpoint.done() - inside,
+        lease=LeaseTerms(generation=checkpoint.generation),
+        layout=Layout(
+            shards=tuple(shard.unbegun for shard in shards),
+            next_shard=max(checkpoint.next_shard, 1 + max(s.id for s in shards)),
+            settled=checkpoint.done() - inside,
+        ),
     )

@@ -17,7 +17,8 @@ from bulkup.runs.chain import follow, go_on_behind
 from bulkup.runs.execute import ask_for_sample, give_up, opened_here, sweep, take_run, work
 from bulkup.runs.prepare import PreparedRun, RunContext
 from bulkup.runs.successor import first_id
-from bulkup.state.run_records import Ledger, RunRecord
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 
 def start(
@@ -82,7 +83,7 @@ def _start(
             record = None
         if record is not None:
             on_found(record)
-            if record.chain:
+            if record.chain.links:
                 context.listener(Warned(_goes_on(record, prepared)))
                 return go_on_behind(prepared, record, 0, context)
         begins = record is None
@@ -97,7 +98,7 @@ def _start(
                     taken = take_run(ledger, record, checkpoint, prepared, context)
                     if taken.run_info.created != record.run_info.created:
                         # Begun under this id by somebody who was first, and has let go of it.
-                        ledger.write(replace(taken, lease_until=0))
+                        ledger.write(replace(taken, lease=replace(taken.lease, until=0)))
                         raise NotFoundError(f"run {run_info.run_id} was begun by somebody else")
             except NotFoundError:
                 there = ledger.read(run_info.run_id) if begins else None
@@ -132,12 +133,13 @@ def _similar(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[str]:
 
 
 def _goes_on(record: RunRecord, prepared: PreparedRun) -> str:
-    was, who = record.run_info, record.holder.who if record.holder else "somebody"
+    was, holder = record.run_info, record.lease.holder
+    who = holder.who if holder else "somebody"
     text = (
         f"{was.updater} was not finished on this target: run {was.run_id}, begun by {who} on "
         f"{was.created[:16].replace('T', ' ')} UTC, goes on (--new starts over)"
     )
-    if not record.chain and was.checksum != prepared.source.checksum:
+    if not record.chain.links and was.checksum != prepared.source.checksum:
         text += "; its source has changed since, entities handled from now on get the new code"
     return text
 

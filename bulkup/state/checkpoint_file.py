@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bulkup.core.errors import StateError
-from bulkup.core.model import Counts, RunState, TargetInfo
+from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo
 from bulkup.state.files import CHECKPOINT_NAME
+from bulkup.state.record_codec import run_info_from_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -190,8 +191,7 @@ def _record_in(db: sqlite3.Connection, path: Path) -> RunInfo:
             f"{str(path)!r} was written by another version of bulkup (format {found}, this one "
             f"reads {FORMAT}); resume with that version"
         )
-    raw = json.loads(rows["record"])
-    return RunInfo(**{**raw, "target": TargetInfo(**raw["target"])})
+    return run_info_from_json(json.loads(rows["record"]))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -28,7 +28,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, run_folders
 from bulkup.state.kinds import MARKER_KIND, RUN_KIND
 from bulkup.state.markers import LATE_COPY_S
-from bulkup.state.run_records import Holder
+from bulkup.state.record import Holder
 from tests.chaos.proxy import Proxy, label
 from tests.conftest import Server
 
