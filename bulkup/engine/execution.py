@@ -11,7 +11,7 @@ from datetime import datetime
 from bulkup.authoring.updater import Updater
 from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, Exit
-from bulkup.core.events import Listener, Report, RunEnded, RunStarted
+from bulkup.core.events import Listener, Report, RunEnded, RunStarted, WarningKind
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo, Shard
 from bulkup.core.stop import Stopped, StopRequest
@@ -186,7 +186,8 @@ class Execution:
             if not self._progress.counts.handled:
                 self.warn(
                     "the query found no entities: check the kind's name, the filters and the "
-                    "target (project, database, namespace)"
+                    "target (project, database, namespace)",
+                    WarningKind.EMPTY_QUERY,
                 )
             if self._checkpoint is not None:
                 # Before Datastore says that it is finished: nobody will resume it then.
@@ -410,7 +411,8 @@ class Execution:
         self.warn(
             f"the updater changes what its query orders or ranges on ({names}), so entities move "
             "while they are read; each is handled once all the same, and one that moves from the "
-            "unread part to the read one is missed (a query by kind alone has neither trouble)"
+            "unread part to the read one is missed (a query by kind alone has neither trouble)",
+            WarningKind.MOVES,
         )
         if self._lease is not None and self._checkpoint is not None:
             file_id = self._checkpoint.file_id

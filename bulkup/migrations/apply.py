@@ -11,7 +11,7 @@ from pathlib import Path
 from bulkup.authoring.successors import locate
 from bulkup.core.clock import Clock
 from bulkup.core.errors import Exit, MismatchError, NotFoundError, StopAskedError
-from bulkup.core.events import Event, Listener, Report, Warned
+from bulkup.core.events import Event, Listener, Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.retry import RetryPolicy
@@ -126,7 +126,7 @@ class Migrator:
                 rpc,
                 info,
                 wait_s=self.wait_s,
-                on_wait=lambda text: self.listener(Warned(text)),
+                on_wait=lambda text: self.listener(Warned(text, WarningKind.WAITING)),
                 stop=self.stop,
                 clock=self.clock,
             ) as lock,
@@ -261,10 +261,11 @@ class Migrator:
                     f"now: restore these, or start it over: bulkup mark {row.name} --pending"
                 )
             if was.migration is None or was.migration.code != migration.code:
-                prepared.warnings.append(
+                message = (
                     f"{row.name} has changed since it was begun; entities handled from now on "
                     "get the new code"
                 )
+                prepared.warnings.append(Warned(message, WarningKind.CODE_CHANGED))
         info = MigrationInfo(row.name, migration.code, origin=origin)
         if was is not None:
             marked = was.migration.marked if was.migration else None

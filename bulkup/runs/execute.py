@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bulkup.core.clock import Clock
 from bulkup.core.errors import HeldError, MismatchError, StateError
-from bulkup.core.events import Report, Warned
+from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo
 from bulkup.core.stop import StopRequest
@@ -77,7 +77,7 @@ def work(
     if context.options.processes > 1 and checkpoint is None:
         run.warn("a dry run handles all entities in this one process (--processes is for runs)")
     for warning in prepared.warnings:
-        run.warn(warning)
+        run.warn(warning.message, warning.kind)
     return run.execute()
 
 
@@ -129,7 +129,7 @@ def take_run(
         clock=context.clock,
         stop=prepared.stop,
         wait_s=context.wait_s,
-        on_wait=lambda text: context.listener(Warned(text)),
+        on_wait=lambda text: context.listener(Warned(text, WarningKind.WAITING)),
     )
     try:
         _knows_what_moved(checkpoint, taken)  # it may have moved something while we waited
@@ -193,7 +193,8 @@ def locked(folder: Path, stop: StopRequest, context: RunContext) -> RunLock:
             if context.clock.monotonic() >= give_up:
                 raise
             if not said:
-                context.listener(Warned(f"waiting: {held.message.partition(';')[0]}"))
+                message = f"waiting: {held.message.partition(';')[0]}"
+                context.listener(Warned(message, WarningKind.WAITING))
                 said = True
         context.clock.sleep(WAIT_STEP_S)
         stop.raise_if_asked()

@@ -19,7 +19,7 @@ from bulkup.authoring.parameters import convert, to_text
 from bulkup.authoring.updater import Updater
 from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, QueryError, UpdaterError, UsageError
-from bulkup.core.events import Listener
+from bulkup.core.events import Listener, Warned
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import RunInfo
 from bulkup.core.stop import StopRequest
@@ -56,7 +56,7 @@ class PreparedRun:
     stop: StopRequest
     entity_bytes: int = 0
     """Of the first entity that the query finds."""
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
 
     def run_info(self, run_id: str, identity: str, clock: Clock) -> RunInfo:
         """A run of this updater that starts now."""

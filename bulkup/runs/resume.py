@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bulkup.core.clock import Clock
 from bulkup.core.errors import Exit, MismatchError, NotFoundError
-from bulkup.core.events import Report
+from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import RunInfo, Shard, next_id
 from bulkup.core.stop import StopRequest
@@ -110,14 +110,17 @@ def prepare_resume(
             )
         if "@" in run_info.run_id:
             prepared.warnings.append(
-                "this is the run of one of several namespaces: the command that began them goes on "
-                "with the others"
+                Warned(
+                    "this is the run of one of several namespaces: the command that began them "
+                    "goes on with the others"
+                )
             )
         if prepared.source.checksum != run_info.checksum:
-            prepared.warnings.append(
+            message = (
                 f"{run_info.source_path} has changed since run {run_info.run_id} began; entities "
                 "handled from now on get the new code"
             )
+            prepared.warnings.append(Warned(message, WarningKind.CODE_CHANGED))
         yield prepared
 
 

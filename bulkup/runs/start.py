@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bulkup.core.clock import Clock
 from bulkup.core.errors import NotFoundError, UsageError
-from bulkup.core.events import Report, Warned
+from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo
 from bulkup.datastore.rpc_errors import explained
@@ -49,10 +49,11 @@ def start(
             with explained(prepared.rpc):
                 other = Ledger(prepared.rpc, prepared.target.info).unfinished(run_info.identity)
             if other is not None:
-                prepared.warnings.append(
+                message = (
                     f"run {other.run_info.run_id} of this work is unfinished: without -n "
                     "the same command goes on with it, behind what is done already"
                 )
+                prepared.warnings.append(Warned(message, WarningKind.UNFINISHED_RUN))
             return work(prepared, run_info, None, None, context)
         return _start(prepared, run_info, context, fresh, keep_record, on_found)
 
@@ -84,7 +85,7 @@ def _start(
         if record is not None:
             on_found(record)
             if record.chain.links:
-                context.listener(Warned(_goes_on(record, prepared)))
+                context.listener(_goes_on(record, prepared))
                 return go_on_behind(prepared, record, 0, context)
         begins = record is None
         if begins and not fresh:
@@ -120,19 +121,22 @@ def _start(
         return follow(prepared, report, context)
 
 
-def _similar(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[str]:
+def _similar(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[Warned]:
     """Unfinished runs that may have been meant: a parameter or the file's name is different."""
     return [
-        f"{run_info.updater} is unfinished here with other parameters, query or file name: run "
-        f"{other.run_info.run_id} "
-        f"({', '.join(f'{n}={v}' for n, v in other.run_info.params.items())}); "
-        "this is a new run, and handles all entities"
+        Warned(
+            f"{run_info.updater} is unfinished here with other parameters, query or file name: run "
+            f"{other.run_info.run_id} "
+            f"({', '.join(f'{n}={v}' for n, v in other.run_info.params.items())}); "
+            "this is a new run, and handles all entities",
+            WarningKind.SIMILAR_RUN,
+        )
         for other in open_runs
         if other.run_info.identity != run_info.identity  # that one has just ended
     ]
 
 
-def _goes_on(record: RunRecord, prepared: PreparedRun) -> str:
+def _goes_on(record: RunRecord, prepared: PreparedRun) -> Warned:
     was, holder = record.run_info, record.lease.holder
     who = holder.who if holder else "somebody"
     text = (
@@ -141,7 +145,7 @@ def _goes_on(record: RunRecord, prepared: PreparedRun) -> str:
     )
     if not record.chain.links and was.checksum != prepared.source.checksum:
         text += "; its source has changed since, entities handled from now on get the new code"
-    return text
+    return Warned(text, WarningKind.UNFINISHED_RUN)
 
 
 def new_run_id(clock: Clock) -> str:
