@@ -136,7 +136,7 @@ class Execution:
             else None
         )
         # Until the last runner's work is made definite, its end is ours.
-        self._clean = checkpoint.clean if checkpoint and self._resumed else True
+        self._clean = checkpoint.status().clean if checkpoint and self._resumed else True
         self._moves = bool(self._lease and self._lease.record.layout.moved_in)
         rpc.on_tick = self._tick
         rpc.on_retry = self._retrying
@@ -415,7 +415,7 @@ class Execution:
             WarningKind.MOVES,
         )
         if self._lease is not None and self._checkpoint is not None:
-            file_id = self._checkpoint.file_id
+            file_id = self._checkpoint.status().file_id
             self._lease.update(
                 lambda record: replace(record, layout=replace(record.layout, moved_in=file_id))
             )

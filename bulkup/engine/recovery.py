@@ -177,13 +177,14 @@ def recover(
     """
     known = {shard.id: shard for shard in checkpoint.shards()}
     shards = [_as_known(shard, known.get(shard.id)) for shard in lease.record.layout.shards]
-    trusted = checkpoint.clean and checkpoint.generation == lease.record.lease.generation - 1
+    status = checkpoint.status()
+    trusted = status.clean and status.generation == lease.record.lease.generation - 1
     if trusted and all(shard.id in known for shard in shards):
         markers = {shard.id: takeover.live_markers(shard) for shard in shards}
         if all(found is not None for found in markers.values()):
             return {id_: found for id_, found in markers.items() if found is not None}
     # The rows of a shard need it to be there. Only what comes of this is of our generation.
-    checkpoint.follow(shards, checkpoint.generation)
+    checkpoint.follow(shards, status.generation)
     gaps: list[Shard] = []
     done = lease.record.layout.settled
     for shard in shards:

@@ -155,7 +155,7 @@ def same_run(record: RunRecord, identity: str) -> None:
 
 def _knows_what_moved(checkpoint: Checkpoint, record: RunRecord) -> None:
     moved_in, holder = record.layout.moved_in, record.lease.holder
-    if moved_in and moved_in != checkpoint.file_id:
+    if moved_in and moved_in != checkpoint.status().file_id:
         who = holder.who if holder else "another runner"
         raise StateError(
             f"run {record.run_info.run_id} changes what its query orders or ranges on, and which "

@@ -39,9 +39,10 @@ def unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoint]:
     try:
         checkpoint = Checkpoint.open(folder)
         try:
-            if checkpoint.state.is_over:
+            state = checkpoint.status().state
+            if state.is_over:
                 raise NotFoundError(
-                    f"run {folder.name} is {checkpoint.state.value}, there is nothing to resume; "
+                    f"run {folder.name} is {state.value}, there is nothing to resume; "
                     f"`bulkup show {folder.name}` shows its report"
                 )
             yield checkpoint
@@ -54,7 +55,7 @@ def unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoint]:
 def _latest_unfinished(state_dir: Path) -> Path:
     for folder in reversed(run_folders(state_dir)):
         checkpoint = Checkpoint.open(folder, check=False)
-        state = checkpoint.state
+        state = checkpoint.status().state
         checkpoint.close()
         if not state.is_over:
             return folder
@@ -143,7 +144,7 @@ def _same_target(run_info: RunInfo, now: TargetInfo) -> None:
 def resume(prepared: PreparedRun, checkpoint: Checkpoint, context: RunContext) -> Report:
     """Go on with a run. Its locked checkpoint comes from `unfinished`, its job from
     `prepare_resume`. Raises HeldError, NotFoundError, TargetError when it cannot."""
-    context = replace(context, options=context.options.or_as(checkpoint.asked))
+    context = replace(context, options=context.options.or_as(checkpoint.status().asked))
     with prepared.stop.listening():
         return _resume(prepared, checkpoint, context)
 
@@ -188,10 +189,10 @@ def _record_from(checkpoint: Checkpoint) -> RunRecord:
     return RunRecord(
         checkpoint.run_info,
         RunState.RUNNING,
-        lease=LeaseTerms(generation=checkpoint.generation),
+        lease=LeaseTerms(generation=checkpoint.status().generation),
         layout=Layout(
             shards=tuple(shard.unbegun for shard in shards),
-            next_shard=max(checkpoint.next_shard, 1 + max(s.id for s in shards)),
+            next_shard=max(checkpoint.next_shard(), 1 + max(s.id for s in shards)),
             settled=checkpoint.done() - inside,
         ),
     )

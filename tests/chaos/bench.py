@@ -322,4 +322,4 @@ def _ignore(event: Event) -> None:
 
 def checkpoint_state(world: World) -> RunState:
     with contextlib.closing(Checkpoint.open(world.folder)) as checkpoint:
-        return checkpoint.state
+        return checkpoint.status().state
