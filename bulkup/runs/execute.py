@@ -17,7 +17,8 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.engine.execution import Execution
 from bulkup.engine.pool.pool import WorkerPool, WorkerSetup
-from bulkup.engine.splits import Sampling, width_of
+from bulkup.engine.splits import Sampling, shards_at_once
+from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.runs.prepare import PreparedRun, RunContext
 from bulkup.runs.successor import begin
 from bulkup.state.checkpoint import Checkpoint
@@ -55,22 +56,19 @@ def work(
 
     `sampling`: begun before, see `ask_for_sample`.
     """
+    taken_run = None
+    if checkpoint is not None and taken is not None:
+        taken_run = TakenRun(
+            checkpoint,
+            taken,
+            next_command=context.again
+            or resume_command(run_info.run_id, context.state_dir, context.options.words()),
+            begin_successor=lambda record: begin(prepared, record, context.clock),
+        )
     run = Execution(
-        updater=prepared.updater,
-        rpc=prepared.rpc,
-        query=prepared.query,
-        run_info=run_info,
-        checkpoint=checkpoint,
-        taken=taken,
-        options=context.options,
-        listener=context.listener,
-        stop=prepared.stop,
-        clock=context.clock,
-        state_file=str(checkpoint.path) if checkpoint else "",
-        next_command=context.again
-        or resume_command(run_info.run_id, context.state_dir, context.options.words()),
-        begin=lambda record: begin(prepared, record, context.clock),
-        entity_bytes=prepared.entity_bytes,
+        Task(prepared.updater, prepared.query, prepared.rpc, run_info, prepared.entity_bytes),
+        Surroundings(context.options, context.listener, prepared.stop, context.clock),
+        taken_run,
         workers=_workers(prepared, context) if checkpoint else None,
         sampling=sampling,
     )
@@ -86,7 +84,7 @@ def ask_for_sample(prepared: PreparedRun, context: RunContext) -> Sampling | Non
 
     Whoever holds the run: a sample only proposes where to cut, so an old one does no harm.
     """
-    width = width_of(context.options.shards, prepared.query, is_real=prepared.target.is_real)
+    width = shards_at_once(context.options.shards, prepared.query, is_real=prepared.target.is_real)
     return Sampling(prepared.rpc, prepared.query, width) if width > 1 else None
 
 

@@ -30,7 +30,7 @@ from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target, resolve
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
 from bulkup.engine.options import Options
-from bulkup.engine.scan import QueryPlan, plan
+from bulkup.engine.scan import QueryPlan, plan_query
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def opened(where: TargetOptions) -> Iterator[Target]:
 
 def plan_on(target: Target, updater: Updater, source: UpdaterSource) -> QueryPlan:
     """The checked query of an updater that has its client. Raises BulkupError."""
-    query = plan(_query_of(updater, source), target.client)
+    query = plan_query(_query_of(updater, source), target.client)
     if target.one_of_many and query.namespace != target.info.namespace:
         raise QueryError(
             f"get_query of {source.name} names a namespace ({query.namespace!r}) by itself, so it "
