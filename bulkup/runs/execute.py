@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bulkup.core.clock import Clock
 from bulkup.core.errors import HeldError, MismatchError, StateError
-from bulkup.core.events import Report, Warned
+from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo
 from bulkup.core.stop import StopRequest
@@ -24,9 +24,11 @@ from bulkup.runs.successor import begin
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_run_folder, set_aside
-from bulkup.state.lease import WAIT_STEP_S, take, this_process
+from bulkup.state.holder import this_process
+from bulkup.state.lease import WAIT_STEP_S, take
 from bulkup.state.markers import LATE_COPY_S, Markers
-from bulkup.state.run_records import Ledger, RecordMovedOn, RunRecord
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger, RecordMovedOn
 
 
 def work_on(prepared: PreparedRun, record: RunRecord, context: RunContext) -> Report:
@@ -73,7 +75,7 @@ def work(
     if context.options.processes > 1 and checkpoint is None:
         run.warn("a dry run handles all entities in this one process (--processes is for runs)")
     for warning in prepared.warnings:
-        run.warn(warning)
+        run.warn(warning.message, warning.kind)
     return run.execute()
 
 
@@ -125,13 +127,14 @@ def take_run(
         clock=context.clock,
         stop=prepared.stop,
         wait_s=context.wait_s,
-        on_wait=lambda text: context.listener(Warned(text)),
+        on_wait=lambda text: context.listener(Warned(text, WarningKind.WAITING)),
     )
     try:
         _knows_what_moved(checkpoint, taken)  # it may have moved something while we waited
         same_run(taken, record.run_info.identity)
     except (StateError, MismatchError):
-        ledger.write(replace(taken, holder=record.holder, lease_until=0))
+        lease = replace(taken.lease, holder=record.lease.holder, until=0)
+        ledger.write(replace(taken, lease=lease))
         raise
     return taken
 
@@ -149,8 +152,9 @@ def same_run(record: RunRecord, identity: str) -> None:
 
 
 def _knows_what_moved(checkpoint: Checkpoint, record: RunRecord) -> None:
-    if record.moved_in and record.moved_in != checkpoint.file_id:
-        who = record.holder.who if record.holder else "another runner"
+    moved_in, holder = record.layout.moved_in, record.lease.holder
+    if moved_in and moved_in != checkpoint.status().file_id:
+        who = holder.who if holder else "another runner"
         raise StateError(
             f"run {record.run_info.run_id} changes what its query orders or ranges on, and which "
             f"entities are done is known only to the state directory of {who}: resume it there "
@@ -166,9 +170,9 @@ def give_up(ledger: Ledger, record: RunRecord, prepared: PreparedRun, clock: Clo
             taken,
             state=RunState.ABANDONED,
             reason="given up for a new run (--new)",
-            lease_until=0,
-            sweep_at=int(clock.unix() + LATE_COPY_S) + 1,
             ended=int(clock.unix()),
+            lease=replace(taken.lease, until=0),
+            layout=replace(taken.layout, sweep_at=int(clock.unix() + LATE_COPY_S) + 1),
         ),
         over=True,
     )
@@ -187,7 +191,8 @@ def locked(folder: Path, stop: StopRequest, context: RunContext) -> RunLock:
             if context.clock.monotonic() >= give_up:
                 raise
             if not said:
-                context.listener(Warned(f"waiting: {held.message.partition(';')[0]}"))
+                message = f"waiting: {held.message.partition(';')[0]}"
+                context.listener(Warned(message, WarningKind.WAITING))
                 said = True
         context.clock.sleep(WAIT_STEP_S)
         stop.raise_if_asked()
@@ -240,6 +245,6 @@ def sweep(ledger: Ledger, rpc: Rpc, found: Iterable[RunRecord]) -> None:
         markers.remove(markers.all_keys())
         if record.keep:
             with suppress(RecordMovedOn):  # somebody else swept it at the same time
-                ledger.write(replace(record, sweep_at=0))
+                ledger.write(replace(record, layout=replace(record.layout, sweep_at=0)))
         else:
             ledger.remove(record)

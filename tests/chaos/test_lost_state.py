@@ -152,8 +152,8 @@ def test_a_run_killed_while_its_shards_change_loses_nothing_and_repeats_nothing(
             if after == "the file":
                 changes_of_shards += 1
             else:
-                changes_of_shards += written is not None and written != answer.shards
-                written = answer.shards
+                changes_of_shards += written is not None and written != answer.layout.shards
+                written = answer.layout.shards
             if changes_of_shards == at and dies:
                 raise Crash
             return answer
