@@ -8,39 +8,48 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bulkup.cli.migrate import again, fact, migrator_of, said_of
+from bulkup.cli.migrate import again, context_of, fact, hooks_of, said_of, selection_of
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
-    from bulkup.migrations.apply import Outcome
-    from bulkup.namespaces.migrate_all import SpacesOutcome
+    from bulkup.migrations.apply import MigrateResult
+    from bulkup.namespaces.migrate_all import MigrateAllResult
     from bulkup.report import GitHub, Printer
     from bulkup.report.spaces import Grid
 
 
-def migrate_each(given: dict[str, Any], pattern: str, printer: Printer) -> SpacesOutcome:
+def migrate_each(given: dict[str, Any], pattern: str, printer: Printer) -> MigrateAllResult:
     """Apply in every namespace that fits; a line for each as it ends. Raises BulkupError."""
-    from bulkup.namespaces.migrate_all import MigrateEverywhere
+    from dataclasses import replace
+
+    from bulkup.namespaces.migrate_all import AllNamespacesMigrator
     from bulkup.report import save_report
     from bulkup.report.spaces import name
-    from bulkup.runs.prepare import TargetOptions, opened
+    from bulkup.runs.target import TargetOptions, open_target
 
     def on_report(report: Report) -> None:
         delivery = save_report(report, Path(report.state_file).parent)
         if not delivery.ok:
             printer.delivered(delivery)
 
-    def on_outcome(namespace: str, outcome: Outcome) -> None:
+    def on_outcome(namespace: str, outcome: MigrateResult) -> None:
         if not given["json"] and not given["quiet"]:
             click.echo(f"{name(namespace)}: {said_of(outcome, given)}", err=True)
 
-    with opened(TargetOptions(given["project"], given["database"], None, given["local"])) as target:
-        migrator = migrator_of(given, target, printer)
-        migrator.on_report = on_report
-        return MigrateEverywhere(migrator, pattern, on_outcome).run()
+    with open_target(
+        TargetOptions(given["project"], given["database"], None, given["local"])
+    ) as target:
+        return AllNamespacesMigrator(
+            target,
+            pattern,
+            selection_of(given),
+            context_of(given, printer),
+            replace(hooks_of(given, target), on_report=on_report),
+            on_outcome,
+        ).run()
 
 
-def tell_spaces(given: dict[str, Any], outcome: SpacesOutcome, page: GitHub) -> None:
+def tell_spaces(given: dict[str, Any], outcome: MigrateAllResult, page: GitHub) -> None:
     """Print the end: a table of the namespaces, or one JSON object."""
     from bulkup.report.spaces import grid_lines
 
@@ -52,7 +61,7 @@ def tell_spaces(given: dict[str, Any], outcome: SpacesOutcome, page: GitHub) -> 
             click.echo(line)
         click.echo(said)
     rows = []
-    for namespace, one in outcome.outcomes:
+    for namespace, one in outcome.results:
         for migration, report in one.reports:
             title = f"{namespace or '(default)'}: {migration}"
             rows.append((title, report))
@@ -61,26 +70,26 @@ def tell_spaces(given: dict[str, Any], outcome: SpacesOutcome, page: GitHub) -> 
     page.table("Migrations", rows, said)
 
 
-def _fact(outcome: SpacesOutcome) -> dict[str, Any]:
+def _fact(outcome: MigrateAllResult) -> dict[str, Any]:
     return {
         "type": "group",
         "namespaces": [
             {**fact(one), "type": "namespace", "namespace": namespace}
-            for namespace, one in outcome.outcomes
+            for namespace, one in outcome.results
         ],
         "stopped_at": outcome.stopped_at,
-        "reason": outcome.reason,
+        "reason": outcome.reason or "",
         "pending": outcome.pending,
         "appeared": outcome.appeared,
         "exit_code": int(outcome.exit_code),
     }
 
 
-def _said(given: dict[str, Any], outcome: SpacesOutcome) -> str:
+def _said(given: dict[str, Any], outcome: MigrateAllResult) -> str:
     from bulkup.report.spaces import names
     from bulkup.report.text import clean, plural
 
-    applied = sum(len(one.applied) for _, one in outcome.outcomes)
+    applied = sum(len(one.applied) for _, one in outcome.results)
     said = (
         f"{plural(applied, 'migration')} applied in {plural(len(outcome.namespaces), 'namespace')}"
     )
@@ -100,11 +109,11 @@ def _said(given: dict[str, Any], outcome: SpacesOutcome) -> str:
     return f"{said}." if applied or outcome.pending else "Nothing is pending."
 
 
-def _grid(outcome: SpacesOutcome) -> Grid:
+def _grid(outcome: MigrateAllResult) -> Grid:
     from bulkup.report.spaces import Grid, name
     from bulkup.report.text import clean, number
 
-    done = dict(outcome.outcomes)
+    done = dict(outcome.results)
     rows = []
     for namespace in outcome.namespaces:
         one = done.get(namespace)
@@ -112,7 +121,7 @@ def _grid(outcome: SpacesOutcome) -> Grid:
             rows.append((name(namespace), "not begun", "", "", ""))
             continue
         state = "stopped" if namespace == outcome.stopped_at else "done"
-        note = f"{one.stopped_at}: {one.reason}" if one.stopped_at else one.reason
+        note = f"{one.stopped_at}: {one.reason}" if one.stopped_at else one.reason or ""
         counts = number(len(one.applied)), number(len(one.left))
         rows.append((name(namespace), state, *counts, clean(note, 200)))
     head = ("Namespace", "State", "Applied", "Left", "")

@@ -1,4 +1,4 @@
-"""What people set by hand in the ledger; each is recorded with who did it."""
+"""Changes that people make to the ledger by hand. Each records who made it."""
 
 from __future__ import annotations
 
@@ -9,72 +9,63 @@ from bulkup.core.clock import Clock
 from bulkup.core.errors import HeldError, NotFoundError
 from bulkup.core.model import RunState, TargetInfo
 from bulkup.core.records import Origin, RunInfo
-from bulkup.migrations.folder import find
+from bulkup.migrations.folder import find_name
 from bulkup.migrations.lock import LOCK_ID
-from bulkup.migrations.plan import Plan, Row, Standing, run_id_of
+from bulkup.migrations.status import FolderStatus, MigrationEntry, MigrationStatus, run_id_of
 from bulkup.state.lease import has_died, this_process
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.run_records import Holder, Ledger, RecordMovedOn, RunRecord
 
 
-def accept(ledger: Ledger, plan: Plan, names: Sequence[str]) -> list[str]:
-    """`--accept-changed`: the code in the folder counts as what was applied.
+def accept_changed(ledger: Ledger, status: FolderStatus, names: Sequence[str]) -> None:
+    """`--accept-changed`: from now on the code in the folder is what was applied.
 
-    Gives the names that this changed something for. Raises NotFoundError, HeldError, CallError.
+    Names of migrations that have not changed are ignored. Raises NotFoundError, HeldError,
+    CallError.
     """
-    done = []
-    for row in [plan.row(name) for name in names]:
-        if row.standing is Standing.CHANGED:
-            assert row.record is not None
-            assert row.migration is not None
+    for entry in [status.entry(name) for name in names]:
+        if entry.status is MigrationStatus.CHANGED:
+            assert entry.record is not None
+            assert entry.file is not None
             marked = f"change accepted by {this_process().who}"
-            _write(ledger, replace(row.record, code=row.migration.code, marked=marked))
-            done.append(row.name)
-    return done
+            _write(ledger, replace(entry.record, code=entry.file.code, marked=marked))
 
 
 def mark(
     ledger: Ledger,
-    row: Row,
+    entry: MigrationEntry,
     *,
     applied: bool,
     target: TargetInfo,
     origin: Origin,
     clock: Clock,
 ) -> bool:
-    """Let a migration count as applied, or as pending, whatever was done. False: it did already.
+    """Mark a migration as applied or pending. False: it already is.
 
-    Raises HeldError when a runner is at work on it, CallError.
+    Raises HeldError while a process executes it, CallError.
     """
-    context, now = this_process(), int(clock.unix())
-    wanted = Standing.APPLIED if applied else Standing.PENDING
-    if row.standing is wanted:
+    wanted = MigrationStatus.APPLIED if applied else MigrationStatus.PENDING
+    if entry.status is wanted:
         return False
-    if row.standing is Standing.RUNNING:
-        assert row.record is not None
-        assert row.record.holder is not None
+    if entry.status is MigrationStatus.RUNNING:
+        assert entry.record is not None
+        assert entry.record.holder is not None
         raise HeldError(
-            f"{row.record.holder.who} (process {row.record.holder.pid}) works on {row.name}; stop "
-            "it, or wait until it has ended"
+            f"{entry.record.holder.who} (process {entry.record.holder.pid}) is applying "
+            f"{entry.name}; stop it, or wait until it has ended"
         )
-    if row.record is None:
-        assert row.migration is not None
-        first = _first(row, target, clock)
-        record = RunRecord(first, RunState.FINISHED, migration=row.name, code=row.migration.code)
-    else:
-        record = row.record
-        if row.migration is not None:
-            record = replace(record, code=row.migration.code)
-        if not record.state.is_over:
-            # Markers of its commits stay as long as a late copy of one may arrive.
-            record = replace(record, sweep_at=int(now + LATE_COPY_S) + 1)
+    holder, now = this_process(), int(clock.unix())
+    record = _record_to_mark(entry, target, clock)
+    if not record.state.is_over:
+        # The markers of its commits stay as long as a late copy of a commit may arrive.
+        record = replace(record, sweep_at=int(now + LATE_COPY_S) + 1)
     _write(
         ledger,
         replace(
-            _without_holder(record, context),
+            _released(record, holder),
             state=RunState.FINISHED if applied else RunState.ABANDONED,
             reason="",
-            marked=f"{wanted.value} by {context.who}",
+            marked=f"{wanted.value} by {holder.who}",
             origin=origin,
             ended=now,
         ),
@@ -83,28 +74,36 @@ def mark(
     return True
 
 
-def _first(row: Row, target: TargetInfo, clock: Clock) -> RunInfo:
-    """The record of a migration that was applied before there was a ledger."""
-    assert row.migration is not None
-    return RunInfo(
-        run_id=run_id_of(row.name, target, row.attempt),
-        updater=row.name,
+def _record_to_mark(entry: MigrationEntry, target: TargetInfo, clock: Clock) -> RunRecord:
+    if entry.record is not None:
+        code = entry.file.code if entry.file is not None else entry.record.code
+        return replace(entry.record, code=code)
+    # The migration was applied before there was a ledger.
+    assert entry.file is not None
+    run_info = RunInfo(
+        run_id=run_id_of(entry.name, target, entry.attempt),
+        updater=entry.name,
         description="",
-        spec=str(row.migration.path),
-        source_path=str(row.migration.path),
+        spec=str(entry.file.path),
+        source_path=str(entry.file.path),
         checksum="",
         params={},
         target=target,
         fingerprint="",
-        identity=row.name,
+        identity=entry.name,
         created=clock.now().isoformat(),
     )
+    return RunRecord(run_info, RunState.FINISHED, migration=entry.name, code=entry.file.code)
 
 
-def _without_holder(record: RunRecord, context: Holder) -> RunRecord:
-    """Nobody works on it. A former runner that lives after all finds another's name there, and
-    stops; the next one counts a runner more than it knows, and asks the markers what was done."""
-    return replace(record, holder=context, generation=record.generation + 1, lease_until=0)
+def _released(record: RunRecord, holder: Holder) -> RunRecord:
+    """The record without a lease, held by `holder` last.
+
+    If the former process is alive after all, it finds another holder in the record and stops. The
+    next one finds a generation that its checkpoint does not know, and asks the markers what is
+    done.
+    """
+    return replace(record, holder=holder, generation=record.generation + 1, lease_until=0)
 
 
 def _write(ledger: Ledger, record: RunRecord, *, over: bool = False) -> None:
@@ -112,20 +111,24 @@ def _write(ledger: Ledger, record: RunRecord, *, over: bool = False) -> None:
         ledger.write(record, over=over)
     except RecordMovedOn:
         raise HeldError(
-            f"somebody else has just changed {record.migration or record.run_info.run_id}; look at "
-            "`bulkup status` and try again"
+            f"another process has just changed {record.migration or record.run_info.run_id}; look "
+            "at `bulkup status` and try again"
         ) from None
 
 
 def find_held(ledger: Ledger, name: str, now: float) -> list[RunRecord]:
-    """What `unlock` frees: the run (by id, or by the migration's name) when it is held, and the
-    lock of `bulkup migrate` where the same process holds it. Raises NotFoundError, CallError."""
+    """The records that `unlock` releases: the run with this id or migration name, and the migrate
+    lock if the same process holds it.
+
+    Raises NotFoundError, UsageError, CallError.
+    """
     record = ledger.read(name)
     if record is None and name != LOCK_ID:
-        known = {e.migration: e for e in sorted(ledger.migrations(), key=_created)}
-        record = known[find(known, name)]
+        records = sorted(ledger.migrations(), key=lambda record: record.run_info.created)
+        latest = {record.migration: record for record in records}
+        record = latest[find_name(latest, name)]
     if record is None or record.holder is None or not record.is_held(now):
-        raise NotFoundError(f"nobody holds {name}; there is nothing to unlock")
+        raise NotFoundError(f"no process holds {name}; there is nothing to unlock")
     held = [record]
     lock = ledger.read(LOCK_ID) if name != LOCK_ID else None
     if lock is not None and lock.holder is not None and _same_process(lock.holder, record.holder):
@@ -133,30 +136,29 @@ def find_held(ledger: Ledger, name: str, now: float) -> list[RunRecord]:
     return held
 
 
-def _created(record: RunRecord) -> str:
-    return record.run_info.created
-
-
 def _same_process(one: Holder, other: Holder) -> bool:
     return (one.machine, one.pid, one.began) == (other.machine, other.pid, other.began)
 
 
-def unlock(ledger: Ledger, held: Sequence[RunRecord], *, sure: Callable[[RunRecord], bool]) -> bool:
-    """End the leases of a dead runner, when `sure` says so; False when it does not.
+def unlock(
+    ledger: Ledger, held: Sequence[RunRecord], *, confirm: Callable[[RunRecord], bool]
+) -> bool:
+    """Release a dead process's lock on a run, if `confirm` returns True. False: nothing was done.
 
-    Raises HeldError when one has moved on meanwhile, which shows that it lives; CallError.
+    Raises HeldError when the record has changed meanwhile, which shows that the process is alive;
+    CallError.
     """
-    if not sure(held[0]):
+    if not confirm(held[0]):
         return False
-    context = this_process()
+    holder = this_process()
     for record in held:
-        was = record.holder
-        assert was is not None
-        reason = f"unlocked by {context.who}; {was.who} (process {was.pid}) held it"
-        _write(ledger, replace(_without_holder(record, context), reason=reason))
+        former = record.holder
+        assert former is not None
+        reason = f"unlocked by {holder.who}; {former.who} (process {former.pid}) held it"
+        _write(ledger, replace(_released(record, holder), reason=reason))
     return True
 
 
-def is_certainly_dead(record: RunRecord) -> bool:
-    """It was a process of this machine, and is no more."""
+def holder_has_died(record: RunRecord) -> bool:
+    """The holder was a process of this machine, and has ended."""
     return record.holder is not None and has_died(record.holder)

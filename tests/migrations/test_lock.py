@@ -48,9 +48,11 @@ def test_the_second_of_two_does_not_wait_unasked(project: Shell, items: datastor
     other.environment = project.environment
     write_step(other, "0001_a", "a")
     write_step(other, "0009_x", "x")
-    other.bulkup("migrate").fails(11, "applies migrations there (applying 0001_a)", "--wait 10m")
+    other.bulkup("migrate").fails(
+        11, "is applying migrations on this target (applying 0001_a)", "--wait 10m"
+    )
     # What is only in another checkout does not run beside it either.
-    other.bulkup("migrate", "--only", "0009_x").fails(11, "applies migrations there")
+    other.bulkup("migrate", "--only", "0009_x").fails(11, "is applying migrations on this target")
     gate.touch()
     assert ended(process).code == 0
     assert trails(items) == {"abc"}
@@ -98,11 +100,11 @@ def test_one_that_slept_while_its_lock_was_taken_applies_nothing_twice(
         import subprocess, sys
         from bulkup.migrations.apply import Migrator
         begin = Migrator._apply
-        def late(migrator, row, lock):
+        def late(migrator, entry, lock):
             Migrator._apply = begin
             for args in (["unlock", "bulkup-migrate", "--yes"], ["migrate", "--state-dir", "b"]):
                 subprocess.run([sys.executable, "-m", "bulkup", *args], check=True)
-            return begin(migrator, row, lock)
+            return begin(migrator, entry, lock)
         Migrator._apply = late
         from bulkup.cli import call
         sys.exit(call(["migrate"]))

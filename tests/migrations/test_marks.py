@@ -79,7 +79,7 @@ def test_wrong_marks_are_refused(project: Shell, items: datastore.Client) -> Non
     project.bulkup("mark", "0009", "--applied").fails(10, "no migration 0009")
     killed(project, items)
     held_elsewhere(items, "0002_b")
-    project.bulkup("mark", "0002_b", "--applied").fails(11, "works on 0002_b")
+    project.bulkup("mark", "0002_b", "--applied").fails(11, "is applying 0002_b")
 
 
 def test_unlock_frees_what_a_dead_machine_holds(project: Shell, items: datastore.Client) -> None:
@@ -88,7 +88,7 @@ def test_unlock_frees_what_a_dead_machine_holds(project: Shell, items: datastore
     lock = items.get(items.key("BulkupRun", "bulkup-migrate"))
     lock["holder"] = lock["holder"].replace('"machine": "', '"machine": "elsewhere-')
     items.put(lock)
-    project.bulkup("migrate").fails(11, "applies migrations there (applying 0002_b)")
+    project.bulkup("migrate").fails(11, "is applying migrations on this target (applying 0002_b)")
     asked = project.bulkup("unlock", "0002_b")
     assert asked.code == 2
     assert "held by" in asked.err
@@ -97,7 +97,7 @@ def test_unlock_frees_what_a_dead_machine_holds(project: Shell, items: datastore
     freed = project.bulkup("unlock", "0002_b", "--yes")
     assert freed.code == 0, freed
     assert "is free" in freed.out
-    project.bulkup("unlock", "0002_b", "--yes").fails(10, "nobody holds")
+    project.bulkup("unlock", "0002_b", "--yes").fails(10, "no process holds")
     assert project.bulkup("migrate").code == 0
     assert trails(items) == {"abc"}
 

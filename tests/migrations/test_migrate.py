@@ -92,7 +92,7 @@ def test_to_and_only_choose(project: Shell, items: datastore.Client) -> None:
     assert project.bulkup("migrate", "--only", "0004_d.py").code == 0
     assert trails(items) == {"abd"}
     project.bulkup("migrate", "--only", "0009").fails(10, "no migration 0009")
-    project.bulkup("migrate", "--to", "000").fails(2, "fits 4 migrations")
+    project.bulkup("migrate", "--to", "000").fails(2, "matches 4 migrations")
     assert names(project, "pending") == ["0003_c"]
 
 
@@ -147,7 +147,7 @@ def test_another_query_is_not_gone_on_with(project: Shell, items: datastore.Clie
     path.write_text(path.read_text().replace('kind="Item"', 'kind="Thing"'))
     result = project.bulkup("migrate")
     assert result.code == 2
-    assert "0001_a was begun with another query" in result.err
+    assert "0001_a was started with another query" in result.err
     assert trails(items) == {"", "a"}
 
 
@@ -156,7 +156,7 @@ def test_a_file_that_went_in_the_middle_of_its_work_stops_it(
 ) -> None:
     project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "a"})
     (project.folder / "updaters/0001_a.py").unlink()
-    project.bulkup("migrate").fails(2, "0001_a was begun", "its file is not there")
+    project.bulkup("migrate").fails(2, "0001_a was started", "its file is missing")
 
 
 def test_an_emptied_datastore_is_migrated_anew(

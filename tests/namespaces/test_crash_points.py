@@ -9,9 +9,11 @@ import pytest
 
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.options import Options
-from bulkup.namespaces.run_all import Everywhere
-from bulkup.runs import execute
-from bulkup.runs.prepare import RunContext, TargetOptions, opened, task_of
+from bulkup.namespaces.group_run import run_in_namespaces
+from bulkup.runs import acquire
+from bulkup.runs.context import RunContext
+from bulkup.runs.prepare import load_updater
+from bulkup.runs.target import TargetOptions, open_target
 from bulkup.state.kinds import CLAIM_KIND, GROUP_KIND
 from tests.chaos.bench import dead_holder
 from tests.chaos.conftest import STRIDES
@@ -58,11 +60,11 @@ class Life:
 def live(life: Life, server: Server, folder: Path, patch: pytest.MonkeyPatch) -> None:
     with patch.context() as patched:
         patched.setattr(Rpc, "send", lambda *args: life.send(*args))
-        task = task_of(str(folder / "bump.py"), {})
+        loaded = load_updater(str(folder / "bump.py"), {})
         # A disk of its own each time.
         context = RunContext(Options(batch_size=2), folder / f"state-{id(life)}", lambda _: None)
-        with opened(TargetOptions(server.project)) as target:
-            assert Everywhere(task, target, "*", context).run().success
+        with open_target(TargetOptions(server.project)) as target:
+            assert run_in_namespaces(loaded, target, "*", context).success
 
 
 @STRIDES
@@ -70,7 +72,7 @@ def live(life: Life, server: Server, folder: Path, patch: pytest.MonkeyPatch) ->
 def test_dead_at_any_call_the_next_one_does_the_rest_and_nothing_twice(
     em_host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sent: bool, stride: int
 ) -> None:
-    monkeypatch.setattr(execute, "this_process", dead_holder)
+    monkeypatch.setattr(acquire, "this_process", dead_holder)
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", em_host)
     (tmp_path / "bump.py").write_text(SOURCE)
     at, deaths = 1, 0

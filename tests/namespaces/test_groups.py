@@ -11,9 +11,11 @@ from bulkup.core.errors import HeldError, StateError, UsageError
 from bulkup.core.model import TargetInfo
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.options import Options
-from bulkup.namespaces.find import find
-from bulkup.namespaces.run_all import Everywhere
-from bulkup.runs.prepare import RunContext, TargetOptions, opened, task_of
+from bulkup.namespaces.find import find_namespaces
+from bulkup.namespaces.group_run import run_in_namespaces
+from bulkup.runs.context import RunContext
+from bulkup.runs.prepare import load_updater
+from bulkup.runs.target import TargetOptions, open_target
 from bulkup.state import groups as module
 from bulkup.state.groups import Group, Groups, identity_of
 from bulkup.state.kinds import GROUP_KIND
@@ -102,19 +104,19 @@ def test_killed_between_the_last_run_and_the_end_of_the_group_nothing_is_run_aga
 ) -> None:
     tenants = embedded_tenants
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", tenants.server.host)
-    task = task_of(str(tmp_path / "bump.py"), {})
+    loaded = load_updater(str(tmp_path / "bump.py"), {})
     context = RunContext(Options(), tmp_path / "state", lambda _: None)
 
     def die(self: Groups, group: Group) -> None:
         raise KeyboardInterrupt
 
-    with opened(TargetOptions(tenants.server.project)) as target:
+    with open_target(TargetOptions(tenants.server.project)) as target:
         with monkeypatch.context() as patch:
             patch.setattr(Groups, "end", die)
             with pytest.raises(KeyboardInterrupt):
-                Everywhere(task, target, "*", context).run()
+                run_in_namespaces(loaded, target, "*", context)
         assert tenants.records("", GROUP_KIND)
-        report = Everywhere(task, target, "*", context).run()
+        report = run_in_namespaces(loaded, target, "*", context)
     assert report.success
     assert [space.counts.puts for space in report.spaces] == [6] * len(NAMESPACES)
     tenants.assert_each_done()
@@ -122,7 +124,7 @@ def test_killed_between_the_last_run_and_the_end_of_the_group_nothing_is_run_aga
 
 def test_what_is_there_is_found_in_natural_order(embedded_tenants: Tenants) -> None:
     rpc = Rpc(embedded_tenants.server.client())
-    assert find(rpc, "*") == list(NAMESPACES)
-    assert find(rpc, "tenant-?") == ["tenant-1", "tenant-2"]
-    assert find(rpc, "T*") == []
-    assert find(rpc, "*", known=["", "tenant-2"]) == ["tenant-1", "tenant-10"]
+    assert find_namespaces(rpc, "*") == list(NAMESPACES)
+    assert find_namespaces(rpc, "tenant-?") == ["tenant-1", "tenant-2"]
+    assert find_namespaces(rpc, "T*") == []
+    assert find_namespaces(rpc, "*", known=["", "tenant-2"]) == ["tenant-1", "tenant-10"]

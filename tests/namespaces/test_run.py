@@ -58,7 +58,7 @@ def test_killed_again_and_again_with_its_disk_lost_each_namespace_is_done_once(
     tenants.assert_each_done()
     assert group["group"] in result.out
     assert row_of(result.out, "tenant-2")[:5] == ["tenant-2", "finished", "6", "6", "0"]
-    assert "done before, by" in result.out
+    assert "done earlier, by" in result.out
 
 
 def test_when_all_is_done_the_next_one_is_another_group(embedded_tenants: Tenants) -> None:
@@ -323,7 +323,7 @@ def test_another_query_under_way_is_not_continued(embedded_tenants: Tenants) -> 
     tenants.shell.write("bump.py", source.replace('kind="Item")', 'kind="Item", order=["n"])'))
     result = tenants.shell.bulkup(*RUN)
     assert result.code == 2, result
-    assert "begun with another query" in result.err
+    assert "started with another query" in result.err
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_a_server_that_lists_no_namespaces_is_told_in_one_sentence(
     (tmp_path / "steps").mkdir()
     seed(fs, 1, namespace="a")
     shell.bulkup(*command, "--all-namespaces").fails(
-        1, "does not list its namespaces", "--namespace NAME"
+        1, "cannot list its namespaces", "--namespace NAME"
     )
 
 
@@ -423,7 +423,7 @@ def test_a_query_that_stays_in_one_namespace_is_not_run_for_each(
     before = tenants.contents()
     result = tenants.shell.bulkup(*RUN, *options)
     assert result.code == 2, result
-    assert "names a namespace ('tenant-1') by itself" in result.err
+    assert "sets the namespace 'tenant-1' itself" in result.err
     assert tenants.contents() == before
 
 
@@ -445,7 +445,7 @@ def test_a_like_group_that_is_unfinished_is_named(embedded_tenants: Tenants) -> 
     assert tenants.shell.bulkup(*RUN, env={"DIE_IN": "tenant-2"}).code == -9
     result = tenants.shell.bulkup("run", "bump.py", "--namespaces", "tenant-10")
     assert result.code == 0
-    assert "Bump is under way in namespaces that fit '*'" in result.err
+    assert "of Bump is unfinished, with other parameters or pattern ('*')" in result.err
     dry = tenants.shell.bulkup(*RUN, "-n")
     assert "is unfinished: without -n the same command goes on with it" in dry.err
 
