@@ -69,7 +69,7 @@ def run_each(given: dict[str, Any], pattern: str, listener: Listener) -> Report:
     from bulkup.authoring.parameters import parse_assignments
     from bulkup.cli.session import confirm_target, options_of
     from bulkup.namespaces.group_run import run_in_namespaces
-    from bulkup.report.spaces import names
+    from bulkup.report.namespace_grid import namespace_names
     from bulkup.runs.context import RunContext
     from bulkup.runs.prepare import load_updater
     from bulkup.runs.target import TargetOptions, open_target
@@ -96,7 +96,7 @@ def run_each(given: dict[str, Any], pattern: str, listener: Listener) -> Report:
     ) as target:
 
         def confirm(found: Sequence[str]) -> None:
-            where = f"in {len(found)} namespaces ({names(found)})"
+            where = f"in {len(found)} namespaces ({namespace_names(found)})"
             confirm_target(f"Run {loaded.source.name} {where}", target, given)
 
         return run_in_namespaces(

@@ -148,8 +148,8 @@ def _print(plan: FolderStatus, target: str) -> None:
 
 def _print_each(plans: dict[str, FolderStatus], target: str) -> None:
     """What is not as it should be, by namespace; the others have a line each."""
-    from bulkup.report.spaces import name
-    from bulkup.report.text import clean, number, plural
+    from bulkup.report.namespace_grid import namespace_name
+    from bulkup.report.text import clean, plural
 
     click.echo(f"Migrations in {plural(len(plans), 'namespace')} of {clean(target)}")
     if not plans:
@@ -158,14 +158,14 @@ def _print_each(plans: dict[str, FolderStatus], target: str) -> None:
     rows: list[tuple[str, ...]] = []
     for namespace, plan in plans.items():
         if plan.all_applied:
-            said = f"all {number(len(plan.entries))}"
-            rows.append((name(namespace), said, "applied", *("" for _ in _TITLES[2:])))
+            said = f"all {len(plan.entries):,}"
+            rows.append((namespace_name(namespace), said, "applied", *("" for _ in _TITLES[2:])))
         open_ = (row for row in plan.entries if row.status.value != "applied")
-        rows += [(name(namespace), *_cells(row)) for row in open_]
+        rows += [(namespace_name(namespace), *_cells(row)) for row in open_]
     _table(("Namespace", *_TITLES), rows)
     left = [namespace for namespace, plan in plans.items() if not plan.all_applied]
     if left:
-        click.echo(f"{plural(len(left), 'namespace')} of {number(len(plans))} not up to date.")
+        click.echo(f"{plural(len(left), 'namespace')} of {len(plans):,} not up to date.")
     else:
         click.echo("Everything is applied.")
 
@@ -197,7 +197,7 @@ def _cells(row: MigrationEntry) -> tuple[str, ...]:
     from datetime import datetime, timezone
 
     from bulkup.migrations.status import MigrationStatus
-    from bulkup.report.text import moment, number
+    from bulkup.report.text import moment
 
     record = row.record
     if record is None:
@@ -218,4 +218,4 @@ def _cells(row: MigrationEntry) -> tuple[str, ...]:
     if record.marked:
         note = f"{note}; {record.marked}" if note else record.marked
     who = record.holder.who if record.holder else ""
-    return row.name, row.status.value, number(record.counts.handled), who, when, note
+    return row.name, row.status.value, f"{record.counts.handled:,}", who, when, note
