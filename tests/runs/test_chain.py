@@ -161,7 +161,7 @@ def test_a_kill_around_the_end_starts_the_successor_once(
         again = (
             "run",
             "a.py",
-        )  # only Datastore has an unfinished run, the state directory has none
+        )  # only Datastore has an unfinished run, not the state directory
     result = chained.bulkup(*again)
     assert result.code == 0, result
     assert trails(items) == {"abc"}
