@@ -93,7 +93,7 @@ def test_an_updater_sees_what_was_loaded_and_a_dump_leaves_out_run_records(nowhe
     assert len(records.out.splitlines()) == 1
 
 
-def test_namespaces_projects_and_databases_are_apart(nowhere: Shell) -> None:
+def test_namespaces_projects_and_databases_are_kept_apart(nowhere: Shell) -> None:
     where = ("--namespace", "n", "--project", "p", "--database", "d")
     loaded(nowhere, "--kind", "Product", "--id-field", "id", *where)
     assert nowhere.bulkup("local", "dump", "store").out == ""
@@ -158,7 +158,7 @@ def test_escapes_in_data_do_not_reach_the_terminal(nowhere: Shell) -> None:
         (("serve", "bump.py"), 1, "not a file of bulkup's embedded Datastore"),
     ],
 )
-def test_a_wrong_file_is_named_and_none_is_made(
+def test_a_wrong_file_is_named_and_no_file_is_created(
     nowhere: Shell, args: tuple[str, ...], code: int, says: str
 ) -> None:
     before = sorted(nowhere.folder.iterdir())
@@ -171,7 +171,7 @@ def test_a_wrong_file_is_named_and_none_is_made(
     assert made <= {"bump.py-lock"}
 
 
-def test_data_of_customers_is_for_their_owner_alone(nowhere: Shell) -> None:
+def test_data_is_readable_only_by_its_owner(nowhere: Shell) -> None:
     loaded(nowhere, "--kind", "K")
     for path in nowhere.folder.glob("store*"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -200,7 +200,7 @@ def test_an_interrupted_dump_says_that_it_is_not_complete(nowhere: Shell) -> Non
     assert result.err == "Interrupted; the output is not complete.\n"
 
 
-def test_a_full_disk_behind_standard_output_is_said(nowhere: Shell) -> None:
+def test_a_full_disk_behind_standard_output_is_reported(nowhere: Shell) -> None:
     loaded(nowhere, "--kind", "K")
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -213,7 +213,7 @@ def test_a_full_disk_behind_standard_output_is_said(nowhere: Shell) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_load_from_a_pipe_is_interrupted_at_a_line_that_is_told(nowhere: Shell) -> None:
+def test_an_interrupted_load_from_a_pipe_names_the_line_it_reached(nowhere: Shell) -> None:
     reading, writing = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-m", "bulkup", "local", "load", "store", "-", "--kind", "K"],
@@ -339,7 +339,7 @@ def serving(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_served_file_keeps_what_was_written_and_ends_with_zero(
+def test_a_served_file_keeps_what_was_written_and_the_server_exits_with_zero(
     nowhere: Shell, number: signal.Signals
 ) -> None:
     loaded(nowhere, "--kind", "Product", "--id-field", "id")

@@ -150,7 +150,7 @@ def test_all_cities_survive_a_kill(shell: Shell, server: Server) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_an_undisturbed_run_over_cities_leaves_no_marker(lf_shell: Shell, lf: Server) -> None:
+def test_an_uninterrupted_run_over_cities_leaves_no_marker(lf_shell: Shell, lf: Server) -> None:
     some = cities(1_000)
     with grpc.insecure_channel(lf.host) as channel:
         raw = Raw(lf, channel)

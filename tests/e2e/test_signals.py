@@ -31,11 +31,13 @@ def at_work(shell: Shell, *args: object) -> subprocess.Popen[str]:
     return process
 
 
-def test_ctrl_c_ends_cleanly_and_the_printed_command_goes_on(shell: Shell, server: Server) -> None:
+def test_ctrl_c_ends_cleanly_and_the_printed_command_continues(
+    shell: Shell, server: Server
+) -> None:
     signalled_and_resumed(shell, server, signal.SIGINT, 130)
 
 
-def test_sigterm_ends_as_cleanly(lf_shell: Shell, lf: Server) -> None:
+def test_sigterm_ends_just_as_cleanly(lf_shell: Shell, lf: Server) -> None:
     signalled_and_resumed(lf_shell, lf, signal.SIGTERM, 143)
 
 

@@ -217,9 +217,7 @@ def test_loopback_without_tls_is_fine(start: Start) -> None:
     assert mailbox.mails[0][2] is False
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(
-    start: Start, untrusted: ssl.SSLContext
-) -> None:
+def test_an_untrusted_certificate_is_refused(start: Start, untrusted: ssl.SSLContext) -> None:
     for scheme, options in (
         ("smtp", {"tls_context": untrusted}),
         ("smtps", {"ssl_context": untrusted}),
@@ -261,7 +259,7 @@ def test_beyond_loopback_a_server_without_tls_gets_nothing() -> None:
     assert b"MAIL" not in heard
 
 
-def test_a_wrong_password_is_told_without_the_password(
+def test_a_wrong_password_is_reported_without_the_password(
     start: Start, trusted: ssl.SSLContext
 ) -> None:
     mailbox = Mailbox()
@@ -275,7 +273,7 @@ def test_a_wrong_password_is_told_without_the_password(
     assert mailbox.mails == []
 
 
-def test_a_server_that_knows_no_login_is_told(start: Start) -> None:
+def test_a_server_without_login_is_reported(start: Start) -> None:
     port = start(Mailbox())
     sent = send_report(SUMMARY, to_server(f"smtp://me@localhost:{port}"))
     assert not sent.ok
@@ -410,7 +408,7 @@ def test_tls_against_a_server_without_it_names_the_other_scheme() -> None:
     assert "smtp:// and smtps:// may be mixed up" in sent.message
 
 
-def test_a_mail_taken_counts_even_when_the_goodbye_fails() -> None:
+def test_an_accepted_mail_counts_even_when_quit_fails() -> None:
     answers = (
         b"220 hi\r\n",
         b"250 hi\r\n",
@@ -423,7 +421,7 @@ def test_a_mail_taken_counts_even_when_the_goodbye_fails() -> None:
     assert sent.ok, sent.message
 
 
-def test_hostile_texts_stay_out_of_the_headers(start: Start) -> None:
+def test_hostile_strings_stay_out_of_the_headers(start: Start) -> None:
     mailbox = Mailbox()
     settings = to_server(f"smtp://localhost:{start(mailbox)}")
     assert send_report(summarize(hostile_report()), settings).ok
