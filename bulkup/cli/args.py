@@ -15,8 +15,7 @@ is a group of options that several commands share. `--help` shows them in the or
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import click
 
@@ -53,7 +52,7 @@ def verb(
 def _parameters(args_type: type[Any]) -> list[click.Parameter]:
     found: list[click.Parameter] = []
     for hint in get_type_hints(args_type, include_extras=True).values():
-        if isinstance(hint, type) and is_dataclass(hint):
+        if _is_group(hint):
             found += _parameters(hint)
         else:
             (parameter,) = hint.__metadata__
@@ -62,8 +61,14 @@ def _parameters(args_type: type[Any]) -> list[click.Parameter]:
 
 
 def _build(args_type: type[Any], values: dict[str, Any]) -> Any:
-    parts = {}
-    for name, hint in get_type_hints(args_type).items():
-        is_group = isinstance(hint, type) and is_dataclass(hint)
-        parts[name] = _build(hint, values) if is_group else values[name]
-    return args_type(**parts)
+    hints = get_type_hints(args_type, include_extras=True)
+    return args_type(
+        **{
+            name: _build(hint, values) if _is_group(hint) else values[name]
+            for name, hint in hints.items()
+        }
+    )
+
+
+def _is_group(hint: Any) -> bool:
+    return get_origin(hint) is not Annotated
