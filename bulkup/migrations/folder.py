@@ -42,8 +42,8 @@ def read_folder(folder: Path) -> list[MigrationFile]:
     """
     if not folder.is_dir():
         raise NotFoundError(
-            f"there is no folder of migrations {printable(str(folder))}; give its path: bulkup "
-            "migrate DIR"
+            f"there is no folder {printable(str(folder))} with migrations; give its path: "
+            "bulkup migrate DIR"
         )
     paths = sorted(p for p in folder.glob("*.py") if p.name[0] not in "_.")
     return in_order([_read(path) for path in paths])

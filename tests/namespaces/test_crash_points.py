@@ -1,4 +1,4 @@
-"""Death at any call: before it is sent, or when it is sent and nobody hears the answer."""
+"""The process dies at any call: before it is sent, or before its answer arrives."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Died(BaseException):
 
 
 class Life:
-    """Ends at a call; a dead process sends nothing more, not even what its `finally` wants."""
+    """Dies at a call. A dead process sends nothing more, not even in a `finally`."""
 
     def __init__(self, at: int | None, *, is_sent: bool) -> None:
         self.calls = 0
@@ -62,7 +62,7 @@ def live(life: Life, server: Server, folder: Path, patch: pytest.MonkeyPatch) ->
     with patch.context() as patched:
         patched.setattr(Rpc, "send", lambda *args: life.send(*args))
         loaded = load_updater(str(folder / "bump.py"), {})
-        # A disk of its own each time.
+        # A new disk each time.
         context = RunContext(Options(batch_size=2), folder / f"state-{id(life)}", lambda _: None)
         with open_target(TargetOptions(server.project)) as target:
             assert run_in_namespaces(loaded, target, "*", context).success
@@ -70,7 +70,7 @@ def live(life: Life, server: Server, folder: Path, patch: pytest.MonkeyPatch) ->
 
 @STRIDES
 @pytest.mark.parametrize("is_sent", [False, True], ids=["not sent", "sent"])
-def test_dead_at_any_call_the_next_one_does_the_rest_and_nothing_twice(
+def test_after_death_at_any_call_the_next_process_does_only_the_rest(
     em_host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sent: bool, stride: int
 ) -> None:
     monkeypatch.setattr(acquire, "this_process", dead_holder)
