@@ -1,4 +1,4 @@
-"""What can be wrong with the Datastore that a run is pointed at."""
+"""What can be wrong with the target of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import Server
 from tests.emulators import free_port
 
 NEVER_REACHED_S = 20
-"""What a wrong address may cost at most."""
+"""How long a wrong address may take at most."""
 
 INDEX_WANTED = """no matching index found. recommended index is:
 - kind: Item
@@ -30,8 +30,8 @@ INDEX_WANTED = """no matching index found. recommended index is:
 
 @contextmanager
 def answering(code: grpc.StatusCode, details: str) -> Iterator[str]:
-    """A real gRPC server that gives every call the same answer: Google's refusals, which no
-    emulator gives."""
+    """A real gRPC server that gives every call the same answer: errors of Google's that no
+    emulator returns."""
 
     class Refuse(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         def service(self, call: Any) -> Any:
@@ -93,7 +93,7 @@ class Tried:
 
 @pytest.fixture(scope="module")
 def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tried]:
-    """A run at each of several addresses, all at once: each of them takes its time."""
+    """A run at each of several addresses, all at once, because each takes a while."""
 
     def try_it(name: str, address: str, *options: str) -> Tried:
         shell = at(Shell(tmp_path_factory.mktemp("tried")), address)
@@ -168,7 +168,7 @@ def test_what_google_refuses_is_explained(
     with answering(code, details) as host:
         begun = time.monotonic()
         result = at(nowhere, host).bulkup("run", "bump.py").fails(exit_code, *says)
-        assert time.monotonic() - begun < 10  # a refusal is not tried again
+        assert time.monotonic() - begun < 10  # a refusal is not retried
     assert "\x1b" not in result.err
     assert nowhere.runs() == []
 

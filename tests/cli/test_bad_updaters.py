@@ -1,4 +1,4 @@
-"""What can be wrong with an updater: one sentence, the right exit code, and nothing is made."""
+"""What can be wrong with an updater: one sentence, the right exit code, and nothing is written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TWO = """
 
 
 def refused(shell: Shell, *args: object, code: int, says: tuple[str, ...]) -> Result:
-    """The command fails and leaves no trace in the folder it was typed in."""
+    """The command fails and leaves no trace in its working directory."""
     before = sorted(shell.folder.rglob("*"))
     result = shell.bulkup(*args).fails(code, *says)
     assert sorted(shell.folder.rglob("*")) == before

@@ -1,4 +1,4 @@
-"""`bulkup demo`: what it shows is true, and what it proposes works."""
+"""`bulkup demo`: what it shows is true, and what it suggests works."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_an_installed_wheel_has_everything_the_demo_needs(nowhere: Shell, tmp_pa
     call(sys.executable, "-m", "venv", "venv")
     (wheel,) = (tmp_path / "wheel").glob("bulkup-*.whl")
     call("venv/bin/pip", "install", "-q", "--no-deps", "--no-index", wheel)
-    # The packages it depends on are borrowed; bulkup itself is not among them.
+    # Its dependencies are borrowed from this environment; bulkup itself is not.
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
     (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"])
     where = call("venv/bin/python", "-c", "import bulkup; print(bulkup.__file__)")

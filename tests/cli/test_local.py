@@ -1,4 +1,4 @@
-"""`bulkup local`: a file served, loaded and dumped, as at a shell."""
+"""`bulkup local`: serve, load and dump a file, as at a shell."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_an_interrupted_dump_says_that_it_is_not_complete(nowhere: Shell) -> Non
     loaded(nowhere, "--kind", "K", text="".join(f'{{"n": {n}}}\n' for n in range(5000)))
     process = nowhere.start("local", "dump", "store")
     assert process.stdout is not None
-    process.stdout.readline()  # the rest is more than a pipe holds
+    process.stdout.readline()  # the rest does not fit into the pipe
     process.send_signal(signal.SIGINT)
     result = ended(process)
     assert result.code == 130
@@ -222,7 +222,7 @@ def test_an_interrupted_load_from_a_pipe_names_the_line_it_reached(nowhere: Shel
     )  # fmt: skip
     os.close(reading)
     with open(writing, "w") as lines:
-        # More than a pipe holds: when all is written, the process is reading.
+        # More than a pipe holds: once all of it is written, the process has read some.
         lines.write('{"x": "%s"}\n' % ("y" * 1000) * 1000)
         lines.flush()
         process.send_signal(signal.SIGINT)
@@ -241,7 +241,7 @@ from bulkup.cli import call
 peak_kb, over = 0, threading.Event()
 
 def watch():
-    # What this process has for itself: the mapped file is the system's to keep or to drop.
+    # Only private memory counts: the system may keep or drop pages of the mapped file.
     global peak_kb
     while not over.wait(0.005):
         status = open("/proc/self/status").read()
@@ -274,7 +274,7 @@ def test_memory_does_not_grow_with_the_file(nowhere: Shell) -> None:
             peak = max(peak, float(done.stderr.splitlines()[-1]))
         return peak
 
-    # The lines alone are 15 MB more.
+    # The lines alone are 15 MB.
     assert peak_mb(33_000) < peak_mb(5_000) + 7
 
 
@@ -304,7 +304,7 @@ def test_a_terminal_has_a_bar_while_loading_and_bare_lines_of_a_dump(nowhere: Sh
     assert code == 0
     assert "Loading" in seen
     assert "1,200 entities loaded into store." in seen
-    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")  # the cursor is there again
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")  # the cursor is visible again
     code, seen = on_terminal(nowhere, "local", "dump", "store", "--limit", "3")
     assert code == 0
     assert "\x1b" not in seen
@@ -318,7 +318,7 @@ def test_a_terminal_has_a_bar_while_loading_and_bare_lines_of_a_dump(nowhere: Sh
 def serving(
     shell: Shell, *args: str, env: Mapping[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], datastore.Client]]:
-    """A server, and a client by what it printed, which is all it printed."""
+    """A server, and a client made from the line it printed, which is all it printed."""
     process = shell.start("local", "serve", *args, env=env)
     try:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""`bulkup resume`, `list` and `show`: going on with the same run, or a clear no."""
+"""`bulkup resume`, `list` and `show`: resume the same run, or refuse clearly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLAIN = """
 """
 
 
-# --- the same run, or none ---
+# --- which run ---
 
 
 def test_resume_takes_the_latest_unfinished_run(half: Shell, lf: Server) -> None:
@@ -59,7 +59,7 @@ def test_an_ambiguous_beginning_is_refused(half: Shell, lf: Server) -> None:
         half, lf, run[:8], code=2, says=("fits 2 runs", run, f"{run}0", "more of the id")
     )
     half.bulkup("show", run[:8]).fails(2, "fits 2 runs")
-    # The id itself is a beginning of the other, and still means the one run.
+    # One id is the beginning of the other, and still means only its own run.
     assert half.bulkup("show", run).code == 0
 
 
@@ -132,7 +132,7 @@ def test_options_that_differ_from_the_run_are_refused(
 ) -> None:
     run = half.runs()[0]
     refuses_to_resume(half, lf, *options, code=2, says=(f"run {run}", "start a new run", *says))
-    assert half.bulkup("resume").code == 0  # the refusal has spoiled nothing
+    assert half.bulkup("resume").code == 0  # the refusal changed nothing
 
 
 def test_options_that_repeat_those_of_the_run_are_accepted(half: Shell, lf: Server) -> None:
@@ -203,7 +203,7 @@ def test_a_deleted_updater_is_named(half: Shell, lf: Server) -> None:
 
 def test_a_running_run_is_not_resumed_by_a_second_process(lf_shell: Shell, lf: Server) -> None:
     client = seed(lf, 4)
-    # Waits, in its first entity, until the test lets it go on.
+    # Its first entity waits until the test opens the gate.
     gate = lf_shell.folder / "gate"
     lf_shell.write(
         "slow.py",
@@ -282,7 +282,7 @@ def test_show_prints_the_resume_command(half: Shell) -> None:
 
 
 def _service_account(path: Path) -> Path:
-    """A key file that is well-formed and opens nothing."""
+    """A key file that is well-formed and grants no access."""
     import json
 
     from cryptography.hazmat.primitives import serialization

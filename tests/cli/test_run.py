@@ -50,7 +50,7 @@ def test_every_entity_is_handled_once_and_nothing_else_is_left(
     assert "step=3" in result.out
     assert "Running Bump (Count every Item up.)" in result.err
     assert shell.runs()[0] in result.err
-    assert "Running" not in result.out  # results go to stdout, the way there to stderr
+    assert "Running" not in result.out  # results go to stdout, progress to stderr
 
 
 def test_run_state_is_readable_only_by_its_owner(shell: Shell, server: Server) -> None:
@@ -131,7 +131,7 @@ def test_the_first_failure_stops_and_after_a_fix_resume_handles_it(
     assert values(client) == dict.fromkeys(range(1, 31), 1)
     assert sorted(values(client, "Trace")) == list(range(1, 31))
     assert len(user_data(server)) == 60
-    assert markers(server) == []  # every answer came: no late copy has to be fended off
+    assert markers(server) == []  # every answer arrived: no late copy is possible
 
 
 def test_within_the_budget_the_run_continues_and_exits_with_3(
@@ -141,7 +141,7 @@ def test_within_the_budget_the_run_continues_and_exits_with_3(
     result = sevens.bulkup("run", "sevens.py", "--max-failures", "4", "--json")
     assert result.code == 3, result
     assert values(client) == {i: int(i % 7 != 0) for i in range(1, 31)}
-    assert not {7, 14, 21, 28} & values(client, "Trace").keys()  # what it had queued is dropped
+    assert not {7, 14, 21, 28} & values(client, "Trace").keys()  # its queued writes are dropped
     failures = result.of_type("failure")
     assert [f["key"] for f in failures] == [f"Key('Item', {i})" for i in (7, 14, 21, 28)]
     assert all(f["step"] == "handle" and "sevens.py" in f["traceback"] for f in failures)

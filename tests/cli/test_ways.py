@@ -1,4 +1,4 @@
-"""The other ways in: the environment, a terminal with its question, and Python."""
+"""The other ways to start a run: the environment, the confirmation on a terminal, Python."""
 
 from __future__ import annotations
 
@@ -125,13 +125,13 @@ def test_a_dry_run_from_the_environment_writes_nothing(
     assert contents(lf) == before
 
 
-# --- the question ---
+# --- the confirmation ---
 
 PRETEND_REAL = """
     import sys
     from bulkup.datastore.target import Target
 
-    # No real project can be reached from a test; all else is as it is.
+    # A test can reach no real project; everything else is unchanged.
     Target.is_real = property(lambda self: {real})
 
     from bulkup.cli import main
@@ -140,7 +140,7 @@ PRETEND_REAL = """
 
 
 def on_a_terminal(shell: Shell, typed: str, *args: str, real: bool = True) -> tuple[int, str]:
-    """Run `bulkup ARGS` on a terminal of its own and type something; exit code, what was shown."""
+    """Run `bulkup ARGS` on its own terminal and type something; return exit code and screen."""
     terminal, theirs = pty.openpty()
     source = dedent(PRETEND_REAL.format(real=real))
     process = subprocess.Popen(
@@ -283,7 +283,7 @@ def test_a_dotted_name_from_the_current_directory(lf_shell: Shell, lf: Server) -
 
 
 def test_the_test_runs_find_the_code_under_test(nowhere: Shell) -> None:
-    """Or an installed copy would be tested without a word."""
+    """Otherwise an installed copy would be tested unnoticed."""
     found = nowhere.python("import bulkup; print(bulkup.__file__)")
     assert found == Result(0, f"{REPOSITORY / 'bulkup' / '__init__.py'}\n", "")
 

@@ -1,4 +1,4 @@
-"""What is shown on GitHub Actions, and what a hostile text cannot do there."""
+"""What is shown on GitHub Actions, and what a hostile string cannot do there."""
 
 from __future__ import annotations
 

@@ -45,12 +45,12 @@ SECRET = "hunter2 with spaces"
 
 @dataclass
 class Mailbox:
-    """A server's handler: takes mail, except for whom it is told to refuse."""
+    """A handler of a server that accepts mail, except for the recipients it is told to refuse."""
 
     refuse: tuple[str, ...] = ()
     refuse_data: str = ""
     mails: list[tuple[list[str], EmailMessage, bool]] = field(default_factory=list)
-    """Recipients, message, and whether it came encrypted."""
+    """Recipients, message, and whether it arrived encrypted."""
 
     async def handle_RCPT(  # the name is aiosmtpd's
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -115,7 +115,7 @@ def _certificate(
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
-    """A file with an authority of our own, and a server's context that it vouches for."""
+    """A file with our own certificate authority, and a server context with a certificate of it."""
     folder = tmp_path_factory.mktemp("tls")
     pem = serialization.Encoding.PEM
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -322,7 +322,7 @@ def test_a_name_that_does_not_exist_is_a_sentence() -> None:
 def talking(
     *answers: bytes, host: str = "127.0.0.1", then: str = "close"
 ) -> AbstractContextManager[tuple[int, bytearray]]:
-    """A server that gives these answers whatever it hears; `then` it hangs, trickles or closes."""
+    """A server that sends these answers to anything; `then` it hangs, trickles or closes."""
     return _talking(answers, host, then)
 
 
@@ -344,7 +344,7 @@ def _talking(answers: tuple[bytes, ...], host: str, then: str) -> Iterator[tuple
                 if then == "trickle":
                     try:
                         connection.sendall(b"2")
-                    except OSError:  # the client has given up, which is what it should do
+                    except OSError:  # the client has given up, as it should
                         return
 
     with socket.create_server((host, 0)) as listener:
