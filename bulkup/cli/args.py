@@ -52,23 +52,17 @@ def verb(
 def _parameters(args_type: type[Any]) -> list[click.Parameter]:
     found: list[click.Parameter] = []
     for hint in get_type_hints(args_type, include_extras=True).values():
-        if _is_group(hint):
-            found += _parameters(hint)
-        else:
+        if get_origin(hint) is Annotated:
             (parameter,) = hint.__metadata__
             found.append(parameter)
+        else:
+            found += _parameters(hint)
     return found
 
 
 def _build(args_type: type[Any], values: dict[str, Any]) -> Any:
-    hints = get_type_hints(args_type, include_extras=True)
-    return args_type(
-        **{
-            name: _build(hint, values) if _is_group(hint) else values[name]
-            for name, hint in hints.items()
-        }
-    )
-
-
-def _is_group(hint: Any) -> bool:
-    return get_origin(hint) is not Annotated
+    parts = {}
+    for name, hint in get_type_hints(args_type, include_extras=True).items():
+        is_group = get_origin(hint) is not Annotated
+        parts[name] = _build(hint, values) if is_group else values[name]
+    return args_type(**parts)

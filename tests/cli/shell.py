@@ -67,7 +67,7 @@ class Result:
         return found
 
     def fails(self, code: int, *texts: str) -> Result:
-        """The command ended with one sentence that contains `texts`, without a traceback of ours."""
+        """The command ended with one sentence that holds `texts`, without a traceback of ours."""
         assert self.code == code, self
         assert self.out == ""
         sentence, *details = self.err.strip().splitlines()
