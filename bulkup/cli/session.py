@@ -140,7 +140,8 @@ class RunSession(Session):
                 self.save(event.report, Path(event.report.state_file).parent, say_so=False)
         elif isinstance(event, GroupStarted):
             self._in_group = True
-            self.resume_command = self._group_command
+            if not event.dry_run:
+                self.resume_command = self._group_command
         elif isinstance(event, GroupEnded):
             self._reports.append(event.report)
         self.printer(event)
