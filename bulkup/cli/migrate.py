@@ -143,11 +143,12 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
 
 def _hooks(args: MigrateArgs, target: Target, session: Session, *, say_saved: bool) -> MigrateHooks:
     from bulkup.migrations.apply import MigrateHooks
+    from bulkup.report.text import clean
 
     def on_next(migration: NextMigration) -> None:
         if args.output.shows_progress:
             more = f", {migration.remaining - 1} more after it" if migration.remaining > 1 else ""
-            click.echo(f"Migration {migration.name}{more}", err=True)
+            click.echo(f"Migration {clean(migration.name)}{more}", err=True)
 
     def on_report(report: Report) -> None:
         session.save(report, Path(report.state_file).parent, say_so=say_saved)

@@ -79,4 +79,4 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
         for line in checkpoint.log_lines():
             click.echo(f"  {clean(line)}")
     if report.next_command:
-        click.echo(f"\nContinue with: {report.next_command}")
+        click.echo(f"\nContinue with: {clean(report.next_command)}")
