@@ -1,4 +1,4 @@
-"""What a runner tells while it works, and what of that is kept for its report."""
+"""The events of a runner: passed on to a listener, and the first of each kept for the report."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from bulkup.core.model import Failure
 
 SHOWN_FAILURES = 20
 SHOWN_LOG_LINES = 20
-"""So many of each are in a report; the checkpoint has them all."""
+"""In a report; the checkpoint has all of them."""
 
 
 class EventLog:
-    """A listener that passes on to another one. `max_failures`: the budget, as it is told."""
+    """A listener in front of another one. `max_failures`: the failure budget, for its events."""
 
     def __init__(self, listener: Listener, max_failures: int) -> None:
         self._listener = listener
         self._max_failures = max_failures
         self.warnings: list[str] = []
         self.failures: list[Failure] = []
-        """The first ones, and so of the log lines."""
+        """The first SHOWN_FAILURES."""
         self.log_lines: list[str] = []
+        """The first SHOWN_LOG_LINES."""
         self.log_total = 0
 
     def __call__(self, event: Any) -> None:
@@ -33,7 +34,7 @@ class EventLog:
         self(Warned(message))
 
     def failed(self, failure: Failure, failed: int) -> None:
-        """An entity has; so many have by now."""
+        """An entity has failed; `failed`: how many have by now."""
         if len(self.failures) < SHOWN_FAILURES:
             self.failures.append(failure)
         self(EntityFailed(failure, failed, self._max_failures))

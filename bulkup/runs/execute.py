@@ -7,7 +7,8 @@ from bulkup.core.records import RunInfo
 from bulkup.datastore.rpc_errors import explained
 from bulkup.engine.execution import Execution
 from bulkup.engine.pool.pool import WorkerPool, WorkerSetup
-from bulkup.engine.splits import Sampling, width_of
+from bulkup.engine.splits import Sampling, shards_at_once
+from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.successor import successor_record
@@ -24,44 +25,56 @@ def acquire_and_execute(prepared: PreparedRun, record: RunRecord) -> Report:
     with open_checkpoint(record.run_info, prepared) as checkpoint:
         with explained(prepared.rpc):
             held = acquire_lease(prepared, record, checkpoint)
-        return execute(prepared, checkpoint.run_info, checkpoint, held)
+        return execute(prepared, checkpoint, held)
 
 
 def execute(
     prepared: PreparedRun,
-    run_info: RunInfo,
-    checkpoint: Checkpoint | None,
-    held: RunRecord | None,
+    checkpoint: Checkpoint,
+    held: RunRecord,
     *,
     sampling: Sampling | None = None,
 ) -> Report:
-    """Execute a run that this process holds; without checkpoint and record, a dry run.
-
-    `sampling`: requested earlier, see `request_sample`.
-    """
-    context = prepared.context
-    options = context.options
+    """Execute a run that this process has acquired. `sampling`: from `request_sample`."""
+    context, run_info = prepared.context, checkpoint.run_info
+    next_command = context.resume_command or resume_command(
+        run_info.run_id, context.state_dir, context.options.words()
+    )
     execution = Execution(
-        updater=prepared.updater,
-        rpc=prepared.rpc,
-        query=prepared.query,
-        run_info=run_info,
-        checkpoint=checkpoint,
-        taken=held,
-        options=options,
-        listener=context.listener,
-        stop=context.stop,
-        clock=context.clock,
-        state_file=str(checkpoint.path) if checkpoint else "",
-        next_command=context.resume_command
-        or resume_command(run_info.run_id, context.state_dir, options.words()),
-        begin=lambda record: successor_record(prepared, record),
-        entity_bytes=prepared.first_entity_bytes,
-        workers=_worker_pool(prepared) if checkpoint and options.processes > 1 else None,
+        _task(prepared, run_info),
+        _surroundings(prepared),
+        TakenRun(
+            checkpoint,
+            held,
+            next_command,
+            begin_successor=lambda record: successor_record(prepared, record),
+        ),
+        workers=_worker_pool(prepared) if context.options.processes > 1 else None,
         sampling=sampling,
     )
-    if options.processes > 1 and checkpoint is None:
+    return _execute(execution, prepared)
+
+
+def execute_dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
+    """Handle every entity and write nothing, neither in Datastore nor in the state directory."""
+    execution = Execution(_task(prepared, run_info), _surroundings(prepared), None)
+    if prepared.context.options.processes > 1:
         execution.warn("a dry run ignores --processes and handles all entities in this process")
+    return _execute(execution, prepared)
+
+
+def _task(prepared: PreparedRun, run_info: RunInfo) -> Task:
+    return Task(
+        prepared.updater, prepared.query, prepared.rpc, run_info, prepared.first_entity_bytes
+    )
+
+
+def _surroundings(prepared: PreparedRun) -> Surroundings:
+    context = prepared.context
+    return Surroundings(context.options, context.listener, context.stop, context.clock)
+
+
+def _execute(execution: Execution, prepared: PreparedRun) -> Report:
     for warning in prepared.warnings:
         execution.warn(warning)
     return execution.execute()
@@ -73,7 +86,7 @@ def request_sample(prepared: PreparedRun) -> Sampling | None:
     This may be asked before the run is ours: a sample only proposes where to split, so an old one
     does no harm.
     """
-    shards = width_of(
+    shards = shards_at_once(
         prepared.context.options.shards, prepared.query, is_real=prepared.target.is_real
     )
     return Sampling(prepared.rpc, prepared.query, shards) if shards > 1 else None

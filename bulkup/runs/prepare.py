@@ -23,7 +23,7 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
-from bulkup.engine.scan import QueryPlan, plan
+from bulkup.engine.scan import QueryPlan, plan_query
 from bulkup.runs.context import RunContext
 from bulkup.runs.target import TargetOptions, open_target
 from bulkup.state.run_records import Ledger
@@ -141,15 +141,15 @@ def prepare_on(
     with closing(context.connect(target)) as rpc:
         client_class = ReadOnlyClient if context.options.dry_run else UserClient
         updater.client = client_class.over(rpc, target.client)
-        query = plan_query(updater, loaded.source, target)
+        query = checked_query(updater, loaded.source, target)
         first_entity_bytes = _read_first_entity(rpc, query, first_contact)
         ledger = Ledger(rpc, target.info)
         yield PreparedRun(loaded, updater, target, rpc, ledger, query, context, first_entity_bytes)
 
 
-def plan_query(updater: Updater, source: UpdaterSource, target: Target) -> QueryPlan:
+def checked_query(updater: Updater, source: UpdaterSource, target: Target) -> QueryPlan:
     """Get the query of an updater that has its client, and check it. Raises BulkupError."""
-    query = plan(_get_query(updater, source), target.client)
+    query = plan_query(_get_query(updater, source), target.client)
     if target.one_of_many and query.namespace != target.info.namespace:
         raise QueryError(
             f"get_query of {source.name} sets the namespace {query.namespace!r} itself, so every "

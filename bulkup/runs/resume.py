@@ -167,7 +167,7 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
                 ledger.release(run_info.identity, run_info.run_id)
                 record = _record_from(checkpoint)
             held = acquire_lease(prepared, record, checkpoint)
-        report = execute(prepared, run_info, checkpoint, held)
+        report = execute(prepared, checkpoint, held)
         return execute_successors(prepared, report, links=len(record.chain))
 
 

@@ -15,7 +15,7 @@ from bulkup.core.records import RunInfo
 from bulkup.datastore.rpc_errors import explained
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.chain import execute_successors, resume_chain
-from bulkup.runs.execute import execute, request_sample
+from bulkup.runs.execute import execute, execute_dry_run, request_sample
 from bulkup.runs.housekeeping import abandon, sweep_markers
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.successor import first_id
@@ -73,7 +73,7 @@ def start(
                     continue
                 if unfinished is not None:
                     prepared.warnings.append(_resuming(unfinished, prepared))
-                report = execute(prepared, checkpoint.run_info, checkpoint, held, sampling=sampling)
+                report = execute(prepared, checkpoint, held, sampling=sampling)
             return execute_successors(prepared, report)
 
 
@@ -94,7 +94,7 @@ def _dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
             f"run {unfinished.run_info.run_id} of the same work is unfinished; without --dry-run "
             "this command resumes it after the entities that are done"
         )
-    return execute(prepared, run_info, None, None)
+    return execute_dry_run(prepared, run_info)
 
 
 def _acquire(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> RunRecord | None:

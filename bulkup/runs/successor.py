@@ -11,7 +11,7 @@ from bulkup.core.errors import MismatchError
 from bulkup.core.model import RunState
 from bulkup.core.records import next_id
 from bulkup.datastore.user_client import UserClient
-from bulkup.runs.prepare import PreparedRun, plan_query, with_parameters
+from bulkup.runs.prepare import PreparedRun, checked_query, with_parameters
 from bulkup.state.run_records import RunRecord
 
 
@@ -46,7 +46,7 @@ def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | No
     loaded = with_parameters(load(successors.locate([link], folder)), then.params)
     updater = loaded.create()
     updater.client = UserClient.over(prepared.rpc, prepared.target.client)
-    query = plan_query(updater, loaded.source, prepared.target)
+    query = checked_query(updater, loaded.source, prepared.target)
     successor = replace(prepared, loaded=loaded, updater=updater, query=query, warnings=[])
     return RunRecord(
         successor.new_run_info(next_id(record.run_info.run_id), record.run_info.identity),
