@@ -32,7 +32,7 @@ class ReadableRun:
     run_info: RunInfo
     state: str
     counts: Counts
-    successor: str
+    successor: str | None
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,10 @@ def _read(folder: Path) -> ReadableRun | DamagedRun:
         return DamagedRun(folder.name, error.message)
     try:
         return ReadableRun(
-            checkpoint.run_info, state_text(checkpoint), checkpoint.counts(), checkpoint.successor
+            checkpoint.run_info,
+            state_text(checkpoint),
+            checkpoint.counts(),
+            checkpoint.status().successor,
         )
     finally:
         checkpoint.close()
@@ -89,7 +92,7 @@ def _to_json(run: ReadableRun | DamagedRun) -> dict[str, Any]:
         "target": str(info.target),
         "params": info.params,
         "predecessor": predecessor_of(info.run_id),
-        "successor": run.successor,
+        "successor": run.successor or "",
     }
 
 
@@ -121,5 +124,5 @@ def _cells(run: ReadableRun | DamagedRun) -> dict[str, str]:
         "Handled": f"{counts.handled:,}",
         "Failed": f"{counts.failed:,}",
         "Target": str(info.target),
-        "Then": run.successor,
+        "Then": run.successor or "",
     }

@@ -51,8 +51,9 @@ def _print_json(report: Report, checkpoint: Checkpoint) -> None:
     from bulkup.report import make_printer
 
     with make_printer(json=True) as printer:
+        max_failures = checkpoint.status().max_failures
         for position, failure in enumerate(checkpoint.failures(), 1):
-            printer(EntityFailed(failure, position, checkpoint.max_failures))
+            printer(EntityFailed(failure, position, max_failures))
         for line in checkpoint.log_lines():
             printer(Logged(line))
         printer(RunEnded(report))

@@ -16,7 +16,7 @@ from bulkup.core.errors import Exit
 
 if TYPE_CHECKING:
     from bulkup.migrations.status import FolderStatus, MigrationEntry, MigrationStatus
-    from bulkup.state.run_records import RunRecord
+    from bulkup.state.record import RunRecord
 
 LOG_WIDTH = 160
 """Columns of the table where standard output is not a terminal."""
@@ -105,22 +105,24 @@ def _to_json(entry: MigrationEntry) -> dict[str, Any]:
 
 
 def _record_to_json(record: RunRecord) -> dict[str, Any]:
+    holder, migration = record.lease.holder, record.migration
+    assert migration is not None
     return {
         "run_id": record.run_info.run_id,
         "updater": record.run_info.updater,
         "state": record.state.value,
-        "reason": record.reason,
-        "who": record.holder.who if record.holder else "",
-        "marked": record.marked,
+        "reason": record.reason or "",
+        "who": holder.who if holder else "",
+        "marked": migration.marked or "",
         "started": record.run_info.created,
         "ended": _iso(record.ended),
-        "lease_until": _iso(record.lease_until),
+        "lease_until": _iso(record.lease.until),
         "params": record.run_info.params,
         "counts": {**asdict(record.counts), "writes": record.counts.writes},
-        "applied_code": record.code,
-        "bulkup_version": record.origin.version,
-        "ci_job": record.origin.ci_job,
-        "git_commit": record.origin.git_commit,
+        "applied_code": migration.code,
+        "bulkup_version": migration.origin.version,
+        "ci_job": migration.origin.ci_job,
+        "git_commit": migration.origin.git_commit,
     }
 
 
@@ -189,18 +191,19 @@ def _cells(entry: MigrationEntry) -> tuple[str, ...]:
         when = f"since {moment(datetime.fromisoformat(record.run_info.created))}"
     else:
         when = moment(datetime.fromtimestamp(record.ended, timezone.utc))
-    notes = (_note(entry.status, record), record.marked)
+    holder, migration = record.lease.holder, record.migration
+    notes = (_note(entry.status, record), migration.marked if migration else None)
     return (
         entry.name,
         entry.status.value,
         f"{record.counts.handled:,}",
-        record.holder.who if record.holder else "",
+        holder.who if holder else "",
         when,
         "; ".join(note for note in notes if note),
     )
 
 
-def _note(status: MigrationStatus, record: RunRecord) -> str:
+def _note(status: MigrationStatus, record: RunRecord) -> str | None:
     from bulkup.migrations.status import MigrationStatus
 
     if status is MigrationStatus.CHANGED:
@@ -209,9 +212,10 @@ def _note(status: MigrationStatus, record: RunRecord) -> str:
         left = "" if record.state.is_over else f"; it is {record.state.value} and not finished"
         return f"its file is missing{left}"
     if status is MigrationStatus.RUNNING:
-        return f"process {record.holder.pid}" if record.holder else ""
+        holder = record.lease.holder
+        return f"process {holder.pid}" if holder else None
     if status is MigrationStatus.FAILED:
         return record.reason
     if status is MigrationStatus.INTERRUPTED:
         return record.reason or "its process was killed"
-    return ""
+    return None

@@ -14,7 +14,7 @@ from bulkup.cli.options import TargetArgs, Yes
 from bulkup.core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
-    from bulkup.state.run_records import RunRecord
+    from bulkup.state.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,15 @@ def command(args: UnlockArgs) -> int:
 def _is_dead(record: RunRecord, args: UnlockArgs) -> bool:
     """Ask whether the holder of a run is dead. Raises UsageError where nobody can answer."""
     from bulkup.migrations.manual import holder_has_died
-    from bulkup.report.text import clean
+    from bulkup.report.text import clean, duration
 
-    holder = record.holder
+    holder = record.lease.holder
     assert holder is not None
+    ago = duration(record.lease.heard_ago_s(time.time()))
     click.echo(
         clean(
             f"{record.run_info.run_id} is held by {holder.who}, process {holder.pid}; its last "
-            f"sign of life was {_ago(record, time.time())}."
+            f"sign of life was {ago} ago."
         )
         + (" That process ran on this machine and has ended." if holder_has_died(record) else ""),
         err=True,
@@ -64,10 +65,3 @@ def _is_dead(record: RunRecord, args: UnlockArgs) -> bool:
     if not sys.stdin.isatty():
         raise UsageError("not a terminal; confirm with --yes that the process is dead")
     return click.confirm("Are you sure that the process is dead?", err=True)
-
-
-def _ago(record: RunRecord, now: float) -> str:
-    from bulkup.report.text import duration
-    from bulkup.state.run_records import LEASE_S
-
-    return f"{duration(LEASE_S - (record.lease_until - now))} ago"

@@ -15,7 +15,7 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.engine.commit_context import LiveMarker
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import RunRecord
 
 MAX_REMOVED_WITH_END = 400
 """Below the 500 entities in a commit of the legacy service, with room for records and claims."""
@@ -109,7 +109,7 @@ class Completion:
         if not clean:
             # Try once only: the runner may have ended because Datastore is unavailable.
             self._rpc.retry_policy.retry_for_s = 0.0
-            self._lease.drop_what_is_under_way()
+            self._lease.drop_what_is_in_flight()
         fenced_until = self._fenced_until(live_markers)
         try:
             self._lease.give_back(state, reason, counts, fenced_until=fenced_until, sweep_at=0)
@@ -121,7 +121,7 @@ class Completion:
 
     def _fenced_until(self, live_markers: Sequence[LiveMarker]) -> int:
         last = max((marker.keep_until for marker in live_markers), default=0.0)
-        return max(self._lease.record.fenced_until, math.ceil(last))
+        return max(self._lease.record.layout.fenced_until, math.ceil(last))
 
     def _clear(self, live_markers: Sequence[LiveMarker], *, may_all_go: bool) -> None:
         """Remove those markers of the finished run that have done their job: no late copy of their

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bulkup.core.events import EntityFailed, Listener, Logged, Warned
+from bulkup.core.events import EntityFailed, Listener, Logged, Warned, WarningKind
 from bulkup.core.model import Failure
 
 SHOWN_FAILURES = 20
@@ -30,8 +30,8 @@ class EventLog:
             self.warnings.append(event.message)
         self._listener(event)
 
-    def warn(self, message: str) -> None:
-        self(Warned(message))
+    def warn(self, message: str, kind: WarningKind = WarningKind.OTHER) -> None:
+        self(Warned(message, kind))
 
     def failed(self, failure: Failure, failed: int) -> None:
         """An entity has failed; `failed`: how many have by now."""

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, replace
 from datetime import datetime
-from typing import Any
 
 from bulkup.core.errors import BulkupError, Exit
-from bulkup.core.events import Report, RunEnded, RunStarted
+from bulkup.core.events import Report, RunEnded, RunStarted, WarningKind
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard
 from bulkup.core.stop import Stopped
@@ -48,6 +47,7 @@ from bulkup.engine.throttling import Throttle
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
+from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
 
 
@@ -83,7 +83,7 @@ class Execution:
         self._final_hook = FinalHook(
             updater, taken.begin_successor if taken else lambda _: None, self.warn
         )
-        self._resumed = taken is not None and taken.record.generation > 1
+        self._resumed = taken is not None and taken.record.lease.generation > 1
         self._already = _known_counts(taken)
         self._rate_limiter = RateLimiter(
             options.max_rate,
@@ -104,7 +104,7 @@ class Execution:
         )
         self._handlers = self._make_handlers(keeps_before=taken is None)
         self._move_watch = MoveWatch(
-            task.query, self.warn, already=bool(taken and taken.record.moved_in)
+            task.query, self.warn, already=bool(taken and taken.record.layout.moved_in)
         )
         self._markers = Markers(rpc, task.run_info.target.namespace, task.run_info.run_id)
         self._live_markers: list[LiveMarker] = []
@@ -112,14 +112,14 @@ class Execution:
         self._completion: Completion | None = None
         if taken is not None:
             self._lease = Lease(
-                Ledger(rpc, task.run_info.target), taken.record, clock=clock, facts=self._facts
+                Ledger(rpc, task.run_info.target), taken.record, clock=clock, refresh=self._refresh
             )
             self._completion = Completion(
                 self._lease, self._markers, rpc,
                 clock=clock, resumed=self._resumed, warn=self.warn,
             )  # fmt: skip
         # Until recovery is done, this runner knows what the last one knew.
-        self._clean = taken.checkpoint.clean if taken and self._resumed else True
+        self._clean = taken.checkpoint.status().clean if taken and self._resumed else True
         rpc.on_tick = self._tick
         rpc.on_retry = self._retrying
         rpc.retry_policy.retry_for_s = options.retry_for_s
@@ -149,10 +149,10 @@ class Execution:
         self._rate_limiter.refused(error.code.name)
         self._progress.retrying(error, attempt, wait_s, left_s)
 
-    def _facts(self) -> dict[str, Any]:
+    def _refresh(self, record: RunRecord) -> RunRecord:
         """What a renewal of the lease updates in the run record."""
         warm = self._rate_limiter.warm()
-        return {"counts": self._progress.counts, "warm": astuple(warm) if warm else ()}
+        return replace(record, counts=self._progress.counts, warm=astuple(warm) if warm else ())
 
     def _before_send(self) -> None:
         """What Datastore must know before a commit is sent. Raises HeldError, CallError."""
@@ -250,11 +250,11 @@ class Execution:
                 rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, runner=lease.runner
             )
             left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
-        checkpoint.follow(lease.record.shards, lease.record.generation)
+        checkpoint.follow(lease.record.layout.shards, lease.record.lease.generation)
         checkpoint.begin_work(
             max_failures=self._max_failures,
             asked=self._options.asked(),
-            runners=lease.record.generation,
+            runners=lease.record.lease.generation,
         )
         self._progress.counts = counts = checkpoint.counts()
         if counts.handled > self._already.handled:
@@ -307,7 +307,8 @@ class Execution:
         if not self._progress.counts.handled:
             self.warn(
                 "the query found no entities: check the kind's name, the filters and the "
-                "target (project, database, namespace)"
+                "target (project, database, namespace)",
+                WarningKind.EMPTY_QUERY,
             )
         if self._taken is None or self._lease is None or self._completion is None:
             return

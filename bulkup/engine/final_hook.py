@@ -8,7 +8,7 @@ from bulkup.authoring.updater import Updater
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.events import Report
 from bulkup.core.user_traceback import user_traceback
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import RunRecord
 
 BeginSuccessor = Callable[[RunRecord], RunRecord | None]
 """From the record of a run to the record of the successor that its updater wants."""

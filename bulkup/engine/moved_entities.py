@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from bulkup.core.events import WarningKind
 from bulkup.engine.handle import Handler
 from bulkup.engine.handler_pool import HandlerPool
 from bulkup.engine.scan import QueryPlan
@@ -15,7 +17,7 @@ class MoveWatch:
     """Warns once. `already`: an earlier runner of the run has warned."""
 
     def __init__(
-        self, query: QueryPlan, warn: Callable[[str], None], *, already: bool = False
+        self, query: QueryPlan, warn: Callable[[str, WarningKind], None], *, already: bool = False
     ) -> None:
         self._query = query
         self._warn = warn
@@ -40,7 +42,11 @@ class MoveWatch:
             f"the updater changes a property that its query orders or ranges on ({names}), so "
             "entities move while they are read. Each is still handled only once, but one that "
             "moves from the unread part to the part already read is missed. A query by kind alone "
-            "has neither problem"
+            "has neither problem",
+            WarningKind.MOVES,
         )
         if lease is not None and checkpoint is not None:
-            lease.update(moved_in=checkpoint.file_id)
+            file_id = checkpoint.status().file_id
+            lease.update(
+                lambda record: replace(record, layout=replace(record.layout, moved_in=file_id))
+            )

@@ -26,16 +26,16 @@ class ProgressTracker:
         listener: Listener,
         clock: Clock,
         already: Counts,
-        pace_text: Callable[[], str] = str,
+        rate_limit: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._listener = listener
         self._clock = clock
-        self._pace_text = pace_text
+        self._rate_limit = rate_limit
         self.counts = already
         self.total: int | None = None
         self.retries = 0
         self._count_call: Call[object] | None = None
-        self._waiting = ""
+        self._waiting: str | None = None
         self._started = clock.monotonic()
         self._emitted_at = self._started
         self._samples: deque[tuple[float, int]] = deque([(self._started, already.handled)])
@@ -50,7 +50,7 @@ class ProgressTracker:
 
     def add(self, counts: Counts) -> None:
         self.counts = self.counts + counts
-        self._waiting = ""
+        self._waiting = None
 
     def retrying(self, error: CallError, attempt: int, wait_s: float, left_s: float) -> None:
         self.retries += 1
@@ -73,7 +73,7 @@ class ProgressTracker:
         self._listener(
             Progress(
                 self.counts, self.total, now - self._started, rate, self.retries, self._waiting,
-                self._pace_text(),
+                self._rate_limit(),
             )
         )  # fmt: skip
 

@@ -187,17 +187,18 @@ def recover(
     StateError, HeldError.
     """
     known = {shard.id: shard for shard in checkpoint.shards()}
-    shards = [_with_progress(shard, known.get(shard.id)) for shard in lease.record.shards]
-    trusted = checkpoint.clean and checkpoint.generation == lease.record.generation - 1
+    shards = [_with_progress(shard, known.get(shard.id)) for shard in lease.record.layout.shards]
+    status = checkpoint.status()
+    trusted = status.clean and status.generation == lease.record.lease.generation - 1
     if trusted and all(shard.id in known for shard in shards):
-        keep_until = lease.record.fenced_until
+        keep_until = lease.record.layout.fenced_until
         markers = {shard.id: recovery.live_markers(shard, keep_until) for shard in shards}
         if all(found is not None for found in markers.values()):
             return {id_: found for id_, found in markers.items() if found is not None}
     # The batches of a shard need its row. The result gets a new generation, this does not.
-    checkpoint.follow(shards, checkpoint.generation)
+    checkpoint.follow(shards, status.generation)
     gaps: list[Shard] = []
-    done = lease.record.settled
+    done = lease.record.layout.settled
     for shard in shards:
         if shard.done:
             done = done + checkpoint.counts_of(shard.id)

@@ -20,9 +20,9 @@ def stored_report(
 
     The runner may be alive, dead or done.
     """
-    run_info, state = checkpoint.run_info, checkpoint.state
+    run_info, status = checkpoint.run_info, checkpoint.status()
     started = datetime.fromisoformat(run_info.created)
-    ended = datetime.fromisoformat(checkpoint.ended) if checkpoint.ended else started
+    ended = datetime.fromisoformat(status.ended) if status.ended else started
     return Report(
         run_id=run_info.run_id,
         updater=run_info.updater,
@@ -30,9 +30,9 @@ def stored_report(
         target=run_info.target,
         params=run_info.params,
         dry_run=False,
-        state=state,
-        reason=checkpoint.reason,
-        exit_code=checkpoint.exit_code,
+        state=status.state,
+        reason=status.reason or "",
+        exit_code=status.exit_code,
         counts=checkpoint.counts(),
         total=None,
         started=started,
@@ -43,11 +43,11 @@ def stored_report(
         log_lines=tuple(islice(checkpoint.log_lines(), SHOWN_LOG_LINES)),
         log_total=checkpoint.log_total(),
         state_file=str(checkpoint.path),
-        next_command=next_command if state is not RunState.FINISHED else "",
-        runners=checkpoint.runners,
-        max_failures=checkpoint.max_failures,
+        next_command=next_command if status.state is not RunState.FINISHED else "",
+        runners=status.runners,
+        max_failures=status.max_failures,
         predecessor=predecessor_of(run_info.run_id),
-        successor=checkpoint.successor,
+        successor=status.successor or "",
     )
 
 

@@ -14,6 +14,7 @@ from bulkup.engine.shard_runner import ShardRunner
 from bulkup.engine.splits import Sample
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
+from bulkup.state.record import RunRecord
 
 WORTH_SPLITTING = 2
 """A shard with fewer sampled keys left is nearly done; splitting it costs more than it gains."""
@@ -82,7 +83,7 @@ class ShardSplitter:
             *(keys[len(keys) * i // parts] for i in range(1, parts)),
             shard.upto,
         ]
-        first = self._lease.record.next_shard
+        first = self._lease.record.layout.next_shard
         new = [Shard(first + i, after=bounds[i], upto=bounds[i + 1]) for i in range(parts)]
         if runner is None:
             self._waiting.remove(shard)
@@ -111,17 +112,20 @@ class ShardSplitter:
         done, inside = self._checkpoint.done(), Counts()
         for shard in shards:
             inside = inside + self._checkpoint.counts_of(shard.id)
-        self._lease.begin_update(
-            partial(self._recorded, shards),
-            shards=tuple(shard.unbegun for shard in shards),
-            next_shard=max(self._lease.record.next_shard, 1 + max(s.id for s in shards)),
-            settled=done - inside,
-            counts=done,
-        )
+        unbegun = tuple(shard.unbegun for shard in shards)
+        next_shard = max(self._lease.record.layout.next_shard, 1 + max(s.id for s in shards))
+
+        def change(record: RunRecord) -> RunRecord:
+            layout = replace(
+                record.layout, shards=unbegun, next_shard=next_shard, settled=done - inside
+            )
+            return replace(record, counts=done, layout=layout)
+
+        self._lease.begin_update(partial(self._recorded, shards), change)
 
     def _recorded(self, shards: Sequence[Shard]) -> None:
         # What is done of these by now, the checkpoint knows and keeps.
-        self._checkpoint.follow(shards, self._lease.record.generation)
+        self._checkpoint.follow(shards, self._lease.record.lease.generation)
         self._new_ids = frozenset()
         for runner in self._runners:
             runner.may_handle = runner.may_end = True

@@ -14,7 +14,7 @@ from bulkup.engine.final_hook import BeginSuccessor
 from bulkup.engine.options import Options
 from bulkup.engine.scan import QueryPlan
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import RunRecord
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bulkup.core.errors import Exit, NotFoundError, StopAskedError
 from bulkup.core.events import Event, Report
@@ -147,7 +148,7 @@ class Migrator:
             entry = entries[0]
             # However long the pause before this was, a successful update shows that the lock is
             # still ours.
-            lock.update(reason=f"applying {entry.name}")
+            lock.update(partial(replace, reason=f"applying {entry.name}"))
             self._hooks.on_next(NextMigration(entry.name, len(entries)))
             try:
                 report = self._apply(entry, lock)
@@ -228,7 +229,7 @@ class Migrator:
         if entry.record is not None:
             # We hold the lock, so the process that holds this run is most likely dead. Wait until
             # its lease has expired.
-            wait_s = max(wait_s, entry.record.lease_until - context.clock.unix() + 1)
+            wait_s = max(wait_s, entry.record.lease.until - context.clock.unix() + 1)
         return replace(
             context,
             options=self._limits.remaining(),

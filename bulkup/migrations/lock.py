@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from bulkup.core.errors import BulkupError, HeldError, NotFoundError
-from bulkup.core.events import Warned
+from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import Counts, RunState, TargetInfo
-from bulkup.core.records import RunInfo
+from bulkup.core.records import NoSource, RunInfo
 from bulkup.datastore.retry import CallError
 from bulkup.datastore.rpc import Rpc
 from bulkup.runs.context import RunContext
-from bulkup.state.lease import WAIT_STEP_S, Lease, has_died, take, this_process
-from bulkup.state.run_records import LEASE_S, Ledger, RunRecord
+from bulkup.state.holder import has_died, this_process
+from bulkup.state.lease import WAIT_STEP_S, Lease, take
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 LOCK_ID = "bulkup-migrate"
 """The id of the lock's run record."""
@@ -32,14 +34,14 @@ def migrate_lock(rpc: Rpc, target: TargetInfo, context: RunContext) -> Iterator[
     """
     ledger = Ledger(rpc, target)
     record = _take(ledger, target, context)
-    lease = Lease(ledger, record, clock=context.clock, facts=lambda: {"counts": Counts()})
+    lease = Lease(ledger, record, clock=context.clock, refresh=lambda record: record)
     try:
         yield lease
     finally:
         # Try once. If the server is away, or the lock is already another's, the lease expires.
         rpc.retry_policy.retry_for_s = 0.0
         with suppress(CallError, BulkupError):
-            lease.give_back(RunState.FINISHED, "", Counts(), fenced_until=0, sweep_at=0)
+            lease.give_back(RunState.FINISHED, None, Counts(), fenced_until=0)
 
 
 def _take(ledger: Ledger, target: TargetInfo, context: RunContext) -> RunRecord:
@@ -48,15 +50,15 @@ def _take(ledger: Ledger, target: TargetInfo, context: RunContext) -> RunRecord:
     warned = False
     while True:
         record = ledger.read(LOCK_ID) or RunRecord(_lock_info(target, context), RunState.RUNNING)
-        now, holder = clock.unix(), record.holder
-        if holder is None or not record.is_held(now) or has_died(holder):
+        now, holder = clock.unix(), record.lease.holder
+        if holder is None or not record.lease.is_held(now) or has_died(holder):
             # Another process may be faster, and may even have ended by now: read again.
             with suppress(HeldError, NotFoundError):
                 return take(ledger, record, this_process(), clock=clock, stop=stop)
             continue
         action = f" ({record.reason})" if record.reason else ""
         if clock.monotonic() >= deadline:
-            last_seen = max(LEASE_S - (record.lease_until - now), 0)
+            last_seen = max(record.lease.heard_ago_s(now), 0)
             raise HeldError(
                 f"{holder.who} (process {holder.pid}) is applying migrations on this target"
                 f"{action}, last seen {last_seen:.0f} s ago; wait for it with --wait 10m, or, if "
@@ -66,7 +68,8 @@ def _take(ledger: Ledger, target: TargetInfo, context: RunContext) -> RunRecord:
             context.listener(
                 Warned(
                     f"waiting for {holder.who} (process {holder.pid}), which is applying "
-                    f"migrations on this target{action}"
+                    f"migrations on this target{action}",
+                    WarningKind.WAITING,
                 )
             )
             warned = True
@@ -75,16 +78,5 @@ def _take(ledger: Ledger, target: TargetInfo, context: RunContext) -> RunRecord:
 
 
 def _lock_info(target: TargetInfo, context: RunContext) -> RunInfo:
-    return RunInfo(
-        run_id=LOCK_ID,
-        updater="bulkup migrate",
-        description="held while migrations are applied",
-        spec="",
-        source_path="",
-        checksum="",
-        params={},
-        target=target,
-        fingerprint="",
-        identity=LOCK_ID,
-        created=context.clock.now().isoformat(),
-    )
+    source = NoSource("bulkup migrate", "held while migrations are applied")
+    return RunInfo.new(LOCK_ID, source, {}, target, identity=LOCK_ID, clock=context.clock)

@@ -8,13 +8,14 @@ from dataclasses import replace
 from bulkup.core.clock import Clock
 from bulkup.core.errors import HeldError, NotFoundError
 from bulkup.core.model import RunState, TargetInfo
-from bulkup.core.records import Origin, RunInfo
+from bulkup.core.records import NoSource, Origin, RunInfo
 from bulkup.migrations.folder import find_name
 from bulkup.migrations.lock import LOCK_ID
 from bulkup.migrations.status import FolderStatus, MigrationEntry, MigrationStatus, run_id_of
-from bulkup.state.lease import has_died, this_process
+from bulkup.state.holder import has_died, this_process
 from bulkup.state.markers import LATE_COPY_S
-from bulkup.state.run_records import Holder, Ledger, RecordMovedOn, RunRecord
+from bulkup.state.record import Holder, LeaseTerms, MigrationInfo, RunRecord
+from bulkup.state.run_records import Ledger, RecordMovedOn
 
 
 def accept_changed(ledger: Ledger, status: FolderStatus, names: Sequence[str]) -> None:
@@ -26,9 +27,11 @@ def accept_changed(ledger: Ledger, status: FolderStatus, names: Sequence[str]) -
     for entry in [status.entry(name) for name in names]:
         if entry.status is MigrationStatus.CHANGED:
             assert entry.record is not None
+            assert entry.record.migration is not None
             assert entry.file is not None
             marked = f"change accepted by {this_process().who}"
-            _write(ledger, replace(entry.record, code=entry.file.code, marked=marked))
+            migration = replace(entry.record.migration, code=entry.file.code, marked=marked)
+            _write(ledger, replace(entry.record, migration=migration))
 
 
 def mark(
@@ -49,25 +52,28 @@ def mark(
         return False
     if entry.status is MigrationStatus.RUNNING:
         assert entry.record is not None
-        assert entry.record.holder is not None
+        runner = entry.record.lease.holder
+        assert runner is not None
         raise HeldError(
-            f"{entry.record.holder.who} (process {entry.record.holder.pid}) is applying "
-            f"{entry.name}; stop it, or wait until it has ended"
+            f"{runner.who} (process {runner.pid}) is applying {entry.name}; stop it, or wait until "
+            "it has ended"
         )
     holder, now = this_process(), int(clock.unix())
     record = _record_to_mark(entry, target, clock)
     if not record.state.is_over:
         # The markers of its commits stay as long as a late copy of a commit may arrive.
-        record = replace(record, sweep_at=int(now + LATE_COPY_S) + 1)
+        layout = replace(record.layout, sweep_at=int(now + LATE_COPY_S) + 1)
+        record = replace(record, layout=layout)
     _write(
         ledger,
         replace(
             _released(record, holder),
             state=RunState.FINISHED if applied else RunState.ABANDONED,
-            reason="",
-            marked=f"{wanted.value} by {holder.who}",
-            origin=origin,
+            reason=None,
             ended=now,
+            migration=MigrationInfo(
+                entry.name, _code_of(entry), f"{wanted.value} by {holder.who}", origin=origin
+            ),
         ),
         over=True,
     )
@@ -76,24 +82,22 @@ def mark(
 
 def _record_to_mark(entry: MigrationEntry, target: TargetInfo, clock: Clock) -> RunRecord:
     if entry.record is not None:
-        code = entry.file.code if entry.file is not None else entry.record.code
-        return replace(entry.record, code=code)
+        return entry.record
     # The migration was applied before there was a ledger.
     assert entry.file is not None
-    run_info = RunInfo(
-        run_id=run_id_of(entry.name, target, entry.attempt),
-        updater=entry.name,
-        description="",
-        spec=str(entry.file.path),
-        source_path=str(entry.file.path),
-        checksum="",
-        params={},
-        target=target,
-        fingerprint="",
-        identity=entry.name,
-        created=clock.now().isoformat(),
-    )
-    return RunRecord(run_info, RunState.FINISHED, migration=entry.name, code=entry.file.code)
+    path = str(entry.file.path)
+    source = NoSource(entry.name, spec=path, path=path)
+    run_id = run_id_of(entry.name, target, entry.attempt)
+    run_info = RunInfo.new(run_id, source, {}, target, identity=entry.name, clock=clock)
+    return RunRecord(run_info, RunState.FINISHED)
+
+
+def _code_of(entry: MigrationEntry) -> str:
+    if entry.file is not None:
+        return entry.file.code
+    assert entry.record is not None
+    assert entry.record.migration is not None
+    return entry.record.migration.code
 
 
 def _released(record: RunRecord, holder: Holder) -> RunRecord:
@@ -103,16 +107,17 @@ def _released(record: RunRecord, holder: Holder) -> RunRecord:
     next one finds a generation that its checkpoint does not know, and asks the markers what is
     done.
     """
-    return replace(record, holder=holder, generation=record.generation + 1, lease_until=0)
+    lease = LeaseTerms(holder, until=0, generation=record.lease.generation + 1)
+    return replace(record, lease=lease)
 
 
 def _write(ledger: Ledger, record: RunRecord, *, over: bool = False) -> None:
     try:
         ledger.write(record, over=over)
     except RecordMovedOn:
+        name = record.migration.name if record.migration else record.run_info.run_id
         raise HeldError(
-            f"another process has just changed {record.migration or record.run_info.run_id}; look "
-            "at `bulkup status` and try again"
+            f"another process has just changed {name}; look at `bulkup status` and try again"
         ) from None
 
 
@@ -125,13 +130,14 @@ def find_held(ledger: Ledger, name: str, now: float) -> list[RunRecord]:
     record = ledger.read(name)
     if record is None and name != LOCK_ID:
         records = sorted(ledger.migrations(), key=lambda record: record.run_info.created)
-        latest = {record.migration: record for record in records}
+        latest = {r.migration.name: r for r in records if r.migration is not None}
         record = latest[find_name(latest, name)]
-    if record is None or record.holder is None or not record.is_held(now):
+    if record is None or record.lease.holder is None or not record.lease.is_held(now):
         raise NotFoundError(f"no process holds {name}; there is nothing to unlock")
     held = [record]
     lock = ledger.read(LOCK_ID) if name != LOCK_ID else None
-    if lock is not None and lock.holder is not None and _same_process(lock.holder, record.holder):
+    lock_holder = lock.lease.holder if lock is not None else None
+    if lock is not None and lock_holder and _same_process(lock_holder, record.lease.holder):
         held.append(lock)
     return held
 
@@ -152,7 +158,7 @@ def unlock(
         return False
     holder = this_process()
     for record in held:
-        former = record.holder
+        former = record.lease.holder
         assert former is not None
         reason = f"unlocked by {holder.who}; {former.who} (process {former.pid}) held it"
         _write(ledger, replace(_released(record, holder), reason=reason))
@@ -161,4 +167,4 @@ def unlock(
 
 def holder_has_died(record: RunRecord) -> bool:
     """The holder was a process of this machine, and has ended."""
-    return record.holder is not None and has_died(record.holder)
+    return record.lease.holder is not None and has_died(record.lease.holder)

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from bulkup.authoring.successors import locate
 from bulkup.core.errors import MismatchError
+from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.migrations.origin import origin_of
 from bulkup.migrations.status import MigrationEntry, run_id_of
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, load_updater
 from bulkup.runs.successor import check_same_successor
 from bulkup.state.markers import Markers
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import MigrationInfo, RunRecord
 
 
 def load_migration(entry: MigrationEntry) -> LoadedUpdater:
@@ -25,8 +26,8 @@ def load_migration(entry: MigrationEntry) -> LoadedUpdater:
     path = entry.file.path
     if entry.record is None:
         return load_updater(str(path), {})
-    chain = entry.record.chain
-    spec = locate(chain, str(path.parent)) if chain else str(path)
+    links = entry.record.chain.links
+    spec = locate(links, str(path.parent)) if links else str(path)
     return load_updater(spec, entry.record.run_info.params)
 
 
@@ -38,19 +39,18 @@ def record_of(entry: MigrationEntry, prepared: PreparedRun) -> RunRecord:
     assert entry.file is not None
     # The class's name and not its path, which is different on each machine.
     identity = f"{entry.name}/{prepared.query.identity(prepared.source.name, prepared.params)}"
-    origin = origin_of(os.environ)
+    migration = MigrationInfo(entry.name, entry.file.code, origin=origin_of(os.environ))
     record = entry.record
     if record is not None:
         _check_same(entry, record, prepared, identity)
-        return replace(record, code=entry.file.code, origin=origin)
+        marked = record.migration.marked if record.migration is not None else None
+        return replace(record, migration=replace(migration, marked=marked))
     # When a record was deleted by hand, its claim was not, and would block this migration forever.
     prepared.ledger.unfinished(identity)
     return RunRecord(
         prepared.new_run_info(_unused_run_id(entry, prepared), identity),
         RunState.RUNNING,
-        migration=entry.name,
-        code=entry.file.code,
-        origin=origin,
+        migration=migration,
     )
 
 
@@ -58,7 +58,7 @@ def _check_same(
     entry: MigrationEntry, record: RunRecord, prepared: PreparedRun, identity: str
 ) -> None:
     assert entry.file is not None
-    if record.chain:
+    if record.chain.links:
         check_same_successor(prepared, record)
         return
     if record.run_info.identity != identity:
@@ -66,11 +66,12 @@ def _check_same(
             f"{entry.name} was started with another query, class or parameters than it has now; "
             f"restore them, or apply it from the start: bulkup mark {entry.name} --pending"
         )
-    if record.code != entry.file.code:
-        prepared.warnings.append(
+    if record.migration is None or record.migration.code != entry.file.code:
+        message = (
             f"{entry.name} has changed since it was started; the remaining entities get the new "
             "code"
         )
+        prepared.warnings.append(Warned(message, WarningKind.CODE_CHANGED))
 
 
 def _unused_run_id(entry: MigrationEntry, prepared: PreparedRun) -> str:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from bulkup.core.errors import MismatchError, NotFoundError, UsageError
 from bulkup.core.model import RunState, TargetInfo
 from bulkup.migrations.folder import MigrationFile, find_name
-from bulkup.state.lease import has_died
-from bulkup.state.run_records import RunRecord
+from bulkup.state.holder import has_died
+from bulkup.state.record import RunRecord
 
 
 class MigrationStatus(str, Enum):
@@ -94,8 +94,8 @@ class _Latest(NamedTuple):
     record: RunRecord
 
 
-def _position(record: RunRecord, target: TargetInfo) -> _Position:
-    suffix = record.run_info.run_id[len(base_id(record.migration, target)) :]
+def _position(run_id: str, base: str) -> _Position:
+    suffix = run_id[len(base) :]
     attempt, _, link = suffix.removeprefix(".").partition("+")
     return _Position(int(attempt or 1), int(link or 0))
 
@@ -113,10 +113,12 @@ class FolderStatus:
         # The last successor has the status of a migration with a chain.
         latest: dict[str, _Latest] = {}
         for record in records:
-            position = _position(record, target)
-            known = latest.get(record.migration)
+            assert record.migration is not None  # `Ledger.migrations` returns only these
+            name = record.migration.name
+            position = _position(record.run_info.run_id, base_id(name, target))
+            known = latest.get(name)
             if known is None or position > known.position:
-                latest[record.migration] = _Latest(position, record)
+                latest[name] = _Latest(position, record)
         entries = [_entry(file.name, file, latest.pop(file.name, None), now) for file in folder]
         missing = (_entry(name, None, latest[name], now) for name in sorted(latest))
         entries += [entry for entry in missing if entry.status is not MigrationStatus.PENDING]
@@ -188,12 +190,13 @@ def _entry(
 
 
 def _status(file: MigrationFile | None, record: RunRecord, now: float) -> MigrationStatus:
-    if record.holder and record.is_held(now) and not has_died(record.holder):
+    holder = record.lease.holder
+    if holder and record.lease.is_held(now) and not has_died(holder):
         return MigrationStatus.RUNNING
     if file is None:
         return MigrationStatus.MISSING
     if record.state is RunState.FINISHED:
-        same_code = record.code == file.code
+        same_code = record.migration is not None and record.migration.code == file.code
         return MigrationStatus.APPLIED if same_code else MigrationStatus.CHANGED
     if record.state is RunState.FAILED:
         return MigrationStatus.FAILED

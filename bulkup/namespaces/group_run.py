@@ -23,6 +23,7 @@ from bulkup.core.events import (
     RunEnded,
     SpaceResult,
     Warned,
+    WarningKind,
 )
 from bulkup.core.model import RunState
 from bulkup.datastore.rpc import Rpc
@@ -38,11 +39,9 @@ from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
 from bulkup.runs.start import new_run_id, start
 from bulkup.runs.successor import first_id
 from bulkup.state.groups import Group, Groups, identity_of
-from bulkup.state.lease import this_process
-from bulkup.state.run_records import Ledger, RunRecord
-
-NOTHING_FOUND = "the query found no entities"
-"""How the engine's warning about an empty query starts."""
+from bulkup.state.holder import this_process
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 
 def run_in_namespaces(
@@ -282,7 +281,7 @@ class GroupRun:
             self._reports.append(event.report)
             self._totals.add(display_name(self._namespace), event.report)
         if isinstance(event, Warned):
-            if event.message.startswith(NOTHING_FOUND):
+            if event.kind is WarningKind.EMPTY_QUERY:
                 return  # many tenants have no entities of a kind; the table says 0
             self._totals.warn(f"{display_name(self._namespace)}: {event.message}")
         self._context.listener(event)
@@ -291,15 +290,19 @@ class GroupRun:
         reports, self._reports = self._reports, []
         return reports
 
-    def _warn(self, message: str) -> None:
+    def _warn(self, message: str, kind: WarningKind = WarningKind.OTHER) -> None:
         self._totals.warn(message)
-        self._context.listener(Warned(message))
+        self._context.listener(Warned(message, kind))
 
     def _end(self, group: Group, ending: _Ending, appeared: tuple[str, ...]) -> Report:
         results, totals, clock = self._results.all(), self._totals, self._context.clock
         counts = self._results.counts()
         if results and ending.state is RunState.FINISHED and not counts.handled:
-            self._warn(f"{NOTHING_FOUND} in any namespace: check the kind's name and the filters")
+            self._warn(
+                "the query found no entities in any namespace: check the kind's name and the "
+                "filters",
+                WarningKind.EMPTY_QUERY,
+            )
         can_resume = not self._results.all_over and not self._dry_run
         report = Report(
             run_id="" if self._dry_run or not results else group.group_id,

@@ -10,7 +10,8 @@ from bulkup.core.events import Report, SpaceResult
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import next_id
 from bulkup.runs.successor import first_id
-from bulkup.state.run_records import Ledger, RunRecord
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 
 class GroupResults:
@@ -88,14 +89,15 @@ class GroupResults:
 
     def _from_record(self, namespace: str, record: RunRecord) -> None:
         counts = record.counts
-        if record.chain:
+        if record.chain.links:
             counts = self._by_namespace[namespace].counts + counts
-        who = record.holder.who if record.holder else "another process"
+        holder = record.lease.holder
+        who = holder.who if holder else "another process"
         self._by_namespace[namespace] = SpaceResult(
             namespace,
             first_id(record.run_info.run_id),
             record.state,
             counts,
             Exit.DONE_WITH_FAILURES if counts.failed else Exit.DONE,
-            f"done earlier, by {who}" if record.state is RunState.FINISHED else record.reason,
+            f"done earlier, by {who}" if record.state is RunState.FINISHED else record.reason or "",
         )

@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from bulkup.core.errors import HeldError, MismatchError, StateError
-from bulkup.core.events import Warned
+from bulkup.core.events import Warned, WarningKind
 from bulkup.core.records import RunInfo
 from bulkup.runs.context import RunContext
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_run_folder, set_aside
-from bulkup.state.lease import WAIT_STEP_S, take, this_process
-from bulkup.state.run_records import RunRecord
+from bulkup.state.holder import this_process
+from bulkup.state.lease import WAIT_STEP_S, take
+from bulkup.state.record import RunRecord
 
 
 @contextmanager
@@ -63,7 +64,8 @@ def lock_folder(folder: Path, context: RunContext) -> RunLock:
             if context.clock.monotonic() >= deadline:
                 raise
             if not warned:
-                context.listener(Warned(f"waiting: {held.message.partition(';')[0]}"))
+                message = f"waiting: {held.message.partition(';')[0]}"
+                context.listener(Warned(message, WarningKind.WAITING))
                 warned = True
         context.clock.sleep(WAIT_STEP_S)
         context.stop.raise_if_asked()
@@ -91,13 +93,14 @@ def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoi
         clock=context.clock,
         stop=context.stop,
         wait_s=context.wait_s,
-        on_wait=lambda message: context.listener(Warned(message)),
+        on_wait=lambda message: context.listener(Warned(message, WarningKind.WAITING)),
     )
     try:
         _check_moving_run(checkpoint, held)  # it may have started to move while we waited
         check_same_identity(held, record.run_info.identity)
     except (StateError, MismatchError):
-        prepared.ledger.write(replace(held, holder=record.holder, lease_until=0))
+        released = replace(held.lease, holder=record.lease.holder, until=0)
+        prepared.ledger.write(replace(held, lease=released))
         raise
     return held
 
@@ -115,8 +118,9 @@ def check_same_identity(record: RunRecord, identity: str) -> None:
 
 
 def _check_moving_run(checkpoint: Checkpoint, record: RunRecord) -> None:
-    if record.moved_in and record.moved_in != checkpoint.file_id:
-        who = record.holder.who if record.holder else "another process"
+    moved_in, holder = record.layout.moved_in, record.lease.holder
+    if moved_in and moved_in != checkpoint.status().file_id:
+        who = holder.who if holder else "another process"
         raise StateError(
             f"run {record.run_info.run_id} changes a property that its query orders or ranges on, "
             f"and only the state directory of {who} knows which entities are done; resume it "

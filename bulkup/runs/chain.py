@@ -13,7 +13,8 @@ from bulkup.datastore.rpc_errors import explained
 from bulkup.runs.execute import acquire_and_execute
 from bulkup.runs.prepare import PreparedRun, load_updater, prepare_on
 from bulkup.runs.successor import check_same_successor
-from bulkup.state.run_records import Ledger, RunRecord
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 
 def execute_successors(prepared: PreparedRun, report: Report, *, links: int = 0) -> Report:
@@ -45,7 +46,7 @@ def resume_chain(prepared: PreparedRun, record: RunRecord, *, links: int = 0) ->
 
 
 def _execute_successor(prepared: PreparedRun, record: RunRecord, links: int) -> Report:
-    spec = successors.locate(record.chain[links:], os.path.dirname(prepared.source.path))
+    spec = successors.locate(record.chain.links[links:], os.path.dirname(prepared.source.path))
     loaded = load_updater(spec, record.run_info.params)
     with prepare_on(prepared.target, loaded, prepared.context) as successor:
         check_same_successor(successor, record)

@@ -14,7 +14,7 @@ from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.successor import successor_record
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import RunRecord
 
 
 def acquire_and_execute(prepared: PreparedRun, record: RunRecord) -> Report:
@@ -76,7 +76,7 @@ def _surroundings(prepared: PreparedRun) -> Surroundings:
 
 def _execute(execution: Execution, prepared: PreparedRun) -> Report:
     for warning in prepared.warnings:
-        execution.warn(warning)
+        execution.warn(warning.message, warning.kind)
     return execution.execute()
 
 

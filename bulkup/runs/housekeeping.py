@@ -9,9 +9,11 @@ from dataclasses import replace
 from bulkup.core.model import RunState
 from bulkup.datastore.rpc import Rpc
 from bulkup.runs.prepare import PreparedRun
-from bulkup.state.lease import take, this_process
+from bulkup.state.holder import this_process
+from bulkup.state.lease import take
 from bulkup.state.markers import LATE_COPY_S, Markers
-from bulkup.state.run_records import Ledger, RecordMovedOn, RunRecord
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger, RecordMovedOn
 
 
 def sweep_markers(ledger: Ledger, rpc: Rpc, records: Iterable[RunRecord]) -> None:
@@ -24,7 +26,7 @@ def sweep_markers(ledger: Ledger, rpc: Rpc, records: Iterable[RunRecord]) -> Non
         markers.remove(markers.all_keys())
         if record.keep:
             with suppress(RecordMovedOn):  # another process swept it at the same time
-                ledger.write(replace(record, sweep_at=0))
+                ledger.write(replace(record, layout=replace(record.layout, sweep_at=0)))
         else:
             ledger.remove(record)
 
@@ -42,9 +44,9 @@ def abandon(prepared: PreparedRun, record: RunRecord) -> None:
             held,
             state=RunState.ABANDONED,
             reason="replaced by a new run (--new)",
-            lease_until=0,
-            sweep_at=int(now + LATE_COPY_S) + 1,
             ended=now,
+            lease=replace(held.lease, until=0),
+            layout=replace(held.layout, sweep_at=int(now + LATE_COPY_S) + 1),
         ),
         over=True,
     )

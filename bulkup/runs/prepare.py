@@ -16,6 +16,7 @@ from bulkup.authoring.loader import UpdaterSource, describe, load, make
 from bulkup.authoring.parameters import convert, to_text
 from bulkup.authoring.updater import Updater
 from bulkup.core.errors import BulkupError, QueryError, UpdaterError
+from bulkup.core.events import Warned
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import RunInfo
 from bulkup.core.user_traceback import error_line, user_traceback
@@ -57,7 +58,7 @@ class PreparedRun:
     context: RunContext
     first_entity_bytes: int = 0
     """Size of the first entity the query returns; 0: it returns none."""
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
     """Passed on to the run's events when it starts."""
 
     @property
@@ -75,19 +76,15 @@ class PreparedRun:
 
     def new_run_info(self, run_id: str, identity: str) -> RunInfo:
         """The fixed facts of a run created now."""
-        source, target = self.source, self.target.info
-        return RunInfo(
-            run_id=run_id,
-            updater=source.name,
-            description=source.description,
-            spec=source.spec,
-            source_path=source.path,
-            checksum=source.checksum,
-            params=self.params,
-            target=target,
-            fingerprint=self.query.fingerprint(target),
+        target = self.target.info
+        return RunInfo.new(
+            run_id,
+            self.source,
+            self.params,
+            target,
             identity=identity,
-            created=self.context.clock.now().isoformat(),
+            fingerprint=self.query.fingerprint(target),
+            clock=self.context.clock,
         )
 
 

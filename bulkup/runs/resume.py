@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bulkup.core.errors import Exit, MismatchError, NotFoundError
-from bulkup.core.events import Report
+from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import RunInfo, Shard, next_id
 from bulkup.datastore.rpc_errors import explained
@@ -22,7 +22,7 @@ from bulkup.runs.prepare import PreparedRun, prepare
 from bulkup.runs.target import TargetOptions
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import find_run, run_folders
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import Layout, LeaseTerms, RunRecord
 
 
 @contextmanager
@@ -39,9 +39,10 @@ def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoin
     lock = lock_folder(folder, context)
     try:
         with closing(Checkpoint.open(folder)) as checkpoint:
-            if checkpoint.state.is_over:
+            state = checkpoint.status().state
+            if state.is_over:
                 raise NotFoundError(
-                    f"run {folder.name} is {checkpoint.state.value}, there is nothing to resume; "
+                    f"run {folder.name} is {state.value}, there is nothing to resume; "
                     f"`bulkup show {folder.name}` shows its report"
                 )
             yield checkpoint
@@ -52,7 +53,7 @@ def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoin
 def _latest_unfinished(state_dir: Path) -> Path:
     for folder in reversed(run_folders(state_dir)):
         with closing(Checkpoint.open(folder, check=False)) as checkpoint:
-            if not checkpoint.state.is_over:
+            if not checkpoint.status().state.is_over:
                 return folder
     raise NotFoundError(
         f"there is nothing to resume in {str(state_dir)!r}, which has no unfinished run; look "
@@ -83,7 +84,7 @@ def prepare_resume(
         run_info.spec,
         run_info.params,
         _with_recorded_target(target_options, recorded),
-        replace(context, options=context.options.or_as(checkpoint.asked)),
+        replace(context, options=context.options.or_as(checkpoint.status().asked)),
         check_target=lambda target: _check_same_target(run_info, target),
     ) as prepared:
         if prepared.query.fingerprint(prepared.target.info) != run_info.fingerprint:
@@ -93,15 +94,17 @@ def prepare_resume(
                 "start a new run"
             )
         if "@" in run_info.run_id:
-            prepared.warnings.append(
+            message = (
                 "this resumes one namespace only; to resume the others too, repeat the command "
                 "that started them"
             )
+            prepared.warnings.append(Warned(message))
         if prepared.source.checksum != run_info.checksum:
-            prepared.warnings.append(
+            message = (
                 f"{run_info.source_path} has changed since run {run_info.run_id} started; the "
                 "remaining entities get the new code"
             )
+            prepared.warnings.append(Warned(message, WarningKind.CODE_CHANGED))
         yield prepared
 
 
@@ -160,15 +163,15 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
                 successor = unfinished_successor(ledger, record)
                 if successor is not None:
                     first = next_id(run_info.run_id)
-                    checkpoint.end_work(record.state, "", Exit.DONE, clean=True, successor=first)
-                    return resume_chain(prepared, successor, links=len(record.chain))
+                    checkpoint.end_work(record.state, None, Exit.DONE, clean=True, successor=first)
+                    return resume_chain(prepared, successor, links=len(record.chain.links))
                 _check_not_ended(record, checkpoint)
             else:
                 ledger.release(run_info.identity, run_info.run_id)
                 record = _record_from(checkpoint)
             held = acquire_lease(prepared, record, checkpoint)
         report = execute(prepared, checkpoint, held)
-        return execute_successors(prepared, report, links=len(record.chain))
+        return execute_successors(prepared, report, links=len(record.chain.links))
 
 
 def _check_not_replaced(record: RunRecord, checkpoint: Checkpoint) -> None:
@@ -181,7 +184,8 @@ def _check_not_replaced(record: RunRecord, checkpoint: Checkpoint) -> None:
 
 def _check_not_ended(record: RunRecord, checkpoint: Checkpoint) -> None:
     if record.state in (RunState.FINISHED, RunState.ABANDONED):
-        who = record.holder.who if record.holder else "another process"
+        holder = record.lease.holder
+        who = holder.who if holder else "another process"
         checkpoint.end_work(record.state, f"ended by {who}", Exit.DONE, clean=True)
         raise NotFoundError(
             f"run {record.run_info.run_id} is {record.state.value} (by {who}), there is nothing to "
@@ -198,8 +202,10 @@ def _record_from(checkpoint: Checkpoint) -> RunRecord:
     return RunRecord(
         checkpoint.run_info,
         RunState.RUNNING,
-        generation=checkpoint.generation,
-        shards=tuple(shard.unbegun for shard in shards),
-        next_shard=max(checkpoint.next_shard, 1 + max(s.id for s in shards)),
-        settled=checkpoint.done() - in_shards,
+        lease=LeaseTerms(generation=checkpoint.status().generation),
+        layout=Layout(
+            shards=tuple(shard.unbegun for shard in shards),
+            next_shard=max(checkpoint.next_shard(), 1 + max(shard.id for shard in shards)),
+            settled=checkpoint.done() - in_shards,
+        ),
     )

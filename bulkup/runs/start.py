@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bulkup.core.clock import Clock
 from bulkup.core.errors import NotFoundError, UsageError
-from bulkup.core.events import Report, Warned
+from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo
 from bulkup.datastore.rpc_errors import explained
@@ -20,7 +20,7 @@ from bulkup.runs.housekeeping import abandon, sweep_markers
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.successor import first_id
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import RunRecord
 
 
 def start(
@@ -61,8 +61,8 @@ def start(
         while True:
             if unfinished is not None:
                 on_found(unfinished)
-                if unfinished.chain:
-                    context.listener(Warned(_resuming(unfinished, prepared)))
+                if unfinished.chain.links:
+                    context.listener(_resuming(unfinished, prepared))
                     return resume_chain(prepared, unfinished)
             record = unfinished or RunRecord(run_info, RunState.RUNNING, keep=keep_record)
             with open_checkpoint(record.run_info, prepared) as checkpoint:
@@ -90,10 +90,11 @@ def _dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
     with explained(prepared.rpc):
         unfinished = prepared.ledger.unfinished(run_info.identity)
     if unfinished is not None:
-        prepared.warnings.append(
+        message = (
             f"run {unfinished.run_info.run_id} of the same work is unfinished; without --dry-run "
             "this command resumes it after the entities that are done"
         )
+        prepared.warnings.append(Warned(message, WarningKind.UNFINISHED_RUN))
     return execute_dry_run(prepared, run_info)
 
 
@@ -108,7 +109,7 @@ def _acquire(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -
             if held.run_info.created == record.run_info.created:
                 return held
             # Another process started a run with this id first, and has released it.
-            ledger.write(replace(held, lease_until=0))
+            ledger.write(replace(held, lease=replace(held.lease, until=0)))
             raise NotFoundError(f"another process has started run {run_id}")
         except NotFoundError:
             if not is_new:
@@ -123,13 +124,16 @@ def _acquire(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -
             return None
 
 
-def _similar_runs(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[str]:
+def _similar_runs(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[Warned]:
     """Warnings about unfinished runs the user may have meant: only a parameter, the query or the
     file's name is different."""
     return [
-        f"run {other.run_info.run_id} of {run_info.updater} is unfinished, with other parameters, "
-        f"query or file name ({_assignments(other.run_info.params)}); this is a new run, and "
-        "handles all entities"
+        Warned(
+            f"run {other.run_info.run_id} of {run_info.updater} is unfinished, with other "
+            f"parameters, query or file name ({_assignments(other.run_info.params)}); this is a "
+            "new run, and handles all entities",
+            WarningKind.SIMILAR_RUN,
+        )
         for other in open_runs
         if other.run_info.identity != run_info.identity  # such a run has just ended
     ]
@@ -139,15 +143,16 @@ def _assignments(params: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in params.items()) or "no parameters"
 
 
-def _resuming(record: RunRecord, prepared: PreparedRun) -> str:
-    run_info, who = record.run_info, record.holder.who if record.holder else "unknown"
+def _resuming(record: RunRecord, prepared: PreparedRun) -> Warned:
+    run_info, holder = record.run_info, record.lease.holder
+    who = holder.who if holder else "unknown"
     message = (
         f"resuming run {run_info.run_id} of {run_info.updater}, started by {who} on "
         f"{run_info.created[:16].replace('T', ' ')} UTC (--new starts a new run)"
     )
-    if not record.chain and run_info.checksum != prepared.source.checksum:
+    if not record.chain.links and run_info.checksum != prepared.source.checksum:
         message += "; its source has changed, and the remaining entities get the new code"
-    return message
+    return Warned(message, WarningKind.UNFINISHED_RUN)
 
 
 def new_run_id(clock: Clock) -> str:

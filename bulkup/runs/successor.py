@@ -12,7 +12,7 @@ from bulkup.core.model import RunState
 from bulkup.core.records import next_id
 from bulkup.datastore.user_client import UserClient
 from bulkup.runs.prepare import PreparedRun, checked_query, with_parameters
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import Chain, RunRecord
 
 
 def first_id(run_id: str) -> str:
@@ -25,7 +25,7 @@ def check_same_successor(prepared: PreparedRun, record: RunRecord) -> None:
 
     Raises MismatchError.
     """
-    if record.work != prepared.query.identity(prepared.source.name, prepared.params):
+    if record.chain.work != prepared.query.identity(prepared.source.name, prepared.params):
         raise MismatchError(
             f"the successor {record.run_info.run_id} was recorded with another query, class or "
             f"parameters than {prepared.source.path} has now; restore them, or start a new run "
@@ -52,10 +52,7 @@ def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | No
         successor.new_run_info(next_id(record.run_info.run_id), record.run_info.identity),
         RunState.RUNNING,
         keep=record.keep,
-        migration=record.migration,
-        code=record.code,
-        origin=record.origin,
-        chain=(*record.chain, link),
-        work=query.identity(loaded.source.name, loaded.params),
+        migration=replace(record.migration, marked=None) if record.migration else None,
+        chain=Chain((*record.chain.links, link), query.identity(loaded.source.name, loaded.params)),
         warm=record.warm,
     )
