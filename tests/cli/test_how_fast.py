@@ -8,7 +8,6 @@ import click
 import pytest
 
 from bulkup.cli import cli
-from bulkup.cli.session import options_of
 from bulkup.engine.options import Options
 from bulkup.engine.throttle.rate import MaxRate
 from tests.cli.shell import BUMP, Shell, seed, values
@@ -20,7 +19,10 @@ WORKING = {"run": ("bump.py",), "resume": (), "migrate": ()}
 def parsed(name: str, *args: str) -> Options:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
-    return options_of(command.make_context(name, [*WORKING[name], *args]).params)
+    parsed_args = command.make_context(name, [*WORKING[name], *args]).params["args"]
+    options = parsed_args.engine.options()
+    assert isinstance(options, Options)
+    return options
 
 
 @pytest.mark.parametrize("name", WORKING)
