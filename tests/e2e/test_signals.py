@@ -8,8 +8,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.cli.shell import BUMP, Shell, ended, seed, values
 from tests.conftest import Server
+
+pytestmark = pytest.mark.client_side
 
 COUNT = 40
 

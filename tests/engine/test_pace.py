@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.clock import Clock
@@ -19,6 +19,7 @@ from bulkup.engine.events import Counts, Event, Progress
 from bulkup.engine.pace import MaxRate, Pace, Warm
 from bulkup.engine.tally import Tally
 from bulkup.errors import UsageError
+from tests.examples import examples
 
 AUTO, OFF = MaxRate(), MaxRate.parse("off")
 MORNING = 1_760_000_000.0
@@ -710,7 +711,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     events=EVENTS,
     rate=st.sampled_from([AUTO, MaxRate(30), MaxRate(600)]),

@@ -16,6 +16,8 @@ from tests.cli import shell as shell_module
 from tests.cli.shell import Result, Shell, ended, markers, seed, values
 from tests.conftest import Server
 
+pytestmark = pytest.mark.client_side
+
 UNTIL_S = 30
 
 COUNT = 300

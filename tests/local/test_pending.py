@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.local import messages as m
@@ -25,6 +25,7 @@ from bulkup.local.pending import Pending, Record, State, decode, encode
 from bulkup.local.process import start_local
 from bulkup.local.server import DatastoreServer
 from bulkup.local.storage import Storage
+from tests.examples import examples
 from tests.local.rpc import FAIL, Rpc, both, idents, query, to_value, unindexed, where
 
 _TABLES = {
@@ -109,7 +110,7 @@ def _outcome(rpc: Rpc, mutations: list[Any], transactional: bool) -> Any:
     return [(one.version, one.conflict_detected) for one in answer.mutation_results]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(
         st.tuples(st.lists(_mutations, min_size=1, max_size=3), st.booleans(), st.booleans()),
