@@ -116,7 +116,7 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
         command: list[object] = ["run", UPDATER]
         for _ in range(kills):
             runs = len(shell.runs())
-            process = shell.start(*command)
+            process = shell.begin(*command)
             # From here, a moment anywhere between the first page and some way into the work.
             deadline = time.monotonic() + 60
             while len(shell.runs()) == runs == 0 and time.monotonic() < deadline:
@@ -131,7 +131,7 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
             assert row["state"] == "killed", told
             command = ["resume"]
         else:
-            result = ended(shell.start("resume", "--json"), timeout_s=600)
+            result = ended(shell.begin("resume", "--json"), timeout_s=600)
             assert result.code == 0, (told, result)
             assert result.summary["counts"]["handled"] == count, told
             assert result.summary["counts"]["failed"] == 0, told

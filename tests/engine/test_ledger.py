@@ -171,15 +171,16 @@ def test_a_waiting_runner_says_for_whom_and_goes_on_when_the_lease_ends(
 ) -> None:
     client = fill(embedded, "Thing", 20, n=0)
     first = run(embedded, once_more, batch_size=5, limit=10)
-    hold(ledger_of(embedded, monkeypatch), first.run_id, ELSEWHERE, time.time() + 1000)
-    passed = [0.0]  # seconds that only this clock has seen
+    begun = time.time()
+    hold(ledger_of(embedded, monkeypatch), first.run_id, ELSEWHERE, begun + 1000)
+    passed = [0.0]  # seconds that only this clock has seen, which sees no others
 
     def sleep(seconds: float) -> None:
         passed[0] += seconds
 
     clock = Clock(
-        monotonic=lambda: time.monotonic() + passed[0],
-        unix=lambda: time.time() + passed[0],
+        monotonic=lambda: passed[0],
+        unix=lambda: begun + passed[0],
         sleep=sleep,
     )
     events: list[Event] = []

@@ -168,7 +168,7 @@ def test_a_worker_whose_main_thread_died_ends_the_run(tmp_path: Path, embedded: 
     )  # fmt: skip
     process = shell.start(*OPTIONS, "--json")
     try:
-        process.wait(20)
+        process.wait(60)
     finally:
         process.kill()
         process.communicate()

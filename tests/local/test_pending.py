@@ -326,14 +326,15 @@ def test_writers_and_readers_at_once_see_whole_commits(server: DatastoreServer) 
 # --- the log ---
 
 
-def test_after_a_kill_the_log_is_read_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [3, pytest.param(8, marks=pytest.mark.chaos)])
+def test_after_a_kill_the_log_is_read_again(tmp_path: Path, turns: int) -> None:
     """Killed with commits that have no rows yet, again and again, also while rows are made."""
     path = tmp_path / "db"
     chance = random.Random(5)
     expected: dict[int, int] = {}
     versions = [0]
     unsettled = 0
-    for turn in range(8):
+    for turn in range(turns):
         with start_local(path) as server:
             rpc = Rpc(server.host)
             for _ in range(chance.randrange(3, 9)):

@@ -194,7 +194,7 @@ def test_it_stops_where_finish_fails_though_that_is_applied(
 
 def test_nothing_pending_costs_two_calls(project: Shell, items: datastore.Client) -> None:
     project.bulkup("migrate")
-    result = project.python(
+    result = project.script(
         """
         from bulkup.wire.client import Wire
         calls, send = [], Wire.send
