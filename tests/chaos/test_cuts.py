@@ -169,7 +169,6 @@ def test_stopped_while_a_cut_is_on_its_way_the_file_knows_the_new_shards(world: 
     assert world.markers() == []
 
 
-@pytest.mark.timeout(120)
 def test_a_cut_that_fails_while_another_call_is_waited_for_ends_the_run(world: World) -> None:
     """It is not taken for that call's failure, which would be tried again, and all would wait for
     the cut for ever."""

@@ -22,7 +22,8 @@ from typing import Any, NoReturn, TextIO
 
 REPOSITORY = Path(__file__).parents[2]
 MAX_REQUEST_BYTES = 1024 * 1024
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 300
+"""What it waits for takes a second; a hang must fail, and a busy machine must not."""
 WARM = (
     "bulkup.cli.run", "bulkup.cli.resume", "bulkup.cli.runs", "bulkup.cli.show",
     "bulkup.cli.params", "bulkup.cli.work", "bulkup.runner", "bulkup.resuming", "bulkup.report",
@@ -49,7 +50,7 @@ class Nursery:
 
     def close(self) -> None:
         self._ours.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=START_TIMEOUT_S)
 
     def run(
         self, args: Sequence[str] | str, cwd: Path, env: Mapping[str, str], timeout_s: float

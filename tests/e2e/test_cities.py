@@ -1,7 +1,8 @@
 """The whole road: all cities of the world, a run that is killed, and every city right at the end.
 
 The emulators look through the whole kind for every page, so 34,006 cities take minutes there;
-those tests are marked `slow`. The same with 2,400 of them always runs.
+those tests are marked `slow`, and on the emulators they are for the night. The same with 2,400 of
+them always runs, on every server.
 """
 
 from __future__ import annotations
@@ -138,18 +139,17 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
         assert raw.wrong(some) == [], told
 
 
-@pytest.mark.timeout(120)
 def test_some_of_the_cities_survive_kills(shell: Shell, server: Server) -> None:
     killed_and_resumed(shell, server, 2_400, kills=2)
 
 
 @pytest.mark.slow
+@pytest.mark.client_side
 @pytest.mark.timeout(900)
 def test_all_cities_survive_a_kill(shell: Shell, server: Server) -> None:
     killed_and_resumed(shell, server, ALL, kills=1)
 
 
-@pytest.mark.timeout(120)
 def test_an_undisturbed_run_over_cities_leaves_no_marker(lf_shell: Shell, lf: Server) -> None:
     some = cities(1_000)
     with grpc.insecure_channel(lf.host) as channel:

@@ -18,7 +18,8 @@ from tests.conftest import Server
 
 pytestmark = pytest.mark.client_side
 
-UNTIL_S = 30
+UNTIL_S = 300
+"""A hang must fail; a busy machine must not."""
 
 COUNT = 300
 AT = 150
@@ -89,6 +90,15 @@ def goes_on(shell: Shell, server: Server, *options: object, clean: bool = True) 
     assert (markers(server) == []) == clean
 
 
+COLLECTING = """
+    from bulkup.cli import call
+    from bulkup.engine import workers
+
+    workers.COLLECT_S = {seconds}
+    raise SystemExit(call({args!r}))
+"""
+"""A run that gives its workers so many seconds for the entity they are at, once it is stopped."""
+
 OPTIONS = ("run", "bump.py", "--processes", "2", "--batch-size", "20")
 
 
@@ -110,7 +120,7 @@ def test_killed_with_several_shards_at_work(tmp_path: Path, server: Server) -> N
 def test_a_killed_run_leaves_no_orphan_even_in_the_middle_of_a_long_handler(
     tmp_path: Path, embedded: Server
 ) -> None:
-    shell = happening(tmp_path, embedded, "os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)")
+    shell = happening(tmp_path, embedded, "os.kill(os.getppid(), signal.SIGKILL); time.sleep(3000)")
     assert ended(shell.begin(*OPTIONS)).code == -signal.SIGKILL
     assert len(workers(shell)) == 2
     until(lambda: not any(is_alive(pid) for pid in workers(shell)))
@@ -173,19 +183,18 @@ def test_a_signal_ends_the_run_after_what_is_under_way(
 
 
 def test_the_second_signal_ends_it_at_once(tmp_path: Path, embedded: Server) -> None:
-    shell = happening(tmp_path, embedded, "time.sleep(600)")
-    process = shell.begin(*OPTIONS)
+    shell = happening(tmp_path, embedded, "time.sleep(3000)")
+    # Not a matter of those seconds.
+    process = shell.begin_script(COLLECTING.format(seconds=3000, args=OPTIONS))
     until(lambda: (shell.folder / "happened").exists())
-    began = time.monotonic()
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         try:
             process.wait(2)  # two signals that arrive together may be heard as one
         except subprocess.TimeoutExpired:
             continue
-    result = ended(process, 10)
+    result = ended(process)
     assert result.code == 130, result
-    assert time.monotonic() - began < 8
     assert not any(is_alive(pid) for pid in workers(shell))
     goes_on(shell, embedded, clean=False)
 
@@ -193,8 +202,8 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path, embedded: Server) -> 
 def test_a_handler_that_does_not_end_keeps_a_signalled_run_for_a_bounded_time_only(
     tmp_path: Path, embedded: Server
 ) -> None:
-    shell = happening(tmp_path, embedded, "os.kill(os.getppid(), signal.SIGINT); time.sleep(600)")
-    result = ended(shell.begin(*OPTIONS), 40)
+    shell = happening(tmp_path, embedded, "os.kill(os.getppid(), signal.SIGINT); time.sleep(3000)")
+    result = ended(shell.begin_script(COLLECTING.format(seconds=1, args=OPTIONS)))
     assert result.code == 130, result
     assert not any(is_alive(pid) for pid in workers(shell))
     goes_on(shell, embedded, "--processes", 2)
