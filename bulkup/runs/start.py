@@ -49,8 +49,8 @@ def start(
         if context.options.dry_run:
             return _dry_run(prepared, run_info)
         # These requests are sent together to save round trips. None depends on another's answer:
-        # swept runs are over and hold no claim, and whoever starts or ends the same work meanwhile
-        # is detected by the claim, which is written with the record.
+        # swept runs are over and hold no claim, and the claim, which is written with the record,
+        # detects a process that starts or ends the same work meanwhile.
         to_sweep = ledger.to_sweep(context.clock.unix())
         open_runs = ledger.open_runs_of(run_info.updater) if not fresh else iter(())
         sampling = request_sample(prepared)
