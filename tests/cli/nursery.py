@@ -53,7 +53,7 @@ class Nursery:
     def run(
         self, args: Sequence[str], cwd: Path, env: Mapping[str, str], timeout_s: float
     ) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of `bulkup ARGS`. Raises TimeoutError after killing it."""
+        """Exit code, stdout and stderr of `bulkup ARGS`. Kills it on a timeout (TimeoutError)."""
         request = json.dumps({"args": list(args), "cwd": str(cwd), "env": dict(env)}).encode()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # a message a recv
         with ours, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -76,7 +76,7 @@ class Nursery:
 def _serve(connection: socket.socket) -> None:
     for name in WARM:
         __import__(name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for these processes
     while True:
         request, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 3)
         if not request:
@@ -89,7 +89,7 @@ def _serve(connection: socket.socket) -> None:
 
 
 def _keep(request: Any, fds: Sequence[int]) -> NoReturn:
-    """Start the command and tell who asked for it its pid, then its status."""
+    """Start the command; send its pid, then its exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
@@ -101,7 +101,7 @@ def _keep(request: Any, fds: Sequence[int]) -> NoReturn:
 
 
 def _become(request: Any, fds: Sequence[int]) -> NoReturn:
-    """Be `python -m bulkup` in the folder and the environment of the request."""
+    """Run as `python -m bulkup` in the folder and environment of the request."""
     code = 70
     try:
         os.dup2(fds[0], 1)

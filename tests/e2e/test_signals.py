@@ -1,4 +1,4 @@
-"""Being stopped: Ctrl-C, SIGTERM, twice, and the command that is printed to go on."""
+"""Stopped by Ctrl-C (once and twice) or SIGTERM, and resumed by the command that is printed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNT = 40
 
 
 def slow_bump(shell: Shell, seconds: float = 0.02, *, only_the_fifth: bool = False) -> Path:
-    """Says `at work` at its fifth entity, and takes its time."""
+    """Prints `at work` at its fifth entity, and takes a while."""
     return shell.write(
         "slow.py",
         BUMP + "        import time\n"
@@ -31,11 +31,13 @@ def at_work(shell: Shell, *args: object) -> subprocess.Popen[str]:
     return process
 
 
-def test_ctrl_c_ends_cleanly_and_the_printed_command_goes_on(shell: Shell, server: Server) -> None:
+def test_ctrl_c_ends_cleanly_and_the_printed_command_continues(
+    shell: Shell, server: Server
+) -> None:
     signalled_and_resumed(shell, server, signal.SIGINT, 130)
 
 
-def test_sigterm_ends_as_cleanly(lf_shell: Shell, lf: Server) -> None:
+def test_sigterm_ends_just_as_cleanly(lf_shell: Shell, lf: Server) -> None:
     signalled_and_resumed(lf_shell, lf, signal.SIGTERM, 143)
 
 
@@ -67,12 +69,12 @@ def test_a_second_ctrl_c_ends_at_once_and_nothing_is_lost(lf_shell: Shell, lf: S
     slow_bump(lf_shell, seconds=30, only_the_fifth=True)
     process = at_work(lf_shell, "run", "slow.py", "--batch-size", "3")
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)  # nothing can be seen of a signal that is only remembered
+    time.sleep(0.5)  # a signal that is only remembered has no effect one could wait for
     assert process.poll() is None
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     result = ended(process)
-    assert time.monotonic() - begun < 15  # less than the entity under way takes
+    assert time.monotonic() - begun < 15  # less than the entity in progress takes
     assert result.code == 130, result
     assert "bulkup resume" in result.err
     assert "Traceback" not in result.err
@@ -102,7 +104,7 @@ def test_ctrl_c_before_the_server_answers_starts_nothing(lf_shell: Shell) -> Non
         lf_shell.environment["DATASTORE_EMULATOR_HOST"] = f"127.0.0.1:{silent.getsockname()[1]}"
         process = lf_shell.start("run", "bump.py")
         silent.settimeout(30)
-        connection, _ = silent.accept()  # it has begun to ask
+        connection, _ = silent.accept()  # it has started to connect
         with connection:
             process.send_signal(signal.SIGINT)
             begun = time.monotonic()
@@ -111,5 +113,5 @@ def test_ctrl_c_before_the_server_answers_starts_nothing(lf_shell: Shell) -> Non
     assert result.code == 130
     assert "Traceback" not in result.err
     assert lf_shell.runs() == []
-    # Nothing was started, so nothing can go on.
+    # Nothing was started, so there is nothing to resume.
     assert "bulkup resume" not in result.err
