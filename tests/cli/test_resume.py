@@ -210,7 +210,7 @@ def test_a_running_run_is_not_resumed_by_a_second_process(lf_shell: Shell, lf: S
         BUMP + f"        import pathlib, time\n        print('at work', flush=True)\n"
         f"        while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.05)\n",
     )
-    process = lf_shell.start("run", "slow.py")
+    process = lf_shell.begin("run", "slow.py")
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "at work\n"
