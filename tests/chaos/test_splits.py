@@ -172,8 +172,6 @@ def test_a_stop_while_a_split_is_being_recorded_leaves_the_new_shards_in_the_che
 
 
 def test_a_split_that_cannot_be_recorded_ends_the_run_during_another_wait(world: World) -> None:
-    world: World,
-) -> None:
     """The failure must not be mistaken for one of that call, which is retried: then the run would
     wait for the split forever."""
     written: list[list[int]] = []
