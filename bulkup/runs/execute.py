@@ -16,7 +16,8 @@ from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.engine.execution import Execution
-from bulkup.engine.pool.pool import WorkerPool, WorkerSetup
+from bulkup.engine.pool.pool import WorkerPool
+from bulkup.engine.pool.protocol import WorkerSetup
 from bulkup.engine.splits import Sampling, shards_at_once
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.runs.prepare import PreparedRun, RunContext
@@ -91,24 +92,16 @@ def ask_for_sample(prepared: PreparedRun, context: RunContext) -> Sampling | Non
 def _workers(prepared: PreparedRun, context: RunContext) -> WorkerPool | None:
     if context.options.processes == 1:
         return None
-    info, query = prepared.target.info, prepared.query
-    orders = WorkerSetup(
+    setup = WorkerSetup(
         spec=prepared.source.spec,
         checksum=prepared.source.checksum,
         params=prepared.params,
-        project=info.project,
-        database=info.database,
-        namespace=info.namespace,
-        local=info.local,
-        emulator="" if prepared.target.is_real else prepared.rpc.address,
-        query=query.pb.SerializeToString(),
-        query_namespace=query.namespace,
-        keys_only=query.keys_only,
-        has_filters=query.has_filters,
-        ranged=tuple(query.ranged),
+        target=prepared.target.info,
+        address=None if prepared.target.is_real else prepared.rpc.address,
+        query=prepared.query,
         retry_for_s=context.options.retry_for_s,
     )
-    return WorkerPool(context.options.processes, orders, prepared.rpc)
+    return WorkerPool(context.options.processes, setup, prepared.rpc)
 
 
 def take_run(
