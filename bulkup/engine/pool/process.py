@@ -32,8 +32,8 @@ _BOOT = (
     "import gc, sys; gc.disable(); sys.path[:] = sys.argv[3:]; "
     "from bulkup.engine.pool.worker_main import main; gc.freeze(); gc.enable(); main()"
 )
-"""Not `-m`, which would look for modules in the current directory first. Imported modules stay until
-the end, so they are frozen: collecting garbage among them would take a third of a worker's start.
+"""Not `-m`, which would look for modules in the current directory first. Imported modules stay
+until the end, so they are frozen: collecting garbage among them takes a third of a worker's start.
 """
 
 
