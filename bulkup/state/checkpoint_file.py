@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from bulkup.core.errors import StateError
@@ -22,9 +22,6 @@ from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo
 from bulkup.state.files import CHECKPOINT_NAME
 from bulkup.state.record_codec import run_info_from_json
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 FORMAT = 2
 
