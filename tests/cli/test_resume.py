@@ -56,9 +56,9 @@ def test_a_beginning_of_two_ids_is_none(half: Shell, lf: Server) -> None:
     (run,) = half.runs()
     shutil.copytree(half.state_dir / run, half.state_dir / f"{run}0")
     refuses_to_resume(
-        half, lf, run[:8], code=2, says=("fits 2 runs", run, f"{run}0", "more of the id")
+        half, lf, run[:8], code=2, says=("matches 2 runs", run, f"{run}0", "more of the id")
     )
-    half.bulkup("show", run[:8]).fails(2, "fits 2 runs")
+    half.bulkup("show", run[:8]).fails(2, "matches 2 runs")
     # The id itself is a beginning of the other, and still means the one run.
     assert half.bulkup("show", run).code == 0
 
