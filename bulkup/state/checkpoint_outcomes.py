@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bulkup.core.model import Counts, Failure
 from bulkup.core.records import Shard

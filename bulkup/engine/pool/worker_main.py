@@ -21,11 +21,12 @@ from typing import Any
 
 from bulkup.authoring.loader import load, make
 from bulkup.authoring.parameters import convert
+from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, UpdaterError
 from bulkup.core.user_traceback import error_line, user_traceback
+from bulkup.datastore.connect import open_rpc
 from bulkup.datastore.pages import PageBatch, PageResult
 from bulkup.datastore.retry import CallError, RetryPolicy
-from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.target import resolve
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.handle import Handler
@@ -119,7 +120,7 @@ class Worker:
             )
         updater = make(source, convert(source, setup.params))
         retry_policy = RetryPolicy(setup.retry_for_s, contacted=True, stopping_s=self._stopping_s)
-        rpc = Rpc(target.client, retry_policy=retry_policy)
+        rpc = open_rpc(target, retry_policy, Clock())
         rpc.on_retry = self._retrying
         updater.client = UserClient.over(rpc, target.client)
         try:
