@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.core.clock import Clock
@@ -21,6 +21,7 @@ from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.engine.throttle.ramp import Warm
 from bulkup.engine.throttle.rate import RateLimiter
+from tests.examples import examples
 
 AUTO, OFF = MaxRate(), MaxRate.parse("off")
 MORNING = 1_760_000_000.0
@@ -712,7 +713,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     events=EVENTS,
     rate=st.sampled_from([AUTO, MaxRate(30), MaxRate(600)]),
