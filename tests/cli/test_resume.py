@@ -56,9 +56,9 @@ def test_an_ambiguous_beginning_is_refused(half: Shell, lf: Server) -> None:
     (run,) = half.runs()
     shutil.copytree(half.state_dir / run, half.state_dir / f"{run}0")
     refuses_to_resume(
-        half, lf, run[:8], code=2, says=("fits 2 runs", run, f"{run}0", "more of the id")
+        half, lf, run[:8], code=2, says=("matches 2 runs", run, f"{run}0", "more of the id")
     )
-    half.bulkup("show", run[:8]).fails(2, "fits 2 runs")
+    half.bulkup("show", run[:8]).fails(2, "matches 2 runs")
     # One id is the beginning of the other, and still means only its own run.
     assert half.bulkup("show", run).code == 0
 
@@ -210,7 +210,7 @@ def test_a_running_run_is_not_resumed_by_a_second_process(lf_shell: Shell, lf: S
         BUMP + f"        import pathlib, time\n        print('at work', flush=True)\n"
         f"        while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.05)\n",
     )
-    process = lf_shell.start("run", "slow.py")
+    process = lf_shell.begin("run", "slow.py")
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "at work\n"

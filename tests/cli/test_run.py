@@ -18,6 +18,8 @@ from tests.cli.shell import (
 )
 from tests.conftest import Server
 
+pytestmark = pytest.mark.client_side
+
 BAD_SEVENS = """
     from google.cloud.datastore import Entity
 

@@ -1,7 +1,8 @@
 """End to end: all cities of the world, a run that is killed, and every city right at the end.
 
 The emulators look through the whole kind for every page, so 34,006 cities take minutes there;
-those tests are marked `slow`. The same with 2,400 of them always runs.
+those tests are marked `slow`, and on the emulators they are for the night. The same with 2,400 of
+them always runs, on every server.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
         command: list[object] = ["run", UPDATER]
         for _ in range(kills):
             runs = len(shell.runs())
-            process = shell.start(*command)
+            process = shell.begin(*command)
             # From here, a random moment between the first page and some way into the run.
             deadline = time.monotonic() + 60
             while len(shell.runs()) == runs == 0 and time.monotonic() < deadline:
@@ -131,25 +132,24 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
             assert row["state"] == "killed", told
             command = ["resume"]
         else:
-            result = ended(shell.start("resume", "--json"), timeout_s=600)
+            result = ended(shell.begin("resume", "--json"), timeout_s=600)
             assert result.code == 0, (told, result)
             assert result.summary["counts"]["handled"] == count, told
             assert result.summary["counts"]["failed"] == 0, told
         assert raw.wrong(some) == [], told
 
 
-@pytest.mark.timeout(120)
 def test_some_of_the_cities_survive_kills(shell: Shell, server: Server) -> None:
     killed_and_resumed(shell, server, 2_400, kills=2)
 
 
 @pytest.mark.slow
+@pytest.mark.client_side
 @pytest.mark.timeout(900)
 def test_all_cities_survive_a_kill(shell: Shell, server: Server) -> None:
     killed_and_resumed(shell, server, ALL, kills=1)
 
 
-@pytest.mark.timeout(120)
 def test_an_uninterrupted_run_over_cities_leaves_no_marker(lf_shell: Shell, lf: Server) -> None:
     some = cities(1_000)
     with grpc.insecure_channel(lf.host) as channel:

@@ -8,7 +8,6 @@ import signal
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -360,9 +359,7 @@ def _talking(answers: tuple[bytes, ...], host: str, then: str) -> Iterator[tuple
 
 def test_a_silent_server_is_given_up_after_the_step_timeout() -> None:
     with talking(then="hang") as (port, _):
-        began = time.monotonic()
         sent = send_report(SUMMARY, to_server(f"smtp://127.0.0.1:{port}"), step_timeout_s=0.3)
-        assert time.monotonic() - began < 5
     assert not sent.ok
     assert "no answer within 0.3 s" in sent.message
 

@@ -1,4 +1,4 @@
-"""The pace in a real run: what is sent, what is shown, what the next runner takes over."""
+"""The rate limit in a real run: what is sent, what is shown, what the next runner takes over."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from bulkup.state.kinds import RUN_KIND
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 from tests.engine.test_shards import shards_of
+
+pytestmark = pytest.mark.client_side
 
 
 @bulkup.updater(kind="Thing")
