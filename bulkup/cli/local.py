@@ -59,8 +59,8 @@ def serve(file: str | None, port: int) -> int:
     gone when this ends.
 
     The line on standard output is for the shell that starts those programs. FILE is made when it
-    is not there; what was acknowledged is in it, however the server ends. `GET /` answers Ok for
-    health checks. Ctrl-C and SIGTERM are how a server ends: the exit code is 0.
+    is not there; what was acknowledged is in it, however the server ends. Ctrl-C and SIGTERM are
+    how a server ends: the exit code is 0.
     """
     from bulkup.local.server import DatastoreServer, dedicate_process
     from bulkup.report.text import clean

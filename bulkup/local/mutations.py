@@ -34,8 +34,6 @@ class Operation:
     """Of `entity`, where `changes` does not say all."""
     changes: Changes | None = None
     """What this changes, if what is stored has not changed since."""
-    message: Any = None
-    """The entity, or the key of a delete."""
 
     def __init__(
         self,
@@ -45,7 +43,7 @@ class Operation:
         path: bytes,
         base_version: int | None,
         fail: bool,
-        body: bytes | None = None,
+        message: Any,
     ) -> None:
         self.name = name
         self.partition = partition
@@ -56,10 +54,10 @@ class Operation:
         """Also of an `update_time`: a version is the time of its commit, in microseconds. -1 for a
         time finer than that, which no entity has."""
         self.fail = fail
-        self.body = body
+        # The entity, or the key of a delete.
+        self.message = message
+        self.body: bytes | None = None
         """What will be stored, where that is known already."""
-        self.plain = body is not None
-        """The body may be stored just so. Then there is no message until somebody asks for it."""
 
     @property
     def key(self) -> Any:
@@ -68,11 +66,7 @@ class Operation:
     @property
     def entity(self) -> Any:
         """None of a delete."""
-        if self.name == "delete":
-            return None
-        if self.message is None:
-            self.message = m.Entity.FromString(self.body)
-        return self.message
+        return None if self.name == "delete" else self.message
 
 
 def check_mutations(
@@ -157,8 +151,8 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
         path,
         base_version,
         mutation.conflict_resolution_strategy == FAIL,
+        key if entity is None else entity,
     )
-    operation.message = key if entity is None else entity
     operation.mask, operation.transforms = mask, transforms
     return operation
 
@@ -172,13 +166,6 @@ def check_entities(
     written.
     """
     for operation, base in zip(operations, bodies, strict=True):
-        if operation.plain:
-            if not deferring:
-                assert operation.body is not None
-                operation.changes = None if base is None else changes(base, operation.body)
-                if operation.changes is None:
-                    operation.entries = index_entries(operation.entity)
-            continue
         entity = operation.entity
         if entity is None:
             continue

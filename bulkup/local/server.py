@@ -8,18 +8,14 @@ import sqlite3
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bulkup.local.listener import HOST, Listener
+from bulkup.local.endpoint import HOST, Endpoint
 from bulkup.local.service import SERVICE, Service
 from bulkup.local.storage import Storage
-from bulkup.local.unary import Calls
 
 _log = logging.getLogger(__name__)
-_THREADS = 16
 _GRACE_SECONDS = 5
-_QUERIES = "RunQuery", "RunAggregationQuery"
 _SWEEP_SECONDS = 30
 _IDLE_SECONDS = 2.0
 """Nobody has written for so long: rows that are pending are made now, so that no query waits."""
@@ -49,20 +45,13 @@ class DatastoreServer:
     def __init__(self, path: str | Path, *, port: int = 0, storage: Storage | None = None) -> None:
         self.storage = storage or Storage(path)
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="datastore")
-        methods = {_path(name): call for name, call in Service(self.storage).methods().items()}
-        queries = frozenset(map(_path, _QUERIES))
-        calls = Calls(
-            methods, lambda path: path not in queries and not self.storage.is_busy(), self._pool
-        )
         try:
-            self._listener = Listener(port, calls.answer)
+            self._endpoint = Endpoint(port, SERVICE, Service(self.storage).methods())
         except BaseException:
             self.storage.close()
             raise
-        self.port = self._listener.port
+        self.port = self._endpoint.port
         self.host = f"{HOST}:{self.port}"
-        self._listener.start()
         self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
         self._sweeper.start()
 
@@ -89,8 +78,7 @@ class DatastoreServer:
             return
         self._stopping.set()
         self.storage.wants_checkpoint.set()
-        self._listener.stop(_GRACE_SECONDS)
-        self._pool.shutdown()
+        self._endpoint.stop(_GRACE_SECONDS)
         self._sweeper.join()
         self.storage.close()
 
@@ -99,7 +87,3 @@ class DatastoreServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _path(method: str) -> bytes:
-    return f"/{SERVICE}/{method}".encode()

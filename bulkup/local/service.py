@@ -26,7 +26,6 @@ from bulkup.local.masks import Mask
 from bulkup.local.metadata import is_metadata, run_metadata
 from bulkup.local.mutations import check_entities, check_mutations
 from bulkup.local.pending import Place, State
-from bulkup.local.plain import plain_commit
 from bulkup.local.queries import PAGE_BYTES, check_query, run_page
 from bulkup.local.sql import by_paths
 from bulkup.local.status import RpcError, invalid, unimplemented
@@ -234,8 +233,7 @@ class Service:
 
     def commit(self, raw: bytes) -> bytes:
         check_request_size(len(raw))
-        plain = plain_commit(raw)
-        request = _parse(m.CommitRequest, raw) if plain is None else _checked(plain[0])
+        request = _parse(m.CommitRequest, raw)
         selector = request.WhichOneof("transaction_selector")
         transactional = request.mode != m.CommitRequest.NON_TRANSACTIONAL
         if transactional and selector is None:
@@ -250,15 +248,12 @@ class Service:
             transaction = self.transactions.end(request.transaction)
             if transaction.read_only and request.mutations:
                 raise invalid("Cannot modify entities in a read-only transaction.")
-        if plain is not None:
-            operations = plain[1]
-        else:
-            operations = check_mutations(
-                request.mutations,
-                request.project_id,
-                request.database_id,
-                transactional=transactional,
-            )
+        operations = check_mutations(
+            request.mutations,
+            request.project_id,
+            request.database_id,
+            transactional=transactional,
+        )
         if not operations and (transaction is None or transaction.read_only):
             return m.field(8, m.timestamp(self.storage.snapshot())) if transactional else b""
         deferring = transaction is None and self.storage.defers()
@@ -352,10 +347,6 @@ def _parse(message: Any, raw: bytes) -> Any:
         request = message.FromString(raw)
     except DecodeError as error:
         raise invalid("Error parsing protocol message.") from error
-    return _checked(request)
-
-
-def _checked(request: Any) -> Any:
     if not request.project_id:
         raise invalid("The request must name a project_id.")
     check_project(request.project_id)

@@ -497,10 +497,9 @@ def test_what_is_just_within_the_limits_is_written(rpc: Rpc) -> None:
     assert idents(rpc.all(query("K", where("a", "=", 19_999)))) == ["n" * 1500]
 
 
-@pytest.mark.parametrize("size", [11 << 20, 40 << 20])
-def test_a_request_above_ten_mebibytes_is_refused_in_words(rpc: Rpc, size: int) -> None:
+def test_a_commit_above_ten_mebibytes_is_refused(rpc: Rpc) -> None:
     blob = unindexed("x" * 1_000_000)
-    mutations = [change(upsert=rpc.entity("K", i, a=blob)) for i in range(1, size // 1_000_000 + 1)]
+    mutations = [change(upsert=rpc.entity("K", i, a=blob)) for i in range(1, 12)]
     code, text = refused(rpc.commit, mutations)
     assert code == INVALID
     assert "too big" in text
