@@ -37,7 +37,7 @@ from bulkup.local.limits import (
     too_long,
 )
 from bulkup.local.status import invalid
-from bulkup.local.values import check_meaning, check_plain
+from bulkup.local.values import check_meaning, check_range
 
 KEY = "__key__"
 _F = m.PropertyFilter
@@ -198,7 +198,7 @@ def _encoded(name: str, value: Any) -> bytes:
     encoded = encode_value(value)
     if encoded is None:
         raise invalid(f"{'A list' if which == 'array_value' else 'An entity'} value is not allowed")
-    check_plain(name, value, which)
+    check_range(name, value, which)
     if len(encoded) > MAX_INDEXED_BYTES + 1 and encoded[:1] == BYTES:
         raise too_long(name)
     return encoded

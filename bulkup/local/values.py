@@ -31,7 +31,7 @@ _FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
 """The years 1 to 9999."""
 
 
-def check_plain(path: str, value: Any, which: str) -> None:
+def check_range(path: str, value: Any, which: str) -> None:
     """Raise INVALID_ARGUMENT for a timestamp, a point or a key that there cannot be."""
     if which == "timestamp_value":
         stamp = value.timestamp_value

@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkup.local import messages as m
-from bulkup.local.changes import changes, new_properties
+from bulkup.local.changes import entry_changes, new_properties
 from bulkup.local.indexing import index_entries
 from bulkup.local.mutations import check_entities, check_mutations
-from bulkup.local.packing import add, each
+from bulkup.local.packing import add, encoded_values
+from bulkup.local.prefetch import Prefetched
 from bulkup.local.service import Service
 from bulkup.local.status import RpcError
 from bulkup.local.storage import Storage
-from bulkup.local.writes import Known, Writer
+from bulkup.local.writes import Writer
 
 _scalars = st.one_of(
     st.none(),
@@ -84,13 +85,13 @@ def _indexed(storage: Storage, at: int | None = None) -> set[tuple[str, bytes]]:
     with storage.reading() as snapshot:
         rows = snapshot.db.execute(f"SELECT slot, value FROM entries WHERE {alive}").fetchall()
     assert len(set(rows)) == len(rows)
-    names = {number: prop for (_, prop), number in storage.slots.items()}
+    names = {number: prop for (_, prop), number in storage.catalog.slots.items()}
     return {(names[slot], value) for slot, value in rows}
 
 
 def _expected(entity: Any) -> set[tuple[str, bytes]]:
     entries = index_entries(m.Entity.FromString(entity.SerializeToString()))
-    return {(prop, value) for prop, values in entries.items() for value in each(values)}
+    return {(prop, value) for prop, values in entries.items() for value in encoded_values(values)}
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_entries_after_any_puts_are_those_of_the_entity_now_and_then(entities: l
                 packed: dict[str, Any] = {}
                 copy = m.Entity.FromString(entity.SerializeToString())
                 for prop, values in index_entries(copy).items():
-                    add(packed, storage.slots[1, prop], values)
+                    add(packed, storage.catalog.slots[1, prop], values)
                 assert json.loads(text) == packed
                 assert _indexed(storage) == _expected(entity)
             for entity, version in zip(entities, versions, strict=True):
@@ -130,7 +131,7 @@ def test_entries_after_any_puts_are_those_of_the_entity_now_and_then(entities: l
 def test_what_changes_says_is_the_difference_of_all_entries(old: Any, new: Any) -> None:
     before = index_entries(old)
     base = old.SerializeToString(deterministic=True)
-    found = changes(base, new.SerializeToString(deterministic=True))
+    found = entry_changes(base, new.SerializeToString(deterministic=True))
     uncut = new.SerializeToString(deterministic=True)
     after = index_entries(new)
     if found is None:
@@ -150,12 +151,12 @@ def test_one_changed_property_of_many_is_all_that_is_looked_into() -> None:
         entity.properties[f"p{number}"].integer_value = number
     base = entity.SerializeToString(deterministic=True)
     entity.properties["p7"].string_value = "x" * 1500
-    found = changes(base, entity.SerializeToString(deterministic=True))
+    found = entry_changes(base, entity.SerializeToString(deterministic=True))
     assert found is not None
     assert found.before.keys() == found.after.keys() == {"p7"}
     entity.properties["p7"].string_value = "x" * 1501
     with pytest.raises(RpcError, match="longer than 1500 bytes"):
-        changes(base, entity.SerializeToString(deterministic=True))
+        entry_changes(base, entity.SerializeToString(deterministic=True))
 
 
 def _with(**numbers: int) -> Any:
@@ -171,12 +172,12 @@ def test_what_was_read_before_ones_turn_gives_way_to_what_others_wrote_meanwhile
     storage = service.storage
     _commit(service, [_put(_with(a=1, b=1))])
     operations = check_mutations([_put(_with(a=1, b=2))], "p", "", transactional=True)
-    known = Known(storage, operations)
-    check_entities(operations, known.bodies)
-    assert operations[0].changes is not None
+    prefetched = Prefetched(storage, operations)
+    check_entities(operations, prefetched.bodies)
+    assert operations[0].entry_changes is not None
     _commit(service, [_put(_with(a=5, c=5))])
     with storage.writing() as (db, version):
-        writer = Writer(storage, db, version, known)
+        writer = Writer(storage, db, version, prefetched)
         writer.apply(operations[0])
         writer.finish()
     assert _indexed(storage) == _expected(_with(a=1, b=2))

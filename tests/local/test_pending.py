@@ -93,7 +93,7 @@ def _tables(storage: Storage) -> dict[str, list[Any]]:
             table: snapshot.db.execute(f"SELECT {columns} FROM {table}").fetchall()
             for table, columns in _TABLES.items()
         }
-    slots = {number: prop for (_, prop), number in storage.slots.items()}
+    slots = {number: prop for (_, prop), number in storage.catalog.slots.items()}
     rows["entries"] = [(slots[slot], *rest) for slot, *rest in rows["entries"]]
     for table in ("entities", "entities_past"):
         # The packed texts name slots by number.
@@ -410,9 +410,9 @@ def test_memory_is_bounded_by_making_rows_early(
 def test_rows_are_made_when_nobody_writes(server: DatastoreServer, rpc: Rpc) -> None:
     _defer(rpc)
     rpc.put(*(rpc.entity("K", i, a=i) for i in range(1, 600)))
-    assert not server.storage.settle_if_idle(3600)
+    assert not server.storage.write_pending_if_idle(3600)
     assert server.storage.pending
-    while server.storage.settle_if_idle(0):
+    while server.storage.write_pending_if_idle(0):
         pass
     assert not server.storage.pending
     with contextlib.closing(sqlite3.connect(server.storage.path)) as db:

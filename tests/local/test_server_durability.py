@@ -22,6 +22,7 @@ import pytest
 from bulkup.errors import StateError, TargetError
 from bulkup.local import messages as m
 from bulkup.local.file import APPLICATION_ID
+from bulkup.local.housekeeping import sweep
 from bulkup.local.process import LocalServer, start_local
 from bulkup.local.server import DatastoreServer
 from bulkup.local.storage import Storage
@@ -376,10 +377,10 @@ def test_the_past_is_swept_after_an_hour_and_only_then(tmp_path: Path) -> None:
         rpc.put(rpc.entity("K", 1, a=2, b=[2, 3]))
         rpc.delete(rpc.key("K", 2))
         now[0] += 30 * 60 * 10**6
-        assert not storage.sweep()
+        assert not sweep(storage)
         assert _counts(storage)[0] == 2
         now[0] += 31 * 60 * 10**6
-        storage.sweep()
+        sweep(storage)
         # What is left is what the two living entities have: a, and two elements of b.
         assert _counts(storage) == (0, 6)
         assert idents(rpc.all(query("K", where("b", "=", 3)))) == [1]
