@@ -1,4 +1,4 @@
-"""The embedded Datastore, started once for the tests that compare it with others."""
+"""The embedded Datastore, started once for the tests that compare it with other servers."""
 
 from __future__ import annotations
 

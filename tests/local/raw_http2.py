@@ -1,4 +1,4 @@
-"""A client that can stop anywhere: HTTP/2 frames by hand, as no gRPC client would send them."""
+"""A client that can stop anywhere: it sends HTTP/2 frames as no gRPC client would."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def message_head(size: int) -> bytes:
 
 
 def _field(name: bytes, value: bytes) -> bytes:
-    """A header that no table keeps (RFC 7541, 6.2.2)."""
+    """A header field that is not added to a table (RFC 7541, 6.2.2)."""
     return b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value
 
 
@@ -38,7 +38,7 @@ class RawClient:
         settings = struct.pack(">HL", INITIAL_WINDOW_SIZE, window)
         self.sock.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
         self.window = DEFAULT_WINDOW
-        """What the server still takes on the connection, and on each stream."""
+        """How much the server still accepts on the connection, and on each stream."""
         self.windows: dict[int, int] = {}
         self.first_window = DEFAULT_WINDOW
         self._unread = b""
@@ -64,7 +64,7 @@ class RawClient:
         return stream
 
     def send(self, stream: int, data: memoryview) -> int:
-        """Send as much of `data` as the server takes now; gives how much that is."""
+        """Send as much of `data` as the server accepts now; returns how much that was."""
         sent = 0
         while True:
             size = min(len(data) - sent, FRAME_BYTES, self.window, self.windows[stream])

@@ -1,4 +1,4 @@
-"""What a put does to an entity's index entries is what indexing all of it would have done."""
+"""A put changes an entity's index entries exactly as indexing the whole entity would."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_entities(), min_size=2, max_size=6))
-def test_entries_after_any_puts_are_those_of_the_entity_now_and_then(entities: list[Any]) -> None:
+def test_after_any_puts_the_entries_match_the_entity_at_every_version(entities: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(Path(folder) / "x.datastore")
         try:
@@ -128,7 +128,7 @@ def test_entries_after_any_puts_are_those_of_the_entity_now_and_then(entities: l
 
 @settings(max_examples=300, deadline=None)
 @given(_entities(), _entities())
-def test_what_changes_says_is_the_difference_of_all_entries(old: Any, new: Any) -> None:
+def test_entry_changes_are_the_difference_between_all_entries(old: Any, new: Any) -> None:
     before = index_entries(old)
     base = old.SerializeToString(deterministic=True)
     found = entry_changes(base, new.SerializeToString(deterministic=True))
@@ -145,7 +145,7 @@ def test_what_changes_says_is_the_difference_of_all_entries(old: Any, new: Any) 
     assert found.after == {path: after[path] for path in touched if path in after}
 
 
-def test_one_changed_property_of_many_is_all_that_is_looked_into() -> None:
+def test_of_many_properties_only_the_changed_one_is_examined() -> None:
     entity = m.Entity()
     for number in range(50):
         entity.properties[f"p{number}"].integer_value = number
@@ -166,7 +166,7 @@ def _with(**numbers: int) -> Any:
     return entity
 
 
-def test_what_was_read_before_ones_turn_gives_way_to_what_others_wrote_meanwhile(
+def test_a_prefetched_entity_is_read_again_after_another_write(
     service: Service,
 ) -> None:
     storage = service.storage
@@ -183,7 +183,7 @@ def test_what_was_read_before_ones_turn_gives_way_to_what_others_wrote_meanwhile
     assert _indexed(storage) == _expected(_with(a=1, b=2))
 
 
-def test_puts_of_one_entity_in_one_commit_build_on_one_another(service: Service) -> None:
+def test_puts_of_one_entity_in_one_commit_build_on_each_other(service: Service) -> None:
     _commit(service, [_put(_with(a=1, b=1))])
     puts = [_with(a=2, b=1), _with(a=1, b=1), _with(a=1, b=3), _with(b=3, c=4)]
     for count in range(1, len(puts) + 1):
@@ -191,7 +191,7 @@ def test_puts_of_one_entity_in_one_commit_build_on_one_another(service: Service)
         assert _indexed(service.storage) == _expected(puts[count - 1])
 
 
-def test_a_property_and_a_nested_one_of_the_same_path_do_not_take_each_other_s_entries(
+def test_a_property_and_a_nested_one_with_the_same_path_keep_their_entries(
     service: Service,
 ) -> None:
     for nested, dotted in ((1, 1), (2, 1), (2, 2), (2, 3), (3, 3)):
@@ -209,9 +209,7 @@ def _numbers(*numbers: int) -> set[bytes]:
 
 @settings(max_examples=200, deadline=None)
 @given(_entities(), _entities())
-def test_no_property_that_is_not_stored_just_so_escapes_being_looked_into(
-    old: Any, new: Any
-) -> None:
+def test_every_property_that_differs_from_the_stored_one_is_examined(old: Any, new: Any) -> None:
     base, body = (one.SerializeToString(deterministic=True) for one in (old, new))
     found = new_properties(base, body)
     assert found is not None
@@ -227,11 +225,11 @@ def test_no_property_that_is_not_stored_just_so_escapes_being_looked_into(
     assert came.items() - stored.items() <= looked_into.items()
 
 
-def test_the_bytes_of_a_property_inside_of_a_stored_value_are_not_that_property() -> None:
+def test_the_bytes_of_a_property_inside_a_stored_value_are_not_that_property() -> None:
     bad = m.Entity()
     bad.properties["b"].meaning = 99
     old = m.Entity()
-    # At the place in the body where the property itself would be, too.
+    # Also at the position in the body where the property itself would be.
     for name in ("a", "b", "c"):
         old.properties[name].blob_value = bad.SerializeToString() * 3
     found = new_properties(
@@ -241,7 +239,7 @@ def test_the_bytes_of_a_property_inside_of_a_stored_value_are_not_that_property(
     assert found.properties["b"].meaning == 99
 
 
-def test_a_field_that_we_do_not_know_is_left_to_those_who_look_into_everything() -> None:
+def test_a_body_with_an_unknown_field_is_indexed_as_a_whole() -> None:
     entity = m.Entity()
     entity.properties["a"].integer_value = 1
     body = entity.SerializeToString(deterministic=True)

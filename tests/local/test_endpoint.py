@@ -145,7 +145,7 @@ def test_a_call_without_a_request_is_refused(service: Service) -> None:
     assert service.seen == []
 
 
-def test_a_request_that_is_too_large_is_refused_unseen(service: Service, client: Client) -> None:
+def test_a_request_that_is_too_large_reaches_no_method(service: Service, client: Client) -> None:
     code, details = client.refused("Echo", bytes(MAX_REQUEST_BYTES + 1))
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "larger than max" in details
@@ -153,7 +153,7 @@ def test_a_request_that_is_too_large_is_refused_unseen(service: Service, client:
     assert client.ask("Echo", b"fine") == b"fine"
 
 
-def test_a_compression_bomb_is_refused_unseen(service: Service) -> None:
+def test_a_compression_bomb_reaches_no_method(service: Service) -> None:
     client = Client(service.port, compression=grpc.Compression.Gzip)
     with client.channel:
         code, _ = client.refused("Echo", bytes(2 * MAX_REQUEST_BYTES))
@@ -204,7 +204,7 @@ def test_calls_above_the_limit_of_all_connections_are_refused(
     ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for call in calls:
         call.add_done_callback(ended.put)
-    for _ in range(20):  # as the others wait
+    for _ in range(20):  # the others are waiting
         assert ended.get(timeout=WAIT_S).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     service.go.set()
     for _ in range(20):
@@ -215,7 +215,7 @@ def test_calls_above_the_limit_of_all_connections_are_refused(
     service.stop()
 
 
-def test_what_has_begun_is_answered_before_the_endpoint_stops(
+def test_calls_in_progress_are_answered_before_the_endpoint_stops(
     service: Service, client: Client
 ) -> None:
     call = client.start("Wait", b"slow")
@@ -260,7 +260,7 @@ def test_only_the_loopback_address_is_served(service: Service) -> None:
         socket.create_connection(("127.0.0.2", service.port), WAIT_S)
 
 
-def test_half_a_request_holds_up_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_sent_requests_do_not_block_others_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "STALLED_SECONDS", 0.5)
     service = Service()
     client = Client(service.port)
@@ -272,7 +272,7 @@ def test_half_a_request_holds_up_nobody_for_long(monkeypatch: pytest.MonkeyPatch
     service.stop()
 
 
-def test_answers_that_nobody_reads_are_bounded_and_dropped(
+def test_unread_answers_are_bounded_and_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(endpoint, "STALLED_SECONDS", 1)
@@ -298,7 +298,7 @@ def test_answers_that_nobody_reads_are_bounded_and_dropped(
 
 
 def _memory_mib(pid: int) -> int:
-    """The most that a process has had in memory."""
+    """The peak resident memory of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) >> 10
 
@@ -333,7 +333,7 @@ def test_hundreds_of_half_sent_requests_take_bounded_memory(tmp_path: Path) -> N
 
 
 def _is_heard(clients: list[RawClient]) -> bool:
-    """Read what the server has sent to any of them; False once it sends nothing more."""
+    """Read what the server has sent to any client; False once it sends nothing more."""
     select.select([client.sock for client in clients], [], [], 0.5)
     return max(client.hear(0) for client in clients)
 
@@ -358,7 +358,7 @@ _frames = st.lists(
 
 @pytest.fixture(scope="module")
 def one_service() -> Iterator[tuple[Service, Client, list[str]]]:
-    """With what is logged meanwhile."""
+    """A service, a client, and the messages that are logged meanwhile."""
     service = Service()
     lines: list[str] = []
 
@@ -377,7 +377,9 @@ def one_service() -> Iterator[tuple[Service, Client, list[str]]]:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.one_of(st.binary(max_size=200), _frames, _frames.map(lambda d: PREFACE + d)))
-def test_no_bytes_upset_it(one_service: tuple[Service, Client, list[str]], data: bytes) -> None:
+def test_no_bytes_from_a_client_disturb_the_others(
+    one_service: tuple[Service, Client, list[str]], data: bytes
+) -> None:
     service, client, logged = one_service
     _exchange(service.port, data)
     assert client.ask("Echo", b"fine") == b"fine"

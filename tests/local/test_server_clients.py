@@ -160,7 +160,9 @@ def test_the_datastore_client_s_read_time_and_namespaces(client: datastore.Clien
     client.reserve_ids_multi([client.key("K", 5)])
 
 
-def test_counting_together_through_the_datastore_client(client: datastore.Client) -> None:
+def test_concurrent_transactions_of_the_datastore_client_lose_no_increment(
+    client: datastore.Client,
+) -> None:
     key = client.key("Counter", 1)
     client.put(entity(client, "Counter", 1, n=0))
 
