@@ -314,12 +314,12 @@ def test_what_json_cannot_express_is_refused_and_not_lost() -> None:
         (b'{"__key__": [1, "K"]}', "a key is a list"),
         (b'{"__key__": ["K", 9223372036854775808]}', "64 bits"),
         (b'{"__key__": ["K", "\\ud800"]}', "surrogate"),
-        (b'{"key": {"path": 5}}', "not valid"),
+        (b'{"key": {"path": 5}}', "not a valid"),
         (b'{"key": {"path": []}, "properties": {"a": {"strungValue": ""}}}', "strungValue"),
-        (b'{"key": {"path": []}, "properties": {"a": {"integerValue": "x"}}}', "not valid"),
+        (b'{"key": {"path": []}, "properties": {"a": {"integerValue": "x"}}}', "not a valid"),
         (b'{"key": {"path": []}, "properties": {"a": {"stringValue": "\\ud800"}}}', "valid|surr"),
         (b'{"key": {"path": [], "\\ud800": 1}}', "UTF-8"),
-        (b'{"key": {"path": []}, "properties": {"a": {"meaning": 2147483648}}}', "not valid"),
+        (b'{"key": {"path": []}, "properties": {"a": {"meaning": 2147483648}}}', "not a valid"),
     ],
 )  # fmt: skip
 def test_an_invalid_line_is_refused_with_a_reason(line: bytes, says: str) -> None:
