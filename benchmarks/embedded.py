@@ -23,8 +23,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
+from google.cloud import datastore
 from google.cloud.datastore_v1.types import datastore as _datastore
 from google.cloud.datastore_v1.types import entity as _entity
 from google.cloud.datastore_v1.types import query as _query
@@ -46,6 +48,14 @@ MAX_BYTES = 256 * 1024 * 1024
 MEMORY_LIMIT_MIB = 64
 """How much the embedded server may grow while a whole kind streams through it: a kind of 100,000
 has 60 MiB on the wire, and a page of it less than one."""
+
+OFFICIAL = "official client, 39 KB each"
+LARGE_ENTITIES, LARGE_STRINGS, LARGE_STRING_BYTES = 2_500, 26, 1_500
+"""As large as indexed strings may be: 39 KB an entity, about 40 of them on a page."""
+LARGE_MB_A_SECOND = 20
+SLOWER_AT_MOST = 2.0
+"""By this the last third of the pages may be slower than the first: where flow control stalls, it
+is a hundred times slower."""
 
 Entity = _entity.Entity.pb()
 Key = _entity.Key.pb()
@@ -316,6 +326,55 @@ def _warm_up(client: Client) -> None:
     print(f"{client.server.name} is warm after {time.monotonic() - start:.0f} s", flush=True)
 
 
+@dataclass
+class OfficialRead:
+    """What Google's own client took to read large entities, page by page."""
+
+    entities: int
+    megabytes: float
+    seconds: float
+    slowdown: float
+    """The median time of a page in the last third, by that in the first."""
+
+    def passed(self) -> bool:
+        rate = self.megabytes / self.seconds
+        return rate >= LARGE_MB_A_SECOND and self.slowdown <= SLOWER_AT_MOST
+
+
+def official_read(client: Client) -> OfficialRead:
+    """The official client on a channel with its default options, which probes the bandwidth.
+
+    The emulators have no part in this: FS answers in one message that this client refuses.
+    """
+    kind, size = "Large", LARGE_STRINGS * LARGE_STRING_BYTES
+    entity = Entity(key=_key(1))
+    entity.key.path[0].kind = kind
+    for number in range(LARGE_STRINGS):
+        entity.properties[f"text{number}"].string_value = chr(97 + number) * LARGE_STRING_BYTES
+    for start in range(0, LARGE_ENTITIES, 100):
+        mutations = [Mutation(upsert=entity) for _ in range(100)]
+        for number, mutation in enumerate(mutations, start + 1):
+            mutation.upsert.key.path[0].id = number
+        client.call("Commit", mode="NON_TRANSACTIONAL", mutations=mutations)
+    with mock.patch.dict(os.environ, DATASTORE_EMULATOR_HOST=client.server.host):
+        official = datastore.Client(project=PROJECT)
+    first = _asked(1)
+    first.kind[0].name = kind
+    client.call("RunQuery", query=first)  # makes the index entries, which may take a while
+    list(official.query(kind=kind).fetch(limit=1))
+    times, count = [], 0
+    start_s = at = time.perf_counter()
+    for page in official.query(kind=kind).fetch().pages:
+        count += len(list(page))
+        now = time.perf_counter()
+        times.append(now - at)
+        at = now
+    assert count == LARGE_ENTITIES, f"read {count} of {LARGE_ENTITIES}"
+    third = len(times) // 3
+    slowdown = statistics.median(times[-third:]) / statistics.median(times[:third])
+    return OfficialRead(count, count * size / 1e6, at - start_s, slowdown)
+
+
 def _sync_us() -> float:
     """What it takes here until 8 KB more are on the disk; median."""
     took = []
@@ -330,24 +389,24 @@ def _sync_us() -> float:
 
 
 def _verdict(
-    rows: list[Row], servers: list[Server], count: int, sync_us: float, path: str | None
+    rows: list[Row], official: OfficialRead, names: list[str], sync_us: float, path: str | None
 ) -> int:
     stream = next(row for row in rows if row.name == STREAM).measures["embedded"]
     bounded = stream.finished and stream.grown_mib <= MEMORY_LIMIT_MIB
     print(
-        f"memory of the embedded server while {count:,} entities stream: peak "
+        f"memory of the embedded server while {stream.entities:,} entities stream: peak "
         f"{stream.peak_mib:.0f} MiB, {stream.grown_mib:.0f} MiB more than before "
         f"(at most {MEMORY_LIMIT_MIB}): {'PASS' if bounded else 'FAIL'}"
     )
-    passed = bounded and all(row.passed() for row in rows)
+    passed = bounded and official.passed() and all(row.passed() for row in rows)
     if path:
         report = {
-            "entities": count,
+            "entities": stream.entities,
             "python": platform.python_version(),
             "sdk": sdk_version(),
             "cores": os.cpu_count(),
             "sync_us": round(sync_us),
-            "servers": [server.name for server in servers],
+            "servers": names,
             "rows": [
                 {
                     "name": row.name,
@@ -356,6 +415,7 @@ def _verdict(
                 }
                 for row in rows
             ],
+            "official_read": {**asdict(official), "passed": official.passed()},
             "memory_bounded": bounded,
             "passed": passed,
         }
@@ -395,9 +455,16 @@ def main() -> int:
         for row in rows:
             measure(row, clients, options.cap)
             print(line(row), flush=True)
+        official = official_read(clients[0])
+    print(
+        f"{OFFICIAL:34}{official.seconds:9.2f} s{official.megabytes / official.seconds:6.0f} MB/s, "
+        f"last pages {official.slowdown:.1f} times the first ones "
+        f"{'PASS' if official.passed() else 'FAIL'}"
+    )
     sync_us = _sync_us()
     print(f"the disk takes {sync_us:.0f} us a commit; the embedded server alone waits for it")
-    return _verdict(rows, servers, count, sync_us, options.json)
+    names = [server.name for server in servers]
+    return _verdict(rows, official, names, sync_us, options.json)
 
 
 if __name__ == "__main__":

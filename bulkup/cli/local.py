@@ -39,8 +39,8 @@ def serve(file: str | None, port: int) -> int:
     Datastore.
 
     The line on standard output is for the shell that starts those programs. FILE is created if it
-    is missing. Acknowledged writes are in it, however the server ends. `GET /` answers Ok for
-    health checks. Ctrl-C and SIGTERM end the server with exit code 0.
+    is missing. Acknowledged writes are in it, however the server ends. Ctrl-C and SIGTERM end the
+    server with exit code 0.
     """
     from bulkup.local.server import DatastoreServer, dedicate_process
     from bulkup.report.text import clean

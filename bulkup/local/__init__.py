@@ -1,34 +1,47 @@
 """The embedded Datastore: `google.datastore.v1.Datastore` over one SQLite file, on this machine.
 
-Google's Python clients talk to it unchanged through DATASTORE_EMULATOR_HOST. `process.start_local`
-serves a file from a process of its own; `python -m bulkup.local FILE` is that process.
+Google's Python clients use it unchanged through DATASTORE_EMULATOR_HOST. What it offers:
 
-    process.py   server.py   __main__.py     starting, serving, ending
-    service.py                               the calls: bytes in, bytes out
-    filters.py   drivers.py  plan.py         a query: its alternatives, its SQL
-    queries.py   cursors.py                  and its answers
-    aggregation.py           metadata.py     queries of other kinds
-    mutations.py writes.py                   a commit: checked, applied
+    process.start_local(FILE)      serve a file from another process
+    server.DatastoreServer(FILE)   serve a file from this process
+    python -m bulkup.local FILE    serve a file from a shell
+    access.LocalFile(FILE, ...)    use a file without a server
+    transfer.load, transfer.dump   entities as lines of JSON
+
+These names are not imported here, so that whoever needs one of them does not wait for the others.
+The room imports nothing of bulkup but its errors.
+
+    process.py   server.py    __main__.py     starting and stopping
+    endpoint.py  stalled.py                   the gRPC server, and clients that stall
+    service.py   requests.py  read_options.py the calls, and what they share
+    lookup.py    commit.py                    the calls that have most to do
+    query.py     filters.py                   a checked query
+    drivers.py   plan.py      query_rows.py   its SQL, its rows
+    query_page.py             cursors.py      one page of results
+    aggregation.py            metadata.py     queries of other kinds
+    mutations.py prefetch.py  writes.py       a commit: checked, read ahead, applied
     masks.py     transforms.py changes.py
-    rows.py      pending.py                  rows of what changed, made at once or later
-    indexing.py  packing.py  keys.py         what an entity's index entries are; ids
-    transactions.py                          snapshots and conflicts
-    storage.py   file.py                     versions, snapshots, history; schema, lock
-    encoding.py  intervals.py    sql.py      keys and values as bytes that sort; pieces of SQL
-    limits.py    values.py   status.py       what is refused, and how
-    messages.py                              protobuf
+    rows.py      pending.py                   rows of what changed, written at once or later
+    indexing.py  packing.py   keys.py         index entries of an entity; ids
+    transactions.py                           snapshots and conflicts
+    storage.py   catalog.py   housekeeping.py versions, snapshots, names, history
+    file.py                                   schema, lock, connections
+    encoding.py  intervals.py sql.py          keys and values as bytes that sort; pieces of SQL
+    limits.py    values.py    status.py       what is refused, and how
+    messages.py                               protobuf
+    access.py    transfer.py  entity_json.py v1_json.py   files without a server
 
-Google's emulators deviate from the service, and from one another. Where they do, this follows what
-is documented of the service; the module that decides says so, and why. The ones to know:
+Google's emulators deviate from the service, and from each other. Where they do, this follows the
+service's documentation, and the module that decides gives the reason. The most important points:
 
-- A commit answers `index_updates` 0 where its index entries are made later (pending.py).
-- Conditions (`base_version`, `update_time`) hold with every strategy and in every mode (writes.py).
+- A commit reports 0 `index_updates` when its index entries are written later (pending.py).
+- Conditions (`base_version`, `update_time`) apply with every strategy, in every mode (writes.py).
 - Transactions are optimistic, a documented concurrency mode; phantoms count (transactions.py).
-- An entity is found once, by its first sort value; a projection finds each combination (plan.py).
-- Answers come in pages; keys-only and projected results have no version (queries.py).
+- An entity is one result, at its first sort value; a projection has each combination (plan.py).
+- Results come in pages; keys-only and projected results have no version (query_page.py).
 - Empty arrays are in no index; entities in arrays are, by their properties (indexing.py).
-- Sums leave out what is not a number: arrays, timestamps (aggregation.py).
-- A cursor is refused by a query that it does not belong to (cursors.py).
-- `read_time` reaches back one hour (storage.py). No composite index is ever asked for.
-- GQL and vector search are answered UNIMPLEMENTED (service.py, queries.py).
+- Sums skip what is not a number: arrays, timestamps (aggregation.py).
+- A query refuses a cursor of another query (cursors.py).
+- `read_time` reaches back one hour (storage.py). No query needs a composite index.
+- GQL and vector search are answered UNIMPLEMENTED (service.py, query.py).
 """

@@ -1,7 +1,7 @@
-"""`python -m bulkup.local FILE [--port N]`: serve a file until told to stop.
+"""`python -m bulkup.local FILE [--port N]`: serve a file until stopped.
 
-Prints `ready HOST:PORT` once it answers. Ends at SIGTERM or SIGINT, and with `--parent` also when
-its standard input ends, which is when the process that started it does, however that ends.
+Prints `ready HOST:PORT` once it accepts calls. Stops on SIGTERM or SIGINT. With `--parent` it also
+stops when its standard input ends, which happens when the parent process ends for any reason.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from bulkup.core.errors import BulkupError
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bulkup.local", description=__doc__)
-    parser.add_argument("file", help="the file to serve; it is made when it is not there")
-    parser.add_argument("--port", type=int, default=0, help="0, the default: any free one")
+    parser.add_argument("file", help="the file to serve; created if it does not exist")
+    parser.add_argument(
+        "--port", type=int, default=0, help="the port; 0, the default, takes any free one"
+    )
     parser.add_argument("--parent", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.basicConfig(format="%(levelname)s: %(message)s")
     os.umask(0o077)
-    # A pipe, not an event: a signal that another thread takes, or that comes just before the wait,
-    # would not wake a thread that waits for a lock.
+    # A pipe, not an event: a signal delivered to another thread, or just before the wait, would not
+    # wake a thread that waits for a lock.
     ended, end = os.pipe()
     os.set_blocking(end, False)
     signal.set_wakeup_fd(end)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    # Now, not above: this takes a second, and the signal that comes meanwhile ends it cleanly too.
+    # Imported here because it takes a second: a signal during that time stops it cleanly too.
     from bulkup.local.server import DatastoreServer, dedicate_process
 
     try:

@@ -1,4 +1,4 @@
-"""A file of the embedded Datastore, used by this process itself, without a server in between."""
+"""A file of the embedded Datastore, used by this process itself without a server."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from bulkup.local.status import RpcError
 from bulkup.local.storage import Storage
 
 _ALLOCATED_FROM = 1 << 52
-"""Ids that the embedded Datastore gives are from here on."""
+"""The embedded Datastore allocates ids from here on."""
 
 
 class LocalFile:
-    """One partition of a file, which is held until `close`. A context manager.
+    """One partition of a file, which stays locked until `close`; a context manager.
 
-    Raises StateError when the file cannot be opened, UsageError for a partition that cannot be.
+    Raises StateError when the file cannot be opened, UsageError when the partition is not valid.
     """
 
     def __init__(self, path: str | os.PathLike[str], place: Partition) -> None:
@@ -51,7 +51,7 @@ class LocalFile:
         self.close()
 
     def count(self, kind: str) -> int:
-        """How many entities there are of a kind; empty: of all kinds."""
+        """The number of entities of a kind; of all kinds when `kind` is empty."""
         request = self._request(m.RunAggregationQueryRequest)
         query = request.aggregation_query
         query.nested_query.CopyFrom(_query(kind))
@@ -62,7 +62,7 @@ class LocalFile:
         return int(found.integer_value)
 
     def entities(self, kind: str, *, limit: int | None = None) -> Iterator[Any]:
-        """Entity messages by key, page by page; of all kinds when `kind` is empty."""
+        """Entity messages in key order, read page by page; of all kinds when `kind` is empty."""
         request = self._request(m.RunQueryRequest)
         request.query.CopyFrom(_query(kind))
         if limit is not None:
@@ -79,13 +79,13 @@ class LocalFile:
                 request.query.limit.value -= len(batch.entity_results)
 
     def names(self, what: str) -> list[str]:
-        """What there is of `__kind__` (in this namespace) or `__namespace__`; the namespace
-        without a name is left out."""
+        """The names of all `__kind__` (in this namespace) or `__namespace__` entities, without the
+        default namespace, which has no name."""
         found = (one.key.path[-1] for one in self.entities(what))
         return [element.name for element in found if element.name]
 
     def put(self, entities: Sequence[Any]) -> None:
-        """Write all of them, or none; incomplete keys get ids.
+        """Write all entities or none. Incomplete keys get ids.
 
         Raises RpcError with INVALID_ARGUMENT when one cannot be stored, StateError when the file
         cannot be written.
@@ -103,7 +103,7 @@ class LocalFile:
             self._storage.checkpoint()
 
     def _reserve(self, entities: Sequence[Any]) -> None:
-        """Ids that another file gave may be those that this one would give next."""
+        """Ids allocated by another file may be those that this one would allocate next."""
         keys = [e.key for e in entities if e.key.path and e.key.path[-1].id >= _ALLOCATED_FROM]
         if not keys:
             return
@@ -120,7 +120,7 @@ class LocalFile:
 
     def _call(self, method: Any, request: Any) -> bytes:
         try:
-            # An interrupted call would leave open what it has open in SQLite.
+            # An interrupted call would leave its SQLite transaction open.
             with uninterrupted():
                 return bytes(method(request.SerializeToString()))
         except RpcError as error:
@@ -129,13 +129,13 @@ class LocalFile:
             raise StateError(f"{self._storage.path} cannot be used: {error.message}") from error
         except sqlite3.Error as error:
             raise StateError(
-                f"{self._storage.path} cannot be used ({error}); see that there is room on the disk"
+                f"{self._storage.path} cannot be used ({error}); check that the disk is not full"
             ) from error
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until this is left."""
+    """Delay Ctrl-C until the block ends."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,13 +1,13 @@
 """RunAggregationQuery: COUNT, SUM and AVG, computed by SQLite over the query's rows.
 
-A part of a query (its offset and limit) is the part that RunQuery would find, in the same order,
-of those entities that have all properties that are summed.
+The offset and limit of the query count the results that RunQuery would return, in the same order,
+among the entities that have every aggregated property.
 
-As documented: SUM and AVG leave out what is not a number (arrays, null, timestamps); SUM of
-nothing is 0, AVG of nothing null; a sum of integers is an integer while it fits 64 bits.
+As documented, SUM and AVG skip values that are not numbers (arrays, null, timestamps). The SUM of
+no values is 0, the AVG is null. A sum of integers is an integer as long as it has 64 bits.
 """
 
-# ruff: noqa: S608 - made of our own words only; every value is a parameter
+# ruff: noqa: S608 - built from constants of this package; every value is a parameter
 from __future__ import annotations
 
 import json
@@ -16,6 +16,7 @@ import sys
 from typing import Any, NamedTuple
 
 from bulkup.local import messages as m
+from bulkup.local.catalog import Catalog
 from bulkup.local.cursors import Position
 from bulkup.local.drivers import Plan
 from bulkup.local.encoding import DOUBLE, NUMBER, decode_value
@@ -24,10 +25,10 @@ from bulkup.local.intervals import EVERYTHING
 from bulkup.local.limits import MAX_AGGREGATIONS, check_property_name
 from bulkup.local.packing import json_path
 from bulkup.local.plan import Select
-from bulkup.local.queries import Request, Rows, bind
+from bulkup.local.query import Request
+from bulkup.local.query_rows import Rows, bind
 from bulkup.local.sql import packed_of
 from bulkup.local.status import invalid
-from bulkup.local.storage import Storage
 
 
 class _Total(NamedTuple):
@@ -35,7 +36,7 @@ class _Total(NamedTuple):
     integers: int
     doubles: float
     integral: bool
-    """All summands were integers."""
+    """Whether all summands were integers."""
 
 
 _NUMERIC = (NUMBER.hex(), DOUBLE.hex())
@@ -43,8 +44,8 @@ _NOTHING = _Total(0, 0, 0.0, True)
 
 
 class NumberSum:
-    """The SQLite aggregate `number_sum` over `[packed values of a slot, 1 for a timestamp]`: a
-    `_Total` as text."""
+    """The SQLite aggregate `number_sum` over `[packed values of a slot, 1 for a timestamp]`. Its
+    result is a `_Total` as a string."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -54,7 +55,7 @@ class NumberSum:
 
     def step(self, found: str) -> None:
         encoded, is_timestamp = json.loads(found)
-        # An array is no number, nor are its elements.
+        # Neither an array nor its elements are numbers.
         if not isinstance(encoded, str) or is_timestamp or encoded[:2] not in _NUMERIC:
             return
         value = decode_value(bytes.fromhex(encoded))
@@ -72,7 +73,7 @@ class NumberSum:
 def run_aggregation(
     message: Any,
     request: Request,
-    storage: Storage,
+    catalog: Catalog,
     db: sqlite3.Connection,
     at: int | None,
     read_time: int,
@@ -80,18 +81,18 @@ def run_aggregation(
     """The serialized AggregationResultBatch."""
     names = _aliases(message.aggregations)
     properties = _properties(message)
-    if properties and request.keys_only:
+    if properties and request.selection.keys_only:
         raise invalid("A sum or average over a query that only returns keys is not supported.")
     for name in properties:
-        if request.projection and name not in request.projection:
+        if request.selection.projection and name not in request.selection.projection:
             raise invalid(
                 f"The aggregation property {name} is not present in the base query's projection."
             )
     if properties and not request.kind:
         raise invalid("kind is required for sums and averages")
     _require(request, properties)
-    plan = bind(request, storage, at)
-    base = None if plan is None else _Base(plan, request, storage, db)
+    plan = bind(request, catalog, at)
+    base = None if plan is None else _Base(plan, request, catalog, db)
     answer = m.RunAggregationQueryResponse().batch
     result = answer.aggregation_results.add()
     for name, aggregation in zip(names, message.aggregations, strict=True):
@@ -120,7 +121,7 @@ def run_aggregation(
 
 
 def _aliases(aggregations: Any) -> list[str]:
-    """The names of the results; raises INVALID_ARGUMENT for aggregations that are none."""
+    """The names of the results. Raises INVALID_ARGUMENT for aggregations that are not valid."""
     if not aggregations:
         raise invalid("An aggregation query must have at least one aggregation.")
     if len(aggregations) > MAX_AGGREGATIONS:
@@ -150,8 +151,8 @@ def _aliases(aggregations: Any) -> list[str]:
 
 
 def _properties(message: Any) -> list[str]:
-    """Every aggregated property. Documented: only entities that have all of them count; as Google's
-    emulator has it, the query's offset and limit are of those."""
+    """Every aggregated property. Only entities that have all of them count (documented). The
+    query's offset and limit count only these too, as on Google's emulator."""
     found = [
         getattr(aggregation, aggregation.WhichOneof("operator")).property.name
         for aggregation in message.aggregations
@@ -161,7 +162,7 @@ def _properties(message: Any) -> list[str]:
 
 
 def _require(request: Request, properties: list[str]) -> None:
-    """Let the query find only what has all properties, before it skips and limits."""
+    """Restrict the query to entities that have all properties, before its offset and limit."""
     sorted_by = {name for name, _ in request.orders}
     for one in request.alternatives:
         for name in set(properties) - sorted_by - {name for name, _ in one.equal}:
@@ -175,23 +176,23 @@ class _Base:
         self,
         plan: Plan,
         request: Request,
-        storage: Storage,
+        catalog: Catalog,
         db: sqlite3.Connection,
     ) -> None:
         self._plan = plan
-        self._storage = storage
+        self._catalog = catalog
         self._db = db
         self._request = request
 
     def _sql(self, more: int | None = None) -> tuple[str, list[object]] | None:
         request = self._request
-        limits = [one for one in (request.limit, more) if one is not None]
+        limits = [one for one in (request.window.limit, more) if one is not None]
         limit = min(limits) if limits else None
-        if request.distinct:
+        if request.selection.distinct:
             rows = Rows(request, self._plan, self._db)
-            start = request.start
-            if request.offset:
-                _, row = rows.skip(start, request.offset)
+            start = request.window.start
+            if request.window.offset:
+                _, row = rows.skip(start, request.window.offset)
                 if row is None:
                     return None
                 start = Position(row[:-1])
@@ -201,13 +202,15 @@ class _Base:
             listed = ", ".join(f"({row[-1]}, ?{n})" for n, row in enumerate(found, 1))
             sql = f"SELECT column1 AS eid, column2 AS path FROM (VALUES {listed})"
             return sql, [row[-2] for row in found]
-        total = None if limit is None else limit + request.offset
-        statement = Select(self._plan, self._db, request.start, request.end).sql(total)
+        total = None if limit is None else limit + request.window.offset
+        statement = Select(self._plan, self._db, request.window.start, request.window.end).sql(
+            total
+        )
         if statement is None:
             return None
         sql, values = statement
-        if request.offset:
-            sql = f"SELECT * FROM ({sql}) LIMIT -1 OFFSET {request.offset}"
+        if request.window.offset:
+            sql = f"SELECT * FROM ({sql}) LIMIT -1 OFFSET {request.window.offset}"
         return sql, values
 
     def count(self, up_to: int | None) -> int:
@@ -237,14 +240,14 @@ class _Base:
         return _Total(int(count), int(integers), float(doubles), integral == "1")
 
     def _slot(self, name: str) -> int | None:
-        return self._storage.slots.get((self._plan.kind or 0, name))
+        return self._catalog.slots.get((self._plan.source.kind or 0, name))
 
     def _packed(self, values: list[object]) -> str:
-        at = self._plan.at
+        at = self._plan.source.at
         if at is None:
-            return packed_of("q", None, self._plan.kind)
+            return packed_of("q", None, self._plan.source.kind)
         values.append(at)
-        return packed_of("q", f"?{len(values)}", self._plan.kind)
+        return packed_of("q", f"?{len(values)}", self._plan.source.kind)
 
 
 __all__ = ["NumberSum", "run_aggregation"]

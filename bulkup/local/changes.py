@@ -1,8 +1,8 @@
-"""What a put changes of an entity's index entries, told by its bytes.
+"""How a put changes an entity's index entries, found by comparing bytes.
 
-Most puts change one or two properties of many. A stored body is serialized deterministically, so
-a property that did not change is the same bytes again: it was checked when it was stored, and its
-entries are there. Only the others are looked into.
+Most puts change one or two of many properties. A stored body is serialized deterministically, so
+an unchanged property has the same bytes again: it was checked when it was stored, and its entries
+exist. Only the other properties are examined.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _PROPERTY_TAG = 0x1A
 """The fields of an Entity: its key; one property, with its name."""
 _TAGS = frozenset((_KEY_TAG, _PROPERTY_TAG))
 _TIMESTAMP_TAG = 0x52
-"""The field of a Value that indexing changes. Not everything with this byte has one."""
+"""The field of a Value that indexing changes. The same byte also occurs elsewhere."""
 _MAX_BODY_BYTES = 64 << 10
-"""Smaller bodies cannot have more entries than is allowed (20,000; each is 4 bytes at least), so
-entries need no counting."""
+"""Smaller bodies cannot exceed the limit of 20,000 entries, which are 4 bytes each at least, so
+their entries need not be counted."""
 
 
-class Changes(NamedTuple):
-    """Of the properties whose bytes differ."""
+class EntryChanges(NamedTuple):
+    """Entries of the properties whose bytes differ."""
 
     base: bytes
     """The body that was compared with."""
@@ -32,12 +32,12 @@ class Changes(NamedTuple):
     after: Entries
 
 
-def changes(base: bytes, body: bytes) -> Changes | None:
-    """What becoming `body` changes of the entries of a stored `base`, or None when that has to be
-    found out by indexing all of it.
+def entry_changes(base: bytes, body: bytes) -> EntryChanges | None:
+    """How the entries change when `body` replaces a stored `base`; None when only indexing all of
+    `body` can tell.
 
-    Raises INVALID_ARGUMENT for what the service would not store. Not None means that `body` may be
-    stored as it is.
+    Raises INVALID_ARGUMENT for what the service would not store. Unless this returns None, `body`
+    may be stored as it is.
     """
     if len(body) > _MAX_BODY_BYTES:
         return None
@@ -51,22 +51,23 @@ def changes(base: bytes, body: bytes) -> Changes | None:
     if _TIMESTAMP_TAG in joined and (
         _properties(entity.SerializeToString(deterministic=True)) != came
     ):
-        return None  # one was cut
+        return None  # a timestamp was cut to microseconds
     before = index_entries(m.Entity.FromString(b"".join(old - new)))
     for entries in (before, after):
         for path in entries:
             if "." in path:
-                # `a.b` and the `b` of an entity `a` share their entries; one may not have changed.
+                # `a.b` and the `b` of an entity `a` share entries, and one of them may not have
+                # changed.
                 return None
-    return Changes(base, before, after)
+    return EntryChanges(base, before, after)
 
 
 def new_properties(base: bytes, body: bytes) -> Any | None:
-    """An Entity of at least the properties of `body` that a stored `base` does not have just so,
-    or None when that cannot be told.
+    """An Entity with at least those properties of `body` that differ from a stored `base`; None
+    when the bytes cannot tell.
 
-    Both are walked through field by field, in step: so a property that came or went makes those
-    after it new. Only whole fields are compared; the bytes of one may be inside of another's value.
+    Walks through both field by field, in step, so all properties after an added or removed one
+    count as new. Whole fields are compared, because the bytes of one may occur inside another.
     """
     new = []
     at, end, there = 0, len(body), 0
@@ -90,7 +91,7 @@ def new_properties(base: bytes, body: bytes) -> Any | None:
 
 
 def _field_end(body: bytes, at: int) -> int:
-    """Where the length-delimited field ends that begins here with a tag of one byte."""
+    """Where the length-delimited field at `at` ends. Its tag is one byte."""
     length = shift = 0
     while True:
         at += 1
@@ -101,7 +102,7 @@ def _field_end(body: bytes, at: int) -> int:
 
 
 def _properties(body: bytes) -> set[bytes] | None:
-    """The property fields of a serialized Entity; None when there are fields we do not know."""
+    """The property fields of a serialized Entity; None when it has unknown fields."""
     found = set()
     at, end = 0, len(body)
     while at < end:

@@ -1,11 +1,10 @@
-"""Query cursors: opaque to clients, positions to us.
+"""Query cursors: opaque to clients, positions to this server.
 
-A cursor says where in the order of its query it stands: the sort values and the key of the result
-it comes after, whether or not that entity still exists. It carries a checksum of what it was made
-for (kind, sort properties) and of itself, so that one that was cut, altered or comes from another
-kind or order is refused rather than silently taken for another position. As documented, the
-query's cursor also works on the same query with all orders reversed: it then stands before the
-result it was made at.
+A cursor holds the sort values and the key of the result that it comes after, whether or not that
+entity still exists. It carries a checksum of what it belongs to (kind, sort properties) and one of
+itself. So a cursor that was cut or altered, or that comes from another kind or order, is refused
+and not silently taken for another position. As documented, a cursor also works on the same query
+with all orders reversed. It then stands before the result at which it was made.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ _BAD = "The cursor is not one of this server's, or is damaged."
 
 @dataclass(frozen=True)
 class Position:
-    """After the result with these sort values (the last is its path); empty: before all."""
+    """After the result with these sort values, of which the last is its path; before all results if
+    there are none."""
 
     values: tuple[bytes, ...]
     inclusive: bool = False
@@ -32,8 +32,8 @@ class Position:
 
 
 class CursorCodec:
-    """Cursors of one query: `signature` names what it goes through, `directions` how (each sort
-    column, then the key; True is descending)."""
+    """Cursors of one query. `signature` identifies what the query reads, `directions` its order
+    (each sort column, then the key; True for descending)."""
 
     def __init__(self, signature: bytes, directions: tuple[bool, ...]) -> None:
         self._directions = bytes(directions)
@@ -55,7 +55,7 @@ class CursorCodec:
         return raw + zlib.crc32(raw).to_bytes(4, "big")
 
     def decode(self, raw: bytes) -> Position:
-        """Raises INVALID_ARGUMENT for what is no cursor of this query."""
+        """Raises INVALID_ARGUMENT for anything but a cursor of this query."""
         body, seal = raw[:-4], raw[-4:]
         if raw[:2] != _MAGIC or zlib.crc32(body).to_bytes(4, "big") != seal:
             raise invalid(_BAD)

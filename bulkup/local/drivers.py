@@ -1,12 +1,12 @@
-# ruff: noqa: S608 - made of our own words only; every value is a parameter
-"""What is planned, and by which rows each alternative of its filter is driven.
+# ruff: noqa: S608 - built from constants of this package; every value is a parameter
+"""A query plan, and the choice of the rows that drive each alternative of its filter.
 
-- by `entities`, in key order, when it has no properties, or when its keys are few;
-- by the `entries` of an equality, which are in key order, too;
-- by the `entries` of the first sort property, which are in the right order already, or of another
-  that a range leaves few of.
+- `entities`, in key order: when the alternative has no properties, or when its keys are few;
+- the `entries` of an equality, which are in key order too;
+- the `entries` of the first sort property, which are in the right order already, or of another sort
+  property that a range leaves few of.
 
-Which one is decided by counting, up to `_FEW`, how much each would visit.
+The choice is made by counting, up to `_FEW`, how many rows each would visit.
 """
 
 from __future__ import annotations
@@ -19,40 +19,50 @@ from bulkup.local.intervals import EVERYTHING, Intervals
 from bulkup.local.sql import Parameters, within
 
 _FEW = 2000
-"""Rows that are sorted faster than found in another order."""
+"""As many rows are faster to sort than to find in the right order."""
 
 
 @dataclass(frozen=True)
 class Sort:
-    """A sort column. The key is the last one by itself; it is here when others come after it."""
+    """A sort column. The key, which always comes last, is here only when others come after it."""
 
     prop: str
     slot: int
     descending: bool
 
 
-@dataclass
-class Plan:
-    """A query over one kind (or all of a partition), at one moment."""
+@dataclass(frozen=True)
+class Order:
+    sorts: list[Sort]
+    key_descending: bool
+
+    @property
+    def directions(self) -> tuple[bool, ...]:
+        return (*(sort.descending for sort in self.sorts), self.key_descending)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which entities: of one kind or, without one, of a whole partition."""
 
     part: int
     kind: int | None
     at: int | None
-    """Version it is read at; None: what is live."""
-    sorts: list[Sort]
-    key_descending: bool
+    """Version to read at; None reads the live entities."""
+
+
+@dataclass
+class Plan:
+    source: Source
+    order: Order
     alternatives: list[Alternative]
     slots: dict[str, int]
-    """Of the properties in the alternatives. A property without a slot is on no entity."""
+    """Of the properties in the alternatives. No entity has a property without a slot."""
     multi: set[int]
     exploded: bool = False
     """A projection: one row per combination of values."""
     changed_since: int | None = None
     """Only rows whose entity was written after this version."""
-
-    @property
-    def directions(self) -> tuple[bool, ...]:
-        return (*(sort.descending for sort in self.sorts), self.key_descending)
 
 
 @dataclass
@@ -62,7 +72,7 @@ class Driver:
     intervals: Intervals = EVERYTHING
     equal: tuple[str, bytes] | None = None
     column: int = 0
-    """Which sort column, of `sort`."""
+    """The sort column, for `sort`."""
 
 
 def choose_driver(plan: Plan, one: Alternative, db: sqlite3.Connection) -> Driver:
@@ -80,7 +90,7 @@ def choose_driver(plan: Plan, one: Alternative, db: sqlite3.Connection) -> Drive
         candidates.append((count, Driver("equal", equal=equal)))
     if one.paths != EVERYTHING and sorts:
         candidates.append((_count_paths(plan, db, one.paths), Driver("entities", one.paths)))
-    for number, sort in enumerate(plan.sorts):
+    for number, sort in enumerate(plan.order.sorts):
         if number and sort.prop in one.ranges:
             intervals = one.ranges[sort.prop]
             count = _count_range(db, sort.slot, intervals)
@@ -88,7 +98,7 @@ def choose_driver(plan: Plan, one: Alternative, db: sqlite3.Connection) -> Drive
     candidates.sort(key=lambda candidate: candidate[0])
     if candidates and (candidates[0][0] < _FEW or not sorts):
         return candidates[0][1]
-    first = plan.sorts[0]
+    first = plan.order.sorts[0]
     if any(name == first.prop for name, _ in one.equal):
         return next(d for _, d in candidates if d.equal and d.equal[0] == first.prop)
     return Driver("sort", one.ranges.get(first.prop, EVERYTHING))
@@ -96,7 +106,7 @@ def choose_driver(plan: Plan, one: Alternative, db: sqlite3.Connection) -> Drive
 
 def _sorted_by(plan: Plan, one: Alternative) -> list[Sort]:
     constant = {name for name, _ in one.equal}
-    return [sort for sort in plan.sorts if sort.prop not in constant]
+    return [sort for sort in plan.order.sorts if sort.prop not in constant]
 
 
 def _count_equal(
@@ -132,11 +142,11 @@ def _count(db: sqlite3.Connection, select: str, p: Parameters) -> int:
 
 
 def scope(plan: Plan, alias: str, p: Parameters) -> str:
-    if plan.kind is None:
-        return f"{alias}.part = {p(plan.part)}"
-    return f"{alias}.kind = {p(plan.kind)}"
+    if plan.source.kind is None:
+        return f"{alias}.part = {p(plan.source.part)}"
+    return f"{alias}.kind = {p(plan.source.kind)}"
 
 
 def entities_table(plan: Plan) -> str:
-    index = "entities_by_path" if plan.kind is None else "entities_by_key"
+    index = "entities_by_path" if plan.source.kind is None else "entities_by_key"
     return f"entities d INDEXED BY {index}"

@@ -1,18 +1,18 @@
-"""Keys and values as bytes whose order, byte by byte, is Datastore's order.
+"""Keys and values as bytes that sort, byte by byte, in Datastore's order.
 
-So SQLite compares, ranges and sorts without knowing what it holds.
+So SQLite can compare, range over and sort them without knowing their meaning.
 
 Keys. Each path element is its kind, then 0x01 and the id (64 bits, sign flipped, big-endian) or
 0x02 and the name. Kind and name are UTF-8 with 0x00 written as 0x00 0xFF, and end in 0x00 0x01.
-Ids come before names, a parent before its children, and the bytes of an entity are a prefix of
-the bytes of its descendants, so an ancestor query is a range.
+Ids sort before names and a parent before its children. The bytes of an entity's path are a prefix
+of the bytes of its descendants, so an ancestor query is a range.
 
 Values. A tag, then the payload. The tags follow the documented order of types: null, fixed-point
 numbers (integers and timestamps in microseconds, compared with one another), booleans, byte
 sequences (strings and blobs, compared with one another), floating-point numbers, geographical
 points, keys. An integer and a floating-point number are never equal. As on both of Google's
 emulators, NaN sorts after the other floating-point numbers, and -0.0 right before 0.0. Entities and
-arrays have no encoding of their own: what is in them has.
+arrays have no encoding; the values inside them have.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ END = b"\x08"
 """Above every value."""
 
 MEANING_INDEX_VALUE = 18
-"""Marks the values of a projection."""
+"""The meaning of values that a projection returns."""
 
 
 class Partition(NamedTuple):
-    """Where keys live."""
+    """What keys belong to."""
 
     project: str
     database: str
@@ -61,12 +61,12 @@ def _text(text: str) -> bytes:
 
 
 def encode_id(number: int, head: bytes = b"") -> bytes:
-    """How the path of a key with this id ends, after the `head` that it begins with."""
+    """An encoded path: `head`, then an element's id."""
     return head + _ID + _U64.pack(number + _SIGN & _MASK)
 
 
 def encode_path(path: Any) -> bytes:
-    """The path of a complete key (`Key.path`)."""
+    """The encoded path of a complete key; `path` is `Key.path`."""
     out = []
     for element in path:
         out.append(_text(element.kind))
@@ -124,7 +124,7 @@ def key_message(partition: Partition, path: bytes) -> Any:
 
 
 def path_end(prefix: bytes) -> bytes:
-    """Above the path `prefix` and all its descendants, below everything after them.
+    """Above the path `prefix` and its descendants, below everything after them.
 
     No kind starts with 0xFF: it is UTF-8.
     """
@@ -132,7 +132,7 @@ def path_end(prefix: bytes) -> bytes:
 
 
 _NAN = DOUBLE + b"\xff\xf8" + bytes(6)
-"""All NaNs are this one."""
+"""Every NaN is encoded as this one."""
 
 
 def _double(number: float) -> bytes:
@@ -153,7 +153,7 @@ def _number(number: int) -> bytes:
 
 
 def encode_value(value: Any) -> bytes | None:
-    """A `Value` as it stands in an index; None for entities, arrays and a value of no type."""
+    """A `Value` as an index holds it; None for entities, arrays and values without a type."""
     kind = value.WhichOneof("value_type")
     if kind == "string_value":
         return b"\x04" + bytes(value.string_value, "utf-8")
@@ -178,7 +178,7 @@ def encode_value(value: Any) -> bytes | None:
 
 
 def encode_key_value(key: Any) -> bytes:
-    """A key that is a value. Incomplete keys are fine: the last element has no identifier."""
+    """A key as a value. It may be incomplete: its last element then has no identifier."""
     partition = key.partition_id
     head = (
         _text(partition.project_id) + _text(partition.database_id) + _text(partition.namespace_id)
@@ -189,9 +189,9 @@ def encode_key_value(key: Any) -> bytes:
 def decode_value(data: bytes) -> Any:
     """The `Value` of an index entry, as a projection returns it.
 
-    The index does not tell timestamps from integers, nor blobs from strings; as in the service,
-    a projection gives timestamps as integers (in microseconds), and says by the meaning that it
-    gives what the index holds.
+    The index does not distinguish timestamps from integers, nor blobs from strings. As in the
+    service, a projection returns timestamps as integers in microseconds, with a meaning that marks
+    them as index values.
     """
     value = m.Value(meaning=MEANING_INDEX_VALUE)
     tag, payload = data[:1], data[1:]

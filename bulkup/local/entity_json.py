@@ -2,11 +2,11 @@
 
 **Plain**, `{"__key__": ["Product", 1], "name": "x", "n": 1}`: what most programs write and read.
 **Lossless**, `{"key": {...}, "properties": {"n": {"integerValue": "1"}}}`: the JSON form of the
-API's own `Entity` message, for what plain JSON has no word for (timestamps, blobs, keys, places,
-properties without an index, integers that other readers of JSON would round).
+API's `Entity` message, for what plain JSON cannot express (timestamps, blobs, keys, geo points,
+unindexed properties, integers that other JSON readers would round).
 
-An entity is plain when reading its plain form gives the very same entity. In both forms a value
-read from plain JSON is indexed, unless it is a text too long for an index.
+An entity is written in the plain form if reading that form gives the same entity. A value read from
+the plain form is indexed, unless it is a string too long for an index.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from bulkup.local.encoding import Partition
 from bulkup.local.limits import MAX_INDEXED_BYTES
 
 KEY_MEMBER = "__key__"
-"""Holds the key of a plain line; Datastore reserves such names, so no property is called so."""
+"""Member for the key of a plain line. Datastore reserves such names, so no property has it."""
 _EXACT = 2**53
-"""Integers up to here are exact for readers of JSON that have only doubles (RFC 8259)."""
+"""JSON readers that only have doubles are exact below this (RFC 8259)."""
 _INT64 = 2**63
 
 
 class LineError(ValueError):
-    """A line is no entity; the text says why, as the end of a sentence."""
+    """A line is not an entity. The message says why, as the end of a sentence."""
 
 
 class LossError(ValueError):
-    """An entity holds what neither form of JSON can say."""
+    """An entity holds something that neither form of JSON can express."""
 
 
 class _NotPlain(Exception):
@@ -46,9 +46,9 @@ class _NotPlain(Exception):
 
 
 def to_line(entity: Any, *, lossless: bool = False) -> tuple[str, bool]:
-    """One line, without its end, and whether it is the lossless form.
+    """One line without its line end, and whether it is in the lossless form.
 
-    Raises LossError, rather than write a line that reads back as something else.
+    Raises LossError rather than return a line that reads back as another entity.
     """
     if not lossless:
         try:
@@ -61,10 +61,10 @@ def to_line(entity: Any, *, lossless: bool = False) -> tuple[str, bool]:
     except (json_format.Error, ValueError) as error:
         raise LossError(str(error)) from error
     if not _same(back, entity):
-        settled = m.Entity()
-        settled.CopyFrom(entity)
-        settle_nans(settled.properties.values())
-        if not _same(back, settled):
+        normalized = m.Entity()
+        normalized.CopyFrom(entity)
+        normalize_nans(normalized.properties.values())
+        if not _same(back, normalized):
             raise LossError("it holds something that the JSON form of the API leaves out")
     return _dumps(form), True
 
@@ -75,8 +75,8 @@ def _same(one: Any, other: Any) -> bool:
     )
 
 
-def settle_nans(values: Iterable[Any]) -> None:
-    """Of the many NaNs there are, processors make several, and JSON has a word for one."""
+def normalize_nans(values: Iterable[Any]) -> None:
+    """Replace every NaN by the same one. Processors produce several, and JSON can express one."""
     for pb in values:
         which = pb.WhichOneof("value_type")
         if which == "double_value" and isnan(pb.double_value):
@@ -86,13 +86,13 @@ def settle_nans(values: Iterable[Any]) -> None:
                 if isnan(value):
                     setattr(pb.geo_point_value, field.name, nan)
         elif which == "array_value":
-            settle_nans(pb.array_value.values)
+            normalize_nans(pb.array_value.values)
         elif which == "entity_value":
-            settle_nans(pb.entity_value.properties.values())
+            normalize_nans(pb.entity_value.properties.values())
 
 
 def _dumps(form: dict[str, Any]) -> str:
-    """Readable UTF-8, but nothing that a terminal would obey (escapes, bidi overrides)."""
+    """Readable UTF-8 without characters that control a terminal (escapes, bidi overrides)."""
     line = json.dumps(form, ensure_ascii=False)
     return line if line.isprintable() else "".join(map(_visible, line))
 
@@ -111,7 +111,7 @@ def _plain_entity(entity: Any) -> dict[str, Any]:
 
 
 def _plain_properties(properties: Any) -> dict[str, Any]:
-    # Sorted, so that equal entities are equal lines: the order of the message's map is chance.
+    # Sorted, so that equal entities are equal lines: a protobuf map has no stable order.
     return {name: _plain(properties[name]) for name in sorted(properties)}
 
 
@@ -143,7 +143,7 @@ def _plain(pb: Any) -> Any:
 
 
 def _too_long(text: str) -> bool:
-    """For an index."""
+    """Whether a string is too long for an index."""
     return len(text) > MAX_INDEXED_BYTES // 4 and len(text.encode()) > MAX_INDEXED_BYTES
 
 
@@ -151,10 +151,10 @@ def _too_long(text: str) -> bool:
 
 
 def from_line(line: bytes, place: Partition, *, kind: str = "", id_field: str = "") -> Any:
-    """The Entity message of a line, its key in `place`, whatever the line says of that.
+    """The Entity message of a line. Its key is in `place`, whatever the line says.
 
-    A plain line without a key gets one of `kind`: with the value of its member `id_field`, or
-    incomplete. Raises LineError.
+    A plain line without a key gets one of kind `kind`, with the value of its member `id_field` if
+    that is given, otherwise incomplete. Raises LineError.
     """
     try:
         form = _loads(line)
@@ -170,9 +170,9 @@ def from_line(line: bytes, place: Partition, *, kind: str = "", id_field: str = 
     except RecursionError as error:
         raise LineError("it is nested too deeply") from error
     except UnicodeEncodeError as error:
-        raise LineError("it holds half of a surrogate pair, which is no character") from error
+        raise LineError("it holds half of a surrogate pair, which is not a character") from error
     except (json_format.Error, OverflowError) as error:
-        raise LineError(f"as an entity of the API it is not valid ({error})") from error
+        raise LineError(f"it is not a valid entity of the API ({error})") from error
     within = entity.key.partition_id
     within.project_id, within.database_id, within.namespace_id = place
     return entity
@@ -193,7 +193,7 @@ def _loads(line: bytes) -> dict[str, Any]:
         raise LineError(str(error)) from error
     if isinstance(form, list):
         raise LineError(
-            "it is an array; write one object a line (`jq -c '.[]'` makes lines of an array)"
+            "it is an array; write one object per line (`jq -c '.[]'` splits an array into lines)"
         )
     if not isinstance(form, dict):
         raise LineError("it is not an object")
@@ -201,7 +201,7 @@ def _loads(line: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise LineError(f"{name} is not JSON; the lossless form says it as a doubleValue")
+    raise LineError(f"{name} is not JSON; use the lossless form with a doubleValue")
 
 
 def _is_lossless(form: dict[str, Any]) -> bool:
@@ -211,14 +211,14 @@ def _is_lossless(form: dict[str, Any]) -> bool:
 
 def _path_of(form: dict[str, Any], kind: str, id_field: str) -> list[Any]:
     if not kind:
-        raise LineError("it has no key; say with --kind which kind of entity it is")
+        raise LineError("it has no key; use --kind to name its kind")
     if not id_field:
         return [kind]
     if id_field not in form:
         raise LineError(f"it has no {id_field!r}, which --id-field names")
     ident = form[id_field]
     if not _is_ident(ident):
-        raise LineError(f"its {id_field!r} is neither an integer nor a text, so it is no id")
+        raise LineError(f"its {id_field!r} is neither an integer nor a string, so it is not an id")
     return [kind, ident]
 
 
@@ -228,11 +228,13 @@ def _is_ident(ident: Any) -> bool:
 
 def _fill_path(key: Any, path: Any) -> None:
     if not isinstance(path, list) or not path:
-        raise LineError(f'its {KEY_MEMBER} is no path such as ["Kind", 1]')
+        raise LineError(f'its {KEY_MEMBER} is not a path such as ["Kind", 1]')
     for at in range(0, len(path), 2):
         kind, ident = path[at], path[at + 1] if at + 1 < len(path) else None
         if not isinstance(kind, str) or not (ident is None or _is_ident(ident)):
-            raise LineError("a key is a list of kinds (texts) and ids (integers or texts) in turn")
+            raise LineError(
+                "a key is a list of alternating kinds (strings) and ids (integers or strings)"
+            )
         element = key.path.add(kind=kind)
         if isinstance(ident, str):
             element.name = ident
@@ -264,7 +266,7 @@ def _fill(pb: Any, value: Any) -> None:
         pb.array_value.SetInParent()
         for one in value:
             if isinstance(one, list):
-                raise LineError("it holds an array within an array, which Datastore cannot store")
+                raise LineError("it holds an array inside an array, which Datastore cannot store")
             _fill(pb.array_value.values.add(), one)
     else:
         pb.entity_value.SetInParent()

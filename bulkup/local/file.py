@@ -10,16 +10,16 @@ from pathlib import Path
 from bulkup.core.errors import StateError
 
 APPLICATION_ID = 0x62756C6B
-"""`bulk`, in the header of the file: how we know it is ours."""
+"""`bulk` in the header of the file marks it as a file of the embedded Datastore."""
 SCHEMA_VERSION = 2
-"""1 had no log."""
+"""1 had no log table."""
 _CACHE_KIB = 4_000
-"""Of each connection that reads; there is one a thread. The system's cache does the rest."""
+"""Of each connection for reading. The operating system caches the rest."""
 _WRITER_CACHE_KIB = 16_000
-"""What one commit of 500 entities all over a kind dirties is about 6 MB: with less it is written
-to the log twice."""
+"""One commit of 500 entities spread over a kind dirties about 6 MB. With a smaller cache these
+pages are written to SQLite's log twice."""
 _LOG_PAGES = 16_000
-"""64 MB of log: then the writer itself moves it into the file, lest it grow without end."""
+"""At 64 MB of log the writer itself moves it into the file, so that it cannot grow forever."""
 
 _LOG = "CREATE TABLE log(version INTEGER PRIMARY KEY, records BLOB NOT NULL);"
 _SCHEMA = """
@@ -53,12 +53,14 @@ CREATE TABLE entries(
 
 
 def open_file(path: Path) -> sqlite3.Connection:
-    """The connection that writes to a file, made if it is not there. Raises StateError when it
-    cannot be opened; the message says why."""
+    """The connection that writes to a file, which is created if it does not exist.
+
+    Raises StateError when the file cannot be opened; the message says why.
+    """
     new = not path.exists() or path.stat().st_size == 0
     try:
         if new:
-            # Made by us first, so that the customers' data is nobody else's to read.
+            # Created before SQLite does, so that no other user can read the data.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             os.chmod(path, 0o600)
         connection = connect(path, _WRITER_CACHE_KIB)
@@ -69,17 +71,17 @@ def open_file(path: Path) -> sqlite3.Connection:
             raise
     except OSError as error:
         raise StateError(
-            f"cannot open {path}: {error.strerror}; name a file in a folder you may write to"
+            f"cannot open {path}: {error.strerror}; use a file in a directory you can write to"
         ) from error
     except sqlite3.DatabaseError as error:
         raise StateError(
-            f"{path} is not a file of bulkup's embedded Datastore ({error}); name another file"
+            f"{path} is not a file of bulkup's embedded Datastore ({error}); use another file"
         ) from error
     return connection
 
 
 def connect(path: Path, cache_kib: int = _CACHE_KIB) -> sqlite3.Connection:
-    """One more connection to an open file."""
+    """Another connection to an open file."""
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=512
     )
@@ -96,12 +98,11 @@ def _check(path: Path, connection: sqlite3.Connection, new: bool) -> None:
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application != APPLICATION_ID and (tables or not (new or application == 0)):
         raise StateError(
-            f"{path} is a SQLite file, but not one of bulkup's embedded Datastore; "
-            "name another file"
+            f"{path} is a SQLite file, but not one of bulkup's embedded Datastore; use another file"
         )
     if version > SCHEMA_VERSION:
         raise StateError(
-            f"{path} was written by a newer bulkup (format {version}, this one knows "
+            f"{path} was written by a newer bulkup (format {version}; this version supports "
             f"{SCHEMA_VERSION}); upgrade with: pip install -U bulkup"
         )
     connection.execute("PRAGMA journal_mode = WAL")
@@ -120,17 +121,17 @@ def _check(path: Path, connection: sqlite3.Connection, new: bool) -> None:
 
 
 def lock(path: Path) -> int:
-    """Hold `path` for this process alone; the system lets go when the process ends, however.
+    """Lock `path` for this process. The operating system releases the lock when the process ends.
 
-    The lock is on a file of its own: SQLite's locks on the database would be lost with any other
-    descriptor of it that this process closes.
+    The lock is on a separate file: closing any descriptor of the database in this process would
+    release SQLite's locks on it.
     """
     side = path.with_name(path.name + "-lock")
     try:
         handle = os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StateError(
-            f"cannot open {path}: {error.strerror}; name a file in a folder you may write to"
+            f"cannot open {path}: {error.strerror}; use a file in a directory you can write to"
         ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,9 +139,9 @@ def lock(path: Path) -> int:
         holder = os.read(handle, 20).decode("ascii", "replace").strip()
         os.close(handle)
         raise StateError(
-            f"{path} is open already"
+            f"{path} is already open"
             + (f" in process {holder}" if holder.isdigit() else "")
-            + "; use that server (DATASTORE_EMULATOR_HOST), stop it, or name another file"
+            + "; use that server (DATASTORE_EMULATOR_HOST), stop it, or use another file"
         ) from error
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)

@@ -1,11 +1,11 @@
-"""A query's filter as alternatives: an OR of ANDs that SQL can be made of.
+"""A query's filter as alternatives: an OR of ANDs, ready for SQL.
 
-In one alternative every property has at most a set of values that are asked for (`equal`, each
-matched by any element of an array) and a set of intervals (`ranges`: one element must be inside,
-so `a > 1 AND a < 3` is not matched by `[0, 5]`, as documented). The key has intervals only.
+In one alternative, each property has at most a set of required values (`equal`; any element of an
+array matches) and a set of intervals (`ranges`; one element must be inside, so `[0, 5]` does not
+match `a > 1 AND a < 3`, as documented). The key has intervals only.
 
-`!=` and NOT_IN are intervals; they match every value but those, of any type, null included, and
-never an entity without the property. IN and OR make alternatives, at most 30 as documented.
+`!=` and NOT_IN are intervals. They match all other values of any type, including null, but no
+entity without the property. IN and OR make alternatives, at most 30, as documented.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from bulkup.local.limits import (
     too_long,
 )
 from bulkup.local.status import invalid
-from bulkup.local.values import check_meaning, check_plain
+from bulkup.local.values import check_meaning, check_range
 
 KEY = "__key__"
 _F = m.PropertyFilter
@@ -61,7 +61,7 @@ class Alternative:
     ranges: dict[str, Intervals] = field(default_factory=dict)
     paths: Intervals = EVERYTHING
     ancestors: frozenset[bytes] = frozenset()
-    """Those that HAS_ANCESTOR names; `paths` has them, too."""
+    """Those of HAS_ANCESTOR; `paths` includes them too."""
 
     def possible(self) -> bool:
         return bool(self.paths) and all(self.ranges.values())
@@ -76,10 +76,10 @@ class Alternative:
 
 
 def alternatives(filter_: Any, path_of: PathOf) -> list[Alternative]:
-    """The alternatives of a `Filter`; of None, the one that lets everything through.
+    """The alternatives of a `Filter`; for None, one that accepts everything.
 
-    `path_of` encodes the path of a filter's key, or raises INVALID_ARGUMENT for a key that is
-    not of the query's partition.
+    `path_of` encodes the path of a key in the filter, or raises INVALID_ARGUMENT for a key that is
+    not in the query's partition.
     """
     if filter_ is None:
         return [Alternative()]
@@ -198,14 +198,14 @@ def _encoded(name: str, value: Any) -> bytes:
     encoded = encode_value(value)
     if encoded is None:
         raise invalid(f"{'A list' if which == 'array_value' else 'An entity'} value is not allowed")
-    check_plain(name, value, which)
+    check_range(name, value, which)
     if len(encoded) > MAX_INDEXED_BYTES + 1 and encoded[:1] == BYTES:
         raise too_long(name)
     return encoded
 
 
 def key_path(value: Any) -> bytes:
-    """The encoded path of a key value that a filter compares keys with."""
+    """The encoded path of a key value in a filter on `__key__`."""
     if value.WhichOneof("value_type") != "key_value":
         raise invalid("__key__ filter value must be a Key")
     _check_indexed(value)
@@ -219,7 +219,7 @@ def key_path(value: Any) -> bytes:
 
 
 def _check_combination(filter_: Any) -> None:
-    """The documented rules on operators that exclude one another."""
+    """The documented rules about operators that exclude each other."""
     ops = [op for _, op in comparisons(filter_)]
     if ops.count(_F.NOT_EQUAL) + ops.count(_F.NOT_IN) > 1:
         raise invalid("Only a single 'NOT_EQUAL' or 'NOT_IN' is allowed per query.")
@@ -233,9 +233,9 @@ def _has_or(filter_: Any) -> bool:
 
 
 def _join(found: list[Alternative]) -> list[Alternative]:
-    """Make alternatives that differ in the intervals of one thing only into one.
+    """Merge alternatives that differ only in the intervals of one property, or of the key.
 
-    `a < 1 OR a > 5` is then one range scan that meets an entity once.
+    `a < 1 OR a > 5` is then one range scan that finds each entity once.
     """
     out: list[Alternative] = []
     for one in found:

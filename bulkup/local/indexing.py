@@ -1,14 +1,14 @@
 """Which index entries an entity has.
 
-A property is indexed unless `exclude_from_indexes`; an array by each of its elements; an entity
-value by its properties, under their dotted path (`address.city`), and by its key (`a.__key__`).
-Nothing below an excluded value is indexed, but the limit of an indexed value holds for all that
-are not excluded themselves (both of Google's emulators agree). An empty array has no entries (one
-of the emulators agrees, the other takes it for null). A vector is never indexed.
+A property is indexed unless it is excluded: an array by each of its elements, an entity value by
+its properties, under their dotted path (`address.city`), and by its key (`a.__key__`). Nothing
+inside an excluded value is indexed, but the size limit of indexed values applies to every value
+that is not excluded itself (on both of Google's emulators too). An empty array has no entries (one
+of the emulators agrees, the other treats it as null). A vector is never indexed.
 
 `__scatter__` is a pseudo-property of about one entity in sixteen, chosen by a hash of the key, so
-that the same entities have it every time. The service samples more thinly (about one in 128, not
-documented); here kinds are small, and splitters want samples of those too.
+that it is always the same entities. The service samples about one in 128 (not documented). Here
+kinds are small, and splitters need samples of them too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from bulkup.local.limits import (
     check_property_name,
     too_long,
 )
-from bulkup.local.packing import ELEMENT, PLAIN, TIMESTAMP, Values
+from bulkup.local.packing import ELEMENT, SINGLE, TIMESTAMP, Values
 from bulkup.local.status import invalid
-from bulkup.local.values import VECTOR, check_meaning, check_plain
+from bulkup.local.values import VECTOR, check_meaning, check_range
 
 Entries = dict[str, Values]
 """By property path."""
@@ -44,20 +44,21 @@ _LATE = 253402300799
 """The last second of the year 9999."""
 SCATTER = "__scatter__"
 _SCATTER_BELOW = 0x1000
-"""Of 0x10000: one in sixteen."""
+"""Out of 0x10000: one in sixteen."""
 _MAX_MEMBER_BYTES = 1_048_487
-"""A single string or blob, indexed or not; measured on Google's emulator."""
+"""Of one string or blob, excluded from indexes; measured on Google's emulator."""
 
 
 def scatter_entry(path: bytes) -> bytes | None:
-    """The entity's `__scatter__` value, for the few that have one."""
+    """The entity's `__scatter__` value; None for most entities."""
     digest = hashlib.blake2b(path, digest_size=8).digest()
     return BYTES + digest if int.from_bytes(digest[:2], "big") < _SCATTER_BELOW else None
 
 
-def is_plain(entity: Any, *, nested: bool = False) -> bool:
+def is_surely_valid(entity: Any, *, nested: bool = False) -> bool:
     """Whether `index_entries` would neither refuse nor change an entity of at most
-    MAX_INDEXED_BYTES, told without making its entries. Most are; False says nothing."""
+    MAX_INDEXED_BYTES, found out faster than by making its entries. True for most valid entities;
+    False means that only `index_entries` can tell."""
     properties = entity.properties
     for name in properties:
         value = properties[name]
@@ -81,7 +82,7 @@ def is_plain(entity: Any, *, nested: bool = False) -> bool:
                     return False
         elif which == "entity_value":
             inner = value.entity_value
-            if inner.HasField("key") or not is_plain(inner, nested=True):
+            if inner.HasField("key") or not is_surely_valid(inner, nested=True):
                 return False
         else:
             return False
@@ -91,12 +92,12 @@ def is_plain(entity: Any, *, nested: bool = False) -> bool:
 def index_entries(entity: Any) -> Entries:
     """The index entries of a valid entity, by property path.
 
-    Raises INVALID_ARGUMENT for what the service would not store. Timestamps are cut to
+    Raises INVALID_ARGUMENT for what the service would not store. Truncates timestamps to
     microseconds in place, as the service does.
     """
     entries: Entries = {}
-    _entity(entity, "", True, 0, PLAIN, entries)
-    # Only with many properties, or long arrays, it is worth counting.
+    _entity(entity, "", True, 0, SINGLE, entries)
+    # Counting is only worthwhile with many properties or long arrays.
     if len(entries) > 100 or any(len(values) > 1600 for values in entries.values()):
         total = sum(1 if isinstance(v, bytes) else len(v) for v in entries.values())
         if total > MAX_INDEXED_VALUES:
@@ -119,7 +120,7 @@ def _entity(
         if value.meaning:
             check_meaning(prefix + name, value)
         if which in _SIMPLE and indexed and not value.exclude_from_indexes:
-            # Most values are these; the rest of this module is for the others.
+            # Most values. The rest of this module is for the others.
             if which == "string_value":
                 encoded = b"\x04" + value.string_value.encode()
                 if len(encoded) > _LONGEST:
@@ -129,7 +130,7 @@ def _entity(
             else:
                 encoded = encode_value(value) or b""
             path = prefix + name if prefix else name
-            if form == PLAIN and path not in entries:
+            if form == SINGLE and path not in entries:
                 entries[path] = encoded
                 continue
         _value(prefix + name, value, indexed, depth, form, entries)
@@ -137,50 +138,58 @@ def _entity(
 
 def _value(path: str, value: Any, indexed: bool, depth: int, form: int, entries: Entries) -> None:
     which = value.WhichOneof("value_type")
-    if indexed:
-        indexed = not value.exclude_from_indexes
+    indexed = indexed and not value.exclude_from_indexes
     if which == "array_value":
-        if value.meaning == VECTOR:
-            return
-        if value.exclude_from_indexes:
-            raise invalid(
-                f"Exclude from indexes cannot be set on a list value, only on its elements: "
-                f'property "{path}"'
-            )
-        for element in value.array_value.values:
-            if element.meaning:
-                check_meaning(path, element)
-            if element.WhichOneof("value_type") == "array_value":
-                raise invalid(f'The value of property "{path}" is an array that contains an array.')
-            _value(path, element, indexed, depth, ELEMENT, entries)
-        return
-    if which == "entity_value":
-        _entity(value.entity_value, path + ".", indexed, depth + 1, form, entries)
-        if value.entity_value.HasField("key"):
-            check_key_value(value.entity_value.key, complete=False)
-        if indexed and value.entity_value.key.path:
-            _add(path + ".__key__", encode_key_value(value.entity_value.key), form, entries)
-        return
-    if which is None:
+        _array(path, value, indexed, depth, entries)
+    elif which == "entity_value":
+        inner = value.entity_value
+        _entity(inner, path + ".", indexed, depth + 1, form, entries)
+        if inner.HasField("key"):
+            check_key_value(inner.key, complete=False)
+        if indexed and inner.key.path:
+            _add(path + ".__key__", encode_key_value(inner.key), form, entries)
+    elif which is None:
         raise invalid(f'The value "{path}" does not contain a value.')
+    else:
+        _scalar(path, value, indexed, form, entries)
+
+
+def _array(path: str, value: Any, indexed: bool, depth: int, entries: Entries) -> None:
+    if value.meaning == VECTOR:
+        return
+    if value.exclude_from_indexes:
+        raise invalid(
+            f"Exclude from indexes cannot be set on a list value, only on its elements: "
+            f'property "{path}"'
+        )
+    for element in value.array_value.values:
+        if element.meaning:
+            check_meaning(path, element)
+        if element.WhichOneof("value_type") == "array_value":
+            raise invalid(f'The value of property "{path}" is an array that contains an array.')
+        _value(path, element, indexed, depth, ELEMENT, entries)
+
+
+def _scalar(path: str, value: Any, indexed: bool, form: int, entries: Entries) -> None:
+    which = value.WhichOneof("value_type")
     if which == "timestamp_value":
         stamp = value.timestamp_value
-        if stamp.nanos > 0 and stamp.nanos % 1000:  # what is below is refused
+        if stamp.nanos > 0 and stamp.nanos % 1000:  # negative ones are refused below
             stamp.nanos -= stamp.nanos % 1000
-    check_plain(path, value, which)
+    check_range(path, value, which)
     if not indexed:
         if which in ("string_value", "blob_value"):
             _check_member(path, getattr(value, which), excluded=value.exclude_from_indexes)
         return
     encoded = encode_value(value)
     if encoded is not None:
-        if form == PLAIN and which == "timestamp_value":
+        if form == SINGLE and which == "timestamp_value":
             form = TIMESTAMP
         _add(path, encoded, form, entries)
 
 
 def _add(path: str, encoded: bytes, form: int, entries: Entries) -> None:
-    # Keys as values have their own limits; strings and blobs are the tag and themselves.
+    # Keys have limits of their own; strings and blobs are encoded as a tag and their bytes.
     if len(encoded) > MAX_INDEXED_BYTES + 1 and encoded[:1] == BYTES:
         raise too_long(path)
     found = entries.get(path)
@@ -188,8 +197,8 @@ def _add(path: str, encoded: bytes, form: int, entries: Entries) -> None:
         entries[path] = {encoded: form}
         return
     if isinstance(found, bytes):
-        # `a.b` and the `b` of an entity `a` are the same property to a query.
-        found = entries[path] = {found: PLAIN}
+        # To a query, `a.b` and the `b` of an entity `a` are the same property.
+        found = entries[path] = {found: SINGLE}
     found[encoded] = form
 
 

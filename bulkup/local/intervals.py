@@ -26,7 +26,7 @@ def point(value: bytes) -> Interval:
 
 
 def normalize(intervals: Iterable[Interval]) -> Intervals:
-    """Sorted, without empty ones, with those that touch made one."""
+    """Sorted, without empty intervals; adjacent and overlapping ones merged."""
     out: list[Interval] = []
     for low, high in sorted(intervals):
         if low >= high:
@@ -45,7 +45,7 @@ def intersect(one: Intervals, other: Intervals) -> Intervals:
 
 
 def without(values: Iterable[bytes]) -> Intervals:
-    """Everything but these."""
+    """Everything except these values."""
     out: list[Interval] = []
     low = LOWEST
     for value in sorted(set(values)):

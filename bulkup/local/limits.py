@@ -1,7 +1,7 @@
-"""What the service refuses by itself, before it looks at what is stored.
+"""What the service refuses before it looks at what is stored.
 
-The numbers are the documented limits of Firestore in Datastore mode; the messages are the
-service's where they are known (as its emulators send them), in its words.
+The numbers are the documented limits of Firestore in Datastore mode. The messages are the service's
+own where they are known from its emulators.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ MAX_TRANSFORMS = 500
 
 
 _PROJECT = re.compile(r"[A-Za-z\d.\-_:~]{1,100}", re.ASCII)
-"""With the domain of old projects: `example.com:project`."""
+"""Including the domain of old projects: `example.com:project`."""
 _NAMESPACE = re.compile(r"[A-Za-z\d.\-_]{1,100}", re.ASCII)
 
 
 def is_reserved(name: str) -> bool:
-    """`__.*__`, as the service reserves it for itself."""
+    """Whether a name matches `__.*__`, which the service reserves."""
     return len(name) >= 4 and name.startswith("__") and name.endswith("__")
 
 
@@ -56,7 +56,7 @@ def _nameless(project: str, database: str) -> Partition:
 
 
 def partition_of(message: Any, project: str, database: str) -> Partition:
-    """The partition of a key or query, filled in from the request it came in."""
+    """The partition of a key or query; the request provides what it leaves out."""
     found = message.project_id or project
     if found == project and message.database_id == database and not message.namespace_id:
         return _nameless(project, database)
@@ -75,7 +75,7 @@ def check_namespace(namespace: str) -> None:
 
 
 def check_key(key: Any, *, complete: bool, reserved_ok: bool = False) -> None:
-    """Raise INVALID_ARGUMENT for a key that cannot be that of an entity.
+    """Raise INVALID_ARGUMENT for a key that no entity can have.
 
     `complete=False` allows the last element to have neither id nor name.
     """
@@ -110,17 +110,17 @@ def check_key(key: Any, *, complete: bool, reserved_ok: bool = False) -> None:
 
 
 _heads: dict[str, tuple[bytes, str]] = {}
-"""How the path of a key begins that is one id of a kind: of kinds that have been checked. With the
-kind itself, always the same string, so that most comparisons are of one thing with itself."""
+"""By kind, for kinds that have been checked: the first bytes of the path of a key that is one id of
+that kind, and the kind. The kind is always the same string object, which makes comparisons fast."""
 _MAX_HEADS = 1000
 
 
 def checked_place(key: Any, *, complete: bool, reserved_ok: bool = False) -> tuple[bytes, str]:
-    """The encoded path of a key, empty for an incomplete one, and its kind. Raises as
+    """The encoded path of a key (empty for an incomplete one) and its kind. Raises like
     `check_key`."""
     path = key.path
     if len(path) == 1:
-        # Most keys: what is below, for a kind that was there before.
+        # Most keys: the same as below, for a kind that has been checked before.
         element = path[0]
         number = element.id
         known = _heads.get(element.kind)
@@ -139,7 +139,7 @@ def checked_place(key: Any, *, complete: bool, reserved_ok: bool = False) -> tup
 
 
 def check_key_value(key: Any, *, complete: bool = True) -> None:
-    """Raise INVALID_ARGUMENT for a key that no entity could have, here or elsewhere."""
+    """Raise INVALID_ARGUMENT for a key value that no entity can have, here or elsewhere."""
     check_key(key, complete=complete, reserved_ok=True)
     check_namespace(key.partition_id.namespace_id)
 
@@ -153,7 +153,7 @@ def _path_text(path: Any) -> str:
 
 
 def key_text(key: Any) -> str:
-    """A key in messages."""
+    """A key as messages show it."""
     return _path_text(key.path)
 
 

@@ -15,8 +15,8 @@ Path = tuple[str, ...]
 def split_path(text: str) -> Path:
     """The names of a dotted path.
 
-    A backslash escapes a dot or a backslash in a name; a name may also stand in backticks, as the
-    service has it. Raises INVALID_ARGUMENT for an empty path or name.
+    A backslash escapes a dot or a backslash in a name; a name may also be in backticks, as in the
+    service. Raises INVALID_ARGUMENT for an empty path or name.
     """
     names, name, escaped, quoted = [], "", False, False
     for character in text:
@@ -38,7 +38,7 @@ def split_path(text: str) -> Path:
 
 
 class Mask:
-    """A property mask. Raises INVALID_ARGUMENT for paths that are none."""
+    """A property mask. Raises INVALID_ARGUMENT for paths that are not valid."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.paths = [split_path(path) for path in paths]
@@ -47,7 +47,7 @@ class Mask:
                 raise invalid(f'The property mask has a reserved name: "{".".join(path)}"')
 
     def select(self, entity: Any) -> Any:
-        """The entity with only what the mask names, and its key."""
+        """The entity with its key and only the properties that the mask names."""
         chosen = m.Entity()
         chosen.key.CopyFrom(entity.key)
         for path in self.paths:
@@ -68,8 +68,8 @@ def _has_path(entity: Any, path: Path) -> bool:
 
 
 def copy_path(source: Any, target: Any, path: Path) -> None:
-    """Make `path` in `target` what it is in `source`: set, or absent. What is absent makes no
-    entities on the way to it, nor does it take the place of other values there."""
+    """Copy `path` from `source` to `target`, or remove it if `source` does not have it. Removing
+    neither creates entities along the path nor replaces other values there."""
     if not _has_path(source, path):
         if _has_path(target, path):
             for name in path[:-1]:
@@ -86,7 +86,7 @@ def copy_path(source: Any, target: Any, path: Path) -> None:
 
 
 def apply_mask(mask: Mask, stored: Any | None, entity: Any) -> Any:
-    """What a masked write leaves: of the stored entity (or an empty one) only the masked change."""
+    """The result of a masked write: the stored entity (or an empty one) with the masked changes."""
     result = m.Entity()
     if stored is not None:
         result.CopyFrom(stored)

@@ -1,8 +1,8 @@
 """The raw protobuf classes of Datastore v1, and splicing of serialized messages.
 
-The public `google.cloud.datastore_v1` types are proto-plus wrappers, which cost about ten times
-as much per entity; `pb()` hands out what is underneath. Answers are put together from the stored
-bytes of the entities, so that a read neither parses nor serializes an entity.
+The public `google.cloud.datastore_v1` types are proto-plus wrappers, which cost about ten times as
+much per entity; `pb()` returns the class underneath. Responses are assembled from the stored bytes
+of entities, so that a read neither parses nor serializes them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def field(number: int, payload: bytes) -> bytes:
 
 
 def number_field(number: int, value: int) -> bytes:
-    """A varint field; zero is left out, as proto3 does. `number` < 16."""
+    """A varint field; zero is left out, as in proto3. `number` < 16."""
     return bytes((number << 3,)) + varint(value) if value else b""
 
 
@@ -93,9 +93,9 @@ def micros_of(stamp: Any) -> int:
 
 
 def add_found(out: list[bytes], body: bytes, version: int, created: int) -> int:
-    """Add a stored entity to the pieces of a LookupResponse, and give the size of its result.
+    """Add a stored entity to the pieces of a LookupResponse; returns the size of its result.
 
-    The body is copied once only, when the pieces are joined.
+    The body is copied only once, when the pieces are joined.
     """
     times = _result_times(version, created)
     head, size = _found_head(len(body), len(times))
@@ -111,11 +111,11 @@ def _found_head(body: int, times: int) -> tuple[bytes, int]:
 
 
 def stored_result(body: bytes, version: int, created: int) -> bytes:
-    """The fields of an EntityResult but its cursor, of a stored entity."""
+    """The fields of a stored entity's EntityResult, without its cursor."""
     return b"\x0a" + varint(len(body)) + body + _result_times(version, created)
 
 
-@lru_cache(maxsize=1024)  # entities of one commit share theirs
+@lru_cache(maxsize=1024)  # entities of one commit share them
 def _result_times(version: int, created: int) -> bytes:
     return b"\x20" + varint(version) + field(5, timestamp(version)) + field(6, timestamp(created))
 

@@ -1,8 +1,8 @@
 """The metadata kinds: `__namespace__`, `__kind__` and `__property__`.
 
-Computed from what is stored, a few rows each; keys, and `property_representation` of properties,
-are as the service's. Kinds and properties of which no entity is left are not there. In a
-transaction they show the present.
+Computed from what is stored, at the cost of a few rows each. Keys, and the
+`property_representation` of properties, are as in the service. Kinds and properties without
+entities are left out. In a transaction these queries show the present.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Any
 
 from bulkup.local import encoding
 from bulkup.local import messages as m
+from bulkup.local.catalog import Catalog
 from bulkup.local.cursors import Position
 from bulkup.local.encoding import Partition, encode_path, key_message
 from bulkup.local.indexing import SCATTER
-from bulkup.local.queries import Answer, Request, Row
+from bulkup.local.query import Request
+from bulkup.local.query_page import Answer
+from bulkup.local.query_rows import Row
 from bulkup.local.status import invalid
-from bulkup.local.storage import Storage
 
 _KINDS = ("__namespace__", "__kind__", "__property__")
 _REPRESENTATIONS = (
@@ -37,22 +39,22 @@ def is_metadata(kind: str) -> bool:
 
 
 def run_metadata(
-    request: Request, storage: Storage, db: sqlite3.Connection, read_time: int
+    request: Request, catalog: Catalog, db: sqlite3.Connection, read_time: int
 ) -> bytes:
-    """The QueryResultBatch of a query on a metadata kind. It can be filtered by key only."""
-    names = [name for name, _ in request.orders if name not in request.projection]
+    """The QueryResultBatch of a query on a metadata kind, which can be filtered by key only."""
+    names = [name for name, _ in request.orders if name not in request.selection.projection]
     if any(one.equal or one.ranges for one in request.alternatives) or names not in (
         [],
         ["__key__"],
     ):
         raise invalid(f"{request.kind} can be filtered and ordered by __key__ only.")
-    if set(request.projection) - {"property_representation"}:
+    if set(request.selection.projection) - {"property_representation"}:
         raise invalid(f"{request.kind} has no such property to project.")
     found = {
         "__namespace__": _namespaces,
         "__kind__": _kinds,
         "__property__": _properties,
-    }[request.kind](request.partition, storage, db)
+    }[request.kind](request.partition, catalog, db)
     entities: dict[bytes, Any] = {}
     for entity in found:
         path = encode_path(entity.key.path)
@@ -66,21 +68,21 @@ def _answer(
     request: Request, entities: dict[bytes, Any], descending: bool, read_time: int
 ) -> bytes:
     answer = Answer(request, read_time)
-    wide = len(request.projection)
+    wide = len(request.selection.projection)
     rows = [
         (*(b"" for _ in range(wide)), path, path) for path in sorted(entities, reverse=descending)
     ]
-    for bound, is_start in ((request.start, True), (request.end, False)):
+    for bound, is_start in ((request.window.start, True), (request.window.end, False)):
         if bound is not None and bound.values:
             rows = [row for row in rows if _past(row[-1], bound, descending) == is_start]
-    if request.offset:
-        skipped, rows = rows[: request.offset], rows[request.offset :]
+    if request.window.offset:
+        skipped, rows = rows[: request.window.offset], rows[request.window.offset :]
         if skipped:
             answer.skip(len(skipped), Position(skipped[-1][:-1]))
 
     def result(row: Row) -> bytes:
         entity = entities[row[-1]]
-        if request.keys_only:
+        if request.selection.keys_only:
             entity.ClearField("properties")
         return m.field(1, entity.SerializeToString())
 
@@ -106,8 +108,8 @@ def _entity(partition: Partition, *path: tuple[str, int | str]) -> Any:
     return entity
 
 
-def _namespaces(partition: Partition, storage: Storage, db: sqlite3.Connection) -> Iterator[Any]:
-    for one, part in list(storage.partitions.items()):
+def _namespaces(partition: Partition, catalog: Catalog, db: sqlite3.Connection) -> Iterator[Any]:
+    for one, part in list(catalog.partitions.items()):
         if one[:2] == partition[:2] and _any(
             db, "SELECT 1 FROM entities WHERE part = ? LIMIT 1", part
         ):
@@ -116,22 +118,22 @@ def _namespaces(partition: Partition, storage: Storage, db: sqlite3.Connection) 
 
 
 def _live_kinds(
-    partition: Partition, storage: Storage, db: sqlite3.Connection
+    partition: Partition, catalog: Catalog, db: sqlite3.Connection
 ) -> Iterator[tuple[str, int]]:
-    part = storage.partitions.get(partition)
-    for (one, name), kind in list(storage.kinds.items()):
+    part = catalog.partitions.get(partition)
+    for (one, name), kind in list(catalog.kinds.items()):
         if one == part and _any(db, "SELECT 1 FROM entities WHERE kind = ? LIMIT 1", kind):
             yield name, kind
 
 
-def _kinds(partition: Partition, storage: Storage, db: sqlite3.Connection) -> Iterator[Any]:
-    for name, _ in _live_kinds(partition, storage, db):
+def _kinds(partition: Partition, catalog: Catalog, db: sqlite3.Connection) -> Iterator[Any]:
+    for name, _ in _live_kinds(partition, catalog, db):
         yield _entity(partition, ("__kind__", name))
 
 
-def _properties(partition: Partition, storage: Storage, db: sqlite3.Connection) -> Iterator[Any]:
-    kinds = {kind: name for name, kind in _live_kinds(partition, storage, db)}
-    for (kind, prop), slot in list(storage.slots.items()):
+def _properties(partition: Partition, catalog: Catalog, db: sqlite3.Connection) -> Iterator[Any]:
+    kinds = {kind: name for name, kind in _live_kinds(partition, catalog, db)}
+    for (kind, prop), slot in list(catalog.slots.items()):
         if kind not in kinds or prop == SCATTER:
             continue
         entity = _entity(partition, ("__kind__", kinds[kind]), ("__property__", prop))

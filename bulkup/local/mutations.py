@@ -1,13 +1,13 @@
-"""Mutations, checked as far as that goes without looking at what is stored."""
+"""The mutations of a commit, checked without looking at what is stored."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from bulkup.local import messages as m
-from bulkup.local.changes import Changes, changes, new_properties
+from bulkup.local.changes import EntryChanges, entry_changes, new_properties
 from bulkup.local.encoding import Partition
-from bulkup.local.indexing import Entries, index_entries, is_plain
+from bulkup.local.indexing import Entries, index_entries, is_surely_valid
 from bulkup.local.limits import (
     MAX_INDEXED_BYTES,
     MAX_TRANSFORMS,
@@ -20,22 +20,21 @@ from bulkup.local.limits import (
 from bulkup.local.masks import Mask
 from bulkup.local.status import RpcError, invalid
 
-FAIL = m.Mutation.FAIL
 _FORBIDDEN_AFTER = {"insert": ("insert", "update", "upsert"), "update": ("delete",)}
-"""Sequences on one entity that a commit must not have, by the later one; from the reference."""
+"""Sequences on one entity that a commit must not have, by the later one; from the API reference."""
 
 
 class Operation:
-    """One mutation, checked as far as that goes without looking at what is stored."""
+    """One mutation."""
 
     mask: Mask | None = None
     transforms: Any = ()
     entries: Entries | None = None
-    """Of `entity`, where `changes` does not say all."""
-    changes: Changes | None = None
-    """What this changes, if what is stored has not changed since."""
-    message: Any = None
-    """The entity, or the key of a delete."""
+    """Of the entity, unless `entry_changes` says how they change."""
+    entry_changes: EntryChanges | None = None
+    """How the entries change if the stored entity has not changed since."""
+    body: bytes | None = None
+    """What will be stored, once that is known."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class Operation:
         path: bytes,
         base_version: int | None,
         fail: bool,
-        body: bytes | None = None,
+        message: Any,
     ) -> None:
         self.name = name
         self.partition = partition
@@ -53,67 +52,65 @@ class Operation:
         self.path = path
         """Empty for an incomplete key."""
         self.base_version = base_version
-        """Also of an `update_time`: a version is the time of its commit, in microseconds. -1 for a
-        time finer than that, which no entity has."""
+        """Also stands for an `update_time`: a version is the time of its commit, in microseconds.
+        -1 for a time finer than that, which no entity has."""
         self.fail = fail
-        self.body = body
-        """What will be stored, where that is known already."""
-        self.plain = body is not None
-        """The body may be stored just so. Then there is no message until somebody asks for it."""
+        """Whether a conflict fails the commit."""
+        self._message = message
+        """The entity, or the key to delete."""
 
     @property
     def key(self) -> Any:
-        return self.message if self.name == "delete" else self.entity.key
+        return self._message if self.name == "delete" else self._message.key
 
     @property
     def entity(self) -> Any:
-        """None of a delete."""
-        if self.name == "delete":
-            return None
-        if self.message is None:
-            self.message = m.Entity.FromString(self.body)
-        return self.message
+        """None for a delete."""
+        return None if self.name == "delete" else self._message
 
 
 def check_mutations(
     mutations: Any, project: str, database: str, *, transactional: bool
 ) -> list[Operation]:
-    """The operations of a commit. Raises INVALID_ARGUMENT; then nothing is written.
+    """The operations of a commit. Raises INVALID_ARGUMENT before anything is written.
 
-    Their entities are not looked into yet: `check_entities` does.
+    `check_entities` examines their entities later.
     """
     operations = []
     last: dict[tuple[str, bytes], Operation] = {}
     for mutation in mutations:
         operation = _check(mutation, project, database)
         operations.append(operation)
-        if not operation.path:
-            continue
-        place = (operation.partition.namespace, operation.path)
-        before = last.get(place)
-        if before is not None:
-            if not transactional:
-                raise invalid(
-                    "A non-transactional commit may not contain multiple mutations affecting the "
-                    "same entity."
-                )
-            if before.fail != operation.fail:
-                raise invalid(
-                    "Mutations for the same entity must have the same conflict resolution "
-                    f"strategy: {key_text(operation.key)}"
-                )
-            if before.base_version != operation.base_version:
-                raise invalid(
-                    "Mutations for the same entity must have the same base version: "
-                    f"{key_text(operation.key)}"
-                )
-            if before.name in _FORBIDDEN_AFTER.get(operation.name, ()):
-                raise invalid(
-                    f"Cannot {before.name} then {operation.name} an entity in the same request: "
-                    f"{key_text(operation.key)}"
-                )
-        last[place] = operation
+        if operation.path:
+            place = (operation.partition.namespace, operation.path)
+            earlier = last.get(place)
+            if earlier is not None:
+                _check_sequence(earlier, operation, transactional)
+            last[place] = operation
     return operations
+
+
+def _check_sequence(earlier: Operation, later: Operation, transactional: bool) -> None:
+    """Raise INVALID_ARGUMENT for two mutations of one entity that exclude each other."""
+    if not transactional:
+        raise invalid(
+            "A non-transactional commit may not contain multiple mutations affecting the "
+            "same entity."
+        )
+    if earlier.fail != later.fail:
+        raise invalid(
+            "Mutations for the same entity must have the same conflict resolution "
+            f"strategy: {key_text(later.key)}"
+        )
+    if earlier.base_version != later.base_version:
+        raise invalid(
+            f"Mutations for the same entity must have the same base version: {key_text(later.key)}"
+        )
+    if earlier.name in _FORBIDDEN_AFTER.get(later.name, ()):
+        raise invalid(
+            f"Cannot {earlier.name} then {later.name} an entity in the same request: "
+            f"{key_text(later.key)}"
+        )
 
 
 def _check(mutation: Any, project: str, database: str) -> Operation:
@@ -129,93 +126,94 @@ def _check(mutation: Any, project: str, database: str) -> Operation:
         raise invalid(f'The namespace id "{partition.namespace}" is reserved.')
     if not place.project_id:
         place.project_id = project
-    detection = mutation.WhichOneof("conflict_detection_strategy")
-    if detection is None and mutation.conflict_resolution_strategy:
-        raise invalid("cannot set a conflict resolution strategy if no detection strategy was set")
-    base_version = None
-    if detection is not None:
-        base_version = _version_asked_for(mutation, detection)
-        if name == "insert" and base_version:
-            raise invalid(
-                f"Cannot insert an entity with a base version greater than zero: {key_text(key)}"
-            )
-        if name == "update" and not base_version:
-            raise invalid(f"What is updated cannot have the base version zero: {key_text(key)}")
-    mask = None
+    base_version = _base_version(mutation, name, key)
+    fail = mutation.conflict_resolution_strategy == m.Mutation.FAIL
+    message = key if entity is None else entity
+    operation = Operation(name, partition, kind, path, base_version, fail, message)
     if entity is not None and mutation.HasField("property_mask"):
-        mask = Mask(mutation.property_mask.paths)
+        operation.mask = Mask(mutation.property_mask.paths)
     transforms = mutation.property_transforms
     if transforms:
         if len(transforms) > MAX_TRANSFORMS:
             raise invalid(f"A mutation may have at most {MAX_TRANSFORMS} property transforms.")
         if entity is None:
             raise invalid("Delete mutation cannot have PropertyTransforms.")
-    operation = Operation(
-        name,
-        partition,
-        kind,
-        path,
-        base_version,
-        mutation.conflict_resolution_strategy == FAIL,
-    )
-    operation.message = key if entity is None else entity
-    operation.mask, operation.transforms = mask, transforms
+    operation.transforms = transforms
     return operation
+
+
+def _base_version(mutation: Any, name: str, key: Any) -> int | None:
+    """The version that the mutation requires; None when it requires none."""
+    detection = mutation.WhichOneof("conflict_detection_strategy")
+    if detection is None:
+        if mutation.conflict_resolution_strategy:
+            raise invalid(
+                "cannot set a conflict resolution strategy if no detection strategy was set"
+            )
+        return None
+    if detection == "update_time":
+        stamp = mutation.update_time
+        version = -1 if stamp.nanos % 1000 else m.micros_of(stamp)
+    else:
+        version = mutation.base_version
+        if version < 0:
+            raise invalid(f"Invalid base_version: {version}, it should be >= 0")
+    if name == "insert" and version:
+        raise invalid(
+            f"Cannot insert an entity with a base version greater than zero: {key_text(key)}"
+        )
+    if name == "update" and not version:
+        raise invalid(f"Cannot update an entity with a base version of zero: {key_text(key)}")
+    return version
 
 
 def check_entities(
     operations: list[Operation], bodies: list[bytes | None], *, deferring: bool = False
 ) -> None:
-    """Look into the entities of operations; `bodies` are what is stored now, as far as known.
+    """Examine the entities of operations; `bodies` are the stored ones, as far as known.
 
-    `deferring`: nobody will ask for their entries. Raises INVALID_ARGUMENT; then nothing is
-    written.
+    `deferring`: the commit needs no entries. Raises INVALID_ARGUMENT before anything is written.
     """
-    for operation, base in zip(operations, bodies, strict=True):
-        if operation.plain:
-            if not deferring:
-                assert operation.body is not None
-                operation.changes = None if base is None else changes(base, operation.body)
-                if operation.changes is None:
-                    operation.entries = index_entries(operation.entity)
-            continue
+    for operation, stored in zip(operations, bodies, strict=True):
         entity = operation.entity
         if entity is None:
             continue
         if operation.mask is not None or operation.transforms or not operation.path:
+            # What will be stored is not known yet.
             operation.entries = index_entries(entity)
             continue
-        # Deterministic, so that equal entities are equal bytes.
         if deferring:
-            body = entity.SerializeToString(deterministic=True)
-            # What is stored was looked into when it came.
-            new = entity if base is None else new_properties(base, body)
-            if new is None or len(body) > MAX_INDEXED_BYTES or not is_plain(new):
-                index_entries(entity)
-                body = entity.SerializeToString(deterministic=True)
-            check_entity_size(len(body))
-            operation.body = body
-            continue
-        if base is not None:
-            body = entity.SerializeToString(deterministic=True)
-            try:
-                operation.changes = changes(base, body)
-            except RpcError:
-                # Of several reasons the one that comes first in the entity, deferred or not.
-                index_entries(entity)
-                raise
-        if operation.changes is None:
-            operation.entries = index_entries(entity)
-            body = entity.SerializeToString(deterministic=True)
-        check_entity_size(len(body))
-        operation.body = body
+            operation.body = _checked_body(entity, stored)
+        else:
+            operation.body = _indexed_body(operation, entity, stored)
+        check_entity_size(len(operation.body))
 
 
-def _version_asked_for(mutation: Any, detection: str) -> int:
-    if detection == "update_time":
-        stamp = mutation.update_time
-        return -1 if stamp.nanos % 1000 else m.micros_of(stamp)
-    version: int = mutation.base_version
-    if version < 0:
-        raise invalid(f"Invalid base_version: {version}, it should be >= 0")
-    return version
+# Bodies are serialized deterministically, so that equal entities have equal bytes.
+
+
+def _checked_body(entity: Any, stored: bytes | None) -> bytes:
+    """The body of a valid entity. Only properties that are not stored already are examined."""
+    body = bytes(entity.SerializeToString(deterministic=True))
+    new = entity if stored is None else new_properties(stored, body)
+    if new is None or len(body) > MAX_INDEXED_BYTES or not is_surely_valid(new):
+        index_entries(entity)
+        body = bytes(entity.SerializeToString(deterministic=True))
+    return body
+
+
+def _indexed_body(operation: Operation, entity: Any, stored: bytes | None) -> bytes:
+    """The body of a valid entity; its entries, or how they change, go to the operation."""
+    body = b""
+    if stored is not None:
+        body = entity.SerializeToString(deterministic=True)
+        try:
+            operation.entry_changes = entry_changes(stored, body)
+        except RpcError:
+            # Of several errors, the first one in the entity is reported, deferred or not.
+            index_entries(entity)
+            raise
+    if operation.entry_changes is None:
+        operation.entries = index_entries(entity)
+        body = entity.SerializeToString(deterministic=True)
+    return body

@@ -1,8 +1,8 @@
-"""An entity's index entries in one text, which SQLite can look into.
+"""An entity's index entries as one JSON string, which SQLite can query.
 
-A JSON object: the slot's number (as a string) to the encoded value in hexadecimal, or to a list of
-them for an array, also one of a single element. For a timestamp there is also `"t<slot>": 1`: the
-index does not tell it from an integer, and sums must.
+An object of the slot's number (as a string) to the encoded value in hexadecimal, or to a list of
+such values for an array, even one of a single element. A timestamp also has `"t<slot>": 1`: the
+index treats it like an integer, and sums must not.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 Packed = dict[str, Any]
 Values = bytes | dict[bytes, int]
-"""A slot's encoded values with their forms; alone, one that is PLAIN, as most are."""
+"""A slot's encoded values and their forms; bytes alone are one SINGLE value, as most are."""
 
-PLAIN, TIMESTAMP, ELEMENT = 0, 1, 2
-"""The forms of an entry; ELEMENT is an element of an array, of any type."""
+SINGLE, TIMESTAMP, ELEMENT = 0, 1, 2
+"""The forms of an entry. ELEMENT is an array element of any type."""
 
 
 def hexadecimal(value: bytes) -> str:
-    """Encoded bytes as they are in a packed text."""
+    """Encoded bytes as they are in a packed string."""
     return value.hex()
 
 
@@ -44,11 +44,11 @@ def add(packed: Packed, slot: int, values: Values) -> None:
 
 
 def replaced(text: str, slot: int, before: Values | None, after: Values | None) -> str | None:
-    """A packed text in which a slot has other values; None for no values. None when the text
-    does not have those it should have had."""
+    """A packed string in which the values of a slot are replaced; `before` and `after` are None
+    for no values. Returns None when the string does not have the values in `before`."""
     if before is not None:
         old = _members(slot, before)
-        # As a key, a slot's number is there once, and a value has no quotes.
+        # A slot's number occurs once as a key, and values have no quotes in them.
         at = text.find(old)
         if at < 0:
             return None
@@ -70,8 +70,8 @@ def _members(slot: int, values: Values) -> str:
     return dumps(packed)[1:-1]
 
 
-def each(values: Values | None) -> set[bytes]:
-    """The encoded values alone."""
+def encoded_values(values: Values | None) -> set[bytes]:
+    """The encoded values without their forms."""
     if values is None:
         return set()
     return {values} if isinstance(values, bytes) else set(values)
@@ -83,7 +83,7 @@ def values_of(packed: Packed, slot: str) -> set[bytes]:
 
 
 def unpack(text: str) -> Iterator[tuple[int, bytes]]:
-    """The (slot, value) entries."""
+    """The (slot, value) pairs of a packed string."""
     packed: Packed = json.loads(text)
     for slot in packed:
         if slot[0] != "t":
@@ -92,5 +92,5 @@ def unpack(text: str) -> Iterator[tuple[int, bytes]]:
 
 
 def json_path(slot: int) -> str:
-    """Where SQLite's JSON functions find a slot."""
+    """The path of a slot for SQLite's JSON functions."""
     return f'$."{slot}"'

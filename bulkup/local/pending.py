@@ -1,10 +1,10 @@
-"""Commits that are on the disk, but whose rows are not made yet.
+"""Commits that are durable, but whose rows have not been written yet.
 
-Most of a commit's time goes into rows: an entity with ten properties has a dozen, all over the
-file. Commits that come one after another, with no query between them, are written to the table
-`log` instead, one row each, in one place; they are as durable there. Their rows are made together,
-in order, each with the version it was committed at, before anybody looks at rows (`settle` in
-rows.py). Until then this tells what a key holds; it is filled anew from `log` when a file opens.
+Most of a commit's time goes into its rows: an entity with ten properties has a dozen, spread over
+the file. Commits that follow one another without a query between them go to the table `log`
+instead, as one row each, where they are just as durable. Their rows are written together, in order,
+each with the version of its commit, before anybody reads rows (`write_pending` in rows.py). Until
+then, this module knows what a key holds. It is filled again from `log` when a file opens.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from itertools import islice
 from typing import NamedTuple
 
 Place = tuple[int, bytes]
-"""Number of the kind, encoded path."""
+"""Kind number and encoded path."""
 
 
 class Record(NamedTuple):
-    """What a commit left of an entity."""
+    """An entity as a commit left it."""
 
     kind: int
     path: bytes
     created: int
     body: bytes | None
-    """None: it is gone."""
+    """None for a deleted entity."""
 
 
 class State(NamedTuple):
@@ -36,11 +36,11 @@ class State(NamedTuple):
 
 
 _HEAD = struct.Struct("<IIQi")
-"""Kind, length of the path, created, length of the body or -1 for none."""
+"""Kind, length of the path, created, length of the body (-1 for none)."""
 
 
 def encode(records: Iterable[Record]) -> bytes:
-    """The records of a commit as they are in `log`."""
+    """The records of a commit as a row of `log`."""
     out = []
     for kind, path, created, body in records:
         out.append(_HEAD.pack(kind, len(path), created, -1 if body is None else len(body)))
@@ -63,20 +63,20 @@ def decode(data: bytes) -> Iterator[Record]:
 
 
 class Pending:
-    """What is in the log, by commit and by key. Not locked: `Storage` does that."""
+    """The contents of the log, by commit and by key. `Storage` does the locking."""
 
     def __init__(self) -> None:
         self._commits: deque[tuple[int, list[Record]]] = deque()
         self._states: dict[Place, tuple[State, State | None]] = {}
         self.size = 0
-        """Of the bodies, in bytes."""
+        """Bytes of all bodies."""
 
     def __len__(self) -> int:
-        """In commits."""
+        """Number of commits."""
         return len(self._commits)
 
     def add(self, version: int, records: list[Record]) -> None:
-        """Add a commit, before it is one: until it is, `take_back` forgets it."""
+        """Add a commit before it is committed; `take_back` removes it if that fails."""
         self._commits.append((version, records))
         states = self._states
         size = 0
@@ -89,7 +89,7 @@ class Pending:
         self.size += size
 
     def take_back(self, version: int) -> None:
-        """Forget the commit of a version, if it is the last one."""
+        """Remove the commit of a version, if it is the last one."""
         if not self._commits or self._commits[-1][0] != version:
             return
         _, records = self._commits.pop()
@@ -101,7 +101,7 @@ class Pending:
             self.size -= len(record.body or b"")
 
     def oldest(self, rows: int) -> list[tuple[int, list[Record]]]:
-        """The first commits, with at least so many records in all if there are."""
+        """The oldest commits, with at least `rows` records in all if there are that many."""
         count = found = 0
         for _, records in self._commits:
             if found >= rows:
@@ -111,7 +111,7 @@ class Pending:
         return list(islice(self._commits, count))
 
     def drop(self, count: int) -> None:
-        """The first so many commits are rows now."""
+        """The rows of the `count` oldest commits have been written."""
         for _ in range(count):
             version, records = self._commits.popleft()
             for record in records:
@@ -121,8 +121,8 @@ class Pending:
                 self.size -= len(record.body or b"")
 
     def at(self, places: Iterable[Place], version: int) -> dict[Place, State]:
-        """What some keys hold, of those that are pending; `version` is the present, which has
-        everything but a commit that is not one yet."""
+        """The pending states of some keys. `version` is the present, which leaves out a commit
+        that is not committed yet."""
         found = {}
         states = self._states
         for place in places:

@@ -1,18 +1,18 @@
 """A query as SQL.
 
-An alternative of the filter becomes one SELECT, or one per interval of what drives it (drivers.py).
-Everything else is looked up per row: other equalities in `entries`, other sort values in `packed`.
-SELECTs are ordered and limited one by one and joined by UNION, so that no page costs more than its
-rows, and the rows before it cost nothing: a cursor is a place in the index.
+Each alternative of the filter becomes one SELECT, or one per interval of what drives it
+(drivers.py). Everything else is looked up per row: other equalities in `entries`, other sort values
+in `packed`. SELECTs are ordered and limited one by one and joined by UNION, so a page costs no more
+than its rows, and the rows before it cost nothing: a cursor is a position in the index.
 
-An entity has a property's smallest value as its sort value, or the largest when descending, of
-those that the query's filter on that property lets through; it is met once (documented). In a
-projection it is met once per combination of values. Ties are broken by key, which follows the
-direction of the last order, as do the inequality properties that no order names (as Google's
-newer emulator does; the documentation leaves both open).
+An entity sorts by the smallest of its values of a property, or by the largest when descending,
+among those that the query's filter on that property accepts; it is one result (documented). In a
+projection it is one result per combination of values. Ties are broken by key, in the direction of
+the last order. Properties of inequalities that no order names follow that direction too (as on
+Google's newer emulator; the documentation leaves both open).
 """
 
-# ruff: noqa: S608 - made of our own words only; every value is a parameter
+# ruff: noqa: S608 - built from constants of this package; every value is a parameter
 from __future__ import annotations
 
 import sqlite3
@@ -28,7 +28,7 @@ from bulkup.local.sql import Parameters, alive, packed_of, within
 
 @dataclass(frozen=True)
 class _Column:
-    """A sort column in an arm: from `entries` and `path` as bytes, else in hexadecimal."""
+    """A sort column of an arm: bytes when from `entries` or `path`, else hexadecimal."""
 
     sql: str
     hex: bool = False
@@ -43,7 +43,7 @@ class _Arm:
     sorts: list[_Column]
 
     def columns(self) -> str:
-        """What to select of it so that arms can be compared: sort values in hexadecimal."""
+        """The columns to select so that arms can be compared: sort values in hexadecimal."""
         names = [
             f"s{n}" if c.hex else f"lower(hex(s{n})) AS s{n}" for n, c in enumerate(self.sorts)
         ]
@@ -51,7 +51,7 @@ class _Arm:
 
 
 class Select:
-    """Builds the SELECT of a plan between two positions."""
+    """The SELECT of a plan between two positions."""
 
     def __init__(
         self,
@@ -66,16 +66,16 @@ class Select:
         self.until = until if until is not None and until.values else None
         self.nothing = until is not None and not until.values
         self.columns = ", ".join(
-            [*(f"s{number}" for number in range(len(plan.sorts))), "path", "eid"]
+            [*(f"s{number}" for number in range(len(plan.order.sorts))), "path", "eid"]
         )
-        names = [f"s{number}" for number in range(len(plan.sorts))] + ["path"]
+        names = [f"s{number}" for number in range(len(plan.order.sorts))] + ["path"]
         self.order = ", ".join(
             name + (" DESC" if descending else "")
-            for name, descending in zip(names, plan.directions, strict=True)
+            for name, descending in zip(names, plan.order.directions, strict=True)
         )
 
     def sql(self, limit: int | None) -> tuple[str, list[object]] | None:
-        """Rows (sort values..., path, eid) in order; None when there can be none."""
+        """A query for rows (sort values..., path, eid) in order; None when there are none."""
         p = Parameters()
         plan = self.plan
         possible = [one for one in plan.alternatives if self._possible(one)]
@@ -87,7 +87,7 @@ class Select:
         arms = [arm for one in possible for arm in self._arms(one, p)]
         if len(arms) == 1:
             return f"{arms[0].sql} ORDER BY {self.order}{bound}", p.values
-        # Every arm is in order and no longer than what is wanted of all of them.
+        # Every arm is in order, and no longer than what is wanted of all arms together.
         inner = " UNION ".join(
             f"SELECT {arm.columns()} FROM ({arm.sql} ORDER BY {self.order}{bound})" for arm in arms
         )
@@ -98,15 +98,15 @@ class Select:
         return names <= self.plan.slots.keys()
 
     def _overlap(self, alternatives: list[Alternative]) -> bool:
-        """Whether an entity may be met at several places: when alternatives let through
-        different values of a sort property of which there may be several."""
+        """Whether an entity may be found at several positions: when alternatives accept different
+        values of a sort property that may have several."""
         plan = self.plan
         if plan.exploded:
             return False
         return any(
             sort.slot in plan.multi
             and len({self._allowed(one, sort.prop) for one in alternatives}) > 1
-            for sort in plan.sorts
+            for sort in plan.order.sorts
         )
 
     @staticmethod
@@ -125,7 +125,7 @@ class Select:
             for arm in self._arms(one, p)
         ]
         self.after, self.until = after, until
-        names = [f"s{number}" for number in range(len(self.plan.sorts))]
+        names = [f"s{number}" for number in range(len(self.plan.order.sorts))]
         where = self._between([*(_Column(name, True) for name in names), _Column("path")], p)
         return (
             f"SELECT {self.columns} FROM (SELECT *, row_number() OVER "
@@ -142,7 +142,7 @@ class Select:
         return [self._arm(one, driver, interval, p) for interval in driver.intervals]
 
     def _entities(self, interval: Interval, p: Parameters) -> tuple[str, list[str]]:
-        at = self.plan.at
+        at = self.plan.source.at
         paths = (interval,)
         if at is None:
             return entities_table(self.plan), [scope(self.plan, "d", p), within("d.path", paths, p)]
@@ -152,8 +152,8 @@ class Select:
             f"WHERE {scope(self.plan, 'd', p)} AND {within('d.path', paths, p)} "
             f"AND d.version <= {version}"
         )
-        # Without a kind there is no index for it; the past is an hour of writes at most.
-        index = "" if self.plan.kind is None else "INDEXED BY past_by_key"
+        # No index covers this without a kind; the past is at most an hour of writes.
+        index = "" if self.plan.source.kind is None else "INDEXED BY past_by_key"
         past = (
             f"SELECT d.eid, d.path, d.packed FROM entities_past d {index} "
             f"WHERE {scope(self.plan, 'd', p)} AND {within('d.path', paths, p)} "
@@ -165,7 +165,7 @@ class Select:
         self, one: Alternative, driver: Driver, interval: Interval | None, p: Parameters
     ) -> _Arm:
         plan = self.plan
-        at = None if plan.at is None else p(plan.at)
+        at = None if plan.source.at is None else p(plan.source.at)
         where: list[str] = []
         if driver.name == "entities":
             assert interval is not None
@@ -178,7 +178,7 @@ class Select:
                 where.append(f"d.value = {p(driver.equal[1])}")
             else:
                 assert interval is not None
-                where.append(f"d.slot = {p(plan.sorts[driver.column].slot)}")
+                where.append(f"d.slot = {p(plan.order.sorts[driver.column].slot)}")
                 where.append(within("d.value", (self._narrowed(interval, driver),), p))
             where.append(alive("d", at))
             where.append(within("d.path", one.paths, p))
@@ -189,9 +189,9 @@ class Select:
                     f"AND x.value = {p(value)} AND x.path = d.path AND {alive('x', at)})"
                 )
         tables = [table]
-        packed = "d.packed" if driver.name == "entities" else packed_of("d", at, plan.kind)
+        packed = "d.packed" if driver.name == "entities" else packed_of("d", at, plan.source.kind)
         columns = self._sort_columns(one, driver, packed, tables, where, p)
-        sorted_by = {sort.prop for sort in plan.sorts}
+        sorted_by = {sort.prop for sort in plan.order.sorts}
         for name in sorted(one.ranges.keys() - sorted_by):
             where.append(
                 f"EXISTS (SELECT 1 FROM json_each({packed}, {p(json_path(plan.slots[name]))}) x "
@@ -221,11 +221,11 @@ class Select:
         where: list[str],
         p: Parameters,
     ) -> list[_Column]:
-        """The sort columns of an arm; what they need goes into `tables` and `where`."""
+        """The sort columns of an arm. Adds what they need to `tables` and `where`."""
         plan = self.plan
         constant = dict(sorted(one.equal, reverse=True))
         columns = []
-        for number, sort in enumerate(plan.sorts):
+        for number, sort in enumerate(plan.order.sorts):
             intervals = one.ranges.get(sort.prop, EVERYTHING)
             if sort.prop == KEY:
                 columns.append(_Column("d.path"))
@@ -254,12 +254,12 @@ class Select:
     # -- positions -----------------------------------------------------------------------------
 
     def _narrowed(self, interval: Interval, driver: Driver) -> Interval:
-        """The interval of the driver's own column, cut to what the positions leave of it."""
+        """The interval of the driver's own column, as far as it is between the positions."""
         low, high = interval
-        sorts = self.plan.sorts
+        sorts = self.plan.order.sorts
         if driver.column or (driver.name == "entities" and sorts and sorts[0].prop != KEY):
             return interval
-        descending = self.plan.directions[0]
+        descending = self.plan.order.directions[0]
         for position, is_after in ((self.after, True), (self.until, False)):
             if position is None:
                 continue
@@ -281,15 +281,14 @@ class Select:
     def _compare(
         self, sorts: list[_Column], position: Position, is_after: bool, p: Parameters
     ) -> str:
-        """That the columns are past a position, or not yet past it.
+        """A condition that the columns are past a position, or not yet past it.
 
-        With all columns in one direction SQLite takes a row comparison for a place in the index.
-        A position may have fewer values than there are columns: it is then past all that begin
-        with them.
+        If all columns have the same direction, a row comparison lets SQLite seek in the index. A
+        position with fewer values than columns is past all rows that begin with these values.
         """
         values = position.values
         columns = [column.sql for column in sorts[: len(values)]]
-        directions = self.plan.directions[: len(values)]
+        directions = self.plan.order.directions[: len(values)]
         or_equal = is_after == position.inclusive
         marks = [column.mark(value, p) for column, value in zip(sorts, values, strict=False)]
         if len(set(directions)) == 1:

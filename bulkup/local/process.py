@@ -1,4 +1,4 @@
-"""The embedded Datastore in a process of its own, so that it does not share our interpreter."""
+"""The embedded Datastore in another process, so that it does not compete for this interpreter."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _STOP_SECONDS = 15
 class LocalServer:
     """A running server; a context manager that stops it.
 
-    `host` (`127.0.0.1:PORT`) is what DATASTORE_EMULATOR_HOST must be. The server ends with this
-    process, however this process ends; what was acknowledged is in the file all the same.
+    `host` (`127.0.0.1:PORT`) is the value for DATASTORE_EMULATOR_HOST. The server stops when this
+    process ends for any reason. What it has acknowledged is in the file.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class LocalServer:
         return self._process.pid
 
     def stop(self) -> None:
-        """Stop the server and wait until it has; a second time does nothing."""
+        """Stop the server and wait for its end. A second time does nothing."""
         process = self._process
         if process.poll() is None:
             process.terminate()
@@ -61,10 +61,10 @@ class LocalServer:
 
 
 def start_local(file: str | os.PathLike[str] | None = None, *, port: int = 0) -> LocalServer:
-    """Serve `file`, or a file that lives as long as the server, and return once it answers.
+    """Serve `file`, or a temporary file if it is None; returns once the server accepts calls.
 
-    Raises StateError when the file cannot be used (not ours, of a newer version, open already, not
-    writable), TargetError when the port is taken or the server does not come up.
+    Raises StateError when the file cannot be used (another format, a newer version, already open,
+    not writable), TargetError when the port is taken or the server does not start.
     """
     scratch = None
     if file is None:
@@ -76,10 +76,10 @@ def start_local(file: str | os.PathLike[str] | None = None, *, port: int = 0) ->
         [sys.executable, "-m", "bulkup.local", "--port", str(port), "--parent", "--", path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # A file, not a pipe: nobody reads it while the server runs, and a full pipe would stop it.
+        # A file, not a pipe: nobody reads it while the server runs, and a full pipe would block it.
         stderr=errors,
         env=_environment(),
-        # A Ctrl-C on the terminal is for the run: it still has commits to finish.
+        # Ctrl-C on the terminal must not stop the server: the run still has commits to finish.
         start_new_session=True,
     )
     server = LocalServer(process, "", path, scratch)
@@ -94,7 +94,7 @@ def start_local(file: str | os.PathLike[str] | None = None, *, port: int = 0) ->
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with this package importable however the parent found it."""
+    """This environment, with this package importable wherever the parent found it."""
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
@@ -129,6 +129,6 @@ def _failure(process: subprocess.Popen[bytes], errors: IO[bytes]) -> BulkupError
     if len(lines) == 1:
         return StateError(lines[0])
     return TargetError(
-        f"the embedded Datastore ended at once: {lines[-1]}; this is a bug of bulkup's",
+        f"the embedded Datastore stopped while starting: {lines[-1]}; this is a bug in bulkup",
         details=message,
     )

@@ -1,4 +1,4 @@
-"""The rows of entities: what of them a change writes, closes and keeps as the past."""
+"""The rows of changed entities: what is written, what is closed, what becomes the past."""
 
 from __future__ import annotations
 
@@ -6,45 +6,39 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bulkup.local import messages as m
-from bulkup.local.changes import Changes, changes
+from bulkup.local.catalog import Catalog
+from bulkup.local.changes import EntryChanges, entry_changes
 from bulkup.local.indexing import SCATTER, Entries, index_entries, scatter_entry
-from bulkup.local.packing import Packed, Values, add, dumps, each, replaced, values_of
+from bulkup.local.packing import Packed, Values, add, dumps, encoded_values, replaced, values_of
 from bulkup.local.pending import Record
 from bulkup.local.sql import Stored, stored_rows
 
-if TYPE_CHECKING:
-    from bulkup.local.storage import Storage
-
 
 class Change(NamedTuple):
-    """An entity as it was stored and as it is from a version on."""
+    """An entity as it is from a version on, and as it was stored before."""
 
-    kind: int
-    path: bytes
+    record: Record
     version: int
-    created: int
-    body: bytes | None
-    """None: it is gone."""
     stored: Stored | None
     entries: Entries | None
-    """Of `body`, where `changes` does not say how they became."""
-    changes: Changes | None
+    """Of the new body, unless `entry_changes` says how they changed."""
+    entry_changes: EntryChanges | None
 
 
 class Rows:
-    """Collects changes, of an entity one at most; `flush` makes rows of them.
+    """Collects changes, at most one per entity; `flush` writes their rows.
 
-    Only inside a transaction of the writer's.
+    Only inside a transaction of the writer.
     """
 
-    def __init__(self, storage: Storage, db: sqlite3.Connection) -> None:
-        self.storage = storage
+    def __init__(self, catalog: Catalog, db: sqlite3.Connection) -> None:
+        self.catalog = catalog
         self.db = db
         self.index_updates = 0
-        self._parts = {kind: part for (part, _), kind in storage.kinds.items()}
+        self._parts = {kind: part for (part, _), kind in catalog.kinds.items()}
         self._clear()
 
     def _clear(self) -> None:
@@ -56,10 +50,11 @@ class Rows:
         self._opened: list[tuple[int, bytes, bytes, int, int]] = []
 
     def add(self, change: Change) -> None:
-        kind, path, version, created, body, stored, entries, _ = change
+        record, version, stored, entries, _ = change
+        kind, path, created, body = record
         if stored is None:
-            eid = self.storage.next_eid
-            self.storage.next_eid += 1
+            eid = self.catalog.next_eid
+            self.catalog.next_eid += 1
             now: Packed = {}
             opened = self._opened
             for slot, values in self._slots(kind, path, entries):
@@ -109,27 +104,27 @@ class Rows:
         self._clear()
 
     def _replace(self, change: Change, stored: Stored) -> str:
-        """The packed entries of an entity that had those of `stored`."""
+        """The new packed entries of an entity that had those of `stored`."""
         eid, text = stored[0], stored[4]
-        if change.changes is not None:
-            return self._change(change, change.changes, eid, text)
+        if change.entry_changes is not None:
+            return self._apply_changes(change, change.entry_changes, eid, text)
         now: Packed = {}
-        for slot, values in self._slots(change.kind, change.path, change.entries):
+        for slot, values in self._slots(change.record.kind, change.record.path, change.entries):
             add(now, slot, values)
         self._compare(change, eid, json.loads(text), now)
         return dumps(now)
 
-    def _change(self, change: Change, changed: Changes, eid: int, text: str) -> str:
+    def _apply_changes(self, change: Change, changed: EntryChanges, eid: int, text: str) -> str:
         before, after = changed.before, changed.after
-        path, version = change.path, change.version
+        path, version = change.record.path, change.version
         for prop in before.keys() | after.keys():
             old, new = before.get(prop), after.get(prop)
-            slot = self._slot(change.kind, prop, new)
+            slot = self._slot(change.record.kind, prop, new)
             replacement = replaced(text, slot, old, new)
             if replacement is None:
-                raise AssertionError(f"slot {slot} of entity {eid} is not what it was")
+                raise AssertionError(f"slot {slot} of entity {eid} has other entries than its body")
             text = replacement
-            olds, news = each(old), each(new)
+            olds, news = encoded_values(old), encoded_values(new)
             for value in news - olds:
                 self._opened.append((slot, value, path, version, eid))
             for value in olds - news:
@@ -137,16 +132,16 @@ class Rows:
         return text
 
     def _slot(self, kind: int, prop: str, values: Values | None) -> int:
-        """The slot of a property that gets these values."""
-        slot = self.storage.slots.get((kind, prop)) or self.storage.intern_slot(kind, prop)
+        """The slot of a property that gets `values`."""
+        slot = self.catalog.slots.get((kind, prop)) or self.catalog.intern_slot(kind, prop)
         if isinstance(values, dict) and len(values) > 1:
-            self.storage.mark_multi(slot)
+            self.catalog.mark_multi(slot)
         return slot
 
     def _slots(
         self, kind: int, path: bytes, entries: Entries | None
     ) -> Iterator[tuple[int, Values]]:
-        """The entries by slot; none of an entity that is gone."""
+        """The entries by slot; none for a deleted entity."""
         if entries is None:
             return
         for prop, values in entries.items():
@@ -156,6 +151,7 @@ class Rows:
             yield self._slot(kind, SCATTER, scatter), scatter
 
     def _compare(self, change: Change, eid: int, old: Packed, now: Packed) -> None:
+        path = change.record.path
         for slot in {slot for slot, value in now.items() if old.get(slot) != value}.union(
             old.keys() - now.keys()
         ):
@@ -164,22 +160,22 @@ class Rows:
             number = int(slot)
             before, after = values_of(old, slot), values_of(now, slot)
             for value in after - before:
-                self._opened.append((number, value, change.path, change.version, eid))
+                self._opened.append((number, value, path, change.version, eid))
             for value in before - after:
-                self._closed.append((change.version, number, value, change.path))
+                self._closed.append((change.version, number, value, path))
 
 
-def settle(
-    storage: Storage, db: sqlite3.Connection, commits: Sequence[tuple[int, list[Record]]]
+def write_pending(
+    catalog: Catalog, db: sqlite3.Connection, commits: Sequence[tuple[int, list[Record]]]
 ) -> int:
-    """Make the rows of pending commits, in their order; gives how many there were to make."""
-    rows = Rows(storage, db)
+    """Write the rows of pending commits, in their order; returns how many rows that was."""
+    rows = Rows(catalog, db)
     added: set[tuple[int, bytes]] = set()
     count = 0
     for version, records in commits:
         places = {record[:2] for record in records}
         if not added.isdisjoint(places):
-            # What is stored of them is not yet what it was at this commit.
+            # Their stored rows must be those of the commit before this one.
             rows.flush()
             added.clear()
         added |= places
@@ -188,30 +184,30 @@ def settle(
             paths = [record.path for record in records if record.kind == kind]
             for path, row in stored_rows(db, kind, paths):
                 stored[kind, path] = row
-        for kind, path, created, body in records:
-            before = stored.get((kind, path))
+        for record in records:
+            before = stored.get(record[:2])
             entries = changed = None
-            if body is not None:
+            if record.body is not None:
                 if before is not None:
-                    changed = changes(before[3], body)
+                    changed = entry_changes(before[3], record.body)
                 if changed is None:
-                    entries = index_entries(m.Entity.FromString(body))
-            rows.add(Change(kind, path, version, created, body, before, entries, changed))
+                    entries = index_entries(m.Entity.FromString(record.body))
+            rows.add(Change(record, version, before, entries, changed))
         count += len(records)
     rows.flush()
     return count + rows.index_updates
 
 
 _TOGETHER = 64
-"""Rows that one INSERT takes: nearly twice as fast as one a row, and no faster beyond."""
+"""Rows per INSERT: nearly twice as fast as one row each; more are no faster."""
 
 
 def insert_many(db: sqlite3.Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """INSERT rows into a table of ours."""
+    """INSERT rows into one of the tables."""
     if not rows:
         return
     one = f"({', '.join('?' * len(rows[0]))})"
-    insert = f"INSERT INTO {table} VALUES "  # noqa: S608 - tables are named in this module only
+    insert = f"INSERT INTO {table} VALUES "  # noqa: S608 - only this module names tables
     whole = len(rows) - len(rows) % _TOGETHER
     many = insert + ", ".join([one] * _TOGETHER)
     for start in range(0, whole, _TOGETHER):

@@ -3,95 +3,58 @@
 from __future__ import annotations
 
 import gc
-import logging
-import sqlite3
 import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bulkup.local.listener import HOST, Listener
+from bulkup.local.endpoint import HOST, Endpoint
+from bulkup.local.housekeeping import Housekeeper
 from bulkup.local.service import SERVICE, Service
 from bulkup.local.storage import Storage
-from bulkup.local.unary import Calls
 
-_log = logging.getLogger(__name__)
-_THREADS = 16
 _GRACE_SECONDS = 5
-_QUERIES = "RunQuery", "RunAggregationQuery"
-_SWEEP_SECONDS = 30
-_IDLE_SECONDS = 2.0
-"""Nobody has written for so long: rows that are pending are made now, so that no query waits."""
 
 _SWITCH_SECONDS = 0.0005
-"""How long one thread keeps the interpreter. SQLite gives it up at every row, and would wait the
+"""How long one thread keeps the interpreter. SQLite releases it at every row, and would wait the
 default 5 ms to get it back."""
 _COLLECT_EVERY = 100_000
-"""Objects made before Python looks for cycles among them. A commit makes tens of thousands, all
-free of cycles."""
+"""Objects made before Python looks for cycles among them. A commit makes tens of thousands, none of
+them in a cycle."""
 
 
 def dedicate_process() -> None:
-    """Tune the interpreter for a process whose one purpose is to serve."""
+    """Tune the interpreter of a process that only serves."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.freeze()
     gc.set_threshold(_COLLECT_EVERY, 20, 100)
 
 
 class DatastoreServer:
-    """Serves one file. Raises StateError when the file cannot be opened, TargetError when the port
-    is taken.
+    """Serves one file until `stop`; a context manager that stops it.
 
-    `host` is what DATASTORE_EMULATOR_HOST must be.
+    `host` is the value for DATASTORE_EMULATOR_HOST. Raises StateError when the file cannot be
+    opened, TargetError when the port is taken.
     """
 
     def __init__(self, path: str | Path, *, port: int = 0, storage: Storage | None = None) -> None:
         self.storage = storage or Storage(path)
-        self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="datastore")
-        methods = {_path(name): call for name, call in Service(self.storage).methods().items()}
-        queries = frozenset(map(_path, _QUERIES))
-        calls = Calls(
-            methods, lambda path: path not in queries and not self.storage.is_busy(), self._pool
-        )
         try:
-            self._listener = Listener(port, calls.answer)
+            self._endpoint = Endpoint(port, SERVICE, Service(self.storage).methods())
         except BaseException:
             self.storage.close()
             raise
-        self.port = self._listener.port
+        self.port = self._endpoint.port
         self.host = f"{HOST}:{self.port}"
-        self._listener.start()
-        self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
-        self._sweeper.start()
-
-    def _sweep(self) -> None:
-        swept = time.monotonic()
-        while not self._stopping.is_set():
-            try:
-                if self.storage.wants_checkpoint.wait(_IDLE_SECONDS):
-                    self.storage.checkpoint()
-                while not self._stopping.is_set() and self.storage.settle_if_idle(_IDLE_SECONDS):
-                    pass
-                if time.monotonic() - swept >= _SWEEP_SECONDS:
-                    swept = time.monotonic()
-                    while not self._stopping.is_set() and self.storage.sweep():
-                        pass
-            except sqlite3.Error as error:
-                # A full disk, say. What is asked of us meanwhile says so itself.
-                _log.warning("could not tidy up %s: %s", self.storage.path, error)
-                self._stopping.wait(_SWEEP_SECONDS)
+        self._housekeeper = Housekeeper(self.storage)
+        self._stopped = False
 
     def stop(self) -> None:
-        """Finish the calls that are running, and close the file; a second time does nothing."""
-        if self._stopping.is_set():
+        """Finish the calls in progress and close the file. A second time does nothing."""
+        if self._stopped:
             return
-        self._stopping.set()
-        self.storage.wants_checkpoint.set()
-        self._listener.stop(_GRACE_SECONDS)
-        self._pool.shutdown()
-        self._sweeper.join()
+        self._stopped = True
+        self._housekeeper.begin_stop()
+        self._endpoint.stop(_GRACE_SECONDS)
+        self._housekeeper.stop()
         self.storage.close()
 
     def __enter__(self) -> DatastoreServer:
@@ -99,7 +62,3 @@ class DatastoreServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _path(method: str) -> bytes:
-    return f"/{SERVICE}/{method}".encode()

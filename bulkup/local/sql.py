@@ -1,5 +1,5 @@
-# ruff: noqa: S608 - made of our own words only; every value is a parameter
-"""Pieces of SQL that queries are made of, and the reads that are one statement."""
+# ruff: noqa: S608 - built from constants of this package; every value is a parameter
+"""Pieces of SQL that queries are built from, and reads that are one statement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Parameters:
 
 
 def alive(alias: str, at: str | None) -> str:
-    """That a row of `entries` holds, now or at a version."""
+    """A condition that a row of `entries` is valid, now or at a version."""
     if at is None:
         return f"{alias}.until IS NULL"
     return f"{alias}.since <= {at} AND ({alias}.until IS NULL OR {alias}.until > {at})"
@@ -30,7 +30,7 @@ def alive(alias: str, at: str | None) -> str:
 def within(
     expression: str, intervals: Intervals, p: Parameters, form: Callable[[bytes], object] = bytes
 ) -> str:
-    """That an expression is in one of the intervals."""
+    """A condition that an expression is in one of the intervals."""
     if intervals == EVERYTHING:
         return "1"
     terms = []
@@ -45,7 +45,7 @@ def within(
 
 
 def packed_of(alias: str, at: str | None, kind: int | None) -> str:
-    """The packed entries of the entity that a row names, now or at a version."""
+    """The packed entries of a row's entity, now or at a version."""
     live = f"SELECT packed FROM entities WHERE eid = {alias}.eid"
     if at is None:
         return f"({live})"
@@ -84,7 +84,8 @@ def by_path(
 def by_paths(
     db: sqlite3.Connection, places: Sequence[tuple[int, bytes]], at: int | None
 ) -> Iterator[tuple[int, int, bytes] | None]:
-    """As `by_path`, of each (kind, path) in turn; few are held at a time. No kind is 0."""
+    """Like `by_path`, for each (kind, path) in turn; few are in memory at a time. Kind 0 has no
+    entities."""
     start, few = 0, _FEW
     while start < len(places):
         some = places[start : start + few]
@@ -102,7 +103,7 @@ def by_paths(
                     found[kind, path] = version, created, body
                     size += len(body)
             yield from map(found.get, some)
-            # Many small ones together are faster.
+            # Reading many small entities together is faster.
             few = _TOGETHER if size < len(some) * _SMALL_BYTES else _FEW
         else:
             for kind, path in some:
@@ -113,15 +114,15 @@ Stored = tuple[int, int, int, bytes, str]
 """A row of `entities`: (eid, version, created, body, packed)."""
 _TOGETHER = 100
 _FEW = 20
-"""Entities of up to 1 MiB that a lookup holds: it may stop after the first ones."""
+"""How many entities, of up to 1 MiB, a lookup reads at once: it may stop after the first ones."""
 _SMALL_BYTES = 4096
-"""On average, of those before: then `_TOGETHER` of them are held."""
+"""If the last ones were smaller than this on average, `_TOGETHER` are read at once."""
 
 
 def stored_rows(
     db: sqlite3.Connection, kind: int, paths: Sequence[bytes], *, whole: bool = True
 ) -> Iterator[tuple[bytes, Stored]]:
-    """The live entities of a kind that have one of the paths; `packed` is empty unless `whole`."""
+    """The live entities of a kind at some paths; `packed` is empty unless `whole`."""
     packed = "packed" if whole else "''"
     for start in range(0, len(paths), _TOGETHER):
         some = paths[start : start + _TOGETHER]

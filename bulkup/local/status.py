@@ -6,7 +6,7 @@ import grpc
 
 
 class RpcError(Exception):
-    """Ends a call with a status; `message` is for a person."""
+    """Ends a call with a status; `message` is for people."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)

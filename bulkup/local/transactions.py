@@ -1,14 +1,14 @@
 """Transactions: optimistic, with snapshot reads.
 
-Of the concurrency modes the service documents this is OPTIMISTIC: a transaction reads the database
-as it was when it began, holds no locks, and at commit everything it read is looked at again; had
-anything of it changed meanwhile, the commit is ABORTED and nothing is written. That includes
-queries: an entity that entered or left a range the transaction has read (a phantom) is a conflict;
-one beyond the last result it got is none. So a forgotten transaction blocks nobody, and of
-transactions in each other's way one always commits.
+This is the OPTIMISTIC concurrency mode that the service documents. A transaction reads the database
+as it was when it began and holds no locks. Its commit checks everything that it has read; if any of
+that has changed, the commit is ABORTED and writes nothing. This includes queries: an entity that
+entered or left a range that the transaction has read (a phantom) is a conflict, one beyond the last
+result it received is not. So a forgotten transaction blocks nobody, and of several conflicting
+transactions one always commits.
 
-Reading inside a transaction does not show its own writes, which arrive with the commit only. A
-commit ends its transaction however it ends; a rollback of one that has ended is fine.
+Reads inside a transaction do not show its own writes, which only come with the commit. A commit
+ends its transaction even when it fails. Rolling back a transaction that has ended is allowed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from bulkup.local.cursors import Position
 from bulkup.local.encoding import Partition
 from bulkup.local.messages import MICROS
 from bulkup.local.plan import Select
-from bulkup.local.queries import Request, bind
+from bulkup.local.query import Request
+from bulkup.local.query_rows import bind
 from bulkup.local.status import aborted, invalid
 from bulkup.local.storage import Storage
 
 IDLE_MICROS = 60 * MICROS
 LIFE_MICROS = 270 * MICROS
-"""Documented: a transaction expires when idle for 60 s, or 270 s after it began."""
+"""Documented: a transaction expires after 60 s without use, and 270 s after it began."""
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Transaction:
     used: int
     keys: set[tuple[Partition, str, bytes]] = field(default_factory=set)
     queries: list[tuple[Request, Position | None]] = field(default_factory=list)
-    """With where reading stopped; None: it went to the end."""
+    """Each with the position where reading stopped; None at the end of the query."""
 
     def read_key(self, partition: Partition, kind: str, path: bytes) -> None:
         if not self.read_only:
@@ -55,8 +56,8 @@ class Transaction:
 
 
 class Transactions:
-    """The open transactions of a server. Ids of other servers, and of this one's past, are known
-    for what they are."""
+    """The open transactions of a server. Ids of other servers, and of earlier runs of this one,
+    are recognised."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
@@ -88,7 +89,7 @@ class Transactions:
             return transaction
 
     def end(self, name: bytes) -> Transaction:
-        """As `get`, and it is over: for committing."""
+        """Like `get`, but ends the transaction: for commits."""
         transaction = self.get(name)
         with self._lock:
             if self._open.pop(name, None) is None:
@@ -96,13 +97,13 @@ class Transactions:
         return transaction
 
     def check_id(self, name: bytes) -> None:
-        """Raises INVALID_ARGUMENT for an id that this server never gave."""
+        """Raises INVALID_ARGUMENT for an id that this server never issued."""
         ours = len(name) == 16 and name[:8] == self._server
         if not ours or int.from_bytes(name[8:], "big") > self._count:
             raise invalid("The referenced transaction has expired or is no longer valid.")
 
     def rollback(self, name: bytes) -> None:
-        """Raises INVALID_ARGUMENT for an id that this server never gave."""
+        """Raises INVALID_ARGUMENT for an id that this server never issued."""
         self.check_id(name)
         with self._lock:
             self._open.pop(name, None)
@@ -113,13 +114,12 @@ def _expired(transaction: Transaction, now: int) -> bool:
 
 
 def check_conflicts(transaction: Transaction, storage: Storage, db: sqlite3.Connection) -> None:
-    """Raise ABORTED when something the transaction has read is not what it was; in `writing()`."""
+    """Raise ABORTED when something that the transaction read has changed; inside `writing()`."""
     snapshot = transaction.snapshot
     if storage.last_version <= snapshot:
         return
     for partition, kind_name, path in transaction.keys:
-        part = storage.partitions.get(partition)
-        kind = None if part is None else storage.kinds.get((part, kind_name))
+        kind = storage.catalog.kind(partition, kind_name)
         if kind is None or storage.kind_version(kind) <= snapshot:
             continue
         row = db.execute(
@@ -142,13 +142,16 @@ def _query_changed(
     db: sqlite3.Connection,
     snapshot: int,
 ) -> bool:
-    """Whether what was written since is in the range read, as it was then or as it is now."""
+    """Whether anything written since is in the range that was read, as it was or as it is now."""
     for at in (snapshot, None):
-        plan = bind(request, storage, at)
-        if plan is None or (plan.kind is not None and storage.kind_version(plan.kind) <= snapshot):
+        plan = bind(request, storage.catalog, at)
+        if plan is None:
+            continue
+        kind = plan.source.kind
+        if kind is not None and storage.kind_version(kind) <= snapshot:
             continue
         plan.changed_since = snapshot
-        statement = Select(plan, db, request.start, end or request.end).sql(1)
+        statement = Select(plan, db, request.window.start, end or request.window.end).sql(1)
         if statement is not None and db.execute(*statement).fetchone() is not None:
             return True
     return False

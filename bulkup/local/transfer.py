@@ -1,7 +1,7 @@
-"""Into a file of the embedded Datastore and out of it, a line of JSON an entity.
+"""Load entities into a file of the embedded Datastore and dump them, one line of JSON each.
 
-Lines are loaded in their order, batch by batch: what was loaded when something ends the work is
-exactly the lines before a line that is named. Memory holds one batch.
+Lines are loaded in order, batch by batch. Whatever stops a load, exactly the lines before the one
+that the error names are in the file. Memory holds one batch.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from bulkup.local.status import RpcError
 
 BATCH_ENTITIES = 500
 BATCH_BYTES = 4 << 20
-"""Of lines; as messages they are smaller, and a commit may have 10 MiB."""
+"""Bytes of lines in a batch. As messages they are smaller, and a commit may have 10 MiB."""
 LINE_BYTES = 16 << 20
-"""The longest line: an entity has at most 1 MiB, of which escapes can make six."""
+"""The longest line. An entity has at most 1 MiB, which escapes can make six times as long."""
 _BOM = b"\xef\xbb\xbf"
 
 STDIN = "standard input"
 """The name of a source that cannot be read again."""
 
 Watch = Callable[[int, int], None]
-"""Called now and then with the entities and the bytes done."""
+"""Called now and then with the number of entities and bytes loaded so far."""
 
 
 class LoadError(BulkupError):
-    """A line that cannot be loaded; or, with that exit code, an interruption."""
+    """A line that cannot be loaded, or an interruption; `exit_code` tells which."""
 
     def __init__(self, message: str, exit_code: Exit = Exit.FAILED) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class LoadError(BulkupError):
 
 @dataclass(frozen=True)
 class Source:
-    """Lines to load, and how people call them."""
+    """Lines to load, and the name that messages use for them."""
 
     stream: IO[bytes]
     name: str
@@ -60,7 +60,7 @@ class Loading:
         self.loaded = 0
         """Entities that are in the file."""
         self.lines = 0
-        """Lines that are done with: loaded, or empty."""
+        """Lines that need no more work: loaded or empty."""
         self.bytes = 0
         self._batch: list[tuple[int, Any]] = []
         self._batch_bytes = 0
@@ -86,7 +86,7 @@ class Loading:
     def _entity(self, line: bytes, *, first: bool) -> Any | None:
         if len(line) > LINE_BYTES:
             raise LineError(
-                f"it has more than {LINE_BYTES >> 20} MiB, and an entity at most 1; "
+                f"it has more than {LINE_BYTES >> 20} MiB, and an entity at most 1 MiB; "
                 "each line holds one object"
             )
         text = line.strip()
@@ -98,22 +98,22 @@ class Loading:
         return from_line(text, self.file.place, kind=source.kind, id_field=source.id_field)
 
     def _flush(self, through: int) -> None:
-        """Write what waits; then all lines up to `through` are done."""
+        """Write the batch; after that, all lines up to `through` are done."""
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         try:
             self._put(batch, through)
         except RpcError:
-            # Which of them it is the file does not say.
+            # One by one, because the error does not say which entity it is about.
             for number, entity in batch:
                 try:
                     self._put([(number, entity)], number)
                 except RpcError as error:
-                    raise self._refused(number, f"Datastore refuses it: {error.message}") from error
+                    raise self._refused(number, f"Datastore refused it: {error.message}") from error
             self.lines = through
         self.watch(self.loaded, self.bytes)
 
     def _put(self, batch: list[tuple[int, Any]], through: int) -> None:
-        # The count must be what the file has, or the advice where to go on would be wrong.
+        # Ctrl-C must not come between the write and the count, or the advice would be wrong.
         with uninterrupted():
             if batch:
                 self.file.put([entity for _, entity in batch])
@@ -123,47 +123,48 @@ class Loading:
     def _refused(self, number: int, reason: str) -> LoadError:
         return LoadError(
             f"line {number} of {self.source.name}: {reason.rstrip('.')}. {self.so_far()} "
-            f"Mend the line and {self._go_on(number)}."
+            f"Fix the line, then {self._resume_advice(number)}."
         )
 
-    def ended(self, why: str) -> str:
-        """Why it ended early, and what that means for the next attempt."""
-        go_on = self._go_on(self.lines + 1)
-        return f"{why}. {self.so_far()} To go on, {go_on}."
+    def stopped(self, why: str) -> str:
+        """Why the load stopped early, and how to resume it."""
+        advice = self._resume_advice(self.lines + 1)
+        return f"{why}. {self.so_far()} To resume, {advice}."
 
     def so_far(self) -> str:
         if not self.loaded:
             return "Nothing was loaded."
         if self.loaded == 1:
-            return "The entity before it is loaded and stays."
-        return f"The {self.loaded:,} entities before it are loaded and stay."
+            return "The entity before it is loaded."
+        return f"The {self.loaded:,} entities before it are loaded."
 
-    def _go_on(self, number: int) -> str:
+    def _resume_advice(self, number: int) -> str:
         if not self.loaded:
             return "load again"
         if self.source.name == STDIN:
-            return f"load from line {number} on"
-        return f"load from there on (tail -n +{number} {shlex.quote(self.source.name)})"
+            return f"load the lines from {number} on"
+        return f"load the rest (tail -n +{number} {shlex.quote(self.source.name)})"
 
 
 def load(file: LocalFile, source: Source, watch: Watch = lambda *_: None) -> int:
-    """Put the entities of all lines into a file; gives their number.
+    """Put the entities of all lines into a file; returns their number.
 
-    An entity with the key of an earlier one, in the file or in the source, takes its place.
-    Raises LoadError for the first line that is no entity, or that Datastore would refuse: lines
-    before it are in the file, none after. Also, with exit code SIGINT, on KeyboardInterrupt.
+    An entity replaces an earlier one with the same key, in the file or in the source. Raises
+    LoadError for the first line that is not an entity or that Datastore would refuse: the lines
+    before it are in the file, no lines after it. Also raises it, with exit code SIGINT, on
+    KeyboardInterrupt.
     """
     loading = Loading(file, source, watch)
     try:
         return loading.run()
     except KeyboardInterrupt:
         why = f"interrupted at line {loading.lines + 1}"
-        raise LoadError(loading.ended(why), Exit.SIGINT) from None
+        raise LoadError(loading.stopped(why), Exit.SIGINT) from None
     except StateError as error:
-        raise StateError(loading.ended(error.message)) from error
+        raise StateError(loading.stopped(error.message)) from error
     except OSError as error:
         why = f"{source.name} cannot be read ({error.strerror or error})"
-        raise StateError(loading.ended(why)) from error
+        raise StateError(loading.stopped(why)) from error
 
 
 def dump(
@@ -174,10 +175,10 @@ def dump(
     limit: int | None = None,
     leave_out: Collection[str] = (),
 ) -> Iterator[tuple[str, bool]]:
-    """The entities of a kind (empty: of all kinds but those to leave out) in the order of their
-    keys: a line without its end, and whether that is in the lossless form.
+    """The entities of a kind in key order, each as a line without its line end, and whether that
+    line is in the lossless form. If `kind` is empty, of all kinds except those in `leave_out`.
 
-    Raises StateError for an entity that JSON cannot hold.
+    Raises StateError for an entity that JSON cannot express.
     """
     wanted = (e for e in file.entities(kind) if kind or e.key.path[-1].kind not in leave_out)
     for entity in islice(wanted, limit):

@@ -17,9 +17,9 @@ _NUMERIC = ("integer_value", "double_value")
 
 
 def apply_transforms(entity: Any, transforms: Any, now: int) -> list[Any]:
-    """Apply in order, in place; the result of each. `now` is microseconds.
+    """Apply transforms in order, in place; returns the result of each. `now` is in microseconds.
 
-    Raises INVALID_ARGUMENT for a transform that is none.
+    Raises INVALID_ARGUMENT for a transform that is not valid.
     """
     return [_apply(entity, transform, now) for transform in transforms]
 
@@ -27,7 +27,7 @@ def apply_transforms(entity: Any, transforms: Any, now: int) -> list[Any]:
 def _apply(entity: Any, transform: Any, now: int) -> Any:
     which = transform.WhichOneof("transform_type")
     if which is None:
-        raise invalid("A property transform must say what it does.")
+        raise invalid("A property transform must have a transform type.")
     value = _place(entity, transform.property)
     excluded = value.exclude_from_indexes
     if which == "set_to_server_value":
@@ -59,7 +59,7 @@ def _apply(entity: Any, transform: Any, now: int) -> Any:
 
 
 def _place(entity: Any, text: str) -> Any:
-    """The value at a property path; entities on the way are made."""
+    """The value at a property path. Entities along the path are created."""
     path = split_path(text)
     if any(map(is_reserved, path)):
         raise invalid(f'The property transform has a reserved name: "{text[:100]}"')
@@ -79,17 +79,17 @@ def _arithmetic(which: str, value: Any, operand: Any) -> None:
         value.CopyFrom(operand)
         value.exclude_from_indexes = excluded
         return
-    stored, given = getattr(value, kind), getattr(operand, other)
+    stored, change = getattr(value, kind), getattr(operand, other)
     if which == "increment":
         if kind == other == "integer_value":
-            value.integer_value = max(_INT64_MIN, min(_INT64_MAX, stored + given))
+            value.integer_value = max(_INT64_MIN, min(_INT64_MAX, stored + change))
         else:
-            value.double_value = float(stored) + float(given)
+            value.double_value = float(stored) + float(change)
         return
-    if math.isnan(stored) or math.isnan(given):
+    if math.isnan(stored) or math.isnan(change):
         value.double_value = math.nan
-    elif (given > stored) if which == "maximum" else (given < stored):
-        setattr(value, other, given)
+    elif (change > stored) if which == "maximum" else (change < stored):
+        setattr(value, other, change)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,8 +1,8 @@
-"""What a single value must be, stored or in a filter.
+"""What is required of a single value, stored or in a filter.
 
-The `meaning` of a value is what old clients say of it beyond its type: that it is compressed, an
-e-mail address, a user. No documentation lists them; these are the ones that Google's emulators
-store, each with one type only.
+With the `meaning` of a value, old clients say more about it than its type: that it is compressed,
+an email address, a user. Meanings are not documented. These are the ones that Google's emulators
+accept, each with one type.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _USER_PROPERTIES = frozenset(
     ("email", "auth_domain", "user_id", "federated_identity", "federated_provider")
 )
 _FAR_TIME = 7
-"""Of an integer: a time in microseconds that no timestamp can tell."""
+"""Of an integer: a time in microseconds that no timestamp can express."""
 _MAX_DIMENSIONS = 2048
 _FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
 """The years 1 to 9999."""
 
 
-def check_plain(path: str, value: Any, which: str) -> None:
-    """Raise INVALID_ARGUMENT for a timestamp, a point or a key that there cannot be."""
+def check_range(path: str, value: Any, which: str) -> None:
+    """Raise INVALID_ARGUMENT for a timestamp, a point or a key that is out of range."""
     if which == "timestamp_value":
         stamp = value.timestamp_value
         if not _FIRST_SECOND <= stamp.seconds <= _LAST_SECOND or not 0 <= stamp.nanos < 10**9:
@@ -51,7 +51,7 @@ def check_plain(path: str, value: Any, which: str) -> None:
 def check_meaning(path: str, value: Any, *, projected: bool = False) -> None:
     """Raise INVALID_ARGUMENT for a meaning that the value cannot have.
 
-    `projected`: it may be one that a projection gave back.
+    `projected`: the meaning may be the one of values that a projection returned.
     """
     meaning, which = value.meaning, value.WhichOneof("value_type") or ""
     if meaning == _INDEX_VALUE and projected:

@@ -350,7 +350,7 @@ def test_a_served_file_keeps_what_was_written_and_the_server_exits_with_zero(
         new["name"] = "served"
         client.put(new)
         held = nowhere.bulkup("local", "dump", "store")
-        held.fails(1, "is open already", str(process.pid), "DATASTORE_EMULATOR_HOST")
+        held.fails(1, "is already open", str(process.pid), "DATASTORE_EMULATOR_HOST")
         process.send_signal(number)
         result = ended(process)
     assert result.code == 0, result

@@ -1,3 +1,5 @@
+"""The embedded Datastore, started once for the tests that compare it with other servers."""
+
 from __future__ import annotations
 
 import pytest

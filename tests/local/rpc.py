@@ -49,7 +49,7 @@ class Rpc:
         return _CALLS[name].FromString(raw)
 
     def key(self, *path: Any) -> Any:
-        """`key("A", 1, "B", "x")`; a last element without id is incomplete."""
+        """`key("A", 1, "B", "x")`; a last kind without id makes the key incomplete."""
         key = m.Key()
         key.partition_id.project_id = self.project
         key.partition_id.namespace_id = self.namespace
@@ -77,7 +77,7 @@ class Rpc:
         transactional: bool = True,
         timeout: float = 30,
     ) -> Any:
-        """In `transaction`, in a single-use one, or non-transactional."""
+        """Commit in `transaction`, in a single-use transaction, or without one."""
         request = m.CommitRequest(mode=1 if transactional else 2, mutations=mutations)
         if transaction:
             request.transaction = transaction
@@ -107,7 +107,7 @@ class Rpc:
         return self.call("Lookup", request)
 
     def get(self, key: Any, transaction: bytes = b"") -> Any | None:
-        """The EntityResult, or None."""
+        """The EntityResult, or None if there is none."""
         found = self.lookup(key, transaction=transaction).found
         return found[0] if found else None
 
@@ -122,7 +122,7 @@ class Rpc:
         return self.call("RunQuery", request).batch
 
     def all(self, query: Any, transaction: bytes = b"") -> list[Any]:
-        """The results of a query, batch by batch, as the official client goes on."""
+        """All results of a query, paged as the official client does."""
         asked = m.Query()
         asked.CopyFrom(query)
         results: list[Any] = []
@@ -138,7 +138,7 @@ class Rpc:
 
 
 def to_value(one: Any) -> Any:
-    """A Value of a Python one; a Value is itself."""
+    """The Value of a Python value; a Value is returned unchanged."""
     if isinstance(one, m.Value):
         return one
     out = m.Value()

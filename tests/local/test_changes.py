@@ -1,4 +1,4 @@
-"""What a put does to an entity's index entries is what indexing all of it would have done."""
+"""A put changes an entity's index entries exactly as indexing the whole entity would."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.local import messages as m
-from bulkup.local.changes import changes, new_properties
+from bulkup.local.changes import entry_changes, new_properties
 from bulkup.local.indexing import index_entries
 from bulkup.local.mutations import check_entities, check_mutations
-from bulkup.local.packing import add, each
+from bulkup.local.packing import add, encoded_values
+from bulkup.local.prefetch import Prefetched
 from bulkup.local.service import Service
 from bulkup.local.status import RpcError
 from bulkup.local.storage import Storage
-from bulkup.local.writes import Known, Writer
+from bulkup.local.writes import Writer
 from tests.examples import examples
 
 _scalars = st.one_of(
@@ -85,13 +86,13 @@ def _indexed(storage: Storage, at: int | None = None) -> set[tuple[str, bytes]]:
     with storage.reading() as snapshot:
         rows = snapshot.db.execute(f"SELECT slot, value FROM entries WHERE {alive}").fetchall()
     assert len(set(rows)) == len(rows)
-    names = {number: prop for (_, prop), number in storage.slots.items()}
+    names = {number: prop for (_, prop), number in storage.catalog.slots.items()}
     return {(names[slot], value) for slot, value in rows}
 
 
 def _expected(entity: Any) -> set[tuple[str, bytes]]:
     entries = index_entries(m.Entity.FromString(entity.SerializeToString()))
-    return {(prop, value) for prop, values in entries.items() for value in each(values)}
+    return {(prop, value) for prop, values in entries.items() for value in encoded_values(values)}
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 @examples(150)
 @given(st.lists(_entities(), min_size=2, max_size=6))
-def test_entries_after_any_puts_are_those_of_the_entity_now_and_then(entities: list[Any]) -> None:
+def test_after_any_puts_the_entries_match_the_entity_at_every_version(entities: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(Path(folder) / "x.datastore")
         try:
@@ -117,7 +118,7 @@ def test_entries_after_any_puts_are_those_of_the_entity_now_and_then(entities: l
                 packed: dict[str, Any] = {}
                 copy = m.Entity.FromString(entity.SerializeToString())
                 for prop, values in index_entries(copy).items():
-                    add(packed, storage.slots[1, prop], values)
+                    add(packed, storage.catalog.slots[1, prop], values)
                 assert json.loads(text) == packed
                 assert _indexed(storage) == _expected(entity)
             for entity, version in zip(entities, versions, strict=True):
@@ -128,10 +129,10 @@ def test_entries_after_any_puts_are_those_of_the_entity_now_and_then(entities: l
 
 @examples(300)
 @given(_entities(), _entities())
-def test_what_changes_says_is_the_difference_of_all_entries(old: Any, new: Any) -> None:
+def test_entry_changes_are_the_difference_between_all_entries(old: Any, new: Any) -> None:
     before = index_entries(old)
     base = old.SerializeToString(deterministic=True)
-    found = changes(base, new.SerializeToString(deterministic=True))
+    found = entry_changes(base, new.SerializeToString(deterministic=True))
     uncut = new.SerializeToString(deterministic=True)
     after = index_entries(new)
     if found is None:
@@ -145,18 +146,18 @@ def test_what_changes_says_is_the_difference_of_all_entries(old: Any, new: Any) 
     assert found.after == {path: after[path] for path in touched if path in after}
 
 
-def test_one_changed_property_of_many_is_all_that_is_looked_into() -> None:
+def test_of_many_properties_only_the_changed_one_is_examined() -> None:
     entity = m.Entity()
     for number in range(50):
         entity.properties[f"p{number}"].integer_value = number
     base = entity.SerializeToString(deterministic=True)
     entity.properties["p7"].string_value = "x" * 1500
-    found = changes(base, entity.SerializeToString(deterministic=True))
+    found = entry_changes(base, entity.SerializeToString(deterministic=True))
     assert found is not None
     assert found.before.keys() == found.after.keys() == {"p7"}
     entity.properties["p7"].string_value = "x" * 1501
     with pytest.raises(RpcError, match="longer than 1500 bytes"):
-        changes(base, entity.SerializeToString(deterministic=True))
+        entry_changes(base, entity.SerializeToString(deterministic=True))
 
 
 def _with(**numbers: int) -> Any:
@@ -166,24 +167,24 @@ def _with(**numbers: int) -> Any:
     return entity
 
 
-def test_what_was_read_before_ones_turn_gives_way_to_what_others_wrote_meanwhile(
+def test_a_prefetched_entity_is_read_again_after_another_write(
     service: Service,
 ) -> None:
     storage = service.storage
     _commit(service, [_put(_with(a=1, b=1))])
     operations = check_mutations([_put(_with(a=1, b=2))], "p", "", transactional=True)
-    known = Known(storage, operations)
-    check_entities(operations, known.bodies)
-    assert operations[0].changes is not None
+    prefetched = Prefetched(storage, operations)
+    check_entities(operations, prefetched.bodies)
+    assert operations[0].entry_changes is not None
     _commit(service, [_put(_with(a=5, c=5))])
     with storage.writing() as (db, version):
-        writer = Writer(storage, db, version, known)
+        writer = Writer(storage, db, version, prefetched)
         writer.apply(operations[0])
         writer.finish()
     assert _indexed(storage) == _expected(_with(a=1, b=2))
 
 
-def test_puts_of_one_entity_in_one_commit_build_on_one_another(service: Service) -> None:
+def test_puts_of_one_entity_in_one_commit_build_on_each_other(service: Service) -> None:
     _commit(service, [_put(_with(a=1, b=1))])
     puts = [_with(a=2, b=1), _with(a=1, b=1), _with(a=1, b=3), _with(b=3, c=4)]
     for count in range(1, len(puts) + 1):
@@ -191,7 +192,7 @@ def test_puts_of_one_entity_in_one_commit_build_on_one_another(service: Service)
         assert _indexed(service.storage) == _expected(puts[count - 1])
 
 
-def test_a_property_and_a_nested_one_of_the_same_path_do_not_take_each_other_s_entries(
+def test_a_property_and_a_nested_one_with_the_same_path_keep_their_entries(
     service: Service,
 ) -> None:
     for nested, dotted in ((1, 1), (2, 1), (2, 2), (2, 3), (3, 3)):
@@ -209,9 +210,7 @@ def _numbers(*numbers: int) -> set[bytes]:
 
 @examples(200)
 @given(_entities(), _entities())
-def test_no_property_that_is_not_stored_just_so_escapes_being_looked_into(
-    old: Any, new: Any
-) -> None:
+def test_every_property_that_differs_from_the_stored_one_is_examined(old: Any, new: Any) -> None:
     base, body = (one.SerializeToString(deterministic=True) for one in (old, new))
     found = new_properties(base, body)
     assert found is not None
@@ -227,11 +226,11 @@ def test_no_property_that_is_not_stored_just_so_escapes_being_looked_into(
     assert came.items() - stored.items() <= looked_into.items()
 
 
-def test_the_bytes_of_a_property_inside_of_a_stored_value_are_not_that_property() -> None:
+def test_the_bytes_of_a_property_inside_a_stored_value_are_not_that_property() -> None:
     bad = m.Entity()
     bad.properties["b"].meaning = 99
     old = m.Entity()
-    # At the place in the body where the property itself would be, too.
+    # Also at the position in the body where the property itself would be.
     for name in ("a", "b", "c"):
         old.properties[name].blob_value = bad.SerializeToString() * 3
     found = new_properties(
@@ -241,7 +240,7 @@ def test_the_bytes_of_a_property_inside_of_a_stored_value_are_not_that_property(
     assert found.properties["b"].meaning == 99
 
 
-def test_a_field_that_we_do_not_know_is_left_to_those_who_look_into_everything() -> None:
+def test_a_body_with_an_unknown_field_is_indexed_as_a_whole() -> None:
     entity = m.Entity()
     entity.properties["a"].integer_value = 1
     body = entity.SerializeToString(deterministic=True)

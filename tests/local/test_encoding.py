@@ -1,4 +1,4 @@
-"""The byte order of encoded keys and values is Datastore's order."""
+"""Encoded keys and values sort in Datastore's order."""
 
 from __future__ import annotations
 
@@ -48,14 +48,16 @@ def test_paths_sort_as_their_elements_do(one: Any, other: Any) -> None:
 
 
 @given(paths)
-def test_a_path_comes_back_as_it_was(path: Any) -> None:
+def test_a_path_survives_a_round_trip(path: Any) -> None:
     assert list(decode_path(path_of(path))) == path
     key = key_message(HOME, path_of(path))
     assert encode_path(key.path) == path_of(path)
 
 
 @given(paths, paths)
-def test_descendants_and_nothing_else_are_in_an_ancestor_s_range(one: Any, other: Any) -> None:
+def test_the_range_of_an_ancestor_holds_its_descendants_and_nothing_else(
+    one: Any, other: Any
+) -> None:
     inside = path_of(one) <= path_of(other) < path_end(path_of(one))
     assert inside == (other[: len(one)] == one)
 
@@ -133,7 +135,7 @@ def test_values_sort_by_type_and_then_by_value() -> None:
         (value(string_value="x"), value(blob_value=b"x")),
     ],
 )
-def test_what_compares_equal_is_the_same_bytes(one: Any, other: Any) -> None:
+def test_equal_values_have_equal_bytes(one: Any, other: Any) -> None:
     assert encode_value(one) == encode_value(other)
 
 
@@ -154,7 +156,7 @@ def test_doubles_sort_by_number(one: float, other: float) -> None:
 
 
 @pytest.mark.parametrize("stored", IN_ORDER, ids=range(len(IN_ORDER)))
-def test_a_projection_gives_back_the_value(stored: Any) -> None:
+def test_a_projection_returns_the_value(stored: Any) -> None:
     encoded = encode_value(stored)
     assert encoded is not None
     found = decode_value(encoded)
@@ -172,7 +174,7 @@ def test_a_projection_gives_back_the_value(stored: Any) -> None:
 @pytest.mark.parametrize(
     "junk", [b"", b"\x00", b"A", b"A\x00", b"A\x00\x01\x01abc", b"A\x00\x01\x09"]
 )
-def test_other_bytes_are_no_path(junk: bytes) -> None:
+def test_other_bytes_are_not_a_path(junk: bytes) -> None:
     if not junk:
         assert list(decode_path(junk)) == []
         return
@@ -180,7 +182,7 @@ def test_other_bytes_are_no_path(junk: bytes) -> None:
         list(decode_path(junk))
 
 
-def test_a_key_as_value_carries_its_partition() -> None:
+def test_a_key_value_includes_its_partition() -> None:
     key = m.Key()
     key.partition_id.project_id = "q"
     key.partition_id.namespace_id = "n"

@@ -1,4 +1,4 @@
-"""Commits whose rows are made later: nobody can tell, and nothing is lost."""
+"""Commits whose rows are written later: no client can tell, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _defer(rpc: Rpc) -> None:
         rpc.put(rpc.entity("Other", 1))
 
 
-# --- what a commit is allowed to be, and what it leaves, is the same either way ---
+# --- a commit is checked, and has the same effect, either way ---
 
 _values = st.one_of(
     st.none(),
@@ -88,16 +88,16 @@ def _request(rpc: Rpc, mutations: list[tuple[str, int, dict[str, Any]]]) -> list
 
 
 def _tables(storage: Storage) -> dict[str, list[Any]]:
-    """All rows, with slots and kinds by name: numbers are given in the order of need."""
+    """All rows, with slots and kinds by name, because their numbers depend on the order of use."""
     with storage.reading() as snapshot:
         rows = {
             table: snapshot.db.execute(f"SELECT {columns} FROM {table}").fetchall()
             for table, columns in _TABLES.items()
         }
-    slots = {number: prop for (_, prop), number in storage.slots.items()}
+    slots = {number: prop for (_, prop), number in storage.catalog.slots.items()}
     rows["entries"] = [(slots[slot], *rest) for slot, *rest in rows["entries"]]
     for table in ("entities", "entities_past"):
-        # The packed texts name slots by number.
+        # The packed strings refer to slots by number.
         rows[table] = [(*row[:-2], row[-1]) for row in rows[table]]
     return {table: sorted(found, key=repr) for table, found in rows.items()}
 
@@ -118,7 +118,7 @@ def _outcome(rpc: Rpc, mutations: list[Any], transactional: bool) -> Any:
         max_size=12,
     )
 )
-def test_rows_that_are_made_later_are_those_that_would_have_been_made_at_once(
+def test_deferred_rows_equal_the_rows_written_at_once(
     commits: list[tuple[list[tuple[str, int, dict[str, Any]]], bool, bool]],
 ) -> None:
     outcomes, tables, reads = [], [], []
@@ -158,7 +158,7 @@ def test_rows_that_are_made_later_are_those_that_would_have_been_made_at_once(
 # --- queries ---
 
 
-def test_a_query_finds_what_was_committed_before_it(rpc: Rpc) -> None:
+def test_a_query_finds_pending_commits(rpc: Rpc) -> None:
     _defer(rpc)
     rpc.put(*(rpc.entity("K", i, a=i, b=[i, i + 1], c={"d": i}, e=i) for i in range(1, 6)))
     _defer(rpc)
@@ -185,7 +185,7 @@ def test_a_query_finds_what_was_committed_before_it(rpc: Rpc) -> None:
     assert idents(rpc.all(query("K", both(where("a", "=", 4), where("b", "=", 5))))) == [4]
 
 
-def test_a_query_of_another_moment_finds_what_was_then(rpc: Rpc) -> None:
+def test_a_query_at_a_read_time_finds_the_pending_commits_of_that_time(rpc: Rpc) -> None:
     _defer(rpc)
     rpc.put(rpc.entity("K", 1, a=1), rpc.entity("K", 2, a=1))
     begun = rpc.begin(read_only=True)
@@ -199,7 +199,7 @@ def test_a_query_of_another_moment_finds_what_was_then(rpc: Rpc) -> None:
     assert idents(rpc.all(query("K", where("a", ">", 0)))) == [1]
 
 
-def test_counts_and_kinds_are_of_everything(rpc: Rpc) -> None:
+def test_counts_and_kinds_include_pending_commits(rpc: Rpc) -> None:
     _defer(rpc)
     rpc.put(*(rpc.entity("New", i) for i in range(1, 8)))
     request = m.RunAggregationQueryRequest()
@@ -217,7 +217,7 @@ def test_counts_and_kinds_are_of_everything(rpc: Rpc) -> None:
 # --- conditions and transactions ---
 
 
-def test_a_condition_is_on_what_is_pending(rpc: Rpc) -> None:
+def test_a_condition_is_checked_against_pending_writes(rpc: Rpc) -> None:
     _defer(rpc)
     (first,) = rpc.put(rpc.entity("K", 1, a=1)).mutation_results
     (second,) = rpc.put(rpc.entity("K", 1, a=2)).mutation_results
@@ -242,7 +242,7 @@ def test_a_condition_is_on_what_is_pending(rpc: Rpc) -> None:
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_what_was_looked_up_is_read_again_when_somebody_has_written_since(
+def test_a_looked_up_entity_is_read_again_after_another_write(
     server: DatastoreServer, rpc: Rpc
 ) -> None:
     other = Rpc(server.host)
@@ -273,7 +273,7 @@ def test_what_was_looked_up_is_read_again_when_somebody_has_written_since(
     other.close()
 
 
-def test_what_is_pending_conflicts_with_a_transaction_that_has_read_it(rpc: Rpc) -> None:
+def test_a_pending_write_conflicts_with_a_transaction_that_read_the_entity(rpc: Rpc) -> None:
     for read in (
         lambda t: rpc.get(rpc.key("K", 1), t),
         lambda t: rpc.all(query("K", where("a", "=", 1)), t),
@@ -289,7 +289,7 @@ def test_what_is_pending_conflicts_with_a_transaction_that_has_read_it(rpc: Rpc)
         assert caught.value.code() == grpc.StatusCode.ABORTED
 
 
-def test_writers_and_readers_at_once_see_whole_commits(server: DatastoreServer) -> None:
+def test_concurrent_readers_see_whole_commits(server: DatastoreServer) -> None:
     """Each commit writes the same number to ten entities."""
     keys = range(1, 11)
     done = threading.Event()
@@ -328,18 +328,18 @@ def test_writers_and_readers_at_once_see_whole_commits(server: DatastoreServer) 
 
 @pytest.mark.parametrize("turns", [3, pytest.param(8, marks=pytest.mark.chaos)])
 def test_after_a_kill_the_log_is_read_again(tmp_path: Path, turns: int) -> None:
-    """Killed with commits that have no rows yet, again and again, also while rows are made."""
+    """Killed repeatedly with pending commits, also while their rows are being written."""
     path = tmp_path / "db"
     chance = random.Random(5)
     expected: dict[int, int] = {}
     versions = [0]
-    unsettled = 0
+    pending_seen = 0
     for turn in range(turns):
         with start_local(path) as server:
             rpc = Rpc(server.host)
             for _ in range(chance.randrange(3, 9)):
                 some = chance.sample(range(1, 40), 10)
-                step = len(versions)  # nothing is written as it was
+                step = len(versions)  # every write changes something
                 entities = [rpc.entity("K", i, turn=turn, twice=2 * turn, s=step) for i in some]
                 versions.append(rpc.put(*entities).mutation_results[0].version)
                 expected.update(dict.fromkeys(some, turn))
@@ -356,7 +356,7 @@ def test_after_a_kill_the_log_is_read_again(tmp_path: Path, turns: int) -> None:
             rpc.close()
         with contextlib.closing(sqlite3.connect(path)) as db:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            unsettled += db.execute("SELECT count(*) FROM log").fetchone()[0]
+            pending_seen += db.execute("SELECT count(*) FROM log").fetchone()[0]
         with start_local(path) as server:
             rpc = Rpc(server.host)
             found = rpc.lookup(*(rpc.key("K", i) for i in range(1, 40))).found
@@ -369,7 +369,7 @@ def test_after_a_kill_the_log_is_read_again(tmp_path: Path, turns: int) -> None:
                     ids = sorted(i for i, value in expected.items() if value == number)
                     assert idents(rpc.all(query("K", where("twice", "=", 2 * number)))) == ids
             rpc.close()
-    assert unsettled > 0
+    assert pending_seen > 0
     assert versions == sorted(set(versions))
 
 
@@ -396,7 +396,7 @@ def test_a_commit_that_fails_leaves_no_trace_in_memory(server: DatastoreServer, 
     assert idents(rpc.all(query("K", where("a", "=", 1)))) == [1]
 
 
-def test_memory_is_bounded_by_making_rows_early(
+def test_pending_commits_take_bounded_memory(
     server: DatastoreServer, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage_module, "_PENDING_BYTES", 20_000)
@@ -409,12 +409,12 @@ def test_memory_is_bounded_by_making_rows_early(
     assert server.storage.pending.size == 0
 
 
-def test_rows_are_made_when_nobody_writes(server: DatastoreServer, rpc: Rpc) -> None:
+def test_pending_rows_are_written_while_idle(server: DatastoreServer, rpc: Rpc) -> None:
     _defer(rpc)
     rpc.put(*(rpc.entity("K", i, a=i) for i in range(1, 600)))
-    assert not server.storage.settle_if_idle(3600)
+    assert not server.storage.write_pending_if_idle(3600)
     assert server.storage.pending
-    while server.storage.settle_if_idle(0):
+    while server.storage.write_pending_if_idle(0):
         pass
     assert not server.storage.pending
     with contextlib.closing(sqlite3.connect(server.storage.path)) as db:
@@ -422,7 +422,7 @@ def test_rows_are_made_when_nobody_writes(server: DatastoreServer, rpc: Rpc) -> 
         assert db.execute("SELECT count(*) FROM log").fetchone() == (0,)
 
 
-def test_a_file_from_before_there_was_a_log_is_used(tmp_path: Path) -> None:
+def test_a_file_without_a_log_table_is_upgraded(tmp_path: Path) -> None:
     path = tmp_path / "db"
     with DatastoreServer(path) as server:
         rpc = Rpc(server.host)
@@ -453,11 +453,11 @@ def test_a_file_from_before_there_was_a_log_is_used(tmp_path: Path) -> None:
         )
     )
 )
-def test_records_are_read_as_they_were_written(records: list[Record]) -> None:
+def test_records_survive_a_round_trip(records: list[Record]) -> None:
     assert list(decode(encode(records))) == records
 
 
-def test_a_commit_under_way_is_not_seen_and_can_be_taken_back() -> None:
+def test_a_commit_in_progress_is_invisible_and_can_be_taken_back() -> None:
     pending, place = Pending(), (1, b"x")
     pending.add(5, [Record(1, b"x", 5, b"five")])
     pending.add(6, [Record(1, b"x", 5, b"six"), Record(1, b"y", 6, b"new")])

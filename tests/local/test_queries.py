@@ -1,4 +1,4 @@
-"""Queries of the embedded Datastore: against a model that looks at every entity, and one by one."""
+"""Queries of the embedded Datastore, compared with a model and one by one."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ class Model:
         for name in sorted(ranged):
             sorts.setdefault(name, descending)
         self.sorts = list(sorts.items())
-        # An order by what every result has the same value of is none.
+        # A property with the same value in every result sorts nothing.
         self.key_descending = self.sorts[-1][1] if self.sorts else False
 
     def place(self, entity: dict[str, Any], leaves: list[Leaf]) -> tuple[bytes, ...] | None:
-        """Where one alternative puts an entity, or None when it does not match."""
+        """The sort position of an entity in one alternative; None when it does not match."""
         for name, op, operand in leaves:
             if op == "=" and encoded(operand) not in values_of(entity, name):
                 return None
@@ -219,7 +219,7 @@ def filter_of(alternatives: list[list[Leaf]]) -> Any:
 
 @given(st.lists(stored, min_size=1, max_size=12), questions(), st.integers(1, 4))
 @examples(120)
-def test_a_query_finds_what_a_look_at_every_entity_finds(
+def test_a_query_finds_what_the_model_finds(
     host: str, population: list[dict[str, Any]], question: Any, step: int
 ) -> None:
     alternatives, order = question
@@ -234,7 +234,7 @@ def test_a_query_finds_what_a_look_at_every_entity_finds(
         expected = model.run(entities)
         results = rpc.all(query("K", filter_, order))
         assert idents(results) == expected
-        # A few at a time, each query going on where the last result of the one before was.
+        # A few at a time, each query resumed after the last result of the one before.
         found: list[int] = []
         cursor = b""
         while True:
@@ -265,7 +265,7 @@ def test_a_query_finds_what_a_look_at_every_entity_finds(
     questions(),
 )
 @examples(40)
-def test_a_read_time_sees_exactly_what_was_there_then(
+def test_a_read_time_shows_exactly_that_moment(
     host: str, population: list[dict[str, Any]], changes: Any, question: Any
 ) -> None:
     alternatives, order = question
@@ -306,7 +306,7 @@ def test_a_read_time_sees_exactly_what_was_there_then(
 # -- one by one --------------------------------------------------------------------------------
 
 
-def test_an_unlimited_query_comes_in_pages_that_a_client_can_hold(rpc: Rpc) -> None:
+def test_an_unlimited_query_is_split_into_pages_that_a_client_accepts(rpc: Rpc) -> None:
     blob = unindexed("x" * 100_000)
     for start in range(0, 60, 20):
         rpc.put(*(rpc.entity("K", i + 1, blob=blob) for i in range(start, start + 20)))
@@ -323,7 +323,7 @@ def test_an_unlimited_query_comes_in_pages_that_a_client_can_hold(rpc: Rpc) -> N
     assert max(sizes) < 3 << 20
 
 
-def test_a_lookup_defers_what_would_not_fit(rpc: Rpc) -> None:
+def test_a_lookup_defers_keys_beyond_the_response_size(rpc: Rpc) -> None:
     blob = unindexed("x" * 1_000_000)
     for ident in range(1, 7):
         rpc.put(rpc.entity("K", ident, blob=blob))
@@ -365,7 +365,7 @@ def test_a_lookup_takes_a_thousand_keys(rpc: Rpc) -> None:
     assert (code, "more than 1000 keys" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
 
 
-def test_the_end_of_a_query_is_said(rpc: Rpc) -> None:
+def test_the_end_of_a_query_is_reported(rpc: Rpc) -> None:
     rpc.put(*(rpc.entity("K", i) for i in range(1, 4)))
     batch = m.QueryResultBatch
     assert rpc.run(query()).more_results == batch.NO_MORE_RESULTS
@@ -377,7 +377,7 @@ def test_the_end_of_a_query_is_said(rpc: Rpc) -> None:
     assert idents(rpc.all(query(start=empty.end_cursor))) == [1, 2, 3]
 
 
-def test_a_cursor_holds_its_place_when_its_entity_is_deleted(rpc: Rpc) -> None:
+def test_a_cursor_keeps_its_position_when_its_entity_is_deleted(rpc: Rpc) -> None:
     rpc.put(*(rpc.entity("K", i, a=i % 2) for i in range(1, 7)))
     for order in ([], ["a"], ["-a"]):
         results = rpc.all(query(order=order))
@@ -394,7 +394,7 @@ def test_a_cursor_works_backwards_on_the_reversed_query(rpc: Rpc) -> None:
     assert idents(back) == [4, 3, 2, 1]
 
 
-def test_a_cursor_of_another_query_or_damaged_is_refused(rpc: Rpc) -> None:
+def test_a_damaged_cursor_or_one_of_another_query_is_refused(rpc: Rpc) -> None:
     rpc.put(rpc.entity("K", 1, a=1), rpc.entity("L", 1, a=1))
     cursor = rpc.run(query(order=["a"])).end_cursor
     invalid = grpc.StatusCode.INVALID_ARGUMENT
@@ -407,7 +407,7 @@ def test_a_cursor_of_another_query_or_damaged_is_refused(rpc: Rpc) -> None:
         assert (code, "another query" in text) == (invalid, True)
 
 
-def test_ordered_by_key_and_not_ordered_share_their_cursors(rpc: Rpc) -> None:
+def test_a_query_ordered_by_key_and_one_without_order_share_cursors(rpc: Rpc) -> None:
     rpc.put(*(rpc.entity("K", i, a=1) for i in range(1, 5)))
     cursor = rpc.run(query(limit=2)).end_cursor
     for other in (
@@ -420,7 +420,7 @@ def test_ordered_by_key_and_not_ordered_share_their_cursors(rpc: Rpc) -> None:
         assert idents(rpc.all(other)) == [3, 4]
 
 
-def test_ancestor_queries_find_the_ancestor_and_what_is_below(rpc: Rpc) -> None:
+def test_ancestor_queries_find_the_ancestor_and_its_descendants(rpc: Rpc) -> None:
     rpc.put(
         rpc.entity("A", 1, x=1),
         rpc.entity("A", 1, "B", 1, x=2),
@@ -466,7 +466,7 @@ def test_key_filters_are_ranges(rpc: Rpc) -> None:
     assert found(where("__key__", "<=", key("K", 3)), order=["-__key__"]) == [3, 2, 1]
 
 
-def test_unindexed_values_do_not_match_and_empty_arrays_have_none(rpc: Rpc) -> None:
+def test_unindexed_values_and_empty_arrays_do_not_match(rpc: Rpc) -> None:
     rpc.put(
         rpc.entity("K", 1, a=unindexed(1)),
         rpc.entity("K", 2, a=1),
@@ -490,7 +490,7 @@ def test_nested_properties_are_found_by_their_path(rpc: Rpc) -> None:
     assert idents(rpc.all(query("K", where("a.d", "=", 1), ["-a.b.c"]))) == [1]
 
 
-def test_a_projection_gives_index_values_one_result_a_combination(rpc: Rpc) -> None:
+def test_a_projection_returns_index_values_with_one_result_per_combination(rpc: Rpc) -> None:
     moment = m.Value()
     moment.timestamp_value.seconds = 7
     rpc.put(
@@ -534,7 +534,7 @@ def test_a_projection_gives_index_values_one_result_a_combination(rpc: Rpc) -> N
     )
 
 
-def test_distinct_gives_the_first_of_each_combination(rpc: Rpc) -> None:
+def test_distinct_returns_the_first_of_each_combination(rpc: Rpc) -> None:
     rpc.put(*(rpc.entity("K", i + 1, a=i // 2, b=i % 3) for i in range(6)))
     distinct = query(project=["a"], distinct=["a"])
     assert idents(rpc.all(distinct)) == [1, 3, 5]
@@ -564,7 +564,7 @@ def test_keys_only_results_have_no_properties(rpc: Rpc) -> None:
     assert result.entity == m.Entity(key=rpc.key("K", "é\x00"))
 
 
-def test_namespaces_and_databases_are_apart(host: str, rpc: Rpc) -> None:
+def test_namespaces_and_databases_are_separate(host: str, rpc: Rpc) -> None:
     places = [
         Rpc(host, rpc.project, "", ""),
         Rpc(host, rpc.project, "n", ""),
@@ -581,7 +581,7 @@ def test_namespaces_and_databases_are_apart(host: str, rpc: Rpc) -> None:
         place.close()
 
 
-def test_metadata_kinds_list_what_there_is(host: str, rpc: Rpc) -> None:
+def test_metadata_kinds_list_what_is_stored(host: str, rpc: Rpc) -> None:
     other = Rpc(host, rpc.project, "other")
     other.put(other.entity("Z", 1))
     other.close()
@@ -613,7 +613,7 @@ def test_metadata_kinds_list_what_there_is(host: str, rpc: Rpc) -> None:
     assert idents(rpc.all(query("__kind__"))) == ["A"]
 
 
-def test_scatter_lists_a_sample_that_stays(rpc: Rpc) -> None:
+def test_scatter_lists_a_stable_sample(rpc: Rpc) -> None:
     for start in range(0, 2000, 500):
         rpc.put(*(rpc.entity("K", start + i + 1) for i in range(500)))
     sample = idents(rpc.all(query(order=["__scatter__"])))
@@ -626,7 +626,7 @@ def test_scatter_lists_a_sample_that_stays(rpc: Rpc) -> None:
     ]
 
 
-def test_a_property_mask_cuts_results(rpc: Rpc) -> None:
+def test_a_property_mask_reduces_results(rpc: Rpc) -> None:
     rpc.put(rpc.entity("K", 1, a=1, b=2, c={"d": 1, "e": 2}))
     mask = {"paths": ["a", "c.d"]}
     (result,) = rpc.run(query(), property_mask=mask).entity_results
@@ -666,13 +666,13 @@ def test_a_property_mask_cuts_results(rpc: Rpc) -> None:
         (query("K", both(m.Filter())), "exactly one of its fields"),
     ],
 )
-def test_a_query_that_makes_no_sense_is_refused_in_words(rpc: Rpc, asked: Any, words: str) -> None:
+def test_an_invalid_query_is_refused_with_a_reason(rpc: Rpc, asked: Any, words: str) -> None:
     code, text = refused(rpc.run, asked)
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert words in text
 
 
-def test_gql_is_refused_in_words(rpc: Rpc) -> None:
+def test_gql_is_refused_with_a_reason(rpc: Rpc) -> None:
     request = m.RunQueryRequest()
     request.gql_query.query_string = "SELECT * FROM K"
     code, text = refused(rpc.call, "RunQuery", request)

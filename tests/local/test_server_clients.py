@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import statistics
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +18,9 @@ from google.cloud import datastore
 from google.cloud.datastore.query import And, Or, PropertyFilter
 
 from bulkup.local.process import start_local
+from tests.local.rpc import Rpc, unindexed
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,28 @@ def test_the_datastore_client_pages_through_everything(client: datastore.Client)
     assert results == {"all": 1200, "s": sum(range(1200))}
 
 
+def test_the_datastore_client_reads_the_last_large_page_as_fast_as_the_first(
+    host: str, client: datastore.Client
+) -> None:
+    """A server whose flow control gets in the way of the client's bandwidth probe slows down by two
+    orders of magnitude within 40 pages."""
+    rpc = Rpc(host, client.project)
+    text = unindexed("x" * 39_000)
+    for start in range(1, 1201, 200):
+        rpc.put(*(rpc.entity("Large", n, text=text) for n in range(start, start + 200)))
+    rpc.close()
+    list(client.query(kind="Large").fetch(limit=1))
+    took, found = [], 0
+    began = time.perf_counter()
+    for page in client.query(kind="Large").fetch().pages:
+        found += len(list(page))
+        took.append(time.perf_counter() - began)
+        began = time.perf_counter()
+    assert found == 1200
+    assert len(took) >= 30
+    assert statistics.median(took[-10:]) < 10 * statistics.median(took[:10])
+
+
 def test_the_datastore_client_s_transactions(client: datastore.Client) -> None:
     one = entity(client, "K", 1, n=0)
     client.put(one)
@@ -135,7 +160,9 @@ def test_the_datastore_client_s_read_time_and_namespaces(client: datastore.Clien
     client.reserve_ids_multi([client.key("K", 5)])
 
 
-def test_counting_together_through_the_datastore_client(client: datastore.Client) -> None:
+def test_concurrent_transactions_of_the_datastore_client_lose_no_increment(
+    client: datastore.Client,
+) -> None:
     key = client.key("Counter", 1)
     client.put(entity(client, "Counter", 1, n=0))
 

@@ -1,4 +1,4 @@
-"""What was acknowledged is there, whatever kills the server; the file is what it says it is."""
+"""Acknowledged commits survive whatever kills the server; only files of its own are used."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import pytest
 from bulkup.core.errors import StateError, TargetError
 from bulkup.local import messages as m
 from bulkup.local.file import APPLICATION_ID
+from bulkup.local.housekeeping import sweep
 from bulkup.local.process import LocalServer, start_local
 from bulkup.local.server import DatastoreServer
 from bulkup.local.storage import Storage
@@ -32,7 +33,7 @@ GROUP = 20
 
 
 class Committer(threading.Thread):
-    """Commits groups of entities, one after the other, until the server is gone."""
+    """Commits groups of entities, one after another, until the server is gone."""
 
     def __init__(self, host: str, name: str, first: int, enough: threading.Semaphore) -> None:
         super().__init__()
@@ -66,7 +67,7 @@ class Committer(threading.Thread):
 
 
 def check_file(path: Path) -> None:
-    """SQLite finds it whole, and every index row belongs to an entity of that very version."""
+    """SQLite finds no damage, and every index row belongs to an entity."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         orphans = db.execute(
@@ -78,9 +79,7 @@ def check_file(path: Path) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
-def test_kills_lose_nothing_acknowledged_and_halve_no_transaction(
-    tmp_path: Path, kills: int
-) -> None:
+def test_kills_lose_no_acknowledged_commit_and_split_none(tmp_path: Path, kills: int) -> None:
     path = tmp_path / "db"
     chance = random.Random(7)
     labels = ("one", "two", "three")
@@ -109,7 +108,7 @@ def test_kills_lose_nothing_acknowledged_and_halve_no_transaction(
 
 
 def _check_group(rpc: Rpc, committer: Committer) -> int:
-    """The last commit that is there: the last acknowledged one, or the one after it."""
+    """The last stored commit: the last acknowledged one or the one after it."""
     under = where("__key__", "under", rpc.key("Group", committer.label))
     members = rpc.all(query("Member", under))
     numbers = {one.entity.properties["number"].integer_value for one in members}
@@ -129,7 +128,7 @@ def _check_group(rpc: Rpc, committer: Committer) -> int:
     return int(last) - 1000 + 1
 
 
-def test_a_reopened_file_is_as_it_was(tmp_path: Path) -> None:
+def test_a_reopened_file_is_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "db"
     with start_local(path) as server:
         rpc = Rpc(server.host)
@@ -151,7 +150,7 @@ def test_a_reopened_file_is_as_it_was(tmp_path: Path) -> None:
         rpc.close()
 
 
-def test_versions_go_up_though_the_clock_goes_back(tmp_path: Path) -> None:
+def test_versions_increase_when_the_clock_goes_back(tmp_path: Path) -> None:
     time_now = 2_000_000_000_000_000
     path = tmp_path / "db"
     versions = []
@@ -172,13 +171,13 @@ def test_a_file_is_served_once_at_a_time(tmp_path: Path) -> None:
     with start_local(path) as server:
         with pytest.raises(StateError) as caught:
             start_local(path)
-        assert f"{path} is open already in process {server.pid}" in caught.value.message
+        assert f"{path} is already open in process {server.pid}" in caught.value.message
         link = tmp_path / "link"
         link.symlink_to(path)
         with pytest.raises(StateError):
             start_local(link)
         os.kill(server.pid, signal.SIGKILL)
-        # The system lets go of the lock when the process is gone.
+        # The operating system releases the lock when the process is gone.
         server.stop()
     with start_local(path) as server:
         assert server.host
@@ -204,7 +203,7 @@ def test_many_clients_share_a_server(tmp_path: Path) -> None:
         rpc.close()
 
 
-def test_the_file_is_its_owner_s_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     path = tmp_path / "db"
     with start_local(path) as server:
         rpc = Rpc(server.host)
@@ -214,7 +213,9 @@ def test_the_file_is_its_owner_s_alone(tmp_path: Path) -> None:
             assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0, file
 
 
-def test_a_scratch_server_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scratch_server_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     with start_local(None) as server:
@@ -248,12 +249,12 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["missing/db", "."])
-def test_a_place_that_is_no_file_is_refused(tmp_path: Path, place: str) -> None:
+def test_a_path_that_cannot_be_a_file_is_refused(tmp_path: Path, place: str) -> None:
     with pytest.raises(StateError, match=r"cannot open|is not a file of"):
         start_local(tmp_path / place)
 
 
-def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -279,7 +280,7 @@ def _gone(pid: int, seconds: float = 20) -> bool:
     return False
 
 
-def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+def test_the_server_stops_with_the_process_that_started_it(tmp_path: Path) -> None:
     script = (
         "import sys; from bulkup.local.process import start_local; "
         "s = start_local(sys.argv[1]); print(s.pid, flush=True); sys.stdin.read()"
@@ -301,7 +302,7 @@ def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_server_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_the_server_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     server: LocalServer = start_local(tmp_path / "db")
     rpc = Rpc(server.host)
     rpc.put(rpc.entity("K", 1))
@@ -314,7 +315,7 @@ def test_a_signal_ends_the_server_cleanly(tmp_path: Path, number: signal.Signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_the_server_starts_ends_it_cleanly(
+def test_a_signal_during_startup_stops_the_server_cleanly(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     root = str(Path(__file__).parents[2])
@@ -325,7 +326,7 @@ def test_a_signal_while_the_server_starts_ends_it_cleanly(
         env={**os.environ, "PYTHONPATH": root},
     )
     status = Path(f"/proc/{process.pid}/status")
-    # SIGTERM is the last that it sees to, long before it answers.
+    # The handler of SIGTERM is installed last, long before the server accepts calls.
     caught = 0
     while not caught >> (signal.SIGTERM - 1) & 1:
         assert process.poll() is None
@@ -336,7 +337,7 @@ def test_a_signal_while_the_server_starts_ends_it_cleanly(
     assert (process.returncode, errors) == (0, b"")
 
 
-def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_changes_nothing(tmp_path: Path) -> None:
     with DatastoreServer(tmp_path / "db") as server:
         rpc = Rpc(server.host)
         rpc.put(*(rpc.entity("K", i, a=i, blob=unindexed("x" * 5000)) for i in range(1, 50)))
@@ -358,7 +359,7 @@ def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path) -> None:
 
 
 def _counts(storage: Storage) -> tuple[int, int]:
-    """Entities of the past; entries."""
+    """The number of past entities, and of entries."""
     with storage.reading() as snapshot:
         past, entries = snapshot.db.execute(
             "SELECT (SELECT count(*) FROM entities_past), (SELECT count(*) FROM entries)"
@@ -366,7 +367,7 @@ def _counts(storage: Storage) -> tuple[int, int]:
     return past, entries
 
 
-def test_the_past_is_swept_after_an_hour_and_only_then(tmp_path: Path) -> None:
+def test_the_past_is_deleted_after_an_hour_and_not_before(tmp_path: Path) -> None:
     now = [1_900_000_000_000_000]
     storage = Storage(tmp_path / "db", clock=lambda: now[0])
     with DatastoreServer(tmp_path / "db", storage=storage) as server:
@@ -376,11 +377,11 @@ def test_the_past_is_swept_after_an_hour_and_only_then(tmp_path: Path) -> None:
         rpc.put(rpc.entity("K", 1, a=2, b=[2, 3]))
         rpc.delete(rpc.key("K", 2))
         now[0] += 30 * 60 * 10**6
-        assert not storage.sweep()
+        assert not sweep(storage)
         assert _counts(storage)[0] == 2
         now[0] += 31 * 60 * 10**6
-        storage.sweep()
-        # What is left is what the two living entities have: a, and two elements of b.
+        sweep(storage)
+        # The entries of the two remaining entities are left: a, and two elements of b.
         assert _counts(storage) == (0, 6)
         assert idents(rpc.all(query("K", where("b", "=", 3)))) == [1]
         assert idents(rpc.all(query("K", where("b", "=", 1)))) == [3]

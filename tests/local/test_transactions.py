@@ -45,7 +45,7 @@ def upsert(entity: Any) -> Any:
     return m.Mutation(upsert=entity)
 
 
-def test_a_transaction_reads_what_was_when_it_began(rpc: Rpc) -> None:
+def test_a_transaction_reads_the_state_at_its_beginning(rpc: Rpc) -> None:
     rpc.put(*(rpc.entity("K", i, a=1) for i in (1, 2, 3)))
     before = rpc.all(query(order=["a"]))
     transaction = rpc.begin()
@@ -61,7 +61,7 @@ def test_a_transaction_reads_what_was_when_it_began(rpc: Rpc) -> None:
     assert idents(rpc.all(query(order=["a"]))) == [3, 4, 1]
 
 
-def test_its_own_writes_come_with_the_commit(rpc: Rpc) -> None:
+def test_a_transaction_does_not_read_its_own_writes(rpc: Rpc) -> None:
     transaction = rpc.begin()
     assert rpc.get(rpc.key("K", 1), transaction) is None
     answer = rpc.commit([upsert(rpc.entity("K", 1))], transaction=transaction)
@@ -71,7 +71,7 @@ def test_its_own_writes_come_with_the_commit(rpc: Rpc) -> None:
 
 
 @pytest.mark.parametrize("outside", ["change", "delete", "insert", "recreate"])
-def test_a_lookup_that_changed_meanwhile_aborts(rpc: Rpc, outside: str) -> None:
+def test_a_changed_lookup_aborts(rpc: Rpc, outside: str) -> None:
     key = rpc.key("K", 1)
     if outside != "insert":
         rpc.put(rpc.entity("K", 1, a=1))
@@ -87,12 +87,12 @@ def test_a_lookup_that_changed_meanwhile_aborts(rpc: Rpc, outside: str) -> None:
     assert rpc.get(rpc.key("K", 9)) is None
 
 
-def test_what_it_did_not_read_does_not_abort_it(rpc: Rpc) -> None:
+def test_changes_to_unread_entities_do_not_abort_a_transaction(rpc: Rpc) -> None:
     rpc.put(rpc.entity("K", 1, a=1), rpc.entity("K", 2, a=1))
     transaction = rpc.begin()
     rpc.get(rpc.key("K", 1), transaction)
     rpc.put(rpc.entity("K", 2, a=2))
-    # The same content again is no change.
+    # Writing the same content again is not a change.
     rpc.put(rpc.entity("K", 1, a=1))
     rpc.commit([upsert(rpc.entity("K", 2, a=3))], transaction=transaction)
 
@@ -127,7 +127,7 @@ EQUAL = where("a", "=", 1)
         (query("None"), ("new kind", 1, {"a": 1}), True),
     ],
 )
-def test_a_query_conflicts_with_what_enters_leaves_or_changes_in_its_range(
+def test_a_query_conflicts_with_entities_that_enter_leave_or_change_in_its_range(
     rpc: Rpc, asked: Any, outside: tuple[str, int, Any], conflict: bool
 ) -> None:
     rpc.put(*(rpc.entity("K", i, a=i, b=i) for i in (1, 2, 3, 4)))
@@ -160,7 +160,7 @@ def test_a_count_conflicts_like_its_query(rpc: Rpc) -> None:
     assert code == ABORTED
 
 
-def test_of_two_that_read_the_same_the_first_commits(rpc: Rpc) -> None:
+def test_of_two_transactions_that_read_the_same_the_first_commits(rpc: Rpc) -> None:
     rpc.put(rpc.entity("K", 1, a=1))
     one, other = rpc.begin(), rpc.begin()
     rpc.get(rpc.key("K", 1), one)
@@ -179,7 +179,7 @@ def test_a_forgotten_transaction_blocks_nobody(rpc: Rpc) -> None:
     rpc.commit([upsert(rpc.entity("K", 1, a=2))], transactional=False, timeout=2)
 
 
-def test_a_transaction_is_over_after_its_commit_however_that_ended(rpc: Rpc) -> None:
+def test_a_commit_ends_its_transaction_even_when_it_fails(rpc: Rpc) -> None:
     transaction = rpc.begin()
     rpc.commit([], transaction=transaction)
     for call in (rpc.commit, rpc.run, rpc.get):
@@ -193,7 +193,7 @@ def test_a_transaction_is_over_after_its_commit_however_that_ended(rpc: Rpc) -> 
     rpc.rollback(transaction)
 
 
-def test_a_rollback_forgets(rpc: Rpc) -> None:
+def test_a_rollback_ends_the_transaction(rpc: Rpc) -> None:
     transaction = rpc.begin()
     rpc.rollback(transaction)
     rpc.rollback(transaction)
@@ -201,7 +201,7 @@ def test_a_rollback_forgets(rpc: Rpc) -> None:
 
 
 @pytest.mark.parametrize("bad", [b"garbage", b"\x00" * 16, b"x" * 300])
-def test_ids_of_no_transaction_are_refused(rpc: Rpc, bad: bytes) -> None:
+def test_invalid_transaction_ids_are_refused(rpc: Rpc, bad: bytes) -> None:
     assert refused(rpc.commit, [], transaction=bad) == (INVALID, EXPIRED)
     assert refused(rpc.rollback, bad) == (INVALID, EXPIRED)
     assert refused(rpc.get, rpc.key("K", 1), bad) == (INVALID, EXPIRED)
@@ -262,7 +262,7 @@ def test_a_read_can_begin_the_transaction(rpc: Rpc) -> None:
         ({"mode": 1, "single_use_transaction": {"read_only": {}}}, "must be READ_WRITE"),
     ],
 )
-def test_commits_that_make_no_sense_are_refused(rpc: Rpc, fields: Any, words: str) -> None:
+def test_invalid_commits_are_refused(rpc: Rpc, fields: Any, words: str) -> None:
     code, text = refused(rpc.call, "Commit", m.CommitRequest(**fields))
     assert code == INVALID
     assert words in text
@@ -276,7 +276,7 @@ def test_commits_that_make_no_sense_are_refused(rpc: Rpc, fields: Any, words: st
         (0, -3700, grpc.StatusCode.FAILED_PRECONDITION, "too old"),
     ],
 )
-def test_read_times_out_of_reach_are_refused(
+def test_read_times_out_of_range_are_refused(
     rpc: Rpc, nanos: int, seconds: int, status: grpc.StatusCode, words: str
 ) -> None:
     moment = rpc.run(query()).read_time
@@ -287,7 +287,7 @@ def test_read_times_out_of_reach_are_refused(
     assert words in text
 
 
-def test_eventual_reads_are_answered_and_name_no_time(rpc: Rpc) -> None:
+def test_eventual_reads_are_answered_without_a_read_time(rpc: Rpc) -> None:
     rpc.put(rpc.entity("K", 1))
     options = m.ReadOptions(read_consistency=m.ReadOptions.EVENTUAL)
     batch = rpc.run(query(), read_options=options)
@@ -357,6 +357,6 @@ def test_eight_clients_counting_together_lose_no_increment(tmp_path: Path, incre
         found = setup.get(setup.key("Counter", 1))
         assert found is not None
         assert found.entity.properties["n"].integer_value == clients * increments
-        # They were in each other's way: otherwise this shows nothing.
+        # There were conflicts; otherwise this test would prove nothing.
         assert sum(aborted) > 0
         setup.close()

@@ -1,4 +1,4 @@
-"""Into a file and out of it: the same entities, and exactly the lines before a bad one."""
+"""Load and dump: identical entities, and exactly the lines before a bad one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bulkup.core.errors import Exit, StateError, UsageError
 from bulkup.local.access import LocalFile
 from bulkup.local.encoding import Partition
-from bulkup.local.entity_json import settle_nans
+from bulkup.local.entity_json import normalize_nans
 from bulkup.local.transfer import (
     BATCH_ENTITIES,
     LINE_BYTES,
@@ -29,7 +29,7 @@ from bulkup.local.transfer import (
 )
 from tests.local.differential.budget import examples
 from tests.local.differential.build import Place
-from tests.local.differential.strategies import settle, worlds
+from tests.local.differential.strategies import relocate, worlds
 
 HERE = Partition("local", "", "")
 
@@ -55,11 +55,11 @@ def idents(file: LocalFile, kind: str = "K") -> list[Any]:
 
 @given(worlds(size=15), st.booleans())
 @examples(40)
-def test_what_was_dumped_loads_as_identical_entities(drawn: list[Any], lossless: bool) -> None:
+def test_dumped_entities_load_identically(drawn: list[Any], lossless: bool) -> None:
     place = Partition("local", "", "ns")
-    world = [settle(Place("local", "ns"), entity) for entity in drawn]
+    world = [relocate(Place("local", "ns"), entity) for entity in drawn]
     for entity in world:
-        settle_nans(entity.properties.values())
+        normalize_nans(entity.properties.values())
     with tempfile.TemporaryDirectory() as folder:
         with LocalFile(Path(folder, "one"), place) as one:
             one.put(world)
@@ -73,7 +73,7 @@ def test_what_was_dumped_loads_as_identical_entities(drawn: list[Any], lossless:
     assert again == lines
 
 
-def test_lines_without_a_key_get_ids_and_others_their_own(file: LocalFile) -> None:
+def test_lines_without_a_key_get_ids_and_others_keep_theirs(file: LocalFile) -> None:
     lines = ('{"n": 1}', "", '{"n": 2}', "   ", '{"__key__": ["K", "x"], "n": 3}')
     assert load(file, source(*lines, kind="K")) == 3
     found = {one.properties["n"].integer_value: one.key.path[-1] for one in file.entities("K")}
@@ -82,7 +82,7 @@ def test_lines_without_a_key_get_ids_and_others_their_own(file: LocalFile) -> No
     assert min(found[1].id, found[2].id) > 0
 
 
-def test_a_later_entity_with_the_same_key_takes_the_place_of_an_earlier_one(
+def test_a_later_entity_replaces_an_earlier_one_with_the_same_key(
     file: LocalFile,
 ) -> None:
     load(file, source('{"id": 1, "old": true}', '{"id": 2}', kind="K", id_field="id"))
@@ -93,8 +93,8 @@ def test_a_later_entity_with_the_same_key_takes_the_place_of_an_earlier_one(
     ]
 
 
-def test_ids_given_by_another_file_are_never_given_again(tmp_path: Path) -> None:
-    """Every file gives the same ids in the same order; loaded ones must count as given."""
+def test_ids_allocated_by_another_file_are_never_allocated_again(tmp_path: Path) -> None:
+    """All files allocate the same ids in the same order, so loaded ids must count as allocated."""
     with LocalFile(tmp_path / "one", HERE) as one:
         load(one, source(*['{"from": "one"}'] * 20, kind="K"))
         lines = [line for line, _ in dump(one)]
@@ -104,7 +104,7 @@ def test_ids_given_by_another_file_are_never_given_again(tmp_path: Path) -> None
         assert two.count("K") == 40
 
 
-def test_a_byte_order_mark_windows_line_ends_and_no_last_line_end_are_fine(
+def test_byte_order_mark_windows_line_ends_and_missing_last_line_end_are_accepted(
     file: LocalFile,
 ) -> None:
     raw = b'\xef\xbb\xbf{"id": 1}\r\n{"id": 2}\r\n{"id": 3}'
@@ -117,14 +117,14 @@ def test_a_byte_order_mark_windows_line_ends_and_no_last_line_end_are_fine(
     ("bad", "says"),
     [
         ("{", "not JSON"),
-        ('{"id": 0}', "Datastore refuses it"),
+        ('{"id": 0}', "Datastore refused it"),
         ('{"id": 9, "__x__": 1}', 'property.name "__x__" is reserved'),
         ('{"id": 9, "": 1}', "empty string"),
         (json.dumps({"id": 9, "x": "é" * 600_000}), "longer than 1048487 bytes"),
     ],
     ids=("json", "key", "reserved", "empty name", "size"),
 )
-def test_a_bad_line_is_named_and_exactly_what_comes_before_it_stays(
+def test_a_bad_line_is_reported_and_exactly_the_lines_before_it_are_loaded(
     file: LocalFile, before: int, bad: str, says: str
 ) -> None:
     good = [f'{{"id": {n}}}' for n in range(1, before + 1)]
@@ -137,21 +137,21 @@ def test_a_bad_line_is_named_and_exactly_what_comes_before_it_stays(
     assert caught.value.exit_code == Exit.FAILED
     assert idents(file) == list(range(1, before + 1))
     if before > 1:
-        assert f"The {before:,} entities before it are loaded and stay." in message
+        assert f"The {before:,} entities before it are loaded." in message
         assert f"tail -n +{before + 1} 'data file'" in message
     elif not before:
         assert "Nothing was loaded." in message
 
 
-def test_of_two_bad_lines_in_a_batch_the_first_is_named(file: LocalFile) -> None:
-    """The file refuses line 2 only when the batch is written, and line 4 is no JSON at all."""
+def test_the_first_of_two_bad_lines_in_a_batch_is_reported(file: LocalFile) -> None:
+    """Line 2 is refused only when the batch is written; line 4 is not JSON."""
     lines = ('{"id": 1}', '{"id": 0}', '{"id": 3}', "nonsense")
     with pytest.raises(LoadError, match=r"^line 2 of"):
         load(file, source(*lines, kind="K", id_field="id"))
     assert idents(file) == [1]
 
 
-def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(file: LocalFile) -> None:
+def test_input_without_line_ends_is_refused_before_it_fills_memory(file: LocalFile) -> None:
     class Endless(io.RawIOBase):
         given = 0
 
@@ -169,7 +169,7 @@ def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(file: Lo
     assert endless.given < LINE_BYTES + (1 << 20)
 
 
-def test_large_lines_are_written_in_batches_that_datastore_takes(file: LocalFile) -> None:
+def test_large_lines_are_written_in_batches_that_datastore_accepts(file: LocalFile) -> None:
     big = "x" * 900_000
     lines = [json.dumps({"id": n, "x": big}) for n in range(1, 31)]
     assert load(file, source(*lines, kind="K", id_field="id")) == 30
@@ -187,7 +187,7 @@ class _Interrupted(io.BytesIO):
         return line
 
 
-def test_an_interrupted_load_says_what_is_there_and_where_to_go_on(file: LocalFile) -> None:
+def test_an_interrupted_load_says_what_is_loaded_and_how_to_resume(file: LocalFile) -> None:
     count = 2 * BATCH_ENTITIES
     lines = [f'{{"id": {n}}}' for n in range(1, count + 4)] + ['{"stop": 1}']
     stream = _Interrupted("\n".join(lines).encode())
@@ -198,7 +198,7 @@ def test_an_interrupted_load_says_what_is_there_and_where_to_go_on(file: LocalFi
     assert idents(file) == list(range(1, count + 1))
 
 
-def test_ctrl_c_during_a_write_waits_for_the_count_to_be_true(
+def test_ctrl_c_during_a_write_waits_until_the_count_is_right(
     file: LocalFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = file.put
@@ -209,12 +209,12 @@ def test_ctrl_c_during_a_write_waits_for_the_count_to_be_true(
 
     monkeypatch.setattr(file, "put", interrupted)
     lines = [f'{{"id": {n}}}' for n in range(1, 4)]
-    with pytest.raises(LoadError, match="The 3 entities before it are loaded and stay"):
+    with pytest.raises(LoadError, match="The 3 entities before it are loaded"):
         load(file, source(*lines, kind="K", id_field="id"))
     assert idents(file) == [1, 2, 3]
 
 
-def test_a_dump_is_in_the_order_of_keys_and_limited_after_what_is_left_out(
+def test_a_dump_is_in_key_order_and_its_limit_ignores_what_is_left_out(
     file: LocalFile,
 ) -> None:
     lines = [f'{{"__key__": ["{kind}", {n}]}}' for kind in "BAC" for n in (2, 1)]
@@ -236,14 +236,14 @@ def test_a_dump_of_many_pages_has_every_entity_once(file: LocalFile) -> None:
     assert [json.loads(line)["id"] for line, _ in dump(file)] == list(range(1, 2501))
 
 
-def test_partitions_are_kept_apart_and_impossible_ones_refused(tmp_path: Path) -> None:
+def test_partitions_are_separate_and_invalid_ones_refused(tmp_path: Path) -> None:
     path = tmp_path / "store"
     with LocalFile(path, Partition("local", "", "a")) as file:
         load(file, source('{"id": 1}', kind="K", id_field="id"))
         lossless = [line for line, _ in dump(file, lossless=True)]
     with LocalFile(path, Partition("local", "", "b")) as file:
         assert file.count("") == 0
-        # What was dumped in one namespace is loaded into the one asked for.
+        # Entities dumped in one namespace are loaded into the target namespace.
         load(file, source(*lossless))
         assert idents(file) == [1]
         assert next(file.entities("")).key.partition_id.namespace_id == "b"
@@ -251,5 +251,5 @@ def test_partitions_are_kept_apart_and_impossible_ones_refused(tmp_path: Path) -
         LocalFile(path, Partition("local", "", "no/such"))
     with pytest.raises(UsageError, match="default"):
         LocalFile(path, Partition("local", "(default)", ""))
-    with LocalFile(path, HERE), pytest.raises(StateError, match="open already"):
+    with LocalFile(path, HERE), pytest.raises(StateError, match="already open"):
         LocalFile(path, HERE)

@@ -1,4 +1,4 @@
-"""An entity as a line of JSON, and back: nothing is lost, and protobuf's own form agrees."""
+"""An entity as a line of JSON and back: nothing is lost, and the lossless form is protobuf's."""
 
 from __future__ import annotations
 
@@ -161,15 +161,15 @@ def same(one: Any, other: Any) -> bool:
 
 
 @given(st.one_of(entities(VALUES), entities(PLAIN)), st.booleans())
-def test_a_line_reads_back_as_the_very_same_entity(entity: Any, lossless: bool) -> None:
+def test_a_line_reads_back_as_the_same_entity(entity: Any, lossless: bool) -> None:
     line, is_lossless = to_line(entity, lossless=lossless)
     assert is_lossless or not lossless
-    assert line.isprintable()  # so it is one line too, and nothing a terminal would obey
+    assert line.isprintable()  # so it is one line, without characters that control a terminal
     assert same(from_line(line.encode(), PLACE), entity)
 
 
 @given(entities(VALUES))
-def test_the_lossless_form_is_the_one_of_protobuf(entity: Any) -> None:
+def test_the_lossless_form_is_protobuf_s_own(entity: Any) -> None:
     line, _ = to_line(entity, lossless=True)
     assert json.loads(line) == json.loads(json.dumps(json_format.MessageToDict(entity)))
 
@@ -191,7 +191,7 @@ NAMES = st.sampled_from(
 
 @st.composite
 def spoiled(draw: st.DrawFn) -> Any:
-    """A lossless form with one thing replaced, added or taken away."""
+    """A lossless form with one thing replaced or added."""
     form = json_format.MessageToDict(draw(entities(VALUES)))
     spots: list[tuple[Any, Any]] = []
 
@@ -210,7 +210,7 @@ def spoiled(draw: st.DrawFn) -> Any:
 
 
 @given(spoiled())
-def test_other_spellings_and_mistakes_are_judged_as_protobuf_does(form: Any) -> None:
+def test_other_spellings_and_mistakes_are_handled_as_protobuf_does(form: Any) -> None:
     try:
         expected = json_format.ParseDict(form, m.Entity())
     except (json_format.Error, OverflowError, UnicodeEncodeError) as error:
@@ -224,7 +224,7 @@ def test_other_spellings_and_mistakes_are_judged_as_protobuf_does(form: Any) -> 
     assert same(v1_json.from_form(form), expected)
 
 
-def test_plain_is_what_other_programs_would_write() -> None:
+def test_the_plain_form_is_what_other_programs_would_write() -> None:
     line = b'{"__key__": ["Shop", 5, "Product", "x"], "a": {"b": [1, 2.5, null]}, "t": true}'
     entity = from_line(line, PLACE)
     assert to_line(entity) == (line.decode(), False)
@@ -248,14 +248,14 @@ def test_plain_is_what_other_programs_would_write() -> None:
     ],
     ids=("unindexed", "meaning", "integer", "infinite", "blob", "nested key", "nested array"),
 )
-def test_what_plain_json_has_no_word_for_is_lossless(spoil: Any) -> None:
+def test_what_plain_json_cannot_express_is_lossless(spoil: Any) -> None:
     entity = from_line(b'{"__key__": ["K", 1], "x": "text"}', PLACE)
     assert not to_line(entity)[1]
     spoil(entity.properties["x"])
     assert to_line(entity)[1]
 
 
-def test_only_a_text_too_long_for_an_index_is_loaded_without_one() -> None:
+def test_only_strings_too_long_for_an_index_are_loaded_unindexed() -> None:
     line = json.dumps({"a": "é" * 750, "b": "é" * 751, "c": ["x" * 1501, "x"]}).encode()
     read = from_line(line, PLACE, kind="K").properties
     assert not read["a"].exclude_from_indexes
@@ -263,8 +263,8 @@ def test_only_a_text_too_long_for_an_index_is_loaded_without_one() -> None:
     assert [v.exclude_from_indexes for v in read["c"].array_value.values] == [True, False]
 
 
-def test_one_nan_is_as_good_as_another() -> None:
-    """Processors make them with different signs; JSON has one word for all."""
+def test_every_nan_is_written_as_the_same_nan() -> None:
+    """Processors produce NaNs of either sign; JSON has one name for all."""
     (odd,) = struct.unpack("<d", b"\x01\x00\x00\x00\x00\x00\xf8\xff")
     entity = from_line(b'{"__key__": ["K", 1], "a": {"b": [0]}}', PLACE)
     entity.properties["a"].entity_value.properties["b"].array_value.values[0].double_value = odd
@@ -277,7 +277,7 @@ def test_one_nan_is_as_good_as_another() -> None:
     assert math.isnan(read.array_value.values[0].double_value)
 
 
-def test_what_no_json_can_say_is_refused_rather_than_lost() -> None:
+def test_what_json_cannot_express_is_refused_and_not_lost() -> None:
     entity = from_line(b'{"__key__": ["K", 1]}', PLACE)
     entity.MergeFromString(b"\xfa\x3e\x01x")  # a field that a later version of the API may have
     with pytest.raises(LossError):
@@ -305,24 +305,24 @@ def test_what_no_json_can_say_is_refused_rather_than_lost() -> None:
         (b'{"a": ' + b"9" * 5000 + b"}", "digits|64 bits"),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"\\udfff": 1}', "surrogate"),
-        (b'{"a": [[1]]}', "array within an array"),
+        (b'{"a": [[1]]}', "array inside an array"),
         (b'{"a": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, "nested too deeply"),
-        (b'{"__key__": 5}', "no path"),
-        (b'{"__key__": []}', "no path"),
+        (b'{"__key__": 5}', "not a path"),
+        (b'{"__key__": []}', "not a path"),
         (b'{"__key__": ["K", 1.5]}', "a key is a list"),
         (b'{"__key__": ["K", true]}', "a key is a list"),
         (b'{"__key__": [1, "K"]}', "a key is a list"),
         (b'{"__key__": ["K", 9223372036854775808]}', "64 bits"),
         (b'{"__key__": ["K", "\\ud800"]}', "surrogate"),
-        (b'{"key": {"path": 5}}', "not valid"),
+        (b'{"key": {"path": 5}}', "not a valid"),
         (b'{"key": {"path": []}, "properties": {"a": {"strungValue": ""}}}', "strungValue"),
-        (b'{"key": {"path": []}, "properties": {"a": {"integerValue": "x"}}}', "not valid"),
+        (b'{"key": {"path": []}, "properties": {"a": {"integerValue": "x"}}}', "not a valid"),
         (b'{"key": {"path": []}, "properties": {"a": {"stringValue": "\\ud800"}}}', "valid|surr"),
         (b'{"key": {"path": [], "\\ud800": 1}}', "UTF-8"),
-        (b'{"key": {"path": []}, "properties": {"a": {"meaning": 2147483648}}}', "not valid"),
+        (b'{"key": {"path": []}, "properties": {"a": {"meaning": 2147483648}}}', "not a valid"),
     ],
 )  # fmt: skip
-def test_a_line_that_is_no_entity_says_why(line: bytes, says: str) -> None:
+def test_an_invalid_line_is_refused_with_a_reason(line: bytes, says: str) -> None:
     with pytest.raises(LineError, match=says):
         from_line(line, PLACE, kind="K")
 
@@ -337,20 +337,20 @@ def test_a_line_that_is_no_entity_says_why(line: bytes, says: str) -> None:
         (b'{"key": {"path": [{"kind": "M", "id": "9"}]}}', ["M", 9]),
     ],
 )
-def test_the_key_is_the_lines_own_or_made_of_the_id_field(line: bytes, path: list[Any]) -> None:
+def test_the_key_is_from_the_line_or_from_the_id_field(line: bytes, path: list[Any]) -> None:
     element = from_line(line, PLACE, kind="K", id_field="id").key.path[-1]
     assert [element.kind, element.name or element.id] == path
 
 
 @pytest.mark.parametrize("value", [b"1.5", b"true", b"null", b"[1]", b"{}"])
-def test_an_id_is_an_integer_or_a_text(value: bytes) -> None:
-    with pytest.raises(LineError, match="is no id"):
+def test_an_id_is_an_integer_or_a_string(value: bytes) -> None:
+    with pytest.raises(LineError, match="is not an id"):
         from_line(b'{"id": ' + value + b"}", PLACE, kind="K", id_field="id")
     with pytest.raises(LineError, match="has no 'id'"):
         from_line(b'{"x": ' + value + b"}", PLACE, kind="K", id_field="id")
 
 
-def test_a_key_lives_where_it_is_loaded_whatever_the_line_says() -> None:
+def test_a_loaded_key_is_in_the_target_partition_whatever_the_line_says() -> None:
     line = (
         b'{"key": {"partitionId": {"projectId": "q", "namespaceId": "m"}, "path": [{"kind": "K"}]}}'
     )

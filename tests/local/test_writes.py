@@ -1,4 +1,4 @@
-"""Mutations: what they do, what they refuse, and in which words."""
+"""Mutations: what they do, what is refused, and with which message."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def micros(stamp: Any) -> int:
 # -- versions and times ------------------------------------------------------------------------
 
 
-def test_versions_rise_and_times_are_theirs(rpc: Rpc) -> None:
+def test_versions_increase_and_equal_the_times(rpc: Rpc) -> None:
     first = rpc.put(rpc.entity("K", 1, a=1)).mutation_results[0]
     second = rpc.put(rpc.entity("K", 1, a=2)).mutation_results[0]
     assert second.version > first.version
@@ -62,7 +62,7 @@ def test_versions_rise_and_times_are_theirs(rpc: Rpc) -> None:
     assert found.create_time == first.create_time
 
 
-def test_writing_what_is_stored_changes_nothing(rpc: Rpc) -> None:
+def test_writing_the_stored_entity_changes_nothing(rpc: Rpc) -> None:
     entity = rpc.entity("K", 1, a=1, b=[1, {"c": 1, "d": 2}])
     first = rpc.put(entity).mutation_results[0]
     again = rpc.put(entity)
@@ -82,7 +82,7 @@ def test_a_recreated_entity_is_a_new_one(rpc: Rpc) -> None:
     assert refused(rpc.commit, [stale])[0] == FAILED
 
 
-def test_missing_entities_tell_the_snapshot_they_are_missing_in(rpc: Rpc) -> None:
+def test_missing_results_have_the_version_of_their_snapshot(rpc: Rpc) -> None:
     version = rpc.put(rpc.entity("K", 1)).mutation_results[0].version
     answer = rpc.lookup(rpc.key("K", 2))
     assert answer.missing[0].version >= version
@@ -114,7 +114,7 @@ def test_a_transactional_commit_is_all_or_nothing(rpc: Rpc) -> None:
     assert idents(rpc.all(query())) == [2]
 
 
-def test_a_non_transactional_commit_stops_at_what_fails(rpc: Rpc) -> None:
+def test_a_non_transactional_commit_stops_at_the_first_failure(rpc: Rpc) -> None:
     rpc.put(rpc.entity("K", 2))
     mutations = [
         change(upsert=rpc.entity("K", 1)),
@@ -140,7 +140,7 @@ def test_mutations_of_one_entity_are_applied_in_order(rpc: Rpc) -> None:
     "operations",
     [("insert", "insert"), ("update", "insert"), ("upsert", "insert"), ("delete", "update")],
 )
-def test_sequences_that_make_no_sense_are_refused(rpc: Rpc, operations: tuple[str, str]) -> None:
+def test_invalid_sequences_are_refused(rpc: Rpc, operations: tuple[str, str]) -> None:
     def operation(name: str) -> Any:
         return change(**{name: rpc.key("K", 1) if name == "delete" else rpc.entity("K", 1)})
 
@@ -161,7 +161,7 @@ def test_the_same_key_twice_needs_a_transaction(rpc: Rpc) -> None:
 
 
 def condition(rpc: Rpc, how: str, stale: bool) -> dict[str, Any]:
-    """A condition on K 1, which is written twice: on the version of now, or of before."""
+    """A condition on K 1, which was written twice: on its current version or an earlier one."""
     before = rpc.put(rpc.entity("K", 1, a=1)).mutation_results[0]
     now = rpc.put(rpc.entity("K", 1, a=2)).mutation_results[0]
     result = before if stale else now
@@ -191,7 +191,7 @@ def test_a_condition_that_holds_writes(
 @pytest.mark.parametrize("how", ["base_version", "update_time"])
 @pytest.mark.parametrize("strategy", [0, SERVER_VALUE])
 @pytest.mark.parametrize("operation", ["update", "upsert", "delete"])
-def test_server_value_keeps_what_is_stored_and_says_so(
+def test_server_value_keeps_the_stored_entity_and_reports_it(
     rpc: Rpc, how: str, strategy: int, operation: str
 ) -> None:
     one = change(**condition(rpc, how, stale=True), conflict_resolution_strategy=strategy)
@@ -220,14 +220,14 @@ def test_fail_fails_the_whole_commit(rpc: Rpc, how: str, operation: str) -> None
     assert code == FAILED
     assert "does not match the required" in text
     assert rpc.get(rpc.key("K", 2)) is None
-    # Without a transaction what comes before it stays, what comes after it is not tried.
+    # Without a transaction, earlier mutations stay and later ones are not tried.
     third = change(upsert=rpc.entity("K", 3))
     before = change(upsert=rpc.entity("K", 2))
     assert refused(rpc.commit, [before, one, third], transactional=False)[0] == FAILED
     assert idents(rpc.all(query())) == [1, 2]
 
 
-def test_conditions_on_an_entity_that_is_gone(rpc: Rpc) -> None:
+def test_conditions_on_a_deleted_entity(rpc: Rpc) -> None:
     version = rpc.put(rpc.entity("K", 1)).mutation_results[0].version
     rpc.delete(rpc.key("K", 1))
     for strategy in (SERVER_VALUE, FAIL):
@@ -244,7 +244,7 @@ def test_conditions_on_an_entity_that_is_gone(rpc: Rpc) -> None:
     assert rpc.get(rpc.key("K", 1)) is None
 
 
-def test_base_version_zero_means_not_there(rpc: Rpc) -> None:
+def test_base_version_zero_means_no_entity(rpc: Rpc) -> None:
     fields = {"base_version": 0, "conflict_resolution_strategy": FAIL}
     rpc.commit([change(upsert=rpc.entity("K", 1), **fields)])
     assert refused(rpc.commit, [change(upsert=rpc.entity("K", 1, a=1), **fields)])[0] == FAILED
@@ -257,7 +257,7 @@ def test_a_base_version_from_the_future_is_refused(rpc: Rpc) -> None:
     assert (code, "greater than the stored version" in text) == (INVALID, True)
 
 
-def test_two_mutations_of_an_entity_have_one_condition_on_what_was_before(rpc: Rpc) -> None:
+def test_two_mutations_of_an_entity_share_one_condition(rpc: Rpc) -> None:
     version = rpc.put(rpc.entity("K", 1)).mutation_results[0].version
     fields = {"base_version": version, "conflict_resolution_strategy": FAIL}
     first = change(update=rpc.entity("K", 1, a=1), **fields)
@@ -322,7 +322,7 @@ def test_names_with_dots_are_escaped_in_paths(rpc: Rpc) -> None:
 
 
 def transformed(rpc: Rpc, before: Any, **transform: Any) -> tuple[Any, Any]:
-    """(property `a` afterwards, the transform's result); `before` None: it is not there."""
+    """(property `a` afterwards, the transform's result). `before` None: there is no `a` before."""
     rpc.put(rpc.entity("K", 1, z=1, **({} if before is None else {"a": before})))
     one = change(update=rpc.entity("K", 1, z=1, **({} if before is None else {"a": before})))
     step = one.property_transforms.add(property="a")
@@ -365,7 +365,7 @@ def transformed(rpc: Rpc, before: Any, **transform: Any) -> tuple[Any, Any]:
         ("x", {"remove_all_from_array": [1]}, []),
     ],
 )
-def test_transforms_do_what_the_reference_says(
+def test_transforms_follow_the_reference(
     rpc: Rpc, before: Any, transform: dict[str, Any], after: Any
 ) -> None:
     found, result = transformed(rpc, before, **transform)
@@ -402,7 +402,7 @@ def test_request_time_is_one_moment_for_the_whole_commit(rpc: Rpc) -> None:
 # -- ids ---------------------------------------------------------------------------------------
 
 
-def test_incomplete_keys_get_ids_that_are_nobody_else_s(rpc: Rpc) -> None:
+def test_incomplete_keys_get_unique_ids(rpc: Rpc) -> None:
     request = m.AllocateIdsRequest(keys=[rpc.key("K") for _ in range(20)])
     allocated = [key.path[0].id for key in rpc.call("AllocateIds", request).keys]
     rpc.call("ReserveIds", m.ReserveIdsRequest(keys=[rpc.key("K", 7), rpc.key("K", "x")]))
@@ -415,8 +415,8 @@ def test_incomplete_keys_get_ids_that_are_nobody_else_s(rpc: Rpc) -> None:
     assert [(e.kind, e.id > 0) for e in child.path] == [("P", True), ("K", True)]
 
 
-def test_reserved_ids_are_not_given(host: str, rpc: Rpc) -> None:
-    """What would come next is found by looking, reserved, and then left out."""
+def test_reserved_ids_are_not_allocated(host: str, rpc: Rpc) -> None:
+    """The next ids are predicted, reserved, and then skipped."""
     other = Rpc(host, project=rpc.project)
     request = m.AllocateIdsRequest(keys=[rpc.key("K")])
     first = rpc.call("AllocateIds", request).keys[0].path[0].id
@@ -472,7 +472,7 @@ def deep(levels: int) -> Any:
         ((), {}, "must not be empty"),
     ],
 )
-def test_what_the_service_refuses_is_refused_and_nothing_is_written(
+def test_entities_that_the_service_refuses_are_refused_and_not_written(
     rpc: Rpc, path: Any, properties: dict[str, Any], words: str
 ) -> None:
     mutations = [
@@ -486,7 +486,7 @@ def test_what_the_service_refuses_is_refused_and_nothing_is_written(
     assert rpc.get(rpc.key("Good", 1)) is None
 
 
-def test_what_is_just_within_the_limits_is_written(rpc: Rpc) -> None:
+def test_entities_at_the_limits_are_written(rpc: Rpc) -> None:
     rpc.put(
         rpc.entity("K", 1, a="x" * 1500, b="é" * 750, c=unindexed("x" * 1_000_000)),
         rpc.entity(*("K", 1) * 100),
@@ -497,10 +497,9 @@ def test_what_is_just_within_the_limits_is_written(rpc: Rpc) -> None:
     assert idents(rpc.all(query("K", where("a", "=", 19_999)))) == ["n" * 1500]
 
 
-@pytest.mark.parametrize("size", [11 << 20, 40 << 20])
-def test_a_request_above_ten_mebibytes_is_refused_in_words(rpc: Rpc, size: int) -> None:
+def test_a_commit_above_ten_mebibytes_is_refused(rpc: Rpc) -> None:
     blob = unindexed("x" * 1_000_000)
-    mutations = [change(upsert=rpc.entity("K", i, a=blob)) for i in range(1, size // 1_000_000 + 1)]
+    mutations = [change(upsert=rpc.entity("K", i, a=blob)) for i in range(1, 12)]
     code, text = refused(rpc.commit, mutations)
     assert code == INVALID
     assert "too big" in text
@@ -542,7 +541,7 @@ def test_a_request_above_ten_mebibytes_is_refused_in_words(rpc: Rpc, size: int) 
         ),
     ],
 )
-def test_a_malformed_mutation_is_refused_in_words(rpc: Rpc, mutation: Any, words: str) -> None:
+def test_an_invalid_mutation_is_refused_with_a_reason(rpc: Rpc, mutation: Any, words: str) -> None:
     code, text = refused(rpc.commit, [mutation(rpc)])
     assert code == INVALID
     assert words in text
@@ -559,7 +558,7 @@ def test_keys_of_another_project_or_a_bad_namespace_are_refused(rpc: Rpc) -> Non
     assert (code, "namespace" in text) == (INVALID, True)
 
 
-def test_a_project_that_cannot_be_one_is_refused(host: str) -> None:
+def test_an_invalid_project_is_refused(host: str) -> None:
     for project in ("no spaces", "x" * 101):
         rpc = Rpc(host, project=project)
         code, text = refused(rpc.lookup, rpc.key("K", 1))
@@ -573,7 +572,7 @@ def test_a_project_that_cannot_be_one_is_refused(host: str) -> None:
     default.close()
 
 
-def test_bytes_that_are_no_message_are_refused(rpc: Rpc) -> None:
+def test_bytes_that_are_not_a_message_are_refused(rpc: Rpc) -> None:
     for name in ("Commit", "RunQuery", "Lookup", "Rollback"):
         call = rpc.channel.unary_unary(f"/google.datastore.v1.Datastore/{name}", None, None)
         code, text = refused(call, b"\xff\xff\xff", timeout=10)
@@ -589,7 +588,7 @@ def test_timestamps_are_kept_to_the_microsecond(rpc: Rpc) -> None:
     assert found.entity.properties["t"].timestamp_value.nanos == 123_456_000
 
 
-def test_what_is_stored_comes_back_whole(rpc: Rpc) -> None:
+def test_stored_entities_come_back_unchanged(rpc: Rpc) -> None:
     """Meanings, nested exclusions, mixed arrays, foreign keys: nothing is lost on the way."""
     entity = rpc.entity("K", 1, a=[1, unindexed("x")], e={"k": unindexed(1)}, n=None, f=-0.0)
     entity.properties["m"].string_value = "x"

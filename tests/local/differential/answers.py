@@ -1,7 +1,7 @@
-"""What a server said, as text that two servers can agree on.
+"""What a server answered, as text that can be compared with another server's.
 
-Versions and times are a server's own: they appear as ranks (see `Ranks`). Cursors are a server's
-own too: they never appear, they are resumed from. Messages are shown, never compared.
+Each server has its own versions and times, which appear as ranks (see `Ranks`). Cursors differ too:
+they never appear, queries are resumed from them. Messages are shown and never compared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.local.differential.wire import (
 )
 
 PAGES_AT_MOST = 200
-"""A query of these tests has a handful of pages: more means that a server goes in circles."""
+"""Queries of these tests have a handful of pages. More means that a server loops."""
 
 
 def say_key(key: Any) -> str:
@@ -76,7 +76,7 @@ def _say_plain(value: Any, which: str | None) -> str:
 
 
 def say_double(number: float) -> str:
-    """The very double: 1 is not 1.0, 0.0 is not -0.0; every NaN is one NaN."""
+    """The exact double: 1 is not 1.0, 0.0 is not -0.0. All NaNs are equal."""
     if math.isnan(number):
         return "NaN"
     return repr(number) if number else repr(struct.unpack("d", struct.pack("d", number))[0])
@@ -99,7 +99,7 @@ def say_aggregation(response: Any) -> tuple[str, ...]:
 
 
 class Refusal(str):
-    """A status that is compared, with the words that are only shown."""
+    """A status, which is compared, with its message, which is only shown."""
 
     words: str = ""
 
@@ -111,10 +111,10 @@ class Refusal(str):
 
 
 class Ranks:
-    """Gives versions or times as places in their own order: 'the third of this story'.
+    """Replaces versions or times by their ranks: 'the third of this story'.
 
-    Two servers number their writes each in their own way. What must agree is which writes share a
-    number and which came later.
+    Each server numbers its writes in its own way. They must agree on which writes share a number
+    and which came later.
     """
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class Ranks:
         return mark
 
     def table(self, same: dict[Any, Any] | None = None) -> dict[Any, int]:
-        """Each mark's place; `same` says which marks count as which other."""
+        """The rank of each mark; `same` maps marks to others that they count as."""
         alias = same or {}
         known = sorted({alias.get(mark, mark) for mark in self.seen})
         places = {mark: place for place, mark in enumerate(known)}
@@ -134,7 +134,7 @@ class Ranks:
 
 @dataclass
 class Scan:
-    """A query paged to its end on one server."""
+    """A query, paged to its end on one server."""
 
     code: str
     message: str = ""
@@ -155,7 +155,7 @@ class Scan:
 def scan(
     wire: Wire, place: Place, query: Any, *, property_mask: Iterable[str] | None = None
 ) -> Scan:
-    """Run `query` page after page, until the server says that it is finished."""
+    """Run `query` page by page until the server says that it is finished."""
     request = REQUESTS["RunQuery"](
         project_id=place.project, partition_id=place.partition(), query=query
     )

@@ -1,4 +1,4 @@
-"""Short spellings of keys, values, entities, filters and queries, as protobuf."""
+"""Short notations for keys, values, entities, filters and queries, as protobuf."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OPERATORS = {
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds since 1970 and nanoseconds: what a timestamp is on the wire."""
+    """A timestamp as on the wire: seconds since 1970, and nanoseconds."""
 
     seconds: int
     nanos: int = 0
@@ -53,7 +53,7 @@ class Unindexed:
 
 @dataclass(frozen=True)
 class Place:
-    """A project and a namespace: where keys and queries of one test live on every server."""
+    """The project and namespace of one test's keys and queries, on every server."""
 
     project: str
     namespace: str = ""
@@ -62,7 +62,7 @@ class Place:
         return PartitionId(project_id=self.project, namespace_id=self.namespace)
 
     def key(self, *path: str | int | None) -> Any:
-        """key("A", "name", "B", 7): pairs of kind and name or id; a last None is incomplete."""
+        """key("A", "name", "B", 7): pairs of kind and name or id; with a final None, incomplete."""
         key = Key(partition_id=self.partition())
         for kind, ident in zip(path[::2], path[1::2], strict=True):
             element = key.path.add(kind=kind)
@@ -82,7 +82,7 @@ class Place:
 def value(plain: Any) -> Any:
     """A Value from None, bool, int, float, str, bytes, Time, Geo, a Key, a list or a dict.
 
-    A Value is taken as it is.
+    A Value is returned unchanged.
     """
     message = Value()
     if isinstance(plain, Value):
@@ -150,7 +150,7 @@ def query(
     offset: int = 0,
     limit: int | None = None,
 ) -> Any:
-    """A Query; an order that begins with "-" descends."""
+    """A Query; an order that begins with "-" is descending."""
     message = Query(offset=offset)
     if kind is not None:
         message.kind.add(name=kind)

@@ -16,12 +16,12 @@ from tests.local.differential.wire import REQUESTS, Reply, Wire
 Answer = tuple[str, ...]
 
 SHOWN = 2000
-"""Characters of a request or of a line of an answer, in a failure."""
+"""Characters that a failure shows of a request, or of a line of an answer."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request and both answers. `place` lets a difference ask further questions."""
+    """A request and both answers. With `place`, a difference can send further requests."""
 
     ours: Wire
     theirs: Wire
@@ -31,7 +31,7 @@ class Exchange:
     our_answer: Answer
     their_answer: Answer
     their_moments: Answer | None = None
-    """Of a commit: their answer when all versions of one commit count as one."""
+    """For a commit: the other server's answer, with all versions of one commit counted as one."""
 
     def __str__(self) -> str:
         diff = difflib.unified_diff(
@@ -51,9 +51,10 @@ class Exchange:
 class Difference:
     """One deliberate difference of the embedded server.
 
-    `restate` takes an emulator's answer and says what ours would then be, or gives it back as it
-    is where the row does not apply; as narrowly as it can be said, because a row that covers too
-    much hides a bug. `example` is an exchange that needs the row, so that none is stale.
+    `restate` turns an emulator's answer into what the embedded server would answer, or returns it
+    unchanged where the difference does not apply. It must be as narrow as possible: a difference
+    that covers too much hides bugs. `example` is an exchange that needs this difference, so that
+    none is stale.
     """
 
     id: str
@@ -66,7 +67,7 @@ class Difference:
 
 
 class Judge:
-    """Compares one server with another, by the rows of the table that are about the other."""
+    """Compares two servers, with the differences that concern the other one."""
 
     def __init__(self, ours: Wire, theirs: Wire, table: Iterable[Difference]) -> None:
         self.ours = ours
@@ -77,7 +78,7 @@ class Judge:
         return self.ours, self.theirs
 
     def check(self, exchange: Exchange) -> bool:
-        """True for equal answers, False for a difference of the table; else it fails."""
+        """True for equal answers, False for a difference in the table. Others fail the test."""
         if exchange.our_answer == exchange.their_answer:
             return True
         if self.explanation(exchange):
@@ -85,7 +86,7 @@ class Judge:
         raise AssertionError(f"the servers differ, and no row of DIFFERENCES says so\n{exchange}")
 
     def explanation(self, exchange: Exchange) -> tuple[str, ...]:
-        """The ids of the rows that make their answer ours; none if they do not."""
+        """The ids of the differences that explain the answers; none if they are not explained."""
         restated, rows = exchange.their_answer, []
         for difference in self.table:
             before = restated
@@ -99,7 +100,7 @@ class Judge:
     def exchange(
         self, place: Place, method: str, request: Any, say: Callable[[Any], Answer]
     ) -> Exchange:
-        """Send one request to both; `say` puts a response into words."""
+        """Send one request to both; `say` describes a response."""
         answers = [answer(wire.call(method, request), say) for wire in self.both()]
         return Exchange(self.ours, self.theirs, place, method, request, answers[0], answers[1])
 
@@ -117,7 +118,7 @@ class Judge:
         return self.check(self.scans(place, query)[0])
 
     def store(self, place: Place, entities: Iterable[Any]) -> None:
-        """Put the same entities into both servers; both must take them."""
+        """Put the same entities into both servers; both must accept them."""
         request = REQUESTS["Commit"](project_id=place.project, mode=2)
         for entity in entities:
             request.mutations.add().upsert.CopyFrom(entity)

@@ -1,4 +1,4 @@
-"""The servers that are compared, one of each for the whole run."""
+"""The servers that are compared, one of each for the whole test run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def beside_lf(embedded: Wire, lf_wire: Wire) -> Judge:
 
 @pytest.fixture(scope="session")
 def fresh() -> Callable[[], Place]:
-    """A place of one's own, on every server, each time it is called."""
+    """Each call gives a place of its own, on every server."""
     project = f"d-{uuid.uuid4().hex[:12]}"
     numbers = itertools.count(1)
     return lambda: Place(project, f"n{next(numbers)}")

@@ -1,8 +1,8 @@
 """The table of every deliberate difference between the embedded Datastore and the emulators.
 
-Nothing else may differ: neither what is found, nor its order, nor where a cursor continues, nor
-the status of a refusal. (Versions, times, cursors, transaction ids and the wording of messages are
-each server's own and compared by what they mean.) test_differences.py shows each row.
+Nothing else may differ: not the results, their order, where a cursor resumes, nor the status of a
+refusal. (Versions, times, cursors, transaction ids and the wording of messages are each server's
+own, and are compared by their meaning.) test_differences.py demonstrates each row.
 """
 
 from __future__ import annotations
@@ -197,12 +197,12 @@ def _marked_point() -> Any:
 _PUT = Write("upsert", ("K", 1), (("p", 1),))
 
 DIFFERENCES: tuple[Difference, ...] = (
-    # Those that ask again or give another answer altogether come first: the rest restate that.
+    # Those that send further requests or replace the answer come first; the rest restate that.
     Difference(
         "one version for a commit",
         "FS, LF",
-        "what a non-transactional commit writes has one version; the emulators give each mutation "
-        "its own",
+        "all writes of a non-transactional commit have one version; the emulators give each "
+        "mutation its own",
         "a commit is one transaction of the file, whatever its mode",
         restate.one_moment,
         _story(Step("NT", (_PUT, replace(_PUT, path=("K", 2))))),
@@ -210,8 +210,8 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "orders after the key",
         "LF",
-        "an entity without a property that is ordered by is not found, also when the order stands "
-        "after __key__; LF ignores orders there",
+        "an entity without a property that is ordered by is not a result, even when the order "
+        "comes after __key__; LF ignores orders there",
         "one rule for all orders; FS does the same",
         restate.order_after_key,
         _example(query("K", order=("__key__", "missing"))),
@@ -228,8 +228,8 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "a cursor that is not taken back",
         "FS",
-        "each result's cursor can be resumed from; FS gives cursors of a query with an inequality "
-        "and an order by __key__ alone that it then refuses",
+        "each result's cursor can be resumed from; FS returns cursors of a query with an "
+        "inequality and an order by __key__ alone that it then refuses",
         "nothing can be resumed from a refusal; the embedded server is compared with itself there",
         restate.broken_cursor,
         _resumed,
@@ -239,16 +239,16 @@ DIFFERENCES: tuple[Difference, ...] = (
         "FS, LF",
         "a page that reaches its end_cursor says MORE_RESULTS_AFTER_CURSOR; FS says that there are "
         "no more, LF that the limit was reached",
-        "it is what the reference says of that value",
+        "the reference says so",
         restate.end_cursor,
         _until_second,
     ),
     Difference(
         "the end by a limit",
         "FS",
-        "a page with as many results as the limit says MORE_RESULTS_AFTER_LIMIT; FS looks whether "
+        "a page with as many results as the limit says MORE_RESULTS_AFTER_LIMIT; FS checks whether "
         "there is one more",
-        "the reference only says that there may be more; looking costs every page a row",
+        "the reference only says that there may be more; checking would cost every page a row",
         restate.exact_limit,
         _example(query("K", limit=4)),
     ),
@@ -256,7 +256,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the end of a query",
         "LF",
         "the last page says NO_MORE_RESULTS; LF always says that a limit was reached",
-        "it is what the reference says, and what clients stop at",
+        "the reference says so, and clients stop there",
         restate.never_ends,
         _example(query("K")),
     ),
@@ -264,7 +264,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "projections without a kind",
         "FS",
         "a projection without a kind is refused; FS lets some pass, with distinct_on or a filter "
-        "of keys, and refuses the others",
+        "of keys, and refuses others",
         "there is no index over all kinds, and the reference asks for a kind",
         restate.kindless_projection,
         _example(query(projection=("p",), distinct=("p",))),
@@ -272,8 +272,8 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "mutations that do not go together",
         "LF",
-        "an insert after another write of the same entity is refused as INVALID_ARGUMENT; LF looks "
-        "first whether the entity is there, and may say ALREADY_EXISTS or NOT_FOUND",
+        "an insert after another write of the same entity is refused as INVALID_ARGUMENT; LF "
+        "checks first whether the entity is there, and may say ALREADY_EXISTS or NOT_FOUND",
         "the reference forbids the sequence whatever is stored; FS does the same",
         restate.checked_first,
         _story(Step("SU", (_PUT, replace(_PUT, operation="insert")))),
@@ -281,9 +281,9 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "a condition before existence",
         "LF",
-        "a version that does not fit is FAILED_PRECONDITION, also for an update of what is gone "
-        "and an insert of what is there; LF says NOT_FOUND and ALREADY_EXISTS",
-        "the condition is the stronger demand; FS does the same",
+        "a version that does not match is FAILED_PRECONDITION, also for an update of a missing "
+        "entity and an insert of an existing one; LF answers NOT_FOUND and ALREADY_EXISTS",
+        "the condition is the stronger requirement; FS does the same",
         restate.existence_first,
         _story(Step("SU", (replace(_PUT, operation="update", base_version=CURRENT, strategy=3),))),
     ),
@@ -292,7 +292,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "FS",
         "a write with version 0 succeeds where an entity was deleted; FS compares with the version "
         "of the deletion and refuses",
-        "version 0 means that there is no entity; LF takes it",
+        "version 0 means that there is no entity; LF accepts it",
         restate.zero_of_deleted,
         _story(
             Step("NT", (_PUT,)),
@@ -312,7 +312,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "too many aggregations",
         "FS",
         "a sixth aggregation is INVALID_ARGUMENT; FS fails with UNKNOWN",
-        "it is a request that can never be right",
+        "such a request can never be valid",
         restate.too_many_aggregations,
         _aggregation(6),
     ),
@@ -320,7 +320,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "GQL",
         "FS",
         "a query in GQL is UNIMPLEMENTED; FS answers it",
-        "the official clients send structured queries; nothing of bulkup's needs a parser",
+        "the official clients send structured queries, and bulkup needs no GQL",
         restate.not_ours("gql_query"),
         _asked_in_gql,
     ),
@@ -335,7 +335,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "the query below an aggregation",
         "FS",
-        "a query that RunQuery refuses is refused below an aggregation, too; FS aggregates over it",
+        "a query that RunQuery refuses is also refused below an aggregation; FS aggregates over it",
         "one query has one meaning",
         restate.unchecked_base,
         _aggregation(1, query("K", filter=all_of(where("p", "!=", 1), where("q", "!=", 1)))),
@@ -343,7 +343,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "sums over all kinds",
         "FS",
-        "SUM and AVG ask for a kind; FS sums over all kinds",
+        "SUM and AVG require a kind; FS sums over all kinds",
         "there is no index of a property over all kinds, and RunQuery refuses such filters too",
         restate.sum_of_all_kinds,
         _sum(query()),
@@ -353,16 +353,16 @@ DIFFERENCES: tuple[Difference, ...] = (
         "FS",
         "SUM and AVG ignore arrays and COUNT beside them counts an entity once; FS takes each "
         "element as if it were an entity",
-        "the reference says that what is not a number is ignored",
+        "the reference says that values that are not numbers are ignored",
         restate.arrays_in_sums,
         _aggregation(1, None, "q"),
     ),
     Difference(
         "what a sum under a limit takes",
         "FS",
-        "SUM and AVG over a part of a query take the part that the query itself would find, in key "
-        "order if none is said; FS takes the smallest values first",
-        "one query has one order; FS agrees as soon as the order by key is said",
+        "SUM and AVG over a limited query take the results that the query itself has, in key "
+        "order if it names none; FS takes the smallest values first",
+        "one query has one order; FS agrees once the query orders by key",
         restate.order_of_sums,
         _sums_of_two,
     ),
@@ -371,7 +371,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "FS",
         "SUM and AVG ignore timestamps; FS takes them for integers when it sums over an index, as "
         "with a projection or several properties",
-        "the reference says that what is not a number is ignored, and FS does so elsewhere",
+        "the reference says that values that are not numbers are ignored; FS does so elsewhere",
         restate.times_in_sums,
         _summed_times,
     ),
@@ -379,7 +379,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the end of a read-only transaction",
         "FS",
         "a commit without mutations ends a read-only transaction; FS refuses it",
-        "clients end every transaction by a commit; LF takes it",
+        "clients end every transaction with a commit; LF accepts it",
         restate.empty_read_only,
         _ended_read_only,
     ),
@@ -387,14 +387,14 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the greatest id",
         "FS",
         "the greatest id can be reserved; FS fails with UNKNOWN",
-        "it is an id as any other; LF takes it",
+        "it is an id like any other; LF accepts it",
         restate.reserved,
         _greatest_reserved,
     ),
     Difference(
         "a name of four underscores",
         "FS",
-        "____ is refused as the name of a property; FS takes it",
+        "____ is refused as the name of a property; FS accepts it",
         "the documentation reserves __.*__; LF refuses it too",
         restate.reserved_underscores,
         _four_underscores,
@@ -418,7 +418,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "arrays in entities",
         "FS",
-        "20 entities may be nested, whatever arrays are between them; FS counts arrays, too",
+        "20 entities may be nested, whatever arrays are between them; FS also counts arrays",
         "the documentation and LF count entities only",
         restate.nested_arrays,
         _put(_arrays_in_entities(11)),
@@ -427,16 +427,16 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the meaning of a point",
         "FS",
         "a point may have the meaning 23, as old clients wrote it; FS refuses it",
-        "what LF stores need not be refused",
+        "LF stores it, and nothing speaks against it",
         restate.point_meaning,
         _put(_marked_point()),
     ),
     Difference(
         "filters that FS fails at",
         "FS",
-        "an excluded value in the list of IN is INVALID_ARGUMENT; a value as a projection gives it "
-        "and the same ancestor twice are taken; FS fails with UNKNOWN at all three",
-        "what is excluded is refused elsewhere in a filter; LF does the same as this",
+        "an excluded value in the list of IN is INVALID_ARGUMENT; a value with a projection's "
+        "meaning and the same ancestor twice are accepted; FS fails with UNKNOWN at all three",
+        "excluded values are refused elsewhere in a filter; LF does the same",
         restate.broken_filter,
         _example(query("K", filter=where("p", "in", [1, Unindexed(2)]))),
     ),

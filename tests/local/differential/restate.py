@@ -1,7 +1,7 @@
-"""What an emulator's answer would be in our words, one deliberate difference each.
+"""An emulator's answer as the embedded server would give it; one function per difference.
 
-Every function takes an exchange and their answer, and gives that answer back as it is where its
-difference does not apply. See the table in differences.py for what each is about and why.
+Every function takes an exchange and the emulator's answer, and returns that answer unchanged where
+its difference does not apply. The table in differences.py explains each of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _is_query(exchange: Exchange) -> bool:
 
 
 def _ended(answer: Answer, by: str) -> Answer:
-    """The same answer with another reason for its end."""
+    """The same answer with another reason why it ended."""
     return (answer[0].rsplit(" ", 1)[0] + f" {by}", *answer[1:])
 
 
@@ -71,7 +71,7 @@ def _asked_again(exchange: Exchange, asked: Any) -> Answer:
 
 
 def order_after_key(exchange: Exchange, answer: Answer) -> Answer:
-    """What LF would find if it left out who lacks a property ordered by after the key."""
+    """What LF would find if it left out entities without a property ordered by after the key."""
     if not (_is_query(exchange) and _found(answer)):
         return answer
     request = exchange.request
@@ -90,7 +90,7 @@ def order_after_key(exchange: Exchange, answer: Answer) -> Answer:
 
 
 def repeated(exchange: Exchange, answer: Answer) -> Answer:
-    """What FS would find if it gave each entity once, at the first of its places."""
+    """What FS would find if it returned each entity once, at its first position."""
     if not (_is_query(exchange) and _found(answer)):
         return answer
     request = exchange.request
@@ -123,7 +123,7 @@ def one_moment(exchange: Exchange, answer: Answer) -> Answer:
 
 
 def checked_first(exchange: Exchange, answer: Answer) -> Answer:
-    """LF looks at what is stored before it looks whether two mutations go together."""
+    """LF checks what is stored before it checks whether two mutations exclude each other."""
     refused = answer[0] in ("ALREADY_EXISTS", "NOT_FOUND")
     if exchange.method == "Commit" and refused and exchange.our_answer[0] == "INVALID_ARGUMENT":
         in_order = re.search(r"Cannot \w+ then \w+ an entity", _words(exchange.our_answer))
@@ -139,12 +139,12 @@ def existence_first(exchange: Exchange, answer: Answer) -> Answer:
 
 
 def zero_of_deleted(exchange: Exchange, answer: Answer) -> Answer:
-    """FS remembers the version at which an entity was deleted, and compares with that."""
+    """FS keeps the version at which an entity was deleted, and compares with it."""
     ours = exchange.our_answer
     if exchange.method != "Commit" or answer[0] != "FAILED_PRECONDITION" or ours[0] != "OK":
         return answer
     zero = _words(answer).endswith("does not match the required base version (0)")
-    # At least one of the entities that ours wrote did not stand there before: the deleted one.
+    # At least one entity that the embedded server wrote did not exist before: the deleted one.
     place = ours.index("then")
     changed = set(answer[answer.index("then") :]) - set(ours[place:])
     return ours if zero and len(changed) < place - 1 else answer
@@ -171,7 +171,7 @@ def _of_base(exchange: Exchange) -> Any:
 
 
 def unchecked_base(exchange: Exchange, answer: Answer) -> Answer:
-    """FS aggregates over queries that it would not run."""
+    """FS aggregates over queries that it would refuse to run."""
     if exchange.method != "RunAggregationQuery" or answer[0] != "OK":
         return answer
     base = _asked_again(exchange, _of_base(exchange))
@@ -186,7 +186,7 @@ def sum_of_all_kinds(exchange: Exchange, answer: Answer) -> Answer:
 
 
 def arrays_in_sums(exchange: Exchange, answer: Answer) -> Answer:
-    """Which numbers FS takes is said in the row; that only arrays make it differ is asked here."""
+    """The row says which numbers FS takes; this checks that only arrays make the difference."""
     if exchange.method != "RunAggregationQuery" or answer[0] != "OK":
         return answer
     aggregated = {
@@ -200,7 +200,7 @@ def arrays_in_sums(exchange: Exchange, answer: Answer) -> Answer:
 
 
 def times_in_sums(exchange: Exchange, answer: Answer) -> Answer:
-    """FS sums over index values where it can, and does not tell times from integers there."""
+    """FS sums over index values where it can, and these do not distinguish times from integers."""
     if exchange.method != "RunAggregationQuery" or answer[0] != "OK":
         return answer
     whole = Query()
@@ -227,7 +227,7 @@ def _ranged(filter_: Any) -> set[str]:
 
 
 def order_of_sums(exchange: Exchange, answer: Answer) -> Answer:
-    """What FS says when the order is said that a query without one has."""
+    """What FS answers when the query names its implied order."""
     if exchange.method != "RunAggregationQuery" or answer[0] != "OK":
         return answer
     base = _of_base(exchange)
@@ -266,7 +266,7 @@ def kindless_projection(exchange: Exchange, answer: Answer) -> Answer:
 
 
 def broken_cursor(exchange: Exchange, answer: Answer) -> Answer:
-    """FS gives out a cursor that it does not take back. Ours is compared with itself elsewhere."""
+    """FS returns a cursor that it then refuses. Elsewhere the embedded server is tested alone."""
     request = exchange.request
     if _is_query(exchange) and answer == ("INVALID_ARGUMENT",):
         broken = _words(answer) == "index data should not include primary key"
@@ -289,7 +289,7 @@ def reserved(exchange: Exchange, answer: Answer) -> Answer:
 
 
 def not_ours(field: str) -> Callable[[Exchange, Answer], Answer]:
-    """What the embedded server says that it does not understand."""
+    """What the embedded server does not support."""
 
     def restate(exchange: Exchange, answer: Answer) -> Answer:
         if exchange.method != "RunQuery" or exchange.our_answer != ("UNIMPLEMENTED",):
@@ -305,7 +305,7 @@ def not_ours(field: str) -> Callable[[Exchange, Answer], Answer]:
 
 
 def reserved_underscores(exchange: Exchange, answer: Answer) -> Answer:
-    """FS takes the name that is nothing but the underscores of a reserved one."""
+    """FS accepts the reserved name that consists of underscores only."""
     if exchange.method != "Commit" or isinstance(exchange.request, str) or answer != ("OK",):
         return answer
     names = {name for m in exchange.request.mutations for name in m.upsert.properties}
@@ -340,7 +340,7 @@ def many_values(exchange: Exchange, answer: Answer) -> Answer:
 
 
 def _depth(value: Any) -> tuple[int, int]:
-    """How many entities are in one another, and how many entities and arrays."""
+    """The depth of nested entities, and of nested entities and arrays."""
     inner: list[Any] = list(value.array_value.values)
     inner += value.entity_value.properties.values()
     below = [_depth(one) for one in inner] or [(0, 0)]
@@ -366,7 +366,7 @@ def point_meaning(exchange: Exchange, answer: Answer) -> Answer:
 
 
 def broken_filter(exchange: Exchange, answer: Answer) -> Answer:
-    """FS has bugs where a filter has a value of an odd kind, or the same ancestor twice."""
+    """FS has bugs with unusual values in a filter, and with the same ancestor twice."""
     if not (_is_query(exchange) and answer == ("UNKNOWN",)):
         return answer
     if str(exchange.request.filter).count("op: HAS_ANCESTOR") > 1:

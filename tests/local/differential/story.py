@@ -1,7 +1,7 @@
-"""Sequences of commits, told to two servers, with what each says after every step.
+"""Sequences of commits, sent to two servers, with each server's state after every step.
 
-A step speaks of versions by what they are ("the current one", "an old one"), because each server
-has its own numbers; its own current and old ones are put in when the step is sent.
+A step names versions by what they are ("the current one", "an old one"), because each server has
+its own numbers, which are filled in when the step is sent.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from tests.local.differential.compare import Answer, Exchange, Judge, say_reques
 from tests.local.differential.wire import REQUESTS, Mutation, Reply, Wire
 
 NONE, CURRENT, OLD, ZERO, FUTURE = "none", "current", "old", "zero", "future"
-"""What a condition on a version asks for."""
+"""What a condition on a version requires."""
 
 MODES = {"NT": 2, "TX": 1, "SU": 1}
-"""NON_TRANSACTIONAL; in a transaction begun before; in one of the commit's own."""
+"""NON_TRANSACTIONAL; in a transaction begun before; in a single-use transaction."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Step:
 
 @dataclass
 class Teller:
-    """One server in the middle of a story: what it holds, and the versions it has shown."""
+    """One server in the middle of a story: what it stores, and the versions it has reported."""
 
     wire: Wire
     place: Place
@@ -64,7 +64,7 @@ class Teller:
     times: dict[Any, list[Any]] = field(default_factory=dict)
     ranks: Ranks = field(default_factory=Ranks)
     moments: dict[int, int] = field(default_factory=dict)
-    """Each version, and the last one of the commit that gave it."""
+    """Each version, and the last version of the commit that it is from."""
     said: list[list[Any]] = field(default_factory=list)
 
     def tell(self, step: Step) -> None:
@@ -135,8 +135,8 @@ class Teller:
         said: list[Any] = ["OK"]
         gone = {w.path for w in step.writes if w.operation == "delete"}
         for write, result in zip(step.writes, reply.body.mutation_results, strict=True):
-            # The version of what is not there afterwards is the server's own affair: FS gives a
-            # later one than was there, an earlier one than the commit's, or none at all.
+            # The version of a deleted entity is up to the server: FS reports one later than the
+            # entity's, one earlier than the commit's, or none.
             version = "" if write.path in gone else self._rank(result.version)
             transformed = ", ".join(say_value(v) for v in result.transform_results)
             flag = " conflict" if result.conflict_detected else ""
@@ -168,8 +168,8 @@ class Teller:
         return sorted(found, key=lambda f: str(f[0]))
 
     def answers(self, *, moments: bool = False) -> list[Answer]:
-        """What was said at each step, with versions by rank; with `moments` those that one commit
-        gave count as one."""
+        """The answers to each step, with versions as ranks. With `moments`, all versions of one
+        commit count as one."""
         table = self.ranks.table(self.moments if moments else None)
 
         def words(item: Any) -> Any:
@@ -185,7 +185,7 @@ class Teller:
 def story(
     judge: Judge, place: Place, steps: Iterable[Step], paths: tuple[tuple[str | int, ...], ...]
 ) -> list[Exchange]:
-    """Tell it to both; what they answer to each step."""
+    """Send a story to both servers; returns their answers to each step."""
     steps = list(steps)
     tellers = [Teller(wire, place, paths) for wire in judge.both()]
     for step in steps:
@@ -206,8 +206,8 @@ def story(
 def same_story(
     judge: Judge, place: Place, steps: Iterable[Step], paths: tuple[tuple[str | int, ...], ...]
 ) -> None:
-    """Tell it to both. After a difference of the table (but for versions) the two may hold
-    different things, and what they say of the rest is not compared."""
+    """Send a story to both servers and compare. After a difference in the table (except in
+    versions) the two may store different things, and the rest is not compared."""
     for exchange in story(judge, place, steps, paths):
         if not judge.check(exchange) and exchange.our_answer != exchange.their_moments:
             return

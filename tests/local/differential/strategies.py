@@ -1,7 +1,7 @@
-"""Generated data and requests. The pools are small, so that the odd values meet each other.
+"""Generated data and requests. The pools are small, so that unusual values meet each other.
 
-Strategies cost more to make than to draw from, so they are made once: their keys live NOWHERE, and
-`settle` moves what was drawn into the place of a test.
+Strategies cost more to make than to draw from, so they are made once. Their keys are in NOWHERE,
+and `relocate` moves what was drawn into the place of a test.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SCALARS: tuple[Any, ...] = (
     Time(0), Time(0, 1000), Time(1), Time(-1, 999_999_000), Time(-62135596800), Time(253402300799),
     Geo(0.0, 0.0), Geo(-0.0, 0.0), Geo(90.0, 180.0), Geo(-90.0, -180.0), Geo(1.0, -1.0),
 )  # fmt: skip
-"""Where orders and equalities go wrong: borders of a type, signs of zero, what only looks equal."""
+"""Where orders and equalities go wrong: limits of a type, signs of zero, values that look equal."""
 
 KEY_PATHS: tuple[tuple[str | int, ...], ...] = (
     ("A", 1), ("A", 2), ("A", 10), ("A", 2**63 - 1), ("A", "1"), ("A", "a"), ("A", "a\0"),
@@ -53,12 +53,12 @@ KEY_PATHS: tuple[tuple[str | int, ...], ...] = (
 )  # fmt: skip
 
 
-def settle(place: Place, message: Any) -> Any:
+def relocate(place: Place, message: Any) -> Any:
     """A copy of an entity, a query or a key, with all its keys in `place`."""
-    settled = type(message)()
-    settled.CopyFrom(message)
-    _settle(place.partition(), settled)
-    return settled
+    relocated = type(message)()
+    relocated.CopyFrom(message)
+    _settle(place.partition(), relocated)
+    return relocated
 
 
 def _settle(partition: Any, message: Any) -> None:
@@ -82,7 +82,7 @@ def _below(number: int) -> st.SearchStrategy[int]:
 
 
 def _pick(draw: st.DrawFn, options: Sequence[T]) -> T:
-    """As sampled_from, without a strategy for each list."""
+    """Like sampled_from, without a strategy for each list."""
     return options[draw(_below(len(options)))]
 
 
@@ -91,7 +91,7 @@ def _one_in(draw: st.DrawFn, number: int) -> bool:
 
 
 def _micros(n: int) -> int:
-    # Datastore keeps microseconds; what the servers do with the rest is a test of its own.
+    # Datastore keeps microseconds; another test covers what the servers do with the rest.
     return n * 1000
 
 
@@ -139,7 +139,7 @@ def worlds(*, arrays: bool = True, size: int = 12) -> st.SearchStrategy[list[Any
 
 
 def stored_values(world: list[Any]) -> list[Any]:
-    """Every indexed value that a filter on this world could meet, as (path, Value)."""
+    """Every indexed value that a filter on this world could match, as (path, Value)."""
     found: list[Any] = []
 
     def visit(prefix: str, properties: Any) -> None:
@@ -165,7 +165,7 @@ _FEW_SCALARS = st.lists(_SCALARS, max_size=2)
 
 @st.composite
 def property_filters(draw: st.DrawFn, world: list[Any]) -> Any:
-    """A filter on a property; most of the time with a value that is stored."""
+    """A filter on a property, usually with a stored value."""
     stored = stored_values(world)
     alike: list[Any] = []
     if stored and not _one_in(draw, 4):
@@ -194,7 +194,7 @@ def key_filters(draw: st.DrawFn, world: list[Any]) -> Any:
 
 @st.composite
 def filters(draw: st.DrawFn, world: list[Any]) -> Any:
-    """A filter that often hits something in `world`; not every one is allowed."""
+    """A filter that often matches something in `world`; some are invalid."""
 
     def leaf() -> Any:
         one = key_filters(world) if _one_in(draw, 4) else property_filters(world)
@@ -217,7 +217,7 @@ def filters(draw: st.DrawFn, world: list[Any]) -> Any:
 
 @cache
 def orders(*, keys: bool = True) -> st.SearchStrategy[tuple[str, ...]]:
-    # Who lacks a property is left out: the more often named ones are on most entities.
+    # Entities without a property are left out, so the more frequent names are on most entities.
     often = ("p", "p", "p", "q", "q", *(("__key__",) if keys else ()))
     names = st.sampled_from((*often, *often, *PATHS))
     signed = st.builds(str.__add__, st.sampled_from(("", "-")), names)
@@ -231,7 +231,7 @@ _LIMITS = (None, None, None, 0, 1, 2, 5, 50)
 
 @st.composite
 def queries(draw: st.DrawFn, world: list[Any], *, whole: bool = False) -> Any:
-    """Any query; with `whole` one that neither skips nor limits nor projects."""
+    """Any query; with `whole`, one without offset, limit and projection."""
     kinds = [e.key.path[-1].kind for e in world]
     kind = _pick(draw, (*kinds, *kinds, *kinds, "A", None))
     filtered = None if _one_in(draw, 3) else draw(filters(world))
@@ -252,9 +252,9 @@ _RANGES = ((">",), (">=",), ("<",), ("<=",), (">", "<"), (">=", "<="))
 
 @st.composite
 def plain_queries(draw: st.DrawFn, world: list[Any]) -> Any:
-    """A query as the older emulator knows them: equalities, an ancestor, inequalities on one
-    property, which is then the first order. Ends in key order, ascending, where that emulator has
-    another opinion."""
+    """A query that the older emulator supports: equalities, an ancestor, inequalities on one
+    property, which is then the first order. The last order is by key, ascending, where that
+    emulator would order differently."""
     kind = _pick(draw, [e.key.path[-1].kind for e in world])
     stored = [*stored_values(world), *((name, None) for name in PROPERTIES)]
     equal = [_pick(draw, stored) for _ in range(draw(_below(3)))]

@@ -12,7 +12,7 @@ from tests.local.differential.answers import say_aggregation
 from tests.local.differential.budget import examples
 from tests.local.differential.build import Place, query, where
 from tests.local.differential.compare import Judge
-from tests.local.differential.strategies import queries, settle, worlds
+from tests.local.differential.strategies import queries, relocate, worlds
 from tests.local.differential.wire import REQUESTS, AggregationQuery
 
 NUMBERS: tuple[Any, ...] = (
@@ -68,9 +68,9 @@ def test_a_generated_aggregation(
 ) -> None:
     place = fresh()
     world = data.draw(worlds(arrays=False))
-    beside_fs.store(place, [settle(place, entity) for entity in world])
+    beside_fs.store(place, [relocate(place, entity) for entity in world])
     for asked in data.draw(st.lists(queries(world), min_size=4, max_size=4)):
-        _same(beside_fs, place, settle(place, asked), data.draw(AGGREGATIONS))
+        _same(beside_fs, place, relocate(place, asked), data.draw(AGGREGATIONS))
 
 
 @given(st.lists(st.sampled_from(NUMBERS), max_size=6))
@@ -105,7 +105,7 @@ def test_aliases(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
         _same(beside_fs, place, query("K"), asked)
 
 
-def test_a_count_of_part_of_a_query(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_a_count_of_a_limited_query(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     beside_fs.store(place, [place.entity(("K", i), {"p": i % 4, "q": i}) for i in range(1, 20)])
     all_three = [_count("n"), _sum("q", "s"), _avg("q", "a")]
@@ -130,7 +130,7 @@ def test_a_count_of_part_of_a_query(beside_fs: Judge, fresh: Callable[[], Place]
             _same(beside_fs, place, asked, one)
 
 
-def test_what_lacks_an_aggregated_property_is_neither_skipped_nor_limited(
+def test_offset_and_limit_count_only_entities_with_every_aggregated_property(
     beside_fs: Judge, fresh: Callable[[], Place]
 ) -> None:
     place = fresh()

@@ -1,4 +1,4 @@
-"""What a commit changes, what it answers, and what it leaves alone."""
+"""What a commit changes, what it answers, and what it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -163,8 +163,8 @@ def test_masks_and_transforms(
     same_story(beside_fs, fresh(), data.draw(stories(masked_writes(), most=2)), PATHS[:2])
 
 
-def test_a_mask_of_what_is_not_there(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
-    """It takes away, and makes nothing: neither entities on the way nor room for them."""
+def test_a_mask_of_missing_properties(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+    """It removes properties, and creates no entities along the path."""
     olds: tuple[Any, ...] = (None, {}, {"n": 5}, {"n": {"x": 0}}, {"n": {"y": 0}}, {"n": [1]})
     news: tuple[Any, ...] = ({}, {"n": {"x": 1}}, {"n": {}}, {"n": 7}, {"n": {"y": {"z": 1}}})
     for stored in olds:
@@ -179,7 +179,7 @@ def test_a_mask_of_what_is_not_there(beside_fs: Judge, fresh: Callable[[], Place
 
 
 def test_a_bad_write_in_the_middle(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
-    """Without a transaction, what stands before it is written and what stands after is not."""
+    """Without a transaction, the writes before it are done and those after it are not."""
     paths = tuple(("A", i) for i in range(1, 6))
     good = [Write("upsert", path, (("p", 1),)) for path in paths]
     for mode in ("NT", "TX", "SU"):
@@ -202,7 +202,9 @@ def test_a_bad_write_in_the_middle(beside_fs: Judge, fresh: Callable[[], Place])
             same_story(beside_fs, fresh(), steps, paths)
 
 
-def test_the_same_again_changes_no_version(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_writing_the_same_entity_again_changes_no_version(
+    beside_fs: Judge, fresh: Callable[[], Place]
+) -> None:
     write = Write("upsert", PATHS[0], (("p", 1), ("q", "é")))
     other = Write("upsert", PATHS[0], (("p", 1.0), ("q", "é")))
     for mode in ("NT", "TX", "SU"):
@@ -216,7 +218,7 @@ def test_the_same_again_changes_no_version(beside_fs: Judge, fresh: Callable[[],
 
 
 def _conditions(*, times: bool) -> list[Write]:
-    """Every write of one entity under every condition."""
+    """Every write of one entity with every condition."""
     return [
         Write(
             operation, PATHS[0], () if operation == "delete" else (("p", 3),),
@@ -234,7 +236,7 @@ def _before(exists: bool) -> list[Step]:
     return written if exists else [*written, Step("NT", (Write("delete", PATHS[0]),))]
 
 
-def test_every_condition_that_fails_the_commit(
+def test_every_condition_whose_failure_fails_the_commit(
     beside_fs: Judge, fresh: Callable[[], Place]
 ) -> None:
     for exists in (True, False):
@@ -244,7 +246,9 @@ def test_every_condition_that_fails_the_commit(
                 same_story(beside_fs, fresh(), [*_before(exists), step], PATHS)
 
 
-def test_every_condition_that_drops_the_write(beside_lf: Judge, fresh: Callable[[], Place]) -> None:
+def test_every_condition_whose_failure_drops_the_write(
+    beside_lf: Judge, fresh: Callable[[], Place]
+) -> None:
     for exists in (True, False):
         for write in _conditions(times=False):
             for strategy in (UNSET, SERVER_VALUE, FAIL):
@@ -255,7 +259,7 @@ def test_every_condition_that_drops_the_write(beside_lf: Judge, fresh: Callable[
 def test_two_writes_of_one_entity_with_conditions(
     beside_fs: Judge, fresh: Callable[[], Place]
 ) -> None:
-    """They must have the same; it is then asked once, of what was there before the commit."""
+    """Both must have the same condition, which applies to what was stored before the commit."""
     first = Write("upsert", PATHS[0], (("p", 3),))
     second = Write("upsert", PATHS[0], (("p", 4),))
     for one, other in itertools.product((NONE, CURRENT, OLD), repeat=2):

@@ -1,4 +1,4 @@
-"""The table of deliberate differences is true, and nothing in it is left over."""
+"""The table of deliberate differences is accurate, and no row in it is stale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.local.differential.differences import DIFFERENCES
     [(row, emulator) for row in DIFFERENCES for emulator in row.where.split(", ")],
     ids=lambda one: one if isinstance(one, str) else one.id.replace(" ", "-"),
 )
-def test_a_row_of_the_table_is_needed_and_explains(
+def test_each_row_of_the_table_is_needed_and_sufficient(
     row: Difference,
     emulator: str,
     beside_fs: Judge,

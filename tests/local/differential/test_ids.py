@@ -1,4 +1,4 @@
-"""Ids that the server gives."""
+"""Ids that the server allocates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Found, missing, and what an entity looks like when it comes back."""
+"""Found and missing entities, and what an entity looks like when it is read back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.local.differential.answers import say_entity, say_key
 from tests.local.differential.budget import examples
 from tests.local.differential.build import Place, Time, Unindexed, value
 from tests.local.differential.compare import Judge
-from tests.local.differential.strategies import KEY_PATHS, settle, worlds
+from tests.local.differential.strategies import KEY_PATHS, relocate, worlds
 from tests.local.differential.wire import REQUESTS, Entity
 
 
@@ -47,14 +47,16 @@ def test_a_stored_entity_comes_back(
 ) -> None:
     place = fresh()
     world = data.draw(worlds())
-    beside_fs.store(place, [settle(place, entity) for entity in world])
+    beside_fs.store(place, [relocate(place, entity) for entity in world])
     keys = [place.key(*path) for path in KEY_PATHS]
     for _ in range(3):
         wanted = data.draw(st.lists(st.sampled_from(keys), max_size=6, unique_by=say_key))
         _same(beside_fs, place, wanted, data.draw(MASKS))
 
 
-def test_what_the_wire_can_carry_comes_back(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_any_value_that_protobuf_can_carry_comes_back(
+    beside_fs: Judge, fresh: Callable[[], Place]
+) -> None:
     place = fresh()
     meant = value(1)
     meant.meaning = 14
@@ -84,7 +86,7 @@ def test_what_the_wire_can_carry_comes_back(beside_fs: Judge, fresh: Callable[[]
         _same(beside_fs, place, [place.key("K", 1)])
 
 
-def test_odd_lookups(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_unusual_lookups(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     elsewhere = Place("another-project", place.namespace)
     other = Place(place.project, "other")

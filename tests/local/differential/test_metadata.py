@@ -1,4 +1,4 @@
-"""Kinds, namespaces and properties as queries; beside LF, because FS has none of them."""
+"""Queries for kinds, namespaces and properties; compared with LF, because FS has none of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cursor is a position: whoever resumes from it gets the rest, and nothing twice."""
+"""A cursor is a position: a query resumed from it returns the rest, and nothing twice."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tests.local.differential.answers import Scan, scan
 from tests.local.differential.budget import examples
 from tests.local.differential.build import Place, query, where
 from tests.local.differential.compare import Exchange, Judge
-from tests.local.differential.strategies import queries, settle, worlds
+from tests.local.differential.strategies import queries, relocate, worlds
 from tests.local.differential.wire import REQUESTS, Query
 
 
 @given(st.data())
 @examples(25)
-def test_from_each_cursor_the_rest_follows(
+def test_each_cursor_resumes_with_the_rest(
     beside_fs: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
     place = fresh()
     world = data.draw(worlds(arrays=False, size=8))
-    beside_fs.store(place, [settle(place, entity) for entity in world])
-    asked = settle(place, data.draw(queries(world, whole=True)))
+    beside_fs.store(place, [relocate(place, entity) for entity in world])
+    asked = relocate(place, data.draw(queries(world, whole=True)))
     exchange, ours, theirs = beside_fs.scans(place, asked)
     same = beside_fs.check(exchange)
     assume(same and len(ours.rows) > 1)
@@ -42,11 +42,11 @@ def test_from_each_cursor_the_rest_follows(
 def test_pages_of_any_size_add_up_to_the_whole(
     beside_fs: Judge, fresh: Callable[[], Place], data: st.DataObject
 ) -> None:
-    """Also over arrays: the embedded server against itself, where FS repeats entities."""
+    """Also over arrays, where FS repeats entities: the embedded server compared with itself."""
     place = fresh()
     world = data.draw(worlds(size=8))
-    beside_fs.store(place, [settle(place, entity) for entity in world])
-    asked = settle(place, data.draw(queries(world, whole=True)))
+    beside_fs.store(place, [relocate(place, entity) for entity in world])
+    asked = relocate(place, data.draw(queries(world, whole=True)))
     whole = scan(beside_fs.ours, place, asked)
     assume(whole.code == "OK" and whole.rows)
     size = data.draw(st.integers(1, len(whole.rows)), label="page size")
@@ -110,7 +110,7 @@ def test_a_cursor_outlives_its_entity(beside_fs: Judge, fresh: Callable[[], Plac
 
 
 def test_a_cursor_of_one_query_in_another(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
-    """Not recommended, but done: what resumes where must not depend on the server."""
+    """Not recommended, but people do it: where it resumes must not depend on the server."""
     place = fresh()
     beside_fs.store(place, [place.entity(("K", i), {"p": i % 3, "q": i}) for i in range(1, 10)])
     plain = query("K")
@@ -126,7 +126,7 @@ def test_a_cursor_of_one_query_in_another(beside_fs: Judge, fresh: Callable[[], 
             _same_window(beside_fs, place, other, (ours, theirs), (position, None))
 
 
-def test_a_cursor_that_is_none_is_refused(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_an_invalid_cursor_is_refused(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     beside_fs.store(place, [place.entity(("K", i), {"p": i}) for i in range(1, 4)])
     for cursor in (b"x", b"\0", b"\xff" * 20, b"garbage, quite long garbage"):

@@ -1,4 +1,4 @@
-"""Projects, databases and namespaces keep to themselves; reads at a time see that time."""
+"""Projects, databases and namespaces are separate; reads at a time see that time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def test_namespaces_do_not_mix(beside_fs: Judge, fresh: Callable[[], Place]) -> 
         _query(beside_fs, place, query("K"))
 
 
-def test_names_of_places(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_names_of_projects_databases_and_namespaces(
+    beside_fs: Judge, fresh: Callable[[], Place]
+) -> None:
     project = fresh().project
     for name in ("é", "a b", "__x__", "z" * 101, "_", "-", "a/b"):
         place = Place(project, name)
@@ -112,7 +114,7 @@ def test_reads_at_a_time(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
 
 
 def _once(response: Any) -> list[str]:
-    """Without order and repetitions: that is other tests' matter."""
+    """Without order and repetitions, which other tests cover."""
     return sorted(set(_say_rows(response)))
 
 
@@ -155,7 +157,7 @@ def _at(wire: Wire, place: Place, asked: Any, time: Any) -> list[Any]:
     return told
 
 
-def test_times_that_cannot_be_read_at(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_invalid_read_times(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     beside_fs.store(place, [place.entity(("K", 1), {"p": 1})])
     for seconds, nanos in ((1, 0), (4_000_000_000, 0), (0, 0)):
@@ -186,8 +188,8 @@ def test_property_masks_of_a_query(beside_fs: Judge, fresh: Callable[[], Place])
         )
 
 
-def test_what_few_servers_understand(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
-    """Eventual reads, explanations, GQL, vectors, samples."""
+def test_features_that_few_servers_support(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+    """Eventual reads, query explanations, GQL, vectors, samples."""
     place = fresh()
     beside_fs.store(place, [place.entity(("K", i), {"p": i}) for i in range(1, 30)])
     _query(beside_fs, place, query("K"), read_options={"read_consistency": 2})

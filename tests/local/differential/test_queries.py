@@ -1,4 +1,4 @@
-"""Whatever is stored and whatever is asked: the same entities in the same order."""
+"""Whatever is stored and whatever the query: the same entities in the same order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.local.differential.strategies import (
     SCALARS,
     plain_queries,
     queries,
-    settle,
+    relocate,
     worlds,
 )
 
@@ -52,14 +52,14 @@ def _ask(
     judge: Judge, place: Place, data: st.DataObject, *, arrays: bool, plain: bool = False
 ) -> None:
     world = data.draw(worlds(arrays=arrays))
-    judge.store(place, [settle(place, entity) for entity in world])
+    judge.store(place, [relocate(place, entity) for entity in world])
     one = plain_queries(world) if plain else queries(world)
     for asked in data.draw(st.lists(one, min_size=QUERIES_A_WORLD, max_size=QUERIES_A_WORLD)):
-        judge.same_scan(place, settle(place, asked))
+        judge.same_scan(place, relocate(place, asked))
 
 
 def _everything(place: Place) -> list[Any]:
-    """One entity for each odd value, of one kind."""
+    """One entity for each unusual value, of one kind."""
     plain = [*SCALARS, *(place.key(*path) for path in KEY_PATHS)]
     return [place.entity(("K", i + 1), {"p": v, "n": {"x": v}}) for i, v in enumerate(plain)]
 
@@ -80,7 +80,7 @@ def test_each_operator_with_each_value(beside_fs: Judge, fresh: Callable[[], Pla
     beside_fs.store(place, _everything(place))
     plain = [*SCALARS, *(place.key(*path) for path in KEY_PATHS)]
     for number, value in enumerate(plain):
-        # The others follow from these, so that a part of the values is enough for them.
+        # The other operators follow from these, so some of the values are enough for them.
         for operator in ("<", ">=", "=", "!=", *(("<=", ">", "in", "not in") * (number % 3 == 0))):
             meant = [value, 1] if operator in ("in", "not in") else value
             beside_fs.same_scan(place, query("K", filter=where("p", operator, meant)))
@@ -100,7 +100,7 @@ def test_each_operator_with_each_key(beside_fs: Judge, fresh: Callable[[], Place
             )
 
 
-def test_an_or_of_many(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_an_or_of_many_filters(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     beside_fs.store(
         place, [place.entity(("K", i), {"p": i, "q": i % 3, "r": -i}) for i in range(1, 40)]
@@ -116,7 +116,7 @@ def test_an_or_of_many(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
 def test_a_projection_under_a_condition_on_keys(
     beside_fs: Judge, fresh: Callable[[], Place]
 ) -> None:
-    """Properties that are compared come first in the order, also the key; projected ones after."""
+    """Compared properties come first in the order, and so does the key; projected ones follow."""
     place = fresh()
     beside_fs.store(
         place,

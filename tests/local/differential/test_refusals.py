@@ -1,4 +1,4 @@
-"""What is no request: refused with the same status by everyone."""
+"""Invalid requests: every server refuses them with the same status."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _meant(plain: Any, meaning: int) -> Any:
     return one
 
 
-def test_queries_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_invalid_queries(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     beside_fs.store(place, [place.entity(("K", i), {"p": i, "q": [i, i]}) for i in range(1, 4)])
     elsewhere = Place("another-project", place.namespace)
@@ -154,7 +154,7 @@ def test_queries_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) -> 
         beside_fs.same_scan(place, asked)
 
 
-def test_writes_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_invalid_writes(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     elsewhere = Place("another-project", place.namespace)
     nameless = Entity()
@@ -201,7 +201,7 @@ def test_writes_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) -> N
                 request.single_use_transaction.read_write.SetInParent()
             beside_fs.same(place, "Commit", request, _nothing)
             mutated = mutation.WhichOneof("operation")
-            # The last ones get ids, and each server gives its own.
+            # The last ones get ids, which differ between servers.
             given = mutation not in without_ids
             if mutated in ("insert", "upsert") and mode == 2 and given:
                 beside_fs.same_scan(place, query())
@@ -231,8 +231,8 @@ def test_meanings_of_values(beside_fs: Judge, fresh: Callable[[], Place]) -> Non
                 beside_fs.same(place, "Commit", request, _nothing)
 
 
-def test_values_inside_of_values(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
-    """What is excluded from indexes is checked as if it were not, but for its own length."""
+def test_nested_values(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+    """Excluded values are checked like indexed ones, except for their length."""
     place = fresh()
     odd_key = value({"x": 1})
     odd_key.entity_value.key.CopyFrom(place.key("Z", 0))
@@ -257,7 +257,7 @@ def test_values_inside_of_values(beside_fs: Judge, fresh: Callable[[], Place]) -
             beside_fs.same(place, "Commit", request, _nothing)
 
 
-def test_mutations_that_do_not_go_together(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_mutations_that_exclude_each_other(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     entity = place.entity(("K", 1), {"p": 1})
     other = place.entity(("K", 1), {"p": 2})
@@ -284,7 +284,7 @@ def test_mutations_that_do_not_go_together(beside_fs: Judge, fresh: Callable[[],
                     beside_fs.same_scan(place, query())
 
 
-def test_requests_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_invalid_requests(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     for method in METHODS:
         beside_fs.same(place, method, REQUESTS[method](), _nothing)
@@ -292,7 +292,7 @@ def test_requests_that_are_none(beside_fs: Judge, fresh: Callable[[], Place]) ->
         beside_fs.same(place, method, REQUESTS[method](project_id="No such name!"), _nothing)
 
 
-def test_commits_in_no_mode(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_commits_without_a_mode(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     write = upsert(place.entity(("K", 1), {"p": 1}))
     for mode in (0, 1, 2):
@@ -309,7 +309,7 @@ def test_commits_in_no_mode(beside_fs: Judge, fresh: Callable[[], Place]) -> Non
     beside_fs.same(place, "Commit", read_only, _nothing)
 
 
-def test_bytes_that_are_no_message(beside_fs: Judge) -> None:
+def test_bytes_that_are_not_a_message(beside_fs: Judge) -> None:
     for method in METHODS:
         codes = [
             wire.send(method, b"\xff\xff\xff\xff not protobuf").code for wire in beside_fs.both()

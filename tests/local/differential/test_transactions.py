@@ -1,6 +1,6 @@
-"""Transactions: what they see, what they keep, and when they are over.
+"""Transactions: what they read, what they conflict with, and when they end.
 
-One after the other where FS would wait for a lock: how long who waits is each server's own way.
+They run one after another where FS would wait for a lock: how long it waits is up to each server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.local.differential.wire import REQUESTS, Reply, Wire
 
 
 class Teller:
-    """One server; notes what it says."""
+    """One server, whose answers are recorded."""
 
     def __init__(self, wire: Wire, place: Place) -> None:
         self.wire = wire
@@ -128,7 +128,7 @@ def test_a_new_transaction_in_a_query(beside_fs: Judge, fresh: Callable[[], Plac
 
 
 def test_a_new_transaction_in_a_lookup(beside_lf: Judge, fresh: Callable[[], Place]) -> None:
-    """Beside LF: FS keeps a lock of its own on what such a lookup read, and aborts the commit."""
+    """Compared with LF: FS locks what such a lookup read, and aborts the commit."""
 
     def tell(t: Teller) -> None:
         one = t.lookup("K", 1, new=True)
@@ -137,7 +137,7 @@ def test_a_new_transaction_in_a_lookup(beside_lf: Judge, fresh: Callable[[], Pla
     _same(beside_lf, fresh(), tell)
 
 
-def test_blind_writes_do_not_collide(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_blind_writes_do_not_conflict(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     def tell(t: Teller) -> None:
         one, two = t.begin(), t.begin()
         t.commit(two, upsert(t.entity(1, "two")))
@@ -159,10 +159,10 @@ def test_two_transactions_on_different_entities(
     _same(beside_fs, fresh(), tell)
 
 
-def test_a_read_in_one_and_a_write_in_the_other(
+def test_one_transaction_reads_what_another_writes(
     beside_lf: Judge, fresh: Callable[[], Place]
 ) -> None:
-    """Optimistic, as LF: who read what has changed since is refused."""
+    """Optimistic, like LF: a transaction is refused if what it read has changed."""
 
     def tell(t: Teller) -> None:
         one = t.begin()
@@ -177,7 +177,7 @@ def test_a_read_in_one_and_a_write_in_the_other(
     _same(beside_lf, fresh(), tell)
 
 
-def test_after_the_end(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_a_transaction_that_has_ended(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     def committed(t: Teller) -> None:
         one = t.begin()
         t.commit(one, upsert(t.entity(1, "one")))
@@ -215,7 +215,7 @@ def test_writing_in_a_read_only_transaction(beside_fs: Judge, fresh: Callable[[]
     _same(beside_fs, fresh(), tell)
 
 
-def test_what_is_no_transaction(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
+def test_invalid_transaction_ids(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     def tell(t: Teller) -> None:
         for name in (b"x", b"\0" * 30):
             t.lookup("K", 1, transaction=name)

@@ -1,7 +1,7 @@
-"""Raw requests to one Datastore server: what is sent and answered, nothing in between.
+"""Raw requests to one Datastore server, and its answers.
 
-The official client hides what the servers disagree about (conflict flags, versions, the reason why
-a page ended), so the differential tests speak protobuf over a plain channel.
+The official client hides what servers disagree about (conflict flags, versions, the reason why a
+page ended), so the differential tests send protobuf over a channel of their own.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ REQUESTS = {m: getattr(_datastore, f"{m}Request").pb() for m in METHODS}
 RESPONSES = {m: getattr(_datastore, f"{m}Response").pb() for m in METHODS}
 
 CALL_TIMEOUT_S = 30
-"""A server that needs longer hangs; the Firestore emulator waits 2 s for a lock, then aborts."""
+"""A server that takes longer hangs. The Firestore emulator waits 2 s for a lock, then aborts."""
 
 MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server said to one request. `body` is None unless `code` is OK."""
+    """A server's answer to one request. `body` is None unless `code` is OK."""
 
     code: str
     message: str
@@ -59,7 +59,7 @@ class Reply:
 
 
 class Wire:
-    """One server, by the name its answers are shown with."""
+    """One server; failures show its answers under its name."""
 
     def __init__(self, name: str, host: str) -> None:
         self.name = name
@@ -84,7 +84,7 @@ class Wire:
         return Reply("OK", "", body)
 
     def send(self, method: str, payload: bytes) -> Reply:
-        """Send bytes that are no message of the API: how does the server refuse them?"""
+        """Send bytes that are not a message of the API, to see how the server refuses them."""
         call = self._channel.unary_unary(
             f"/google.datastore.v1.Datastore/{method}",
             request_serializer=None,

@@ -1,0 +1,108 @@
+"""The names in a file and the numbers that its rows have in place of them.
+
+Rows refer to a partition, a kind of a partition and a property of a kind (a *slot*) by number. All
+of them are kept in memory; so are the counters that give entities their row ids and allocated ids.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from bulkup.local.encoding import Partition
+
+
+class Catalog:
+    """What a file's `partitions`, `kinds` and `slots` say, and its counters.
+
+    Anyone may read; only the writer may change it, inside its transaction. After a rollback the
+    writer calls `undo`.
+    """
+
+    partitions: dict[Partition, int]
+    kinds: dict[tuple[int, str], int]
+    """By partition number and name."""
+    slots: dict[tuple[int, str], int]
+    """By kind number and property."""
+    multi: set[int]
+    """Slots in which an entity has, or had, several values. The others need no look for more."""
+    next_id: int
+    next_eid: int
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._interned = False
+        self._counters = (0, 0)
+        self.load()
+
+    def load(self) -> None:
+        db = self._db
+        self.partitions = {
+            Partition(project, database, namespace): number
+            for number, project, database, namespace in db.execute("SELECT * FROM partitions")
+        }
+        self.kinds = {
+            (part, name): number for number, part, name in db.execute("SELECT * FROM kinds")
+        }
+        slots = db.execute("SELECT * FROM slots").fetchall()
+        self.slots = {(kind, prop): number for number, kind, prop, _ in slots}
+        self.multi = {number for number, _, _, multi in slots if multi}
+        self.next_id = db.execute("SELECT value FROM meta WHERE name = 'next_id'").fetchone()[0]
+        self.next_eid = 1 + max(
+            db.execute("SELECT coalesce(max(eid), 0) FROM entities").fetchone()[0],
+            db.execute("SELECT coalesce(max(eid), 0) FROM entities_past").fetchone()[0],
+        )
+
+    def begin(self) -> None:
+        """A transaction of the writer begins."""
+        self._interned = False
+        self._counters = self.next_id, self.next_eid
+
+    def undo(self) -> None:
+        """The transaction was rolled back."""
+        self.next_id, self.next_eid = self._counters
+        if self._interned:
+            self.load()
+
+    def kind(self, partition: Partition, name: str) -> int | None:
+        """Number of a kind; None when no entity of it was ever written."""
+        part = self.partitions.get(partition)
+        return None if part is None else self.kinds.get((part, name))
+
+    def intern_part(self, partition: Partition) -> int:
+        """Number of a partition, which is added if it is new."""
+        number = self.partitions.get(partition)
+        if number is None:
+            number = self._insert(
+                "INSERT INTO partitions(project, database, namespace) VALUES (?, ?, ?)", partition
+            )
+            self.partitions[partition] = number
+        return number
+
+    def intern_kind(self, part: int, name: str) -> int:
+        number = self.kinds.get((part, name))
+        if number is None:
+            number = self._insert("INSERT INTO kinds(part, name) VALUES (?, ?)", (part, name))
+            self.kinds[part, name] = number
+        return number
+
+    def intern_slot(self, kind: int, prop: str) -> int:
+        number = self.slots.get((kind, prop))
+        if number is None:
+            number = self._insert(
+                "INSERT INTO slots(kind, prop, multi) VALUES (?, ?, 0)", (kind, prop)
+            )
+            self.slots[kind, prop] = number
+        return number
+
+    def mark_multi(self, slot: int) -> None:
+        """An entity gets several values in a slot."""
+        if slot not in self.multi:
+            self._interned = True
+            self._db.execute("UPDATE slots SET multi = 1 WHERE id = ?", (slot,))
+            self.multi.add(slot)
+
+    def _insert(self, sql: str, values: tuple[object, ...]) -> int:
+        self._interned = True
+        number = self._db.execute(sql, values).lastrowid
+        assert number is not None
+        return number
