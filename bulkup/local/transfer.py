@@ -142,7 +142,7 @@ class Loading:
         if not self.loaded:
             return "load again"
         if self.source.name == STDIN:
-            return f"load the lines from {number} on"
+            return f"load from line {number} on"
         return f"load the rest (tail -n +{number} {shlex.quote(self.source.name)})"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bulkup.local import messages as m
@@ -18,6 +18,9 @@ from bulkup.local.encoding import Partition
 from bulkup.local.entity_json import LineError, LossError, from_line, to_line
 
 PLACE = Partition("p", "db", "ns")
+
+on_a_busy_machine = settings(suppress_health_check=[HealthCheck.too_slow])
+"""Nested entities take a while to draw, and how long depends on what else the machine does."""
 
 TEXTS = st.one_of(
     st.text(max_size=5),
@@ -160,6 +163,7 @@ def same(one: Any, other: Any) -> bool:
     )
 
 
+@on_a_busy_machine
 @given(st.one_of(entities(VALUES), entities(PLAIN)), st.booleans())
 def test_a_line_reads_back_as_the_same_entity(entity: Any, lossless: bool) -> None:
     line, is_lossless = to_line(entity, lossless=lossless)
@@ -168,6 +172,7 @@ def test_a_line_reads_back_as_the_same_entity(entity: Any, lossless: bool) -> No
     assert same(from_line(line.encode(), PLACE), entity)
 
 
+@on_a_busy_machine
 @given(entities(VALUES))
 def test_the_lossless_form_is_protobuf_s_own(entity: Any) -> None:
     line, _ = to_line(entity, lossless=True)
@@ -209,6 +214,7 @@ def spoiled(draw: st.DrawFn) -> Any:
     return form
 
 
+@on_a_busy_machine
 @given(spoiled())
 def test_other_spellings_and_mistakes_are_handled_as_protobuf_does(form: Any) -> None:
     try:
