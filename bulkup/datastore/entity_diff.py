@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bulkup.datastore.keys import Pb, key_text
+from bulkup.datastore.keys import key_text
 from bulkup.datastore.lazy_entity import LazyEntity, read_message
+from bulkup.datastore.messages import Pb
 from bulkup.datastore.value_codec import decode, is_excluded
 
 TEXT_WIDTH = 80

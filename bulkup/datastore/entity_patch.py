@@ -11,7 +11,7 @@ from typing import Any
 from google.cloud.datastore import Entity
 from google.protobuf.message import DecodeError
 
-from bulkup.datastore.keys import Pb, key_to_pb
+from bulkup.datastore.keys import key_to_pb
 from bulkup.datastore.lazy_entity import (
     UNREAD,
     LazyEntity,
@@ -20,13 +20,12 @@ from bulkup.datastore.lazy_entity import (
     read_message,
     value_message,
 )
+from bulkup.datastore.messages import EntityPb, Pb, ValuePb
 from bulkup.datastore.pages import PageEntity
 from bulkup.datastore.scalar_codec import rewritten
 from bulkup.datastore.value_codec import (
     ENCODERS,
     PLAIN,
-    EntityPb,
-    ValuePb,
     encode,
     exclude,
     is_excluded,

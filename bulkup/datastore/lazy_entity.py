@@ -28,14 +28,13 @@ from typing import Any
 from google.cloud.datastore import Entity, Key
 from google.protobuf.message import DecodeError
 
-from bulkup.datastore.keys import KeyPb, Pb, key_from_pb, key_to_pb
+from bulkup.datastore.keys import key_from_pb, key_to_pb
+from bulkup.datastore.messages import EntityPb, KeyPb, Pb, ValuePb
 from bulkup.datastore.pages import PageEntity
 from bulkup.datastore.scalar_codec import NOT_PLAIN, read_plain
 from bulkup.datastore.value_codec import (
     DECODERS,
     PLAIN,
-    EntityPb,
-    ValuePb,
     is_excluded,
     meaning_of,
     same,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
-from bulkup.datastore.value_codec import ValuePb
+from bulkup.datastore.messages import ValuePb
 
 NOT_PLAIN: Any = type("_NotPlain", (), {})()
 

@@ -37,8 +37,9 @@ class Target:
         """The same, in another namespace; nothing is resolved again."""
         from google.cloud.datastore import Client
 
-        client = Client.__new__(Client)
-        client.__dict__.update(self.client.__dict__)
+        from bulkup.datastore.google_private import copy_of
+
+        client = copy_of(self.client, Client)
         client.namespace = namespace or None
         return Target(replace(self.info, namespace=namespace), client, one_of_many=True)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from google.cloud.datastore import Client, Entity, Key
 
+from bulkup.datastore.google_private import copy_of, datastore_api
 from bulkup.datastore.keys import key_bytes, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.rpc import Rpc
@@ -26,8 +27,7 @@ class UserClient(Client):  # type: ignore[misc]
     @classmethod
     def over(cls: type[C], rpc: Rpc, client: Client) -> C:
         """One for the same target as `client`."""
-        twin = cls.__new__(cls)
-        twin.__dict__.update(client.__dict__)
+        twin = copy_of(client, cls)
         twin._rpc = rpc
         return twin
 
@@ -76,4 +76,4 @@ class ReadOnlyClient(UserClient):
 
     @property
     def _datastore_api(self) -> Any:
-        return _ReadOnlyApi(Client._datastore_api.fget(self))
+        return _ReadOnlyApi(datastore_api(self))

@@ -16,13 +16,11 @@ from typing import Any
 
 from google.cloud.datastore import Entity, Key
 from google.cloud.datastore.helpers import GeoPoint
-from google.cloud.datastore_v1.types import entity as entity_types
 from proto.datetime_helpers import DatetimeWithNanoseconds  # type: ignore[import-untyped]
 
-from bulkup.datastore.keys import Pb, key_from_pb, write_key
-
-EntityPb: Any = entity_types.Entity.pb()
-ValuePb: Any = entity_types.Value.pb()
+from bulkup.datastore.google_private import meanings_of
+from bulkup.datastore.keys import key_from_pb, write_key
+from bulkup.datastore.messages import Pb, ValuePb
 
 UTC = datetime.timezone.utc
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
@@ -250,7 +248,7 @@ def write_entity(pb: Pb, entity: Entity) -> None:
         write_key(pb.key, entity.key)
     properties = pb.properties
     excluded = entity.exclude_from_indexes
-    meanings = entity._meanings
+    meanings = meanings_of(entity)
     for name, value in entity.items():
         value_pb = new_property(properties, name, value)
         if name in excluded:

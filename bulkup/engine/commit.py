@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.engine.batches import Batch
 from bulkup.engine.commit_resolution import CommitContext, CommitResolver, Flight, ShardProgress
 from bulkup.engine.handle import Handled

@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
-
 from bulkup.core.errors import HeldError
 from bulkup.core.model import Counts
+from bulkup.datastore.call import Call
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.pages import page_result
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Call, Rpc
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.batches import Batch, Limits
 from bulkup.engine.budget import Budget
 from bulkup.engine.handle import Handled, allocate_ids, refusal
@@ -26,10 +25,6 @@ from bulkup.engine.throttle.concurrency import Concurrency
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 from bulkup.state.markers import LATE_COPY_S, Marker, Markers
-
-_CONFLICT = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND}
-_REFUSES_ALL = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
-_SPLIT = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS, *_CONFLICT}
 
 CLEARED_PER_COMMIT = 3
 """Markers removed along with a commit. More than one, so that a backlog shrinks; few, since the
@@ -167,7 +162,7 @@ class CommitResolver:
                 suspects = max(0, suspects - (done - batch.carried))
                 self._part_done(batch, done, row, standing_until)
                 standing_until = 0.0
-            elif error is not None and not (error.code in _CONFLICT and self._refresh(span)):
+            elif error is not None and not (error.is_conflict and self._refresh(span)):
                 suspects = self._narrow(batch, span, error)
             else:
                 batch.as_built = False
@@ -178,7 +173,7 @@ class CommitResolver:
         try:
             call.result()
         except CallError as error:
-            if error.worth_another_try or error.code in _REFUSES_ALL:
+            if error.worth_another_try or error.lacks_permission:
                 raise
             assert batch.number is not None
             marker = self._markers.read(self._shard.id, batch.number, batch.part)
@@ -298,7 +293,7 @@ class CommitResolver:
 
     def _narrow(self, batch: Batch, span: Sequence[Handled], error: CallError) -> int:
         """The server refuses the span: so many entities at its front hold the culprit now."""
-        if error.code not in _SPLIT and not error.too_large:
+        if not error.blames_a_write:
             raise error
         if self._limits.learn(error):
             return 0

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import grpc
-
 from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError
 from bulkup.core.model import Counts, RunState
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
@@ -84,7 +82,7 @@ class Completion:
                 extra_mutations=[self._markers.clear(key) for _, key, _ in live_markers],
             )
         except CallError as error:
-            if error.code is grpc.StatusCode.INVALID_ARGUMENT:
+            if error.is_invalid:
                 return False  # the legacy emulator takes 25 entity groups in a transaction
             raise
         return True
@@ -95,7 +93,7 @@ class Completion:
         """The runner ends before the run does. When the server is away its lease runs out."""
         if not clean:
             # One try: what ended the run may be that nothing gets through.
-            self._rpc.retry_policy.retry_for_s = 0.0
+            self._rpc.retry_for(0.0)
             self._lease.drop_what_is_under_way()
         fenced_until = self._fenced_until(live_markers)
         try:

@@ -16,7 +16,7 @@ from bulkup.core.events import Listener, Report, RunEnded, RunStarted
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo, Shard
 from bulkup.core.stop import Stopped, StopRequest
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explain
 from bulkup.engine.batches import Limits
@@ -140,7 +140,7 @@ class Execution:
         self._moves = bool(self._lease and self._lease.record.moved_in)
         rpc.on_tick = self._tick
         rpc.on_retry = self._retrying
-        rpc.retry_policy.retry_for_s = options.retry_for_s
+        rpc.retry_for(options.retry_for_s)
 
     @property
     def _is_real(self) -> bool:
@@ -152,7 +152,7 @@ class Execution:
         return {"counts": self._progress.counts, "warm": astuple(warm) if warm else ()}
 
     def _retrying(self, error: CallError, attempt: int, wait_s: float, left_s: float) -> None:
-        self._rate_limiter.refused(error.code.name)
+        self._rate_limiter.refused(error.code_name)
         self._progress.retrying(error, attempt, wait_s, left_s)
 
     def _tick(self) -> None:
@@ -240,7 +240,7 @@ class Execution:
             error,
             address=self._rpc.address,
             project=self._rpc.project,
-            contacted=self._rpc.retry_policy.contacted,
+            contacted=self._rpc.contacted,
         )
 
     def _over_budget(self, exceeded: BudgetExceeded) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import grpc
 from google.cloud.datastore import Entity, Key
 
 from bulkup.authoring.updater import Updater, WriteSink, returned_something, writing_to
 from bulkup.core.errors import HeldError
 from bulkup.core.model import Failure
 from bulkup.core.user_traceback import error_line, user_traceback
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.entity_patch import encode_put, patched
 from bulkup.datastore.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.datastore.lazy_entity import (
@@ -26,10 +26,9 @@ from bulkup.datastore.lazy_entity import (
     page_entity,
     read_version,
 )
+from bulkup.datastore.messages import EntityPb, Mutation
 from bulkup.datastore.raw_requests import put_mutation
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Mutation, Rpc
-from bulkup.datastore.value_codec import EntityPb
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.scan import QueryPlan
 
 _FAIL: Any = Mutation.FAIL
@@ -323,13 +322,13 @@ def allocate_ids(rpc: Rpc, items: Sequence[Handled]) -> list[Failure]:
         try:
             _allocate(rpc, some)
         except CallError as error:
-            if error.code is not grpc.StatusCode.INVALID_ARGUMENT:
+            if not error.is_invalid:
                 raise
             for item in some:
                 try:
                     _allocate(rpc, [item])
                 except CallError as its_own:
-                    if its_own.code is not grpc.StatusCode.INVALID_ARGUMENT:
+                    if not its_own.is_invalid:
                         raise
                     item.fail("write", refusal(its_own))
     return [item.failure for item in waiting if item.failure]
@@ -350,4 +349,4 @@ def _allocate(rpc: Rpc, items: Sequence[Handled]) -> None:
 
 def refusal(error: CallError) -> str:
     """What the server says against an entity, on one line."""
-    return f"{error.code.name}: {' '.join(error.details[:500].split())}"
+    return f"{error.code_name}: {' '.join(error.details[:500].split())}"

@@ -15,7 +15,7 @@ from bulkup.core.errors import BulkupError, HeldError, NotFoundError
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import RunInfo
 from bulkup.core.stop import StopRequest
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.lease import WAIT_STEP_S, Lease, has_died, take, this_process
 from bulkup.state.run_records import LEASE_S, Ledger, RunRecord
@@ -45,7 +45,7 @@ def locked(
         yield lease
     finally:
         # One try: when the server is away, or the lock is another's by now, it runs out.
-        rpc.retry_policy.retry_for_s = 0.0
+        rpc.retry_for(0.0)
         with suppress(CallError, BulkupError):
             lease.give_back(RunState.FINISHED, "", Counts(), fenced_until=0, sweep_at=0)
 

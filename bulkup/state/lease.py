@@ -22,7 +22,7 @@ from bulkup.core.errors import HeldError, NotFoundError
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard
 from bulkup.core.stop import StopRequest
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.state.run_records import LEASE_S, RENEW_S, Holder, Ledger, RecordMovedOn, RunRecord
 
 RETRY_RENEWAL_S = 3.0
@@ -301,7 +301,7 @@ class Lease:
         """Take in what `begin_update` has begun, if it has been answered. Raises HeldError,
         CallError."""
         change = self._changing
-        if not self._busy and change is not None and not change.call.is_under_way:
+        if not self._busy and change is not None and not change.call.is_in_flight:
             with self._alone():
                 self._settle()
 

@@ -15,18 +15,19 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
-import grpc
 from google.cloud.datastore import Entity, Key
-from google.cloud.datastore_v1.types import query as query_types
 
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import Origin, RunInfo, Shard
+from bulkup.datastore.call import Call
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_text, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Call, Mutation, Rpc
-from bulkup.datastore.value_codec import encode, write_entity
+from bulkup.datastore.messages import Mutation
+from bulkup.datastore.queries import Filter, kind_query
+from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.value_codec import write_entity
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
 
 LEASE_S = 60.0
@@ -36,14 +37,6 @@ RENEW_S = 15.0
 """How often a runner at work is heard of: three renewals may be lost."""
 
 _INDEXED = frozenset({"updater", "state", "started", "identity", "open", "sweep_at", "migration"})
-
-_MOVED_ON = {
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.ALREADY_EXISTS,
-}
-
-_Operator: Any = query_types.PropertyFilter.Operator
 
 
 @dataclass(frozen=True)
@@ -167,16 +160,16 @@ class Ledger:
     def open_runs_of(self, updater: str) -> Iterator[RunRecord]:
         """Unfinished runs of updaters of this name, asked for at once; raises CallError when the
         first is taken."""
-        return self._query([("updater", "EQUAL", updater), ("open", "EQUAL", True)])
+        return self._query(Filter("updater", "EQUAL", updater), Filter("open", "EQUAL", True))
 
     def to_sweep(self, now: float) -> Iterator[RunRecord]:
         """Finished runs whose last markers may be removed by now, asked for at once; raises
         CallError when the first is taken."""
-        return self._query([("sweep_at", "LESS_THAN_OR_EQUAL", _time(now))])
+        return self._query(Filter("sweep_at", "LESS_THAN_OR_EQUAL", _time(now)))
 
     def migrations(self) -> list[RunRecord]:
         """The records of all migrations, applied or not. Raises CallError."""
-        return list(self._query([("migration", "GREATER_THAN", "")]))
+        return list(self._query(Filter("migration", "GREATER_THAN", "")))
 
     def write(
         self,
@@ -206,7 +199,7 @@ class Ledger:
         try:
             answer = call.result()
         except CallError as error:
-            if error.code not in _MOVED_ON:
+            if not (error.is_conflict or error.already_exists):
                 raise
             there = self.read(record.run_info.run_id)
             if there is not None and replace(there, version=record.version) == record:
@@ -258,7 +251,7 @@ class Ledger:
         try:
             answer = call.first_answer()
         except CallError as error:
-            if error.code in _MOVED_ON:
+            if error.is_conflict or error.already_exists:
                 raise RecordMovedOn from error
             raise
         return _written(record, answer)
@@ -270,7 +263,7 @@ class Ledger:
         try:
             self._rpc.commit([mutation.SerializeToString()]).result()
         except CallError as error:
-            if error.code is grpc.StatusCode.NOT_FOUND:
+            if error.not_found:
                 return
             raise
 
@@ -286,28 +279,10 @@ class Ledger:
     def _raw_key(self, run_id: str) -> Any:
         return key_to_pb(self._key(RUN_KIND, run_id))
 
-    def _query(self, filters: Sequence[tuple[str, str, Any]]) -> Iterator[RunRecord]:
-        """The first answer is under way when this comes back."""
-        query = query_types.Query.pb()()
-        query.kind.add(name=RUN_KIND)
-        composite = query.filter.composite_filter
-        composite.op = query_types.CompositeFilter.Operator.AND
-        for name, op, value in filters:
-            part = composite.filters.add().property_filter
-            part.property.name = name
-            part.op = _Operator[op]
-            encode(part.value, value)
-        return self._answers(query, self._rpc.run_query(query, self._target.namespace))
-
-    def _answers(self, query: Any, asked: Call[Any]) -> Iterator[RunRecord]:
-        while True:
-            batch = asked.result().batch
-            for result in batch.entity_results:
-                yield self._parse(result.entity, result.version)
-            if not batch.entity_results:
-                return
-            query.start_cursor = batch.end_cursor
-            asked = self._rpc.run_query(query, self._target.namespace)
+    def _query(self, *filters: Filter) -> Iterator[RunRecord]:
+        """The first page is asked for before this returns."""
+        results = self._rpc.results(kind_query(RUN_KIND, filters), self._target.namespace)
+        return (self._parse(result.entity, result.version) for result in results)
 
     def _entity(self, record: RunRecord) -> Entity:
         run_info = record.run_info

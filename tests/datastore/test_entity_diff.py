@@ -11,7 +11,7 @@ from google.cloud.datastore.helpers import GeoPoint
 from bulkup.datastore.entity_diff import TEXT_WIDTH, describe_changes, value_text
 from bulkup.datastore.entity_patch import encode_put
 from bulkup.datastore.lazy_entity import LazyEntity
-from bulkup.datastore.value_codec import ValuePb
+from bulkup.datastore.messages import ValuePb
 
 KEY = Key("City", 5, project="p")
 

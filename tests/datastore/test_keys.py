@@ -8,7 +8,8 @@ from google.cloud.datastore.helpers import key_from_protobuf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkup.datastore.keys import KeyPb, key_bytes, key_from_pb, key_text, key_to_pb
+from bulkup.datastore.keys import key_bytes, key_from_pb, key_text, key_to_pb
+from bulkup.datastore.messages import KeyPb
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")

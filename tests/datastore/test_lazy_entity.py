@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from proto.datetime_helpers import DatetimeWithNanoseconds
 
 from bulkup.datastore.entity_patch import encode_put
-from bulkup.datastore.keys import KeyPb, key_to_pb
+from bulkup.datastore.keys import key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity, is_moved, read_message, read_version
+from bulkup.datastore.messages import EntityPb, KeyPb, ValuePb
 from bulkup.datastore.pages import PageEntity
-from bulkup.datastore.value_codec import MAX_TIMESTAMP_S, MIN_TIMESTAMP_S, EntityPb, ValuePb
+from bulkup.datastore.value_codec import MAX_TIMESTAMP_S, MIN_TIMESTAMP_S
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")

@@ -19,8 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bulkup.datastore.entity_patch import encode_put
 from bulkup.datastore.lazy_entity import LazyEntity, read_message
+from bulkup.datastore.messages import EntityPb
 from bulkup.datastore.pages import PageEntity
-from bulkup.datastore.value_codec import EntityPb
 
 KEY = Key("City", 5, project="p", namespace="n")
 SCALARS = st.one_of(

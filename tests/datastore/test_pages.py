@@ -11,10 +11,10 @@ from google.cloud.datastore_v1.types import datastore as types
 from google.cloud.datastore_v1.types import query as query_types
 from hypothesis import given
 
-from bulkup.datastore.keys import KeyPb, key_bytes, key_of, key_to_pb
+from bulkup.datastore.keys import key_bytes, key_of, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.messages import EntityPb, KeyPb, ValuePb
 from bulkup.datastore.pages import PageEntity, page_result, read_page
-from bulkup.datastore.value_codec import EntityPb, ValuePb
 from tests.datastore.test_lazy_entity import entity_pbs
 
 RunQueryResponse: Any = types.RunQueryResponse.pb()

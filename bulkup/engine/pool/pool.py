@@ -19,9 +19,9 @@ from typing import Any
 
 from bulkup.core import errors
 from bulkup.core.errors import BulkupError
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_of, key_text
 from bulkup.datastore.raw_requests import page_batch
-from bulkup.datastore.retry import CallError
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.handle import Handled
 from bulkup.engine.pool import protocol

@@ -18,7 +18,8 @@ from collections import deque
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
-from bulkup.datastore.rpc import TICK_S, Rpc
+from bulkup.datastore.call import TICK_S
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.pool import protocol
 
 if TYPE_CHECKING:

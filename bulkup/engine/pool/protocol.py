@@ -15,10 +15,8 @@ import struct
 import threading
 from typing import Any
 
-import grpc
-
 from bulkup.core.model import Failure
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.engine.handle import Handled, Write
 
 # To a worker.
@@ -137,9 +135,8 @@ def unpacked(data: tuple[Any, ...]) -> Handled:
 
 
 def packed_error(error: CallError) -> tuple[Any, ...]:
-    return error.call, error.code.name, error.details, error.request_bytes
+    return error.call, error.code_name, error.details, error.request_bytes
 
 
 def unpacked_error(data: tuple[Any, ...]) -> CallError:
-    call, code, details, request_bytes = data
-    return CallError(call, grpc.StatusCode[code], details, request_bytes)
+    return CallError.named(*data)

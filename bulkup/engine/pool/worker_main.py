@@ -23,14 +23,16 @@ from bulkup.authoring.loader import load, make
 from bulkup.authoring.parameters import convert
 from bulkup.core.errors import BulkupError, UpdaterError
 from bulkup.core.user_traceback import error_line, user_traceback
+from bulkup.datastore.call_error import CallError
+from bulkup.datastore.messages import QueryPb
 from bulkup.datastore.pages import PageBatch, PageResult
-from bulkup.datastore.retry import CallError, RetryPolicy
+from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.target import resolve
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.handle import Handler
 from bulkup.engine.pool import protocol
-from bulkup.engine.scan import QueryPb, QueryPlan
+from bulkup.engine.scan import QueryPlan
 
 IS_LOADING = False
 """A worker imports the user's file. A `bulkup.run` at its top level would start yet more."""
@@ -114,10 +116,9 @@ class Worker:
                 "would work with the new code: run the command again"
             )
         updater = make(source, convert(source, orders["params"]))
-        retry_policy = RetryPolicy(
-            orders["retry_for_s"], contacted=True, stopping_s=self._stopping_s
-        )
+        retry_policy = RetryPolicy(orders["retry_for_s"], stopping_s=self._stopping_s)
         rpc = Rpc(target.client, retry_policy=retry_policy)
+        rpc.contacted = True  # the run has reached the server
         rpc.on_retry = self._retrying
         updater.client = UserClient.over(rpc, target.client)
         try:
