@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 import pytest
 from google.cloud import datastore
 
-from bulkup.local.process import start_local
-from tests.emulators import emulator
+from tests.emulators import require
+from tests.shared_servers import Keeper, host_of
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Run in the background of a shell: Ctrl-C would be ignored here and in every process that the
@@ -35,29 +35,50 @@ class Server:
             return datastore.Client(project=self.project, **options)
 
 
-@pytest.fixture(scope="session")
-def lf_host() -> Iterator[str]:
-    with emulator("LF") as host:
-        yield host
+KEEPER_PORT = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    worker_input = getattr(config, "workerinput", None)
+    if worker_input is not None:
+        config.stash[KEEPER_PORT] = worker_input["keeper_port"]
+        return
+    keeper = Keeper()
+    config.stash[KEEPER_PORT] = keeper.port
+    config.add_cleanup(keeper.close)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of xdist where the servers are."""
+    node.workerinput["keeper_port"] = node.config.stash[KEEPER_PORT]
+
+
+def _host(request: pytest.FixtureRequest, name: str) -> str:
+    if name != "EM":
+        require()
+    return host_of(name, request.config.stash[KEEPER_PORT])
 
 
 @pytest.fixture(scope="session")
-def l_host() -> Iterator[str]:
-    with emulator("L") as host:
-        yield host
+def lf_host(request: pytest.FixtureRequest) -> str:
+    return _host(request, "LF")
 
 
 @pytest.fixture(scope="session")
-def fs_host() -> Iterator[str]:
-    with emulator("FS") as host:
-        yield host
+def l_host(request: pytest.FixtureRequest) -> str:
+    return _host(request, "L")
 
 
 @pytest.fixture(scope="session")
-def em_host() -> Iterator[str]:
+def fs_host(request: pytest.FixtureRequest) -> str:
+    return _host(request, "FS")
+
+
+@pytest.fixture(scope="session")
+def em_host(request: pytest.FixtureRequest) -> str:
     """The embedded Datastore, in memory."""
-    with start_local(None) as server:
-        yield server.host
+    return _host(request, "EM")
 
 
 def _server(request: pytest.FixtureRequest, name: str) -> Server:

@@ -5,15 +5,15 @@ L   the same jar in its legacy mode: 25 entity groups in a transaction
 FS  the Firestore emulator in Datastore mode
 
 They are found through CLOUDSDK_ROOT or `gcloud` on the PATH, and need `java`. Each answers only
-on loopback and is killed, with its children, when the tests end.
+on loopback. shared_servers.py starts them, and kills them when the tests end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -67,27 +67,35 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def emulator(name: str, *, data_dir: Path | None = None) -> Iterator[str]:
+def emulator(name: str) -> Iterator[str]:
     """Run the emulator LF, L or FS; gives its `host:port`."""
     require()
     root = sdk_root()
     assert root is not None
-    port = free_port()
+    port = _port_for_later()
     with tempfile.TemporaryDirectory(prefix="bulkup-emulator-") as scratch:
-        folder = data_dir or Path(scratch) / "data"
         log = Path(scratch) / "log"
-        command = _command(root, name, port, folder)
+        command = _command(root, name, port, Path(scratch))
         with log.open("wb") as out:
-            process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         try:
             _await_answer(process, port, log)
             yield f"localhost:{port}"
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
+
+
+def _port_for_later() -> int:
+    """A port that stays free until the JVM binds it, seconds later.
+
+    It is below those that the system gives to connections, which other tests open all the time.
+    """
+    for port in random.SystemRandom().sample(range(10_000, 32_000), 100):
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port between 10000 and 32000")
 
 
 def _datastore_jar(root: Path) -> Path:
@@ -98,8 +106,12 @@ def _firestore_jar(root: Path) -> Path:
     return root / "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
 
 
-def _command(root: Path, name: str, port: int, folder: Path) -> list[str]:
-    java = ["java", "-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+def _command(root: Path, name: str, port: int, scratch: Path) -> list[str]:
+    java = [
+        "java", "-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+        # Else a JVM that is killed leaves files in /tmp.
+        "-XX:-UsePerfData", f"-Djava.io.tmpdir={scratch}",
+    ]  # fmt: skip
     if name == "FS":
         return [
             *java, "-Duser.language=en", "-cp", str(_firestore_jar(root)),
@@ -110,8 +122,8 @@ def _command(root: Path, name: str, port: int, folder: Path) -> list[str]:
         *java, "-cp", str(_datastore_jar(root)),
         "com.google.cloud.datastore.emulator.CloudDatastore",
     ]  # fmt: skip
-    if not folder.exists():
-        subprocess.run([*main, "create", str(folder)], check=True, capture_output=True, timeout=60)
+    folder = scratch / "data"
+    subprocess.run([*main, "create", str(folder)], check=True, capture_output=True, timeout=60)
     mode = "--firestore_in_datastore_mode" if name == "LF" else "--consistency=1.0"
     return [
         *main, "start", "--host=localhost", f"--port={port}", "--store_on_disk=false", mode,

@@ -1,15 +1,9 @@
-"""The embedded Datastore, started once for the tests that compare it with others."""
-
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def embedded_host() -> Iterator[str]:
-    from bulkup.local.process import start_local
-
-    with start_local(None) as server:
-        yield server.host
+def embedded_host(em_host: str) -> str:
+    """The embedded Datastore that all tests share, under the name that these tests know."""
+    return em_host

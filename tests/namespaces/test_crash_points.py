@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_dead_at_any_call_the_next_one_does_the_rest_and_nothing_twice(
     (tmp_path / "bump.py").write_text(SOURCE)
     at, deaths = 1, 0
     while True:
-        server = Server("EM", em_host, f"t-{tmp_path.name[-20:]}-{is_sent}-{at}".lower())
+        server = Server("EM", em_host, f"t-{uuid.uuid4().hex[:12]}")
         clients = [seed(server, ITEMS, namespace=namespace) for namespace in SPACES]
         try:
             live(Life(at, is_sent=is_sent), server, tmp_path, monkeypatch)
