@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bulkup.authoring.updater import BulkDelete, BulkPut, Updater, delete, param, updater
+from bulkup.authoring.function_updater import updater
+from bulkup.authoring.param import param
+from bulkup.authoring.updater import BulkDelete, BulkPut, Updater
+from bulkup.authoring.writes import delete
 from bulkup.core.errors import BulkupError
 from bulkup.core.version import __version__ as __version__
 

@@ -13,20 +13,15 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from typing import Any
+
+from bulkup.authoring.text_form import NONE_LIKE, NONE_TEXT, in_utc, to_text, type_text
 
 SUPPORTED = (
     "str, int, float, bool, date, datetime, an Enum, Literal[...], list[...] of these, "
     "and Optional[...] or `... | None` of them"
 )
-
-NONE_TEXT = "@none"
-"""None, where the words `none` and the empty text are texts like any other.
-
-A str that is itself `@none` is written `@@none`, and so on. No shell reads anything into it.
-"""
-_NONE_LIKE = re.compile(r"@+none", re.ASCII)
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATETIME = re.compile(
@@ -92,67 +87,6 @@ def type_of_default(default: Any) -> Any:
         item_types = {type(item) for item in default}
         return list[item_types.pop()] if len(item_types) == 1 else list[str]  # type: ignore[misc]
     return type(default)
-
-
-def to_text(value: Any) -> str:
-    """The text that `parse` turns back into `value`.
-
-    Raises ValueError for a value that has no such text (half a surrogate pair, an integer of more
-    digits than Python prints) and TypeError for one of an unsupported type.
-    """
-    text = _to_text(value)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{ascii(value)[:80]} is not valid text") from None
-    return text
-
-
-def type_text(annotation: Any) -> str:
-    """An annotation as its author would write it."""
-    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
-        return annotation.__qualname__
-    return re.sub(r"\b(?:typing|datetime|builtins)\.", "", str(annotation))
-
-
-def _to_text(value: Any) -> str:
-    if value is None:
-        return NONE_TEXT
-    # Before str and int, which an Enum may be as well; bool before int; datetime before date.
-    if isinstance(value, enum.Enum):
-        return _escaped(value.name)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        return float.__repr__(value)
-    if isinstance(value, str):
-        return _escaped(value)
-    if isinstance(value, datetime):
-        return _in_utc(value).isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, (list, tuple)):
-        items = [to_text(item) for item in value]
-        if items and all(_goes_unquoted(item) for item in items):
-            return ",".join(items)
-        return json.dumps(items)
-    raise TypeError(f"a {type(value).__name__} cannot be stored as a parameter")
-
-
-def _escaped(text: str) -> str:
-    return f"@{text}" if _NONE_LIKE.fullmatch(text) else text
-
-
-def _goes_unquoted(item: str) -> bool:
-    return (
-        bool(item)
-        and item == item.strip()
-        and "," not in item
-        and not item.startswith("[")
-        and item.lower() != "none"
-    )
 
 
 def _plain(annotation: Any) -> Any:
@@ -225,7 +159,7 @@ def _enum(members: type[enum.Enum]) -> ValueType:
         raise UnsupportedTypeError(f"{members.__qualname__}, an Enum without members")
 
     def parse(text: str) -> enum.Enum:
-        text = text[1:] if _NONE_LIKE.fullmatch(text) else text
+        text = text[1:] if NONE_LIKE.fullmatch(text) else text
         if text in members.__members__:
             return members[text]
         for member in members:
@@ -279,7 +213,7 @@ def _list(annotation: Any) -> ValueType:
 def _parse_str(text: str) -> str:
     if text == NONE_TEXT:
         raise ValueError
-    return text[1:] if _NONE_LIKE.fullmatch(text) else text
+    return text[1:] if NONE_LIKE.fullmatch(text) else text
 
 
 def _parse_bool(text: str) -> bool:
@@ -303,20 +237,11 @@ def _parse_datetime(text: str) -> datetime:
         raise ValueError
     zone = (match["zone"] or "Z").upper().replace("Z", "+00:00")
     fraction = (match["fraction"] or "").ljust(6, "0")
-    return _in_utc(
+    return in_utc(
         datetime.fromisoformat(
             f"{match['date']}T{match['time'] or '00:00'}{match['second'] or ':00'}.{fraction}{zone}"
         )
     )
-
-
-def _in_utc(value: datetime) -> datetime:
-    if value.utcoffset() is None:
-        return value.replace(tzinfo=timezone.utc)
-    try:
-        return value.astimezone(timezone.utc)
-    except OverflowError:
-        raise ValueError from None
 
 
 def _fits(*wanted: type, but: type | None = None) -> Callable[[Any], Any]:
@@ -346,6 +271,6 @@ _SIMPLE: dict[type, ValueType] = {
         "datetime",
         "a date and time such as 2024-01-31T12:00:00+02:00 (in UTC when no offset is given)",
         _parse_datetime,
-        lambda value: _in_utc(_fits(datetime)(value)),
+        lambda value: in_utc(_fits(datetime)(value)),
     ),
 }

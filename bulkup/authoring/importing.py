@@ -7,7 +7,6 @@ A file is loaded by its path, under a private name, so that an updater may be ca
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -15,21 +14,18 @@ import linecache
 import os
 import pkgutil
 import re
-import stat
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any
 
+from bulkup.authoring.source_files import listed, printable, read_source, suggest
 from bulkup.core.errors import NotFoundError, UpdaterError, UsageError
 from bulkup.core.user_traceback import error_line, user_traceback
-
-_LISTED = 10
-"""Names in an error message that lists what is there."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ def import_name(dotted: str) -> Imported:
         folders = list(spec.submodule_search_locations or ())
         raise UsageError(
             f"{dotted} is a folder of modules; name one of them: "
-            + _listed(f"{dotted}.{name}" for name in _modules_in(folders))
+            + listed(f"{dotted}.{name}" for name in _modules_in(folders))
         )
     if not spec.has_location or not spec.origin.endswith(".py"):
         raise UsageError(f"{dotted} has no Python source; name a module that is a .py file")
@@ -162,17 +158,6 @@ def make_importable(folder: str) -> None:
     sys.path.insert(last + 1, folder)
 
 
-def suggest(wanted: str, there: Iterable[str]) -> str:
-    """`; did you mean a or b?`, or nothing when nothing is like it."""
-    close = difflib.get_close_matches(wanted, list(there), n=3)
-    return f"; did you mean {' or '.join(printable(name) for name in close)}?" if close else ""
-
-
-def printable(text: str) -> str:
-    """A name as it stands in a message; one with control characters is shown as Python would."""
-    return text if text.isprintable() else ascii(text)
-
-
 class _ExactLoader(SourceFileLoader):
     """Executes the very bytes that were read: no __pycache__, no stale one, no second read."""
 
@@ -186,55 +171,6 @@ class _ExactLoader(SourceFileLoader):
         text = importlib.util.decode_source(self._data)
         linecache.cache[self.path] = (len(text), None, text.splitlines(True), self.path)
         return code
-
-
-def read_source(typed: str) -> bytes:
-    """The bytes of a Python file. Raises NotFoundError or UsageError, saying what is there."""
-    shown = printable(typed)
-    try:
-        mode = os.stat(typed).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise _no_file(typed) from None
-    except (OSError, ValueError) as exc:
-        raise _unreadable(shown, exc) from exc
-    if stat.S_ISDIR(mode):
-        files = _listed(os.path.join(typed, name) for name in _python_files(typed))
-        raise UsageError(f"{shown} is a folder; name a Python file in it: {files}")
-    if not typed.endswith(".py"):
-        raise UsageError(f"{shown} is not a Python file; name one that ends in .py")
-    if not stat.S_ISREG(mode):
-        # Opening a pipe would wait for ever.
-        raise UsageError(f"{shown} is not a regular file; save the updater in one")
-    try:
-        with open(typed, "rb") as file:
-            return file.read()
-    except OSError as exc:
-        raise _unreadable(shown, exc) from exc
-
-
-def _unreadable(shown: str, exc: Exception) -> UsageError:
-    reason = getattr(exc, "strerror", None) or str(exc)
-    return UsageError(f"cannot read {shown} ({reason}); name a Python file that can be read")
-
-
-def _no_file(typed: str) -> NotFoundError:
-    folder, wanted = os.path.split(typed)
-    if folder and not os.path.isdir(folder):
-        return NotFoundError(
-            f"there is no folder {printable(folder)} in which {printable(wanted)} could be; "
-            f"check the path (the current directory is {printable(os.getcwd())})"
-        )
-    if os.path.islink(typed):
-        return NotFoundError(
-            f"{printable(typed)} is a link to {printable(os.readlink(typed))}, which is not there; "
-            "name a file that is"
-        )
-    there = _python_files(folder or os.curdir)
-    meant = suggest(typed, [os.path.join(folder, name) for name in there])
-    return NotFoundError(
-        f"there is no file {printable(typed)}"
-        + (meant or f"; check the path (the current directory is {printable(os.getcwd())})")
-    )
 
 
 def _no_module(dotted: str) -> NotFoundError:
@@ -270,19 +206,6 @@ def _find(dotted: str, local: str) -> ModuleSpec | None:
 
 def _modules_in(folders: list[str]) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(folders))
-
-
-def _python_files(folder: str) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(folder) if name.endswith(".py"))
-    except OSError:
-        return []  # only suggestions come from here
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown = [printable(name) for name in names]
-    more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
-    return (", ".join(shown[:_LISTED]) or "(there is none)") + more
 
 
 def _private_name(path: str) -> str:

@@ -9,24 +9,25 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
-from bulkup.authoring.importing import (
-    Imported,
-    import_name,
-    import_path,
-    printable,
-    read_source,
-    suggest,
-    users_code,
+from bulkup.authoring.definitions import (
+    check,
+    first_line,
+    is_updater,
+    named,
+    only_one,
+    why_not_runnable,
 )
+from bulkup.authoring.function_updater import FunctionUpdater
+from bulkup.authoring.importing import Imported, import_name, import_path, users_code
+from bulkup.authoring.param import Param
 from bulkup.authoring.parameters import Parameter, parameters_of
-from bulkup.authoring.updater import SPEC_ATTRIBUTE, FunctionSpec, FunctionUpdater, Param, Updater
+from bulkup.authoring.source_files import printable, read_source
+from bulkup.authoring.updater import Updater
 from bulkup.core.errors import NotFoundError, ParameterError, UsageError
 from bulkup.core.user_traceback import error_line, user_traceback
 
@@ -68,14 +69,14 @@ def load(spec: str) -> UpdaterSource:
     where, name = _split(spec)
     imported = import_path(where) if _is_path(where) else import_name(where)
     if name is None:
-        name, definition = _only_one(imported, where)
+        name, definition = only_one(imported, where)
     else:
-        definition = _named(imported, where, name)
-    _check(definition, name)
+        definition = named(imported, where, name)
+    check(definition, name)
     path, checksum = _source_file(imported, definition)
     return UpdaterSource(
         name=name,
-        description=_first_line(definition),
+        description=first_line(definition),
         definition=definition,
         path=path,
         checksum=checksum,
@@ -89,15 +90,15 @@ def describe(definition: Any) -> UpdaterSource:
 
     Raises UsageError for what is none, ParameterError as `load` does.
     """
-    if not _is_updater(definition):
+    if not is_updater(definition):
         raise UsageError(
             f"{printable(repr(definition))} is not an updater; give a subclass of bulkup.Updater, "
             "a function marked with @bulkup.updater, or the path of a file that holds one"
         )
     name = definition.__name__
-    if lacks := _lacks(definition):
-        raise UsageError(f"{name} {lacks}")
-    _check(definition, name)
+    if reason := why_not_runnable(definition):
+        raise UsageError(f"{name} {reason}")
+    check(definition, name)
     try:
         path = os.path.abspath(inspect.getfile(inspect.unwrap(definition)))
         checksum = hashlib.sha256(read_source(path)).hexdigest()
@@ -105,7 +106,7 @@ def describe(definition: Any) -> UpdaterSource:
         path = checksum = ""  # typed into an interpreter: no file to find it again
     return UpdaterSource(
         name=name,
-        description=_first_line(definition),
+        description=first_line(definition),
         definition=definition,
         path=path,
         checksum=checksum,
@@ -177,156 +178,6 @@ def _split(spec: str) -> tuple[str, str | None]:
 def _is_path(where: str) -> bool:
     dotted = all(part.isidentifier() for part in where.split("."))
     return not dotted or where.endswith(".py") or os.path.isfile(where)
-
-
-def _is_updater(value: Any) -> bool:
-    # Statically: an object may answer any attribute (a mock), or import something to answer.
-    if issubclass(type(value), type):
-        return Updater in value.__mro__
-    try:
-        marked = inspect.getattr_static(value, SPEC_ATTRIBUTE, None)
-    except Exception:
-        return False
-    return isinstance(marked, FunctionSpec) and callable(value)
-
-
-def _lacks(definition: Any) -> str:
-    """What a class still needs before it can run; empty for a function."""
-    if not isinstance(definition, type):
-        return ""
-    for method, does in (
-        ("get_query", 'returns self.client.query(kind="...")'),
-        ("handle_entity", "handles one entity"),
-    ):
-        if getattr(definition, method) is getattr(Updater, method):
-            return f"has no {method}; write one that {does}"
-    if inspect.isabstract(definition):
-        names = ", ".join(sorted(getattr(definition, "__abstractmethods__", ())))
-        return f"is abstract; write its {names}"
-    return ""
-
-
-def _updaters_in(module: ModuleType) -> dict[str, Any]:
-    """All updaters of a module by name, imported ones included, each of them once."""
-    found: dict[int, tuple[str, Any]] = {}
-    for name, value in list(vars(module).items()):
-        if not _is_updater(value):
-            continue
-        # An alias counts as little as the order: the name in `class Name` is the name.
-        if id(value) not in found or getattr(value, "__name__", "") == name:
-            found[id(value)] = (name, value)
-    return dict(found.values())
-
-
-def _only_one(imported: Imported, where: str) -> tuple[str, Any]:
-    module = imported.module
-    everything = _updaters_in(module)
-    own = {
-        name: value
-        for name, value in everything.items()
-        if getattr(value, "__module__", None) == module.__name__
-    }
-    runnable = {
-        name: value
-        for name, value in own.items()
-        if not _lacks(value) and not (isinstance(value, type) and name.startswith("_"))
-    }
-    shown = printable(where)
-    if len(runnable) == 1:
-        return next(iter(runnable.items()))
-    if runnable:
-        raise UsageError(f"{shown} has several updaters; name one: {_specs(where, runnable)}")
-    if own:
-        name, value = next(iter(own.items()))
-        lacks = _lacks(value) or "is private by its name; name it after a colon"
-        raise UsageError(f"{name} in {shown} {lacks}")
-    imports = {name: value for name, value in everything.items() if not _lacks(value)}
-    if imports:
-        raise NotFoundError(
-            f"{shown} defines no updater, and an imported one has to be named: "
-            f"{_specs(where, imports)}"
-        )
-    raise NotFoundError(
-        f"there is no updater in {shown}; define a subclass of bulkup.Updater there, or mark a "
-        'function with @bulkup.updater(kind="...")'
-    )
-
-
-def _named(imported: Imported, where: str, name: str) -> Any:
-    with users_code(where):
-        # getattr, for a module may have a __getattr__ of its own.
-        value = getattr(imported.module, name, None)
-    shown = printable(where)
-    if value is None and name not in vars(imported.module):
-        there = {k: v for k, v in _updaters_in(imported.module).items() if not _lacks(v)}
-        listed = f"its updaters are: {_specs(where, there)}" if there else "it has no updater"
-        raise NotFoundError(f"there is no {name} in {shown}; {listed}{suggest(name, there)}")
-    if not _is_updater(value):
-        is_class = isinstance(value, type)
-        raise UsageError(
-            f"{name} in {shown} is a {'class' if is_class else type(value).__name__} and not an "
-            + (
-                "updater; make it a subclass of bulkup.Updater"
-                if is_class
-                else 'updater; mark a function with @bulkup.updater(kind="...")'
-            )
-        )
-    if lacks := _lacks(value):
-        raise UsageError(f"{name} in {shown} {lacks}")
-    return value
-
-
-def _specs(where: str, updaters: Mapping[str, Any]) -> str:
-    return ", ".join(shlex.quote(f"{printable(where)}:{name}") for name in updaters)
-
-
-def _check(definition: Any, name: str) -> None:
-    """Refuse what would fail at the first entity, or quietly do nothing at every one."""
-    if isinstance(definition, type):
-        _check_class(definition, name)
-        failures = inspect.getattr_static(definition, "max_failures")
-    else:
-        if _is_async(definition):
-            raise UsageError(
-                f"{name} is async, and an updater is called like any function; use def"
-            )
-        failures = inspect.getattr_static(definition, SPEC_ATTRIBUTE).max_failures
-    if isinstance(failures, Param):
-        return
-    if isinstance(failures, bool) or not isinstance(failures, int) or failures < -1:
-        raise UsageError(
-            f"max_failures of {name} is {failures!r:.80}; use a whole number: 0 stops at the first "
-            "failure, -1 never stops"
-        )
-
-
-def _check_class(cls: type[Updater], name: str) -> None:
-    for method in ("get_query", "handle_entity", "finish"):
-        if _is_async(getattr(cls, method)):
-            raise UsageError(f"{name}.{method} is async, and is called like any method; use def")
-    if inspect.isgeneratorfunction(inspect.unwrap(cls.handle_entity)):
-        raise UsageError(f"{name}.handle_entity yields; in a class, call self.put or self.delete")
-    try:
-        inspect.signature(cls).bind()
-    except TypeError as exc:
-        raise UsageError(
-            f"{name}.__init__ cannot be called without arguments ({exc}); "
-            "declare what it needs as parameters: name: str = bulkup.param()"
-        ) from exc
-    except ValueError:
-        pass  # a class written in C, whose signature Python does not know
-
-
-def _is_async(function: Any) -> bool:
-    function = inspect.unwrap(function)
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-
-
-def _first_line(definition: Any) -> str:
-    # Not inspect.getdoc: a class without a docstring would show that of bulkup.Updater.
-    doc = definition.__doc__
-    lines = inspect.cleandoc(doc).splitlines() if isinstance(doc, str) else []
-    return next((line.strip() for line in lines if line.strip()), "")
 
 
 def _source_file(imported: Imported, definition: Any) -> tuple[str, str]:

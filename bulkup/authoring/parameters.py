@@ -17,16 +17,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bulkup.authoring.conversion import (
-    NONE_TEXT,
     SUPPORTED,
     UnsupportedTypeError,
     ValueType,
-    to_text,
     type_of_default,
-    type_text,
     value_type,
 )
-from bulkup.authoring.updater import MISSING, Param, Updater
+from bulkup.authoring.param import MISSING, Param
+from bulkup.authoring.text_form import NONE_TEXT, to_text, type_text
+from bulkup.authoring.updater import Updater
 from bulkup.core.errors import ParameterError, UsageError
 from bulkup.core.user_traceback import error_line
 

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from bulkup.authoring.function_updater import SPEC_ATTRIBUTE
 from bulkup.authoring.loader import UpdaterSource, describe, load
 from bulkup.authoring.parameters import convert
-from bulkup.authoring.updater import SPEC_ATTRIBUTE, Then, Updater
+from bulkup.authoring.updater import Then, Updater
 from bulkup.core.errors import NotFoundError, ParameterError, UsageError
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from google.cloud.datastore import Entity, Key
 
-from bulkup.authoring.updater import Updater, WriteSink, returned_something, writing_to
+from bulkup.authoring.updater import Updater, returned_something, writing_to
+from bulkup.authoring.writes import WriteSink
 from bulkup.core.errors import HeldError
 from bulkup.core.model import Failure
 from bulkup.core.user_traceback import error_line, user_traceback

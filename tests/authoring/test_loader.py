@@ -17,9 +17,9 @@ import click
 import pytest
 
 from bulkup import BulkDelete
+from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.authoring.loader import UpdaterSource, load, make
 from bulkup.authoring.parameters import convert
-from bulkup.authoring.updater import FunctionUpdater
 from bulkup.core.errors import Exit, NotFoundError, ParameterError, UpdaterError, UsageError
 from bulkup.testing import handle, offline_client
 

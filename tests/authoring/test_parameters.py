@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import bulkup
 from bulkup import Updater, param
 from bulkup.authoring.conversion import UnsupportedTypeError, value_type
+from bulkup.authoring.param import MISSING
 from bulkup.authoring.parameters import (
     Parameter,
     convert,
@@ -26,7 +27,6 @@ from bulkup.authoring.parameters import (
     parse_assignments,
     to_text,
 )
-from bulkup.authoring.updater import MISSING
 from bulkup.core.errors import Exit, ParameterError
 
 if typing.TYPE_CHECKING:

@@ -10,7 +10,7 @@ from google.cloud.datastore import Entity
 
 import bulkup
 from bulkup import BulkDelete, BulkPut, Updater, param
-from bulkup.authoring.updater import FunctionUpdater
+from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.core.errors import UpdaterError, UsageError
 from bulkup.testing import handle, offline_client, query
 

@@ -265,8 +265,8 @@ def test_then_is_not_for_entities_and_not_for_two(chained: Shell, items: datasto
     )
     result = chained.bulkup("run", "wrong.py")
     assert result.code != 0
-    assert "not for an entity" in result.out
-    assert "then was called before" in result.err
+    assert "not in handle_entity" in result.out
+    assert "then has already been called" in result.err
     assert trails(items) == {""}
 
 
