@@ -1,8 +1,4 @@
-"""Parameter values from text and back: `parse(to_text(value)) == value`, for every type there is.
-
-The text is what stands after `-p NAME=`, and what a run stores in order to resume with the same
-values. Nothing here knows of updaters.
-"""
+"""Parameter values from strings, by type. Nothing here knows about updaters."""
 
 from __future__ import annotations
 
@@ -37,29 +33,29 @@ _BOOLS = {
 
 
 class UnsupportedTypeError(TypeError):
-    """An annotation that no text can be converted to; the message is what was found."""
+    """An annotation that no string can be converted to. The message is the annotation."""
 
 
 @dataclass(frozen=True)
 class ValueType:
-    """How the values of one annotation are read.
+    """How values of one annotation are read.
 
-    `parse` takes text, `fit` an object that Python code gave; both return the value and raise
-    ValueError for what does not fit.
+    `parse` takes a string, `fit` an object that Python code passed. Both return the value, and
+    raise ValueError if it is not valid.
     """
 
     name: str
     """`int`, `date`, `red | green`, `list of int`."""
     form: str
-    """What the text has to look like: `a whole number such as 42`."""
+    """What a valid string looks like: `a whole number such as 42`."""
     parse: Callable[[str], Any]
     fit: Callable[[Any], Any]
     wordy: bool = False
-    """`none` may be one of its own values (an Enum, a Literal)."""
+    """`none` may be one of its values (of an Enum or a Literal)."""
 
 
 def value_type(annotation: Any) -> ValueType:
-    """The way to read values of `annotation`, a type; raises UnsupportedTypeError."""
+    """How to read values of `annotation`, a type. Raises UnsupportedTypeError."""
     annotation = _plain(annotation)
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
@@ -80,7 +76,7 @@ def value_type(annotation: Any) -> ValueType:
 
 
 def type_of_default(default: Any) -> Any:
-    """The annotation that an unannotated parameter with this default would have had."""
+    """The annotation to assume for an unannotated parameter with this default."""
     if default is None:
         return str | None
     if isinstance(default, (list, tuple)):
@@ -90,7 +86,7 @@ def type_of_default(default: Any) -> Any:
 
 
 def _plain(annotation: Any) -> Any:
-    """Without Annotated, NewType and type aliases around it."""
+    """Unwrap Annotated, NewType and type aliases."""
     while True:
         if typing.get_origin(annotation) is typing.Annotated:
             annotation = annotation.__origin__
@@ -104,7 +100,7 @@ def _plain(annotation: Any) -> Any:
 
 def _optional(inner: ValueType) -> ValueType:
     if inner is _STR:
-        form = f"any text, or {NONE_TEXT} for None"
+        form = f"any string, or {NONE_TEXT} for None"
     else:
         form = f"{inner.form}, or none"
 
@@ -133,7 +129,7 @@ def _literal(values: Sequence[Any]) -> ValueType:
     choices = [value for value in values if value is not None]
     by_text = {to_text(value): value for value in choices if not isinstance(value, bytes)}
     if not choices or len(by_text) < len(choices):
-        # bytes, nothing but None, or both 1 and "1": the text would not say which.
+        # bytes, nothing but None, or both 1 and "1", which a string cannot tell apart.
         raise UnsupportedTypeError(type_text(typing.Literal[tuple(values)]))
     name = " | ".join(by_text)
 
@@ -143,7 +139,7 @@ def _literal(values: Sequence[Any]) -> ValueType:
         return by_text[text]
 
     def fit(value: Any) -> Any:
-        # 1 == True == 1.0, but only one of them is what was listed.
+        # 1 == True == 1.0, but only one of them is listed.
         for choice in choices:
             if choice == value and type(choice) is type(value):
                 return choice
@@ -171,7 +167,7 @@ def _enum(members: type[enum.Enum]) -> ValueType:
         return found.pop()
 
     def fit(value: Any) -> enum.Enum:
-        # A combination of Flags is an instance, but has no name of its own to be stored by.
+        # A combination of Flags is an instance too, but has no name to store it by.
         if isinstance(value, members) and value.name in members.__members__:
             return value
         raise ValueError
@@ -204,7 +200,7 @@ def _list(annotation: Any) -> ValueType:
 
     return ValueType(
         f"list of {item.name}",
-        f"a list with commas between ({item.form}), or a JSON list of strings",
+        f"a comma-separated list ({item.form}), or a JSON list of strings",
         parse,
         fit,
     )
@@ -231,7 +227,7 @@ def _parse_date(text: str) -> date:
 
 
 def _parse_datetime(text: str) -> datetime:
-    # Spelt out rather than left to fromisoformat, which takes other forms in each Python.
+    # Checked here, because fromisoformat accepts more forms with each Python version.
     match = _DATETIME.fullmatch(text.strip())
     if not match:
         raise ValueError
@@ -260,7 +256,7 @@ def _fit_float(value: Any) -> float:
         raise ValueError from None
 
 
-_STR = ValueType("str", "any text", _parse_str, _fits(str))
+_STR = ValueType("str", "any string", _parse_str, _fits(str))
 _SIMPLE: dict[type, ValueType] = {
     str: _STR,
     int: ValueType("int", "a whole number such as 42", int, _fits(int, but=bool)),

@@ -17,7 +17,7 @@ from bulkup.core.errors import NotFoundError, UsageError
 
 
 def is_updater(value: Any) -> bool:
-    # Statically: an object may answer any attribute (a mock), or import something to answer.
+    # Statically: a mock has every attribute, and a lazy module imports something to provide one.
     if issubclass(type(value), type):
         return Updater in value.__mro__
     try:
@@ -44,18 +44,22 @@ def why_not_runnable(definition: Any) -> str | None:
 
 
 def _updaters_in(module: ModuleType) -> dict[str, Any]:
-    """All updaters of a module by name, imported ones included, each of them once."""
+    """All updaters of a module by name, imported ones included, each once."""
     found: dict[int, tuple[str, Any]] = {}
     for name, value in list(vars(module).items()):
         if not is_updater(value):
             continue
-        # An alias counts as little as the order: the name in `class Name` is the name.
+        # Prefer the name in `class Name` to an alias, in whatever order they come.
         if id(value) not in found or getattr(value, "__name__", "") == name:
             found[id(value)] = (name, value)
     return dict(found.values())
 
 
 def only_one(imported: Imported, where: str) -> tuple[str, Any]:
+    """The name and value of the only updater that a module defines.
+
+    Raises UsageError or NotFoundError, listing what there is, if it does not define exactly one.
+    """
     module = imported.module
     everything = _updaters_in(module)
     own = {
@@ -75,13 +79,12 @@ def only_one(imported: Imported, where: str) -> tuple[str, Any]:
         raise UsageError(f"{shown} has several updaters; name one: {_specs(where, runnable)}")
     if own:
         name, value = next(iter(own.items()))
-        reason = why_not_runnable(value) or "is private by its name; name it after a colon"
+        reason = why_not_runnable(value) or "is private (_); add its name after a colon"
         raise UsageError(f"{name} in {shown} {reason}")
     imports = {name: value for name, value in everything.items() if not why_not_runnable(value)}
     if imports:
         raise NotFoundError(
-            f"{shown} defines no updater, and an imported one has to be named: "
-            f"{_specs(where, imports)}"
+            f"{shown} defines no updater itself; name one that it imports: {_specs(where, imports)}"
         )
     raise NotFoundError(
         f"there is no updater in {shown}; define a subclass of bulkup.Updater there, or mark a "
@@ -90,8 +93,9 @@ def only_one(imported: Imported, where: str) -> tuple[str, Any]:
 
 
 def named(imported: Imported, where: str, name: str) -> Any:
+    """The updater of this name. Raises NotFoundError, UsageError."""
     with users_code(where):
-        # getattr, for a module may have a __getattr__ of its own.
+        # getattr, because a module may have a __getattr__.
         value = getattr(imported.module, name, None)
     shown = printable(where)
     if value is None and name not in vars(imported.module):
@@ -118,14 +122,14 @@ def _specs(where: str, updaters: Mapping[str, Any]) -> str:
 
 
 def check(definition: Any, name: str) -> None:
-    """Refuse what would fail at the first entity, or quietly do nothing at every one."""
+    """Raise UsageError for what would fail at the first entity, or silently do nothing."""
     if isinstance(definition, type):
         _check_class(definition, name)
         failures = inspect.getattr_static(definition, "max_failures")
     else:
         if _is_async(definition):
             raise UsageError(
-                f"{name} is async, and an updater is called like any function; use def"
+                f"{name} is async, which bulkup does not support; use def instead of async def"
             )
         failures = inspect.getattr_static(definition, SPEC_ATTRIBUTE).max_failures
     if isinstance(failures, Param):
@@ -140,7 +144,7 @@ def check(definition: Any, name: str) -> None:
 def _check_class(cls: type[Updater], name: str) -> None:
     for method in ("get_query", "handle_entity", "finish"):
         if _is_async(getattr(cls, method)):
-            raise UsageError(f"{name}.{method} is async, and is called like any method; use def")
+            raise UsageError(f"{name}.{method} is async, which bulkup does not support; use def")
     if inspect.isgeneratorfunction(inspect.unwrap(cls.handle_entity)):
         raise UsageError(f"{name}.handle_entity yields; in a class, call self.put or self.delete")
     try:
@@ -151,7 +155,7 @@ def _check_class(cls: type[Updater], name: str) -> None:
             "declare what it needs as parameters: name: str = bulkup.param()"
         ) from exc
     except ValueError:
-        pass  # a class written in C, whose signature Python does not know
+        pass  # a class written in C has no signature
 
 
 def _is_async(function: Any) -> bool:
@@ -160,7 +164,7 @@ def _is_async(function: Any) -> bool:
 
 
 def first_line(definition: Any) -> str:
-    # Not inspect.getdoc: a class without a docstring would show that of bulkup.Updater.
+    # Not inspect.getdoc, which would return the docstring of bulkup.Updater.
     doc = definition.__doc__
     lines = inspect.cleandoc(doc).splitlines() if isinstance(doc, str) else []
     return next((line.strip() for line in lines if line.strip()), "")

@@ -1,4 +1,4 @@
-"""From what a user types to an updater ready to run.
+"""From what a user types to an updater that is ready to run.
 
 source = load("updaters/cities.py:FixCities")
 updater = make(source, convert(source, {"sep": "-"}))
@@ -36,35 +36,35 @@ __all__ = ["UpdaterSource", "error_line", "load", "make", "user_traceback"]
 
 @dataclass(frozen=True)
 class UpdaterSource:
-    """An updater that was found, with all that a run remembers of it."""
+    """An updater that was found, and all that a run records about it."""
 
     name: str
     description: str
-    """First line of its docstring, or empty."""
+    """The first line of its docstring, or empty."""
     definition: type[Updater] | Callable[..., Any]
     """The class or the decorated function."""
     path: str
-    """Absolute, of the source file that defines it."""
+    """Absolute path of the source file that defines it."""
     checksum: str
     """SHA-256 of that file's bytes, in hex."""
     spec: str
-    """What `load` takes to find it again from another directory: an absolute path and `:Name`.
+    """What `load` takes to find it again from any directory: an absolute path and `:Name`.
 
-    A module in a package without `__init__.py` has no such path; its spec stays a dotted name,
-    to be found from the directory it was found from.
+    For a module in a package without `__init__.py` a path would not do. Its spec is a dotted name,
+    which is found from the same directory only.
     """
     parameters: tuple[Parameter, ...]
-    only_here: str = ""
-    """Why no other process can load it; empty: `load(spec)` finds it."""
+    only_here: str | None = None
+    """Why no other process can load it, or None: `load(spec)` finds it."""
 
 
 def load(spec: str) -> UpdaterSource:
-    """Find the updater that `path/to/file.py[:Name]` or `package.module[:Name]` means.
+    """Load the updater that `path/to/file.py[:Name]` or `package.module[:Name]` names.
 
     Without a name the file must define exactly one. The file's folder (for a dotted name, the
     current directory) stays importable.
-    Raises NotFoundError, UsageError, ParameterError; UpdaterError when the user's code fails
-    while it is imported, with its traceback as `details`.
+    Raises NotFoundError, UsageError, ParameterError; UpdaterError, with a traceback as `details`,
+    when importing the user's code fails.
     """
     where, name = _split(spec)
     imported = import_path(where) if _is_path(where) else import_name(where)
@@ -86,9 +86,9 @@ def load(spec: str) -> UpdaterSource:
 
 
 def describe(definition: Any) -> UpdaterSource:
-    """The same for an updater at hand, as `bulkup.run` gets it.
+    """Describe an updater that is already imported, as `bulkup.run` gets it.
 
-    Raises UsageError for what is none, ParameterError as `load` does.
+    Raises UsageError for anything else, ParameterError as `load` does.
     """
     if not is_updater(definition):
         raise UsageError(
@@ -103,7 +103,7 @@ def describe(definition: Any) -> UpdaterSource:
         path = os.path.abspath(inspect.getfile(inspect.unwrap(definition)))
         checksum = hashlib.sha256(read_source(path)).hexdigest()
     except (TypeError, OSError, NotFoundError):
-        path = checksum = ""  # typed into an interpreter: no file to find it again
+        path = checksum = ""  # typed into an interpreter, so there is no file
     return UpdaterSource(
         name=name,
         description=first_line(definition),
@@ -116,22 +116,22 @@ def describe(definition: Any) -> UpdaterSource:
     )
 
 
-def _only_here(definition: Any, path: str) -> str:
+def _only_here(definition: Any, path: str) -> str | None:
     if not path:
-        return "it stands in no file"
+        return "it is not defined in a file"
     if "<locals>" in getattr(definition, "__qualname__", ""):
         return "it is defined inside a function"
     module = sys.modules.get(getattr(definition, "__module__", None) or "")
     if getattr(module, definition.__name__, None) is not definition:
-        return "it is not what its name means at the top of its file"
-    return ""
+        return "its name means something else at the top of its file"
+    return None
 
 
 def make(source: UpdaterSource, values: Mapping[str, Any]) -> Updater:
-    """An instance with its parameters set to `values`, which come from `parameters.convert`.
+    """Create an instance with its parameters set to `values`, the result of `parameters.convert`.
 
-    The attributes are there before `__init__` runs. Raises ParameterError when a value is
-    missing, UpdaterError when `__init__` fails.
+    The attributes are set before `__init__` runs. Raises ParameterError when a value is missing,
+    UpdaterError when `__init__` fails.
     """
     for parameter in source.parameters:
         if parameter.name not in values:
@@ -142,7 +142,7 @@ def make(source: UpdaterSource, values: Mapping[str, Any]) -> Updater:
         function_updater.arguments = dict(values)
         return function_updater
     cls: Any = definition
-    with users_code(source.name, does="be made"):
+    with users_code(source.name, does="be created"):
         updater: Updater = cls.__new__(cls)
         for name, value in values.items():
             setattr(updater, name, value)
@@ -169,8 +169,8 @@ def _split(spec: str) -> tuple[str, str | None]:
         return spec, None  # a path with a colon in it
     if not name.isidentifier():
         raise UsageError(
-            f"after the colon of {printable(spec)} stands the name of a class or function, "
-            f"and {printable(name) or 'nothing'} is none; leave it out where there is only one"
+            f"{printable(name) or 'nothing'} after the colon of {printable(spec)} is not a valid "
+            "name of a class or function; leave it out if the file has only one updater"
         )
     return where, name
 
@@ -181,7 +181,7 @@ def _is_path(where: str) -> bool:
 
 
 def _source_file(imported: Imported, definition: Any) -> tuple[str, str]:
-    """The defining file and its checksum: for an updater imported from elsewhere, that one's."""
+    """The file that defines an updater, maybe another than the imported one, and its checksum."""
     module = sys.modules.get(getattr(definition, "__module__", None) or "", imported.module)
     path = getattr(module, "__file__", None)
     if module is imported.module or not path or not path.endswith(".py"):

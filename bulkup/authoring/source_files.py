@@ -14,7 +14,7 @@ _LISTED = 10
 
 
 def read_source(typed: str) -> bytes:
-    """The bytes of a Python file. Raises NotFoundError or UsageError, saying what is there."""
+    """Read a Python file. Raises NotFoundError or UsageError, saying what is there instead."""
     shown = printable(typed)
     try:
         mode = os.stat(typed).st_mode
@@ -28,7 +28,7 @@ def read_source(typed: str) -> bytes:
     if not typed.endswith(".py"):
         raise UsageError(f"{shown} is not a Python file; name one that ends in .py")
     if not stat.S_ISREG(mode):
-        # Opening a pipe would wait for ever.
+        # Opening a pipe would block forever.
         raise UsageError(f"{shown} is not a regular file; save the updater in one")
     try:
         with open(typed, "rb") as file:
@@ -46,13 +46,13 @@ def _no_file(typed: str) -> NotFoundError:
     folder, wanted = os.path.split(typed)
     if folder and not os.path.isdir(folder):
         return NotFoundError(
-            f"there is no folder {printable(folder)} in which {printable(wanted)} could be; "
-            f"check the path (the current directory is {printable(os.getcwd())})"
+            f"there is no folder {printable(folder)} to find {printable(wanted)} in; check the "
+            f"path (the current directory is {printable(os.getcwd())})"
         )
     if os.path.islink(typed):
         return NotFoundError(
-            f"{printable(typed)} is a link to {printable(os.readlink(typed))}, which is not there; "
-            "name a file that is"
+            f"{printable(typed)} is a link to {printable(os.readlink(typed))}, which does not "
+            "exist; name another file"
         )
     there = _python_files(folder or os.curdir)
     meant = suggest(typed, [os.path.join(folder, name) for name in there])
@@ -66,7 +66,7 @@ def _python_files(folder: str) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if name.endswith(".py"))
     except OSError:
-        return []  # only suggestions come from here
+        return []  # used for suggestions only
 
 
 def listed(names: Iterable[str]) -> str:
@@ -76,11 +76,11 @@ def listed(names: Iterable[str]) -> str:
 
 
 def suggest(wanted: str, there: Iterable[str]) -> str:
-    """`; did you mean a or b?`, or nothing when nothing is like it."""
+    """`; did you mean a or b?`, or an empty string if nothing is similar."""
     close = difflib.get_close_matches(wanted, list(there), n=3)
     return f"; did you mean {' or '.join(printable(name) for name in close)}?" if close else ""
 
 
 def printable(text: str) -> str:
-    """A name as it stands in a message; one with control characters is shown as Python would."""
+    """A name for a message; with control characters in it, as a Python literal."""
     return text if text.isprintable() else ascii(text)

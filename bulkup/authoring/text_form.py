@@ -22,16 +22,16 @@ NONE_LIKE = re.compile(r"@+none", re.ASCII)
 
 
 def to_text(value: Any) -> str:
-    """The text that `parse` turns back into `value`.
+    """The string that `parse` turns back into `value`.
 
-    Raises ValueError for a value that has no such text (half a surrogate pair, an integer of more
-    digits than Python prints) and TypeError for one of an unsupported type.
+    Raises ValueError for a value that has none (half a surrogate pair, an integer of more digits
+    than Python prints) and TypeError for an unsupported type.
     """
     text = _to_text(value)
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{ascii(value)[:80]} is not valid text") from None
+        raise ValueError(f"{ascii(value)[:80]} is not a valid string") from None
     return text
 
 

@@ -459,7 +459,7 @@ def test_a_class_that_forgot_a_method_is_told_which() -> None:
     refused("fix.py:Fix", UsageError, "Fix in fix.py has no get_query")
     write("fix.py", FIX.replace("handle_entity", "handle"))
     refused("fix.py", UsageError, "has no handle_entity")
-    refused("bulkup.updater:BulkDelete", UsageError, "has no get_query")
+    refused("bulkup:BulkDelete", UsageError, "has no get_query")
 
 
 def test_a_syntax_error_names_the_line() -> None:
@@ -548,7 +548,7 @@ def test_a_pipe_is_refused_rather_than_waited_for() -> None:
 def test_a_link_that_leads_nowhere_and_a_loop_of_links() -> None:
     os.symlink("nothing.py", "dangling.py")
     os.symlink("loop.py", "loop.py")
-    refused("dangling.py", NotFoundError, "a link to nothing.py, which is not there")
+    refused("dangling.py", NotFoundError, "a link to nothing.py, which does not exist")
     refused("loop.py", UsageError, "cannot read loop.py")
     refused("x" * 300 + ".py", UsageError, "cannot read")
 
@@ -572,8 +572,8 @@ def test_an_unreadable_file_says_why(folder: Path) -> None:
         ("", "name an updater"),
         ("a\0b.py", "name an updater"),
         (":Fix", "does not say where"),
-        ("fix.py:", "nothing is none"),
-        ("fix.py:not-a-name", "not-a-name is none"),
+        ("fix.py:", "nothing after the colon"),
+        ("fix.py:not-a-name", "not-a-name after the colon"),
     ],
 )
 def test_a_spec_that_means_nothing_says_what_it_should_look_like(spec: str, says: str) -> None:
@@ -688,7 +688,7 @@ def test_two_instances_do_not_share_a_list() -> None:
 
 def test_a_failing_init_shows_the_users_frames() -> None:
     write("fix.py", FIX + "\n    def __init__(self): raise OSError('no network')\n")
-    with pytest.raises(UpdaterError, match="Fix cannot be made: OSError: no network") as caught:
+    with pytest.raises(UpdaterError, match="Fix cannot be created: OSError: no network") as caught:
         ready(load("fix.py"))
     assert "raise OSError" in caught.value.details
     assert "bulkup/" not in caught.value.details

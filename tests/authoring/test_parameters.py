@@ -165,8 +165,8 @@ def test_text_is_converted_by_the_annotation(annotation: Any, text: str, value: 
         (float, "much", "such as 0.5"),
         (bool, "maybe", "true or false"),
         (bool, "", "true or false"),
-        (str, "@none", "any text (@@none is the text @none)"),
-        (str, "\ud800", "is not valid text"),
+        (str, "@none", "any string (@@none is the string @none)"),
+        (str, "\ud800", "is not a valid string"),
         (date, "31.1.2024", "such as 2024-01-31"),
         (date, "20240131", "such as 2024-01-31"),
         (date, "2024-02-30", "such as 2024-01-31"),
@@ -177,10 +177,10 @@ def test_text_is_converted_by_the_annotation(annotation: Any, text: str, value: 
         (Color, "blue", "one of RED, GREEN, none"),
         (Literal["a", "b"], "c", "one of a, b"),
         (Optional[int], "nothing", "or none"),
-        (list[int], "1,,2", "commas"),
-        (list[int], "[1", "commas"),
-        (list[int], '[{"a": 1}]', "commas"),
-        pytest.param(list[str], "[" * 100_000, "commas", id="deep JSON"),
+        (list[int], "1,,2", "comma-separated"),
+        (list[int], "[1", "comma-separated"),
+        (list[int], '[{"a": 1}]', "comma-separated"),
+        pytest.param(list[str], "[" * 100_000, "comma-separated", id="deep JSON"),
     ],
 )
 def test_text_that_does_not_fit_is_refused_with_an_example(
@@ -279,7 +279,7 @@ def test_a_value_that_cannot_even_be_shown_is_refused_in_one_sentence() -> None:
 def test_an_unsupported_type_is_named_with_what_is_supported(annotation: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         one(annotation)
-    assert "parameter 'x' of fix has the type" in caught.value.message
+    assert "parameter 'x' of fix has the unsupported type" in caught.value.message
     assert "date, datetime, an Enum" in caught.value.message
 
 
@@ -356,7 +356,7 @@ def test_a_default_becomes_a_value_of_its_type_and_one_that_cannot_is_refused() 
         one(date, default="soon")
     with pytest.raises(ParameterError, match="is not of its type int"):
         one(int, default=1.5)
-    with pytest.raises(ParameterError, match="has the type dict"):
+    with pytest.raises(ParameterError, match="has the unsupported type dict"):
         one(MISSING, default={})
 
 
@@ -423,7 +423,7 @@ def test_assignments() -> None:
     assert parse_assignments([]) == {}
     for wrong, says in (
         (["sep"], "NAME=VALUE"),
-        (["=x"], "which parameter"),
+        (["=x"], "no parameter name"),
         (["a=1", "a=1"], "given twice"),
         ([""], "NAME=VALUE"),
         (["x\n" * 1000], "NAME=VALUE"),

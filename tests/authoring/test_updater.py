@@ -170,5 +170,5 @@ def test_a_parameter_reads_as_its_default_on_an_instance_made_by_hand() -> None:
 
 
 def test_a_parameter_without_default_and_value_is_no_value() -> None:
-    with pytest.raises(AttributeError, match="'name' of WithParameters has no default"):
+    with pytest.raises(AttributeError, match="'name' of WithParameters has neither a value nor"):
         _ = WithParameters().name

@@ -225,7 +225,7 @@ def test_a_finish_that_raises_begins_nothing(chained: Shell, items: datastore.Cl
     ("then", "code", "says"),
     [
         ('then = "nope.py"', 10, "the successor of A: there is no file"),
-        ('then = "a.py"', 2, "would follow itself for ever"),
+        ('then = "a.py"', 2, "would follow itself forever"),
         ('then = "needs.py"', 2, "needs follows A with its default parameters"),
         ("then = 5", 2, "5 is not an updater"),
     ],
