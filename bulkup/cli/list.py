@@ -66,7 +66,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from bulkup.report.text import clean, number
+    from bulkup.report.text import clean
 
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -83,5 +83,5 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_column(title, justify=justify, no_wrap=name == "run_id", overflow="fold")
     for row in rows:
         cells = (row.get(name, "") for name in columns)
-        table.add_row(*(Text(number(c) if isinstance(c, int) else clean(str(c))) for c in cells))
+        table.add_row(*(Text(f"{c:,}" if isinstance(c, int) else clean(str(c))) for c in cells))
     console.print(table)

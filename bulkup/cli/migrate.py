@@ -46,12 +46,12 @@ def command(**given: Any) -> int:
     One that was interrupted goes on where it was, from any machine. Each namespace has a ledger of
     its own.
     """
-    from bulkup.report import github, make_printer
+    from bulkup.report import github_page, make_printer
 
     if given["to"] and given["only"]:
         raise click.UsageError("--to and --only exclude each other")
     pattern = pattern_of(given)
-    with github(os.environ) as page:
+    with github_page(os.environ) as page:
         with make_printer(
             json=given["json"], quiet=given["quiet"], verbose=given["verbose"]
         ) as printer:
@@ -64,7 +64,8 @@ def command(**given: Any) -> int:
                     outcome = _migrate(given, printer)
             except BulkupError as error:
                 printer.error(error)
-                page.error(error)
+                if page is not None:
+                    page.error(error)
                 return error.exit_code
             except KeyboardInterrupt:
                 printer.error(
@@ -76,20 +77,21 @@ def command(**given: Any) -> int:
             return outcomes.exit_code
         said = said_of(outcome, given)
         click.echo(json.dumps(fact(outcome)) if given["json"] else said)
-        for name, report in outcome.reports:
-            page.report(report, name)
-        begun = [name for name, _ in outcome.reports]
-        later = [(name, None) for name in outcome.left if name not in begun]
-        page.table("Migrations", [*outcome.reports, *later], said)
+        if page is not None:
+            for name, report in outcome.reports:
+                page.report(report, name)
+            begun = [name for name, _ in outcome.reports]
+            later = [(name, None) for name in outcome.left if name not in begun]
+            page.migrations([*outcome.reports, *later], said)
     return outcome.exit_code
 
 
 def _migrate(given: dict[str, Any], printer: Printer) -> Outcome:
-    from bulkup.report import save_report
+    from bulkup.report import save_report, summarize
     from bulkup.runs.prepare import TargetOptions, opened
 
     def on_report(report: Report) -> None:
-        printer.delivered(save_report(report, Path(report.state_file).parent))
+        printer.delivered(save_report(summarize(report), Path(report.state_file).parent))
 
     where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
     with opened(where) as target:

@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from bulkup.core.events import Report
     from bulkup.migrations.apply import Outcome
     from bulkup.namespaces.migrate_all import SpacesOutcome
-    from bulkup.report import GitHub, Printer
-    from bulkup.report.spaces import Grid
+    from bulkup.report import GitHubPage, Printer
+    from bulkup.report.namespace_grid import Grid
 
 
 def migrate_each(given: dict[str, Any], pattern: str, printer: Printer) -> SpacesOutcome:
     """Apply in every namespace that fits; a line for each as it ends. Raises BulkupError."""
     from bulkup.namespaces.migrate_all import MigrateEverywhere
-    from bulkup.report import save_report
-    from bulkup.report.spaces import name
+    from bulkup.report import save_report, summarize
+    from bulkup.report.namespace_grid import namespace_name
     from bulkup.runs.prepare import TargetOptions, opened
 
     def on_report(report: Report) -> None:
-        delivery = save_report(report, Path(report.state_file).parent)
+        delivery = save_report(summarize(report), Path(report.state_file).parent)
         if not delivery.ok:
             printer.delivered(delivery)
 
     def on_outcome(namespace: str, outcome: Outcome) -> None:
         if not given["json"] and not given["quiet"]:
-            click.echo(f"{name(namespace)}: {said_of(outcome, given)}", err=True)
+            click.echo(f"{namespace_name(namespace)}: {said_of(outcome, given)}", err=True)
 
     with opened(TargetOptions(given["project"], given["database"], None, given["local"])) as target:
         migrator = migrator_of(given, target, printer)
@@ -40,9 +40,9 @@ def migrate_each(given: dict[str, Any], pattern: str, printer: Printer) -> Space
         return MigrateEverywhere(migrator, pattern, on_outcome).run()
 
 
-def tell_spaces(given: dict[str, Any], outcome: SpacesOutcome, page: GitHub) -> None:
+def tell_spaces(given: dict[str, Any], outcome: SpacesOutcome, page: GitHubPage | None) -> None:
     """Print the end: a table of the namespaces, or one JSON object."""
-    from bulkup.report.spaces import grid_lines
+    from bulkup.report.namespace_grid import grid_lines
 
     said = _said(given, outcome)
     if given["json"]:
@@ -51,6 +51,8 @@ def tell_spaces(given: dict[str, Any], outcome: SpacesOutcome, page: GitHub) -> 
         for line in grid_lines(_grid(outcome)) if outcome.namespaces else ():
             click.echo(line)
         click.echo(said)
+    if page is None:
+        return
     rows = []
     for namespace, one in outcome.outcomes:
         for migration, report in one.reports:
@@ -58,7 +60,7 @@ def tell_spaces(given: dict[str, Any], outcome: SpacesOutcome, page: GitHub) -> 
             rows.append((title, report))
             if report.exit_code:
                 page.report(report, title)
-    page.table("Migrations", rows, said)
+    page.migrations(rows, said)
 
 
 def _fact(outcome: SpacesOutcome) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def _fact(outcome: SpacesOutcome) -> dict[str, Any]:
 
 
 def _said(given: dict[str, Any], outcome: SpacesOutcome) -> str:
-    from bulkup.report.spaces import names
+    from bulkup.report.namespace_grid import namespace_names
     from bulkup.report.text import clean, plural
 
     applied = sum(len(one.applied) for _, one in outcome.outcomes)
@@ -87,33 +89,33 @@ def _said(given: dict[str, Any], outcome: SpacesOutcome) -> str:
     if outcome.stopped_at is not None:
         reason = f": {clean(outcome.reason)}" if outcome.reason else ""
         return (
-            f"{said}, stopped{reason}. Something is left in {names(outcome.pending)}. "
+            f"{said}, stopped{reason}. Something is left in {namespace_names(outcome.pending)}. "
             f"Continue with: {clean(again(given))}"
         )
     if outcome.pending:
-        said += f"; something is left in {names(outcome.pending)}"
+        said += f"; something is left in {namespace_names(outcome.pending)}"
     if outcome.appeared:
         return (
-            f"{said}. New since the beginning, and not done: {names(outcome.appeared)}. "
+            f"{said}. New since the beginning, and not done: {namespace_names(outcome.appeared)}. "
             f"Apply there too with: {clean(again(given))}"
         )
     return f"{said}." if applied or outcome.pending else "Nothing is pending."
 
 
 def _grid(outcome: SpacesOutcome) -> Grid:
-    from bulkup.report.spaces import Grid, name
-    from bulkup.report.text import clean, number
+    from bulkup.report.namespace_grid import Grid, namespace_name
+    from bulkup.report.text import clean
 
     done = dict(outcome.outcomes)
     rows = []
     for namespace in outcome.namespaces:
         one = done.get(namespace)
         if one is None:
-            rows.append((name(namespace), "not begun", "", "", ""))
+            rows.append((namespace_name(namespace), "not begun", "", "", ""))
             continue
         state = "stopped" if namespace == outcome.stopped_at else "done"
         note = f"{one.stopped_at}: {one.reason}" if one.stopped_at else one.reason
-        counts = number(len(one.applied)), number(len(one.left))
-        rows.append((name(namespace), state, *counts, clean(note, 200)))
+        counts = f"{len(one.applied):,}", f"{len(one.left):,}"
+        rows.append((namespace_name(namespace), state, *counts, clean(note, 200)))
     head = ("Namespace", "State", "Applied", "Left", "")
     return Grid(head, tuple(rows), frozenset({2, 3}))

@@ -69,7 +69,7 @@ def run_each(given: dict[str, Any], pattern: str, listener: Listener) -> Report:
     from bulkup.authoring.parameters import parse_assignments
     from bulkup.cli.session import confirm_target, options_of
     from bulkup.namespaces.run_all import Everywhere
-    from bulkup.report.spaces import names
+    from bulkup.report.namespace_grid import namespace_names
     from bulkup.runs.prepare import RunContext, TargetOptions, opened, task_of
 
     if given["no_record"]:
@@ -92,7 +92,7 @@ def run_each(given: dict[str, Any], pattern: str, listener: Listener) -> Report:
     with opened(TargetOptions(given["project"], given["database"], None, given["local"])) as target:
 
         def confirm(found: Sequence[str]) -> None:
-            where = f"in {len(found)} namespaces ({names(found)})"
+            where = f"in {len(found)} namespaces ({namespace_names(found)})"
             confirm_target(f"Run {task.source.name} {where}", target, given)
 
         return Everywhere(task, target, pattern, context, fresh=given["new"], confirm=confirm).run()

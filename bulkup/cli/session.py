@@ -41,16 +41,29 @@ def options_of(given: dict[str, Any], *, dry_run: bool = False) -> Options:
 def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
     """Print the events of a run, deliver its report; gives the exit code."""
     from bulkup.core.events import GroupEnded, GroupStarted, RunEnded, RunStarted
-    from bulkup.report import github, mail_settings, make_printer, save_report, send_report
+    from bulkup.report import (
+        Summaries,
+        github_page,
+        mail_settings,
+        make_printer,
+        save_report,
+        send_report,
+    )
 
     begun: list[str] = []
     reports: list[Report] = []
     """Several when an updater names its successor."""
     grouped = False
 
+    summaries = Summaries()
     with (
-        github(os.environ) as page,
-        make_printer(json=given["json"], quiet=given["quiet"], verbose=given["verbose"]) as printer,
+        github_page(os.environ) as page,
+        make_printer(
+            json=given["json"],
+            quiet=given["quiet"],
+            verbose=given["verbose"],
+            summaries=summaries,
+        ) as printer,
     ):
 
         def listen(event: Event) -> None:
@@ -63,7 +76,9 @@ def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
                 reports.append(event.report)
             if isinstance(event, RunEnded) and event.report.state_file and grouped:
                 # The report on all of them is the one that is told and mailed.
-                saved = save_report(event.report, Path(event.report.state_file).parent)
+                saved = save_report(
+                    summaries.of(event.report), Path(event.report.state_file).parent
+                )
                 if not saved.ok:
                     printer.delivered(saved)
             if isinstance(event, GroupEnded):
@@ -77,19 +92,21 @@ def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
             exit_code = begin(listen).exit_code
         except BulkupError as error:
             printer.error(error)
-            page.error(error)
+            if page is not None:
+                page.error(error)
             exit_code = error.exit_code
         except KeyboardInterrupt:
             # Here, since click would make "Aborted" of it.
             printer.error(_stopped_at_once(begun, given["state_dir"], grouped))
             return Exit.SIGINT
         for report in reports:
-            page.report(report)
+            if page is not None:
+                page.report(report)
             folder = _folder_of(report, given["state_dir"])
             if folder is not None:
-                printer.delivered(save_report(report, folder))
+                printer.delivered(save_report(summaries.of(report), folder))
             if mail is not None:
-                printer.delivered(send_report(report, mail))
+                printer.delivered(send_report(summaries.of(report), mail))
         return exit_code
 
 

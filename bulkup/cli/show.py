@@ -50,14 +50,16 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
     """The report, and behind it whatever it has no room for."""
     from rich.console import Console
 
-    from bulkup.report.summary_model import tell, what_failed
+    from bulkup.report.summary_model import summarize, what_failed
     from bulkup.report.summary_terminal import print_summary
     from bulkup.report.text import clean
 
-    story = tell(report)
-    shown = len(story.failures)
-    story = replace(story, failures_rest="", log_lines=(), log_rest="", next_command="")
-    print_summary(Console(highlight=False), story)
+    summary = summarize(report)
+    shown = len(summary.failures)
+    summary = replace(
+        summary, failures_left_out=0, log_lines=(), log_lines_left_out=0, next_command=None
+    )
+    print_summary(Console(highlight=False), summary)
     for failure in checkpoint.failures(skip=shown):
         click.echo(f"  {clean(failure.key)}: {what_failed(failure)}")
     if report.log_total:

@@ -146,8 +146,8 @@ def _print(plan: Plan, target: str) -> None:
 
 def _print_each(plans: dict[str, Plan], target: str) -> None:
     """What is not as it should be, by namespace; the others have a line each."""
-    from bulkup.report.spaces import name
-    from bulkup.report.text import clean, number, plural
+    from bulkup.report.namespace_grid import namespace_name
+    from bulkup.report.text import clean, plural
 
     click.echo(f"Migrations in {plural(len(plans), 'namespace')} of {clean(target)}")
     if not plans:
@@ -156,14 +156,14 @@ def _print_each(plans: dict[str, Plan], target: str) -> None:
     rows: list[tuple[str, ...]] = []
     for namespace, plan in plans.items():
         if plan.is_done:
-            said = f"all {number(len(plan.rows))}"
-            rows.append((name(namespace), said, "applied", *("" for _ in _TITLES[2:])))
+            said = f"all {len(plan.rows):,}"
+            rows.append((namespace_name(namespace), said, "applied", *("" for _ in _TITLES[2:])))
         open_ = (row for row in plan.rows if row.standing.value != "applied")
-        rows += [(name(namespace), *_cells(row)) for row in open_]
+        rows += [(namespace_name(namespace), *_cells(row)) for row in open_]
     _table(("Namespace", *_TITLES), rows)
     left = [namespace for namespace, plan in plans.items() if not plan.is_done]
     if left:
-        click.echo(f"{plural(len(left), 'namespace')} of {number(len(plans))} not up to date.")
+        click.echo(f"{plural(len(left), 'namespace')} of {len(plans):,} not up to date.")
     else:
         click.echo("Everything is applied.")
 
@@ -195,7 +195,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     from datetime import datetime, timezone
 
     from bulkup.migrations.plan import Standing
-    from bulkup.report.text import moment, number
+    from bulkup.report.text import moment
 
     record = row.record
     if record is None:
@@ -216,4 +216,4 @@ def _cells(row: Row) -> tuple[str, ...]:
     if record.marked:
         note = f"{note}; {record.marked}" if note else record.marked
     who = record.holder.who if record.holder else ""
-    return row.name, row.standing.value, number(record.counts.handled), who, when, note
+    return row.name, row.standing.value, f"{record.counts.handled:,}", who, when, note

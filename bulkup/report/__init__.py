@@ -1,38 +1,41 @@
-"""Printers of the engine's events: terminal, JSON, HTML, e-mail.
+"""Printers of the engine's events: terminal, JSON, HTML, mail, GitHub.
 
-They decide nothing, and nothing but the command line imports them:
+They decide nothing, and only the command line imports them:
 
     mail = mail_settings(to, sender, smtp)           # before the run: raises UsageError
-    with make_printer(json=False, quiet=False, verbose=0) as printer:
+    summaries = Summaries()
+    with make_printer(json=False, quiet=False, verbose=0, summaries=summaries) as printer:
         report = run(..., listener=printer)
-        printer.delivered(save_report(report, folder))
+        printer.delivered(save_report(summaries.of(report), folder))
         if mail is not None:
-            printer.delivered(send_report(report, mail))
+            printer.delivered(send_report(summaries.of(report), mail))
 
-Import this inside the command that prints: rich and the mail libraries take a while.
+Import this inside the command that prints: rich and the mail libraries are slow to import.
 """
 
 from __future__ import annotations
 
-from bulkup.report.github import GitHub, github
+from bulkup.report.github import GitHubPage, github_page
 from bulkup.report.mail import send_report
 from bulkup.report.mail_options import MailSettings, mail_settings
-from bulkup.report.printer import Delivery, Printer, make_printer
+from bulkup.report.printer import Delivery, Printer
+from bulkup.report.printers import make_printer
 from bulkup.report.save import save_report
-from bulkup.report.summary_model import Story, tell
+from bulkup.report.summary_model import Summaries, Summary, summarize
 from bulkup.report.summary_text import summary_text
 
 __all__ = [
     "Delivery",
-    "GitHub",
+    "GitHubPage",
     "MailSettings",
     "Printer",
-    "Story",
-    "github",
+    "Summaries",
+    "Summary",
+    "github_page",
     "mail_settings",
     "make_printer",
     "save_report",
     "send_report",
+    "summarize",
     "summary_text",
-    "tell",
 ]

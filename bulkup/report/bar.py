@@ -1,4 +1,4 @@
-"""One moment of a run: as a bar of two lines, and as one plain line."""
+"""The progress of a run: as a bar of two lines, and as one plain line."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from rich.table import Table
 from rich.text import Text
 
 from bulkup.core.events import Progress
-from bulkup.report.text import clean, duration, number, per_second, plural
+from bulkup.report.text import clean, duration, per_second, plural
 
 WAITING_LIMIT = 300
 PACE_LIMIT = 100
-LONGEST_S = 30 * 86400.0
-"""Of a rate that says a month or more, it is better to say nothing."""
+LONGEST_ESTIMATE_S = 30 * 86400.0
+"""A longer estimate says nothing."""
 
 
 def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> RenderableType:
-    """The bar, how far and how fast; below it what was done, the pace, and why nothing moves.
+    """The bar, how far and how fast; below it what was written, the rate limit, and the call that
+    is waited for.
 
-    Where the server cannot count, the bar pulses instead of promising an end.
+    Where the server cannot count the entities, the bar pulses instead of promising an end.
     """
     handled, total = progress.counts.handled, progress.total
     grid = Table.grid(padding=(0, 1), expand=True)
@@ -33,7 +34,7 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
             completed=min(handled, total or 0),
             pulse=not total,
             animation_time=progress.elapsed_s,
-            # Not rich's red, which at night looks like an alarm.
+            # Not rich's default red, which looks like an alarm.
             complete_style="cyan",
             finished_style="green",
             pulse_style="cyan",
@@ -52,7 +53,7 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
 
 
 def progress_line(progress: Progress, *, dry_run: bool) -> str:
-    """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed`, and the pace."""
+    """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed` and the limit."""
     line = ", ".join((*_moving(progress), *_done(progress, dry_run))) + _rate_limiter(progress)
     if progress.waiting:
         line += f"; waiting: {clean(progress.waiting, WAITING_LIMIT)}"
@@ -61,13 +62,13 @@ def progress_line(progress: Progress, *, dry_run: bool) -> str:
 
 def _moving(progress: Progress) -> list[str]:
     handled, total = progress.counts.handled, progress.total
-    parts = [f"{number(handled)} handled"]
+    parts = [f"{handled:,} handled"]
     if total:
-        parts = [f"{number(handled)} of {number(total)} ({min(handled * 100 // total, 100)}%)"]
+        parts = [f"{handled:,} of {total:,} ({min(handled * 100 // total, 100)}%)"]
     parts.append(per_second(progress.rate))
-    # While a call is being retried the last rate is history, and a time made of it a lie.
+    # While a call is retried the last rate is out of date, and an estimate made of it is wrong.
     left = (total or 0) - handled
-    if left > 0 and left < progress.rate * LONGEST_S and not progress.waiting:
+    if left > 0 and left < progress.rate * LONGEST_ESTIMATE_S and not progress.waiting:
         parts.append(f"{duration(round(left / progress.rate))} left")
     else:
         parts.append(f"{duration(round(progress.elapsed_s))} so far")
@@ -78,12 +79,11 @@ def _done(progress: Progress, dry_run: bool) -> list[str]:
     counts = progress.counts
     parts = []
     if counts.puts or not counts.deletes:
-        puts = number(counts.puts)
-        parts.append(f"would write {puts}" if dry_run else f"{puts} written")
+        parts.append(f"would write {counts.puts:,}" if dry_run else f"{counts.puts:,} written")
     if counts.deletes:
-        deletes = number(counts.deletes)
+        deletes = f"{counts.deletes:,}"
         parts.append(f"would delete {deletes}" if dry_run else f"{deletes} deleted")
-    parts.append(f"{number(counts.failed)} failed")
+    parts.append(f"{counts.failed:,} failed")
     if progress.retries:
         parts.append(plural(progress.retries, "retry", "retries"))
     return parts

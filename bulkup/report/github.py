@@ -1,8 +1,8 @@
-"""On GitHub Actions: a summary on the job's page, and failures where its reader looks first.
+"""On GitHub Actions: a summary on the job's page, and annotations for what failed.
 
-Elsewhere nothing of this happens. What is shown is untrusted: no text may become a link, a
-picture or a table of its own, and no line of a log a command to the runner (whatever begins with
-`::`, also behind blanks, is one).
+What is shown is untrusted. No text may become a link, a picture or a table of its own, and no line
+of the log may become a command to the GitHub runner (which takes every line that begins with `::`
+for one, also after blanks).
 """
 
 from __future__ import annotations
@@ -15,26 +15,25 @@ from typing import TextIO
 
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import Report
+from bulkup.report.namespace_grid import Grid
 from bulkup.report.printer import Delivery
-from bulkup.report.spaces import Grid
-from bulkup.report.summary_model import Tone, tell
-from bulkup.report.text import clean, duration, number
+from bulkup.report.summary_model import Summary, Tone, summarize, tone_of
+from bulkup.report.text import clean, duration
 
 SHOWN_FAILURES = 5
 """As annotations; GitHub shows ten errors of a step."""
 
 MAX_SUMMARY_BYTES = 900_000
-"""GitHub drops a step's summary beyond 1 MiB, all of it."""
+"""GitHub drops the whole summary of a step when it is larger than 1 MiB."""
 
 ICONS = {Tone.GOOD: "✅", Tone.MIXED: "⚠️", Tone.BAD: "❌"}
 
 
-class GitHub:
-    """What the job's page shall say; said when the command ends. Off GitHub it keeps silent."""
+class GitHubPage:
+    """Collects the job's summary and annotations; `write` delivers them when the command ends."""
 
-    def __init__(self, environment: Mapping[str, str], err: TextIO) -> None:
-        self.is_there = environment.get("GITHUB_ACTIONS") == "true"
-        self._path = environment.get("GITHUB_STEP_SUMMARY", "")
+    def __init__(self, summary_path: str | None, err: TextIO) -> None:
+        self._path = summary_path
         self.err = err
         self._commands: list[str] = []
         self._markdown: list[str] = []
@@ -44,42 +43,40 @@ class GitHub:
         self._command("error", "bulkup", error.message)
         self._markdown.append(f"### {ICONS[Tone.BAD]} bulkup\n\n{plain(clean(error.message))}\n")
 
-    def report(self, report: Report, name: str = "") -> None:
-        """How a run, or the migration `name`, ended."""
-        story = tell(report, brief=True)
-        name = name or report.updater
-        if story.tone is not Tone.GOOD:
-            level = "error" if story.tone is Tone.BAD else "warning"
-            self._command(level, name, story.headline)
-            for failure in story.failures[:SHOWN_FAILURES]:
-                self._command(level, f"{name}: {failure.key}", failure.what)
-        for warning in story.warnings:
-            self._command("warning", name, warning)
-        self._markdown.append("\n".join(_told(name, report)))
+    def report(self, report: Report, title: str | None = None) -> None:
+        """How a run ended; the title is its updater's name unless given."""
+        summary = summarize(report).brief()
+        title = title or report.updater
+        if summary.tone is not Tone.GOOD:
+            level = "error" if summary.tone is Tone.BAD else "warning"
+            self._command(level, title, summary.headline)
+            for failure in summary.failures[:SHOWN_FAILURES]:
+                self._command(level, f"{title}: {failure.key}", failure.what)
+        for warning in summary.warnings:
+            self._command("warning", title, warning)
+        self._markdown.append("\n".join(_markdown_of(title, summary)))
 
-    def table(self, title: str, rows: Sequence[tuple[str, Report | None]], note: str) -> None:
-        """What one `migrate` did; a migration without a report was not begun."""
-        lines = [f"## {plain(clean(title))}", ""]
+    def migrations(self, rows: Sequence[tuple[str, Report | None]], outcome: str) -> None:
+        """What one `migrate` did; a migration without a report was not started."""
+        lines = ["## Migrations", ""]
         if rows:
             lines += [
                 "| | Migration | State | Handled | Written | Failed | Took |",
                 "|---|---|---|--:|--:|--:|--:|",
-                *(_row(name, report) for name, report in rows),
+                *(_migration_row(name, report) for name, report in rows),
                 "",
             ]
-        lines += [plain(clean(note)), ""]
+        lines += [plain(clean(outcome)), ""]
         self._markdown.insert(0, "\n".join(lines))
 
     def _command(self, level: str, title: str, message: str) -> None:
         title, message = clean(title, 200), clean(message)
         self._commands.append(f"::{level} title={_property(title)}::{_data(message)}")
 
-    def say(self) -> Delivery | None:
-        """Write the summary and the commands; None when there was nothing to deliver."""
-        if not self.is_there:
-            return None
+    def write(self) -> Delivery | None:
+        """Write the summary and the annotations; None when there was no summary to write."""
         for command in self._commands:
-            _line(self.err, command)
+            _write_line(self.err, command)
         if not self._path or not self._markdown:
             return None
         raw = "\n".join(self._markdown).encode("utf-8", "backslashreplace")
@@ -93,52 +90,54 @@ class GitHub:
 
 
 @contextmanager
-def github(environment: Mapping[str, str], err: TextIO | None = None) -> Iterator[GitHub]:
-    """Until it ends the runner obeys no line of the log; then it hears ours."""
-    there = GitHub(environment, err or sys.stderr)
-    if not there.is_there:
-        yield there
+def github_page(
+    environment: Mapping[str, str], err: TextIO | None = None
+) -> Iterator[GitHubPage | None]:
+    """The page of the job; None when this is not GitHub Actions.
+
+    Until it ends, GitHub obeys no line of the log.
+    """
+    if environment.get("GITHUB_ACTIONS") != "true":
+        yield None
         return
+    page = GitHubPage(environment.get("GITHUB_STEP_SUMMARY"), err or sys.stderr)
     token = secrets.token_hex(16)
-    _line(there.err, f"::stop-commands::{token}")
+    _write_line(page.err, f"::stop-commands::{token}")
     try:
-        yield there
+        yield page
     finally:
         sys.stdout.flush()
-        _line(there.err, f"::{token}::")
-        delivery = there.say()
+        _write_line(page.err, f"::{token}::")
+        delivery = page.write()
         if delivery is not None and not delivery.ok:
-            _line(there.err, delivery.message)
+            _write_line(page.err, delivery.message)
 
 
-def _line(stream: TextIO, text: str) -> None:
+def _write_line(stream: TextIO, text: str) -> None:
     stream.write(text + "\n")
     stream.flush()
 
 
-def _told(name: str, report: Report) -> Iterator[str]:
-    story = tell(report, brief=True)
-    yield f"### {ICONS[story.tone]} {plain(clean(name))}"
-    yield ""
-    yield plain(story.headline)
-    for sentence in story.sentences:
+def _markdown_of(title: str, summary: Summary) -> Iterator[str]:
+    yield f"### {ICONS[summary.tone]} {plain(clean(title))}"
+    for sentence in (summary.headline, *summary.sentences):
         yield ""
         yield plain(sentence)
     yield ""
     yield "| | |"
     yield "|---|---|"
-    for title, value in story.rows:
-        yield f"| {plain(title)} | {plain(value)} |"
-    if story.grid is not None:
+    for name, value in summary.rows:
+        yield f"| {plain(name)} | {plain(value)} |"
+    if summary.grid is not None:
         yield ""
-        yield from _grid(story.grid)
-    if story.failures:
+        yield from _grid(summary.grid)
+    if summary.failures:
         yield ""
         yield "| Failed | Why |"
         yield "|---|---|"
-        for failure in story.failures:
+        for failure in summary.failures:
             yield f"| {plain(failure.key)} | {plain(failure.what)} |"
-    for warning in story.warnings:
+    for warning in summary.warnings:
         yield ""
         yield f"⚠️ {plain(warning)}"
     yield ""
@@ -152,25 +151,31 @@ def _grid(grid: Grid) -> Iterator[str]:
         yield from ("", plain(grid.rest))
 
 
-def _row(name: str, report: Report | None) -> str:
+def _migration_row(name: str, report: Report | None) -> str:
     shown = plain(clean(name))
     if report is None:
         return f"| ⏳ | {shown} | pending | | | | |"
-    icon = ICONS[tell(report, brief=True).tone]
     counts = report.counts
-    cells = (number(counts.handled), number(counts.writes), number(counts.failed))
-    took = plain(duration(report.elapsed_s))
-    return f"| {icon} | {shown} | {report.state.value} | {' | '.join(cells)} | {took} |"
+    cells = (
+        ICONS[tone_of(report)],
+        shown,
+        report.state.value,
+        f"{counts.handled:,}",
+        f"{counts.writes:,}",
+        f"{counts.failed:,}",
+        plain(duration(report.elapsed_s)),
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 _HARMLESS = frozenset(" ,;=%()'/-")
 
 
 def plain(text: str) -> str:
-    """One clean line as Markdown that is nothing but this text.
+    """One clean line as Markdown that shows exactly this text.
 
-    A character reference is never markup, so all punctuation that could be becomes one; the dot
-    and the colon too, of which GitHub makes links.
+    A character reference is never markup, so all punctuation that could be markup becomes one,
+    and so do the dot and the colon, of which GitHub makes links.
     """
     return "".join(c if c.isalnum() or c in _HARMLESS or c > "~" else f"&#{ord(c)};" for c in text)
 

@@ -1,9 +1,9 @@
 """For programs: one JSON object a line on stdout, and nothing else there.
 
-Every line is ASCII (all else is escaped, so no line can harm a terminal) and has `type` and
+Every line is ASCII (everything else is escaped, so no line can harm a terminal) and has `type` and
 `time`. Times are ISO 8601 in UTC with milliseconds (`2026-01-02T03:04:05.678Z`), durations are
-seconds. Texts are exact: not shortened, not cleaned. Fields are added over time, never renamed or
-removed; ignore what you do not know, also unknown types.
+seconds. Strings are exact: not shortened, not cleaned. Fields are added over time, never renamed or
+removed. Ignore fields and types you do not know.
 
     start      format (1), run_id, updater, description, target, params, dry_run, resumed,
                already (counts), total, state_file
@@ -21,11 +21,12 @@ removed; ignore what you do not know, also unknown types.
                max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of
                its chain, or ""), headline (for people; may change)
     namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
-               `group`, is about these namespaces, one after the other (`target.namespace` of
+               `group`, is about these namespaces, one after another (`target.namespace` of
                start and summary says which)
     group      the end of that: the fields of summary, with sums as counts and the group's id as
                run_id; namespaces: [{namespace, run_id, state, counts, exit_code, note}], with the
-               state "not begun" too; appeared: new namespaces that were not run
+               additional state "not begun"; appeared: namespaces that appeared during the run and
+               were not processed
     delivery   channel (file, mail), ok, message: what became of the report
     error      message, details, exit_code: the command ended without a summary
 
@@ -36,7 +37,7 @@ removed; ignore what you do not know, also unknown types.
     total      null where the server cannot count; before/after: null where there is no value
 
 With `-q` there are start, failure, warning, summary, namespaces, group, delivery and error. All
-failures are printed as they happen, all changes too.
+failures are printed as they happen, and all changes.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ from bulkup.core.events import (
     Warned,
     WouldChange,
 )
-from bulkup.report.printer import Delivery, Printer
-from bulkup.report.stream import Stream, stand_in
-from bulkup.report.summary_model import tell
+from bulkup.report.printer import Delivery, Handlers, Printer
+from bulkup.report.stream import Stream, replace_std
+from bulkup.report.summary_wording import headline_of
 from bulkup.report.text import clean, clean_block, iso
 
 FORMAT = 1
@@ -74,7 +75,7 @@ PROGRESS_EVERY_S = 1.0
 
 
 class JsonPrinter(Printer):
-    """Until closed, what an updater prints to `sys.stdout` goes to `err`."""
+    """Until it is closed, what an updater prints to `sys.stdout` goes to `err`."""
 
     def __init__(
         self,
@@ -87,44 +88,34 @@ class JsonPrinter(Printer):
     ) -> None:
         self._err = Stream(err)
         self._out = Stream(out, self._out_lost)
-        self._quiet = quiet
         self._clock, self._now = clock, now
         self._progress_at = -math.inf
         self._run_id = ""
-        self._stand_in = stand_in(out, self._err, err, self._err)
+        self._replaced = replace_std(out, self._err, err, self._err)
+        self._handlers: Handlers = {
+            EntityFailed: self._failed,
+            Warned: lambda event: self._emit("warning", {"message": event.message}),
+            RunStarted: self._started,
+            RunEnded: self._ended,
+            GroupStarted: self._group_started,
+            GroupEnded: self._group_ended,
+        }
+        if not quiet:
+            self._handlers = {
+                **self._handlers,
+                Progress: self._progress,
+                WouldChange: lambda event: self._emit("change", asdict(event)),
+                Retrying: lambda event: self._emit("retry", asdict(event)),
+                Logged: lambda event: self._emit("log", asdict(event)),
+            }
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            self._progress(event)
-        elif isinstance(event, WouldChange):
-            if not self._quiet:
-                self._emit("change", asdict(event))
-        elif isinstance(event, EntityFailed):
-            limits = {"failed": event.failed, "max_failures": event.max_failures}
-            self._emit("failure", {**asdict(event.failure), **limits})
-        elif isinstance(event, Retrying):
-            if not self._quiet:
-                self._emit("retry", asdict(event))
-        elif isinstance(event, Logged):
-            if not self._quiet:
-                self._emit("log", asdict(event))
-        elif isinstance(event, Warned):
-            self._emit("warning", asdict(event))
-        elif isinstance(event, RunStarted):
-            self._run_id = event.run_id
-            self._emit("start", {"format": FORMAT, **_started(event)})
-        elif isinstance(event, RunEnded):
-            self._run_id = event.report.run_id
-            self._emit("summary", summary(event.report))
-        elif isinstance(event, GroupStarted):
-            self._run_id = event.group_id
-            self._emit("namespaces", asdict(event))
-        elif isinstance(event, GroupEnded):
-            self._run_id = event.report.run_id
-            self._emit("group", {**summary(event.report), **_group(event.report)})
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
 
     def close(self) -> None:
-        self._stand_in.close()
+        self._replaced.close()
         self._out.flush()
         self._err.flush()
 
@@ -140,9 +131,29 @@ class JsonPrinter(Printer):
         for line in clean_block(error.details):
             self._err.line(f"  {line}")
 
+    def _started(self, event: RunStarted) -> None:
+        self._run_id = event.run_id
+        self._emit("start", {"format": FORMAT, **_start(event)})
+
+    def _ended(self, event: RunEnded) -> None:
+        self._run_id = event.report.run_id
+        self._emit("summary", summary(event.report))
+
+    def _group_started(self, event: GroupStarted) -> None:
+        self._run_id = event.group_id
+        self._emit("namespaces", asdict(event))
+
+    def _group_ended(self, event: GroupEnded) -> None:
+        self._run_id = event.report.run_id
+        self._emit("group", {**summary(event.report), **_namespaces(event.report)})
+
+    def _failed(self, event: EntityFailed) -> None:
+        limits = {"failed": event.failed, "max_failures": event.max_failures}
+        self._emit("failure", {**asdict(event.failure), **limits})
+
     def _progress(self, event: Progress) -> None:
         now = self._clock()
-        if self._quiet or now - self._progress_at < PROGRESS_EVERY_S:
+        if now - self._progress_at < PROGRESS_EVERY_S:
             return
         self._progress_at = now
         fields = {
@@ -161,7 +172,7 @@ class JsonPrinter(Printer):
         self._out.line(json.dumps(_finite({**head, **fields}), allow_nan=False))
 
     def _out_lost(self, why: str) -> None:
-        self._err.line(f"Warning: nothing more goes to stdout ({clean(why)}); the work goes on.")
+        self._err.line(f"Warning: stdout is lost ({clean(why)}); the run continues.")
 
 
 def summary(report: Report) -> dict[str, Any]:
@@ -193,11 +204,11 @@ def summary(report: Report) -> dict[str, Any]:
         "max_failures": report.max_failures,
         "predecessor": report.predecessor,
         "successor": report.successor,
-        "headline": tell(report, brief=True).headline,
+        "headline": headline_of(report),
     }
 
 
-def _group(report: Report) -> dict[str, Any]:
+def _namespaces(report: Report) -> dict[str, Any]:
     return {
         "namespaces": [
             {
@@ -214,7 +225,7 @@ def _group(report: Report) -> dict[str, Any]:
     }
 
 
-def _started(event: RunStarted) -> dict[str, Any]:
+def _start(event: RunStarted) -> dict[str, Any]:
     return {
         "run_id": event.run_id,
         "updater": event.updater,

@@ -1,4 +1,4 @@
-"""Which mail server, which addresses: checked before a run starts, not hours later at its end."""
+"""The options for mail, checked before a run starts and not hours later at its end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from bulkup.core.errors import UsageError
@@ -19,7 +20,7 @@ FORM = "write it as smtp://user@host:587 (STARTTLS) or smtps://user@host:465 (TL
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
-"""RFC 5322's dot-atom at a host name: no quotes, comments or names to smuggle anything in."""
+"""RFC 5322's dot-atom at a host name: no quotes, comments or names that could inject anything."""
 _HOST = r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
 _LOCATION = re.compile(rf"(?P<host>{_HOST}|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?")
 
@@ -31,10 +32,10 @@ class MailSettings:
     host: str
     port: int
     tls: bool
-    """TLS from the first byte; otherwise STARTTLS, which only loopback and `plain` go without."""
+    """TLS from the first byte. Otherwise STARTTLS, except on loopback and with `plain`."""
     plain: bool
-    """The user said that no encryption is wanted."""
-    user: str
+    """The user asked for no encryption."""
+    user: str | None
     password: str = field(repr=False)
 
 
@@ -46,11 +47,11 @@ def mail_settings(
     plain: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> MailSettings | None:
-    """What `--email-to`, `--email-from`, `--smtp` and `--smtp-plain` say; None: no mail is wanted.
+    """The settings from `--email-to`, `--email-from`, `--smtp` and `--smtp-plain`; None: no mail.
 
-    `to` holds addresses, one or several (with commas) an item. Without any, the other options
-    mean nothing, for they may come from the environment.
-    Raises UsageError for anything that could not work; its text never repeats the URL.
+    Each item of `to` holds one address, or several with commas. Without any, the other options are
+    ignored, because they may come from the environment.
+    Raises UsageError for anything that cannot work; its message never repeats the URL.
     """
     recipients = tuple(
         _address(part, "--email-to") for item in to for part in item.split(",") if part.strip()
@@ -58,14 +59,14 @@ def mail_settings(
     if not recipients:
         return None
     if not sender:
-        raise UsageError("--email-to needs a sender too: add --email-from ADDRESS")
+        raise UsageError("--email-to needs a sender: add --email-from ADDRESS")
     if not smtp:
-        raise UsageError(f"--email-to needs a mail server too: add --smtp URL; {FORM}")
-    scheme, user, host, port = _url(smtp)
-    if plain and scheme == "smtps":
-        raise UsageError("--smtp-plain contradicts smtps://; leave one of the two")
+        raise UsageError(f"--email-to needs a mail server: add --smtp URL; {FORM}")
+    server = _server(smtp)
+    if plain and server.scheme == "smtps":
+        raise UsageError("--smtp-plain contradicts smtps://; leave out one of the two")
     password = ""
-    if user:
+    if server.user:
         password = environ.get(PASSWORD_VARIABLE, "")
         if not password:
             raise UsageError(
@@ -74,17 +75,17 @@ def mail_settings(
             )
         if not password.isascii() or not password.isprintable():
             raise UsageError(
-                f"{PASSWORD_VARIABLE} holds characters outside printable ASCII, with which no "
-                "login is possible"
+                f"{PASSWORD_VARIABLE} holds characters outside printable ASCII; a mail server "
+                "cannot accept it"
             )
     return MailSettings(
         to=tuple(dict.fromkeys(recipients)),
         sender=_address(sender, "--email-from"),
-        host=host,
-        port=port,
-        tls=scheme == "smtps",
+        host=server.host,
+        port=server.port,
+        tls=server.scheme == "smtps",
         plain=plain,
-        user=user,
+        user=server.user,
         password=password,
     )
 
@@ -99,24 +100,30 @@ def _address(text: str, option: str) -> str:
     return text
 
 
-def _url(url: str) -> tuple[str, str, str, int]:
-    """Scheme, user, host and port. What is wrong is said without repeating any of it: a URL that
-    does not parse may be one whose password holds a slash."""
+class _Server(NamedTuple):
+    scheme: str
+    user: str | None
+    host: str
+    port: int
+
+
+def _server(url: str) -> _Server:
+    """Errors do not repeat the URL: one that cannot be parsed may hold a password with a slash."""
     scheme, separator, rest = url.strip().partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in PORTS:
-        raise UsageError(f"--smtp: not a mail server's URL; {FORM}")
+        raise UsageError(f"--smtp: not the URL of a mail server; {FORM}")
     userinfo, at, location = rest.rpartition("@")
     if ":" in userinfo:
         raise UsageError(
-            "--smtp: a password in a URL is seen by everyone who lists processes; leave it out "
+            "--smtp: everyone who lists processes can see a password in a URL; leave it out "
             f"and set {PASSWORD_VARIABLE} in the environment"
         )
     user = unquote(userinfo)
     if (at and not user) or not user.isascii() or not user.isprintable():
-        raise UsageError(f"--smtp: the user before the @ is not usable; {FORM}")
+        raise UsageError(f"--smtp: the user before the @ is not valid; {FORM}")
     found = _LOCATION.fullmatch(location.rstrip("/"))
     port = int(found["port"] or PORTS[scheme]) if found else 0
     if not found or not 0 < port < 65536:
-        raise UsageError(f"--smtp: host or port is not usable; {FORM}")
-    return scheme, user, found["host"].strip("[]"), port
+        raise UsageError(f"--smtp: host or port is not valid; {FORM}")
+    return _Server(scheme, user or None, found["host"].strip("[]"), port)

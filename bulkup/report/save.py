@@ -1,4 +1,4 @@
-"""The report as files in the run's folder, for whoever comes in the morning."""
+"""The report as files in the run's folder."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import os
 import tempfile
 from pathlib import Path
 
-from bulkup.core.events import Report
 from bulkup.report.html import summary_html
 from bulkup.report.printer import Delivery
-from bulkup.report.summary_model import tell
+from bulkup.report.summary_model import Summary
 from bulkup.report.summary_text import summary_text
 from bulkup.report.text import clean
 
 
-def save_report(report: Report, folder: Path) -> Delivery:
+def save_report(summary: Summary, folder: Path) -> Delivery:
     """Write report.txt and report.html into `folder` (made if missing, 0700), each 0600.
 
-    An older report there is replaced, whole or not at all. Never raises because of the disk: the
-    returned sentence says what went wrong. Not for dry runs, which promise to leave nothing.
+    An older report there is replaced atomically. A disk that fails raises nothing: the returned
+    message says what went wrong. Not for dry runs, which promise to write nothing.
     """
-    story = tell(report)
     path = folder / "report.txt"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(path, summary_text(story))
-        _replace(folder / "report.html", summary_html(story))
+        _replace(path, summary_text(summary))
+        _replace(folder / "report.html", summary_html(summary))
     except OSError as error:
         why = error.strerror or str(error)
         return Delivery("file", False, clean(f"The report could not be saved in {folder}: {why}."))
@@ -33,7 +31,7 @@ def save_report(report: Report, folder: Path) -> Delivery:
 
 
 def _replace(path: Path, text: str) -> None:
-    # mkstemp: a new file of mode 0600, so neither a link lying there nor a umask can widen it.
+    # mkstemp makes a new file of mode 0600, so neither a link lying there nor a umask widens it.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:

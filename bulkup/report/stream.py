@@ -1,8 +1,8 @@
-"""An output stream whose failing cannot end a run.
+"""An output stream whose failure cannot end a run.
 
-`bulkup run ... | head` closes our stdout in the middle of a migration; a terminal can hang up,
-a disk under a redirected stdout can fill, a console can be unable to encode an arrow. None of
-these is a reason to stop writing entities, and none may end in a traceback.
+`bulkup run ... | head` closes stdout in the middle of a migration, a terminal can hang up, a disk
+under a redirected stdout can fill, and a console can be unable to encode an arrow. None of these is
+a reason to stop writing entities, and none may end in a traceback.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from typing import IO, Any, TextIO, cast
 
 
 class Stream:
-    """Writes through to `raw` until it fails once; from then on everything is dropped.
+    """Writes to `raw` until that fails; from then on drops everything.
 
-    `lost` says why, in a few words, and is empty while all is well; `on_loss` is told once.
-    It can stand in for `sys.stdout`: whatever else one may ask of a file is asked of `raw`.
+    It can replace `sys.stdout`: other attributes of a file are those of `raw`.
     """
 
     def __init__(self, raw: TextIO, on_loss: Callable[[str], None] | None = None) -> None:
         self._raw = raw
         self._on_loss = on_loss
-        self.lost = ""
+        """Called once, with the reason."""
+        self.lost: str | None = None
+        """Why `raw` failed, in a few words."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
@@ -36,7 +37,7 @@ class Stream:
     def isatty(self) -> bool:
         try:
             return self._raw.isatty()
-        except ValueError:  # a closed stream is no terminal
+        except ValueError:  # closed
             return False
 
     def write(self, text: str) -> int:
@@ -59,13 +60,13 @@ class Stream:
                 self._lose(error)
 
     def line(self, text: str) -> None:
-        """Write one line and push it out."""
+        """Write one line and flush it."""
         self.write(text + "\n")
         self.flush()
 
     def _lose(self, error: Exception) -> None:
         if isinstance(error, BrokenPipeError):
-            self.lost = "its reader went away"
+            self.lost = "its reader has closed it"
         else:
             self.lost = (isinstance(error, OSError) and error.strerror) or str(error)
         self._drain()
@@ -73,21 +74,22 @@ class Stream:
             self._on_loss(self.lost)
 
     def _drain(self) -> None:
-        """Whoever else writes there, an updater or the interpreter as it exits, shall not fail."""
+        """Send the file to /dev/null, so that other writers do not fail: an updater, or the
+        interpreter when it flushes at exit."""
         try:
             number = self._raw.fileno()
-        except (OSError, ValueError):  # closed, or no file at all: nothing will be flushed
+        except (OSError, ValueError):  # closed, or not a real file: nothing will be flushed
             return
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, number)
         os.close(nowhere)
 
 
-def stand_in(out: TextIO, for_out: Stream, err: TextIO, for_err: Stream) -> ExitStack:
-    """Until the result is closed, who prints to `sys.stdout` and `sys.stderr` prints to these.
+def replace_std(out: TextIO, for_out: Stream, err: TextIO, for_err: Stream) -> ExitStack:
+    """Send what is printed to `sys.stdout` and `sys.stderr` to these, until the result is closed.
 
     An updater's `print` into a closed pipe would raise, and count as a failure of the entity.
-    What is not the process's own output (in tests) is left alone.
+    Streams that are not the process's own (in tests) stay as they are.
     """
     stack = ExitStack()
     if out is sys.stdout:

@@ -2,58 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bulkup.report.spaces import grid_lines
-from bulkup.report.summary_model import Story, Tone
+from bulkup.report.namespace_grid import grid_lines
+from bulkup.report.summary_model import FailureLines, Summary, Tone
 
 STYLES = {Tone.GOOD: "bold green", Tone.MIXED: "bold yellow", Tone.BAD: "bold red"}
 
 
-def print_summary(console: Console, story: Story) -> None:
-    """Print the story on a terminal.
+def print_summary(console: Console, summary: Summary) -> None:
+    """Print the summary on a terminal.
 
-    Only `Text` objects reach rich: a string could hold markup, and entities' texts are strings.
-    Commands are never wrapped by us: a pasted line break would run half of one.
+    Only `Text` objects reach rich: in a plain string it would obey markup that an entity may hold.
+    Lines that may hold a command are not wrapped here: pasted with a line break, half of the
+    command would run.
     """
-    console.print(Text(story.headline, STYLES[story.tone]), soft_wrap=True)
-    for sentence in story.sentences:
+    console.print(Text(summary.headline, STYLES[summary.tone]), soft_wrap=True)
+    for sentence in summary.sentences:
         console.print(Text(sentence))
     console.print()
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column(overflow="fold")
-    for name, value in story.rows:
-        table.add_row(Text(f"  {name}"), Text(value))
-    console.print(table)
-    if story.grid is not None:
+    console.print(_table(summary.rows))
+    if summary.grid is not None:
         console.print()
-        for line_ in grid_lines(story.grid):
-            console.print(Text(line_), soft_wrap=True)
-    if story.failures or story.failures_rest:
+        _print_lines(console, (Text(line) for line in grid_lines(summary.grid)))
+    if summary.failures or summary.failures_rest:
         console.print(Text("\nFailures", "bold"))
-        for failure in story.failures:
-            line = Text.assemble("  ", (failure.key, "bold red"), ": ", failure.what)
-            console.print(line, soft_wrap=True)
-            for code in failure.traceback:
-                console.print(Text(f"      {code}", "dim"), soft_wrap=True)
-        _rest(console, story.failures_rest)
-    if story.warnings:
+        for failure in summary.failures:
+            _print_lines(console, _failure_lines(failure))
+        _print_rest(console, summary.failures_rest)
+    if summary.warnings:
         console.print(Text("\nWarnings", "bold"))
-        for warning in story.warnings:
-            console.print(Text(f"  {warning}", "yellow"), soft_wrap=True)
-    if story.log_lines or story.log_rest:
+        _print_lines(console, (Text(f"  {warning}", "yellow") for warning in summary.warnings))
+    if summary.log_lines or summary.log_rest:
         console.print(Text("\nLog", "bold"))
-        for logged in story.log_lines:
-            console.print(Text(f"  {logged}"), soft_wrap=True)
-        _rest(console, story.log_rest)
-    if story.next_command:
-        line = Text.assemble(f"\n{story.next_label}: ", (story.next_command, "bold"))
+        _print_lines(console, (Text(f"  {line}") for line in summary.log_lines))
+        _print_rest(console, summary.log_rest)
+    if summary.next_command:
+        line = Text.assemble(f"\n{summary.next_label}: ", (summary.next_command, "bold"))
         console.print(line, soft_wrap=True)
 
 
-def _rest(console: Console, text: str) -> None:
-    if text:
-        console.print(Text(f"  {text}"), soft_wrap=True)
+def _table(rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(Text(f"  {name}"), Text(value))
+    return table
+
+
+def _failure_lines(failure: FailureLines) -> list[Text]:
+    head = Text.assemble("  ", (failure.key, "bold red"), ": ", failure.what)
+    return [head, *(Text(f"      {line}", "dim") for line in failure.traceback)]
+
+
+def _print_lines(console: Console, lines: Iterable[Text]) -> None:
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def _print_rest(console: Console, rest: str | None) -> None:
+    if rest:
+        console.print(Text(f"  {rest}"), soft_wrap=True)

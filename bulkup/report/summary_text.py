@@ -1,41 +1,39 @@
-"""The end of a run as plain text: for files, mails, and a stdout that is no terminal."""
+"""The end of a run as plain text: for files, mails, and a stdout that is not a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from bulkup.report.spaces import grid_lines
-from bulkup.report.summary_model import Story
-
-
-def summary_text(story: Story) -> str:
-    """The story as plain text, unwrapped, ending in a newline."""
-    return "\n".join(_lines(story)) + "\n"
+from bulkup.report.namespace_grid import grid_lines
+from bulkup.report.summary_model import Summary
 
 
-def _lines(story: Story) -> Iterator[str]:
-    yield story.headline
-    yield from story.sentences
-    yield ""
-    width = max(len(name) for name, _ in story.rows)
-    for name, value in story.rows:
-        yield f"  {name:<{width}}  {value}"
-    if story.grid is not None:
-        yield from ("", *grid_lines(story.grid))
-    if story.failures or story.failures_rest:
-        yield from ("", "Failures")
-        for failure in story.failures:
-            yield f"  {failure.key}: {failure.what}"
-            yield from (f"      {line}" for line in failure.traceback)
-        if story.failures_rest:
-            yield f"  {story.failures_rest}"
-    if story.warnings:
-        yield from ("", "Warnings")
-        yield from (f"  {warning}" for warning in story.warnings)
-    if story.log_lines or story.log_rest:
-        yield from ("", "Log")
-        yield from (f"  {line}" for line in story.log_lines)
-        if story.log_rest:
-            yield f"  {story.log_rest}"
-    if story.next_command:
-        yield from ("", f"{story.next_label}: {story.next_command}")
+def summary_text(summary: Summary) -> str:
+    """The summary as plain text, unwrapped, ending in a newline."""
+    width = max([len(name) for name, _ in summary.rows])
+    lines = [summary.headline, *summary.sentences, ""]
+    lines += [f"  {name:<{width}}  {value}" for name, value in summary.rows]
+    if summary.grid is not None:
+        lines += ["", *grid_lines(summary.grid)]
+    if summary.failures or summary.failures_rest:
+        lines += _section("Failures", _failure_lines(summary), summary.failures_rest)
+    if summary.warnings:
+        lines += _section("Warnings", summary.warnings)
+    if summary.log_lines or summary.log_rest:
+        lines += _section("Log", summary.log_lines, summary.log_rest)
+    if summary.next_command:
+        lines += ["", f"{summary.next_label}: {summary.next_command}"]
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, lines: Sequence[str], rest: str | None = None) -> list[str]:
+    shown = (*lines, rest) if rest else lines
+    return ["", title, *(f"  {line}" for line in shown)]
+
+
+def _failure_lines(summary: Summary) -> list[str]:
+    lines = []
+    for failure in summary.failures:
+        lines.append(f"{failure.key}: {failure.what}")
+        lines += [f"    {line}" for line in failure.traceback]
+    return lines

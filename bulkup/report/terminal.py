@@ -1,12 +1,13 @@
 """For people: a bar on a terminal, plain lines elsewhere, the summary at the end.
 
-Results (a dry run's changes, the summary) go to stdout, all else to stderr. Each of the two is
-judged on its own: `bulkup run > report.txt` still draws a bar and writes a file without escapes.
+Results (a dry run's changes, the summary) go to stdout, everything else to stderr. Each of the two
+is checked on its own: `bulkup run > report.txt` draws a bar and writes a file without escapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from math import isfinite
 from typing import IO, TextIO, cast
@@ -31,29 +32,32 @@ from bulkup.core.events import (
     WouldChange,
 )
 from bulkup.report.bar import progress_bar, progress_line
-from bulkup.report.printer import Delivery, Printer
-from bulkup.report.spaces import name
-from bulkup.report.stream import Stream, stand_in
-from bulkup.report.summary_model import Shown, tell, what_failed
+from bulkup.report.change_lines import change_lines
+from bulkup.report.namespace_grid import namespace_name
+from bulkup.report.printer import Delivery, Handlers, Printer
+from bulkup.report.stream import Stream, replace_std
+from bulkup.report.summary_model import Summaries, what_failed
 from bulkup.report.summary_terminal import print_summary
 from bulkup.report.summary_text import summary_text
-from bulkup.report.text import (
-    VALUE_LIMIT,
-    clean,
-    clean_block,
-    duration,
-    number,
-    plural,
-    show_command,
-)
+from bulkup.report.summary_wording import changes_sentence, headline_of
+from bulkup.report.text import clean, clean_block, duration, plural, show_command
 
 LINE_EVERY_S = 10.0
 """Plain progress lines: a night's log stays readable."""
 DRAW_EVERY_S = 0.1
-"""The bar: smoother than this nobody sees, and over ssh every frame costs."""
+"""The bar: nobody sees it move more smoothly, and over ssh every frame costs."""
 FIRST_CHANGES = 10
 FIRST_FAILURES = 20
 """Failures named as they happen; a run without a failure budget may have a million."""
+
+NOTHING_WRITTEN = "Nothing will be written."
+
+
+@dataclass(frozen=True)
+class Detail:
+    quiet: bool = False
+    """Only the summary, failures and errors."""
+    verbose: int = 0
 
 
 class TerminalPrinter(Printer):
@@ -61,20 +65,20 @@ class TerminalPrinter(Printer):
         self,
         out: TextIO,
         err: TextIO,
-        *,
-        quiet: bool,
-        verbose: int,
+        detail: Detail,
         clock: Callable[[], float],
         now: Callable[[], datetime],
+        summaries: Summaries,
     ) -> None:
         self._err_stream = Stream(err)
         self._out_stream = Stream(out, self._out_lost)
         self._out = _console(self._out_stream)
         self._err = _console(self._err_stream)
         self._draws = self._err.is_terminal and not self._err.is_dumb_terminal
-        self._quiet, self._verbose = quiet, verbose
+        self._quiet, self._verbose = detail.quiet, detail.verbose
         self._clock, self._now = clock, now
-        self._stand_in = stand_in(out, self._out_stream, err, self._err_stream)
+        self._summaries = summaries
+        self._replaced = replace_std(out, self._out_stream, err, self._err_stream)
         self._bar: Live | None = None
         self._title = ""
         self._run_id = ""
@@ -82,34 +86,30 @@ class TerminalPrinter(Printer):
         self._shown_at = clock()
         self._changes = self._changes_shown = 0
         self._group: GroupStarted | None = None
+        self._handlers: Handlers = {
+            WouldChange: self._change,
+            EntityFailed: self._failed,
+            RunStarted: self._started,
+            RunEnded: self._ended,
+            GroupStarted: self._group_started,
+            GroupEnded: self._group_ended,
+        }
+        if not self._quiet:
+            self._handlers = {
+                **self._handlers,
+                Progress: self._line if not self._draws else self._draw,
+                Warned: self._warned,
+                **({Logged: self._logged, Retrying: self._retrying} if self._verbose else {}),
+            }
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            self._progress(event)
-        elif isinstance(event, WouldChange):
-            self._change(event)
-        elif isinstance(event, EntityFailed):
-            self._failed(event)
-        elif isinstance(event, Retrying):
-            self._retrying(event)
-        elif isinstance(event, Logged):
-            if self._verbose:
-                self._note(f"log: {clean(event.line)}")
-        elif isinstance(event, Warned):
-            self._note(f"Warning: {clean(event.message)}", "yellow")
-        elif isinstance(event, RunStarted):
-            self._started(event)
-        elif isinstance(event, RunEnded):
-            self._ended(event.report)
-        elif isinstance(event, GroupStarted):
-            self._group_started(event)
-        elif isinstance(event, GroupEnded):
-            self._group = None
-            self._ended(event.report)
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
 
     def close(self) -> None:
         self._hide_bar()
-        self._stand_in.close()
+        self._replaced.close()
         self._out_stream.flush()
         self._err_stream.flush()
 
@@ -128,73 +128,55 @@ class TerminalPrinter(Printer):
         self._title = clean(event.updater)
         self._run_id, self._dry_run = event.run_id, event.dry_run
         self._shown_at = self._clock()
-        if self._group is not None:
-            self._space_started(self._group, event)
+        group = self._group
+        if group is not None:
+            self._title = f"{namespace_name(event.target.namespace)} {self._title}"
+        if self._quiet:
             return
-        verb = "Dry run of" if event.dry_run else "Resuming" if event.resumed else "Running"
-        about = f" ({clean(event.description)})" if event.description else ""
-        self._note(f"{verb} {self._title}{about} on {clean(str(event.target))}")
-        if event.params:
-            given = (clean(f"{name}={value}") for name, value in event.params.items())
-            self._note(f"with {', '.join(given)}")
-        if event.dry_run:
-            self._note("Nothing will be written.")
-        elif event.resumed:
-            handled = plural(event.already.handled, "entity", "entities")
-            self._note(f"Run {clean(event.run_id)}; {handled} already handled, not done again.")
-        else:
-            self._note(f"Run {clean(event.run_id)}")
+        for line in _start_lines(event) if group is None else [_namespace_line(event, group)]:
+            self._say(line)
 
     def _group_started(self, event: GroupStarted) -> None:
         self._group = event
-        verb = "Dry run of" if event.dry_run else "Resuming" if event.resumed else "Running"
-        many = plural(len(event.namespaces), "namespace")
-        self._note(f"{verb} {clean(event.title)} in {many} of {clean(str(event.target))}")
-        if event.dry_run:
-            self._note("Nothing will be written.")
-
-    def _space_started(self, group: GroupStarted, event: RunStarted) -> None:
-        namespace, count = event.target.namespace, len(group.namespaces)
-        place = group.namespaces.index(namespace) + 1
-        self._title = f"{name(namespace)} {self._title}"
-        run = "" if event.dry_run else f", run {clean(event.run_id)}"
-        done = f"; {number(event.already.handled)} already handled" if event.resumed else ""
-        self._note(f"Namespace {name(namespace)} ({place} of {count}){run}{done}")
-
-    def _progress(self, event: Progress) -> None:
         if self._quiet:
             return
+        many = plural(len(event.namespaces), "namespace")
+        self._say(f"{_verb(event)} {clean(event.title)} in {many} of {clean(str(event.target))}")
+        if event.dry_run:
+            self._say(NOTHING_WRITTEN)
+
+    def _line(self, event: Progress) -> None:
         now = self._clock()
-        if not self._draws:
-            if now - self._shown_at >= LINE_EVERY_S:
-                self._shown_at = now
-                line = progress_line(event, dry_run=self._dry_run)
-                self._err_stream.line(
-                    f"{self._now().astimezone(timezone.utc):%H:%M:%S} UTC  {line}"
-                )
-            return
-        if self._bar is None:
-            self._show_bar()
+        if now - self._shown_at >= LINE_EVERY_S:
+            self._shown_at = now
+            line = progress_line(event, dry_run=self._dry_run)
+            self._err_stream.line(f"{self._now().astimezone(timezone.utc):%H:%M:%S} UTC  {line}")
+
+    def _draw(self, event: Progress) -> None:
+        now, bar = self._clock(), self._bar
+        if bar is None:
+            bar = self._show_bar()
         elif now - self._shown_at < DRAW_EVERY_S:
             return
-        assert self._bar is not None
         self._shown_at = now
-        self._bar.update(progress_bar(event, self._title, dry_run=self._dry_run), refresh=True)
+        bar.update(progress_bar(event, self._title, dry_run=self._dry_run), refresh=True)
 
-    def _show_bar(self) -> None:
-        self._bar = Live(
+    def _show_bar(self) -> Live:
+        # Kept before it starts: a Ctrl-C meanwhile must find it, to restore the terminal.
+        self._bar = bar = Live(
             console=self._err,
-            # Drawn as events come (at least one a second): no thread, nothing to be torn apart.
+            # Drawn when events come (at least one a second): no thread, so nothing is torn apart.
             auto_refresh=False,
             transient=True,
-            # What an updater prints appears above the bar; but a stdout that is a file or a
-            # pipe is none of the bar's business and keeps what was printed to it.
+            # What an updater prints appears above the bar. But a stdout that is a file or a pipe
+            # has nothing to do with the bar, and gets what is printed to it.
             redirect_stdout=self._out_stream.isatty(),
             redirect_stderr=True,
         )
-        self._bar.start()
+        bar.start()
         # A second Ctrl-C ends the process at once; it must not leave a terminal without cursor.
         self._err.show_cursor(True)
+        return bar
 
     def _hide_bar(self) -> None:
         if self._bar is not None:
@@ -207,8 +189,8 @@ class TerminalPrinter(Printer):
             return
         self._changes_shown += 1
         if self._out_stream.isatty():
-            self._hide_bar()  # the next progress draws it again, below
-        for text in _change_lines(event):
+            self._hide_bar()  # the next progress draws it again, below the change
+        for text in change_lines(event):
             self._print_out(text)
 
     def _failed(self, event: EntityFailed) -> None:
@@ -220,45 +202,56 @@ class TerminalPrinter(Printer):
             self._say(f"Further failures are counted, not printed; {where} them all.")
 
     def _retrying(self, event: Retrying) -> None:
-        if self._verbose:
-            retry_policy = (
-                f", giving up in {duration(event.left_s)}" if isfinite(event.left_s) else ""
-            )
-            self._note(
-                f"{clean(event.call)} failed, attempt {number(event.attempt)} "
-                f"({clean(event.error)}); trying again in {duration(event.wait_s)}{retry_policy}",
-                "yellow",
-            )
+        giving_up = f", giving up in {duration(event.left_s)}" if isfinite(event.left_s) else ""
+        self._say(
+            f"{clean(event.call)} failed, attempt {event.attempt:,} ({clean(event.error)}); "
+            f"trying again in {duration(event.wait_s)}{giving_up}",
+            "yellow",
+        )
 
-    def _ended(self, report: Report) -> None:
+    def _logged(self, event: Logged) -> None:
+        self._say(f"log: {clean(event.line)}")
+
+    def _warned(self, event: Warned) -> None:
+        self._say(f"Warning: {clean(event.message)}", "yellow")
+
+    def _group_ended(self, event: GroupEnded) -> None:
+        self._group = None
+        self._summarize(event.report)
+
+    def _ended(self, event: RunEnded) -> None:
+        if self._group is None:
+            self._summarize(event.report)
+        else:
+            # The report on all namespaces has a row for this one.
+            self._hide_bar()
+            if not self._quiet:
+                self._say(f"  {headline_of(event.report)}")
+
+    def _summarize(self, report: Report) -> None:
         self._hide_bar()
-        if self._group is not None:
-            # One of many: the report on all of them has a row for it.
-            self._note(f"  {tell(report, brief=True).headline}")
-            return
-        seen = Shown(self._changes, self._changes_shown) if report.dry_run else None
-        story = tell(report, brief=not self._verbose, changes=seen)
+        summary = self._summaries.of(report)
+        if report.dry_run and self._changes:
+            seen = changes_sentence(self._changes, self._changes_shown)
+            summary = replace(summary, sentences=(*summary.sentences, seen))
+        if not self._verbose:
+            summary = summary.brief()
         if self._out.is_terminal:
             self._print_out(Text(""))
-            print_summary(self._out, story)
+            print_summary(self._out, summary)
         else:
-            self._out_stream.write(summary_text(story))
+            self._out_stream.write(summary_text(summary))
             self._out_stream.flush()
         if self._out_stream.lost:
-            self._say(story.headline)
-            if story.next_command:
-                self._say(f"{story.next_label}: {story.next_command}")
+            self._say(summary.headline)
+            if summary.next_command:
+                self._say(f"{summary.next_label}: {summary.next_command}")
 
     def _print_out(self, text: Text) -> None:
         if self._out.is_terminal:
             self._out.print(text, soft_wrap=True)
         else:
             self._out_stream.line(text.plain)
-
-    def _note(self, line: str, style: str = "") -> None:
-        """For those who want to follow along."""
-        if not self._quiet:
-            self._say(line, style)
 
     def _say(self, line: str, style: str = "") -> None:
         if self._err.is_terminal:
@@ -267,39 +260,43 @@ class TerminalPrinter(Printer):
             self._err_stream.line(line)
 
     def _out_lost(self, why: str) -> None:
-        self._say(f"Warning: nothing more goes to stdout ({clean(why)}); the work goes on.")
+        self._say(f"Warning: stdout is lost ({clean(why)}); the run continues.")
+
+
+def _start_lines(event: RunStarted) -> Iterator[str]:
+    about = f" ({clean(event.description)})" if event.description else ""
+    yield f"{_verb(event)} {clean(event.updater)}{about} on {clean(str(event.target))}"
+    if event.params:
+        params = [clean(f"{name}={value}") for name, value in event.params.items()]
+        yield f"with {', '.join(params)}"
+    if event.dry_run:
+        yield NOTHING_WRITTEN
+    elif event.resumed:
+        handled = plural(event.already.handled, "entity", "entities")
+        yield f"Run {clean(event.run_id)}; {handled} already handled, and skipped."
+    else:
+        yield f"Run {clean(event.run_id)}"
+
+
+def _namespace_line(event: RunStarted, group: GroupStarted) -> str:
+    namespace, count = event.target.namespace, len(group.namespaces)
+    place = group.namespaces.index(namespace) + 1
+    run = "" if event.dry_run else f", run {clean(event.run_id)}"
+    done = f"; {event.already.handled:,} already handled" if event.resumed else ""
+    return f"Namespace {namespace_name(namespace)} ({place} of {count}){run}{done}"
+
+
+def _verb(event: RunStarted | GroupStarted) -> str:
+    return "Dry run of" if event.dry_run else "Resuming" if event.resumed else "Running"
 
 
 def _console(stream: Stream) -> Console:
-    """A console without markup, emoji codes or highlighting: texts are shown as they are."""
+    """A console without markup, emoji codes or highlighting: strings are shown as they are."""
     return Console(
         file=cast(IO[str], stream),
-        # By the stream alone: FORCE_COLOR in the environment must not put escapes into a file.
+        # Only the stream decides: FORCE_COLOR in the environment must not put escapes into a file.
         force_terminal=stream.isatty(),
         markup=False,
         emoji=False,
         highlight=False,
     )
-
-
-def _change_lines(event: WouldChange) -> list[Text]:
-    """`Key('City', 5) would be written`, and each property: before → after."""
-    deleted = event.action == "delete"
-    head = Text.assemble(
-        (clean(event.key), "bold"),
-        " would be deleted" if deleted else " would be written",
-    )
-    if not event.changes and not deleted:
-        head.append(" (no property changes)")
-    lines = [head]
-    for change in event.changes:
-        line = Text(f"    {clean(change.name)}: ")
-        line.append(*_side(change.before, "(new)", "red"))
-        line.append(" → ")
-        line.append(*_side(change.after, "(removed)", "green"))
-        lines.append(line)
-    return lines
-
-
-def _side(value: str | None, absent: str, style: str) -> tuple[str, str]:
-    return (absent, "dim") if value is None else (clean(value, VALUE_LIMIT), style)

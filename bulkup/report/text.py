@@ -1,8 +1,8 @@
-"""Making texts harmless and numbers readable.
+"""Make strings harmless, and numbers and times readable.
 
-Keys, exception texts, log lines and server messages are whatever somebody stored: a terminal
+Keys, exception messages, log lines and server messages hold whatever somebody stored: a terminal
 escape that retitles the window, a bidi override that shows a key backwards, a newline that
-forges a second line of the report. `clean` turns them into what they are: visible text.
+forges a second line of the report. `clean` makes all of these visible.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ import unicodedata
 from datetime import datetime, timezone
 
 VALUE_LIMIT = 200
-"""Characters of one property value in a diff; the JSON printer has the whole."""
+"""Characters of one property value in a diff; --json prints the whole value."""
 LINE_LIMIT = 2000
-"""Characters of one error or log line: several screens, and far from filling a mailbox."""
+"""Characters of one error or log line: a few screens, and far from filling a mailbox."""
 TRACEBACK_LINES = 60
 TRACEBACK_WIDTH = 500
 
 _JOINERS = "\u200c\u200d"
-"""Format characters that Persian, Hindi and emoji need between letters; they move nothing."""
+"""Format characters that Persian, Hindi and emoji need between letters; they are harmless."""
 
 
 def clean(text: str, limit: int = LINE_LIMIT) -> str:
-    """`text` as one harmless line, cut at `limit` of its characters.
+    """`text` as one harmless line of at most `limit` of its characters.
 
     Control characters (C0, DEL, C1), bidi and other format characters, line separators, lone
-    surrogates and unassigned code points become backslash escapes, so `\\n` is seen, not obeyed.
+    surrogates and unassigned code points become backslash escapes: `\\n` is shown, not obeyed.
     """
     kept = text[:limit]
     if not kept.isprintable():
         kept = "".join(map(_visible, kept))
     if len(text) > limit:
-        kept += f"… ({number(len(text))} characters)"
+        kept += f"… ({len(text):,} characters)"
     return kept
 
 
 def clean_block(text: str) -> tuple[str, ...]:
-    """The lines of `text`, each clean; of a long block the first and the last lines."""
+    """The lines of `text`, each clean; of a long block only the first and last ones."""
     lines = text.rstrip().replace("\r\n", "\n").split("\n") if text.strip() else []
     if len(lines) > TRACEBACK_LINES:
         half = TRACEBACK_LINES // 2
@@ -52,14 +52,9 @@ def _visible(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
-def number(value: int) -> str:
-    """34006 -> `34,006`."""
-    return f"{value:,}"
-
-
 def plural(count: int, one: str, many: str = "") -> str:
     """`1 entity`, `34,006 entities`."""
-    return f"{number(count)} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def per_second(rate: float) -> str:
@@ -67,7 +62,7 @@ def per_second(rate: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0.4 s`, `42 s`, `1 min 12 s`, `2 h 5 min`, `3 d 4 h`: two units are all one reads."""
+    """`0.4 s`, `42 s`, `1 min 12 s`, `2 h 5 min`, `3 d 4 h`: at most two units."""
     seconds = max(seconds, 0.0)
     if round(seconds, 1) < 10:
         return f"{seconds:.1f} s"
@@ -103,5 +98,5 @@ def utc_now() -> datetime:
 
 
 def show_command(run_id: str) -> str:
-    """The command that lists everything about a run, safe to paste into a shell."""
+    """The command that shows a run, safe to paste into a shell."""
     return f"bulkup show {shlex.quote(clean(run_id))}"

@@ -232,7 +232,7 @@ def test_new_namespaces_are_named_and_not_run(tenants: Tenants) -> None:
     assert tenants.values("tenant-3") == {"tenant-3": {0}}
     tenants.client("tenant-3").delete(tenants.client("tenant-3").key("Item", 1))
     again = tenants.shell.bulkup(*RUN)
-    assert "New since the beginning, and not run: tenant-3" in again.out
+    assert "Namespaces that appeared during the run and were not processed: tenant-3" in again.out
 
 
 def test_the_json_says_in_which_namespace_and_what_became_of_all(

@@ -10,26 +10,26 @@ import pytest
 
 from bulkup.core.errors import Exit, UsageError
 from bulkup.core.events import Failure, RunState
-from bulkup.report.github import GitHub, github, plain
+from bulkup.report.github import GitHubPage, github_page, plain
 from tests.report.samples import HOSTILE, report
 
 ON = {"GITHUB_ACTIONS": "true"}
 
 
-def shown(tmp_path: Path, page: GitHub) -> tuple[str, str]:
+def shown(tmp_path: Path, page: GitHubPage) -> tuple[str, str]:
     err = io.StringIO()
     page.err = err
-    page.say()
+    page.write()
     summary = tmp_path / "summary.md"
     return err.getvalue(), summary.read_text() if summary.exists() else ""
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> GitHub:
-    return GitHub({**ON, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}, io.StringIO())
+def page(tmp_path: Path) -> GitHubPage:
+    return GitHubPage(str(tmp_path / "summary.md"), io.StringIO())
 
 
-def test_a_good_run_is_summarized_and_makes_no_noise(tmp_path: Path, page: GitHub) -> None:
+def test_a_good_run_is_summarized_and_makes_no_noise(tmp_path: Path, page: GitHubPage) -> None:
     page.report(report())
     commands, summary = shown(tmp_path, page)
     assert commands == ""
@@ -37,7 +37,7 @@ def test_a_good_run_is_summarized_and_makes_no_noise(tmp_path: Path, page: GitHu
     assert "| Handled | " in summary
 
 
-def test_a_failed_run_is_an_error_with_its_first_failures(tmp_path: Path, page: GitHub) -> None:
+def test_a_failed_run_is_an_error_with_its_first_failures(tmp_path: Path, page: GitHubPage) -> None:
     failure = Failure("Key('City', 5)", "handle", "ValueError: 100%, no")
     page.report(
         report(
@@ -55,7 +55,7 @@ def test_a_failed_run_is_an_error_with_its_first_failures(tmp_path: Path, page: 
     assert summary.startswith("### ❌ 0001&#95;a\n")
 
 
-def test_an_error_before_the_work_is_told(tmp_path: Path, page: GitHub) -> None:
+def test_an_error_before_the_work_is_told(tmp_path: Path, page: GitHubPage) -> None:
     page.error(UsageError("name an updater"))
     assert shown(tmp_path, page) == (
         "::error title=bulkup::name an updater\n",
@@ -63,7 +63,7 @@ def test_an_error_before_the_work_is_told(tmp_path: Path, page: GitHub) -> None:
     )
 
 
-def test_hostile_texts_are_nothing_but_texts(tmp_path: Path, page: GitHub) -> None:
+def test_hostile_texts_are_nothing_but_texts(tmp_path: Path, page: GitHubPage) -> None:
     bad = f"{HOSTILE} ::error::x [a](http://b) | `c` www.d.e @f"
     page.report(
         report(
@@ -71,7 +71,7 @@ def test_hostile_texts_are_nothing_but_texts(tmp_path: Path, page: GitHub) -> No
             failures=(Failure(bad, "handle", bad),),
         )
     )  # fmt: skip
-    page.table(bad, [(bad, None)], bad)
+    page.migrations([(bad, None)], bad)
     commands, summary = shown(tmp_path, page)
     assert all(line.startswith(("::error title=", "::warning title=")) for line in
                commands.splitlines())  # fmt: skip
@@ -87,8 +87,9 @@ def test_plain_is_readable_where_it_can_be() -> None:
 
 def test_no_line_of_the_log_is_a_command_while_it_works() -> None:
     err = io.StringIO()
-    with github(ON, err) as page:
+    with github_page(ON, err) as page:
         err.write("  ::error::from an entity\n")
+        assert page is not None
         page.error(UsageError("x"))
     stop, _, go_on, ours = err.getvalue().splitlines()
     assert stop.startswith("::stop-commands::")
@@ -98,21 +99,21 @@ def test_no_line_of_the_log_is_a_command_while_it_works() -> None:
 
 def test_elsewhere_nothing_is_touched(tmp_path: Path) -> None:
     err = io.StringIO()
-    with github({"GITHUB_STEP_SUMMARY": str(tmp_path / "x")}, err) as page:
-        page.error(UsageError("x"))
-        page.report(report())
+    with github_page({"GITHUB_STEP_SUMMARY": str(tmp_path / "x")}, err) as page:
+        assert page is None
     assert err.getvalue() == ""
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_summary_that_cannot_be_written_is_said_and_ends_nothing(tmp_path: Path) -> None:
     err = io.StringIO()
-    with github({**ON, "GITHUB_STEP_SUMMARY": str(tmp_path)}, err) as page:
+    with github_page({**ON, "GITHUB_STEP_SUMMARY": str(tmp_path)}, err) as page:
+        assert page is not None
         page.report(report())
     assert "The step summary could not be written: Is a directory." in err.getvalue()
 
 
-def test_a_summary_stays_below_what_github_drops(tmp_path: Path, page: GitHub) -> None:
+def test_a_summary_stays_below_what_github_drops(tmp_path: Path, page: GitHubPage) -> None:
     for _ in range(2000):
         page.report(report())
     _, summary = shown(tmp_path, page)

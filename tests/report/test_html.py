@@ -6,7 +6,7 @@ import pytest
 
 from bulkup.core.events import RunState
 from bulkup.report.html import COLOURS, summary_html
-from bulkup.report.summary_model import Tone, tell
+from bulkup.report.summary_model import Tone, summarize
 from tests.report.samples import RESUME, dangers, hostile_report, interrupted, with_failures
 
 VOID = {"meta"}
@@ -37,7 +37,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_hostile_texts_are_text_and_nothing_else(state: RunState) -> None:
-    page = summary_html(tell(hostile_report(state=state)))
+    page = summary_html(summarize(hostile_report(state=state)))
     parsed = Page(page)
     assert parsed.open == []
     allowed = "html head meta title body div h1 h2 p pre code table tr th td ul li"
@@ -49,16 +49,16 @@ def test_hostile_texts_are_text_and_nothing_else(state: RunState) -> None:
 
 
 def test_nothing_is_fetched_and_nothing_runs() -> None:
-    page = summary_html(tell(with_failures(105, 20))).lower()
+    page = summary_html(summarize(with_failures(105, 20))).lower()
     for word in ("http:", "https:", "src=", "href=", "url(", "@import", "onload", "<link"):
         assert word not in page
 
 
 def test_the_page_says_what_the_text_says() -> None:
-    text = Page(summary_html(tell(interrupted()))).text
+    text = Page(summary_html(summarize(interrupted()))).text
     assert f"Interrupted; nothing is lost. Continue with: {RESUME}" in text
     assert "1,200 of 34,006 (3%)" in text
-    failed = Page(summary_html(tell(with_failures(105, 2)))).text
+    failed = Page(summary_html(summarize(with_failures(105, 2)))).text
     assert "Key('City', 1)" in failed
     assert 'raise ValueError("no latitude")' in failed
     assert "103 more failures: bulkup show" in failed

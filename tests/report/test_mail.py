@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bulkup.report import MailSettings, mail_settings, send_report
+from bulkup.report import MailSettings, mail_settings, send_report, summarize
 from bulkup.report.mail import build_message
 from tests.report.samples import (
     HOSTILE,
@@ -37,6 +37,8 @@ from tests.report.samples import (
     report,
     with_failures,
 )
+
+SUMMARY = summarize(report())
 
 SECRET = "hunter2 with spaces"
 
@@ -176,7 +178,7 @@ def test_a_report_is_mailed_with_starttls_and_a_login(
         auth_required=True,
     )
     settings = to_server(f"smtp://me%40example.com@localhost:{port}", "a@x.com", "b@x.com")
-    sent = send_report(with_failures(105, 20), settings)
+    sent = send_report(summarize(with_failures(105, 20)), settings)
     assert sent.ok, sent.message
     assert sent.message == "Report mailed to a@x.com, b@x.com."
     ((recipients, message, encrypted),) = mailbox.mails
@@ -200,7 +202,7 @@ def test_a_report_is_mailed_with_starttls_and_a_login(
 def test_a_report_is_mailed_with_implicit_tls(start: Start, trusted: ssl.SSLContext) -> None:
     mailbox = Mailbox()
     port = start(mailbox, ssl_context=trusted)
-    sent = send_report(interrupted(), to_server(f"smtps://127.0.0.1:{port}"))
+    sent = send_report(summarize(interrupted()), to_server(f"smtps://127.0.0.1:{port}"))
     assert sent.ok, sent.message
     ((_, message, _),) = mailbox.mails
     body = message.get_body(("plain",))
@@ -210,7 +212,7 @@ def test_a_report_is_mailed_with_implicit_tls(start: Start, trusted: ssl.SSLCont
 
 def test_loopback_without_tls_is_fine(start: Start) -> None:
     mailbox = Mailbox()
-    sent = send_report(report(), to_server(f"smtp://localhost:{start(mailbox)}"))
+    sent = send_report(SUMMARY, to_server(f"smtp://localhost:{start(mailbox)}"))
     assert sent.ok, sent.message
     assert mailbox.mails[0][2] is False
 
@@ -224,7 +226,7 @@ def test_a_certificate_nobody_vouches_for_is_refused(
     ):
         mailbox = Mailbox()
         port = start(mailbox, **options)
-        sent = send_report(report(), to_server(f"{scheme}://localhost:{port}"))
+        sent = send_report(SUMMARY, to_server(f"{scheme}://localhost:{port}"))
         assert not sent.ok
         assert "certificate cannot be trusted" in sent.message
         assert ("--smtp-plain" in sent.message) == (scheme == "smtp")
@@ -236,7 +238,7 @@ def test_plain_means_no_tls_even_where_it_is_offered(
 ) -> None:
     mailbox = Mailbox()
     port = start(mailbox, tls_context=untrusted)
-    assert send_report(report(), to_server(f"smtp://localhost:{port}", plain=True)).ok
+    assert send_report(SUMMARY, to_server(f"smtp://localhost:{port}", plain=True)).ok
     assert mailbox.mails[0][2] is False
 
 
@@ -251,7 +253,7 @@ def test_beyond_loopback_a_server_without_tls_gets_nothing() -> None:
     address = _own_address()
     with talking(b"220 hi\r\n", b"250 hi\r\n", host=address) as (port, heard):
         settings = to_server(f"smtp://me@{address}:{port}")
-        sent = send_report(report(), settings, step_timeout_s=10)
+        sent = send_report(SUMMARY, settings, step_timeout_s=10)
     assert not sent.ok
     assert "the server offers no encryption (STARTTLS)" in sent.message
     assert "--smtp-plain" in sent.message
@@ -265,7 +267,7 @@ def test_a_wrong_password_is_told_without_the_password(
     mailbox = Mailbox()
     port = start(mailbox, tls_context=trusted, authenticator=_authenticate, auth_required=True)
     settings = to_server(f"smtp://me%40example.com@localhost:{port}", password="wrong-secret")
-    sent = send_report(report(), settings)
+    sent = send_report(SUMMARY, settings)
     assert not sent.ok
     assert "user or password was refused (535" in sent.message
     assert "BULKUP_SMTP_PASSWORD" in sent.message
@@ -275,14 +277,14 @@ def test_a_wrong_password_is_told_without_the_password(
 
 def test_a_server_that_knows_no_login_is_told(start: Start) -> None:
     port = start(Mailbox())
-    sent = send_report(report(), to_server(f"smtp://me@localhost:{port}"))
+    sent = send_report(SUMMARY, to_server(f"smtp://me@localhost:{port}"))
     assert not sent.ok
     assert "the server cannot do this (SMTP AUTH extension not supported by server)" in sent.message
 
 
 def test_when_all_recipients_are_refused_nothing_was_mailed(start: Start) -> None:
     port = start(Mailbox(refuse=("a@x.com", "b@x.com")))
-    sent = send_report(report(), to_server(f"smtp://localhost:{port}", "a@x.com", "b@x.com"))
+    sent = send_report(SUMMARY, to_server(f"smtp://localhost:{port}", "a@x.com", "b@x.com"))
     assert not sent.ok
     assert "could not be mailed" in sent.message
     assert "a@x.com was refused (550 no such user\\x1b[2J here); b@x.com was" in sent.message
@@ -292,7 +294,7 @@ def test_when_all_recipients_are_refused_nothing_was_mailed(start: Start) -> Non
 def test_when_one_recipient_is_refused_the_others_get_theirs(start: Start) -> None:
     mailbox = Mailbox(refuse=("b@x.com",))
     port = start(mailbox)
-    sent = send_report(report(), to_server(f"smtp://localhost:{port}", "a@x.com", "b@x.com"))
+    sent = send_report(SUMMARY, to_server(f"smtp://localhost:{port}", "a@x.com", "b@x.com"))
     assert not sent.ok
     assert sent.message.startswith("The report was mailed to a@x.com, but b@x.com was refused")
     assert mailbox.mails[0][0] == ["a@x.com"]
@@ -300,7 +302,7 @@ def test_when_one_recipient_is_refused_the_others_get_theirs(start: Start) -> No
 
 def test_a_server_that_refuses_the_content_is_quoted(start: Start) -> None:
     port = start(Mailbox(refuse_data="554 looks like spam"))
-    sent = send_report(report(), to_server(f"smtp://localhost:{port}"))
+    sent = send_report(SUMMARY, to_server(f"smtp://localhost:{port}"))
     assert not sent.ok
     assert "the server refused it (554 looks like spam)" in sent.message
 
@@ -308,13 +310,13 @@ def test_a_server_that_refuses_the_content_is_quoted(start: Start) -> None:
 def test_a_server_that_is_down_is_a_sentence() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        sent = send_report(report(), to_server(f"smtp://127.0.0.1:{free.getsockname()[1]}"))
+        sent = send_report(SUMMARY, to_server(f"smtp://127.0.0.1:{free.getsockname()[1]}"))
     assert not sent.ok
     assert "connection refused" in sent.message
 
 
 def test_a_name_that_does_not_exist_is_a_sentence() -> None:
-    sent = send_report(report(), to_server("smtp://mail.invalid"))
+    sent = send_report(SUMMARY, to_server("smtp://mail.invalid"))
     assert not sent.ok
     assert "the server's name cannot be looked up" in sent.message
 
@@ -361,7 +363,7 @@ def _talking(answers: tuple[bytes, ...], host: str, then: str) -> Iterator[tuple
 def test_a_silent_server_is_given_up_after_the_step_timeout() -> None:
     with talking(then="hang") as (port, _):
         began = time.monotonic()
-        sent = send_report(report(), to_server(f"smtp://127.0.0.1:{port}"), step_timeout_s=0.3)
+        sent = send_report(SUMMARY, to_server(f"smtp://127.0.0.1:{port}"), step_timeout_s=0.3)
         assert time.monotonic() - began < 5
     assert not sent.ok
     assert "no answer within 0.3 s" in sent.message
@@ -369,16 +371,16 @@ def test_a_silent_server_is_given_up_after_the_step_timeout() -> None:
 
 def test_a_server_that_falls_silent_later_is_given_up_too() -> None:
     with talking(b"220 hi\r\n", b"250 hi\r\n", then="hang") as (port, _):
-        sent = send_report(report(), to_server(f"smtp://127.0.0.1:{port}"), step_timeout_s=0.3)
+        sent = send_report(SUMMARY, to_server(f"smtp://127.0.0.1:{port}"), step_timeout_s=0.3)
     assert "no answer within 0.3 s" in sent.message
 
 
 def test_a_server_that_trickles_is_given_up_after_the_total_timeout() -> None:
     with talking(then="trickle") as (port, _):
         settings = to_server(f"smtp://127.0.0.1:{port}")
-        sent = send_report(report(), settings, step_timeout_s=5, total_timeout_s=0.5)
+        sent = send_report(SUMMARY, settings, step_timeout_s=5, total_timeout_s=0.5)
     assert not sent.ok
-    assert "no end after 0.5 s; it may still arrive" in sent.message
+    assert "not done after 0.5 s; it may still arrive" in sent.message
 
 
 def test_ctrl_c_while_mailing_does_not_fail_the_finished_run() -> None:
@@ -388,7 +390,7 @@ def test_ctrl_c_while_mailing_does_not_fail_the_finished_run() -> None:
         assert main is not None
         timer = threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT))
         timer.start()
-        sent = send_report(report(), settings, step_timeout_s=5, total_timeout_s=10)
+        sent = send_report(SUMMARY, settings, step_timeout_s=5, total_timeout_s=10)
         timer.join()
     assert not sent.ok
     assert "interrupted" in sent.message
@@ -396,16 +398,16 @@ def test_ctrl_c_while_mailing_does_not_fail_the_finished_run() -> None:
 
 def test_a_server_that_hangs_up_is_a_sentence() -> None:
     with talking(b"220 hi\r\n") as (port, _):
-        sent = send_report(report(), to_server(f"smtp://127.0.0.1:{port}"))
+        sent = send_report(SUMMARY, to_server(f"smtp://127.0.0.1:{port}"))
     assert not sent.ok
-    assert "the server hung up" in sent.message
+    assert "the server closed the connection" in sent.message
 
 
 def test_tls_against_a_server_without_it_names_the_other_scheme() -> None:
     with talking(b"220 hi\r\n") as (port, _):
-        sent = send_report(report(), to_server(f"smtps://127.0.0.1:{port}"))
+        sent = send_report(SUMMARY, to_server(f"smtps://127.0.0.1:{port}"))
     assert not sent.ok
-    assert "smtp:// where smtps://" in sent.message
+    assert "smtp:// and smtps:// may be mixed up" in sent.message
 
 
 def test_a_mail_taken_counts_even_when_the_goodbye_fails() -> None:
@@ -417,14 +419,14 @@ def test_a_mail_taken_counts_even_when_the_goodbye_fails() -> None:
         b"354 go\r\n",
     )
     with talking(*answers, b"250 taken\r\n") as (port, _):
-        sent = send_report(report(), to_server(f"smtp://127.0.0.1:{port}"))
+        sent = send_report(SUMMARY, to_server(f"smtp://127.0.0.1:{port}"))
     assert sent.ok, sent.message
 
 
 def test_hostile_texts_stay_out_of_the_headers(start: Start) -> None:
     mailbox = Mailbox()
     settings = to_server(f"smtp://localhost:{start(mailbox)}")
-    assert send_report(hostile_report(), settings).ok
+    assert send_report(summarize(hostile_report()), settings).ok
     ((recipients, message, _),) = mailbox.mails
     assert recipients == ["boss@example.com"]
     assert message["Bcc"] is None
@@ -434,7 +436,9 @@ def test_hostile_texts_stay_out_of_the_headers(start: Start) -> None:
     assert not dangers(message["Subject"])
     assert (
         "\\r\\nBcc: evil@example.com"
-        in build_message(hostile_report(updater="x\r\nBcc: evil@example.com"), settings)["Subject"]
+        in build_message(summarize(hostile_report(updater="x\r\nBcc: evil@example.com")), settings)[
+            "Subject"
+        ]
     )
     for part in message.iter_parts():
         assert not dangers(part.get_content().replace("\r\n", "\n"))
@@ -444,6 +448,8 @@ def test_hostile_texts_stay_out_of_the_headers(start: Start) -> None:
 def test_a_very_long_updater_name_makes_a_mail_that_can_be_sent(start: Start) -> None:
     mailbox = Mailbox()
     settings = to_server(f"smtp://localhost:{start(mailbox)}")
-    assert send_report(report(updater="é" * 100_000, description="x" * 5000), settings).ok
+    assert send_report(
+        summarize(report(updater="é" * 100_000, description="x" * 5000)), settings
+    ).ok
     raw = mailbox.mails[0][1].as_bytes(policy=email.policy.SMTP)
     assert max(map(len, raw.splitlines())) <= 998

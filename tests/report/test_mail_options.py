@@ -24,16 +24,18 @@ def settings(smtp: str, *, plain: bool = False, environ: dict[str, str] = ENVIRO
 @pytest.mark.parametrize(
     ("url", "host", "port", "tls", "user"),
     [
-        ("smtp://mail.example.com", "mail.example.com", 587, False, ""),
+        ("smtp://mail.example.com", "mail.example.com", 587, False, None),
         ("smtp://me@mail.example.com:25", "mail.example.com", 25, False, "me"),
-        ("smtps://mail.example.com/", "mail.example.com", 465, True, ""),
+        ("smtps://mail.example.com/", "mail.example.com", 465, True, None),
         ("SMTPS://me@mail.example.com", "mail.example.com", 465, True, "me"),
         ("smtp://me%40example.com@mail", "mail", 587, False, "me@example.com"),
         ("smtp://me@example.com@mail", "mail", 587, False, "me@example.com"),
-        ("smtp://[::1]:2525", "::1", 2525, False, ""),
+        ("smtp://[::1]:2525", "::1", 2525, False, None),
     ],
 )
-def test_a_url_says_where_and_how(url: str, host: str, port: int, tls: bool, user: str) -> None:
+def test_a_url_says_where_and_how(
+    url: str, host: str, port: int, tls: bool, user: str | None
+) -> None:
     found = settings(url)
     assert (found.host, found.port, found.tls, found.user) == (host, port, tls, user)
     assert found.password == (SECRET if user else "")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bulkup.report import save_report
+from bulkup.report import save_report, summarize
 from tests.report.samples import RESUME, dangers, hostile_report, interrupted, report
 
 
@@ -11,7 +11,7 @@ def test_the_report_is_saved_for_its_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "x"
     old = os.umask(0)
     try:
-        saved = save_report(interrupted(), folder)
+        saved = save_report(summarize(interrupted()), folder)
     finally:
         os.umask(old)
     assert saved.ok
@@ -25,8 +25,8 @@ def test_the_report_is_saved_for_its_owner_only(tmp_path: Path) -> None:
 
 
 def test_a_later_report_replaces_the_earlier_one(tmp_path: Path) -> None:
-    save_report(interrupted(), tmp_path)
-    save_report(report(), tmp_path)
+    save_report(summarize(interrupted()), tmp_path)
+    save_report(summarize(report()), tmp_path)
     assert (tmp_path / "report.txt").read_text().startswith("Finished: 34,006")
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -37,20 +37,20 @@ def test_a_link_in_the_folder_is_replaced_not_followed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "report.txt").symlink_to(victim)
-    assert save_report(report(), folder).ok
+    assert save_report(summarize(report()), folder).ok
     assert victim.read_text() == "precious"
     assert not (folder / "report.txt").is_symlink()
 
 
 def test_hostile_texts_are_saved_harmless(tmp_path: Path) -> None:
-    assert save_report(hostile_report(), tmp_path).ok
+    assert save_report(summarize(hostile_report()), tmp_path).ok
     assert not dangers((tmp_path / "report.txt").read_text())
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     blocked = tmp_path / "file\x1b[2J"
     blocked.write_text("")
-    saved = save_report(report(), blocked / "run")
+    saved = save_report(summarize(report()), blocked / "run")
     assert not saved.ok
     assert saved.message.startswith("The report could not be saved in ")
     assert not dangers(saved.message)
@@ -58,5 +58,5 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 
 def test_a_failed_save_leaves_no_scraps(tmp_path: Path) -> None:
     (tmp_path / "report.txt").mkdir()
-    assert not save_report(report(), tmp_path).ok
+    assert not save_report(summarize(report()), tmp_path).ok
     assert [path.name for path in tmp_path.iterdir()] == ["report.txt"]

@@ -328,7 +328,7 @@ def test_a_resumed_run_says_what_is_done_already() -> None:
     desk = Desk()
     desk.printer(started(resumed=True, already=Counts(handled=12000, puts=12000)))
     assert "Resuming AddFullName" in desk.seen()
-    assert "12,000 entities already handled, not done again" in desk.seen()
+    assert "12,000 entities already handled, and skipped" in desk.seen()
 
 
 def test_the_resume_command_is_never_broken_by_us(monkeypatch: pytest.MonkeyPatch) -> None:

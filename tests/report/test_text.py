@@ -13,7 +13,6 @@ from bulkup.report.text import (
     duration,
     iso,
     moment,
-    number,
     per_second,
     plural,
     show_command,
@@ -97,7 +96,6 @@ def test_every_duration_is_one_or_two_units(seconds: float) -> None:
 
 
 def test_numbers_have_separators_and_nouns_their_number() -> None:
-    assert number(34006) == "34,006"
     assert plural(1, "entity", "entities") == "1 entity"
     assert plural(2000, "entity", "entities") == "2,000 entities"
     assert plural(0, "change") == "0 changes"

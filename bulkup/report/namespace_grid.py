@@ -1,4 +1,4 @@
-"""Several namespaces side by side: the table of a report, decided once for every medium."""
+"""Several namespaces side by side: the table of a report, built once for every output."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 from bulkup.core.events import Report, SpaceResult
 from bulkup.core.model import RunState
-from bulkup.report.text import clean, number, plural
+from bulkup.report.text import clean, plural
 
 MOST_ROWS = 1000
 BRIEF_ROWS = 50
-"""On a terminal; what is not done is shown first of all."""
+"""On a terminal. Where not all namespaces fit, those that are not finished are kept."""
 
+NOTE_LIMIT = 200
+NAMES_LIMIT = 10
 DEFAULT = "(default)"
-"""The empty namespace, as people are told."""
+"""How people see the empty namespace."""
 
 
 @dataclass(frozen=True)
@@ -25,25 +27,24 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[int]
     """Columns that are aligned to the right."""
-    rest: str = ""
+    rest: str | None = None
+    """What is left out."""
 
 
-def grid_of(report: Report, *, brief: bool) -> Grid | None:
-    """A row for each namespace, when the report is on several."""
-    if not report.spaces:
-        return None
-    shown, rest = _chosen(report.spaces, BRIEF_ROWS if brief else MOST_ROWS)
+def grid_of(report: Report, most_rows: int) -> Grid:
+    """A row for each namespace of a report that covers several."""
+    shown, left_out = _chosen(report.spaces, most_rows)
     writes = "Would write" if report.dry_run else "Written"
     return Grid(
         ("Namespace", "State", "Handled", writes, "Failed", ""),
         tuple(_row(space) for space in shown),
         frozenset({2, 3, 4}),
-        f"{plural(rest, 'namespace')} more, finished" if rest else "",
+        f"{plural(left_out, 'namespace')} more, finished" if left_out else None,
     )
 
 
 def _chosen(spaces: Sequence[SpaceResult], most: int) -> tuple[list[SpaceResult], int]:
-    """In their order; of too many, finished ones are left out."""
+    """At most `most` in their order, and how many are left out; finished ones go first."""
     too_many = len(spaces) - most
     shown = []
     for space in reversed(spaces):
@@ -55,34 +56,37 @@ def _chosen(spaces: Sequence[SpaceResult], most: int) -> tuple[list[SpaceResult]
 
 
 def _row(space: SpaceResult) -> tuple[str, ...]:
+    name, note = namespace_name(space.namespace), clean(space.note, NOTE_LIMIT)
+    if space.state is None:
+        return name, "not begun", "", "", "", note
     counts = space.counts
-    numbers = (counts.handled, counts.writes, counts.failed) if space.state else ()
     return (
-        name(space.namespace),
-        space.state.value if space.state else "not begun",
-        *(number(n) for n in numbers),
-        *("" for _ in range(3 - len(numbers))),
-        clean(space.note, 200),
+        name,
+        space.state.value,
+        f"{counts.handled:,}",
+        f"{counts.writes:,}",
+        f"{counts.failed:,}",
+        note,
     )
 
 
-def name(namespace: str) -> str:
+def namespace_name(namespace: str) -> str:
     return clean(namespace) or DEFAULT
 
 
-def names(namespaces: Iterable[str], most: int = 10) -> str:
+def namespace_names(namespaces: Iterable[str]) -> str:
     """`a, b and 3 more`."""
-    every = [name(n) for n in namespaces]
-    if len(every) <= most:
-        return ", ".join(every)
-    return f"{', '.join(every[:most])} and {number(len(every) - most)} more"
+    names = [namespace_name(namespace) for namespace in namespaces]
+    if len(names) <= NAMES_LIMIT:
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMES_LIMIT])} and {len(names) - NAMES_LIMIT:,} more"
 
 
 def grid_lines(grid: Grid) -> Iterator[str]:
     """The table as plain text."""
-    every = [grid.head, *grid.rows]
-    widths = [max(len(row[i]) for row in every) for i in range(len(grid.head))]
-    for row in every:
+    table = [grid.head, *grid.rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(grid.head))]
+    for row in table:
         cells = [
             cell.rjust(width) if i in grid.numbers else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))

@@ -1,0 +1,31 @@
+"""One change of a dry run, property by property."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from bulkup.core.events import WouldChange
+from bulkup.report.text import VALUE_LIMIT, clean
+
+
+def change_lines(event: WouldChange) -> list[Text]:
+    """`Key('City', 5) would be written`, and each property: before → after."""
+    deleted = event.action == "delete"
+    head = Text.assemble(
+        (clean(event.key), "bold"),
+        " would be deleted" if deleted else " would be written",
+    )
+    if not event.changes and not deleted:
+        head.append(" (no property changes)")
+    lines = [head]
+    for change in event.changes:
+        line = Text(f"    {clean(change.name)}: ")
+        line.append(*_side(change.before, "(new)", "red"))
+        line.append(" → ")
+        line.append(*_side(change.after, "(removed)", "green"))
+        lines.append(line)
+    return lines
+
+
+def _side(value: str | None, absent: str, style: str) -> tuple[str, str]:
+    return (absent, "dim") if value is None else (clean(value, VALUE_LIMIT), style)

@@ -1,0 +1,97 @@
+"""The table of a summary: names and values."""
+
+from __future__ import annotations
+
+from bulkup.core.errors import Exit
+from bulkup.core.events import Report, RunState
+from bulkup.report.text import clean, moment, per_second, plural
+
+EXIT_MEANINGS = {
+    Exit.DONE: "done",
+    Exit.FAILED: "failed",
+    Exit.USAGE: "wrong usage",
+    Exit.DONE_WITH_FAILURES: "done, but some entities failed",
+    Exit.PENDING: "something is pending or wrong",
+    Exit.NOT_FOUND: "not found",
+    Exit.HELD: "held by another runner",
+    Exit.LIMIT: "stopped at a limit",
+    Exit.SIGINT: "interrupted",
+    Exit.SIGTERM: "terminated",
+}
+
+
+def rows_of(report: Report) -> list[tuple[str, str]]:
+    """Only the rows that have something to say."""
+    rows = (*_count_rows(report), *_run_rows(report))
+    return [(name, value) for name, value in rows if value]
+
+
+def _count_rows(report: Report) -> list[tuple[str, str | None]]:
+    counts = report.counts
+    handled = f"{counts.handled:,}"
+    if report.total and report.state is not RunState.FINISHED:
+        share = min(counts.handled / report.total, 1)
+        handled += f" of {report.total:,} ({int(share * 100)}%)"
+    unchanged, vanished, conflicts = counts.unchanged, counts.vanished, counts.conflicts
+    return [
+        ("Handled", handled),
+        ("Would write" if report.dry_run else "Written", f"{counts.puts:,}"),
+        (
+            "Would delete" if report.dry_run else "Deleted",
+            f"{counts.deletes:,}" if counts.deletes else None,
+        ),
+        (
+            "Unchanged",
+            f"{unchanged:,} (returned unchanged; no write needed)" if unchanged else None,
+        ),
+        ("Failed", f"{counts.failed:,}"),
+        (
+            "Vanished",
+            f"{vanished:,} (deleted by others during the run; not failures)" if vanished else None,
+        ),
+        (
+            "Conflicts",
+            f"{conflicts:,} (changed by others during the run; handled again)"
+            if conflicts
+            else None,
+        ),
+        ("Retries", f"{plural(report.retries, 'call')} sent again" if report.retries else None),
+    ]
+
+
+def _run_rows(report: Report) -> list[tuple[str, str | None]]:
+    about = f" · {report.description}" if report.description else ""
+    params = ", ".join([clean(f"{name}={value}") for name, value in report.params.items()])
+    is_running, several = report.state is RunState.RUNNING, report.runners > 1
+    return [
+        ("Rate", _rate(report)),
+        ("Started", moment(report.started)),
+        ("Ended", None if is_running else moment(report.ended)),
+        ("Runners", f"{report.runners:,}, one after another" if several else None),
+        ("Updater", clean(f"{report.updater}{about}")),
+        ("Target", clean(str(report.target))),
+        ("Namespaces", _namespaces(report) if report.spaces else None),
+        ("Parameters", params),
+        ("Group" if report.spaces else "Run", clean(report.run_id)),
+        ("After run", clean(report.predecessor) if report.predecessor else None),
+        ("Then run", clean(report.successor) if report.successor else None),
+        ("Run state", clean(report.state_file) if report.state_file else None),
+        ("Exit code", _exit(report.exit_code) if report.exit_code is not Exit.DONE else None),
+    ]
+
+
+def _namespaces(report: Report) -> str:
+    count = len(report.spaces)
+    over = sum(1 for space in report.spaces if space.state is not None and space.state.is_over)
+    return f"{count:,}" if over in (0, count) else f"{over:,} of {count:,} done"
+
+
+def _rate(report: Report) -> str | None:
+    """None where it would mislead: the time is this runner's alone, the counts are everybody's."""
+    if report.runners > 1 or report.elapsed_s < 1 or report.spaces:
+        return None
+    return f"{per_second(report.counts.handled / report.elapsed_s)} on average"
+
+
+def _exit(code: Exit) -> str:
+    return f"{int(code)} ({EXIT_MEANINGS[code]})"

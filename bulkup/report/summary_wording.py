@@ -1,0 +1,163 @@
+"""The sentences of a summary: how a run ended, and what that means for the data.
+
+A sentence here may promise only what the engine keeps: every write exactly once, all writes of one
+entity or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bulkup.core.events import Report, RunState
+from bulkup.report.namespace_grid import namespace_names
+from bulkup.report.text import clean, duration, plural
+
+SUBJECT_LIMIT = 180
+
+_DRY_RUN_ENDINGS = {
+    RunState.FINISHED: "Dry run",
+    RunState.FAILED: "Dry run failed",
+    RunState.STOPPED: "Dry run stopped at a limit",
+    RunState.INTERRUPTED: "Dry run interrupted",
+    RunState.RUNNING: "Dry run in progress",
+    RunState.ABANDONED: "Dry run abandoned",
+}
+
+_ENDINGS = {
+    RunState.RUNNING: "Not finished: still running, or its process was killed",
+    RunState.STOPPED: "Stopped at a limit; nothing is lost",
+    RunState.INTERRUPTED: "Interrupted; nothing is lost",
+    RunState.ABANDONED: "Abandoned; a new run replaced it",
+}
+
+
+def headline_of(report: Report) -> str:
+    """How the run ended, in one line."""
+    ending = _ending(report)
+    if _error_leads(report):
+        return ending
+    if report.state in (RunState.INTERRUPTED, RunState.STOPPED) and not report.dry_run:
+        if is_resumable(report):
+            return f"{ending}. Continue with: {clean(report.next_command)}"
+        return f"{ending}."
+    return f"{ending}: {_counts(report)}{_took(report)}"
+
+
+def subject_of(report: Report) -> str:
+    """Mail subject: updater and outcome."""
+    outcome = _ending(report)
+    if not _error_leads(report):
+        outcome += f": {_counts(report)}"
+    return clean(f"bulkup: {report.updater}: {outcome}", SUBJECT_LIMIT)
+
+
+def sentences_of(report: Report) -> Iterator[str]:
+    """What the reader must know beyond the headline."""
+    stopped = report.state in (RunState.INTERRUPTED, RunState.STOPPED) and not report.dry_run
+    if stopped or _error_leads(report):
+        yield f"So far: {_counts(report)}{_took(report)}."
+    if report.reason and report.state is not RunState.FINISHED and not _error_leads(report):
+        reason = clean(report.reason)
+        yield reason[0].upper() + reason[1:] + ("" if reason.endswith((".", "!", "?")) else ".")
+    if report.dry_run:
+        yield "Neither Datastore nor the run state was touched."
+    else:
+        yield from _meaning(report)
+    if report.appeared:
+        yield (
+            f"Namespaces that appeared during the run and were not processed: "
+            f"{namespace_names(report.appeared)} (run each with --namespace NAME)."
+        )
+
+
+def changes_sentence(changes: int, shown: int) -> str:
+    """How many of a dry run's changes the reader has seen."""
+    hidden = changes - shown
+    if not hidden:
+        if changes == 1:
+            return "The only change is shown above."
+        return f"All {plural(changes, 'change')} are shown above."
+    if not shown:
+        return f"{plural(hidden, 'change')} not shown (-v or --json shows all)."
+    return (
+        f"The first {plural(shown, 'change')} are shown above, {hidden:,} more are not "
+        "(-v or --json shows all)."
+    )
+
+
+def is_resumable(report: Report) -> bool:
+    return (
+        bool(report.next_command) and not report.dry_run and report.state is not RunState.FINISHED
+    )
+
+
+def _is_over_budget(report: Report) -> bool:
+    budget = report.max_failures
+    return (
+        report.state is RunState.FAILED
+        and budget is not None
+        and 0 <= budget < report.counts.failed
+    )
+
+
+def _error_leads(report: Report) -> bool:
+    """An error ended the run: then the error is the headline."""
+    return report.state is RunState.FAILED and not report.dry_run and not _is_over_budget(report)
+
+
+def _ending(report: Report) -> str:
+    failed, state = report.counts.failed, report.state
+    if report.dry_run:
+        ending = _DRY_RUN_ENDINGS[state]
+        if state is RunState.FAILED and failed:
+            ending = "Dry run stopped by failures"
+        return f"{ending}; nothing was written"
+    if state is RunState.FINISHED:
+        if not failed:
+            return "Finished"
+        return f"Finished, but {plural(failed, 'entity', 'entities')} failed"
+    if state is not RunState.FAILED:
+        return _ENDINGS[state]
+    if not _is_over_budget(report):
+        return f"Failed: {clean(report.reason) or 'no reason was given'}"
+    if failed == 1:
+        return "Stopped at the first failure"
+    return f"Stopped after {plural(failed, 'failure')} ({report.max_failures or 0:,} allowed)"
+
+
+def _counts(report: Report) -> str:
+    """`34,006 entities handled, 34,006 written, 0 failed`."""
+    counts, dry_run = report.counts, report.dry_run
+    parts = [f"{plural(counts.handled, 'entity', 'entities')} handled"]
+    if counts.puts or not counts.deletes:
+        parts.append(f"would write {counts.puts:,}" if dry_run else f"{counts.puts:,} written")
+    if counts.deletes:
+        parts.append(
+            f"would delete {counts.deletes:,}" if dry_run else f"{counts.deletes:,} deleted"
+        )
+    parts.append(f"{counts.failed:,} failed")
+    return ", ".join(parts)
+
+
+def _took(report: Report) -> str:
+    """Of this runner alone: nobody worked in the time between two runners of a run."""
+    took = duration(report.elapsed_s)
+    return f" in {took}" if report.runners <= 1 else f" (this runner: {took})"
+
+
+def _meaning(report: Report) -> Iterator[str]:
+    """What the ending means for the data."""
+    failed, is_finished = report.counts.failed, report.state is RunState.FINISHED
+    if failed and report.state is not RunState.RUNNING:
+        whose = "the entity that failed" if failed == 1 else f"the {failed:,} that failed"
+        rest = "; every other entity is done" if is_finished else ""
+        yield f"Nothing was written for {whose}{rest}."
+    if is_finished and report.total is not None and report.total != report.counts.handled:
+        yield (
+            f"The initial count was {report.total:,}. Counts are estimates; the query itself was "
+            "read to the end."
+        )
+    if is_resumable(report):
+        if report.state is RunState.RUNNING:
+            yield "If its process was killed, nothing is lost."
+        yield "Resuming continues with the entities that are left, and writes nothing twice."
