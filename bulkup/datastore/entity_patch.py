@@ -6,7 +6,7 @@ says. That finds a list or a nested entity changed in place as surely as an assi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.cloud.datastore import Entity
 from google.protobuf.message import DecodeError
@@ -69,68 +69,42 @@ def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
 
 
 _PLAIN = {type_: name for name, type_ in PLAIN.items()}
-_FIXED = frozenset({*_PLAIN, type(None)})
-"""Types whose objects cannot be changed in place."""
+_IMMUTABLE = frozenset({*_PLAIN, type(None)})
+
+_Edit: TypeAlias = tuple[str, bytes, Any]
+"""A changed property: its name, its new serialized Value, and the value encoded there. A plain
+tuple, for one is made per changed property."""
 
 
 def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
-    """A copy of the entity's PageEntity with what changed patched in; None when nothing did.
+    """A copy of the entity's PageEntity with its changes patched in, or None without changes.
 
-    `in_place`: where that is safe the message itself is changed and returned, so that what is
-    compared with from then on is what was put.
+    `in_place`: where that is safe the message itself is patched and returned, and what is put next
+    is compared with what was put now.
     """
-    pb, seen, properties = entity._pb, entity._seen, entity._properties
-    in_place = in_place and not entity._has_twin
-    flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
-    if not flags_untouched:
-        entity._name_all()
-        in_place = False
-    edits: list[tuple[str, bytes, Any]] = []
+    edits: list[_Edit] = []
     added: list[Any] = []
-    name: Any
-    value: Any
-    items: Any = dict.items(entity)
-    try:
-        for name, value in items:
-            if flags_untouched:
-                if value is UNREAD:
-                    continue
-                # The very object that was read, of a type that cannot be changed in place, is
-                # what the message says.
-                if value is seen.get(name, UNREAD) and type(value) in _FIXED:
-                    continue
-            data = properties.get(name) if isinstance(name, str) else None
-            if data is None:
-                added.append(name)
-                continue
-            new = rewritten(data, value) if flags_untouched else None
-            if new is not None:
-                if new != data:
-                    edits.append((name, new, value))
-                continue
-            original = value_message(entity, name)
-            if flags_untouched:
-                edit = edited(original, value)
-            else:
-                edit = _edited_property(entity, name, original, value)
-            if edit is not None:
-                edits.append((name, edit.SerializeToString(), value))
-                # What was read inside a nested entity stands on the message.
-                plain = _PLAIN.get(type(value), "")
-                in_place = in_place and original.WhichOneof("value_type") == plain
-    except (TypeError, ValueError) as error:
-        raise named(name, error) from error
-    deleted = entity._named and len(items) - len(added) < len(properties)
+    if entity._excluded is UNREAD and entity._read_meanings is UNREAD:
+        independent = _find_changed_values(entity, edits, added)
+        in_place = in_place and independent and not entity._has_twin
+    else:
+        entity._name_all()
+        _find_changed_properties(entity, edits, added)
+        in_place = False
+    deleted = entity._named and dict.__len__(entity) - len(added) < len(entity._properties)
     moved = entity._key is not entity._read_key and is_moved(entity)
     if not (edits or added or deleted or moved):
         return None
     # What was deleted is copied too: its index flag is needed should the property come back.
     if deleted or moved or not in_place:
-        pb = _copied(PageEntity, pb)
+        pb = _copied(PageEntity, entity._pb)
         properties = pb.properties
-    for name, data, value in edits:
-        properties[name] = data
-        if pb is entity._pb:
+        for name, data, _ in edits:
+            properties[name] = data
+    else:
+        pb, properties, seen = entity._pb, entity._properties, entity._seen
+        for name, data, value in edits:
+            properties[name] = data
             seen[name] = value  # what was read before is not what the message says now
     if deleted:
         for name in [name for name in properties if name not in entity]:
@@ -142,6 +116,63 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
         if entity._key is not None:
             pb.key = key_to_pb(entity._key).SerializeToString()
     return pb
+
+
+def _find_changed_values(entity: LazyEntity, edits: list[_Edit], added: list[Any]) -> bool:
+    """Collect the properties that changed or are new, when nobody looked at index flags.
+
+    Returns whether the message may be patched in place: whatever was read inside a nested entity
+    stands on the message of its property, so none of those may have changed.
+    """
+    seen, properties = entity._seen, entity._properties
+    independent = True
+    name: Any
+    value: Any
+    items: Any = dict.items(entity)
+    try:
+        for name, value in items:
+            if value is UNREAD:
+                continue
+            # The very object that was read, of an immutable type, equals what the message says.
+            if value is seen.get(name, UNREAD) and type(value) in _IMMUTABLE:
+                continue
+            data = properties.get(name) if isinstance(name, str) else None
+            if data is None:
+                added.append(name)
+                continue
+            new = rewritten(data, value)
+            if new is not None:
+                if new != data:
+                    edits.append((name, new, value))
+                continue
+            original = value_message(entity, name)
+            edit = edited(original, value)
+            if edit is not None:
+                edits.append((name, edit.SerializeToString(), value))
+                plain = _PLAIN.get(type(value), "")
+                independent = independent and original.WhichOneof("value_type") == plain
+    except (TypeError, ValueError) as error:
+        raise named(name, error) from error
+    return independent
+
+
+def _find_changed_properties(entity: LazyEntity, edits: list[_Edit], added: list[Any]) -> None:
+    """The same when index flags or meanings were looked at, so that these may have changed too."""
+    properties = entity._properties
+    name: Any
+    value: Any
+    items: Any = dict.items(entity)
+    try:
+        for name, value in items:
+            data = properties.get(name) if isinstance(name, str) else None
+            if data is None:
+                added.append(name)
+                continue
+            edit = _edited_property(entity, name, value_message(entity, name), value)
+            if edit is not None:
+                edits.append((name, edit.SerializeToString(), value))
+    except (TypeError, ValueError) as error:
+        raise named(name, error) from error
 
 
 def _add_property(entity: LazyEntity, properties: Pb, name: Any) -> None:
