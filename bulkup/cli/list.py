@@ -54,7 +54,7 @@ def _row(folder: Path) -> dict[str, Any]:
             "target": str(run_info.target),
             "params": run_info.params,
             "predecessor": predecessor_of(run_info.run_id),
-            "successor": checkpoint.successor,
+            "successor": checkpoint.status().successor or "",
         }
     finally:
         checkpoint.close()

@@ -35,8 +35,9 @@ def command(run: str, state_dir: Path, **given: Any) -> None:
         report = stored_report(checkpoint, next_command=next_command, shown=MOST_FAILURES)
         if given["json"]:
             with make_printer(json=True) as printer:
+                max_failures = checkpoint.status().max_failures
                 for position, failure in enumerate(checkpoint.failures(), 1):
-                    printer(EntityFailed(failure, position, checkpoint.max_failures))
+                    printer(EntityFailed(failure, position, max_failures))
                 for line in checkpoint.log_lines():
                     printer(Logged(line))
                 printer(RunEnded(report))

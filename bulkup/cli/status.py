@@ -101,22 +101,24 @@ def _fact(row: Row) -> dict[str, Any]:
     if record is None:
         return fact
     counts = {**asdict(record.counts), "writes": record.counts.writes}
+    holder, migration = record.lease.holder, record.migration
+    assert migration is not None
     return fact | {
         "run_id": record.run_info.run_id,
         "updater": record.run_info.updater,
         "state": record.state.value,
-        "reason": record.reason,
-        "who": record.holder.who if record.holder else "",
-        "marked": record.marked,
+        "reason": record.reason or "",
+        "who": holder.who if holder else "",
+        "marked": migration.marked or "",
         "started": record.run_info.created,
         "ended": _iso(record.ended),
-        "lease_until": _iso(record.lease_until),
+        "lease_until": _iso(record.lease.until),
         "params": record.run_info.params,
         "counts": counts,
-        "applied_code": record.code,
-        "bulkup_version": record.origin.version,
-        "ci_job": record.origin.ci_job,
-        "git_commit": record.origin.git_commit,
+        "applied_code": migration.code,
+        "bulkup_version": migration.origin.version,
+        "ci_job": migration.origin.ci_job,
+        "git_commit": migration.origin.git_commit,
     }
 
 
@@ -200,6 +202,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     record = row.record
     if record is None:
         return row.name, row.standing.value, "", "", "", ""
+    holder = record.lease.holder
     if row.standing is Standing.RUNNING or not record.ended:
         when = f"since {moment(datetime.fromisoformat(record.run_info.created))}"
     else:
@@ -208,12 +211,13 @@ def _cells(row: Row) -> tuple[str, ...]:
         Standing.CHANGED: "changed after it was applied",
         Standing.MISSING: "its file is missing"
         + ("" if record.state.is_over else f"; it is {record.state.value} and not finished"),
-        Standing.RUNNING: f"process {record.holder.pid}" if record.holder else "",
-        Standing.FAILED: record.reason,
+        Standing.RUNNING: f"process {holder.pid}" if holder else "",
+        Standing.FAILED: record.reason or "",
         Standing.INTERRUPTED: record.reason or "its runner was killed",
     }
     note = notes.get(row.standing, "")
-    if record.marked:
-        note = f"{note}; {record.marked}" if note else record.marked
-    who = record.holder.who if record.holder else ""
+    marked = record.migration.marked if record.migration else None
+    if marked:
+        note = f"{note}; {marked}" if note else marked
+    who = holder.who if holder else ""
     return row.name, row.standing.value, f"{record.counts.handled:,}", who, when, note

@@ -11,7 +11,7 @@ from bulkup.cli import options
 from bulkup.core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
-    from bulkup.state.run_records import RunRecord
+    from bulkup.state.record import RunRecord
 
 
 @click.command("unlock")
@@ -33,8 +33,8 @@ def command(**given: Any) -> int:
     from bulkup.runs.prepare import TargetOptions
 
     def sure(record: RunRecord) -> bool:
-        assert record.holder is not None
-        who = record.holder
+        who = record.lease.holder
+        assert who is not None
         click.echo(
             clean(
                 f"{record.run_info.run_id} is held by {who.who}, process {who.pid}, last heard of "
@@ -61,6 +61,5 @@ def command(**given: Any) -> int:
 
 def _ago(record: RunRecord, now: float) -> str:
     from bulkup.report.text import duration
-    from bulkup.state.run_records import LEASE_S
 
-    return f"{duration(LEASE_S - (record.lease_until - now))} ago"
+    return f"{duration(record.lease.heard_ago_s(now))} ago"

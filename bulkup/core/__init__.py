@@ -1,1 +1,1 @@
-"""What every room shares: the model of a run, its events, errors, and the clock."""
+"""Shared by every package: the model of a run, its events, errors and the clock."""

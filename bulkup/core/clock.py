@@ -13,7 +13,7 @@ class Clock:
     monotonic: Callable[[], float] = time.monotonic
     """Seconds, for durations."""
     unix: Callable[[], float] = time.time
-    """Unix time, for what another process must understand."""
+    """Unix time, for anything that another process reads."""
     sleep: Callable[[float], None] = time.sleep
 
     def now(self) -> datetime:

@@ -1,19 +1,19 @@
 """Everything bulkup raises on purpose.
 
-    BulkupError                    1   something ended the work; the message says what to do next
-    ├── UsageError                 2   the command or the updater is used wrongly
-    │   ├── ParameterError         2   an updater parameter: unknown, missing, not convertible
-    │   ├── QueryError             2   get_query gave something bulkup cannot page through
-    │   └── MismatchError          2   a resume that does not fit the run it names
+    BulkupError                    1   an error ended the run; the message says what to do next
+    ├── UsageError                 2   the command or the updater is not valid
+    │   ├── ParameterError         2   an updater's parameter is unknown, missing or not valid
+    │   ├── QueryError             2   get_query returned something bulkup cannot page through
+    │   └── MismatchError          2   what is resumed does not match the run it names
     ├── NotFoundError             10   no such updater, no such run
     ├── HeldError                 11   another runner holds this run
     ├── UpdaterError               1   the user's code failed outside handle_entity
-    ├── TargetError                1   the Datastore: unreachable, forbidden, not there
-    ├── StateError                 1   the local run state: damaged, not writable
-    └── StopAskedError      130, 143   the user said stop before there was anything to stop
+    ├── TargetError                1   Datastore is unreachable, forbidden or does not exist
+    ├── StateError                 1   the run state is damaged or not writable
+    └── StopAskedError      130, 143   the user stopped the command before the run started
 
-Each error's text is one sentence for a tired person: what happened to what, and what to type
-next. Anything else that reaches the command line is a bug of bulkup's and says so.
+Each message is one sentence: what happened to what, then what to type. Any other exception that
+reaches the command line is a bug in bulkup and is reported as one.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """The exit codes of the command line contract. An unknown one means failure."""
+    """The exit codes of the command line. A code that is not listed here means failure."""
 
     DONE = 0
     FAILED = 1
     USAGE = 2
     DONE_WITH_FAILURES = 3
     PENDING = 4
-    """Of `bulkup status --check` alone."""
+    """Only `bulkup status --check` uses it."""
     NOT_FOUND = 10
     HELD = 11
     LIMIT = 75
@@ -37,14 +37,14 @@ class Exit(IntEnum):
     SIGTERM = 143
 
     def __str__(self) -> str:
-        return str(self.value)  # Python 3.10 would say the name
+        return str(self.value)  # Python 3.10 would print the name
 
 
 class BulkupError(Exception):
-    """Base of all errors of bulkup; `exit_code` is what the command line exits with.
+    """Base of bulkup's errors. `exit_code` is the exit code of the command line.
 
-    `details` are further lines for the reader (a trimmed traceback, an index definition);
-    they are shown below the sentence.
+    `details` are more lines for the reader (a trimmed traceback, an index definition), shown below
+    the message.
     """
 
     exit_code: Exit = Exit.FAILED

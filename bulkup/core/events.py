@@ -1,8 +1,8 @@
-"""What happened, as frozen dataclasses: the only thing that leaves the engine.
+"""Events: what the engine tells the outside, as frozen dataclasses.
 
-Printers (terminal, JSON, HTML, e-mail) are twins over these and decide nothing. All texts that
-stem from entities, keys, exceptions or servers are untrusted: whoever shows them escapes them.
-Times are aware UTC datetimes; durations are seconds.
+Printers (terminal, JSON, HTML, mail) are twins over these and decide nothing. Strings that come
+from entities, keys, exceptions or servers are untrusted, and a printer must escape them. Times are
+aware UTC datetimes; durations are seconds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 
 from bulkup.core.errors import Exit
 from bulkup.core.model import Counts as Counts
@@ -33,13 +34,13 @@ class RunStarted:
     already: Counts = field(default_factory=Counts)
     """What earlier runners of this run did."""
     total: int | None = None
-    """Entities the query matches, where the server can count them."""
+    """How many entities the query matches; None where the server cannot count them."""
     state_file: str = ""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Emitted often (at least every second, also while waiting); printers thin it out."""
+    """Emitted at least every second, also while waiting. Printers show only some of them."""
 
     counts: Counts
     """Of the whole run, including earlier runners."""
@@ -47,18 +48,18 @@ class Progress:
     elapsed_s: float
     """Of this runner."""
     rate: float
-    """Entities per second, lately."""
+    """Entities per second, recently."""
     retries: int = 0
-    """Calls that had to be sent again, of this runner."""
-    waiting: str = ""
-    """Why nothing moves: `UNAVAILABLE, next try in 8 s (attempt 4)`; empty when all is well."""
-    pace: str = ""
-    """The pace in force and its reason: `ramp-up 750/s, next step in 3:10`; empty: no limit."""
+    """Calls that this runner had to send again."""
+    waiting: str | None = None
+    """Why nothing moves: `UNAVAILABLE, next try in 8 s (attempt 4)`; None when all is well."""
+    rate_limit: str | None = None
+    """The rate limit in force and why: `ramp-up 750/s, next step in 3:10`; None: no limit."""
 
 
 @dataclass(frozen=True)
 class Retrying:
-    """A call failed in a way that passes, and will be sent again."""
+    """A call failed with a transient error and will be sent again."""
 
     call: str
     """`RunQuery`, `Commit`, ..."""
@@ -66,14 +67,14 @@ class Retrying:
     attempt: int
     wait_s: float
     left_s: float
-    """Patience left before the run gives up."""
+    """Seconds of retrying left before the run gives up."""
 
 
 @dataclass(frozen=True)
 class EntityFailed:
     failure: Failure
     failed: int
-    """Failures so far, this one included."""
+    """Failures so far, including this one."""
     max_failures: int
     """-1: no limit."""
 
@@ -85,11 +86,30 @@ class Logged:
     line: str
 
 
+class WarningKind(str, Enum):
+    """What a warning is about, so that nothing has to compare its words."""
+
+    EMPTY_QUERY = "empty_query"
+    """The query found no entities."""
+    MOVES = "moves"
+    """The updater changes properties that its query orders or ranges on."""
+    WAITING = "waiting"
+    """Another process works on the run or holds the lock."""
+    UNFINISHED_RUN = "unfinished_run"
+    """The same work was started before: it is resumed, or would be without --dry-run."""
+    SIMILAR_RUN = "similar_run"
+    """An unfinished run that may have been meant, but has other parameters."""
+    CODE_CHANGED = "code_changed"
+    """The updater's source has changed since the run started."""
+    OTHER = "other"
+
+
 @dataclass(frozen=True)
 class Warned:
-    """Something the user should know, and that does not end the run."""
+    """Something the user should know and that does not end the run."""
 
     message: str
+    kind: WarningKind = WarningKind.OTHER
 
 
 @dataclass(frozen=True)
@@ -98,12 +118,12 @@ class PropertyChange:
     before: str | None
     """None: the property is new."""
     after: str | None
-    """None: the property goes."""
+    """None: the property is removed."""
 
 
 @dataclass(frozen=True)
 class WouldChange:
-    """Dry run only: one write that would be made."""
+    """One write that a dry run would have made."""
 
     key: str
     action: str
@@ -113,18 +133,18 @@ class WouldChange:
 
 @dataclass(frozen=True)
 class SpaceResult:
-    """Where the work in one namespace stands, in the report on several."""
+    """One namespace in the report about several."""
 
     namespace: str
     run_id: str
-    """Empty in a dry run, and while it has not begun."""
+    """Empty in a dry run, and before the run has started."""
     state: RunState | None
-    """None: not begun."""
+    """None: not started."""
     counts: Counts = field(default_factory=Counts)
-    """Of the run and its successors, by whomever."""
+    """Of the run and its successors, by all runners."""
     exit_code: Exit = Exit.DONE
     note: str = ""
-    """Why it ended, or who did it."""
+    """Why it ended, or who ran it."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +159,7 @@ class Report:
     dry_run: bool
     state: RunState
     reason: str
-    """One sentence: why it ended, when it is not FINISHED."""
+    """One sentence: why the run ended without being FINISHED."""
     exit_code: Exit
     counts: Counts
     """Of the whole run."""
@@ -162,22 +182,22 @@ class Report:
     runners: int = 1
     """How many processes worked on the run, one after the other."""
     max_failures: int | None = None
-    """The failure budget: -1 is no limit, None is unknown (the headline then is `reason`)."""
+    """The failure budget. -1: no limit. None: unknown (the headline is then `reason`)."""
 
     predecessor: str = ""
-    """The run before it in a chain, by its id."""
+    """The id of the run before this one in its chain."""
     successor: str = ""
-    """The run that began with the end of this one, by its id."""
+    """The id of the run that this one's end started."""
 
     spaces: tuple[SpaceResult, ...] = ()
-    """Of a command over several namespaces, whose report this is: the counts are sums, and the
-    run id is the group's."""
+    """Set in the report about several namespaces, whose counts are sums and whose run id is the
+    group's."""
     appeared: tuple[str, ...] = ()
-    """Namespaces that have appeared meanwhile, and were not run."""
+    """Namespaces that were created during the run and were not run."""
 
     @property
     def success(self) -> bool:
-        """Every entity was handled, none failed or all within the budget."""
+        """Every entity was handled; failures, if any, stayed within the budget."""
         return self.state is RunState.FINISHED
 
 
@@ -188,14 +208,14 @@ class RunEnded:
 
 @dataclass(frozen=True)
 class GroupStarted:
-    """What comes now, until `GroupEnded`, is about several namespaces, one after the other."""
+    """The events until `GroupEnded` are about several namespaces, one after the other."""
 
     group_id: str
-    """Empty where there is none: in a dry run, and for migrations."""
+    """Empty in a dry run and for migrations, which have no group record."""
     title: str
     """The updater's name, or `migrations`."""
     target: TargetInfo
-    """Its namespace says nothing."""
+    """Its namespace means nothing here."""
     pattern: str
     namespaces: tuple[str, ...]
     dry_run: bool = False

@@ -1,4 +1,4 @@
-"""The facts that every room shares: what a target is, a run's states, its counts, a failure."""
+"""The model that every package shares: a run's states and counts, a failure, a target."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from enum import Enum
 
 
 class RunState(str, Enum):
-    """The states of a run. Every transition there is:
+    """The states of a run, and every transition:
 
     from         to           when
-    (new)        RUNNING      the checkpoint file has been made
-    RUNNING      FINISHED     every entity was handled (some may have failed, within the budget)
+    (new)        RUNNING      the checkpoint file was created
+    RUNNING      FINISHED     every entity was handled (failures stayed within the budget)
     RUNNING      FAILED       the failure budget was exceeded, or an error ended the run
     RUNNING      STOPPED      --limit or --max-time was reached
     RUNNING      INTERRUPTED  SIGINT or SIGTERM
-    any but FINISHED, ABANDONED -> RUNNING   resume
-    any but FINISHED -> ABANDONED            `--new` began another run in its place
+    any but FINISHED, ABANDONED -> RUNNING   the run is resumed
+    any but FINISHED -> ABANDONED            `--new` started another run in its place
 
-    A run found RUNNING without a living runner was killed.
+    A run that is RUNNING and has no living runner was killed.
     """
 
     RUNNING = "running"
@@ -30,31 +30,31 @@ class RunState(str, Enum):
 
     @property
     def is_over(self) -> bool:
-        """It will not be resumed."""
+        """Whether it can no longer be resumed."""
         return self in (RunState.FINISHED, RunState.ABANDONED)
 
     def __str__(self) -> str:
-        return self.value  # on every Python the same
+        return self.value  # the same on every Python
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a run, or one batch of it, did so far."""
+    """What a run, or one batch, has done so far."""
 
     handled: int = 0
-    """Entities the run is past, including failed and vanished ones."""
+    """Entities the run is done with, including failed and vanished ones."""
     puts: int = 0
     """Entities written."""
     deletes: int = 0
     """Entities deleted."""
     unchanged: int = 0
-    """Puts that cost no write, because nothing had changed."""
+    """Puts that cost no write because nothing had changed."""
     failed: int = 0
     """Entities that could not be handled or written (each is a `Failure`)."""
     vanished: int = 0
-    """Entities that somebody deleted between our read and our write; not failures."""
+    """Entities that somebody deleted between our read and our write. They are not failures."""
     conflicts: int = 0
-    """Times an entity was read and handled again, because somebody had changed it meanwhile."""
+    """How often an entity was read and handled again because somebody had changed it."""
 
     @property
     def writes(self) -> int:
@@ -72,9 +72,9 @@ class Failure:
     """An entity that could not be handled or written."""
 
     key: str
-    """As Python: `Key('City', 5)`, with `namespace=` where it has one."""
+    """As Python: `Key('City', 5)`, with `namespace=` if it has one."""
     step: str
-    """`handle` (the updater raised), `write` (the server refused), `read` (not decodable)."""
+    """`handle` (the updater raised), `write` (the server refused), `read` (cannot be decoded)."""
     error: str
     """One line: `ValueError: no latitude`."""
     traceback: str = ""
@@ -83,7 +83,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class TargetInfo:
-    """Which Datastore a run works on; empty strings are the defaults."""
+    """Which Datastore a run works on. Empty strings are the defaults; stored as JSON."""
 
     project: str
     database: str = ""
@@ -91,7 +91,7 @@ class TargetInfo:
     emulator: str = ""
     """host:port of an emulator; empty for the real service."""
     local: str = ""
-    """The file of the embedded Datastore, where it is one."""
+    """The embedded Datastore's file; empty for any other."""
 
     def __str__(self) -> str:
         parts = [f"project {self.project}"]

@@ -1,15 +1,44 @@
-"""The facts that checkpoint, markers and ledger share."""
+"""What the checkpoint, the markers and the run record share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
+from bulkup.core.clock import Clock
 from bulkup.core.model import TargetInfo
+
+
+class Source(Protocol):
+    """What a run remembers of its updater's source."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def spec(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def checksum(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class NoSource:
+    """The source of a record that loads no updater: a lock, or a migration marked by hand."""
+
+    name: str
+    description: str = ""
+    spec: str = ""
+    path: str = ""
+    checksum: str = ""
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What is fixed about a run when it begins."""
+    """What is fixed about a run when it starts. Stored as JSON, so its fields keep their names."""
 
     run_id: str
     updater: str
@@ -21,16 +50,43 @@ class RunInfo:
     params: dict[str, str]
     target: TargetInfo
     fingerprint: str
-    """Of the query and the target it runs on."""
+    """Of the query, and of the target it runs on."""
     identity: str
     """The same for every run of this updater with these parameters and this query, anywhere."""
     created: str
     """ISO 8601, UTC."""
 
+    @classmethod
+    def new(
+        cls,
+        run_id: str,
+        source: Source,
+        params: Mapping[str, str],
+        target: TargetInfo,
+        *,
+        identity: str,
+        fingerprint: str = "",
+        clock: Clock,
+    ) -> RunInfo:
+        """A run that starts now."""
+        return cls(
+            run_id=run_id,
+            updater=source.name,
+            description=source.description,
+            spec=source.spec,
+            source_path=source.path,
+            checksum=source.checksum,
+            params=dict(params),
+            target=target,
+            fingerprint=fingerprint,
+            identity=identity,
+            created=clock.now().isoformat(),
+        )
+
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a runner came from, as its environment says; empty where it does not."""
+    """Where a runner ran, as its environment says; empty strings where it does not say."""
 
     version: str = ""
     """Of bulkup."""
@@ -41,10 +97,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class Shard:
-    """A stretch of the query with its own chain of cursors and batches.
+    """A key range of the query, scanned by its own cursor chain.
 
-    Two kinds of bounds: keys narrow the query itself, and may be set anywhere; a cursor belongs to
-    the very query it came from, so it is set where that query, keys included, has been.
+    There are two kinds of bounds. Keys narrow the query itself and may be set anywhere. A cursor
+    is valid only for the exact query that returned it (its key bounds included), so a shard can
+    only start or end at a cursor that its own query has returned.
     """
 
     id: int
@@ -53,7 +110,7 @@ class Shard:
     end: bytes = b""
     """Scan up to and with this cursor; empty: to the last entity."""
     low_number: int = 0
-    """Every batch up to this one is done."""
+    """Low-water mark: every batch up to this one is done."""
     low_cursor: bytes = b""
     """Every entity up to this cursor is done."""
     done: bool = False
@@ -64,18 +121,18 @@ class Shard:
 
     @property
     def unbegun(self) -> Shard:
-        """The same stretch, without what is known of its progress."""
+        """The same range, with no progress."""
         return replace(self, low_number=0, low_cursor=self.start, done=False)
 
 
 def next_id(run_id: str) -> str:
-    """The id of a run's successor: it follows from the run's own, so there can be but one."""
+    """The id of a run's successor. It follows from the run's own id, so there is only one."""
     first, plus, number = run_id.rpartition("+")
     return f"{first}+{int(number) + 1}" if plus else f"{run_id}+1"
 
 
 def predecessor_of(run_id: str) -> str:
-    """The id of the run before it in its chain; empty for the first."""
+    """The id of the run before this one in its chain; empty for the first."""
     first, plus, number = run_id.rpartition("+")
     if not plus:
         return ""

@@ -1,4 +1,4 @@
-"""Asked to stop: the first signal ends the run after what is in flight, the second at once."""
+"""Stop requests: the first signal stops after in-flight commits, the second at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from types import FrameType
 from bulkup.core.errors import Exit, StopAskedError
 from bulkup.core.model import RunState
 
-_HEARD = b"\r\nStopping after what is under way; Ctrl-C again stops at once.\r\n"
+_HEARD = b"\r\nStopping after in-flight commits; press Ctrl-C again to stop at once.\r\n"
 
 
 class Stopped(Exception):
-    """The run was asked to stop, or reached a limit, and can go on later."""
+    """The run was asked to stop or reached a limit; it can be resumed."""
 
     def __init__(self, state: RunState, reason: str, exit_code: Exit) -> None:
         super().__init__(reason)
@@ -28,31 +28,31 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Set by a signal; asked by whoever could go on for long."""
+    """Set by a signal, and checked by everything that may take long."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.asked_at = 0.0
-        """When, by time.monotonic."""
+        """In seconds of time.monotonic."""
 
     def seconds(self) -> float:
-        """Since it was asked for; negative when it was not."""
+        """Seconds since the request; negative when there is none."""
         return time.monotonic() - self.asked_at if self.signal is not None else -1.0
 
     def raise_if_asked(self) -> None:
-        """For waits before a run's work: raises StopAskedError."""
+        """For waits before the run starts. Raises StopAskedError."""
         if self.signal is not None:
             code = Exit.SIGTERM if self.signal is signal.Signals.SIGTERM else Exit.SIGINT
-            raise StopAskedError(f"interrupted by {self.signal.name} before the work began", code)
+            raise StopAskedError(f"interrupted by {self.signal.name} before the run started", code)
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch SIGINT and SIGTERM. The second one raises KeyboardInterrupt wherever the run is.
+        """Catch SIGINT and SIGTERM; the second signal raises KeyboardInterrupt.
 
-        Signals reach the main thread only; a run in another thread is not stopped by them.
+        Python delivers signals to the main thread, so a run in another thread cannot catch them.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -64,7 +64,7 @@ class StopRequest:
             self.asked_at = time.monotonic()
             self.signal = signal.Signals(number)
             if number == signal.SIGINT and sys.stderr.isatty():
-                # Written past everything that prints, which may be in the middle of something.
+                # Not through print, which the signal may have interrupted half-way.
                 os.write(sys.stderr.fileno(), _HEARD)
 
         before = {s: signal.signal(s, heard) for s in (signal.SIGINT, signal.SIGTERM)}

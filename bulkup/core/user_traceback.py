@@ -1,4 +1,4 @@
-"""A user's traceback: their frames and those of the libraries they call, none of bulkup's."""
+"""Tracebacks for users: their own frames and those of their libraries, none of bulkup's."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 MAX_FRAMES = 30
-"""Of one exception; recursion a thousand deep says no more than its ends."""
+"""Per exception. Of a deep recursion both ends are enough."""
 MAX_PART_CHARS = 2_000
-"""Of one frame or one message: an exception's text may hold a whole entity."""
+"""Per frame or message: an exception's message may hold a whole entity."""
 MAX_CHARS = 20_000
-"""Of the whole: exceptions chain, and a run may keep many tracebacks."""
+"""In total: exceptions chain, and a run may keep many tracebacks."""
 MAX_LINE_CHARS = 500
-"""Of `error_line`, which stands in tables and mails."""
+"""Of `error_line`, which is shown in tables and mails."""
 
 _BULKUP = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 _MACHINERY = (
@@ -31,10 +31,10 @@ _MACHINERY = (
 def user_traceback(exc: BaseException, *, keep_from: str | None = None) -> str:
     """`exc` as Python prints it, with the user's frames only.
 
-    Frames of bulkup, importlib and runpy are left out; with `keep_from`, the path of a source
-    file, so is everything before the first frame of that file (where it has one). Chained
-    exceptions are trimmed likewise. The text is bounded, always encodable, and never raises for
-    the sake of a strange exception; it is untrusted all the same.
+    Frames of bulkup, importlib and runpy are left out. `keep_from` is the path of a source file:
+    if that file has a frame, the frames before its first one are left out too. Chained exceptions
+    are trimmed in the same way. The result is bounded and can always be encoded, and a strange
+    exception does not make this function raise; but its content is untrusted.
     """
     printed = traceback.TracebackException.from_exception(exc, lookup_lines=False, compact=True)
     for part in _chain(printed):
@@ -56,7 +56,7 @@ def error_line(exc: BaseException) -> str:
 
 
 def encodable(text: str) -> str:
-    """Half a surrogate pair can be neither printed nor stored; show it as an escape."""
+    """A lone surrogate can be neither printed nor stored, so show it as an escape."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -66,7 +66,7 @@ def _chain(printed: traceback.TracebackException) -> Iterator[traceback.Tracebac
         part = waiting.pop()
         yield part
         waiting += [linked for linked in (part.__cause__, part.__context__) if linked]
-        # Members of an exception group, since Python 3.11.
+        # The members of an exception group, since Python 3.11.
         waiting += getattr(part, "exceptions", None) or []
 
 
@@ -92,7 +92,7 @@ class _ShortStack(traceback.StackSummary):
 
 
 def _cut(text: str, limit: int) -> str:
-    """Keep both ends: the beginning says where, the end says what."""
+    """Keep both ends: the start says where, the end says what."""
     if len(text) <= limit:
         return text
     half = limit // 2

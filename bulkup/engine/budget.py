@@ -8,7 +8,7 @@ from bulkup.core.model import Failure
 
 
 class BudgetExceeded(Exception):
-    """One failure too many. `failure` is the one; its entity counts as not handled."""
+    """One failure too many. The entity of `failure` counts as not handled."""
 
     def __init__(self, failure: Failure, max_failures: int) -> None:
         super().__init__(str(failure.error))
@@ -16,8 +16,19 @@ class BudgetExceeded(Exception):
         self.max_failures = max_failures
 
 
+class HandlerOverBudget(Exception):
+    """A handler's failure exceeded the budget; batches before that entity can still be committed.
+
+    Not a BudgetExceeded, which a commit raises when the server refuses an entity.
+    """
+
+    def __init__(self, exceeded: BudgetExceeded) -> None:
+        super().__init__()
+        self.exceeded = exceeded
+
+
 class Budget:
-    """Counts the failures of a run, over all its runners. `max_failures` -1: no limit."""
+    """Counts the failures of a run over all its runners. `max_failures` -1: no limit."""
 
     def __init__(
         self, max_failures: int, already: int, on_failure: Callable[[Failure, int], None]
@@ -27,8 +38,15 @@ class Budget:
         self._on_failure = on_failure
 
     def spend(self, failure: Failure) -> None:
-        """Count a failure; raises BudgetExceeded when it is one too many."""
+        """Count a failure. Raises BudgetExceeded when it is one too many."""
         self.failed += 1
         self._on_failure(failure, self.failed)
         if 0 <= self.max_failures < self.failed:
             raise BudgetExceeded(failure, self.max_failures)
+
+    def spend_handling(self, failure: Failure) -> None:
+        """Count a failure of a handler. Raises HandlerOverBudget when it is one too many."""
+        try:
+            self.spend(failure)
+        except BudgetExceeded as exceeded:
+            raise HandlerOverBudget(exceeded) from None

@@ -1,87 +1,105 @@
-"""Batches -> commits, several under way, each brought to a definite end.
+"""Batches to commits: several in flight, each brought to a definite outcome.
 
-One commit is atomic: the writes of its entities, each guarded by the version that was read, and
-the insert of its marker. So an answer is never needed to know what happened: the marker is there
-or it is not, and of all copies of a commit one at most can be applied.
+A commit is atomic: the writes of its entities, each guarded by the version that was read, and the
+insert of its marker. So no answer is needed to know what happened: the marker is there or it is
+not, and of all copies of a commit at most one can be applied.
 
-    answer                                    what is done
+    answer                                    what follows
     OK                                        done
     UNAVAILABLE, DEADLINE_EXCEEDED, ...       the same bytes again (datastore/retry.py)
-    any refusal                               ask the marker first: a late copy of our own commit
+    any refusal                               read the marker first: a late copy of our own commit
                                               makes the next one fail for its stale versions
-      marker ours                             done, as far as the marker says
-      marker of another runner, or a fence    stop: somebody took the run over
-      FAILED_PRECONDITION, NOT_FOUND          read again what changed, handle that again
-      INVALID_ARGUMENT, too large, ...        halve until the culprit stands alone; it fails
+      marker is ours                          done, as far as the marker says
+      marker of another runner, or a fence    stop: somebody has taken over the run
+      FAILED_PRECONDITION, NOT_FOUND          read again what changed, and handle it again
+      INVALID_ARGUMENT, too large, ...        halve until the bad entity is alone; it fails
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.keys import key_of
 from bulkup.engine.batches import Batch
-from bulkup.engine.commit_resolution import CommitContext, CommitResolver, Flight, ShardProgress
-from bulkup.engine.handle import Handled
+from bulkup.engine.commit_context import CommitContext, ShardProgress
+from bulkup.engine.commit_resolution import CommitResolver, SentCommit
+from bulkup.engine.handled import Handled
 
-MAX_FLIGHT_BYTES = 8 * 1024 * 1024
-"""Of all commits under way, so that memory is bounded where entities are large."""
+MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024
+"""Of all commits in flight, so that memory is bounded when entities are large."""
+
+
+class OpenBatch(NamedTuple):
+    batch: Batch
+    commit: SentCommit | None
+    """Its first commit; None: it writes nothing."""
 
 
 class Committer:
-    """Takes handled entities in the order of a shard's scan; see the module's table.
+    """Takes handled entities in the order of a shard's scan, and commits them in batches.
 
-    `peers`: the committers of all shards at work, this one among them.
+    The module's table says how. `peers`: the committers of all shards at work, including this one.
     """
 
     def __init__(
-        self, common: CommitContext, shard: ShardProgress, peers: Sequence[Committer]
+        self, context: CommitContext, shard: ShardProgress, peers: Sequence[Committer]
     ) -> None:
         self.shard = shard
-        self._common = common
-        self._limits = common.limits
-        self.foreign = common.foreign
-        self._resolver = CommitResolver(common, shard)
+        self._context = context
+        self._limits = context.throttle.limits
+        self.foreign = context.foreign
+        self._resolver = CommitResolver(context, shard)
         self._peers = peers
-        self._flights: deque[tuple[Batch, Flight | None]] = deque()
-        """Batches whose first commit is under way, or that need none."""
+        self._in_flight: deque[OpenBatch] = deque()
         self._building = Batch(start=shard.low_cursor)
-        self.flight_bytes = 0
+        self.in_flight_bytes = 0
 
     # --- taking entities in ---
 
     @property
-    def position(self) -> bytes:
-        """The cursor of the last entity that was taken."""
-        return self._building.end
-
-    @property
     def is_idle(self) -> bool:
-        """Nothing is under way or waits to be sent."""
-        return not self._flights and not self._building.items
+        """Nothing is in flight or waits to be sent."""
+        return not self._in_flight and not self._building.items
 
     def has_room(self) -> bool:
-        """Another batch may be sent without waiting for one that is under way."""
-        if not self._flights:
+        """Another batch may be sent without waiting for one that is in flight."""
+        if not self._in_flight:
             return True
-        if sum(peer.flight_bytes for peer in self._peers) >= MAX_FLIGHT_BYTES:
+        if sum(peer.in_flight_bytes for peer in self._peers) >= MAX_IN_FLIGHT_BYTES:
             return False
-        return len(self._flights) < self._common.depth.value
+        return len(self._in_flight) < self._context.throttle.concurrency.value
+
+    def note_waiting(self) -> None:
+        """A page waits because there is no room: more commits in flight might help."""
+        self._context.throttle.concurrency.waited_for(len(self._peers))
 
     def _open_batches(self) -> list[Batch]:
-        """Those of all shards that are not done."""
+        """The batches of all shards that are not done."""
         return [
             batch
             for peer in self._peers
-            for batch in (*(flying for flying, _ in peer._flights), peer._building)
+            for batch in (*(open_batch.batch for open_batch in peer._in_flight), peer._building)
         ]
 
     def is_handled(self, key: bytes) -> bool:
-        """For a query that may give an entity twice: this one came before."""
+        """Whether the entity came before. Only for a query that may return an entity twice."""
         return any(item.key == key for item in self._building.items) or (
-            self._common.checkpoint.is_handled(key)
+            self._context.journal.is_handled(key)
         )
+
+    def read_again(self, key: bytes) -> Any:
+        """An entity that another one's handler writes: let that commit land, then read it.
+
+        Returns None when it was deleted or no longer matches the query. Raises what `drain` raises.
+        """
+        self.drain_all()
+        query = self._context.query.narrowed_to(key_of(key))
+        answer = self._context.rpc.page(query, self._context.query.namespace).result()
+        results = answer.batch.entity_results
+        return results[0] if results else None
 
     def add(self, item: Handled) -> None:
         """Take the next entity of the scan. Raises BudgetExceeded, HeldError, CallError."""
@@ -89,96 +107,97 @@ class Committer:
         for write in item.writes:
             if write.key != item.key:
                 foreign = True
-                self._see_collision(item)
+                self._avoid_collision(item)
                 break
         if not self._building.add(item, self._limits):
-            self.cut()
+            self.send_batch()
             self._building.add(item, self._limits)
         if foreign:
-            self._note_foreign(item)
+            self._note_foreign_keys(item)
         if self._building.is_full(self._limits):
-            self.cut()
+            self.send_batch()
 
-    def _see_collision(self, item: Handled) -> None:
-        """Two commits of the same entity must not race each other, and one commit must not hold
-        both: whichever came second would silently undo the first."""
+    def _avoid_collision(self, item: Handled) -> None:
+        """Two commits that write the same entity must not race, and one commit must not hold both
+        writes: whichever is applied second would silently undo the first."""
         if any(batch.writes(w.key) for w in item.writes for batch in self._open_batches()):
             self.drain_all()
 
-    def _note_foreign(self, item: Handled) -> None:
+    def _note_foreign_keys(self, item: Handled) -> None:
         building = self._building
         for write in item.writes:
             if write.key != item.key and write.key not in building.foreign:
                 building.foreign.add(write.key)
-                self.foreign[write.key] = self.foreign.get(write.key, 0) + 1
+                self.foreign.add(write.key)
 
     def end_page(self) -> None:
-        """A page is over: what needs no commit is written down; then see what has arrived."""
+        """Note entities that need no commit, then take in answers that have arrived."""
         if not self._building.write_count:
-            self.cut()
-        self.reap_arrived()
+            self.send_batch()
+        self.resolve_answered()
 
-    def cut(self) -> None:
+    # --- commits ---
+
+    def send_batch(self) -> None:
         """Send the batch as it is, once there is room for it."""
         batch = self._building
         if not batch.items:
             return
-        self.reap_arrived()
+        self.resolve_answered()
         while not self.has_room():
-            self._reap_oldest()
+            self._resolve_oldest()
         self._building = Batch(start=batch.end)
-        flight = None
+        commit = None
         if batch.write_count:
             batch.number = self.shard.next_number
             self.shard.next_number += 1
             try:
-                flight = self._resolver.send(batch, batch.take(self._limits, 0))
+                commit = self._resolver.send(batch, batch.next_span(self._limits, 0))
             except BaseException:
-                self.shard.broken = True  # it has a number, and no marker
+                self.shard.broken = True  # the batch has a number and no marker
                 raise
-        self._flights.append((batch, flight))
-        self.flight_bytes += batch.size
+        self._in_flight.append(OpenBatch(batch, commit))
+        self.in_flight_bytes += batch.size
 
     def drain(self) -> None:
         """Send what is left and wait until everything is done."""
-        self.cut()
-        while self._flights:
-            self._reap_oldest()
+        self.send_batch()
+        while self._in_flight:
+            self._resolve_oldest()
 
     def drain_all(self) -> None:
         for peer in self._peers:
             peer.drain()
 
-    def reap_arrived(self) -> None:
-        while self._flights:
-            flight = self._flights[0][1]
-            if flight is not None and not flight.call.done():
+    def resolve_answered(self) -> None:
+        """Take in answers that have arrived, in order."""
+        while self._in_flight:
+            commit = self._in_flight[0].commit
+            if commit is not None and not commit.call.done():
                 return
-            self._reap_oldest()
+            self._resolve_oldest()
 
-    def _reap_oldest(self) -> None:
-        batch, flight = self._flights[0]
+    def _resolve_oldest(self) -> None:
+        batch, commit = self._in_flight[0]
         try:
-            self._resolver.settle(flight, batch)
+            self._resolver.resolve(batch, commit)
         except BaseException:
             self.shard.broken = True
             raise
         finally:
-            self._flights.popleft()
-            self.flight_bytes -= batch.size
-            for key in batch.foreign:
-                self.foreign[key] -= 1
-                if not self.foreign[key]:
-                    del self.foreign[key]
+            self._in_flight.popleft()
+            self.in_flight_bytes -= batch.size
+            self.foreign.release(batch.foreign)
 
-    def settle_what_can_be(self) -> None:
-        """After the run was ended by one batch: note what became of those behind it."""
-        while self._flights:
-            _, flight = self._flights.popleft()
-            if flight is None:
+    def note_applied(self) -> None:
+        """A batch has ended the run with its outcome unknown: note which commits after it were
+        applied."""
+        while self._in_flight:
+            _, commit = self._in_flight.popleft()
+            if commit is None:
                 continue
             try:
-                flight.call.result()
+                commit.call.result()
             except CallError:
                 continue
-            self._resolver.is_done(flight.row, low=None)
+            self._resolver.note_done(commit.row, low=None)

@@ -1,13 +1,12 @@
-"""One batch to its definite end, in as many parts as that needs.
+"""Brings one batch to a definite outcome, in as many parts as that takes.
 
-The table in `engine/commit.py` says what each answer of the server leads to.
+The table in `engine/commit.py` says what follows from each answer of the server.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bulkup.core.errors import HeldError
@@ -16,160 +15,117 @@ from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.pages import page_result
-from bulkup.datastore.rpc import Rpc
-from bulkup.engine.batches import Batch, Limits
-from bulkup.engine.budget import Budget
-from bulkup.engine.handle import Handled, allocate_ids, refusal
-from bulkup.engine.scan import QueryPlan
-from bulkup.engine.throttle.concurrency import Concurrency
-from bulkup.engine.throttle.rate import RateLimiter
-from bulkup.state.checkpoint import BatchRow, Checkpoint
-from bulkup.state.markers import LATE_COPY_S, Marker, Markers
+from bulkup.engine.batches import Batch
+from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgress
+from bulkup.engine.handled import Handled
+from bulkup.engine.key_allocation import allocate_ids, refusal
+from bulkup.state.checkpoint import BatchRow
+from bulkup.state.markers import LATE_COPY_S, Marker
 
 CLEARED_PER_COMMIT = 3
-"""Markers removed along with a commit. More than one, so that a backlog shrinks; few, since the
+"""Markers removed along with a commit. More than one, so that a backlog shrinks; few, because the
 legacy emulator counts them against its 25 entity groups."""
 
 
-@dataclass(frozen=True)
-class CommitContext:
-    """What the commits of all shards of a run have in common."""
-
-    rpc: Rpc
-    checkpoint: Checkpoint
-    markers: Markers
-    query: QueryPlan
-    budget: Budget
-    limits: Limits
-    depth: Concurrency
-    pace: RateLimiter
-    runner: str
-    conflict_retries: int
-    handle_again: Callable[[Handled, Any], None]
-    make_sure: Callable[[], None]
-    """Called before a commit is sent: may raise to keep it from being sent."""
-    on_done: Callable[[Counts], None]
-    unix_time: Callable[[], float]
-    foreign: dict[bytes, int] = field(default_factory=dict)
-    """Keys that open batches write from other entities' handlers, and how many batches do."""
-
-
 @dataclass
-class Flight:
-    """A commit under way: of a span at the front of a batch."""
+class SentCommit:
+    """A commit in flight, of a span at the front of a batch."""
 
-    batch: Batch
     span: Sequence[Handled]
     call: Call[Any]
     row: BatchRow
 
 
-@dataclass
-class ShardProgress:
-    """Where the commits of one shard stand."""
-
-    id: int
-    low_number: int
-    low_cursor: bytes
-    next_number: int
-    broken: bool = False
-    """A batch was given up undecided; what is behind it stays above the low-water mark."""
-    live_markers: deque[tuple[int, bytes, float]] = field(default_factory=deque)
-    """Markers in Datastore: number, serialized key, and until when (Unix time) it must stay."""
-    counts: Counts = field(default_factory=Counts)
-    """Of what is done of the shard, up to `low_number`. Not of what needed no commit behind it:
-    whoever has nothing but the markers handles that again."""
-    behind: Counts = field(default_factory=Counts)
-    """Of what is done behind that."""
-
-
 class CommitResolver:
     """The commits of one shard, one batch at a time."""
 
-    def __init__(self, common: CommitContext, shard: ShardProgress) -> None:
-        self._common = common
-        self._rpc = common.rpc
-        self._checkpoint = common.checkpoint
-        self._markers = common.markers
-        self._query = common.query
-        self._budget = common.budget
-        self._limits = common.limits
+    def __init__(self, context: CommitContext, shard: ShardProgress) -> None:
+        self._context = context
+        self._rpc = context.rpc
+        self._journal = context.journal
+        self._markers = context.markers
+        self._query = context.query
+        self._budget = context.budget
+        self._throttle = context.throttle
+        self._runner = context.runner
         self._shard = shard
 
-    def send(self, batch: Batch, span: Sequence[Handled]) -> Flight:
-        """Send a commit of the span, at the front of the batch. Raises CallError, BudgetExceeded,
-        HeldError."""
+    def send(self, batch: Batch, span: Sequence[Handled]) -> SentCommit:
+        """Send a commit of the span, at the front of the batch.
+
+        Raises CallError, BudgetExceeded, HeldError.
+        """
         for failure in allocate_ids(self._rpc, span):
             self._budget.spend(failure)
-        row = self.row(batch, span)
+        row = self._row(batch, span)
         if row.counts.writes > len(span):
-            self._common.pace.spend(row.counts.writes - len(span))
+            self._throttle.rate.spend(row.counts.writes - len(span))
         self._pick_markers_to_clear(batch)
         assert row.number is not None
         marker = Marker(
-            shard=row.shard, number=row.number, part=row.part, runner=self._common.runner,
+            shard=row.shard, number=row.number, part=row.part, runner=self._runner.runner,
             start=row.start, end=row.end, whole_end=row.whole_end,
             low=self._shard.low_number, counts=row.counts, before=self._shard.counts,
         )  # fmt: skip
         mutations = [w.mutation for item in span for w in item.writes]
         mutations.append(self._markers.insert(marker))
         mutations.extend(self._markers.clear(key) for key in batch.clears)
-        self._checkpoint.batch_sent(
+        self._journal.batch_sent(
             row,
             [item.failure for item in span if item.failure],
             [line for item in span for line in item.log_lines],
-            self._keys(span),
+            self._keys_to_note(span),
         )
-        self._common.make_sure()
-        call = self._rpc.commit(mutations, before_resend=self._common.make_sure)
-        return Flight(batch, span, call, row)
+        self._runner.before_send()
+        call = self._rpc.commit(mutations, before_resend=self._runner.before_send)
+        return SentCommit(span, call, row)
 
-    def _keys(self, span: Sequence[Handled]) -> Sequence[bytes]:
+    def _keys_to_note(self, span: Sequence[Handled]) -> Sequence[bytes]:
         return [item.key for item in span] if self._query.ranged else ()
 
-    def row(self, batch: Batch, span: Sequence[Handled]) -> BatchRow:
+    def _row(self, batch: Batch, span: Sequence[Handled]) -> BatchRow:
         return BatchRow(
             shard=self._shard.id, number=batch.number, part=batch.part, start=batch.part_start,
             end=span[-1].cursor, whole_end=batch.end, done=False, counts=_sum(span),
         )  # fmt: skip
 
-    def settle(self, flight: Flight | None, batch: Batch) -> None:
-        """Bring a batch to its end. `flight`: its first commit; None: it needs none.
+    def resolve(self, batch: Batch, commit: SentCommit | None) -> None:
+        """Bring a batch to its end. `commit`: its first commit; None: it writes nothing.
 
-        `suspects`: so many entities at the front are known to hold one that the server refuses.
+        Raises CallError, BudgetExceeded, HeldError; then its outcome is unknown.
         """
-        if flight is None:
+        if commit is None:
             self._nothing_to_write(batch)
             return
-        suspects = 0
-        standing_until = 0.0
+        suspects = 0  # so many entities at the front contain one that the server refuses
+        keep_until = 0.0
         while batch.items:
-            if flight is None:
-                span = batch.take(self._limits, suspects)
+            if commit is None:
+                span = batch.next_span(self._throttle.limits, suspects)
                 if len(span) < len(batch.items) and not any(item.writes for item in span):
                     suspects = max(0, suspects - (len(span) - batch.carried))
                     batch.carried = len(span)
                     continue
                 # Even when nothing is left to write: a batch with a number ends with a marker,
-                # since whoever takes the run over counts on finding one (engine/recovery.py).
-                flight = self.send(batch, span)
-            span = flight.span
-            done, error = self._outcome(batch, flight)
-            standing_until = max(standing_until, self._late_copies_until(flight.call))
-            row = flight.row if done == len(span) else self.row(batch, batch.items[: done or 1])
-            flight = None
+                # because recovery (engine/recovery.py) relies on finding one.
+                commit = self.send(batch, span)
+            span = commit.span
+            done, error = self._outcome(batch, commit)
+            keep_until = max(keep_until, self._late_copies_until(commit.call))
+            row = commit.row if done == len(span) else self._row(batch, batch.items[: done or 1])
+            commit = None
             if done:
                 suspects = max(0, suspects - (done - batch.carried))
-                self._part_done(batch, done, row, standing_until)
-                standing_until = 0.0
+                self._part_done(batch, done, row, keep_until)
+                keep_until = 0.0
             elif error is not None and not (error.is_conflict and self._refresh(span)):
                 suspects = self._narrow(batch, span, error)
             else:
                 batch.as_built = False
 
-    def _outcome(self, batch: Batch, flight: Flight) -> tuple[int, CallError | None]:
-        """How many entities of the batch's front are done now, or why none is."""
-        call = flight.call
+    def _outcome(self, batch: Batch, commit: SentCommit) -> tuple[int, CallError | None]:
+        """How many entities at the batch's front are done now, or why none is."""
+        call = commit.call
         try:
             call.result()
         except CallError as error:
@@ -179,61 +135,62 @@ class CommitResolver:
             marker = self._markers.read(self._shard.id, batch.number, batch.part)
             if marker is None:
                 return 0, error
-            if marker.runner != self._common.runner or marker.fence:
+            if marker.runner != self._runner.runner or marker.fence:
                 raise HeldError(
-                    f"another runner has taken over run {self._checkpoint.run_info.run_id}; this "
-                    "one has stopped, nothing was written twice. Watch it with `bulkup show`"
+                    f"another runner has taken over run {self._runner.run_id}; this one has "
+                    "stopped and nothing was written twice. Watch the run with `bulkup show`"
                 ) from error
-            # A copy of this commit, or of a longer one sent before it was cut, has been applied.
+            # A copy of this commit was applied, or of a longer one that was sent before the span
+            # was made smaller.
             ends = [item.cursor for item in batch.items]
             return ends.index(marker.end) + 1, None
-        operations = max(len(flight.span), flight.row.counts.writes)
-        self._common.pace.answered(operations, call.seconds)
+        operations = max(len(commit.span), commit.row.counts.writes)
+        self._throttle.rate.answered(operations, call.seconds)
         if call.attempts == 1:
-            self._common.depth.answered(call.seconds)
-        return len(flight.span), None
+            self._throttle.concurrency.answered(call.seconds)
+        return len(commit.span), None
 
     def _late_copies_until(self, call: Call[Any]) -> float:
         if call.maybe_applied_at is None:
             return 0.0
-        return self._common.unix_time() + LATE_COPY_S
+        return self._runner.unix_time() + LATE_COPY_S
 
-    def _part_done(self, batch: Batch, done: int, row: BatchRow, standing_until: float) -> None:
+    def _part_done(self, batch: Batch, done: int, row: BatchRow, keep_until: float) -> None:
         assert row.number is not None
         key = self._markers.key(row.shard, row.number, row.part)
         self._shard.live_markers.append(
-            (row.number, key.SerializeToString(deterministic=True), standing_until)
+            LiveMarker(row.number, key.SerializeToString(deterministic=True), keep_until)
         )
         batch.clears = []
-        low = self._move_mark(batch) if done == len(batch.items) else None
-        batch.part_is_done(done)
-        self.is_done(row, low=low)
+        low = self._advance_mark(batch) if done == len(batch.items) else None
+        batch.drop_done(done)
+        self.note_done(row, low=low)
 
-    def is_done(self, row: BatchRow, *, low: tuple[int, bytes] | None) -> None:
-        """What was sent is done."""
-        self._checkpoint.batch_done(row, low=low)
+    def note_done(self, row: BatchRow, *, low: tuple[int, bytes] | None) -> None:
+        """A part that was sent is done."""
+        self._journal.batch_done(row, low=low)
         self._count(row, at_mark=low is not None)
 
     def _count(self, row: BatchRow, *, at_mark: bool) -> None:
         shard = self._shard
-        shard.behind = shard.behind + row.counts
+        shard.counts_above = shard.counts_above + row.counts
         if at_mark:
-            shard.counts, shard.behind = shard.counts + shard.behind, Counts()
-        self._common.on_done(row.counts)
+            shard.counts, shard.counts_above = shard.counts + shard.counts_above, Counts()
+        self._runner.on_done(row.counts)
 
     def _nothing_to_write(self, batch: Batch) -> None:
-        """A batch without writes needs no commit and has no marker: only the file knows it."""
-        row = self.row(batch, batch.items)
-        self._checkpoint.batch_done(
+        """A batch without writes needs no commit and gets no marker: only the journal knows it."""
+        row = self._row(batch, batch.items)
+        self._journal.batch_done(
             row,
-            low=self._move_mark(batch),
+            low=self._advance_mark(batch),
             failures=[item.failure for item in batch.items if item.failure],
             log_lines=[line for item in batch.items for line in item.log_lines],
-            keys=self._keys(batch.items),
+            keys=self._keys_to_note(batch.items),
         )
         self._count(row, at_mark=False)
 
-    def _move_mark(self, batch: Batch) -> tuple[int, bytes]:
+    def _advance_mark(self, batch: Batch) -> tuple[int, bytes]:
         self._shard.low_cursor = batch.end
         if batch.number is not None:
             self._shard.low_number = batch.number
@@ -242,64 +199,71 @@ class CommitResolver:
     # --- refusals ---
 
     def _refresh(self, span: Sequence[Handled]) -> bool:
-        """Read again what the span would write; handle again, on fresh data, what has changed.
+        """Read again what the span would write, and handle again what has changed.
 
-        False: nothing has changed, so the refusal has another reason.
+        False: nothing has changed, so the commit was refused for another reason.
         """
         guarded = {w.key for item in span for w in item.writes if w.version}
         keys = {*guarded, *(item.key for item in span if item.writes)}
-        plain = {key: key_bytes(key_of(key)) for key in keys}  # a page's may be written otherwise
+        # A page may encode the same key in another way than a lookup does.
+        canonical = {key: key_bytes(key_of(key)) for key in keys}
         there = self._rpc.lookup([key_of(key) for key in keys])
-        found = {key: there[ours] for key, ours in plain.items() if ours in there}
+        found = {key: there[plain] for key, plain in canonical.items() if plain in there}
         changed = False
         for item in span:
-            if not any(
+            if any(
                 w.version and (w.key not in found or found[w.key].version != w.version)
                 for w in item.writes
             ):
-                continue
-            changed = True
-            fresh = self._still_matching(item, found.get(item.key))
-            if fresh is None:
-                item.drop_writes()
-                item.vanished = True
-                continue
-            item.conflicts += 1
-            if item.conflicts > self._common.conflict_retries:
-                item.fail(
-                    "write",
-                    f"contended: changed {item.conflicts} times between being read and written (by "
-                    "others; or by this updater, where it puts an entity that it read while "
-                    "handling an earlier one: read it again in handle_entity)",
-                )
-            else:
-                self._common.handle_again(item, fresh)
-            if item.failure is not None:
-                self._budget.spend(item.failure)
+                changed = True
+                self._handle_changed(item, found.get(item.key))
         return changed
 
-    def _still_matching(self, item: Handled, found: Any) -> Any:
-        """The entity as it is now, or None when it is gone or no longer meant by the query.
+    def _handle_changed(self, item: Handled, found: Any) -> None:
+        """Handle an entity again that has changed since it was read. `found`: None if deleted."""
+        fresh = self._still_matching(item, found)
+        if fresh is None:
+            item.drop_writes()
+            item.vanished = True
+            return
+        item.conflicts += 1
+        if item.conflicts > self._context.conflicts.retries:
+            item.fail(
+                "write",
+                f"contended: changed {item.conflicts} times between being read and written (by "
+                "others; or by this updater, if it puts an entity that it read while handling an "
+                "earlier one: read it again in handle_entity)",
+            )
+        else:
+            self._context.conflicts.handle_again(item, fresh)
+        if item.failure is not None:
+            self._budget.spend(item.failure)
 
-        Whoever changed it may have taken it out of the query; handling it then would undo that.
+    def _still_matching(self, item: Handled, found: Any) -> Any:
+        """The entity as it is now; None when it is gone or no longer matches the query.
+
+        A change may have taken it out of the query; handling it then would undo that change.
         """
         if found is None or not self._query.has_filters:
             return None if found is None else page_result(found)
         answer = self._rpc.page(
-            self._query.of_entity(key_of(item.key)), self._query.namespace
+            self._query.narrowed_to(key_of(item.key)), self._query.namespace
         ).result()
         results = answer.batch.entity_results
         return results[0] if results else None
 
     def _narrow(self, batch: Batch, span: Sequence[Handled], error: CallError) -> int:
-        """The server refuses the span: so many entities at its front hold the culprit now."""
+        """The server refuses the span. Returns how many entities at the front contain the bad one.
+
+        0: unknown, or the bad one was found and has failed.
+        """
         if not error.blames_a_write:
             raise error
-        if self._limits.learn(error):
+        if self._throttle.limits.learn(error):
             return 0
         writing = [item for item in span if item.writes]
         if not writing:
-            raise error  # the marker alone is refused: no entity is to blame
+            raise error  # the marker alone is refused, so no entity is to blame
         if len(writing) > 1:
             return len(span) - batch.carried
         culprit = writing[0]
@@ -311,22 +275,22 @@ class CommitResolver:
     # --- markers ---
 
     def _pick_markers_to_clear(self, batch: Batch) -> None:
-        """Markers below the low-water mark say nothing that the one at the mark does not."""
-        now = self._common.unix_time()
+        """A marker below the low-water mark adds nothing to the marker at the mark."""
+        now = self._runner.unix_time()
         live_markers = self._shard.live_markers
         for _ in range(len(live_markers)):
             if len(batch.clears) >= CLEARED_PER_COMMIT:
                 return
-            number, key, until = live_markers[0]
-            if number < self._shard.low_number and until <= now:
+            oldest = live_markers[0]
+            if oldest.number < self._shard.low_number and oldest.keep_until <= now:
                 live_markers.popleft()
-                batch.clears.append(key)
+                batch.clears.append(oldest.key)
             else:
                 live_markers.rotate(-1)
 
 
 def _sum(items: Sequence[Handled]) -> Counts:
-    """Plain integers, since this looks at every entity of a run."""
+    """Adds plain integers, because this looks at every entity of a run."""
     puts = deletes = unchanged = failed = vanished = conflicts = 0
     for item in items:
         for write in item.writes:

@@ -1,4 +1,4 @@
-"""The end of a runner in the run record, and what becomes of the markers it leaves."""
+"""Records the end of a runner in the run record, and removes the markers of a finished run."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from bulkup.core.errors import BulkupError
 from bulkup.core.model import Counts, RunState
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
+from bulkup.engine.commit_context import LiveMarker
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import RunRecord
 
-REMOVED_AT_ONCE = 400
+MAX_REMOVED_WITH_END = 400
 """Below the 500 entities in a commit of the legacy service, with room for records and claims."""
-
-Standing = Sequence[tuple[int, bytes, float]]
-"""Markers of finished or stopped shards that are still in Datastore: number, serialized key, and
-until when (Unix time) it must stay."""
 
 
 class Completion:
-    """Gives a run back. `resumed`: other runners worked on it before this one."""
+    """Gives a run back. `resumed`: other runners have worked on it before this one.
+
+    `live_markers` below: the markers of all shards of this runner that are still in Datastore.
+    """
 
     def __init__(
         self,
@@ -42,13 +42,15 @@ class Completion:
         self._resumed = resumed
         self._warn = warn
 
-    def finish(self, counts: Counts, live_markers: Standing, successor: RunRecord | None) -> None:
-        """The run is finished. Raises HeldError, CallError when that could not be written."""
+    def finish(
+        self, counts: Counts, live_markers: Sequence[LiveMarker], successor: RunRecord | None
+    ) -> None:
+        """The run is finished. Raises HeldError, CallError when that could not be recorded."""
         now = self._clock.unix()
         fenced_until = self._fenced_until(live_markers)
         if fenced_until <= now and self._finish_at_once(counts, live_markers, successor):
             return
-        # Written down before any is removed: whoever sweeps does not look further than that.
+        # Recorded before any marker is removed: a sweep relies on this time alone.
         sweep_at = max(fenced_until, math.ceil(now))
         self._lease.give_back(
             RunState.FINISHED,
@@ -61,15 +63,17 @@ class Completion:
         self._clear(live_markers, may_all_go=fenced_until <= now)
 
     def _finish_at_once(
-        self, counts: Counts, live_markers: Standing, successor: RunRecord | None
+        self, counts: Counts, live_markers: Sequence[LiveMarker], successor: RunRecord | None
     ) -> bool:
-        """Remove the markers by the commit that ends the run; False: that cannot be, and nothing
-        was done.
+        """Remove the markers in the commit that ends the run. Returns False, with nothing done,
+        when one commit cannot do that.
 
-        Not in a commit before that: as long as the run is not finished its markers are all that is
-        known of it where the file is lost.
+        Never in an earlier commit: until the run is finished its markers may be all that is known
+        of it, because the checkpoint may be lost.
         """
-        if self._resumed or not self._lease.record.keep or len(live_markers) > REMOVED_AT_ONCE:
+        if self._resumed or not self._lease.record.keep:
+            return False
+        if len(live_markers) > MAX_REMOVED_WITH_END:
             return False
         try:
             self._lease.give_back(
@@ -79,44 +83,54 @@ class Completion:
                 fenced_until=self._fenced_until(live_markers),
                 sweep_at=0,
                 successor=successor,
-                extra_mutations=[self._markers.clear(key) for _, key, _ in live_markers],
+                extra_mutations=[self._markers.clear(marker.key) for marker in live_markers],
             )
         except CallError as error:
             if error.is_invalid:
-                return False  # the legacy emulator takes 25 entity groups in a transaction
+                return False  # the legacy emulator accepts 25 entity groups in a transaction
             raise
         return True
 
-    def let_go(
-        self, state: RunState, reason: str, counts: Counts, live_markers: Standing, *, clean: bool
+    def release(
+        self,
+        state: RunState,
+        reason: str,
+        counts: Counts,
+        live_markers: Sequence[LiveMarker],
+        *,
+        clean: bool,
     ) -> None:
-        """The runner ends before the run does. When the server is away its lease runs out."""
+        """The runner ends before the run does. If Datastore is unavailable, its lease expires.
+
+        `clean`: the outcome of every commit that was sent is known.
+        """
         if not clean:
-            # One try: what ended the run may be that nothing gets through.
+            # Try once only: the runner may have ended because Datastore is unavailable.
             self._rpc.retry_for(0.0)
-            self._lease.drop_what_is_under_way()
+            self._lease.drop_what_is_in_flight()
         fenced_until = self._fenced_until(live_markers)
         try:
             self._lease.give_back(state, reason, counts, fenced_until=fenced_until, sweep_at=0)
         except (CallError, BulkupError) as error:
             self._warn(
-                f"the run record could not be updated ({error}); the run can be resumed, from "
-                "another machine once its lease has run out"
+                f"the run record could not be updated ({error}); the run can be resumed here now, "
+                "and from another machine once its lease has expired"
             )
 
-    def _fenced_until(self, live_markers: Standing) -> int:
-        last = max((until for _, _, until in live_markers), default=0.0)
-        return max(self._lease.record.fenced_until, math.ceil(last))
+    def _fenced_until(self, live_markers: Sequence[LiveMarker]) -> int:
+        last = max((marker.keep_until for marker in live_markers), default=0.0)
+        return max(self._lease.record.layout.fenced_until, math.ceil(last))
 
-    def _clear(self, live_markers: Standing, *, may_all_go: bool) -> None:
-        """Remove the markers of the finished run that no late copy of a commit needs."""
+    def _clear(self, live_markers: Sequence[LiveMarker], *, may_all_go: bool) -> None:
+        """Remove those markers of the finished run that have done their job: no late copy of their
+        commit can arrive any more."""
         now = self._clock.unix()
         try:
-            self._markers.remove([key for _, key, until in live_markers if until <= now])
+            self._markers.remove([m.key for m in live_markers if m.keep_until <= now])
             if not may_all_go:
                 return
             if self._resumed:
-                # Also those of shards that were done before this runner came.
+                # Also the markers of shards that earlier runners have finished.
                 self._markers.remove(self._markers.all_keys())
             if self._lease.record.keep:
                 self._lease.swept()
@@ -125,5 +139,5 @@ class Completion:
         except (CallError, BulkupError) as error:
             self._warn(
                 f"the run is finished, but some of its markers could not be removed ({error}); "
-                "the next bulkup command on this target does that"
+                "the next bulkup run on this target removes them"
             )

@@ -1,125 +1,120 @@
 """Entities to the worker processes and back, in the order of each shard's scan.
 
-One lane can keep all workers busy: what it has handed out stands in line, and is added to its
-commits in that order, whoever is ready first.
+One shard can keep all workers busy: its chunks wait in a queue, and are added to its commits in
+the order they were handed out, whichever worker finishes first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bulkup.engine.commit_resolution import CommitContext
-from bulkup.engine.handle import Handled
+from bulkup.engine.handled import Handled
+from bulkup.engine.handler_pool import Accounts
 from bulkup.engine.pool.pool import MAX_CHUNK, QUEUED, Ticket, WorkerPool
 
 if TYPE_CHECKING:
-    from bulkup.engine.entities import Entities
-    from bulkup.engine.scheduler import ShardRunner
+    from bulkup.engine.shard_runner import ShardRunner
 
 
 class Dispatcher:
-    """`lanes`: those at work, as they come and go. `may_go(n)`: whether the pace lets n entities
-    go now; they are spent then."""
+    """The HandlerPool over worker processes. `ranged`: the query may return an entity twice."""
 
-    def __init__(
-        self,
-        workers: WorkerPool,
-        common: CommitContext,
-        entities: Entities,
-        shard_runners: Collection[ShardRunner],
-        may_go: Callable[[int], bool],
-        page_size: int,
-    ) -> None:
+    def __init__(self, workers: WorkerPool, accounts: Accounts, *, ranged: bool) -> None:
         self._workers = workers
-        self._common = common
-        self._entities = entities
-        self._shard_runners = shard_runners
-        self._may_go = may_go
-        self._page_size = page_size
-        self._most_tickets = QUEUED * workers.count
-        """Of a lane, so that memory stays bounded while its commits are slow."""
+        self._accounts = accounts
+        self._ranged = ranged
+        self._max_tickets = QUEUED * workers.count
+        """Per shard, so that memory stays bounded while its commits are slow."""
         self._handed_out = 0
-        self._under_way: set[bytes] = set()
-        """Keys, for a query that may give an entity twice."""
+        self._dispatched: set[bytes] = set()
+        """Keys at the workers, for a query that may return an entity twice."""
+        self.begin_round = workers.pump
+        self.handle_again = workers.handle_again
 
-    def step(self, shard_runner: ShardRunner) -> bool:
-        """Add what has come back, hand out what there is; False: neither is possible now.
+    @property
+    def moves(self) -> bool:
+        return self._workers.moves
 
-        Raises what `Entities.add` raises, and CallError of a handler's own reads.
-        """
-        self._entities.look_if_due()
-        added = self._add_next(shard_runner)
-        return self._hand_out_some(shard_runner) or added
+    def step(self, shard: ShardRunner) -> bool:
+        """Raises CallError of a handler's own reads, besides what HandlerPool.step raises."""
+        self._accounts.control.check_if_due(self._accounts.monotonic())
+        added = self._add_next(shard)
+        return self._hand_out_some(shard) or added
 
-    def collect(self) -> None:
-        """On a stop: what workers are at is brought to its end and added, the rest is not begun."""
+    def collect(self, shards: Iterable[ShardRunner]) -> None:
         self._workers.collect()
-        for shard_runner in self._shard_runners:
-            while shard_runner.tickets and shard_runner.tickets[0].done():
-                ticket = shard_runner.tickets.popleft()
-                self._common.pace.spend(len(ticket.items))
-                self._add(shard_runner, ticket.result())
+        for shard in shards:
+            while shard.tickets and shard.tickets[0].done():
+                ticket = shard.tickets.popleft()
+                shard.throttle.rate.spend(len(ticket.items))
+                self._add(shard, ticket.result())
                 if not ticket.whole:
-                    break  # what is behind the gap is handled again by the next runner
+                    break  # what follows the gap is handled again by the next runner
 
-    def _add_next(self, shard_runner: ShardRunner) -> bool:
-        if not shard_runner.tickets or not shard_runner.tickets[0].done():
+    def _add_next(self, shard: ShardRunner) -> bool:
+        """Add the oldest chunk to the shard's commits, if it is back."""
+        if not shard.tickets or not shard.tickets[0].done():
             return False
-        if not shard_runner.committer.has_room():
-            self._common.depth.waited_for(len(self._shard_runners))
+        if not shard.committer.has_room():
+            shard.committer.note_waiting()
             return False
-        ticket = shard_runner.tickets[0]
-        if not self._may_go(len(ticket.items)):
+        ticket = shard.tickets[0]
+        if not shard.throttle.admit(len(ticket.items)):
             return False
-        shard_runner.tickets.popleft()
-        self._add(shard_runner, ticket.result())
+        shard.tickets.popleft()
+        self._add(shard, ticket.result())
         if ticket.error is not None:
             raise ticket.error
-        if not shard_runner.tickets:
-            shard_runner.committer.end_page()
+        if not shard.tickets:
+            shard.committer.end_page()
         return True
 
-    def _add(self, shard_runner: ShardRunner, items: Sequence[Handled]) -> None:
-        if self._under_way:
-            self._under_way.difference_update(item.key for item in items)
-        self._entities.add(items, shard_runner.committer)
+    def _add(self, shard: ShardRunner, items: Sequence[Handled]) -> None:
+        committer = shard.committer
+        if self._dispatched:
+            self._dispatched.difference_update(item.key for item in items)
+        for item in items:
+            if item.key in committer.foreign:
+                fresh = committer.read_again(item.key)
+                if fresh is None:
+                    item = Handled.gone(item.key, item.cursor)
+                else:
+                    self.handle_again(item, fresh)
+            self._accounts.enter(item)
+            committer.add(item)
 
-    def _hand_out_some(self, shard_runner: ShardRunner) -> bool:
-        size = shard_runner.scan.page_size = self._common.pace.batch_size(self._page_size)
-        self._common.limits.pace(size)
-        most = min(size, self._entities.limit - self._handed_out)
-        if not shard_runner.page or most < 1:
+    def _hand_out_some(self, shard: ShardRunner) -> bool:
+        size = shard.scan.page_size = shard.throttle.batch_size()
+        shard.throttle.limits.set_batch_size(size)
+        most = min(size, self._accounts.control.limit - self._handed_out)
+        if not shard.page or most < 1:
             return False
-        if len(shard_runner.tickets) >= self._most_tickets or not self._workers.has_room():
+        if len(shard.tickets) >= self._max_tickets or not self._workers.has_room():
             return False
-        some, rest = shard_runner.page, shard_runner.page[:0]
-        if self._common.query.ranged:
-            some, rest = (
-                self._new_ones(shard_runner, shard_runner.page[:MAX_CHUNK]),
-                shard_runner.page[MAX_CHUNK:],
-            )
+        some, rest = shard.page, shard.page[:0]
+        if self._ranged:
+            some, rest = self._new_ones(shard, some[:MAX_CHUNK]), some[MAX_CHUNK:]
         if some:
-            ticket = self._hand_out(shard_runner, some, most)
+            ticket = self._hand_out(shard, some, most)
             some = some[ticket.count :]
-        shard_runner.page = [*some, *rest] if rest else some
+        shard.page = [*some, *rest] if rest else some
         return True
 
-    def _hand_out(self, shard_runner: ShardRunner, some: Sequence[Any], most: float) -> Ticket:
+    def _hand_out(self, shard: ShardRunner, some: Sequence[Any], most: float) -> Ticket:
         ticket = self._workers.submit(some, most)
-        shard_runner.tickets.append(ticket)
+        shard.tickets.append(ticket)
         self._handed_out += ticket.count
-        last = some[ticket.count - 1]
-        shard_runner.last_key, shard_runner.last_cursor = last.entity.key, last.cursor
-        if self._common.query.ranged:
-            self._under_way.update(r.entity.key for r in some[: ticket.count])
+        shard.passed(some[ticket.count - 1])
+        if self._ranged:
+            self._dispatched.update(result.entity.key for result in some[: ticket.count])
         return ticket
 
-    def _new_ones(self, shard_runner: ShardRunner, results: Sequence[Any]) -> list[Any]:
-        """Without those that came before."""
+    def _new_ones(self, shard: ShardRunner, results: Sequence[Any]) -> list[Any]:
+        """Leave out entities that came before."""
         new: dict[bytes, Any] = {}
         for result in results:
             key = result.entity.key
-            if key not in self._under_way and not shard_runner.committer.is_handled(key):
+            if key not in self._dispatched and not shard.committer.is_handled(key):
                 new.setdefault(key, result)
         return list(new.values())

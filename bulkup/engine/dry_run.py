@@ -1,4 +1,4 @@
-"""The dry run: what would be written, and nothing is."""
+"""The dry run: shows what would be written, and writes nothing."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from bulkup.core.model import Counts
 from bulkup.datastore.entity_diff import describe_changes
 from bulkup.datastore.keys import key_text
 from bulkup.datastore.lazy_entity import LazyEntity
-from bulkup.engine.entities import Entities, OverBudget
-from bulkup.engine.handle import Handled, Write, written
+from bulkup.engine.budget import HandlerOverBudget
+from bulkup.engine.handled import Handled, Write, written
+from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.scan import Scan
 from bulkup.engine.throttle.rate import RateLimiter
 
 
 class DryRunSink:
-    """Takes handled entities where a run has its commits, and tells what they would write."""
+    """Takes handled entities and reports what each would write."""
 
     def __init__(self, listener: Listener, on_done: Callable[[Counts], None]) -> None:
         self._listener = listener
         self._on_done = on_done
-
-    foreign: frozenset[bytes] = frozenset()
 
     def add(self, item: Handled) -> None:
         deletes = 0
@@ -49,43 +48,37 @@ class DryRunSink:
         changes = tuple(PropertyChange(*c) for c in describe_changes(before, after))
         return WouldChange(key_text(after.key), "put", changes)
 
-    def end_page(self) -> None:
-        pass
 
-    def drain_all(self) -> None:
-        pass
-
-    def is_handled(self, key: bytes) -> bool:
-        return False  # nothing is written, so nothing moves
-
-
-def preview(
+def dry_run(
     scan: Scan,
-    entities: Entities,
+    handlers: InProcessPool,
     sink: DryRunSink,
+    rate: RateLimiter,
     *,
-    pace: RateLimiter,
     nap: Callable[[float], None],
     batch_size: int,
 ) -> None:
-    """Handle all entities of a scan, as fast as a run would. Raises BudgetExceeded, and what
-    `entities` raises to stop."""
+    """Handle all entities of a scan, at the rate of a real run.
+
+    Raises BudgetExceeded, CallError, and what `Control.check` raises.
+    """
     try:
         while not scan.is_over:
             page = scan.take()
             while page:
-                size = pace.batch_size(batch_size)
-                some, page = page[:size], page[size:]
-                nap(pace.wait_s(len(some)))
-                pace.spend(len(some))
-                entities.handle(some, sink)
-    except OverBudget as over:
+                size = rate.batch_size(batch_size)
+                span, page = page[:size], page[size:]
+                nap(rate.wait_s(len(span)))
+                rate.spend(len(span))
+                handlers.handle(span, sink)
+    except HandlerOverBudget as over:
         raise over.exceeded from None
     finally:
         scan.close()
 
 
 def _empty(entity_pb: Any) -> Any:
+    """An entity that did not exist before: the same key, no properties."""
     empty = type(entity_pb)()
     empty.key.CopyFrom(entity_pb.key)
     return empty

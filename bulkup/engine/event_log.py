@@ -1,27 +1,28 @@
-"""What a runner tells while it works, and what of that is kept for its report."""
+"""The events of a runner: passed on to a listener, and the first of each kept for the report."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from bulkup.core.events import EntityFailed, Listener, Logged, Warned
+from bulkup.core.events import EntityFailed, Listener, Logged, Warned, WarningKind
 from bulkup.core.model import Failure
 
 SHOWN_FAILURES = 20
 SHOWN_LOG_LINES = 20
-"""So many of each are in a report; the checkpoint has them all."""
+"""In a report; the checkpoint has all of them."""
 
 
 class EventLog:
-    """A listener that passes on to another one. `max_failures`: the budget, as it is told."""
+    """A listener in front of another one. `max_failures`: the failure budget, for its events."""
 
     def __init__(self, listener: Listener, max_failures: int) -> None:
         self._listener = listener
         self._max_failures = max_failures
         self.warnings: list[str] = []
         self.failures: list[Failure] = []
-        """The first ones, and so of the log lines."""
+        """The first SHOWN_FAILURES."""
         self.log_lines: list[str] = []
+        """The first SHOWN_LOG_LINES."""
         self.log_total = 0
 
     def __call__(self, event: Any) -> None:
@@ -29,11 +30,11 @@ class EventLog:
             self.warnings.append(event.message)
         self._listener(event)
 
-    def warn(self, message: str) -> None:
-        self(Warned(message))
+    def warn(self, message: str, kind: WarningKind = WarningKind.OTHER) -> None:
+        self(Warned(message, kind))
 
     def failed(self, failure: Failure, failed: int) -> None:
-        """An entity has; so many have by now."""
+        """An entity has failed; `failed`: how many have by now."""
         if len(self.failures) < SHOWN_FAILURES:
             self.failures.append(failure)
         self(EntityFailed(failure, failed, self._max_failures))

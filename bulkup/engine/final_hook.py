@@ -1,4 +1,4 @@
-"""The updater's last word, when every entity is done, and the run that it wants to begin then."""
+"""Calls the updater's `finish` when every entity is done, and starts the successor it asks for."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from bulkup.authoring.updater import Updater
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.events import Report
 from bulkup.core.user_traceback import user_traceback
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import RunRecord
+
+BeginSuccessor = Callable[[RunRecord], RunRecord | None]
+"""From the record of a run to the record of the successor that its updater wants."""
 
 
 class FinalHook:
-    """`begin` makes the record of the successor that the updater wants, of that of its run."""
-
     def __init__(
         self,
         updater: Updater,
-        begin: Callable[[RunRecord], RunRecord | None],
+        begin_successor: BeginSuccessor,
         warn: Callable[[str], None],
     ) -> None:
         self._updater = updater
-        self._begin = begin
+        self._begin_successor = begin_successor
         self._warn = warn
         self.code: Exit | None = None
-        """What became of the updater's own `finish`; None: it was not called."""
+        """How `finish` ended; None: it was not called."""
         self.successor: RunRecord | None = None
 
     def conclude(self, report: Report, record: RunRecord) -> None:
-        """All is done that `report` tells. Before the end is written, for that write begins the
-        successor."""
+        """Call `finish` and prepare the successor, before the end of the run is recorded: the
+        write that records it also begins the successor."""
         self.call(report)
         if self.code is Exit.DONE:
             try:
-                self.successor = self._begin(record)
+                self.successor = self._begin_successor(record)
             except BulkupError as error:
                 self._failed(f"the successor cannot begin: {error.message}", error.details)
 

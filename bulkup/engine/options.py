@@ -1,4 +1,4 @@
-"""How a runner works: what the command line's options come to."""
+"""The options of a runner, as the command line or Python sets them."""
 
 from __future__ import annotations
 
@@ -13,38 +13,39 @@ from bulkup.engine.throttle.concurrency import MAX_DEPTH
 from bulkup.engine.throttle.rate import MaxRate
 
 AUTO_SHARDS = 8
-"""On a real project, where a page costs its way there and back."""
+"""On a real project, where reading a page costs a round trip."""
 
 MAX_SHARDS = 64
 MAX_PROCESSES = 64
 
 
-_LASTING = ("batch_size", "in_flight", "shards", "processes", "max_rate", "max_failures")
+_KEPT = ("batch_size", "in_flight", "shards", "processes", "max_rate", "max_failures")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a runner works; nothing here changes what a run does."""
+    """How a runner works. Nothing here changes what a run does to its entities."""
 
     batch_size: int = MAX_BATCH_SIZE
     in_flight: int | None = None
-    """Commits of a shard under way at once. None: as many as keep the reading going."""
+    """Commits of a shard in flight at once. None: as many as keep reading busy."""
     shards: int | None = None
-    """Stretches of the query worked on at once. None: several on a real project."""
+    """Shards worked on at once. None: AUTO_SHARDS on a real project, else 1."""
     max_rate: MaxRate = field(default_factory=MaxRate)
     processes: int = 1
-    """Worker processes that run the updater; 1: it runs in this one."""
+    """Worker processes that run the updater. 1: it runs in this process."""
     limit: int | None = None
-    """Entities to handle before stopping."""
+    """Stop after this many entities."""
     max_time_s: float | None = None
     retry_for_s: float = 600.0
     conflict_retries: int = 8
     max_failures: int | None = None
-    """None: what the updater says."""
+    """None: the updater's own."""
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        """Raises UsageError: the command line checks its own, Python has only this."""
+        """Raises UsageError. The command line has its own checks; for Python these are the only
+        ones."""
         for name, value, low, high in (
             ("batch_size", self.batch_size, 1, MAX_BATCH_SIZE),
             ("in_flight", self.in_flight, 1, MAX_DEPTH),
@@ -57,15 +58,17 @@ class Options:
         ):
             if value is not None and not low <= value <= high:
                 at_most = f" and at most {high}" if high < math.inf else ""
-                raise UsageError(f"{name} is {value}; it has to be at least {low}{at_most}")
+                raise UsageError(f"{name} is {value}; it must be at least {low}{at_most}")
 
     def asked(self) -> dict[str, Any]:
-        """What is not as it is by default, of what every runner of a run should have; goes to where
-        JSON goes, and to `or_as` from there."""
+        """The options that differ from the defaults, of those that the run's next runner keeps.
+
+        As JSON values, for the checkpoint; `or_as` reads them.
+        """
         plain = Options()
         asked = {
             name: getattr(self, name)
-            for name in _LASTING
+            for name in _KEPT
             if getattr(self, name) != getattr(plain, name)
         }
         if "max_rate" in asked:
@@ -73,14 +76,14 @@ class Options:
         return asked
 
     def or_as(self, asked: Mapping[str, Any]) -> Options:
-        """These, and what an earlier runner was asked for where they are as by default."""
+        """These options, with those of an earlier runner wherever these are the defaults."""
         missing = {name: asked[name] for name in asked.keys() - self.asked().keys()}
         if "max_rate" in missing:
             missing["max_rate"] = MaxRate.parse(missing["max_rate"])
         return replace(self, **missing)
 
     def words(self) -> list[str]:
-        """`asked` as it is typed."""
+        """`asked` as command-line words."""
         return [
             word
             for name, value in self.asked().items()

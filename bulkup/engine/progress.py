@@ -1,4 +1,4 @@
-"""How far a run is: counts, rate, what it waits for. Emits Progress at least every second."""
+"""Tracks counts, rate and waits of a run, and emits Progress at least every second."""
 
 from __future__ import annotations
 
@@ -13,42 +13,45 @@ from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import count_of
 
 RATE_OVER_S = 15.0
-"""The rate shown is that of so many last seconds: steady, and still of now."""
+"""The displayed rate is an average over this time: long enough to be steady, short enough to be
+current."""
 
 EVERY_S = 1.0
 
 
 class ProgressTracker:
+    """`already`: what earlier runners have done. `pace_text`: what limits the rate just now."""
+
     def __init__(
         self,
         listener: Listener,
         clock: Clock,
         already: Counts,
-        pace_text: Callable[[], str] = str,
+        rate_limit: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._listener = listener
         self._clock = clock
-        self._pace_text = pace_text
+        self._rate_limit = rate_limit
         self.counts = already
         self.total: int | None = None
         self.retries = 0
         self._count_call: Call[object] | None = None
-        self._waiting = ""
+        self._waiting: str | None = None
         self._started = clock.monotonic()
-        self._told = self._started
-        self._marks: deque[tuple[float, int]] = deque([(self._started, already.handled)])
+        self._emitted_at = self._started
+        self._samples: deque[tuple[float, int]] = deque([(self._started, already.handled)])
 
     @property
     def elapsed_s(self) -> float:
         return self._clock.monotonic() - self._started
 
     def ask_total(self, call: Call[object]) -> None:
-        """Use the answer of a COUNT once it is there; the run does not wait for it."""
+        """Show the answer of a COUNT call once it arrives; the run does not wait for it."""
         self._count_call = call
 
     def add(self, counts: Counts) -> None:
         self.counts = self.counts + counts
-        self._waiting = ""
+        self._waiting = None
 
     def retrying(self, error: CallError, attempt: int, wait_s: float, left_s: float) -> None:
         self.retries += 1
@@ -59,19 +62,19 @@ class ProgressTracker:
 
     def tick(self, *, force: bool = False) -> None:
         now = self._clock.monotonic()
-        if not force and now - self._told < EVERY_S:
+        if not force and now - self._emitted_at < EVERY_S:
             return
-        self._told = now
+        self._emitted_at = now
         self._see_total()
-        self._marks.append((now, self.counts.handled))
-        while len(self._marks) > 2 and now - self._marks[1][0] > RATE_OVER_S:
-            self._marks.popleft()
-        since, handled = self._marks[0]
+        self._samples.append((now, self.counts.handled))
+        while len(self._samples) > 2 and now - self._samples[1][0] > RATE_OVER_S:
+            self._samples.popleft()
+        since, handled = self._samples[0]
         rate = (self.counts.handled - handled) / (now - since) if now > since else 0.0
         self._listener(
             Progress(
                 self.counts, self.total, now - self._started, rate, self.retries, self._waiting,
-                self._pace_text(),
+                self._rate_limit(),
             )
         )  # fmt: skip
 
@@ -83,7 +86,7 @@ class ProgressTracker:
         try:
             self.total = count_of(call.first_answer())
         except CallError:
-            self.total = None  # some servers cannot count; the bar is indeterminate then
+            self.total = None  # some servers cannot count; the progress bar has no end then
 
     def close(self) -> None:
         if self._count_call is not None:

@@ -1,15 +1,15 @@
-"""After a runner that did not end cleanly: bring each commit it may have sent to a definite end.
+"""Recovers a run whose last runner did not end cleanly: makes the outcome of each commit definite.
 
-What is known is the local checkpoint (which may be older than the truth, or missing) and the
-markers (which are the truth). What is not known is whether a commit is still on its way, or
-whether the former runner still lives. So a fence goes under the key of every marker that may
-still come: either the fence is first, and the commit is refused, or the marker is there, and its
-interval is done. After that nothing moves any more, and the stretches of the shard that no marker
-covers become new shards.
+Known are the local checkpoint (which may be out of date, or missing) and the markers (which are the
+truth). Unknown is whether a commit is still on its way, and whether the former runner is still
+alive. So recovery inserts a fence under the key of every marker that may still arrive. Either the
+fence is first, and the commit is refused; or the marker is there, and its interval is done. After
+that nothing can change any more, and the parts of the shard that no marker covers become new
+shards.
 
-Why so many fences are enough: a runner sends a batch only while less than WINDOW batches lie
-between it and the last one it knows done. Once the first batch that is not done is fenced, that
-runner never gets beyond it, and every place it can still use is in the window behind.
+Why WINDOW fences are enough: a runner sends a batch only while fewer than WINDOW batches lie
+between it and the last one it knows to be done. Once the first batch that is not done is fenced,
+that runner never gets past it, and every place it can still use is in the window after it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bulkup.core.model import Counts
 from bulkup.core.records import Shard
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
+from bulkup.engine.commit_context import LiveMarker
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import LATE_COPY_S, WINDOW, Marker, Markers
@@ -34,17 +35,20 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What became of a shard."""
+class Recovered:
+    """What is left of a shard, and what was done."""
 
     gaps: Sequence[Shard]
-    """Its stretches that are not done, as shards without an id; this one is not used again."""
+    """Its intervals that are not done, as shards without an id. They replace the shard."""
     counts: Counts
-    """Of what is done of it, as its markers tell."""
+    """What is done of it, according to its markers."""
 
 
 class Recovery:
-    """Makes the shards of a run definite before its next runner begins."""
+    """Makes the outcome of a run's shards definite before its next runner begins.
+
+    `runner`: the id of that next runner, which the fences carry.
+    """
 
     def __init__(self, *, rpc: Rpc, checkpoint: Checkpoint, markers: Markers, runner: str) -> None:
         self._rpc = rpc
@@ -52,21 +56,24 @@ class Recovery:
         self._markers = markers
         self._runner = runner
 
-    def live_markers(self, shard: Shard) -> dict[int, bytes] | None:
-        """For a shard whose last runner ended cleanly: its markers, by batch, still in Datastore.
+    def live_markers(self, shard: Shard, keep_until: float) -> list[LiveMarker] | None:
+        """For a shard whose last runner ended cleanly: its markers that are still in Datastore.
 
-        None: there is a marker of a batch that the checkpoint does not know; it has to be settled.
+        None: there is a marker of a batch that the checkpoint does not know, so the shard has to
+        be recovered.
         """
         found = {
             m.number: self._key(shard, (m.number, m.part)) for m in self._markers.of_shard(shard.id)
         }
-        return None if any(number > shard.low_number for number in found) else found
+        if any(number > shard.low_number for number in found):
+            return None
+        return [LiveMarker(number, key, keep_until) for number, key in found.items()]
 
-    def settle(self, shard: Shard) -> Settled:
-        """Settle one shard. Raises CallError, StateError."""
+    def recover_shard(self, shard: Shard) -> Recovered:
+        """Raises CallError, StateError."""
         while True:
-            # Read anew after every fence: a runner that still lives moves its mark on and clears
-            # markers behind it, and a fence in a place it has cleared ends nothing.
+            # Read again after every fence: a runner that is still alive advances its low-water
+            # mark and clears markers below it, and a fence in a cleared place stops nothing.
             found = {(m.number, m.part): m for m in self._markers.of_shard(shard.id)}
             shard = self._at_its_true_mark(shard, found)
             places = self._open_places(shard, found)
@@ -80,14 +87,14 @@ class Recovery:
             (m.before for m in found.values() if m.low == shard.low_number and not m.fence),
             Counts(),
         )
-        return Settled(_gaps(shard, done), before + adopted)
+        return Recovered(_gaps(shard, done), before + adopted)
 
     def _key(self, shard: Shard, place: Place) -> bytes:
         raw = self._markers.key(shard.id, *place)
         return bytes(raw.SerializeToString(deterministic=True))
 
     def _at_its_true_mark(self, shard: Shard, found: dict[Place, Marker]) -> Shard:
-        """The markers may know a later low-water mark than a file that lost its last writes."""
+        """The markers may know a later low-water mark, if the checkpoint lost its last writes."""
         low = max((m.low for m in found.values() if not m.fence), default=0)
         if low <= shard.low_number:
             return shard
@@ -101,8 +108,17 @@ class Recovery:
         return replace(shard, low_number=low, low_cursor=at_mark[0].whole_end)
 
     def _fence(self, shard: Shard, places: Sequence[Place]) -> None:
-        """Take places, all or none: one that is taken by now is for the next look to find."""
-        fences = [self._markers.insert(self._a_fence(shard, place)) for place in places]
+        """Insert all fences or none. If a place was taken meanwhile, the caller finds it when it
+        reads the markers again."""
+        fences = [
+            self._markers.insert(
+                Marker(
+                    shard.id, *place, self._runner, b"", b"", b"",
+                    low=0, counts=Counts(), fence=True,
+                )
+            )
+            for place in places
+        ]  # fmt: skip
         try:
             self._rpc.commit(fences).result()
         except CallError as error:
@@ -110,7 +126,7 @@ class Recovery:
                 raise
 
     def _open_places(self, shard: Shard, found: dict[Place, Marker]) -> list[Place]:
-        """Places without a marker, from the first batch that is not done to its window's end."""
+        """Places without a marker, from the first batch that is not done to the window's end."""
         places: list[Place] = []
         first_open = 0
         number = shard.low_number
@@ -125,13 +141,8 @@ class Recovery:
                 first_open = first_open or number
         return places
 
-    def _a_fence(self, shard: Shard, place: Place) -> Marker:
-        return Marker(
-            shard.id, *place, self._runner, b"", b"", b"", low=0, counts=Counts(), fence=True
-        )
-
     def _adopt(self, shard: Shard, done: dict[Place, Marker]) -> Counts:
-        """Note in the checkpoint what the markers say was done; gives what that was."""
+        """Note in the checkpoint what was done according to the markers, and return its counts."""
         rows = {(r.number, r.part): r for r in self._checkpoint.batches_above(shard)}
         adopted = Counts()
         for place, marker in sorted(done.items()):
@@ -141,10 +152,10 @@ class Recovery:
                 if not row.done:
                     self._checkpoint.batch_done(row, low=None)
                 continue
-            told = BatchRow(
+            row = BatchRow(
                 shard.id, *place, marker.start, marker.end, marker.whole_end, True, marker.counts
             )
-            self._checkpoint.batch_done(told, low=None, failures=[])
+            self._checkpoint.batch_done(row, low=None, failures=[])
         return adopted
 
 
@@ -153,7 +164,7 @@ def _ends_batch(marker: Marker) -> bool:
 
 
 def _gaps(shard: Shard, done: dict[Place, Marker]) -> list[Shard]:
-    """The stretches of a shard, behind its low-water mark, that no marker covers."""
+    """The intervals of a shard above its low-water mark that no marker covers."""
     gaps = []
     position = shard.low_cursor
     for _, marker in sorted(done.items()):
@@ -166,41 +177,44 @@ def _gaps(shard: Shard, done: dict[Place, Marker]) -> list[Shard]:
 
 
 def recover(
-    takeover: Recovery, checkpoint: Checkpoint, lease: Lease, now: float
-) -> dict[int, dict[int, bytes]]:
+    recovery: Recovery, checkpoint: Checkpoint, lease: Lease, now: float
+) -> dict[int, list[LiveMarker]]:
     """Make the last runner's work definite, and the run's shards those that are left to do.
 
-    Gives each shard's markers that are still in Datastore, by batch, where it goes on as it was.
-    Raises CallError, StateError, HeldError.
+    Returns the markers still in Datastore of each shard that continues unchanged. Raises CallError,
+    StateError, HeldError.
     """
     known = {shard.id: shard for shard in checkpoint.shards()}
-    shards = [_as_known(shard, known.get(shard.id)) for shard in lease.record.shards]
-    trusted = checkpoint.clean and checkpoint.generation == lease.record.generation - 1
+    shards = [_with_progress(shard, known.get(shard.id)) for shard in lease.record.layout.shards]
+    status = checkpoint.status()
+    trusted = status.clean and status.generation == lease.record.lease.generation - 1
     if trusted and all(shard.id in known for shard in shards):
-        markers = {shard.id: takeover.live_markers(shard) for shard in shards}
+        keep_until = lease.record.layout.fenced_until
+        markers = {shard.id: recovery.live_markers(shard, keep_until) for shard in shards}
         if all(found is not None for found in markers.values()):
             return {id_: found for id_, found in markers.items() if found is not None}
-    # The rows of a shard need it to be there. Only what comes of this is of our generation.
-    checkpoint.follow(shards, checkpoint.generation)
+    # The batches of a shard need its row. The result gets a new generation, this does not.
+    checkpoint.follow(shards, status.generation)
     gaps: list[Shard] = []
-    done = lease.record.settled
+    done = lease.record.layout.settled
     for shard in shards:
         if shard.done:
             done = done + checkpoint.counts_of(shard.id)
             continue
-        settled = takeover.settle(shard)
-        gaps += settled.gaps
-        told, noted = settled.counts, checkpoint.counts_of(shard.id)
-        done = done + max(told, noted, key=lambda counts: counts.handled)
-    # Not the record's own counts, which may be later: batches without writes have no marker to
-    # tell of them, so they come again, and are counted then.
+        recovered = recovery.recover_shard(shard)
+        gaps += recovered.gaps
+        done = done + max(
+            recovered.counts, checkpoint.counts_of(shard.id), key=lambda counts: counts.handled
+        )
+    # Not the record's own counts, which may be later: batches without writes leave no marker, so
+    # their entities are handled again and counted then.
     checkpoint.catch_up(done)
     lease.cut(gaps, counts=checkpoint.done(), fenced_until=int(now + LATE_COPY_S) + 1)
     return {}
 
 
-def _as_known(recorded: Shard, known: Shard | None) -> Shard:
-    """The record has the bounds of a shard, the file its progress."""
+def _with_progress(recorded: Shard, known: Shard | None) -> Shard:
+    """The run record has the bounds of a shard, the checkpoint its progress."""
     if known is None:
         return recorded
     return replace(

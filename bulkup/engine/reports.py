@@ -1,25 +1,28 @@
-"""The report of a run, as its checkpoint tells it or (dry run) its runner."""
+"""Builds the report of a run from its checkpoint or, for a dry run, from its events."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from itertools import islice
 
-from bulkup.core.errors import Exit
 from bulkup.core.events import Report
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo, predecessor_of
 from bulkup.engine.event_log import SHOWN_FAILURES, SHOWN_LOG_LINES, EventLog
+from bulkup.engine.outcomes import Outcome, final_exit
 from bulkup.state.checkpoint import Checkpoint
 
 
 def stored_report(
     checkpoint: Checkpoint, *, next_command: str = "", shown: int = SHOWN_FAILURES
 ) -> Report:
-    """What is known of a run, whether its runner lives or not; with `shown` of its failures."""
-    run_info, state = checkpoint.run_info, checkpoint.state
+    """What the checkpoint knows of a run, with its first `shown` failures.
+
+    The runner may be alive, dead or done.
+    """
+    run_info, status = checkpoint.run_info, checkpoint.status()
     started = datetime.fromisoformat(run_info.created)
-    ended = datetime.fromisoformat(checkpoint.ended) if checkpoint.ended else started
+    ended = datetime.fromisoformat(status.ended) if status.ended else started
     return Report(
         run_id=run_info.run_id,
         updater=run_info.updater,
@@ -27,9 +30,9 @@ def stored_report(
         target=run_info.target,
         params=run_info.params,
         dry_run=False,
-        state=state,
-        reason=checkpoint.reason,
-        exit_code=checkpoint.exit_code,
+        state=status.state,
+        reason=status.reason or "",
+        exit_code=status.exit_code,
         counts=checkpoint.counts(),
         total=None,
         started=started,
@@ -40,11 +43,11 @@ def stored_report(
         log_lines=tuple(islice(checkpoint.log_lines(), SHOWN_LOG_LINES)),
         log_total=checkpoint.log_total(),
         state_file=str(checkpoint.path),
-        next_command=next_command if state is not RunState.FINISHED else "",
-        runners=checkpoint.runners,
-        max_failures=checkpoint.max_failures,
+        next_command=next_command if status.state is not RunState.FINISHED else "",
+        runners=status.runners,
+        max_failures=status.max_failures,
         predecessor=predecessor_of(run_info.run_id),
-        successor=checkpoint.successor,
+        successor=status.successor or "",
     )
 
 
@@ -52,15 +55,13 @@ def dry_report(
     run_info: RunInfo,
     event_log: EventLog,
     counts: Counts,
+    outcome: Outcome,
     *,
-    state: RunState,
-    reason: str,
-    exit_code: Exit,
     started: datetime,
     ended: datetime,
     max_failures: int,
 ) -> Report:
-    """Of a dry run, which has no checkpoint."""
+    """The report of a dry run, which has no checkpoint."""
     return Report(
         run_id=run_info.run_id,
         updater=run_info.updater,
@@ -68,9 +69,9 @@ def dry_report(
         target=run_info.target,
         params=run_info.params,
         dry_run=True,
-        state=state,
-        reason=reason,
-        exit_code=final_exit(state, exit_code, counts.failed),
+        state=outcome.state,
+        reason=outcome.reason,
+        exit_code=final_exit(outcome.state, outcome.exit_code, counts.failed),
         counts=counts,
         total=None,
         started=started,
@@ -82,10 +83,3 @@ def dry_report(
         log_total=event_log.log_total,
         max_failures=max_failures,
     )
-
-
-def final_exit(state: RunState, exit_code: Exit, failed: int) -> Exit:
-    """Done, but some entities failed, has a code of its own."""
-    if state is RunState.FINISHED and exit_code is Exit.DONE and failed:
-        return Exit.DONE_WITH_FAILURES
-    return exit_code

@@ -1,4 +1,4 @@
-"""Query -> pages: the cursor chain of one shard, one page read ahead."""
+"""Checks a query and reads it in pages: the cursor chain of one shard, one page ahead."""
 
 from __future__ import annotations
 
@@ -20,39 +20,40 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import OWN_KINDS
 
 _ONE_VALUE = (Operator.EQUAL, Operator.IN, Operator.HAS_ANCESTOR)
-"""Conditions whose results come in the order of their keys, whatever a handler changes."""
+"""Conditions that match one value: their results come in key order, whatever a handler changes."""
 
 MAX_PAGE_BYTES = 1024 * 1024
-"""A page of entities of 1 MiB must not hold 500 of them; of each shard at work two pages are in
-memory at once. With twice as much a run of such entities takes 15 MiB more, for buffers that the
-allocator keeps, and gains nothing that more shards would not."""
+"""A page must not hold 500 entities of 1 MiB, because each shard at work keeps two pages in memory.
+With twice as much, a run of such entities takes 15 MiB more, for buffers that the allocator keeps;
+more shards gain as much without that."""
 
 
 @dataclass(frozen=True)
 class QueryPlan:
-    """A checked query in the form that is sent."""
+    """A checked query, in the form that is sent."""
 
     pb: Any
     namespace: str
     keys_only: bool
     has_filters: bool
-    """Its result may change when a property changes: a plain kind or ancestor query has none."""
+    """Whether a changed property may take an entity out of the result. Not for a plain kind or
+    ancestor query."""
     ranged: frozenset[str]
-    """Properties it orders or ranges on. Whoever changes one of these moves the entity within the
-    scan, ahead perhaps, where it comes again (the Halloween problem). And one server gives an
-    entity once for each element of an array that it orders or ranges on."""
+    """Properties it orders or ranges on. A change of one of these moves the entity within the scan,
+    perhaps ahead, where it is read again (the Halloween problem). And one server returns an entity
+    once for each element of an array that the query orders or ranges on."""
 
     def fingerprint(self, target: TargetInfo) -> str:
-        """Changes when the query, or what it runs on, is another one."""
+        """Changes when the query or its target changes."""
         where = (target.project, target.database, self.namespace, target.emulator, target.local)
         digest = hashlib.sha256(repr(where).encode())
         digest.update(self.pb.SerializeToString(deterministic=True))
         return digest.hexdigest()
 
     def identity(self, spec: str, params: Mapping[str, str]) -> str:
-        """The same for the same work on the same target, from wherever it is reached.
+        """The same for the same updater, parameters and query, whichever machine asks.
 
-        Of a file only the name counts: another machine has it in another folder.
+        Only the name of the file counts: another machine has it in another folder.
         """
         work = spec.rpartition("/")[2], sorted(params.items())
         digest = hashlib.sha256(repr(work).encode())
@@ -64,7 +65,7 @@ class QueryPlan:
     def is_kindless(self) -> bool:
         return not self.pb.kind
 
-    def of_entity(self, key: Any) -> Any:
+    def narrowed_to(self, key: Any) -> Any:
         """The same query, narrowed to one entity (a raw key)."""
         pb = self._narrowed([("EQUAL", key)])
         del pb.order[:]
@@ -72,7 +73,8 @@ class QueryPlan:
         return pb
 
     def between(self, after: bytes, upto: bytes) -> Any:
-        """The same query, narrowed to the keys behind one and up to another; empty: no bound."""
+        """The same query, narrowed to keys greater than `after` and at most `upto`, both
+        serialized; empty: no bound."""
         bounds = []
         if after:
             bounds.append(("GREATER_THAN", key_of(after)))
@@ -92,8 +94,8 @@ class QueryPlan:
         return pb
 
 
-def plan(query: object, client: Client) -> QueryPlan:
-    """Check what an updater's `get_query` returned; raises QueryError with the reason."""
+def plan_query(query: object, client: Client) -> QueryPlan:
+    """Check what an updater's `get_query` returned. Raises QueryError with the reason."""
     if not isinstance(query, Query):
         what = "nothing" if query is None else f"a {type(query).__name__}"
         raise QueryError(
@@ -102,7 +104,7 @@ def plan(query: object, client: Client) -> QueryPlan:
     keys_only = list(query.projection) == ["__key__"]
     if query.distinct_on or (query.projection and not keys_only):
         raise QueryError(
-            "a projection query gives parts of entities, and writing these back would lose the "
+            "a projection query returns parts of entities, and writing these back would lose the "
             "rest: drop projection and distinct_on from get_query (keys_only() is fine)"
         )
     if query.project != client.project:
@@ -119,7 +121,7 @@ def plan(query: object, client: Client) -> QueryPlan:
 
 
 def _ranged_in(part: Any) -> Iterator[str]:
-    """The properties of all conditions that more than one value fulfils."""
+    """The properties of all conditions that more than one value can meet."""
     kind = part.WhichOneof("filter_type")
     if kind == "composite_filter":
         for inner in part.composite_filter.filters:
@@ -137,7 +139,7 @@ def _is_key_filter(part: Any) -> bool:
 class Scan:
     """The pages of one shard, from its low-water mark to its end; one is read ahead.
 
-    `entity_bytes`: what an entity is expected to have.
+    `entity_bytes`: the expected size of an entity; 0: unknown.
     """
 
     def __init__(
@@ -147,16 +149,16 @@ class Scan:
         self._rpc = rpc
         self._query = query
         self.page_size = page_size
-        """Entities at most, in the pages that are asked for from now on."""
+        """Entities at most, in pages that are requested from now on."""
         self._entity_bytes = max(1, entity_bytes)
         self._pb = query.between(shard.after, shard.upto)
         if shard.low_cursor:
             self._pb.start_cursor = shard.low_cursor
         if shard.end:
             self._pb.end_cursor = shard.end
-        self._ahead: Call[Any] | None = self._ask()
+        self._ahead: Call[Any] | None = self._request_page()
 
-    def _ask(self) -> Call[Any]:
+    def _request_page(self) -> Call[Any]:
         fitting = max(1, MAX_PAGE_BYTES // self._entity_bytes)
         self._pb.limit.value = min(self.page_size, fitting)
         return self._rpc.page(self._pb, self._query.namespace)
@@ -167,17 +169,17 @@ class Scan:
 
     @property
     def is_ready(self) -> bool:
-        """`take` need not wait, unless the call has to be sent again."""
+        """Whether `take` returns without waiting, unless the call has to be sent again."""
         return self._ahead is not None and self._ahead.done()
 
     def take(self) -> Sequence[Any]:
-        """The next PageResult messages, each with its own cursor; the page after them is
-        asked for at once. Raises CallError.
+        """Return the next PageResult messages, each with its own cursor, and request the page
+        after them. Raises CallError.
 
-        The end is an empty page or the server's word that there is no more. A short page is not
-        the end (servers cut pages as they like), nor is an empty one that moved the cursor on and
-        says NOT_FINISHED. One emulator never says that there is no more; another leaves the
-        cursor of an empty page empty, so that one is never used.
+        The scan ends with an empty page, or when the server says that there are no more results.
+        A short page is not the end (servers end pages where they like), nor is an empty one that
+        moved the cursor and says NOT_FINISHED. One emulator never says that there are no more
+        results; another leaves the cursor of an empty page empty, so that one is never used.
         """
         assert self._ahead is not None
         ahead, self._ahead = self._ahead, None
@@ -190,7 +192,7 @@ class Scan:
             self._pb.start_cursor = results[-1].cursor if results else batch.end_cursor
             if results:
                 self._entity_bytes = ahead.answer_bytes // len(results) + 1
-            self._ahead = self._ask()
+            self._ahead = self._request_page()
         if self._query.is_kindless:
             return [r for r in results if key_of(r.entity.key).path[-1].kind not in OWN_KINDS]
         return list(results)

@@ -1,8 +1,8 @@
-"""Where a query may be cut into shards: keys out of its middle.
+"""Where a query may be split into shards: a sample of its keys.
 
-The `__scatter__` property, which the service and most emulators keep for a part of all entities,
-gives keys as good as drawn at random. Where it gives none, the query is counted and its keys are
-probed at equal distances.
+The service and most emulators keep the property `__scatter__` for some of all entities; ordering by
+it gives keys that are as good as random. Where it gives none, the query is counted and keys at
+equal distances are read.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from bulkup.engine.options import AUTO_SHARDS
 from bulkup.engine.scan import QueryPlan
 
 KEYS_PER_SHARD = 32
-"""Of a sample: single keys lie unevenly, and what lies between shows how much a shard has left.
-The number of the App Engine mapreduce library and of Beam."""
+"""In a sample: single keys are spread unevenly, and several per shard show how much each has left.
+The App Engine mapreduce library and Beam use the same number."""
 
 MAX_SAMPLE = 1000
 
 PROBED_PER_SHARD = 4
 MIN_PROBED_ENTITIES = 500
-"""Below, cutting costs more than it gains."""
+"""Below this, splitting costs more than it gains."""
+
 
 Order = tuple[Any, ...]
-"""Compares as Datastore orders keys."""
+"""Compares in Datastore's order of keys."""
 
 
 def key_order(key: Any) -> Order:
-    """Kind by kind, ids before names; an ancestor before what is below it."""
+    """By kind, then ids before names; an ancestor before its descendants."""
     order: list[Any] = []
     for element in key.path:
         is_name = element.WhichOneof("id_type") == "name"
@@ -44,27 +45,30 @@ def key_order(key: Any) -> Order:
     return tuple(order)
 
 
-def why_not(query: QueryPlan) -> str:
-    """Why a query cannot be cut by keys; empty: it can."""
+def why_not_split(query: QueryPlan) -> str | None:
+    """Why a query cannot be split by keys; None: it can."""
     if query.ranged:
         return f"it orders or ranges on {', '.join(sorted(query.ranged))}"
     if any(order.direction == Direction.DESCENDING for order in query.pb.order):
-        return "it goes backwards through the keys"
+        return "it reads the keys in descending order"
     if len(query.pb.kind) != 1:
         return "it has no kind"
-    return ""
+    return None
 
 
-def width_of(asked: int | None, query: QueryPlan, *, is_real: bool) -> int:
-    """How many shards of a query are worked on at once. `asked`: as the user wants it; None: as
-    is best. `is_real`: the target is the service, where a page costs its way there and back."""
-    if why_not(query):
+def shards_at_once(asked: int | None, query: QueryPlan, *, is_real: bool) -> int:
+    """How many shards of a query are worked on at once.
+
+    `asked`: the user's wish; None: AUTO_SHARDS if the target is the real service, where reading a
+    page costs a round trip.
+    """
+    if why_not_split(query):
         return 1
     return asked or (AUTO_SHARDS if is_real else 1)
 
 
 class Sample:
-    """Keys out of a query's middle, in order."""
+    """Some keys of a query, in order."""
 
     def __init__(self, keys: Sequence[Any]) -> None:
         ordered = sorted((key_order(key), key.SerializeToString()) for key in keys)
@@ -72,14 +76,14 @@ class Sample:
         self._keys = [key for _, key in ordered]
 
     def inside(self, after: bytes, upto: bytes) -> Sequence[bytes]:
-        """Those behind one serialized key and before another; empty: no bound."""
+        """The keys greater than `after` and less than `upto`, serialized; empty: no bound."""
         first = bisect_right(self._orders, key_order(key_of(after))) if after else 0
         last = bisect_left(self._orders, key_order(key_of(upto))) if upto else len(self._keys)
         return self._keys[first:last]
 
 
 class Sampling:
-    """Keys to cut a query at: asked for when this is made, waited for by `take`."""
+    """A sample of keys to split a query at. Creating it sends the request; `take` waits for it."""
 
     def __init__(self, rpc: Rpc, query: QueryPlan, shards: int) -> None:
         self._rpc = rpc
@@ -91,36 +95,36 @@ class Sampling:
         self._pb.kind.extend(query.pb.kind)
         self._pb.order.add(direction=Direction.ASCENDING).property.name = "__scatter__"
         self._pb.projection.add().property.name = "__key__"
-        self._first = self._ask(self._wanted)
+        self._first = self._request(self._wanted)
 
     def take(self) -> Sample:
         """Raises CallError."""
         keys = self._scattered()
-        above = _ancestor(self._query.pb.filter)
-        if above is not None:
-            keys = [key for key in keys if key_order(key)[: len(above)] == above]
+        ancestor = _ancestor(self._query.pb.filter)
+        if ancestor is not None:
+            keys = [key for key in keys if key_order(key)[: len(ancestor)] == ancestor]
         return Sample(keys or _probed(self._rpc, self._query, self._shards * PROBED_PER_SHARD))
 
-    def _ask(self, wanted: int) -> Call[Any]:
+    def _request(self, wanted: int) -> Call[Any]:
         self._pb.limit.value = wanted
         return self._rpc.run_query(self._pb, self._query.namespace)
 
     def _scattered(self) -> list[Any]:
         keys: list[Any] = []
-        asked = self._first
+        call = self._first
         while True:
             try:
-                batch = asked.result().batch
+                batch = call.result().batch
             except CallError as error:
                 if not error.cannot_run_query:
                     raise
-                return keys  # a server without this property: no reason to give the run up
+                return keys  # a server without this property: the run can do without it
             keys.extend(result.entity.key for result in batch.entity_results)
             over = batch.more_results == MoreResults.NO_MORE_RESULTS
             if over or not batch.entity_results or len(keys) >= self._wanted:
                 return keys
             self._pb.start_cursor = batch.end_cursor
-            asked = self._ask(self._wanted - len(keys))
+            call = self._request(self._wanted - len(keys))
 
 
 def _ancestor(part: Any) -> Order | None:
@@ -136,7 +140,7 @@ def _ancestor(part: Any) -> Order | None:
 
 
 def _probed(rpc: Rpc, query: QueryPlan, wanted: int) -> list[Any]:
-    """Keys of the query at equal distances; none where the server cannot count."""
+    """Keys of the query at equal distances; none if the server cannot count."""
     try:
         total = count_of(rpc.count(query.pb, query.namespace).result())
     except CallError as error:
@@ -152,15 +156,15 @@ def _probed(rpc: Rpc, query: QueryPlan, wanted: int) -> list[Any]:
     keys: list[Any] = []
     step = total // (wanted + 1)
     for _ in range(wanted):
-        found = _behind(rpc, query, pb, step)
+        found = _skip(rpc, query, pb, step)
         if found is None:
             break
         keys.append(found)
     return keys
 
 
-def _behind(rpc: Rpc, query: QueryPlan, pb: Any, offset: int) -> Any:
-    """The key so many results further, with the cursor moved there; None: there are not so many."""
+def _skip(rpc: Rpc, query: QueryPlan, pb: Any, offset: int) -> Any:
+    """Skip `offset` results and return the next key, with the cursor after it; None: no more."""
     pb.limit.value = 1
     left = offset
     while True:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from bulkup.authoring.successors import locate
 from bulkup.core.clock import Clock
 from bulkup.core.errors import Exit, MismatchError, NotFoundError, StopAskedError
-from bulkup.core.events import Event, Listener, Report, Warned
+from bulkup.core.events import Event, Listener, Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.retry import RetryPolicy
@@ -29,7 +30,8 @@ from bulkup.runs.prepare import PreparedRun, RunContext, prepare_on, task_of
 from bulkup.runs.successor import same_work
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
-from bulkup.state.run_records import Ledger, RunRecord
+from bulkup.state.record import MigrationInfo, RunRecord
+from bulkup.state.run_records import Ledger
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Migrator:
                 rpc,
                 info,
                 wait_s=self.wait_s,
-                on_wait=lambda text: self.listener(Warned(text)),
+                on_wait=lambda text: self.listener(Warned(text, WarningKind.WAITING)),
                 stop=self.stop,
                 clock=self.clock,
             ) as lock,
@@ -150,7 +152,8 @@ class Migrator:
                 return self._outcome(Exit.LIMIT, reason=used_up, left=[r.name for r in rows])
             row = rows[0]
             # Also makes sure, after whatever pause, that the lock is still ours.
-            lock.update(reason=f"applying {row.name}")
+            reason = f"applying {row.name}"
+            lock.update(partial(replace, reason=reason))
             self.on_step(Step(row.name, len(rows)))
             try:
                 report = self._apply(row, lock)
@@ -200,12 +203,12 @@ class Migrator:
         migration = row.migration
         began = row.record.run_info if row.record is not None else None
         spec = str(migration.path)
-        if row.record is not None and row.record.chain:
-            spec = locate(row.record.chain, str(migration.path.parent))
+        if row.record is not None and row.record.chain.links:
+            spec = locate(row.record.chain.links, str(migration.path.parent))
         wait_s = self.wait_s
         if row.record is not None:
             # The lock is ours, so whoever holds this is most likely dead: let its lease run out.
-            wait_s = max(wait_s, row.record.lease_until - self.clock.unix() + 1)
+            wait_s = max(wait_s, row.record.lease.until - self.clock.unix() + 1)
         with prepare_on(
             self.target,
             task_of(spec, began.params if began is not None else {}),
@@ -249,7 +252,7 @@ class Migrator:
         )
         origin = origin_of(os.environ)
         was = row.record
-        if was is not None and was.chain:
+        if was is not None and was.chain.links:
             same_work(prepared, was)
         elif was is not None:
             if was.run_info.identity != identity:
@@ -257,17 +260,18 @@ class Migrator:
                     f"{row.name} was begun with another query, class or parameters than it has "
                     f"now: restore these, or start it over: bulkup mark {row.name} --pending"
                 )
-            if was.code != migration.code:
-                prepared.warnings.append(
+            if was.migration is None or was.migration.code != migration.code:
+                message = (
                     f"{row.name} has changed since it was begun; entities handled from now on "
                     "get the new code"
                 )
+                prepared.warnings.append(Warned(message, WarningKind.CODE_CHANGED))
+        info = MigrationInfo(row.name, migration.code, origin=origin)
         if was is not None:
-            return replace(was, code=migration.code, origin=origin)
+            marked = was.migration.marked if was.migration else None
+            return replace(was, migration=replace(info, marked=marked))
         return RunRecord(
             prepared.run_info(self._unused_id(row, prepared.rpc), identity, self.clock),
             RunState.RUNNING,
-            migration=row.name,
-            code=migration.code,
-            origin=origin,
+            migration=info,
         )

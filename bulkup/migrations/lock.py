@@ -13,12 +13,14 @@ from contextlib import contextmanager, suppress
 from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, HeldError, NotFoundError
 from bulkup.core.model import Counts, RunState, TargetInfo
-from bulkup.core.records import RunInfo
+from bulkup.core.records import NoSource, RunInfo
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
-from bulkup.state.lease import WAIT_STEP_S, Lease, has_died, take, this_process
-from bulkup.state.run_records import LEASE_S, Ledger, RunRecord
+from bulkup.state.holder import has_died, this_process
+from bulkup.state.lease import WAIT_STEP_S, Lease, take
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 LOCK_ID = "bulkup-migrate"
 """The id of its run record."""
@@ -40,14 +42,14 @@ def locked(
     """
     ledger = Ledger(rpc, target)
     record = _take(ledger, target, wait_s, on_wait, stop, clock)
-    lease = Lease(ledger, record, clock=clock, facts=lambda: {"counts": Counts()})
+    lease = Lease(ledger, record, clock=clock, refresh=lambda record: record)
     try:
         yield lease
     finally:
         # One try: when the server is away, or the lock is another's by now, it runs out.
         rpc.retry_for(0.0)
         with suppress(CallError, BulkupError):
-            lease.give_back(RunState.FINISHED, "", Counts(), fenced_until=0, sweep_at=0)
+            lease.give_back(RunState.FINISHED, None, Counts(), fenced_until=0)
 
 
 def _take(
@@ -62,18 +64,18 @@ def _take(
     said = False
     while True:
         record = ledger.read(LOCK_ID) or RunRecord(_run_info(target, clock), RunState.RUNNING)
-        now, other = clock.unix(), record.holder
-        if other is None or not record.is_held(now) or has_died(other):
+        now, other = clock.unix(), record.lease.holder
+        if other is None or not record.lease.is_held(now) or has_died(other):
             # Somebody may be faster, and at its end by now: look again.
             with suppress(HeldError, NotFoundError):
                 return take(ledger, record, this_process(), clock=clock, stop=stop)
             continue
         doing = f" ({record.reason})" if record.reason else ""
         if clock.monotonic() >= give_up:
-            heard = LEASE_S - (record.lease_until - now)
+            heard = max(record.lease.heard_ago_s(now), 0)
             raise HeldError(
                 f"{other.who} (process {other.pid}) applies migrations there{doing}, last heard "
-                f"of {max(heard, 0):.0f} s ago; wait for it with --wait 10m, or, when it is dead "
+                f"of {heard:.0f} s ago; wait for it with --wait 10m, or, when it is dead "
                 f"for certain: bulkup unlock {LOCK_ID}"
             )
         if not said:
@@ -84,16 +86,5 @@ def _take(
 
 
 def _run_info(target: TargetInfo, clock: Clock) -> RunInfo:
-    return RunInfo(
-        run_id=LOCK_ID,
-        updater="bulkup migrate",
-        description="held while migrations are applied",
-        spec="",
-        source_path="",
-        checksum="",
-        params={},
-        target=target,
-        fingerprint="",
-        identity=LOCK_ID,
-        created=clock.now().isoformat(),
-    )
+    source = NoSource("bulkup migrate", "held while migrations are applied")
+    return RunInfo.new(LOCK_ID, source, {}, target, identity=LOCK_ID, clock=clock)

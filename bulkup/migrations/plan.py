@@ -10,8 +10,8 @@ from enum import Enum
 from bulkup.core.errors import MismatchError, NotFoundError, UsageError
 from bulkup.core.model import RunState, TargetInfo
 from bulkup.migrations.folder import Migration, find
-from bulkup.state.lease import has_died
-from bulkup.state.run_records import RunRecord
+from bulkup.state.holder import has_died
+from bulkup.state.record import RunRecord
 
 
 class Standing(str, Enum):
@@ -91,9 +91,11 @@ class Plan:
         # Of a migration with successors the last one says where it stands.
         latest: dict[str, tuple[tuple[int, int], RunRecord]] = {}
         for record in entries:
-            place = _place_of(record, base_id(record.migration, target))
-            if place > latest.get(record.migration, ((0, 0), record))[0]:
-                latest[record.migration] = place, record
+            assert record.migration is not None  # `Ledger.migrations` asks for these alone
+            name = record.migration.name
+            place = _place_of(record, base_id(name, target))
+            if place > latest.get(name, ((0, 0), record))[0]:
+                latest[name] = place, record
         rows = [_row(m.name, m, latest.pop(m.name, None), now) for m in folder]
         gone = (_row(name, None, latest[name], now) for name in sorted(latest))
         self.rows = (*rows, *(row for row in gone if row.standing is not Standing.PENDING))
@@ -170,10 +172,12 @@ def _row(
 
 
 def _live_markers(migration: Migration | None, record: RunRecord, now: float) -> Standing:
-    if record.holder and record.is_held(now) and not has_died(record.holder):
+    holder = record.lease.holder
+    if holder and record.lease.is_held(now) and not has_died(holder):
         return Standing.RUNNING
     if migration is None:
         return Standing.MISSING
     if record.state is RunState.FINISHED:
-        return Standing.APPLIED if record.code == migration.code else Standing.CHANGED
+        same = record.migration is not None and record.migration.code == migration.code
+        return Standing.APPLIED if same else Standing.CHANGED
     return Standing.FAILED if record.state is RunState.FAILED else Standing.INTERRUPTED

@@ -22,6 +22,7 @@ from bulkup.core.events import (
     RunEnded,
     SpaceResult,
     Warned,
+    WarningKind,
 )
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import next_id
@@ -38,10 +39,10 @@ from bulkup.runs.prepare import PreparedRun, RunContext, Task, prepare_on
 from bulkup.runs.start import new_run_id, start
 from bulkup.runs.successor import first_id
 from bulkup.state.groups import Group, Groups, identity_of
-from bulkup.state.lease import this_process
-from bulkup.state.run_records import Ledger, RunRecord
+from bulkup.state.holder import this_process
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
-NOTHING_FOUND = "the query found no entities"
 """How the engine's warning about an empty query begins."""
 
 
@@ -280,8 +281,8 @@ class Everywhere:
             self._reports.append(event.report)
             self._sums.add(shown(self._now_in), event.report)
         if isinstance(event, Warned):
-            if event.message.startswith(NOTHING_FOUND):
-                return  # many a tenant has none of a kind; its row says 0
+            if event.kind is WarningKind.EMPTY_QUERY:
+                return  # many tenants have no entity of a kind; their rows say 0
             self._sums.warn(f"{shown(self._now_in)}: {event.message}")
         self.context.listener(event)
 
@@ -323,24 +324,25 @@ class Everywhere:
         return first
 
     def _note_entry(self, namespace: str, record: RunRecord) -> None:
-        chained = bool(record.chain)
+        chained = bool(record.chain.links)
         before = self._results[namespace]
         counts = before.counts + record.counts if chained else record.counts
-        who = record.holder.who if record.holder else "another runner"
+        holder = record.lease.holder
+        who = holder.who if holder else "another runner"
         self._results[namespace] = SpaceResult(
             namespace,
             first_id(record.run_info.run_id),
             record.state,
             counts,
             Exit.DONE_WITH_FAILURES if counts.failed else Exit.DONE,
-            f"done before, by {who}" if record.state is RunState.FINISHED else record.reason,
+            f"done before, by {who}" if record.state is RunState.FINISHED else record.reason or "",
         )
 
     # --- the end ---
 
-    def _warn(self, message: str) -> None:
+    def _warn(self, message: str, kind: WarningKind = WarningKind.OTHER) -> None:
         self._sums.warn(message)
-        self.context.listener(Warned(message))
+        self.context.listener(Warned(message, kind))
 
     def _end(
         self, group: Group, state: RunState, reason: str, code: Exit, appeared: tuple[str, ...]
@@ -349,7 +351,11 @@ class Everywhere:
         results, sums = tuple(self._results.values()), self._sums
         counts = sum((r.counts for r in results), Counts())
         if results and state is RunState.FINISHED and not counts.handled:
-            self._warn(f"{NOTHING_FOUND} in any namespace: check the kind's name and the filters")
+            self._warn(
+                "the query found no entities in any namespace: check the kind's name and the "
+                "filters",
+                WarningKind.EMPTY_QUERY,
+            )
         report = Report(
             run_id="" if dry_run or not results else group.group_id,
             updater=group.updater,

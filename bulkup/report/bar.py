@@ -90,4 +90,4 @@ def _done(progress: Progress, dry_run: bool) -> list[str]:
 
 
 def _rate_limiter(progress: Progress) -> str:
-    return f"; {clean(progress.pace, PACE_LIMIT)}" if progress.pace else ""
+    return f"; {clean(progress.rate_limit, PACE_LIMIT)}" if progress.rate_limit else ""

@@ -162,8 +162,8 @@ class JsonPrinter(Printer):
             "elapsed_s": event.elapsed_s,
             "rate": event.rate,
             "retries": event.retries,
-            "waiting": event.waiting,
-            "pace": event.pace,
+            "waiting": event.waiting or "",
+            "pace": event.rate_limit or "",
         }
         self._emit("progress", fields)
 

@@ -13,7 +13,8 @@ from bulkup.datastore.rpc_errors import explained
 from bulkup.runs.execute import work_on
 from bulkup.runs.prepare import PreparedRun, RunContext, prepare_on, task_of
 from bulkup.runs.successor import same_work
-from bulkup.state.run_records import Ledger, RunRecord
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 
 def follow(prepared: PreparedRun, report: Report, context: RunContext, *, links: int = 0) -> Report:
@@ -44,7 +45,7 @@ def go_on_behind(
 
 
 def _go_on(prepared: PreparedRun, record: RunRecord, links: int, context: RunContext) -> Report:
-    spec = successors.locate(record.chain[links:], os.path.dirname(prepared.source.path))
+    spec = successors.locate(record.chain.links[links:], os.path.dirname(prepared.source.path))
     with prepare_on(
         prepared.target,
         task_of(spec, record.run_info.params),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bulkup.core.clock import Clock
 from bulkup.core.errors import HeldError, MismatchError, StateError
-from bulkup.core.events import Report, Warned
+from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo
 from bulkup.core.stop import StopRequest
@@ -17,15 +17,18 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.engine.execution import Execution
 from bulkup.engine.pool.pool import WorkerPool, WorkerSetup
-from bulkup.engine.splits import Sampling, width_of
+from bulkup.engine.splits import Sampling, shards_at_once
+from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.runs.prepare import PreparedRun, RunContext
 from bulkup.runs.successor import begin
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_run_folder, set_aside
-from bulkup.state.lease import WAIT_STEP_S, take, this_process
+from bulkup.state.holder import this_process
+from bulkup.state.lease import WAIT_STEP_S, take
 from bulkup.state.markers import LATE_COPY_S, Markers
-from bulkup.state.run_records import Ledger, RecordMovedOn, RunRecord
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger, RecordMovedOn
 
 
 def work_on(prepared: PreparedRun, record: RunRecord, context: RunContext) -> Report:
@@ -53,29 +56,26 @@ def work(
 
     `sampling`: begun before, see `ask_for_sample`.
     """
+    taken_run = None
+    if checkpoint is not None and taken is not None:
+        taken_run = TakenRun(
+            checkpoint,
+            taken,
+            next_command=context.again
+            or resume_command(run_info.run_id, context.state_dir, context.options.words()),
+            begin_successor=lambda record: begin(prepared, record, context.clock),
+        )
     run = Execution(
-        updater=prepared.updater,
-        rpc=prepared.rpc,
-        query=prepared.query,
-        run_info=run_info,
-        checkpoint=checkpoint,
-        taken=taken,
-        options=context.options,
-        listener=context.listener,
-        stop=prepared.stop,
-        clock=context.clock,
-        state_file=str(checkpoint.path) if checkpoint else "",
-        next_command=context.again
-        or resume_command(run_info.run_id, context.state_dir, context.options.words()),
-        begin=lambda record: begin(prepared, record, context.clock),
-        entity_bytes=prepared.entity_bytes,
+        Task(prepared.updater, prepared.query, prepared.rpc, run_info, prepared.entity_bytes),
+        Surroundings(context.options, context.listener, prepared.stop, context.clock),
+        taken_run,
         workers=_workers(prepared, context) if checkpoint else None,
         sampling=sampling,
     )
     if context.options.processes > 1 and checkpoint is None:
         run.warn("a dry run handles all entities in this one process (--processes is for runs)")
     for warning in prepared.warnings:
-        run.warn(warning)
+        run.warn(warning.message, warning.kind)
     return run.execute()
 
 
@@ -84,7 +84,7 @@ def ask_for_sample(prepared: PreparedRun, context: RunContext) -> Sampling | Non
 
     Whoever holds the run: a sample only proposes where to cut, so an old one does no harm.
     """
-    width = width_of(context.options.shards, prepared.query, is_real=prepared.target.is_real)
+    width = shards_at_once(context.options.shards, prepared.query, is_real=prepared.target.is_real)
     return Sampling(prepared.rpc, prepared.query, width) if width > 1 else None
 
 
@@ -127,13 +127,14 @@ def take_run(
         clock=context.clock,
         stop=prepared.stop,
         wait_s=context.wait_s,
-        on_wait=lambda text: context.listener(Warned(text)),
+        on_wait=lambda text: context.listener(Warned(text, WarningKind.WAITING)),
     )
     try:
         _knows_what_moved(checkpoint, taken)  # it may have moved something while we waited
         same_run(taken, record.run_info.identity)
     except (StateError, MismatchError):
-        ledger.write(replace(taken, holder=record.holder, lease_until=0))
+        lease = replace(taken.lease, holder=record.lease.holder, until=0)
+        ledger.write(replace(taken, lease=lease))
         raise
     return taken
 
@@ -151,8 +152,9 @@ def same_run(record: RunRecord, identity: str) -> None:
 
 
 def _knows_what_moved(checkpoint: Checkpoint, record: RunRecord) -> None:
-    if record.moved_in and record.moved_in != checkpoint.file_id:
-        who = record.holder.who if record.holder else "another runner"
+    moved_in, holder = record.layout.moved_in, record.lease.holder
+    if moved_in and moved_in != checkpoint.status().file_id:
+        who = holder.who if holder else "another runner"
         raise StateError(
             f"run {record.run_info.run_id} changes what its query orders or ranges on, and which "
             f"entities are done is known only to the state directory of {who}: resume it there "
@@ -168,9 +170,9 @@ def give_up(ledger: Ledger, record: RunRecord, prepared: PreparedRun, clock: Clo
             taken,
             state=RunState.ABANDONED,
             reason="given up for a new run (--new)",
-            lease_until=0,
-            sweep_at=int(clock.unix() + LATE_COPY_S) + 1,
             ended=int(clock.unix()),
+            lease=replace(taken.lease, until=0),
+            layout=replace(taken.layout, sweep_at=int(clock.unix() + LATE_COPY_S) + 1),
         ),
         over=True,
     )
@@ -189,7 +191,8 @@ def locked(folder: Path, stop: StopRequest, context: RunContext) -> RunLock:
             if context.clock.monotonic() >= give_up:
                 raise
             if not said:
-                context.listener(Warned(f"waiting: {held.message.partition(';')[0]}"))
+                message = f"waiting: {held.message.partition(';')[0]}"
+                context.listener(Warned(message, WarningKind.WAITING))
                 said = True
         context.clock.sleep(WAIT_STEP_S)
         stop.raise_if_asked()
@@ -242,6 +245,6 @@ def sweep(ledger: Ledger, rpc: Rpc, found: Iterable[RunRecord]) -> None:
         markers.remove(markers.all_keys())
         if record.keep:
             with suppress(RecordMovedOn):  # somebody else swept it at the same time
-                ledger.write(replace(record, sweep_at=0))
+                ledger.write(replace(record, layout=replace(record.layout, sweep_at=0)))
         else:
             ledger.remove(record)

@@ -19,7 +19,7 @@ from bulkup.authoring.parameters import convert, to_text
 from bulkup.authoring.updater import Updater
 from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, QueryError, UpdaterError, UsageError
-from bulkup.core.events import Listener
+from bulkup.core.events import Listener, Warned
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import RunInfo
 from bulkup.core.stop import StopRequest
@@ -30,7 +30,7 @@ from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target, resolve
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
 from bulkup.engine.options import Options
-from bulkup.engine.scan import QueryPlan, plan
+from bulkup.engine.scan import QueryPlan, plan_query
 
 
 @dataclass(frozen=True)
@@ -56,24 +56,16 @@ class PreparedRun:
     stop: StopRequest
     entity_bytes: int = 0
     """Of the first entity that the query finds."""
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
 
     def run_info(self, run_id: str, identity: str, clock: Clock) -> RunInfo:
-        """The facts of a run of this job that begins now."""
+        """A run of this updater that starts now."""
         info = self.target.info
-        return RunInfo(
-            run_id=run_id,
-            updater=self.source.name,
-            description=self.source.description,
-            spec=self.source.spec,
-            source_path=self.source.path,
-            checksum=self.source.checksum,
-            params=self.params,
-            target=info,
-            fingerprint=self.query.fingerprint(info),
-            identity=identity,
-            created=clock.now().isoformat(),
-        )
+        fingerprint = self.query.fingerprint(info)
+        return RunInfo.new(
+            run_id, self.source, self.params, info,
+            identity=identity, fingerprint=fingerprint, clock=clock,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -199,7 +191,7 @@ def opened(where: TargetOptions) -> Iterator[Target]:
 
 def plan_on(target: Target, updater: Updater, source: UpdaterSource) -> QueryPlan:
     """The checked query of an updater that has its client. Raises BulkupError."""
-    query = plan(_query_of(updater, source), target.client)
+    query = plan_query(_query_of(updater, source), target.client)
     if target.one_of_many and query.namespace != target.info.namespace:
         raise QueryError(
             f"get_query of {source.name} names a namespace ({query.namespace!r}) by itself, so it "

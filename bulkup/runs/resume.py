@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bulkup.core.clock import Clock
 from bulkup.core.errors import Exit, MismatchError, NotFoundError
-from bulkup.core.events import Report
+from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import RunInfo, Shard, next_id
 from bulkup.core.stop import StopRequest
@@ -21,7 +21,8 @@ from bulkup.runs.execute import locked, sweep, take_run, work
 from bulkup.runs.prepare import PreparedRun, RunContext, TargetOptions, prepare
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import find_run, run_folders
-from bulkup.state.run_records import Ledger, RunRecord
+from bulkup.state.record import Layout, LeaseTerms, RunRecord
+from bulkup.state.run_records import Ledger
 
 
 @contextmanager
@@ -38,9 +39,10 @@ def unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoint]:
     try:
         checkpoint = Checkpoint.open(folder)
         try:
-            if checkpoint.state.is_over:
+            state = checkpoint.status().state
+            if state.is_over:
                 raise NotFoundError(
-                    f"run {folder.name} is {checkpoint.state.value}, there is nothing to resume; "
+                    f"run {folder.name} is {state.value}, there is nothing to resume; "
                     f"`bulkup show {folder.name}` shows its report"
                 )
             yield checkpoint
@@ -53,7 +55,7 @@ def unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoint]:
 def _latest_unfinished(state_dir: Path) -> Path:
     for folder in reversed(run_folders(state_dir)):
         checkpoint = Checkpoint.open(folder, check=False)
-        state = checkpoint.state
+        state = checkpoint.status().state
         checkpoint.close()
         if not state.is_over:
             return folder
@@ -109,14 +111,17 @@ def prepare_resume(
             )
         if "@" in run_info.run_id:
             prepared.warnings.append(
-                "this is the run of one of several namespaces: the command that began them goes on "
-                "with the others"
+                Warned(
+                    "this is the run of one of several namespaces: the command that began them "
+                    "goes on with the others"
+                )
             )
         if prepared.source.checksum != run_info.checksum:
-            prepared.warnings.append(
+            message = (
                 f"{run_info.source_path} has changed since run {run_info.run_id} began; entities "
                 "handled from now on get the new code"
             )
+            prepared.warnings.append(Warned(message, WarningKind.CODE_CHANGED))
         yield prepared
 
 
@@ -139,7 +144,7 @@ def _same_target(run_info: RunInfo, now: TargetInfo) -> None:
 def resume(prepared: PreparedRun, checkpoint: Checkpoint, context: RunContext) -> Report:
     """Go on with a run. Its locked checkpoint comes from `unfinished`, its job from
     `prepare_resume`. Raises HeldError, NotFoundError, TargetError when it cannot."""
-    context = replace(context, options=context.options.or_as(checkpoint.asked))
+    context = replace(context, options=context.options.or_as(checkpoint.status().asked))
     with prepared.stop.listening():
         return _resume(prepared, checkpoint, context)
 
@@ -159,9 +164,10 @@ def _resume(prepared: PreparedRun, checkpoint: Checkpoint, context: RunContext) 
         if record is not None and behind is not None:
             first = next_id(run_info.run_id)
             checkpoint.end_work(record.state, "", Exit.DONE, clean=True, successor=first)
-            return go_on_behind(prepared, behind, len(record.chain), context)
+            return go_on_behind(prepared, behind, len(record.chain.links), context)
         if record is not None and record.state in (RunState.FINISHED, RunState.ABANDONED):
-            who = record.holder.who if record.holder else "another runner"
+            holder = record.lease.holder
+            who = holder.who if holder else "another runner"
             checkpoint.end_work(record.state, f"ended by {who}", Exit.DONE, clean=True)
             raise NotFoundError(
                 f"run {run_info.run_id} is {record.state.value} ({who}), there is nothing to resume"
@@ -171,7 +177,7 @@ def _resume(prepared: PreparedRun, checkpoint: Checkpoint, context: RunContext) 
             record = _record_from(checkpoint)
         taken = take_run(ledger, record, checkpoint, prepared, context)
     report = work(prepared, run_info, checkpoint, taken, context)
-    return follow(prepared, report, context, links=len(record.chain))
+    return follow(prepared, report, context, links=len(record.chain.links))
 
 
 def _record_from(checkpoint: Checkpoint) -> RunRecord:
@@ -183,8 +189,10 @@ def _record_from(checkpoint: Checkpoint) -> RunRecord:
     return RunRecord(
         checkpoint.run_info,
         RunState.RUNNING,
-        generation=checkpoint.generation,
-        shards=tuple(shard.unbegun for shard in shards),
-        next_shard=max(checkpoint.next_shard, 1 + max(s.id for s in shards)),
-        settled=checkpoint.done() - inside,
+        lease=LeaseTerms(generation=checkpoint.status().generation),
+        layout=Layout(
+            shards=tuple(shard.unbegun for shard in shards),
+            next_shard=max(checkpoint.next_shard(), 1 + max(s.id for s in shards)),
+            settled=checkpoint.done() - inside,
+        ),
     )

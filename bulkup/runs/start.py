@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bulkup.core.clock import Clock
 from bulkup.core.errors import NotFoundError, UsageError
-from bulkup.core.events import Report, Warned
+from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo
 from bulkup.datastore.rpc_errors import explained
@@ -17,7 +17,8 @@ from bulkup.runs.chain import follow, go_on_behind
 from bulkup.runs.execute import ask_for_sample, give_up, opened_here, sweep, take_run, work
 from bulkup.runs.prepare import PreparedRun, RunContext
 from bulkup.runs.successor import first_id
-from bulkup.state.run_records import Ledger, RunRecord
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 
 def start(
@@ -48,10 +49,11 @@ def start(
             with explained(prepared.rpc):
                 other = Ledger(prepared.rpc, prepared.target.info).unfinished(run_info.identity)
             if other is not None:
-                prepared.warnings.append(
+                message = (
                     f"run {other.run_info.run_id} of this work is unfinished: without -n "
                     "the same command goes on with it, behind what is done already"
                 )
+                prepared.warnings.append(Warned(message, WarningKind.UNFINISHED_RUN))
             return work(prepared, run_info, None, None, context)
         return _start(prepared, run_info, context, fresh, keep_record, on_found)
 
@@ -82,8 +84,8 @@ def _start(
             record = None
         if record is not None:
             on_found(record)
-            if record.chain:
-                context.listener(Warned(_goes_on(record, prepared)))
+            if record.chain.links:
+                context.listener(_goes_on(record, prepared))
                 return go_on_behind(prepared, record, 0, context)
         begins = record is None
         if begins and not fresh:
@@ -97,7 +99,7 @@ def _start(
                     taken = take_run(ledger, record, checkpoint, prepared, context)
                     if taken.run_info.created != record.run_info.created:
                         # Begun under this id by somebody who was first, and has let go of it.
-                        ledger.write(replace(taken, lease_until=0))
+                        ledger.write(replace(taken, lease=replace(taken.lease, until=0)))
                         raise NotFoundError(f"run {run_info.run_id} was begun by somebody else")
             except NotFoundError:
                 there = ledger.read(run_info.run_id) if begins else None
@@ -119,27 +121,31 @@ def _start(
         return follow(prepared, report, context)
 
 
-def _similar(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[str]:
+def _similar(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[Warned]:
     """Unfinished runs that may have been meant: a parameter or the file's name is different."""
     return [
-        f"{run_info.updater} is unfinished here with other parameters, query or file name: run "
-        f"{other.run_info.run_id} "
-        f"({', '.join(f'{n}={v}' for n, v in other.run_info.params.items())}); "
-        "this is a new run, and handles all entities"
+        Warned(
+            f"{run_info.updater} is unfinished here with other parameters, query or file name: run "
+            f"{other.run_info.run_id} "
+            f"({', '.join(f'{n}={v}' for n, v in other.run_info.params.items())}); "
+            "this is a new run, and handles all entities",
+            WarningKind.SIMILAR_RUN,
+        )
         for other in open_runs
         if other.run_info.identity != run_info.identity  # that one has just ended
     ]
 
 
-def _goes_on(record: RunRecord, prepared: PreparedRun) -> str:
-    was, who = record.run_info, record.holder.who if record.holder else "somebody"
+def _goes_on(record: RunRecord, prepared: PreparedRun) -> Warned:
+    was, holder = record.run_info, record.lease.holder
+    who = holder.who if holder else "somebody"
     text = (
         f"{was.updater} was not finished on this target: run {was.run_id}, begun by {who} on "
         f"{was.created[:16].replace('T', ' ')} UTC, goes on (--new starts over)"
     )
-    if not record.chain and was.checksum != prepared.source.checksum:
+    if not record.chain.links and was.checksum != prepared.source.checksum:
         text += "; its source has changed since, entities handled from now on get the new code"
-    return text
+    return Warned(text, WarningKind.UNFINISHED_RUN)
 
 
 def new_run_id(clock: Clock) -> str:

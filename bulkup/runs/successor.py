@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from bulkup.authoring import successors
 from bulkup.authoring.loader import load, make
@@ -13,7 +14,7 @@ from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo, next_id
 from bulkup.datastore.user_client import UserClient
 from bulkup.runs.prepare import PreparedRun, plan_on
-from bulkup.state.run_records import RunRecord
+from bulkup.state.record import Chain, RunRecord
 
 
 def first_id(run_id: str) -> str:
@@ -23,7 +24,7 @@ def first_id(run_id: str) -> str:
 
 def same_work(prepared: PreparedRun, record: RunRecord) -> None:
     """The successor that was recorded is the one that was loaded. Raises MismatchError."""
-    if record.work != prepared.query.identity(prepared.source.name, prepared.params):
+    if record.chain.work != prepared.query.identity(prepared.source.name, prepared.params):
         raise MismatchError(
             f"run {record.run_info.run_id} follows with another query, class or parameters than "
             f"{prepared.source.path} has now: restore these, or begin anew (--new)"
@@ -44,27 +45,15 @@ def begin(prepared: PreparedRun, record: RunRecord, clock: Clock) -> RunRecord |
     query = plan_on(prepared.target, made, source)
     info = prepared.target.info
     params = {name: to_text(value) for name, value in values.items()}
-    run_info = RunInfo(
-        run_id=next_id(record.run_info.run_id),
-        updater=source.name,
-        description=source.description,
-        spec=source.spec,
-        source_path=source.path,
-        checksum=source.checksum,
-        params=params,
-        target=info,
-        fingerprint=query.fingerprint(info),
-        identity=record.run_info.identity,
-        created=clock.now().isoformat(),
-    )
+    run_info = RunInfo.new(
+        next_id(record.run_info.run_id), source, params, info,
+        identity=record.run_info.identity, fingerprint=query.fingerprint(info), clock=clock,
+    )  # fmt: skip
     return RunRecord(
         run_info,
         RunState.RUNNING,
         keep=record.keep,
-        migration=record.migration,
-        code=record.code,
-        origin=record.origin,
-        chain=(*record.chain, link),
-        work=query.identity(source.name, params),
+        migration=replace(record.migration, marked=None) if record.migration else None,
+        chain=Chain((*record.chain.links, link), query.identity(source.name, params)),
         warm=record.warm,
     )

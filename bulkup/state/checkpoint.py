@@ -1,18 +1,18 @@
 """The local checkpoint of a run: which batches are done, and what happened in them.
 
-After power loss it may lack its last transactions; that is no harm, since the markers in Datastore
-know better (see `engine/recovery.py`). What changes the structure of a run (its record, its shards)
-is synced to disk before it is relied on.
+After a power loss the last transactions may be missing. That does no harm, because the markers in
+Datastore have the same facts (see `engine/recovery.py`). Changes to the structure of a run (its
+record, its shards) are synced to disk before anything relies on them.
 
-Before a commit is sent its row is written with the failures and log lines of its entities, so
-that these are not lost when the process dies before the answer.
+The row of a batch is written before its commit is sent, with the failures and log lines of its
+entities, so that these survive a process that dies before the answer.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -27,16 +27,44 @@ _SUMS = ", ".join(f"coalesce(sum({name}), 0)" for name in COUNTS)
 
 @dataclass(frozen=True)
 class BatchRow:
-    """A batch, or a part of one: the interval (start, end] of its shard's scan."""
+    """A batch, or part of one: the cursor interval (start, end] of its shard."""
 
     shard: int
     number: int | None
+    """None: the batch writes nothing, so it has no commit and no marker."""
     part: int
     start: bytes
     end: bytes
     whole_end: bytes
+    """Where the whole batch ends."""
     done: bool
     counts: Counts
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run as its checkpoint knows it."""
+
+    state: RunState
+    reason: str | None
+    """Why the last runner ended, if the run is not finished."""
+    exit_code: Exit
+    ended: str | None
+    """ISO 8601, UTC."""
+    successor: str | None
+    """The id of the run that this one's end started."""
+    runners: int
+    """How many processes have worked on the run."""
+    max_failures: int
+    """The failure budget of the last runner."""
+    clean: bool
+    """When the last runner ended, it knew the outcome of every commit it had sent."""
+    file_id: str
+    """The same in copies of this file."""
+    generation: int
+    """The generation of the run record when this file was last in step with it; 0: never."""
+    asked: dict[str, Any]
+    """The options of the last runner that were not the defaults."""
 
 
 class Checkpoint(CheckpointFile):
@@ -44,105 +72,76 @@ class Checkpoint(CheckpointFile):
 
     # --- the run's state ---
 
-    @property
-    def state(self) -> RunState:
-        return RunState(self._get("state"))
+    def status(self) -> Status:
+        """What is known of the run by now."""
+        meta = self._meta()
+        return Status(
+            state=RunState(meta["state"]),
+            reason=meta["reason"] or None,
+            exit_code=Exit(meta.get("exit_code") or 0),
+            ended=meta.get("ended") or None,
+            successor=meta.get("successor") or None,
+            runners=int(meta["runners"]),
+            max_failures=int(meta["max_failures"]),
+            clean=bool(meta["clean"]),
+            file_id=str(meta["file_id"]),
+            generation=int(meta["generation"]),
+            asked=dict(meta.get("asked") or {}),
+        )
 
-    @property
-    def reason(self) -> str:
-        return str(self._get("reason"))
-
-    @property
-    def runners(self) -> int:
-        return int(self._get("runners"))
-
-    @property
-    def ended(self) -> str:
-        return str(self._get("ended") or "")
-
-    @property
-    def exit_code(self) -> Exit:
-        return Exit(self._get("exit_code") or 0)
-
-    @property
-    def successor(self) -> str:
-        """The id of the run that began with the end of this one; empty: there is none."""
-        return str(self._get("successor") or "")
-
-    @property
-    def max_failures(self) -> int:
-        """The budget of the last runner."""
-        return int(self._get("max_failures"))
-
-    @property
-    def clean(self) -> bool:
-        """The last runner knew, when it ended, what became of every commit it had sent."""
-        return bool(self._get("clean"))
-
-    @property
-    def file_id(self) -> str:
-        """Of this file, and of copies of it."""
-        return str(self._get("file_id"))
-
-    @property
-    def generation(self) -> int:
-        """Of the run record, when this file last knew it; 0: never."""
-        return int(self._get("generation"))
-
-    @property
     def next_shard(self) -> int:
         """A shard id that was never used."""
         (highest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM shards").fetchone()
         return int(highest) + 1
 
-    @property
-    def asked(self) -> dict[str, Any]:
-        """The options of the last runner that differed from the default ones."""
-        return dict(self._get("asked") or {})
-
     def begin_work(
         self, *, max_failures: int, asked: Mapping[str, Any] | None = None, runners: int = 0
     ) -> None:
-        """A runner starts: until `end_work`, commits may be under way at any time.
+        """A runner starts. Until `end_work`, commits may be in flight at any time.
 
-        The failure that stopped the last runner is forgotten, since its entity comes again.
-        `runners`: so many there were by now, as Datastore knows.
+        The failure that stopped the last runner is removed, since its entity is handled again.
+        `runners`: how many there were according to Datastore.
         """
         with self._step(synced=True):
-            self._set("state", RunState.RUNNING.value)
-            self._set("reason", "")
-            self._set("clean", False)
-            self._set("max_failures", max_failures)
-            self._set("asked", dict(asked or {}))
-            self._set("runners", max(self.runners + 1, runners))
+            self._set(
+                state=RunState.RUNNING.value,
+                reason="",
+                clean=False,
+                max_failures=max_failures,
+                asked=dict(asked or {}),
+                runners=max(int(self._meta()["runners"]) + 1, runners),
+            )
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 
     def all_is_known(self) -> None:
-        """What became of every commit that was sent is in this file, and on disk from here on."""
+        """The outcome of every commit that was sent is in this file; sync it to disk."""
         with self._step(synced=True):
-            self._set("clean", True)
+            self._set(clean=True)
 
     def end_work(
         self,
         state: RunState,
-        reason: str,
+        reason: str | None,
         exit_code: Exit,
         *,
         clean: bool,
-        successor: str = "",
+        successor: str | None = None,
     ) -> None:
+        """A runner ends; `successor` is the id of the run that this end has started."""
         with self._step(synced=True):
-            self._set("successor", successor)
-            self._set("state", state.value)
-            self._set("reason", reason)
-            self._set("exit_code", int(exit_code))
-            self._set("clean", clean)
-            self._set("ended", datetime.now(timezone.utc).isoformat())
+            self._set(
+                state=state.value,
+                reason=reason or "",
+                exit_code=int(exit_code),
+                clean=clean,
+                successor=successor or "",
+                ended=datetime.now(timezone.utc).isoformat(),
+            )
 
     # --- shards ---
 
     def shards(self) -> list[Shard]:
-        """The shards that count, in the order they were made."""
+        """The shards that are not replaced, in the order they were made."""
         return [
             Shard(id_, start, end, number, cursor, state == "done", after, upto)
             for id_, start, end, number, cursor, state, after, upto in self._db.execute(
@@ -156,16 +155,16 @@ class Checkpoint(CheckpointFile):
             self._db.execute("UPDATE shards SET state = 'done' WHERE id = ?", (shard,))
 
     def follow(self, shards: Sequence[Shard], generation: int) -> None:
-        """Make the run's shards those of its run record, which is the truth about them.
+        """Make the shards those of the run record, which is authoritative.
 
-        A shard that is known keeps its progress; its end may have moved here, when its rest was
-        given to others. Of one that is gone, what was sent and is not known to be done is
-        forgotten: a new shard comes to it again.
+        A known shard keeps its progress. Its end may have moved, when the rest of it was given to
+        new shards. Of a shard that is gone, batches that were sent and are not known to be done
+        are removed: a new shard covers them.
         """
         ids = [shard.id for shard in shards]
         marks = ", ".join("?" * len(ids))
         with self._step(synced=True):
-            self._set("generation", generation)
+            self._set(generation=generation)
             self._db.execute(
                 f"UPDATE shards SET state = 'replaced' WHERE id NOT IN ({marks})",  # noqa: S608 (marks)
                 ids,
@@ -182,11 +181,11 @@ class Checkpoint(CheckpointFile):
             )
 
     def catch_up(self, counts: Counts) -> None:
-        """This file is new, or lost its last writes: Datastore knows that so much was done."""
+        """Datastore knows of more work than this file, which is new or lost its last writes."""
         missing = counts - self.done()
         if missing.handled > 0:
             with self._step():
-                # Of no shard that counts: the others have what was done of them.
+                # In a replaced shard: the counts of the others are complete.
                 self._db.execute(
                     'INSERT INTO shards (id, start, "end", low_cursor, "after", upto, state) '
                     "VALUES (0, x'', x'', x'', x'', x'', 'replaced') ON CONFLICT DO NOTHING"
@@ -203,10 +202,10 @@ class Checkpoint(CheckpointFile):
         log_lines: Iterable[str],
         keys: Sequence[bytes] = (),
     ) -> None:
-        """Write down a commit before it is sent (again: in place of what was sent before).
+        """Note a commit before it is sent. A batch that is sent again replaces its earlier row.
 
-        A failure is on disk then, whatever happens, for no marker names it; and so are the keys
-        of entities that must not be handled again.
+        Failures are synced to disk, because no marker names them. So are `keys`, those of entities
+        that must not be handled again.
         """
         with self._step(synced=bool(failures or keys)):
             self._put_batch(row, "sent", failures, log_lines, keys)
@@ -220,9 +219,9 @@ class Checkpoint(CheckpointFile):
         log_lines: Iterable[str] = (),
         keys: Sequence[bytes] = (),
     ) -> None:
-        """A batch or part is done. `low` moves the shard's low-water mark.
+        """A batch or part is done. `low`: the shard's new low-water mark, number and cursor.
 
-        `failures` and what follows are given when the row was not written by `batch_sent`.
+        `failures`, `log_lines` and `keys` are given if `batch_sent` has not written the row.
         """
         with self._step(synced=bool(failures)):
             if failures is not None:
@@ -239,12 +238,13 @@ class Checkpoint(CheckpointFile):
                 )
 
     def is_handled(self, key: bytes) -> bool:
-        """The entity is in a batch that is done or under way. Only for keys that were given."""
+        """Whether the entity is in a batch that is done or in flight. Knows only the keys that
+        were given to `batch_sent` or `batch_done`."""
         found = self._db.execute("SELECT 1 FROM handled WHERE key = ?", (_digest(key),))
         return found.fetchone() is not None
 
     def done_up_to(self, shard: int, number: int) -> None:
-        """The markers say that every batch of the shard up to this one is done."""
+        """According to the markers every batch of the shard up to this one is done."""
         with self._step():
             self._db.execute(
                 "UPDATE batches SET state = 'done' WHERE shard = ? AND number <= ?",
@@ -292,7 +292,7 @@ class Checkpoint(CheckpointFile):
         )
 
     def batches_above(self, shard: Shard) -> list[BatchRow]:
-        """The rows of a shard behind its low-water mark, by number and part."""
+        """The rows of a shard above its low-water mark, by number and part."""
         rows = self._db.execute(
             f'SELECT shard, number, part, start, "end", whole_end, state, {", ".join(COUNTS)} '  # noqa: S608 (our own column names)
             "FROM batches WHERE shard = ? AND number > ? ORDER BY number, part",
@@ -306,7 +306,7 @@ class Checkpoint(CheckpointFile):
     # --- what happened ---
 
     def stopped_by(self, failure: Failure) -> None:
-        """Keep the failure that broke the budget. Its entity is not done: resume handles it."""
+        """Keep the failure that exceeded the budget. Its entity is not done; resume handles it."""
         with self._step():
             self._db.execute(
                 "INSERT INTO failures (batch, key, step, error, traceback) "
@@ -320,7 +320,7 @@ class Checkpoint(CheckpointFile):
             )
 
     def counts_of(self, shard: int) -> Counts:
-        """Of a shard's batches that are done."""
+        """The sum of a shard's batches that are done."""
         row = self._db.execute(
             f"SELECT {_SUMS} FROM batches WHERE state = 'done' AND shard = ?",  # noqa: S608 (our own column names)
             (shard,),
@@ -328,7 +328,8 @@ class Checkpoint(CheckpointFile):
         return Counts(*row)
 
     def counts_at(self, shard: Shard) -> Counts:
-        """Of a shard's batches up to the last one with a number, where none behind it has one."""
+        """The counts up to the shard's low-water mark: without the batches after it, none of which
+        has a number (they write nothing)."""
         counts = self.counts_of(shard.id)
         position = shard.low_cursor
         for start, end, *unnumbered in self._db.execute(
@@ -343,19 +344,22 @@ class Checkpoint(CheckpointFile):
         return counts
 
     def done(self) -> Counts:
-        """Of the batches that are done."""
+        """The sum of the batches that are done."""
         row = self._db.execute(f"SELECT {_SUMS} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
         return Counts(*row)
 
     def counts(self) -> Counts:
-        """Of the batches that are done, and the failure that stopped the run."""
-        (stopped,) = self._db.execute(
-            "SELECT count(*) FROM failures WHERE batch IS NULL"
+        """The sum of the batches that are done, and the failure that stopped the run."""
+        *done, stopped = self._db.execute(
+            f"SELECT {_SUMS}, (SELECT count(*) FROM failures WHERE batch IS NULL) "  # noqa: S608 (our own column names)
+            "FROM batches WHERE state = 'done'"
         ).fetchone()
-        return self.done() + Counts(failed=stopped)
+        counts = Counts(*done)
+        return replace(counts, failed=counts.failed + stopped) if stopped else counts
 
     def failures(self, skip: int = 0) -> Iterator[Failure]:
-        """Failures in the order they happened: of entities the run is past, and what stopped it."""
+        """Failures in the order they happened: those of batches that are done, and the one that
+        stopped the run."""
         rows = self._db.execute(
             "SELECT f.key, f.step, f.error, f.traceback FROM failures f "
             "LEFT JOIN batches b ON b.id = f.batch "
@@ -382,5 +386,5 @@ class Checkpoint(CheckpointFile):
 
 
 def _digest(key: bytes) -> bytes:
-    """16 bytes instead of up to 6 KiB; two keys with the same are not to be expected."""
+    """16 bytes in place of up to 6 KiB. With 128 bits a collision is not to be expected."""
     return hashlib.blake2b(key, digest_size=16).digest()

@@ -1,7 +1,7 @@
-"""The file of a checkpoint: SQLite, one file per run.
+"""The checkpoint's file: SQLite, one file per run.
 
-It is in WAL mode: killed at any moment it is valid when opened again. It is there when it is whole,
-and looked through before anybody relies on it.
+The file is in WAL mode, so after a kill at any moment it is valid when it is opened again. It gets
+its name only when it is complete, and is checked for damage before a resume.
 """
 
 from __future__ import annotations
@@ -14,28 +14,26 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from bulkup.core.errors import StateError
-from bulkup.core.model import Counts, RunState, TargetInfo
+from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo
 from bulkup.state.files import CHECKPOINT_NAME
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from bulkup.state.record_codec import run_info_from_json
 
 FORMAT = 2
 
 COUNTS = [f.name for f in fields(Counts)]
-"""The columns of a batch's counts."""
+"""The columns with a batch's counts."""
 
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE shards (
     id INTEGER PRIMARY KEY,
-    start BLOB NOT NULL,       -- cursor: scan behind it (empty: from the first entity)
-    "end" BLOB NOT NULL,       -- cursor: scan up to and with it (empty: to the last entity)
+    start BLOB NOT NULL,       -- cursor: scan after it (empty: from the first entity)
+    "end" BLOB NOT NULL,       -- cursor: scan up to it, inclusive (empty: to the last entity)
     low_number INTEGER NOT NULL DEFAULT 0,  -- every batch up to this one is done
     low_cursor BLOB NOT NULL,  -- every entity up to this one is done
     "after" BLOB NOT NULL,     -- serialized key: only entities with a larger one (empty: all)
@@ -45,18 +43,18 @@ CREATE TABLE shards (
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY,
     shard INTEGER NOT NULL REFERENCES shards (id),
-    number INTEGER,            -- NULL: nothing to write, so no commit and no marker
+    number INTEGER,            -- NULL: the batch writes nothing: no commit and no marker
     part INTEGER NOT NULL DEFAULT 0,
     start BLOB NOT NULL,
     "end" BLOB NOT NULL,
-    whole_end BLOB NOT NULL,   -- where the batch ends of which this is a part
+    whole_end BLOB NOT NULL,   -- where the whole batch ends, if this is a part of one
     state TEXT NOT NULL,       -- sent, done
     {", ".join(f"{name} INTEGER NOT NULL DEFAULT 0" for name in COUNTS)},
     UNIQUE (shard, number, part)
 );
 CREATE TABLE failures (
     id INTEGER PRIMARY KEY,
-    batch INTEGER REFERENCES batches (id) ON DELETE CASCADE,  -- NULL: it stopped the run
+    batch INTEGER REFERENCES batches (id) ON DELETE CASCADE,  -- NULL: stopped the run
     key TEXT NOT NULL, step TEXT NOT NULL, error TEXT NOT NULL, traceback TEXT NOT NULL
 );
 CREATE INDEX failures_by_batch ON failures (batch);
@@ -66,7 +64,7 @@ CREATE TABLE log_lines (
     line TEXT NOT NULL
 );
 CREATE INDEX log_lines_by_batch ON log_lines (batch);
-CREATE TABLE handled (        -- of a query that may give an entity twice
+CREATE TABLE handled (        -- for queries that may return an entity twice
     key BLOB PRIMARY KEY,      -- digest of the entity's key
     batch INTEGER NOT NULL REFERENCES batches (id) ON DELETE CASCADE
 ) WITHOUT ROWID;
@@ -85,39 +83,43 @@ class CheckpointFile:
 
     @classmethod
     def create(cls, folder: Path, run_info: RunInfo) -> Self:
-        """Make the checkpoint of a run that has none here; `follow` gives it its shards."""
+        """Make the checkpoint of a run that has none here. `follow` adds its shards."""
         path = folder / CHECKPOINT_NAME
-        unborn = folder / f".{CHECKPOINT_NAME}.new"
+        unfinished = folder / f".{CHECKPOINT_NAME}.new"
         try:
-            unborn.unlink(missing_ok=True)
-            os.close(os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            unfinished.unlink(missing_ok=True)
+            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except OSError as error:
             raise StateError(
                 f"cannot write the run state to {str(path)!r} ({error.strerror}); "
                 "name a writable folder with --state-dir"
             ) from error
-        # Under its name only when it is whole: killed before that, there is no checkpoint.
-        first = cls(path, sqlite3.connect(unborn, isolation_level=None), run_info)
+        # It gets its name when it is complete. After a kill before that there is no checkpoint.
+        first = cls(path, sqlite3.connect(unfinished, isolation_level=None), run_info)
         with first._step(synced=True):
             for statement in _SCHEMA.split(";\n"):
                 first._db.execute(statement)
-            for name, value in (
-                ("format", FORMAT), ("file_id", uuid.uuid4().hex), ("record", asdict(run_info)),
-                ("state", RunState.RUNNING.value),
-                ("reason", ""), ("runners", 0), ("generation", 0),
-                ("max_failures", 0), ("clean", True),
-            ):  # fmt: skip
-                first._set(name, value)
+            first._set(
+                format=FORMAT,
+                file_id=uuid.uuid4().hex,
+                record=asdict(run_info),
+                state=RunState.RUNNING.value,
+                reason="",
+                runners=0,
+                generation=0,
+                max_failures=0,
+                clean=True,
+            )
         first._db.execute("PRAGMA journal_mode = WAL")
         first.close()
-        os.replace(unborn, path)
+        os.replace(unfinished, path)
         return cls(path, _connect(path), run_info)
 
     @classmethod
     def open(cls, folder: Path, *, check: bool = True) -> Self:
-        """Open the checkpoint of an earlier run; raises StateError when it is damaged.
+        """Open the checkpoint of an earlier run. Raises StateError when it is damaged.
 
-        `check`: look through the whole file for damage, as before a resume.
+        `check`: look for damage in the whole file, as before a resume.
         """
         path = folder / CHECKPOINT_NAME
         try:
@@ -125,7 +127,7 @@ class CheckpointFile:
                 if not path.stat().st_size:
                     raise sqlite3.DatabaseError("the file is empty")
                 db = undo.enter_context(contextlib.closing(_connect(path)))
-                run_info = _record_in(db, path)
+                run_info = _run_info_in(db, path)
                 if check and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                     raise sqlite3.DatabaseError("quick_check fails")
                 undo.pop_all()
@@ -136,9 +138,9 @@ class CheckpointFile:
             ) from error
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             raise StateError(
-                f"the checkpoint {str(path)!r} is damaged and cannot be read; the data is "
-                "safe: move the folder away and repeat the same `bulkup run`, which goes on from "
-                "what Datastore knows of the run",
+                f"the checkpoint {str(path)!r} is damaged and cannot be read. Your data is safe: "
+                "move the folder away and repeat the same `bulkup run`, which resumes from what "
+                "Datastore knows of the run",
                 details=str(error),
             ) from error
         return cls(path, db, run_info)
@@ -148,7 +150,7 @@ class CheckpointFile:
 
     @contextlib.contextmanager
     def _step(self, *, synced: bool = False) -> Iterator[None]:
-        """One atomic step. `synced`: on disk, whatever happens to the machine, when it returns."""
+        """One transaction. `synced`: after it, the changes survive a power loss."""
         try:
             if synced:
                 self._db.execute("PRAGMA synchronous = FULL")
@@ -156,7 +158,7 @@ class CheckpointFile:
             try:
                 yield
             except BaseException:
-                if self._db.in_transaction:  # a full disk has rolled it back already
+                if self._db.in_transaction:  # a full disk rolls back by itself
                     self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
@@ -164,23 +166,26 @@ class CheckpointFile:
                 self._db.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
             raise StateError(
-                f"cannot write the run state to {str(self.path)!r} ({error}); make room or mend "
-                f"it, then continue with `bulkup resume {self.run_info.run_id}`"
+                f"cannot write the run state to {str(self.path)!r} ({error}); free disk space or "
+                f"fix the cause, then continue with `bulkup resume {self.run_info.run_id}`"
             ) from error
 
-    def _set(self, name: str, value: Any) -> None:
-        self._db.execute(
+    def _set(self, **values: Any) -> None:
+        self._db.executemany(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            (name, json.dumps(value)),
+            [(name, json.dumps(value)) for name, value in values.items()],
         )
 
-    def _get(self, name: str) -> Any:
-        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row else None
+    def _meta(self) -> dict[str, Any]:
+        return {
+            name: json.loads(value)
+            for name, value in self._db.execute("SELECT name, value FROM meta")
+        }
 
 
-def _record_in(db: sqlite3.Connection, path: Path) -> RunInfo:
-    """What the file is of. Raises StateError for another version's, and what damage leads to."""
+def _run_info_in(db: sqlite3.Connection, path: Path) -> RunInfo:
+    """The run that the file belongs to. Raises StateError for a file of another version; of a
+    damaged file sqlite3.Error, ValueError, KeyError or TypeError."""
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         raise sqlite3.DatabaseError("another program's database")
     rows = dict(db.execute("SELECT name, value FROM meta"))
@@ -188,14 +193,13 @@ def _record_in(db: sqlite3.Connection, path: Path) -> RunInfo:
     if found != FORMAT:
         raise StateError(
             f"{str(path)!r} was written by another version of bulkup (format {found}, this one "
-            f"reads {FORMAT}); resume with that version"
+            f"reads {FORMAT}); resume the run with that version"
         )
-    raw = json.loads(rows["record"])
-    return RunInfo(**{**raw, "target": TargetInfo(**raw["target"])})
+    return run_info_from_json(json.loads(rows["record"]))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Opens what is there: looking at a file must not make or change it."""
+    """Open an existing file: to look at a run must not create or change anything."""
     uri = f"file:{quote(str(path.absolute()))}?mode=rw"
     db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
     try:

@@ -1,4 +1,4 @@
-"""How runs are spoken of."""
+"""How a run's state and its resume command are shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_STATE_DIR = Path(".bulkup")
 
 
 def resume_command(run_id: str, state_dir: Path, words: Sequence[str] = ()) -> str:
-    """What to type to go on with a run; `words`: options as they are typed."""
+    """The command that resumes a run. `words`: options as they are typed."""
     words = ["bulkup", "resume", run_id, *words]
     if state_dir != DEFAULT_STATE_DIR:
         words += ["--state-dir", str(state_dir)]
@@ -22,7 +22,8 @@ def resume_command(run_id: str, state_dir: Path, words: Sequence[str] = ()) -> s
 
 
 def state_text(checkpoint: Checkpoint) -> str:
-    """The state of a run as people say it: one whose runner died is not running."""
-    if checkpoint.state is RunState.RUNNING and not RunLock(checkpoint.folder).is_held():
+    """The state of a run for people: a run whose runner has died is shown as killed."""
+    state = checkpoint.status().state
+    if state is RunState.RUNNING and not RunLock(checkpoint.folder).is_held():
         return "killed"
-    return checkpoint.state.value
+    return state.value

@@ -23,12 +23,12 @@ from bulkup.core.model import Counts, RunState
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.options import Options
 from bulkup.runs import prepare, resume, start
-from bulkup.state import lease
+from bulkup.state import holder
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, run_folders
 from bulkup.state.kinds import MARKER_KIND, RUN_KIND
 from bulkup.state.markers import LATE_COPY_S
-from bulkup.state.run_records import Holder
+from bulkup.state.record import Holder
 from tests.chaos.proxy import Proxy, label
 from tests.conftest import Server
 
@@ -77,7 +77,7 @@ def dead_holder() -> Holder:
     So a lease never keeps the next runner waiting, as if it had run out: whoever comes takes over
     at once, whether the former runner is really dead (a Crash) or lives on (two at once).
     """
-    return replace(lease.this_process(), pid=NO_PROCESS, began="then")
+    return replace(holder.this_process(), pid=NO_PROCESS, began="then")
 
 
 @dataclass
@@ -322,4 +322,4 @@ def _ignore(event: Event) -> None:
 
 def checkpoint_state(world: World) -> RunState:
     with contextlib.closing(Checkpoint.open(world.folder)) as checkpoint:
-        return checkpoint.state
+        return checkpoint.status().state

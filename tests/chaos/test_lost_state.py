@@ -150,8 +150,8 @@ def test_killed_in_the_middle_of_cuts(world: World, after: str, at: int, lose: b
             if after == "the file":
                 changes_of_shards += 1
             else:
-                changes_of_shards += written is not None and written != answer.shards
-                written = answer.shards
+                changes_of_shards += written is not None and written != answer.layout.shards
+                written = answer.layout.shards
             if changes_of_shards == at and dies:
                 raise Crash
             return answer

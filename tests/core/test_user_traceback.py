@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import runpy
 import sys
@@ -158,16 +157,11 @@ def test_a_syntax_error_has_its_line_and_no_empty_heading() -> None:
     assert "SyntaxError" in text
 
 
-def test_notes_and_groups_are_kept_where_python_has_them() -> None:
-    if sys.version_info < (3, 11):
-        assert not hasattr(ValueError(), "add_note")
-        return
+def test_notes_and_groups_are_kept() -> None:
     exc = caught(fails)
     exc.add_note("at City 5")
     assert user_traceback(exc).endswith("ValueError: no latitude\nat City 5")
-    group = getattr(builtins, "ExceptionGroup")(  # noqa: B009  (no name in Python 3.10)
-        "several", [caught(handle, fails, 1), ValueError("b")]
-    )
+    group = ExceptionGroup("several", [caught(handle, fails, 1), ValueError("b")])
     text = user_traceback(group)
     assert "ValueError: b" in text
     assert "bulkup/" not in text

@@ -14,7 +14,8 @@ from bulkup import Updater
 from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.messages import Mutation
 from bulkup.datastore.pages import PageResult, page_result
-from bulkup.engine.handle import Handled, Handler, written
+from bulkup.engine.handle import Handler
+from bulkup.engine.handled import Handled, written
 from bulkup.engine.scan import QueryPlan
 
 EntityResult: Any = query_types.EntityResult.pb()

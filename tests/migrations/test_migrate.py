@@ -196,12 +196,12 @@ def test_nothing_pending_costs_two_calls(project: Shell, items: datastore.Client
     project.bulkup("migrate")
     result = project.python(
         """
-        from bulkup.datastore.rpc import Wire
-        calls, send = [], Wire.send
-        def counting(wire, name, *rest):
+        from bulkup.datastore.rpc import Rpc
+        calls, send = [], Rpc.send
+        def counting(rpc, name, *rest):
             calls.append(name)
-            return send(wire, name, *rest)
-        Wire.send = counting
+            return send(rpc, name, *rest)
+        Rpc.send = counting
         from bulkup.cli import call
         assert call(["migrate", "-q"]) == 0
         print(",".join(calls))

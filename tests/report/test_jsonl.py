@@ -71,7 +71,7 @@ def _no_constant(name: str) -> None:
 def every_event(printer: Printer, text: str) -> None:
     target = TargetInfo(text)
     printer(started(run_id=text, updater=text, description=text, target=target))
-    printer(progress(waiting=text, rate=math.inf, pace=text))
+    printer(progress(waiting=text, rate=math.inf, rate_limit=text))
     printer(Retrying(text, text, 1, 2.0, math.inf))
     printer(EntityFailed(Failure(text, text, text, text), 1, -1))
     printer(Logged(text))
@@ -205,3 +205,10 @@ def test_json_does_not_wait_for_rich_to_be_imported() -> None:
     )
     environment = {**os.environ, "PYTHONPATH": ROOT}
     subprocess.run([sys.executable, "-c", script], env=environment, timeout=60, check=True)
+
+
+def test_without_a_wait_and_a_rate_limit_progress_has_empty_strings() -> None:
+    desk = Desk()
+    desk.printer(progress(waiting=None, rate_limit=None))
+    (moment,) = desk.objects()
+    assert (moment["waiting"], moment["pace"]) == ("", "")

@@ -80,13 +80,13 @@ def every_event(printer: Printer, text: str) -> None:
         printer(
             started(run_id=text, updater=text, description=text, target=target, params={text: text})
         )
-        printer(progress(waiting=text, pace=text))
+        printer(progress(waiting=text, rate_limit=text))
         printer(Retrying(text, text, 1, 2.0, 60.0))
         printer(EntityFailed(fail, 1, -1))
         printer(Logged(text))
         printer(Warned(text))
         printer(WouldChange(text, text, (PropertyChange(text, text, text),)))
-        printer(progress(waiting=text, pace=text))
+        printer(progress(waiting=text, rate_limit=text))
         printer(RunEnded(hostile_report()))
         printer.delivered(Delivery("mail", False, "no"))
         printer.error(UsageError(text, details=text))
@@ -127,11 +127,11 @@ def test_the_pace_and_its_reason_are_in_the_line(terminal: bool) -> None:
     with desk.printer as printer:
         printer(started())
         desk.clock.now += 10
-        printer(progress(pace="ramp-up 750/s, next step in 3:10"))
+        printer(progress(rate_limit="ramp-up 750/s, next step in 3:10"))
         assert "12,345 written, 0 failed; ramp-up 750/s, next step in 3:10" in desk.seen()
         before = len(desk.seen())
         desk.clock.now += 10
-        printer(progress(pace="slowed to 350/s: ABORTED, next try in 0:30", waiting="Commit"))
+        printer(progress(rate_limit="slowed to 350/s: ABORTED, next try in 0:30", waiting="Commit"))
         line = desk.seen()[before:]
         assert line.index("; slowed to 350/s: ABORTED, next try in 0:30") < line.index("waiting: ")
         before = len(desk.seen())

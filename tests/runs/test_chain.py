@@ -131,10 +131,10 @@ DIE_AT_CALL = """
     from bulkup.state.run_records import Ledger
     write, end_work = Ledger.write, Checkpoint.end_work
     at = {at!r}
-    def writing(ledger, entry, **options):
+    def writing(ledger, record, **options):
         if options.get("successor") and at == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        written = write(ledger, entry, **options)
+        written = write(ledger, record, **options)
         if options.get("successor") and at == "after":
             os.kill(os.getpid(), signal.SIGKILL)
         return written

@@ -50,7 +50,7 @@ def test_it_holds_what_a_run_is(tmp_path: Path) -> None:
     made.close()
     read = Checkpoint.open(made.folder)
     assert read.run_info == RECORD
-    assert read.state is RunState.RUNNING
+    assert read.status().state is RunState.RUNNING
     assert read.counts() == Counts()
     assert list(read.failures()) == []
     assert list(read.log_lines()) == []
@@ -119,10 +119,11 @@ def test_the_failure_that_stopped_a_run_is_shown_until_the_next_runner_comes(
     checkpoint.stopped_by(Failure("Key('Item', 5)", "handle", "ValueError"))
     checkpoint.end_work(RunState.FAILED, "stopped", Exit.FAILED, clean=True)
     assert (checkpoint.counts().failed, len(list(checkpoint.failures()))) == (1, 1)
-    assert (checkpoint.state, checkpoint.exit_code) == (RunState.FAILED, Exit.FAILED)
+    status = checkpoint.status()
+    assert (status.state, status.exit_code) == (RunState.FAILED, Exit.FAILED)
     checkpoint.begin_work(max_failures=0)
     assert (checkpoint.counts().failed, list(checkpoint.failures())) == (0, [])
-    assert checkpoint.runners == 2
+    assert checkpoint.status().runners == 2
     checkpoint.close()
 
 

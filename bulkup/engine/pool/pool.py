@@ -23,7 +23,7 @@ from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_of, key_text
 from bulkup.datastore.raw_requests import page_batch
 from bulkup.datastore.rpc import Rpc
-from bulkup.engine.handle import Handled
+from bulkup.engine.handled import Handled
 from bulkup.engine.pool import protocol
 from bulkup.engine.pool.process import WorkerProcess
 
@@ -214,7 +214,7 @@ class WorkerPool:
         if error is not None:
             raise protocol.unpacked_error(error)
         again = protocol.unpacked(data)
-        item.take(again.writes)
+        item.set_writes(again.writes)
         item.unchanged, item.log_lines, item.failure = (
             again.unchanged, again.log_lines, again.failure,
         )  # fmt: skip

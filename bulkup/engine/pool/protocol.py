@@ -17,7 +17,7 @@ from typing import Any
 
 from bulkup.core.model import Failure
 from bulkup.datastore.call_error import CallError
-from bulkup.engine.handle import Handled, Write
+from bulkup.engine.handled import Handled, Write
 
 # To a worker.
 ORDERS, CHUNK, AGAIN, STOP, END = range(5)
@@ -126,10 +126,10 @@ def unpacked(data: tuple[Any, ...]) -> Handled:
     if len(data) == 2:
         return item
     if len(data) == 5:
-        item.take((Write(data[0], data[2], data[3], data[4], False),))
+        item.set_writes((Write(data[0], data[2], data[3], data[4], False),))
         return item
     _, _, writes, item.unchanged, item.log_lines, failure = data
-    item.take([Write(*write) for write in writes])
+    item.set_writes([Write(*write) for write in writes])
     item.failure = Failure(*failure) if failure else None
     return item
 

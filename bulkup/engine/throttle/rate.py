@@ -244,11 +244,11 @@ class RateLimiter:
 
     # --- what to say and to keep ---
 
-    def text(self) -> str:
-        """For the progress line: the pace in force and its reason; empty: no limit."""
+    def text(self) -> str | None:
+        """For the progress line: the rate limit in force and why; None: no limit."""
         now, rate = self._advance(), self._rate
         if rate == math.inf:
-            return ""
+            return None
         if rate < self._ceiling:
             next_try = _minutes(self._backoff.next_try_s(now))
             return f"slowed to {_number(rate)}/s: {self._backoff.reason}, next try in {next_try}"

@@ -21,7 +21,7 @@ from bulkup.core.events import Event, Logged, Report, Warned
 from bulkup.core.model import RunState
 from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.pages import PageResult
-from bulkup.engine.handle import Handled
+from bulkup.engine.handled import Handled
 from bulkup.engine.pool.pool import WorkerDiedError, WorkerPool
 from bulkup.state.kinds import MARKER_KIND, RUN_KIND
 from tests.chaos.proxy import Action, Pass, Refuse, Seen, proxy_to

@@ -326,7 +326,7 @@ def test_without_a_limit_nothing_waits_and_nothing_is_said(rate: MaxRate, ramps:
         run.pace.spend(10_000)
         run.pace.refused("RESOURCE_EXHAUSTED")
         run.pace.answered(500, 0.3)
-    assert run.pace.text() == ""
+    assert run.pace.text() is None
     assert run.pace.warm() is None
     assert run.pace.batch_size(500) == 500
 
@@ -383,7 +383,7 @@ def test_progress_tells_the_pace() -> None:
     run.pace.refused("RESOURCE_EXHAUSTED")
     run.work(1)
     tally.tick()
-    assert [event.pace for event in told if isinstance(event, Progress)] == [
+    assert [event.rate_limit for event in told if isinstance(event, Progress)] == [
         "at most 40/s (--max-rate)",
         "slowed to 28/s: RESOURCE_EXHAUSTED, next try in 0:29",
     ]

@@ -11,7 +11,7 @@ from google.cloud.datastore import Entity
 
 import bulkup
 from bulkup.core.events import Event, Progress
-from bulkup.engine.execution import Run as RunContext
+from bulkup.engine.execution import Execution
 from bulkup.state.kinds import RUN_KIND
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
@@ -44,7 +44,7 @@ class Seen:
 @pytest.fixture
 def as_if_real(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run takes the emulator for the service: it ramps up, and cuts the query by itself."""
-    monkeypatch.setattr(RunContext, "_is_real", property(lambda self: True))
+    monkeypatch.setattr(Execution, "_is_real", property(lambda self: True))
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -55,7 +55,7 @@ def test_a_rate_is_never_exceeded_and_is_shown(server: Server, run: Run, shards:
     assert report.counts.handled == 120
     assert [e["n"] for e in everything(client, "Thing")] == [1] * 120
     assert all(p.counts.handled <= 60 * p.elapsed_s + 1 for p in seen.progress)
-    assert any("at most 60/s (--max-rate)" in p.pace for p in seen.progress)
+    assert any("at most 60/s (--max-rate)" in (p.rate_limit or "") for p in seen.progress)
 
 
 def test_writes_count_where_there_are_more_than_entities(embedded: Server, run: Run) -> None:
@@ -71,7 +71,7 @@ def test_there_is_no_limit_on_an_emulator(server: Server, run: Run) -> None:
     fill(server, "Thing", 30, n=0)
     seen = Seen()
     assert run(server, count, listener=seen).success
-    assert {p.pace for p in seen.progress} == {""}
+    assert {p.rate_limit for p in seen.progress} == {None}
 
 
 def test_the_ramp_is_kept_in_the_run_record_and_gone_on_with(
@@ -81,7 +81,7 @@ def test_the_ramp_is_kept_in_the_run_record_and_gone_on_with(
     seen = Seen()
     first = run(embedded, count, limit=300, listener=seen, shards=1)
     assert not first.success
-    assert any("ramp-up 500/s" in p.pace for p in seen.progress)
+    assert any("ramp-up 500/s" in (p.rate_limit or "") for p in seen.progress)
     (run_info,) = client.query(kind=RUN_KIND).fetch()
     rate, used_at, _ = json.loads(run_info["warm"])
     assert rate == 500
@@ -92,7 +92,7 @@ def test_the_ramp_is_kept_in_the_run_record_and_gone_on_with(
     second = run(embedded, count, listener=seen, shards=1)
     assert second.run_id == first.run_id
     assert second.success
-    assert any("ramp-up 1,688/s" in p.pace for p in seen.progress)
+    assert any("ramp-up 1,688/s" in (p.rate_limit or "") for p in seen.progress)
 
 
 def test_on_a_real_project_the_query_is_cut_unless_told_otherwise(

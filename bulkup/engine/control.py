@@ -1,0 +1,69 @@
+"""What stops a runner before its run is finished: a signal, --limit, --max-time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from bulkup.core.errors import Exit
+from bulkup.core.model import RunState
+from bulkup.core.stop import Stopped, StopRequest
+
+CHECK_EVERY_S = 0.1
+"""How often limits, progress and the lease are looked at while entities are handled."""
+
+
+class Control:
+    """The requests that a runner obeys between two entities.
+
+    `on_check` reports progress and renews the lease. A request that comes through the run record
+    (pause, tune, cancel) is to be adopted from there, once per renewal, and obeyed in `check`.
+    """
+
+    def __init__(
+        self,
+        stop: StopRequest,
+        *,
+        limit: int | None,
+        max_time_s: float | None,
+        elapsed_s: Callable[[], float],
+        on_check: Callable[[], None],
+    ) -> None:
+        self._stop = stop
+        self._max_time_s = max_time_s
+        self._elapsed_s = elapsed_s
+        self._on_check = on_check
+        self.limit: float = math.inf if limit is None else limit
+        self.handled = 0
+        """Entities that this runner has handled."""
+        self.next_check = 0.0
+        """On the clock of the caller."""
+
+    def check(self) -> None:
+        """Raises Stopped when a limit is reached or a signal came, and what `on_check` raises."""
+        self._on_check()
+        if self._stop:
+            raise self.interrupted()
+        if self.handled >= self.limit:
+            noun = "entity" if self.limit == 1 else "entities"
+            raise Stopped(
+                RunState.STOPPED, f"stopped after {self.limit} {noun} (--limit)", Exit.LIMIT
+            )
+        if self._max_time_s is not None and self._elapsed_s() >= self._max_time_s:
+            raise Stopped(RunState.STOPPED, "time is up (--max-time)", Exit.LIMIT)
+
+    def check_if_due(self, now: float) -> None:
+        if now >= self.next_check:
+            self.check()
+            self.next_check = now + CHECK_EVERY_S
+
+    @property
+    def is_interrupted(self) -> bool:
+        return bool(self._stop)
+
+    def interrupted(self) -> Stopped:
+        """How a runner ends that a signal has stopped."""
+        assert self._stop.signal is not None
+        name = self._stop.signal.name
+        code = Exit.SIGTERM if name == "SIGTERM" else Exit.SIGINT
+        return Stopped(RunState.INTERRUPTED, f"interrupted by {name}", code)

@@ -1,0 +1,104 @@
+"""The outcome of one handler call: the writes it asked for, or a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bulkup.core.model import Failure
+from bulkup.datastore.keys import key_of, key_text
+from bulkup.datastore.messages import Mutation
+
+
+class Write:
+    """One mutation that a handler asked for, as it is sent.
+
+    `key`: the serialized key. `mutation`: the serialized Mutation. `version`: the version the
+    entity must still have for the write to be applied; 0: no guard. `incomplete`: a new entity
+    whose id is allocated before the commit; until then its `key` is a stand-in.
+    """
+
+    __slots__ = ("deletes", "incomplete", "key", "mutation", "version")
+
+    def __init__(
+        self, key: bytes, mutation: bytes, version: int, deletes: bool, incomplete: bool
+    ) -> None:
+        self.key = key
+        self.mutation = mutation
+        self.version = version
+        self.deletes = deletes
+        self.incomplete = incomplete
+
+
+class Handled:
+    """One handled entity of the query.
+
+    Plain data, so that it can come from another process and does not keep the page in memory.
+    """
+
+    # Class attributes, so that creating one of millions sets only two.
+    writes: Sequence[Write] = ()
+    incomplete: bool = False
+    """At least one of its writes has an incomplete key."""
+    size: int = 0
+    """Bytes of its mutations."""
+    unchanged: int = 0
+    log_lines: Sequence[str] = ()
+    failure: Failure | None = None
+    conflicts: int = 0
+    vanished: bool = False
+    before: Any = None
+    """The PageEntity as it was read, for a dry run."""
+
+    def __init__(self, key: bytes, cursor: bytes) -> None:
+        self.key = key
+        self.cursor = cursor
+
+    @classmethod
+    def gone(cls, key: bytes, cursor: bytes) -> Handled:
+        """An entity that was deleted, or no longer matches the query."""
+        item = cls(key, cursor)
+        item.vanished = True
+        return item
+
+    def set_writes(self, writes: Sequence[Write]) -> None:
+        self.writes = writes
+        size = 0
+        for write in writes:
+            size += len(write.mutation)
+            if write.incomplete:
+                self.incomplete = True
+        self.size = size
+
+    def drop_writes(self) -> None:
+        self.writes = ()
+        self.incomplete = False
+        self.size = 0
+        self.unchanged = 0
+
+    def reset(self) -> None:
+        """Forget what the handler did, because it is about to be called again."""
+        self.drop_writes()
+        self.failure = None
+        self.log_lines = ()
+
+    def adopt(self, again: Handled) -> None:
+        """Take the outcome of handling the same entity again, after `reset`."""
+        self.writes = again.writes
+        self.incomplete = again.incomplete
+        self.size = again.size
+        self.unchanged = again.unchanged
+        self.log_lines = again.log_lines
+        self.failure = again.failure
+        self.before = again.before
+
+    def fail(self, step: str, error: str, traceback: str = "") -> None:
+        """Turn the entity into a failure; it writes nothing."""
+        self.drop_writes()
+        self.failure = Failure(key_text(key_of(self.key)), step, error, traceback)
+
+
+def written(write: Write) -> Any:
+    """The message inside the mutation: an Entity for a put, a Key for a delete."""
+    mutation = Mutation.FromString(write.mutation)
+    return getattr(mutation, mutation.WhichOneof("operation"))

@@ -1,0 +1,119 @@
+"""One shard at work: its pages are read, its entities handled, its batches committed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bulkup.core.records import Shard
+from bulkup.engine.commit import Committer
+from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgress
+from bulkup.engine.handler_pool import HandlerPool
+from bulkup.engine.pool.pool import Ticket
+from bulkup.engine.scan import Scan
+from bulkup.state.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class ShardContext:
+    """What the shards at work have in common."""
+
+    commits: CommitContext
+    checkpoint: Checkpoint
+    handlers: HandlerPool
+    entity_bytes: int = 0
+    """Expected size of an entity; 0: unknown."""
+    committers: list[Committer] = field(default_factory=list, init=False)
+    """Of all shards at work."""
+
+
+class ShardRunner:
+    """Works on one shard. Its driver calls `step` until `is_done`, then `close`.
+
+    `live_markers`: markers of the shard that the last runner left in Datastore.
+    """
+
+    def __init__(
+        self, shard: Shard, context: ShardContext, live_markers: Sequence[LiveMarker] = ()
+    ) -> None:
+        self.shard = shard
+        self.throttle = context.commits.throttle
+        self._checkpoint = checkpoint = context.checkpoint
+        self._handlers = context.handlers
+        self._committers = context.committers
+        at_mark = checkpoint.counts_at(shard)
+        progress = ShardProgress(
+            shard.id, shard.low_number, shard.low_cursor, shard.low_number + 1,
+            live_markers=deque(live_markers),
+            counts=at_mark, counts_above=checkpoint.counts_of(shard.id) - at_mark,
+        )  # fmt: skip
+        self.scan = Scan(
+            context.commits.rpc, context.commits.query, shard, self.throttle.max_batch_size,
+            entity_bytes=context.entity_bytes,
+        )  # fmt: skip
+        self.committer = Committer(context.commits, progress, self._committers)
+        self._committers.append(self.committer)
+        self.page: Sequence[Any] = ()
+        """Read, and not handled yet."""
+        self.last_key = b""
+        """Of the entities that were handled or handed out here; `last_cursor` is its cursor."""
+        self.last_cursor = b""
+        self.tickets: deque[Ticket] = deque()
+        """Handed out to worker processes, and not added to the commits yet."""
+        self.may_handle = True
+        self.may_end = True
+        """Both are False for shards of a split that is not in the run record yet."""
+        self.is_done = False
+
+    @property
+    def is_reading(self) -> bool:
+        return not self.scan.is_over or bool(self.page)
+
+    def step(self) -> bool:
+        """Do what can be done without waiting. Returns False when nothing can.
+
+        Raises what HandlerPool.step raises.
+        """
+        committer, scan = self.committer, self.scan
+        committer.resolve_answered()
+        if not self.page and scan.is_ready:
+            self.page = scan.take()
+        if not self.may_handle:
+            return False
+        moved = self._handlers.step(self)
+        if moved or self.tickets or self.page or not scan.is_over:
+            return moved
+        if not committer.has_room():
+            committer.note_waiting()
+            return False
+        committer.send_batch()
+        if not committer.is_idle or not self.may_end:
+            return False
+        self._finish()
+        return True
+
+    def passed(self, result: Any) -> None:
+        """Entities up to this one were handled or handed out."""
+        self.last_key, self.last_cursor = result.entity.key, result.cursor
+
+    def shorten(self, shard: Shard) -> None:
+        """End the shard after the last entity that was handled or handed out."""
+        self.shard = shard
+        self.scan.close()
+        self.page = ()
+        self.may_end = False
+
+    def _finish(self) -> None:
+        self._checkpoint.shard_done(self.shard.id)
+        self._committers.remove(self.committer)
+        self.is_done = True
+
+    def close(self) -> None:
+        self.scan.close()
+
+    @property
+    def live_markers(self) -> Sequence[LiveMarker]:
+        """Markers of the shard that are in Datastore."""
+        return self.committer.shard.live_markers

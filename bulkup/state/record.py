@@ -1,0 +1,116 @@
+"""The run record: everything Datastore keeps about a run, except its markers.
+
+The record outlives the processes, machines and disks that work on the run. It names the process at
+work, says until when nobody else may take over (the lease), and lists the shards. Together with the
+markers this is enough to resume the run from anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bulkup.core.model import Counts, RunState
+from bulkup.core.records import Origin, RunInfo, Shard
+
+LEASE_S = 60.0
+"""A runner that has not renewed its lease for this long may be replaced."""
+
+RENEW_S = 15.0
+"""How often a runner renews its lease. Three renewals in a row may be lost."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that works, or last worked, on a run."""
+
+    runner: str
+    """Unique for each process."""
+    who: str
+    """user@host, for people."""
+    machine: str
+    """Host and boot id: process ids mean something only within one boot of one machine."""
+    pid: int
+    began: str
+    """When the process started, as its system reports it: process ids are reused."""
+
+
+@dataclass(frozen=True)
+class LeaseTerms:
+    """Who may work on a run, and until when."""
+
+    holder: Holder | None = None
+    until: int = 0
+    """Unix time; 0: nobody works on the run."""
+    generation: int = 0
+    """Grows by one with each runner."""
+
+    def is_held(self, now: float) -> bool:
+        return self.holder is not None and self.until > now
+
+    def heard_ago_s(self, now: float) -> float:
+        """Seconds since the last renewal."""
+        return LEASE_S - (self.until - now)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the run is cut into shards, and what must happen to the markers left behind."""
+
+    shards: tuple[Shard, ...] = (Shard(1),)
+    next_shard: int = 2
+    """A shard id that was never used."""
+    settled: Counts = field(default_factory=Counts)
+    """Work that was done outside of these shards."""
+    fenced_until: int = 0
+    """Unix time before which a marker of a former runner may still be needed."""
+    sweep_at: int = 0
+    """Unix time from which the markers of the finished run may be removed; 0: none are left."""
+    moved_in: str | None = None
+    """The run changes properties that its query orders or ranges on, so only the checkpoint with
+    this id knows which entities are done."""
+
+
+@dataclass(frozen=True)
+class MigrationInfo:
+    """Set when the run applies a migration."""
+
+    name: str
+    code: str
+    """Checksum of the migration's code, without comments and layout."""
+    marked: str | None = None
+    """Who set the state by hand (`bulkup mark`); None: it was reached by running."""
+    origin: Origin = field(default_factory=Origin)
+    """Where the last runner ran."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Where a successor stands in its chain."""
+
+    links: tuple[str, ...] = ()
+    """How to find the successor, link by link, from the folder of the first updater. Empty for
+    the first run."""
+    work: str | None = None
+    """The identity of the successor's own query; its `identity` is that of the first run."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run record as it was read or written. `version` 0: not in Datastore yet."""
+
+    run_info: RunInfo
+    state: RunState
+    reason: str | None = None
+    counts: Counts = field(default_factory=Counts)
+    """As of the last renewal."""
+    ended: int = 0
+    """Unix time; 0: not ended."""
+    lease: LeaseTerms = field(default_factory=LeaseTerms)
+    layout: Layout = field(default_factory=Layout)
+    migration: MigrationInfo | None = None
+    chain: Chain = field(default_factory=Chain)
+    warm: tuple[float, ...] = ()
+    """The traffic Datastore is ready for (`engine/throttle/ramp.py`); empty: not known."""
+    keep: bool = True
+    """False: the record is removed once the run is finished and swept."""
+    version: int = 0

@@ -1,0 +1,154 @@
+"""The stored form of a run record.
+
+Runs begun by another version of bulkup are resumed from this form, so it does not change: a
+property may be added, and what is stored today must stay readable
+(`tests/state/data/run_records.json`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+from bulkup.core.errors import StateError
+from bulkup.core.model import Counts, RunState, TargetInfo
+from bulkup.core.records import Origin, RunInfo, Shard
+from bulkup.datastore.keys import key_text
+from bulkup.datastore.messages import Pb
+from bulkup.state.raw_entities import Stored, read_properties, write_properties
+from bulkup.state.record import Chain, Holder, Layout, LeaseTerms, MigrationInfo, RunRecord
+
+_INDEXED = frozenset({"updater", "state", "started", "identity", "open", "sweep_at", "migration"})
+
+
+def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
+    """Fill an empty Entity message."""
+    run_info, lease, layout = record.run_info, record.lease, record.layout
+    holder, started = lease.holder, datetime.fromisoformat(run_info.created)
+    values: dict[str, Stored] = {
+        # For people, who read it in the console of their cloud.
+        "updater": run_info.updater,
+        "description": run_info.description,
+        "state": record.state.value,
+        "reason": record.reason or "",
+        "who": holder.who if holder else "",
+        "started": started,
+        "ended": _time(record.ended),
+        "parameters": json.dumps(run_info.params),
+        "counts": json.dumps(asdict(record.counts)),
+        "lease_until": _time(lease.until),
+        # For the next runner.
+        "identity": run_info.identity,
+        "open": not record.state.is_over,
+        "record": json.dumps(asdict(run_info)),
+        "holder": json.dumps(asdict(holder)) if holder else "",
+        "generation": lease.generation,
+        "shards": json.dumps([_shard_to_json(shard) for shard in layout.shards]),
+        "next_shard": layout.next_shard,
+        "settled": json.dumps(asdict(layout.settled)),
+        "fenced_until": layout.fenced_until,
+        "moved_in": layout.moved_in or "",
+        "keep": record.keep,
+    }
+    if layout.sweep_at:
+        values["sweep_at"] = _time(layout.sweep_at)
+    if record.warm:
+        values["warm"] = json.dumps(record.warm)
+    if record.chain.links:
+        values |= {"chain": json.dumps(record.chain.links), "work": record.chain.work or ""}
+    if record.migration:
+        values |= _migration_values(record.migration)
+        # How long an ended run took, including the pauses between its runners.
+        took_s = max(0, record.ended - int(started.timestamp()))
+        values["seconds"] = took_s if record.ended else None
+    pb.key.CopyFrom(key)
+    write_properties(pb, values, _INDEXED)
+
+
+def _migration_values(migration: MigrationInfo) -> dict[str, Stored]:
+    return {
+        "migration": migration.name,
+        "code": migration.code,
+        "marked": migration.marked or "",
+        "bulkup_version": migration.origin.version,
+        "ci_job": migration.origin.ci_job,
+        "git_commit": migration.origin.git_commit,
+    }
+
+
+def read_record(pb: Pb, version: int) -> RunRecord:
+    """Raises StateError for a record of another version of bulkup."""
+    try:
+        return _parse(read_properties(pb), version)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(
+            f"the run record {key_text(pb.key)} was written by another version of bulkup: run "
+            "that version, or delete the record if its run does not matter any more",
+            details=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _parse(values: dict[str, Any], version: int) -> RunRecord:
+    holder = values["holder"]
+    return RunRecord(
+        run_info=run_info_from_json(json.loads(values["record"])),
+        state=RunState(values["state"]),
+        reason=values["reason"] or None,
+        counts=Counts(**json.loads(values["counts"])),
+        ended=values["ended"] or 0,
+        lease=LeaseTerms(
+            Holder(**json.loads(holder)) if holder else None,
+            values["lease_until"] or 0,
+            values["generation"],
+        ),
+        layout=Layout(
+            shards=tuple(_shard_from_json(raw) for raw in json.loads(values["shards"])),
+            next_shard=values["next_shard"],
+            settled=Counts(**json.loads(values["settled"])),
+            fenced_until=values["fenced_until"],
+            sweep_at=values.get("sweep_at") or 0,
+            moved_in=values["moved_in"] or None,
+        ),
+        migration=_parse_migration(values),
+        chain=Chain(tuple(json.loads(values.get("chain") or "[]")), values.get("work") or None),
+        warm=tuple(json.loads(values.get("warm") or "[]")),
+        keep=values["keep"],
+        version=version,
+    )
+
+
+def _parse_migration(values: dict[str, Any]) -> MigrationInfo | None:
+    if not values.get("migration"):
+        return None
+    return MigrationInfo(
+        values["migration"],
+        values.get("code") or "",
+        values.get("marked") or None,
+        Origin(
+            values.get("bulkup_version") or "",
+            values.get("ci_job") or "",
+            values.get("git_commit") or "",
+        ),
+    )
+
+
+def run_info_from_json(raw: dict[str, Any]) -> RunInfo:
+    """The RunInfo of what `asdict` made of one. Raises KeyError, TypeError."""
+    return RunInfo(**{**raw, "target": TargetInfo(**raw["target"])})
+
+
+def _time(unix: int) -> datetime | None:
+    return datetime.fromtimestamp(unix, timezone.utc) if unix else None
+
+
+def _shard_to_json(shard: Shard) -> list[Any]:
+    bounds = (shard.start, shard.end, shard.after, shard.upto)
+    return [shard.id, *(base64.b64encode(bound).decode() for bound in bounds)]
+
+
+def _shard_from_json(raw: list[Any]) -> Shard:
+    start, end, after, upto = (base64.b64decode(bound) for bound in raw[1:])
+    return Shard(raw[0], start, end, low_cursor=start, after=after, upto=upto)

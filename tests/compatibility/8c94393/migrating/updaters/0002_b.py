@@ -1,0 +1,19 @@
+import os
+import signal
+import time
+
+from bulkup import Updater
+
+
+class AddB(Updater):
+    """Append b to the trail of every Item."""
+
+    def get_query(self):
+        return self.client.query(kind="Item")
+
+    def handle_entity(self, entity):
+        if os.environ.get("DIE_AT") == f"b{entity.key.id}":
+            time.sleep(1)  # the commits in flight arrive, and this process never hears of it
+            os.kill(os.getpid(), signal.SIGKILL)
+        entity["trail"] = entity.get("trail", "") + "b"
+        self.put(entity)
