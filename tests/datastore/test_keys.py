@@ -90,13 +90,13 @@ def test_the_bytes_of_a_key_are_the_same_in_every_release() -> None:
         (Key("City", "\x1b[31m\n", project="p"), r"Key('City', '\x1b[31m\n')"),
     ],
 )
-def test_the_text_of_a_key_is_python_with_control_characters_escaped(key: Key, text: str) -> None:
+def test_a_key_is_shown_as_python_with_control_characters_escaped(key: Key, text: str) -> None:
     assert key_text(key) == text
     assert key_text(key_to_pb(key)) == text
 
 
 @given(keys())
-def test_key_and_message_have_the_same_text(key: Key) -> None:
+def test_key_and_message_are_shown_alike(key: Key) -> None:
     text = key_text(key)
     assert key_text(key_to_pb(key)) == text
     assert text.isprintable()
@@ -109,7 +109,7 @@ def test_key_and_message_have_the_same_text(key: Key) -> None:
         (Key("City", "\ud800", project="p"), "UTF-8"),
     ],
 )
-def test_a_key_that_cannot_be_sent_is_refused_by_its_text(key: Key, reason: str) -> None:
+def test_a_key_that_cannot_be_sent_is_named(key: Key, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         key_to_pb(key)
     assert str(caught.value).startswith("Key('City', ")

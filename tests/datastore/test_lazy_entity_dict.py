@@ -324,7 +324,7 @@ TestSideBySide.settings = settings(max_examples=60, stateful_step_count=25, dead
 
 
 @pytest.mark.parametrize("how", sorted(READS))
-def test_an_entity_nobody_touched_reads_like_a_dict(how: str) -> None:
+def test_an_untouched_entity_reads_like_a_dict(how: str) -> None:
     inner = Entity()
     inner["x"] = 1
     entity = Entity(key=KEY, exclude_from_indexes=["a", "d"])
