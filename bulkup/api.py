@@ -1,4 +1,4 @@
-"""The door for Python: what `bulkup run` does, as a function."""
+"""The Python API: `bulkup run` as a function."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from bulkup.core.events import Event, Listener, Report
 from bulkup.engine.options import Options
 from bulkup.engine.pool import worker_main
 from bulkup.engine.throttle.rate import MaxRate
-from bulkup.runs.prepare import RunContext, TargetOptions, prepare
+from bulkup.runs.context import RunContext
+from bulkup.runs.prepare import prepare
 from bulkup.runs.start import start
+from bulkup.runs.target import TargetOptions
 from bulkup.state.display import DEFAULT_STATE_DIR
 
 
@@ -37,37 +39,39 @@ def run(
     retry_for_s: float | None = None,
     listener: Listener | None = None,
 ) -> Report:
-    """What `bulkup run` does, from Python: run an updater and return its report.
+    """Run an updater and return its report: `bulkup run` as a function.
 
     `updater` is what the command takes, or the class or decorated function itself. The target is
-    found as `google.cloud.datastore.Client()` finds it. `max_rate`: "auto", "off", or entities a
-    second. `processes`: more than one load the updater again from its file, so a script calls this
-    below `if __name__ == "__main__":`, and what handlers keep on `self` is of each process. Nothing
-    is printed; `listener` gets the events. Raises BulkupError when the run cannot begin; how a
-    begun one ended is in the report.
+    resolved as `google.cloud.datastore.Client()` resolves it. `max_rate` is "auto", "off", or
+    entities per second. With `processes` above 1, each worker process loads the updater again from
+    its file: call this below `if __name__ == "__main__":`, and expect each worker to keep its own
+    `self`. Nothing is printed; `listener` is called with each event.
+
+    Raises BulkupError when the run cannot start. Once it has started, the report says how it ended.
     """
     if worker_main.IS_LOADING:
         raise UsageError(
-            "this file begins a run when it is imported, and worker processes import it "
-            '(processes=): put what begins the run below `if __name__ == "__main__":`'
+            "this file starts a run when it is imported, and worker processes import it "
+            '(processes=); move the call below `if __name__ == "__main__":`'
         )
     given: dict[str, Any] = {
         "batch_size": batch_size,
         "in_flight": in_flight,
         "shards": shards,
         "processes": processes,
-        "max_rate": None if max_rate is None else MaxRate.parse(str(max_rate)),
         "max_failures": max_failures,
         "limit": limit,
         "retry_for_s": retry_for_s,
+        "max_rate": None if max_rate is None else MaxRate.parse(str(max_rate)),
     }
-    options = Options(dry_run=dry_run, **{k: v for k, v in given.items() if v is not None})
-    where = TargetOptions(project, database, namespace, local)
-    with prepare(
-        updater, params or {}, where, dry_run=dry_run, retry_for_s=options.retry_for_s
-    ) as prepared:
-        return start(prepared, RunContext(options, Path(state_dir), listener or _nobody))
+    options = Options(
+        dry_run=dry_run, **{name: value for name, value in given.items() if value is not None}
+    )
+    context = RunContext(options, Path(state_dir), listener or _ignore)
+    target = TargetOptions(project, database, namespace, local)
+    with prepare(updater, params or {}, target, context) as prepared:
+        return start(prepared)
 
 
-def _nobody(event: Event) -> None:
+def _ignore(event: Event) -> None:
     pass

@@ -9,7 +9,7 @@ import pytest
 import bulkup
 from bulkup.core.errors import Exit
 from bulkup.core.model import RunState
-from bulkup.migrations.plan import Standing
+from bulkup.migrations.status import MigrationStatus
 
 
 def test_the_package_exports_these_names_and_no_others() -> None:
@@ -22,7 +22,7 @@ def test_the_package_exports_these_names_and_no_others() -> None:
 
 @pytest.mark.parametrize(
     ("member", "text"),
-    [(Exit.USAGE, "2"), (RunState.FINISHED, "finished"), (Standing.APPLIED, "applied")],
+    [(Exit.USAGE, "2"), (RunState.FINISHED, "finished"), (MigrationStatus.APPLIED, "applied")],
 )
 def test_what_a_report_says_reads_the_same_on_every_python(member: Enum, text: str) -> None:
     assert str(member) == f"{member}" == text

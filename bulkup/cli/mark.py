@@ -28,22 +28,23 @@ def command(**given: Any) -> None:
     from pathlib import Path
 
     from bulkup.core.clock import Clock
-    from bulkup.migrations.connect import connected
+    from bulkup.migrations.connect import open_ledger
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.manual import mark
     from bulkup.migrations.origin import origin_of
-    from bulkup.migrations.plan import Plan
-    from bulkup.runs.prepare import TargetOptions
+    from bulkup.migrations.status import FolderStatus
+    from bulkup.runs.target import TargetOptions
 
     if given["applied"] is None:
         raise click.UsageError("say what it shall count as: --applied or --pending")
     folder, clock = read_folder(Path(given["folder"])), Clock()
     where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
-    with connected(where) as (ledger, target):
-        row = Plan(folder, ledger.migrations(), target, clock.unix()).row(given["name"])
+    with open_ledger(where) as (ledger, target):
+        status = FolderStatus(folder, ledger.migrations(), target, clock.unix())
+        entry = status.entry(given["name"])
         changed = mark(
             ledger,
-            row,
+            entry,
             applied=given["applied"],
             target=target,
             origin=origin_of(os.environ),
@@ -51,7 +52,7 @@ def command(**given: Any) -> None:
         )
     wanted = "applied" if given["applied"] else "pending"
     click.echo(
-        f"{row.name} counts as {wanted} on {target}."
+        f"{entry.name} counts as {wanted} on {target}."
         if changed
-        else f"{row.name} is {wanted} on {target}; nothing to change."
+        else f"{entry.name} is {wanted} on {target}; nothing to change."
     )

@@ -17,8 +17,9 @@ from bulkup.core.errors import BulkupError, Exit
 if TYPE_CHECKING:
     from bulkup.core.events import Report
     from bulkup.datastore.target import Target
-    from bulkup.migrations.apply import Migrator, Outcome, Step
+    from bulkup.migrations.apply import MigrateHooks, MigrateResult, NextMigration, Selection
     from bulkup.report import Printer
+    from bulkup.runs.context import RunContext
 
 
 @click.command("migrate")
@@ -86,44 +87,52 @@ def command(**given: Any) -> int:
     return outcome.exit_code
 
 
-def _migrate(given: dict[str, Any], printer: Printer) -> Outcome:
+def _migrate(given: dict[str, Any], printer: Printer) -> MigrateResult:
+    from dataclasses import replace
+
+    from bulkup.migrations.apply import Migrator
     from bulkup.report import save_report, summarize
-    from bulkup.runs.prepare import TargetOptions, opened
+    from bulkup.runs.target import TargetOptions, open_target
 
     def on_report(report: Report) -> None:
         printer.delivered(save_report(summarize(report), Path(report.state_file).parent))
 
     where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
-    with opened(where) as target:
-        migrator = migrator_of(given, target, printer)
-        migrator.on_report = on_report
-        return migrator.run()
+    with open_target(where) as target:
+        hooks = replace(hooks_of(given, target), on_report=on_report)
+        return Migrator(target, selection_of(given), context_of(given, printer), hooks).run()
 
 
-def migrator_of(given: dict[str, Any], target: Target, printer: Printer) -> Migrator:
-    """What was asked for, on a target. Raises BulkupError for a folder that is not right."""
-    from bulkup.cli.session import confirm_target, options_of
-    from bulkup.migrations.apply import Migrator
+def selection_of(given: dict[str, Any]) -> Selection:
+    """Raises BulkupError for a folder that is not valid."""
+    from bulkup.migrations.apply import Selection
     from bulkup.migrations.folder import read_folder
 
-    def on_step(step: Step) -> None:
-        if not given["quiet"] and not given["json"]:
-            more = f", {step.left - 1} more after it" if step.left > 1 else ""
-            click.echo(f"Migration {step.name}{more}", err=True)
+    return Selection(
+        read_folder(given["folder"]), given["to"], given["only"], given["accept_changed"]
+    )
 
-    return Migrator(
-        target,
-        read_folder(given["folder"]),
-        options_of(given),
-        given["state_dir"],
-        printer,
-        to=given["to"],
-        only=given["only"],
-        accepted=given["accept_changed"],
-        wait_s=given["wait"],
-        again=again(given),
-        confirm=lambda: confirm_target("Apply migrations", target, given),
-        on_step=on_step,
+
+def context_of(given: dict[str, Any], printer: Printer) -> RunContext:
+    from bulkup.cli.session import options_of
+    from bulkup.runs.context import RunContext
+
+    return RunContext(
+        options_of(given), given["state_dir"], printer, given["wait"], resume_command=again(given)
+    )
+
+
+def hooks_of(given: dict[str, Any], target: Target) -> MigrateHooks:
+    from bulkup.cli.session import confirm_target
+    from bulkup.migrations.apply import MigrateHooks
+
+    def on_next(migration: NextMigration) -> None:
+        if not given["quiet"] and not given["json"]:
+            more = f", {migration.remaining - 1} more after it" if migration.remaining > 1 else ""
+            click.echo(f"Migration {migration.name}{more}", err=True)
+
+    return MigrateHooks(
+        confirm=lambda: confirm_target("Apply migrations", target, given), on_next=on_next
     )
 
 
@@ -134,18 +143,18 @@ def again(given: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def fact(outcome: Outcome) -> dict[str, Any]:
+def fact(outcome: MigrateResult) -> dict[str, Any]:
     return {
         "type": "migrate",
         "applied": outcome.applied,
-        "stopped_at": outcome.stopped_at,
-        "reason": outcome.reason,
+        "stopped_at": outcome.stopped_at or "",
+        "reason": outcome.reason or "",
         "left": outcome.left,
         "exit_code": int(outcome.exit_code),
     }
 
 
-def said_of(outcome: Outcome, given: dict[str, Any]) -> str:
+def said_of(outcome: MigrateResult, given: dict[str, Any]) -> str:
     from bulkup.report.text import clean, plural
 
     applied = plural(len(outcome.applied), "migration")

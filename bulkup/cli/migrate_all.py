@@ -8,39 +8,48 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bulkup.cli.migrate import again, fact, migrator_of, said_of
+from bulkup.cli.migrate import again, context_of, fact, hooks_of, said_of, selection_of
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
-    from bulkup.migrations.apply import Outcome
-    from bulkup.namespaces.migrate_all import SpacesOutcome
+    from bulkup.migrations.apply import MigrateResult
+    from bulkup.namespaces.migrate_all import MigrateAllResult
     from bulkup.report import GitHubPage, Printer
     from bulkup.report.namespace_grid import Grid
 
 
-def migrate_each(given: dict[str, Any], pattern: str, printer: Printer) -> SpacesOutcome:
+def migrate_each(given: dict[str, Any], pattern: str, printer: Printer) -> MigrateAllResult:
     """Apply in every namespace that fits; a line for each as it ends. Raises BulkupError."""
-    from bulkup.namespaces.migrate_all import MigrateEverywhere
+    from dataclasses import replace
+
+    from bulkup.namespaces.migrate_all import AllNamespacesMigrator
     from bulkup.report import save_report, summarize
     from bulkup.report.namespace_grid import namespace_name
-    from bulkup.runs.prepare import TargetOptions, opened
+    from bulkup.runs.target import TargetOptions, open_target
 
     def on_report(report: Report) -> None:
         delivery = save_report(summarize(report), Path(report.state_file).parent)
         if not delivery.ok:
             printer.delivered(delivery)
 
-    def on_outcome(namespace: str, outcome: Outcome) -> None:
+    def on_outcome(namespace: str, outcome: MigrateResult) -> None:
         if not given["json"] and not given["quiet"]:
             click.echo(f"{namespace_name(namespace)}: {said_of(outcome, given)}", err=True)
 
-    with opened(TargetOptions(given["project"], given["database"], None, given["local"])) as target:
-        migrator = migrator_of(given, target, printer)
-        migrator.on_report = on_report
-        return MigrateEverywhere(migrator, pattern, on_outcome).run()
+    with open_target(
+        TargetOptions(given["project"], given["database"], None, given["local"])
+    ) as target:
+        return AllNamespacesMigrator(
+            target,
+            pattern,
+            selection_of(given),
+            context_of(given, printer),
+            replace(hooks_of(given, target), on_report=on_report),
+            on_outcome,
+        ).run()
 
 
-def tell_spaces(given: dict[str, Any], outcome: SpacesOutcome, page: GitHubPage | None) -> None:
+def tell_spaces(given: dict[str, Any], outcome: MigrateAllResult, page: GitHubPage | None) -> None:
     """Print the end: a table of the namespaces, or one JSON object."""
     from bulkup.report.namespace_grid import grid_lines
 
@@ -54,7 +63,7 @@ def tell_spaces(given: dict[str, Any], outcome: SpacesOutcome, page: GitHubPage 
     if page is None:
         return
     rows = []
-    for namespace, one in outcome.outcomes:
+    for namespace, one in outcome.results:
         for migration, report in one.reports:
             title = f"{namespace or '(default)'}: {migration}"
             rows.append((title, report))
@@ -63,26 +72,26 @@ def tell_spaces(given: dict[str, Any], outcome: SpacesOutcome, page: GitHubPage 
     page.migrations(rows, said)
 
 
-def _fact(outcome: SpacesOutcome) -> dict[str, Any]:
+def _fact(outcome: MigrateAllResult) -> dict[str, Any]:
     return {
         "type": "group",
         "namespaces": [
             {**fact(one), "type": "namespace", "namespace": namespace}
-            for namespace, one in outcome.outcomes
+            for namespace, one in outcome.results
         ],
         "stopped_at": outcome.stopped_at,
-        "reason": outcome.reason,
+        "reason": outcome.reason or "",
         "pending": outcome.pending,
         "appeared": outcome.appeared,
         "exit_code": int(outcome.exit_code),
     }
 
 
-def _said(given: dict[str, Any], outcome: SpacesOutcome) -> str:
+def _said(given: dict[str, Any], outcome: MigrateAllResult) -> str:
     from bulkup.report.namespace_grid import namespace_names
     from bulkup.report.text import clean, plural
 
-    applied = sum(len(one.applied) for _, one in outcome.outcomes)
+    applied = sum(len(one.applied) for _, one in outcome.results)
     said = (
         f"{plural(applied, 'migration')} applied in {plural(len(outcome.namespaces), 'namespace')}"
     )
@@ -102,11 +111,11 @@ def _said(given: dict[str, Any], outcome: SpacesOutcome) -> str:
     return f"{said}." if applied or outcome.pending else "Nothing is pending."
 
 
-def _grid(outcome: SpacesOutcome) -> Grid:
+def _grid(outcome: MigrateAllResult) -> Grid:
     from bulkup.report.namespace_grid import Grid, namespace_name
     from bulkup.report.text import clean
 
-    done = dict(outcome.outcomes)
+    done = dict(outcome.results)
     rows = []
     for namespace in outcome.namespaces:
         one = done.get(namespace)
@@ -114,7 +123,7 @@ def _grid(outcome: SpacesOutcome) -> Grid:
             rows.append((namespace_name(namespace), "not begun", "", "", ""))
             continue
         state = "stopped" if namespace == outcome.stopped_at else "done"
-        note = f"{one.stopped_at}: {one.reason}" if one.stopped_at else one.reason
+        note = f"{one.stopped_at}: {one.reason}" if one.stopped_at else one.reason or ""
         counts = f"{len(one.applied):,}", f"{len(one.left):,}"
         rows.append((namespace_name(namespace), state, *counts, clean(note, 200)))
     head = ("Namespace", "State", "Applied", "Left", "")

@@ -43,9 +43,9 @@ def pattern_of(given: dict[str, Any]) -> str | None:
     if given["namespaces"] == "":
         raise click.UsageError("--namespaces takes a pattern, such as 'tenant-*'")
     if given["all_namespaces"]:
-        from bulkup.namespaces.find import EVERY
+        from bulkup.namespaces.find import ALL_NAMESPACES
 
-        return EVERY
+        return ALL_NAMESPACES
     pattern: str | None = given["namespaces"]
     return pattern
 
@@ -68,9 +68,11 @@ def run_each(given: dict[str, Any], pattern: str, listener: Listener) -> Report:
     """`bulkup run` over namespaces. Raises BulkupError."""
     from bulkup.authoring.parameters import parse_assignments
     from bulkup.cli.session import confirm_target, options_of
-    from bulkup.namespaces.run_all import Everywhere
+    from bulkup.namespaces.group_run import run_in_namespaces
     from bulkup.report.namespace_grid import namespace_names
-    from bulkup.runs.prepare import RunContext, TargetOptions, opened, task_of
+    from bulkup.runs.context import RunContext
+    from bulkup.runs.prepare import load_updater
+    from bulkup.runs.target import TargetOptions, open_target
 
     if given["no_record"]:
         raise click.UsageError(
@@ -85,14 +87,18 @@ def run_each(given: dict[str, Any], pattern: str, listener: Listener) -> Report:
         given["state_dir"],
         listener,
         given["wait"],
-        again=shlex.join(words),
+        resume_command=shlex.join(words),
     )
-    task = task_of(given["updater"], parse_assignments(given["param"]))
-    task.make()
-    with opened(TargetOptions(given["project"], given["database"], None, given["local"])) as target:
+    loaded = load_updater(given["updater"], parse_assignments(given["param"]))
+    loaded.create()
+    with open_target(
+        TargetOptions(given["project"], given["database"], None, given["local"])
+    ) as target:
 
         def confirm(found: Sequence[str]) -> None:
             where = f"in {len(found)} namespaces ({namespace_names(found)})"
-            confirm_target(f"Run {task.source.name} {where}", target, given)
+            confirm_target(f"Run {loaded.source.name} {where}", target, given)
 
-        return Everywhere(task, target, pattern, context, fresh=given["new"], confirm=confirm).run()
+        return run_in_namespaces(
+            loaded, target, pattern, context, fresh=given["new"], confirm=confirm
+        )

@@ -38,8 +38,9 @@ def command(**given: Any) -> int:
 
     def begin(listener: Listener) -> Report:
         from bulkup.authoring.parameters import parse_assignments
-        from bulkup.runs.prepare import RunContext, TargetOptions
-        from bulkup.runs.resume import prepare_resume, resume, unfinished
+        from bulkup.runs.context import RunContext
+        from bulkup.runs.resume import open_unfinished, prepare_resume, resume
+        from bulkup.runs.target import TargetOptions
 
         where = TargetOptions(
             given["project"], given["database"], given["namespace"], given["local"]
@@ -47,10 +48,10 @@ def command(**given: Any) -> int:
         params = parse_assignments(given["param"])
         context = RunContext(options_of(given), given["state_dir"], listener, given["wait"])
         with (
-            unfinished(given["run"], context) as checkpoint,
-            prepare_resume(checkpoint, where, params, retry_for_s=given["retry_for"]) as prepared,
+            open_unfinished(given["run"], context) as checkpoint,
+            prepare_resume(checkpoint, where, params, context) as prepared,
         ):
             confirm(prepared, given)
-            return resume(prepared, checkpoint, context)
+            return resume(prepared, checkpoint)
 
     return work(given, begin)

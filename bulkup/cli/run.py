@@ -50,21 +50,21 @@ def command(**given: Any) -> int:
         if pattern is not None:
             return run_each(given, pattern, listener)
         from bulkup.authoring.parameters import parse_assignments
-        from bulkup.runs.prepare import RunContext, TargetOptions, prepare
+        from bulkup.runs.context import RunContext
+        from bulkup.runs.prepare import prepare
         from bulkup.runs.start import start
+        from bulkup.runs.target import TargetOptions
 
         dry_run = given["dry_run"]
         where = TargetOptions(
             given["project"], given["database"], given["namespace"], given["local"]
         )
         params = parse_assignments(given["param"])
-        with prepare(
-            given["updater"], params, where, dry_run=dry_run, retry_for_s=given["retry_for"]
-        ) as prepared:
+        opts = options_of(given, dry_run=dry_run)
+        context = RunContext(opts, given["state_dir"], listener, given["wait"])
+        with prepare(given["updater"], params, where, context) as prepared:
             if not dry_run:
                 confirm(prepared, given)
-            opts = options_of(given, dry_run=dry_run)
-            context = RunContext(opts, given["state_dir"], listener, given["wait"])
-            return start(prepared, context, fresh=given["new"], keep_record=not given["no_record"])
+            return start(prepared, fresh=given["new"], keep_record=not given["no_record"])
 
     return work(given, begin)

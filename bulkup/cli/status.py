@@ -13,7 +13,7 @@ from bulkup.cli.namespaces import namespaces, pattern_of
 from bulkup.core.errors import Exit
 
 if TYPE_CHECKING:
-    from bulkup.migrations.plan import Plan, Row
+    from bulkup.migrations.status import FolderStatus, MigrationEntry
 
 LOG_WIDTH = 160
 """Columns of the table where there is no terminal that has a width."""
@@ -33,25 +33,25 @@ def command(**given: Any) -> int:
     """
     import time
 
-    from bulkup.migrations.connect import connected
+    from bulkup.migrations.connect import open_ledger
     from bulkup.migrations.folder import read_folder
-    from bulkup.migrations.plan import Plan
-    from bulkup.runs.prepare import TargetOptions
+    from bulkup.migrations.status import FolderStatus
+    from bulkup.runs.target import TargetOptions
 
     pattern = pattern_of(given)
     if pattern is not None:
         return _status_each(given, pattern)
     folder = read_folder(given["folder"])
     where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
-    with connected(where) as (ledger, target):
-        plan = Plan(folder, ledger.migrations(), target, time.time())
+    with open_ledger(where) as (ledger, target):
+        plan = FolderStatus(folder, ledger.migrations(), target, time.time())
     if given["json"]:
-        for row in plan.rows:
+        for row in plan.entries:
             click.echo(json.dumps(_fact(row)))
-        click.echo(json.dumps({"type": "status", "done": plan.is_done}))
+        click.echo(json.dumps({"type": "status", "done": plan.all_applied}))
     else:
         _print(plan, str(target))
-    return Exit.PENDING if given["check"] and not plan.is_done else Exit.DONE
+    return Exit.PENDING if given["check"] and not plan.all_applied else Exit.DONE
 
 
 def _status_each(given: dict[str, Any], pattern: str) -> int:
@@ -59,43 +59,45 @@ def _status_each(given: dict[str, Any], pattern: str) -> int:
     import time
     from dataclasses import replace
 
-    from bulkup.migrations.connect import connected_rpc
+    from bulkup.migrations.connect import open_connection
     from bulkup.migrations.folder import read_folder
-    from bulkup.migrations.plan import Plan
-    from bulkup.namespaces.find import fitting
-    from bulkup.runs.prepare import TargetOptions
+    from bulkup.migrations.status import FolderStatus
+    from bulkup.namespaces.find import match_namespaces
+    from bulkup.runs.target import TargetOptions
     from bulkup.state.run_records import Ledger
 
     folder = read_folder(given["folder"])
-    plans: dict[str, Plan] = {}
-    with connected_rpc(
+    plans: dict[str, FolderStatus] = {}
+    with open_connection(
         TargetOptions(given["project"], given["database"], None, given["local"])
     ) as (rpc, info):
         info = replace(info, namespace="")
-        for namespace in fitting(rpc, pattern):
+        for namespace in match_namespaces(rpc, pattern):
             there = replace(info, namespace=namespace)
-            plans[namespace] = Plan(folder, Ledger(rpc, there).migrations(), there, time.time())
-    done = all(plan.is_done for plan in plans.values())
+            plans[namespace] = FolderStatus(
+                folder, Ledger(rpc, there).migrations(), there, time.time()
+            )
+    done = all(plan.all_applied for plan in plans.values())
     if given["json"]:
         for namespace, plan in plans.items():
-            for row in plan.rows:
+            for row in plan.entries:
                 click.echo(json.dumps({**_fact(row), "namespace": namespace}))
-        fact = {"namespaces": {name: plan.is_done for name, plan in plans.items()}}
+        fact = {"namespaces": {name: plan.all_applied for name, plan in plans.items()}}
         click.echo(json.dumps({"type": "status", "done": done, **fact}))
     else:
         _print_each(plans, str(info))
     return Exit.PENDING if given["check"] and not done else Exit.DONE
 
 
-def _fact(row: Row) -> dict[str, Any]:
+def _fact(row: MigrationEntry) -> dict[str, Any]:
     from dataclasses import asdict
 
     fact: dict[str, Any] = {
         "type": "migration",
         "name": row.name,
-        "standing": row.standing.value,
-        "path": str(row.migration.path) if row.migration else "",
-        "code": row.migration.code if row.migration else "",
+        "standing": row.status.value,
+        "path": str(row.file.path) if row.file else "",
+        "code": row.file.code if row.file else "",
     }
     record = row.record
     if record is None:
@@ -130,23 +132,23 @@ def _iso(unix: int) -> str | None:
     return iso(datetime.fromtimestamp(unix, timezone.utc)) if unix else None
 
 
-def _print(plan: Plan, target: str) -> None:
+def _print(plan: FolderStatus, target: str) -> None:
     from bulkup.report.text import clean, plural
 
     click.echo(f"Migrations on {clean(target)}")
-    if not plan.rows:
+    if not plan.entries:
         click.echo("There are none.")
         return
-    _table(_TITLES, map(_cells, plan.rows))
-    open_ = [row for row in plan.rows if row.is_to_do]
-    wrong = [r for r in plan.rows if not r.is_to_do and r.standing.value != "applied"]
-    if plan.is_done:
+    _table(_TITLES, map(_cells, plan.entries))
+    open_ = [row for row in plan.entries if row.needs_applying]
+    wrong = [r for r in plan.entries if not r.needs_applying and r.status.value != "applied"]
+    if plan.all_applied:
         click.echo("Everything is applied.")
     else:
         click.echo(f"{plural(len(open_), 'migration')} to apply, {len(wrong)} wrong.")
 
 
-def _print_each(plans: dict[str, Plan], target: str) -> None:
+def _print_each(plans: dict[str, FolderStatus], target: str) -> None:
     """What is not as it should be, by namespace; the others have a line each."""
     from bulkup.report.namespace_grid import namespace_name
     from bulkup.report.text import clean, plural
@@ -157,13 +159,13 @@ def _print_each(plans: dict[str, Plan], target: str) -> None:
         return
     rows: list[tuple[str, ...]] = []
     for namespace, plan in plans.items():
-        if plan.is_done:
-            said = f"all {len(plan.rows):,}"
+        if plan.all_applied:
+            said = f"all {len(plan.entries):,}"
             rows.append((namespace_name(namespace), said, "applied", *("" for _ in _TITLES[2:])))
-        open_ = (row for row in plan.rows if row.standing.value != "applied")
+        open_ = (row for row in plan.entries if row.status.value != "applied")
         rows += [(namespace_name(namespace), *_cells(row)) for row in open_]
     _table(("Namespace", *_TITLES), rows)
-    left = [namespace for namespace, plan in plans.items() if not plan.is_done]
+    left = [namespace for namespace, plan in plans.items() if not plan.all_applied]
     if left:
         click.echo(f"{plural(len(left), 'namespace')} of {len(plans):,} not up to date.")
     else:
@@ -193,31 +195,31 @@ def _table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     console.print(table)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: MigrationEntry) -> tuple[str, ...]:
     from datetime import datetime, timezone
 
-    from bulkup.migrations.plan import Standing
+    from bulkup.migrations.status import MigrationStatus
     from bulkup.report.text import moment
 
     record = row.record
     if record is None:
-        return row.name, row.standing.value, "", "", "", ""
+        return row.name, row.status.value, "", "", "", ""
     holder = record.lease.holder
-    if row.standing is Standing.RUNNING or not record.ended:
+    if row.status is MigrationStatus.RUNNING or not record.ended:
         when = f"since {moment(datetime.fromisoformat(record.run_info.created))}"
     else:
         when = moment(datetime.fromtimestamp(record.ended, timezone.utc))
     notes = {
-        Standing.CHANGED: "changed after it was applied",
-        Standing.MISSING: "its file is missing"
+        MigrationStatus.CHANGED: "changed after it was applied",
+        MigrationStatus.MISSING: "its file is missing"
         + ("" if record.state.is_over else f"; it is {record.state.value} and not finished"),
-        Standing.RUNNING: f"process {holder.pid}" if holder else "",
-        Standing.FAILED: record.reason or "",
-        Standing.INTERRUPTED: record.reason or "its runner was killed",
+        MigrationStatus.RUNNING: f"process {holder.pid}" if holder else "",
+        MigrationStatus.FAILED: record.reason or "",
+        MigrationStatus.INTERRUPTED: record.reason or "its runner was killed",
     }
-    note = notes.get(row.standing, "")
+    note = notes.get(row.status, "")
     marked = record.migration.marked if record.migration else None
     if marked:
         note = f"{note}; {marked}" if note else marked
     who = holder.who if holder else ""
-    return row.name, row.standing.value, f"{record.counts.handled:,}", who, when, note
+    return row.name, row.status.value, f"{record.counts.handled:,}", who, when, note

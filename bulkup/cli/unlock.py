@@ -27,10 +27,10 @@ def command(**given: Any) -> int:
     """
     import time
 
-    from bulkup.migrations.connect import connected
-    from bulkup.migrations.manual import find_held, is_certainly_dead, unlock
+    from bulkup.migrations.connect import open_ledger
+    from bulkup.migrations.manual import find_held, holder_has_died, unlock
     from bulkup.report.text import clean
-    from bulkup.runs.prepare import TargetOptions
+    from bulkup.runs.target import TargetOptions
 
     def sure(record: RunRecord) -> bool:
         who = record.lease.holder
@@ -40,7 +40,7 @@ def command(**given: Any) -> int:
                 f"{record.run_info.run_id} is held by {who.who}, process {who.pid}, last heard of "
                 f"{_ago(record, time.time())}."
             )
-            + (" That process of this machine has ended." if is_certainly_dead(record) else ""),
+            + (" That process of this machine has ended." if holder_has_died(record) else ""),
             err=True,
         )
         if given["yes"]:
@@ -50,9 +50,9 @@ def command(**given: Any) -> int:
         return click.confirm("Is it dead for certain?", err=True)
 
     where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
-    with connected(where) as (ledger, _):
+    with open_ledger(where) as (ledger, _):
         held = find_held(ledger, given["run"], time.time())
-        if not unlock(ledger, held, sure=sure):
+        if not unlock(ledger, held, confirm=sure):
             click.echo("Nothing was changed.", err=True)
             return Exit.FAILED
     click.echo(f"{clean(held[0].run_info.run_id)} is free.")

@@ -1,8 +1,9 @@
-"""Migrations: a folder of updaters, each applied once to a target, in order, from any runner.
+"""Migrations: a folder of updaters, each applied once to a target, in order, from any machine.
 
 folder.py   the files: names, order, checksums
-plan.py     files and ledger side by side: what is applied, pending, wrong
-lock.py     one `bulkup migrate` at a time works on a target
+status.py   the folder beside the ledger: what is applied, pending, changed, missing
+lock.py     lets one `bulkup migrate` at a time work on a target
 apply.py    applies what is pending
-marks.py    what people set by hand: applied, pending, an accepted change, a freed run
+record.py   the run record of one migration
+manual.py   changes made by hand: mark applied or pending, accept a change, unlock
 """

@@ -1,277 +1,239 @@
-"""Applies what is pending, one migration after the other; stops at the first that fails."""
+"""Apply what is pending, one migration after the other. Stop at the first that fails."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-from bulkup.authoring.successors import locate
-from bulkup.core.clock import Clock
-from bulkup.core.errors import Exit, MismatchError, NotFoundError, StopAskedError
-from bulkup.core.events import Event, Listener, Report, Warned, WarningKind
+from bulkup.core.errors import Exit, NotFoundError, StopAskedError
+from bulkup.core.events import Event, Report
 from bulkup.core.model import RunState
-from bulkup.core.stop import StopRequest
-from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
-from bulkup.engine.options import Options
-from bulkup.migrations.folder import Migration
-from bulkup.migrations.lock import locked
-from bulkup.migrations.manual import accept
-from bulkup.migrations.origin import origin_of
-from bulkup.migrations.plan import Plan, Row, run_id_of
-from bulkup.runs.execute import sweep, work_on
+from bulkup.migrations.folder import MigrationFile
+from bulkup.migrations.lock import migrate_lock
+from bulkup.migrations.manual import accept_changed
+from bulkup.migrations.record import load_migration, record_of
+from bulkup.migrations.status import FolderStatus, MigrationEntry
+from bulkup.runs.context import RunContext
+from bulkup.runs.execute import acquire_and_execute
+from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.limits import RunLimits
-from bulkup.runs.prepare import PreparedRun, RunContext, prepare_on, task_of
-from bulkup.runs.successor import same_work
+from bulkup.runs.prepare import prepare_on
 from bulkup.state.lease import Lease
-from bulkup.state.markers import Markers
-from bulkup.state.record import MigrationInfo, RunRecord
 from bulkup.state.run_records import Ledger
 
 
 @dataclass(frozen=True)
-class Step:
-    """A migration is about to be applied, or goes on."""
+class Selection:
+    """Which migrations of a folder to apply."""
+
+    folder: Sequence[MigrationFile]
+    up_to: str | None = None
+    only: str | None = None
+    accept_changed: Sequence[str] = ()
+    """Names of changed migrations whose change the user accepts."""
+
+
+@dataclass(frozen=True)
+class NextMigration:
+    """A migration is about to be started or resumed."""
 
     name: str
-    left: int
+    remaining: int
     """Migrations to apply, this one included."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one `migrate` did."""
+class MigrateHooks:
+    """Called while migrations are applied."""
+
+    confirm: Callable[[], None] = lambda: None
+    """Before the first change; may raise."""
+    on_next: Callable[[NextMigration], None] = lambda _: None
+    on_report: Callable[[Report], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class MigrateResult:
+    """What one `migrate` did on one target."""
 
     exit_code: Exit
     applied: tuple[str, ...] = ()
-    """By this runner, in order."""
-    stopped_at: str = ""
+    """By this command, in order."""
+    stopped_at: str | None = None
     """The migration that failed or was interrupted."""
-    reason: str = ""
+    reason: str | None = None
     left: tuple[str, ...] = ()
-    """What was asked for and is not applied yet, in order."""
+    """What was to be applied and is not yet, in order."""
     reports: tuple[tuple[str, Report], ...] = ()
-    """By the migrations' names."""
+    """With the migrations' names."""
 
 
-@dataclass
 class Migrator:
-    """One `migrate`: everything it was asked for. `again`: the command that goes on."""
+    """One `migrate` on one target.
 
-    target: Target
-    folder: Sequence[Migration]
-    options: Options
-    state_dir: Path
-    listener: Listener
-    to: str | None = None
-    only: str | None = None
-    accepted: Sequence[str] = ()
-    """Names of changed migrations whose change is accepted."""
-    wait_s: float = 0.0
-    again: str = "bulkup migrate"
-    confirm: Callable[[], None] = lambda: None
-    """Called before anything is applied; may raise."""
-    on_step: Callable[[Step], None] = lambda _: None
-    on_report: Callable[[Report], None] = lambda _: None
-    clock: Clock = field(default_factory=Clock)
-    stop: StopRequest = field(default_factory=StopRequest)
-    allowance: RunLimits | None = None
-    """Of a command that does more than this; None: the options are for this alone."""
+    `limits`: of a command that migrates more than this target; None: the options are for this one
+    alone.
+    """
 
-    def __post_init__(self) -> None:
-        self._allowance = self.allowance or RunLimits(self.options, self.clock)
+    def __init__(
+        self,
+        target: Target,
+        selection: Selection,
+        context: RunContext,
+        hooks: MigrateHooks,
+        limits: RunLimits | None = None,
+    ) -> None:
+        self._target = target
+        self._selection = selection
+        self._context = context
+        self._hooks = hooks
+        self._limits = limits or RunLimits(context.options, context.clock)
         self._applied: list[str] = []
         self._reports: list[tuple[str, Report]] = []
-        self._code = Exit.DONE
+        self._exit_code = Exit.DONE
 
-    def run(self) -> Outcome:
-        """Apply. With nothing to do it costs one query and writes nothing.
+    def run(self) -> MigrateResult:
+        """Apply the selected migrations. With nothing to do this costs one query.
 
-        Raises BulkupError for whatever keeps it from working; what became of a migration that
-        was begun is in the outcome.
+        Raises BulkupError when it cannot start. Once a migration has started, the result says how
+        it ended.
         """
-        rpc = Rpc(
-            self.target.client,
-            retry_policy=RetryPolicy(self.options.retry_for_s, stopping_s=self.stop.seconds),
-            sleep=self.clock.sleep,
-            monotonic=self.clock.monotonic,
-        )
-        try:
-            with explained(rpc):
-                return self._run(rpc)
-        except StopAskedError as asked:
-            return self._outcome(asked.exit_code, reason=asked.message)
-        finally:
-            rpc.close()
+        with closing(self._context.connect(self._target)) as rpc:
+            try:
+                with explained(rpc):
+                    return self._run(rpc)
+            except StopAskedError as asked:
+                return self._result(asked.exit_code, reason=asked.message)
 
-    def _run(self, rpc: Rpc) -> Outcome:
-        info = self.target.info
-        ledger = Ledger(rpc, info)
-        plan = self._plan(ledger)
-        accept(ledger, plan, self.accepted)
-        if self.accepted:
-            plan = self._plan(ledger)
-        plan.check()
-        if not plan.to_do(self.to, self.only):
-            return Outcome(Exit.DONE)
-        self.confirm()
+    def _run(self, rpc: Rpc) -> MigrateResult:
+        ledger = Ledger(rpc, self._target.info)
+        status = self._status(ledger)
+        if self._selection.accept_changed:
+            accept_changed(ledger, status, self._selection.accept_changed)
+            status = self._status(ledger)
+        if not self._to_apply(status):
+            return MigrateResult(Exit.DONE)
+        self._hooks.confirm()
         with (
-            self.stop.listening(),
-            locked(
-                rpc,
-                info,
-                wait_s=self.wait_s,
-                on_wait=lambda text: self.listener(Warned(text, WarningKind.WAITING)),
-                stop=self.stop,
-                clock=self.clock,
-            ) as lock,
+            self._context.stop.listening(),
+            migrate_lock(rpc, self._target.info, self._context) as lock,
         ):
-            sweep(ledger, rpc, ledger.to_sweep(self.clock.unix()))
+            sweep_markers(ledger, rpc, ledger.to_sweep(self._context.clock.unix()))
             return self._apply_all(ledger, lock)
 
-    def _plan(self, ledger: Ledger) -> Plan:
-        return Plan(self.folder, ledger.migrations(), self.target.info, self.clock.unix())
+    def _status(self, ledger: Ledger) -> FolderStatus:
+        now = self._context.clock.unix()
+        return FolderStatus(self._selection.folder, ledger.migrations(), self._target.info, now)
 
-    def _apply_all(self, ledger: Ledger, lock: Lease) -> Outcome:
-        lost = ""
+    def _to_apply(self, status: FolderStatus) -> list[MigrationEntry]:
+        status.check_consistent()
+        return status.to_apply(self._selection.up_to, self._selection.only)
+
+    def _apply_all(self, ledger: Ledger, lock: Lease) -> MigrateResult:
+        lost: str | None = None
         while True:
-            # Anew each time: somebody may have applied or marked one meanwhile.
-            plan = self._plan(ledger)
-            plan.check()
-            rows = plan.to_do(self.to, self.only)
-            if not rows:
-                return self._outcome(self._code)
-            self.stop.raise_if_asked()
-            used_up = self._allowance.used_up
-            if used_up:
-                return self._outcome(Exit.LIMIT, reason=used_up, left=[r.name for r in rows])
-            row = rows[0]
-            # Also makes sure, after whatever pause, that the lock is still ours.
-            reason = f"applying {row.name}"
-            lock.update(partial(replace, reason=reason))
-            self.on_step(Step(row.name, len(rows)))
+            # Read again each time: somebody may have applied or marked a migration meanwhile.
+            entries = self._to_apply(self._status(ledger))
+            if not entries:
+                return self._result(self._exit_code)
+            self._context.stop.raise_if_asked()
+            limit = self._limits.reached()
+            if limit is not None:
+                return self._result(Exit.LIMIT, reason=limit, left=entries)
+            entry = entries[0]
+            # However long the pause before this was, a successful update shows that the lock is
+            # still ours.
+            lock.update(partial(replace, reason=f"applying {entry.name}"))
+            self._hooks.on_next(NextMigration(entry.name, len(entries)))
             try:
-                report = self._apply(row, lock)
+                report = self._apply(entry, lock)
             except NotFoundError:
-                if lost == row.name:
+                if lost == entry.name:
                     raise
-                lost = row.name  # somebody has just ended it: look again
+                lost = entry.name  # another process has just ended it: read its status again
                 continue
-            self._reports.append((row.name, report))
-            self.on_report(report)
-            if report.state is not RunState.FINISHED:
-                return self._outcome(
-                    report.exit_code or Exit.FAILED,
-                    stopped_at=row.name,
-                    reason=self._allowance.used_up or report.reason,
-                    left=[r.name for r in rows],
-                )
-            if not report.successor:  # otherwise it goes on with that
-                self._applied.append(row.name)
-            if report.exit_code is Exit.FAILED:
-                return self._outcome(
-                    Exit.FAILED,
-                    stopped_at=row.name,
-                    reason="it is applied, but its finish failed; see its report",
-                    left=[r.name for r in rows[1:]],
-                )
-            self._code = report.exit_code or self._code
+            result = self._after(entries, report)
+            if result is not None:
+                return result
 
-    def _outcome(
-        self, code: Exit, *, stopped_at: str = "", reason: str = "", left: Sequence[str] = ()
-    ) -> Outcome:
-        applied, reports = tuple(self._applied), tuple(self._reports)
-        return Outcome(code, applied, stopped_at, reason, tuple(left), reports)
-
-    def _apply(self, row: Row, lock: Lease) -> Report:
-        def listening(event: Event) -> None:
-            # The engine speaks at least once a second, whatever it waits for.
-            lock.tick()
-            self._allowance.hear(event)
-            self.listener(event)
-
-        def pausing(seconds: float) -> None:
-            self.clock.sleep(seconds)
-            lock.tick()
-
-        assert row.migration is not None
-        migration = row.migration
-        began = row.record.run_info if row.record is not None else None
-        spec = str(migration.path)
-        if row.record is not None and row.record.chain.links:
-            spec = locate(row.record.chain.links, str(migration.path.parent))
-        wait_s = self.wait_s
-        if row.record is not None:
-            # The lock is ours, so whoever holds this is most likely dead: let its lease run out.
-            wait_s = max(wait_s, row.record.lease.until - self.clock.unix() + 1)
-        with prepare_on(
-            self.target,
-            task_of(spec, began.params if began is not None else {}),
-            stop=self.stop,
-            retry_for_s=self.options.retry_for_s,
-            clock=self.clock,
-        ) as prepared:
-            with explained(prepared.rpc):
-                record = self._record(row, migration, prepared)
-                if not record.version:
-                    # A claim whose record was deleted by hand would keep it out for ever.
-                    Ledger(prepared.rpc, self.target.info).unfinished(record.run_info.identity)
-            context = RunContext(
-                self._allowance.left(),
-                self.state_dir,
-                listening,
-                wait_s,
-                replace(self.clock, sleep=pausing),
-                again=self.again,
+    def _after(self, entries: Sequence[MigrationEntry], report: Report) -> MigrateResult | None:
+        """Note the report of the first entry; the result, when nothing more may be applied."""
+        name = entries[0].name
+        self._reports.append((name, report))
+        self._hooks.on_report(report)
+        if report.state is not RunState.FINISHED:
+            return self._result(
+                report.exit_code or Exit.FAILED,
+                stopped_at=name,
+                reason=self._limits.reached() or report.reason,
+                left=entries,
             )
-            return work_on(prepared, record, context)
+        if not report.successor:  # otherwise the migration continues with its successor
+            self._applied.append(name)
+        if report.exit_code is Exit.FAILED:
+            return self._result(
+                Exit.FAILED,
+                stopped_at=name,
+                reason="it is applied, but its finish failed; see its report",
+                left=entries[1:],
+            )
+        self._exit_code = report.exit_code or self._exit_code
+        return None
 
-    def _unused_id(self, row: Row, rpc: Rpc) -> str:
-        """Where somebody has deleted the record of a run that was under way, its markers are
-        still there, and refuse the commits of another run of that id."""
-        info, attempt = self.target.info, row.attempt
-        ledger = Ledger(rpc, info)
-        while True:
-            run_id = run_id_of(row.name, info, attempt)
-            left = Markers(rpc, info.namespace, run_id).all_keys()
-            # With its record they are another runner's, who was faster: the insert is refused.
-            if not left or ledger.read(run_id) is not None:
-                return run_id
-            attempt += 1
-
-    def _record(self, row: Row, migration: Migration, prepared: PreparedRun) -> RunRecord:
-        """The record to work on: the one there is, or the first of this attempt."""
-        # By the class's name, not by a path, which is another one on each machine.
-        identity = (
-            f"{migration.name}/{prepared.query.identity(prepared.source.name, prepared.params)}"
+    def _result(
+        self,
+        exit_code: Exit,
+        *,
+        stopped_at: str | None = None,
+        reason: str | None = None,
+        left: Sequence[MigrationEntry] = (),
+    ) -> MigrateResult:
+        return MigrateResult(
+            exit_code,
+            tuple(self._applied),
+            stopped_at,
+            reason,
+            tuple(entry.name for entry in left),
+            tuple(self._reports),
         )
-        origin = origin_of(os.environ)
-        was = row.record
-        if was is not None and was.chain.links:
-            same_work(prepared, was)
-        elif was is not None:
-            if was.run_info.identity != identity:
-                raise MismatchError(
-                    f"{row.name} was begun with another query, class or parameters than it has "
-                    f"now: restore these, or start it over: bulkup mark {row.name} --pending"
-                )
-            if was.migration is None or was.migration.code != migration.code:
-                message = (
-                    f"{row.name} has changed since it was begun; entities handled from now on "
-                    "get the new code"
-                )
-                prepared.warnings.append(Warned(message, WarningKind.CODE_CHANGED))
-        info = MigrationInfo(row.name, migration.code, origin=origin)
-        if was is not None:
-            marked = was.migration.marked if was.migration else None
-            return replace(was, migration=replace(info, marked=marked))
-        return RunRecord(
-            prepared.run_info(self._unused_id(row, prepared.rpc), identity, self.clock),
-            RunState.RUNNING,
-            migration=info,
+
+    def _apply(self, entry: MigrationEntry, lock: Lease) -> Report:
+        loaded = load_migration(entry)
+        context = self._context_of(entry, lock)
+        with prepare_on(self._target, loaded, context) as prepared:
+            with explained(prepared.rpc):
+                record = record_of(entry, prepared)
+            return acquire_and_execute(prepared, record)
+
+    def _context_of(self, entry: MigrationEntry, lock: Lease) -> RunContext:
+        """The context of one migration's run: it keeps the lock, and has what is left of the
+        limits."""
+        context = self._context
+
+        def listener(event: Event) -> None:
+            # The engine sends an event at least once a second, whatever it waits for.
+            lock.tick()
+            self._limits.observe(event)
+            context.listener(event)
+
+        def sleep(seconds: float) -> None:
+            context.clock.sleep(seconds)
+            lock.tick()
+
+        wait_s = context.wait_s
+        if entry.record is not None:
+            # We hold the lock, so the process that holds this run is most likely dead. Wait until
+            # its lease has expired.
+            wait_s = max(wait_s, entry.record.lease.until - context.clock.unix() + 1)
+        return replace(
+            context,
+            options=self._limits.remaining(),
+            listener=listener,
+            wait_s=wait_s,
+            clock=replace(context.clock, sleep=sleep),
         )

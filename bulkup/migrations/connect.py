@@ -1,34 +1,36 @@
-"""The ledger of a target, for commands that run no updater."""
+"""Connect to the ledger of a target, for commands that execute no updater."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
+from bulkup.core.clock import Clock
 from bulkup.core.model import TargetInfo
+from bulkup.datastore.connect import open_rpc
 from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
-from bulkup.runs.prepare import TargetOptions, opened
+from bulkup.runs.target import TargetOptions, open_target
 from bulkup.state.run_records import Ledger
 
-
-@contextmanager
-def connected_rpc(
-    where: TargetOptions, *, retry_for_s: float = 60.0
-) -> Iterator[tuple[Rpc, TargetInfo]]:
-    """Raises BulkupError when the target does not answer, also for calls made inside."""
-    with opened(where) as target:
-        rpc = Rpc(target.client, retry_policy=RetryPolicy(retry_for_s))
-        try:
-            with explained(rpc):
-                yield rpc, target.info
-        finally:
-            rpc.close()
+RETRY_FOR_S = 60.0
+"""How long these commands retry while Datastore is unavailable."""
 
 
 @contextmanager
-def connected(where: TargetOptions) -> Iterator[tuple[Ledger, TargetInfo]]:
-    """`wired`, with the ledger of the target."""
-    with connected_rpc(where) as (rpc, info):
-        yield Ledger(rpc, info), info
+def open_connection(options: TargetOptions) -> Iterator[tuple[Rpc, TargetInfo]]:
+    """Raises BulkupError when the target does not answer, also for calls made in the block."""
+    with (
+        open_target(options) as target,
+        closing(open_rpc(target, RetryPolicy(RETRY_FOR_S), Clock())) as rpc,
+        explained(rpc),
+    ):
+        yield rpc, target.info
+
+
+@contextmanager
+def open_ledger(options: TargetOptions) -> Iterator[tuple[Ledger, TargetInfo]]:
+    """`open_connection`, with the ledger of the target."""
+    with open_connection(options) as (rpc, target):
+        yield Ledger(rpc, target), target

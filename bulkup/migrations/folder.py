@@ -1,6 +1,6 @@
-"""A folder of migrations: which files, in which order, with which checksums.
+"""A folder of migrations: its files, their order and their checksums.
 
-Nothing of the users' is executed here: who only asks what is pending runs no code of theirs.
+Nothing here executes the users' code, so that `bulkup status` does not.
 """
 
 from __future__ import annotations
@@ -19,57 +19,57 @@ from bulkup.migrations.code import code_checksum
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 MAX_NAME_LENGTH = 200
-"""It is part of keys (1500 bytes in Datastore) and of folder names (255 bytes on most systems)."""
+"""A name is part of keys (1500 bytes in Datastore) and folder names (255 bytes on most systems)."""
 
 
 @dataclass(frozen=True)
-class Migration:
+class MigrationFile:
     name: str
-    """The file's name without `.py`; what identifies it for ever."""
+    """The file's name without `.py`. It identifies the migration for good."""
     path: Path
     code: str
     """See `code_checksum`."""
     after: tuple[str, ...] = ()
-    """Names of migrations that must be applied before, whatever the file names say."""
+    """Names of migrations to apply before this one, whatever the order of the names."""
 
 
-def read_folder(folder: Path) -> list[Migration]:
+def read_folder(folder: Path) -> list[MigrationFile]:
     """The migrations of a folder in the order they are applied.
 
-    Files whose names begin with `_` or `.` are none. Raises NotFoundError, UsageError for names
-    that cannot be, for cycles and for predecessors that are not there, UpdaterError for a file
-    that is no Python.
+    Files whose names start with `_` or `.` are not migrations. Raises NotFoundError; UsageError
+    for invalid names, unknown predecessors and circular dependencies; UpdaterError for a file that
+    is not valid Python.
     """
     if not folder.is_dir():
         raise NotFoundError(
-            f"there is no folder {printable(str(folder))} with migrations; "
-            "name it: bulkup migrate DIR"
+            f"there is no folder {printable(str(folder))} with migrations; give its path: "
+            "bulkup migrate DIR"
         )
     paths = sorted(p for p in folder.glob("*.py") if p.name[0] not in "_.")
     return in_order([_read(path) for path in paths])
 
 
-def _read(path: Path) -> Migration:
+def _read(path: Path) -> MigrationFile:
     shown = printable(str(path))
     name = path.name[: -len(".py")]
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         raise UsageError(
-            f"{shown} cannot be the name of a migration: use letters, digits, '_', '-' and '.', "
-            f"at most {MAX_NAME_LENGTH} (a helper's name begins with '_')"
+            f"{shown} is not a valid name for a migration; use letters, digits, '_', '-' and '.', "
+            f"at most {MAX_NAME_LENGTH} characters (start the name of a helper file with '_')"
         )
     source = read_source(str(path))
     try:
         tree = ast.parse(source)
-        return Migration(name, path.absolute(), code_checksum(source), _after(tree, shown))
+        return MigrationFile(name, path.absolute(), code_checksum(source), _after(tree, shown))
     except (SyntaxError, UnicodeDecodeError, ValueError) as error:
         line = f" (line {error.lineno})" if isinstance(error, SyntaxError) and error.lineno else ""
         raise UpdaterError(
-            f"{shown} is not valid Python{line}; correct it and try again", details=str(error)
+            f"{shown} is not valid Python{line}; fix it and try again", details=str(error)
         ) from error
 
 
 def _after(tree: ast.Module, shown: str) -> tuple[str, ...]:
-    """What `after = ["0001_...", ...]` at the top of the file says."""
+    """The value of `after = ["0001_...", ...]` at the top level of the file."""
     for statement in tree.body:
         if isinstance(statement, ast.Assign):
             targets: Sequence[ast.expr] = statement.targets
@@ -85,8 +85,8 @@ def _after(tree: ast.Module, shown: str) -> tuple[str, ...]:
             value = None
         if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
             raise UsageError(
-                f'in {shown} (line {statement.lineno}), after = ["0001_...", ...] takes a plain '
-                "list of names: it is read without running the file"
+                f"`after` in {shown} (line {statement.lineno}) must be a literal list of names, "
+                'like after = ["0001_x"]; it is read without running the file'
             )
         return tuple(_stem(v) for v in value)
     return ()
@@ -96,19 +96,19 @@ def _stem(name: str) -> str:
     return name[: -len(".py")] if name.endswith(".py") else name
 
 
-def in_order(migrations: Iterable[Migration]) -> list[Migration]:
-    """By name, except that each comes behind its `after`. Raises UsageError."""
+def in_order(migrations: Iterable[MigrationFile]) -> list[MigrationFile]:
+    """Sort by name, but each migration after its `after`. Raises UsageError."""
     by_name = {m.name: m for m in migrations}
     waiting = {m.name: set(m.after) for m in by_name.values()}
     for name, needed in waiting.items():
         for missing in sorted(needed - set(by_name)):
             raise UsageError(
-                f"{name} is to come after {printable(missing)}, and there is no such migration"
+                f"{name} names {printable(missing)} in `after`, but there is no such migration"
                 + suggest(missing, by_name)
             )
     ready = [name for name, needed in waiting.items() if not needed]
     heapq.heapify(ready)
-    ordered: list[Migration] = []
+    ordered: list[MigrationFile] = []
     while ready:
         name = heapq.heappop(ready)
         ordered.append(by_name[name])
@@ -119,22 +119,22 @@ def in_order(migrations: Iterable[Migration]) -> list[Migration]:
                 if not needed:
                     heapq.heappush(ready, other)
     if waiting:
-        raise UsageError(f"these migrations wait for each other: {_cycle(waiting)}; mend `after`")
+        raise UsageError(f"circular `after` dependency: {', '.join(_cycle(waiting))}")
     return ordered
 
 
-def _cycle(waiting: dict[str, set[str]]) -> str:
-    """`a after b after a`: of those that wait, some wait in a circle."""
+def _cycle(waiting: dict[str, set[str]]) -> list[str]:
+    """One cycle: each migration comes after the next, the last one after the first."""
     name = min(waiting)
     seen: list[str] = []
     while name not in seen:
         seen.append(name)
         name = min(waiting[name])
-    return " after ".join([*seen[seen.index(name) :], name])
+    return seen[seen.index(name) :]
 
 
-def find(names: Iterable[str], given: str) -> str:
-    """The name that `given` means: itself, its file, or an unambiguous beginning of it.
+def find_name(names: Iterable[str], given: str) -> str:
+    """The name that the user means by a name, a file or an unambiguous prefix.
 
     Raises NotFoundError, UsageError.
     """
@@ -145,8 +145,8 @@ def find(names: Iterable[str], given: str) -> str:
     matching = [name for name in names if wanted and name.startswith(wanted)]
     if len(matching) > 1:
         raise UsageError(
-            f"{printable(given)} fits {len(matching)} migrations ({matching[0]}, {matching[1]}, "
-            "...); give more of the name"
+            f"{printable(given)} matches {len(matching)} migrations ({matching[0]}, "
+            f"{matching[1]}, ...); give more of the name"
         )
     if not matching:
         raise NotFoundError(

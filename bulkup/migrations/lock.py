@@ -1,90 +1,82 @@
-"""One `bulkup migrate` at a time works on a target, whatever folder it has.
+"""The lock that lets one `bulkup migrate` at a time work on a target, whatever its folder.
 
-The lock is a run record of its own with nothing but a lease. It keeps migrations from running
-side by side, also those of two checkouts that differ. What keeps one migration from being applied
-twice is the insert of its own record.
+The lock is a run record that consists of nothing but a lease. It keeps migrations from running side
+by side, also those of different checkouts. It is not what keeps a migration from being applied
+twice: that is the insert of the migration's own record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, HeldError, NotFoundError
+from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import NoSource, RunInfo
-from bulkup.core.stop import StopRequest
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
+from bulkup.runs.context import RunContext
 from bulkup.state.holder import has_died, this_process
 from bulkup.state.lease import WAIT_STEP_S, Lease, take
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
 
 LOCK_ID = "bulkup-migrate"
-"""The id of its run record."""
+"""The id of the lock's run record."""
 
 
 @contextmanager
-def locked(
-    rpc: Rpc,
-    target: TargetInfo,
-    *,
-    wait_s: float,
-    on_wait: Callable[[str], None],
-    stop: StopRequest,
-    clock: Clock,
-) -> Iterator[Lease]:
-    """Hold the lock; whoever works must `tick` the lease.
+def migrate_lock(rpc: Rpc, target: TargetInfo, context: RunContext) -> Iterator[Lease]:
+    """Hold the lock. The block must `tick` the lease about every second.
 
     Raises HeldError, StopAskedError, CallError.
     """
     ledger = Ledger(rpc, target)
-    record = _take(ledger, target, wait_s, on_wait, stop, clock)
-    lease = Lease(ledger, record, clock=clock, refresh=lambda record: record)
+    record = _take(ledger, target, context)
+    lease = Lease(ledger, record, clock=context.clock, refresh=lambda record: record)
     try:
         yield lease
     finally:
-        # One try: when the server is away, or the lock is another's by now, it runs out.
+        # Try once. If the server is away, or the lock is already another's, the lease expires.
         rpc.retry_for(0.0)
         with suppress(CallError, BulkupError):
             lease.give_back(RunState.FINISHED, None, Counts(), fenced_until=0)
 
 
-def _take(
-    ledger: Ledger,
-    target: TargetInfo,
-    wait_s: float,
-    on_wait: Callable[[str], None],
-    stop: StopRequest,
-    clock: Clock,
-) -> RunRecord:
-    give_up = clock.monotonic() + wait_s
-    said = False
+def _take(ledger: Ledger, target: TargetInfo, context: RunContext) -> RunRecord:
+    clock, stop = context.clock, context.stop
+    deadline = clock.monotonic() + context.wait_s
+    warned = False
     while True:
-        record = ledger.read(LOCK_ID) or RunRecord(_run_info(target, clock), RunState.RUNNING)
-        now, other = clock.unix(), record.lease.holder
-        if other is None or not record.lease.is_held(now) or has_died(other):
-            # Somebody may be faster, and at its end by now: look again.
+        record = ledger.read(LOCK_ID) or RunRecord(_lock_info(target, context), RunState.RUNNING)
+        now, holder = clock.unix(), record.lease.holder
+        if holder is None or not record.lease.is_held(now) or has_died(holder):
+            # Another process may be faster, and may even have ended by now: read again.
             with suppress(HeldError, NotFoundError):
                 return take(ledger, record, this_process(), clock=clock, stop=stop)
             continue
-        doing = f" ({record.reason})" if record.reason else ""
-        if clock.monotonic() >= give_up:
-            heard = max(record.lease.heard_ago_s(now), 0)
+        action = f" ({record.reason})" if record.reason else ""
+        if clock.monotonic() >= deadline:
+            last_seen = max(record.lease.heard_ago_s(now), 0)
             raise HeldError(
-                f"{other.who} (process {other.pid}) applies migrations there{doing}, last heard "
-                f"of {heard:.0f} s ago; wait for it with --wait 10m, or, when it is dead "
-                f"for certain: bulkup unlock {LOCK_ID}"
+                f"{holder.who} (process {holder.pid}) is applying migrations on this target"
+                f"{action}, last seen {last_seen:.0f} s ago; wait for it with --wait 10m, or, if "
+                f"you are certain that it is dead: bulkup unlock {LOCK_ID}"
             )
-        if not said:
-            on_wait(f"waiting for {other.who} (process {other.pid}), who migrates there{doing}")
-            said = True
+        if not warned:
+            context.listener(
+                Warned(
+                    f"waiting for {holder.who} (process {holder.pid}), which is applying "
+                    f"migrations on this target{action}",
+                    WarningKind.WAITING,
+                )
+            )
+            warned = True
         clock.sleep(WAIT_STEP_S)
         stop.raise_if_asked()
 
 
-def _run_info(target: TargetInfo, clock: Clock) -> RunInfo:
+def _lock_info(target: TargetInfo, context: RunContext) -> RunInfo:
     source = NoSource("bulkup migrate", "held while migrations are applied")
-    return RunInfo.new(LOCK_ID, source, {}, target, identity=LOCK_ID, clock=clock)
+    return RunInfo.new(LOCK_ID, source, {}, target, identity=LOCK_ID, clock=context.clock)

@@ -1,4 +1,4 @@
-"""What people set by hand in the ledger; each is recorded with who did it."""
+"""Changes that people make to the ledger by hand. Each records who made it."""
 
 from __future__ import annotations
 
@@ -9,80 +9,70 @@ from bulkup.core.clock import Clock
 from bulkup.core.errors import HeldError, NotFoundError
 from bulkup.core.model import RunState, TargetInfo
 from bulkup.core.records import NoSource, Origin, RunInfo
-from bulkup.migrations.folder import find
+from bulkup.migrations.folder import find_name
 from bulkup.migrations.lock import LOCK_ID
-from bulkup.migrations.plan import Plan, Row, Standing, run_id_of
+from bulkup.migrations.status import FolderStatus, MigrationEntry, MigrationStatus, run_id_of
 from bulkup.state.holder import has_died, this_process
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.record import Holder, LeaseTerms, MigrationInfo, RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
 
 
-def accept(ledger: Ledger, plan: Plan, names: Sequence[str]) -> list[str]:
-    """`--accept-changed`: the code in the folder counts as what was applied.
+def accept_changed(ledger: Ledger, status: FolderStatus, names: Sequence[str]) -> None:
+    """`--accept-changed`: from now on the code in the folder is what was applied.
 
-    Gives the names that this changed something for. Raises NotFoundError, HeldError, CallError.
+    Names of migrations that have not changed are ignored. Raises NotFoundError, HeldError,
+    CallError.
     """
-    done = []
-    for row in [plan.row(name) for name in names]:
-        if row.standing is Standing.CHANGED:
-            assert row.record is not None
-            assert row.migration is not None
+    for entry in [status.entry(name) for name in names]:
+        if entry.status is MigrationStatus.CHANGED:
+            assert entry.record is not None
+            assert entry.record.migration is not None
+            assert entry.file is not None
             marked = f"change accepted by {this_process().who}"
-            assert row.record.migration is not None
-            accepted = replace(row.record.migration, code=row.migration.code, marked=marked)
-            _write(ledger, replace(row.record, migration=accepted))
-            done.append(row.name)
-    return done
+            migration = replace(entry.record.migration, code=entry.file.code, marked=marked)
+            _write(ledger, replace(entry.record, migration=migration))
 
 
 def mark(
     ledger: Ledger,
-    row: Row,
+    entry: MigrationEntry,
     *,
     applied: bool,
     target: TargetInfo,
     origin: Origin,
     clock: Clock,
 ) -> bool:
-    """Let a migration count as applied, or as pending, whatever was done. False: it did already.
+    """Mark a migration as applied or pending. False: it already is.
 
-    Raises HeldError when a runner is at work on it, CallError.
+    Raises HeldError while a process executes it, CallError.
     """
-    context, now = this_process(), int(clock.unix())
-    wanted = Standing.APPLIED if applied else Standing.PENDING
-    if row.standing is wanted:
+    wanted = MigrationStatus.APPLIED if applied else MigrationStatus.PENDING
+    if entry.status is wanted:
         return False
-    if row.standing is Standing.RUNNING:
-        assert row.record is not None
-        holder = row.record.lease.holder
-        assert holder is not None
+    if entry.status is MigrationStatus.RUNNING:
+        assert entry.record is not None
+        runner = entry.record.lease.holder
+        assert runner is not None
         raise HeldError(
-            f"{holder.who} (process {holder.pid}) works on {row.name}; stop "
-            "it, or wait until it has ended"
+            f"{runner.who} (process {runner.pid}) is applying {entry.name}; stop it, or wait until "
+            "it has ended"
         )
-    if row.record is None:
-        assert row.migration is not None
-        first = _first(row, target, clock)
-        record = RunRecord(first, RunState.FINISHED)
-        code = row.migration.code
-    else:
-        record = row.record
-        assert record.migration is not None
-        code = row.migration.code if row.migration is not None else record.migration.code
-        if not record.state.is_over:
-            # Markers of its commits stay as long as a late copy of one may arrive.
-            layout = replace(record.layout, sweep_at=int(now + LATE_COPY_S) + 1)
-            record = replace(record, layout=layout)
+    holder, now = this_process(), int(clock.unix())
+    record = _record_to_mark(entry, target, clock)
+    if not record.state.is_over:
+        # The markers of its commits stay as long as a late copy of a commit may arrive.
+        layout = replace(record.layout, sweep_at=int(now + LATE_COPY_S) + 1)
+        record = replace(record, layout=layout)
     _write(
         ledger,
         replace(
-            _without_holder(record, context),
+            _released(record, holder),
             state=RunState.FINISHED if applied else RunState.ABANDONED,
             reason=None,
             ended=now,
             migration=MigrationInfo(
-                row.name, code, f"{wanted.value} by {context.who}", origin=origin
+                entry.name, _code_of(entry), f"{wanted.value} by {holder.who}", origin=origin
             ),
         ),
         over=True,
@@ -90,19 +80,34 @@ def mark(
     return True
 
 
-def _first(row: Row, target: TargetInfo, clock: Clock) -> RunInfo:
-    """The record of a migration that was applied before there was a ledger."""
-    assert row.migration is not None
-    path = str(row.migration.path)
-    source = NoSource(row.name, spec=path, path=path)
-    run_id = run_id_of(row.name, target, row.attempt)
-    return RunInfo.new(run_id, source, {}, target, identity=row.name, clock=clock)
+def _record_to_mark(entry: MigrationEntry, target: TargetInfo, clock: Clock) -> RunRecord:
+    if entry.record is not None:
+        return entry.record
+    # The migration was applied before there was a ledger.
+    assert entry.file is not None
+    path = str(entry.file.path)
+    source = NoSource(entry.name, spec=path, path=path)
+    run_id = run_id_of(entry.name, target, entry.attempt)
+    run_info = RunInfo.new(run_id, source, {}, target, identity=entry.name, clock=clock)
+    return RunRecord(run_info, RunState.FINISHED)
 
 
-def _without_holder(record: RunRecord, context: Holder) -> RunRecord:
-    """Nobody works on it. A former runner that lives after all finds another's name there, and
-    stops; the next one counts a runner more than it knows, and asks the markers what was done."""
-    lease = LeaseTerms(context, until=0, generation=record.lease.generation + 1)
+def _code_of(entry: MigrationEntry) -> str:
+    if entry.file is not None:
+        return entry.file.code
+    assert entry.record is not None
+    assert entry.record.migration is not None
+    return entry.record.migration.code
+
+
+def _released(record: RunRecord, holder: Holder) -> RunRecord:
+    """The record without a lease, held by `holder` last.
+
+    If the former process is alive after all, it finds another holder in the record and stops. The
+    next one finds a generation that its checkpoint does not know, and asks the markers what is
+    done.
+    """
+    lease = LeaseTerms(holder, until=0, generation=record.lease.generation + 1)
     return replace(record, lease=lease)
 
 
@@ -112,20 +117,23 @@ def _write(ledger: Ledger, record: RunRecord, *, over: bool = False) -> None:
     except RecordMovedOn:
         name = record.migration.name if record.migration else record.run_info.run_id
         raise HeldError(
-            f"somebody else has just changed {name}; look at `bulkup status` and try again"
+            f"another process has just changed {name}; look at `bulkup status` and try again"
         ) from None
 
 
 def find_held(ledger: Ledger, name: str, now: float) -> list[RunRecord]:
-    """What `unlock` frees: the run (by id, or by the migration's name) when it is held, and the
-    lock of `bulkup migrate` where the same process holds it. Raises NotFoundError, CallError."""
+    """The records that `unlock` releases: the run with this id or migration name, and the migrate
+    lock if the same process holds it.
+
+    Raises NotFoundError, UsageError, CallError.
+    """
     record = ledger.read(name)
     if record is None and name != LOCK_ID:
-        records = sorted(ledger.migrations(), key=_created)
-        known = {r.migration.name: r for r in records if r.migration is not None}
-        record = known[find(known, name)]
+        records = sorted(ledger.migrations(), key=lambda record: record.run_info.created)
+        latest = {r.migration.name: r for r in records if r.migration is not None}
+        record = latest[find_name(latest, name)]
     if record is None or record.lease.holder is None or not record.lease.is_held(now):
-        raise NotFoundError(f"nobody holds {name}; there is nothing to unlock")
+        raise NotFoundError(f"no process holds {name}; there is nothing to unlock")
     held = [record]
     lock = ledger.read(LOCK_ID) if name != LOCK_ID else None
     lock_holder = lock.lease.holder if lock is not None else None
@@ -134,30 +142,29 @@ def find_held(ledger: Ledger, name: str, now: float) -> list[RunRecord]:
     return held
 
 
-def _created(record: RunRecord) -> str:
-    return record.run_info.created
-
-
 def _same_process(one: Holder, other: Holder) -> bool:
     return (one.machine, one.pid, one.began) == (other.machine, other.pid, other.began)
 
 
-def unlock(ledger: Ledger, held: Sequence[RunRecord], *, sure: Callable[[RunRecord], bool]) -> bool:
-    """End the leases of a dead runner, when `sure` says so; False when it does not.
+def unlock(
+    ledger: Ledger, held: Sequence[RunRecord], *, confirm: Callable[[RunRecord], bool]
+) -> bool:
+    """Release a dead process's lock on a run, if `confirm` returns True. False: nothing was done.
 
-    Raises HeldError when one has moved on meanwhile, which shows that it lives; CallError.
+    Raises HeldError when the record has changed meanwhile, which shows that the process is alive;
+    CallError.
     """
-    if not sure(held[0]):
+    if not confirm(held[0]):
         return False
-    context = this_process()
+    holder = this_process()
     for record in held:
-        was = record.lease.holder
-        assert was is not None
-        reason = f"unlocked by {context.who}; {was.who} (process {was.pid}) held it"
-        _write(ledger, replace(_without_holder(record, context), reason=reason))
+        former = record.lease.holder
+        assert former is not None
+        reason = f"unlocked by {holder.who}; {former.who} (process {former.pid}) held it"
+        _write(ledger, replace(_released(record, holder), reason=reason))
     return True
 
 
-def is_certainly_dead(record: RunRecord) -> bool:
-    """It was a process of this machine, and is no more."""
+def holder_has_died(record: RunRecord) -> bool:
+    """The holder was a process of this machine, and has ended."""
     return record.lease.holder is not None and has_died(record.lease.holder)

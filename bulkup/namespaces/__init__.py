@@ -1,7 +1,8 @@
-"""The same work in many namespaces: each is a run of its own, with its own record and ledger.
+"""The same work in many namespaces. Each namespace has its own runs and its own ledger.
 
-find.py       which namespaces there are, and which are meant
-each.py       an updater over every namespace, once each
-sums.py       what their reports come to
-migrate.py    the migrations of a folder in every namespace
+find.py          the namespaces that match a pattern
+group_run.py     executes an updater in every namespace, once in each
+results.py       the result of each namespace
+totals.py        totals over their reports
+migrate_all.py   applies the migrations of a folder in every namespace
 """

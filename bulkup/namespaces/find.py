@@ -1,4 +1,4 @@
-"""Which namespaces there are, and which of them are meant."""
+"""Find the namespaces that have data and match a pattern."""
 
 from __future__ import annotations
 
@@ -15,66 +15,67 @@ from bulkup.datastore.queries import kind_query
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import OWN_KINDS
 
-EVERY = "*"
+ALL_NAMESPACES = "*"
 """The pattern of `--all-namespaces`."""
 
-ASKED_AT_ONCE = 16
-"""Namespaces whose kinds are asked for at the same time: each answer is a few rows."""
+MAX_IN_FLIGHT = 16
+"""Namespaces whose kinds are queried at the same time. Each answer is a few rows."""
 
-_PAGE = 300
+_PAGE_SIZE = 300
 
 
-def shown(namespace: str) -> str:
-    """As people are told; the empty one has a name then."""
+def display_name(namespace: str) -> str:
+    """The name to show to people. The default namespace has the empty name."""
     return namespace or "(default)"
 
 
-def find(rpc: Rpc, pattern: str, *, known: Iterable[str] = ()) -> list[str]:
-    """The namespaces that hold data of users' and fit a pattern, in their natural order.
+def find_namespaces(rpc: Rpc, pattern: str, *, known: Iterable[str] = ()) -> list[str]:
+    """The namespaces that match a pattern and have data of the users', in natural order.
 
-    Those `known` are left out, unasked. The pattern knows `*`, `?` and `[abc]`, and of the case of
-    letters; the default namespace is the empty text. Raises TargetError where the server cannot
-    list namespaces, CallError.
+    Those in `known` are left out without a request. The pattern takes `*`, `?` and `[abc]`, and is
+    case-sensitive; the name of the default namespace is the empty string. Raises TargetError when
+    the server cannot list namespaces, CallError.
     """
     left_out = set(known)
     try:
-        every = list(_names(rpc, "__namespace__", "", None))
+        all_names = list(_names(rpc, "__namespace__", "", None))
     except CallError as error:
         if not error.is_unsupported:
             raise
         raise TargetError(
-            "this server does not list its namespaces (the Firestore emulator cannot); run the "
-            "command once for each, with --namespace NAME",
+            "this server cannot list its namespaces (the Firestore emulator cannot); run the "
+            "command once for each namespace, with --namespace NAME",
             details=error.details,
         ) from error
-    names = [n for n in every if fnmatchcase(n, pattern) and n not in left_out]
+    names = [n for n in all_names if fnmatchcase(n, pattern) and n not in left_out]
     waiting = deque(sorted(names, key=_natural))
-    asked: deque[tuple[str, Call[Any]]] = deque()
+    in_flight: deque[tuple[str, Call[Any]]] = deque()
     found = []
-    while waiting or asked:
-        while waiting and len(asked) < ASKED_AT_ONCE:
+    while waiting or in_flight:
+        while waiting and len(in_flight) < MAX_IN_FLIGHT:
             name = waiting.popleft()
-            asked.append((name, rpc.run_query(_metadata("__kind__"), name)))
-        name, call = asked.popleft()
-        # One with nothing but records of bulkup's was emptied. `__Stat_...__` are the service's.
+            in_flight.append((name, rpc.run_query(_metadata("__kind__"), name)))
+        name, call = in_flight.popleft()
+        # Nothing but bulkup's own records: the namespace was emptied. The service has statistics
+        # under kinds named `__Stat_...__`.
         if any(k not in OWN_KINDS and k[:2] != "__" for k in _names(rpc, "__kind__", name, call)):
             found.append(name)
     return found
 
 
-def fitting(rpc: Rpc, pattern: str) -> list[str]:
-    """`find`, for whoever named a pattern: raises NotFoundError when it fits none."""
-    found = find(rpc, pattern)
-    if not found and pattern != EVERY:
+def match_namespaces(rpc: Rpc, pattern: str) -> list[str]:
+    """`find_namespaces`, but a pattern that matches none raises NotFoundError."""
+    found = find_namespaces(rpc, pattern)
+    if not found and pattern != ALL_NAMESPACES:
         raise NotFoundError(
-            f"no namespace with data fits {pattern!r}; check the pattern (* stands for any text), "
-            "or take all of them with --all-namespaces"
+            f"no namespace with data matches {pattern!r}; check the pattern (* matches any "
+            "string), or use --all-namespaces"
         )
     return found
 
 
 def _names(rpc: Rpc, kind: str, namespace: str, call: Call[Any] | None) -> Iterator[str]:
-    """What a metadata query lists; `call`: its first page, under way.
+    """The names that a metadata query returns. `call`: its first page, if already in flight.
 
     The default namespace has no name (its key has the id 1).
     """
@@ -85,7 +86,7 @@ def _names(rpc: Rpc, kind: str, namespace: str, call: Call[Any] | None) -> Itera
 
 
 def _metadata(kind: str) -> Any:
-    return kind_query(kind, keys_only=True, limit=_PAGE)
+    return kind_query(kind, keys_only=True, limit=_PAGE_SIZE)
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:

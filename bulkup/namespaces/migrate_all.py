@@ -1,137 +1,135 @@
-"""The migrations of a folder in every namespace, one after the other.
+"""Apply the migrations of a folder in every namespace, one after the other.
 
-No group record: each namespace has its ledger, and that says what is applied there. So the same
-command goes on, and does nothing where nothing is pending; new namespaces come in by themselves.
+There is no group record, because each namespace has a ledger that says what is applied there. So
+the same command resumes, does nothing where nothing is pending, and includes new namespaces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 
 from bulkup.core.errors import BulkupError, Exit, StopAskedError
 from bulkup.core.events import GroupStarted, Warned
-from bulkup.datastore.retry import RetryPolicy
-from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
-from bulkup.migrations.apply import Migrator, Outcome
-from bulkup.namespaces.find import find, fitting, shown
+from bulkup.datastore.target import Target
+from bulkup.migrations.apply import MigrateHooks, MigrateResult, Migrator, Selection
+from bulkup.namespaces.find import display_name, find_namespaces, match_namespaces
+from bulkup.runs.context import RunContext
 from bulkup.runs.limits import RunLimits
+
+_DONE = (Exit.DONE, Exit.DONE_WITH_FAILURES)
 
 
 @dataclass(frozen=True)
-class SpacesOutcome:
+class MigrateAllResult:
     """What one `migrate` over namespaces did."""
 
     exit_code: Exit
     namespaces: tuple[str, ...] = ()
-    """All that were there in the beginning."""
-    outcomes: tuple[tuple[str, Outcome], ...] = ()
-    """By namespace, in order; those that are missing were not begun."""
+    """All that matched at the start."""
+    results: tuple[tuple[str, MigrateResult], ...] = ()
+    """By namespace, in order; those that are missing were not started."""
     stopped_at: str | None = None
-    """The namespace that it came to an end in too early."""
-    reason: str = ""
+    """The namespace in which it ended early; the empty string is the default namespace."""
+    reason: str | None = None
     appeared: tuple[str, ...] = ()
     """Namespaces that have appeared meanwhile."""
 
     @property
     def pending(self) -> tuple[str, ...]:
-        """Namespaces in which something is left to do."""
-        done = {namespace for namespace, outcome in self.outcomes if not outcome.left}
+        """Namespaces in which something is left to apply."""
+        done = {namespace for namespace, result in self.results if not result.left}
         if self.stopped_at is not None:
             done.discard(self.stopped_at)
-        return tuple(n for n in self.namespaces if n not in done)
+        return tuple(name for name in self.namespaces if name not in done)
 
 
-@dataclass
-class MigrateEverywhere:
-    """`migrator`: all that is the same in each namespace; its target is in any one."""
+class AllNamespacesMigrator:
+    """One `migrate` over the namespaces that match a pattern. `target` is in any namespace."""
 
-    migrator: Migrator
-    pattern: str
-    on_outcome: Callable[[str, Outcome], None] = lambda *_: None
-    _outcomes: list[tuple[str, Outcome]] = field(default_factory=list)
+    def __init__(
+        self,
+        target: Target,
+        pattern: str,
+        selection: Selection,
+        context: RunContext,
+        hooks: MigrateHooks,
+        on_result: Callable[[str, MigrateResult], None] = lambda *_: None,
+    ) -> None:
+        self._target = target.within("")
+        self._pattern = pattern
+        self._selection = selection
+        self._context = context
+        self._hooks = hooks
+        self._on_result = on_result
+        self._limits = RunLimits(context.options, context.clock)
+        self._results: list[tuple[str, MigrateResult]] = []
 
-    def run(self) -> SpacesOutcome:
-        """Stops at the first namespace in which a migration does not come to its end.
+    def run(self) -> MigrateAllResult:
+        """Migrate namespace by namespace; stop at the first in which a migration does not finish.
 
-        Raises BulkupError when nothing could begin.
+        Raises BulkupError when it cannot start.
         """
-        target, clock, options = (
-            self.migrator.target.within(""),
-            self.migrator.clock,
-            self.migrator.options,
-        )
-        stop = self.migrator.stop
-        rpc = Rpc(
-            target.client,
-            retry_policy=RetryPolicy(options.retry_for_s, stopping_s=stop.seconds),
-            sleep=clock.sleep,
-            monotonic=clock.monotonic,
-        )
-        try:
-            with explained(rpc):
-                rpc.connect()
-                namespaces = fitting(rpc, self.pattern)
-                self.migrator.listener(
-                    GroupStarted("", "migrations", target.info, self.pattern, tuple(namespaces))
-                )
-                ended = self._each(namespaces, RunLimits(options, clock))
-                if not ended.exit_code or ended.exit_code is Exit.DONE_WITH_FAILURES:
-                    appeared = find(rpc, self.pattern, known=namespaces)
-                    return replace(ended, appeared=tuple(appeared))
-                return ended
-        finally:
-            rpc.close()
-
-    def _each(self, namespaces: Sequence[str], allowance: RunLimits) -> SpacesOutcome:
-        every = tuple(namespaces)
-        if not every:
-            self.migrator.listener(
-                Warned(f"no namespace with data fits {self.pattern!r}; nothing was done")
+        with closing(self._context.connect(self._target)) as rpc, explained(rpc):
+            rpc.connect()
+            namespaces = tuple(match_namespaces(rpc, self._pattern))
+            self._context.listener(
+                GroupStarted("", "migrations", self._target.info, self._pattern, namespaces)
             )
-        code = Exit.DONE
-        with ExitStack() as listening:
-            confirm = self._once(listening)
-            for namespace in every:
-                target = self.migrator.target.within(namespace)
-                outcome = self._one(
-                    replace(self.migrator, target=target, allowance=allowance, confirm=confirm)
-                )
-                self._outcomes.append((namespace, outcome))
-                self.on_outcome(namespace, outcome)
-                if outcome.exit_code not in (Exit.DONE, Exit.DONE_WITH_FAILURES):
-                    where = f"{outcome.stopped_at}: " if outcome.stopped_at else ""
-                    return SpacesOutcome(
-                        outcome.exit_code,
-                        every,
-                        tuple(self._outcomes),
+            result = self._migrate_each(namespaces)
+            if result.exit_code not in _DONE:
+                return result
+            appeared = find_namespaces(rpc, self._pattern, known=namespaces)
+            return replace(result, appeared=tuple(appeared))
+
+    def _migrate_each(self, namespaces: Sequence[str]) -> MigrateAllResult:
+        all_of_them = tuple(namespaces)
+        if not all_of_them:
+            self._context.listener(
+                Warned(f"no namespace with data matches {self._pattern!r}; nothing was done")
+            )
+        exit_code = Exit.DONE
+        with ExitStack() as stack:
+            hooks = replace(self._hooks, confirm=self._confirm_once(stack))
+            for namespace in all_of_them:
+                result = self._migrate_one(namespace, hooks)
+                self._results.append((namespace, result))
+                self._on_result(namespace, result)
+                if result.exit_code not in _DONE:
+                    migration = f"{result.stopped_at}: " if result.stopped_at else ""
+                    return MigrateAllResult(
+                        result.exit_code,
+                        all_of_them,
+                        tuple(self._results),
                         namespace,
-                        f"{shown(namespace)}: {where}{outcome.reason}",
+                        f"{display_name(namespace)}: {migration}{result.reason or ''}",
                     )
-                code = max(code, outcome.exit_code)
-        return SpacesOutcome(code, every, tuple(self._outcomes))
+                exit_code = max(exit_code, result.exit_code)
+        return MigrateAllResult(exit_code, all_of_them, tuple(self._results))
 
-    def _one(self, migrator: Migrator) -> Outcome:
+    def _migrate_one(self, namespace: str, hooks: MigrateHooks) -> MigrateResult:
+        target = self._target.within(namespace)
         try:
-            migrator.stop.raise_if_asked()
-            return migrator.run()
+            self._context.stop.raise_if_asked()
+            return Migrator(target, self._selection, self._context, hooks, self._limits).run()
         except StopAskedError as asked:
-            return Outcome(asked.exit_code, reason=asked.message)
+            return MigrateResult(asked.exit_code, reason=asked.message)
         except BulkupError as error:
-            if not self._outcomes:
+            if not self._results:
                 raise
-            return Outcome(error.exit_code, reason=error.message)
+            return MigrateResult(error.exit_code, reason=error.message)
 
-    def _once(self, listening: ExitStack) -> Callable[[], None]:
-        """Ask before the first change, for all namespaces; from then on signals are heard."""
-        asked: list[bool] = []
+    def _confirm_once(self, stack: ExitStack) -> Callable[[], None]:
+        """Confirm before the first change, for all namespaces. From then on, listen for signals."""
+        confirmed = False
 
         def confirm() -> None:
-            if not asked:
-                self.migrator.confirm()
-                listening.enter_context(self.migrator.stop.listening())
-                asked.append(True)
+            nonlocal confirmed
+            if not confirmed:
+                self._hooks.confirm()
+                stack.enter_context(self._context.stop.listening())
+                confirmed = True
 
         return confirm

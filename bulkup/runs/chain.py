@@ -1,4 +1,4 @@
-"""Go on with the runs of a chain, one behind the other."""
+"""Execute the runs of a chain: an updater's run, then that of its successor, and so on."""
 
 from __future__ import annotations
 
@@ -10,56 +10,52 @@ from bulkup.core.events import Report
 from bulkup.core.model import RunState
 from bulkup.core.records import next_id
 from bulkup.datastore.rpc_errors import explained
-from bulkup.runs.execute import work_on
-from bulkup.runs.prepare import PreparedRun, RunContext, prepare_on, task_of
-from bulkup.runs.successor import same_work
+from bulkup.runs.execute import acquire_and_execute
+from bulkup.runs.prepare import PreparedRun, load_updater, prepare_on
+from bulkup.runs.successor import check_same_successor
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
 
 
-def follow(prepared: PreparedRun, report: Report, context: RunContext, *, links: int = 0) -> Report:
-    """Go on with what follows a run, until its chain has ended; gives the last report.
+def execute_successors(prepared: PreparedRun, report: Report, *, links: int = 0) -> Report:
+    """Execute the successors of a run until its chain has ended; return the last report.
 
-    `links`: how many lead to the run of `job`. Raises what `work_on` raises.
+    `links`: how many successors deep the prepared run is in its chain. Raises what
+    `acquire_and_execute` raises.
     """
-    began = context.clock.monotonic() - report.elapsed_s
-    ledger = Ledger(prepared.rpc, prepared.target.info)
+    context = prepared.context
+    started = context.clock.monotonic() - report.elapsed_s
     while report.successor:
         with explained(prepared.rpc):
-            record = ledger.read(report.successor)
+            record = prepared.ledger.read(report.successor)
         if record is None or record.state.is_over:
-            return report  # somebody else was faster
-        left = context.options
-        if left.max_time_s is not None:
-            passed = context.clock.monotonic() - began
-            left = replace(left, max_time_s=max(left.max_time_s - passed, 0.0))
-        report = _go_on(prepared, record, links, replace(context, options=left))
+            return report  # another process was faster
+        options = context.options
+        if options.max_time_s is not None:
+            elapsed = context.clock.monotonic() - started
+            options = replace(options, max_time_s=max(options.max_time_s - elapsed, 0.0))
+        context_left = replace(context, options=options)
+        report = _execute_successor(replace(prepared, context=context_left), record, links)
     return report
 
 
-def go_on_behind(
-    prepared: PreparedRun, record: RunRecord, links: int, context: RunContext
-) -> Report:
-    """Go on with a run somewhere behind that of `job`, to which so many links lead."""
-    return follow(prepared, _go_on(prepared, record, links, context), context, links=links)
+def resume_chain(prepared: PreparedRun, record: RunRecord, *, links: int = 0) -> Report:
+    """Resume a chain at its unfinished run, which is a successor of the prepared one."""
+    report = _execute_successor(prepared, record, links)
+    return execute_successors(prepared, report, links=links)
 
 
-def _go_on(prepared: PreparedRun, record: RunRecord, links: int, context: RunContext) -> Report:
+def _execute_successor(prepared: PreparedRun, record: RunRecord, links: int) -> Report:
     spec = successors.locate(record.chain.links[links:], os.path.dirname(prepared.source.path))
-    with prepare_on(
-        prepared.target,
-        task_of(spec, record.run_info.params),
-        stop=prepared.stop,
-        retry_for_s=context.options.retry_for_s,
-        clock=context.clock,
-    ) as next_prepared:
-        same_work(next_prepared, record)
-        return work_on(next_prepared, record, context)
+    loaded = load_updater(spec, record.run_info.params)
+    with prepare_on(prepared.target, loaded, prepared.context) as successor:
+        check_same_successor(successor, record)
+        return acquire_and_execute(successor, record)
 
 
-def unfinished_behind(ledger: Ledger, record: RunRecord) -> RunRecord | None:
-    """The run of a chain that is under way behind a finished one. Raises CallError."""
-    behind: RunRecord | None = record
-    while behind is not None and behind.state is RunState.FINISHED:
-        behind = ledger.read(next_id(behind.run_info.run_id))
-    return None if behind is None or behind is record or behind.state.is_over else behind
+def unfinished_successor(ledger: Ledger, record: RunRecord) -> RunRecord | None:
+    """The unfinished run of a chain whose earlier run, `record`, is finished. Raises CallError."""
+    last: RunRecord | None = record
+    while last is not None and last.state is RunState.FINISHED:
+        last = ledger.read(next_id(last.run_info.run_id))
+    return None if last is None or last is record or last.state.is_over else last

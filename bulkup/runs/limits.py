@@ -1,50 +1,51 @@
-"""What is left of --limit and --max-time, where they hold for several runs together."""
+"""The limits of a command that executes several runs: --limit and --max-time, over all of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from bulkup.core.clock import Clock
 from bulkup.core.events import Event, RunEnded, RunStarted
 from bulkup.engine.options import Options
 
 
-@dataclass
 class RunLimits:
-    options: Options
-    clock: Clock = field(default_factory=Clock)
+    """Time counts from when this is created."""
 
-    def __post_init__(self) -> None:
-        self._began = self.clock.monotonic()
+    def __init__(self, options: Options, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        self._started = clock.monotonic()
         self._handled = 0
-        self._before = 0
+        self._handled_before_run = 0
 
-    def hear(self, event: Event) -> None:
-        """Tell it the events of every run."""
+    def observe(self, event: Event) -> None:
+        """Pass every event of every run."""
         if isinstance(event, RunStarted):
-            self._before = event.already.handled
+            self._handled_before_run = event.already.handled
         elif isinstance(event, RunEnded):
-            self._handled += max(0, event.report.counts.handled - self._before)
+            handled = event.report.counts.handled - self._handled_before_run
+            self._handled += max(0, handled)
 
-    @property
-    def used_up(self) -> str:
-        """Why nothing more may begin; empty when something may."""
-        options = self.options
+    def reached(self) -> str | None:
+        """The limit that does not allow another run, as a sentence; None: another may start."""
+        options = self._options
         if options.limit is not None and self._handled >= options.limit:
-            many = "entity" if options.limit == 1 else "entities"
-            return f"stopped after {options.limit} {many} (--limit)"
+            entities = "entity" if options.limit == 1 else "entities"
+            return f"stopped after {options.limit} {entities} (--limit)"
         if options.max_time_s is not None and self._time_left(options.max_time_s) <= 0:
             return "time is up (--max-time)"
-        return ""
+        return None
 
-    def left(self) -> Options:
-        """The options of the next run; while nothing is `used_up`."""
-        options = self.options
+    def remaining(self) -> Options:
+        """The options of the next run, with what is left of the limits. Only until one is
+        `reached`."""
+        options = self._options
         if options.limit is not None:
             options = replace(options, limit=options.limit - self._handled)
         if options.max_time_s is not None:
             options = replace(options, max_time_s=self._time_left(options.max_time_s))
         return options
 
-    def _time_left(self, seconds: float) -> float:
-        return seconds - (self.clock.monotonic() - self._began)
+    def _time_left(self, max_time_s: float) -> float:
+        return max_time_s - (self._clock.monotonic() - self._started)

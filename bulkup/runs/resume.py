@@ -1,44 +1,44 @@
-"""Go on with a run of this state directory: what `bulkup resume` calls."""
+"""Resume a run of this state directory: what `bulkup resume` calls."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bulkup.core.clock import Clock
 from bulkup.core.errors import Exit, MismatchError, NotFoundError
 from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import RunInfo, Shard, next_id
-from bulkup.core.stop import StopRequest
-from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import emulator_host
-from bulkup.runs.chain import follow, go_on_behind, unfinished_behind
-from bulkup.runs.execute import locked, sweep, take_run, work
-from bulkup.runs.prepare import PreparedRun, RunContext, TargetOptions, prepare
+from bulkup.runs.acquire import acquire_lease, lock_folder
+from bulkup.runs.chain import execute_successors, resume_chain, unfinished_successor
+from bulkup.runs.context import RunContext
+from bulkup.runs.execute import execute
+from bulkup.runs.housekeeping import sweep_markers
+from bulkup.runs.prepare import PreparedRun, prepare
+from bulkup.runs.target import TargetOptions
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import find_run, run_folders
 from bulkup.state.record import Layout, LeaseTerms, RunRecord
-from bulkup.state.run_records import Ledger
 
 
 @contextmanager
-def unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoint]:
-    """The run to resume, locked for this process: the one named, or the latest unfinished one.
+def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoint]:
+    """Lock and open the checkpoint of the named run, or of the latest unfinished one.
 
-    Raises NotFoundError when there is nothing to resume, HeldError when somebody works on it.
+    Raises NotFoundError when there is nothing to resume, HeldError while another process executes
+    the run.
     """
     if name is not None:
         folder = find_run(context.state_dir, name)
     else:
         folder = _latest_unfinished(context.state_dir)
-    lock = locked(folder, StopRequest(), context)
+    lock = lock_folder(folder, context)
     try:
-        checkpoint = Checkpoint.open(folder)
-        try:
+        with closing(Checkpoint.open(folder)) as checkpoint:
             state = checkpoint.status().state
             if state.is_over:
                 raise NotFoundError(
@@ -46,153 +46,166 @@ def unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoint]:
                     f"`bulkup show {folder.name}` shows its report"
                 )
             yield checkpoint
-        finally:
-            checkpoint.close()
     finally:
         lock.release()
 
 
 def _latest_unfinished(state_dir: Path) -> Path:
     for folder in reversed(run_folders(state_dir)):
-        checkpoint = Checkpoint.open(folder, check=False)
-        state = checkpoint.status().state
-        checkpoint.close()
-        if not state.is_over:
-            return folder
+        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+            if not checkpoint.status().state.is_over:
+                return folder
     raise NotFoundError(
-        f"there is nothing to resume in {str(state_dir)!r}: every run there is finished, or there "
-        "is none; --state-dir looks elsewhere, `bulkup run UPDATER` begins one (or goes on with "
-        "the same work, if it is unfinished in Datastore and only the folder was lost)"
+        f"there is nothing to resume in {str(state_dir)!r}, which has no unfinished run; look "
+        "elsewhere with --state-dir, or use `bulkup run UPDATER`, which resumes an unfinished run "
+        "of the same work even if its state directory is lost"
     )
 
 
 @contextmanager
 def prepare_resume(
     checkpoint: Checkpoint,
-    where: TargetOptions,
+    target_options: TargetOptions,
     params: Mapping[str, str],
-    *,
-    retry_for_s: float = RetryPolicy.retry_for_s,
-    clock: Clock | None = None,
+    context: RunContext,
 ) -> Iterator[PreparedRun]:
-    """Make a run's job again, and make sure that it is the same. Raises MismatchError."""
+    """Prepare a run again from its checkpoint, and check that it is still the same work.
+
+    Options that the user leaves at their defaults are those of the last `run` or `resume`.
+    Raises BulkupError; MismatchError when the target, a parameter or the query is different.
+    """
     run_info = checkpoint.run_info
-    if not (run_info.target.local or where.local):
-        # Before a client is made: on the wrong side it would ask for credentials.
-        _same_target(run_info, replace(run_info.target, emulator=emulator_host()))
-    same = run_info.target
-    asked = TargetOptions(
-        project=where.project or same.project,
-        database=same.database if where.database is None else where.database,
-        namespace=same.namespace if where.namespace is None else where.namespace,
-        local=where.local or same.local or None,
-    )
-    for name, text in params.items():
-        if run_info.params.get(name) != text:
-            was = run_info.params.get(name)
-            raise MismatchError(
-                f"run {run_info.run_id} has "
-                + (f"{name}={was}" if was is not None else f"no parameter {name}")
-                + f", not {name}={text}: resume it without -p, or begin a new run"
-            )
+    recorded = run_info.target
+    if not (recorded.local or target_options.local):
+        # Before a client is made: against the wrong server it would ask for credentials.
+        _check_same_target(run_info, replace(recorded, emulator=emulator_host()))
+    _check_same_params(run_info, params)
     with prepare(
         run_info.spec,
         run_info.params,
-        asked,
-        retry_for_s=retry_for_s,
-        check=lambda now: _same_target(run_info, now),
-        clock=clock,
+        _with_recorded_target(target_options, recorded),
+        replace(context, options=context.options.or_as(checkpoint.status().asked)),
+        check_target=lambda target: _check_same_target(run_info, target),
     ) as prepared:
         if prepared.query.fingerprint(prepared.target.info) != run_info.fingerprint:
             raise MismatchError(
-                f"the query of {run_info.updater} is not the one that run {run_info.run_id} began "
-                "with: restore it (a value that changes, such as the time, belongs into a "
-                "parameter), or begin a new run"
+                f"the query of {run_info.updater} has changed since run {run_info.run_id} started; "
+                "restore it (pass a value that changes, such as the time, as a parameter), or "
+                "start a new run"
             )
         if "@" in run_info.run_id:
-            prepared.warnings.append(
-                Warned(
-                    "this is the run of one of several namespaces: the command that began them "
-                    "goes on with the others"
-                )
+            message = (
+                "this resumes one namespace only; to resume the others too, repeat the command "
+                "that started them"
             )
+            prepared.warnings.append(Warned(message))
         if prepared.source.checksum != run_info.checksum:
             message = (
-                f"{run_info.source_path} has changed since run {run_info.run_id} began; entities "
-                "handled from now on get the new code"
+                f"{run_info.source_path} has changed since run {run_info.run_id} started; the "
+                "remaining entities get the new code"
             )
             prepared.warnings.append(Warned(message, WarningKind.CODE_CHANGED))
         yield prepared
 
 
-def _same_target(run_info: RunInfo, now: TargetInfo) -> None:
-    if now == run_info.target:
-        return
-    if now.emulator != run_info.target.emulator:
-        was = run_info.target.emulator
-        what = f"DATASTORE_EMULATOR_HOST={was}" if was else "without DATASTORE_EMULATOR_HOST"
-        raise MismatchError(
-            f"run {run_info.run_id} is on {run_info.target}, and the environment now means {now}: "
-            f"resume it {'with ' if was else ''}{what}, or begin a new run"
-        )
-    raise MismatchError(
-        f"run {run_info.run_id} is on {run_info.target}, not on {now}: resume it without "
-        "--project, --database, --namespace and --local, or begin a new run"
+def _with_recorded_target(options: TargetOptions, recorded: TargetInfo) -> TargetOptions:
+    """The target options, with what the run recorded where the user gave none."""
+    return TargetOptions(
+        project=options.project or recorded.project,
+        database=recorded.database if options.database is None else options.database,
+        namespace=recorded.namespace if options.namespace is None else options.namespace,
+        local=options.local or recorded.local or None,
     )
 
 
-def resume(prepared: PreparedRun, checkpoint: Checkpoint, context: RunContext) -> Report:
-    """Go on with a run. Its locked checkpoint comes from `unfinished`, its job from
-    `prepare_resume`. Raises HeldError, NotFoundError, TargetError when it cannot."""
-    context = replace(context, options=context.options.or_as(checkpoint.status().asked))
-    with prepared.stop.listening():
-        return _resume(prepared, checkpoint, context)
+def _check_same_params(run_info: RunInfo, params: Mapping[str, str]) -> None:
+    for name, value in params.items():
+        recorded = run_info.params.get(name)
+        if recorded == value:
+            continue
+        has = f"{name}={recorded}" if recorded is not None else f"no parameter {name}"
+        raise MismatchError(
+            f"run {run_info.run_id} has {has}, not {name}={value}; resume it without -p, or start "
+            "a new run"
+        )
 
 
-def _resume(prepared: PreparedRun, checkpoint: Checkpoint, context: RunContext) -> Report:
+def _check_same_target(run_info: RunInfo, target: TargetInfo) -> None:
+    recorded = run_info.target
+    if target == recorded:
+        return
+    if target.emulator == recorded.emulator:
+        how = "without --project, --database, --namespace and --local"
+    elif recorded.emulator:
+        how = f"with DATASTORE_EMULATOR_HOST={recorded.emulator}"
+    else:
+        how = "without DATASTORE_EMULATOR_HOST"
+    raise MismatchError(
+        f"run {run_info.run_id} is on {recorded}, not on {target}; resume it {how}, or start a new "
+        "run"
+    )
+
+
+def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
+    """Resume a run and execute it, and its successors, to the end.
+
+    The locked checkpoint is from `open_unfinished`, the run from `prepare_resume`. Raises
+    HeldError, NotFoundError, TargetError when the run cannot be resumed.
+    """
+    context, ledger, run_info = prepared.context, prepared.ledger, checkpoint.run_info
+    with context.stop.listening():
+        with explained(prepared.rpc):
+            to_sweep = ledger.to_sweep(context.clock.unix())  # in flight with the next request
+            record = ledger.read(run_info.run_id)
+            sweep_markers(ledger, prepared.rpc, to_sweep)
+            if record is not None:
+                _check_not_replaced(record, checkpoint)
+                successor = unfinished_successor(ledger, record)
+                if successor is not None:
+                    first = next_id(run_info.run_id)
+                    checkpoint.end_work(record.state, None, Exit.DONE, clean=True, successor=first)
+                    return resume_chain(prepared, successor, links=len(record.chain.links))
+                _check_not_ended(record, checkpoint)
+            else:
+                ledger.release(run_info.identity, run_info.run_id)
+                record = _record_from(checkpoint)
+            held = acquire_lease(prepared, record, checkpoint)
+        report = execute(prepared, checkpoint, held)
+        return execute_successors(prepared, report, links=len(record.chain.links))
+
+
+def _check_not_replaced(record: RunRecord, checkpoint: Checkpoint) -> None:
     run_info = checkpoint.run_info
-    ledger = Ledger(prepared.rpc, prepared.target.info)
-    with explained(prepared.rpc):
-        to_sweep = ledger.to_sweep(context.clock.unix())
-        record = ledger.read(run_info.run_id)  # together with that
-        sweep(ledger, prepared.rpc, to_sweep)
-        if record is not None and record.run_info.created != run_info.created:
-            reason = f"another run has taken its place, begun on {record.run_info.created[:16]}"
-            checkpoint.end_work(RunState.ABANDONED, reason, Exit.DONE, clean=True)
-            raise NotFoundError(f"run {run_info.run_id} cannot be resumed: {reason}")
-        behind = unfinished_behind(ledger, record) if record is not None else None
-        if record is not None and behind is not None:
-            first = next_id(run_info.run_id)
-            checkpoint.end_work(record.state, "", Exit.DONE, clean=True, successor=first)
-            return go_on_behind(prepared, behind, len(record.chain.links), context)
-        if record is not None and record.state in (RunState.FINISHED, RunState.ABANDONED):
-            holder = record.lease.holder
-            who = holder.who if holder else "another runner"
-            checkpoint.end_work(record.state, f"ended by {who}", Exit.DONE, clean=True)
-            raise NotFoundError(
-                f"run {run_info.run_id} is {record.state.value} ({who}), there is nothing to resume"
-            )
-        if record is None:
-            ledger.release(run_info.identity, run_info.run_id)
-            record = _record_from(checkpoint)
-        taken = take_run(ledger, record, checkpoint, prepared, context)
-    report = work(prepared, run_info, checkpoint, taken, context)
-    return follow(prepared, report, context, links=len(record.chain.links))
+    if record.run_info.created != run_info.created:
+        reason = f"a run started on {record.run_info.created[:16]} has taken its place"
+        checkpoint.end_work(RunState.ABANDONED, reason, Exit.DONE, clean=True)
+        raise NotFoundError(f"run {run_info.run_id} cannot be resumed: {reason}")
+
+
+def _check_not_ended(record: RunRecord, checkpoint: Checkpoint) -> None:
+    if record.state in (RunState.FINISHED, RunState.ABANDONED):
+        holder = record.lease.holder
+        who = holder.who if holder else "another process"
+        checkpoint.end_work(record.state, f"ended by {who}", Exit.DONE, clean=True)
+        raise NotFoundError(
+            f"run {record.run_info.run_id} is {record.state.value} (by {who}), there is nothing to "
+            "resume"
+        )
 
 
 def _record_from(checkpoint: Checkpoint) -> RunRecord:
-    """The run record, when it is not in Datastore (any more): made again from the file."""
+    """A new run record from the checkpoint, for a run whose record was deleted."""
     shards = checkpoint.shards() or [Shard(1)]
-    inside = Counts()
+    in_shards = Counts()
     for shard in shards:
-        inside = inside + checkpoint.counts_of(shard.id)
+        in_shards = in_shards + checkpoint.counts_of(shard.id)
     return RunRecord(
         checkpoint.run_info,
         RunState.RUNNING,
         lease=LeaseTerms(generation=checkpoint.status().generation),
         layout=Layout(
             shards=tuple(shard.unbegun for shard in shards),
-            next_shard=max(checkpoint.next_shard(), 1 + max(s.id for s in shards)),
-            settled=checkpoint.done() - inside,
+            next_shard=max(checkpoint.next_shard(), 1 + max(shard.id for shard in shards)),
+            settled=checkpoint.done() - in_shards,
         ),
     )

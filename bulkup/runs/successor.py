@@ -1,4 +1,4 @@
-"""The run that begins with the end of another: its record, and whether it is the same still."""
+"""A run's successor: the record it starts with, and the check that it is still the same work."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import os
 from dataclasses import replace
 
 from bulkup.authoring import successors
-from bulkup.authoring.loader import load, make
-from bulkup.authoring.parameters import convert, to_text
-from bulkup.core.clock import Clock
+from bulkup.authoring.loader import load
 from bulkup.core.errors import MismatchError
 from bulkup.core.model import RunState
-from bulkup.core.records import RunInfo, next_id
+from bulkup.core.records import next_id
 from bulkup.datastore.user_client import UserClient
-from bulkup.runs.prepare import PreparedRun, plan_on
+from bulkup.runs.prepare import PreparedRun, checked_query, with_parameters
 from bulkup.state.record import Chain, RunRecord
 
 
@@ -22,38 +20,39 @@ def first_id(run_id: str) -> str:
     return run_id.partition("+")[0]
 
 
-def same_work(prepared: PreparedRun, record: RunRecord) -> None:
-    """The successor that was recorded is the one that was loaded. Raises MismatchError."""
+def check_same_successor(prepared: PreparedRun, record: RunRecord) -> None:
+    """Check that the updater loaded now is the successor that was recorded.
+
+    Raises MismatchError.
+    """
     if record.chain.work != prepared.query.identity(prepared.source.name, prepared.params):
         raise MismatchError(
-            f"run {record.run_info.run_id} follows with another query, class or parameters than "
-            f"{prepared.source.path} has now: restore these, or begin anew (--new)"
+            f"the successor {record.run_info.run_id} was recorded with another query, class or "
+            f"parameters than {prepared.source.path} has now; restore them, or start a new run "
+            "(--new)"
         )
 
 
-def begin(prepared: PreparedRun, record: RunRecord, clock: Clock) -> RunRecord | None:
-    """The record of the successor that an updater wants, whose run has the record `entry`."""
+def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | None:
+    """The record of the successor that a finished run's updater asks for; None: it asks for none.
+
+    `record` is that of the finished run. Raises BulkupError when the successor cannot be loaded.
+    """
     then = successors.wanted(prepared.source, prepared.updater)
     if then is None:
         return None
     folder = os.path.dirname(prepared.source.path)
     link = successors.relative_spec(then.updater, folder)
-    source = load(successors.locate([link], folder))
-    values = convert(source, then.params)
-    made = make(source, values)
-    made.client = UserClient.over(prepared.rpc, prepared.target.client)
-    query = plan_on(prepared.target, made, source)
-    info = prepared.target.info
-    params = {name: to_text(value) for name, value in values.items()}
-    run_info = RunInfo.new(
-        next_id(record.run_info.run_id), source, params, info,
-        identity=record.run_info.identity, fingerprint=query.fingerprint(info), clock=clock,
-    )  # fmt: skip
+    loaded = with_parameters(load(successors.locate([link], folder)), then.params)
+    updater = loaded.create()
+    updater.client = UserClient.over(prepared.rpc, prepared.target.client)
+    query = checked_query(updater, loaded.source, prepared.target)
+    successor = replace(prepared, loaded=loaded, updater=updater, query=query, warnings=[])
     return RunRecord(
-        run_info,
+        successor.new_run_info(next_id(record.run_info.run_id), record.run_info.identity),
         RunState.RUNNING,
         keep=record.keep,
         migration=replace(record.migration, marked=None) if record.migration else None,
-        chain=Chain((*record.chain.links, link), query.identity(source.name, params)),
+        chain=Chain((*record.chain.links, link), query.identity(loaded.source.name, loaded.params)),
         warm=record.warm,
     )

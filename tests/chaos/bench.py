@@ -23,6 +23,8 @@ from bulkup.core.model import Counts, RunState
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.options import Options
 from bulkup.runs import prepare, resume, start
+from bulkup.runs.context import RunContext
+from bulkup.runs.target import TargetOptions
 from bulkup.state import holder
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, run_folders
@@ -158,25 +160,25 @@ class World:
 
         `more`: `on_send`, `state_dir`, `listener`, `clock`, and what `Runner` and `start` take.
         """
-        clock = more.setdefault("clock", quick_clock())
+        more.setdefault("clock", quick_clock())
         with ExitStack() as stack:
-            prepared = prepare.prepare(f"{UPDATERS}:{updater}", {}, self._where(), clock=clock)
+            context = self._context(options, more)
+            prepared = prepare.prepare(f"{UPDATERS}:{updater}", {}, self._target(), context)
             prepared = self._entered(stack, prepared)
             self._watch(prepared.rpc, more.pop("on_send", None))
-            context = self._runner(options, more)
-            return start.start(prepared, context, **more)
+            return start.start(prepared, **more)
 
     def resume(self, options: Options | None = None, **more: Any) -> Report:
         """Go on with the run of the state directory. See `run`."""
-        clock = more.setdefault("clock", quick_clock())
+        more.setdefault("clock", quick_clock())
         on_send = more.pop("on_send", None)
-        context = self._runner(options, more)
+        context = self._context(options, more)
         with ExitStack() as stack:
-            checkpoint = stack.enter_context(resume.unfinished(None, context))
-            prepared = resume.prepare_resume(checkpoint, self._where(), {}, clock=clock)
+            checkpoint = stack.enter_context(resume.open_unfinished(None, context))
+            prepared = resume.prepare_resume(checkpoint, self._target(), {}, context)
             prepared = self._entered(stack, prepared)
             self._watch(prepared.rpc, on_send)
-            return resume.resume(prepared, checkpoint, context)
+            return resume.resume(prepared, checkpoint)
 
     def goes_on_to_its_end(self, updater: str, options: Options, *, lose: bool) -> None:
         """The next runner of an unfinished run finishes it, each entity once. `lose`: with nothing
@@ -190,8 +192,8 @@ class World:
         assert last.counts.handled == self.size
         assert self.violations() == []
 
-    def _runner(self, options: Options | None, more: dict[str, Any]) -> prepare.RunContext:
-        return prepare.RunContext(
+    def _context(self, options: Options | None, more: dict[str, Any]) -> RunContext:
+        return RunContext(
             options or Options(),
             more.pop("state_dir", self.state_dir),
             more.pop("listener", _ignore),
@@ -208,8 +210,8 @@ class World:
         finally:
             del os.environ["DATASTORE_EMULATOR_HOST"]
 
-    def _where(self) -> prepare.TargetOptions:
-        return prepare.TargetOptions(project=self.server.project)
+    def _target(self) -> TargetOptions:
+        return TargetOptions(project=self.server.project)
 
     @staticmethod
     def _watch(rpc: Rpc, on_send: OnSend | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bulkup.runs import execute
+from bulkup.runs import acquire
 from tests.chaos.bench import World, dead_holder
 from tests.chaos.proxy import proxy_to
 from tests.conftest import Server
@@ -28,7 +28,7 @@ STRIDES = pytest.mark.parametrize(
 @pytest.fixture
 def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorld]:
     """Give a world on a server: its own project, proxy and state directory."""
-    monkeypatch.setattr(execute, "this_process", dead_holder)
+    monkeypatch.setattr(acquire, "this_process", dead_holder)
     with ExitStack() as stack:
 
         def make(server: Server, size: int = 40, *, fill: bool = True, **properties: Any) -> World:

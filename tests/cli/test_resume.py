@@ -131,7 +131,7 @@ def test_what_differs_is_refused(
     half: Shell, lf: Server, options: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
     run = half.runs()[0]
-    refuses_to_resume(half, lf, *options, code=2, says=(f"run {run}", "begin a new run", *says))
+    refuses_to_resume(half, lf, *options, code=2, says=(f"run {run}", "start a new run", *says))
     assert half.bulkup("resume").code == 0  # the refusal has spoiled nothing
 
 
@@ -170,7 +170,7 @@ def test_another_query_is_refused(lf_shell: Shell, lf: Server) -> None:
     lf_shell.write("plain.py", PLAIN.replace("red", "blue"))
     refuses_to_resume(
         lf_shell, lf, code=2,
-        says=("the query of Plain is not the one", lf_shell.runs()[0], "begin a new run"),
+        says=("the query of Plain has changed since", lf_shell.runs()[0], "start a new run"),
     )  # fmt: skip
     lf_shell.write("plain.py", PLAIN)
     result = lf_shell.bulkup("resume")

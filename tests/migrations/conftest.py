@@ -1,4 +1,4 @@
-"""Projects with a folder of migrations, and the 'machines' that apply them."""
+"""Projects with a folder of migrations, and the "machines" that apply them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STEP = """
             entity["trail"] = entity.get("trail", "") + "{mark}"
             self.put(entity)
 """
-"""Not idempotent, and not commutative: what is done twice, or out of order, shows."""
+"""Neither idempotent nor commutative, so that a repeated or reordered step shows."""
 
 
 def write_step(shell: Shell, name: str, mark: str, head: str = "") -> Path:

@@ -1,4 +1,4 @@
-"""docs/ci.md: its commands are commands, and its example for pull requests works."""
+"""docs/ci.md: its commands are valid, and its pull request example works."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_command_of_the_page_is_one(words: list[str]) -> None:
+def test_every_command_in_the_docs_is_valid(words: list[str]) -> None:
     command = cli.get_command(click.Context(cli), words[1])
     assert command is not None
     command.make_context(words[1], words[2:]).close()
 
 
-def test_the_entry_point_of_the_container_is_a_command() -> None:
+def test_the_container_entry_point_is_a_valid_command() -> None:
     (line,) = re.findall(r"^ENTRYPOINT (.*)$", PAGE, re.MULTILINE)
     words = json.loads(line)
     command = cli.get_command(click.Context(cli), words[1])
@@ -37,7 +37,7 @@ def test_the_entry_point_of_the_container_is_a_command() -> None:
     command.make_context(words[1], words[2:]).close()
 
 
-def test_the_check_of_a_pull_request_works(nowhere_with_steps: Shell) -> None:
+def test_the_pull_request_example_works(nowhere_with_steps: Shell) -> None:
     shell = nowhere_with_steps
     (block,) = re.findall(r"sample data\n +run: \|\n((?: +bulkup .*\n)+)", PAGE)
     commands = [shlex.split(line)[1:] for line in block.splitlines()]

@@ -1,4 +1,4 @@
-"""The folder: which files, in which order, with which checksums."""
+"""The folder: its files, their order, their checksums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from bulkup.core.errors import NotFoundError, UpdaterError, UsageError
 from bulkup.migrations.code import code_checksum
-from bulkup.migrations.folder import find, read_folder
+from bulkup.migrations.folder import find_name, read_folder
 
 
 def folder(tmp_path: Path, **files: str) -> Path:
@@ -21,32 +21,32 @@ def order(path: Path) -> list[str]:
     return [m.name for m in read_folder(path)]
 
 
-def test_the_order_is_that_of_the_names(tmp_path: Path) -> None:
+def test_migrations_are_ordered_by_name(tmp_path: Path) -> None:
     path = folder(tmp_path, m0010="", m0002="", m0001="", _helper="", __init__="")
     (tmp_path / "notes.txt").write_text("")
     assert order(path) == ["m0001", "m0002", "m0010"]
 
 
-def test_after_moves_a_migration_back_and_nothing_else(tmp_path: Path) -> None:
+def test_after_moves_only_that_migration(tmp_path: Path) -> None:
     path = folder(tmp_path, m1='after = ["m3.py"]', m2="", m3="after: list[str] = []", m4="")
     assert order(path) == ["m2", "m3", "m1", "m4"]
 
 
-def test_a_circle_is_named(tmp_path: Path) -> None:
+def test_a_circular_dependency_is_named(tmp_path: Path) -> None:
     path = folder(tmp_path, a='after = ["c"]', b='after = ["a"]', c='after = ["b"]', d="")
-    with pytest.raises(UsageError, match="a after c after b after a"):
+    with pytest.raises(UsageError, match=r"circular `after` dependency: a, c, b$"):
         read_folder(path)
 
 
-def test_a_migration_behind_a_circle_is_not_part_of_it(tmp_path: Path) -> None:
+def test_a_migration_after_a_cycle_is_not_part_of_it(tmp_path: Path) -> None:
     path = folder(tmp_path, a='after = ["b"]', b='after = ["c"]', c='after = ["b"]')
-    with pytest.raises(UsageError, match="wait for each other: b after c after b;"):
+    with pytest.raises(UsageError, match=r"circular `after` dependency: b, c$"):
         read_folder(path)
 
 
 def test_a_missing_predecessor_is_named(tmp_path: Path) -> None:
     path = folder(tmp_path, m0001_add="", m0002='after = ["m0001_ad"]')
-    with pytest.raises(UsageError, match=r"m0002 is to come after m0001_ad.*mean m0001_add"):
+    with pytest.raises(UsageError, match=r"m0002 names m0001_ad in `after`.*mean m0001_add"):
         read_folder(path)
 
 
@@ -57,7 +57,7 @@ def test_after_is_read_without_running_the_file(tmp_path: Path, value: str) -> N
         read_folder(path)
 
 
-def test_a_file_that_is_no_python_is_named_with_its_line(tmp_path: Path) -> None:
+def test_invalid_python_is_reported_with_file_and_line(tmp_path: Path) -> None:
     with pytest.raises(UpdaterError, match=r"m1\.py is not valid Python \(line 2\)"):
         read_folder(folder(tmp_path, m1="x = 1\ndef"))
     (tmp_path / "m1.py").write_bytes(b"x = '\xff'\n")
@@ -65,28 +65,28 @@ def test_a_file_that_is_no_python_is_named_with_its_line(tmp_path: Path) -> None
         read_folder(tmp_path)
 
 
-def test_a_name_that_could_not_be_a_key_and_a_folder_is_refused(tmp_path: Path) -> None:
+def test_a_name_unfit_for_keys_or_folders_is_refused(tmp_path: Path) -> None:
     for name in ("a b", "ä", "x" * 201):
         path = tmp_path / f"{name}.py"
         path.write_text("")
-        with pytest.raises(UsageError, match="cannot be the name of a migration"):
+        with pytest.raises(UsageError, match="is not a valid name for a migration"):
             read_folder(tmp_path)
         path.unlink()
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no folder"):
         read_folder(tmp_path / "nope")
 
 
-def test_a_name_may_be_given_by_its_beginning_or_its_file() -> None:
+def test_a_migration_can_be_given_by_prefix_or_file() -> None:
     names = ["0001_a", "0002_b", "0002_b_more"]
-    assert find(names, "0001") == "0001_a"
-    assert find(names, "0002_b") == "0002_b"
-    assert find(names, "updaters/0001_a.py") == "0001_a"
+    assert find_name(names, "0001") == "0001_a"
+    assert find_name(names, "0002_b") == "0002_b"
+    assert find_name(names, "updaters/0001_a.py") == "0001_a"
     for given, error in (("0002", UsageError), ("x", NotFoundError), ("", NotFoundError)):
         with pytest.raises(error):
-            find(names, given)
+            find_name(names, given)
 
 
 SAME = [
@@ -95,30 +95,30 @@ SAME = [
     "\r\n\r\ndef f(\r\n    a,\r\n    b):\r\n\treturn   f'{a + b!r:>{b}} x'\r\n\r\n",
 ]
 OTHERS = [
-    "def f(a, b):\n    return f'{a  + b!r:>{b}} x'\n",  # inside a string every blank counts
+    "def f(a, b):\n    return f'{a  + b!r:>{b}} x'\n",  # inside a string, every space counts
     "def f(a, b):\n    return f'{a + b!r:>{b}}  x'\n",
     "def f(a, b):\n    return f'{a + b!r:>{b}} x'\nf\n",
     "def f(a, c):\n    return f'{a + b!r:>{b}} x'\n",
 ]
 
 
-def test_comments_and_layout_do_not_count_and_all_else_does() -> None:
+def test_the_checksum_ignores_only_comments_and_layout() -> None:
     (same,) = {code_checksum(source.encode()) for source in SAME}
     assert len({same, *(code_checksum(source.encode()) for source in OTHERS)}) == 5
 
 
-def test_layout_that_means_something_counts() -> None:
+def test_significant_layout_changes_the_checksum() -> None:
     inside = code_checksum(b"if x:\n    a\n    b\n")
     assert inside != code_checksum(b"if x:\n    a\nb\n")
 
 
-def test_a_line_end_that_is_none_to_python_moves_nothing() -> None:
+def test_unicode_line_separators_are_not_line_ends() -> None:
     one, other = (f"s = '\u2028\x0c'\nt = f'{name}'\n".encode() for name in ("x", "y"))
     assert code_checksum(one) != code_checksum(other)
 
 
-def test_the_checksum_is_the_same_under_every_python() -> None:
-    """It is in people's ledgers: a runner with another Python must come to the same."""
+def test_the_checksum_is_the_same_on_every_python_version() -> None:
+    """Ledgers store it: another Python version must compute the same one."""
     source = "\ufeffdef f(a):\n    return f'''{a!r}\n {a:{a}} {f\"{a}\"}''' + b'x'.hex()  # é\n"
     assert code_checksum(source.encode()) == (
         "f290f4d96d97e5a85935f384fbfacfb1a72599083e05de11c9cdccb07c73d564"

@@ -7,7 +7,7 @@ from google.cloud import datastore
 from tests.cli.shell import Shell
 
 
-def test_a_failed_migration_on_the_page_of_the_job(project: Shell, items: datastore.Client) -> None:
+def test_the_job_page_shows_a_failed_migration(project: Shell, items: datastore.Client) -> None:
     summary = project.folder / "summary.md"
     env = {
         "GITHUB_ACTIONS": "true",
@@ -38,7 +38,7 @@ def test_a_failed_migration_on_the_page_of_the_job(project: Shell, items: datast
     assert "2 migrations applied, none left" in summary.read_text()
 
 
-def test_a_run_is_told_there_too(project: Shell, items: datastore.Client) -> None:
+def test_the_job_page_shows_a_run_too(project: Shell, items: datastore.Client) -> None:
     summary = project.folder / "summary.md"
     env = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
     assert project.bulkup("run", "updaters/0001_a.py", env=env).code == 0

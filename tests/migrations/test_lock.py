@@ -1,4 +1,4 @@
-"""One `bulkup migrate` at a time, and what becomes of one that is asked to stop."""
+"""One `bulkup migrate` at a time, and a clean stop on a signal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def until_running(shell: Shell, process: subprocess.Popen[str]) -> None:
     raise AssertionError("it did not begin")
 
 
-def test_the_second_of_two_does_not_wait_unasked(project: Shell, items: datastore.Client) -> None:
+def test_a_second_migrate_does_not_wait_by_default(project: Shell, items: datastore.Client) -> None:
     gate = slow(project)
     process = project.start("migrate")
     until_running(project, process)
@@ -48,16 +48,18 @@ def test_the_second_of_two_does_not_wait_unasked(project: Shell, items: datastor
     other.environment = project.environment
     write_step(other, "0001_a", "a")
     write_step(other, "0009_x", "x")
-    other.bulkup("migrate").fails(11, "applies migrations there (applying 0001_a)", "--wait 10m")
-    # What is only in another checkout does not run beside it either.
-    other.bulkup("migrate", "--only", "0009_x").fails(11, "applies migrations there")
+    other.bulkup("migrate").fails(
+        11, "is applying migrations on this target (applying 0001_a)", "--wait 10m"
+    )
+    # Nor does a migration that only the other checkout has.
+    other.bulkup("migrate", "--only", "0009_x").fails(11, "is applying migrations on this target")
     gate.touch()
     assert ended(process).code == 0
     assert trails(items) == {"abc"}
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_ends_it_cleanly_and_the_next_one_goes_on(
+def test_a_signal_ends_it_cleanly_and_the_next_migrate_resumes(
     project: Shell, items: datastore.Client, name: str
 ) -> None:
     gate = slow(project)
@@ -73,7 +75,7 @@ def test_a_signal_ends_it_cleanly_and_the_next_one_goes_on(
     assert trails(items) == {"abc"}
 
 
-def test_one_that_waits_for_the_lock_can_be_stopped(
+def test_a_migrate_that_waits_for_the_lock_can_be_stopped(
     project: Shell, items: datastore.Client
 ) -> None:
     gate = slow(project)
@@ -89,20 +91,20 @@ def test_one_that_waits_for_the_lock_can_be_stopped(
     assert trails(items) == {"abc"}
 
 
-def test_one_that_slept_while_its_lock_was_taken_applies_nothing_twice(
+def test_a_migrate_that_lost_its_lock_while_suspended_applies_nothing_twice(
     project: Shell, items: datastore.Client
 ) -> None:
-    """Between taking the lock and beginning, for so long that another has applied it all."""
+    """Suspended between taking the lock and starting, until another process has applied it all."""
     result = project.python(
         """
         import subprocess, sys
         from bulkup.migrations.apply import Migrator
         begin = Migrator._apply
-        def late(migrator, row, lock):
+        def late(migrator, entry, lock):
             Migrator._apply = begin
             for args in (["unlock", "bulkup-migrate", "--yes"], ["migrate", "--state-dir", "b"]):
                 subprocess.run([sys.executable, "-m", "bulkup", *args], check=True)
-            return begin(migrator, row, lock)
+            return begin(migrator, entry, lock)
         Migrator._apply = late
         from bulkup.cli import call
         sys.exit(call(["migrate"]))

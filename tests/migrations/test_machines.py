@@ -1,4 +1,4 @@
-"""Several machines, none of which lives to the end."""
+"""Several machines, each of which dies before the end."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def assert_applied_once_and_in_order(client: datastore.Client) -> None:
     ledger = records(client)
     assert [r["migration"] for r in ledger] == ["0001_a", "0002_b", "0003_c", "0004_d", "0005_e"]
     for before, after in pairwise(ledger):
-        # Seconds are what `ended` is kept in.
+        # `ended` is stored in whole seconds.
         assert before["ended"] <= after["started"]
     assert {r["state"] for r in ledger} == {"finished"}
 
 
-def test_five_migrations_from_three_machines_with_kills_in_between(
+def test_three_machines_that_die_apply_five_migrations_once(
     machines: Machine, server: Server
 ) -> None:
     client = seed(server, ITEMS)
@@ -49,7 +49,7 @@ def test_five_migrations_from_three_machines_with_kills_in_between(
     assert list(client.query(kind="BulkupClaim").fetch()) == []
 
 
-def test_two_that_start_together_do_not_interleave(machines: Machine, server: Server) -> None:
+def test_two_migrates_started_together_do_not_interleave(machines: Machine, server: Server) -> None:
     client = seed(server, ITEMS)
     both = [machines("one"), machines("two")]
     started = [shell.start("migrate", "--json", "--wait", "60s") for shell in both]

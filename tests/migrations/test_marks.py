@@ -1,4 +1,4 @@
-"""What people set by hand: `bulkup mark`, `bulkup unlock`."""
+"""Changes made by hand: `bulkup mark`, `bulkup unlock`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from tests.migrations.conftest import trails, write_step
 from tests.migrations.test_status import failed, held_elsewhere, killed
 
 
-def standings(shell: Shell) -> list[str]:
+def statuses(shell: Shell) -> list[str]:
     return [row["standing"] for row in shell.bulkup("status", "--json").of_type("migration")]
 
 
-def test_a_project_with_a_history_is_adopted(
+def test_migrations_applied_before_bulkup_can_be_marked(
     project: Shell, items: datastore.Client, embedded: Server
 ) -> None:
     for name in ("0001_a", "0002"):
         assert project.bulkup("mark", name, "--applied").code == 0
-    assert standings(project) == ["applied", "applied", "pending"]
+    assert statuses(project) == ["applied", "applied", "pending"]
     row = project.bulkup("status", "--json").of_type("migration")[0]
     assert row["marked"].startswith("applied by ")
     before = contents(embedded)
@@ -30,14 +30,14 @@ def test_a_project_with_a_history_is_adopted(
     assert project.bulkup("status", "--check").code == 0
 
 
-def test_what_was_applied_is_applied_again_when_it_is_marked_pending(
+def test_a_migration_marked_pending_is_applied_again(
     project: Shell, items: datastore.Client
 ) -> None:
     project.bulkup("migrate")
     assert project.bulkup("mark", "0002_b", "--pending").code == 0
-    assert standings(project) == ["applied", "pending", "applied"]
+    assert statuses(project) == ["applied", "pending", "applied"]
     assert project.bulkup("migrate", "--batch-size", "3", env={"DIE_AT": "b"}).code == -9
-    assert standings(project) == ["applied", "interrupted", "applied"]
+    assert statuses(project) == ["applied", "interrupted", "applied"]
     assert project.bulkup("migrate").code == 0
     assert trails(items) == {"abcb"}
     project.bulkup("mark", "0002_b", "--pending")
@@ -45,14 +45,14 @@ def test_what_was_applied_is_applied_again_when_it_is_marked_pending(
     assert trails(items) == {"abcbb"}
 
 
-def test_a_failed_one_is_given_up_for_applied(project: Shell, items: datastore.Client) -> None:
+def test_a_failed_migration_can_be_marked_applied(project: Shell, items: datastore.Client) -> None:
     failed(project, items)
     assert project.bulkup("mark", "0002_b", "--applied").code == 0
     assert project.bulkup("migrate").code == 0
-    assert trails(items) == {"abc", "ac"}  # what was before the failure is done
+    assert trails(items) == {"abc", "ac"}  # the batches before the failure were written
 
 
-def test_a_failed_one_starts_over_when_marked_pending(
+def test_a_failed_migration_marked_pending_starts_from_the_beginning(
     project: Shell, items: datastore.Client
 ) -> None:
     project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "b"})
@@ -61,10 +61,10 @@ def test_a_failed_one_starts_over_when_marked_pending(
     assert project.bulkup("migrate").code == 2
     project.bulkup("mark", "0002_b", "--pending")
     assert project.bulkup("migrate").code == 0
-    assert trails(items) == {"abc", "abbc"}  # by the word of who marked it
+    assert trails(items) == {"abc", "abbc"}  # as whoever marked it asked for
 
 
-def test_a_lost_file_is_forgotten_when_marked_pending(
+def test_a_missing_migration_marked_pending_leaves_the_status(
     project: Shell, items: datastore.Client
 ) -> None:
     project.bulkup("migrate")
@@ -74,21 +74,21 @@ def test_a_lost_file_is_forgotten_when_marked_pending(
     assert project.bulkup("status", "--check").code == 0
 
 
-def test_wrong_marks_are_refused(project: Shell, items: datastore.Client) -> None:
+def test_invalid_marks_are_refused(project: Shell, items: datastore.Client) -> None:
     assert project.bulkup("mark", "0001_a").code == 2
     project.bulkup("mark", "0009", "--applied").fails(10, "no migration 0009")
     killed(project, items)
     held_elsewhere(items, "0002_b")
-    project.bulkup("mark", "0002_b", "--applied").fails(11, "works on 0002_b")
+    project.bulkup("mark", "0002_b", "--applied").fails(11, "is applying 0002_b")
 
 
-def test_unlock_frees_what_a_dead_machine_holds(project: Shell, items: datastore.Client) -> None:
+def test_unlock_releases_what_a_dead_machine_holds(project: Shell, items: datastore.Client) -> None:
     killed(project, items)
     held_elsewhere(items, "0002_b")
     lock = items.get(items.key("BulkupRun", "bulkup-migrate"))
     lock["holder"] = lock["holder"].replace('"machine": "', '"machine": "elsewhere-')
     items.put(lock)
-    project.bulkup("migrate").fails(11, "applies migrations there (applying 0002_b)")
+    project.bulkup("migrate").fails(11, "is applying migrations on this target (applying 0002_b)")
     asked = project.bulkup("unlock", "0002_b")
     assert asked.code == 2
     assert "held by" in asked.err
@@ -97,10 +97,10 @@ def test_unlock_frees_what_a_dead_machine_holds(project: Shell, items: datastore
     freed = project.bulkup("unlock", "0002_b", "--yes")
     assert freed.code == 0, freed
     assert "is free" in freed.out
-    project.bulkup("unlock", "0002_b", "--yes").fails(10, "nobody holds")
+    project.bulkup("unlock", "0002_b", "--yes").fails(10, "no process holds")
     assert project.bulkup("migrate").code == 0
     assert trails(items) == {"abc"}
 
 
-def test_unlock_of_what_is_not_there(project: Shell, items: datastore.Client) -> None:
+def test_unlock_of_an_unknown_migration(project: Shell, items: datastore.Client) -> None:
     project.bulkup("unlock", "0001", "--yes").fails(10, "no migration 0001")

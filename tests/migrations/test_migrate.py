@@ -1,4 +1,4 @@
-"""`bulkup migrate`: what is pending, in order, once."""
+"""`bulkup migrate` applies what is pending, in order, once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_pending_migrations_are_applied_in_order_and_once(
     assert contents(embedded) == before
 
 
-def test_a_new_file_is_applied_and_the_old_ones_are_not_again(
+def test_a_new_file_is_applied_and_the_old_ones_are_not(
     project: Shell, items: datastore.Client
 ) -> None:
     project.bulkup("migrate")
@@ -43,7 +43,7 @@ def test_a_new_file_is_applied_and_the_old_ones_are_not_again(
     assert trails(items) == {"abcd"}
 
 
-def test_it_stops_at_the_first_that_fails_and_goes_on_there(
+def test_it_stops_at_the_first_failure_and_resumes_there(
     project: Shell, items: datastore.Client
 ) -> None:
     failed = project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "b"})
@@ -51,13 +51,13 @@ def test_it_stops_at_the_first_that_fails_and_goes_on_there(
     assert "1 migration applied, 2 left, stopped at 0002_b" in failed.out
     assert "Continue with: bulkup migrate updaters" in failed.out
     assert names(project, "failed") == ["0002_b"]
-    assert trails(items) == {"a", "ab"}  # the batches before the failure are done
+    assert trails(items) == {"a", "ab"}  # the batches before the failure were written
     result = project.bulkup("migrate")
     assert result.code == 0, result
     assert trails(items) == {"abc"}
 
 
-def test_a_killed_one_is_resumed_from_nothing_but_datastore(
+def test_a_killed_migration_resumes_from_datastore_alone(
     project: Shell, items: datastore.Client
 ) -> None:
     killed = project.bulkup("migrate", "--batch-size", "3", env={"DIE_AT": "b"})
@@ -71,9 +71,7 @@ def test_a_killed_one_is_resumed_from_nothing_but_datastore(
     assert trails(items) == {"abc"}
 
 
-def test_time_is_up_in_the_middle_and_the_next_one_goes_on(
-    project: Shell, items: datastore.Client
-) -> None:
+def test_the_next_migrate_resumes_after_max_time(project: Shell, items: datastore.Client) -> None:
     result = project.bulkup("migrate", "--max-time", "0s")
     assert result.code == 75
     assert "3 left: time is up (--max-time)" in result.out
@@ -85,32 +83,30 @@ def test_time_is_up_in_the_middle_and_the_next_one_goes_on(
     assert trails(items) == {"abc"}
 
 
-def test_to_and_only_choose(project: Shell, items: datastore.Client) -> None:
+def test_to_and_only_select_migrations(project: Shell, items: datastore.Client) -> None:
     assert project.bulkup("migrate", "--to", "0002").code == 0
     assert trails(items) == {"ab"}
     write_step(project, "0004_d", "d")
     assert project.bulkup("migrate", "--only", "0004_d.py").code == 0
     assert trails(items) == {"abd"}
     project.bulkup("migrate", "--only", "0009").fails(10, "no migration 0009")
-    project.bulkup("migrate", "--to", "000").fails(2, "fits 4 migrations")
+    project.bulkup("migrate", "--to", "000").fails(2, "matches 4 migrations")
     assert names(project, "pending") == ["0003_c"]
 
 
-def test_only_does_not_jump_over_what_it_comes_after(
-    project: Shell, items: datastore.Client
-) -> None:
+def test_only_does_not_skip_the_predecessors(project: Shell, items: datastore.Client) -> None:
     write_step(project, "0004_d", "d", head='after = ["0003_c"]')
     project.bulkup("migrate", "--only", "0004_d").fails(2, "0003_c", "pending")
     assert trails(items) == {""}
 
 
-def test_after_is_stronger_than_the_order_of_names(project: Shell, items: datastore.Client) -> None:
+def test_after_overrides_the_order_of_names(project: Shell, items: datastore.Client) -> None:
     write_step(project, "0001_a", "a", head='after = ["0003_c"]')
     assert project.bulkup("migrate").code == 0
     assert trails(items) == {"bca"}
 
 
-def test_a_changed_file_stops_it_until_it_is_accepted(
+def test_a_changed_migration_stops_it_until_accepted(
     project: Shell, items: datastore.Client
 ) -> None:
     project.bulkup("migrate", "--to", "0001_a")
@@ -128,7 +124,7 @@ def test_a_changed_file_stops_it_until_it_is_accepted(
     assert row["marked"].startswith("change accepted by ")
 
 
-def test_a_mended_migration_goes_on_with_its_new_code(
+def test_a_fixed_migration_resumes_with_its_new_code(
     project: Shell, items: datastore.Client
 ) -> None:
     project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "a"})
@@ -136,33 +132,35 @@ def test_a_mended_migration_goes_on_with_its_new_code(
     path.write_text(path.read_text().replace('if os.environ.get("FAIL_AT")', "if None"))
     result = project.bulkup("migrate", env={"FAIL_AT": "a"})
     assert result.code == 0
-    assert "0001_a has changed since it was begun" in result.err
+    assert "0001_a has changed since it was started" in result.err
     assert trails(items) == {"abc"}
     assert names(project, "applied") == ["0001_a", "0002_b", "0003_c"]
 
 
-def test_another_query_is_not_gone_on_with(project: Shell, items: datastore.Client) -> None:
+def test_a_migration_with_another_query_is_not_resumed(
+    project: Shell, items: datastore.Client
+) -> None:
     project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "a"})
     path = project.folder / "updaters/0001_a.py"
     path.write_text(path.read_text().replace('kind="Item"', 'kind="Thing"'))
     result = project.bulkup("migrate")
     assert result.code == 2
-    assert "0001_a was begun with another query" in result.err
+    assert "0001_a was started with another query" in result.err
     assert trails(items) == {"", "a"}
 
 
-def test_a_file_that_went_in_the_middle_of_its_work_stops_it(
+def test_the_missing_file_of_an_unfinished_migration_stops_it(
     project: Shell, items: datastore.Client
 ) -> None:
     project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "a"})
     (project.folder / "updaters/0001_a.py").unlink()
-    project.bulkup("migrate").fails(2, "0001_a was begun", "its file is not there")
+    project.bulkup("migrate").fails(2, "0001_a was started", "its file is missing")
 
 
-def test_an_emptied_datastore_is_migrated_anew(
+def test_an_emptied_datastore_is_migrated_again(
     project: Shell, items: datastore.Client, embedded: Server
 ) -> None:
-    """An emulator that was started again, beside a state directory that remembers."""
+    """A restarted emulator, with the state directory of before."""
     project.bulkup("migrate")
     every = list(items.query(kind="BulkupRun").fetch())
     items.delete_multi([e.key for e in every])
@@ -170,17 +168,17 @@ def test_an_emptied_datastore_is_migrated_anew(
     assert trails(items) == {"abcabc"}
 
 
-def test_a_record_that_was_deleted_in_the_middle_is_begun_anew(
+def test_a_migration_whose_record_was_deleted_starts_again(
     project: Shell, items: datastore.Client
 ) -> None:
     project.bulkup("migrate", "--batch-size", "3", env={"FAIL_AT": "b"})
     (run_info,) = (r for r in items.query(kind="BulkupRun").fetch() if r.get("updater") == "AddB")
     items.delete(run_info.key)
     assert project.bulkup("migrate").code == 0
-    assert trails(items) == {"abc", "abbc"}  # by the hand of who deleted it
+    assert trails(items) == {"abc", "abbc"}  # whoever deleted the record caused this
 
 
-def test_it_stops_where_finish_fails_though_that_is_applied(
+def test_it_stops_where_finish_fails_after_applying(
     project: Shell, items: datastore.Client
 ) -> None:
     path = project.folder / "updaters/0001_a.py"
@@ -210,7 +208,7 @@ def test_nothing_pending_costs_two_calls(project: Shell, items: datastore.Client
     assert result.out.splitlines()[-1] in ("RunQuery", "RunQuery,RunQuery"), result
 
 
-def test_what_the_ledger_tells_people(project: Shell, items: datastore.Client) -> None:
+def test_the_ledger_is_readable_by_people(project: Shell, items: datastore.Client) -> None:
     env = {"CI_JOB_URL": "https://ci.example/1", "CI_COMMIT_SHA": "abc123"}
     project.bulkup("migrate", "--to", "0001", env=env)
     (run_info,) = (r for r in items.query(kind="BulkupRun").fetch() if r.get("migration"))

@@ -1,4 +1,4 @@
-"""`bulkup status`: every state there is, its exit code, and that it writes nothing."""
+"""`bulkup status`: every status, its exit code, and that nothing is written."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def running_elsewhere(shell: Shell, client: datastore.Client) -> None:
 
 
 def held_elsewhere(client: datastore.Client, migration: str) -> None:
-    """As if the runner of a migration was on another machine, and alive."""
+    """As if a live process on another machine held the migration."""
     query = client.query(kind="BulkupRun")
     query.add_filter(filter=datastore.query.PropertyFilter("migration", "=", migration))
     (run_info,) = query.fetch()
@@ -63,7 +63,7 @@ A, P = "applied", "pending"
 
 
 @pytest.mark.parametrize(
-    ("make", "standings", "code", "says"),
+    ("make", "statuses", "code", "says"),
     [
         (nothing, [P, P, P], 4, "3 migrations to apply, 0 wrong."),
         (applied, [A, A, A], 0, "Everything is applied."),
@@ -76,12 +76,12 @@ A, P = "applied", "pending"
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_check_tells_by_its_exit_code_and_writes_nothing(
+def test_check_sets_the_exit_code_and_writes_nothing(
     project: Shell,
     items: datastore.Client,
     embedded: Server,
     make: Callable[[Shell, datastore.Client], None],
-    standings: list[str],
+    statuses: list[str],
     code: int,
     says: str,
 ) -> None:
@@ -92,13 +92,13 @@ def test_check_tells_by_its_exit_code_and_writes_nothing(
     assert says in table.out
     assert table.err == ""
     told = project.bulkup("status", "--json")
-    assert told.code == 0  # without --check it only tells
-    assert [row["standing"] for row in told.of_type("migration")] == standings
+    assert told.code == 0  # without --check it only reports
+    assert [row["standing"] for row in told.of_type("migration")] == statuses
     assert told.of_type("status") == [{"type": "status", "done": code == 0}]
     assert (contents(embedded), project.runs()) == (before, disk)
 
 
-def test_a_running_one_is_shown_with_who_and_how_far(
+def test_a_running_migration_shows_its_holder_and_progress(
     project: Shell, items: datastore.Client
 ) -> None:
     stopped(project, items)
@@ -110,21 +110,21 @@ def test_a_running_one_is_shown_with_who_and_how_far(
     project.bulkup("status").out.index("since 20")
 
 
-def test_the_users_code_is_not_run_to_tell(project: Shell, items: datastore.Client) -> None:
+def test_status_does_not_run_the_users_code(project: Shell, items: datastore.Client) -> None:
     project.write("updaters/0004_d.py", "raise SystemExit('run')")
     result = project.bulkup("status", "--json")
     assert result.code == 0
     assert result.of_type("migration")[-1]["standing"] == "pending"
 
 
-def test_no_folder_and_an_empty_one(project: Shell, items: datastore.Client) -> None:
+def test_a_missing_and_an_empty_folder(project: Shell, items: datastore.Client) -> None:
     project.bulkup("status", "nowhere").fails(10, "no folder nowhere")
     (project.folder / "empty").mkdir()
     result = project.bulkup("status", "empty", "--check")
     assert (result.code, result.out.splitlines()[-1]) == (0, "There are none.")
 
 
-def test_what_somebody_stored_cannot_reach_the_terminal_raw(
+def test_stored_escape_sequences_do_not_reach_the_terminal(
     project: Shell, items: datastore.Client
 ) -> None:
     failed(project, items)

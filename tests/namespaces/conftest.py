@@ -38,10 +38,10 @@ BUMP = """
             entity["n"] += 1
             self.put(entity)
 """
-"""Not idempotent: an entity that is done twice, or not at all, shows."""
+"""Not idempotent, so that an entity handled twice or not at all shows."""
 
 SMALL = ("--batch-size", "2", "--in-flight", "2")
-"""Some commits are there when a process dies in the middle."""
+"""Small batches, so that some are committed when the process dies."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Tenants:
         return list(self.client(namespace).query(kind=kind).fetch())
 
     def assert_each_done(self, times: int = 1, namespaces: Iterable[str] = NAMESPACES) -> None:
-        """Every entity was handled so often, and nothing is left but run records."""
+        """Every entity was handled this many times, and only run records are left."""
         assert self.values(*namespaces) == {namespace: {times} for namespace in namespaces}
         assert self.records("", GROUP_KIND) == []
         assert all(self.records(namespace, CLAIM_KIND) == [] for namespace in namespaces)

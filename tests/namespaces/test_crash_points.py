@@ -1,4 +1,4 @@
-"""Death at any call: before it is sent, or when it is sent and nobody hears the answer."""
+"""The process dies at any call: before it is sent, or before its answer arrives."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.options import Options
-from bulkup.namespaces.run_all import Everywhere
-from bulkup.runs import execute
-from bulkup.runs.prepare import RunContext, TargetOptions, opened, task_of
+from bulkup.namespaces.group_run import run_in_namespaces
+from bulkup.runs import acquire
+from bulkup.runs.context import RunContext
+from bulkup.runs.prepare import load_updater
+from bulkup.runs.target import TargetOptions, open_target
 from bulkup.state.kinds import CLAIM_KIND, GROUP_KIND
 from tests.chaos.bench import dead_holder
 from tests.chaos.conftest import STRIDES
@@ -40,7 +42,7 @@ class Died(BaseException):
 
 
 class Life:
-    """Ends at a call; a dead process sends nothing more, not even what its `finally` wants."""
+    """Dies at a call. A dead process sends nothing more, not even in a `finally`."""
 
     def __init__(self, at: int | None, *, is_sent: bool) -> None:
         self.calls = 0
@@ -59,19 +61,19 @@ class Life:
 def live(life: Life, server: Server, folder: Path, patch: pytest.MonkeyPatch) -> None:
     with patch.context() as patched:
         patched.setattr(Rpc, "send", lambda *args: life.send(*args))
-        task = task_of(str(folder / "bump.py"), {})
-        # A disk of its own each time.
+        loaded = load_updater(str(folder / "bump.py"), {})
+        # A new disk each time.
         context = RunContext(Options(batch_size=2), folder / f"state-{id(life)}", lambda _: None)
-        with opened(TargetOptions(server.project)) as target:
-            assert Everywhere(task, target, "*", context).run().success
+        with open_target(TargetOptions(server.project)) as target:
+            assert run_in_namespaces(loaded, target, "*", context).success
 
 
 @STRIDES
 @pytest.mark.parametrize("is_sent", [False, True], ids=["not sent", "sent"])
-def test_dead_at_any_call_the_next_one_does_the_rest_and_nothing_twice(
+def test_after_death_at_any_call_the_next_process_does_only_the_rest(
     em_host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sent: bool, stride: int
 ) -> None:
-    monkeypatch.setattr(execute, "this_process", dead_holder)
+    monkeypatch.setattr(acquire, "this_process", dead_holder)
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", em_host)
     (tmp_path / "bump.py").write_text(SOURCE)
     at, deaths = 1, 0

@@ -1,4 +1,4 @@
-"""The group record: of several who begin the same work, one makes it."""
+"""The group record: of several processes that start the same work, one creates it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from bulkup.core.errors import HeldError, StateError, UsageError
 from bulkup.core.model import TargetInfo
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.options import Options
-from bulkup.namespaces.find import find
-from bulkup.namespaces.run_all import Everywhere
-from bulkup.runs.prepare import RunContext, TargetOptions, opened, task_of
+from bulkup.namespaces.find import find_namespaces
+from bulkup.namespaces.group_run import run_in_namespaces
+from bulkup.runs.context import RunContext
+from bulkup.runs.prepare import load_updater
+from bulkup.runs.target import TargetOptions, open_target
 from bulkup.state import groups as module
 from bulkup.state.groups import Group, Groups, identity_of
 from bulkup.state.kinds import GROUP_KIND
@@ -28,7 +30,7 @@ def groups(server: Server) -> Groups:
     return Groups(Rpc(server.client()), TargetInfo(server.project), identity_of("x", {}, "*"))
 
 
-def test_of_two_who_begin_the_second_gets_the_first_ones(groups: Groups) -> None:
+def test_the_second_process_gets_the_group_of_the_first(groups: Groups) -> None:
     assert groups.read() is None
     mine = groups.begin(GROUP)
     assert replace(mine, version=0) == GROUP
@@ -36,13 +38,13 @@ def test_of_two_who_begin_the_second_gets_the_first_ones(groups: Groups) -> None
     assert groups.read() == mine
 
 
-def test_an_adopted_run_is_remembered(groups: Groups) -> None:
+def test_an_adopted_run_is_recorded(groups: Groups) -> None:
     group = groups.adopt(groups.begin(GROUP), "b", "other")
     assert groups.read() == group
     assert (group.run_id("b"), group.run_id("")) == ("other", "g1@")
 
 
-def test_who_is_late_is_refused(groups: Groups) -> None:
+def test_a_stale_write_is_refused(groups: Groups) -> None:
     early = groups.begin(GROUP)
     groups.adopt(early, "b", "other")
     with pytest.raises(HeldError, match="same namespaces"):
@@ -51,7 +53,7 @@ def test_who_is_late_is_refused(groups: Groups) -> None:
         groups.begin(replace(early, group_id="g3", fresh=True))
 
 
-def test_one_ends_its_own_group_alone(groups: Groups) -> None:
+def test_only_the_own_group_can_be_ended(groups: Groups) -> None:
     group = groups.begin(GROUP)
     groups.end(replace(group, group_id="of before"))
     assert groups.read() == group
@@ -60,7 +62,7 @@ def test_one_ends_its_own_group_alone(groups: Groups) -> None:
     assert groups.read() is None
 
 
-def test_too_many_namespaces_are_refused_with_what_to_do(
+def test_too_many_namespaces_are_refused_with_advice(
     groups: Groups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_LIST_BYTES", 10)
@@ -69,14 +71,14 @@ def test_too_many_namespaces_are_refused_with_what_to_do(
     assert groups.read() is None
 
 
-def test_a_hundred_thousand_numbered_tenants_fit() -> None:
+def test_a_hundred_thousand_numbered_tenants_fit_in_a_record() -> None:
     names = tuple(f"tenant-{i:06d}" for i in range(100_000))
     target = TargetInfo("p")
     entity = Groups(None, target, "i")._entity(replace(GROUP, namespaces=names))  # type: ignore[arg-type]
     assert len(entity["names"]) < module.MAX_LIST_BYTES
 
 
-def test_a_record_of_another_version_is_named(groups: Groups, server: Server) -> None:
+def test_a_record_of_another_version_is_reported(groups: Groups, server: Server) -> None:
     groups.begin(GROUP)
     client = server.client()
     (run_info,) = client.query(kind=GROUP_KIND).fetch()
@@ -86,43 +88,43 @@ def test_a_record_of_another_version_is_named(groups: Groups, server: Server) ->
         groups.read()
 
 
-def test_the_same_work_has_the_same_identity_wherever_its_file_is() -> None:
+def test_the_identity_does_not_depend_on_the_folder_of_the_file() -> None:
     assert identity_of("/a/x.py:B", {"p": "1"}, "*") == identity_of("/b/x.py:B", {"p": "1"}, "*")
     assert identity_of("/a/x.py:B", {"p": "1"}, "*") != identity_of("/a/x.py:B", {"p": "1"}, "t*")
     assert identity_of("/a/x.py:B", {"p": "1"}, "*") != identity_of("/a/x.py:B", {"p": "2"}, "*")
 
 
-def test_a_name_that_is_no_name_for_a_folder_is_not_used_as_one() -> None:
+def test_an_invalid_folder_name_is_not_part_of_a_run_id() -> None:
     assert "/" not in GROUP.run_id("a/../b")
     assert GROUP.run_id("a/b") != GROUP.run_id("a.b")
 
 
-def test_killed_between_the_last_run_and_the_end_of_the_group_nothing_is_run_again(
+def test_a_kill_before_the_group_ends_runs_nothing_again(
     embedded_tenants: Tenants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenants = embedded_tenants
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", tenants.server.host)
-    task = task_of(str(tmp_path / "bump.py"), {})
+    loaded = load_updater(str(tmp_path / "bump.py"), {})
     context = RunContext(Options(), tmp_path / "state", lambda _: None)
 
     def die(self: Groups, group: Group) -> None:
         raise KeyboardInterrupt
 
-    with opened(TargetOptions(tenants.server.project)) as target:
+    with open_target(TargetOptions(tenants.server.project)) as target:
         with monkeypatch.context() as patch:
             patch.setattr(Groups, "end", die)
             with pytest.raises(KeyboardInterrupt):
-                Everywhere(task, target, "*", context).run()
+                run_in_namespaces(loaded, target, "*", context)
         assert tenants.records("", GROUP_KIND)
-        report = Everywhere(task, target, "*", context).run()
+        report = run_in_namespaces(loaded, target, "*", context)
     assert report.success
     assert [space.counts.puts for space in report.spaces] == [6] * len(NAMESPACES)
     tenants.assert_each_done()
 
 
-def test_what_is_there_is_found_in_natural_order(embedded_tenants: Tenants) -> None:
+def test_namespaces_are_found_in_natural_order(embedded_tenants: Tenants) -> None:
     rpc = Rpc(embedded_tenants.server.client())
-    assert find(rpc, "*") == list(NAMESPACES)
-    assert find(rpc, "tenant-?") == ["tenant-1", "tenant-2"]
-    assert find(rpc, "T*") == []
-    assert find(rpc, "*", known=["", "tenant-2"]) == ["tenant-1", "tenant-10"]
+    assert find_namespaces(rpc, "*") == list(NAMESPACES)
+    assert find_namespaces(rpc, "tenant-?") == ["tenant-1", "tenant-2"]
+    assert find_namespaces(rpc, "T*") == []
+    assert find_namespaces(rpc, "*", known=["", "tenant-2"]) == ["tenant-1", "tenant-10"]

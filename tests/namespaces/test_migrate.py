@@ -1,4 +1,4 @@
-"""`bulkup migrate` and `bulkup status` over namespaces: a ledger in each."""
+"""`bulkup migrate` and `bulkup status` over namespaces, each with its own ledger."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def embedded_project(tmp_path: Path, embedded: Server) -> Project:
     return Project(tmp_path, embedded)
 
 
-def test_killed_in_the_middle_each_is_applied_once_in_each_namespace(project: Project) -> None:
+def test_killed_repeatedly_each_migration_is_applied_once_per_namespace(project: Project) -> None:
     migrate = ("migrate", *ALL, "--batch-size", "3", "--in-flight", "2")
     first = project.shell.bulkup("migrate", "--namespaces", "tenant-1", "--to", "0002")
     assert first.code == 0, first
@@ -52,7 +52,7 @@ def test_killed_in_the_middle_each_is_applied_once_in_each_namespace(project: Pr
     assert (again.code, again.out.splitlines()[-1]) == (0, "Nothing is pending.")
 
 
-def test_one_that_fails_stops_it_and_what_is_left_is_named(embedded_project: Project) -> None:
+def test_a_failure_stops_it_and_the_pending_namespaces_are_named(embedded_project: Project) -> None:
     project = embedded_project
     assert project.shell.bulkup("migrate").code == 0
     result = project.shell.bulkup("migrate", *ALL, "--json", env={"FAIL_AT": "b"})
@@ -69,7 +69,7 @@ def test_one_that_fails_stops_it_and_what_is_left_is_named(embedded_project: Pro
     assert "Continue with: bulkup migrate updaters --all-namespaces" in said.out
 
 
-def test_a_limit_is_of_the_whole(embedded_project: Project) -> None:
+def test_a_limit_holds_for_all_namespaces_together(embedded_project: Project) -> None:
     result = embedded_project.shell.bulkup("migrate", *ALL, "--limit", "40", "--json")
     assert result.code == 75, result
     assert "stopped after 40 entities (--limit)" in result.of_type("group")[0]["reason"]
@@ -78,7 +78,7 @@ def test_a_limit_is_of_the_whole(embedded_project: Project) -> None:
     }  # fmt: skip
 
 
-def test_new_namespaces_are_named_and_the_same_command_reaches_them(
+def test_new_namespaces_are_named_and_the_same_command_migrates_them(
     embedded_project: Project,
 ) -> None:
     project = embedded_project
@@ -101,7 +101,7 @@ def test_new_namespaces_are_named_and_the_same_command_reaches_them(
     assert trails(project.server.client(namespace="tenant-3")) == {"abc"}
 
 
-def test_status_shows_each_namespace_and_checks_all_of_them(embedded_project: Project) -> None:
+def test_status_shows_and_checks_every_namespace(embedded_project: Project) -> None:
     project = embedded_project
     check = ("status", *ALL, "--check")
     assert project.shell.bulkup(*check).code == 4
@@ -128,7 +128,7 @@ def test_one_namespace_and_many_exclude_each_other(embedded_project: Project, co
     assert "--all-namespaces and --namespace exclude each other" in result.err
 
 
-def test_the_page_of_a_github_job_has_a_row_for_each(
+def test_the_github_job_page_has_a_row_per_namespace(
     embedded_project: Project, tmp_path: Path
 ) -> None:
     page = tmp_path / "summary.md"

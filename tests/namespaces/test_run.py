@@ -1,4 +1,4 @@
-"""`bulkup run` over namespaces: each once, whatever happens to the process."""
+"""`bulkup run` over namespaces: once in each, whatever happens to the process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def row_of(out: str, namespace: str) -> list[str]:
     return row.split()
 
 
-def test_every_namespace_is_run_once_and_has_its_row_in_the_report(tenants: Tenants) -> None:
+def test_each_namespace_is_run_once_and_has_a_row_in_the_report(tenants: Tenants) -> None:
     result = tenants.shell.bulkup(*RUN)
     assert result.code == 0, result
     tenants.assert_each_done()
@@ -38,14 +38,14 @@ def test_every_namespace_is_run_once_and_has_its_row_in_the_report(tenants: Tena
     assert row_of(report.read_text(), "tenant-10") == row_of(result.out, "tenant-10")
 
 
-def test_a_pattern_takes_the_namespaces_that_fit(embedded_tenants: Tenants) -> None:
+def test_a_pattern_selects_the_namespaces_that_match(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     result = tenants.shell.bulkup("run", "bump.py", "--namespaces", "tenant-[12]")
     assert result.code == 0, result
     assert tenants.values() == {"": {0}, "tenant-1": {1}, "tenant-2": {1}, "tenant-10": {0}}
 
 
-def test_killed_again_and_again_with_its_disk_lost_each_namespace_is_done_once(
+def test_killed_repeatedly_with_its_disk_lost_each_namespace_is_done_once(
     tenants: Tenants,
 ) -> None:
     shell = tenants.shell
@@ -58,16 +58,16 @@ def test_killed_again_and_again_with_its_disk_lost_each_namespace_is_done_once(
     tenants.assert_each_done()
     assert group["group"] in result.out
     assert row_of(result.out, "tenant-2")[:5] == ["tenant-2", "finished", "6", "6", "0"]
-    assert "done before, by" in result.out
+    assert "done earlier, by" in result.out
 
 
-def test_when_all_is_done_the_next_one_is_another_group(embedded_tenants: Tenants) -> None:
+def test_after_the_group_has_ended_the_command_starts_a_new_one(embedded_tenants: Tenants) -> None:
     for times in (1, 2):
         assert embedded_tenants.shell.bulkup(*RUN).code == 0
         embedded_tenants.assert_each_done(times)
 
 
-def test_of_two_started_together_one_waits_and_neither_does_a_namespace_again(
+def test_of_two_started_together_one_waits_and_no_namespace_is_repeated(
     tenants: Tenants, tmp_path: Path
 ) -> None:
     held = """
@@ -104,7 +104,7 @@ def test_of_two_started_together_one_waits_and_neither_does_a_namespace_again(
 
 
 def until(process: subprocess.Popen[str], text: str) -> str:
-    """What a process says up to a line with this text."""
+    """The lines a process prints, up to the one that contains this text."""
     assert process.stderr is not None
     said = ""
     for line in process.stderr:
@@ -114,7 +114,7 @@ def until(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"ended, and said no {text!r}: {said}")
 
 
-def test_without_waiting_the_second_is_told_who_works_there(embedded_tenants: Tenants) -> None:
+def test_without_wait_the_second_is_told_who_holds_the_run(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     assert tenants.shell.bulkup(*RUN, env={"DIE_IN": ""}).code == -9
     (run_info,) = tenants.records("")
@@ -128,7 +128,7 @@ def test_without_waiting_the_second_is_told_who_works_there(embedded_tenants: Te
     assert same["holder"] == run_info["holder"]
 
 
-def test_a_namespace_that_fails_stops_it_and_the_same_command_goes_on(tenants: Tenants) -> None:
+def test_a_failure_in_one_namespace_stops_it_and_the_same_command_resumes(tenants: Tenants) -> None:
     result = tenants.shell.bulkup(*RUN, env={"FAIL_IN": "tenant-2"})
     assert result.code == 1
     assert "Failed: tenant-2: stopped at the first failure: Key('Item', 4" in result.out
@@ -142,7 +142,7 @@ def test_a_namespace_that_fails_stops_it_and_the_same_command_goes_on(tenants: T
     tenants.assert_each_done()
 
 
-def test_failures_within_the_budget_go_on_and_end_with_three(embedded_tenants: Tenants) -> None:
+def test_failures_within_the_budget_continue_and_exit_with_three(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     result = tenants.shell.bulkup(*RUN, "--max-failures", "1", env={"FAIL_IN": "tenant-2"})
     assert result.code == 3, result
@@ -150,7 +150,7 @@ def test_failures_within_the_budget_go_on_and_end_with_three(embedded_tenants: T
     assert row_of(result.out, "tenant-2")[:5] == ["tenant-2", "finished", "6", "5", "1"]
 
 
-def test_the_run_of_one_namespace_can_be_resumed_by_itself(embedded_tenants: Tenants) -> None:
+def test_the_run_of_one_namespace_can_be_resumed_alone(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     assert tenants.shell.bulkup(*RUN, env={"DIE_IN": "tenant-1"}).code == -9
     (run_info,) = tenants.records("tenant-1")
@@ -160,7 +160,7 @@ def test_the_run_of_one_namespace_can_be_resumed_by_itself(embedded_tenants: Ten
     tenants.assert_each_done()
 
 
-def test_a_run_that_was_under_way_by_itself_becomes_the_groups(tenants: Tenants) -> None:
+def test_an_unfinished_run_of_a_namespace_is_adopted(tenants: Tenants) -> None:
     shell = tenants.shell
     alone = shell.bulkup("run", "bump.py", "--namespace", "tenant-1", *SMALL, "--limit", "2")
     assert alone.code == 75
@@ -172,7 +172,7 @@ def test_a_run_that_was_under_way_by_itself_becomes_the_groups(tenants: Tenants)
     assert len(tenants.records("tenant-1")) == 1
 
 
-def test_new_starts_over_also_where_it_had_not_come_to(embedded_tenants: Tenants) -> None:
+def test_new_starts_new_runs_in_every_namespace(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     assert tenants.shell.bulkup(*RUN, env={"STOP_IN": "tenant-2"}).code == 143
     first = sum(values_of(tenants, "tenant-2"))
@@ -191,7 +191,7 @@ def values_of(tenants: Tenants, namespace: str) -> list[int]:
     return [e["n"] for e in tenants.client(namespace).query(kind="Item").fetch()]
 
 
-def test_limits_are_of_the_whole(embedded_tenants: Tenants) -> None:
+def test_limits_hold_for_all_namespaces_together(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     result = tenants.shell.bulkup(*RUN, "--limit", "8")
     assert result.code == 75, result
@@ -235,7 +235,7 @@ def test_new_namespaces_are_named_and_not_run(tenants: Tenants) -> None:
     assert "Namespaces that appeared during the run and were not processed: tenant-3" in again.out
 
 
-def test_the_json_says_in_which_namespace_and_what_became_of_all(
+def test_the_json_has_the_namespace_and_the_result_of_each(
     embedded_tenants: Tenants,
 ) -> None:
     result = embedded_tenants.shell.bulkup(*RUN, "--json")
@@ -260,7 +260,7 @@ def test_a_dry_run_leaves_no_trace(tenants: Tenants) -> None:
     assert tenants.shell.runs() == []
 
 
-def test_a_dry_run_beside_an_unfinished_group_leaves_that_as_it_is(
+def test_a_dry_run_does_not_touch_an_unfinished_group(
     embedded_tenants: Tenants,
 ) -> None:
     tenants = embedded_tenants
@@ -269,13 +269,13 @@ def test_a_dry_run_beside_an_unfinished_group_leaves_that_as_it_is(
     result = tenants.shell.bulkup(*RUN, "-n")
     assert result.code == 0, result
     assert "would write 24" in result.out
-    assert "without -n the same command goes on with it" in result.err
+    assert "without --dry-run this command resumes it" in result.err
     assert (tenants.contents(), tenants.shell.runs()) == (before, disk)
     assert tenants.shell.bulkup(*RUN).code == 0
     tenants.assert_each_done()
 
 
-def test_an_updater_that_is_not_right_leaves_no_trace(embedded_tenants: Tenants) -> None:
+def test_an_invalid_updater_leaves_no_trace(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     tenants.shell.write(
         "bump.py",
@@ -293,7 +293,7 @@ def test_an_updater_that_is_not_right_leaves_no_trace(embedded_tenants: Tenants)
     assert tenants.shell.runs() == []
 
 
-def test_namespaces_without_data_of_users_do_not_count(embedded_tenants: Tenants) -> None:
+def test_namespaces_without_user_data_are_ignored(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     assert tenants.shell.bulkup(*RUN).code == 0
     client = tenants.client("tenant-2")
@@ -307,7 +307,7 @@ def test_namespaces_without_data_of_users_do_not_count(embedded_tenants: Tenants
     }  # fmt: skip
 
 
-def test_where_no_namespace_fits_it_says_so(embedded_tenants: Tenants) -> None:
+def test_a_pattern_without_a_match_is_reported(embedded_tenants: Tenants) -> None:
     result = embedded_tenants.shell.bulkup("run", "bump.py", "--namespaces", "shop-*")
     assert result.code == 10
     assert "no namespace with data fits 'shop-*'" in result.err
@@ -316,14 +316,14 @@ def test_where_no_namespace_fits_it_says_so(embedded_tenants: Tenants) -> None:
     assert embedded_tenants.shell.runs() == []
 
 
-def test_another_query_under_way_is_not_continued(embedded_tenants: Tenants) -> None:
+def test_an_unfinished_run_with_another_query_is_not_resumed(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     assert tenants.shell.bulkup(*RUN, env={"DIE_IN": "tenant-1"}).code == -9
     source = (tenants.shell.folder / "bump.py").read_text()
     tenants.shell.write("bump.py", source.replace('kind="Item")', 'kind="Item", order=["n"])'))
     result = tenants.shell.bulkup(*RUN)
     assert result.code == 2, result
-    assert "begun with another query" in result.err
+    assert "started with another query" in result.err
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_another_query_under_way_is_not_continued(embedded_tenants: Tenants) -> 
     ],
     ids=" ".join,
 )
-def test_options_that_contradict_each_other_are_wrong_usage(
+def test_contradicting_options_are_wrong_usage(
     embedded_tenants: Tenants, options: tuple[str, ...]
 ) -> None:
     result = embedded_tenants.shell.bulkup("run", "bump.py", *options)
@@ -358,7 +358,7 @@ NO_CHANGE = """
 @pytest.mark.parametrize(
     "command", [("run", "bump.py"), ("migrate", "steps"), ("status", "steps")], ids=" ".join
 )
-def test_a_server_that_lists_no_namespaces_is_told_in_one_sentence(
+def test_a_server_that_cannot_list_namespaces_is_reported_in_one_sentence(
     tmp_path: Path, fs: Server, command: tuple[str, ...]
 ) -> None:
     shell = Shell(tmp_path, fs)
@@ -366,11 +366,11 @@ def test_a_server_that_lists_no_namespaces_is_told_in_one_sentence(
     (tmp_path / "steps").mkdir()
     seed(fs, 1, namespace="a")
     shell.bulkup(*command, "--all-namespaces").fails(
-        1, "does not list its namespaces", "--namespace NAME"
+        1, "cannot list its namespaces", "--namespace NAME"
     )
 
 
-def test_chains_are_followed_in_each_namespace(embedded_tenants: Tenants) -> None:
+def test_successors_run_in_each_namespace(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     source = (tenants.shell.folder / "bump.py").read_text()
     tenants.shell.write("second.py", source)
@@ -396,11 +396,11 @@ def test_chains_are_followed_in_each_namespace(embedded_tenants: Tenants) -> Non
     result = tenants.shell.bulkup(*RUN)
     assert result.code == 0, result
     tenants.assert_each_done(2)
-    for namespace in NAMESPACES[1:]:  # also that where it went on with the second of the chain
+    for namespace in NAMESPACES[1:]:  # also where the successor was resumed
         assert row_of(result.out, namespace)[:5] == [namespace, "finished", "12", "12", "0"]
 
 
-def test_a_signal_ends_it_after_what_is_under_way(embedded_tenants: Tenants) -> None:
+def test_a_signal_ends_it_after_the_commits_in_flight(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     result = tenants.shell.bulkup(*RUN, env={"STOP_IN": "tenant-1"})
     assert result.code == 143, result
@@ -413,7 +413,7 @@ def test_a_signal_ends_it_after_what_is_under_way(embedded_tenants: Tenants) -> 
 
 
 @pytest.mark.parametrize("options", [(), ("-n",)], ids=["run", "dry run"])
-def test_a_query_that_stays_in_one_namespace_is_not_run_for_each(
+def test_a_query_with_a_fixed_namespace_is_refused(
     embedded_tenants: Tenants, options: tuple[str, ...]
 ) -> None:
     tenants = embedded_tenants
@@ -423,11 +423,11 @@ def test_a_query_that_stays_in_one_namespace_is_not_run_for_each(
     before = tenants.contents()
     result = tenants.shell.bulkup(*RUN, *options)
     assert result.code == 2, result
-    assert "names a namespace ('tenant-1') by itself" in result.err
+    assert "sets the namespace 'tenant-1' itself" in result.err
     assert tenants.contents() == before
 
 
-def test_a_migration_that_stays_in_one_namespace_is_not_run_for_each(
+def test_a_migration_with_a_fixed_namespace_is_refused(
     embedded_tenants: Tenants,
 ) -> None:
     shell = embedded_tenants.shell
@@ -440,17 +440,17 @@ def test_a_migration_that_stays_in_one_namespace_is_not_run_for_each(
     assert shell.bulkup("migrate", "--namespace", "tenant-2").code == 0
 
 
-def test_a_like_group_that_is_unfinished_is_named(embedded_tenants: Tenants) -> None:
+def test_a_similar_unfinished_group_is_named(embedded_tenants: Tenants) -> None:
     tenants = embedded_tenants
     assert tenants.shell.bulkup(*RUN, env={"DIE_IN": "tenant-2"}).code == -9
     result = tenants.shell.bulkup("run", "bump.py", "--namespaces", "tenant-10")
     assert result.code == 0
-    assert "Bump is under way in namespaces that fit '*'" in result.err
+    assert "of Bump is unfinished, with other parameters or pattern ('*')" in result.err
     dry = tenants.shell.bulkup(*RUN, "-n")
-    assert "is unfinished: without -n the same command goes on with it" in dry.err
+    assert "of the same work is unfinished; without --dry-run this command resumes it" in dry.err
 
 
-def test_a_tenant_without_such_entities_is_no_warning_but_all_of_them_are(
+def test_only_when_no_namespace_has_entities_there_is_a_warning(
     embedded_tenants: Tenants,
 ) -> None:
     tenants = embedded_tenants
@@ -465,13 +465,13 @@ def test_a_tenant_without_such_entities_is_no_warning_but_all_of_them_are(
     assert "the query found no entities in any namespace" in result.out
 
 
-def test_resuming_one_of_them_says_that_there_are_others(embedded_tenants: Tenants) -> None:
+def test_resuming_one_namespace_mentions_the_others(embedded_tenants: Tenants) -> None:
     shell = embedded_tenants.shell
     assert shell.bulkup(*RUN, "--limit", "8").code == 75
-    assert "the run of one of several namespaces" in shell.bulkup("resume").err
+    assert "this resumes one namespace only" in shell.bulkup("resume").err
 
 
-def test_a_namespace_that_somebody_holds_stops_it_with_a_report(
+def test_a_namespace_held_by_another_process_stops_it_with_a_report(
     embedded_tenants: Tenants,
 ) -> None:
     tenants = embedded_tenants
@@ -490,7 +490,7 @@ def test_a_namespace_that_somebody_holds_stops_it_with_a_report(
     assert "works on run" in result.out
 
 
-def test_the_command_that_goes_on_keeps_the_failure_budget(embedded_tenants: Tenants) -> None:
+def test_the_resume_command_keeps_the_failure_budget(embedded_tenants: Tenants) -> None:
     shell = embedded_tenants.shell
     result = shell.bulkup(*RUN, "--max-failures", "1", "--limit", "11", env={"FAIL_IN": "tenant-1"})
     assert result.code == 75, result
@@ -500,7 +500,7 @@ def test_the_command_that_goes_on_keeps_the_failure_budget(embedded_tenants: Ten
     assert shell.bulkup(*said.split()).code == 3
 
 
-def test_one_mail_is_sent_for_all(embedded_tenants: Tenants) -> None:
+def test_one_mail_is_sent_for_all_namespaces(embedded_tenants: Tenants) -> None:
     nowhere = ("--email-to", "a@x.example", "--email-from", "b@x.example", "--smtp-plain")
     result = embedded_tenants.shell.bulkup(*RUN, *nowhere, "--smtp", "smtp://127.0.0.1:1")
     assert result.code == 0, result

@@ -1,4 +1,4 @@
-"""An updater that names its successor: begun once, after success, whatever happens."""
+"""A successor starts once, after success, whatever happens."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def test_a_chain_of_three_runs_to_its_end(chained: Shell, items: datastore.Clien
     assert list(items.query(kind="BulkupClaim").fetch()) == []
 
 
-def test_a_chain_of_three_under_kills_on_several_machines(tmp_path: Path, server: Server) -> None:
+def test_a_chain_of_three_survives_kills_on_several_machines(
+    tmp_path: Path, server: Server
+) -> None:
     client = seed(server, 12)
     small = ("run", "a.py", "--batch-size", "3", "--in-flight", "2")
     first, second = machine(tmp_path / "one", server), machine(tmp_path / "two", server)
@@ -150,13 +152,16 @@ DIE_AT_CALL = """
 
 @pytest.mark.parametrize("at", ["before", "after", "told"])
 @pytest.mark.parametrize("again", [("run", "a.py"), ("resume",)], ids=" ".join)
-def test_a_kill_around_the_end_begins_the_successor_once(
+def test_a_kill_around_the_end_starts_the_successor_once(
     chained: Shell, items: datastore.Client, at: str, again: tuple[str, ...]
 ) -> None:
     for _ in range(2):  # at the end of A, at the end of B
         assert chained.python(DIE_AT_CALL.format(at=at, args=["run", "a.py"])).code == -9
     if at == "told" and again == ("resume",):
-        again = ("run", "a.py")  # nothing unfinished is known here, only in Datastore
+        again = (
+            "run",
+            "a.py",
+        )  # only Datastore has an unfinished run, not the state directory
     result = chained.bulkup(*again)
     assert result.code == 0, result
     assert trails(items) == {"abc"}
@@ -164,11 +169,11 @@ def test_a_kill_around_the_end_begins_the_successor_once(
     assert len(list(items.query(kind="BulkupRun").fetch())) == 3
 
 
-def test_two_at_once_begin_one_successor(chained: Shell, items: datastore.Client) -> None:
+def test_two_processes_at_once_start_one_successor(chained: Shell, items: datastore.Client) -> None:
     other = machine(chained.folder.parent / "two", Server("EM", *_target(chained)))
     started = [shell.start("run", "a.py", "--wait", "60s") for shell in (chained, other)]
     codes = sorted(ended(process).code for process in started)
-    # The one that waited finds the run, and perhaps the chain, at its end.
+    # The process that waited may find that the run, or the whole chain, has ended.
     assert codes[0] == 0
     assert codes[1] in (0, 10, 11)
     assert all(trail.startswith("abc") for trail in trails(items))
@@ -183,7 +188,7 @@ def _target(shell: Shell) -> tuple[str, str]:
     return environment["DATASTORE_EMULATOR_HOST"], environment["GOOGLE_CLOUD_PROJECT"]
 
 
-def test_nothing_follows_a_failure_until_it_is_mended(
+def test_no_successor_starts_until_a_failure_is_fixed(
     chained: Shell, items: datastore.Client, embedded: Server
 ) -> None:
     assert chained.bulkup("run", "a.py", env={"FAIL_AT": "a"}).code == 1
@@ -198,7 +203,7 @@ def test_nothing_follows_a_failure_until_it_is_mended(
     assert markers(embedded) == []
 
 
-def test_a_stop_at_a_limit_goes_on_in_the_chain(chained: Shell, items: datastore.Client) -> None:
+def test_a_chain_stopped_at_a_limit_resumes(chained: Shell, items: datastore.Client) -> None:
     codes: list[int] = []
     while not codes or codes[-1] == 75:
         codes.append(chained.bulkup("run", "a.py", "--limit", "7").code)
@@ -206,13 +211,13 @@ def test_a_stop_at_a_limit_goes_on_in_the_chain(chained: Shell, items: datastore
     assert trails(items) == {"abc"}
 
 
-def test_new_gives_the_rest_of_the_chain_up(chained: Shell, items: datastore.Client) -> None:
+def test_new_abandons_the_rest_of_the_chain(chained: Shell, items: datastore.Client) -> None:
     assert chained.bulkup("run", "a.py", env={"FAIL_AT": "b"}).code == 1
     assert chained.bulkup("run", "a.py", "--new").code == 0
     assert trails(items) == {"aabc", "ababc"}
 
 
-def test_a_finish_that_raises_begins_nothing(chained: Shell, items: datastore.Client) -> None:
+def test_a_finish_that_raises_starts_no_successor(chained: Shell, items: datastore.Client) -> None:
     path = chained.folder / "a.py"
     path.write_text(path.read_text() + "        1 / 0\n")
     result = chained.bulkup("run", "a.py")
@@ -230,7 +235,7 @@ def test_a_finish_that_raises_begins_nothing(chained: Shell, items: datastore.Cl
         ("then = 5", 2, "5 is not an updater"),
     ],
 )
-def test_what_cannot_follow_is_said_before_anything_begins(
+def test_an_invalid_successor_is_reported_before_anything_starts(
     chained: Shell, items: datastore.Client, then: str, code: int, says: str
 ) -> None:
     chained.write("a.py", LINK.format(cls="A", mark="a", then=then, finish=""))
@@ -247,7 +252,9 @@ def test_what_cannot_follow_is_said_before_anything_begins(
     assert chained.runs() == []
 
 
-def test_then_is_not_for_entities_and_not_for_two(chained: Shell, items: datastore.Client) -> None:
+def test_then_is_refused_for_entities_and_for_two_successors(
+    chained: Shell, items: datastore.Client
+) -> None:
     chained.write(
         "wrong.py",
         """
@@ -270,12 +277,12 @@ def test_then_is_not_for_entities_and_not_for_two(chained: Shell, items: datasto
     assert trails(items) == {""}
 
 
-def test_a_dry_run_follows_nothing(chained: Shell, items: datastore.Client) -> None:
+def test_a_dry_run_starts_no_successor(chained: Shell, items: datastore.Client) -> None:
     assert chained.bulkup("run", "-n", "a.py").code == 0
     assert list(items.query(kind="BulkupRun").fetch()) == []
 
 
-def test_a_migration_is_applied_when_its_chain_has_ended(
+def test_a_migration_is_applied_once_its_chain_has_ended(
     chained: Shell, items: datastore.Client
 ) -> None:
     write_chain(chained, "updaters/")

@@ -22,6 +22,8 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.target import resolve
 from bulkup.engine.options import Options
 from bulkup.runs import prepare, resume, start
+from bulkup.runs.context import RunContext
+from bulkup.runs.target import TargetOptions
 from bulkup.state.holder import this_process
 from bulkup.state.kinds import MARKER_KIND, RUN_KIND
 from bulkup.state.record import LEASE_S, Holder, LeaseTerms, RunRecord
@@ -86,9 +88,9 @@ def test_no_record_leaves_nothing_at_all(
 ) -> None:
     client = fill(server, "Thing", 30, n=0)
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
-    with prepare.prepare(once_more, {}, prepare.TargetOptions(server.project)) as prepared:
-        context = prepare.RunContext(Options(batch_size=7), tmp_path, lambda _: None)
-        report = start.start(prepared, context, keep_record=False)
+    context = RunContext(Options(batch_size=7), tmp_path, lambda _: None)
+    with prepare.prepare(once_more, {}, TargetOptions(server.project), context) as prepared:
+        report = start.start(prepared, keep_record=False)
     assert report.success
     assert records(server) == []
     assert everything(client, MARKER_KIND) == []
@@ -102,7 +104,7 @@ def test_with_its_state_lost_the_same_command_goes_on(
     shutil.rmtree(tmp_path / "state")
     second = run(server, once_more, batch_size=5)
     assert second.run_id == first.run_id
-    assert any("--new starts over" in warning for warning in second.warnings)
+    assert any("--new starts a new run" in warning for warning in second.warnings)
     assert (second.counts.handled, second.counts.puts) == (40, 40)
     assert {e["n"] for e in everything(client, "Thing")} == {1}
 
@@ -124,17 +126,17 @@ def test_new_starts_over_and_ends_the_old_one_for_good(
 ) -> None:
     client = fill(server, "Thing", 20, n=0)
     first = run(server, once_more, batch_size=5, limit=10)
-    with prepare.prepare(once_more, {}, prepare.TargetOptions(server.project)) as prepared:
-        context = prepare.RunContext(Options(batch_size=5), tmp_path / "state", lambda _: None)
-        second = start.start(prepared, context, fresh=True)
+    context = RunContext(Options(batch_size=5), tmp_path / "state", lambda _: None)
+    with prepare.prepare(once_more, {}, TargetOptions(server.project), context) as prepared:
+        second = start.start(prepared, fresh=True)
     assert second.run_id != first.run_id
     assert sorted(e["n"] for e in everything(client, "Thing")) == [1] * 10 + [2] * 10
     with (
-        resume.unfinished(first.run_id, context) as checkpoint,
-        resume.prepare_resume(checkpoint, prepare.TargetOptions(), {}) as prepared,
+        resume.open_unfinished(first.run_id, context) as checkpoint,
+        resume.prepare_resume(checkpoint, TargetOptions(), {}, context) as prepared,
         pytest.raises(NotFoundError, match="abandoned"),
     ):
-        resume.resume(prepared, checkpoint, context)
+        resume.resume(prepared, checkpoint)
 
 
 def test_a_run_that_another_machine_holds_is_left_alone(
@@ -187,13 +189,9 @@ def test_a_waiting_runner_says_for_whom_and_goes_on_when_the_lease_ends(
         sleep=sleep,
     )
     events: list[Event] = []
-    with prepare.prepare(
-        once_more, {}, prepare.TargetOptions(embedded.project), clock=clock
-    ) as prepared:
-        context = prepare.RunContext(
-            Options(batch_size=5), tmp_path / "state", events.append, 2000, clock
-        )
-        report = start.start(prepared, context)
+    context = RunContext(Options(batch_size=5), tmp_path / "state", events.append, 2000, clock)
+    with prepare.prepare(once_more, {}, TargetOptions(embedded.project), context) as prepared:
+        report = start.start(prepared)
     assert report.success
     # The lease ends on a whole second; on a busy machine real seconds pass too.
     assert 999 <= passed[0] + (time.monotonic() - held_at) < 1100
@@ -208,7 +206,7 @@ def test_a_run_that_moves_its_entities_goes_on_only_where_they_are_known(
     client = fill(server, "Thing", 30, n=lambda i: i)
     first = run(server, away, batch_size=5, limit=12)
     (tmp_path / "state").rename(tmp_path / "elsewhere")
-    with pytest.raises(StateError, match="known only to the state directory of"):
+    with pytest.raises(StateError, match="only the state directory of"):
         run(server, away, batch_size=5)
     (tmp_path / "state").rename(tmp_path / "empty")
     (tmp_path / "elsewhere").rename(tmp_path / "state")

@@ -21,13 +21,14 @@ from typing import Any
 
 from bulkup.authoring.loader import load, make
 from bulkup.authoring.parameters import convert
+from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, UpdaterError
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.connect import open_rpc
 from bulkup.datastore.messages import QueryPb
 from bulkup.datastore.pages import PageBatch, PageResult
 from bulkup.datastore.retry import RetryPolicy
-from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.target import resolve
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.handle import Handler
@@ -117,7 +118,7 @@ class Worker:
             )
         updater = make(source, convert(source, orders["params"]))
         retry_policy = RetryPolicy(orders["retry_for_s"], stopping_s=self._stopping_s)
-        rpc = Rpc(target.client, retry_policy=retry_policy)
+        rpc = open_rpc(target, retry_policy, Clock())
         rpc.contacted = True  # the run has reached the server
         rpc.on_retry = self._retrying
         updater.client = UserClient.over(rpc, target.client)

@@ -1,0 +1,88 @@
+"""The run of a migration: its updater, and the run record to start or resume."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from bulkup.authoring.successors import locate
+from bulkup.core.errors import MismatchError
+from bulkup.core.events import Warned, WarningKind
+from bulkup.core.model import RunState
+from bulkup.migrations.origin import origin_of
+from bulkup.migrations.status import MigrationEntry, run_id_of
+from bulkup.runs.prepare import LoadedUpdater, PreparedRun, load_updater
+from bulkup.runs.successor import check_same_successor
+from bulkup.state.markers import Markers
+from bulkup.state.record import MigrationInfo, RunRecord
+
+
+def load_migration(entry: MigrationEntry) -> LoadedUpdater:
+    """The updater in the migration's file, or the successor that it has got to.
+
+    A migration that has started keeps its parameters. Raises BulkupError.
+    """
+    assert entry.file is not None
+    path = entry.file.path
+    if entry.record is None:
+        return load_updater(str(path), {})
+    links = entry.record.chain.links
+    spec = locate(links, str(path.parent)) if links else str(path)
+    return load_updater(spec, entry.record.run_info.params)
+
+
+def record_of(entry: MigrationEntry, prepared: PreparedRun) -> RunRecord:
+    """The record to execute: the unfinished one, or a new one for this attempt.
+
+    Raises MismatchError, CallError.
+    """
+    assert entry.file is not None
+    # The class's name and not its path, which is different on each machine.
+    identity = f"{entry.name}/{prepared.query.identity(prepared.source.name, prepared.params)}"
+    migration = MigrationInfo(entry.name, entry.file.code, origin=origin_of(os.environ))
+    record = entry.record
+    if record is not None:
+        _check_same(entry, record, prepared, identity)
+        marked = record.migration.marked if record.migration is not None else None
+        return replace(record, migration=replace(migration, marked=marked))
+    # When a record was deleted by hand, its claim was not, and would block this migration forever.
+    prepared.ledger.unfinished(identity)
+    return RunRecord(
+        prepared.new_run_info(_unused_run_id(entry, prepared), identity),
+        RunState.RUNNING,
+        migration=migration,
+    )
+
+
+def _check_same(
+    entry: MigrationEntry, record: RunRecord, prepared: PreparedRun, identity: str
+) -> None:
+    assert entry.file is not None
+    if record.chain.links:
+        check_same_successor(prepared, record)
+        return
+    if record.run_info.identity != identity:
+        raise MismatchError(
+            f"{entry.name} was started with another query, class or parameters than it has now; "
+            f"restore them, or apply it from the start: bulkup mark {entry.name} --pending"
+        )
+    if record.migration is None or record.migration.code != entry.file.code:
+        message = (
+            f"{entry.name} has changed since it was started; the remaining entities get the new "
+            "code"
+        )
+        prepared.warnings.append(Warned(message, WarningKind.CODE_CHANGED))
+
+
+def _unused_run_id(entry: MigrationEntry, prepared: PreparedRun) -> str:
+    """When the record of an unfinished run was deleted by hand, its markers are still there, and
+    they refuse the commits of any other run with that id. Then use the next id."""
+    target, attempt = prepared.target.info, entry.attempt
+    while True:
+        run_id = run_id_of(entry.name, target, attempt)
+        has_markers = Markers(prepared.rpc, target.namespace, run_id).all_keys()
+        # Markers with a record are those of another process that was faster. The insert of our
+        # record is refused then.
+        if not has_markers or prepared.ledger.read(run_id) is not None:
+            return run_id
+        attempt += 1

@@ -1,0 +1,332 @@
+"""Execute an updater in many namespaces, one after the other, once in each.
+
+A group record holds the runs together (see `state.groups`). It sets the id of each namespace's run
+before that run starts, and the insert of a run record succeeds only once. So however often the
+command is killed and repeated, by whatever process, a namespace whose run has finished is not run
+again until all have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple
+
+from bulkup.core.errors import BulkupError, Exit, NotFoundError, StopAskedError
+from bulkup.core.events import (
+    Event,
+    GroupEnded,
+    GroupStarted,
+    Report,
+    RunEnded,
+    SpaceResult,
+    Warned,
+    WarningKind,
+)
+from bulkup.core.model import RunState
+from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.rpc_errors import explained
+from bulkup.datastore.target import Target
+from bulkup.namespaces.find import display_name, find_namespaces, match_namespaces
+from bulkup.namespaces.results import GroupResults
+from bulkup.namespaces.totals import Totals
+from bulkup.runs.acquire import check_same_identity
+from bulkup.runs.context import RunContext
+from bulkup.runs.limits import RunLimits
+from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
+from bulkup.runs.start import new_run_id, start
+from bulkup.runs.successor import first_id
+from bulkup.state.groups import Group, Groups, identity_of
+from bulkup.state.holder import this_process
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
+
+
+def run_in_namespaces(
+    loaded: LoadedUpdater,
+    target: Target,
+    pattern: str,
+    context: RunContext,
+    *,
+    fresh: bool = False,
+    confirm: Callable[[Sequence[str]], None] = lambda _: None,
+) -> Report:
+    """Execute an updater in each namespace that matches a pattern, unless it is done there.
+
+    Stops at the first namespace whose run does not finish, or whose `finish` fails; the report has
+    the result of each namespace. `target` is in any namespace. `fresh`: start new runs even where
+    one is unfinished. `confirm` is called with the namespaces before anything is written, and may
+    raise. Raises BulkupError when nothing could start.
+    """
+    target = target.within("")
+    with closing(context.connect(target)) as rpc, explained(rpc):
+        rpc.connect()
+        return GroupRun(loaded, target, rpc, pattern, context, fresh=fresh).run(confirm)
+
+
+class _Ending(NamedTuple):
+    state: RunState
+    reason: str
+    exit_code: Exit
+
+
+class GroupRun:
+    """One `bulkup run --namespaces`."""
+
+    def __init__(
+        self,
+        loaded: LoadedUpdater,
+        target: Target,
+        rpc: Rpc,
+        pattern: str,
+        context: RunContext,
+        *,
+        fresh: bool,
+    ) -> None:
+        self._loaded = loaded
+        self._target = target
+        self._rpc = rpc
+        self._pattern = pattern
+        self._context = context
+        self._fresh = fresh
+        self._dry_run = context.options.dry_run
+        self._ledger = Ledger(rpc, target.info)
+        identity = identity_of(loaded.source.spec, loaded.params, pattern)
+        self._groups = Groups(rpc, target.info, identity)
+        self._limits = RunLimits(context.options, context.clock)
+        self._started = context.clock.now()
+        self._started_at = context.clock.monotonic()
+        self._totals = Totals()
+        self._results = GroupResults(())
+        self._namespace = ""
+        """The namespace that is worked on."""
+        self._reports: list[Report] = []
+        """Of that namespace: its run, and the successors."""
+        self._any_run_ended = False
+
+    def run(self, confirm: Callable[[Sequence[str]], None]) -> Report:
+        unfinished = self._groups.read()
+        resumed = unfinished is not None and not self._fresh
+        if unfinished is not None and resumed:
+            group = unfinished
+        else:
+            group = self._new_group(replaces=unfinished)
+            self._warn_of_similar(group)
+        if self._dry_run:
+            if unfinished is not None:
+                self._warn(
+                    f"group {unfinished.group_id} of the same work is unfinished; without "
+                    "--dry-run this command resumes it after the entities that are done"
+                )
+        elif group.namespaces:
+            confirm(group.namespaces)
+        with self._context.stop.listening():
+            if group.namespaces and not self._dry_run and not resumed:
+                with self._prepare(group.namespaces[0]):
+                    pass  # an invalid query, or a server that cannot run it, leaves no trace
+                group = self._groups.begin(group)
+            return self._run_group(group, resumed)
+
+    def _new_group(self, replaces: Group | None) -> Group:
+        return Group(
+            group_id=new_run_id(self._context.clock),
+            updater=self._loaded.source.name,
+            params=self._loaded.params,
+            pattern=self._pattern,
+            namespaces=tuple(match_namespaces(self._rpc, self._pattern)),
+            created=self._started.isoformat(),
+            who=this_process().who,
+            fresh=self._fresh,
+            version=replaces.version if replaces is not None else 0,
+        )
+
+    def _warn_of_similar(self, group: Group) -> None:
+        for other in self._groups.others(group.updater):
+            self._warn(
+                f"group {other.group_id} of {other.updater} is unfinished, with other parameters "
+                f"or pattern ({other.pattern!r}); this is a new group, and handles all entities"
+            )
+
+    def _run_group(self, group: Group, resumed: bool) -> Report:
+        self._context.listener(
+            GroupStarted(
+                "" if self._dry_run else group.group_id,
+                group.updater,
+                self._target.info,
+                self._pattern,
+                group.namespaces,
+                self._dry_run,
+                resumed and not self._dry_run,
+            )
+        )
+        if not group.namespaces:
+            self._warn(f"no namespace with data matches {self._pattern!r}; nothing was done")
+        self._results = GroupResults(group.namespaces)
+        if not self._dry_run:
+            self._read_results(group, group.namespaces)
+        ending = self._run_each(group)
+        appeared: list[str] = []
+        if self._results.all_over and not self._dry_run:
+            try:
+                with explained(self._rpc):
+                    appeared = find_namespaces(self._rpc, self._pattern, known=group.namespaces)
+                    self._groups.end(group)
+            except BulkupError as error:
+                self._warn(
+                    f"every namespace is done, but recording that failed ({error.message}); repeat "
+                    "the command to record it, which runs nothing again"
+                )
+        return self._end(group, ending, tuple(appeared))
+
+    # --- one namespace after the other ---
+
+    def _run_each(self, group: Group) -> _Ending:
+        exit_code = Exit.DONE
+        for namespace in group.namespaces:
+            if not self._results.is_over(namespace):
+                limit = self._limits.reached()
+                if limit is not None:
+                    return _Ending(RunState.STOPPED, limit, Exit.LIMIT)
+                self._namespace = namespace
+                try:
+                    self._context.stop.raise_if_asked()
+                    with explained(self._rpc):
+                        group = self._run_one(group, namespace)
+                except StopAskedError as asked:
+                    return _Ending(RunState.INTERRUPTED, asked.message, asked.exit_code)
+                except BulkupError as error:
+                    if not self._any_run_ended:
+                        raise
+                    return self._failed(namespace, error)
+                result = self._results[namespace]
+                if result.exit_code not in (Exit.DONE, Exit.DONE_WITH_FAILURES):
+                    return self._stopped_at(result)
+            exit_code = max(exit_code, self._results[namespace].exit_code)
+        return _Ending(RunState.FINISHED, "", exit_code)
+
+    def _failed(self, namespace: str, error: BulkupError) -> _Ending:
+        if error.details:
+            self._warn(error.details)
+        between_runs = bool(self._reports)
+        if between_runs:
+            self._results.from_reports(namespace, self._take_reports())
+        exit_code = self._results.fail(namespace, error, between_runs=between_runs)
+        reason = f"{display_name(namespace)}: {error.message}"
+        return _Ending(RunState.FAILED, reason, exit_code)
+
+    def _stopped_at(self, result: SpaceResult) -> _Ending:
+        state, reason = result.state or RunState.FAILED, result.note
+        if state is RunState.STOPPED:
+            # The run's own reason has the part of the limit that was left for it.
+            reason = self._limits.reached() or reason
+        elif state.is_over:
+            state, reason = RunState.FAILED, "its work is done, but its finish failed"
+        if state is RunState.FAILED:
+            reason = f"{display_name(result.namespace)}: {reason}"
+        return _Ending(state, reason, result.exit_code)
+
+    def _run_one(self, group: Group, namespace: str) -> Group:
+        """Execute the run of one namespace; return the group as it is then. Raises BulkupError."""
+        if self._dry_run:
+            with self._prepare(namespace) as prepared:
+                start(prepared)
+            self._results.from_reports(namespace, self._take_reports())
+            return group
+
+        def on_found(record: RunRecord) -> None:
+            nonlocal group
+            run_id = first_id(record.run_info.run_id)
+            if run_id != group.run_id(namespace):
+                # Recorded before the run is resumed: once it has finished, nothing else would show
+                # that the namespace is done.
+                group = self._groups.adopt(group, namespace, run_id)
+
+        # Read again right before its turn: other processes may work on the same group.
+        existing = self._read_results(group, [namespace]).get(namespace)
+        if self._results.is_over(namespace):
+            return group
+        run_id = group.run_id(namespace)
+        with self._prepare(namespace) as prepared:
+            if existing is not None:
+                check_same_identity(existing, prepared.identity)
+            try:
+                start(prepared, fresh=group.fresh, run_id=run_id, on_found=on_found)
+            except NotFoundError:
+                # Another process has just ended this run.
+                self._read_results(group, [namespace])
+                if not self._results.is_over(namespace):
+                    raise
+                return group
+        reports = self._take_reports()
+        self._results.from_reports(namespace, reports)
+        if reports[0].predecessor and self._results.is_over(namespace):
+            self._results.count_whole_chain(namespace, self._ledger, group.run_id)
+        return group
+
+    def _prepare(self, namespace: str) -> AbstractContextManager[PreparedRun]:
+        context = replace(self._context, options=self._limits.remaining(), listener=self._on_event)
+        return prepare_on(self._target.within(namespace), self._loaded, context)
+
+    def _read_results(self, group: Group, namespaces: Sequence[str]) -> dict[str, RunRecord]:
+        return self._results.from_records(namespaces, self._ledger, group.run_id)
+
+    # --- events ---
+
+    def _on_event(self, event: Event) -> None:
+        self._limits.observe(event)
+        if isinstance(event, RunEnded):
+            self._any_run_ended = True
+            self._reports.append(event.report)
+            self._totals.add(display_name(self._namespace), event.report)
+        if isinstance(event, Warned):
+            if event.kind is WarningKind.EMPTY_QUERY:
+                return  # many tenants have no entities of a kind; the table says 0
+            self._totals.warn(f"{display_name(self._namespace)}: {event.message}")
+        self._context.listener(event)
+
+    def _take_reports(self) -> list[Report]:
+        reports, self._reports = self._reports, []
+        return reports
+
+    def _warn(self, message: str, kind: WarningKind = WarningKind.OTHER) -> None:
+        self._totals.warn(message)
+        self._context.listener(Warned(message, kind))
+
+    def _end(self, group: Group, ending: _Ending, appeared: tuple[str, ...]) -> Report:
+        results, totals, clock = self._results.all(), self._totals, self._context.clock
+        counts = self._results.counts()
+        if results and ending.state is RunState.FINISHED and not counts.handled:
+            self._warn(
+                "the query found no entities in any namespace: check the kind's name and the "
+                "filters",
+                WarningKind.EMPTY_QUERY,
+            )
+        can_resume = not self._results.all_over and not self._dry_run
+        report = Report(
+            run_id="" if self._dry_run or not results else group.group_id,
+            updater=group.updater,
+            description=self._loaded.source.description,
+            target=self._target.info,
+            params=self._loaded.params,
+            dry_run=self._dry_run,
+            state=ending.state,
+            reason=ending.reason,
+            exit_code=ending.exit_code,
+            counts=counts,
+            total=None,
+            started=datetime.fromisoformat(group.created),
+            ended=clock.now(),
+            elapsed_s=clock.monotonic() - self._started_at,
+            retries=totals.retries,
+            failures=tuple(totals.failures),
+            log_lines=tuple(totals.log_lines),
+            log_total=totals.log_total,
+            warnings=totals.warnings(),
+            next_command=(self._context.resume_command or "") if can_resume else "",
+            spaces=results,
+            appeared=appeared,
+        )
+        self._context.listener(GroupEnded(report))
+        return report

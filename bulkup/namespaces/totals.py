@@ -1,0 +1,39 @@
+"""Totals over the reports of all namespaces. Their size does not grow with the namespaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bulkup.core.events import Failure, Report
+from bulkup.engine.event_log import SHOWN_FAILURES, SHOWN_LOG_LINES
+
+MAX_WARNINGS = 20
+"""Warnings kept for the report, over all namespaces. Each was printed when it came up."""
+
+
+@dataclass
+class Totals:
+    retries: int = 0
+    log_total: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    log_lines: list[str] = field(default_factory=list)
+    _warnings: list[str] = field(default_factory=list)
+    _dropped_warnings: int = 0
+
+    def add(self, namespace: str, report: Report) -> None:
+        self.retries += report.retries
+        self.log_total += report.log_total
+        self.failures += report.failures[: SHOWN_FAILURES - len(self.failures)]
+        lines = report.log_lines[: SHOWN_LOG_LINES - len(self.log_lines)]
+        self.log_lines += [f"{namespace}: {line}" for line in lines]
+
+    def warn(self, message: str) -> None:
+        if len(self._warnings) < MAX_WARNINGS:
+            self._warnings.append(message)
+        else:
+            self._dropped_warnings += 1
+
+    def warnings(self) -> tuple[str, ...]:
+        if not self._dropped_warnings:
+            return tuple(self._warnings)
+        return (*self._warnings, f"{self._dropped_warnings} more warnings, printed above")

@@ -1,0 +1,128 @@
+"""Acquire a run for this process: its folder's lock, its checkpoint, the lease on its record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from bulkup.core.errors import HeldError, MismatchError, StateError
+from bulkup.core.events import Warned, WarningKind
+from bulkup.core.records import RunInfo
+from bulkup.runs.context import RunContext
+from bulkup.runs.prepare import PreparedRun
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_run_folder, set_aside
+from bulkup.state.holder import this_process
+from bulkup.state.lease import WAIT_STEP_S, take
+from bulkup.state.record import RunRecord
+
+
+@contextmanager
+def open_checkpoint(run_info: RunInfo, prepared: PreparedRun) -> Iterator[Checkpoint]:
+    """Lock a run's folder in this state directory and open its checkpoint, new or existing.
+
+    Raises HeldError, StateError, StopAskedError.
+    """
+    context = prepared.context
+    folder = make_run_folder(context.state_dir, run_info.run_id)
+    lock = lock_folder(folder, context)
+    try:
+        if (folder / CHECKPOINT_NAME).exists() and _is_of_another_run(folder, run_info):
+            # Another process may be waiting for the old lock file; it must not end up in the new
+            # folder beside us.
+            set_aside(folder)
+            lock.release()
+            folder = make_run_folder(context.state_dir, run_info.run_id)
+            lock = lock_folder(folder, context)
+        if (folder / CHECKPOINT_NAME).exists():
+            checkpoint = Checkpoint.open(folder)
+        else:
+            # Another machine may have started the run, and may reach the target by another
+            # address. This checkpoint keeps the address that works here.
+            checkpoint = Checkpoint.create(folder, replace(run_info, target=prepared.target.info))
+        with closing(checkpoint):
+            yield checkpoint
+    finally:
+        lock.release()
+
+
+def lock_folder(folder: Path, context: RunContext) -> RunLock:
+    """Lock a run's folder, waiting for it if need be.
+
+    Raises HeldError, StateError, StopAskedError.
+    """
+    lock = RunLock(folder)
+    deadline = context.clock.monotonic() + context.wait_s
+    warned = False
+    while True:
+        try:
+            lock.acquire()
+            return lock
+        except HeldError as held:
+            if context.clock.monotonic() >= deadline:
+                raise
+            if not warned:
+                message = f"waiting: {held.message.partition(';')[0]}"
+                context.listener(Warned(message, WarningKind.WAITING))
+                warned = True
+        context.clock.sleep(WAIT_STEP_S)
+        context.stop.raise_if_asked()
+
+
+def _is_of_another_run(folder: Path, run_info: RunInfo) -> bool:
+    """A run id made from a name (a migration, a namespace) is used again on another target, and on
+    an emulator that was emptied. The old checkpoint says nothing about the new run."""
+    with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+        return checkpoint.run_info.created != run_info.created
+
+
+def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> RunRecord:
+    """Take the lease on a run; return the record as written.
+
+    Raises HeldError, NotFoundError, StopAskedError, CallError; StateError and MismatchError when
+    this process must not continue the run.
+    """
+    context = prepared.context
+    _check_moving_run(checkpoint, record)
+    held = take(
+        prepared.ledger,
+        record,
+        this_process(),
+        clock=context.clock,
+        stop=context.stop,
+        wait_s=context.wait_s,
+        on_wait=lambda message: context.listener(Warned(message, WarningKind.WAITING)),
+    )
+    try:
+        _check_moving_run(checkpoint, held)  # it may have started to move while we waited
+        check_same_identity(held, record.run_info.identity)
+    except (StateError, MismatchError):
+        released = replace(held.lease, holder=record.lease.holder, until=0)
+        prepared.ledger.write(replace(held, lease=released))
+        raise
+    return held
+
+
+def check_same_identity(record: RunRecord, identity: str) -> None:
+    """A run id made from a name may have been used by a checkout with other code.
+
+    Raises MismatchError.
+    """
+    if record.run_info.identity != identity:
+        raise MismatchError(
+            f"run {record.run_info.run_id} was started with another query, class or parameters "
+            f"than {record.run_info.updater} has now; restore them, or start a new run (--new)"
+        )
+
+
+def _check_moving_run(checkpoint: Checkpoint, record: RunRecord) -> None:
+    moved_in, holder = record.layout.moved_in, record.lease.holder
+    if moved_in and moved_in != checkpoint.status().file_id:
+        who = holder.who if holder else "another process"
+        raise StateError(
+            f"run {record.run_info.run_id} changes a property that its query orders or ranges on, "
+            f"and only the state directory of {who} knows which entities are done; resume it "
+            "there, or start a new run that handles all entities again (--new)"
+        )
