@@ -12,8 +12,12 @@ from unittest import mock
 import pytest
 from google.cloud import datastore
 
+from tests import examples
 from tests.emulators import require
 from tests.shared_servers import Keeper, host_of
+
+# The tests start hundreds of Python processes; compiling the package anew is a fifth of a start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Run in the background of a shell: Ctrl-C would be ignored here and in every process that the
@@ -35,10 +39,33 @@ class Server:
             return datastore.Client(project=self.project, **options)
 
 
+def is_nightly(config: pytest.Config) -> bool:
+    """Whether this is `pytest -m chaos`, or says so in other words."""
+    return examples.is_nightly(config.option.markexpr)
+
+
+EMULATORS = ("LF", "FS")
+"""What a test of the client alone asks every night, and not every day."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    """What is also, or only, for the night: before pytest looks at `-m`."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        asks_emulator = any(value in EMULATORS for value in parameters.values())
+        if asks_emulator and item.get_closest_marker("client_side"):
+            item.add_marker(pytest.mark.chaos)
+        # The generated tests run again at night, with all of their examples.
+        if is_nightly(config) and getattr(item.obj, "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.chaos)
+
+
 KEEPER_PORT = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    examples.load_profile(nightly=is_nightly(config))
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
         config.stash[KEEPER_PORT] = worker_input["keeper_port"]
@@ -108,5 +135,6 @@ def embedded(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture(params=["EM", "LF", "FS"])
 def server(request: pytest.FixtureRequest) -> Server:
-    """Each test that asks for this runs once on every everyday server."""
+    """Each test that asks for this runs once on every everyday server; one that is marked
+    `client_side` every day on the embedded Datastore, and at night on the others too."""
     return _server(request, request.param)

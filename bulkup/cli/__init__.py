@@ -1,7 +1,7 @@
 """The command line: one command a file, each parses, calls, prints.
 
-Commands are imported when they are used, and what needs grpc only when they work, so that a help
-page answers at once. `main` is the one place where errors become exit codes.
+A command is imported when it is used, and what needs grpc only when it works, so that help pages
+appear at once. `call` is the one place where errors become exit codes.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ from importlib import import_module
 
 import click
 
+from bulkup.cli.errors import ShownError
 from bulkup.core.errors import BulkupError, Exit
 
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
-    "resume": ("bulkup.cli.resume", "Go on with a run that did not finish."),
+    "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
-    "migrate": ("bulkup.cli.migrate", "Apply the migrations of a folder that are pending."),
-    "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
-    "mark": ("bulkup.cli.mark", "Let a migration count as applied, or as pending."),
-    "unlock": ("bulkup.cli.unlock", "Free a run whose runner is dead."),
+    "migrate": ("bulkup.cli.migrate", "Apply the pending migrations of a directory."),
+    "status": ("bulkup.cli.status", "Show which migrations of a directory are applied."),
+    "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
+    "unlock": ("bulkup.cli.unlock", "Release a dead process's lock on a run."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
-    "local": ("bulkup.cli.local", "A Datastore in a file: serve it, load it, dump it."),
-    "demo": ("bulkup.cli.demo", "Try bulkup on sample data, in a new folder."),
+    "local": ("bulkup.cli.local", "Serve, load or dump a Datastore in a file."),
+    "demo": ("bulkup.cli.demo", "Try bulkup on sample data, in a new directory."),
 }
 
 
 class _Lazy(click.Group):
-    """Knows its commands by name and one line each; imports the one that is used."""
+    """Lists its commands without importing them; imports the one that is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*_COMMANDS]  # `list` is a module of this package
@@ -70,17 +71,17 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 def cli() -> None:
     """Apply a Python function to every entity of a Datastore query, exactly once.
 
-    Start with `bulkup run -n UPDATER`: it shows what would change and writes nothing.
+    Start with `bulkup run -n UPDATER`, which shows what would change and writes nothing.
     """
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """The console script: run a command and exit with its code (see `errors.Exit`)."""
+    """Run a command and exit with its code (see `core.errors.Exit`): the console script."""
     sys.exit(call(args))
 
 
 def call(args: Sequence[str] | None = None) -> int:
-    """Run a command and give its exit code."""
+    """Run a command; return its exit code."""
     verbose = any(a.startswith("-v") for a in (sys.argv[1:] if args is None else args))
     try:
         code = cli.main(args, prog_name="bulkup", standalone_mode=False)
@@ -90,6 +91,8 @@ def call(args: Sequence[str] | None = None) -> int:
     except click.Abort:
         click.echo("Aborted; nothing was started.", err=True)
         return Exit.SIGINT
+    except ShownError as shown:
+        return shown.exit_code
     except BulkupError as error:
         from bulkup.report import make_printer
 
@@ -97,16 +100,16 @@ def call(args: Sequence[str] | None = None) -> int:
             printer.error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        click.echo("\nStopped at once. Nothing is lost: `bulkup resume` goes on.", err=True)
+        click.echo("\nStopped at once; nothing is lost. Continue with: bulkup resume", err=True)
         return Exit.SIGINT
     except Exception as error:
         if verbose:
             traceback.print_exc()
-        # repr: whatever the text of the error holds, it must not reach the terminal raw.
+        # repr: the message may hold anything, and must not reach the terminal raw.
         click.echo(
             f"Error: this is a bug in bulkup ({type(error).__name__}: {str(error)[:300]!r}). What "
-            "was written is safe and `bulkup resume` goes on; please report it with what -v "
-            "shows.",
+            "was written is safe, and `bulkup resume` continues. Please report the bug with the "
+            "output of -v.",
             err=True,
         )
         return Exit.FAILED

@@ -18,15 +18,16 @@ from bulkup.core.errors import Exit
     "folder", metavar="[DIR]", default="bulkup-demo", type=click.Path(path_type=Path)
 )  # fmt: skip
 def command(folder: Path) -> int:
-    """Try bulkup on sample data, in a new folder (DIR, or bulkup-demo).
+    """Try bulkup on sample data, in a new directory (DIR, by default bulkup-demo).
 
-    A small shop in a file of the embedded Datastore, and an updater that changes it. The commands
-    are shown and run, and all stays in the folder, to go on with. Nothing outside of it is touched.
+    The demo makes a small shop in a file of the embedded Datastore, and an updater that changes it.
+    It shows and runs some commands. Everything stays in the directory for you to continue; nothing
+    outside of it is touched.
     """
     from bulkup.cli.demo_shop import NEXT, STEPS, UPDATER, lay_out
 
     lay_out(folder)
-    _say(f"A sample shop in {folder}. After each $ is what you would type yourself.", "")
+    _say(f"A sample shop in {folder}. The lines with $ are what you would type.", "")
     _show(shlex.join(["cd", str(folder)]))
     with _inside(folder):
         for step in STEPS:
@@ -39,9 +40,9 @@ def command(folder: Path) -> int:
                     return code
     _say(
         "",
-        click.style(f"That is all. {UPDATER} is the whole updater: read it, change it.", bold=True),
+        click.style(f"Done. {UPDATER} is the whole updater: read it, change it.", bold=True),
     )
-    _say(f"To go on in {folder}:")
+    _say(f"What to try next in {folder}:")
     for step in NEXT:
         _say("", step.text)
         for line in step.commands:
@@ -50,7 +51,7 @@ def command(folder: Path) -> int:
 
 
 def _run(line: str) -> int:
-    """What typing the line would do, by the same way."""
+    """Show a command line, and run it in this process."""
     from bulkup.cli import call
 
     _show(line)
@@ -68,7 +69,7 @@ def _say(*lines: str) -> None:
 
 @contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    """In the folder, with no options from the environment: they are for real runs."""
+    """In the folder, without options from the environment, which are meant for real runs."""
     before, environment = Path.cwd(), dict(os.environ)
     for name in environment:
         if name.startswith("BULKUP_"):

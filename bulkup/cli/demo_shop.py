@@ -23,28 +23,28 @@ LOOK = f"bulkup local dump {STORE} --limit 2"
 
 @dataclass(frozen=True)
 class Step:
-    """What is said, then what is run."""
+    """An explanation, and the commands it announces."""
 
     text: str
     commands: tuple[str, ...]
 
 
 STEPS = (
-    Step('2,000 products, their prices texts such as "12.50":', (LOAD, LOOK)),
+    Step('2,000 products, with prices that are strings such as "12.50":', (LOAD, LOOK)),
     Step(
-        f"{UPDATER} makes whole cents of them. What would it do? (-n: write nothing)",
+        f"{UPDATER} turns them into whole cents. Preview it (-n writes nothing):",
         (f"{RUN} -n --limit 2",),
     ),
-    Step("Now for good:", (RUN, LOOK, "bulkup list")),
+    Step("Now for real:", (RUN, LOOK, "bulkup list")),
 )
 
 NEXT = (
     Step(
-        "Texts again; a run that stops half-way, as Ctrl-C would make it; the rest of it:",
+        "Load the strings again, stop a run half-way as Ctrl-C would, and resume it:",
         (LOAD, f"{RUN} --limit 700", "bulkup resume"),
     ),
     Step(
-        "A price that is no number: that product is named, the others are written:",
+        "Add a price that is not a number: that product is reported, the others are written:",
         (
             f"""echo '{{"sku": "P9999", "name": "Rare book", "price": "ask us"}}' \\\n"""
             f"    | {_LOAD.format('-')}",
@@ -55,7 +55,7 @@ NEXT = (
 
 
 def examples() -> Path:
-    """The folder of example updaters: in an installed bulkup its own, in a clone the repository's.
+    """The folder of example updaters: in the installed package, or in the repository.
 
     Raises NotFoundError.
     """
@@ -64,27 +64,27 @@ def examples() -> Path:
         if (folder / UPDATER).is_file():
             return folder
     raise NotFoundError(
-        "this installation of bulkup has no example updaters; install it again with pip"
+        "the example updaters are missing from this installation; install bulkup again with pip"
     )
 
 
 def lay_out(folder: Path) -> None:
-    """Make the folder with data and updater. Nothing that is there is changed.
+    """Make the folder with data and updater.
 
-    Raises UsageError for a folder that has something in it, or that cannot be made.
+    Raises UsageError for a folder that is not empty, or that cannot be created.
     """
     source = examples() / UPDATER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir())
+        is_empty = not any(folder.iterdir())
     except OSError as error:
         raise UsageError(
-            f"cannot make the folder {str(folder)!r} ({error.strerror}); name another one"
+            f"cannot create the directory {str(folder)!r} ({error.strerror}); name another one"
         ) from error
-    if taken:
+    if not is_empty:
         raise UsageError(
-            f"{str(folder)!r} has files in it already, which the demo leaves alone; go on in it, "
-            "or name a new folder: bulkup demo DIR"
+            f"{str(folder)!r} is not empty, and the demo does not touch existing files; work "
+            "there, or name a new directory: bulkup demo DIR"
         )
     with (folder / DATA).open("x", encoding="utf-8") as lines:
         lines.writelines(json.dumps(one) + "\n" for one in products())

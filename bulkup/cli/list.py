@@ -3,85 +3,126 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bulkup.cli import options
+from bulkup.cli.args import verb
+from bulkup.cli.options import Json, StateDir
 from bulkup.core.errors import StateError
 
+if TYPE_CHECKING:
+    from bulkup.core.model import Counts
+    from bulkup.core.records import RunInfo
+
 WIDE = 110
-"""Columns of a terminal that shows targets too; `bulkup show` and --json always do."""
+"""Columns of a terminal that has room for targets; `bulkup show` and --json always show them."""
 
 
-@click.command("list")
-@options.state_dir
-@options.json_lines
-def command(state_dir: Path, **given: Any) -> None:
+@dataclass(frozen=True)
+class ListArgs:
+    state_dir: StateDir
+    json: Json
+
+
+@dataclass(frozen=True)
+class ReadableRun:
+    run_info: RunInfo
+    state: str
+    counts: Counts
+    successor: str | None
+
+
+@dataclass(frozen=True)
+class DamagedRun:
+    run_id: str
+    error: str
+
+
+@verb("list", ListArgs)
+def command(args: ListArgs) -> None:
     """List the runs in the state directory, the latest first."""
     from bulkup.state.files import run_folders
 
-    rows = [_row(folder) for folder in reversed(run_folders(state_dir))]
-    if given["json"]:
-        for row in rows:
-            click.echo(json.dumps({"type": "run", **row}))
-    elif rows:
-        _print(rows)
+    runs = [_read(folder) for folder in reversed(run_folders(args.state_dir))]
+    if args.json:
+        for run in runs:
+            click.echo(json.dumps({"type": "run", **_to_json(run)}))
+    elif runs:
+        _print(runs)
     else:
-        click.echo(f"No runs in {str(state_dir)!r}.", err=True)
+        click.echo(f"No runs in {str(args.state_dir)!r}.", err=True)
 
 
-def _row(folder: Path) -> dict[str, Any]:
-    from bulkup.core.records import predecessor_of
+def _read(folder: Path) -> ReadableRun | DamagedRun:
     from bulkup.state.checkpoint import Checkpoint
     from bulkup.state.display import state_text
 
     try:
         checkpoint = Checkpoint.open(folder, check=False)
     except StateError as error:
-        return {"run_id": folder.name, "state": "damaged", "error": error.message}
+        return DamagedRun(folder.name, error.message)
     try:
-        counts, run_info = checkpoint.counts(), checkpoint.run_info
-        return {
-            "run_id": run_info.run_id,
-            "updater": run_info.updater,
-            "state": state_text(checkpoint),
-            "handled": counts.handled,
-            "written": counts.writes,
-            "failed": counts.failed,
-            "started": run_info.created,
-            "target": str(run_info.target),
-            "params": run_info.params,
-            "predecessor": predecessor_of(run_info.run_id),
-            "successor": checkpoint.status().successor or "",
-        }
+        return ReadableRun(
+            checkpoint.run_info,
+            state_text(checkpoint),
+            checkpoint.counts(),
+            checkpoint.status().successor,
+        )
     finally:
         checkpoint.close()
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _to_json(run: ReadableRun | DamagedRun) -> dict[str, Any]:
+    from bulkup.core.records import predecessor_of
 
-    from bulkup.report.text import clean
+    if isinstance(run, DamagedRun):
+        return {"run_id": run.run_id, "state": "damaged", "error": run.error}
+    info, counts = run.run_info, run.counts
+    return {
+        "run_id": info.run_id,
+        "updater": info.updater,
+        "state": run.state,
+        "handled": counts.handled,
+        "written": counts.writes,
+        "failed": counts.failed,
+        "started": info.created,
+        "target": str(info.target),
+        "params": info.params,
+        "predecessor": predecessor_of(info.run_id),
+        "successor": run.successor or "",
+    }
 
-    console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = {
-        "run_id": "Run", "updater": "Updater", "state": "State", "handled": "Handled",
-        "failed": "Failed",
-    }  # fmt: skip
-    if console.width >= WIDE:
-        columns["target"] = "Target"
-    if any(row.get("successor") for row in rows):
-        columns["successor"] = "Then"
-    for name, title in columns.items():
-        justify: Any = "right" if name in ("handled", "failed") else "left"
-        table.add_column(title, justify=justify, no_wrap=name == "run_id", overflow="fold")
-    for row in rows:
-        cells = (row.get(name, "") for name in columns)
-        table.add_row(*(Text(f"{c:,}" if isinstance(c, int) else clean(str(c))) for c in cells))
-    console.print(table)
+
+def _print(runs: list[ReadableRun | DamagedRun]) -> None:
+    from bulkup.cli.tables import console, print_table
+
+    out = console()
+    titles = ["Run", "Updater", "State", "Handled", "Failed"]
+    if out.width >= WIDE:
+        titles.append("Target")
+    if any(isinstance(run, ReadableRun) and run.successor for run in runs):
+        titles.append("Then")
+    rows = []
+    for run in runs:
+        cells = _cells(run)
+        rows.append([cells.get(title, "") for title in titles])
+    print_table(out, titles, rows, numbers=("Handled", "Failed"), wraps=titles[1:])
+
+
+def _cells(run: ReadableRun | DamagedRun) -> dict[str, str]:
+    """By the title of the column."""
+    if isinstance(run, DamagedRun):
+        return {"Run": run.run_id, "State": "damaged"}
+    info, counts = run.run_info, run.counts
+    return {
+        "Run": info.run_id,
+        "Updater": info.updater,
+        "State": run.state,
+        "Handled": f"{counts.handled:,}",
+        "Failed": f"{counts.failed:,}",
+        "Target": str(info.target),
+        "Then": run.successor or "",
+    }

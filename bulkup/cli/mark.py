@@ -3,56 +3,68 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 import click
 
-from bulkup.cli import options
+from bulkup.cli.args import verb
+from bulkup.cli.options import TargetArgs
 
 
-@click.command("mark")
-@click.argument("name")
-@click.option("--applied/--pending", default=None, help="What it shall count as.")
-@click.option(
-    "--folder", "--in", type=click.Path(), default="updaters", show_default=True,
-    metavar="DIR", help="The folder of migrations.",
-)  # fmt: skip
-@options.target
-@options.local
-def command(**given: Any) -> None:
-    """Let migration NAME count as applied or as pending, without running it.
+@dataclass(frozen=True)
+class MarkArgs:
+    name: Annotated[str, click.Argument(["name"])]
+    applied: Annotated[
+        bool | None,
+        click.Option(
+            ["--applied/--pending"], default=None, help="Mark it as applied, or as pending."
+        ),
+    ]
+    folder: Annotated[
+        Path,
+        click.Option(
+            ["--folder", "--in"],
+            type=click.Path(path_type=Path),
+            default=Path("updaters"),
+            show_default=True,
+            metavar="DIR",
+            help="Directory of the migrations.",
+        ),
+    ]
+    target: TargetArgs
 
-    For a project that comes with a history, and for what was mended by hand. A migration marked
-    as pending is applied from its beginning, to every entity, by the next `bulkup migrate`.
+
+@verb("mark", MarkArgs)
+def command(args: MarkArgs) -> None:
+    """Mark migration NAME as applied, or as pending, without running it.
+
+    For a project with a history, and for what was fixed by hand. A migration that is marked as
+    pending is applied from its beginning, to every entity, by the next `bulkup migrate`.
     """
-    from pathlib import Path
-
     from bulkup.core.clock import Clock
     from bulkup.migrations.connect import open_ledger
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.manual import mark
     from bulkup.migrations.origin import origin_of
     from bulkup.migrations.status import FolderStatus
-    from bulkup.runs.target import TargetOptions
+    from bulkup.report.text import clean
 
-    if given["applied"] is None:
-        raise click.UsageError("say what it shall count as: --applied or --pending")
-    folder, clock = read_folder(Path(given["folder"])), Clock()
-    where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
-    with open_ledger(where) as (ledger, target):
+    if args.applied is None:
+        raise click.UsageError("choose one: --applied or --pending")
+    folder, clock = read_folder(args.folder), Clock()
+    with open_ledger(args.target.options()) as (ledger, target):
         status = FolderStatus(folder, ledger.migrations(), target, clock.unix())
-        entry = status.entry(given["name"])
+        entry = status.entry(args.name)
         changed = mark(
             ledger,
             entry,
-            applied=given["applied"],
+            applied=args.applied,
             target=target,
             origin=origin_of(os.environ),
             clock=clock,
         )
-    wanted = "applied" if given["applied"] else "pending"
-    click.echo(
-        f"{entry.name} counts as {wanted} on {target}."
-        if changed
-        else f"{entry.name} is {wanted} on {target}; nothing to change."
-    )
+    wanted = "applied" if args.applied else "pending"
+    where = clean(f"{entry.name} {'is now' if changed else 'is already'} {wanted} on {target}")
+    click.echo(f"{where}." if changed else f"{where}; nothing to change.")

@@ -3,168 +3,197 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from bulkup.cli import options
-from bulkup.cli.namespaces import namespaces, pattern_of, words_of
-from bulkup.core.errors import BulkupError, Exit
+from bulkup.cli.args import verb
+from bulkup.cli.confirm import confirm
+from bulkup.cli.options import (
+    EngineArgs,
+    MigrationsFolder,
+    NamespacesArgs,
+    OutputArgs,
+    StateDir,
+    TargetArgs,
+    Wait,
+    Yes,
+    state_dir_words,
+    typed_words,
+)
+from bulkup.cli.session import Session
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
     from bulkup.datastore.target import Target
-    from bulkup.migrations.apply import MigrateHooks, MigrateResult, NextMigration, Selection
-    from bulkup.report import Printer
+    from bulkup.migrations.apply import (
+        MigrateHooks,
+        MigrateResult,
+        NextMigration,
+        Selection,
+    )
+    from bulkup.namespaces.migrate_all import MigrateAllResult
     from bulkup.runs.context import RunContext
 
 
-@click.command("migrate")
-@options.migrations
-@click.option("--to", metavar="NAME", help="Apply up to this one, and no further.")
-@click.option("--only", metavar="NAME", help="Apply this one alone.")
-@click.option(
-    "--accept-changed", metavar="NAME", multiple=True,
-    help="It was changed after it was applied, and that is all right.",
-)  # fmt: skip
-@options.target
-@namespaces
-@options.local
-@options.working
-@options.wait
-@options.state_dir
-@options.yes
-@options.json_lines
-@options.verbosity
-def command(**given: Any) -> int:
-    """Apply the migrations in DIR (default: updaters) that are pending, in the order of their
-    file names.
+@dataclass(frozen=True)
+class MigrateArgs:
+    folder: MigrationsFolder
+    to: Annotated[
+        str | None,
+        click.Option(["--to"], metavar="NAME", help="Apply migrations up to and including NAME."),
+    ]
+    only: Annotated[str | None, click.Option(["--only"], metavar="NAME", help="Apply only NAME.")]
+    accept_changed: Annotated[
+        tuple[str, ...],
+        click.Option(
+            ["--accept-changed"],
+            metavar="NAME",
+            multiple=True,
+            help="Accept that NAME was changed after it was applied.",
+        ),
+    ]
+    target: TargetArgs
+    namespaces: NamespacesArgs
+    engine: EngineArgs
+    wait: Wait
+    state_dir: StateDir
+    yes: Yes
+    output: OutputArgs
 
-    Each file holds one updater; its name is what it is known by. Stops at the first that fails.
-    One that was interrupted goes on where it was, from any machine. Each namespace has a ledger of
-    its own.
+    def same_command(self) -> str:
+        """The command that continues."""
+        words = ["bulkup", "migrate", str(self.folder)]
+        words += self.namespaces.words()
+        words += self.target.words()
+        words += typed_words(to=self.to, only=self.only)
+        words += self.engine.options().words()
+        words += state_dir_words(self.state_dir)
+        return shlex.join(words)
+
+
+@verb("migrate", MigrateArgs)
+def command(args: MigrateArgs) -> int:
+    """Apply the pending migrations of a directory, in the order of their file names.
+
+    DIR is the directory, by default updaters. Each file in it holds one updater, and its name is
+    the name of the migration.
+
+    Stops at the first migration that fails. An interrupted migration resumes where it was, from any
+    machine. Each namespace has its own record of what is applied.
     """
-    from bulkup.report import github_page, make_printer
-
-    if given["to"] and given["only"]:
+    if args.to and args.only:
         raise click.UsageError("--to and --only exclude each other")
-    pattern = pattern_of(given)
-    with github_page(os.environ) as page:
-        with make_printer(
-            json=given["json"], quiet=given["quiet"], verbose=given["verbose"]
-        ) as printer:
-            try:
-                if pattern is not None:
-                    from bulkup.cli.migrate_all import migrate_each, tell_spaces
-
-                    outcomes = migrate_each(given, pattern, printer)
-                else:
-                    outcome = _migrate(given, printer)
-            except BulkupError as error:
-                printer.error(error)
-                if page is not None:
-                    page.error(error)
-                return error.exit_code
-            except KeyboardInterrupt:
-                printer.error(
-                    BulkupError(f"stopped at once; nothing is lost: {again(given)} goes on")
-                )
-                return Exit.SIGINT
-        if pattern is not None:
-            tell_spaces(given, outcomes, page)
-            return outcomes.exit_code
-        said = said_of(outcome, given)
-        click.echo(json.dumps(fact(outcome)) if given["json"] else said)
-        if page is not None:
-            for name, report in outcome.reports:
-                page.report(report, name)
-            begun = [name for name, _ in outcome.reports]
-            later = [(name, None) for name in outcome.left if name not in begun]
-            page.migrations([*outcome.reports, *later], said)
-    return outcome.exit_code
+    pattern = args.namespaces.pattern(args.target)
+    with Session(args.output, args.same_command()) as session:
+        if pattern is None:
+            return _show(_migrate(args, session), args, session)
+        return _show_all(_migrate_all(args, pattern, session), args, session)
 
 
-def _migrate(given: dict[str, Any], printer: Printer) -> MigrateResult:
-    from dataclasses import replace
-
+def _migrate(args: MigrateArgs, session: Session) -> MigrateResult:
     from bulkup.migrations.apply import Migrator
-    from bulkup.report import save_report, summarize
-    from bulkup.runs.target import TargetOptions, open_target
+    from bulkup.runs.target import open_target
 
-    def on_report(report: Report) -> None:
-        printer.delivered(save_report(summarize(report), Path(report.state_file).parent))
-
-    where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
-    with open_target(where) as target:
-        hooks = replace(hooks_of(given, target), on_report=on_report)
-        return Migrator(target, selection_of(given), context_of(given, printer), hooks).run()
+    with open_target(args.target.options()) as target:
+        hooks = _hooks(args, target, session, say_saved=True)
+        return Migrator(target, _selection(args), _context(args, session), hooks).run()
 
 
-def selection_of(given: dict[str, Any]) -> Selection:
-    """Raises BulkupError for a folder that is not valid."""
+def _migrate_all(args: MigrateArgs, pattern: str, session: Session) -> MigrateAllResult:
+    from bulkup.cli.migrate_result import sentence_of
+    from bulkup.namespaces.migrate_all import AllNamespacesMigrator
+    from bulkup.report.namespace_grid import namespace_name
+    from bulkup.runs.target import open_target
+
+    def on_result(namespace: str, result: MigrateResult) -> None:
+        if args.output.shows_progress:
+            line = f"{namespace_name(namespace)}: {sentence_of(result, args.same_command())}"
+            click.echo(line, err=True)
+
+    with open_target(args.target.options()) as target:
+        hooks = _hooks(args, target, session, say_saved=False)
+        selection, context = _selection(args), _context(args, session)
+        migrator = AllNamespacesMigrator(target, pattern, selection, context, hooks, on_result)
+        return migrator.run()
+
+
+def _selection(args: MigrateArgs) -> Selection:
+    """Raises BulkupError for a directory that is not valid."""
     from bulkup.migrations.apply import Selection
     from bulkup.migrations.folder import read_folder
 
-    return Selection(
-        read_folder(given["folder"]), given["to"], given["only"], given["accept_changed"]
-    )
+    return Selection(read_folder(args.folder), args.to, args.only, args.accept_changed)
 
 
-def context_of(given: dict[str, Any], printer: Printer) -> RunContext:
-    from bulkup.cli.session import options_of
+def _context(args: MigrateArgs, session: Session) -> RunContext:
     from bulkup.runs.context import RunContext
 
     return RunContext(
-        options_of(given), given["state_dir"], printer, given["wait"], resume_command=again(given)
+        args.engine.options(),
+        args.state_dir,
+        session.printer,
+        args.wait,
+        resume_command=session.resume_command,
     )
 
 
-def hooks_of(given: dict[str, Any], target: Target) -> MigrateHooks:
-    from bulkup.cli.session import confirm_target
+def _hooks(args: MigrateArgs, target: Target, session: Session, *, say_saved: bool) -> MigrateHooks:
     from bulkup.migrations.apply import MigrateHooks
+    from bulkup.report.text import clean
 
     def on_next(migration: NextMigration) -> None:
-        if not given["quiet"] and not given["json"]:
+        if args.output.shows_progress:
             more = f", {migration.remaining - 1} more after it" if migration.remaining > 1 else ""
-            click.echo(f"Migration {migration.name}{more}", err=True)
+            click.echo(f"Migration {clean(migration.name)}{more}", err=True)
+
+    def on_report(report: Report) -> None:
+        session.save(report, Path(report.state_file).parent, say_so=say_saved)
 
     return MigrateHooks(
-        confirm=lambda: confirm_target("Apply migrations", target, given), on_next=on_next
+        confirm=lambda: confirm("Apply migrations", target, yes=args.yes),
+        on_next=on_next,
+        on_report=on_report,
     )
 
 
-def again(given: dict[str, Any]) -> str:
-    """The command that goes on, with what says where."""
-    words = ["bulkup", "migrate", str(given["folder"])]
-    words += words_of(given, ("project", "database", "namespace", "local", "to", "only"))
-    return shlex.join(words)
+def _show(result: MigrateResult, args: MigrateArgs, session: Session) -> int:
+    from bulkup.cli.migrate_result import sentence_of, to_json
+
+    sentence = sentence_of(result, args.same_command())
+    session.printer.close()  # until here standard output was the printer's
+    click.echo(json.dumps(to_json(result)) if args.output.json else sentence)
+    if session.page is not None:
+        for name, report in result.reports:
+            session.page.report(report, name)
+        started = [name for name, _ in result.reports]
+        later = [(name, None) for name in result.left if name not in started]
+        session.page.migrations([*result.reports, *later], sentence)
+    return result.exit_code
 
 
-def fact(outcome: MigrateResult) -> dict[str, Any]:
-    return {
-        "type": "migrate",
-        "applied": outcome.applied,
-        "stopped_at": outcome.stopped_at or "",
-        "reason": outcome.reason or "",
-        "left": outcome.left,
-        "exit_code": int(outcome.exit_code),
-    }
+def _show_all(result: MigrateAllResult, args: MigrateArgs, session: Session) -> int:
+    from bulkup.cli.migrate_result import all_to_json, grid_of, sentence_of_all
+    from bulkup.report.namespace_grid import DEFAULT, grid_lines
 
-
-def said_of(outcome: MigrateResult, given: dict[str, Any]) -> str:
-    from bulkup.report.text import clean, plural
-
-    applied = plural(len(outcome.applied), "migration")
-    if outcome.left:
-        return (
-            f"{applied} applied, {len(outcome.left)} left"
-            + (f", stopped at {outcome.stopped_at}" if outcome.stopped_at else "")
-            + (f": {clean(outcome.reason)}" if outcome.reason else "")
-            + f". Continue with: {clean(again(given))}"
-        )
-    if outcome.reason:
-        return f"{applied} applied; {clean(outcome.reason)}. Go on with: {clean(again(given))}"
-    return f"{applied} applied, none left." if outcome.applied else "Nothing is pending."
+    sentence = sentence_of_all(result, args.same_command())
+    session.printer.close()
+    if args.output.json:
+        click.echo(json.dumps(all_to_json(result)))
+    else:
+        for line in grid_lines(grid_of(result)) if result.namespaces else ():
+            click.echo(line)
+        click.echo(sentence)
+    if session.page is not None:
+        rows = []
+        for namespace, one in result.results:
+            for migration, report in one.reports:
+                title = f"{namespace or DEFAULT}: {migration}"
+                rows.append((title, report))
+                if report.exit_code:
+                    session.page.report(report, title)
+        session.page.migrations(rows, sentence)
+    return result.exit_code

@@ -1,213 +1,345 @@
-"""Options that several commands have, and the types of their values."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from bulkup.core.errors import UsageError
+from bulkup.cli.values import Assignment, Auto, Duration, Rate
+from bulkup.engine.throttle.rate import MaxRate
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from bulkup.engine.options import Options
+    from bulkup.report import MailSettings
+    from bulkup.runs.target import TargetOptions
 
-_PART_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+STATE_DIR = Path(".bulkup")
 
-
-class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """`90`, `90s`, `20m`, `1h30m` -> seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, (int, float)):
-            return float(value)
-        match = _DURATION.fullmatch(value.strip().lower())
-        if not match or not any(match.groups()):
-            self.fail(f"{value!r} is not a duration; write it like 90s, 20m or 1h30m", param, ctx)
-        parts = zip(match.groups(), _PART_S.values(), strict=True)
-        return sum(float(number) * seconds for number, seconds in parts if number)
-
-
-class Auto(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """`auto` -> None, or a number in a range."""
-
-    name = "auto or number"
-
-    def __init__(self, low: int, high: int) -> None:
-        self._low, self._high = low, high
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, int):
-            return value
-        text = value.strip().lower()
-        if text == "auto":
-            return None
-        number = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else -1
-        if not self._low <= number <= self._high:
-            limits = f"from {self._low} to {self._high}"
-            self.fail(f"{value!r} is neither auto nor a number {limits}", param, ctx)
-        return number
-
-
-class Rate(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """What `MaxRate.parse` takes."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from bulkup.engine.throttle.rate import MaxRate
-
-        if isinstance(value, MaxRate):
-            return value
-        try:
-            return MaxRate.parse(value)
-        except UsageError as error:
-            self.fail(error.message, param, ctx)
-
-
-def _together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    def decorate(function: F) -> F:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-state_dir = click.option(
-    "--state-dir",
-    type=click.Path(path_type=Path),
-    default=Path(".bulkup"),
-    show_default=True,
-    help="Folder where run state lives.",
-)
-
-json_lines = click.option("--json", is_flag=True, help="JSON, one object a line.")
-
-verbosity = _together(
-    click.option("-q", "--quiet", is_flag=True, help="Only the summary and errors."),
-    click.option("-v", "--verbose", count=True, help="More; also tracebacks."),
-)
-
-target = _together(
-    click.option("--project", help="Google Cloud project.  [default: as gcloud and its libraries]"),
-    click.option("--database", help="Named database.  [default: the (default) one]"),
-    click.option("--namespace", help="Namespace.  [default: the empty one]"),
-)
-
-
-local = click.option(
-    "--local", type=click.Path(dir_okay=False), metavar="FILE",
-    help="Use the embedded Datastore in FILE instead.",
-)  # fmt: skip
-
-migrations = click.argument(
-    "folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("updaters")
-)
-
-
-class Assignment(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """`NAME=VALUE`; several in an environment variable stand on a line each."""
-
-    name = "assignment"
-
-    def split_envvar_value(self, rv: str) -> list[str]:
-        return [line for line in rv.splitlines() if line]
-
-
-params = click.option(
-    "-p",
-    "--param",
-    type=Assignment(),
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Updater parameter.",
-)
-
-yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-
-working = _together(
-    click.option(
-        "--batch-size",
-        type=click.IntRange(1, 500),
-        default=500,
+StateDir = Annotated[
+    Path,
+    click.Option(
+        ["--state-dir"],
+        type=click.Path(path_type=Path),
+        default=STATE_DIR,
         show_default=True,
-        help="Entities per commit, at most.",
+        metavar="DIR",
+        help="Directory where run state lives.",
     ),
-    click.option(
-        "--in-flight",
-        type=Auto(1, 32),
-        default="auto",
-        show_default=True,
-        metavar="auto|N",
-        help="Commits under way at once.",
+]
+Json = Annotated[
+    bool, click.Option(["--json"], is_flag=True, help="Print JSON, one object a line.")
+]
+Params = Annotated[
+    tuple[str, ...],
+    click.Option(
+        ["-p", "--param"],
+        type=Assignment(),
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Set a parameter of the updater.",
     ),
-    click.option(
-        "--shards",
-        type=Auto(1, 64),
-        default="auto",
-        show_default=True,
-        metavar="auto|N",
-        help="Key ranges of the query that are read side by side.",
-    ),
-    click.option(
-        "--processes",
-        type=click.IntRange(1, 64),
-        default=1,
-        show_default=True,
-        help="Processes that run the updater; for one whose own Python takes the time. What it "
-        "keeps on self is of each process.",
-    ),
-    click.option(
-        "--max-rate",
-        type=Rate(),
-        default="auto",
-        show_default=True,
-        metavar="auto|N|off",
-        help="Entities a second, at most; auto: Datastore's ramp (500/s, half as much again every "
-        "5 minutes) on a real project, no limit elsewhere.",
-    ),
-    click.option(
-        "--max-failures",
-        type=click.IntRange(min=-1),
-        help="Entities that may fail before the run stops; -1: no limit.  [default: the updater's]",
-    ),
-    click.option("--limit", type=click.IntRange(min=1), help="Stop after so many entities."),
-    click.option("--max-time", type=Duration(), help="Stop after so long: 90s, 20m, 1h30m."),
-    click.option(
-        "--retry-for",
+]
+Yes = Annotated[bool, click.Option(["--yes"], is_flag=True, help="Do not ask for confirmation.")]
+Wait = Annotated[
+    float,
+    click.Option(
+        ["--wait"],
         type=Duration(),
-        default="10m",
-        show_default=True,
-        help="Patience with a Datastore that does not answer.",
+        default="0s",
+        metavar="DURATION",
+        help="How long to wait while another process holds the run.  [default: exit 11 at once]",
     ),
-    click.option(
-        "--conflict-retries",
-        type=click.IntRange(min=0),
-        default=8,
-        show_default=True,
-        help="Times an entity that others keep changing is handled again.",
+]
+MigrationsFolder = Annotated[
+    Path,
+    click.Argument(
+        ["folder"],
+        metavar="[DIR]",
+        type=click.Path(path_type=Path),
+        default=Path("updaters"),
     ),
-)
+]
 
-wait = click.option(
-    "--wait",
-    type=Duration(),
-    default="0s",
-    help="Wait so long for another runner that works on the run.  [default: exit 11 at once]",
-)
 
-mail = _together(
-    click.option("--email-to", multiple=True, metavar="ADDRESS", help="Mail the report there."),
-    click.option("--email-from", metavar="ADDRESS", help="Sender of that mail."),
-    click.option(
-        "--smtp",
-        metavar="URL",
-        help="smtp://user@host:587 (STARTTLS) or smtps://...; password: $BULKUP_SMTP_PASSWORD.",
-    ),
-    click.option("--smtp-plain", is_flag=True, help="Allow mail without encryption."),
-)
+@dataclass(frozen=True)
+class TargetArgs:
+    """Which Datastore. None: the environment decides."""
+
+    project: Annotated[
+        str | None,
+        click.Option(
+            ["--project"],
+            help="Google Cloud project.  [default: as gcloud and its libraries find it]",
+        ),
+    ]
+    database: Annotated[
+        str | None,
+        click.Option(["--database"], help="Named database.  [default: the (default) database]"),
+    ]
+    namespace: Annotated[
+        str | None,
+        click.Option(["--namespace"], help="Namespace.  [default: the default namespace]"),
+    ]
+    local: Annotated[
+        str | None,
+        click.Option(
+            ["--local"],
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            help="Use the embedded Datastore in FILE instead.",
+        ),
+    ]
+
+    def options(self) -> TargetOptions:
+        from bulkup.runs.target import TargetOptions
+
+        return TargetOptions(self.project, self.database, self.namespace, self.local)
+
+    def words(self) -> list[str]:
+        """The options as they are typed."""
+        return typed_words(
+            project=self.project,
+            database=self.database,
+            namespace=self.namespace,
+            local=self.local,
+        )
+
+
+@dataclass(frozen=True)
+class NamespacesArgs:
+    """Several namespaces instead of one."""
+
+    all_namespaces: Annotated[
+        bool,
+        click.Option(
+            ["--all-namespaces"], is_flag=True, help="Work in every namespace, one after another."
+        ),
+    ]
+    namespaces: Annotated[
+        str | None,
+        click.Option(
+            ["--namespaces"],
+            metavar="PATTERN",
+            help="Work in each namespace that matches PATTERN, such as 'tenant-*'.",
+        ),
+    ]
+
+    def pattern(self, target: TargetArgs) -> str | None:
+        """None: in the one namespace of the target. Raises click.UsageError."""
+        asked = {
+            "--all-namespaces": self.all_namespaces,
+            "--namespaces": self.namespaces is not None,
+            "--namespace": target.namespace is not None,
+        }
+        names = [name for name, is_there in asked.items() if is_there]
+        if len(names) > 1:
+            raise click.UsageError(f"{names[0]} and {names[1]} exclude each other")
+        if self.namespaces == "":
+            raise click.UsageError("--namespaces needs a pattern, such as 'tenant-*'")
+        if self.all_namespaces:
+            from bulkup.namespaces.find import ALL_NAMESPACES
+
+            return ALL_NAMESPACES
+        return self.namespaces
+
+    def words(self) -> list[str]:
+        if self.all_namespaces:
+            return ["--all-namespaces"]
+        return typed_words(namespaces=self.namespaces)
+
+
+@dataclass(frozen=True)
+class EngineArgs:
+    """How fast to work, and when to stop."""
+
+    batch_size: Annotated[
+        int,
+        click.Option(
+            ["--batch-size"],
+            type=click.IntRange(1, 500),
+            default=500,
+            show_default=True,
+            metavar="N",
+            help="Maximum entities per commit.",
+        ),
+    ]
+    in_flight: Annotated[
+        int | None,
+        click.Option(
+            ["--in-flight"],
+            type=Auto(1, 32),
+            default="auto",
+            show_default=True,
+            metavar="auto|N",
+            help="Maximum commits in flight per shard.",
+        ),
+    ]
+    shards: Annotated[
+        int | None,
+        click.Option(
+            ["--shards"],
+            type=Auto(1, 64),
+            default="auto",
+            show_default=True,
+            metavar="auto|N",
+            help="Key ranges of the query to read in parallel.",
+        ),
+    ]
+    processes: Annotated[
+        int,
+        click.Option(
+            ["--processes"],
+            type=click.IntRange(1, 64),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Processes that run the updater, for CPU-bound updaters. Attributes of self are "
+            "per process.",
+        ),
+    ]
+    max_rate: Annotated[
+        MaxRate,
+        click.Option(
+            ["--max-rate"],
+            type=Rate(),
+            default="auto",
+            show_default=True,
+            metavar="auto|N|off",
+            help="Maximum entities per second. auto: Datastore's ramp-up (500/s, then 50% more "
+            "every 5 minutes) on a real project, no limit elsewhere.",
+        ),
+    ]
+    max_failures: Annotated[
+        int | None,
+        click.Option(
+            ["--max-failures"],
+            type=click.IntRange(min=-1),
+            metavar="N",
+            help="Stop when more than N entities have failed; -1: no limit.  "
+            "[default: the updater's]",
+        ),
+    ]
+    limit: Annotated[
+        int | None,
+        click.Option(
+            ["--limit"], type=click.IntRange(min=1), metavar="N", help="Stop after N entities."
+        ),
+    ]
+    max_time: Annotated[
+        float | None,
+        click.Option(
+            ["--max-time"],
+            type=Duration(),
+            metavar="DURATION",
+            help="Stop after DURATION (90s, 20m, 1h30m).",
+        ),
+    ]
+    retry_for: Annotated[
+        float,
+        click.Option(
+            ["--retry-for"],
+            type=Duration(),
+            default="10m",
+            show_default=True,
+            metavar="DURATION",
+            help="How long to retry while Datastore is unavailable.",
+        ),
+    ]
+    conflict_retries: Annotated[
+        int,
+        click.Option(
+            ["--conflict-retries"],
+            type=click.IntRange(min=0),
+            default=8,
+            show_default=True,
+            metavar="N",
+            help="How many times to handle an entity again when others keep changing it.",
+        ),
+    ]
+
+    def options(self, *, dry_run: bool = False) -> Options:
+        from bulkup.engine.options import Options
+
+        return Options(
+            batch_size=self.batch_size,
+            in_flight=self.in_flight,
+            shards=self.shards,
+            processes=self.processes,
+            max_rate=self.max_rate,
+            limit=self.limit,
+            max_time_s=self.max_time,
+            retry_for_s=self.retry_for,
+            conflict_retries=self.conflict_retries,
+            max_failures=self.max_failures,
+            dry_run=dry_run,
+        )
+
+
+@dataclass(frozen=True)
+class MailArgs:
+    email_to: Annotated[
+        tuple[str, ...],
+        click.Option(
+            ["--email-to"], multiple=True, metavar="ADDRESS", help="Mail the report to ADDRESS."
+        ),
+    ]
+    email_from: Annotated[
+        str | None, click.Option(["--email-from"], metavar="ADDRESS", help="Sender of that mail.")
+    ]
+    smtp: Annotated[
+        str | None,
+        click.Option(
+            ["--smtp"],
+            metavar="URL",
+            help="Mail server: smtp://user@host:587 (STARTTLS) or smtps://...; the password is "
+            "read from $BULKUP_SMTP_PASSWORD.",
+        ),
+    ]
+    smtp_plain: Annotated[
+        bool, click.Option(["--smtp-plain"], is_flag=True, help="Allow mail without encryption.")
+    ]
+
+    def settings(self) -> MailSettings | None:
+        """None: no mail. Raises UsageError."""
+        from bulkup.report import mail_settings
+
+        return mail_settings(self.email_to, self.email_from, self.smtp, plain=self.smtp_plain)
+
+
+@dataclass(frozen=True)
+class OutputArgs:
+    json: Json
+    quiet: Annotated[
+        bool,
+        click.Option(
+            ["-q", "--quiet"], is_flag=True, help="Print only the summary, failures and errors."
+        ),
+    ]
+    verbose: Annotated[
+        int,
+        click.Option(
+            ["-v", "--verbose"], count=True, help="Print more, and tracebacks of errors in bulkup."
+        ),
+    ]
+
+    @property
+    def shows_progress(self) -> bool:
+        """A person wants to see what happens."""
+        return not self.json and not self.quiet
+
+
+def typed_words(**values: object) -> list[str]:
+    """`--name value` for each value that is not None."""
+    return [
+        word
+        for name, value in values.items()
+        if value is not None
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
+def state_dir_words(state_dir: Path) -> list[str]:
+    return [] if state_dir == STATE_DIR else ["--state-dir", str(state_dir)]

@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from bulkup.cli import options
+from bulkup.cli.args import verb
+from bulkup.cli.options import Json
+
+if TYPE_CHECKING:
+    from bulkup.authoring.parameters import Parameter
 
 
-@click.command("params")
-@click.argument("updater")
-@options.json_lines
-def command(updater: str, **given: Any) -> None:
+@dataclass(frozen=True)
+class ParamsArgs:
+    updater: Annotated[str, click.Argument(["updater"])]
+    json: Json
+
+
+@verb("params", ParamsArgs)
+def command(args: ParamsArgs) -> None:
     """Show the parameters of UPDATER: types, defaults, help."""
     from bulkup.authoring.loader import load
+
+    source = load(args.updater)
+    if args.json:
+        for p in source.parameters:
+            click.echo(json.dumps(_to_json(p)))
+        return
+    from bulkup.cli.tables import console, print_table
     from bulkup.report.text import clean
 
-    source = load(updater)
-    if given["json"]:
-        for p in source.parameters:
-            fact = {"type": "param", "name": p.name, "value_type": p.type, "required": p.required}
-            fact |= {"default": None if p.required else p.default_text, "help": p.help}
-            click.echo(json.dumps(fact))
-        return
     about = f": {source.description}" if source.description else ""
     click.echo(clean(f"{source.name}{about}"))
     if not source.parameters:
         click.echo("It has no parameters.")
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    titles = ("Name", "Type", "Default", "Help")
+    rows = [
+        (p.name, p.type, "(must be given)" if p.required else p.default_text, p.help)
+        for p in source.parameters
+    ]
+    print_table(console(), titles, rows, wraps=titles)
 
-    table = Table("Name", "Type", "Default", "Help", box=box.SIMPLE_HEAD, pad_edge=False)
-    for p in source.parameters:
-        default = "(must be given)" if p.required else p.default_text
-        cells = (p.name, p.type, default, p.help)
-        table.add_row(*(Text(clean(cell)) for cell in cells))
-    Console(highlight=False).print(table)
+
+def _to_json(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "type": "param",
+        "name": parameter.name,
+        "value_type": parameter.type,
+        "required": parameter.required,
+        "default": None if parameter.required else parameter.default_text,
+        "help": parameter.help,
+    }

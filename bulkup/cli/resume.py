@@ -2,56 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import click
 
-from bulkup.cli import options
+from bulkup.cli.args import verb
+from bulkup.cli.confirm import confirm
+from bulkup.cli.options import (
+    EngineArgs,
+    MailArgs,
+    OutputArgs,
+    Params,
+    StateDir,
+    TargetArgs,
+    Wait,
+    Yes,
+)
+from bulkup.cli.session import RunSession
 
-if TYPE_CHECKING:
-    from bulkup.core.events import Listener, Report
+
+@dataclass(frozen=True)
+class ResumeArgs:
+    run: Annotated[str | None, click.Argument(["run"], required=False)]
+    param: Params
+    target: TargetArgs
+    engine: EngineArgs
+    wait: Wait
+    mail: MailArgs
+    state_dir: StateDir
+    yes: Yes
+    output: OutputArgs
 
 
-@click.command("resume")
-@click.argument("run", required=False)
-@options.params
-@options.target
-@click.option(
-    "--local", type=click.Path(dir_okay=False), metavar="FILE",
-    help="The embedded Datastore the run is on.",
-)  # fmt: skip
-@options.working
-@options.wait
-@options.mail
-@options.state_dir
-@options.yes
-@options.json_lines
-@options.verbosity
-def command(**given: Any) -> int:
-    """Go on with RUN, or with the latest run that did not finish.
+@verb("resume", ResumeArgs)
+def command(args: ResumeArgs) -> int:
+    """Resume RUN, or the latest unfinished run.
 
-    The updater, its parameters and the target are those the run began with; naming them again
-    only makes sure that they are the same. How fast it may go and how many entities may fail is as
-    it was for the runner before, unless said otherwise.
+    The updater, its parameters and the target are those the run was started with. Options that name
+    them again only check that they are the same. The options for speed and failures are those of
+    the last start or resume, unless given again.
     """
-    from bulkup.cli.session import confirm, options_of, work
-
-    def begin(listener: Listener) -> Report:
+    with RunSession(args.output, args.mail, args.state_dir) as session:
         from bulkup.authoring.parameters import parse_assignments
-        from bulkup.runs.context import RunContext
         from bulkup.runs.resume import open_unfinished, prepare_resume, resume
-        from bulkup.runs.target import TargetOptions
 
-        where = TargetOptions(
-            given["project"], given["database"], given["namespace"], given["local"]
-        )
-        params = parse_assignments(given["param"])
-        context = RunContext(options_of(given), given["state_dir"], listener, given["wait"])
+        context = session.context(args.engine.options(), args.wait)
+        params = parse_assignments(args.param)
         with (
-            open_unfinished(given["run"], context) as checkpoint,
-            prepare_resume(checkpoint, where, params, context) as prepared,
+            open_unfinished(args.run, context) as checkpoint,
+            prepare_resume(checkpoint, args.target.options(), params, context) as prepared,
         ):
-            confirm(prepared, given)
-            return resume(prepared, checkpoint)
-
-    return work(given, begin)
+            confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
+            return resume(prepared, checkpoint).exit_code

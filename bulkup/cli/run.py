@@ -2,69 +2,124 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from bulkup.cli import options
-from bulkup.cli.namespaces import namespaces, pattern_of, run_each
+from bulkup.cli.args import verb
+from bulkup.cli.confirm import confirm
+from bulkup.cli.options import (
+    EngineArgs,
+    MailArgs,
+    NamespacesArgs,
+    OutputArgs,
+    Params,
+    StateDir,
+    TargetArgs,
+    Wait,
+    Yes,
+    state_dir_words,
+)
+from bulkup.cli.session import RunSession
 
 if TYPE_CHECKING:
-    from bulkup.core.events import Listener, Report
+    from bulkup.core.events import Report
+    from bulkup.runs.context import RunContext
 
 
-@click.command("run")
-@click.argument("updater")
-@options.params
-@click.option("-n", "--dry-run", is_flag=True, help="Show what would change; write nothing.")
-@options.target
-@namespaces
-@click.option(
-    "--local", type=click.Path(dir_okay=False), metavar="FILE",
-    help="Use the embedded Datastore in FILE instead.",
-)  # fmt: skip
-@options.working
-@click.option("--new", is_flag=True, help="Start over, though such a run is unfinished there.")
-@options.wait
-@click.option("--no-record", is_flag=True, help="Remove the run record when the run has finished.")
-@options.mail
-@options.state_dir
-@options.yes
-@options.json_lines
-@options.verbosity
-def command(**given: Any) -> int:
+@dataclass(frozen=True)
+class RunArgs:
+    updater: Annotated[str, click.Argument(["updater"])]
+    param: Params
+    dry_run: Annotated[
+        bool,
+        click.Option(
+            ["-n", "--dry-run"], is_flag=True, help="Show what would change; write nothing."
+        ),
+    ]
+    target: TargetArgs
+    namespaces: NamespacesArgs
+    engine: EngineArgs
+    new: Annotated[
+        bool,
+        click.Option(["--new"], is_flag=True, help="Start a new run even if one is unfinished."),
+    ]
+    wait: Wait
+    no_record: Annotated[
+        bool,
+        click.Option(
+            ["--no-record"], is_flag=True, help="Delete the run record when the run has finished."
+        ),
+    ]
+    mail: MailArgs
+    state_dir: StateDir
+    yes: Yes
+    output: OutputArgs
+
+
+@verb("run", RunArgs)
+def command(args: RunArgs) -> int:
     """Run UPDATER over every entity of its query.
 
     UPDATER is path/to/file.py, path/to/file.py:Name or package.module:Name.
 
-    Over several namespaces each has a run of its own; the same command goes on where it was. It
-    stops at the first that does not finish, with its exit code; else it is 3 when entities failed.
+    With several namespaces, each has a run of its own. The command stops at the first that fails,
+    with its exit code; otherwise it exits with 3 if entities failed. The same command continues
+    where it stopped.
 
-    Ctrl-C stops after what is under way; `bulkup resume` goes on, whatever stopped a run.
+    Ctrl-C finishes the commits in flight and saves. Whatever stopped a run, `bulkup resume`
+    continues it.
     """
-    from bulkup.cli.session import confirm, options_of, work
-
-    pattern = pattern_of(given)
-
-    def begin(listener: Listener) -> Report:
+    pattern = args.namespaces.pattern(args.target)
+    resume_command = None if pattern is None else _same_command(args)
+    with RunSession(args.output, args.mail, args.state_dir, resume_command) as session:
+        context = session.context(args.engine.options(dry_run=args.dry_run), args.wait)
         if pattern is not None:
-            return run_each(given, pattern, listener)
+            return _run_in_namespaces(args, pattern, context).exit_code
+
         from bulkup.authoring.parameters import parse_assignments
-        from bulkup.runs.context import RunContext
         from bulkup.runs.prepare import prepare
         from bulkup.runs.start import start
-        from bulkup.runs.target import TargetOptions
 
-        dry_run = given["dry_run"]
-        where = TargetOptions(
-            given["project"], given["database"], given["namespace"], given["local"]
+        params = parse_assignments(args.param)
+        with prepare(args.updater, params, args.target.options(), context) as prepared:
+            if not args.dry_run:
+                confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
+            return start(prepared, fresh=args.new, keep_record=not args.no_record).exit_code
+
+
+def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Report:
+    from bulkup.authoring.parameters import parse_assignments
+    from bulkup.namespaces.group_run import run_in_namespaces
+    from bulkup.report.namespace_grid import namespace_names
+    from bulkup.runs.prepare import load_updater
+    from bulkup.runs.target import open_target
+
+    if args.no_record:
+        raise click.UsageError(
+            "--no-record excludes several namespaces: the run records tell which are done"
         )
-        params = parse_assignments(given["param"])
-        opts = options_of(given, dry_run=dry_run)
-        context = RunContext(opts, given["state_dir"], listener, given["wait"])
-        with prepare(given["updater"], params, where, context) as prepared:
-            if not dry_run:
-                confirm(prepared, given)
-            return start(prepared, fresh=given["new"], keep_record=not given["no_record"])
+    loaded = load_updater(args.updater, parse_assignments(args.param))
+    loaded.create()  # an __init__ that raises must do so before anyone is asked for credentials
+    with open_target(args.target.options()) as target:
 
-    return work(given, begin)
+        def ask(namespaces: Sequence[str]) -> None:
+            where = f"in {len(namespaces)} namespaces ({namespace_names(namespaces)})"
+            confirm(f"Run {loaded.source.name} {where}", target, yes=args.yes)
+
+        return run_in_namespaces(loaded, target, pattern, context, fresh=args.new, confirm=ask)
+
+
+def _same_command(args: RunArgs) -> str:
+    """The command that continues in the namespaces that are left."""
+    words = ["bulkup", "run", args.updater]
+    for assignment in args.param:
+        words += ["-p", assignment]
+    words += args.namespaces.words()
+    words += args.target.words()
+    words += args.engine.options().words()
+    words += state_dir_words(args.state_dir)
+    return shlex.join(words)

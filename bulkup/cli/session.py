@@ -1,144 +1,165 @@
-"""What `run` and `resume` share: printing while it works, and the report at the end."""
+"""What a command prints while it works, and what becomes of its reports and of its error."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
 
-import click
-
-from bulkup.core.errors import BulkupError, Exit
+from bulkup.cli.errors import ShownError
+from bulkup.cli.options import MailArgs, OutputArgs
+from bulkup.core.errors import BulkupError, Exit, StopAskedError
+from bulkup.core.events import GroupEnded, GroupStarted, RunEnded, RunStarted
 
 if TYPE_CHECKING:
-    from bulkup.core.events import Event, Listener, Report
-    from bulkup.datastore.target import Target
+    from bulkup.core.events import Event, Report
     from bulkup.engine.options import Options
-    from bulkup.runs.prepare import PreparedRun
+    from bulkup.report import GitHubPage, MailSettings, Printer
+    from bulkup.runs.context import RunContext
+
+S = TypeVar("S", bound="Session")
 
 
-def options_of(given: dict[str, Any], *, dry_run: bool = False) -> Options:
-    """The engine's options from the parsed ones of `options.working`."""
-    from bulkup.engine.options import Options
+class Session:
+    """A printer and, on GitHub Actions, the job's page; open while a command works.
 
-    return Options(
-        batch_size=given["batch_size"],
-        in_flight=given["in_flight"],
-        shards=given["shards"],
-        processes=given["processes"],
-        max_rate=given["max_rate"],
-        limit=given["limit"],
-        max_time_s=given["max_time"],
-        retry_for_s=given["retry_for"],
-        conflict_retries=given["conflict_retries"],
-        max_failures=given["max_failures"],
-        dry_run=dry_run,
-    )
+    A BulkupError or a KeyboardInterrupt that leaves the block is printed there, and replaced by
+    ShownError.
+    """
+
+    printer: Printer
+    page: GitHubPage | None
+
+    def __init__(self, output: OutputArgs, resume_command: str | None = None) -> None:
+        from bulkup.report import Summaries
+
+        self.summaries = Summaries()
+        self.resume_command = resume_command
+        self._output = output
+        self._open = ExitStack()
+
+    def __enter__(self: S) -> S:
+        from bulkup.report import github_page, make_printer
+
+        output = self._output
+        self.page = self._open.enter_context(github_page(os.environ))
+        printer = make_printer(
+            json=output.json,
+            quiet=output.quiet,
+            verbose=output.verbose,
+            summaries=self.summaries,
+        )
+        self.printer = self._open.enter_context(printer)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._open:
+            if error is None:
+                self._deliver()
+            elif isinstance(error, BulkupError):
+                self.printer.error(error)
+                if self.page is not None:
+                    self.page.error(error)
+                self._deliver()
+                raise ShownError(error.exit_code) from error
+            elif isinstance(error, KeyboardInterrupt):
+                # Handled here because click would turn it into "Aborted".
+                self.printer.error(self._interrupted())
+                raise ShownError(Exit.SIGINT) from None
+
+    def save(self, report: Report, folder: Path, *, say_so: bool = True) -> None:
+        """Save the report in its run's folder. A failure is always printed."""
+        from bulkup.report import save_report
+
+        delivery = save_report(self.summaries.of(report), folder)
+        if say_so or not delivery.ok:
+            self.printer.delivered(delivery)
+
+    def _deliver(self) -> None:
+        """Called at the end, unless the user has interrupted the command."""
+
+    def _interrupted(self) -> BulkupError:
+        if self.resume_command is None:
+            return StopAskedError("interrupted; nothing was started", Exit.SIGINT)
+        return StopAskedError(
+            "stopped at once; nothing is lost, and nothing will be written twice. Continue with: "
+            f"{self.resume_command}",
+            Exit.SIGINT,
+        )
 
 
-def work(given: dict[str, Any], begin: Callable[[Listener], Report]) -> int:
-    """Print the events of a run, deliver its report; gives the exit code."""
-    from bulkup.core.events import GroupEnded, GroupStarted, RunEnded, RunStarted
-    from bulkup.report import (
-        Summaries,
-        github_page,
-        mail_settings,
-        make_printer,
-        save_report,
-        send_report,
-    )
+class RunSession(Session):
+    """A session of runs: prints their events, then saves and mails their reports."""
 
-    begun: list[str] = []
-    reports: list[Report] = []
-    """Several when an updater names its successor."""
-    grouped = False
+    def __init__(
+        self,
+        output: OutputArgs,
+        mail: MailArgs,
+        state_dir: Path,
+        resume_command: str | None = None,
+    ) -> None:
+        super().__init__(output)
+        self._state_dir = state_dir
+        self._mail_args = mail
+        self._mail: MailSettings | None = None
+        self._group_command = resume_command
+        self._in_group = False
+        self._reports: list[Report] = []
+        """Several when an updater names a successor."""
 
-    summaries = Summaries()
-    with (
-        github_page(os.environ) as page,
-        make_printer(
-            json=given["json"],
-            quiet=given["quiet"],
-            verbose=given["verbose"],
-            summaries=summaries,
-        ) as printer,
-    ):
+    def context(self, options: Options, wait_s: float) -> RunContext:
+        """How to execute runs in this session. Checks first that a mail can be sent at the end.
 
-        def listen(event: Event) -> None:
-            if isinstance(event, RunStarted) and not event.dry_run:
-                begun.append(event.run_id)
-            nonlocal grouped
-            if isinstance(event, GroupStarted):
-                grouped = True
-            if isinstance(event, RunEnded) and not grouped:
-                reports.append(event.report)
-            if isinstance(event, RunEnded) and event.report.state_file and grouped:
-                # The report on all of them is the one that is told and mailed.
-                saved = save_report(
-                    summaries.of(event.report), Path(event.report.state_file).parent
-                )
-                if not saved.ok:
-                    printer.delivered(saved)
-            if isinstance(event, GroupEnded):
-                reports.append(event.report)
-            printer(event)
+        Raises UsageError.
+        """
+        from bulkup.runs.context import RunContext
 
-        try:
-            mail = mail_settings(
-                given["email_to"], given["email_from"], given["smtp"], plain=given["smtp_plain"]
-            )
-            exit_code = begin(listen).exit_code
-        except BulkupError as error:
-            printer.error(error)
-            if page is not None:
-                page.error(error)
-            exit_code = error.exit_code
-        except KeyboardInterrupt:
-            # Here, since click would make "Aborted" of it.
-            printer.error(_stopped_at_once(begun, given["state_dir"], grouped))
-            return Exit.SIGINT
-        for report in reports:
-            if page is not None:
-                page.report(report)
-            folder = _folder_of(report, given["state_dir"])
+        self._mail = self._mail_args.settings()
+        return RunContext(
+            options, self._state_dir, self.listen, wait_s, resume_command=self._group_command
+        )
+
+    def listen(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            if not event.dry_run and not self._in_group:
+                from bulkup.state.display import resume_command
+
+                self.resume_command = resume_command(event.run_id, self._state_dir)
+        elif isinstance(event, RunEnded):
+            if not self._in_group:
+                self._reports.append(event.report)
+            elif event.report.state_file:
+                # Only saved: the report on all namespaces is the one that is printed and mailed.
+                self.save(event.report, Path(event.report.state_file).parent, say_so=False)
+        elif isinstance(event, GroupStarted):
+            self._in_group = True
+            if not event.dry_run:
+                self.resume_command = self._group_command
+        elif isinstance(event, GroupEnded):
+            self._reports.append(event.report)
+        self.printer(event)
+
+    def _deliver(self) -> None:
+        from bulkup.report import send_report
+
+        for report in self._reports:
+            if self.page is not None:
+                self.page.report(report)
+            folder = self._folder_of(report)
             if folder is not None:
-                printer.delivered(save_report(summaries.of(report), folder))
-            if mail is not None:
-                printer.delivered(send_report(summaries.of(report), mail))
-        return exit_code
+                self.save(report, folder)
+            if self._mail is not None:
+                self.printer.delivered(send_report(self.summaries.of(report), self._mail))
 
-
-def _folder_of(report: Report, state_dir: Path) -> Path | None:
-    """Where a report is kept; a dry run has no place."""
-    if report.spaces and report.run_id:
-        return state_dir / report.run_id
-    return Path(report.state_file).parent if report.state_file else None
-
-
-def _stopped_at_once(begun: list[str], state_dir: Path, grouped: bool) -> BulkupError:
-    from bulkup.state.display import resume_command
-
-    if not begun:
-        return BulkupError("interrupted; nothing was started")
-    how = "The same command goes on"
-    if not grouped:
-        how = f"Continue with: {resume_command(begun[-1], state_dir)}"
-    return BulkupError(
-        f"stopped at once; nothing is lost, and nothing will be written twice. {how}"
-    )
-
-
-def confirm(prepared: PreparedRun, given: dict[str, Any]) -> None:
-    """Ask before real data is changed, where somebody is there to answer."""
-    confirm_target(f"Run {prepared.source.name}", prepared.target, given)
-
-
-def confirm_target(what: str, target: Target, given: dict[str, Any]) -> None:
-    """Ask before real data is changed, where somebody is there to answer."""
-    if given["yes"] or not target.is_real or not sys.stdin.isatty():
-        return
-    from bulkup.report.text import clean
-
-    click.confirm(clean(f"{what} on {target.info}?"), abort=True, err=True)
+    def _folder_of(self, report: Report) -> Path | None:
+        """Where to save a report; None: a dry run saves nothing."""
+        if report.spaces and report.run_id:
+            return self._state_dir / report.run_id
+        return Path(report.state_file).parent if report.state_file else None

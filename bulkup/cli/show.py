@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from bulkup.cli import options
+from bulkup.cli.args import verb
+from bulkup.cli.options import Json, StateDir
 from bulkup.core.events import EntityFailed, Logged, RunEnded
 
 if TYPE_CHECKING:
@@ -16,39 +16,51 @@ if TYPE_CHECKING:
     from bulkup.state.checkpoint import Checkpoint
 
 
-@click.command("show")
-@click.argument("run")
-@options.state_dir
-@options.json_lines
-def command(run: str, state_dir: Path, **given: Any) -> None:
-    """Show RUN (its id, or an unambiguous beginning of it): report, all failures, log."""
+@dataclass(frozen=True)
+class ShowArgs:
+    run: Annotated[str, click.Argument(["run"])]
+    state_dir: StateDir
+    json: Json
+
+
+@verb("show", ShowArgs)
+def command(args: ShowArgs) -> None:
+    """Show one run: its report, all failures, and its log.
+
+    RUN is a run id, or its unambiguous beginning.
+    """
     from bulkup.engine.reports import stored_report
-    from bulkup.report import make_printer
     from bulkup.report.summary_model import MOST_FAILURES
     from bulkup.state.checkpoint import Checkpoint
     from bulkup.state.display import resume_command
     from bulkup.state.files import find_run
 
-    checkpoint = Checkpoint.open(find_run(state_dir, run))
+    checkpoint = Checkpoint.open(find_run(args.state_dir, args.run))
     try:
-        next_command = resume_command(checkpoint.run_info.run_id, state_dir)
+        next_command = resume_command(checkpoint.run_info.run_id, args.state_dir)
         report = stored_report(checkpoint, next_command=next_command, shown=MOST_FAILURES)
-        if given["json"]:
-            with make_printer(json=True) as printer:
-                max_failures = checkpoint.status().max_failures
-                for position, failure in enumerate(checkpoint.failures(), 1):
-                    printer(EntityFailed(failure, position, max_failures))
-                for line in checkpoint.log_lines():
-                    printer(Logged(line))
-                printer(RunEnded(report))
+        if args.json:
+            _print_json(report, checkpoint)
         else:
             _print(report, checkpoint)
     finally:
         checkpoint.close()
 
 
+def _print_json(report: Report, checkpoint: Checkpoint) -> None:
+    from bulkup.report import make_printer
+
+    with make_printer(json=True) as printer:
+        max_failures = checkpoint.status().max_failures
+        for position, failure in enumerate(checkpoint.failures(), 1):
+            printer(EntityFailed(failure, position, max_failures))
+        for line in checkpoint.log_lines():
+            printer(Logged(line))
+        printer(RunEnded(report))
+
+
 def _print(report: Report, checkpoint: Checkpoint) -> None:
-    """The report, and behind it whatever it has no room for."""
+    """Print the summary, and below it the failures and log lines it has no room for."""
     from rich.console import Console
 
     from bulkup.report.summary_model import summarize, what_failed
@@ -68,4 +80,4 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
         for line in checkpoint.log_lines():
             click.echo(f"  {clean(line)}")
     if report.next_command:
-        click.echo(f"\nContinue with: {report.next_command}")
+        click.echo(f"\nContinue with: {clean(report.next_command)}")

@@ -3,63 +3,65 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from bulkup.cli import options
+from bulkup.cli.args import verb
+from bulkup.cli.options import TargetArgs, Yes
 from bulkup.core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from bulkup.state.record import RunRecord
 
 
-@click.command("unlock")
-@click.argument("run")
-@options.target
-@options.local
-@options.yes
-def command(**given: Any) -> int:
-    """Free RUN (a run id, or a migration's name) when its runner is dead for certain.
+@dataclass(frozen=True)
+class UnlockArgs:
+    run: Annotated[str, click.Argument(["run"])]
+    target: TargetArgs
+    yes: Yes
 
-    A dead runner's run is free by itself after a minute. What a runner does that lives after all
-    is refused from then on; nothing is written twice.
+
+@verb("unlock", UnlockArgs)
+def command(args: UnlockArgs) -> int:
+    """Release a dead process's lock on RUN (a run id, or a migration's name).
+
+    Without this command the lock of a dead process expires after a minute. If the process is alive
+    after all, its next write is refused; nothing is written twice.
     """
-    import time
-
     from bulkup.migrations.connect import open_ledger
-    from bulkup.migrations.manual import find_held, holder_has_died, unlock
+    from bulkup.migrations.manual import find_held, unlock
     from bulkup.report.text import clean
-    from bulkup.runs.target import TargetOptions
 
-    def sure(record: RunRecord) -> bool:
-        who = record.lease.holder
-        assert who is not None
-        click.echo(
-            clean(
-                f"{record.run_info.run_id} is held by {who.who}, process {who.pid}, last heard of "
-                f"{_ago(record, time.time())}."
-            )
-            + (" That process of this machine has ended." if holder_has_died(record) else ""),
-            err=True,
-        )
-        if given["yes"]:
-            return True
-        if not sys.stdin.isatty():
-            raise UsageError("nobody is here to answer whether it is dead; --yes says so")
-        return click.confirm("Is it dead for certain?", err=True)
-
-    where = TargetOptions(given["project"], given["database"], given["namespace"], given["local"])
-    with open_ledger(where) as (ledger, _):
-        held = find_held(ledger, given["run"], time.time())
-        if not unlock(ledger, held, confirm=sure):
+    with open_ledger(args.target.options()) as (ledger, _):
+        held = find_held(ledger, args.run, time.time())
+        if not unlock(ledger, held, confirm=lambda record: _is_dead(record, args)):
             click.echo("Nothing was changed.", err=True)
             return Exit.FAILED
-    click.echo(f"{clean(held[0].run_info.run_id)} is free.")
+    click.echo(f"{clean(held[0].run_info.run_id)} is unlocked.")
     return Exit.DONE
 
 
-def _ago(record: RunRecord, now: float) -> str:
-    from bulkup.report.text import duration
+def _is_dead(record: RunRecord, args: UnlockArgs) -> bool:
+    """Ask whether the holder of a run is dead. Raises UsageError where nobody can answer."""
+    from bulkup.migrations.manual import holder_has_died
+    from bulkup.report.text import clean, duration
 
-    return f"{duration(record.lease.heard_ago_s(now))} ago"
+    holder = record.lease.holder
+    assert holder is not None
+    ago = duration(record.lease.heard_ago_s(time.time()))
+    click.echo(
+        clean(
+            f"{record.run_info.run_id} is held by {holder.who}, process {holder.pid}; its last "
+            f"sign of life was {ago} ago."
+        )
+        + (" That process ran on this machine and has ended." if holder_has_died(record) else ""),
+        err=True,
+    )
+    if args.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError("not a terminal; confirm with --yes that the process is dead")
+    return click.confirm("Are you sure that the process is dead?", err=True)

@@ -84,7 +84,7 @@ def test_an_older_checkpoint_resumes_to_the_same_end(
 
 
 @STRIDES
-@pytest.mark.parametrize("late", [2, 3, 5])
+@pytest.mark.parametrize("late", [2, pytest.param(3, marks=pytest.mark.chaos), 5])
 @pytest.mark.parametrize(("in_flight", "updater"), [(1, "Increment"), (3, "OneChild")])
 def test_a_commit_on_its_way_at_the_power_cut_is_applied_once_whenever_it_arrives(
     lf: Server,

@@ -18,7 +18,8 @@ UPDATERS = ["Increment", "OneChild", "IncrementWithChild", "Move", "Poisoned"]
 POISON = {4: "long string", 5: "raises", 11: "bad name"}
 """Ids of bad entities for Poisoned: its batches are halved, and committed in parts."""
 
-EVERY_DAY = range(20)
+EVERY_DAY = range(10)
+OF_LF = range(10, 20)
 NIGHTLY = range(1000, 1070)
 """On three servers each."""
 
@@ -41,7 +42,9 @@ def _storm(make_world: MakeWorld, server: Server, seed: int, tmp_path: Path) -> 
     assert world.markers() == [], story
 
 
-@pytest.mark.parametrize("seed", EVERY_DAY)
+@pytest.mark.parametrize(
+    "seed", [*EVERY_DAY, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in OF_LF)]
+)
 def test_no_storm_breaks_the_promise(
     lf: Server, make_world: MakeWorld, seed: int, tmp_path: Path
 ) -> None:

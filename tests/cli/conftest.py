@@ -18,7 +18,7 @@ def nowhere(tmp_path: Path) -> Shell:
 
 @pytest.fixture
 def shell(tmp_path: Path, server: Server) -> Shell:
-    """A shell on every everyday server in turn."""
+    """A shell on each of the daily servers in turn."""
     shell = Shell(tmp_path, server)
     shell.write("bump.py", BUMP)
     return shell

@@ -1,4 +1,4 @@
-"""A user at a shell: real `bulkup` processes in a folder of their own, and what Datastore holds."""
+"""A user at a shell: real `bulkup` processes in their own folder, and the contents of Datastore."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from google.cloud.datastore_v1.types import datastore as types
 from google.cloud.datastore_v1.types import entity as entity_types
 
 from bulkup.state.kinds import MARKER_KIND, OWN_KINDS
-from tests.cli.nursery import REPOSITORY, Nursery
+from tests.cli.nursery import REPOSITORY, Forked, Nursery
 from tests.conftest import Server
 
-TIMEOUT_S = 90
-"""A hung process must fail its test, not the whole session."""
+TIMEOUT_S = 300
+"""A hung process must fail its test, not the whole session; a busy machine must not."""
 
 BUMP = dedent("""
     from bulkup import Updater, param
@@ -42,7 +42,7 @@ BUMP = dedent("""
             entity["n"] += self.step
             self.put(entity)
 """)
-"""Not idempotent on purpose: an entity that is done twice, or not at all, shows."""
+"""Not idempotent on purpose, so that an entity handled twice, or never, is noticed."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Result:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """Standard output of `--json`; fails when anything but JSON objects is there."""
+        """Standard output of `--json`; fails if there is anything but JSON objects."""
         objects = [json.loads(line) for line in self.out.splitlines()]
         assert all(isinstance(o, dict) for o in objects)
         return objects
@@ -67,7 +67,7 @@ class Result:
         return found
 
     def fails(self, code: int, *texts: str) -> Result:
-        """The command ended with one sentence that holds `texts`, and with no traceback of ours."""
+        """The command ended with one sentence that holds `texts`, without a traceback of ours."""
         assert self.code == code, self
         assert self.out == ""
         sentence, *details = self.err.strip().splitlines()
@@ -80,7 +80,7 @@ class Result:
 
 
 class Shell:
-    """`environment` is all the processes see: no credentials and no project of the machine."""
+    """Processes see only `environment`: no credentials and no project of the machine."""
 
     def __init__(self, folder: Path, server: Server | None = None) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ class Shell:
             "PYTHONWARNINGS": "error::ResourceWarning",
             "LANG": "C.UTF-8",
             "COLUMNS": "120",
-            "NO_GCE_CHECK": "true",  # google.auth would look for a metadata server for seconds
+            "NO_GCE_CHECK": "true",  # google.auth would spend seconds looking for a metadata server
         }
         if server:
             self.environment["DATASTORE_EMULATOR_HOST"] = server.host
@@ -105,7 +105,7 @@ class Shell:
         return path
 
     def start(self, *args: object, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start `python -m bulkup`; `ended` waits for it."""
+        """Start `python -m bulkup`, from nothing; `ended` waits for it."""
         return subprocess.Popen(
             [sys.executable, "-m", "bulkup", *map(str, args)],
             cwd=self.folder,
@@ -119,12 +119,25 @@ class Shell:
     def bulkup(
         self, *args: object, env: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
     ) -> Result:
-        """Run a command to its end, in a process that was forked from a warm one."""
+        """Run a command to its end, in a process forked from a preloaded one."""
         every = {**self.environment, **(env or {})}
         return Result(*_nursery().run([str(a) for a in args], self.folder, every, timeout_s))
 
+    def begin(self, *args: object, env: Mapping[str, str] | None = None) -> Forked:
+        """Start a command in a process that is forked from a warm one; `ended` waits for it."""
+        every = {**self.environment, **(env or {})}
+        return _nursery().start([str(a) for a in args], self.folder, every)
+
+    def begin_script(self, source: str) -> Forked:
+        """Start a Python script in a process that is forked from a warm one."""
+        return _nursery().start(dedent(source), self.folder, self.environment)
+
+    def script(self, source: str, timeout_s: float = TIMEOUT_S) -> Result:
+        """Run a Python script in a process that is forked from a warm one."""
+        return Result(*_nursery().run(dedent(source), self.folder, self.environment, timeout_s))
+
     def python(self, source: str, timeout_s: float = TIMEOUT_S) -> Result:
-        """Run a Python script."""
+        """Run a Python script in a new interpreter."""
         done = subprocess.run(
             [sys.executable, "-c", dedent(source)],
             cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
@@ -143,7 +156,7 @@ class Shell:
 def refuses_to_resume(
     shell: Shell, server: Server, *args: object, code: int, says: tuple[str, ...]
 ) -> None:
-    """Nothing is handled and nothing changes, neither there nor here."""
+    """The command fails, and nothing changes in Datastore or in the run state."""
     before = contents(server)
     shell.bulkup("resume", *args).fails(code, *says)
     assert contents(server) == before
@@ -153,7 +166,7 @@ _first_use = threading.Lock()
 
 
 def _nursery() -> Nursery:
-    with _first_use:  # several threads may come first
+    with _first_use:  # several threads may be the first user at once
         return _started()
 
 
@@ -164,21 +177,22 @@ def _started() -> Nursery:
     return nursery
 
 
-def ended(process: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> Result:
-    """Wait for a process; one that hangs is killed, and its output is in the failure."""
+def ended(process: subprocess.Popen[str] | Forked, timeout_s: float = TIMEOUT_S) -> Result:
+    """Wait for a process; kill one that hangs, and fail with its output."""
     try:
         out, err = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
         raise AssertionError(f"still at work after {timeout_s} s: {out[-1000:]}\n{err}") from None
+    assert process.returncode is not None
     return Result(process.returncode, out, err)
 
 
 def seed(
     server: Server, count: int, kind: str = "Item", namespace: str | None = None, **properties: Any
 ) -> datastore.Client:
-    """Put entities with the ids 1 to `count`: `n` is 0. Gives the client it was done with."""
+    """Put entities with the ids 1 to `count` and `n` = 0; return the client used."""
     client = server.client(**({"namespace": namespace} if namespace else {}))
     put(client, (entity(client, kind, i, n=0, **properties) for i in range(1, count + 1)))
     return client
@@ -202,13 +216,13 @@ def values(client: datastore.Client, kind: str = "Item", name: str = "n") -> dic
 
 
 def user_data(server: Server, *namespaces: str) -> dict[bytes, tuple[int, bytes]]:
-    """`contents`, without what bulkup keeps there about its runs."""
+    """`contents` without the entities that bulkup keeps about its runs."""
     everything = contents(server, *namespaces)
     return {key: found for key, found in everything.items() if not of_kind(key, *OWN_KINDS)}
 
 
 def markers(server: Server, *namespaces: str) -> list[bytes]:
-    """Keys of the markers that runs have left."""
+    """Keys of the markers that runs left behind."""
     return [key for key in contents(server, *namespaces) if of_kind(key, MARKER_KIND)]
 
 
@@ -217,7 +231,7 @@ def of_kind(key: bytes, *kinds: str) -> bool:
 
 
 def contents(server: Server, *namespaces: str) -> dict[bytes, tuple[int, bytes]]:
-    """Everything in these namespaces (none named: the default one): key -> version, bytes."""
+    """Everything in these namespaces, by default the default one: key -> version, bytes."""
     found: dict[bytes, tuple[int, bytes]] = {}
     request_type: Any = types.RunQueryRequest.pb()
     with grpc.insecure_channel(server.host) as channel:

@@ -1,4 +1,4 @@
-"""What can be wrong with the Datastore that a run is pointed at."""
+"""What can be wrong with the target of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import Server
 from tests.emulators import free_port
 
 NEVER_REACHED_S = 20
-"""What a wrong address may cost at most."""
+"""How long a wrong address may take at most."""
 
 INDEX_WANTED = """no matching index found. recommended index is:
 - kind: Item
@@ -30,8 +30,8 @@ INDEX_WANTED = """no matching index found. recommended index is:
 
 @contextmanager
 def answering(code: grpc.StatusCode, details: str) -> Iterator[str]:
-    """A real gRPC server that gives every call the same answer: Google's refusals, which no
-    emulator gives."""
+    """A real gRPC server that gives every call the same answer: errors of Google's that no
+    emulator returns."""
 
     class Refuse(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         def service(self, call: Any) -> Any:
@@ -93,7 +93,7 @@ class Tried:
 
 @pytest.fixture(scope="module")
 def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tried]:
-    """A run at each of several addresses, all at once: each of them takes its time."""
+    """A run at each of several addresses, all at once, because each takes a while."""
 
     def try_it(name: str, address: str, *options: str) -> Tried:
         shell = at(Shell(tmp_path_factory.mktemp("tried")), address)
@@ -121,7 +121,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tried]:
 
 
 @pytest.mark.parametrize("name", ["closed", "silent", "of another kind", "unresolvable"])
-def test_an_address_without_a_datastore_is_told_within_seconds(
+def test_an_address_without_a_datastore_is_reported_within_seconds(
     tried: dict[str, Tried], name: str
 ) -> None:
     it = tried[name]
@@ -133,7 +133,7 @@ def test_an_address_without_a_datastore_is_told_within_seconds(
     assert it.runs == []
 
 
-def test_less_patience_is_less_also_at_the_first_contact(tried: dict[str, Tried]) -> None:
+def test_retry_for_holds_for_the_first_contact_too(tried: dict[str, Tried]) -> None:
     it = tried["impatient"]
     it.result.fails(1, "no Datastore answered at")
     assert it.seconds < tried["closed"].seconds - 3
@@ -168,7 +168,7 @@ def test_what_google_refuses_is_explained(
     with answering(code, details) as host:
         begun = time.monotonic()
         result = at(nowhere, host).bulkup("run", "bump.py").fails(exit_code, *says)
-        assert time.monotonic() - begun < 10  # a refusal is not tried again
+        assert time.monotonic() - begun < 10  # a refusal is not retried
     assert "\x1b" not in result.err
     assert nowhere.runs() == []
 
@@ -187,14 +187,14 @@ def test_a_credentials_file_that_is_not_there_is_named(nowhere: Shell) -> None:
     nowhere.bulkup("run", "bump.py").fails(1, "credentials", "/no/such/key.json")
 
 
-def test_without_a_project_the_ways_to_name_one_are_told(lf_shell: Shell) -> None:
+def test_without_a_project_the_ways_to_name_one_are_listed(lf_shell: Shell) -> None:
     del lf_shell.environment["GOOGLE_CLOUD_PROJECT"]
     lf_shell.bulkup("run", "bump.py").fails(1, "no project is set", "--project")
     assert lf_shell.runs() == []
 
 
 @pytest.mark.parametrize("scheme", ["http://", "https://"])
-def test_an_emulator_host_is_no_url(nowhere: Shell, scheme: str) -> None:
+def test_an_emulator_host_that_is_a_url_is_refused(nowhere: Shell, scheme: str) -> None:
     at(nowhere, f"{scheme}localhost:8081").bulkup("run", "bump.py").fails(
         2, "DATASTORE_EMULATOR_HOST", "host:port", "localhost:8081"
     )
@@ -202,7 +202,7 @@ def test_an_emulator_host_is_no_url(nowhere: Shell, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", ":8081", "local host:8081"])
-def test_an_emulator_host_that_cannot_be_is_one_sentence(nowhere: Shell, host: str) -> None:
+def test_an_emulator_host_that_is_not_valid_is_one_sentence(nowhere: Shell, host: str) -> None:
     at(nowhere, host).bulkup("run", "bump.py").fails(
         2, "DATASTORE_EMULATOR_HOST", host, "host:port"
     )

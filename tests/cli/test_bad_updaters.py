@@ -1,4 +1,4 @@
-"""What can be wrong with an updater: one sentence, the right exit code, and nothing is made."""
+"""What can be wrong with an updater: one sentence, the right exit code, and nothing is written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TWO = """
 
 
 def refused(shell: Shell, *args: object, code: int, says: tuple[str, ...]) -> Result:
-    """The command fails and leaves no trace in the folder it was typed in."""
+    """The command fails and leaves no trace in its working directory."""
     before = sorted(shell.folder.rglob("*"))
     result = shell.bulkup(*args).fails(code, *says)
     assert sorted(shell.folder.rglob("*")) == before
@@ -52,7 +52,7 @@ def refused(shell: Shell, *args: object, code: int, says: tuple[str, ...]) -> Re
     ],
     ids=lambda value: ascii(value[:20]) if isinstance(value, str) else "",
 )  # fmt: skip
-def test_an_updater_that_is_not_there(
+def test_a_missing_updater_is_named(
     nowhere: Shell, typed: str, code: int, says: tuple[str, ...]
 ) -> None:
     result = refused(nowhere, "run", typed, code=code, says=says)
@@ -114,7 +114,7 @@ def test_a_file_with_several_updaters_lists_them(nowhere: Shell) -> None:
     ],
     ids=["typo", "unknown", "unconvertible", "no value", "no name", "twice", "hostile"],
 )
-def test_parameters_that_do_not_fit(
+def test_parameters_that_are_not_valid(
     nowhere: Shell, params: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
     result = refused(nowhere, "run", "bump.py", *params, code=2, says=says)
@@ -175,7 +175,7 @@ def test_a_query_that_is_none(
     assert contents(lf) == {}
 
 
-def test_a_query_that_the_server_cannot_run_ends_before_anything_is_made(
+def test_a_query_that_the_server_cannot_run_ends_before_anything_is_written(
     lf_shell: Shell, lf: Server
 ) -> None:
     seed(lf, 3)
@@ -237,6 +237,6 @@ def test_with_json_an_error_is_an_object_too(nowhere: Shell) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "params"])
-def test_a_file_named_with_bytes_that_are_no_text(nowhere: Shell, command: str) -> None:
+def test_a_file_name_that_is_not_valid_utf_8(nowhere: Shell, command: str) -> None:
     result = nowhere.bulkup(command, os.fsdecode(b"caf\xe9.py")).fails(10, "no file")
     assert "caf" in result.err

@@ -1,4 +1,4 @@
-"""Run state that cannot be read or written: one sentence, and what is there stays as it is."""
+"""Run state that cannot be read or written: one sentence, and the files stay unchanged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_damaged_checkpoint_is_one_sentence(half: Shell, lf: Server, damage: s
 @pytest.mark.parametrize("damage", ["empty", "garbage"])
 def test_a_damaged_run_does_not_hide_the_others(half: Shell, lf: Server, damage: str) -> None:
     (run,) = half.runs()
-    # A later id, so that it would be the latest one.
+    # A later id makes it the latest run.
     broken = half.state_dir / "29990101-000000-dead"
     broken.mkdir()
     (broken / "checkpoint.sqlite").write_bytes(DAMAGE[damage](b""))

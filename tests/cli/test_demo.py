@@ -1,4 +1,4 @@
-"""`bulkup demo`: what it shows is true, and what it proposes works."""
+"""`bulkup demo`: what it shows is true, and what it suggests works."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def prices(shell: Shell, folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in dumped.out.splitlines()]
 
 
-def test_the_demo_shows_what_it_runs_and_leaves_a_shop_to_go_on_with(nowhere: Shell) -> None:
+def test_the_demo_shows_what_it_runs_and_leaves_a_shop_to_continue_with(nowhere: Shell) -> None:
     result = nowhere.bulkup("demo")
     assert result.code == 0, result
     folder = nowhere.folder / "bulkup-demo"
@@ -76,9 +76,9 @@ def test_options_in_the_environment_are_for_real_runs(nowhere: Shell) -> None:
     assert "2,000 written" in result.out
 
 
-def test_a_folder_with_something_in_it_is_left_alone(nowhere: Shell) -> None:
+def test_a_directory_that_is_not_empty_is_left_alone(nowhere: Shell) -> None:
     kept = nowhere.write("bulkup-demo/mine.txt", "mine")
-    nowhere.bulkup("demo").fails(2, "'bulkup-demo'", "leaves alone", "bulkup demo DIR")
+    nowhere.bulkup("demo").fails(2, "'bulkup-demo'", "does not touch", "bulkup demo DIR")
     assert [p.name for p in kept.parent.iterdir()] == ["mine.txt"]
     nowhere.bulkup("demo", "bump.py").fails(2, "'bump.py'")
     nowhere.bulkup("demo", "bump.py/sub").fails(2, "name another one")
@@ -95,7 +95,7 @@ def test_the_sample_is_always_the_same_and_all_of_it_can_be_converted() -> None:
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_has_all_that_the_demo_needs(nowhere: Shell, tmp_path: Path) -> None:
+def test_an_installed_wheel_has_everything_the_demo_needs(nowhere: Shell, tmp_path: Path) -> None:
     def call(*args: object) -> str:
         done = subprocess.run(
             [*map(str, args)], cwd=tmp_path, capture_output=True, text=True, timeout=200,
@@ -108,7 +108,7 @@ def test_an_installed_wheel_has_all_that_the_demo_needs(nowhere: Shell, tmp_path
     call(sys.executable, "-m", "venv", "venv")
     (wheel,) = (tmp_path / "wheel").glob("bulkup-*.whl")
     call("venv/bin/pip", "install", "-q", "--no-deps", "--no-index", wheel)
-    # The packages it depends on are borrowed; bulkup itself is not among them.
+    # Its dependencies are borrowed from this environment; bulkup itself is not.
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
     (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"])
     where = call("venv/bin/python", "-c", "import bulkup; print(bulkup.__file__)")

@@ -1,4 +1,4 @@
-"""What answers without a Datastore: help, version, and the words for what is not there."""
+"""What works without a Datastore: help, version, and errors of usage."""
 
 from __future__ import annotations
 

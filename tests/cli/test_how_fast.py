@@ -8,7 +8,6 @@ import click
 import pytest
 
 from bulkup.cli import cli
-from bulkup.cli.session import options_of
 from bulkup.engine.options import Options
 from bulkup.engine.throttle.rate import MaxRate
 from tests.cli.shell import BUMP, Shell, seed, values
@@ -20,18 +19,21 @@ WORKING = {"run": ("bump.py",), "resume": (), "migrate": ()}
 def parsed(name: str, *args: str) -> Options:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
-    return options_of(command.make_context(name, [*WORKING[name], *args]).params)
+    parsed_args = command.make_context(name, [*WORKING[name], *args]).params["args"]
+    options = parsed_args.engine.options()
+    assert isinstance(options, Options)
+    return options
 
 
 @pytest.mark.parametrize("name", WORKING)
-def test_left_alone_everything_adapts(name: str) -> None:
+def test_by_default_everything_adapts(name: str) -> None:
     options = parsed(name)
     assert (options.in_flight, options.shards, options.processes) == (None, None, 1)
     assert options.max_rate.is_auto
 
 
 @pytest.mark.parametrize("name", WORKING)
-def test_numbers_arrive(name: str) -> None:
+def test_numbers_reach_the_engine(name: str) -> None:
     options = parsed(
         name, "--in-flight", "7", "--shards", "64", "--processes", "2", "--max-rate", "0.5"
     )
@@ -39,13 +41,13 @@ def test_numbers_arrive(name: str) -> None:
     assert options.max_rate == MaxRate(0.5)
 
 
-def test_words_arrive_in_whatever_case() -> None:
+def test_words_reach_the_engine_in_any_case() -> None:
     options = parsed("run", "--in-flight", "AUTO", "--shards", "Auto", "--max-rate", "Off")
     assert (options.in_flight, options.shards) == (None, None)
     assert options.max_rate.is_off
 
 
-def test_a_resumed_run_is_as_fast_as_it_was_asked_to_be() -> None:
+def test_a_resumed_run_keeps_its_speed_options() -> None:
     first = parsed("run", "--max-rate", "200", "--shards", "4", "--max-failures", "0")
     asked = json.loads(json.dumps(first.asked()))
     assert parsed("resume").or_as(asked) == first
@@ -55,7 +57,7 @@ def test_a_resumed_run_is_as_fast_as_it_was_asked_to_be() -> None:
     assert parsed("run").asked() == {}
 
 
-def test_the_command_that_goes_on_has_what_was_asked_for(lf_shell: Shell, lf: Server) -> None:
+def test_the_resume_command_repeats_the_options(lf_shell: Shell, lf: Server) -> None:
     seed(lf, 30)
     lf_shell.write("bump.py", BUMP)
     asked = ("--max-rate", "500", "--shards", "2")

@@ -1,4 +1,4 @@
-"""`bulkup local`: a file served, loaded and dumped, as at a shell."""
+"""`bulkup local`: serve, load and dump a file, as at a shell."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_an_updater_sees_what_was_loaded_and_a_dump_leaves_out_run_records(nowhe
     assert len(records.out.splitlines()) == 1
 
 
-def test_namespaces_projects_and_databases_are_apart(nowhere: Shell) -> None:
+def test_namespaces_projects_and_databases_are_kept_apart(nowhere: Shell) -> None:
     where = ("--namespace", "n", "--project", "p", "--database", "d")
     loaded(nowhere, "--kind", "Product", "--id-field", "id", *where)
     assert nowhere.bulkup("local", "dump", "store").out == ""
@@ -158,7 +158,7 @@ def test_escapes_in_data_do_not_reach_the_terminal(nowhere: Shell) -> None:
         (("serve", "bump.py"), 1, "not a file of bulkup's embedded Datastore"),
     ],
 )
-def test_a_wrong_file_is_named_and_none_is_made(
+def test_a_wrong_file_is_named_and_no_file_is_created(
     nowhere: Shell, args: tuple[str, ...], code: int, says: str
 ) -> None:
     before = sorted(nowhere.folder.iterdir())
@@ -171,7 +171,7 @@ def test_a_wrong_file_is_named_and_none_is_made(
     assert made <= {"bump.py-lock"}
 
 
-def test_data_of_customers_is_for_their_owner_alone(nowhere: Shell) -> None:
+def test_data_is_readable_only_by_its_owner(nowhere: Shell) -> None:
     loaded(nowhere, "--kind", "K")
     for path in nowhere.folder.glob("store*"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -193,14 +193,14 @@ def test_an_interrupted_dump_says_that_it_is_not_complete(nowhere: Shell) -> Non
     loaded(nowhere, "--kind", "K", text="".join(f'{{"n": {n}}}\n' for n in range(5000)))
     process = nowhere.start("local", "dump", "store")
     assert process.stdout is not None
-    process.stdout.readline()  # the rest is more than a pipe holds
+    process.stdout.readline()  # the rest does not fit into the pipe
     process.send_signal(signal.SIGINT)
     result = ended(process)
     assert result.code == 130
     assert result.err == "Interrupted; the output is not complete.\n"
 
 
-def test_a_full_disk_behind_standard_output_is_said(nowhere: Shell) -> None:
+def test_a_full_disk_behind_standard_output_is_reported(nowhere: Shell) -> None:
     loaded(nowhere, "--kind", "K")
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -213,7 +213,7 @@ def test_a_full_disk_behind_standard_output_is_said(nowhere: Shell) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_load_from_a_pipe_is_interrupted_at_a_line_that_is_told(nowhere: Shell) -> None:
+def test_an_interrupted_load_from_a_pipe_names_the_line_it_reached(nowhere: Shell) -> None:
     reading, writing = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-m", "bulkup", "local", "load", "store", "-", "--kind", "K"],
@@ -222,7 +222,7 @@ def test_a_load_from_a_pipe_is_interrupted_at_a_line_that_is_told(nowhere: Shell
     )  # fmt: skip
     os.close(reading)
     with open(writing, "w") as lines:
-        # More than a pipe holds: when all is written, the process is reading.
+        # More than a pipe holds: once all of it is written, the process has read some.
         lines.write('{"x": "%s"}\n' % ("y" * 1000) * 1000)
         lines.flush()
         process.send_signal(signal.SIGINT)
@@ -241,7 +241,7 @@ from bulkup.cli import call
 peak_kb, over = 0, threading.Event()
 
 def watch():
-    # What this process has for itself: the mapped file is the system's to keep or to drop.
+    # Only private memory counts: the system may keep or drop pages of the mapped file.
     global peak_kb
     while not over.wait(0.005):
         status = open("/proc/self/status").read()
@@ -274,7 +274,7 @@ def test_memory_does_not_grow_with_the_file(nowhere: Shell) -> None:
             peak = max(peak, float(done.stderr.splitlines()[-1]))
         return peak
 
-    # The lines alone are 15 MB more.
+    # The lines alone are 15 MB.
     assert peak_mb(33_000) < peak_mb(5_000) + 7
 
 
@@ -304,7 +304,7 @@ def test_a_terminal_has_a_bar_while_loading_and_bare_lines_of_a_dump(nowhere: Sh
     assert code == 0
     assert "Loading" in seen
     assert "1,200 entities loaded into store." in seen
-    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")  # the cursor is there again
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")  # the cursor is visible again
     code, seen = on_terminal(nowhere, "local", "dump", "store", "--limit", "3")
     assert code == 0
     assert "\x1b" not in seen
@@ -318,7 +318,7 @@ def test_a_terminal_has_a_bar_while_loading_and_bare_lines_of_a_dump(nowhere: Sh
 def serving(
     shell: Shell, *args: str, env: Mapping[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], datastore.Client]]:
-    """A server, and a client by what it printed, which is all it printed."""
+    """A server, and a client made from the line it printed, which is all it printed."""
     process = shell.start("local", "serve", *args, env=env)
     try:
         assert process.stdout is not None
@@ -339,7 +339,7 @@ def serving(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_served_file_keeps_what_was_written_and_ends_with_zero(
+def test_a_served_file_keeps_what_was_written_and_the_server_exits_with_zero(
     nowhere: Shell, number: signal.Signals
 ) -> None:
     loaded(nowhere, "--kind", "Product", "--id-field", "id")

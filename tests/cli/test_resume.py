@@ -1,4 +1,4 @@
-"""`bulkup resume`, `list` and `show`: going on with the same run, or a clear no."""
+"""`bulkup resume`, `list` and `show`: resume the same run, or refuse clearly."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ PLAIN = """
 """
 
 
-# --- the same run, or none ---
+# --- which run ---
 
 
-def test_the_latest_unfinished_run_is_meant(half: Shell, lf: Server) -> None:
+def test_resume_takes_the_latest_unfinished_run(half: Shell, lf: Server) -> None:
     first = half.runs()[0]
     seed(lf, 3, "Other")
     half.write("other.py", BUMP.replace('"Item"', '"Other"'))
@@ -45,25 +45,25 @@ def test_the_latest_unfinished_run_is_meant(half: Shell, lf: Server) -> None:
     refuses_to_resume(half, lf, code=10, says=("nothing to resume", "bulkup run UPDATER"))
 
 
-def test_a_run_is_named_by_a_beginning_of_its_id(half: Shell, lf: Server) -> None:
+def test_a_run_is_named_by_the_beginning_of_its_id(half: Shell, lf: Server) -> None:
     (run,) = half.runs()
     result = half.bulkup("resume", run[:-2])
     assert result.code == 0, result
     assert values(lf.client()) == dict.fromkeys(range(1, 11), 2)
 
 
-def test_a_beginning_of_two_ids_is_none(half: Shell, lf: Server) -> None:
+def test_an_ambiguous_beginning_is_refused(half: Shell, lf: Server) -> None:
     (run,) = half.runs()
     shutil.copytree(half.state_dir / run, half.state_dir / f"{run}0")
     refuses_to_resume(
         half, lf, run[:8], code=2, says=("fits 2 runs", run, f"{run}0", "more of the id")
     )
     half.bulkup("show", run[:8]).fails(2, "fits 2 runs")
-    # The id itself is a beginning of the other, and still means the one run.
+    # One id is the beginning of the other, and still means only its own run.
     assert half.bulkup("show", run).code == 0
 
 
-def test_a_finished_run_is_not_begun_again(half: Shell, lf: Server) -> None:
+def test_a_finished_run_is_not_started_again(half: Shell, lf: Server) -> None:
     assert half.bulkup("resume").code == 0
     (run,) = half.runs()
     refuses_to_resume(
@@ -127,15 +127,15 @@ def test_a_run_is_resumed_from_another_folder(half: Shell, lf: Server, tmp_path:
         (("--database", "second"), ("not on", "database second")),
     ],
 )
-def test_what_differs_is_refused(
+def test_options_that_differ_from_the_run_are_refused(
     half: Shell, lf: Server, options: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
     run = half.runs()[0]
     refuses_to_resume(half, lf, *options, code=2, says=(f"run {run}", "start a new run", *says))
-    assert half.bulkup("resume").code == 0  # the refusal has spoiled nothing
+    assert half.bulkup("resume").code == 0  # the refusal changed nothing
 
 
-def test_what_is_named_again_and_is_the_same_is_fine(half: Shell, lf: Server) -> None:
+def test_options_that_repeat_those_of_the_run_are_accepted(half: Shell, lf: Server) -> None:
     result = half.bulkup("resume", "-p", "step=2", "--project", lf.project, "--namespace", "")
     assert result.code == 0, result
     assert values(lf.client()) == dict.fromkeys(range(1, 11), 2)
@@ -179,7 +179,7 @@ def test_another_query_is_refused(lf_shell: Shell, lf: Server) -> None:
     assert values(lf.client()) == dict.fromkeys(range(1, 11), 1)
 
 
-def test_a_changed_source_is_told_and_the_new_code_goes_on(half: Shell, lf: Server) -> None:
+def test_a_changed_source_is_reported_and_the_new_code_continues(half: Shell, lf: Server) -> None:
     half.write("bump.py", BUMP.replace("+= self.step", "+= 100 * self.step"))
     result = half.bulkup("resume")
     assert result.code == 0, result
@@ -194,23 +194,23 @@ def test_defaults_that_changed_do_not_change_a_run(half: Shell, lf: Server) -> N
     assert values(lf.client()) == dict.fromkeys(range(1, 11), 2)
 
 
-def test_an_updater_that_is_gone_is_named(half: Shell, lf: Server) -> None:
+def test_a_deleted_updater_is_named(half: Shell, lf: Server) -> None:
     (half.folder / "bump.py").unlink()
     refuses_to_resume(half, lf, code=10, says=("no file", "bump.py"))
     half.write("bump.py", BUMP.replace("class Bump", "class Renamed"))
     refuses_to_resume(half, lf, code=10, says=("no Bump in", "Renamed"))
 
 
-def test_a_run_at_work_is_not_resumed_beside(lf_shell: Shell, lf: Server) -> None:
+def test_a_running_run_is_not_resumed_by_a_second_process(lf_shell: Shell, lf: Server) -> None:
     client = seed(lf, 4)
-    # Waits, in its first entity, until the test lets it go on.
+    # Its first entity waits until the test opens the gate.
     gate = lf_shell.folder / "gate"
     lf_shell.write(
         "slow.py",
         BUMP + f"        import pathlib, time\n        print('at work', flush=True)\n"
         f"        while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.05)\n",
     )
-    process = lf_shell.start("run", "slow.py")
+    process = lf_shell.begin("run", "slow.py")
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "at work\n"
@@ -273,7 +273,7 @@ def test_show_gives_failures_with_tracebacks_and_the_log(lf_shell: Shell, lf: Se
     assert kinds == ["failure"] * 30 + ["log"] * summary["log_total"]
 
 
-def test_show_says_how_to_go_on(half: Shell) -> None:
+def test_show_prints_the_resume_command(half: Shell) -> None:
     (run,) = half.runs()
     shown = half.bulkup("show", run[:-3])
     assert shown.code == 0
@@ -282,7 +282,7 @@ def test_show_says_how_to_go_on(half: Shell) -> None:
 
 
 def _service_account(path: Path) -> Path:
-    """A key file that is well-formed and opens nothing."""
+    """A key file that is well-formed and grants no access."""
     import json
 
     from cryptography.hazmat.primitives import serialization

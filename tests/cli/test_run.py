@@ -18,6 +18,8 @@ from tests.cli.shell import (
 )
 from tests.conftest import Server
 
+pytestmark = pytest.mark.client_side
+
 BAD_SEVENS = """
     from google.cloud.datastore import Entity
 
@@ -50,10 +52,10 @@ def test_every_entity_is_handled_once_and_nothing_else_is_left(
     assert "step=3" in result.out
     assert "Running Bump (Count every Item up.)" in result.err
     assert shell.runs()[0] in result.err
-    assert "Running" not in result.out  # results go to stdout, the way there to stderr
+    assert "Running" not in result.out  # results go to stdout, progress to stderr
 
 
-def test_what_is_kept_of_a_run_is_for_its_owner_alone(shell: Shell, server: Server) -> None:
+def test_run_state_is_readable_only_by_its_owner(shell: Shell, server: Server) -> None:
     seed(server, 3)
     os.umask(0o022)
     assert shell.bulkup("run", "bump.py").code == 0
@@ -90,7 +92,7 @@ def test_quiet_leaves_the_summary(shell: Shell, server: Server) -> None:
     assert result.out.startswith("Finished: 3 entities handled")
 
 
-def test_progress_comes_while_a_long_run_works(lf_shell: Shell, lf: Server) -> None:
+def test_a_long_run_reports_progress(lf_shell: Shell, lf: Server) -> None:
     seed(lf, 6)
     lf_shell.write("slow.py", BUMP + "        import time; time.sleep(0.5)\n")
     result = lf_shell.bulkup("run", "slow.py", "--batch-size", "1", "--json")
@@ -131,22 +133,24 @@ def test_the_first_failure_stops_and_after_a_fix_resume_handles_it(
     assert values(client) == dict.fromkeys(range(1, 31), 1)
     assert sorted(values(client, "Trace")) == list(range(1, 31))
     assert len(user_data(server)) == 60
-    assert markers(server) == []  # every answer came: no late copy has to be fended off
+    assert markers(server) == []  # every answer arrived: no late copy is possible
 
 
-def test_within_the_budget_the_run_goes_on_and_exits_with_3(sevens: Shell, server: Server) -> None:
+def test_within_the_budget_the_run_continues_and_exits_with_3(
+    sevens: Shell, server: Server
+) -> None:
     client = server.client()
     result = sevens.bulkup("run", "sevens.py", "--max-failures", "4", "--json")
     assert result.code == 3, result
     assert values(client) == {i: int(i % 7 != 0) for i in range(1, 31)}
-    assert not {7, 14, 21, 28} & values(client, "Trace").keys()  # what it had queued is dropped
+    assert not {7, 14, 21, 28} & values(client, "Trace").keys()  # its queued writes are dropped
     failures = result.of_type("failure")
     assert [f["key"] for f in failures] == [f"Key('Item', {i})" for i in (7, 14, 21, 28)]
     assert all(f["step"] == "handle" and "sevens.py" in f["traceback"] for f in failures)
     assert (result.summary["state"], result.summary["counts"]["failed"]) == ("finished", 4)
 
 
-def test_beyond_the_budget_it_stops_and_a_bigger_budget_goes_on(
+def test_beyond_the_budget_it_stops_and_a_larger_budget_resumes_it(
     sevens: Shell, server: Server
 ) -> None:
     client = server.client()
@@ -162,14 +166,16 @@ def test_beyond_the_budget_it_stops_and_a_bigger_budget_goes_on(
     assert resumed.summary["runners"] == 2
 
 
-def test_log_lines_of_what_failed_are_in_no_report_twice(sevens: Shell) -> None:
+def test_log_lines_of_failed_entities_are_not_reported_twice(sevens: Shell) -> None:
     result = sevens.bulkup("run", "sevens.py", "--max-failures", "-1", "--json")
     lines = [event["line"] for event in result.of_type("log")]
     assert len(lines) == len(set(lines))
     assert result.summary["log_total"] == len(lines)
 
 
-def test_finish_that_raises_is_told_and_changes_no_entity(shell: Shell, server: Server) -> None:
+def test_a_finish_that_raises_is_reported_and_changes_no_entity(
+    shell: Shell, server: Server
+) -> None:
     client = seed(server, 3)
     shell.write("ends_badly.py", BUMP + "    def finish(self, success, report): 1 / 0\n")
     result = shell.bulkup("run", "ends_badly.py")
@@ -238,7 +244,9 @@ def test_a_dry_run_shows_deletes_new_entities_and_failures(lf_shell: Shell, lf: 
      "b = self.client.batch(); b.begin(); b.put(entity); b.commit()",
      "t = self.client.transaction(); t.begin(); t.put(entity); t.commit()"],
 )  # fmt: skip
-def test_a_dry_run_stops_what_writes_past_bulkup(lf_shell: Shell, lf: Server, write: str) -> None:
+def test_a_dry_run_blocks_writes_that_bypass_bulkup(
+    lf_shell: Shell, lf: Server, write: str
+) -> None:
     seed(lf, 2)
     before = contents(lf)
     lf_shell.write("past.py", BUMP + f"        entity['n'] = 9; {write}\n")
@@ -251,7 +259,7 @@ def test_a_dry_run_stops_what_writes_past_bulkup(lf_shell: Shell, lf: Server, wr
 # --- limits ---
 
 
-def test_a_limit_stops_with_75_and_resume_goes_on(shell: Shell, server: Server) -> None:
+def test_a_limit_stops_with_75_and_resume_continues(shell: Shell, server: Server) -> None:
     client = seed(server, 25)
     first = shell.bulkup("run", "bump.py", "--limit", "10", "--batch-size", "4")
     assert first.code == 75, first
@@ -268,7 +276,7 @@ def test_a_limit_stops_with_75_and_resume_goes_on(shell: Shell, server: Server) 
     assert markers(server) == []
 
 
-def test_time_that_is_up_stops_with_75_and_resume_goes_on(shell: Shell, server: Server) -> None:
+def test_max_time_stops_with_75_and_resume_continues(shell: Shell, server: Server) -> None:
     client = seed(server, 12)
     slow = BUMP + "        import time; time.sleep(0.4 if entity.key.id < 6 else 0)\n"
     shell.write("slow.py", slow)
@@ -280,7 +288,7 @@ def test_time_that_is_up_stops_with_75_and_resume_goes_on(shell: Shell, server: 
     assert values(client) == dict.fromkeys(range(1, 13), 1)
 
 
-def test_a_limit_of_all_there_is_still_ends_with_every_entity_right(
+def test_a_limit_equal_to_the_number_of_entities_leaves_every_entity_right(
     shell: Shell, server: Server
 ) -> None:
     client = seed(server, 10)

@@ -1,4 +1,4 @@
-"""The other ways in: the environment, a terminal with its question, and Python."""
+"""The other ways to start a run: the environment, the confirmation on a terminal, Python."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_every_number_is_read_and_checked(
 @pytest.mark.parametrize(
     "name", ["run", "resume", "list", "show", "params", "migrate", "status", "mark", "unlock"]
 )
-def test_every_option_has_a_variable_of_its_own_name(
+def test_every_option_has_its_own_environment_variable(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = cli.get_command(click.Context(cli), name)
@@ -69,7 +69,7 @@ def test_every_option_has_a_variable_of_its_own_name(
             assert source is click.core.ParameterSource.ENVIRONMENT, variable
 
 
-def test_options_from_the_environment_work_as_typed_ones(lf_shell: Shell, lf: Server) -> None:
+def test_options_from_the_environment_work_like_typed_ones(lf_shell: Shell, lf: Server) -> None:
     seed(lf, 10)
     inside = seed(lf, 10, namespace="inside")
     outside = contents(lf)
@@ -125,13 +125,13 @@ def test_a_dry_run_from_the_environment_writes_nothing(
     assert contents(lf) == before
 
 
-# --- the question ---
+# --- the confirmation ---
 
 PRETEND_REAL = """
     import sys
     from bulkup.datastore.target import Target
 
-    # No real project can be reached from a test; all else is as it is.
+    # A test can reach no real project; everything else is unchanged.
     Target.is_real = property(lambda self: {real})
 
     from bulkup.cli import main
@@ -140,7 +140,7 @@ PRETEND_REAL = """
 
 
 def on_a_terminal(shell: Shell, typed: str, *args: str, real: bool = True) -> tuple[int, str]:
-    """Run `bulkup ARGS` on a terminal of its own and type something; exit code, what was shown."""
+    """Run `bulkup ARGS` on its own terminal and type something; return exit code and screen."""
     terminal, theirs = pty.openpty()
     source = dedent(PRETEND_REAL.format(real=real))
     process = subprocess.Popen(
@@ -163,7 +163,7 @@ def on_a_terminal(shell: Shell, typed: str, *args: str, real: bool = True) -> tu
     return process.wait(timeout=30), shown.decode()
 
 
-def test_on_a_terminal_a_real_project_is_asked_about(lf_shell: Shell, lf: Server) -> None:
+def test_on_a_terminal_a_real_project_needs_confirmation(lf_shell: Shell, lf: Server) -> None:
     client = seed(lf, 3)
     before = contents(lf)
     code, shown = on_a_terminal(lf_shell, "n\n", "run", "bump.py")
@@ -182,7 +182,7 @@ def test_on_a_terminal_a_real_project_is_asked_about(lf_shell: Shell, lf: Server
     [(("--yes",), True), (("-n",), True), ((), False)],
     ids=["--yes", "dry run", "emulator"],
 )
-def test_where_nothing_can_be_hurt_nobody_is_asked(
+def test_a_harmless_run_needs_no_confirmation(
     lf_shell: Shell, lf: Server, args: tuple[str, ...], real: bool
 ) -> None:
     seed(lf, 3)
@@ -242,7 +242,7 @@ def test_run_from_python_gives_a_report(lf_shell: Shell, lf: Server) -> None:
     assert len(lf_shell.runs()) == 1
 
 
-def test_several_runs_in_one_process_do_not_disturb_each_other(
+def test_several_runs_in_one_process_do_not_interfere(
     lf: Server, fs: Server, lf_shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import signal
@@ -283,12 +283,12 @@ def test_a_dotted_name_from_the_current_directory(lf_shell: Shell, lf: Server) -
 
 
 def test_the_test_runs_find_the_code_under_test(nowhere: Shell) -> None:
-    """Or an installed copy would be tested without a word."""
+    """Otherwise an installed copy would be tested unnoticed."""
     found = nowhere.python("import bulkup; print(bulkup.__file__)")
     assert found == Result(0, f"{REPOSITORY / 'bulkup' / '__init__.py'}\n", "")
 
 
-def test_a_run_on_a_local_file_stops_and_goes_on(nowhere: Shell) -> None:
+def test_a_run_on_a_local_file_stops_and_resumes(nowhere: Shell) -> None:
     from bulkup.local.process import start_local
 
     file = nowhere.folder / "data.db"

@@ -65,7 +65,7 @@ def test_an_entity_of_a_keys_only_query_is_not_put_back_empty(shell: Shell, serv
     assert values(client) == {1: 0, 2: 0, 3: 0}
 
 
-def test_filters_orders_and_ancestors_choose(shell: Shell, server: Server) -> None:
+def test_filters_orders_and_ancestors_select_entities(shell: Shell, server: Server) -> None:
     client = server.client()
     put(client, (entity(client, "Item", i, n=i % 10, colour="red") for i in range(1, 41)))
     put(client, (entity(client, "Item", i, n=5, colour="blue") for i in range(41, 46)))
@@ -109,7 +109,7 @@ def test_filters_orders_and_ancestors_choose(shell: Shell, server: Server) -> No
     assert sorted(boxes) == [(1, 0)] * 7 + [(2, 1)] * 7
 
 
-def test_a_kindless_query_takes_every_kind_and_none_of_ours(shell: Shell, server: Server) -> None:
+def test_a_kindless_query_returns_every_kind_but_ours(shell: Shell, server: Server) -> None:
     client = seed(server, 20)
     seed(server, 10, "Another")
     seed(server, 5, "Zebra")
@@ -132,7 +132,7 @@ def test_a_kindless_query_takes_every_kind_and_none_of_ours(shell: Shell, server
     assert len(user_data(server)) == 35
 
 
-def test_a_run_touches_its_namespace_alone(shell: Shell, server: Server) -> None:
+def test_a_run_touches_only_its_namespace(shell: Shell, server: Server) -> None:
     inside = seed(server, 12, namespace="tenant-a")
     seed(server, 12)
     seed(server, 12, namespace="tenant-b")

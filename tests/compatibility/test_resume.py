@@ -120,6 +120,25 @@ def test_a_lease_of_the_earlier_version_is_respected_until_it_runs_out(moved: Pr
     assert items(shell, "n") == BUMPED
 
 
+def test_a_late_commit_of_the_killed_runner_is_kept_out(moved: Project) -> None:
+    """It would insert the next marker of its shard, so a fence must stand under that very key."""
+    shell = moved("killed")
+    last: dict[str, str] = {}
+    for name in sorted(marker_names(shell)):
+        run_id, shard, number, _ = name.split("/")
+        last[f"{run_id}/{shard}"] = number
+    assert len(last) == 2
+    assert shell.bulkup(*RUN).code == 3
+    left = marker_names(shell)
+    for shard, number in last.items():
+        assert f"{shard}/{int(number) + 1:09d}/0000" in left
+
+
+def marker_names(shell: Shell) -> set[str]:
+    dumped = shell.bulkup("local", "dump", "shop.db", "--kind", "BulkupMarker", "--lossless").out
+    return {json.loads(line)["key"]["path"][0]["name"] for line in dumped.splitlines()}
+
+
 # --- migrations, chains, namespaces ---
 
 

@@ -121,9 +121,9 @@ def test_a_long_chain_of_causes_is_cut_and_its_last_error_stays() -> None:
         assert last is not None
         raise last
 
-    began = time.monotonic()
+    began = time.process_time()
     text = user_traceback(caught(chain))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert len(text) < traceback_module.MAX_CHARS + 100
     assert "error 499" in text[-400:]
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import pytest
 from google.cloud.datastore import Key
 from google.cloud.datastore.helpers import key_from_protobuf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.datastore.keys import key_bytes, key_from_pb, key_text, key_to_pb
 from bulkup.datastore.messages import KeyPb
-
-settings.register_profile("shared machine", deadline=None)
-settings.load_profile("shared machine")
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 IDS = st.integers(-(2**63), 2**63 - 1).filter(bool)  # to the official client 0 is no id

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from google.cloud.datastore import Entity, Key
 from google.cloud.datastore.helpers import GeoPoint, entity_from_protobuf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from proto.datetime_helpers import DatetimeWithNanoseconds
 
@@ -20,9 +20,7 @@ from bulkup.datastore.lazy_entity import LazyEntity, is_moved, read_message, rea
 from bulkup.datastore.messages import EntityPb, KeyPb, ValuePb
 from bulkup.datastore.pages import PageEntity
 from bulkup.datastore.value_codec import MAX_TIMESTAMP_S, MIN_TIMESTAMP_S
-
-settings.register_profile("shared machine", deadline=None)
-settings.load_profile("shared machine")
+from tests.examples import examples
 
 UNKNOWN_TYPE = b"\xf0\x01\x05"
 """A Value of a type from the future: field 30, varint 5."""
@@ -287,7 +285,7 @@ def test_a_nested_entity_is_patched_in_place(pb: Any, inner: Any) -> None:
     assert written == pb
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.lists(value_pbs(1, tame=True, in_array=True), min_size=1, max_size=5), st.data())
 def test_elements_of_a_changed_array_keep_their_messages(elements: Any, data: Any) -> None:
     pb = message(tags=ValuePb(array_value={"values": elements}))

@@ -21,6 +21,7 @@ from bulkup.datastore.entity_patch import encode_put
 from bulkup.datastore.lazy_entity import LazyEntity, read_message
 from bulkup.datastore.messages import EntityPb
 from bulkup.datastore.pages import PageEntity
+from tests.examples import examples
 
 KEY = Key("City", 5, project="p", namespace="n")
 SCALARS = st.one_of(
@@ -320,7 +321,7 @@ class SideBySide(RuleBasedStateMachine):
 
 
 TestSideBySide = SideBySide.TestCase
-TestSideBySide.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestSideBySide.settings = settings(examples(60), stateful_step_count=25)
 
 
 @pytest.mark.parametrize("how", sorted(READS))

@@ -11,14 +11,11 @@ from typing import Any
 import pytest
 from google.cloud.datastore import Entity, Key
 from google.cloud.datastore.helpers import GeoPoint, entity_from_protobuf, entity_to_protobuf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.datastore.entity_patch import encode_put
 from bulkup.datastore.lazy_entity import LazyEntity
-
-settings.register_profile("shared machine", deadline=None)
-settings.load_profile("shared machine")
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 NAMES = st.sampled_from(["a", "b", "c"]) | TEXT

@@ -1,7 +1,8 @@
-"""The whole road: all cities of the world, a run that is killed, and every city right at the end.
+"""End to end: all cities of the world, a run that is killed, and every city right at the end.
 
 The emulators look through the whole kind for every page, so 34,006 cities take minutes there;
-those tests are marked `slow`. The same with 2,400 of them always runs.
+those tests are marked `slow`, and on the emulators they are for the night. The same with 2,400 of
+them always runs, on every server.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def cities(count: int) -> dict[int, dict[str, Any]]:
 
 
 class Raw:
-    """A few calls without the official client's conversions, which would take a minute here."""
+    """A few calls without the official client, whose conversions would take a minute here."""
 
     def __init__(self, server: Server, channel: grpc.Channel) -> None:
         self._project = server.project
@@ -104,7 +105,7 @@ def _right(properties: Any, city: dict[str, Any]) -> bool:
 
 
 def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) -> None:
-    """Kill the run at random moments, then let it end, and look at every city."""
+    """Kill the run at random moments, then let it finish, and check every city."""
     seed = random.randrange(10**6)
     dice = random.Random(seed)
     told = f"with random seed {seed}"
@@ -116,8 +117,8 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
         command: list[object] = ["run", UPDATER]
         for _ in range(kills):
             runs = len(shell.runs())
-            process = shell.start(*command)
-            # From here, a moment anywhere between the first page and some way into the work.
+            process = shell.begin(*command)
+            # From here, a random moment between the first page and some way into the run.
             deadline = time.monotonic() + 60
             while len(shell.runs()) == runs == 0 and time.monotonic() < deadline:
                 time.sleep(0.01)
@@ -126,31 +127,30 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
             result = ended(process)
             assert result.code in (-signal.SIGKILL, 0), (told, result)
             (row,) = shell.bulkup("list", "--json").lines
-            if row["state"] == "finished":  # the dice fell late, on a fast server
+            if row["state"] == "finished":  # a late moment on a fast server: the run was finished
                 break
             assert row["state"] == "killed", told
             command = ["resume"]
         else:
-            result = ended(shell.start("resume", "--json"), timeout_s=600)
+            result = ended(shell.begin("resume", "--json"), timeout_s=600)
             assert result.code == 0, (told, result)
             assert result.summary["counts"]["handled"] == count, told
             assert result.summary["counts"]["failed"] == 0, told
         assert raw.wrong(some) == [], told
 
 
-@pytest.mark.timeout(120)
 def test_some_of_the_cities_survive_kills(shell: Shell, server: Server) -> None:
     killed_and_resumed(shell, server, 2_400, kills=2)
 
 
 @pytest.mark.slow
+@pytest.mark.client_side
 @pytest.mark.timeout(900)
 def test_all_cities_survive_a_kill(shell: Shell, server: Server) -> None:
     killed_and_resumed(shell, server, ALL, kills=1)
 
 
-@pytest.mark.timeout(120)
-def test_an_undisturbed_run_over_cities_leaves_no_marker(lf_shell: Shell, lf: Server) -> None:
+def test_an_uninterrupted_run_over_cities_leaves_no_marker(lf_shell: Shell, lf: Server) -> None:
     some = cities(1_000)
     with grpc.insecure_channel(lf.host) as channel:
         raw = Raw(lf, channel)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.local import messages as m
@@ -21,6 +21,7 @@ from bulkup.local.service import Service
 from bulkup.local.status import RpcError
 from bulkup.local.storage import Storage
 from bulkup.local.writes import Known, Writer
+from tests.examples import examples
 
 _scalars = st.one_of(
     st.none(),
@@ -100,7 +101,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     storage.close()
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(_entities(), min_size=2, max_size=6))
 def test_entries_after_any_puts_are_those_of_the_entity_now_and_then(entities: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -125,7 +126,7 @@ def test_entries_after_any_puts_are_those_of_the_entity_now_and_then(entities: l
             storage.close()
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(_entities(), _entities())
 def test_what_changes_says_is_the_difference_of_all_entries(old: Any, new: Any) -> None:
     before = index_entries(old)
@@ -206,7 +207,7 @@ def _numbers(*numbers: int) -> set[bytes]:
     return {value for number in numbers for _, value in _expected(_with(x=number))}
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(_entities(), _entities())
 def test_no_property_that_is_not_stored_just_so_escapes_being_looked_into(
     old: Any, new: Any

@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.local import messages as m
@@ -25,6 +25,7 @@ from bulkup.local.pending import Pending, Record, State, decode, encode
 from bulkup.local.process import start_local
 from bulkup.local.server import DatastoreServer
 from bulkup.local.storage import Storage
+from tests.examples import examples
 from tests.local.rpc import FAIL, Rpc, both, idents, query, to_value, unindexed, where
 
 _TABLES = {
@@ -109,7 +110,7 @@ def _outcome(rpc: Rpc, mutations: list[Any], transactional: bool) -> Any:
     return [(one.version, one.conflict_detected) for one in answer.mutation_results]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(
         st.tuples(st.lists(_mutations, min_size=1, max_size=3), st.booleans(), st.booleans()),
@@ -325,14 +326,15 @@ def test_writers_and_readers_at_once_see_whole_commits(server: DatastoreServer) 
 # --- the log ---
 
 
-def test_after_a_kill_the_log_is_read_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [3, pytest.param(8, marks=pytest.mark.chaos)])
+def test_after_a_kill_the_log_is_read_again(tmp_path: Path, turns: int) -> None:
     """Killed with commits that have no rows yet, again and again, also while rows are made."""
     path = tmp_path / "db"
     chance = random.Random(5)
     expected: dict[int, int] = {}
     versions = [0]
     unsettled = 0
-    for turn in range(8):
+    for turn in range(turns):
         with start_local(path) as server:
             rpc = Rpc(server.host)
             for _ in range(chance.randrange(3, 9)):

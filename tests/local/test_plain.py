@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.local import messages as m
@@ -13,6 +13,7 @@ from bulkup.local.indexing import index_entries
 from bulkup.local.mutations import Operation, check_entities, check_mutations
 from bulkup.local.plain import plain_commit
 from bulkup.local.status import RpcError
+from tests.examples import examples
 
 _PLAIN = {"integer_value": 7}
 _fine_names = ["a", "b", "name", "J" * 9, "R2_*", "a.b", "n" * 130, "J_"]
@@ -169,7 +170,7 @@ def _bodies(mutation: Any) -> list[bytes]:
     return [getattr(mutation, name).SerializeToString(deterministic=True)]
 
 
-@settings(max_examples=600, deadline=None)
+@examples(600)
 @given(st.lists(_mutations(), min_size=1, max_size=3), st.booleans())
 def test_a_commit_taken_for_plain_is_what_a_close_look_makes_of_it(
     mutations: list[Any], transactional: bool
@@ -177,7 +178,7 @@ def test_a_commit_taken_for_plain_is_what_a_close_look_makes_of_it(
     _holds(_request(mutations, transactional))
 
 
-@settings(max_examples=600, deadline=None)
+@examples(600)
 @given(
     st.lists(_mutations(), min_size=1, max_size=2),
     st.lists(

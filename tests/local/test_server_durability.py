@@ -77,7 +77,7 @@ def check_file(path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_kills_lose_nothing_acknowledged_and_halve_no_transaction(
     tmp_path: Path, kills: int
 ) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from google.cloud import datastore
 
+from tests.cli.nursery import Forked
 from tests.cli.shell import Shell, ended
 from tests.migrations.conftest import trails, write_step
 
@@ -29,18 +29,19 @@ def slow(project: Shell) -> Path:
     return gate
 
 
-def until_running(shell: Shell, process: subprocess.Popen[str]) -> None:
+def until_running(shell: Shell, process: Forked) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         assert process.poll() is None
         if shell.bulkup("status", "--json").of_type("migration")[0]["standing"] == "running":
             return
+        time.sleep(0.05)  # between two looks
     raise AssertionError("it did not begin")
 
 
 def test_a_second_migrate_does_not_wait_by_default(project: Shell, items: datastore.Client) -> None:
     gate = slow(project)
-    process = project.start("migrate")
+    process = project.begin("migrate")
     until_running(project, process)
     assert project.bulkup("status", "--check").code == 4
     (project.folder / "other").mkdir()
@@ -63,7 +64,7 @@ def test_a_signal_ends_it_cleanly_and_the_next_migrate_resumes(
     project: Shell, items: datastore.Client, name: str
 ) -> None:
     gate = slow(project)
-    process = project.start("migrate")
+    process = project.begin("migrate")
     until_running(project, process)
     process.send_signal(signal.Signals[name])
     gate.touch()
@@ -79,9 +80,9 @@ def test_a_migrate_that_waits_for_the_lock_can_be_stopped(
     project: Shell, items: datastore.Client
 ) -> None:
     gate = slow(project)
-    first = project.start("migrate")
+    first = project.begin("migrate")
     until_running(project, first)
-    waiting = project.start("migrate", "--wait", "10m")
+    waiting = project.begin("migrate", "--wait", "10m")
     assert waiting.stderr is not None
     assert "waiting for" in waiting.stderr.readline()
     waiting.send_signal(signal.SIGTERM)
@@ -95,7 +96,7 @@ def test_a_migrate_that_lost_its_lock_while_suspended_applies_nothing_twice(
     project: Shell, items: datastore.Client
 ) -> None:
     """Suspended between taking the lock and starting, until another process has applied it all."""
-    result = project.python(
+    result = project.script(
         """
         import subprocess, sys
         from bulkup.migrations.apply import Migrator

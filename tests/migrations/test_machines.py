@@ -52,7 +52,7 @@ def test_three_machines_that_die_apply_five_migrations_once(
 def test_two_migrates_started_together_do_not_interleave(machines: Machine, server: Server) -> None:
     client = seed(server, ITEMS)
     both = [machines("one"), machines("two")]
-    started = [shell.start("migrate", "--json", "--wait", "60s") for shell in both]
+    started = [shell.begin("migrate", "--json", "--wait", "60s") for shell in both]
     results = [ended(process) for process in started]
     assert [r.code for r in results] == [0, 0], results
     applied = sorted(r.of_type("migrate")[0]["applied"] for r in results)

@@ -192,7 +192,7 @@ def test_it_stops_where_finish_fails_after_applying(
 
 def test_nothing_pending_costs_two_calls(project: Shell, items: datastore.Client) -> None:
     project.bulkup("migrate")
-    result = project.python(
+    result = project.script(
         """
         from bulkup.datastore.rpc import Rpc
         calls, send = [], Rpc.send

@@ -68,7 +68,7 @@ A, P = "applied", "pending"
         (nothing, [P, P, P], 4, "3 migrations to apply, 0 wrong."),
         (applied, [A, A, A], 0, "Everything is applied."),
         (failed, [A, "failed", P], 4, "not today"),
-        (killed, [A, "interrupted", P], 4, "its runner was killed"),
+        (killed, [A, "interrupted", P], 4, "its process was killed"),
         (stopped, ["interrupted", P, P], 4, "stopped after 5 entities"),
         (changed, [A, "changed", A], 4, "changed after it was applied"),
         (missing, [A, A, "missing"], 4, "its file is missing"),

@@ -12,6 +12,8 @@ from tests.conftest import Server, _server
 from tests.migrations.conftest import trails, write_step
 from tests.namespaces.conftest import NAMESPACES
 
+pytestmark = pytest.mark.client_side
+
 ALL = ("--all-namespaces",)
 
 
@@ -65,7 +67,7 @@ def test_a_failure_stops_it_and_the_pending_namespaces_are_named(embedded_projec
         ("tenant-1", ["0001_a"], "0002_b"),
     ]
     said = project.shell.bulkup("migrate", *ALL, env={"FAIL_AT": "b"})
-    assert "Something is left in tenant-1, tenant-2, tenant-10." in said.out
+    assert "Migrations are left in tenant-1, tenant-2, tenant-10." in said.out
     assert "Continue with: bulkup migrate updaters --all-namespaces" in said.out
 
 
@@ -93,7 +95,7 @@ def test_new_namespaces_are_named_and_the_same_command_migrates_them(
     )
     result = project.shell.bulkup("migrate", "--namespaces", "tenant-*")
     assert result.code == 0, result
-    assert "New since the beginning, and not done: tenant-3." in result.out
+    assert "Namespaces that appeared during the run and were not processed: tenant-3." in result.out
     assert "Apply there too with: bulkup migrate updaters --namespaces 'tenant-*'" in result.out
     assert project.shell.bulkup("status", "--namespaces", "tenant-*", "--check").code == 4
     assert project.shell.bulkup("migrate", "--namespaces", "tenant-*").code == 0

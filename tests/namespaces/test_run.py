@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from bulkup.state.kinds import GROUP_KIND
+from tests.cli.nursery import Forked
 from tests.cli.shell import Shell, ended, seed
 from tests.conftest import Server
 from tests.namespaces.conftest import NAMESPACES, SMALL, Tenants, make_tenants
+
+pytestmark = pytest.mark.client_side
 
 RUN = ("run", "bump.py", "--all-namespaces", *SMALL)
 
@@ -91,10 +94,11 @@ def test_of_two_started_together_one_waits_and_no_namespace_is_repeated(
     shells = [tenants.shell, Shell(tmp_path / "other", tenants.server)]
     for shell in shells:
         shell.write("bump.py", held)
-    first = shells[0].start(*RUN)
+    first = shells[0].begin(*RUN)
     while not (tmp_path / "begun").exists():
         assert first.poll() is None, first.communicate()
-    second = shells[1].start(*RUN, "--wait", "60s")
+        time.sleep(0.01)  # between two looks; the file is what is waited for
+    second = shells[1].begin(*RUN, "--wait", "60s")
     said = until(second, "waiting for")
     (tmp_path / "go").touch()
     results = ended(first), ended(second)
@@ -103,7 +107,7 @@ def test_of_two_started_together_one_waits_and_no_namespace_is_repeated(
     assert all(len(tenants.records(namespace)) == 1 for namespace in NAMESPACES)
 
 
-def until(process: subprocess.Popen[str], text: str) -> str:
+def until(process: Forked, text: str) -> str:
     """The lines a process prints, up to the one that contains this text."""
     assert process.stderr is not None
     said = ""

@@ -23,7 +23,7 @@ from bulkup.core.events import (
 STARTED = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
 ENDED = datetime(2026, 1, 2, 3, 5, 17, 978000, tzinfo=timezone.utc)
 ROOT = str(Path(__file__).parents[2])
-"""For processes of their own that import bulkup and these tests."""
+"""For child processes that import bulkup and these tests."""
 RUN_ID = "20260102-030405-3f9a"
 RESUME = f"bulkup resume {RUN_ID}"
 
@@ -88,7 +88,7 @@ def interrupted(**changes: Any) -> Report:
 
 
 def hostile_report(**changes: Any) -> Report:
-    """Every text that is not ours is `HOSTILE`."""
+    """Every string that is not ours is `HOSTILE`."""
     fields: dict[str, Any] = {
         "run_id": HOSTILE,
         "updater": HOSTILE,

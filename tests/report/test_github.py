@@ -1,4 +1,4 @@
-"""What is shown on GitHub Actions, and what a hostile text cannot do there."""
+"""What is shown on GitHub Actions, and what a hostile string cannot do there."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_failed_run_is_an_error_with_its_first_failures(tmp_path: Path, page: 
     assert summary.startswith("### ❌ 0001&#95;a\n")
 
 
-def test_an_error_before_the_work_is_told(tmp_path: Path, page: GitHubPage) -> None:
+def test_an_error_before_the_run_is_reported(tmp_path: Path, page: GitHubPage) -> None:
     page.error(UsageError("name an updater"))
     assert shown(tmp_path, page) == (
         "::error title=bulkup::name an updater\n",
@@ -63,7 +63,7 @@ def test_an_error_before_the_work_is_told(tmp_path: Path, page: GitHubPage) -> N
     )
 
 
-def test_hostile_texts_are_nothing_but_texts(tmp_path: Path, page: GitHubPage) -> None:
+def test_hostile_strings_become_no_markup_and_no_command(tmp_path: Path, page: GitHubPage) -> None:
     bad = f"{HOSTILE} ::error::x [a](http://b) | `c` www.d.e @f"
     page.report(
         report(
@@ -85,7 +85,7 @@ def test_plain_is_readable_where_it_can_be() -> None:
     assert plain("<b>|`*_[]#") == "&#60;b&#62;&#124;&#96;&#42;&#95;&#91;&#93;&#35;"
 
 
-def test_no_line_of_the_log_is_a_command_while_it_works() -> None:
+def test_no_line_of_the_log_is_a_command_while_bulkup_works() -> None:
     err = io.StringIO()
     with github_page(ON, err) as page:
         err.write("  ::error::from an entity\n")
@@ -97,7 +97,7 @@ def test_no_line_of_the_log_is_a_command_while_it_works() -> None:
     assert ours == "::error title=bulkup::x"
 
 
-def test_elsewhere_nothing_is_touched(tmp_path: Path) -> None:
+def test_outside_github_nothing_is_written(tmp_path: Path) -> None:
     err = io.StringIO()
     with github_page({"GITHUB_STEP_SUMMARY": str(tmp_path / "x")}, err) as page:
         assert page is None
@@ -105,7 +105,7 @@ def test_elsewhere_nothing_is_touched(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_summary_that_cannot_be_written_is_said_and_ends_nothing(tmp_path: Path) -> None:
+def test_a_summary_that_cannot_be_written_is_reported_and_ends_nothing(tmp_path: Path) -> None:
     err = io.StringIO()
     with github_page({**ON, "GITHUB_STEP_SUMMARY": str(tmp_path)}, err) as page:
         assert page is not None

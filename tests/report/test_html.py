@@ -36,7 +36,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("state", list(RunState))
-def test_hostile_texts_are_text_and_nothing_else(state: RunState) -> None:
+def test_hostile_strings_are_text_and_nothing_else(state: RunState) -> None:
     page = summary_html(summarize(hostile_report(state=state)))
     parsed = Page(page)
     assert parsed.open == []

@@ -83,7 +83,7 @@ def every_event(printer: Printer, text: str) -> None:
     printer.close()
 
 
-def test_each_line_is_an_object_that_says_what_and_when() -> None:
+def test_each_line_is_an_object_with_type_and_time() -> None:
     desk = Desk()
     every_event(desk.printer, "x")
     kinds = " ".join(item["type"] for item in desk.objects())
@@ -103,7 +103,7 @@ def test_every_field_there_is_is_documented() -> None:
             assert set(item.get(name, ())) <= documented
 
 
-def test_hostile_texts_arrive_exactly_and_cannot_harm_a_terminal() -> None:
+def test_hostile_strings_arrive_exactly_and_cannot_harm_a_terminal() -> None:
     desk = Desk()
     every_event(desk.printer, HOSTILE)
     assert desk.out.getvalue().isascii()
@@ -173,7 +173,7 @@ def test_quiet_leaves_what_matters() -> None:
     assert kinds == "start failure warning summary delivery error"
 
 
-def test_what_an_updater_prints_does_not_get_among_the_objects() -> None:
+def test_what_an_updater_prints_does_not_mix_with_the_objects() -> None:
     script = (
         "import sys\n"
         "from bulkup.core.events import RunEnded\n"
@@ -198,7 +198,7 @@ def test_what_an_updater_prints_does_not_get_among_the_objects() -> None:
     assert done.stderr == "from the updater\n"
 
 
-def test_json_does_not_wait_for_rich_to_be_imported() -> None:
+def test_json_does_not_import_rich() -> None:
     script = (
         "import sys, bulkup.report as r; r.make_printer(json=True).close(); "
         "sys.exit('rich' in sys.modules)"

@@ -33,7 +33,7 @@ def settings(smtp: str, *, plain: bool = False, environ: dict[str, str] = ENVIRO
         ("smtp://[::1]:2525", "::1", 2525, False, None),
     ],
 )
-def test_a_url_says_where_and_how(
+def test_a_url_gives_host_port_and_encryption(
     url: str, host: str, port: int, tls: bool, user: str | None
 ) -> None:
     found = settings(url)
@@ -152,14 +152,14 @@ def test_several_recipients_are_each_mailed_once() -> None:
         "a@[127.0.0.1]",
     ],
 )
-def test_what_is_no_plain_address_is_refused(address: str) -> None:
+def test_anything_but_a_plain_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="--email-from") as refused:
         mail_settings(TO, address, "smtp://mail", environ={})
     assert "\x1b" not in str(refused.value)
 
 
 @given(st.text(alphabet="ab.-_+'!#@,; <>()[]\"\\\r\n\té", max_size=12))
-def test_an_accepted_address_makes_one_header_of_itself(text: str) -> None:
+def test_an_accepted_address_stays_one_header(text: str) -> None:
     try:
         found = mail_settings(TO, text, "smtp://mail", environ={})
     except UsageError:

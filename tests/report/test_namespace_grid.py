@@ -38,7 +38,7 @@ def test_a_report_on_one_namespace_has_no_table() -> None:
     assert summarize(report()).grid is None
 
 
-def test_of_too_many_those_that_are_done_are_left_out_and_counted() -> None:
+def test_of_too_many_namespaces_finished_ones_are_left_out_and_counted() -> None:
     many = [replace(DONE, namespace=f"t{i}") for i in range(200)]
     grid = grid_of(of(*many, FAILED, LATER), BRIEF_ROWS)
     assert grid is not None
@@ -50,7 +50,7 @@ def test_of_too_many_those_that_are_done_are_left_out_and_counted() -> None:
     assert (len(whole.rows), whole.rest) == (202, None)
 
 
-def test_what_is_not_done_is_never_left_out() -> None:
+def test_unfinished_namespaces_are_never_left_out() -> None:
     grid = grid_of(of(*[replace(LATER, namespace=f"t{i}") for i in range(200)]), BRIEF_ROWS)
     assert grid is not None
     assert len(grid.rows) == 200
@@ -66,7 +66,7 @@ def test_text_and_html_have_the_same_cells() -> None:
         assert "Namespaces that appeared during the run and were not processed: tenant-3" in shown
 
 
-def test_further_failures_are_looked_for_in_the_runs_of_the_namespaces() -> None:
+def test_the_rest_of_the_failures_is_in_the_runs_of_the_namespaces() -> None:
     summary = summarize(
         of(FAILED, counts=Counts(handled=9, failed=9), failures=(failure(1),), max_failures=-1)
     )
@@ -75,6 +75,6 @@ def test_further_failures_are_looked_for_in_the_runs_of_the_namespaces() -> None
     )
 
 
-def test_many_names_are_cut_with_their_number() -> None:
+def test_a_long_list_of_names_is_cut_and_says_how_many_more() -> None:
     assert namespace_names(["", "b"]) == "(default), b"
     assert namespace_names([f"t{i}" for i in range(13)]).endswith("t8, t9 and 3 more")

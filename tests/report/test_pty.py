@@ -1,4 +1,4 @@
-"""A real terminal: what is left on the screen after a run, whatever was drawn meanwhile."""
+"""What is left on the screen of a real terminal after a run, whatever was drawn meanwhile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ with make_printer(clock=itertools.count().__next__) as printer:
 
 
 def _screen(output: str, width: int) -> list[str]:
-    """What a terminal shows after `output`: the few controls that rich uses, and no others."""
+    """What a terminal shows after `output`; knows only the few controls that rich uses."""
     lines: dict[int, list[str]] = {0: []}
     row = column = 0
     for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|.", output, re.S):

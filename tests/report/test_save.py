@@ -42,7 +42,7 @@ def test_a_link_in_the_folder_is_replaced_not_followed(tmp_path: Path) -> None:
     assert not (folder / "report.txt").is_symlink()
 
 
-def test_hostile_texts_are_saved_harmless(tmp_path: Path) -> None:
+def test_hostile_strings_are_saved_harmless(tmp_path: Path) -> None:
     assert save_report(summarize(hostile_report()), tmp_path).ok
     assert not dangers((tmp_path / "report.txt").read_text())
 

@@ -47,7 +47,7 @@ def _run_with_stdout(kind: str, stdout: int) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("kind", ["json", "terminal", "quiet"])
-def test_a_reader_that_goes_away_ends_neither_the_run_nor_in_a_traceback(kind: str) -> None:
+def test_a_closed_pipe_neither_ends_the_run_nor_causes_a_traceback(kind: str) -> None:
     reading, writing = os.pipe()
     process = _run_with_stdout(kind, writing)
     os.close(writing)
@@ -66,7 +66,7 @@ def test_a_reader_that_goes_away_ends_neither_the_run_nor_in_a_traceback(kind: s
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
 @pytest.mark.parametrize("kind", ["json", "terminal", "quiet"])
-def test_a_full_disk_under_stdout_is_said_and_the_run_goes_on(kind: str) -> None:
+def test_a_full_disk_under_stdout_is_reported_and_the_run_continues(kind: str) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     process = _run_with_stdout(kind, full)
     os.close(full)
@@ -95,7 +95,7 @@ def test_what_the_encoding_lacks_is_escaped() -> None:
     assert raw.read() == "1 \\u2192 2\n"
 
 
-def test_a_stream_can_stand_in_for_stdout() -> None:
+def test_a_stream_can_replace_stdout() -> None:
     raw = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     stream = Stream(raw)
     assert stream.buffer is raw.buffer

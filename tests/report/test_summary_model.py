@@ -56,7 +56,7 @@ def test_the_first_failure_that_stops_a_run_is_the_headline() -> None:
     assert (summary.next_label, summary.next_command) == ("Continue with", RESUME)
 
 
-def test_an_exceeded_budget_is_told_with_its_size() -> None:
+def test_an_exceeded_budget_is_reported_with_its_size() -> None:
     summary = summarize(with_failures(11, 5, state=RunState.FAILED, max_failures=10))
     assert summary.headline.startswith("Stopped after 11 failures (10 allowed): ")
 
@@ -85,7 +85,7 @@ def test_a_failure_with_an_unlimited_budget_is_not_blamed_for_the_end() -> None:
     assert summary.headline == "Failed: the disk is full"
 
 
-def test_an_interrupted_run_says_that_nothing_is_lost_and_how_to_go_on() -> None:
+def test_an_interrupted_run_says_that_nothing_is_lost_and_how_to_continue() -> None:
     summary = summarize(interrupted())
     assert summary.headline == f"Interrupted; nothing is lost. Continue with: {RESUME}"
     assert summary.sentences[:2] == (
@@ -102,14 +102,14 @@ def test_a_limit_is_not_a_failure() -> None:
     assert ("Handled", "1,200 of 34,006 (3%)") in summary.rows
 
 
-def test_a_run_without_end_does_not_claim_one() -> None:
+def test_an_unfinished_run_does_not_claim_to_have_ended() -> None:
     summary = summarize(interrupted(state=RunState.RUNNING, reason=""))
     assert summary.headline.startswith("Not finished: still running, or its process was killed: ")
     assert "If its process was killed, nothing is lost." in summary.sentences
     assert "Ended" not in dict(summary.rows)
 
 
-def test_without_a_command_nothing_is_promised_of_resuming() -> None:
+def test_without_a_resume_command_nothing_promises_resuming() -> None:
     text = summary_text(summarize(interrupted(next_command="")))
     assert "esum" not in text
     assert "Continue" not in text
@@ -165,7 +165,7 @@ def test_failures_name_the_step() -> None:
     ]
 
 
-def test_log_lines_and_warnings_are_told() -> None:
+def test_log_lines_and_warnings_are_shown() -> None:
     summary = summarize(report(log_lines=("a", "b"), log_total=9, warnings=("w",)))
     text = summary_text(summary)
     assert "Log\n  a\n  b\n  7 more log lines: bulkup show" in text
@@ -188,7 +188,7 @@ def test_every_exit_code_has_a_meaning() -> None:
     assert set(EXIT_MEANINGS) == set(Exit)
 
 
-def test_hostile_texts_stay_within_their_line() -> None:
+def test_hostile_strings_stay_within_their_line() -> None:
     for state in RunState:
         for dry_run in (False, True):
             hostile = hostile_report(state=state, dry_run=dry_run, max_failures=0)

@@ -111,7 +111,7 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds() -> None:
     assert desk.out.getvalue() == ""
 
 
-def test_a_line_says_why_nothing_moves_and_promises_no_end_meanwhile() -> None:
+def test_a_line_says_what_is_waited_for_and_estimates_no_end_meanwhile() -> None:
     desk = Desk()
     desk.printer(started())
     desk.clock.now += 10
@@ -122,7 +122,7 @@ def test_a_line_says_why_nothing_moves_and_promises_no_end_meanwhile() -> None:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_the_pace_and_its_reason_are_in_the_line(terminal: bool) -> None:
+def test_the_rate_limit_and_its_reason_are_in_the_line(terminal: bool) -> None:
     desk = Desk(err_tty=terminal)
     with desk.printer as printer:
         printer(started())
@@ -140,7 +140,7 @@ def test_the_pace_and_its_reason_are_in_the_line(terminal: bool) -> None:
         assert "0 failed;" not in desk.seen()[before:]
 
 
-def test_where_the_server_cannot_count_there_is_no_share_and_no_end() -> None:
+def test_where_the_server_cannot_count_there_is_no_percentage_and_no_estimate() -> None:
     desk = Desk()
     desk.printer(started())
     desk.clock.now += 10
@@ -150,7 +150,7 @@ def test_where_the_server_cannot_count_there_is_no_share_and_no_end() -> None:
     assert "%" not in last
 
 
-def test_more_entities_than_were_counted_are_never_more_than_all() -> None:
+def test_more_entities_than_were_counted_are_at_most_100_percent() -> None:
     for terminal in (False, True):
         desk = Desk(err_tty=terminal)
         desk.printer(started())
@@ -324,14 +324,14 @@ def test_a_huge_value_is_cut_in_the_diff() -> None:
     assert len(desk.out.getvalue()) < 400
 
 
-def test_a_resumed_run_says_what_is_done_already() -> None:
+def test_a_resumed_run_says_what_is_already_done() -> None:
     desk = Desk()
     desk.printer(started(resumed=True, already=Counts(handled=12000, puts=12000)))
     assert "Resuming AddFullName" in desk.seen()
     assert "12,000 entities already handled, and skipped" in desk.seen()
 
 
-def test_the_resume_command_is_never_broken_by_us(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_resume_command_is_never_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     desk = Desk(out_tty=True, err_tty=True)
     with desk.printer as printer:
@@ -342,7 +342,7 @@ def test_the_resume_command_is_never_broken_by_us(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("out_tty", [False, True])
 @pytest.mark.parametrize("err_tty", [False, True])
-def test_hostile_texts_are_shown_not_obeyed(out_tty: bool, err_tty: bool) -> None:
+def test_hostile_strings_are_shown_and_not_obeyed(out_tty: bool, err_tty: bool) -> None:
     desk = Desk(out_tty=out_tty, err_tty=err_tty, verbose=1)
     every_event(desk.printer, HOSTILE)
     for shown in (desk.seen(), desk.results()):
@@ -404,7 +404,7 @@ def test_an_exception_leaves_no_bar_behind(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-300, float("inf"), float("nan")])
-def test_a_rate_that_means_nothing_promises_nothing_and_breaks_nothing(rate: float) -> None:
+def test_an_odd_rate_gives_no_estimate_and_breaks_nothing(rate: float) -> None:
     desk = Desk(verbose=1)
     desk.printer(started())
     desk.clock.now += 10

@@ -35,7 +35,7 @@ def test_the_lines_of_a_block_are_each_clean(text: str) -> None:
         assert len(line.splitlines()) <= 1
 
 
-def test_control_characters_are_seen_instead_of_obeyed() -> None:
+def test_control_characters_are_shown_and_not_obeyed() -> None:
     assert clean("a\x1b[2Jb\nc\r\td\x9be\u202ef\ud800g\x00") == (
         "a\\x1b[2Jb\\nc\\r\\td\\x9be\\u202ef\\ud800g\\x00"
     )
@@ -95,7 +95,7 @@ def test_every_duration_is_one_or_two_units(seconds: float) -> None:
     assert len(duration(seconds).split()) in (2, 4)
 
 
-def test_numbers_have_separators_and_nouns_their_number() -> None:
+def test_numbers_have_separators_and_nouns_a_plural() -> None:
     assert plural(1, "entity", "entities") == "1 entity"
     assert plural(2000, "entity", "entities") == "2,000 entities"
     assert plural(0, "change") == "0 changes"

@@ -150,18 +150,21 @@ DIE_AT_CALL = """
 """
 
 
-@pytest.mark.parametrize("at", ["before", "after", "told"])
-@pytest.mark.parametrize("again", [("run", "a.py"), ("resume",)], ids=" ".join)
+@pytest.mark.parametrize(
+    ("at", "again"),
+    [
+        ("before", ("run", "a.py")),
+        ("before", ("resume",)),
+        ("after", ("run", "a.py")),
+        ("after", ("resume",)),
+        ("told", ("run", "a.py")),  # only Datastore has an unfinished run
+    ],
+)
 def test_a_kill_around_the_end_starts_the_successor_once(
     chained: Shell, items: datastore.Client, at: str, again: tuple[str, ...]
 ) -> None:
     for _ in range(2):  # at the end of A, at the end of B
-        assert chained.python(DIE_AT_CALL.format(at=at, args=["run", "a.py"])).code == -9
-    if at == "told" and again == ("resume",):
-        again = (
-            "run",
-            "a.py",
-        )  # only Datastore has an unfinished run, not the state directory
+        assert chained.script(DIE_AT_CALL.format(at=at, args=["run", "a.py"])).code == -9
     result = chained.bulkup(*again)
     assert result.code == 0, result
     assert trails(items) == {"abc"}
@@ -171,7 +174,7 @@ def test_a_kill_around_the_end_starts_the_successor_once(
 
 def test_two_processes_at_once_start_one_successor(chained: Shell, items: datastore.Client) -> None:
     other = machine(chained.folder.parent / "two", Server("EM", *_target(chained)))
-    started = [shell.start("run", "a.py", "--wait", "60s") for shell in (chained, other)]
+    started = [shell.begin("run", "a.py", "--wait", "60s") for shell in (chained, other)]
     codes = sorted(ended(process).code for process in started)
     # The process that waited may find that the run, or the whole chain, has ended.
     assert codes[0] == 0

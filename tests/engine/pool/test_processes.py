@@ -29,6 +29,8 @@ from tests.conftest import Server
 from tests.engine import updaters
 from tests.engine.conftest import Run, everything, fill
 
+pytestmark = pytest.mark.client_side
+
 
 @pytest.fixture(params=["EM", "LF"])
 def server(request: pytest.FixtureRequest) -> Server:

@@ -19,7 +19,15 @@ from tests.cli.shell import Shell, ended, seed
 from tests.conftest import Server
 from tests.engine import updaters
 from tests.engine.conftest import Run, fill
-from tests.engine.pool.test_processes_die import COUNT, OPTIONS, happening, is_alive, until, workers
+from tests.engine.pool.test_processes_die import (
+    COUNT,
+    OPTIONS,
+    UNTIL_S,
+    happening,
+    is_alive,
+    until,
+    workers,
+)
 
 ONLY_IN_A_WORKER = """
     import os, signal, threading, time
@@ -58,9 +66,18 @@ def end_all(pids: list[int]) -> None:
 def test_a_run_that_finds_nothing_does_not_wait_for_workers_that_nobody_needs(
     tmp_path: Path, embedded: Server
 ) -> None:
-    shell = loading(tmp_path, embedded, "time.sleep(60)", kind="Nothing")
-    process = shell.start("run", "up.py", "--processes", "2", "--json")
-    result = ended(process, 30)  # END_S would not do for two that are killed only then
+    shell = loading(tmp_path, embedded, "time.sleep(3000)", kind="Nothing")
+    # As long as it might wait for those that are still starting.
+    process = shell.begin_script(
+        """
+        from bulkup.cli import call
+        from bulkup.engine import workers
+
+        workers.END_S = 3000
+        raise SystemExit(call(["run", "up.py", "--processes", "2", "--json"]))
+        """
+    )
+    result = ended(process)
     assert result.code == 0, result
     assert not any(is_alive(pid) for pid in workers(shell))
 
@@ -163,12 +180,12 @@ def test_a_worker_whose_main_thread_died_ends_the_run(tmp_path: Path, embedded: 
     """A thread of the user's would keep the process, and the run would wait for ever."""
     shell = happening(
         tmp_path, embedded,
-        "import threading, asyncio; threading.Thread(target=time.sleep, args=(600,)).start();"
+        "import threading, asyncio; threading.Thread(target=time.sleep, args=(3000,)).start();"
         " raise asyncio.CancelledError",
     )  # fmt: skip
     process = shell.start(*OPTIONS, "--json")
     try:
-        process.wait(20)
+        process.wait(UNTIL_S)
     finally:
         process.kill()
         process.communicate()
@@ -190,10 +207,12 @@ def test_a_sigterm_to_all_processes_while_workers_start_is_an_interruption(
         return []
 
     until(lambda: len(ours()) == 2)
+    both = ours()
     process.send_signal(signal.SIGTERM)
-    for pid in ours():
-        os.kill(pid, signal.SIGTERM)
-    assert ended(process, 30).code == 143
+    for pid in both:
+        with suppress(ProcessLookupError):  # the run has ended it already
+            os.kill(pid, signal.SIGTERM)
+    assert ended(process).code == 143
 
 
 def test_a_fork_that_comes_back_from_a_handler_does_not_stay_for_ever(

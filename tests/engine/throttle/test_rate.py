@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkup.core.clock import Clock
@@ -19,6 +19,7 @@ from bulkup.core.errors import UsageError
 from bulkup.core.events import Counts, Event, Progress
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.throttle.rate import MaxRate, RateLimiter, Warm
+from tests.examples import examples
 
 AUTO, OFF = MaxRate(), MaxRate.parse("off")
 MORNING = 1_760_000_000.0
@@ -710,7 +711,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     events=EVENTS,
     rate=st.sampled_from([AUTO, MaxRate(30), MaxRate(600)]),

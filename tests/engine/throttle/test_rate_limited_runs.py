@@ -17,6 +17,8 @@ from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 from tests.engine.test_shards import shards_of
 
+pytestmark = pytest.mark.client_side
+
 
 @bulkup.updater(kind="Thing")
 def count(entity: Entity) -> Entity:

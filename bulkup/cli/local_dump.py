@@ -1,0 +1,121 @@
+"""bulkup local dump"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import click
+
+from bulkup.cli.args import verb
+from bulkup.cli.local_file import PartitionArgs, entities, open_local_file, progress_bar, say
+from bulkup.core.errors import Exit, StateError
+
+if TYPE_CHECKING:
+    from bulkup.local.access import LocalFile
+
+_ADVANCE_EVERY = 500
+"""Entities between two updates of the progress bar."""
+_NAMES_IN_HINT = 10
+
+
+@dataclass(frozen=True)
+class DumpArgs:
+    file: Annotated[str, click.Argument(["file"], type=click.Path(exists=True, dir_okay=False))]
+    kind: Annotated[
+        str, click.Option(["--kind"], default="", help="Dump only entities of this kind.")
+    ]
+    limit: Annotated[
+        int | None,
+        click.Option(
+            ["--limit"],
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Dump only the first N, by key.",
+        ),
+    ]
+    lossless: Annotated[
+        bool,
+        click.Option(
+            ["--lossless"],
+            is_flag=True,
+            help="Write every entity in the lossless form, for programs.",
+        ),
+    ]
+    partition: PartitionArgs
+
+
+@verb("dump", DumpArgs, short_help="Write the entities of FILE as lines of JSON.")
+def dump(args: DumpArgs) -> None:
+    """Write the entities of FILE to standard output, as JSON with one object a line.
+
+    An entity that fits into plain JSON is an object of its properties, with its key as "__key__".
+    One that does not (it holds a timestamp, say, or a property without an index) is written as an
+    Entity of Datastore's REST API. `load` makes exactly the same entity of either form.
+
+    The run records that bulkup keeps beside the data are left out, unless --kind names them.
+    """
+    from bulkup.local.transfer import dump as dump_all
+    from bulkup.state.kinds import OWN_KINDS
+
+    written = lossless = 0
+    with (
+        open_local_file(
+            args.file, args.partition, if_interrupted="the output is not complete"
+        ) as source,
+        _output() as write,
+    ):
+        # On a terminal the lines themselves show the progress.
+        on_terminal = sys.stdout.isatty()
+        total = None if on_terminal or not sys.stderr.isatty() else source.count(args.kind)
+        with progress_bar("Dumping", total, shown=not on_terminal) as advance:
+            for line, is_lossless in dump_all(
+                source,
+                args.kind,
+                lossless=args.lossless,
+                limit=args.limit,
+                leave_out=OWN_KINDS,
+            ):
+                write(line)
+                written += 1
+                lossless += is_lossless
+                if not written % _ADVANCE_EVERY:
+                    advance(written, written)
+        hint = "" if written else _what_else(source, args.kind)
+    form = f", {lossless:,} of them in the lossless form" if lossless and not args.lossless else ""
+    say(f"{entities(written)} dumped{form}.{hint}")
+
+
+def _what_else(file: LocalFile, kind: str) -> str:
+    """Where there are entities, for a user who has found none."""
+    kinds = file.names("__kind__")
+    if kind and kinds and kind not in kinds:
+        shown = ", ".join(kinds[:_NAMES_IN_HINT])
+        return f" There is none of kind {kind!r} here; kinds are: {shown}."
+    namespaces = [name for name in file.names("__namespace__") if name != file.place.namespace]
+    if not kinds and namespaces:
+        shown = ", ".join(namespaces[:_NAMES_IN_HINT])
+        return f" Namespaces with entities: {shown} (--namespace)."
+    return ""
+
+
+@contextmanager
+def _output() -> Iterator[Callable[[str], object]]:
+    """Writes lines to standard output, in UTF-8 in every locale."""
+    out = sys.stdout.buffer
+    try:
+        yield lambda line: out.write(line.encode() + b"\n")
+        out.flush()
+    except BrokenPipeError:
+        # `dump | head`: the reader has what it wants. Python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        raise click.exceptions.Exit(Exit.FAILED) from None
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        raise StateError(
+            f"cannot write to standard output ({error.strerror}); the output is not complete"
+        ) from error

@@ -1,0 +1,109 @@
+"""What `bulkup local load` and `bulkup local dump` share: the open file, and what they print."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
+
+import click
+
+from bulkup.core.errors import Exit
+
+if TYPE_CHECKING:
+    from bulkup.local.access import LocalFile
+
+_DRAW_EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class PartitionArgs:
+    """Whose entities. The empty string is the default, as in Datastore's own messages."""
+
+    project: Annotated[
+        str, click.Option(["--project"], default="local", show_default=True, help="Project.")
+    ]
+    database: Annotated[
+        str,
+        click.Option(
+            ["--database"], default="", help="Named database.  [default: the (default) database]"
+        ),
+    ]
+    namespace: Annotated[
+        str,
+        click.Option(
+            ["--namespace"], default="", help="Namespace.  [default: the default namespace]"
+        ),
+    ]
+
+
+@contextmanager
+def open_local_file(
+    file: str, partition: PartitionArgs, *, if_interrupted: str
+) -> Iterator[LocalFile]:
+    """The embedded Datastore in `file`, which is created if missing. Ctrl-C exits with 130."""
+    from bulkup.local.access import LocalFile
+    from bulkup.local.encoding import Partition
+
+    os.umask(0o077)
+    try:
+        with LocalFile(
+            file, Partition(partition.project, partition.database, partition.namespace)
+        ) as opened:
+            yield opened
+    except KeyboardInterrupt:
+        say(f"Interrupted; {if_interrupted}.")
+        raise click.exceptions.Exit(Exit.SIGINT) from None
+
+
+@contextmanager
+def progress_bar(
+    title: str, total: int | None, *, shown: bool = True
+) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, where that is a terminal.
+
+    Call the result with the number of entities so far, and with the part of `total` that is done.
+    """
+    if not (shown and sys.stderr.isatty()):
+        yield lambda entities, done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        TextColumn("{task.fields[entities]:,} entities"),
+        TimeRemainingColumn(),
+    )
+    # Drawn by this thread, when something is done: a thread of its own would receive signals.
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, auto_refresh=False
+    ) as progress:
+        task = progress.add_task("", total=total, entities=0)
+        drawn = 0.0
+
+        def advance(entities: int, done: int) -> None:
+            nonlocal drawn
+            progress.update(task, completed=done, entities=entities)
+            if monotonic() - drawn >= _DRAW_EVERY_S:
+                drawn = monotonic()
+                progress.refresh()
+
+        yield advance
+
+
+def entities(count: int) -> str:
+    from bulkup.report.text import plural
+
+    return plural(count, "entity", "entities")
+
+
+def say(line: str) -> None:
+    from bulkup.report.text import clean
+
+    click.echo(clean(line), err=True)

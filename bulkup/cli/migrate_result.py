@@ -1,0 +1,90 @@
+"""The result of `bulkup migrate`: as JSON, as a sentence, and as a table of namespaces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bulkup.report.namespace_grid import NOTE_LIMIT, Grid, namespace_name, namespace_names
+from bulkup.report.text import clean, plural
+
+if TYPE_CHECKING:
+    from bulkup.migrations.apply import MigrateResult
+    from bulkup.namespaces.migrate_all import MigrateAllResult
+
+
+def to_json(result: MigrateResult) -> dict[str, Any]:
+    return {
+        "type": "migrate",
+        "applied": result.applied,
+        "stopped_at": result.stopped_at or "",
+        "reason": result.reason or "",
+        "left": result.left,
+        "exit_code": int(result.exit_code),
+    }
+
+
+def sentence_of(result: MigrateResult, same_command: str) -> str:
+    """Clean, like all that this file returns but JSON."""
+    applied = f"{plural(len(result.applied), 'migration')} applied"
+    reason, continued = clean(result.reason or ""), f"Continue with: {clean(same_command)}"
+    if result.left:
+        where = f", stopped at {clean(result.stopped_at)}" if result.stopped_at else ""
+        why = f": {reason}" if reason else ""
+        return f"{applied}, {len(result.left)} left{where}{why}. {continued}"
+    if reason:
+        return f"{applied}; {reason}. {continued}"
+    return f"{applied}, none left." if result.applied else "Nothing is pending."
+
+
+def all_to_json(result: MigrateAllResult) -> dict[str, Any]:
+    return {
+        "type": "group",
+        "namespaces": [
+            {**to_json(one), "type": "namespace", "namespace": namespace}
+            for namespace, one in result.results
+        ],
+        "stopped_at": result.stopped_at,
+        "reason": result.reason or "",
+        "pending": result.pending,
+        "appeared": result.appeared,
+        "exit_code": int(result.exit_code),
+    }
+
+
+def sentence_of_all(result: MigrateAllResult, same_command: str) -> str:
+    applied = sum(len(one.applied) for _, one in result.results)
+    sentence = (
+        f"{plural(applied, 'migration')} applied in {plural(len(result.namespaces), 'namespace')}"
+    )
+    pending, command = namespace_names(result.pending), clean(same_command)
+    if result.stopped_at is not None:
+        reason = f": {clean(result.reason)}" if result.reason else ""
+        return (
+            f"{sentence}, stopped{reason}. Migrations are left in {pending}. "
+            f"Continue with: {command}"
+        )
+    if result.pending:
+        sentence += f"; migrations are left in {pending}"
+    if result.appeared:
+        return (
+            f"{sentence}. Namespaces that appeared during the run and were not processed: "
+            f"{namespace_names(result.appeared)}. Apply there too with: {command}"
+        )
+    return f"{sentence}." if applied or result.pending else "Nothing is pending."
+
+
+def grid_of(result: MigrateAllResult) -> Grid:
+    """A row for each namespace."""
+    results = dict(result.results)
+    rows = []
+    for namespace in result.namespaces:
+        one = results.get(namespace)
+        if one is None:
+            rows.append((namespace_name(namespace), "not begun", "", "", ""))
+            continue
+        state = "stopped" if namespace == result.stopped_at else "done"
+        note = ": ".join(part for part in (one.stopped_at, one.reason) if part)
+        applied, left = f"{len(one.applied):,}", f"{len(one.left):,}"
+        rows.append((namespace_name(namespace), state, applied, left, clean(note, NOTE_LIMIT)))
+    head = ("Namespace", "State", "Applied", "Left", "")
+    return Grid(head, tuple(rows), frozenset({2, 3}))

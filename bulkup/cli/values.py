@@ -1,0 +1,74 @@
+"""The types of option values."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from bulkup.core.errors import UsageError
+
+_UNIT_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """`90`, `90s`, `20m`, `1h30m` -> seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = _DURATION.fullmatch(value.strip().lower())
+        if not match or not any(match.groups()):
+            self.fail(f"{value!r} is not a duration; write it like 90s, 20m or 1h30m", param, ctx)
+        parts = zip(match.groups(), _UNIT_S.values(), strict=True)
+        return sum(float(number) * seconds for number, seconds in parts if number)
+
+
+class Auto(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """`auto` -> None, or a number in a range."""
+
+    name = "auto or number"
+
+    def __init__(self, low: int, high: int) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, int):
+            return value
+        text = value.strip().lower()
+        if text == "auto":
+            return None
+        number = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else -1
+        if not self._low <= number <= self._high:
+            limits = f"from {self._low} to {self._high}"
+            self.fail(f"{value!r} is neither auto nor a number {limits}", param, ctx)
+        return number
+
+
+class Rate(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """The values of `MaxRate.parse`."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from bulkup.engine.throttle.rate import MaxRate
+
+        if isinstance(value, MaxRate):
+            return value
+        try:
+            return MaxRate.parse(value)
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
+
+
+class Assignment(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """`NAME=VALUE`. An environment variable holds one a line."""
+
+    name = "assignment"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [line for line in rv.splitlines() if line]
