@@ -54,7 +54,12 @@ def test_every_test_that_the_readme_names_is_there() -> None:
 
 
 def test_every_file_that_the_docs_link_to_is_there() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    pages = [
+        page
+        for where in ("", "docs/", "benchmarks/", "tests/")
+        for page in ROOT.glob(where + "*.md")
+    ]
+    for page in pages:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 

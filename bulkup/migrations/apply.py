@@ -137,7 +137,7 @@ class Migrator:
     def _apply_all(self, ledger: Ledger, lock: Lease) -> MigrateResult:
         lost: str | None = None
         while True:
-            # Read again each time: somebody may have applied or marked a migration meanwhile.
+            # Read again each time: a migration may have been applied or marked meanwhile.
             entries = self._to_apply(self._status(ledger))
             if not entries:
                 return self._result(self._exit_code)

@@ -1,4 +1,4 @@
-"""The checksum of a migration's code: comments, blank lines and layout do not count."""
+"""The checksum of a migration's code, which ignores comments, blank lines and layout."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _LAYOUT = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 
 def code_checksum(source: bytes) -> str:
-    """SHA-256 of the code in hex, the same under every Python that bulkup runs on.
+    """SHA-256 of the code in hex, the same on every Python version that bulkup supports.
 
-    Raises SyntaxError for what is no Python, UnicodeDecodeError.
+    Raises SyntaxError, UnicodeDecodeError when the source is not valid Python.
     """
     text = decode_source(source)
     digest = hashlib.sha256()
@@ -28,8 +28,8 @@ def code_checksum(source: bytes) -> str:
 
 
 def _words(text: str) -> Iterator[str]:
-    """One word a token. An f-string is one, as it was to the tokenizer before Python 3.12."""
-    lines = list(io.StringIO(text))  # splitlines knows more line ends than Python has
+    """One word per token. An f-string is one token, as it was before Python 3.12."""
+    lines = list(io.StringIO(text))  # splitlines also splits where Python does not
     nested, start = 0, (0, 0)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         name = tokenize.tok_name[token.type]

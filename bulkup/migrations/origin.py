@@ -1,4 +1,4 @@
-"""Where a runner comes from: what CI systems say about themselves in the environment."""
+"""Where a migration was run: what CI systems put into the environment."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _COMMITS = (
 )  # fmt: skip
 """GitHub, GitLab, Buildkite, CircleCI, Jenkins; COMMIT_SHA is Cloud Build's name for it."""
 
-_LONGEST = 500
-"""Characters; whoever starts a job may set its variables to anything."""
+_MAX_LENGTH = 500
+"""Characters. A job may set its variables to anything."""
 
 
 def origin_of(environment: Mapping[str, str]) -> Origin:
     return Origin(
-        __version__, _job(environment)[:_LONGEST], _first(environment, _COMMITS)[:_LONGEST]
+        __version__, _job(environment)[:_MAX_LENGTH], _first(environment, _COMMITS)[:_MAX_LENGTH]
     )
 
 

@@ -9,7 +9,6 @@ from bulkup.authoring import successors
 from bulkup.core.events import Report
 from bulkup.core.model import RunState
 from bulkup.core.records import next_id
-from bulkup.datastore.rpc_errors import explained
 from bulkup.runs.execute import acquire_and_execute
 from bulkup.runs.prepare import PreparedRun, load_updater, prepare_on
 from bulkup.runs.successor import check_same_successor
@@ -21,13 +20,12 @@ def execute_successors(prepared: PreparedRun, report: Report, *, links: int = 0)
     """Execute the successors of a run until its chain has ended; return the last report.
 
     `links`: how many successors deep the prepared run is in its chain. Raises what
-    `acquire_and_execute` raises.
+    `acquire_and_execute` raises, and CallError.
     """
     context = prepared.context
     started = context.clock.monotonic() - report.elapsed_s
     while report.successor:
-        with explained(prepared.rpc):
-            record = prepared.ledger.read(report.successor)
+        record = prepared.ledger.read(report.successor)
         if record is None or record.state.is_over:
             return report  # another process was faster
         options = context.options

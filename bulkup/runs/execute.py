@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bulkup.core.events import Report
+from bulkup.core.events import Report, Warned
 from bulkup.core.records import RunInfo
 from bulkup.datastore.rpc_errors import explained
 from bulkup.engine.execution import Execution
@@ -40,41 +40,40 @@ def execute(
     next_command = context.resume_command or resume_command(
         run_info.run_id, context.state_dir, context.options.words()
     )
-    execution = Execution(
-        _task(prepared, run_info),
-        _surroundings(prepared),
-        TakenRun(
-            checkpoint,
-            held,
-            next_command,
-            begin_successor=lambda record: successor_record(prepared, record),
-        ),
-        workers=_worker_pool(prepared) if context.options.processes > 1 else None,
-        sampling=sampling,
+    taken = TakenRun(
+        checkpoint,
+        held,
+        next_command,
+        begin_successor=lambda record: successor_record(prepared, record),
     )
-    return _execute(execution, prepared)
+    workers = _worker_pool(prepared) if context.options.processes > 1 else None
+    return _execute(prepared, run_info, taken, workers=workers, sampling=sampling)
 
 
 def execute_dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
     """Handle every entity and write nothing, neither in Datastore nor in the state directory."""
-    execution = Execution(_task(prepared, run_info), _surroundings(prepared), None)
     if prepared.context.options.processes > 1:
-        execution.warn("a dry run ignores --processes and handles all entities in this process")
-    return _execute(execution, prepared)
+        message = "a dry run ignores --processes and handles all entities in this process"
+        prepared.warnings.append(Warned(message))
+    return _execute(prepared, run_info, None)
 
 
-def _task(prepared: PreparedRun, run_info: RunInfo) -> Task:
-    return Task(
-        prepared.updater, prepared.query, prepared.rpc, run_info, prepared.first_entity_bytes
-    )
-
-
-def _surroundings(prepared: PreparedRun) -> Surroundings:
+def _execute(
+    prepared: PreparedRun,
+    run_info: RunInfo,
+    taken: TakenRun | None,
+    *,
+    workers: WorkerPool | None = None,
+    sampling: Sampling | None = None,
+) -> Report:
     context = prepared.context
-    return Surroundings(context.options, context.listener, context.stop, context.clock)
-
-
-def _execute(execution: Execution, prepared: PreparedRun) -> Report:
+    execution = Execution(
+        Task(prepared.updater, prepared.query, prepared.rpc, run_info, prepared.first_entity_bytes),
+        Surroundings(context.options, context.listener, context.stop, context.clock),
+        taken,
+        workers=workers,
+        sampling=sampling,
+    )
     for warning in prepared.warnings:
         execution.warn(warning.message, warning.kind)
     return execution.execute()

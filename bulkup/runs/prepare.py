@@ -49,7 +49,8 @@ class LoadedUpdater:
 class PreparedRun:
     """An updater and the target it runs on, which has answered."""
 
-    loaded: LoadedUpdater
+    source: UpdaterSource
+    params: dict[str, str]
     updater: Updater
     target: Target
     rpc: Rpc
@@ -60,14 +61,6 @@ class PreparedRun:
     """Size of the first entity the query returns; 0: it returns none."""
     warnings: list[Warned] = field(default_factory=list)
     """Passed on to the run's events when it starts."""
-
-    @property
-    def source(self) -> UpdaterSource:
-        return self.loaded.source
-
-    @property
-    def params(self) -> dict[str, str]:
-        return self.loaded.params
 
     @property
     def identity(self) -> str:
@@ -119,29 +112,58 @@ def prepare(
     `check_target` is called before anything is sent to the target.
     """
     loaded = load_updater(updater, params)
-    loaded.create()  # an __init__ that raises must do so before anyone is asked for credentials
+    # An __init__ that raises must do so before anyone is asked for credentials.
+    created = loaded.create()
     with open_target(target_options) as target:
         check_target(target.info)
-        with prepare_on(target, loaded, context, first_contact=True) as prepared:
-            yield prepared
+        with closing(context.connect(target)) as rpc:
+            yield _bind(loaded, created, target, rpc, context, first_contact=True)
 
 
 @contextmanager
-def prepare_on(
-    target: Target, loaded: LoadedUpdater, context: RunContext, *, first_contact: bool = False
-) -> Iterator[PreparedRun]:
-    """Prepare a run on an open target. Raises BulkupError.
+def prepare_on(target: Target, loaded: LoadedUpdater, context: RunContext) -> Iterator[PreparedRun]:
+    """Prepare a run on an open target that has answered before. Raises BulkupError."""
+    created = loaded.create()
+    with closing(context.connect(target)) as rpc:
+        yield _bind(loaded, created, target, rpc, context)
 
+
+def _bind(
+    loaded: LoadedUpdater,
+    updater: Updater,
+    target: Target,
+    rpc: Rpc,
+    context: RunContext,
+    *,
+    first_contact: bool = False,
+) -> PreparedRun:
+    """Give the updater its client, get its query and read the first entity.
+
+    That read shows that the server answers, accepts our credentials and can execute the query.
     `first_contact`: nothing has been sent to the target yet, so its address may be wrong.
     """
-    updater = loaded.create()
-    with closing(context.connect(target)) as rpc:
-        client_class = ReadOnlyClient if context.options.dry_run else UserClient
-        updater.client = client_class.over(rpc, target.client)
-        query = checked_query(updater, loaded.source, target)
-        first_entity_bytes = _read_first_entity(rpc, query, first_contact)
-        ledger = Ledger(rpc, target.info)
-        yield PreparedRun(loaded, updater, target, rpc, ledger, query, context, first_entity_bytes)
+    source, params = loaded.source, loaded.params
+    client_class = ReadOnlyClient if context.options.dry_run else UserClient
+    updater.client = client_class.over(rpc, target.client)
+    query = checked_query(updater, source, target)
+    first = type(query.pb)()
+    first.CopyFrom(query.pb)
+    first.limit.value = 1
+    with explained(rpc):
+        if first_contact:
+            rpc.connect()
+        results = rpc.run_query(first, query.namespace).result().batch.entity_results
+    return PreparedRun(
+        source,
+        params,
+        updater,
+        target,
+        rpc,
+        Ledger(rpc, target.info),
+        query,
+        context,
+        first_entity_bytes=sum(result.ByteSize() for result in results),
+    )
 
 
 def checked_query(updater: Updater, source: UpdaterSource, target: Target) -> QueryPlan:
@@ -166,18 +188,3 @@ def _get_query(updater: Updater, source: UpdaterSource) -> object:
             f"get_query of {source.name} raised {error_line(error)}; nothing was started",
             details=user_traceback(error),
         ) from error
-
-
-def _read_first_entity(rpc: Rpc, query: QueryPlan, first_contact: bool) -> int:
-    """Read the first entity; return its size.
-
-    This shows that the server answers, accepts our credentials and can execute the query.
-    """
-    request = type(query.pb)()
-    request.CopyFrom(query.pb)
-    request.limit.value = 1
-    with explained(rpc):
-        if first_contact:
-            rpc.connect()
-        batch = rpc.run_query(request, query.namespace).result().batch
-    return sum(result.ByteSize() for result in batch.entity_results)

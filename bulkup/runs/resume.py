@@ -153,23 +153,22 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
     HeldError, NotFoundError, TargetError when the run cannot be resumed.
     """
     context, ledger, run_info = prepared.context, prepared.ledger, checkpoint.run_info
-    with context.stop.listening():
-        with explained(prepared.rpc):
-            to_sweep = ledger.to_sweep(context.clock.unix())  # in flight with the next request
-            record = ledger.read(run_info.run_id)
-            sweep_markers(ledger, prepared.rpc, to_sweep)
-            if record is not None:
-                _check_not_replaced(record, checkpoint)
-                successor = unfinished_successor(ledger, record)
-                if successor is not None:
-                    first = next_id(run_info.run_id)
-                    checkpoint.end_work(record.state, None, Exit.DONE, clean=True, successor=first)
-                    return resume_chain(prepared, successor, links=len(record.chain.links))
-                _check_not_ended(record, checkpoint)
-            else:
-                ledger.release(run_info.identity, run_info.run_id)
-                record = _record_from(checkpoint)
-            held = acquire_lease(prepared, record, checkpoint)
+    with context.stop.listening(), explained(prepared.rpc):
+        to_sweep = ledger.to_sweep(context.clock.unix())  # in flight with the next request
+        record = ledger.read(run_info.run_id)
+        sweep_markers(ledger, prepared.rpc, to_sweep)
+        if record is not None:
+            _check_not_replaced(record, checkpoint)
+            successor = unfinished_successor(ledger, record)
+            if successor is not None:
+                first = next_id(run_info.run_id)
+                checkpoint.end_work(record.state, None, Exit.DONE, clean=True, successor=first)
+                return resume_chain(prepared, successor, links=len(record.chain.links))
+            _check_not_ended(record, checkpoint)
+        else:
+            ledger.release(run_info.identity, run_info.run_id)
+            record = _record_from(checkpoint)
+        held = acquire_lease(prepared, record, checkpoint)
         report = execute(prepared, checkpoint, held)
         return execute_successors(prepared, report, links=len(record.chain.links))
 

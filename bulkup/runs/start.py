@@ -38,26 +38,29 @@ def start(
     once the run has finished. `run_id`: None makes a new one. `on_found` is called with an
     unfinished run before it is resumed. Raises BulkupError when the run cannot start.
     """
-    _check_workers_can_load(prepared)
-    context, ledger = prepared.context, prepared.ledger
+    context, ledger, source = prepared.context, prepared.ledger, prepared.source
+    if context.options.processes > 1 and source.only_here:
+        raise UsageError(
+            f"worker processes cannot load {source.name}, since {source.only_here}; move it to the "
+            "top level of a file, or leave out processes="
+        )
     run_info = prepared.new_run_info(run_id or new_run_id(context.clock), prepared.identity)
-    with context.stop.listening():
+    with context.stop.listening(), explained(prepared.rpc):
         if context.options.dry_run:
             return _dry_run(prepared, run_info)
         # These requests are sent together to save round trips. None depends on another's answer:
-        # swept runs are over and hold no claim, and whoever starts or ends the same work meanwhile
-        # is detected by the claim, which is written with the record.
+        # swept runs are over and hold no claim, and the claim, which is written with the record,
+        # detects a process that starts or ends the same work meanwhile.
         to_sweep = ledger.to_sweep(context.clock.unix())
         open_runs = ledger.open_runs_of(run_info.updater) if not fresh else iter(())
         sampling = request_sample(prepared)
-        with explained(prepared.rpc):
-            unfinished = ledger.unfinished(run_info.identity)
-            sweep_markers(ledger, prepared.rpc, to_sweep)
-            if unfinished and fresh and first_id(unfinished.run_info.run_id) != run_info.run_id:
-                abandon(prepared, unfinished)
-                unfinished = None
-            if unfinished is None and not fresh:
-                prepared.warnings += _similar_runs(open_runs, run_info)
+        unfinished = ledger.unfinished(run_info.identity)
+        sweep_markers(ledger, prepared.rpc, to_sweep)
+        if unfinished and fresh and first_id(unfinished.run_info.run_id) != run_info.run_id:
+            abandon(prepared, unfinished)
+            unfinished = None
+        if unfinished is None and not fresh:
+            prepared.warnings += _similar_runs(open_runs, run_info)
         while True:
             if unfinished is not None:
                 on_found(unfinished)
@@ -68,8 +71,7 @@ def start(
             with open_checkpoint(record.run_info, prepared) as checkpoint:
                 held = _acquire(prepared, record, checkpoint)
                 if held is None:
-                    with explained(prepared.rpc):
-                        unfinished = ledger.unfinished(run_info.identity)
+                    unfinished = ledger.unfinished(run_info.identity)
                     continue
                 if unfinished is not None:
                     prepared.warnings.append(_resuming(unfinished, prepared))
@@ -77,18 +79,8 @@ def start(
             return execute_successors(prepared, report)
 
 
-def _check_workers_can_load(prepared: PreparedRun) -> None:
-    source = prepared.source
-    if prepared.context.options.processes > 1 and source.only_here:
-        raise UsageError(
-            f"worker processes cannot load {source.name}, since {source.only_here}; move it to the "
-            "top level of a file, or leave out processes="
-        )
-
-
 def _dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
-    with explained(prepared.rpc):
-        unfinished = prepared.ledger.unfinished(run_info.identity)
+    unfinished = prepared.ledger.unfinished(run_info.identity)
     if unfinished is not None:
         message = (
             f"run {unfinished.run_info.run_id} of the same work is unfinished; without --dry-run "
@@ -99,29 +91,30 @@ def _dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
 
 
 def _acquire(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> RunRecord | None:
-    """Take the lease; None: another process has just started the same work under another id, or
-    under this id and still holds the claim. Raises what `acquire_lease` raises."""
+    """Take the lease; None: another process has just started the same work, and holds its claim.
+
+    Raises what `acquire_lease` raises.
+    """
     ledger, run_id = prepared.ledger, record.run_info.run_id
     is_new = not record.version
-    with explained(prepared.rpc):
-        try:
-            held = acquire_lease(prepared, record, checkpoint)
-            if held.run_info.created == record.run_info.created:
-                return held
-            # Another process started a run with this id first, and has released it.
-            ledger.write(replace(held, lease=replace(held.lease, until=0)))
-            raise NotFoundError(f"another process has started run {run_id}")
-        except NotFoundError:
-            if not is_new:
-                raise
-            there = ledger.read(run_id)
-            if there is not None and there.run_info.created == record.run_info.created:
-                raise  # the run is ours: a copy of this state directory was resumed meanwhile
-            # Our checkpoint belongs to a run that does not exist. Resume the one that does.
-            shutil.rmtree(checkpoint.folder)
-            if there is not None and there.state.is_over:
-                raise
-            return None
+    try:
+        held = acquire_lease(prepared, record, checkpoint)
+        if held.run_info.created == record.run_info.created:
+            return held
+        # Another process started a run with this id first, and has released it.
+        ledger.write(replace(held, lease=replace(held.lease, until=0)))
+        raise NotFoundError(f"another process has started run {run_id}")
+    except NotFoundError:
+        if not is_new:
+            raise
+        there = ledger.read(run_id)
+        if there is not None and there.run_info.created == record.run_info.created:
+            raise  # the run is ours: a copy of this state directory was resumed meanwhile
+        # Our checkpoint belongs to a run that does not exist. Resume the one that does.
+        shutil.rmtree(checkpoint.folder)
+        if there is not None and there.state.is_over:
+            raise
+        return None
 
 
 def _similar_runs(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[Warned]:

@@ -47,7 +47,9 @@ def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | No
     updater = loaded.create()
     updater.client = UserClient.over(prepared.rpc, prepared.target.client)
     query = checked_query(updater, loaded.source, prepared.target)
-    successor = replace(prepared, loaded=loaded, updater=updater, query=query, warnings=[])
+    successor = replace(
+        prepared, source=loaded.source, params=loaded.params, updater=updater, query=query
+    )
     return RunRecord(
         successor.new_run_info(next_id(record.run_info.run_id), record.run_info.identity),
         RunState.RUNNING,
