@@ -11,7 +11,7 @@ from bulkup.core.errors import UsageError
 from bulkup.core.events import Event, Listener, Report
 from bulkup.engine.options import Options
 from bulkup.engine.pool import worker_main
-from bulkup.engine.throttle.rate import MaxRate
+from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.runs.context import RunContext
 from bulkup.runs.prepare import prepare
 from bulkup.runs.start import start

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from bulkup.cli.values import Assignment, Auto, Duration, Rate
-from bulkup.engine.throttle.rate import MaxRate
+from bulkup.engine.throttle.max_rate import MaxRate
 
 if TYPE_CHECKING:
     from bulkup.engine.options import Options

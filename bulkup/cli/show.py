@@ -69,9 +69,7 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
 
     summary = summarize(report)
     shown = len(summary.failures)
-    summary = replace(
-        summary, failures_left_out=0, log_lines=(), log_lines_left_out=0, next_command=None
-    )
+    summary = replace(summary, failures_rest=None, log_lines=(), log_rest=None, next_command=None)
     print_summary(Console(highlight=False), summary)
     for failure in checkpoint.failures(skip=shown):
         click.echo(f"  {clean(failure.key)}: {what_failed(failure)}")

@@ -55,7 +55,7 @@ class Rate(click.ParamType):  # type: ignore[type-arg]  # generic only since cli
     name = "rate"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from bulkup.engine.throttle.rate import MaxRate
+        from bulkup.engine.throttle.max_rate import MaxRate
 
         if isinstance(value, MaxRate):
             return value

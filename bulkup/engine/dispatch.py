@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bulkup.engine.handled import Handled
 from bulkup.engine.handler_pool import Accounts
-from bulkup.engine.pool.pool import MAX_CHUNK, QUEUED, Ticket, WorkerPool
+from bulkup.engine.pool.chunk import Chunk
+from bulkup.engine.pool.pool import MAX_CHUNK, QUEUED, WorkerPool
 
 if TYPE_CHECKING:
     from bulkup.engine.shard_runner import ShardRunner
@@ -24,7 +25,7 @@ class Dispatcher:
         self._workers = workers
         self._accounts = accounts
         self._ranged = ranged
-        self._max_tickets = QUEUED * workers.count
+        self._max_chunks = QUEUED * workers.count
         """Per shard, so that memory stays bounded while its commits are slow."""
         self._handed_out = 0
         self._dispatched: set[bytes] = set()
@@ -45,28 +46,28 @@ class Dispatcher:
     def collect(self, shards: Iterable[ShardRunner]) -> None:
         self._workers.collect()
         for shard in shards:
-            while shard.tickets and shard.tickets[0].done():
-                ticket = shard.tickets.popleft()
-                shard.throttle.rate.spend(len(ticket.items))
-                self._add(shard, ticket.result())
-                if not ticket.whole:
+            while shard.chunks and shard.chunks[0].done():
+                chunk = shard.chunks.popleft()
+                shard.throttle.rate.spend(len(chunk.items))
+                self._add(shard, chunk.result())
+                if not chunk.whole:
                     break  # what follows the gap is handled again by the next runner
 
     def _add_next(self, shard: ShardRunner) -> bool:
         """Add the oldest chunk to the shard's commits, if it is back."""
-        if not shard.tickets or not shard.tickets[0].done():
+        if not shard.chunks or not shard.chunks[0].done():
             return False
         if not shard.committer.has_room():
             shard.committer.note_waiting()
             return False
-        ticket = shard.tickets[0]
-        if not shard.throttle.admit(len(ticket.items)):
+        chunk = shard.chunks[0]
+        if not shard.throttle.admit(len(chunk.items)):
             return False
-        shard.tickets.popleft()
-        self._add(shard, ticket.result())
-        if ticket.error is not None:
-            raise ticket.error
-        if not shard.tickets:
+        shard.chunks.popleft()
+        self._add(shard, chunk.result())
+        if chunk.error is not None:
+            raise chunk.error
+        if not shard.chunks:
             shard.committer.end_page()
         return True
 
@@ -90,25 +91,25 @@ class Dispatcher:
         most = min(size, self._accounts.control.limit - self._handed_out)
         if not shard.page or most < 1:
             return False
-        if len(shard.tickets) >= self._max_tickets or not self._workers.has_room():
+        if len(shard.chunks) >= self._max_chunks or not self._workers.has_room():
             return False
         some, rest = shard.page, shard.page[:0]
         if self._ranged:
             some, rest = self._new_ones(shard, some[:MAX_CHUNK]), some[MAX_CHUNK:]
         if some:
-            ticket = self._hand_out(shard, some, most)
-            some = some[ticket.count :]
+            chunk = self._hand_out(shard, some, most)
+            some = some[chunk.count :]
         shard.page = [*some, *rest] if rest else some
         return True
 
-    def _hand_out(self, shard: ShardRunner, some: Sequence[Any], most: float) -> Ticket:
-        ticket = self._workers.submit(some, most)
-        shard.tickets.append(ticket)
-        self._handed_out += ticket.count
-        shard.passed(some[ticket.count - 1])
+    def _hand_out(self, shard: ShardRunner, some: Sequence[Any], most: float) -> Chunk:
+        chunk = self._workers.submit(some, most)
+        shard.chunks.append(chunk)
+        self._handed_out += chunk.count
+        shard.passed(some[chunk.count - 1])
         if self._ranged:
-            self._dispatched.update(result.entity.key for result in some[: ticket.count])
-        return ticket
+            self._dispatched.update(result.entity.key for result in some[: chunk.count])
+        return chunk
 
     def _new_ones(self, shard: ShardRunner, results: Sequence[Any]) -> list[Any]:
         """Leave out entities that came before."""

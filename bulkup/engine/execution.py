@@ -42,7 +42,8 @@ from bulkup.engine.shard_runner import ShardContext
 from bulkup.engine.splits import Sample, Sampling, shards_at_once, why_not_split
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.engine.throttle.concurrency import Concurrency
-from bulkup.engine.throttle.rate import RateLimiter, Warm
+from bulkup.engine.throttle.ramp import Warm
+from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.throttling import Throttle
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease

@@ -9,8 +9,8 @@ from typing import Any
 
 from bulkup.core.errors import UsageError
 from bulkup.engine.batches import MAX_BATCH_SIZE
-from bulkup.engine.throttle.concurrency import MAX_DEPTH
-from bulkup.engine.throttle.rate import MaxRate
+from bulkup.engine.throttle.concurrency import MAX_IN_FLIGHT
+from bulkup.engine.throttle.max_rate import MaxRate
 
 AUTO_SHARDS = 8
 """On a real project, where reading a page costs a round trip."""
@@ -48,7 +48,7 @@ class Options:
         ones."""
         for name, value, low, high in (
             ("batch_size", self.batch_size, 1, MAX_BATCH_SIZE),
-            ("in_flight", self.in_flight, 1, MAX_DEPTH),
+            ("in_flight", self.in_flight, 1, MAX_IN_FLIGHT),
             ("shards", self.shards, 1, MAX_SHARDS),
             ("processes", self.processes, 1, MAX_PROCESSES),
             ("limit", self.limit, 1, math.inf),

@@ -11,7 +11,7 @@ from bulkup.core.records import Shard
 from bulkup.engine.commit import Committer
 from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgress
 from bulkup.engine.handler_pool import HandlerPool
-from bulkup.engine.pool.pool import Ticket
+from bulkup.engine.pool.chunk import Chunk
 from bulkup.engine.scan import Scan
 from bulkup.state.checkpoint import Checkpoint
 
@@ -60,7 +60,7 @@ class ShardRunner:
         self.last_key = b""
         """Of the entities that were handled or handed out here; `last_cursor` is its cursor."""
         self.last_cursor = b""
-        self.tickets: deque[Ticket] = deque()
+        self.chunks: deque[Chunk] = deque()
         """Handed out to worker processes, and not added to the commits yet."""
         self.may_handle = True
         self.may_end = True
@@ -83,7 +83,7 @@ class ShardRunner:
         if not self.may_handle:
             return False
         moved = self._handlers.step(self)
-        if moved or self.tickets or self.page or not scan.is_over:
+        if moved or self.chunks or self.page or not scan.is_over:
             return moved
         if not committer.has_room():
             committer.note_waiting()

@@ -58,8 +58,11 @@ class Summary:
     rows: tuple[tuple[str, str], ...]
     failures: tuple[FailureLines, ...]
     failures_left_out: int
+    failures_rest: str | None
+    """The line below the failures, when some are left out."""
     log_lines: tuple[str, ...]
     log_lines_left_out: int
+    log_rest: str | None
     where_all_are: str
     """How to see the failures and log lines that are left out."""
     warnings: tuple[str, ...]
@@ -69,30 +72,21 @@ class Summary:
     """A row for each namespace, when the report covers several."""
     brief_grid: Grid | None = None
 
-    @property
-    def failures_rest(self) -> str | None:
-        """The line below the failures, when some are left out."""
-        if self.failures_left_out <= 0:
-            return None
-        return f"{plural(self.failures_left_out, 'more failure')}: {self.where_all_are}"
-
-    @property
-    def log_rest(self) -> str | None:
-        if self.log_lines_left_out <= 0:
-            return None
-        return f"{plural(self.log_lines_left_out, 'more log line')}: {self.where_all_are}"
-
     def brief(self) -> Summary:
         """What fits a screen: the first failures and log lines, and one traceback."""
         if self.grid is None and not self.failures and not self.log_lines:
             return self
         first, others = self.failures[:1], self.failures[1:BRIEF]
+        failures_left_out = self.failures_left_out + len(self.failures[BRIEF:])
+        log_lines_left_out = self.log_lines_left_out + len(self.log_lines[BRIEF:])
         return replace(
             self,
             failures=(*first, *(replace(failure, traceback=()) for failure in others)),
-            failures_left_out=self.failures_left_out + len(self.failures[BRIEF:]),
+            failures_left_out=failures_left_out,
+            failures_rest=_rest(failures_left_out, "failure", self.where_all_are),
             log_lines=self.log_lines[:BRIEF],
-            log_lines_left_out=self.log_lines_left_out + len(self.log_lines[BRIEF:]),
+            log_lines_left_out=log_lines_left_out,
+            log_rest=_rest(log_lines_left_out, "log line", self.where_all_are),
             grid=self.brief_grid,
         )
 
@@ -101,7 +95,10 @@ def summarize(report: Report) -> Summary:
     """Put `report` into words."""
     counts, spaces = report.counts, report.spaces
     failures = report.failures[:MOST_FAILURES]
+    failures_left_out = counts.failed - len(failures)
     log_lines = report.log_lines[:MOST_LOG_LINES]
+    log_lines_left_out = report.log_total - len(log_lines)
+    where_all_are = _where_all_are(report)
     return Summary(
         tone=tone_of(report),
         headline=headline_of(report),
@@ -110,10 +107,12 @@ def summarize(report: Report) -> Summary:
         sentences=tuple(sentences_of(report)),
         rows=tuple(rows_of(report)),
         failures=tuple(map(_failure, failures)),
-        failures_left_out=counts.failed - len(failures),
+        failures_left_out=failures_left_out,
+        failures_rest=_rest(failures_left_out, "failure", where_all_are),
         log_lines=tuple(map(clean, log_lines)),
-        log_lines_left_out=report.log_total - len(log_lines),
-        where_all_are=_where_all_are(report),
+        log_lines_left_out=log_lines_left_out,
+        log_rest=_rest(log_lines_left_out, "log line", where_all_are),
+        where_all_are=where_all_are,
         warnings=tuple(map(clean, report.warnings)),
         next_label="Continue with" if is_resumable(report) else "Next",
         next_command=clean(report.next_command) if report.next_command else None,
@@ -153,6 +152,10 @@ def what_failed(failure: Failure) -> str:
 
 def _failure(failure: Failure) -> FailureLines:
     return FailureLines(clean(failure.key), what_failed(failure), clean_block(failure.traceback))
+
+
+def _rest(left_out: int, what: str, where_all_are: str) -> str | None:
+    return f"{plural(left_out, f'more {what}')}: {where_all_are}" if left_out > 0 else None
 
 
 def _where_all_are(report: Report) -> str:

@@ -6,7 +6,8 @@ from bulkup.core.events import Report, Warned
 from bulkup.core.records import RunInfo
 from bulkup.datastore.rpc_errors import explained
 from bulkup.engine.execution import Execution
-from bulkup.engine.pool.pool import WorkerPool, WorkerSetup
+from bulkup.engine.pool.pool import WorkerPool
+from bulkup.engine.pool.protocol import WorkerSetup
 from bulkup.engine.splits import Sampling, shards_at_once
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
@@ -92,21 +93,14 @@ def request_sample(prepared: PreparedRun) -> Sampling | None:
 
 
 def _worker_pool(prepared: PreparedRun) -> WorkerPool:
-    target, query, options = prepared.target.info, prepared.query, prepared.context.options
+    options = prepared.context.options
     setup = WorkerSetup(
         spec=prepared.source.spec,
         checksum=prepared.source.checksum,
         params=prepared.params,
-        project=target.project,
-        database=target.database,
-        namespace=target.namespace,
-        local=target.local,
-        emulator="" if prepared.target.is_real else prepared.rpc.address,
-        query=query.pb.SerializeToString(),
-        query_namespace=query.namespace,
-        keys_only=query.keys_only,
-        has_filters=query.has_filters,
-        ranged=tuple(query.ranged),
+        target=prepared.target.info,
+        address=None if prepared.target.is_real else prepared.rpc.address,
+        query=prepared.query,
         retry_for_s=options.retry_for_s,
     )
     return WorkerPool(options.processes, setup, prepared.rpc)

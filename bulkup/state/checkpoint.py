@@ -11,8 +11,8 @@ entities, so that these survive a process that dies before the answer.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -20,9 +20,8 @@ from bulkup.core.errors import Exit
 from bulkup.core.model import Counts, Failure, RunState
 from bulkup.core.records import Shard
 from bulkup.core.user_traceback import encodable
-from bulkup.state.checkpoint_file import COUNTS, CheckpointFile
-
-_SUMS = ", ".join(f"coalesce(sum({name}), 0)" for name in COUNTS)
+from bulkup.state.checkpoint_file import COUNTS
+from bulkup.state.checkpoint_outcomes import Outcomes
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Status:
     """The options of the last runner that were not the defaults."""
 
 
-class Checkpoint(CheckpointFile):
+class Checkpoint(Outcomes):
     """The open checkpoint of one run. Every method is one atomic step."""
 
     # --- the run's state ---
@@ -303,8 +302,6 @@ class Checkpoint(CheckpointFile):
             for shard_id, number, part, start, end, whole, state, *counts in rows
         ]
 
-    # --- what happened ---
-
     def stopped_by(self, failure: Failure) -> None:
         """Keep the failure that exceeded the budget. Its entity is not done; resume handles it."""
         with self._step():
@@ -318,71 +315,6 @@ class Checkpoint(CheckpointFile):
                     encodable(failure.traceback),
                 ),
             )
-
-    def counts_of(self, shard: int) -> Counts:
-        """The sum of a shard's batches that are done."""
-        row = self._db.execute(
-            f"SELECT {_SUMS} FROM batches WHERE state = 'done' AND shard = ?",  # noqa: S608 (our own column names)
-            (shard,),
-        ).fetchone()
-        return Counts(*row)
-
-    def counts_at(self, shard: Shard) -> Counts:
-        """The counts up to the shard's low-water mark: without the batches after it, none of which
-        has a number (they write nothing)."""
-        counts = self.counts_of(shard.id)
-        position = shard.low_cursor
-        for start, end, *unnumbered in self._db.execute(
-            f'SELECT start, "end", {", ".join(COUNTS)} FROM batches '  # noqa: S608 (our own column names)
-            "WHERE shard = ? AND number IS NULL AND state = 'done' ORDER BY id DESC",
-            (shard.id,),
-        ):
-            if end != position:
-                break
-            counts = counts - Counts(*unnumbered)
-            position = start
-        return counts
-
-    def done(self) -> Counts:
-        """The sum of the batches that are done."""
-        row = self._db.execute(f"SELECT {_SUMS} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
-        return Counts(*row)
-
-    def counts(self) -> Counts:
-        """The sum of the batches that are done, and the failure that stopped the run."""
-        *done, stopped = self._db.execute(
-            f"SELECT {_SUMS}, (SELECT count(*) FROM failures WHERE batch IS NULL) "  # noqa: S608 (our own column names)
-            "FROM batches WHERE state = 'done'"
-        ).fetchone()
-        counts = Counts(*done)
-        return replace(counts, failed=counts.failed + stopped) if stopped else counts
-
-    def failures(self, skip: int = 0) -> Iterator[Failure]:
-        """Failures in the order they happened: those of batches that are done, and the one that
-        stopped the run."""
-        rows = self._db.execute(
-            "SELECT f.key, f.step, f.error, f.traceback FROM failures f "
-            "LEFT JOIN batches b ON b.id = f.batch "
-            "WHERE f.batch IS NULL OR b.state = 'done' ORDER BY f.id LIMIT -1 OFFSET ?",
-            (skip,),
-        )
-        for row in rows:
-            yield Failure(*row)
-
-    def log_lines(self) -> Iterator[str]:
-        rows = self._db.execute(
-            "SELECT l.line FROM log_lines l JOIN batches b ON b.id = l.batch "
-            "WHERE b.state = 'done' ORDER BY l.id"
-        )
-        for (line,) in rows:
-            yield line
-
-    def log_total(self) -> int:
-        (total,) = self._db.execute(
-            "SELECT count(*) FROM log_lines l JOIN batches b ON b.id = l.batch "
-            "WHERE b.state = 'done'"
-        ).fetchone()
-        return int(total)
 
 
 def _digest(key: bytes) -> bytes:

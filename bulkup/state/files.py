@@ -1,4 +1,4 @@
-"""Where run state lies: one folder per run under the state directory, for its owner alone."""
+"""Where run state is kept: one folder per run in the state directory, private to its owner."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LOCK_NAME = "lock"
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder (and what is above it) that only its owner can enter; raises StateError."""
+    """Make a folder, with its parents, that only its owner can enter. Raises StateError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise StateError(
-            f"cannot make the folder {str(path)!r} for the run state ({error.strerror}); "
+            f"cannot create the folder {str(path)!r} for the run state ({error.strerror}); "
             "name a writable one with --state-dir"
         ) from error
 
@@ -35,7 +35,7 @@ def make_run_folder(state_dir: Path, run_id: str) -> Path:
 
 
 def set_aside(folder: Path) -> Path:
-    """Give a run's folder another name, so that a new run of that id finds none."""
+    """Rename a run's folder, so that a new run with that id finds none."""
     for number in itertools.count(1):
         aside = folder.with_name(f"{folder.name}~{number}")
         if not aside.exists():
@@ -45,14 +45,14 @@ def set_aside(folder: Path) -> Path:
 
 
 def run_folders(state_dir: Path) -> list[Path]:
-    """The folders of all runs, oldest first (run ids sort by the time they began)."""
+    """The folders of all runs, oldest first: run ids sort by start time."""
     if not state_dir.is_dir():
         return []
     return sorted(p.parent for p in state_dir.glob(f"*/{CHECKPOINT_NAME}"))
 
 
 def find_run(state_dir: Path, name: str) -> Path:
-    """The folder of the run with this id, or with this unambiguous beginning of one."""
+    """The folder of the run with this id, or with this unambiguous prefix of an id."""
     if not name:
         raise UsageError("which run? `bulkup list` shows their ids")
     folders = run_folders(state_dir)
@@ -60,7 +60,7 @@ def find_run(state_dir: Path, name: str) -> Path:
     matching = exact or [f for f in folders if f.name.startswith(name)]
     if len(matching) > 1:
         raise UsageError(
-            f"{name!r} fits {len(matching)} runs ({matching[0].name}, {matching[1].name}, ...); "
+            f"{name!r} matches {len(matching)} runs ({matching[0].name}, {matching[1].name}, ...); "
             "give more of the id"
         )
     if not matching:
@@ -72,14 +72,14 @@ def find_run(state_dir: Path, name: str) -> Path:
 
 
 class RunLock:
-    """Held by the process that works on a run; the system lets go of it when that process ends."""
+    """Held by the process that works on a run. The system releases it when that process ends."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOCK_NAME
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
-        """Raises HeldError when another living process has it, StateError when it cannot be."""
+        """Raises HeldError when another process holds it, StateError when it cannot be acquired."""
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -115,7 +115,7 @@ class RunLock:
             self._file = None
 
     def is_held(self) -> bool:
-        """Some living process works on the run."""
+        """Whether a process works on the run."""
         with contextlib.suppress(FileNotFoundError), self._path.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

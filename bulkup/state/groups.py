@@ -1,8 +1,8 @@
-"""The group record: one updater under way in many namespaces.
+"""The group record: one updater that runs in many namespaces.
 
-It says which namespaces were there in the beginning, and gives each run its id, so that whoever
-goes on, from wherever, asks for the same runs: how far each is, its own record says. The group
-record itself is but a claim: it is made before the first run, and goes when the last has ended.
+It lists the namespaces that existed at the start and determines the id of each run, so that the
+work can be continued from anywhere. How far a run is, its own run record says. The group record is
+only a claim: it is written before the first run and removed when the last one has ended.
 """
 
 from __future__ import annotations
@@ -16,48 +16,45 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from google.cloud.datastore import Entity, Key
-
 from bulkup.core.errors import HeldError, StateError, UsageError
 from bulkup.core.model import TargetInfo
 from bulkup.datastore.call_error import CallError
-from bulkup.datastore.keys import key_text, key_to_pb
-from bulkup.datastore.lazy_entity import LazyEntity
-from bulkup.datastore.messages import Mutation
+from bulkup.datastore.keys import key_text
+from bulkup.datastore.messages import EntityPb, Mutation, Pb
 from bulkup.datastore.queries import kind_query
 from bulkup.datastore.rpc import Rpc
-from bulkup.datastore.value_codec import write_entity
 from bulkup.state.kinds import GROUP_KIND
+from bulkup.state.raw_entities import Stored, own_key, read_properties, write_properties
 
 MAX_LIST_BYTES = 900_000
-"""An entity may have 1,048,572 bytes; names that number tenants shrink to a few bytes each."""
+"""An entity may have 1,048,572 bytes. Compressed, a numbered tenant's name takes a few bytes."""
 
 _PLAIN = re.compile(r"[0-9A-Za-z._-]{1,100}")
-"""What Datastore takes for the name of a namespace."""
+"""A namespace's name, as Datastore allows it."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """`version` 0: not in Datastore (yet)."""
+    """A group record. `version` 0: not in Datastore."""
 
     group_id: str
     updater: str
     params: Mapping[str, str]
     pattern: str
     namespaces: tuple[str, ...]
-    """As they were in the beginning."""
+    """Those that existed at the start."""
     created: str
     """ISO 8601, UTC."""
     who: str
-    """user@host of who began it."""
+    """user@host of the process that started it."""
     fresh: bool = False
-    """It was to start over (`--new`), whatever was unfinished in its namespaces."""
+    """It starts new runs (`--new`), even where one is unfinished."""
     adopted: Mapping[str, str] = field(default_factory=dict)
-    """Ids of runs that were under way when the group came to their namespace."""
+    """Ids of runs that were already unfinished when the group came to their namespace."""
     version: int = 0
 
     def run_id(self, namespace: str) -> str:
-        """The id of a namespace's run: the same for every runner of the group."""
+        """The id of a namespace's run, the same for every runner of the group."""
         if namespace in self.adopted:
             return self.adopted[namespace]
         if namespace and not _PLAIN.fullmatch(namespace):  # an emulator may be less strict
@@ -66,29 +63,27 @@ class Group:
 
 
 def identity_of(spec: str, params: Mapping[str, str], pattern: str) -> str:
-    """The same for the same work, from wherever: of a file only the name counts."""
+    """The same for the same work on any machine: of a file only the name counts."""
     work = spec.rpartition("/")[2], sorted(params.items()), pattern
     return hashlib.sha256(repr(work).encode()).hexdigest()
 
 
 class Groups:
-    """The group record of some work, in the default namespace."""
+    """Reads and writes the group record of one piece of work, in the default namespace."""
 
     def __init__(self, rpc: Rpc, target: TargetInfo, identity: str) -> None:
         self._rpc = rpc
-        self._key = Key(
-            GROUP_KIND, identity, project=target.project, database=target.database or None
-        )
+        self._key = own_key(replace(target, namespace=""), GROUP_KIND, identity)
 
     def read(self) -> Group | None:
         """The unfinished group. Raises CallError; StateError for one of another version."""
-        for result in self._rpc.lookup([key_to_pb(self._key)]).values():
+        for result in self._rpc.lookup([self._key]).values():
             return self._parsed(result)
         return None
 
     def _parsed(self, result: Any) -> Group:
         try:
-            return _parse(LazyEntity(result.entity), result.version)
+            return _parse(read_properties(result.entity), result.version)
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise StateError(
                 f"the group record {key_text(result.entity.key)} was written by another "
@@ -105,15 +100,15 @@ class Groups:
         found = [
             self._parsed(result)
             for result in self._rpc.results(kind_query(GROUP_KIND), "")
-            if result.entity.key.path[-1].name != self._key.name
+            if result.entity.key.path[-1].name != self._key.path[-1].name
         ]
         return [group for group in found if group.updater == updater]
 
     def begin(self, group: Group) -> Group:
-        """Write a new group, or, where somebody was faster, give theirs.
+        """Write a new group. If somebody else was faster, returns their group.
 
-        With a version it takes the place of the one that was read. Raises CallError; HeldError
-        when that one has changed meanwhile; UsageError when its namespaces are too many.
+        A group with a version replaces the one that was read. Raises HeldError when that one has
+        changed, UsageError when there are too many namespaces, CallError.
         """
         try:
             return self._write(group)
@@ -122,7 +117,7 @@ class Groups:
                 raise
         there = self.read()
         if there is None:
-            raise HeldError("somebody has just done this work; look, and run it again if need be")
+            raise HeldError("somebody has just done this work; run the command again if necessary")
         return there
 
     def adopt(self, group: Group, namespace: str, run_id: str) -> Group:
@@ -130,9 +125,9 @@ class Groups:
         return self._write(replace(group, adopted={**group.adopted, namespace: run_id}))
 
     def end(self, group: Group) -> None:
-        """Every run has ended. One that has taken its place is left alone. Raises CallError."""
-        mutation = Mutation()
-        mutation.delete.CopyFrom(key_to_pb(self._key))
+        """Remove the record, since every run has ended. A newer group's record stays. Raises
+        CallError."""
+        mutation = Mutation(delete=self._key)
         there = self.read()
         if there is None or there.group_id != group.group_id:
             return
@@ -145,14 +140,12 @@ class Groups:
                 raise
 
     def _write(self, group: Group) -> Group:
-        mutation = Mutation()
         entity = self._entity(group)
         if group.version:
-            write_entity(mutation.update, entity)
-            mutation.base_version = group.version
+            mutation = Mutation(update=entity, base_version=group.version)
             mutation.conflict_resolution_strategy = Mutation.FAIL
         else:
-            write_entity(mutation.insert, entity)
+            mutation = Mutation(insert=entity)
         try:
             answer = self._send(mutation)
         except CallError as error:
@@ -170,14 +163,15 @@ class Groups:
     def _send(self, mutation: Any) -> Any:
         return self._rpc.commit([mutation.SerializeToString()]).result()
 
-    def _entity(self, group: Group) -> Entity:
+    def _entity(self, group: Group) -> Pb:
         names = zlib.compress(json.dumps(group.namespaces).encode(), 9)
         if len(names) > MAX_LIST_BYTES:
             raise UsageError(
-                f"{len(group.namespaces)} namespaces are more than one command can keep in mind; "
-                "take a part of them at a time: --namespaces 'a*'"
+                f"{len(group.namespaces)} namespaces are too many for one command; run it for some "
+                "of them at a time: --namespaces 'a*'"
             )
-        facts: dict[str, Any] = {
+        entity = EntityPb(key=self._key)
+        values: dict[str, Stored] = {
             "group": group.group_id,
             "updater": group.updater,
             "parameters": json.dumps(group.params),
@@ -190,22 +184,21 @@ class Groups:
             "names": names,
             "adopted": json.dumps(group.adopted),
         }
-        entity = Entity(self._key, exclude_from_indexes=tuple(facts))
-        entity.update(facts)
+        write_properties(entity, values)
         return entity
 
 
-def _parse(entity: Any, version: int) -> Group:
-    names: Sequence[str] = json.loads(zlib.decompress(entity["names"]))
+def _parse(values: dict[str, Any], version: int) -> Group:
+    names: Sequence[str] = json.loads(zlib.decompress(values["names"]))
     return Group(
-        group_id=entity["group"],
-        updater=entity["updater"],
-        params=json.loads(entity["parameters"]),
-        pattern=entity["pattern"],
+        group_id=values["group"],
+        updater=values["updater"],
+        params=json.loads(values["parameters"]),
+        pattern=values["pattern"],
         namespaces=tuple(names),
-        created=entity["created"],
-        who=entity["who"],
-        fresh=entity["fresh"],
-        adopted=json.loads(entity["adopted"]),
+        created=values["created"],
+        who=values["who"],
+        fresh=values["fresh"],
+        adopted=json.loads(values["adopted"]),
         version=version,
     )

@@ -1,11 +1,11 @@
-"""Markers: the fact that a batch is done, inside Datastore, written by the batch's own commit.
+"""Markers: entities that say that a batch is done, written by the batch's own commit.
 
-A marker's key is fixed by (run, shard, batch, part), and it is *inserted*: of all copies of a
-commit, retried or late, exactly one can ever be applied. A *fence* is a marker without a batch:
-whoever takes a run over inserts one under every key that the former runner may still have under
-way, so that what has not arrived by then never can.
+A marker's key is determined by (run, shard, batch, part), and the marker is *inserted*. So of all
+copies of a commit, retried or late, only one can be applied. A *fence* is a marker without a batch:
+a runner that takes over inserts one under every key for which the former runner may have a commit
+in flight. A commit that has not arrived by then can no longer be applied.
 
-Everything here is raw protobuf; the engine decides when to write and when to clear.
+Everything here is raw protobuf. The engine decides when to write markers and when to remove them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LATE_COPY_S = 600.0
 no server or proxy is documented to hold a request longer than minutes."""
 
 WINDOW = 32
-"""The most batches of a shard that are ever under way; so many fences end a former runner."""
+"""The most batches of a shard that are ever in flight. So many fences stop a former runner."""
 
 REMOVED_PER_COMMIT = 20
-"""Below the 25 entity groups that the legacy emulator takes."""
+"""Below the 25 entity groups that the legacy emulator accepts in a transaction."""
 
 REMOVING = 10
-"""So many of these commits are under way at once."""
+"""How many of these commits are in flight at once."""
 
 _QUERY_PAGE = 300
 
@@ -43,16 +43,16 @@ class Marker:
     number: int
     part: int
     runner: str
-    """Who wrote it: unique for each process that works on a run."""
+    """Unique for each process that works on a run."""
     start: bytes
     end: bytes
     whole_end: bytes
     low: int
-    """Every batch of the shard up to this number was done when it was sent."""
+    """The low-water mark when the marker was sent: every batch up to this number was done."""
     counts: Counts
     """Of this batch or part."""
     before: Counts = field(default_factory=Counts)
-    """Of what is done of the shard when every batch up to `low` is."""
+    """The shard's counts up to `low`."""
     fence: bool = False
 
 

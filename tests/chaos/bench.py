@@ -1,4 +1,4 @@
-"""What every chaos test stands on: a small world, runs that may die, and the promise as asserts."""
+"""What the chaos tests share: a small world, runs that may crash, and checks of the promise."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from tests.conftest import Server
 UPDATERS = Path(__file__).parent / "updaters.py"
 
 AMOUNT = 1000
-"""What each Thing has at the beginning."""
+"""The initial amount of each Thing."""
 
 LONGEST_NAP_S = 0.02
-"""Pauses between retries are cut to this; enough for a cut connection to come back."""
+"""Pauses between retries are shortened to this: enough for a broken connection to come back."""
 
 
 def quick_clock(*, ahead_s: float = 0.0) -> Clock:
-    """Naps pass at once for whoever measures them; Unix time is `ahead_s` ahead."""
+    """A clock whose naps pass at once, although it measures them. Unix time is `ahead_s` ahead."""
     skipped = 0.0
     lock = threading.Lock()
 
@@ -63,21 +63,21 @@ def quick_clock(*, ahead_s: float = 0.0) -> Clock:
 
 
 class Crash(BaseException):
-    """The process dies here, as far as that can be had inside one that lives on."""
+    """Ends a run as a crash of the process would, within a process that lives on."""
 
 
 OnSend = Callable[[int, str], None]
 """Called with the number of a call and its label (see proxy.py), just before it is sent."""
 
 NO_PROCESS = 2**22 + 1
-"""A process id that Linux never gives."""
+"""A process id that Linux never assigns."""
 
 
 def dead_holder() -> Holder:
-    """Who works on a run, as somebody whose process is no more.
+    """The holder of a lease, as a process that has ended.
 
-    So a lease never keeps the next runner waiting, as if it had run out: whoever comes takes over
-    at once, whether the former runner is really dead (a Crash) or lives on (two at once).
+    So the next runner takes over at once, as if the lease had expired, whether the former runner
+    has crashed or is still alive (two at once).
     """
     return replace(holder.this_process(), pid=NO_PROCESS, began="then")
 
@@ -91,7 +91,7 @@ class World:
     state_dir: Path
     size: int
     client: Any
-    """Straight to the server: the live users, and whoever looks at the end."""
+    """Connected directly to the server: for the live users and the final checks."""
     live: Counter[int] = field(default_factory=Counter)
     """Increments of `m` that live users made, by entity id."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -130,7 +130,7 @@ class World:
 
     @contextlib.contextmanager
     def live_writers(self, count: int, ids: Callable[[], int]) -> Iterator[None]:
-        """`count` live users at work all the time; an error of theirs fails the test."""
+        """Run `count` live users meanwhile. An error of theirs fails the test."""
         over = threading.Event()
         errors: list[Exception] = []
 
@@ -138,7 +138,7 @@ class World:
             try:
                 while not over.is_set():
                     self.touch(ids())
-                    over.wait(0.01)  # a live user's pause; nothing depends on it
+                    over.wait(0.01)  # the pause of a live user; nothing depends on it
             except Exception as error:
                 errors.append(error)
 
@@ -156,9 +156,10 @@ class World:
     # --- runs ---
 
     def run(self, updater: str, options: Options | None = None, **more: Any) -> Report:
-        """Begin a run in this process, through the proxy, or go on with an unfinished one.
+        """Start a run in this process, through the proxy, or resume an unfinished one.
 
-        `more`: `on_send`, `state_dir`, `listener`, `clock`, and what `Runner` and `start` take.
+        `more`: `on_send`, `state_dir`, `listener`, `clock`, and arguments of `RunContext` and
+        `start`.
         """
         more.setdefault("clock", quick_clock())
         with ExitStack() as stack:
@@ -169,7 +170,7 @@ class World:
             return start.start(prepared, **more)
 
     def resume(self, options: Options | None = None, **more: Any) -> Report:
-        """Go on with the run of the state directory. See `run`."""
+        """Resume the run of the state directory. See `run`."""
         more.setdefault("clock", quick_clock())
         on_send = more.pop("on_send", None)
         context = self._context(options, more)
@@ -180,9 +181,9 @@ class World:
             self._watch(prepared.rpc, on_send)
             return resume.resume(prepared, checkpoint)
 
-    def goes_on_to_its_end(self, updater: str, options: Options, *, lose: bool) -> None:
-        """The next runner of an unfinished run finishes it, each entity once. `lose`: with nothing
-        but what Datastore knows of it."""
+    def finishes(self, updater: str, options: Options, *, lose: bool) -> None:
+        """Check that the next runner finishes the run, and each entity once. `lose`: with the state
+        directory lost."""
         if lose:
             shutil.rmtree(self.state_dir)
             last = self.run(updater, options)
@@ -202,7 +203,7 @@ class World:
         )
 
     def _entered(self, stack: ExitStack, prepared: AbstractContextManager[Any]) -> Any:
-        """Prepare a job with the environment pointed at the proxy for so long alone: runners in
+        """Prepare a run while the environment points at the proxy. Not longer, because runners in
         several threads must not unset it for each other."""
         os.environ["DATASTORE_EMULATOR_HOST"] = self.proxy.address
         try:
@@ -228,7 +229,7 @@ class World:
         rpc.send = watched  # type: ignore[method-assign]
 
     def clear_old_markers(self) -> None:
-        """Another command on this target, once no late copy can come any more."""
+        """Run another command on this target at a time when no late copy can arrive any more."""
         self.run("Nothing", clock=quick_clock(ahead_s=LATE_COPY_S + 60))
 
     # --- the run's files ---
@@ -241,7 +242,7 @@ class World:
         return run_folders(self.state_dir)[-1]
 
     def checkpoint_copy(self, to: Path) -> Path:
-        """The checkpoint file as a power cut at this moment may leave it, with its log."""
+        """Copy the checkpoint file and its log, as a power loss at this moment may leave them."""
         to.mkdir(parents=True, exist_ok=True)
         for suffix in ("", "-wal"):
             source = self.folder / (CHECKPOINT_NAME + suffix)
@@ -255,15 +256,15 @@ class World:
 
     @contextlib.contextmanager
     def copying_what_is_synced(self, to: Path) -> Iterator[None]:
-        """Meanwhile `to` holds the checkpoint as of its last synced step: what a power cut can
-        not take away."""
+        """Meanwhile `to` holds the checkpoint as of its last synced step, which a power loss cannot
+        undo."""
         step = Checkpoint._step
 
         @contextlib.contextmanager
         def copying(checkpoint: Checkpoint, *, synced: bool = False) -> Iterator[None]:
             with step(checkpoint, synced=synced):
                 yield
-            if synced and self.has_run():  # a checkpoint in the making has no name yet
+            if synced and self.has_run():  # a checkpoint that is being created has no name yet
                 shutil.rmtree(to, ignore_errors=True)
                 self.checkpoint_copy(to)
 
@@ -281,7 +282,7 @@ class World:
             shutil.copy2(file, folder / file.name)
 
     def record_states(self) -> list[RunState]:
-        """Of the run records in Datastore, the oldest run first."""
+        """The states of the run records in Datastore, oldest run first."""
         records = self.client.query(kind=RUN_KIND).fetch()
         return [RunState(r["state"]) for r in sorted(records, key=lambda r: r.key.name)]
 
@@ -296,7 +297,7 @@ class World:
         return {thing.key.id: thing for thing in self.client.query(kind="Thing").fetch()}
 
     def violations(self, *, incremented: bool = True, children: bool = False) -> list[str]:
-        """Every way in which what is in Datastore breaks the promise; empty: kept."""
+        """List every way in which the data breaks the promise; empty: it was kept."""
         found = []
         things = self.things()
         if len(things) != self.size:

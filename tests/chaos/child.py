@@ -1,4 +1,4 @@
-"""Real processes that run the command line, and can be made to die at an exact event.
+"""Real processes that run the command line and can be killed at an exact event.
 
 They are forked from a server process that has everything imported and nothing opened, since a
 fresh interpreter for each of a hundred crash points would take minutes.
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 EVENTS = ("sent", "answer", "write", "written")
-"""A call was handed to gRPC; an answer was received; a local write is about to be, or was,
-committed to the checkpoint file."""
+"""A call was handed to gRPC; an answer was received; a local write is about to be committed, or was
+committed, to the checkpoint file."""
 
 CHILD_TIMEOUT_S = 60
 
@@ -39,7 +39,7 @@ class Outcome:
     """Exit code; -9 when killed."""
     output: str
     events: dict[str, int]
-    """How many of each event there were; only known of a child that lived to its end."""
+    """How often each event happened; only known if the child was not killed."""
 
 
 def context() -> ForkServerContext:
@@ -54,7 +54,7 @@ def context() -> ForkServerContext:
 def bulkup(
     args: Sequence[str], *, emulator: str, folder: Path, death: Death | None = None
 ) -> Outcome:
-    """Run the command line in a process of its own until it ends or dies."""
+    """Run the command line in its own process until it ends or is killed."""
     process, files = start(args, emulator=emulator, folder=folder, death=death)
     process.join(CHILD_TIMEOUT_S)
     return outcome(process, files)
@@ -63,7 +63,7 @@ def bulkup(
 def start(
     args: Sequence[str], *, emulator: str, folder: Path, death: Death | None = None
 ) -> tuple[BaseProcess, Path]:
-    """The same, without waiting for its end; `outcome` gives it."""
+    """Start the same without waiting; `outcome` returns the result."""
     folder.mkdir(parents=True, exist_ok=True)
     process = context().Process(target=_live, args=(list(args), emulator, folder, death))
     process.start()

@@ -1,4 +1,4 @@
-"""Fixtures of the chaos tests. Those marked `chaos` are the nightly form: `pytest -m chaos`."""
+"""Fixtures of the chaos tests. Tests marked `chaos` are the nightly form: `pytest -m chaos`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ STRIDES = pytest.mark.parametrize(
     "stride",
     [pytest.param(5, id="some"), pytest.param(1, id="every", marks=pytest.mark.chaos)],
 )
-"""For sweeps over every call or event: a part of them every day, all of them at night."""
+"""For sweeps over every call or event: some of them daily, all of them nightly."""
 
 
 @pytest.fixture
 def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorld]:
-    """Give a world on a server: its own project, proxy and state directory."""
+    """Make a world on a server, with its own project, proxy and state directory."""
     monkeypatch.setattr(acquire, "this_process", dead_holder)
     with ExitStack() as stack:
 

@@ -1,7 +1,7 @@
-"""Two runners of one run at once, each on its own copy of the state: every step in a chosen order.
+"""Two runners of one run at once, each on its own copy of the state, stepped in a chosen order.
 
-A runner's step goes from one call it sends to its next. Only one of them moves at any time, so a
-schedule is repeatable, and the one that waits is like a process that was stopped or paged out.
+A step of a runner goes from one call it sends to the next. Only one runner moves at any time, so a
+schedule is repeatable; the other is like a suspended process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Work = Callable[[OnSend], Report]
 
 
 class Runner:
-    """`work` in a thread that halts before each call it sends."""
+    """Runs `work` in a thread that halts before each call it sends."""
 
     def __init__(self, name: str, work: Work) -> None:
         self.name = name
@@ -51,10 +51,10 @@ class Runner:
     def _halt(self, number: int, name: str) -> None:
         self._halted.release()
         if not self._may_go.acquire(timeout=STEP_TIMEOUT_S):
-            raise TimeoutError(f"{self.name} was never let go")
+            raise TimeoutError(f"{self.name} was never stepped again")
 
     def step(self) -> None:
-        """Let it go on to before its next call, or to its end."""
+        """Continue up to the next call, or to the end."""
         assert not self.over
         self.steps += 1
         if self._started:
@@ -66,6 +66,6 @@ class Runner:
         if self.over:
             self._thread.join()
 
-    def to_its_end(self) -> None:
+    def run_to_end(self) -> None:
         while not self.over:
             self.step()

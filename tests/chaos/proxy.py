@@ -1,4 +1,4 @@
-"""A gRPC proxy between bulkup and a real Datastore server that does harm on request.
+"""A gRPC proxy between bulkup and a real Datastore server that injects faults on request.
 
     bulkup --TCP--> relay --TCP--> proxy --gRPC--> server
 
@@ -21,7 +21,7 @@ from typing import Any
 import grpc
 
 WORKERS = 24
-"""More than a runner has calls under way, so that a hung call does not block the others."""
+"""More than a runner has calls in flight, so that a hanging call does not block the others."""
 
 _UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
@@ -35,13 +35,13 @@ class Seen:
     nth: int
     """Of its method, from 1."""
     method: str
-    """`Commit`, `RunQuery`, ...; `Upkeep` for a commit that carries nothing of the users': run
-    records, fences, the removal of markers."""
+    """`Commit`, `RunQuery`, ...; `Upkeep` for a commit without users' entities: of run records or
+    fences, or the removal of markers."""
     payload: bytes
 
 
 def label(method: str, payload: bytes) -> str:
-    """What `Seen.method` says of a call. All users' entities of the tests are below a Thing."""
+    """The value of `Seen.method`. All users' entities in these tests are a Thing or below one."""
     if method == "Commit" and b"Bulkup" in payload and b"Thing" not in payload:
         return "Upkeep"
     return method
@@ -49,12 +49,12 @@ def label(method: str, payload: bytes) -> str:
 
 @dataclass(frozen=True)
 class Pass:
-    """Forward it; give the server's answer."""
+    """Forward it; return the server's answer."""
 
 
 @dataclass(frozen=True)
 class Refuse:
-    """Answer an error; the server never hears of the call."""
+    """Answer with an error; the call never reaches the server."""
 
     code: grpc.StatusCode
     details: str = "refused by the proxy"
@@ -62,14 +62,15 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Lose:
-    """Forward it; answer an error whatever the server said."""
+    """Forward it; answer with an error, whatever the server answered."""
 
     code: grpc.StatusCode
 
 
 @dataclass(frozen=True)
 class Late:
-    """Answer an error now; forward before the `after`-th further call, or (None) at `release`."""
+    """Answer with an error now; forward it before the `after`-th call from here, or (None) at
+    `release`."""
 
     code: grpc.StatusCode
     after: int | None
@@ -77,7 +78,7 @@ class Late:
 
 @dataclass(frozen=True)
 class Twice:
-    """Forward it two times; give the answer of the first or of the second."""
+    """Forward it twice; return the first or the second answer."""
 
     give_second: bool
 
@@ -91,14 +92,14 @@ class Delay:
 
 @dataclass(frozen=True)
 class Cut:
-    """Reset every connection, before or after the server hears of the call."""
+    """Reset every connection, before or after the call is forwarded."""
 
     forward: bool
 
 
 @dataclass(frozen=True)
 class Hang:
-    """No answer until `unhang`, or until the client gives up; then (if at all) forward it."""
+    """Do not answer until `unhang` or until the client gives up; then forward it, if at all."""
 
 
 Action = Pass | Refuse | Lose | Late | Twice | Delay | Cut | Hang
@@ -117,15 +118,15 @@ class _Held:
 
 
 class Proxy:
-    """Listens on `address`. Set `faults` at any time; None of its state outlives `close`."""
+    """Listens on `address`. Set `faults` at any time. No state outlives `close`."""
 
     def __init__(self, upstream: str) -> None:
         self.faults: Faults = no_faults
         self.seen: Counter[str] = Counter()
         """Calls by their label."""
         self.done: Counter[str] = Counter()
-        """Actions taken, by name; and `Late OK`, `Late ALREADY_EXISTS`, ... for what became of
-        late deliveries."""
+        """Actions taken, by name, and the results of late deliveries: `Late OK`,
+        `Late ALREADY_EXISTS`, ..."""
         self._lock = threading.Lock()
         self._number = 0
         self._held: list[_Held] = []
@@ -145,7 +146,7 @@ class Proxy:
         self._channel.close()
 
     def cut(self) -> None:
-        """Reset every connection as it is now."""
+        """Reset every open connection."""
         self._relay.cut()
 
     def unhang(self) -> None:
@@ -153,11 +154,11 @@ class Proxy:
 
     @property
     def held(self) -> int:
-        """Calls that wait for a late delivery."""
+        """How many calls wait for a late delivery."""
         return len(self._held)
 
     def release(self) -> None:
-        """Deliver every call that was held back, in the order they came."""
+        """Deliver every call that was held back, in order."""
         with self._lock:
             held, self._held = self._held, []
         for one in held:
@@ -269,7 +270,7 @@ class Relay:
             except OSError:
                 return  # closed
             for one in (near, far):
-                # Or Nagle's algorithm and delayed ACKs add 40 ms to every call.
+                # Otherwise Nagle's algorithm and delayed ACKs add 40 ms to every call.
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._open |= {near, far}
@@ -288,7 +289,7 @@ class Relay:
             self._open -= set(ours)
         for one in ours:
             with contextlib.suppress(OSError):
-                # Linger 0: a reset, not a polite end.
+                # Linger 0: a reset, not an orderly close.
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 one.shutdown(socket.SHUT_RDWR)
             one.close()

@@ -1,5 +1,5 @@
-"""A run in bad weather, all of it drawn from one seed: faults on every call, live users, crashes,
-power cuts, stops and resumes, until the run is finished."""
+"""A run through random faults, all drawn from one seed: faults on calls, live users, crashes, power
+losses, stops and resumes, until the run is finished."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ AMBIGUOUS = [
 NOT_APPLIED = [Code.ABORTED, Code.RESOURCE_EXHAUSTED]
 
 STORMY_RUNNERS = 6
-"""After so many runners the weather clears, so that every run comes to its end."""
+"""After this many runners the faults cease, so that every run finishes."""
 
 MOST_RUNNERS = 12
 
 
 class FaultPlan:
-    """What becomes of each call. A call's fate depends on the seed, its method and which of its
-    method it is, so that the order in which calls of several methods arrive changes little."""
+    """Chooses a fault for each call from the seed, the method and the number of the call among
+    those of its method. So the order in which calls of several methods arrive matters little."""
 
     def __init__(self, seed: int, world: World) -> None:
         rng = random.Random(f"{seed}/weather")
@@ -82,24 +82,24 @@ class FaultPlan:
 
 @dataclass
 class Weathered:
-    """How a stormy run came to its end."""
+    """How a run ended that went through a storm."""
 
-    told: list[str] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
     finished: bool = False
     lost: list[str] = field(default_factory=list)
-    """How local state was lost, some of it or all."""
+    """How local state was lost, partly or wholly."""
     counts: Counts = field(default_factory=Counts)
-    """As `bulkup show` would tell them, where the last runner's disk is still there."""
+    """As `bulkup show` prints them, if the disk of the last runner was not lost."""
 
 
 def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
-    """Run `updater` through the storm of `seed` to its end, and deliver all that is late."""
+    """Run `updater` through the storm of `seed` until it is finished, then deliver late calls."""
     rng = random.Random(f"{seed}/runners")
     plan = FaultPlan(seed, world)
     world.proxy.faults = plan
     end = Weathered()
     with ExitStack() as stack:
-        # A kind as small as these is worth cutting here.
+        # Split kinds that are as small as these.
         stack.enter_context(patch.object(splits, "MIN_PROBED_ENTITIES", 1))
         if rng.random() < 0.25:
             ids = random.Random(f"{seed}/live")
@@ -120,7 +120,7 @@ def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
 def _one_runner(
     world: World, rng: random.Random, updater: str, synced: Path, end: Weathered, *, calm: bool
 ) -> None:
-    """One runner's life."""
+    """Start one runner and let it end, stop or crash."""
     options = Options(
         batch_size=rng.choice([1, 3, 5, 8]),
         in_flight=rng.choice([1, 2, 3, 6]),
@@ -144,14 +144,16 @@ def _one_runner(
             else:
                 report = world.run(updater, options, on_send=on_send)
             how = f"{report.state.value} ({report.reason[:60]})"
-            assert report.exit_code is not Exit.HELD, f"{end.told}; {how}: nobody else was there"
+            assert report.exit_code is not Exit.HELD, (
+                f"{end.story}; {how}: there was no other runner"
+            )
         except BulkupError as error:
-            how = f"did not begin ({error.message[:60]})"
+            how = f"did not start ({error.message[:60]})"
         except Crash:
             how = f"crashed at call {crash_at}, the disk {disk}"
             _lose(world, disk, synced, end)
     shutil.rmtree(synced, ignore_errors=True)
-    end.told.append(
+    end.story.append(
         f"batch {options.batch_size}, in flight {options.in_flight}, shards {options.shards}: {how}"
     )
 

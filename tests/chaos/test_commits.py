@@ -1,4 +1,4 @@
-"""One commit at a time goes wrong in one known way; the promise holds."""
+"""Single commits fail in one known way; the promise holds."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def test_a_commit_that_never_arrived_is_sent_again(world: World, code: grpc.Stat
 
 
 @pytest.mark.parametrize("forward", [False, True])
-def test_a_cut_connection_loses_nothing_and_doubles_nothing(world: World, forward: bool) -> None:
+def test_a_broken_connection_loses_nothing_and_applies_nothing_twice(
+    world: World, forward: bool
+) -> None:
     world.proxy.faults = _nth_commits(2, 5, action=Cut(forward))
     report = world.run("IncrementWithChild", SMALL)
     assert (report.exit_code, report.counts.handled) == (0, 30)
@@ -64,7 +66,7 @@ def test_a_commit_delivered_twice_is_applied_once(world: World, give_second: boo
 def test_a_commit_that_arrives_after_its_retry_is_refused(
     lf: Server, make_world: MakeWorld, after: int | None
 ) -> None:
-    """`after` counts calls: 1 comes before the retry itself, None after the end of the run."""
+    """`after` counts calls: 1 arrives before the retry itself, None after the end of the run."""
     world = make_world(lf, 30)
     world.proxy.faults = _nth_commits(1, 4, action=Late(Code.DEADLINE_EXCEEDED, after))
     report = world.run("IncrementWithChild", SMALL)
@@ -79,7 +81,7 @@ def test_a_commit_that_arrives_after_its_retry_is_refused(
 def test_a_commit_that_arrives_after_the_run_gave_up_is_applied_once_or_not_at_all(
     lf: Server, make_world: MakeWorld, held: int, stride: int
 ) -> None:
-    """Whenever it arrives while the next runner works."""
+    """Whenever it arrives while the next runner is at work."""
     for arrives_at in range(held, 24, stride):
         world = make_world(lf, 15)
 
@@ -108,12 +110,12 @@ def test_a_commit_that_arrives_after_the_run_gave_up_is_applied_once_or_not_at_a
         assert world.violations(incremented=False, children=True) == [], f"call {arrives_at}"
 
 
-def test_markers_of_a_disturbed_run_stay_until_no_copy_can_come_then_go(world: World) -> None:
+def test_markers_are_kept_while_a_late_copy_may_arrive_and_removed_afterwards(world: World) -> None:
     world.proxy.faults = _nth_commits(1, 4, action=Late(Code.UNAVAILABLE, None))
     assert world.run("OneChild", SMALL).exit_code == 0
     assert len(world.markers()) == 2
     world.run("Nothing")
-    assert len(world.markers()) == 2, "a command before their time leaves them"
+    assert len(world.markers()) == 2, "a command that comes too early keeps them"
     world.proxy.release()
     assert world.proxy.done["Late ALREADY_EXISTS"] == 2
     assert world.violations(incremented=False, children=True) == []
@@ -135,8 +137,8 @@ def test_a_live_write_between_read_and_commit_is_kept(world: World) -> None:
     assert world.markers() == []
 
 
-def test_a_live_write_while_a_late_copy_is_on_its_way_is_kept(world: World) -> None:
-    """The retry conflicts, the batch is handled again, and then its first copy arrives."""
+def test_a_live_write_is_kept_while_a_late_copy_is_in_flight(world: World) -> None:
+    """The retry conflicts, the batch is handled again, and then the first copy arrives."""
 
     def meddle(seen: Seen) -> Action:
         if seen.method == "Commit" and seen.nth == 1:
@@ -169,10 +171,10 @@ def test_an_entity_that_others_keep_changing_fails_as_contended(world: World) ->
     assert world.violations() == ["thing 8 has n = 0"]
 
 
-def test_entities_deleted_meanwhile_are_counted_and_stay_deleted(world: World) -> None:
+def test_entities_deleted_during_the_run_are_counted_and_stay_deleted(world: World) -> None:
     def meddle(seen: Seen) -> Action:
         if seen.method == "Commit" and seen.nth in (1, 3):
-            # The third is that of the second batch: the first was sent again without its 2.
+            # The third commit is of the second batch: the first batch was sent again without 2.
             world.client.delete(world.client.key("Thing", 2 if seen.nth == 1 else 8))
         return Pass()
 
@@ -187,7 +189,7 @@ def test_entities_deleted_meanwhile_are_counted_and_stay_deleted(world: World) -
     assert world.violations(children=True) == []
 
 
-def test_an_entity_moved_out_of_the_filter_meanwhile_is_not_handled_again(world: World) -> None:
+def test_an_entity_that_no_longer_matches_the_filter_is_not_handled_again(world: World) -> None:
     def meddle(seen: Seen) -> Action:
         if seen.method == "Commit" and seen.nth == 2:
             thing = world.client.get(world.client.key("Thing", 9))
@@ -202,8 +204,8 @@ def test_an_entity_moved_out_of_the_filter_meanwhile_is_not_handled_again(world:
     assert world.things()[9]["open"] is False
 
 
-def test_a_kindless_query_does_not_see_what_bulkup_itself_wrote(world: World) -> None:
-    """Also not the markers of a disturbed run that had to stay."""
+def test_a_kindless_query_does_not_return_bulkups_own_entities(world: World) -> None:
+    """Nor the markers that an earlier run had to leave."""
     world.proxy.faults = _nth_commits(1, 3, action=Late(Code.UNAVAILABLE, None))
     assert world.run("OneChild", SMALL).exit_code == 0
     assert world.markers()
@@ -222,14 +224,14 @@ def test_a_kindless_query_does_not_see_what_bulkup_itself_wrote(world: World) ->
     assert "n" not in world.client.get(run)
 
 
-def test_the_sum_stays_when_amounts_move_between_entities(world: World) -> None:
-    """The other entity is read with `self.client.get` in the handler: a read outside the query."""
+def test_the_sum_is_preserved_when_amounts_move_between_entities(world: World) -> None:
+    """The handler reads the other entity with `self.client.get`, outside the query."""
     report = world.run("Move", SMALL)
     assert report.exit_code == 0
     assert world.violations() == []
 
 
-def test_the_sum_stays_also_while_live_users_write(world: World) -> None:
+def test_the_sum_is_preserved_while_live_users_write(world: World) -> None:
     def meddle(seen: Seen) -> Action:
         if seen.method == "Commit":
             world.touch(seen.nth % 30 + 1)
@@ -242,7 +244,7 @@ def test_the_sum_stays_also_while_live_users_write(world: World) -> None:
     assert world.violations() == []
 
 
-def test_live_writers_lose_nothing(world: World) -> None:
+def test_live_users_lose_no_write(world: World) -> None:
     import random
 
     ids = random.Random(4)

@@ -1,4 +1,4 @@
-"""A child process killed at every event of a small run, then resumed: the end is the same.
+"""A child process is killed at every event of a small run, then resumed: the result is the same.
 
 An event is a call sent, an answer received, a local write about to be committed, or committed.
 """
@@ -22,7 +22,7 @@ from tests.conftest import Server
 SIZE = 6
 
 WORKING = ("--batch-size", "4", "--in-flight", "2", "-q")
-"""Two entities of two writes each in a commit: small, since every event costs two processes."""
+"""Two entities with two writes each per commit. Small, because every event costs two processes."""
 
 
 def _run(world: World, updater: str, folder: Path, death: Death | None) -> Outcome:
@@ -41,13 +41,13 @@ def _resume(world: World, folder: Path, death: Death | None = None) -> Outcome:
 
 
 def _end_state(world: World) -> dict[str, Any]:
-    """Everything in the Datastore but markers; children by their number, their ids being chosen
-    by the server."""
+    """Everything in Datastore except markers. Children by number, because the server chooses their
+    ids."""
     children = Counter(c.key.parent.id for c in world.client.query(kind="Child").fetch())
     return {"things": {k: dict(v) for k, v in world.things().items()}, "children": children}
 
 
-def _undisturbed(
+def _uninterrupted(
     make_world: MakeWorld, server: Server, updater: str, folder: Path
 ) -> tuple[dict[str, int], dict[str, Any]]:
     world = make_world(server, SIZE)
@@ -60,14 +60,14 @@ def _undisturbed(
 def _crash_at_every(
     make_world: MakeWorld, server: Server, updater: str, event: str, tmp_path: Path, stride: int = 1
 ) -> int:
-    events, wanted = _undisturbed(make_world, server, updater, tmp_path)
+    events, wanted = _uninterrupted(make_world, server, updater, tmp_path)
     for at in range(events[event] % stride or stride, events[event] + 1, stride):
         world = make_world(server, SIZE)
         died = _run(world, updater, tmp_path, Death(event, at))
         assert died.code == -9, f"{event} {at}: {died.output}"
         lived = _resume(world, tmp_path)
         if lived.code == Exit.NOT_FOUND and not world.has_run():
-            # Killed before there was a run: nothing to resume, and nothing may have been done.
+            # Killed before the run was recorded: nothing to resume, and nothing may have been done.
             assert not any(t["n"] for t in world.things().values()), f"{event} {at}"
             lived = _run(world, updater, tmp_path, None)
         finished = lived.code == Exit.NOT_FOUND and checkpoint_state(world) is RunState.FINISHED
@@ -80,7 +80,7 @@ def _crash_at_every(
 
 @STRIDES
 @pytest.mark.parametrize("event", EVENTS)
-def test_killed_at_any_event_and_resumed_the_end_is_that_of_an_undisturbed_run(
+def test_a_run_killed_at_any_event_and_resumed_ends_like_one_that_was_not_interrupted(
     lf: Server, make_world: MakeWorld, tmp_path: Path, event: str, stride: int
 ) -> None:
     points = _crash_at_every(make_world, lf, "IncrementWithChild", event, tmp_path, stride)
@@ -90,13 +90,13 @@ def test_killed_at_any_event_and_resumed_the_end_is_that_of_an_undisturbed_run(
 @pytest.mark.chaos
 @pytest.mark.parametrize("updater", ["Increment", "OneChild"])
 @pytest.mark.parametrize("event", EVENTS)
-def test_killed_at_any_event_on_another_server(
+def test_a_run_killed_at_any_event_ends_the_same_on_another_server(
     fs: Server, make_world: MakeWorld, tmp_path: Path, updater: str, event: str
 ) -> None:
     _crash_at_every(make_world, fs, updater, event, tmp_path)
 
 
-def _die_again_and_again(make_world: MakeWorld, server: Server, tmp_path: Path, seed: int) -> None:
+def _killed_repeatedly(make_world: MakeWorld, server: Server, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     world = make_world(server, 40)
     updater = rng.choice(["Increment", "OneChild", "IncrementWithChild"])
@@ -122,15 +122,15 @@ def _die_again_and_again(make_world: MakeWorld, server: Server, tmp_path: Path, 
 @pytest.mark.parametrize(
     "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in (2, 3))]
 )
-def test_killed_again_and_again_it_still_comes_to_the_same_end(
+def test_a_run_killed_repeatedly_ends_the_same(
     lf: Server, make_world: MakeWorld, tmp_path: Path, seed: int
 ) -> None:
-    _die_again_and_again(make_world, lf, tmp_path, seed)
+    _killed_repeatedly(make_world, lf, tmp_path, seed)
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("seed", range(1000, 1020))
-def test_killed_again_and_again_on_any_server(
+def test_a_run_killed_repeatedly_ends_the_same_on_any_server(
     server: Server, make_world: MakeWorld, tmp_path: Path, seed: int
 ) -> None:
-    _die_again_and_again(make_world, server, tmp_path, seed)
+    _killed_repeatedly(make_world, server, tmp_path, seed)

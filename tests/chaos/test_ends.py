@@ -1,4 +1,4 @@
-"""A run begins with questions that are asked together, and ends with one commit."""
+"""A run starts with requests that are sent together, and ends with one commit."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.conftest import Server
 OPTIONS = Options(batch_size=5, in_flight=2, shards=3)
 
 
-def test_what_a_run_asks_before_it_begins_is_asked_together(
+def test_the_first_requests_of_a_run_are_sent_together(
     embedded: Server, make_world: MakeWorld
 ) -> None:
-    """None of the four is answered before the last has come."""
+    """None of the four is answered before the last one has arrived."""
     world = make_world(embedded)
     together = threading.Barrier(4)
 
@@ -52,7 +52,7 @@ def test_what_a_run_asks_before_it_begins_is_asked_together(
     ],
     ids=["its answer lost", "late", "twice"],
 )
-def test_the_commit_that_ends_a_run_may_meet_with_anything(
+def test_the_commit_that_ends_a_run_survives_every_fault(
     server: Server, make_world: MakeWorld, harm: Action
 ) -> None:
     world = make_world(server)
@@ -76,10 +76,10 @@ def test_the_commit_that_ends_a_run_may_meet_with_anything(
     assert world.violations() == []
 
 
-def test_markers_that_one_commit_cannot_take_go_after_the_end(
+def test_markers_that_do_not_fit_the_last_commit_are_removed_after_it(
     legacy: Server, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This server takes 25 entity groups in a transaction."""
+    """This server accepts 25 entity groups in a transaction."""
     at_once: list[bool] = []
     real = Completion._finish_at_once
 
@@ -89,7 +89,7 @@ def test_markers_that_one_commit_cannot_take_go_after_the_end(
 
     monkeypatch.setattr(Completion, "_finish_at_once", seen)
     world = make_world(legacy, 200)
-    # So that of each shard several are under way to the last.
+    # Delayed, so that each shard has several commits in flight until its end.
     world.proxy.faults = lambda seen: Delay(0.2) if seen.method == "Commit" else Pass()
     assert world.run("Increment", Options(batch_size=5, in_flight=4, shards=8)).success
     assert at_once == [False]
@@ -98,10 +98,10 @@ def test_markers_that_one_commit_cannot_take_go_after_the_end(
     assert world.violations() == []
 
 
-def test_an_end_that_got_there_unheard_is_not_taken_back(
+def test_an_end_whose_answer_was_lost_is_not_undone(
     embedded: Server, make_world: MakeWorld, tmp_path: Path
 ) -> None:
-    """The markers went with it: a run open again without them would do things twice."""
+    """Its commit also removed the markers: without them a reopened run would apply writes twice."""
     world = make_world(embedded, 60)
     lost = batches = 0
     done = Checkpoint.batch_done

@@ -1,5 +1,5 @@
-"""The run record or the state directory is lost, and somebody goes on: every entity is handled
-once all the same, and is counted once."""
+"""The run record or the state directory is lost and the run is resumed: every entity is still
+handled once, and counted once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import Server
 
 
 @pytest.fixture(autouse=True)
-def small_kinds_are_worth_cutting() -> Iterator[None]:
+def small_kinds_are_worth_splitting() -> Iterator[None]:
     with patch.object(splits, "MIN_PROBED_ENTITIES", 1):
         yield
 
@@ -59,7 +59,7 @@ SHARDED = Options(batch_size=5, in_flight=2, shards=3)
 
 @pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
 @pytest.mark.parametrize("lose", [False, True], ids=["", "and the file later"])
-def test_shards_keep_their_bounds_when_the_run_record_is_removed(
+def test_shards_keep_their_bounds_when_the_run_record_is_deleted(
     world: World, killed: bool, lose: bool
 ) -> None:
     if killed:
@@ -70,12 +70,12 @@ def test_shards_keep_their_bounds_when_the_run_record_is_removed(
     _forget_records(world)
     again = world.resume(Options(batch_size=5, shards=3, limit=20))
     assert again.exit_code == Exit.LIMIT
-    world.goes_on_to_its_end("Increment", SHARDED, lose=lose)
+    world.finishes("Increment", SHARDED, lose=lose)
 
 
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("at", [2, 5, 8, 11, 14])
-def test_entities_that_need_no_write_are_counted_once_though_no_file_knows_them(
+def test_entities_without_writes_are_counted_once_after_the_checkpoint_was_lost(
     world: World, shards: int, at: int
 ) -> None:
     options = Options(batch_size=5, in_flight=2, shards=shards)
@@ -89,7 +89,7 @@ def test_entities_that_need_no_write_are_counted_once_though_no_file_knows_them(
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_stopped_among_entities_that_need_no_write_they_are_counted_once(
+def test_entities_without_writes_are_counted_once_after_a_stop_among_them(
     world: World, shards: int
 ) -> None:
     stopped = world.run("Sparse", Options(batch_size=5, shards=shards, limit=50))
@@ -102,7 +102,7 @@ def test_stopped_among_entities_that_need_no_write_they_are_counted_once(
     assert last.counts.handled == world.size
 
 
-def test_the_failure_that_stopped_a_run_is_none_of_its_failures_afterwards(
+def test_the_failure_that_stopped_a_run_is_forgotten_when_its_entity_succeeds(
     embedded: Server, make_world: MakeWorld
 ) -> None:
     world = make_world(embedded, 40, poison={23: "long string"}.get)
@@ -120,7 +120,7 @@ def test_the_failure_that_stopped_a_run_is_none_of_its_failures_afterwards(
     assert world.violations() == []
 
 
-def test_a_run_that_has_only_its_end_left_goes_on_without_its_file(world: World) -> None:
+def test_a_run_with_only_its_end_left_resumes_without_its_checkpoint(world: World) -> None:
     with pytest.raises(Crash), patch.object(Lease, "give_back", side_effect=Crash):
         world.run("Increment", SHARDED)
     with pytest.raises(Crash), patch.object(Lease, "give_back", side_effect=Crash):
@@ -132,11 +132,13 @@ def test_a_run_that_has_only_its_end_left_goes_on_without_its_file(world: World)
     assert world.violations() == []
 
 
-@pytest.mark.parametrize("lose", [False, True], ids=["file kept", "file lost"])
+@pytest.mark.parametrize("lose", [False, True], ids=["checkpoint kept", "checkpoint lost"])
 @pytest.mark.parametrize(("after", "at"), [("the record", 1), ("the file", 1), ("the file", 2)])
-def test_killed_in_the_middle_of_cuts(world: World, after: str, at: int, lose: bool) -> None:
-    """The shards are new in the record and not in the file yet; or in both, and nothing has been
-    done. `at`: which change of the shards it is, of each of several runners."""
+def test_a_run_killed_while_its_shards_change_loses_nothing_and_repeats_nothing(
+    world: World, after: str, at: int, lose: bool
+) -> None:
+    """The new shards are in the run record and not in the checkpoint; or in both, with nothing done
+    yet. `at`: the change of the shards at which each of several runners crashes."""
     cls, name = (Ledger, "end_sure_write") if after == "the record" else (Checkpoint, "follow")
     real = getattr(cls, name)
     crashes = 0
@@ -175,10 +177,10 @@ def test_killed_in_the_middle_of_cuts(world: World, after: str, at: int, lose: b
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["at the beginning", "resumed"])
-def test_a_run_that_ended_before_its_work_leaves_nothing_undecided(
+def test_a_run_that_fails_before_its_first_commit_needs_no_recovery(
     world: World, begun: bool
 ) -> None:
-    """Where it might have been cut could not be asked for."""
+    """The request for a sample of keys to split at is refused."""
     if begun:
         assert world.run("Increment", Options(batch_size=5, limit=30)).exit_code == Exit.LIMIT
 
@@ -192,4 +194,4 @@ def test_a_run_that_ended_before_its_work_leaves_nothing_undecided(
     world.proxy.faults = no_faults
     assert world.resume(SHARDED).success
     assert world.violations() == []
-    assert world.markers() == []  # else fences would have to stay
+    assert world.markers() == []  # otherwise fences would remain

@@ -19,7 +19,7 @@ POISON = {
     1333: ("raises", "handle", "ValueError: this one is poisoned"),
     2000: ("type", "handle", "object"),
 }
-"""Id: the poison, the step that must be blamed, and what the error must say."""
+"""By id: the poison, the step that must be named, and a part of the error."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def _only_the_poisoned_are_not_written(world: World) -> None:
 
 
 @pytest.mark.parametrize("budget", [5, pytest.param(-1, marks=pytest.mark.chaos)])
-def test_five_bad_ones_are_named_and_all_others_written(world: World, budget: int) -> None:
+def test_five_bad_entities_are_named_and_all_others_written(world: World, budget: int) -> None:
     report = world.run("Poisoned", Options(max_failures=budget))
     assert report.exit_code == 3, report.reason
     counts = report.counts
@@ -48,7 +48,7 @@ def test_five_bad_ones_are_named_and_all_others_written(world: World, budget: in
     assert world.markers() == []
 
 
-def test_one_more_than_the_budget_stops_the_run_and_it_can_go_on(
+def test_one_failure_over_the_budget_stops_the_run_and_it_can_be_resumed(
     lf: Server, make_world: MakeWorld
 ) -> None:
     world = make_world(lf, SIZE, poison=lambda id_: POISON[id_][0] if id_ in POISON else None)
@@ -64,7 +64,7 @@ def test_one_more_than_the_budget_stops_the_run_and_it_can_go_on(
     _only_the_poisoned_are_not_written(world)
 
 
-def test_the_default_budget_stops_at_the_first_and_writes_its_neighbours_once(
+def test_the_default_budget_stops_at_the_first_failure_and_writes_its_neighbours_once(
     lf: Server, make_world: MakeWorld
 ) -> None:
     world = make_world(lf, 40, poison=lambda id_: "long string" if id_ in (13, 29) else None)

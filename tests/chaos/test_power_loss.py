@@ -1,5 +1,5 @@
-"""The machine dies: the checkpoint comes back as it was some time ago, and commits are on their
-way that nobody waits for any more."""
+"""The machine loses power: the checkpoint is as it was some time ago, and nobody waits for
+the commits in flight."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tests.conftest import Server
 Code = grpc.StatusCode
 
 
-class _PowerCut:
-    """Counts the commits a runner sends; copies the checkpoint before one, crashes at another.
+class _PowerLoss:
+    """Copies the checkpoint before one commit of a runner, and crashes at another.
 
-    `copy_at` None: the copy is what was surely on disk, which is the last synced step.
+    `copy_at` None: the copy is what is certainly on disk, the last synced step.
     """
 
     def __init__(self, world: World, copy_to: Path, *, copy_at: int | None, crash_at: int) -> None:
@@ -55,12 +55,12 @@ def _crash_with_power_loss(
     crash_at: int,
 ) -> None:
     copy = tmp_path / "copy"
-    power_cut = _PowerCut(world, copy, copy_at=copy_at, crash_at=crash_at)
+    power_loss = _PowerLoss(world, copy, copy_at=copy_at, crash_at=crash_at)
     with ExitStack() as stack:
         if copy_at is None:
             stack.enter_context(world.copying_what_is_synced(copy))
         with pytest.raises(Crash):
-            world.run(updater, options, on_send=power_cut)
+            world.run(updater, options, on_send=power_loss)
     world.restore_checkpoint(copy)
     shutil.rmtree(copy)
 
@@ -86,7 +86,7 @@ def test_an_older_checkpoint_resumes_to_the_same_end(
 @STRIDES
 @pytest.mark.parametrize("late", [2, pytest.param(3, marks=pytest.mark.chaos), 5])
 @pytest.mark.parametrize(("in_flight", "updater"), [(1, "Increment"), (3, "OneChild")])
-def test_a_commit_on_its_way_at_the_power_cut_is_applied_once_whenever_it_arrives(
+def test_a_commit_in_flight_at_a_power_loss_is_applied_once_whenever_it_arrives(
     lf: Server,
     make_world: MakeWorld,
     tmp_path: Path,
@@ -95,7 +95,7 @@ def test_a_commit_on_its_way_at_the_power_cut_is_applied_once_whenever_it_arrive
     late: int,
     stride: int,
 ) -> None:
-    """The `late`-th commit left the machine and is nowhere yet; the file knows of none."""
+    """The `late`-th commit was sent and has not arrived; the checkpoint knows of no commit."""
     options = Options(batch_size=5, in_flight=in_flight)
     for arrives_at in range(late, 28, 2 * stride):
         world = make_world(lf, 30)
@@ -107,7 +107,7 @@ def test_a_commit_on_its_way_at_the_power_cut_is_applied_once_whenever_it_arrive
         begun = sum(world.proxy.seen.values())
 
         def arrive(seen: Seen, begun: int = begun, world: World = world) -> Action:
-            if seen.number == begun + arrives_at:  # noqa: B023 (used before the loop goes on)
+            if seen.number == begun + arrives_at:  # noqa: B023 (used before the next iteration)
                 world.proxy.release()
             return Pass()
 
@@ -122,10 +122,10 @@ def test_a_commit_on_its_way_at_the_power_cut_is_applied_once_whenever_it_arrive
 
 
 @pytest.mark.parametrize("crash_at", [4, 5, 6, 7])
-def test_an_older_checkpoint_resumes_when_a_whole_batch_had_failed(
+def test_an_older_checkpoint_resumes_after_a_batch_that_failed_as_a_whole(
     lf: Server, make_world: MakeWorld, tmp_path: Path, crash_at: int
 ) -> None:
-    """A batch that ended without a write has no marker, though the low-water mark moved past it."""
+    """A batch that wrote nothing has no marker, although the low-water mark has passed it."""
     world = make_world(lf, 8, poison=lambda id_: "long string" if id_ == 3 else None)
     options = Options(batch_size=1, in_flight=1, max_failures=-1)
     _crash_with_power_loss(world, tmp_path, "Poisoned", options, copy_at=1, crash_at=crash_at)
@@ -159,10 +159,10 @@ def test_the_report_after_a_power_loss_counts_every_entity(
     assert report.counts.handled == report.counts.puts == 40
 
 
-def test_the_power_fails_when_the_run_has_just_been_finished(
+def test_a_power_loss_just_after_the_end_of_a_run_leaves_it_finished(
     lf: Server, make_world: MakeWorld, tmp_path: Path
 ) -> None:
-    """Datastore has the end, the file not; what it knows of the work is complete all the same."""
+    """Datastore has the end of the run, the checkpoint does not; its counts are complete anyway."""
     world = make_world(lf, 12, poison={5: "raises", 11: "bad name"}.get)
     options = Options(batch_size=4, in_flight=2, max_failures=-1)
     dying = patch.object(Checkpoint, "end_work", side_effect=Crash)

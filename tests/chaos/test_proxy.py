@@ -1,4 +1,4 @@
-"""The bench itself: each fault does what its name says, to a real server."""
+"""Tests the proxy itself: each fault does what its name says, with a real server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _once(action: Action) -> object:
 
 
 def _put_through_proxy(world: World) -> None:
-    """A put of Thing 1 with n = 5, as a user's client sends it."""
+    """Put Thing 1 with n = 5 as a user's client does."""
     from google.cloud import datastore
 
     through = Server("proxy", world.proxy.address, world.server.project).client()
@@ -45,7 +45,7 @@ def _put_through_proxy(world: World) -> None:
     ],
     ids=lambda value: str(value),
 )
-def test_an_error_is_answered_and_the_server_hears_of_the_call_or_does_not(
+def test_an_error_answer_with_and_without_a_call_to_the_server(
     world: World, action: Action, applied: bool
 ) -> None:
     world.proxy.faults = _once(action)  # type: ignore[assignment]
@@ -56,7 +56,7 @@ def test_an_error_is_answered_and_the_server_hears_of_the_call_or_does_not(
     assert world.things()[1]["n"] == (5 if applied or isinstance(action, Late) else 0)
 
 
-def test_a_call_held_back_is_delivered_before_the_call_it_waits_for(world: World) -> None:
+def test_a_late_call_is_delivered_before_the_call_it_waits_for(world: World) -> None:
     world.proxy.faults = _once(Late(grpc.StatusCode.DEADLINE_EXCEEDED, after=1))  # type: ignore[assignment]
     from google.api_core.exceptions import DeadlineExceeded
 
@@ -71,7 +71,7 @@ def test_a_call_held_back_is_delivered_before_the_call_it_waits_for(world: World
     assert world.proxy.done["Late OK"] == 1
 
 
-def test_delivered_twice_gives_the_answer_that_was_asked_for(world: World) -> None:
+def test_a_call_delivered_twice_gets_the_chosen_answer(world: World) -> None:
     from google.cloud.datastore_v1.types import datastore as types
 
     through = Server("proxy", world.proxy.address, world.server.project).client()
@@ -93,7 +93,7 @@ def test_delivered_twice_gives_the_answer_that_was_asked_for(world: World) -> No
     assert world.client.get(world.client.key("Twice", 2)) is not None
 
 
-def test_an_undisturbed_run_through_the_proxy_keeps_the_promise_and_leaves_no_marker(
+def test_a_run_without_faults_keeps_the_promise_and_leaves_no_marker(
     make_world: MakeWorld, server: Server
 ) -> None:
     from bulkup.engine.options import Options

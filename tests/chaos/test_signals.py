@@ -1,4 +1,4 @@
-"""Signals, to real processes: stop and go on, stopped for a while, stopped while nobody answers."""
+"""Signals to real processes: interrupt and resume, suspend, interrupt while no answers come."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.chaos.proxy import Action, Hang, Lose, Pass, Seen
 from tests.conftest import Server
 
 SLEEP_S = 3
-"""How long the stopped process sleeps."""
+"""How long the process is suspended."""
 
 HANGING_END_S = AFTER_STOP_S + 20
-"""What bulkup grants to calls under way, and slack for a busy machine."""
+"""The time that bulkup allows calls in flight, and slack for a busy machine."""
 
 OPTIONS = ("--batch-size", "5", "--in-flight", "2", "-q")
 
@@ -32,7 +32,7 @@ def world(lf: Server, make_world: MakeWorld) -> World:
 
 
 class _AtCommit:
-    """Hangs from the nth commit on (and all that follows), and says when it came."""
+    """Lets the nth call of `methods` and all after it hang; `there` is set when it comes."""
 
     def __init__(self, nth: int, *, methods: tuple[str, ...] = ("Commit",)) -> None:
         self._nth = nth
@@ -74,12 +74,12 @@ def _signalled_while_hanging(
         hang.over = True
         world.proxy.unhang()
     process.join(HANGING_END_S)
-    assert not process.is_alive(), "it goes on without end"
+    assert not process.is_alive(), "it does not end"
     return outcome(process, folder)
 
 
 @pytest.mark.parametrize(("which", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_run_after_what_is_under_way_and_resume_goes_on(
+def test_a_signal_ends_the_run_after_commits_in_flight_and_it_can_be_resumed(
     world: World, tmp_path: Path, which: signal.Signals, code: int
 ) -> None:
     hang = _AtCommit(3)
@@ -95,7 +95,7 @@ def test_a_signal_ends_the_run_after_what_is_under_way_and_resume_goes_on(
 @pytest.mark.chaos
 @pytest.mark.parametrize(("which", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("methods", [("Commit",), ("Commit", "RunQuery", "Lookup", "AllocateIds")])
-def test_a_signal_ends_the_run_within_bounds_though_nobody_answers(
+def test_a_signal_ends_the_run_in_time_when_the_server_does_not_answer(
     world: World, tmp_path: Path, which: signal.Signals, code: int, methods: tuple[str, ...]
 ) -> None:
     hang = _AtCommit(6, methods=methods)
@@ -108,7 +108,9 @@ def test_a_signal_ends_the_run_within_bounds_though_nobody_answers(
     assert world.violations(children=True) == []
 
 
-def test_the_second_signal_ends_at_once_and_resume_goes_on(world: World, tmp_path: Path) -> None:
+def test_a_second_signal_ends_the_run_at_once_and_it_can_be_resumed(
+    world: World, tmp_path: Path
+) -> None:
     hang = _AtCommit(3)
     world.proxy.faults = hang
     process, folder = start(_run_args(world), emulator=world.proxy.address, folder=tmp_path)
@@ -116,7 +118,7 @@ def test_the_second_signal_ends_at_once_and_resume_goes_on(world: World, tmp_pat
     assert process.pid is not None
     for _ in range(2):
         os.kill(process.pid, signal.SIGINT)
-        process.join(2)  # two signals that arrive together may be heard as one
+        process.join(2)  # two signals that arrive together may be delivered as one
     process.join(10)
     assert not process.is_alive()
     assert outcome(process, folder).code == 130
@@ -127,10 +129,10 @@ def test_the_second_signal_ends_at_once_and_resume_goes_on(world: World, tmp_pat
     assert world.violations(children=True) == []
 
 
-def test_a_process_that_was_stopped_for_a_while_goes_on_as_if_nothing_was(
+def test_a_suspended_process_continues_and_applies_nothing_twice(
     world: World, tmp_path: Path
 ) -> None:
-    """Answers arrive, or are lost, while it sleeps; live users write to what it has read."""
+    """While it is suspended answers arrive or are lost, and live users write what it has read."""
     there = threading.Event()
     awake = threading.Event()
 
@@ -148,7 +150,7 @@ def test_a_process_that_was_stopped_for_a_while_goes_on_as_if_nothing_was(
     os.kill(process.pid, signal.SIGSTOP)
     for id_ in (1, 12, 14, 25, 60):
         world.touch(id_)
-    threading.Event().wait(SLEEP_S)  # the sleep itself, which is what is tested
+    threading.Event().wait(SLEEP_S)  # this suspension is the test
     os.kill(process.pid, signal.SIGCONT)
     awake.set()
     process.join(60)

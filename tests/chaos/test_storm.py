@@ -1,4 +1,4 @@
-"""Seeded fault runs. A failing one is named by its seed:
+"""Runs with random faults. Repeat a failed one by its seed:
 
 pytest "tests/chaos/test_storm.py::test_no_storm_breaks_the_promise[17-LF]"
 """
@@ -16,7 +16,7 @@ from tests.conftest import Server
 UPDATERS = ["Increment", "OneChild", "IncrementWithChild", "Move", "Poisoned"]
 
 POISON = {4: "long string", 5: "raises", 11: "bad name"}
-"""Ids of bad entities for Poisoned: its batches are halved, and committed in parts."""
+"""Bad entities for Poisoned, by id: their batches are halved, and committed in parts."""
 
 EVERY_DAY = range(10)
 OF_LF = range(10, 20)
@@ -29,7 +29,7 @@ def _storm(make_world: MakeWorld, server: Server, seed: int, tmp_path: Path) -> 
     poison = POISON if updater == "Poisoned" else {}
     world = make_world(server, (20, 40)[seed % 3 == 0], poison=poison.get)
     end = weather(world, seed, updater, tmp_path)
-    story = f"seed {seed}, {updater} on {server.name}: {'; '.join(end.told)}; {world.proxy.done}"
+    story = f"seed {seed}, {updater} on {server.name}: {'; '.join(end.story)}; {world.proxy.done}"
     assert end.finished, story
     found = world.violations(incremented=updater != "OneChild", children="Child" in updater)
     assert found == [f"thing {id_} has n = 0" for id_ in poison], story

@@ -1,6 +1,6 @@
-"""Two runners of one run at once, on separate copies of its state; both believe they own it.
+"""Two runners of one run at once, on separate copies of its state; both believe they hold it.
 
-Nothing may be applied twice, one of them must reach the end, and the other stops with exit 11.
+Nothing may be applied twice, one of them must finish, and the other stops with exit code 11.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPTIONS = Options(batch_size=4, in_flight=2)
 
 @pytest.fixture(autouse=True, params=[1, pytest.param(3, marks=pytest.mark.chaos)], ids=str)
 def shards(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Every runner works on so many at once."""
+    """How many shards every runner works on at once."""
     monkeypatch.setattr(__name__ + ".OPTIONS", replace(OPTIONS, shards=request.param))
     return int(request.param)
 
@@ -45,7 +45,7 @@ def _resumer(name: str, world: World, state_dir: Path) -> Runner:
 
 
 def _crashed_run(world: World, at_commit: int) -> None:
-    """A run that died before it sent its so-many-th batch."""
+    """Leave a run that crashed before it sent its `at_commit`-th batch."""
     commits = 0
 
     def crash(number: int, method: str) -> None:
@@ -58,23 +58,23 @@ def _crashed_run(world: World, at_commit: int) -> None:
         world.run("IncrementWithChild", OPTIONS, on_send=crash)
 
 
-def _judge(world: World, one: Runner, other: Runner, told: str) -> None:
+def _judge(world: World, one: Runner, other: Runner, story: str) -> None:
     for runner in (one, other):
         if runner.bug is not None:
             raise runner.bug
     codes = sorted(code for code in (one.exit_code, other.exit_code) if code is not None)
-    told = f"{told}: {one.name} {one.exit_code}, {other.name} {other.exit_code}"
-    assert world.violations(children=True) == [], told
-    # 10: it woke before it had begun, and the run was finished.
-    assert codes in ([Exit.DONE, Exit.HELD], [Exit.DONE, Exit.NOT_FOUND]), told
+    story = f"{story}: {one.name} {one.exit_code}, {other.name} {other.exit_code}"
+    assert world.violations(children=True) == [], story
+    # NOT_FOUND: it continued before its work had begun, and the run was finished.
+    assert codes in ([Exit.DONE, Exit.HELD], [Exit.DONE, Exit.NOT_FOUND]), story
 
 
 @STRIDES
 @pytest.mark.parametrize("how", ["stopped cleanly", "killed"])
-def test_one_sleeps_at_any_call_while_the_other_does_everything(
+def test_one_runner_sleeps_at_any_call_while_the_other_finishes_the_run(
     lf: Server, make_world: MakeWorld, how: str, stride: int
 ) -> None:
-    """Both resume from the same state; one stops before its k-th call until the other ended."""
+    """Both resume the same state; one sleeps before its k-th call until the other has ended."""
     for k in range(3 % stride, 60, stride):
         world = make_world(lf, 15)
         if how == "killed":
@@ -89,19 +89,19 @@ def test_one_sleeps_at_any_call_while_the_other_does_everything(
                 sleeper.step()
         slept_in_the_middle = not sleeper.over
         other = _resumer("other", world, copy)
-        other.to_its_end()
-        sleeper.to_its_end()
+        other.run_to_end()
+        sleeper.run_to_end()
         _judge(world, sleeper, other, f"slept before call {k}")
         if not slept_in_the_middle:
             return
-    pytest.fail("the sleeper's work never ended")
+    pytest.fail("the sleeper never ended")
 
 
 @STRIDES
-def test_a_copy_of_a_living_runs_state_is_resumed_at_any_call(
+def test_a_copy_of_a_running_runs_state_is_resumed_at_any_call(
     lf: Server, make_world: MakeWorld, stride: int
 ) -> None:
-    """The state is copied from a run that goes on living, and resumed to its end at once."""
+    """The state of a running run is copied, and the copy is resumed at once and finished."""
     for k in range(3, 60, stride):
         world = make_world(lf, 15)
         first = Runner(
@@ -117,17 +117,17 @@ def test_a_copy_of_a_living_runs_state_is_resumed_at_any_call(
             assert k > 8
             return
         if not world.has_run():
-            first.to_its_end()
+            first.run_to_end()
             continue
         copy = _copy_state(world)
         second = _resumer("second", world, copy)
-        second.to_its_end()
-        first.to_its_end()
+        second.run_to_end()
+        first.run_to_end()
         _judge(world, first, second, f"copied before call {k}")
-    pytest.fail("the first runner's work never ended")
+    pytest.fail("the first runner never ended")
 
 
-def test_the_state_of_a_living_run_is_held_against_a_second_process(
+def test_a_second_process_cannot_take_the_state_of_a_running_run(
     lf: Server, make_world: MakeWorld, tmp_path: Path
 ) -> None:
     world = make_world(lf, 30)
@@ -158,11 +158,11 @@ def test_the_state_of_a_living_run_is_held_against_a_second_process(
 
 
 def _any_schedule(make_world: MakeWorld, server: Server, seed: int) -> None:
-    """A seeded beginning (killed, stopped, living), then steps in a seeded order."""
+    """A seeded start (killed, stopped, alive), then steps in a seeded order."""
     rng = random.Random(seed)
     world = make_world(server, 15)
-    start = rng.choice(["killed", "stopped", "living"])
-    if start == "living":
+    start = rng.choice(["killed", "stopped", "alive"])
+    if start == "alive":
         one = Runner(
             "one", lambda on_send: world.run("IncrementWithChild", OPTIONS, on_send=on_send)
         )
@@ -179,20 +179,20 @@ def _any_schedule(make_world: MakeWorld, server: Server, seed: int) -> None:
         copy = _copy_state(world)
         one = _resumer("one", world, world.state_dir)
     other = _resumer("other", world, copy)
-    # Bursts: even turns alone hardly ever let one of them get far ahead.
-    told = []
+    # In bursts, because with even turns neither gets far ahead.
+    story = []
     while not (one.over and other.over):
         mover = rng.choice([r for r in (one, other) if not r.over])
         burst = rng.choice([1, 1, 2, 4, 12])
-        told.append(f"{mover.name} {burst}")
+        story.append(f"{mover.name} {burst}")
         for _ in range(burst):
             if not mover.over:
                 mover.step()
-    _judge(world, one, other, f"seed {seed}, the first run was {start}; steps: {', '.join(told)}")
+    _judge(world, one, other, f"seed {seed}, the first run was {start}; steps: {', '.join(story)}")
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_no_order_of_their_steps_applies_anything_twice(
+def test_no_order_of_steps_of_two_runners_applies_anything_twice(
     lf: Server, make_world: MakeWorld, seed: int
 ) -> None:
     _any_schedule(make_world, lf, seed)
@@ -200,7 +200,7 @@ def test_no_order_of_their_steps_applies_anything_twice(
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("seed", range(1000, 1050))
-def test_no_order_of_their_steps_applies_anything_twice_at_length(
+def test_no_order_of_steps_of_two_runners_applies_anything_twice_on_any_server(
     server: Server, make_world: MakeWorld, seed: int
 ) -> None:
     _any_schedule(make_world, server, seed)

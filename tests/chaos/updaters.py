@@ -1,4 +1,4 @@
-"""Updaters that show every application too many or too few."""
+"""Updaters whose data shows whether an entity was handled too often or too rarely."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bulkup import Updater
 
 
 class Increment(Updater):
-    """Not idempotent: applied twice it shows 2."""
+    """Not idempotent: applied twice, n is 2."""
 
     def get_query(self) -> Query:
         return self.client.query(kind="Thing")
@@ -21,7 +21,7 @@ class Increment(Updater):
 
 
 class OneChild(Updater):
-    """One child for each parent, with an id that the server chooses; nothing guards that write."""
+    """Creates one child per entity, with an id from the server; no version guards that write."""
 
     def get_query(self) -> Query:
         return self.client.query(kind="Thing")
@@ -31,7 +31,7 @@ class OneChild(Updater):
 
 
 class IncrementWithChild(Updater):
-    """Both at once: they land together or not at all."""
+    """Both writes in one handler call: they are applied together or not at all."""
 
     def get_query(self) -> Query:
         return self.client.query(kind="Thing")
@@ -44,7 +44,7 @@ class IncrementWithChild(Updater):
 
 
 class Move(Updater):
-    """Moves 7 from each entity to the next one in the ring; the sum over all stays."""
+    """Moves 7 from each entity to the next one in a ring; the sum over all is unchanged."""
 
     def get_query(self) -> Query:
         return self.client.query(kind="Thing")
@@ -58,7 +58,7 @@ class Move(Updater):
 
 
 class Filtered(Updater):
-    """Of the things that are still open."""
+    """Increments only things that are open."""
 
     def get_query(self) -> Query:
         query = self.client.query(kind="Thing")
@@ -71,7 +71,7 @@ class Filtered(Updater):
 
 
 class Kindless(Updater):
-    """Whatever is there, also what bulkup itself wrote: that it must not see."""
+    """Queries all kinds; the query must not return bulkup's own entities."""
 
     def get_query(self) -> Query:
         return self.client.query()
@@ -84,7 +84,7 @@ class Kindless(Updater):
 
 
 class Poisoned(Updater):
-    """Five of all entities cannot be written, each for another reason."""
+    """Some entities cannot be written, each for its own reason."""
 
     def get_query(self) -> Query:
         return self.client.query(kind="Thing")
@@ -107,7 +107,7 @@ class Poisoned(Updater):
 
 
 class Sparse(Updater):
-    """Writes only some."""
+    """Writes only some of the entities."""
 
     def get_query(self) -> Query:
         return self.client.query(kind="Thing")
@@ -119,7 +119,7 @@ class Sparse(Updater):
 
 
 class Nothing(Updater):
-    """A command that only comes by."""
+    """A run without entities."""
 
     def get_query(self) -> Query:
         return self.client.query(kind="Nothing")

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bulkup.cli.args import ArgsCommand, verb
-from bulkup.engine.throttle.rate import MaxRate
+from bulkup.engine.throttle.max_rate import MaxRate
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 from bulkup.cli import cli
 from bulkup.engine.options import Options
-from bulkup.engine.throttle.rate import MaxRate
+from bulkup.engine.throttle.max_rate import MaxRate
 from tests.cli.shell import BUMP, Shell, seed, values
 from tests.conftest import Server
 

@@ -56,9 +56,9 @@ def test_an_ambiguous_beginning_is_refused(half: Shell, lf: Server) -> None:
     (run,) = half.runs()
     shutil.copytree(half.state_dir / run, half.state_dir / f"{run}0")
     refuses_to_resume(
-        half, lf, run[:8], code=2, says=("fits 2 runs", run, f"{run}0", "more of the id")
+        half, lf, run[:8], code=2, says=("matches 2 runs", run, f"{run}0", "more of the id")
     )
-    half.bulkup("show", run[:8]).fails(2, "fits 2 runs")
+    half.bulkup("show", run[:8]).fails(2, "matches 2 runs")
     # One id is the beginning of the other, and still means only its own run.
     assert half.bulkup("show", run).code == 0
 

@@ -29,7 +29,9 @@ def count_visits(entity: Entity) -> Entity:
     return entity
 
 
-def test_an_order_by_what_is_raised_ends_and_handles_each_once(server: Server, run: Run) -> None:
+def test_a_query_ordered_by_what_the_updater_raises_ends_and_handles_each_entity_once(
+    server: Server, run: Run
+) -> None:
     client = fill(server, "Thing", 60, n=lambda i: i, times=0)
     report = run(server, raise_n, batch_size=7)
     assert report.success
@@ -38,14 +40,16 @@ def test_an_order_by_what_is_raised_ends_and_handles_each_once(server: Server, r
     assert any("orders or ranges on (n)" in warning for warning in report.warnings)
 
 
-def test_so_does_a_range_over_what_is_raised(server: Server, run: Run) -> None:
+def test_a_query_that_ranges_on_what_the_updater_raises_ends_and_handles_each_entity_once(
+    server: Server, run: Run
+) -> None:
     client = fill(server, "Thing", 60, n=lambda i: i, times=0)
     report = run(server, raise_n_in_range, batch_size=7)
     assert report.counts.handled == 60
     assert {e["times"] for e in everything(client, "Thing")} == {1}
 
 
-def test_it_goes_on_after_a_stop_without_handling_any_again(server: Server, run: Run) -> None:
+def test_a_resumed_run_handles_no_moved_entity_again(server: Server, run: Run) -> None:
     client = fill(server, "Thing", 60, n=lambda i: i, times=0)
     first = run(server, raise_n, batch_size=7, limit=25)
     assert not first.success
@@ -55,7 +59,7 @@ def test_it_goes_on_after_a_stop_without_handling_any_again(server: Server, run:
     assert {e["times"] for e in everything(client, "Thing")} == {1}
 
 
-def test_an_entity_is_handled_once_though_its_array_puts_it_in_several_places(
+def test_an_entity_that_is_returned_once_per_array_element_is_handled_once(
     server: Server, run: Run
 ) -> None:
     client = fill(server, "Thing", 20, tags=lambda i: [i, i + 7, i + 30], times=0)

@@ -57,7 +57,7 @@ def ranged(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.mark.parametrize("back", ["list", "moved", "deleted"])
-def test_of_two_changes_one_taken_back_leaves_the_other(ranged: bool, back: str) -> None:
+def test_undoing_one_of_two_changes_keeps_the_other(ranged: bool, back: str) -> None:
     def handle(self: Any, entity: Entity) -> None:
         own = entity.key
         entity["n"] = 2
@@ -83,7 +83,7 @@ def test_of_two_changes_one_taken_back_leaves_the_other(ranged: bool, back: str)
     assert stored == {"n": 2, "name": "Ada", "tags": ["red"], "home": {"city": "Köln"}}
 
 
-def test_the_last_put_is_what_is_written(ranged: bool) -> None:
+def test_the_last_put_is_written(ranged: bool) -> None:
     def handle(self: Any, entity: Entity) -> None:
         entity["n"] = 2
         self.put(entity)
@@ -99,7 +99,7 @@ def test_the_last_put_is_what_is_written(ranged: bool) -> None:
     assert dict(found["home"]) == {"city": "Köln"}
 
 
-def test_a_second_put_of_the_same_loses_nothing(ranged: bool) -> None:
+def test_putting_the_same_entity_twice_loses_nothing(ranged: bool) -> None:
     def handle(self: Any, entity: Entity) -> None:
         entity["n"] = 2
         self.put(entity)
@@ -108,7 +108,7 @@ def test_a_second_put_of_the_same_loses_nothing(ranged: bool) -> None:
     assert put_of(handled(handle, ranged=ranged))["n"] == 2
 
 
-def test_what_was_changed_back_is_as_it_was(ranged: bool) -> None:
+def test_a_property_that_is_changed_back_is_stored_as_before(ranged: bool) -> None:
     def handle(self: Any, entity: Entity) -> None:
         entity["n"] = 2
         entity["new"] = 1
@@ -140,7 +140,7 @@ def test_lists_and_nested_entities_changed_between_puts_are_written(ranged: bool
     assert dict(found["home"]) == {"city": "Ulm", "zip": "53111"}
 
 
-def test_a_put_after_a_deletion_puts_and_a_deletion_after_a_put_deletes(ranged: bool) -> None:
+def test_a_put_after_a_delete_puts_and_a_delete_after_a_put_deletes(ranged: bool) -> None:
     def put_last(self: Any, entity: Entity) -> None:
         entity["n"] = 2
         self.put(entity)
@@ -171,7 +171,7 @@ def test_an_unchanged_put_writes_nothing(ranged: bool) -> None:
     assert item.unchanged == 1
 
 
-def test_a_put_that_fails_writes_nothing_and_one_that_was_caught_can_be_mended(
+def test_a_failed_put_writes_nothing_and_can_be_fixed_when_caught(
     ranged: bool,
 ) -> None:
     def fails(self: Any, entity: Entity) -> None:
@@ -213,7 +213,7 @@ def test_the_guard_is_the_version_that_was_read() -> None:
     assert not mutation.conflict_resolution_strategy
 
 
-def test_put_under_another_key_leaves_the_entity_itself_alone() -> None:
+def test_a_put_under_another_key_leaves_the_original_entity_unchanged() -> None:
     def handle(self: Any, entity: Entity) -> None:
         entity["n"] = 2
         self.put(entity)
@@ -226,7 +226,7 @@ def test_put_under_another_key_leaves_the_entity_itself_alone() -> None:
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
-def test_a_copy_keeps_what_was_read_when_the_entity_is_changed_and_put(
+def test_a_copy_keeps_the_values_that_were_read_when_the_entity_is_changed_and_put(
     copied: Callable[[Entity], Entity], ranged: bool
 ) -> None:
     def handle(self: Any, entity: Entity) -> None:
@@ -246,7 +246,7 @@ def test_a_copy_keeps_what_was_read_when_the_entity_is_changed_and_put(
     assert (archived["n"], "new" in archived, archived.key.kind) == (1, False, "Archive")
 
 
-def test_a_value_that_is_put_back_is_what_is_written(ranged: bool) -> None:
+def test_a_restored_value_is_written(ranged: bool) -> None:
     def handle(self: Any, entity: Entity) -> None:
         was = entity["n"]
         entity["n"] = was + 1
@@ -258,7 +258,7 @@ def test_a_value_that_is_put_back_is_what_is_written(ranged: bool) -> None:
     assert not item.writes or put_of(item)["n"] == 1
 
 
-def test_a_property_that_is_put_back_after_its_removal_is_kept(ranged: bool) -> None:
+def test_a_property_restored_after_its_removal_is_kept(ranged: bool) -> None:
     def handle(self: Any, entity: Entity) -> None:
         name = entity.pop("name")
         self.put(entity)
@@ -270,7 +270,7 @@ def test_a_property_that_is_put_back_after_its_removal_is_kept(ranged: bool) -> 
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
-def test_a_copy_stays_what_was_read(ranged: bool, copied: Callable[[Entity], Entity]) -> None:
+def test_a_copy_stays_as_it_was_read(ranged: bool, copied: Callable[[Entity], Entity]) -> None:
     def handle(self: Any, entity: Entity) -> None:
         old = copied(entity)
         old.key = Key("Archive", 5, project="p")
@@ -289,7 +289,7 @@ def test_a_copy_stays_what_was_read(ranged: bool, copied: Callable[[Entity], Ent
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
-def test_a_copy_made_after_a_put_is_written_when_it_is_put(copied: Any, ranged: bool) -> None:
+def test_a_copy_made_after_a_put_is_written_when_put(copied: Any, ranged: bool) -> None:
     def handle(self: Any, entity: Entity) -> None:
         entity["n"] = 2
         self.put(entity)
@@ -298,7 +298,7 @@ def test_a_copy_made_after_a_put_is_written_when_it_is_put(copied: Any, ranged: 
     assert put_of(handled(handle, ranged=ranged))["n"] == 2
 
 
-def test_with_a_copy_around_a_value_put_back_is_no_change(ranged: bool) -> None:
+def test_a_restored_value_is_no_change_even_if_the_entity_was_copied(ranged: bool) -> None:
     def handle(self: Any, entity: Entity) -> None:
         self.saved = copy.copy(entity)
         entity["n"] = 2
@@ -310,7 +310,7 @@ def test_with_a_copy_around_a_value_put_back_is_no_change(ranged: bool) -> None:
     assert (len(item.writes), item.unchanged) == (0, 1)
 
 
-def test_a_property_that_comes_back_is_indexed_as_it_was(ranged: bool) -> None:
+def test_a_restored_property_is_indexed_as_before(ranged: bool) -> None:
     def handle(self: Any, entity: Entity) -> None:
         entity.exclude_from_indexes.add("name")
         self.put(entity)
@@ -334,7 +334,7 @@ def test_a_property_that_comes_back_is_indexed_as_it_was(ranged: bool) -> None:
     assert written(write).properties["name"].exclude_from_indexes
 
 
-def test_what_a_failed_handler_put_is_written_by_a_later_put_of_it() -> None:
+def test_an_entity_put_by_a_failed_handler_is_written_by_a_later_put() -> None:
     """The first put altered the message, and came to nothing."""
     saved: list[Entity] = []
 
@@ -363,7 +363,7 @@ def test_what_a_failed_handler_put_is_written_by_a_later_put_of_it() -> None:
 
 
 @pytest.mark.parametrize("keeps_before", [False, True], ids=["ranged", "dry run"])
-def test_bytes_that_are_no_value_fail_their_entity_alone(keeps_before: bool) -> None:
+def test_an_undecodable_value_fails_only_its_own_entity(keeps_before: bool) -> None:
     """Where all of an entity is looked into after its handler."""
 
     def handle(self: Any, entity: Entity) -> None:

@@ -66,7 +66,9 @@ def test_every_entity_is_handled_once_in_shards(server: Server, run: Run, tmp_pa
     assert not list(client.query(kind=MARKER_KIND).fetch())
 
 
-def test_filters_and_ancestors_stay(server: Server, run: Run, tmp_path: Path) -> None:
+def test_shards_keep_the_filters_and_the_ancestor_of_the_query(
+    server: Server, run: Run, tmp_path: Path
+) -> None:
     client = fill(server, "Thing", 200, n=0, even=lambda i: i % 2 == 0)
     homes = [
         Entity(client.key("Home", home, "Thing", i)) for home in (1, 2, 3) for i in range(1, 101)
@@ -85,7 +87,7 @@ def test_filters_and_ancestors_stay(server: Server, run: Run, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("lose", [False, True], ids=["resumed", "resumed elsewhere"])
-def test_a_stopped_run_goes_on_with_another_number(
+def test_a_stopped_run_resumes_with_another_number_of_shards(
     server: Server, run: Run, tmp_path: Path, lose: bool
 ) -> None:
     client = fill(server, "Thing", 300, n=0)
@@ -102,7 +104,7 @@ def test_a_stopped_run_goes_on_with_another_number(
         assert not list(client.query(kind=MARKER_KIND).fetch())
 
 
-def test_a_run_of_one_shard_is_cut_when_more_hands_come(
+def test_a_run_with_one_shard_is_split_when_resumed_with_more(
     embedded: Server, run: Run, tmp_path: Path
 ) -> None:
     client = fill(embedded, "Thing", 400, n=0)
@@ -113,7 +115,7 @@ def test_a_run_of_one_shard_is_cut_when_more_hands_come(
     assert len(shards_of(tmp_path / "state")) >= 5  # the first one's rest went to four others
 
 
-def test_who_has_nothing_left_takes_from_who_has_most(
+def test_when_a_shard_is_done_the_largest_one_is_split(
     embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = fill(embedded, "Thing", 600, n=0)
@@ -125,7 +127,7 @@ def test_who_has_nothing_left_takes_from_who_has_most(
     assert len(shards_of(tmp_path / "state")) >= 1 + 4 + 2
 
 
-def test_a_range_of_keys_is_cut_inside(server: Server, run: Run) -> None:
+def test_a_query_on_a_key_range_is_split_within_it(server: Server, run: Run) -> None:
     @bulkup.updater(
         query=lambda client: client.query(
             kind="Thing",
@@ -144,7 +146,7 @@ def test_a_range_of_keys_is_cut_inside(server: Server, run: Run) -> None:
     assert [e["n"] for e in everything(client, "Thing")] == [0] * 50 + [1] * 200 + [0] * 50
 
 
-def test_a_query_that_cannot_be_cut_says_so_and_is_done(server: Server, run: Run) -> None:
+def test_a_query_that_cannot_be_split_warns_and_finishes(server: Server, run: Run) -> None:
     @bulkup.updater(kind="Thing", order="i")
     def in_order(entity: Entity) -> Entity:
         entity["n"] += 1
@@ -156,13 +158,13 @@ def test_a_query_that_cannot_be_cut_says_so_and_is_done(server: Server, run: Run
     assert "the query is not split into shards: it orders or ranges on i" in report.warnings
 
 
-def test_few_entities_are_not_worth_a_cut(server: Server, run: Run, tmp_path: Path) -> None:
+def test_a_small_kind_is_not_split(server: Server, run: Run, tmp_path: Path) -> None:
     fill(server, "Thing", 1, n=0)
     assert run(server, count, shards=8).counts.handled == 1
     assert len(shards_of(tmp_path / "state")) == 1
 
 
-def test_a_number_of_shards_that_makes_no_sense_is_refused(embedded: Server, run: Run) -> None:
+def test_an_invalid_number_of_shards_is_refused(embedded: Server, run: Run) -> None:
     for shards in (0, 65):
         with pytest.raises(UsageError, match="shards is"):
             run(embedded, count, shards=shards)
@@ -175,7 +177,7 @@ def rpc(server: Server) -> Iterator[Rpc]:
     made.close()
 
 
-def test_keys_are_ordered_as_datastore_does_it(server: Server, rpc: Rpc) -> None:
+def test_keys_are_ordered_as_datastore_orders_them(server: Server, rpc: Rpc) -> None:
     client = server.client()
     rng = random.Random(5)
     parts: list[Any] = [1, 2, 10, 2**40, "1", "10", "a", "Z", "ä", "a\x00", "€", "😀", "aa"]
@@ -193,7 +195,7 @@ def test_keys_are_ordered_as_datastore_does_it(server: Server, rpc: Rpc) -> None
     assert orders == sorted(orders)
 
 
-def test_a_sample_is_of_the_queries_own_keys(server: Server, rpc: Rpc) -> None:
+def test_a_sample_has_only_keys_of_the_query(server: Server, rpc: Rpc) -> None:
     client = fill(server, "Thing", 500)
     at_home = [Entity(client.key("Home", 2, "Thing", i)) for i in range(1, 301)]
     client.put_multi(at_home)
@@ -205,7 +207,7 @@ def test_a_sample_is_of_the_queries_own_keys(server: Server, rpc: Rpc) -> None:
     assert paths == sorted(paths)
 
 
-def test_a_sample_is_narrowed_to_what_lies_between() -> None:
+def test_a_sample_is_narrowed_to_keys_between_two_bounds() -> None:
     client = datastore.Client(project="p", credentials=_nobody())
     keys = [key_to_pb(client.key("Thing", i)) for i in (5, 1, 9, 3, 7)]
     sample = Sample(keys)

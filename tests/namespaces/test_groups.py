@@ -19,6 +19,7 @@ from bulkup.runs.target import TargetOptions, open_target
 from bulkup.state import groups as module
 from bulkup.state.groups import Group, Groups, identity_of
 from bulkup.state.kinds import GROUP_KIND
+from bulkup.state.raw_entities import read_properties
 from tests.conftest import Server
 from tests.namespaces.conftest import NAMESPACES, Tenants
 
@@ -66,7 +67,7 @@ def test_too_many_namespaces_are_refused_with_advice(
     groups: Groups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_LIST_BYTES", 10)
-    with pytest.raises(UsageError, match="take a part of them"):
+    with pytest.raises(UsageError, match="some of them at a time"):
         groups.begin(GROUP)
     assert groups.read() is None
 
@@ -75,15 +76,15 @@ def test_a_hundred_thousand_numbered_tenants_fit_in_a_record() -> None:
     names = tuple(f"tenant-{i:06d}" for i in range(100_000))
     target = TargetInfo("p")
     entity = Groups(None, target, "i")._entity(replace(GROUP, namespaces=names))  # type: ignore[arg-type]
-    assert len(entity["names"]) < module.MAX_LIST_BYTES
+    assert len(read_properties(entity)["names"]) < module.MAX_LIST_BYTES
 
 
 def test_a_record_of_another_version_is_reported(groups: Groups, server: Server) -> None:
     groups.begin(GROUP)
     client = server.client()
-    (run_info,) = client.query(kind=GROUP_KIND).fetch()
-    del run_info["adopted"]
-    client.put(run_info)
+    (stored,) = client.query(kind=GROUP_KIND).fetch()
+    del stored["adopted"]
+    client.put(stored)
     with pytest.raises(StateError, match="another version of bulkup"):
         groups.read()
 

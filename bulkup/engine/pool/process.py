@@ -1,6 +1,6 @@
-"""One worker process: how it is started, what it is sent, and how it ends.
+"""One worker process as the run sees it: started, sent messages, ended.
 
-It is started as a new interpreter, never forked: the run has gRPC's threads by then, and its
+A worker is a new interpreter, never a fork, because the run already has gRPC's threads. The run's
 `__main__` is not imported again.
 """
 
@@ -16,69 +16,70 @@ import threading
 import time
 from collections import deque
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bulkup.datastore.call import TICK_S
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.pool import protocol
+from bulkup.engine.pool.chunk import Chunk
 
-if TYPE_CHECKING:
-    from bulkup.engine.pool.pool import Ticket
+CHECK_ENDED_S = 0.05
+"""How often to check whether a worker has ended when its pipe does not show it."""
 
-LOOK_S = 0.05
-"""At the end: how often it is looked whether it has ended, where its pipe does not say so."""
+Inbox = deque[tuple["WorkerProcess", tuple[Any, ...] | None]]
+"""Frames of all workers, as they arrive; None: the worker has closed its pipe."""
 
 _BOOT = (
     "import gc, sys; gc.disable(); sys.path[:] = sys.argv[3:]; "
     "from bulkup.engine.pool.worker_main import main; gc.freeze(); gc.enable(); main()"
 )
-"""Not `-m`, which would look for modules in the current directory first. What a worker imports it
-has until its end: looking there for garbage, and at the end once more, takes a third of the start.
+"""Not `-m`, which would look for modules in the current directory first. Imported modules stay
+until the end, so they are frozen: collecting garbage among them takes a third of a worker's start.
 """
 
 
 class WorkerProcess:
-    """One worker, at the end of its pipes."""
+    """A worker and the run's ends of its pipes."""
 
     def __init__(
         self,
-        inbox: deque[tuple[WorkerProcess, tuple[Any, ...] | None]],
+        inbox: Inbox,
         rpc: Rpc,
-        emulator: str,
+        address: str | None,
         pipe_bytes: int,
     ) -> None:
         self._inbox = inbox
         self._rpc = rpc
-        self.tickets: deque[Ticket] = deque()
+        self.chunks: deque[Chunk] = deque()
+        """Those it has not handled yet, oldest first."""
         self.is_alive = True
-        self.is_ended = False
-        """By us."""
+        self.was_told_to_end = False
         self._is_used = False
-        """It was given an entity."""
+        """It was sent an entity."""
         utf8 = codecs.getincrementaldecoder("utf-8")
         self._decoders = utf8("replace"), utf8("replace")
         with ExitStack() as ours, ExitStack() as theirs:
-            theirs_down, self._down = os.pipe()
-            theirs.callback(os.close, theirs_down)
-            ours.callback(os.close, self._down)
-            up, theirs_up = os.pipe()
-            theirs.callback(os.close, theirs_up)
-            ours.callback(os.close, up)
-            _widen(self._down, pipe_bytes)
-            _widen(theirs_up, pipe_bytes)
-            os.set_blocking(self._down, False)
-            self.process = _started(theirs_down, theirs_up, emulator)
+            worker_in, self._to_worker = os.pipe()
+            theirs.callback(os.close, worker_in)
+            ours.callback(os.close, self._to_worker)
+            from_worker, worker_out = os.pipe()
+            theirs.callback(os.close, worker_out)
+            ours.callback(os.close, from_worker)
+            _enlarge(self._to_worker, pipe_bytes)
+            _enlarge(worker_out, pipe_bytes)
+            os.set_blocking(self._to_worker, False)
+            self.process = _start(worker_in, worker_out, address)
             ours.callback(self.process.wait)
             ours.callback(self.process.kill)
             self._thread = threading.Thread(
-                target=self._listen, args=(protocol.Reader(up),), daemon=True
+                target=self._listen, args=(protocol.Reader(from_worker),), daemon=True
             )
             self._thread.start()
             ours.pop_all()
 
     @property
     def load(self) -> int:
-        return len(self.tickets)
+        return len(self.chunks)
 
     def _listen(self, reader: protocol.Reader) -> None:
         frame: tuple[Any, ...] | None = ()
@@ -89,14 +90,14 @@ class WorkerProcess:
         reader.close()
 
     def send(self, *content: Any) -> None:
-        """For a worker that is gone it does nothing: `pump` says so."""
+        """Does nothing for a worker that has ended: `pump` reports that."""
         self._is_used = self._is_used or content[0] in (protocol.CHUNK, protocol.AGAIN)
         rest = memoryview(protocol.frame(content))
         while rest:
             try:
-                rest = rest[os.write(self._down, rest) :]
-            except BlockingIOError:  # C code of the user's that lets no other thread run
-                select.select([], [self._down], [], TICK_S)
+                rest = rest[os.write(self._to_worker, rest) :]
+            except BlockingIOError:  # the user's C code holds the interpreter's lock
+                select.select([], [self._to_worker], [], TICK_S)
                 self._rpc.on_tick()
             except BrokenPipeError:
                 return
@@ -105,61 +106,62 @@ class WorkerProcess:
         stream = sys.stderr if to_stderr else sys.stdout
         text = self._decoders[to_stderr].decode(data)
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        with suppress(OSError):  # whoever read it is gone, and the run is not for that
+        with suppress(OSError):  # the reader is gone, which must not end the run
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             stream.flush()
 
     def end(self) -> None:
-        """Tell it to. One that was given nothing may still be starting, and has nothing to end."""
-        self.is_ended = True
+        """Tell it to end. A worker without any entity may still be starting and has nothing to
+        finish, so it is killed."""
+        self.was_told_to_end = True
         if not self._is_used:
             self.process.kill()
         elif self.is_alive:
             with suppress(OSError):
                 os.write(
-                    self._down,
+                    self._to_worker,
                     protocol.frame((protocol.STOP, -1.0)) + protocol.frame((protocol.END,)),
                 )
 
     def close(self, give_up: float) -> None:
-        """Wait for its end; after that time (time.monotonic) it is killed."""
-        # When it ends, its pipe is closed: that is heard at once, where `wait` looks now and then.
-        # But what a handler has forked may hold the other end for longer.
+        """Wait until it has ended; kill it after `give_up` (time.monotonic)."""
+        # Its pipe closes when it ends, which is noticed at once, where `wait` polls. But a process
+        # that a handler has forked may hold the other end open for longer.
         while self._thread.is_alive() and self.process.poll() is None:
             left = give_up - time.monotonic()
             if left <= 0:
                 break
-            self._thread.join(min(left, LOOK_S))
+            self._thread.join(min(left, CHECK_ENDED_S))
         try:
             self.process.wait(max(0.0, give_up - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        if self._down >= 0:
-            os.close(self._down)
-            self._down = -1
-        self._thread.join(1.0)  # what a handler has forked may hold the other end for longer
+        if self._to_worker >= 0:
+            os.close(self._to_worker)
+            self._to_worker = -1
+        self._thread.join(1.0)  # a forked process may hold the other end open for longer
 
 
-def _started(down: int, up: int, emulator: str) -> subprocess.Popen[bytes]:
-    """A worker, at these descriptors."""
+def _start(worker_in: int, worker_out: int, address: str | None) -> subprocess.Popen[bytes]:
+    """Start a worker that uses these descriptors."""
     flags = ["-O"] * sys.flags.optimize
-    # Held back until it can hear them (`worker.main`), and from this thread meanwhile.
+    # Blocked until the worker handles them (`worker_main.main`), and in this thread meanwhile.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, protocol.SIGNALS)
     try:
         return subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
-            [sys.executable, *flags, "-c", _BOOT, str(down), str(up), *sys.path],
-            pass_fds=(down, up),
+            [sys.executable, *flags, "-c", _BOOT, str(worker_in), str(worker_out), *sys.path],
+            pass_fds=(worker_in, worker_out),
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **({"DATASTORE_EMULATOR_HOST": emulator} if emulator else {})},
-            # A Ctrl-C on the terminal is for the run, which decides what becomes of this.
+            env={**os.environ, **({"DATASTORE_EMULATOR_HOST": address} if address else {})},
+            # A Ctrl-C on the terminal reaches only the run, which decides what workers do.
             start_new_session=True,
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _widen(descriptor: int, size: int) -> None:
+def _enlarge(descriptor: int, size: int) -> None:
     import fcntl
 
     if hasattr(fcntl, "F_SETPIPE_SZ"):

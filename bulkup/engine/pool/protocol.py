@@ -1,9 +1,9 @@
-"""What goes through the pipes between a run and its worker processes, at both ends.
+"""The messages between a run and its worker processes, and how they go through the pipes.
 
-A frame is its length and a marshalled tuple whose first field says which it is. marshal makes
-plain data only (nothing is imported or called by reading it) and takes a third of pickle's time;
-that it differs between versions of Python does not matter, for both ends are the same interpreter.
-The pipes are inherited, so nobody else can write to them.
+A frame is a length and a marshalled tuple whose first field is the kind of message. Reading
+marshalled data imports and calls nothing, and takes a third of pickle's time. Its format differs
+between versions of Python, which does not matter: both ends are the same interpreter. The pipes are
+inherited, so nobody else can write to them.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import os
 import signal
 import struct
 import threading
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
 from typing import Any
 
-from bulkup.core.model import Failure
+from bulkup.core.model import Failure, TargetInfo
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.messages import QueryPb
 from bulkup.engine.handled import Handled, Write
+from bulkup.engine.scan import QueryPlan
 
 # To a worker.
-ORDERS, CHUNK, AGAIN, STOP, END = range(5)
-"""(ORDERS, dict) · (CHUNK, number, PageBatch bytes) · (AGAIN, number, key, cursor,
-PageResult bytes) · (STOP, seconds since a signal or -1) · (END,)"""
+SETUP, CHUNK, AGAIN, STOP, END = range(5)
+"""(SETUP, a packed WorkerSetup, worker number, argv) · (CHUNK, number, PageBatch bytes) ·
+(AGAIN, number, key, cursor, PageResult bytes) · (STOP, seconds since a signal or -1) · (END,)"""
 
 # From a worker.
 DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED = range(5)
@@ -31,12 +35,47 @@ error) · (RETRYING, error, attempt, wait_s, left_s) · (PRINTED, to stderr, byt
 (REFUSED, class of the error, message, details)"""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Those that the run decides about, also where all processes get them."""
+"""The run decides what a signal means, also where every process receives it."""
 
 _LENGTH = struct.Struct("<Q")
 
 READ_BYTES = 64 * 1024
-"""At a time, at most: all that a pipe holds."""
+"""At most this much in one read: all that a pipe holds by default."""
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker needs to make the run's updater again."""
+
+    spec: str
+    checksum: str
+    params: Mapping[str, str]
+    target: TargetInfo
+    address: str | None
+    """host:port of the emulator or the embedded Datastore; None: the real service."""
+    query: QueryPlan
+    retry_for_s: float
+
+    def packed(self) -> tuple[Any, ...]:
+        """As plain data, which marshal can write."""
+        query = self.query
+        return (
+            self.spec, self.checksum, dict(self.params), astuple(self.target), self.address,
+            (
+                query.pb.SerializeToString(), query.namespace, query.keys_only,
+                query.has_filters, tuple(query.ranged),
+            ),
+            self.retry_for_s,
+        )  # fmt: skip
+
+    @classmethod
+    def unpacked(cls, data: tuple[Any, ...]) -> WorkerSetup:
+        spec, checksum, params, target, address, query, retry_for_s = data
+        pb, namespace, keys_only, has_filters, ranged = query
+        plan = QueryPlan(
+            QueryPb.FromString(pb), namespace, keys_only, has_filters, frozenset(ranged)
+        )
+        return cls(spec, checksum, params, TargetInfo(*target), address, plan, retry_for_s)
 
 
 def frame(content: tuple[Any, ...]) -> bytes:
@@ -45,16 +84,16 @@ def frame(content: tuple[Any, ...]) -> bytes:
 
 
 class Reader:
-    """Frames from a pipe, waited for."""
+    """Reads frames from a pipe, and blocks until they arrive."""
 
     def __init__(self, descriptor: int) -> None:
-        # No file object: Python would wait for its lock when it ends, and a thread is reading.
+        # Not a file object: at exit Python would wait for its lock, which a reading thread holds.
         self._descriptor = descriptor
         self._ahead = bytearray()
-        """Read, and not given yet."""
+        """Read from the pipe, and not returned yet."""
 
     def read(self) -> tuple[Any, ...] | None:
-        """None: the other end is closed."""
+        """The next frame; None when the other end is closed."""
         size = _LENGTH.size
         if not self._fill(size):
             return None
@@ -62,14 +101,14 @@ class Reader:
         if not self._fill(end):
             return None
         with memoryview(self._ahead) as ahead:
-            content: tuple[Any, ...] = marshal.loads(ahead[size:end])  # noqa: S302 - from our own other end
+            content: tuple[Any, ...] = marshal.loads(ahead[size:end])  # noqa: S302 - written by our own other end
         del self._ahead[:end]
         return content
 
     def _fill(self, size: int) -> bool:
-        """So many bytes are there; False: there will not be any more."""
+        """Read until this many bytes are there; False when the pipe ends before."""
         while len(self._ahead) < size:
-            # As much as there is: each read is one more wait for the interpreter's lock.
+            # As much as there is: each read has to wait for the interpreter's lock.
             part = os.read(self._descriptor, READ_BYTES)
             if not part:
                 return False
@@ -81,17 +120,17 @@ class Reader:
 
 
 class Writer:
-    """Frames to a pipe; any thread may send."""
+    """Writes frames to a pipe, from any thread."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lock = threading.Lock()
         self.is_ours = True
-        """Not in a process that a handler has forked: if that comes back from the handler, it ends
+        """False in a process that a handler has forked. If that returns from the handler, it exits
         where it would send."""
 
     def send(self, *content: Any) -> None:
-        """Raises BrokenPipeError when nobody is there to read."""
+        """Raises BrokenPipeError when the other end is closed."""
         if not self.is_ours:
             os._exit(0)
         rest = memoryview(frame(content))
@@ -101,7 +140,7 @@ class Writer:
 
 
 def packed(item: Handled) -> tuple[Any, ...]:
-    """A handled entity as plain data; the two common cases are short."""
+    """A handled entity as plain data, short in the two common cases."""
     writes = item.writes
     if not (item.log_lines or item.failure or item.unchanged):
         if not writes:

@@ -1,8 +1,8 @@
-"""A worker process: the updater's handler, and nothing else of a run.
+"""What runs in a worker process: the updater's handler, and nothing else of a run.
 
-It gets entities through a pipe, calls the handler for each, and gives back what the handler asked
-for. Reading pages, writing, and all that a run promises stay in the process that started it
-(`engine/pool/pool.py`). It ends when that process does, however it does.
+A worker reads entities from a pipe, calls the handler for each, and sends back the writes that the
+handler asked for. Reading pages, committing, and all of a run's guarantees stay in the run's
+process (`engine/pool/pool.py`). A worker ends when that process ends, in whatever way.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from bulkup.core.errors import BulkupError, UpdaterError
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.connect import open_rpc
-from bulkup.datastore.messages import QueryPb
 from bulkup.datastore.pages import PageBatch, PageResult
 from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.target import resolve
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.handle import Handler
 from bulkup.engine.pool import protocol
-from bulkup.engine.scan import QueryPlan
+from bulkup.engine.pool.protocol import WorkerSetup
 
 IS_LOADING = False
-"""A worker imports the user's file. A `bulkup.run` at its top level would start yet more."""
+"""The worker is importing the user's file. A `bulkup.run` at the top level of that file would start
+more workers, and is refused."""
 
 _ORPHANED = 1
 _FAILED = 1
@@ -49,24 +49,26 @@ class Worker:
         self._send = writer.send
         self._inbox: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._urgent: deque[tuple[Any, ...]] = deque()
-        """Entities to be handled again, which the run waits for: before the next of a chunk."""
+        """Entities to handle again. The run waits for them, so they come before the next entity of
+        a chunk."""
         self._stopping = False
         self._asked_at: float | None = None
-        """When the user asked to stop, by time.monotonic."""
+        """When the user asked to stop, in seconds of time.monotonic."""
         self._handler: Handler
 
     def work(self) -> None:
-        """Until told to end. Orders come first."""
-        orders = self._reader.read()
-        if orders is None:
+        """Work until told to end. The first message is the setup."""
+        message = self._reader.read()
+        if message is None:
             return
-        sys.argv[:] = orders[1]["argv"]
+        _, setup, number, argv = message
+        sys.argv[:] = argv
         sys.stdout = self._printer(to_stderr=False)
         sys.stderr = self._printer(to_stderr=True)
         os.register_at_fork(after_in_child=self._forked)
         threading.Thread(target=self._listen, daemon=True).start()
         try:
-            self._handler = self._ready(orders[1])
+            self._handler = self._make_handler(WorkerSetup.unpacked(setup), number)
         except BulkupError as error:
             self._send(protocol.REFUSED, type(error).__name__, error.message, error.details)
             return
@@ -77,17 +79,17 @@ class Worker:
                     self._handle_chunk(frame[1], frame[2])
                 sys.stdout.flush()
                 sys.stderr.flush()
-        # The thread that listens keeps this object to the end. What the updater has left open is
-        # to be closed then.
+        # The listening thread keeps this object alive to the end, but what the updater has left
+        # open is to be closed now.
         del self._handler
 
     def _forked(self) -> None:
-        """What a handler forks shares the pipe, and not the lock that keeps its frames whole."""
+        """A forked process shares the pipe, but not the lock that keeps frames whole."""
         self._writer.is_ours = False
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
     def _listen(self) -> None:
-        """On a thread, so that the end of the run is heard in the middle of a long handler."""
+        """On a thread of its own, so that a long handler does not hide the end of the run."""
         while (frame := self._reader.read()) is not None:
             if frame[0] == protocol.AGAIN:
                 self._urgent.append(frame)
@@ -97,43 +99,40 @@ class Worker:
                 self._stopping = True
             else:
                 self._inbox.put(frame)
-        os._exit(_ORPHANED)  # the run is gone without a word; nobody wants what we do
+        os._exit(_ORPHANED)  # the run's process has died; nobody needs the results
 
     # --- the updater ---
 
-    def _ready(self, orders: dict[str, Any]) -> Handler:
+    def _make_handler(self, setup: WorkerSetup, number: int) -> Handler:
         """The same updater as in the run, on the same target. Raises BulkupError."""
         global IS_LOADING
+        info = setup.target
         target = resolve(
-            orders["project"], orders["database"], orders["namespace"],
-            local=orders["local"], address=orders["emulator"],
+            info.project, info.database, info.namespace,
+            local=info.local, address=setup.address or "",
         )  # fmt: skip
         IS_LOADING = True
-        source = load(orders["spec"])
+        source = load(setup.spec)
         IS_LOADING = False
-        if source.checksum != orders["checksum"]:
+        if source.checksum != setup.checksum:
             raise UpdaterError(
-                f"{source.path} has changed since this run loaded it, and its worker processes "
-                "would work with the new code: run the command again"
+                f"{source.path} has changed since this run loaded it, so its worker processes "
+                "would run the new code: run the command again"
             )
-        updater = make(source, convert(source, orders["params"]))
-        retry_policy = RetryPolicy(orders["retry_for_s"], stopping_s=self._stopping_s)
+        updater = make(source, convert(source, setup.params))
+        retry_policy = RetryPolicy(setup.retry_for_s, stopping_s=self._stopping_s)
         rpc = open_rpc(target, retry_policy, Clock())
         rpc.contacted = True  # the run has reached the server
         rpc.on_retry = self._retrying
         updater.client = UserClient.over(rpc, target.client)
         try:
-            updater.get_query()  # the run has its own; this one for what it may set on self
+            updater.get_query()  # not for its result, which the run has, but for what it sets
         except (Exception, SystemExit) as error:
             raise UpdaterError(
                 f"get_query of {source.name} raised {error_line(error)} in a worker process",
                 details=user_traceback(error),
             ) from error
-        query = QueryPlan(
-            QueryPb.FromString(orders["query"]), orders["query_namespace"], orders["keys_only"],
-            orders["has_filters"], frozenset(orders["ranged"]),
-        )  # fmt: skip
-        return Handler(updater, query, fresh_from=orders["number"] << 40)
+        return Handler(updater, setup.query, fresh_from=number << 40)
 
     def _stopping_s(self) -> float:
         return -1.0 if self._asked_at is None else time.monotonic() - self._asked_at
@@ -182,8 +181,8 @@ class Worker:
     # --- what it prints ---
 
     def _printer(self, *, to_stderr: bool) -> io.TextIOWrapper:
-        """Through the run, which knows where that belongs: above its progress bar, or not on
-        stdout when that has JSON lines alone."""
+        """Prints through the run, which knows where output belongs: above its progress bar, or,
+        when stdout is for JSON lines only, elsewhere."""
         raw = _Printed(self._send, to_stderr)
         return io.TextIOWrapper(
             io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True
@@ -199,7 +198,7 @@ class _Printed(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        return 2 if self._to_stderr else 1  # for the processes that a handler starts
+        return 2 if self._to_stderr else 1  # for processes that a handler starts
 
     def write(self, data: Any) -> int:
         self._send(protocol.PRINTED, self._to_stderr, bytes(data))
@@ -207,18 +206,18 @@ class _Printed(io.RawIOBase):
 
 
 def main() -> None:
-    """`argv`: the descriptors to read from and to write to, and then `sys.path`."""
-    down, up = int(sys.argv[1]), int(sys.argv[2])
-    for descriptor in (down, up):
+    """`argv`: the descriptors to read from and to write to, then `sys.path`."""
+    read_from, write_to = int(sys.argv[1]), int(sys.argv[2])
+    for descriptor in (read_from, write_to):
         os.set_inheritable(descriptor, False)  # a handler's own processes must not hold them open
     for number in protocol.SIGNALS:
-        # The run decides. Not SIG_IGN, which processes that a handler starts would inherit.
+        # The run decides what to do. Not SIG_IGN, which a handler's own processes would inherit.
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, protocol.SIGNALS)
     try:
-        Worker(protocol.Reader(down), protocol.Writer(up)).work()
+        Worker(protocol.Reader(read_from), protocol.Writer(write_to)).work()
     except BaseException:
-        # At once: a thread of the user's would keep the process, and the run would wait for it.
+        # At once: a thread of the user's would keep the process alive, and the run waiting.
         with suppress(OSError):
             traceback.print_exc()
             sys.stderr.flush()

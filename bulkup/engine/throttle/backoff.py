@@ -1,4 +1,4 @@
-"""Slower when the server says so, or shows it; back again, step by step, when that has passed."""
+"""Backoff: slower when the server refuses commits or gets slow, then back again step by step."""
 
 from __future__ import annotations
 
@@ -7,36 +7,40 @@ from collections import deque
 from statistics import median
 
 REFUSALS = frozenset({"RESOURCE_EXHAUSTED", "ABORTED"})
-"""Codes by which Datastore asks for less: over a quota or a key range's capacity; contention."""
+"""Codes by which Datastore asks for less traffic: a quota or a key range's capacity is exceeded
+(RESOURCE_EXHAUSTED), or transactions contend (ABORTED)."""
 
 SLOWS_TO = 0.7
 SLOWS_EVERY_S = 10.0
-"""Not oftener: commits that were under way when it slowed down say nothing about the new rate."""
+"""Not more often: commits in flight when the rate changed say nothing about the new rate."""
 
 SLOWEST = 25.0
-"""Operations per second below which it never goes."""
+"""Operations per second. The rate never goes below this."""
 
 RECOVERS_AFTER_S = 30.0
-"""Without trouble; then again after each step."""
+"""Seconds without trouble before the first step up, and before each further one."""
 RECOVERS_BY = 1.25
 
 ABORTS_BORNE = 1 / 20
-"""Of the commits: so few ABORTED are the contention of some entities, which no pace cures."""
+"""Share of commits. So few ABORTED are contention on a few entities, which slowing down cannot
+fix."""
 
 LATENCY_RISES = 3.0
-"""Times what is normal; and only above HIGH_LATENCY_S, well above what batch sizes aim at."""
+"""A latency this many times the normal one is high, if it is also above HIGH_LATENCY_S, which is
+well above what the batch size aims at."""
 HIGH_LATENCY_S = 2.0
 
 NORMAL_OVER_S = 600.0
-"""Normal is the best of so long: a latency that slowing down did not cure in it is normal now."""
+"""The normal latency is the best one in this time: if slowing down has not improved the latency in
+all that time, it is the new normal."""
 
 SMOOTHED_OVER = 9
-"""Commits. Their median: one that takes a minute moves nothing."""
+"""Commits whose median is used, so that a single one that takes a minute changes nothing."""
 JUDGED_BY = 5
 
 
 class Backoff:
-    """`rate`: operations per second that are allowed for now; infinite when all is well."""
+    """`rate`: operations per second that are allowed for now; infinite when there is no trouble."""
 
     def __init__(self) -> None:
         self.rate = math.inf
@@ -46,11 +50,12 @@ class Backoff:
         self._aborts_borne = 0.0
         self._latencies: deque[float] = deque(maxlen=SMOOTHED_OVER)
         self._lows: deque[tuple[float, float]] = deque()
-        """When, and how long commits took: rising, so the first is the least of all."""
+        """Times and latencies, rising, so that the first is the lowest."""
         self._high_since: float | None = None
 
     def refused(self, code: str, now: float, allowed: float) -> bool:
-        """It is slower now. `allowed`: the rate at which the refused commits went."""
+        """Returns whether the rate was lowered. `allowed`: the rate at which the refused commits
+        were sent."""
         if code not in REFUSALS:
             return False
         if code == "ABORTED" and self._aborts_borne >= 1:
@@ -59,7 +64,8 @@ class Backoff:
         return self._slow(code, now, allowed)
 
     def answered(self, latency_s: float, now: float, allowed: float, ceiling: float) -> bool:
-        """It is slower now. `ceiling`: what would be allowed if all were well."""
+        """Returns whether the rate was lowered. `ceiling`: the rate that would be allowed without
+        trouble."""
         self._aborts_borne = min(1.0, self._aborts_borne + ABORTS_BORNE)
         self._latencies.append(latency_s)
         if len(self._latencies) >= JUDGED_BY and self._is_high(now):

@@ -1,4 +1,4 @@
-"""How many entities go into a commit, so that it takes about a second."""
+"""How many entities to put into a commit, so that it takes about a second."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from collections import deque
 from statistics import median
 
 TARGET_S = 1.0
-"""Per commit: long enough that its round trip costs little, short enough that a refused or lost one
-costs little too, and far from the deadline."""
+"""Per commit: long enough that the round trip hardly matters, short enough that a refused or lost
+commit costs little, and far from the deadline."""
 
 SLOW_S = 1.3
 QUICK_S = 0.7
-"""Between the two nothing changes, so that the size comes to rest."""
+"""Between these two nothing changes, so that the size settles."""
 
 JUDGED_BY = 3
-"""The median of so many commits decides: one slow commit says nothing."""
+"""The median of this many commits decides: a single slow commit means nothing."""
 
 SMALLEST = 10
 GROWS_BY = 1.25
 SHRINKS_TO = 0.5
-"""At most, in one go."""
+"""At most, in one step."""
 
 HELPS = 1 / 3
-"""A smaller size must save so much of what it would where a commit's time is that of its entities.
-Where it saves less, the time is the server's own per commit, and small commits only cost."""
+"""If a commit's time came from its entities alone, a smaller size would save in proportion. It must
+save at least this share of that. If it saves less, the time is a fixed cost per commit, and smaller
+commits would only cost more."""
 
 HOLD_S = 120.0
-"""A size that is no use to make smaller is left alone so long."""
+"""How long a size is kept after a smaller one has not helped."""
 
 
 class BatchSize:
-    """Learns from the answers; `entities` is infinite until a commit was clearly too slow."""
+    """Learns from answers. `entities` is infinite until a commit was clearly too slow."""
 
     def __init__(self) -> None:
         self.entities = math.inf
@@ -39,7 +40,7 @@ class BatchSize:
         self._latencies: deque[float] = deque(maxlen=JUDGED_BY)
         self._fullest = 0
         self._before: tuple[float, float, float] | None = None
-        """`entities`, size and latency before it was made smaller, until that is judged."""
+        """`entities`, size and latency before the size was reduced, until that is judged."""
         self._held_until = -math.inf
 
     def answered(self, operations: int, latency_s: float, now: float, size: float) -> None:
@@ -48,7 +49,7 @@ class BatchSize:
             return  # it was sent with the former size
         self._fullest = max(self._fullest, operations)
         if operations < self._fullest / 2:
-            return  # the rest of a shard: it is quick whatever the size
+            return  # the last batch of a shard is small, and quick whatever the size
         self._latencies.append(latency_s)
         if len(self._latencies) < JUDGED_BY:
             return

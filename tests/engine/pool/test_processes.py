@@ -289,7 +289,7 @@ def test_nothing_is_skipped_when_a_worker_dies_over_an_entity_that_others_wrote(
 
     def die(workers: WorkerPool, item: Handled, result: Any) -> None:
         until = time.monotonic() + 30
-        while workers._tickets and time.monotonic() < until:
+        while workers._chunks and time.monotonic() < until:
             workers.pump()
         raise WorkerDiedError("worker process 1 was ended")
 
@@ -334,7 +334,7 @@ def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another(
 def test_a_worker_that_is_found_dead_before_its_last_answer_is_read(
     embedded: Server, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = WorkerPool._done
+    done = WorkerPool._take_done
     late: list[Any] = []
 
     def done_later(workers: WorkerPool, worker: Any, frame: Any) -> None:
@@ -343,12 +343,12 @@ def test_a_worker_that_is_found_dead_before_its_last_answer_is_read(
             os.kill(worker.process.pid, signal.SIGKILL)
             worker.process.wait()
             workers._inbox.append((worker, frame))
-            workers._gone(worker)
+            workers._note_end(worker)
         done(workers, worker, frame)
 
     fill(embedded, "Thing", 200, n=0)
     with monkeypatch.context() as patched:
-        patched.setattr(WorkerPool, "_done", done_later)
+        patched.setattr(WorkerPool, "_take_done", done_later)
         assert "was ended by SIGKILL" in run(embedded, updaters.Stamp, processes=2).reason
     assert run(embedded, updaters.Stamp, processes=2).success
     assert numbers(embedded) == [1] * 200

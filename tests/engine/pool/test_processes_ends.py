@@ -203,7 +203,9 @@ def test_a_sigterm_to_all_processes_while_workers_start_is_an_interruption(
     def ours() -> list[int]:
         with suppress(OSError):
             pids = [int(pid) for pid in children.read_text().split()]
-            return [p for p in pids if b"engine.worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+            return [
+                p for p in pids if b"pool.worker_main" in Path(f"/proc/{p}/cmdline").read_bytes()
+            ]
         return []
 
     until(lambda: len(ours()) == 2)

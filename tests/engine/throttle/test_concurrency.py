@@ -7,63 +7,63 @@ from collections.abc import Callable
 
 import pytest
 
-from bulkup.engine.throttle.concurrency import MAX_DEPTH, Concurrency
+from bulkup.engine.throttle.concurrency import MAX_IN_FLIGHT, Concurrency
 
 Latency = Callable[[int], float]
 """Seconds of a commit that is sent while so many are under way."""
 
 
-def simulate(depth: Concurrency, latency: Latency, *, page_s: float, pages: int) -> float:
+def simulate(concurrency: Concurrency, latency: Latency, *, page_s: float, pages: int) -> float:
     """Seconds until so many pages, each there `page_s` after the one before was taken, are
     committed."""
     now, arrives = 0.0, page_s
-    under_way: list[tuple[float, float]] = []
+    in_flight: list[tuple[float, float]] = []
     while pages:
         now = max(now, arrives)
-        while under_way and under_way[0][0] <= now:
-            depth.answered(heapq.heappop(under_way)[1])
-        if len(under_way) >= depth.value:
-            depth.waited_for()
-            now = under_way[0][0]
+        while in_flight and in_flight[0][0] <= now:
+            concurrency.answered(heapq.heappop(in_flight)[1])
+        if len(in_flight) >= concurrency.value:
+            concurrency.waited_for()
+            now = in_flight[0][0]
             continue
-        took = latency(len(under_way) + 1)
-        heapq.heappush(under_way, (now + took, took))
+        took = latency(len(in_flight) + 1)
+        heapq.heappush(in_flight, (now + took, took))
         arrives = max(now, arrives) + page_s
         pages -= 1
-    return max(end for end, _ in under_way)
+    return max(end for end, _ in in_flight)
 
 
 @pytest.mark.parametrize(("page_s", "commit_s"), [(0.1, 0.4), (0.1, 0.9), (0.05, 0.05), (0.1, 1.2)])
 def test_slow_commits_are_hidden_as_by_the_best_fixed_depth(page_s: float, commit_s: float) -> None:
     best = min(
         simulate(Concurrency(fixed), lambda _: commit_s, page_s=page_s, pages=300)
-        for fixed in range(1, MAX_DEPTH + 1)
+        for fixed in range(1, MAX_IN_FLIGHT + 1)
     )
     ours = simulate(Concurrency(), lambda _: commit_s, page_s=page_s, pages=300)
     assert ours <= best / 0.9
 
 
 def test_a_server_that_does_one_after_the_other_is_not_flooded() -> None:
-    depth = Concurrency()
-    simulate(depth, lambda under_way: 0.2 * under_way, page_s=0.01, pages=500)
-    assert depth.value <= 8
+    concurrency = Concurrency()
+    simulate(concurrency, lambda in_flight: 0.2 * in_flight, page_s=0.01, pages=500)
+    assert concurrency.value <= 8
 
 
 def test_it_grows_again_where_a_server_has_become_able_to() -> None:
-    depth = Concurrency()
-    simulate(depth, lambda under_way: 0.2 * under_way, page_s=0.01, pages=300)
-    assert depth.value <= 8
-    simulate(depth, lambda _: 0.9, page_s=0.05, pages=800)
-    assert depth.value >= 16
+    concurrency = Concurrency()
+    simulate(concurrency, lambda in_flight: 0.2 * in_flight, page_s=0.01, pages=300)
+    assert concurrency.value <= 8
+    simulate(concurrency, lambda _: 0.9, page_s=0.05, pages=800)
+    assert concurrency.value >= 16
 
 
 def test_a_fixed_depth_stays() -> None:
-    depth = Concurrency(3)
-    simulate(depth, lambda _: 5.0, page_s=0.1, pages=100)
-    assert depth.value == 3
+    concurrency = Concurrency(3)
+    simulate(concurrency, lambda _: 5.0, page_s=0.1, pages=100)
+    assert concurrency.value == 3
 
 
 def test_it_never_passes_the_markers_window() -> None:
-    depth = Concurrency()
-    simulate(depth, lambda _: 100.0, page_s=0.001, pages=5000)
-    assert depth.value == MAX_DEPTH
+    concurrency = Concurrency()
+    simulate(concurrency, lambda _: 100.0, page_s=0.001, pages=5000)
+    assert concurrency.value == MAX_IN_FLIGHT

@@ -1,4 +1,4 @@
-"""The pace over simulated hours: never above the curve, hardly below it."""
+"""The rate limit over simulated hours: never above the curve, hardly below it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from bulkup.core.clock import Clock
 from bulkup.core.errors import UsageError
 from bulkup.core.events import Counts, Event, Progress
 from bulkup.engine.progress import ProgressTracker
-from bulkup.engine.throttle.rate import MaxRate, RateLimiter, Warm
+from bulkup.engine.throttle.max_rate import MaxRate
+from bulkup.engine.throttle.ramp import Warm
+from bulkup.engine.throttle.rate import RateLimiter
 from tests.examples import examples
 
 AUTO, OFF = MaxRate(), MaxRate.parse("off")
@@ -46,14 +48,14 @@ class Run:
         self, rate: MaxRate = AUTO, *, ramps: bool = True, warm: Warm | None = None
     ) -> None:
         self.time = Time()
-        self.pace = RateLimiter(rate, ramps=ramps, clock=self.time.clock(), warm=warm)
+        self.limiter = RateLimiter(rate, ramps=ramps, clock=self.time.clock(), warm=warm)
         self.sent = 0
         self.commits: list[tuple[float, int]] = []
 
     def commit(self, operations: int, late: Callable[[], float] = lambda: 0.0) -> None:
-        while wait := self.pace.wait_s(operations):
+        while wait := self.limiter.wait_s(operations):
             self.time.sleep(wait + late())
-        self.pace.spend(operations)
+        self.limiter.spend(operations)
         self.sent += operations
         self.commits.append((self.time.now, self.sent))
 
@@ -68,12 +70,12 @@ class Run:
         """`share`: of the allowed rate, for it has not more to do."""
         until = self.time.now + seconds
         while self.time.now < until:
-            operations = size() if size else self.pace.batch_size(500)
+            operations = size() if size else self.limiter.batch_size(500)
             if share < 1:
-                self.time.sleep(operations / self.pace.rate / share)
+                self.time.sleep(operations / self.limiter.rate / share)
             self.commit(operations, late)
             if latency is not None:
-                self.pace.answered(operations, latency)
+                self.limiter.answered(operations, latency)
 
 
 def ramp_curve(seconds: float, first: float = 500.0) -> float:
@@ -101,7 +103,7 @@ def test_with_work_at_all_times_the_ramp_is_followed() -> None:
     run = Run()
     run.work(1800)
     holds(run, ramp_curve)
-    assert run.pace.rate == 500 * 1.5**6
+    assert run.limiter.rate == 500 * 1.5**6
 
 
 @pytest.mark.parametrize("most", [50, 200, 500])
@@ -115,8 +117,8 @@ def test_whatever_the_batches_and_however_late_the_sender(most: int) -> None:
 def test_asking_in_slices_comes_to_the_same() -> None:
     run = Run()
     while run.time.now < 400:
-        size = run.pace.batch_size(500)
-        while run.pace.wait_s(size):
+        size = run.limiter.batch_size(500)
+        while run.limiter.wait_s(size):
             run.time.sleep(0.03)
         run.commit(size)
     holds(run, ramp_curve)
@@ -125,22 +127,22 @@ def test_asking_in_slices_comes_to_the_same() -> None:
 def test_steps_come_every_five_minutes_and_are_announced() -> None:
     run = Run()
     run.work(110)
-    assert run.pace.text() == "ramp-up 500/s, next step in 3:10"
+    assert run.limiter.text() == "ramp-up 500/s, next step in 3:10"
     run.work(188.5)
     assert run.time.now < 300
-    assert run.pace.rate == 500
+    assert run.limiter.rate == 500
     run.work(1)
     assert run.time.now >= 300
-    assert run.pace.rate == 750
-    assert run.pace.text().startswith("ramp-up 750/s, next step in ")
+    assert run.limiter.rate == 750
+    assert run.limiter.text().startswith("ramp-up 750/s, next step in ")
 
 
 def test_nothing_goes_at_the_very_start_and_one_batch_after_its_time() -> None:
     run = Run()
-    assert run.pace.wait_s(500) == 1.0
-    assert run.pace.wait_s(50) == pytest.approx(0.1)
+    assert run.limiter.wait_s(500) == 1.0
+    assert run.limiter.wait_s(50) == pytest.approx(0.1)
     run.time.sleep(1.0)
-    assert run.pace.wait_s(500) == 0.0
+    assert run.limiter.wait_s(500) == 0.0
 
 
 def test_time_without_traffic_earns_nothing() -> None:
@@ -148,9 +150,9 @@ def test_time_without_traffic_earns_nothing() -> None:
     run.work(240)
     run.time.sleep(280)
     run.work(50)
-    assert run.pace.rate == 500
+    assert run.limiter.rate == 500
     run.work(30)
-    assert run.pace.rate == 750
+    assert run.limiter.rate == 750
 
 
 def test_after_a_pause_nothing_is_made_up_for() -> None:
@@ -179,35 +181,35 @@ def test_one_large_batch_leaves_no_room_for_many_small_ones() -> None:
 def test_traffic_below_the_allowed_rate_earns_nothing() -> None:
     run = Run()
     run.work(3600, share=0.8)
-    assert run.pace.rate == 500
-    assert run.pace.text() == "ramp-up 500/s, not all used"
+    assert run.limiter.rate == 500
+    assert run.limiter.text() == "ramp-up 500/s, not all used"
 
 
 def test_a_step_that_traffic_reached_is_kept_while_most_of_it_is_used() -> None:
     run = Run()
     run.work(601)
-    assert run.pace.rate == 1125
+    assert run.limiter.rate == 1125
     run.work(3600, share=0.67)
-    assert run.pace.rate == 1125
+    assert run.limiter.rate == 1125
 
 
 def test_five_minutes_with_little_traffic_cost_a_step_each() -> None:
     run = Run()
     run.work(901)
-    assert run.pace.rate == 500 * 1.5**3
+    assert run.limiter.rate == 500 * 1.5**3
     run.work(320, share=0.3)
-    assert run.pace.rate == 500 * 1.5**2
+    assert run.limiter.rate == 500 * 1.5**2
     run.time.sleep(280)
-    assert run.pace.rate == 750
+    assert run.limiter.rate == 750
     run.time.sleep(7200)
-    assert run.pace.rate == 500
+    assert run.limiter.rate == 500
 
 
 def test_a_machine_that_was_suspended_begins_lower() -> None:
     run = Run()
     run.work(901)
     run.time.suspended += 650
-    assert run.pace.rate == 750
+    assert run.limiter.rate == 750
 
 
 def test_a_clock_that_is_set_back_does_not_keep_a_ramp_warm() -> None:
@@ -216,7 +218,7 @@ def test_a_clock_that_is_set_back_does_not_keep_a_ramp_warm() -> None:
     run.time.suspended -= 86400
     run.work(1, share=0.5)
     run.time.sleep(620)
-    assert run.pace.rate == 500
+    assert run.limiter.rate == 500
 
 
 # --- from one runner to the next ---
@@ -225,7 +227,7 @@ def test_a_clock_that_is_set_back_does_not_keep_a_ramp_warm() -> None:
 def warm_after(seconds: float, pause_s: float) -> tuple[Warm, Run]:
     first = Run()
     first.work(seconds)
-    warm = first.pace.warm()
+    warm = first.limiter.warm()
     assert warm is not None
     stored = json.loads(json.dumps(asdict(warm)))
     second = Run(warm=Warm(**{**stored, "used_at": stored["used_at"] - first.time.now - pause_s}))
@@ -238,8 +240,8 @@ def warm_after(seconds: float, pause_s: float) -> tuple[Warm, Run]:
 def test_a_resumed_run_begins_with_what_is_still_warm(pause_s: float, steps: int) -> None:
     warm, second = warm_after(905, pause_s)
     assert warm.rate == 500 * 1.5**3
-    assert second.pace.rate == pytest.approx(500 * 1.5 ** (3 - steps))
-    first_rate = second.pace.rate
+    assert second.limiter.rate == pytest.approx(500 * 1.5 ** (3 - steps))
+    first_rate = second.limiter.rate
     second.work(120)
     holds(second, partial(ramp_curve, first=first_rate))
 
@@ -248,33 +250,33 @@ def test_a_resumed_run_goes_on_with_what_it_had_earned() -> None:
     warm, second = warm_after(242, 60)
     assert warm.earned_s == 240
     second.work(55)
-    assert second.pace.rate == 500
+    assert second.limiter.rate == 500
     second.work(10)
-    assert second.pace.rate == 750
+    assert second.limiter.rate == 750
 
 
 def test_pauses_that_follow_each_other_add_up() -> None:
     _, second = warm_after(905, 200)
     second.time.sleep(200)
-    assert second.pace.rate == pytest.approx(500 * 1.5**2)
-    warm = second.pace.warm()
+    assert second.limiter.rate == pytest.approx(500 * 1.5**2)
+    warm = second.limiter.warm()
     assert warm is not None
     assert warm.used_at < MORNING + second.time.now - 90
 
 
 def test_what_is_left_of_a_pause_counts_for_the_next_step_down() -> None:
     _, second = warm_after(905, 580)
-    assert second.pace.rate == pytest.approx(500 * 1.5**2)
+    assert second.limiter.rate == pytest.approx(500 * 1.5**2)
     second.time.sleep(40)
-    assert second.pace.rate == pytest.approx(750)
+    assert second.limiter.rate == pytest.approx(750)
 
 
 def test_a_step_lost_takes_what_was_earned_with_it() -> None:
     warm, second = warm_after(545, 320)
     assert (warm.rate, warm.earned_s) == (750, 240)
-    assert second.pace.rate == 500
+    assert second.limiter.rate == 500
     second.work(280)
-    assert second.pace.rate == 500
+    assert second.limiter.rate == 500
 
 
 @pytest.mark.parametrize(
@@ -289,14 +291,14 @@ def test_a_step_lost_takes_what_was_earned_with_it() -> None:
     ],
 )
 def test_a_damaged_record_means_the_beginning(warm: Warm) -> None:
-    assert Run(warm=warm).pace.rate == 500
+    assert Run(warm=warm).limiter.rate == 500
 
 
 def test_what_was_used_in_the_future_was_used_now() -> None:
     run = Run(warm=Warm(1125.0, MORNING + 86400, 0.0))
-    assert run.pace.rate == 1125
+    assert run.limiter.rate == 1125
     run.time.sleep(301)
-    assert run.pace.rate == 750
+    assert run.limiter.rate == 750
 
 
 # --- what the user says ---
@@ -314,8 +316,8 @@ def test_a_rate_is_read_and_shown(text: str, rate: MaxRate, shown: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "fast", "1e999", "5/s"])
-def test_what_is_no_rate_is_said_to_be_none(text: str) -> None:
-    with pytest.raises(UsageError, match="auto, off, or how many"):
+def test_a_rate_that_is_not_valid_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="auto, off, or entities per second"):
         MaxRate.parse(text)
 
 
@@ -323,13 +325,13 @@ def test_what_is_no_rate_is_said_to_be_none(text: str) -> None:
 def test_without_a_limit_nothing_waits_and_nothing_is_said(rate: MaxRate, ramps: bool) -> None:
     run = Run(rate, ramps=ramps)
     for _ in range(100):
-        assert run.pace.wait_s(10_000) == 0.0
-        run.pace.spend(10_000)
-        run.pace.refused("RESOURCE_EXHAUSTED")
-        run.pace.answered(500, 0.3)
-    assert run.pace.text() is None
-    assert run.pace.warm() is None
-    assert run.pace.batch_size(500) == 500
+        assert run.limiter.wait_s(10_000) == 0.0
+        run.limiter.spend(10_000)
+        run.limiter.refused("RESOURCE_EXHAUSTED")
+        run.limiter.answered(500, 0.3)
+    assert run.limiter.text() is None
+    assert run.limiter.warm() is None
+    assert run.limiter.batch_size(500) == 500
 
 
 @pytest.mark.parametrize("per_s", [0.5, 7, 200, 3000])
@@ -337,23 +339,23 @@ def test_a_number_is_the_limit_where_there_is_no_ramp(per_s: float) -> None:
     run = Run(MaxRate(per_s), ramps=False)
     run.work(3600 if per_s <= 200 else 300)
     holds(run, lambda seconds: per_s * seconds)
-    assert run.pace.text() == f"at most {per_s:,}/s (--max-rate)"
-    assert run.pace.warm() is None
+    assert run.limiter.text() == f"at most {per_s:,}/s (--max-rate)"
+    assert run.limiter.warm() is None
 
 
 def test_slow_rates_go_in_small_batches() -> None:
-    assert Run(MaxRate(200), ramps=False).pace.batch_size(500) == 200
-    assert Run(MaxRate(7.5), ramps=False).pace.batch_size(500) == 7
-    assert Run(MaxRate(0.1), ramps=False).pace.batch_size(500) == 1
+    assert Run(MaxRate(200), ramps=False).limiter.batch_size(500) == 200
+    assert Run(MaxRate(7.5), ramps=False).limiter.batch_size(500) == 7
+    assert Run(MaxRate(0.1), ramps=False).limiter.batch_size(500) == 1
 
 
 def test_a_number_cuts_the_ramp_off() -> None:
     run = Run(MaxRate(600))
     run.work(3600)
     holds(run, lambda seconds: min(500 * seconds, 150_000) + 600 * max(0, seconds - 300))
-    assert run.pace.text() == "at most 600/s (--max-rate)"
+    assert run.limiter.text() == "at most 600/s (--max-rate)"
     # Not higher, though it ran for an hour: 600/s is no traffic that makes ready for more.
-    warm = run.pace.warm()
+    warm = run.limiter.warm()
     assert warm is not None
     assert warm.rate == 750
 
@@ -362,14 +364,14 @@ def test_a_number_beyond_the_ramp_lifts_nothing() -> None:
     run = Run(MaxRate(100_000))
     run.work(350)
     holds(run, ramp_curve)
-    assert run.pace.text().startswith("ramp-up 750/s")
+    assert run.limiter.text().startswith("ramp-up 750/s")
 
 
 def test_what_goes_unasked_is_owed() -> None:
     run = Run(MaxRate(100), ramps=False)
     run.commit(100)
-    run.pace.spend(300)
-    assert run.pace.wait_s(100) == pytest.approx(4.0)
+    run.limiter.spend(300)
+    assert run.limiter.wait_s(100) == pytest.approx(4.0)
     run.sent += 300
     run.work(60)
     assert run.sent <= 100 * run.time.now + 0.1
@@ -378,12 +380,12 @@ def test_what_goes_unasked_is_owed() -> None:
 def test_progress_tells_the_pace() -> None:
     run = Run(MaxRate(40), ramps=False)
     told: list[Event] = []
-    tally = ProgressTracker(told.append, run.time.clock(), Counts(), run.pace.text)
+    progress = ProgressTracker(told.append, run.time.clock(), Counts(), run.limiter.text)
     run.work(2)
-    tally.tick()
-    run.pace.refused("RESOURCE_EXHAUSTED")
+    progress.tick()
+    run.limiter.refused("RESOURCE_EXHAUSTED")
     run.work(1)
-    tally.tick()
+    progress.tick()
     assert [event.rate_limit for event in told if isinstance(event, Progress)] == [
         "at most 40/s (--max-rate)",
         "slowed to 28/s: RESOURCE_EXHAUSTED, next try in 0:29",
@@ -396,110 +398,110 @@ def test_progress_tells_the_pace() -> None:
 def test_a_refusal_slows_down_and_it_recovers_step_by_step() -> None:
     run = Run()
     run.work(20)
-    run.pace.refused("RESOURCE_EXHAUSTED")
-    assert run.pace.rate == 350
-    assert run.pace.text() == "slowed to 350/s: RESOURCE_EXHAUSTED, next try in 0:30"
+    run.limiter.refused("RESOURCE_EXHAUSTED")
+    assert run.limiter.rate == 350
+    assert run.limiter.text() == "slowed to 350/s: RESOURCE_EXHAUSTED, next try in 0:30"
     run.work(25)
-    assert run.pace.rate == 350
+    assert run.limiter.rate == 350
     run.work(7)
-    assert run.pace.rate == 350 * 1.25
+    assert run.limiter.rate == 350 * 1.25
     run.work(31)
-    assert run.pace.rate == 500
-    assert run.pace.text().startswith("ramp-up 500/s, next step in ")
+    assert run.limiter.rate == 500
+    assert run.limiter.text().startswith("ramp-up 500/s, next step in ")
 
 
 def test_refusals_at_once_count_once() -> None:
     run = Run()
     run.work(20)
     for _ in range(8):
-        run.pace.refused("RESOURCE_EXHAUSTED")
-    assert run.pace.rate == 350
+        run.limiter.refused("RESOURCE_EXHAUSTED")
+    assert run.limiter.rate == 350
     run.time.sleep(9.9)
-    run.pace.refused("RESOURCE_EXHAUSTED")
-    assert run.pace.rate == 350
+    run.limiter.refused("RESOURCE_EXHAUSTED")
+    assert run.limiter.rate == 350
     run.time.sleep(0.2)
-    run.pace.refused("RESOURCE_EXHAUSTED")
-    assert run.pace.rate == pytest.approx(245)
+    run.limiter.refused("RESOURCE_EXHAUSTED")
+    assert run.limiter.rate == pytest.approx(245)
 
 
 def test_refusals_for_long_end_at_the_slowest_rate_and_it_comes_back() -> None:
     run = Run()
     for _ in range(60):
-        run.pace.refused("RESOURCE_EXHAUSTED")
+        run.limiter.refused("RESOURCE_EXHAUSTED")
         run.work(10)
-    assert run.pace.rate == 25
-    assert run.pace.batch_size(500) == 25
+    assert run.limiter.rate == 25
+    assert run.limiter.batch_size(500) == 25
     run.work(600)
-    assert run.pace.rate == 500
+    assert run.limiter.rate == 500
 
 
 def test_it_does_not_recover_while_nothing_is_answered() -> None:
     run = Run()
-    run.pace.refused("RESOURCE_EXHAUSTED")
+    run.limiter.refused("RESOURCE_EXHAUSTED")
     run.work(300, latency=None)
-    assert run.pace.rate == 350
-    assert run.pace.text().endswith("next try in 0:00")
+    assert run.limiter.rate == 350
+    assert run.limiter.text().endswith("next try in 0:00")
 
 
 def test_the_five_minutes_of_a_step_are_without_refusals() -> None:
     run = Run()
     run.work(280)
-    run.pace.refused("RESOURCE_EXHAUSTED")
+    run.limiter.refused("RESOURCE_EXHAUSTED")
     run.work(70)
-    assert run.pace.rate == 500
+    assert run.limiter.rate == 500
     run.work(280)
-    assert run.pace.rate == 500
+    assert run.limiter.rate == 500
     run.work(20)
-    assert run.pace.rate == 750
+    assert run.limiter.rate == 750
 
 
 def test_after_recovery_it_is_never_above_the_ramp() -> None:
     run = Run()
     for _ in range(40):
-        run.pace.refused("RESOURCE_EXHAUSTED")
+        run.limiter.refused("RESOURCE_EXHAUSTED")
         run.work(70)
-        assert run.pace.rate <= 500
+        assert run.limiter.rate <= 500
     holds(run, ramp_curve, after_s=math.inf)
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "FAILED_PRECONDITION", "OK"])
 def test_other_answers_do_not_slow_down(code: str) -> None:
     run = Run()
-    run.pace.refused(code)
-    assert run.pace.rate == 500
+    run.limiter.refused(code)
+    assert run.limiter.rate == 500
 
 
 def test_the_contention_of_a_few_entities_is_borne() -> None:
     run = Run()
     run.work(25)
     for _ in range(40):
-        run.pace.refused("ABORTED")
+        run.limiter.refused("ABORTED")
         run.work(25)
-        assert run.pace.rate >= 500
+        assert run.limiter.rate >= 500
 
 
 def test_aborted_commits_in_numbers_slow_down() -> None:
     run = Run()
     run.work(25)
     for _ in range(30):
-        run.pace.refused("ABORTED")
+        run.limiter.refused("ABORTED")
         run.work(4)
-    assert run.pace.rate < 100
-    assert ": ABORTED, next try in " in run.pace.text()
+    assert run.limiter.rate < 100
+    assert ": ABORTED, next try in " in run.limiter.text()
 
 
 def test_a_limit_of_the_users_backs_off_too() -> None:
     run = Run(MaxRate(1000), ramps=False)
     run.work(10)
-    run.pace.refused("RESOURCE_EXHAUSTED")
-    assert run.pace.rate == 700
+    run.limiter.refused("RESOURCE_EXHAUSTED")
+    assert run.limiter.rate == 700
     run.work(100)
-    assert run.pace.text() == "at most 1,000/s (--max-rate)"
+    assert run.limiter.text() == "at most 1,000/s (--max-rate)"
     slow = Run(MaxRate(3), ramps=False)
     for _ in range(5):
-        slow.pace.refused("RESOURCE_EXHAUSTED")
+        slow.limiter.refused("RESOURCE_EXHAUSTED")
         slow.work(11)
-    assert slow.pace.rate == 3
+    assert slow.limiter.rate == 3
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -508,14 +510,14 @@ def test_through_refusals_and_slow_commits_what_is_allowed_is_delivered(seed: in
     run = Run()
     allowed, rates = 0.0, set()
     while run.time.now < 3600:
-        at, rate = run.time.now, run.pace.rate
-        run.commit(run.pace.batch_size(rng.choice([100, 500])))
+        at, rate = run.time.now, run.limiter.rate
+        run.commit(run.limiter.batch_size(rng.choice([100, 500])))
         allowed += rate * (run.time.now - at)
         slow = int(run.time.now) % 1200 > 1100
-        run.pace.answered(100, 6.0 if slow else rng.uniform(0.2, 0.9))
+        run.limiter.answered(100, 6.0 if slow else rng.uniform(0.2, 0.9))
         if rng.random() < 0.002:
-            run.pace.refused(rng.choice(["RESOURCE_EXHAUSTED", "ABORTED"]))
-        rates.add(run.pace.rate)
+            run.limiter.refused(rng.choice(["RESOURCE_EXHAUSTED", "ABORTED"]))
+        rates.add(run.limiter.rate)
     assert 0.95 * allowed <= run.sent <= 1.001 * allowed
     assert len(rates) > 10
 
@@ -526,7 +528,7 @@ def test_several_senders_share_one_pace() -> None:
     waiting = [rng.randint(1, 500) for _ in range(8)]
     while run.time.now < 900:
         run.time.sleep(0.02)
-        while not run.pace.wait_s(waiting[0]):
+        while not run.limiter.wait_s(waiting[0]):
             run.commit(waiting.pop(0))
             waiting.append(rng.randint(1, 500))
     holds(run, ramp_curve)
@@ -539,20 +541,20 @@ def test_rising_latency_slows_down_and_it_recovers_when_that_passes() -> None:
     run = Run()
     run.work(60, latency=0.3)
     run.work(10, latency=5.0)
-    assert run.pace.rate == 500
+    assert run.limiter.rate == 500
     run.work(8, latency=5.0)
-    assert run.pace.text().startswith("slowed to 350/s: commits take 5.0 s, next try in 0:")
+    assert run.limiter.text().startswith("slowed to 350/s: commits take 5.0 s, next try in 0:")
     run.work(60, latency=5.0)
-    assert run.pace.rate < 150
+    assert run.limiter.rate < 150
     run.work(400, latency=0.3)
-    assert run.pace.rate == 500
+    assert run.limiter.rate == 500
 
 
 def test_latency_that_rises_within_bounds_is_no_trouble() -> None:
     run = Run()
     run.work(60, latency=0.1)
     run.work(250, latency=1.9)
-    assert run.pace.rate == 750
+    assert run.limiter.rate == 750
 
 
 def test_short_spells_of_latency_are_no_trouble() -> None:
@@ -560,31 +562,31 @@ def test_short_spells_of_latency_are_no_trouble() -> None:
     for _ in range(12):
         run.work(20, latency=0.3)
         run.work(6, latency=5.0)
-    assert run.pace.rate == 750
+    assert run.limiter.rate == 750
 
 
 @pytest.mark.parametrize("latency", [1.5, 8.0])
 def test_latency_that_was_always_so_is_no_trouble(latency: float) -> None:
     run = Run()
     run.work(310, latency=latency)
-    assert run.pace.rate == 750
+    assert run.limiter.rate == 750
 
 
 def test_a_commit_that_takes_a_minute_moves_nothing() -> None:
     run = Run()
     for _ in range(10):
         run.work(30)
-        run.pace.answered(500, 60.0)
-        assert run.pace.rate >= 500
+        run.limiter.answered(500, 60.0)
+        assert run.limiter.rate >= 500
 
 
 def test_latency_that_slowing_does_not_cure_is_normal_in_the_end() -> None:
     run = Run()
     run.work(60, latency=0.5)
     run.work(120, latency=6.0)
-    assert run.pace.rate < 150
+    assert run.limiter.rate < 150
     run.work(1200, latency=6.0)
-    assert run.pace.rate >= 500
+    assert run.limiter.rate >= 500
 
 
 # --- batch size ---
@@ -606,10 +608,10 @@ class Server:
 def sizes(run: Run, server: Server, commits: int) -> list[int]:
     made = []
     for _ in range(commits):
-        made.append(run.pace.batch_size(500))
+        made.append(run.limiter.batch_size(500))
         latency = server(made[-1])
         run.time.sleep(latency)
-        run.pace.answered(made[-1], latency)
+        run.limiter.answered(made[-1], latency)
     return made
 
 
@@ -646,9 +648,9 @@ def test_a_server_that_is_terribly_slow_gets_ten_at_a_time() -> None:
 def test_batches_that_the_pace_made_small_are_full_again_with_it() -> None:
     run = Run(MaxRate(500), ramps=False)
     for _ in range(10):
-        run.pace.refused("RESOURCE_EXHAUSTED")
+        run.limiter.refused("RESOURCE_EXHAUSTED")
         run.time.sleep(11)
-    assert run.pace.batch_size(500) == 25
+    assert run.limiter.batch_size(500) == 25
     server = Server(3.0, 0.0)
     assert 12 in sizes(run, server, 12)  # it was tried, and was of no use
     assert 500 in sizes(run, server, 200)
@@ -664,7 +666,7 @@ def test_one_slow_commit_changes_nothing() -> None:
     run = Run(AUTO, ramps=False)
     for _ in range(20):
         assert set(sizes(run, Server(0.4, 0.001), 5)) == {500}
-        run.pace.answered(500, 30.0)
+        run.limiter.answered(500, 30.0)
 
 
 def test_the_rests_of_shards_say_nothing() -> None:
@@ -672,19 +674,19 @@ def test_the_rests_of_shards_say_nothing() -> None:
     settled = sizes(run, Server(0.1, 0.01), 40)[-1]
     for _ in range(30):
         sizes(run, Server(0.1, 0.01), 1)
-        run.pace.answered(2, 0.02)
-    assert run.pace.batch_size(500) == settled
+        run.limiter.answered(2, 0.02)
+    assert run.limiter.batch_size(500) == settled
 
 
 def test_answers_to_batches_of_the_former_size_say_nothing() -> None:
     run = Run(AUTO, ramps=False)
     server = Server(0.0, 0.004)
-    under_way = [(server(500) + n / 4, n / 4, run.pace.batch_size(500)) for n in range(8)]
+    under_way = [(server(500) + n / 4, n / 4, run.limiter.batch_size(500)) for n in range(8)]
     seen = []
     for _ in range(200):
         run.time.now, sent_at, size = heapq.heappop(under_way)
-        run.pace.answered(size, run.time.now - sent_at)
-        seen.append(run.pace.batch_size(500))
+        run.limiter.answered(size, run.time.now - sent_at)
+        seen.append(run.limiter.batch_size(500))
         heapq.heappush(under_way, (run.time.now + server(seen[-1]), run.time.now, seen[-1]))
     assert set(seen) == {500, 250}
     assert seen == sorted(seen, reverse=True)
@@ -692,11 +694,11 @@ def test_answers_to_batches_of_the_former_size_say_nothing() -> None:
 
 def test_a_smaller_limit_of_the_callers_is_kept() -> None:
     run = Run(AUTO, ramps=False)
-    assert run.pace.batch_size(20) == 20
+    assert run.limiter.batch_size(20) == 20
     for _ in range(50):
-        run.pace.answered(20, 0.01)
-    assert run.pace.batch_size(20) == 20
-    assert run.pace.batch_size(500) == 500
+        run.limiter.answered(20, 0.01)
+    assert run.limiter.batch_size(20) == 20
+    assert run.limiter.batch_size(500) == 500
 
 
 # --- whatever happens ---
@@ -726,23 +728,23 @@ def test_whatever_happens_it_is_never_above_the_curve(
     def pass_by(seconds: float) -> None:
         nonlocal allowed
         for _ in range(int(seconds / 0.5)):
-            allowed += run.pace.rate * 0.5
+            allowed += run.limiter.rate * 0.5
             run.time.sleep(0.5)
 
     for event, number, latency in events:
         if event == "send":
-            retry_policy = 2000
-            while run.pace.wait_s(number):
+            tries_left = 2000
+            while run.limiter.wait_s(number):
                 pass_by(0.5)
-                retry_policy -= 1
-                assert retry_policy
+                tries_left -= 1
+                assert tries_left
             run.commit(number)
             assert run.sent <= allowed + 0.1
-            run.pace.answered(number, latency)
+            run.limiter.answered(number, latency)
         elif event == "idle":
             pass_by(number)
         else:
-            run.pace.refused(event)
-        assert run.pace.rate <= (rate.per_s or math.inf)
-        assert 1 <= run.pace.batch_size(500) <= 500
-        assert run.pace.text()
+            run.limiter.refused(event)
+        assert run.limiter.rate <= (rate.per_s or math.inf)
+        assert 1 <= run.limiter.batch_size(500) <= 500
+        assert run.limiter.text()

@@ -1,4 +1,4 @@
-"""The pace in a real run: what is sent, what is shown, what the next runner takes over."""
+"""The rate limit in a real run: what is sent, what is shown, what the next runner takes over."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A cut of the shards is written to the run record beside the work of those that were not cut. Dead
-before that was answered, the next runner finds the shards as they were, or as they are now."""
+"""A split of a shard is written to the run record while other shards continue. After a crash before
+the answer, the next runner finds the shards as they were before or after the split."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SHARDED = Options(batch_size=5, in_flight=2, shards=3)
 
 @pytest.fixture
 def world(embedded: Server, make_world: MakeWorld) -> Iterator[World]:
-    """Its keys are proposed unevenly, so that there is a cut at the beginning and more later."""
+    """The sample has uneven gaps, so that one split happens at the start and more follow."""
     made = make_world(embedded, SIZE)
     ids = (*range(1, 20), *range(40, SIZE, 4))
     keys = [key_to_pb(made.client.key("Thing", id_)) for id_ in ids]
@@ -53,8 +53,8 @@ def shards_written(payload: bytes) -> list[int]:
     return []
 
 
-def hanging_at_cut(at: int, world: World, *, arrives: bool) -> Callable[[Seen], Action]:
-    """The at-th change of the shards is not answered; and gets to the server, or does not."""
+def hanging_at_split(at: int, world: World, *, arrives: bool) -> Callable[[Seen], Action]:
+    """The at-th change of the shards is not answered. `arrives`: the server applies it."""
     written: list[list[int]] = []
 
     def faults(seen: Seen) -> Action:
@@ -74,10 +74,10 @@ def hanging_at_cut(at: int, world: World, *, arrives: bool) -> Callable[[Seen], 
 
 @contextlib.contextmanager
 def answered_at_once(world: World) -> Iterator[None]:
-    """Every call is answered before the runner goes on, but one that the proxy lets hang.
+    """Have every call answered before the runner continues, except one that hangs in the proxy.
 
-    So the shards move in the same steps in every run, and it depends on no machine how often they
-    are cut, nor what is on its way when nothing moves any more.
+    So every run takes the same steps: how often shards are split, and what is in flight when the
+    runner becomes idle, does not depend on the machine.
     """
     send, faults = Rpc.send, world.proxy.faults
     settled: dict[bytes, threading.Event] = {}
@@ -100,54 +100,56 @@ def answered_at_once(world: World) -> Iterator[None]:
         yield
 
 
-def dying_when_nothing_moves(rpc: Rpc, seconds: float = 0.0) -> None:
+def crashing_when_idle(rpc: Rpc, seconds: float = 0.0) -> None:
     if not rpc.arrived.is_set():
         raise Crash
 
 
-@pytest.mark.parametrize("lose", [False, True], ids=["file kept", "file lost"])
+@pytest.mark.parametrize("lose", [False, True], ids=["checkpoint kept", "checkpoint lost"])
 @pytest.mark.parametrize("arrives", [False, True], ids=["not written", "written"])
 @pytest.mark.parametrize(
     ("at", "begun"),
     [(1, False), (2, False), (3, False), (1, True)],
     ids=["the first", "the second", "the third", "the first of a resumed run"],
 )
-def test_dead_while_a_cut_is_on_its_way_nothing_is_lost_or_done_twice(
+def test_a_crash_while_a_split_is_being_recorded_loses_nothing_and_repeats_nothing(
     world: World, at: int, begun: bool, arrives: bool, lose: bool
 ) -> None:
     if begun:
         assert world.run("Increment", ALONE).exit_code == Exit.LIMIT
-    world.proxy.faults = hanging_at_cut(at, world, arrives=arrives)
+    world.proxy.faults = hanging_at_split(at, world, arrives=arrives)
     with (
         answered_at_once(world),
-        patch.object(Rpc, "wait", dying_when_nothing_moves),
+        patch.object(Rpc, "wait", crashing_when_idle),
         pytest.raises(Crash),
     ):
         (world.resume if begun else world.run)(*(() if begun else ("Increment",)), SHARDED)
     assert world.proxy.done["Hang"] == 1
     world.proxy.faults = no_faults
     left = sum(not thing["n"] for thing in world.things().values())
-    assert left, "the run has come to its end"
-    world.goes_on_to_its_end("Increment", SHARDED, lose=lose)
+    assert left, "the run has finished"
+    world.finishes("Increment", SHARDED, lose=lose)
 
 
-def test_who_was_not_cut_works_on_while_a_cut_is_on_its_way(world: World) -> None:
-    world.proxy.faults = hanging_at_cut(2, world, arrives=False)
+def test_other_shards_continue_while_a_split_is_being_recorded(world: World) -> None:
+    world.proxy.faults = hanging_at_split(2, world, arrives=False)
     done: list[int] = []
 
     def dying(rpc: Rpc, seconds: float = 0.0) -> None:
         done.append(sum(thing["n"] for thing in world.things().values()))
-        dying_when_nothing_moves(rpc)
+        crashing_when_idle(rpc)
 
     with answered_at_once(world), patch.object(Rpc, "wait", dying), pytest.raises(Crash):
         world.run("Increment", SHARDED)
-    # One of three shards had nothing left and one was cut; the third had 40 entities or more.
+    # Of three shards one was done and one was split; the third had 40 entities or more.
     assert done[-1] >= 70
 
 
-def test_stopped_while_a_cut_is_on_its_way_the_file_knows_the_new_shards(world: World) -> None:
-    """Else the next runner would have to put fences, and these would stay for ten minutes."""
-    world.proxy.faults = hanging_at_cut(2, world, arrives=True)
+def test_a_stop_while_a_split_is_being_recorded_leaves_the_new_shards_in_the_checkpoint(
+    world: World,
+) -> None:
+    """Otherwise the next runner would have to insert fences, which stay for ten minutes."""
+    world.proxy.faults = hanging_at_split(2, world, arrives=True)
     stops: list[bool] = []
 
     def stopping(rpc: Rpc, seconds: float = 0.0) -> None:
@@ -169,9 +171,9 @@ def test_stopped_while_a_cut_is_on_its_way_the_file_knows_the_new_shards(world: 
     assert world.markers() == []
 
 
-def test_a_cut_that_fails_while_another_call_is_waited_for_ends_the_run(world: World) -> None:
-    """It is not taken for that call's failure, which would be tried again, and all would wait for
-    the cut for ever."""
+def test_a_split_that_cannot_be_recorded_ends_the_run_during_another_wait(world: World) -> None:
+    """The failure must not be mistaken for one of that call, which is retried: then the run would
+    wait for the split forever."""
     written: list[list[int]] = []
     refused = 0
     first: bytes | None = None
@@ -185,7 +187,7 @@ def test_a_cut_that_fails_while_another_call_is_waited_for_ends_the_run(world: W
                 written.append(shards)
             if len(written) == 3 and shards == written[-1] and refused < 4:
                 refused += 1
-                # The first refusal is to come while that commit is waited for.
+                # The first refusal must arrive while the run waits for that commit.
                 assert refused > 1 or sent_again.wait(30)
                 return Refuse(grpc.StatusCode.INTERNAL)
         elif seen.method == "Commit" and len(written) == 3:
@@ -208,10 +210,10 @@ def test_a_cut_that_fails_while_another_call_is_waited_for_ends_the_run(world: W
 
 
 @pytest.mark.parametrize("arrives", [False, True], ids=["not written", "written"])
-def test_a_run_that_fails_while_a_cut_is_on_its_way_does_not_wait_for_it(
+def test_a_run_that_fails_does_not_wait_for_a_split_that_is_being_recorded(
     world: World, arrives: bool
 ) -> None:
-    hanging = hanging_at_cut(2, world, arrives=arrives)
+    hanging = hanging_at_split(2, world, arrives=arrives)
     hung = False
 
     def faults(seen: Seen) -> Action:
@@ -225,7 +227,7 @@ def test_a_run_that_fails_while_a_cut_is_on_its_way_does_not_wait_for_it(
     world.proxy.faults = faults
     report = world.run("Increment", SHARDED)
     assert report.state is RunState.FAILED
-    # Its end was written, with the call still unanswered.
+    # Its end was recorded while the call was still unanswered.
     assert world.record_states() == [RunState.FAILED]
     world.proxy.faults = no_faults
     world.proxy.unhang()

@@ -1,0 +1,81 @@
+"""What happened in a run, read from its checkpoint: counts, failures, log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bulkup.core.model import Counts, Failure
+from bulkup.core.records import Shard
+from bulkup.state.checkpoint_file import COUNTS, CheckpointFile
+
+_SUMS = ", ".join(f"coalesce(sum({name}), 0)" for name in COUNTS)
+
+
+class Outcomes(CheckpointFile):
+    """Only batches that are done count: a batch in flight may still fail."""
+
+    def counts_of(self, shard: int) -> Counts:
+        """The sum of a shard's batches that are done."""
+        row = self._db.execute(
+            f"SELECT {_SUMS} FROM batches WHERE state = 'done' AND shard = ?",  # noqa: S608 (our own column names)
+            (shard,),
+        ).fetchone()
+        return Counts(*row)
+
+    def counts_at(self, shard: Shard) -> Counts:
+        """The counts up to the shard's low-water mark: without the batches after it, none of which
+        has a number (they write nothing)."""
+        counts = self.counts_of(shard.id)
+        position = shard.low_cursor
+        for start, end, *unnumbered in self._db.execute(
+            f'SELECT start, "end", {", ".join(COUNTS)} FROM batches '  # noqa: S608 (our own column names)
+            "WHERE shard = ? AND number IS NULL AND state = 'done' ORDER BY id DESC",
+            (shard.id,),
+        ):
+            if end != position:
+                break
+            counts = counts - Counts(*unnumbered)
+            position = start
+        return counts
+
+    def done(self) -> Counts:
+        """The sum of the batches that are done."""
+        row = self._db.execute(f"SELECT {_SUMS} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
+        return Counts(*row)
+
+    def counts(self) -> Counts:
+        """The sum of the batches that are done, and the failure that stopped the run."""
+        *done, stopped = self._db.execute(
+            f"SELECT {_SUMS}, (SELECT count(*) FROM failures WHERE batch IS NULL) "  # noqa: S608 (our own column names)
+            "FROM batches WHERE state = 'done'"
+        ).fetchone()
+        counts = Counts(*done)
+        return replace(counts, failed=counts.failed + stopped) if stopped else counts
+
+    def failures(self, skip: int = 0) -> Iterator[Failure]:
+        """Failures in the order they happened: those of batches that are done, and the one that
+        stopped the run."""
+        rows = self._db.execute(
+            "SELECT f.key, f.step, f.error, f.traceback FROM failures f "
+            "LEFT JOIN batches b ON b.id = f.batch "
+            "WHERE f.batch IS NULL OR b.state = 'done' ORDER BY f.id LIMIT -1 OFFSET ?",
+            (skip,),
+        )
+        for row in rows:
+            yield Failure(*row)
+
+    def log_lines(self) -> Iterator[str]:
+        rows = self._db.execute(
+            "SELECT l.line FROM log_lines l JOIN batches b ON b.id = l.batch "
+            "WHERE b.state = 'done' ORDER BY l.id"
+        )
+        for (line,) in rows:
+            yield line
+
+    def log_total(self) -> int:
+        (total,) = self._db.execute(
+            "SELECT count(*) FROM log_lines l JOIN batches b ON b.id = l.batch "
+            "WHERE b.state = 'done'"
+        ).fetchone()
+        return int(total)
