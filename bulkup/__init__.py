@@ -1,14 +1,17 @@
 """bulkup applies your Python function to every entity of a Datastore query, exactly once.
 
-This module is the public door: what is named in `__all__` is what users may rely on. What needs
-grpc and google.cloud behind it is opened lazily, so that a help page answers at once.
+Users may rely on the names in `__all__`. Those that need grpc and google.cloud are imported on
+first use, so that `bulkup --help` answers at once.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bulkup.authoring.updater import BulkDelete, BulkPut, Updater, delete, param, updater
+from bulkup.authoring.function_updater import updater
+from bulkup.authoring.param import param
+from bulkup.authoring.updater import BulkDelete, BulkPut, Updater
+from bulkup.authoring.writes import delete
 from bulkup.core.errors import BulkupError
 from bulkup.core.version import __version__ as __version__
 

@@ -12,7 +12,7 @@ from bulkup.core.model import RunState
 from bulkup.migrations.status import MigrationStatus
 
 
-def test_the_public_door_opens_to_these_names_and_no_others() -> None:
+def test_the_package_exports_these_names_and_no_others() -> None:
     assert sorted(bulkup.__all__) == [
         "BulkDelete", "BulkPut", "BulkupError", "Report", "Updater", "delete", "param", "run",
         "updater",

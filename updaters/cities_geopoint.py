@@ -1,4 +1,4 @@
-"""Replace two properties by one: `latitude` and `longitude` become `location`, a GeoPoint.
+"""Replace two properties with one: `latitude` and `longitude` become `location`, a GeoPoint.
 
 bulkup run updaters/cities_geopoint.py
 """
@@ -12,14 +12,14 @@ from bulkup import Updater
 
 
 class CitiesGeoPoint(Updater):
-    """Turn latitude and longitude of every City into one location."""
+    """Replace latitude and longitude of every City with a location."""
 
     def get_query(self) -> Query:
         return self.client.query(kind="City")
 
     def handle_entity(self, entity: Entity) -> None:
         if "location" in entity and not {"latitude", "longitude"} & entity.keys():
-            return  # done already, by an earlier run say
+            return  # already converted, for example by an earlier run
         latitude, longitude = float(entity.pop("latitude")), float(entity.pop("longitude"))
         entity["location"] = GeoPoint(latitude, longitude)
         self.put(entity)

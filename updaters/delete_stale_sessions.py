@@ -1,4 +1,4 @@
-"""Delete what is older than a date.
+"""Delete entities older than a date.
 
 bulkup run updaters/delete_stale_sessions.py -p before=2024-01-31
 """
@@ -22,6 +22,6 @@ class DeleteStaleSessions(BulkDelete):
         midnight = datetime.combine(self.before, time.min, timezone.utc)
         query = self.client.query(kind="Session")
         query.add_filter(filter=PropertyFilter("last_seen", "<", midnight))
-        # Not keys_only(), though it is cheaper: keys come without versions, and a session that
-        # somebody uses between our reading and our deleting would be deleted all the same.
+        # keys_only() would be cheaper, but keys come without versions: a session that somebody uses
+        # after it was read and before it is deleted would be deleted too.
         return query

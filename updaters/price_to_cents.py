@@ -13,9 +13,9 @@ from bulkup import Updater
 
 
 class PriceToCents(Updater):
-    """Turn Product.price, a text, into price_cents, an integer."""
+    """Replace Product.price, a string, with price_cents, an integer."""
 
-    max_failures = -1  # a price that is no number is reported, and stays as it is
+    max_failures = -1  # report prices that are not numbers, and leave them unchanged
 
     def get_query(self) -> Query:
         return self.client.query(kind="Product")
@@ -25,6 +25,6 @@ class PriceToCents(Updater):
             return
         cents = Decimal(entity.pop("price")) * 100
         if cents != int(cents):
-            raise ValueError(f"a price of {cents} cents is no whole number of them")
+            raise ValueError(f"{cents} is not a whole number of cents")
         entity["price_cents"] = int(cents)
         self.put(entity)

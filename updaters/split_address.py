@@ -1,6 +1,6 @@
 """Write a second kind: each Customer's embedded address moves into an entity of its own.
 
-Both are written in one commit, so that no address is ever lost or there twice.
+Both are written in one commit, so no address is ever lost or duplicated.
 
     bulkup run updaters/split_address.py
 """
@@ -22,7 +22,7 @@ class SplitAddress(Updater):
         embedded = entity.pop("address", None)
         if embedded is None:
             return
-        # A key made of the customer's own: handled again, the customer gets the same address.
+        # The key derives from the customer's, so handling a customer twice makes one address.
         address = Entity(self.client.key("Address", entity.key.id_or_name))
         address.update(embedded)
         entity["address_key"] = address.key

@@ -1,8 +1,4 @@
-"""Parameter values from text and back: `parse(to_text(value)) == value`, for every type there is.
-
-The text is what stands after `-p NAME=`, and what a run stores in order to resume with the same
-values. Nothing here knows of updaters.
-"""
+"""Parameter values from strings, by type. Nothing here knows about updaters."""
 
 from __future__ import annotations
 
@@ -13,20 +9,15 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from typing import Any
+
+from bulkup.authoring.text_form import NONE_LIKE, NONE_TEXT, in_utc, to_text, type_text
 
 SUPPORTED = (
     "str, int, float, bool, date, datetime, an Enum, Literal[...], list[...] of these, "
     "and Optional[...] or `... | None` of them"
 )
-
-NONE_TEXT = "@none"
-"""None, where the words `none` and the empty text are texts like any other.
-
-A str that is itself `@none` is written `@@none`, and so on. No shell reads anything into it.
-"""
-_NONE_LIKE = re.compile(r"@+none", re.ASCII)
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATETIME = re.compile(
@@ -42,29 +33,29 @@ _BOOLS = {
 
 
 class UnsupportedTypeError(TypeError):
-    """An annotation that no text can be converted to; the message is what was found."""
+    """An annotation that no string can be converted to. The message is the annotation."""
 
 
 @dataclass(frozen=True)
 class ValueType:
-    """How the values of one annotation are read.
+    """How values of one annotation are read.
 
-    `parse` takes text, `fit` an object that Python code gave; both return the value and raise
-    ValueError for what does not fit.
+    `parse` takes a string, `fit` an object that Python code passed. Both return the value, and
+    raise ValueError if it is not valid.
     """
 
     name: str
     """`int`, `date`, `red | green`, `list of int`."""
     form: str
-    """What the text has to look like: `a whole number such as 42`."""
+    """What a valid string looks like: `a whole number such as 42`."""
     parse: Callable[[str], Any]
     fit: Callable[[Any], Any]
     wordy: bool = False
-    """`none` may be one of its own values (an Enum, a Literal)."""
+    """`none` may be one of its values (of an Enum or a Literal)."""
 
 
 def value_type(annotation: Any) -> ValueType:
-    """The way to read values of `annotation`, a type; raises UnsupportedTypeError."""
+    """How to read values of `annotation`, a type. Raises UnsupportedTypeError."""
     annotation = _plain(annotation)
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
@@ -85,7 +76,7 @@ def value_type(annotation: Any) -> ValueType:
 
 
 def type_of_default(default: Any) -> Any:
-    """The annotation that an unannotated parameter with this default would have had."""
+    """The annotation to assume for an unannotated parameter with this default."""
     if default is None:
         return str | None
     if isinstance(default, (list, tuple)):
@@ -94,69 +85,8 @@ def type_of_default(default: Any) -> Any:
     return type(default)
 
 
-def to_text(value: Any) -> str:
-    """The text that `parse` turns back into `value`.
-
-    Raises ValueError for a value that has no such text (half a surrogate pair, an integer of more
-    digits than Python prints) and TypeError for one of an unsupported type.
-    """
-    text = _to_text(value)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{ascii(value)[:80]} is not valid text") from None
-    return text
-
-
-def type_text(annotation: Any) -> str:
-    """An annotation as its author would write it."""
-    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
-        return annotation.__qualname__
-    return re.sub(r"\b(?:typing|datetime|builtins)\.", "", str(annotation))
-
-
-def _to_text(value: Any) -> str:
-    if value is None:
-        return NONE_TEXT
-    # Before str and int, which an Enum may be as well; bool before int; datetime before date.
-    if isinstance(value, enum.Enum):
-        return _escaped(value.name)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        return float.__repr__(value)
-    if isinstance(value, str):
-        return _escaped(value)
-    if isinstance(value, datetime):
-        return _in_utc(value).isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, (list, tuple)):
-        items = [to_text(item) for item in value]
-        if items and all(_goes_unquoted(item) for item in items):
-            return ",".join(items)
-        return json.dumps(items)
-    raise TypeError(f"a {type(value).__name__} cannot be stored as a parameter")
-
-
-def _escaped(text: str) -> str:
-    return f"@{text}" if _NONE_LIKE.fullmatch(text) else text
-
-
-def _goes_unquoted(item: str) -> bool:
-    return (
-        bool(item)
-        and item == item.strip()
-        and "," not in item
-        and not item.startswith("[")
-        and item.lower() != "none"
-    )
-
-
 def _plain(annotation: Any) -> Any:
-    """Without Annotated, NewType and type aliases around it."""
+    """Unwrap Annotated, NewType and type aliases."""
     while True:
         if typing.get_origin(annotation) is typing.Annotated:
             annotation = annotation.__origin__
@@ -170,7 +100,7 @@ def _plain(annotation: Any) -> Any:
 
 def _optional(inner: ValueType) -> ValueType:
     if inner is _STR:
-        form = f"any text, or {NONE_TEXT} for None"
+        form = f"any string, or {NONE_TEXT} for None"
     else:
         form = f"{inner.form}, or none"
 
@@ -199,7 +129,7 @@ def _literal(values: Sequence[Any]) -> ValueType:
     choices = [value for value in values if value is not None]
     by_text = {to_text(value): value for value in choices if not isinstance(value, bytes)}
     if not choices or len(by_text) < len(choices):
-        # bytes, nothing but None, or both 1 and "1": the text would not say which.
+        # bytes, nothing but None, or both 1 and "1", which a string cannot tell apart.
         raise UnsupportedTypeError(type_text(typing.Literal[tuple(values)]))
     name = " | ".join(by_text)
 
@@ -209,7 +139,7 @@ def _literal(values: Sequence[Any]) -> ValueType:
         return by_text[text]
 
     def fit(value: Any) -> Any:
-        # 1 == True == 1.0, but only one of them is what was listed.
+        # 1 == True == 1.0, but only one of them is listed.
         for choice in choices:
             if choice == value and type(choice) is type(value):
                 return choice
@@ -225,7 +155,7 @@ def _enum(members: type[enum.Enum]) -> ValueType:
         raise UnsupportedTypeError(f"{members.__qualname__}, an Enum without members")
 
     def parse(text: str) -> enum.Enum:
-        text = text[1:] if _NONE_LIKE.fullmatch(text) else text
+        text = text[1:] if NONE_LIKE.fullmatch(text) else text
         if text in members.__members__:
             return members[text]
         for member in members:
@@ -237,7 +167,7 @@ def _enum(members: type[enum.Enum]) -> ValueType:
         return found.pop()
 
     def fit(value: Any) -> enum.Enum:
-        # A combination of Flags is an instance, but has no name of its own to be stored by.
+        # A combination of Flags is an instance too, but has no name to store it by.
         if isinstance(value, members) and value.name in members.__members__:
             return value
         raise ValueError
@@ -270,7 +200,7 @@ def _list(annotation: Any) -> ValueType:
 
     return ValueType(
         f"list of {item.name}",
-        f"a list with commas between ({item.form}), or a JSON list of strings",
+        f"a comma-separated list ({item.form}), or a JSON list of strings",
         parse,
         fit,
     )
@@ -279,7 +209,7 @@ def _list(annotation: Any) -> ValueType:
 def _parse_str(text: str) -> str:
     if text == NONE_TEXT:
         raise ValueError
-    return text[1:] if _NONE_LIKE.fullmatch(text) else text
+    return text[1:] if NONE_LIKE.fullmatch(text) else text
 
 
 def _parse_bool(text: str) -> bool:
@@ -297,26 +227,17 @@ def _parse_date(text: str) -> date:
 
 
 def _parse_datetime(text: str) -> datetime:
-    # Spelt out rather than left to fromisoformat, which takes other forms in each Python.
+    # Checked here, because fromisoformat accepts more forms with each Python version.
     match = _DATETIME.fullmatch(text.strip())
     if not match:
         raise ValueError
     zone = (match["zone"] or "Z").upper().replace("Z", "+00:00")
     fraction = (match["fraction"] or "").ljust(6, "0")
-    return _in_utc(
+    return in_utc(
         datetime.fromisoformat(
             f"{match['date']}T{match['time'] or '00:00'}{match['second'] or ':00'}.{fraction}{zone}"
         )
     )
-
-
-def _in_utc(value: datetime) -> datetime:
-    if value.utcoffset() is None:
-        return value.replace(tzinfo=timezone.utc)
-    try:
-        return value.astimezone(timezone.utc)
-    except OverflowError:
-        raise ValueError from None
 
 
 def _fits(*wanted: type, but: type | None = None) -> Callable[[Any], Any]:
@@ -335,7 +256,7 @@ def _fit_float(value: Any) -> float:
         raise ValueError from None
 
 
-_STR = ValueType("str", "any text", _parse_str, _fits(str))
+_STR = ValueType("str", "any string", _parse_str, _fits(str))
 _SIMPLE: dict[type, ValueType] = {
     str: _STR,
     int: ValueType("int", "a whole number such as 42", int, _fits(int, but=bool)),
@@ -346,6 +267,6 @@ _SIMPLE: dict[type, ValueType] = {
         "datetime",
         "a date and time such as 2024-01-31T12:00:00+02:00 (in UTC when no offset is given)",
         _parse_datetime,
-        lambda value: _in_utc(_fits(datetime)(value)),
+        lambda value: in_utc(_fits(datetime)(value)),
     ),
 }

@@ -1,13 +1,12 @@
-"""A user's file or module, imported: the only place where their top-level code runs.
+"""Importing a user's file or module: the only place where their top-level code runs.
 
-A file is loaded by its path, under a private name, so that an updater may be called `json.py` or
-`click.py` and neither hides the module of that name nor is hidden by it. It stands in
-`sys.modules` all the same, for dataclasses, typing and pickle look there.
+A file is loaded by its path, under a private name. So an updater may be called `json.py` or
+`click.py` without hiding the module of that name or being hidden by it. The private name is in
+`sys.modules`, because dataclasses, typing and pickle look there.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -15,39 +14,36 @@ import linecache
 import os
 import pkgutil
 import re
-import stat
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any
 
+from bulkup.authoring.source_files import listed, printable, read_source, suggest
 from bulkup.core.errors import NotFoundError, UpdaterError, UsageError
 from bulkup.core.user_traceback import error_line, user_traceback
-
-_LISTED = 10
-"""Names in an error message that lists what is there."""
 
 
 @dataclass(frozen=True)
 class Imported:
     module: ModuleType
     path: str
-    """Absolute, of the source file."""
+    """Absolute path of the source file."""
     checksum: str
     """SHA-256 of its bytes, in hex."""
     reload_as: str
-    """What imports it again from anywhere: the path, or a dotted name where no path would do."""
+    """What imports it again from any directory: the path, or a dotted name if a path would not."""
 
 
 def import_path(typed: str) -> Imported:
     """Import the Python file at a path.
 
-    Raises NotFoundError when it is not there, UsageError when it is no readable Python file,
-    UpdaterError (with the user's traceback) when it cannot be executed.
+    Raises NotFoundError, UsageError if it is not a readable Python file, UpdaterError (with the
+    user's traceback) if it fails.
     """
     data = read_source(typed)
     checksum = hashlib.sha256(data).hexdigest()
@@ -82,16 +78,16 @@ def import_path(typed: str) -> Imported:
 
 
 def import_name(dotted: str) -> Imported:
-    """Import a module by its dotted name; the current directory counts.
+    """Import a module by its dotted name, also from the current directory.
 
-    Raises like `import_path`, and UsageError for a module that has no Python source.
+    Raises what `import_path` raises, and UsageError for a module without Python source.
     """
     importlib.invalidate_caches()
     make_importable(os.getcwd())
     local = os.path.join(*dotted.split(".")) + ".py"
     spec = _find(dotted, local)
     if os.path.isfile(local) and not (spec and _same_file(spec.origin, local)):
-        # The file lies here, but the name is taken: by the standard library, say.
+        # The file is here, but the name means another module, of the standard library for example.
         return import_path(local)
     if spec is None:
         raise _no_module(dotted)
@@ -99,7 +95,7 @@ def import_name(dotted: str) -> Imported:
         folders = list(spec.submodule_search_locations or ())
         raise UsageError(
             f"{dotted} is a folder of modules; name one of them: "
-            + _listed(f"{dotted}.{name}" for name in _modules_in(folders))
+            + listed(f"{dotted}.{name}" for name in _modules_in(folders))
         )
     if not spec.has_location or not spec.origin.endswith(".py"):
         raise UsageError(f"{dotted} has no Python source; name a module that is a .py file")
@@ -107,7 +103,7 @@ def import_name(dotted: str) -> Imported:
     with users_code(dotted):
         module = importlib.import_module(dotted)
     path = os.path.abspath(spec.origin)
-    # A package without __init__.py cannot be told from its files, only from the name.
+    # Only the dotted name shows a package without __init__.py; the path does not.
     in_files_alone = "." not in dotted or _name_in_package(path) == dotted
     reload_as = path if in_files_alone else dotted
     return Imported(module, path, _executed(module, checksum), reload_as)
@@ -115,11 +111,11 @@ def import_name(dotted: str) -> Imported:
 
 @contextmanager
 def users_code(shown: str, *, does: str = "be loaded") -> Iterator[None]:
-    """Turn what a user's code raises, outside a handler, into one sentence and its traceback."""
+    """Turn what a user's code raises, outside a handler, into one sentence and a traceback."""
     try:
         yield
     except UsageError as exc:
-        # From our own decorator, say. The line of theirs that called it is in the traceback.
+        # From our own decorator, for example. The traceback shows the user's line that called it.
         if not exc.details:
             exc.details = user_traceback(exc)
         raise
@@ -129,13 +125,13 @@ def users_code(shown: str, *, does: str = "be loaded") -> Iterator[None]:
             place += f" of {printable(exc.filename)}"
         raise UpdaterError(
             f"{printable(shown)} cannot {does}: {place} is not valid Python "
-            f"({printable(exc.msg or '')}); correct it and try again",
+            f"({printable(exc.msg or '')}); fix it and run again",
             details=user_traceback(exc),
         ) from exc
     except SystemExit as exc:
         raise UpdaterError(
-            f"{printable(shown)} ends the program (SystemExit: {printable(str(exc))}) when it is "
-            'imported; move what is meant for a script below `if __name__ == "__main__":`',
+            f"{printable(shown)} exits (SystemExit: {printable(str(exc))}) when it is imported; "
+            'move the script part below `if __name__ == "__main__":`',
             details=user_traceback(exc),
         ) from exc
     except Exception as exc:
@@ -146,14 +142,14 @@ def users_code(shown: str, *, does: str = "be loaded") -> Iterator[None]:
 
 
 def make_importable(folder: str) -> None:
-    """Put a folder of the user's on `sys.path`, for now and for imports inside handlers.
+    """Put a user's folder on `sys.path`, also for later imports inside handlers.
 
-    Behind the standard library, which a `json.py` beside an updater must not replace; before
-    installed packages, an old copy of the same project among them.
+    It goes after the standard library, which a `json.py` beside an updater must not replace, and
+    before installed packages, which may include an old copy of the same project.
     """
     if any(os.path.abspath(entry or os.curdir) == folder for entry in sys.path):
         return
-    # What bulkup itself needs is imported first: a `rich.py` in that folder then comes too late.
+    # Import what bulkup itself needs first, so that a `rich.py` in that folder cannot replace it.
     for needed in ("click", "rich", "tenacity", "google.cloud.datastore"):
         importlib.import_module(needed)
     standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
@@ -162,19 +158,8 @@ def make_importable(folder: str) -> None:
     sys.path.insert(last + 1, folder)
 
 
-def suggest(wanted: str, there: Iterable[str]) -> str:
-    """`; did you mean a or b?`, or nothing when nothing is like it."""
-    close = difflib.get_close_matches(wanted, list(there), n=3)
-    return f"; did you mean {' or '.join(printable(name) for name in close)}?" if close else ""
-
-
-def printable(text: str) -> str:
-    """A name as it stands in a message; one with control characters is shown as Python would."""
-    return text if text.isprintable() else ascii(text)
-
-
 class _ExactLoader(SourceFileLoader):
-    """Executes the very bytes that were read: no __pycache__, no stale one, no second read."""
+    """Executes the very bytes that were read, neither a __pycache__ nor a newer file."""
 
     def __init__(self, name: str, path: str, data: bytes) -> None:
         super().__init__(name, path)
@@ -182,59 +167,10 @@ class _ExactLoader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         code: CodeType = self.source_to_code(self._data, self.path)
-        # Tracebacks show the lines that run, even when the file is edited during a long run.
+        # Keep the lines for tracebacks: the file may be edited during a long run.
         text = importlib.util.decode_source(self._data)
         linecache.cache[self.path] = (len(text), None, text.splitlines(True), self.path)
         return code
-
-
-def read_source(typed: str) -> bytes:
-    """The bytes of a Python file. Raises NotFoundError or UsageError, saying what is there."""
-    shown = printable(typed)
-    try:
-        mode = os.stat(typed).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise _no_file(typed) from None
-    except (OSError, ValueError) as exc:
-        raise _unreadable(shown, exc) from exc
-    if stat.S_ISDIR(mode):
-        files = _listed(os.path.join(typed, name) for name in _python_files(typed))
-        raise UsageError(f"{shown} is a folder; name a Python file in it: {files}")
-    if not typed.endswith(".py"):
-        raise UsageError(f"{shown} is not a Python file; name one that ends in .py")
-    if not stat.S_ISREG(mode):
-        # Opening a pipe would wait for ever.
-        raise UsageError(f"{shown} is not a regular file; save the updater in one")
-    try:
-        with open(typed, "rb") as file:
-            return file.read()
-    except OSError as exc:
-        raise _unreadable(shown, exc) from exc
-
-
-def _unreadable(shown: str, exc: Exception) -> UsageError:
-    reason = getattr(exc, "strerror", None) or str(exc)
-    return UsageError(f"cannot read {shown} ({reason}); name a Python file that can be read")
-
-
-def _no_file(typed: str) -> NotFoundError:
-    folder, wanted = os.path.split(typed)
-    if folder and not os.path.isdir(folder):
-        return NotFoundError(
-            f"there is no folder {printable(folder)} in which {printable(wanted)} could be; "
-            f"check the path (the current directory is {printable(os.getcwd())})"
-        )
-    if os.path.islink(typed):
-        return NotFoundError(
-            f"{printable(typed)} is a link to {printable(os.readlink(typed))}, which is not there; "
-            "name a file that is"
-        )
-    there = _python_files(folder or os.curdir)
-    meant = suggest(typed, [os.path.join(folder, name) for name in there])
-    return NotFoundError(
-        f"there is no file {printable(typed)}"
-        + (meant or f"; check the path (the current directory is {printable(os.getcwd())})")
-    )
 
 
 def _no_module(dotted: str) -> NotFoundError:
@@ -255,7 +191,7 @@ def _no_module(dotted: str) -> NotFoundError:
 
 
 def _find(dotted: str, local: str) -> ModuleSpec | None:
-    """Where a module is, or None. Importing its packages on the way runs their code."""
+    """Find a module's spec, or None. This imports its packages, and so runs their code."""
     try:
         with users_code(dotted):
             return importlib.util.find_spec(dotted)
@@ -272,35 +208,21 @@ def _modules_in(folders: list[str]) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(folders))
 
 
-def _python_files(folder: str) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(folder) if name.endswith(".py"))
-    except OSError:
-        return []  # only suggestions come from here
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown = [printable(name) for name in names]
-    more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
-    return (", ".join(shown[:_LISTED]) or "(there is none)") + more
-
-
 def _private_name(path: str) -> str:
     stem = re.sub(r"\W", "_", os.path.basename(path)[: -len(".py")], flags=re.ASCII)
     return f"_bulkup_{stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
 
 
 def _executed(module: ModuleType, checksum: str) -> str:
-    """The checksum of the bytes that ran: a module is executed once, and the file may change."""
+    """The checksum of the bytes that ran: a module runs once, while its file may change."""
     first: str = vars(module).setdefault("__bulkup_checksum__", checksum)
     return first
 
 
 def _own_name(path: str, private: str) -> list[str]:
-    """The name under which other files import this one, where it is free or already ours.
+    """The name by which other files import this one, if it is free or already ours.
 
-    With it, a helper that imports the updater back finds the module being loaded, not a second
-    copy of it.
+    A helper that imports the updater back then finds the module being loaded, not a second copy.
     """
     stem = os.path.basename(path)[: -len(".py")]
     if not stem.isidentifier():
@@ -311,10 +233,11 @@ def _own_name(path: str, private: str) -> list[str]:
     return [stem] if spec and spec.has_location and _same_file(spec.origin, path) else []
 
 
-def _name_in_package(path: str) -> str:
-    """The dotted name of a file inside packages, so that relative imports work; or empty.
+def _name_in_package(path: str) -> str | None:
+    """The dotted name of a file in a package, which relative imports need.
 
-    Empty too when the outermost package's name means another one, as for a folder called `json`.
+    None outside packages, and when the outermost package's name means another package, as for a
+    folder called `json`.
     """
     folder, file = os.path.split(path)
     parts = [] if file == "__init__.py" else [file[: -len(".py")]]
@@ -322,16 +245,16 @@ def _name_in_package(path: str) -> str:
         folder, package = os.path.split(folder)
         parts.insert(0, package)
     if len(parts) < 2 and file != "__init__.py":
-        return ""
+        return None
     if not all(part.isidentifier() for part in parts):
-        return ""
+        return None
     make_importable(folder)
     try:
         spec = importlib.util.find_spec(parts[0])
     except ValueError:
-        return ""
+        return None
     found = list((spec and spec.submodule_search_locations) or ())
-    return ".".join(parts) if os.path.join(folder, parts[0]) in found else ""
+    return ".".join(parts) if os.path.join(folder, parts[0]) in found else None
 
 
 def _same_file(one: str | None, other: str) -> bool:
@@ -343,9 +266,7 @@ def _same_file(one: str | None, other: str) -> bool:
 
 def _advice(exc: Any) -> str:
     if isinstance(exc, ModuleNotFoundError) and exc.name and "." not in exc.name:
-        return f"install {printable(exc.name)} where bulkup is installed, or correct the name"
+        return f"install {printable(exc.name)} where bulkup is installed, or fix the name"
     if isinstance(exc, ImportError) and "relative import" in str(exc):
-        return (
-            "start from the folder above its package and give the dotted name, package.module:Name"
-        )
-    return "correct it and try again"
+        return "run from the folder above its package and give the dotted name, package.module:Name"
+    return "fix it and run again"

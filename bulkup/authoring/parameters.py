@@ -1,7 +1,7 @@
-"""An updater's parameters: which there are, and their values from what a user types.
+"""The parameters of an updater, and their values from what a user types.
 
-A function's are its keyword-only arguments, a class's its `param()` attributes, inherited ones
-included.
+A function's parameters are its keyword-only arguments; a class's are its `param()` attributes,
+inherited ones included.
 """
 
 from __future__ import annotations
@@ -17,49 +17,48 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bulkup.authoring.conversion import (
-    NONE_TEXT,
     SUPPORTED,
     UnsupportedTypeError,
     ValueType,
-    to_text,
     type_of_default,
-    type_text,
     value_type,
 )
-from bulkup.authoring.updater import MISSING, Param, Updater
+from bulkup.authoring.param import MISSING, Param
+from bulkup.authoring.text_form import NONE_TEXT, to_text, type_text
+from bulkup.authoring.updater import Updater
 from bulkup.core.errors import ParameterError, UsageError
 from bulkup.core.user_traceback import error_line
 
 __all__ = ["Parameter", "convert", "parameters_of", "parse_assignments", "to_text"]
 
 _SHOWN_CHARS = 80
-"""Of a value in an error message."""
+"""The most characters of a value that an error message shows."""
 
 
 @dataclass(frozen=True)
 class Parameter:
     name: str
     type: str
-    """As a reader would say it: `int`, `date | None`, `red | green`."""
+    """For people: `int`, `date | None`, `red | green`."""
     required: bool
     default: Any
-    """A value of the type; `bulkup.updater.MISSING` when required."""
+    """A value of the type; `param.MISSING` when required."""
     help: str
     value_type: ValueType = field(repr=False, compare=False)
 
     @property
     def form(self) -> str:
-        """What its text has to look like: `a date such as 2024-01-31`."""
+        """What a valid string looks like: `a date such as 2024-01-31`."""
         return self.value_type.form
 
     @property
     def default_text(self) -> str:
-        """The default as one would type it; empty when required."""
+        """The default as a user would type it; empty when required."""
         return "" if self.required else to_text(self.default)
 
 
 class HasParameters(Protocol):
-    """An `UpdaterSource`, as far as its parameters go."""
+    """What `convert` needs of an `UpdaterSource`."""
 
     @property
     def name(self) -> str: ...
@@ -69,18 +68,14 @@ class HasParameters(Protocol):
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
-    """`["sep=-"]`, as `-p` takes them, to `{"sep": "-"}`. Raises ParameterError."""
+    """Turn `["sep=-"]`, the values of `-p`, into `{"sep": "-"}`. Raises ParameterError."""
     texts: dict[str, str] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            raise ParameterError(
-                f"{_shown(assignment)} does not say which value; write -p NAME=VALUE"
-            )
+            raise ParameterError(f"{_shown(assignment)} has no value; write -p NAME=VALUE")
         if not name:
-            raise ParameterError(
-                f"{_shown(assignment)} does not say which parameter; write -p NAME=VALUE"
-            )
+            raise ParameterError(f"{_shown(assignment)} has no parameter name; write -p NAME=VALUE")
         if name in texts:
             raise ParameterError(f"parameter {_shown(name)} is given twice; give it once")
         texts[name] = text
@@ -88,12 +83,12 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
 
 
 def convert(source: HasParameters, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of every parameter of `source`: those given, and the defaults of the others.
+    """The value of every parameter of `source`: the given ones, and the defaults of the others.
 
-    A str is read as text, as after `-p`; anything else has to be of the parameter's type already.
-    Store `{name: to_text(value)}` of the result and convert that to get the same values again,
-    whatever becomes of the defaults in the source.
-    Raises ParameterError: an unknown name, a missing value, one that does not fit.
+    A str is parsed, as after `-p`; anything else must already have the parameter's type. To get the
+    same values again, even if the defaults in the source change, store `{name: to_text(value)}` of
+    the result and convert that.
+    Raises ParameterError for an unknown name, a missing value or one that is not valid.
     """
     known = {parameter.name: parameter for parameter in source.parameters}
     for name in values:
@@ -110,10 +105,10 @@ def convert(source: HasParameters, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parameters_of(definition: type[Updater] | Callable[..., Any]) -> tuple[Parameter, ...]:
-    """The parameters of an updater class or decorated function, in the order they are written.
+    """The parameters of an updater class or decorated function, in source order.
 
-    Raises ParameterError for one whose type no text can be converted to, or whose default is not
-    of its type; UsageError for arguments that are neither the entity nor keyword-only.
+    Raises ParameterError for an unsupported type or a default that is not of the type, UsageError
+    for an argument that is neither the entity nor keyword-only.
     """
     if isinstance(definition, type):
         return tuple(_of_class(definition))
@@ -121,7 +116,7 @@ def parameters_of(definition: type[Updater] | Callable[..., Any]) -> tuple[Param
 
 
 def _of_class(cls: type[Updater]) -> Iterable[Parameter]:
-    # The name's first definition in the MRO counts: a subclass may fix a parameter to a value.
+    # The first definition in the MRO counts: a subclass may replace a parameter by a fixed value.
     names = dict.fromkeys(
         name
         for base in reversed(cls.__mro__)
@@ -136,8 +131,8 @@ def _of_class(cls: type[Updater]) -> Iterable[Parameter]:
             hasattr(Updater, name) or name in Updater.__annotations__
         ):
             raise ParameterError(
-                f"{cls.__name__} cannot have a parameter {name!r}, which means something else "
-                "in every updater; give it another name"
+                f"{cls.__name__} cannot have a parameter {name!r}, because every updater has an "
+                "attribute of that name; rename it"
             )
         yield _parameter(
             cls.__name__, name, _class_annotation(cls, name), declared.default, declared.help
@@ -182,17 +177,17 @@ def _check_arguments(shown: str, arguments: Sequence[inspect.Parameter]) -> None
     ):
         raise UsageError(
             f"{shown} has no argument for the entity; write def {shown}(entity), and the "
-            "parameters behind a star: (entity, *, name)"
+            "parameters after a star: (entity, *, name)"
         )
     for argument in arguments[1:]:
         if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
             raise UsageError(
-                f"{shown} takes {argument}, for which no parameter can be given; write the "
-                "parameters out: (entity, *, name)"
+                f"{shown} takes {argument}, which cannot become parameters; list them by name: "
+                "(entity, *, name)"
             )
         if argument.kind is not argument.KEYWORD_ONLY:
             raise UsageError(
-                f"argument {argument.name!r} of {shown} has to be keyword-only to be a parameter; "
+                f"argument {argument.name!r} of {shown} must be keyword-only to be a parameter; "
                 f"put a star before it: (entity, *, {argument.name})"
             )
 
@@ -204,9 +199,9 @@ def _resolved(
     global_names: Mapping[str, Any],
     local_names: Mapping[str, Any],
 ) -> Any:
-    """The type that an annotation means, which may be a string or contain some.
+    """The type of an annotation that may be a string, or contain strings.
 
-    One name at a time: an annotation that only a type checker can resolve is no harm elsewhere.
+    Resolves one name at a time, since only a type checker may be able to resolve the others.
     """
     holder = types.SimpleNamespace(__annotations__={name: annotation})
     try:
@@ -221,8 +216,8 @@ def _resolved(
 def _unresolved(owner: str, name: str, annotation: str, exc: Exception) -> ParameterError:
     return ParameterError(
         f"the annotation {_shown(annotation)} of parameter {name!r} of {owner} cannot be resolved "
-        f"({error_line(exc)}); import what it names at the top of the file, and not only "
-        "if TYPE_CHECKING"
+        f"({error_line(exc)}); import its types at the top of the file, not only under "
+        "`if TYPE_CHECKING`"
     )
 
 
@@ -238,15 +233,14 @@ def _parameter(owner: str, name: str, annotation: Any, default: Any, help_text: 
             converts = value_type(typing.Optional[annotation])  # noqa: UP045  (may be a str on 3.10)
     except UnsupportedTypeError as exc:
         raise ParameterError(
-            f"parameter {name!r} of {owner} has the type {exc}, which cannot be given as text; "
-            f"use one of {SUPPORTED}"
+            f"parameter {name!r} of {owner} has the unsupported type {exc}; use one of {SUPPORTED}"
         ) from exc
     value = MISSING if default is MISSING else _default(owner, name, converts, default)
     return Parameter(name, converts.name, default is MISSING, value, help_text, converts)
 
 
 def _default(owner: str, name: str, converts: ValueType, default: Any) -> Any:
-    """The default as a value of the type. `cutoff: date = "2024-01-31"` means a date."""
+    """The default as a value of the type: `cutoff: date = "2024-01-31"` is a date."""
     for read in (converts.fit, converts.parse) if isinstance(default, str) else (converts.fit,):
         try:
             value = read(default)
@@ -256,7 +250,7 @@ def _default(owner: str, name: str, converts: ValueType, default: Any) -> Any:
         return value
     raise ParameterError(
         f"the default {_shown(default)} of parameter {name!r} of {owner} is not of its type "
-        f"{converts.name}; it has to be {converts.form}"
+        f"{converts.name}; use {converts.form}"
     )
 
 
@@ -265,15 +259,15 @@ def _value(parameter: Parameter, given: Any) -> Any:
     try:
         value = read(given)
     except (ValueError, TypeError) as exc:
-        escaped = f" (@{NONE_TEXT} is the text {NONE_TEXT})" if given == NONE_TEXT else ""
+        escaped = f" (@{NONE_TEXT} is the string {NONE_TEXT})" if given == NONE_TEXT else ""
         raise ParameterError(
-            f"{parameter.name}={_shown(given)} does not fit; "
+            f"{parameter.name}={_shown(given)} is not valid; "
             f"parameter {parameter.name!r} takes {parameter.form}{escaped}"
         ) from exc
     try:
         to_text(value)
     except (ValueError, TypeError) as exc:
-        # A run that could not write down its parameters could not be resumed.
+        # A run that cannot store its parameters could not be resumed.
         raise ParameterError(
             f"{parameter.name}={_shown(given)} cannot be stored with the run ({exc}); "
             f"parameter {parameter.name!r} takes {parameter.form}"
@@ -282,13 +276,13 @@ def _value(parameter: Parameter, given: Any) -> Any:
 
 
 def _copied(default: Any) -> Any:
-    """A list of one's own: an updater that changes it must not change the next one's default."""
+    """Copy a list, so that an updater that changes it does not change the default."""
     return list(default) if isinstance(default, list) else default
 
 
 def _unknown(owner: str, name: object, known: list[str]) -> ParameterError:
     if not known:
-        return ParameterError(f"{owner} takes no parameters, so leave out {_shown(name)}")
+        return ParameterError(f"{owner} takes no parameters; leave out {_shown(name)}")
     close = difflib.get_close_matches(str(name), known, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else "; its parameters are: "
     return ParameterError(

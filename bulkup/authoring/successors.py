@@ -1,9 +1,9 @@
-"""Chains: an updater may name its successor, which begins when its own run has finished.
+"""Chains: an updater may name its successor, which starts when its own run has finished.
 
-The runs of a chain are `RUN`, `RUN+1`, `RUN+2`, ...: a successor's id, and so the key of its
-record, follows from its predecessor's, which makes it one however often it is begun. Its record is
-written by the very commit that writes the predecessor's end, and takes the predecessor's claim
-over: until the chain has ended, whoever runs the first updater again goes on with the chain.
+The runs of a chain are `RUN`, `RUN+1`, `RUN+2`, ... A successor's id, and so the key of its record,
+follows from its predecessor's, so that starting it twice makes one run. One commit writes the
+predecessor's end and the successor's record, which takes over the predecessor's claim: until the
+chain has ended, running the first updater again resumes the chain.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from bulkup.authoring.function_updater import SPEC_ATTRIBUTE
 from bulkup.authoring.loader import UpdaterSource, describe, load
 from bulkup.authoring.parameters import convert
-from bulkup.authoring.updater import SPEC_ATTRIBUTE, Then, Updater
+from bulkup.authoring.updater import Then, Updater
 from bulkup.core.errors import NotFoundError, ParameterError, UsageError
 
 
 def named(definition: Any) -> Any:
-    """The successor that an updater class or function names by itself, or None."""
+    """The successor that an updater's definition names, or None."""
     if not isinstance(definition, type):
         return inspect.getattr_static(definition, SPEC_ATTRIBUTE).then
     value = inspect.getattr_static(definition, "then")
@@ -29,7 +30,7 @@ def named(definition: Any) -> Any:
 
 
 def wanted(source: UpdaterSource, updater: Updater) -> Then | None:
-    """The successor of a finished run: the one asked for with `then`, or the one named."""
+    """The successor of a finished run: the one its updater chose, else the one named, or None."""
     if updater._then is not None:
         return updater._then
     value = named(source.definition)
@@ -37,9 +38,9 @@ def wanted(source: UpdaterSource, updater: Updater) -> Then | None:
 
 
 def relative_spec(then: Any, folder: str) -> str:
-    """How a successor is found from its predecessor's folder, on any machine.
+    """The successor's spec relative to its predecessor's folder, valid on any machine.
 
-    Raises UsageError for what is no updater.
+    Raises UsageError for anything but an updater.
     """
     if isinstance(then, str):
         return then
@@ -52,7 +53,7 @@ def relative_spec(then: Any, folder: str) -> str:
 
 
 def locate(specs: Sequence[str], folder: str) -> str:
-    """Follow the links of a chain, each relative to the folder of the one before."""
+    """Follow a chain's specs, each relative to the folder of the one before."""
     found = ""
     for spec in specs:
         where, colon, name = spec.rpartition(":")
@@ -70,9 +71,9 @@ def locate(specs: Sequence[str], folder: str) -> str:
 
 
 def check(source: UpdaterSource) -> None:
-    """Look at the successors that updaters name by themselves before the first one begins.
+    """Check all successors that definitions name, before the first run starts.
 
-    Raises UsageError for a circle and a parameter without a default, and what `load` raises.
+    Raises UsageError for a circle or a parameter without a default, and what `load` raises.
     """
     seen = [source.spec]
     while (value := named(source.definition)) is not None:
@@ -88,5 +89,5 @@ def check(source: UpdaterSource) -> None:
                 f"or {before} calls self.then({source.name}, ...) in finish"
             ) from error
         if source.spec in seen:
-            raise UsageError(f"{source.name} would follow itself for ever; mend `then`")
+            raise UsageError(f"{source.name} would follow itself forever; fix its `then`")
         seen.append(source.spec)

@@ -1,16 +1,18 @@
-"""What a write would change, as short texts: for the dry run."""
+"""What a write would change, as short strings: for the dry run."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from bulkup.datastore.keys import Pb, key_text
+from bulkup.datastore.keys import key_text
 from bulkup.datastore.lazy_entity import LazyEntity, read_message
-from bulkup.datastore.value_codec import decode, is_excluded
+from bulkup.datastore.messages import Pb
+from bulkup.datastore.value_codec import decode
+from bulkup.datastore.value_flags import is_excluded
 
 TEXT_WIDTH = 80
 CONTEXT = 20
-"""Characters shown before the first difference of two long texts."""
+"""Characters shown before the first difference of two long strings."""
 
 
 def describe_changes(
@@ -18,9 +20,9 @@ def describe_changes(
 ) -> tuple[tuple[str, str | None, str | None], ...]:
     """(name, before, after) of each property that writing `after` changes, sorted by name.
 
-    `before` None, or of another key: all properties are new. None for a text: the property is
-    new, or goes. The texts are one line of at most 80 characters, control characters escaped;
-    of two long ones the part where they differ. Names are as they are.
+    All properties are new if `before` is None or has another key. A new property is None before,
+    a deleted one None after. The strings are one line of at most 80 characters, with control
+    characters escaped; of two long values they show where these differ. Names are not escaped.
     """
     old: Any = {}
     if before is not None and read_message(before).key == after.key:
@@ -52,7 +54,7 @@ def _text(pb: Pb | None) -> str | None:
 
 
 def value_text(pb: Pb) -> str:
-    """A Value in one line of printable characters, whatever it holds."""
+    """Any Value message in one line of printable characters."""
     which = pb.WhichOneof("value_type")
     if which is None:
         return "<unknown type>"

@@ -1,17 +1,17 @@
-"""What to write for `put(entity)`: the message it was read as, with what changed patched in.
+"""The message to write for `put(entity)`: the one it was read as, with the changes patched in.
 
-The original message is still there, so each property that was touched is compared with what it
-says. That finds a list or a nested entity changed in place as surely as an assignment.
+Each property that was touched is compared with the original message, so a list or nested entity
+that was changed in place is found as surely as an assignment.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.cloud.datastore import Entity
 from google.protobuf.message import DecodeError
 
-from bulkup.datastore.keys import Pb, key_to_pb
+from bulkup.datastore.keys import key_to_pb
 from bulkup.datastore.lazy_entity import (
     UNREAD,
     LazyEntity,
@@ -20,32 +20,20 @@ from bulkup.datastore.lazy_entity import (
     read_message,
     value_message,
 )
+from bulkup.datastore.messages import EntityPb, Pb, ValuePb
 from bulkup.datastore.pages import PageEntity
 from bulkup.datastore.scalar_codec import rewritten
-from bulkup.datastore.value_codec import (
-    ENCODERS,
-    PLAIN,
-    EntityPb,
-    ValuePb,
-    encode,
-    exclude,
-    is_excluded,
-    meaning_of,
-    named,
-    new_value,
-    same,
-    set_meaning,
-    write_entity,
-)
+from bulkup.datastore.value_codec import ENCODERS, PLAIN, encode, named, new_value, write_entity
+from bulkup.datastore.value_compare import same
+from bulkup.datastore.value_flags import exclude, is_excluded, meaning_of, set_meaning
 
 
 def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
-    """The Entity message to write for `put(entity)`, as the entity is at this moment.
+    """The Entity message to write for `put(entity)`. Later changes to the entity do not reach it.
 
-    Of a LazyEntity, its original message with what changed patched in: under its own key None
-    when nothing changed (with `rewrite`: a copy), under another key always a message. Of any
-    other Entity, what the official client would send. Later changes to the entity do not reach
-    the message.
+    For a LazyEntity it is the original message with the changes patched in, or None without changes
+    (with `rewrite`: a copy of the original). A new key is a change. For any other Entity it is what
+    the official client would send.
 
     Raises ValueError or TypeError, naming the property, for what Datastore cannot store.
     """
@@ -65,74 +53,48 @@ def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
         raise ValueError("cannot put an entity that contains itself") from error
     except DecodeError as error:
         raise ValueError(
-            f"cannot put an entity of which a value cannot be read: {error}"
+            f"cannot put an entity with a value that cannot be read: {error}"
         ) from error
 
 
 _PLAIN = {type_: name for name, type_ in PLAIN.items()}
-_FIXED = frozenset({*_PLAIN, type(None)})
-"""Types whose objects cannot be changed in place."""
+_IMMUTABLE = frozenset({*_PLAIN, type(None)})
+
+_Edit: TypeAlias = tuple[str, bytes, Any]
+"""A changed property: its name, its new serialized Value, and the value encoded there. A plain
+tuple, for one is made per changed property."""
 
 
 def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
-    """A copy of the entity's PageEntity with what changed patched in; None when nothing did.
+    """A copy of the entity's PageEntity with its changes patched in, or None without changes.
 
-    `in_place`: where that is safe the message itself is changed and returned, so that what is
-    compared with from then on is what was put.
+    `in_place`: where that is safe the message itself is patched and returned, and what is put next
+    is compared with what was put now.
     """
-    pb, seen, properties = entity._pb, entity._seen, entity._properties
-    in_place = in_place and not entity._has_twin
-    flags_untouched = entity._excluded is UNREAD and entity._read_meanings is UNREAD
-    if not flags_untouched:
-        entity._name_all()
-        in_place = False
-    edits: list[tuple[str, bytes, Any]] = []
+    edits: list[_Edit] = []
     added: list[Any] = []
-    name: Any
-    value: Any
-    items: Any = dict.items(entity)
-    try:
-        for name, value in items:
-            if flags_untouched:
-                if value is UNREAD:
-                    continue
-                # The very object that was read, of a type that cannot be changed in place, is
-                # what the message says.
-                if value is seen.get(name, UNREAD) and type(value) in _FIXED:
-                    continue
-            data = properties.get(name) if isinstance(name, str) else None
-            if data is None:
-                added.append(name)
-                continue
-            new = rewritten(data, value) if flags_untouched else None
-            if new is not None:
-                if new != data:
-                    edits.append((name, new, value))
-                continue
-            original = value_message(entity, name)
-            if flags_untouched:
-                edit = edited(original, value)
-            else:
-                edit = _edited_property(entity, name, original, value)
-            if edit is not None:
-                edits.append((name, edit.SerializeToString(), value))
-                # What was read inside a nested entity stands on the message.
-                plain = _PLAIN.get(type(value), "")
-                in_place = in_place and original.WhichOneof("value_type") == plain
-    except (TypeError, ValueError) as error:
-        raise named(name, error) from error
-    deleted = entity._named and len(items) - len(added) < len(properties)
+    if entity._excluded is UNREAD and entity._read_meanings is UNREAD:
+        independent = _find_changed_values(entity, edits, added)
+        in_place = in_place and independent and not entity._has_twin
+    else:
+        entity._name_all()
+        _find_changed_properties(entity, edits, added)
+        in_place = False
+    deleted = entity._named and dict.__len__(entity) - len(added) < len(entity._properties)
     moved = entity._key is not entity._read_key and is_moved(entity)
     if not (edits or added or deleted or moved):
         return None
-    # What was deleted is copied too: its index flag is needed should the property come back.
+    # A deletion needs a copy: the index flag must survive in case the property comes back.
     if deleted or moved or not in_place:
-        pb = _copied(PageEntity, pb)
+        pb = _copied(PageEntity, entity._pb)
         properties = pb.properties
-    for name, data, value in edits:
-        properties[name] = data
-        if pb is entity._pb:
-            seen[name] = value  # what was read before is not what the message says now
+        for name, data, _ in edits:
+            properties[name] = data
+    else:
+        pb, properties, seen = entity._pb, entity._properties, entity._seen
+        for name, data, value in edits:
+            properties[name] = data
+            seen[name] = value  # the message no longer says what was read
     if deleted:
         for name in [name for name in properties if name not in entity]:
             del properties[name]
@@ -143,6 +105,63 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
         if entity._key is not None:
             pb.key = key_to_pb(entity._key).SerializeToString()
     return pb
+
+
+def _find_changed_values(entity: LazyEntity, edits: list[_Edit], added: list[Any]) -> bool:
+    """Collect the properties that changed or are new, when nobody looked at index flags.
+
+    Returns whether the message may be patched in place: whatever was read inside a nested entity
+    stands on the message of its property, so none of those may have changed.
+    """
+    seen, properties = entity._seen, entity._properties
+    independent = True
+    name: Any
+    value: Any
+    items: Any = dict.items(entity)
+    try:
+        for name, value in items:
+            if value is UNREAD:
+                continue
+            # The very object that was read, of an immutable type, equals what the message says.
+            if value is seen.get(name, UNREAD) and type(value) in _IMMUTABLE:
+                continue
+            data = properties.get(name) if isinstance(name, str) else None
+            if data is None:
+                added.append(name)
+                continue
+            new = rewritten(data, value)
+            if new is not None:
+                if new != data:
+                    edits.append((name, new, value))
+                continue
+            original = value_message(entity, name)
+            edit = edited(original, value)
+            if edit is not None:
+                edits.append((name, edit.SerializeToString(), value))
+                plain = _PLAIN.get(type(value), "")
+                independent = independent and original.WhichOneof("value_type") == plain
+    except (TypeError, ValueError) as error:
+        raise named(name, error) from error
+    return independent
+
+
+def _find_changed_properties(entity: LazyEntity, edits: list[_Edit], added: list[Any]) -> None:
+    """The same when index flags or meanings were looked at, so that these may have changed too."""
+    properties = entity._properties
+    name: Any
+    value: Any
+    items: Any = dict.items(entity)
+    try:
+        for name, value in items:
+            data = properties.get(name) if isinstance(name, str) else None
+            if data is None:
+                added.append(name)
+                continue
+            edit = _edited_property(entity, name, value_message(entity, name), value)
+            if edit is not None:
+                edits.append((name, edit.SerializeToString(), value))
+    except (TypeError, ValueError) as error:
+        raise named(name, error) from error
 
 
 def _add_property(entity: LazyEntity, properties: Pb, name: Any) -> None:
@@ -160,7 +179,7 @@ def _add_property(entity: LazyEntity, properties: Pb, name: Any) -> None:
 
 
 def _edited_property(entity: LazyEntity, name: str, original: Pb, value: Any) -> Pb | None:
-    """A property's new Value message, or None when value, index flag and meaning are the same."""
+    """A property's new Value message, or None if value, index flag and meaning are unchanged."""
     pb = None if value is UNREAD else edited(original, value)
     if entity._excluded is not UNREAD:
         excluded = name in entity._excluded
@@ -179,19 +198,19 @@ def _reindexed(original: Pb, edit: Pb | None, excluded: bool) -> Pb | None:
         pb.exclude_from_indexes = False
         for element in pb.array_value.values:
             element.exclude_from_indexes = False
-    # An empty array cannot take the flag: asking for it is no change.
+    # An empty array cannot have the flag, so setting it is no change.
     return None if edit is None and pb == original else pb
 
 
 def _remeant(original: Pb, edit: Pb | None, record: Any, value: Any) -> Pb | None:
-    """Follow what the user did to `_meanings`, by the official client's rules."""
+    """Apply what the user did to `_meanings`, by the official client's rules."""
     meaning, read_value = record or (None, None)
     if meaning is not None and read_value is not value:
         return edit
     if meaning == meaning_of(original if edit is None else edit):
         return edit
     if edit is not None and original.HasField("array_value") and meaning == meaning_of(original):
-        return edit  # an array changed in place: its kept elements have kept their meanings
+        return edit  # in an array changed in place, the elements that stayed keep their meanings
     pb = _copied(ValuePb, original) if edit is None else edit
     pb.meaning = 0
     for element in pb.array_value.values:
@@ -201,10 +220,10 @@ def _remeant(original: Pb, edit: Pb | None, record: Any, value: Any) -> Pb | Non
 
 
 def edited(original: Pb, value: Any) -> Pb | None:
-    """The Value message for a property's current value; None when it is what the message says.
+    """The Value message for a property's current value, or None if `original` already says it.
 
     A new value keeps the index flag and loses the meaning of the one it replaces. An entity or
-    array that was changed in place keeps both, and all inside it that was not changed.
+    array changed in place keeps both, and everything inside it that is unchanged.
     """
     if isinstance(value, dict):
         if original.HasField("entity_value"):
@@ -227,7 +246,7 @@ def _replaced(original: Pb, value: Any) -> Pb:
 
 def _edited_entity(original: Pb, value: dict[str, Any]) -> Pb | None:
     nested = original.entity_value
-    # The messages' wrappers are cached while they live: `is` tells the entity decoded from here.
+    # protobuf caches wrappers while they live, so `is` finds the entity decoded from this message.
     if isinstance(value, LazyEntity) and value._origin is nested:
         patch = patched(value)
         if patch is None:
@@ -258,7 +277,7 @@ def _edited_array(original: Pb, values: list[Any]) -> Pb | None:
     if before == after and not any(edit is not None for edit in edits):
         return None
     pb = ValuePb()
-    if pairs:  # else all is new, also the meaning: a legacy one says "this is an empty list"
+    if pairs:  # otherwise all is new, and so is the meaning: a legacy one means "an empty list"
         pb.meaning = original.meaning
         pb.exclude_from_indexes = original.exclude_from_indexes
     pb.array_value.SetInParent()
@@ -280,8 +299,8 @@ def _edited_array(original: Pb, values: list[Any]) -> Pb | None:
 
 def _matches(element: Pb, value: Any) -> bool:
     if isinstance(value, LazyEntity) and element.HasField("entity_value"):
-        # By identity, changed or not: comparing here and patching later would look twice at
-        # every level of nesting.
+        # By identity, even if changed: comparing here and patching later would do the work twice
+        # at every level of nesting.
         return value._origin is element.entity_value
     return edited(element, value) is None
 

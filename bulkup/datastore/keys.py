@@ -1,26 +1,18 @@
-"""Key <-> protobuf, and what a key looks like as bytes and as text.
-
-Messages here are raw upb messages (`KeyPb`), never proto-plus ones: wrapping a single key costs
-more than everything else bulkup does with an entity.
-"""
+"""Keys as protobuf messages, as bytes, and as people read them."""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 from google.cloud.datastore import Key
-from google.cloud.datastore_v1.types import entity as entity_types
 
-Pb: TypeAlias = Any
-"""A raw upb message; protobuf generates these classes at run time, so no checker knows them."""
-
-KeyPb: Any = entity_types.Key.pb()
+from bulkup.datastore.messages import KeyPb, Pb
 
 
 def key_to_pb(key: Key) -> Pb:
-    """A new `google.datastore.v1.Key` message, equal to `key.to_protobuf()._pb`.
+    """The Key message that the official client would send.
 
-    Raises ValueError or TypeError for what a key cannot hold (an id of more than 64 bits, say).
+    Raises ValueError or TypeError for what a key cannot hold, such as an id of more than 64 bits.
     """
     pb = KeyPb()
     write_key(pb, key)
@@ -48,13 +40,13 @@ def write_key(pb: Pb, key: Key) -> None:
         if len(path) % 2:
             add().kind = path[-1]
     except UnicodeEncodeError as error:
-        raise ValueError(f"{key_text(key)} holds text that UTF-8 cannot encode") from error
+        raise ValueError(f"{key_text(key)} holds a string that UTF-8 cannot encode") from error
     except ValueError as error:
         raise ValueError(f"{key_text(key)} holds an id of more than 64 bits") from error
 
 
 def key_from_pb(pb: Pb) -> Key:
-    """The `google.cloud.datastore.Key` of a message, as the official client decodes it.
+    """Decode a Key message as the official client does.
 
     Raises ValueError for a key without a path or a project.
     """
@@ -75,24 +67,24 @@ def key_from_pb(pb: Pb) -> Key:
 
 
 def key_bytes(pb: Pb) -> bytes:
-    """The identity of a key, partition included: equal keys, and only those, give equal bytes.
+    """The key's identity, partition included: two keys are equal if their bytes are.
 
-    A Key message holds no map, so its serialisation has one form, today and in a later process.
+    A Key message holds no map, so its serialization is the same in every process.
     """
     serialized: bytes = pb.SerializeToString()
     return serialized
 
 
 def key_of(serialized: bytes) -> Pb:
-    """The Key message of what `key_bytes` gave."""
+    """The Key message that `key_bytes` serialized."""
     return KeyPb.FromString(serialized)
 
 
 def key_text(key: Any) -> str:
     """A key (message or `Key`) for people: `Key('City', 5, 'Street', 'a', namespace='x')`.
 
-    All parts are Python literals, so control characters come escaped. Project and database are
-    left out: they are those of the run's target.
+    All parts are Python literals, so control characters are escaped. Project and database are left
+    out, as they are the target's.
     """
     if isinstance(key, Key):
         parts = [repr(part) for part in key.flat_path]

@@ -1,20 +1,20 @@
-"""The entity users get: decoded where it is touched, encoded where it changed.
+"""The entity users get: only what is touched is decoded, only what changes is encoded.
 
-`LazyEntity` stands on the message it was read from, whose values are messages only once they are
-touched (`bulkup.datastore.pages`). A write is that message with the changed properties patched in
-(`bulkup.datastore.entity_patch`), so that what Python cannot hold (meanings, nanoseconds, mixed
-index flags in an array, values of unknown type) comes back as it was.
+A `LazyEntity` keeps the message it was read from, in which a value becomes a message only when it
+is touched (`bulkup.datastore.pages`). A write sends that message with the changed properties
+patched in (`bulkup.datastore.entity_patch`). So what Python cannot hold (meanings, nanoseconds,
+mixed index flags in an array, values of unknown type) is written back unchanged.
 
-Ways a dict subclass is read behind its methods' back, and what stops each here: C code that
-merges or copies it (`dict(e)`, `{**e}`, `f(**e)`, `e | d`, `e.copy()`) asks for `keys` and
-`__getitem__` once `__iter__` is overridden; the C JSON encoder asks for `items`, but first for
-the dict's own size, so something is in the storage from the start; `==` and `repr` of dict read
-the storage, so values are decoded before them. What remains is `dict.get(entity, name)` and its
-like.
+C code can read a dict subclass without calling its methods. What prevents that here:
+- Merging and copying (`dict(e)`, `{**e}`, `f(**e)`, `e | d`, `e.copy()`) calls `keys` and
+  `__getitem__` because `__iter__` is overridden.
+- The C JSON encoder calls `items`, but first asks for the dict's own size, so the storage is never
+  empty.
+- `==` and `repr` of dict read the storage, so all values are decoded first.
+What remains is `dict.get(entity, name)` and the like.
 
-What most updaters ask for is a few properties by name, so not even the names are there before
-somebody asks for more: until `_name_all` the storage has the properties that were read or set, and
-UNREAD.
+Most updaters ask for a few properties by name, so even the names are filled in only when somebody
+asks for more. Until `_name_all` the storage has the properties that were read or set, and UNREAD.
 """
 
 from __future__ import annotations
@@ -28,22 +28,17 @@ from typing import Any
 from google.cloud.datastore import Entity, Key
 from google.protobuf.message import DecodeError
 
-from bulkup.datastore.keys import KeyPb, Pb, key_from_pb, key_to_pb
+from bulkup.datastore.keys import key_from_pb, key_to_pb
+from bulkup.datastore.messages import EntityPb, KeyPb, Pb, ValuePb
 from bulkup.datastore.pages import PageEntity
 from bulkup.datastore.scalar_codec import NOT_PLAIN, read_plain
-from bulkup.datastore.value_codec import (
-    DECODERS,
-    PLAIN,
-    EntityPb,
-    ValuePb,
-    is_excluded,
-    meaning_of,
-    same,
-)
+from bulkup.datastore.value_codec import DECODERS, PLAIN
+from bulkup.datastore.value_compare import same
+from bulkup.datastore.value_flags import is_excluded, meaning_of
 
 
 class _Unread:
-    """Stands in the storage for a value not decoded yet. Copies and pickles as itself."""
+    """The placeholder in the storage for a value not decoded yet. Copies and pickles as itself."""
 
     def __repr__(self) -> str:
         return "<unreadable>"
@@ -55,46 +50,44 @@ class _Unread:
 UNREAD: Any = _Unread()
 
 _filling = threading.Lock()
-"""A handler's threads may read one entity. What they must not do twice is done under this."""
+"""Several threads of a handler may read one entity. Guards what must not happen twice."""
 _storage: Any = dict.items
 _get: Any = dict.get
 _setitem: Any = dict.__setitem__
 _parsed: Any = ValuePb.FromString
 
 _SLOTS = "_pb", "_properties", "_seen", "_version"
-"""What every LazyEntity has."""
+"""The attributes of every LazyEntity."""
 
 
 class LazyEntity(Entity):  # type: ignore[misc]
-    """A `google.cloud.datastore.Entity` over a `PageEntity`; of a raw `google.datastore.v1.Entity`
-    message such a one is made.
+    """A `google.cloud.datastore.Entity` over a `PageEntity`, or over a raw Entity message, which is
+    converted to one.
 
-    Reading a property that cannot be decoded raises ValueError naming it; `in`, `len`, the names
-    and deleting it work, and left alone it is written back as it was.
+    Reading a property that cannot be decoded raises ValueError with its name. `in`, `len`, listing
+    and deleting it work, and if it is not touched it is written back unchanged.
 
     `version` is the entity's version when it was read (0: unknown).
     """
 
-    # The rest has its defaults in the class, and most never get a __dict__.
+    # The other attributes default in the class, and most entities never get a __dict__.
     __slots__ = _SLOTS
     _pb: Pb
     _properties: Pb
-    """Those of the message, as they were read: the serialized Value of each name."""
+    """The message's properties: serialized Values by name."""
     _seen: dict[str, Any]
-    """Values as they were decoded: the very same object needs no comparison, unless it can be
-    changed in place."""
+    """Decoded values. The very same object needs no comparison, unless it is mutable."""
     _version: int
     _named = False
-    """All names are in the storage, and what is not there is not a property (any more)."""
+    """All names are in the storage; a name that is not there is not a property (any more)."""
     _values: dict[str, Pb] | None = None
-    """Value messages of properties that were touched; kept because what was decoded from them
-    stands on them."""
+    """Value messages that nested entities and arrays were decoded from and refer to."""
     _origin: Pb | None = None
-    """The message inside a Value that a nested entity was decoded from."""
+    """The message inside a Value from which a nested entity was decoded."""
     _unsent = False
-    """The message was altered for a put that has come to nothing."""
+    """The message was patched in place for a put that was not sent."""
     _has_twin = False
-    """A copy stands on the same message, so that is not to be altered any more."""
+    """A copy shares the message, so it must not be patched in place any more."""
     _key: Any = UNREAD
     _read_key: Any = UNREAD
     _excluded: Any = UNREAD
@@ -137,7 +130,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
     @property
     def exclude_from_indexes(self) -> set[str]:
-        """Names of properties that are not indexed; change it in place, or set another."""
+        """The names of properties that are not indexed; may be changed in place or replaced."""
         if self._excluded is UNREAD:
             names = self._properties
             self._excluded = {name for name in names if is_excluded(value_message(self, name))}
@@ -160,8 +153,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
                 value = _get(self, name)
                 if meaning is None or value is UNREAD:
                     continue
-                # What was set anew before this was asked has no meaning. Lists and entities are
-                # those that were read, changed in place or not.
+                # A value that was replaced has no meaning. Lists and entities are the ones that
+                # were read even if they were changed in place.
                 if isinstance(value, (list, dict)):
                     is_read = value is self._seen.get(name)
                 else:
@@ -176,10 +169,10 @@ class LazyEntity(Entity):  # type: ignore[misc]
         self._read_meanings = meanings
 
     def _read(self, name: str, default: Any = UNREAD) -> Any:
-        """What is not in the storage, or is there unread. Raises KeyError without a default."""
+        """Read a property that is not decoded yet. Raises KeyError without a default."""
         try:
             data = self._properties.get(name) if isinstance(name, str) else None
-        except UnicodeError:  # no name that a message could hold
+        except UnicodeError:  # not a name that a message could hold
             data = None
         if data is None or (self._named and not dict.__contains__(self, name)):
             if default is UNREAD:
@@ -200,7 +193,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         return value
 
     def _read_deep(self, name: str, value_pb: Pb, which: str) -> Any:
-        """What may be changed in place is decoded once."""
+        """Decode a mutable value, once, so that all threads get the same object."""
         value = DECODERS[which](value_pb)
         with _filling:
             there = _get(self, name, UNREAD)
@@ -266,7 +259,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
             return False
         try:
             return name in self._properties
-        except UnicodeError:  # no name that a message could hold
+        except UnicodeError:  # not a name that a message could hold
             return False
 
     def __len__(self) -> int:
@@ -294,7 +287,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         return dict.values(self)
 
     def __eq__(self, other: object) -> Any:
-        # Decoded even for a plain dict: Python then asks that dict, which reads our storage.
+        # Decode even for a plain dict: Python then asks that dict, which reads our storage.
         self._read_all()
         if isinstance(other, LazyEntity):
             other._read_all()
@@ -312,7 +305,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
     fromkeys = Entity.fromkeys
 
     def __copy__(self) -> LazyEntity:
-        # A shallow copy shares its lists and sets, so they have to exist first.
+        # A shallow copy shares lists and sets, so they must exist first.
         self._read_readable()
         self._has_twin = True
         _ = self.exclude_from_indexes, self._meanings
@@ -327,7 +320,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         self._has_twin = True
         twin = LazyEntity.__new__(LazyEntity)
         memo[id(self)] = twin
-        # Not altered from now on; shared, they make the copy patchable too.
+        # Shared, so that the copy can be patched too; from now on never patched in place.
         for message in (self._pb, self._properties, self._origin, *(self._values or {}).values()):
             memo[id(message)] = message
         self._name_all()
@@ -339,7 +332,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickles as the plain Entity it stands for: messages do not travel."""
+        """Pickle as a plain Entity: messages cannot be pickled."""
         state = {name: value for name, value in self.__dict__.items() if name not in _OWN}
         state["key"] = self.key
         state["exclude_from_indexes"] = self.exclude_from_indexes
@@ -356,7 +349,7 @@ _OWN = frozenset(
 
 
 def value_message(entity: LazyEntity, name: str) -> Pb:
-    """The Value message of a property that the entity was read with."""
+    """The Value message of a property as it was read."""
     pb = entity._values.get(name) if entity._values else None
     if pb is None:
         try:
@@ -367,29 +360,29 @@ def value_message(entity: LazyEntity, name: str) -> Pb:
 
 
 def page_entity(entity: LazyEntity) -> Pb:
-    """The PageEntity an entity stands on; not to be altered."""
+    """The PageEntity of an entity; do not modify it."""
     return entity._pb
 
 
 def read_message(entity: LazyEntity) -> Pb:
-    """The Entity message an entity was read as, or (where that is altered) was last put as."""
+    """The Entity message an entity was read as or, if patched in place, was last put as."""
     return EntityPb.FromString(entity._pb.SerializeToString())
 
 
 def read_key(entity: LazyEntity) -> Pb | None:
-    """The Key message an entity was read under."""
+    """The Key message an entity was read with."""
     pb = entity._pb
     return KeyPb.FromString(pb.key) if pb.HasField("key") else None
 
 
 def has_come_to_nothing(entity: LazyEntity) -> None:
-    """The put that altered the entity's message will not be sent: what the message says is not
-    what is stored."""
+    """Note that the put that patched the entity's message will not be sent, so that the message is
+    not what is stored."""
     entity._unsent = True
 
 
 def read_version(entity: LazyEntity) -> int:
-    """The version an entity was read at; 0 when unknown."""
+    """The version an entity was read at; 0 if unknown."""
     return entity._version
 
 
@@ -399,7 +392,7 @@ def has_key(entity: LazyEntity) -> bool:
 
 
 def is_moved(entity: LazyEntity) -> bool:
-    """Whether the entity's key is another than the one it was read under."""
+    """Whether the entity's key differs from the one it was read with."""
     key = entity._key
     if key is entity._read_key:
         return False

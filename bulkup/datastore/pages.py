@@ -1,20 +1,24 @@
-"""Pages of a query, parsed only as deep as they are looked at.
+"""Pages of query results, parsed only as deep as they are looked at.
 
-The messages of this file are those of `google.datastore.v1` on the wire, with one difference:
-what most updaters never look at (a key's parts, the values of the properties) stays bytes. A
-value becomes a message when it is touched (`bulkup.datastore.lazy_entity`).
+On the wire the messages of this file equal those of `google.datastore.v1`. In memory, what most
+updaters never look at (a key's parts, the values of the properties) stays bytes: a value becomes a
+message when it is touched (`bulkup.datastore.lazy_entity`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from google.cloud.datastore_v1.types import datastore as _datastore
-from google.cloud.datastore_v1.types import entity as _entity
-from google.cloud.datastore_v1.types import query as _query
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from bulkup.datastore.keys import Pb, key_bytes, key_of
+from bulkup.datastore.keys import key_bytes, key_of
+from bulkup.datastore.messages import (
+    EntityPb,
+    EntityResultPb,
+    Pb,
+    QueryResultBatchPb,
+    RunQueryResponse,
+)
 
 _PACKAGE = "bulkup.pages"
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -26,8 +30,8 @@ def _classes() -> dict[str, Any]:
     )
 
     def message(theirs: Any, **fields: Any) -> Any:
-        """One that has some fields of theirs, under the same names and numbers."""
-        theirs = theirs.pb().DESCRIPTOR
+        """Declare a message with some of the fields of `theirs`, same names and numbers."""
+        theirs = theirs.DESCRIPTOR
         ours = file.message_type.add(name=theirs.name)
         for name, type_ in fields.items():
             number = theirs.fields_by_name[name].number
@@ -38,7 +42,7 @@ def _classes() -> dict[str, Any]:
                 field.type = type_
         return ours
 
-    entity = message(_entity.Entity, key=_Field.TYPE_BYTES, properties="Entity.PropertiesEntry")
+    entity = message(EntityPb, key=_Field.TYPE_BYTES, properties="Entity.PropertiesEntry")
     entity.oneof_decl.add(name="_key")  # so that a key may be absent
     entity.field[0].proto3_optional, entity.field[0].oneof_index = True, 0
     entity.field[1].label = _Field.LABEL_REPEATED
@@ -49,15 +53,15 @@ def _classes() -> dict[str, Any]:
     ):
         record.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL, type=type_)
     message(
-        _query.EntityResult,
+        EntityResultPb,
         entity="Entity", version=_Field.TYPE_INT64, cursor=_Field.TYPE_BYTES,
     )  # fmt: skip
     batch = message(
-        _query.QueryResultBatch,
+        QueryResultBatchPb,
         entity_results="EntityResult", end_cursor=_Field.TYPE_BYTES, more_results=_Field.TYPE_INT32,
     )  # fmt: skip
     batch.field[0].label = _Field.LABEL_REPEATED
-    message(_datastore.RunQueryResponse, batch="QueryResultBatch")
+    message(RunQueryResponse, batch="QueryResultBatch")
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return {
@@ -76,15 +80,15 @@ Page: Any = _ours["RunQueryResponse"]
 
 
 def page_result(result: Pb) -> Pb:
-    """A PageResult of an EntityResult."""
+    """Turn an EntityResult into a PageResult."""
     return PageResult.FromString(result.SerializeToString())
 
 
 def read_page(answer: bytes) -> Pb:
-    """What a RunQuery answers. Its keys are the very bytes that we would write, so that bytes tell
-    keys apart: one server writes all its keys in the same way, and the first one says which.
+    """Parse the answer to a RunQuery. Raises DecodeError.
 
-    Raises DecodeError.
+    Serialized keys identify entities, so they must be the bytes that we would write ourselves. A
+    server serializes all its keys in one way, so only the first key is checked.
     """
     page = Page.FromString(answer)
     results = page.batch.entity_results

@@ -1,15 +1,11 @@
-"""Requests put together from bytes, where a message of them all would copy every entity again."""
+"""Requests assembled from bytes: building them as one message would copy every entity again."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import Any
 
-from google.cloud.datastore_v1.types import datastore as types
-from google.cloud.datastore_v1.types import query as query_types
-
-Mutation: Any = types.Mutation.pb()
-CommitRequest: Any = types.CommitRequest.pb()
+from bulkup.datastore.messages import CommitRequest, Mutation, QueryResultBatchPb
 
 
 def _number(message: Any, field: str) -> int:
@@ -18,7 +14,7 @@ def _number(message: Any, field: str) -> int:
 
 
 _MUTATIONS = _number(CommitRequest, "mutations")
-_RESULTS = _number(query_types.QueryResultBatch.pb(), "entity_results")
+_RESULTS = _number(QueryResultBatchPb, "entity_results")
 _UPDATE = _number(Mutation, "update")
 _UPSERT = _number(Mutation, "upsert")
 
@@ -28,7 +24,7 @@ _last_guard = (0, b"")
 
 @lru_cache(maxsize=16384)
 def frame(number: int, length: int) -> bytes:
-    """What stands before a message of so many bytes in a field: its tag and the length."""
+    """The header of an embedded message: the field's tag and the message's length."""
     framed = bytearray([number << 3 | 2])
     while length > 127:
         framed.append(length & 127 | 128)
@@ -38,8 +34,10 @@ def frame(number: int, length: int) -> bytes:
 
 
 def put_mutation(entity: bytes, version: int) -> bytes:
-    """The serialized Mutation that stores a serialized entity: if it is there and still has that
-    version; with version 0 in any case."""
+    """Serialize the Mutation that writes a serialized entity.
+
+    With a version it is an update that fails unless the entity still has it; with 0 an upsert.
+    """
     if not version:
         return frame(_UPSERT, len(entity)) + entity
     last, guard = _last_guard
@@ -49,7 +47,7 @@ def put_mutation(entity: bytes, version: int) -> bytes:
 
 
 def _guard(version: int) -> bytes:
-    """Kept for the next entity: neighbours were often written in one commit, with one version."""
+    # Cached for the next entity: neighbours were often written by one commit, at one version.
     global _last_guard
     mutation = Mutation()
     mutation.base_version = version
@@ -59,7 +57,7 @@ def _guard(version: int) -> bytes:
 
 
 def page_batch(results: list[bytes]) -> bytes:
-    """A serialized QueryResultBatch of serialized EntityResults, and nothing else."""
+    """Serialize a QueryResultBatch that holds these serialized EntityResults and nothing else."""
     parts: list[bytes] = []
     for result in results:
         parts += frame(_RESULTS, len(result)), result
@@ -67,7 +65,7 @@ def page_batch(results: list[bytes]) -> bytes:
 
 
 def commit_request(head: bytes, mutations: list[bytes]) -> bytes:
-    """A serialized CommitRequest: one without mutations, and these."""
+    """Add serialized mutations to `head`, a serialized CommitRequest without any."""
     parts = [head]
     for mutation in mutations:
         parts += (frame(_MUTATIONS, len(mutation)), mutation)

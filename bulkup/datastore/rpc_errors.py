@@ -1,4 +1,4 @@
-"""What a call that failed for good means, in one sentence with the next thing to do."""
+"""What a failed call means to a user: one sentence that ends with the next thing to do."""
 
 from __future__ import annotations
 
@@ -6,71 +6,82 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import grpc
+from grpc import StatusCode
 
 from bulkup.core.errors import BulkupError, QueryError, TargetError
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 
 if TYPE_CHECKING:
     from bulkup.datastore.rpc import Rpc
 
 NO_CREDENTIALS = (
-    "no usable Google credentials: run `gcloud auth application-default login`, or set "
+    "no usable Google credentials: run `gcloud auth application-default login`, set "
     "GOOGLE_APPLICATION_CREDENTIALS, or point DATASTORE_EMULATOR_HOST at an emulator"
 )
 
 
 def explain(error: CallError, *, address: str, project: str, contacted: bool) -> BulkupError:
-    """Turn the error of a call into one that a user can act on."""
+    """Turn the error of a call into one that a user can act on.
+
+    `contacted`: the server has answered a call before.
+    """
     code, details = error.code, error.details
-    says = f"the server says: {details}" if details else "the server gives no reason"
-    if error.lacks_credentials or code is grpc.StatusCode.UNAUTHENTICATED:
+    if error.lacks_credentials or code is StatusCode.UNAUTHENTICATED:
         return TargetError(NO_CREDENTIALS, details=details)
-    if code is grpc.StatusCode.PERMISSION_DENIED:
-        return TargetError(
-            f"no permission for {error.call} on project {project}: grant the role "
-            f"roles/datastore.user to the account you run as, or name another with --project "
-            f"({says})"
-        )
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        if contacted:
-            return TargetError(
-                f"the Datastore at {address} stopped answering ({code.name}) and patience ran "
-                "out; when it is back, continue with `bulkup resume` (--retry-for waits longer)"
-            )
-        return TargetError(
-            f"no Datastore answers at {address}: start it, or point elsewhere with "
-            "DATASTORE_EMULATOR_HOST=host:port (an emulator) or without that variable and with "
-            "--project (the real service)",
-            details=details,
-        )
-    if code is grpc.StatusCode.FAILED_PRECONDITION and "index" in details.lower():
+    if code in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED):
+        return _no_answer(error, address, contacted)
+    if code is StatusCode.FAILED_PRECONDITION and "index" in details.lower():
         return QueryError(
-            "the query needs a composite index that does not exist: create the one below "
-            "(`gcloud datastore indexes create index.yaml`), wait until it is built, run again",
+            "the query needs a composite index that does not exist; create the one below "
+            "(`gcloud datastore indexes create index.yaml`), wait until it is built, and run again",
             details=details,
         )
-    if code is grpc.StatusCode.NOT_FOUND:
+    answer = f"the server says: {details}" if details else "the server gives no reason"
+    if code is StatusCode.PERMISSION_DENIED:
         return TargetError(
-            f"project {project} has no such Datastore database: check --project and --database "
-            f"({says})"
+            f"{error.call} is not permitted in project {project} ({answer}); grant "
+            "roles/datastore.user to your account, or choose another project with --project"
         )
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+    if code is StatusCode.NOT_FOUND:
         return TargetError(
-            f"Datastore refuses {error.call} for lack of quota and patience ran out; continue "
-            f"later with `bulkup resume` ({says})"
+            f"project {project} has no such Datastore database ({answer}); check --project and "
+            "--database"
+        )
+    if code is StatusCode.RESOURCE_EXHAUSTED:
+        return TargetError(
+            f"{error.call} exceeds a quota of project {project}, and retrying did not help "
+            f"({answer}); continue later with `bulkup resume`"
         )
     if error.call == "RunQuery":
-        return QueryError(f"the server cannot run the query ({code.name}): {says}")
-    return TargetError(f"{error.call} failed for good ({code.name}): {says}")
+        return QueryError(f"the server cannot run the query ({code.name}); {answer}")
+    return TargetError(f"{error.call} failed ({code.name}); {answer}")
+
+
+def _no_answer(error: CallError, address: str, contacted: bool) -> TargetError:
+    if contacted:
+        return TargetError(
+            f"the Datastore at {address} stopped answering ({error.code.name}); continue with "
+            "`bulkup resume` when it is back, or wait longer with --retry-for"
+        )
+    if "connection refused" in error.details.lower():
+        reason = "connection refused"
+    else:
+        reason = error.details if error.call == "Connect" else error.code.name
+    if address.endswith(".googleapis.com"):
+        advice = "check the network connection, and run again"
+    else:
+        advice = "start the emulator, or unset DATASTORE_EMULATOR_HOST"
+    return TargetError(
+        f"no Datastore answered at {address} ({reason}); {advice}", details=error.details
+    )
 
 
 @contextmanager
 def explained(rpc: Rpc) -> Iterator[None]:
-    """Turn what a call ended with into a sentence: a TargetError."""
+    """Turn a CallError into one that a user can act on."""
     try:
         yield
     except CallError as error:
         raise explain(
-            error, address=rpc.address, project=rpc.project, contacted=rpc.retry_policy.contacted
+            error, address=rpc.address, project=rpc.project, contacted=rpc.contacted
         ) from error

@@ -1,4 +1,4 @@
-"""Which Datastore: project, database, namespace, an emulator or the real service."""
+"""Which Datastore to use: project, database, namespace; the service, an emulator or a file."""
 
 from __future__ import annotations
 
@@ -14,41 +14,45 @@ from bulkup.datastore.rpc_errors import NO_CREDENTIALS
 EMULATOR_VARIABLE = "DATASTORE_EMULATOR_HOST"
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
-_NO_PROJECT = "no project is set: give --project, or set GOOGLE_CLOUD_PROJECT"
+_NO_PROJECT = "no project is set; use --project, or set GOOGLE_CLOUD_PROJECT"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A resolved target: what it is, and an official client for it."""
+    """A resolved target and an official client for it."""
 
     info: TargetInfo
     client: Any
     """google.cloud.datastore.Client"""
     one_of_many: bool = False
-    """Work goes through several namespaces: a query that names one by itself would be run for
-    each of them, on the same entities."""
+    """The same work is done in several namespaces, so a query must not name one itself: it would
+    run once for each namespace, on the same entities."""
 
     @property
     def is_real(self) -> bool:
-        """Data that matters to somebody: neither an emulator nor an embedded Datastore."""
+        """Whether this is the real service, neither an emulator nor an embedded Datastore."""
         return not (self.info.emulator or self.info.local)
 
     def within(self, namespace: str) -> Target:
-        """The same, in another namespace; nothing is resolved again."""
+        """The same target in another namespace; nothing is resolved again."""
         from google.cloud.datastore import Client
 
-        client = Client.__new__(Client)
-        client.__dict__.update(self.client.__dict__)
+        from bulkup.datastore.google_private import copy_of
+
+        client = copy_of(self.client, Client)
         client.namespace = namespace or None
         return Target(replace(self.info, namespace=namespace), client, one_of_many=True)
 
 
 def emulator_host() -> str:
-    """The emulator that the environment names, or nothing. Raises UsageError for no address."""
+    """The emulator's address from the environment, or an empty string.
+
+    Raises UsageError if it is not an address.
+    """
     host = os.environ.get(EMULATOR_VARIABLE, "")
     if host and not _ADDRESS.fullmatch(host):
         raise UsageError(
-            f"{EMULATOR_VARIABLE} is {host!r}; it takes host:port alone, like localhost:8081"
+            f"{EMULATOR_VARIABLE} is {host!r}; use only host:port, for example localhost:8081"
         )
     return host
 
@@ -61,10 +65,10 @@ def resolve(
     local: str = "",
     address: str = "",
 ) -> Target:
-    """Find the target as `google.cloud.datastore.Client()` would.
+    """Resolve the target as `google.cloud.datastore.Client()` would.
 
-    `address` is where the embedded Datastore of the file `local` answers. Raises TargetError
-    without a project or credentials, UsageError for names that cannot be.
+    `address` is where the embedded Datastore of the file `local` listens. Raises TargetError
+    without a project or credentials, UsageError for invalid names.
     """
     from google.auth.exceptions import GoogleAuthError
     from google.cloud.datastore import Client
@@ -72,10 +76,10 @@ def resolve(
     for option, value in (("--project", project), ("--database", database)):
         if value and any(c.isspace() or c in "/?#" for c in value):
             raise UsageError(
-                f"{option} {value!r} is not a name; give the id as the console shows it"
+                f"{option} {value!r} is not a valid name; use the id that the console shows"
             )
     if local:
-        # Through the variable, so that a client which the updater makes for itself gets here too.
+        # In the environment, so that clients that the updater creates itself use it too.
         os.environ[EMULATOR_VARIABLE] = address
     emulator = emulator_host()
     try:
@@ -85,7 +89,7 @@ def resolve(
             database=database or None,
         )
     except GoogleAuthError as error:
-        if emulator and not project:  # where no credentials are needed, it was asked for these
+        if emulator and not project:  # an emulator needs no credentials, only the project does
             raise TargetError(_NO_PROJECT, details=str(error)) from error
         raise TargetError(NO_CREDENTIALS, details=str(error)) from error
     except OSError as error:

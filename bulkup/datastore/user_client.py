@@ -1,7 +1,7 @@
-"""The client that an updater gets: the official one, whose reads remember what they saw.
+"""The client that an updater gets: the official one, whose `get` remembers versions.
 
-An entity that a handler reads with `self.client.get` and puts is written only when nobody has
-changed it meanwhile, like the handled entity itself.
+An entity that a handler reads with `self.client.get` and puts is written only if nobody has changed
+it meanwhile, like the handled entity itself.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from google.cloud.datastore import Client, Entity, Key
 
+from bulkup.datastore.google_private import copy_of, datastore_api
 from bulkup.datastore.keys import key_bytes, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.rpc import Rpc
@@ -19,22 +20,21 @@ C = TypeVar("C", bound="UserClient")
 
 
 class UserClient(Client):  # type: ignore[misc]
-    """An official client whose `get` and `get_multi` give entities with their versions."""
+    """An official client whose `get` and `get_multi` return entities with their versions."""
 
     _rpc: Rpc
 
     @classmethod
     def over(cls: type[C], rpc: Rpc, client: Client) -> C:
-        """One for the same target as `client`."""
-        twin = cls.__new__(cls)
-        twin.__dict__.update(client.__dict__)
-        twin._rpc = rpc
-        return twin
+        """Create one for the same target as `client`."""
+        copy = copy_of(client, cls)
+        copy._rpc = rpc
+        return copy
 
     def get_multi(self, keys: Iterable[Key], missing: Any = None, **options: Any) -> list[Entity]:
-        """As the official one, which does it whenever more than keys and `missing` is given.
+        """Like the official method, which runs if more than keys and `missing` is given.
 
-        Raises CallError when the server does not answer.
+        Raises CallError.
         """
         keys = list(keys)
         if any(value not in (None, False) for value in options.values()) or self._in_transaction():
@@ -55,7 +55,7 @@ class UserClient(Client):  # type: ignore[misc]
 
 
 class WriteInDryRunError(RuntimeError):
-    """The updater wrote through its client in a dry run."""
+    """The updater used its client to write in a dry run."""
 
 
 class _ReadOnlyApi:
@@ -65,15 +65,15 @@ class _ReadOnlyApi:
     def __getattr__(self, name: str) -> Any:
         if name == "commit":
             raise WriteInDryRunError(
-                "this is a dry run, and the updater writes through its client: use self.put and "
-                "self.delete, which a dry run shows, and a run guards"
+                "this is a dry run, so the updater cannot write through its client; use self.put "
+                "and self.delete, which a dry run shows and a run guards"
             )
         return getattr(self._api, name)
 
 
 class ReadOnlyClient(UserClient):
-    """One that refuses to commit, for a dry run."""
+    """A client that refuses to commit, for a dry run."""
 
     @property
     def _datastore_api(self) -> Any:
-        return _ReadOnlyApi(Client._datastore_api.fget(self))
+        return _ReadOnlyApi(datastore_api(self))

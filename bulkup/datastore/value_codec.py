@@ -1,8 +1,8 @@
-"""Python value <-> `google.datastore.v1.Value`, and plain entities, by hand.
+"""Python values to and from `google.datastore.v1.Value`, and plain entities.
 
-Decodes to exactly what the official client gives and encodes to exactly the message it sends, at
-a tenth of its cost. Two tables say what there is: `DECODERS` by the message's value type,
-`ENCODERS` by Python type; `bulkup.datastore.lazy_entity` adds its lazy entity to both.
+Decodes to exactly what the official client returns and encodes to exactly the message it sends, at
+a tenth of its cost. Two tables define the types: `DECODERS` by the message's value type, `ENCODERS`
+by Python type. `lazy_entity` and `entity_patch` add the lazy entity to them.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ from __future__ import annotations
 import datetime
 import operator
 from collections.abc import Callable, Mapping
-from itertools import repeat
-from math import copysign
 from typing import Any
 
 from google.cloud.datastore import Entity, Key
 from google.cloud.datastore.helpers import GeoPoint
-from google.cloud.datastore_v1.types import entity as entity_types
 from proto.datetime_helpers import DatetimeWithNanoseconds  # type: ignore[import-untyped]
 
-from bulkup.datastore.keys import Pb, key_from_pb, write_key
-
-EntityPb: Any = entity_types.Entity.pb()
-ValuePb: Any = entity_types.Value.pb()
+from bulkup.datastore.google_private import meanings_of
+from bulkup.datastore.keys import key_from_pb, write_key
+from bulkup.datastore.messages import Pb, ValuePb
+from bulkup.datastore.value_flags import exclude, set_meaning
 
 UTC = datetime.timezone.utc
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,8 +33,8 @@ MAX_TIMESTAMP_S = 253_402_300_799
 def decode(pb: Pb) -> Any:
     """The Python value of a Value message.
 
-    Raises ValueError for a message without a value (its type is one this client does not know,
-    or none) and for what Python cannot represent.
+    Raises ValueError for a value of a type that this client does not know, for a message without a
+    value, and for what Python cannot represent.
     """
     try:
         return DECODERS[pb.WhichOneof("value_type")](pb)
@@ -73,7 +70,7 @@ PLAIN: Mapping[str | None, type] = {
     "string_value": str,
     "blob_value": bytes,
 }
-"""Value types that decode to themselves, unchangeable objects of exactly these types."""
+"""Value types that decode to immutable objects of exactly these Python types."""
 
 
 def encode(pb: Pb, value: Any) -> None:
@@ -88,7 +85,7 @@ def encode(pb: Pb, value: Any) -> None:
 
 
 def _encoder_of_subclass(value: Any) -> Callable[[Pb, Any], None]:
-    # In the table's order, which is the official client's: a bool is an int, an Entity a dict.
+    # The table is in the official client's order: a bool is an int, an Entity is a dict.
     for type_, encoder in ENCODERS.items():
         if isinstance(value, type_):
             return encoder
@@ -152,7 +149,7 @@ def _encode_str(pb: Pb, value: str) -> None:
     try:
         pb.string_value = value
     except UnicodeEncodeError as error:
-        raise ValueError(f"text that UTF-8 cannot encode: {error.reason}") from error
+        raise ValueError(f"a string that UTF-8 cannot encode: {error.reason}") from error
 
 
 def _encode_bytes(pb: Pb, value: bytes) -> None:
@@ -220,7 +217,7 @@ def new_property(properties: Pb, name: Any, value: Any) -> Pb:
 
 
 def new_value(name: str, value: Any) -> Pb:
-    """A new property's Value. Raises as `new_property` does."""
+    """The Value message of a new property. Raises what `new_property` raises."""
     if not name.isascii():
         try:
             name.encode()
@@ -239,7 +236,7 @@ def _encode_property(pb: Pb, name: str, value: Any) -> None:
 
 
 def named(name: Any, error: Exception) -> Exception:
-    """A TypeError or ValueError over again, with the property's name in front."""
+    """The same TypeError or ValueError with the property's name in front."""
     type_ = TypeError if isinstance(error, TypeError) else ValueError
     return type_(f"property {name!r}: {error}")
 
@@ -250,133 +247,13 @@ def write_entity(pb: Pb, entity: Entity) -> None:
         write_key(pb.key, entity.key)
     properties = pb.properties
     excluded = entity.exclude_from_indexes
-    meanings = entity._meanings
+    meanings = meanings_of(entity)
     for name, value in entity.items():
         value_pb = new_property(properties, name, value)
         if name in excluded:
             exclude(value_pb)
         if name in meanings:
             meaning, read_value = meanings[name]
-            # A meaning belongs to the very object it was read with; a new value has none.
+            # A meaning belongs to the object it was read with; a new value has none.
             if read_value is value:
                 set_meaning(value_pb, meaning)
-
-
-def exclude(pb: Pb) -> None:
-    """Exclude a freshly encoded value from indexes.
-
-    Datastore allows the flag on an array's elements only, so an empty array cannot carry it.
-    """
-    if pb.HasField("array_value"):
-        for element in pb.array_value.values:
-            element.exclude_from_indexes = True
-    else:
-        pb.exclude_from_indexes = True
-
-
-def is_excluded(pb: Pb) -> bool:
-    """Whether the official client lists this value's property in `exclude_from_indexes`.
-
-    Of an array all elements must be; one with mixed flags (the official client refuses to read
-    it) is not listed.
-    """
-    if pb.HasField("array_value"):
-        elements = pb.array_value.values
-        if elements:
-            return all(element.exclude_from_indexes for element in elements)
-    return bool(pb.exclude_from_indexes)
-
-
-def meaning_of(pb: Pb) -> Any:
-    """The meaning as the official client keeps it: an int, or (of array, of elements), or None."""
-    meaning = pb.meaning or None
-    if not pb.HasField("array_value"):
-        return meaning
-    of_elements = [element.meaning or None for element in pb.array_value.values]
-    if not any(of_elements):
-        return None if meaning is None else (meaning, None)
-    return meaning, of_elements
-
-
-def set_meaning(pb: Pb, meaning: Any) -> None:
-    """Write a meaning in any form the official client accepts into a value that has none."""
-    if meaning is None:
-        return
-    if not pb.HasField("array_value"):
-        pb.meaning = meaning
-        return
-    if isinstance(meaning, tuple):
-        of_array, of_elements = meaning
-    else:  # as versions before 2.20.2 of the official client kept it
-        of_array = None
-        of_elements = meaning if isinstance(meaning, list) else repeat(meaning)
-    if of_array is not None:
-        pb.meaning = of_array
-    for element, of_element in zip(pb.array_value.values, of_elements or (), strict=False):
-        if of_element is not None:
-            element.meaning = of_element
-
-
-def same(pb: Pb, value: Any) -> bool:
-    """Whether a value still is what the message says, strictly: 1 is not True, -0.0 not 0.0.
-
-    NaN is NaN. Timestamps compare to the microsecond, which is all that can be written. Entities
-    and arrays are not compared here.
-    """
-    compare = _SAME.get(pb.WhichOneof("value_type"))
-    return compare is not None and compare(pb, value)
-
-
-def _same_float(one: float, other: float) -> bool:
-    if one != other:
-        return one != one and other != other
-    return copysign(1.0, one) == copysign(1.0, other)
-
-
-def _same_timestamp(pb: Pb, value: Any) -> bool:
-    if not isinstance(value, datetime.datetime):
-        return False
-    read = pb.timestamp_value
-    return timestamp_parts(value) == (read.seconds, read.nanos // 1000)
-
-
-def _same_geo_point(pb: Pb, value: Any) -> bool:
-    if not isinstance(value, GeoPoint):
-        return False
-    read = pb.geo_point_value
-    return all(
-        _same_float(one, 0.0 if other is None else other)
-        for one, other in ((read.latitude, value.latitude), (read.longitude, value.longitude))
-    )
-
-
-def _same_key(pb: Pb, value: Any) -> bool:
-    if not isinstance(value, Key):
-        return False
-    try:
-        read = key_from_pb(pb.key_value)
-    except ValueError:  # then nobody has read it, and the value is a new one
-        return False
-    # `==` of keys would not do: an incomplete key never equals another.
-    return _key_parts(read) == _key_parts(value)
-
-
-def _key_parts(key: Key) -> tuple[Any, ...]:
-    return key.flat_path, key.project, key.database or None, key.namespace or None
-
-
-_SAME: Mapping[str, Callable[[Pb, Any], bool]] = {
-    "null_value": lambda pb, value: value is None,
-    "boolean_value": lambda pb, value: value is pb.boolean_value,
-    "integer_value": lambda pb, value: (
-        isinstance(value, int) and not isinstance(value, bool) and value == pb.integer_value
-    ),
-    "double_value": lambda pb, value: (
-        isinstance(value, float) and _same_float(pb.double_value, value)
-    ),
-    "string_value": lambda pb, value: isinstance(value, str) and pb.string_value == value,
-    "blob_value": lambda pb, value: isinstance(value, bytes) and pb.blob_value == value,
-    "timestamp_value": _same_timestamp,
-    "key_value": _same_key,
-    "geo_point_value": _same_geo_point,
-}

@@ -21,8 +21,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_of
-from bulkup.datastore.retry import CallError
 from bulkup.engine.batches import Batch
 from bulkup.engine.commit_context import CommitContext, ShardProgress
 from bulkup.engine.commit_resolution import CommitResolver, SentCommit

@@ -9,24 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
-
 from bulkup.core.errors import HeldError
 from bulkup.core.model import Counts
+from bulkup.datastore.call import Call
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.pages import page_result
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Call
 from bulkup.engine.batches import Batch
 from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgress
 from bulkup.engine.handled import Handled
 from bulkup.engine.key_allocation import allocate_ids, refusal
 from bulkup.state.checkpoint import BatchRow
 from bulkup.state.markers import LATE_COPY_S, Marker
-
-_CONFLICT = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND}
-_REFUSES_ALL = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
-_SPLIT = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS, *_CONFLICT}
 
 CLEARED_PER_COMMIT = 3
 """Markers removed along with a commit. More than one, so that a backlog shrinks; few, because the
@@ -124,7 +118,7 @@ class CommitResolver:
                 suspects = max(0, suspects - (done - batch.carried))
                 self._part_done(batch, done, row, keep_until)
                 keep_until = 0.0
-            elif error is not None and not (error.code in _CONFLICT and self._refresh(span)):
+            elif error is not None and not (error.is_conflict and self._refresh(span)):
                 suspects = self._narrow(batch, span, error)
             else:
                 batch.as_built = False
@@ -135,7 +129,7 @@ class CommitResolver:
         try:
             call.result()
         except CallError as error:
-            if error.worth_another_try or error.code in _REFUSES_ALL:
+            if error.worth_another_try or error.lacks_permission:
                 raise
             assert batch.number is not None
             marker = self._markers.read(self._shard.id, batch.number, batch.part)
@@ -263,7 +257,7 @@ class CommitResolver:
 
         0: unknown, or the bad one was found and has failed.
         """
-        if error.code not in _SPLIT and not error.too_large:
+        if not error.blames_a_write:
             raise error
         if self._throttle.limits.learn(error):
             return 0

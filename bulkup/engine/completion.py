@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import grpc
-
 from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError
 from bulkup.core.model import Counts, RunState
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.commit_context import LiveMarker
 from bulkup.state.lease import Lease
@@ -88,7 +86,7 @@ class Completion:
                 extra_mutations=[self._markers.clear(marker.key) for marker in live_markers],
             )
         except CallError as error:
-            if error.code is grpc.StatusCode.INVALID_ARGUMENT:
+            if error.is_invalid:
                 return False  # the legacy emulator accepts 25 entity groups in a transaction
             raise
         return True
@@ -108,7 +106,7 @@ class Completion:
         """
         if not clean:
             # Try once only: the runner may have ended because Datastore is unavailable.
-            self._rpc.retry_policy.retry_for_s = 0.0
+            self._rpc.retry_for(0.0)
             self._lease.drop_what_is_in_flight()
         fenced_until = self._fenced_until(live_markers)
         try:

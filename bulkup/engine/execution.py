@@ -12,7 +12,7 @@ from bulkup.core.events import Report, RunEnded, RunStarted, WarningKind
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard
 from bulkup.core.stop import Stopped
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.engine.budget import Budget, BudgetExceeded
 from bulkup.engine.commit_context import (
     CommitContext,
@@ -123,7 +123,7 @@ class Execution:
         self._clean = taken.checkpoint.status().clean if taken and self._resumed else True
         rpc.on_tick = self._tick
         rpc.on_retry = self._retrying
-        rpc.retry_policy.retry_for_s = options.retry_for_s
+        rpc.retry_for(options.retry_for_s)
 
     def _make_handlers(self, *, keeps_before: bool) -> InProcessPool | Dispatcher:
         accounts = Accounts(self._budget, self._control, self._event_log.log, self._rpc.monotonic)
@@ -147,7 +147,7 @@ class Execution:
             self._lease.tick()
 
     def _retrying(self, error: CallError, attempt: int, wait_s: float, left_s: float) -> None:
-        self._rate_limiter.refused(error.code.name)
+        self._rate_limiter.refused(error.code_name)
         self._progress.retrying(error, attempt, wait_s, left_s)
 
     def _refresh(self, record: RunRecord) -> RunRecord:

@@ -11,9 +11,11 @@ from typing import Any
 
 from google.cloud.datastore import Entity, Key
 
-from bulkup.authoring.updater import Updater, WriteSink, returned_something, writing_to
+from bulkup.authoring.updater import Updater, returned_something, writing_to
+from bulkup.authoring.writes import WriteSink
 from bulkup.core.errors import HeldError
 from bulkup.core.user_traceback import error_line, user_traceback
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.entity_patch import encode_put, patched
 from bulkup.datastore.keys import key_bytes, key_of, key_to_pb
 from bulkup.datastore.lazy_entity import (
@@ -23,10 +25,8 @@ from bulkup.datastore.lazy_entity import (
     page_entity,
     read_version,
 )
+from bulkup.datastore.messages import EntityPb, Mutation
 from bulkup.datastore.raw_requests import put_mutation
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Mutation
-from bulkup.datastore.value_codec import EntityPb
 from bulkup.engine.handled import Handled, Write, written
 from bulkup.engine.scan import QueryPlan
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bulkup.core.model import Failure
 from bulkup.datastore.keys import key_of, key_text
-from bulkup.datastore.rpc import Mutation
+from bulkup.datastore.messages import Mutation
 
 
 class Write:

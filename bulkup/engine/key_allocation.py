@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import grpc
-
 from bulkup.core.model import Failure
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Mutation, Rpc
+from bulkup.datastore.messages import Mutation
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.handled import Handled
 
 ALLOCATED_PER_CALL = 500
@@ -29,7 +28,7 @@ def allocate_ids(rpc: Rpc, items: Sequence[Handled]) -> list[Failure]:
         try:
             _allocate(rpc, chunk)
         except CallError as error:
-            if error.code is not grpc.StatusCode.INVALID_ARGUMENT:
+            if not error.is_invalid:
                 raise
             _allocate_one_by_one(rpc, chunk)
     return [item.failure for item in waiting if item.failure]
@@ -41,7 +40,7 @@ def _allocate_one_by_one(rpc: Rpc, items: Sequence[Handled]) -> None:
         try:
             _allocate(rpc, [item])
         except CallError as error:
-            if error.code is not grpc.StatusCode.INVALID_ARGUMENT:
+            if not error.is_invalid:
                 raise
             item.fail("write", refusal(error))
 
@@ -61,4 +60,4 @@ def _allocate(rpc: Rpc, items: Sequence[Handled]) -> None:
 
 def refusal(error: CallError) -> str:
     """Why the server refused an entity, on one line."""
-    return f"{error.code.name}: {' '.join(error.details[:500].split())}"
+    return f"{error.code_name}: {' '.join(error.details[:500].split())}"

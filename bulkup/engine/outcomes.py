@@ -7,7 +7,7 @@ from typing import NamedTuple
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.model import RunState
 from bulkup.core.stop import Stopped
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explain
 from bulkup.engine.budget import BudgetExceeded
@@ -43,9 +43,7 @@ def outcome_of(
             f"the Datastore at {rpc.address} did not answer in time, so the outcome of the last "
             "commits is unknown; resume finds it out, and writes nothing twice",
         )  # fmt: skip
-    explained = explain(
-        error, address=rpc.address, project=rpc.project, contacted=rpc.retry_policy.contacted
-    )
+    explained = explain(error, address=rpc.address, project=rpc.project, contacted=rpc.contacted)
     return Outcome(RunState.FAILED, explained.message, explained.exit_code, explained.details)
 
 

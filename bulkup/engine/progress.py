@@ -8,8 +8,9 @@ from collections.abc import Callable
 from bulkup.core.clock import Clock
 from bulkup.core.events import Listener, Progress, Retrying
 from bulkup.core.model import Counts
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Call, count_of
+from bulkup.datastore.call import Call
+from bulkup.datastore.call_error import CallError
+from bulkup.datastore.rpc import count_of
 
 RATE_OVER_S = 15.0
 """The displayed rate is an average over this time: long enough to be steady, short enough to be
@@ -54,7 +55,7 @@ class ProgressTracker:
 
     def retrying(self, error: CallError, attempt: int, wait_s: float, left_s: float) -> None:
         self.retries += 1
-        reason = f"{error.call}: {error.code.name}"
+        reason = f"{error.call}: {error.code_name}"
         self._waiting = f"{reason}, try {attempt} failed, next in {wait_s:.0f} s"
         self._listener(Retrying(error.call, reason, attempt, wait_s, left_s))
         self.tick(force=True)

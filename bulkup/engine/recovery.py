@@ -17,12 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import grpc
-
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts
 from bulkup.core.records import Shard
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.commit_context import LiveMarker
 from bulkup.state.checkpoint import BatchRow, Checkpoint
@@ -124,7 +122,7 @@ class Recovery:
         try:
             self._rpc.commit(fences).result()
         except CallError as error:
-            if error.code is not grpc.StatusCode.ALREADY_EXISTS:
+            if not error.already_exists:
                 raise
 
     def _open_places(self, shard: Shard, found: dict[Place, Marker]) -> list[Place]:

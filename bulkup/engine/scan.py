@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.cloud.datastore import Client, Query
-from google.cloud.datastore import query as official
-from google.cloud.datastore_v1.types import query as query_types
 
 from bulkup.core.errors import QueryError
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import Shard
+from bulkup.datastore.call import Call
+from bulkup.datastore.google_private import query_message
 from bulkup.datastore.keys import key_of
-from bulkup.datastore.rpc import Call, Rpc
+from bulkup.datastore.messages import AND, MoreResults, Operator, QueryPb
+from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import OWN_KINDS
 
-QueryPb: Any = query_types.Query.pb()
-_MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
-_Operator: Any = query_types.PropertyFilter.Operator
-_ONE_VALUE = (_Operator.EQUAL, _Operator.IN, _Operator.HAS_ANCESTOR)
+_ONE_VALUE = (Operator.EQUAL, Operator.IN, Operator.HAS_ANCESTOR)
 """Conditions that match one value: their results come in key order, whatever a handler changes."""
 
 MAX_PAGE_BYTES = 1024 * 1024
@@ -90,9 +88,9 @@ class QueryPlan:
         for operator, key in bounds:
             part = pb.filter.composite_filter.filters.add().property_filter
             part.property.name = "__key__"
-            part.op = _Operator[operator]
+            part.op = Operator[operator]
             part.value.key_value.CopyFrom(key)
-            pb.filter.composite_filter.op = query_types.CompositeFilter.Operator.AND
+            pb.filter.composite_filter.op = AND
         return pb
 
 
@@ -114,7 +112,7 @@ def plan_query(query: object, client: Client) -> QueryPlan:
             f"the query is for project {query.project}, the run for {client.project}: build it "
             "with self.client.query(...), or run with --project"
         )
-    pb = official._pb_from_query(query)._pb
+    pb = query_message(query)
     filters = [f for f in pb.filter.composite_filter.filters if not _is_key_filter(f)]
     ranged = {order.property.name for order in pb.order} | set(_ranged_in(pb.filter))
     return QueryPlan(
@@ -188,8 +186,8 @@ class Scan:
         batch = ahead.result().batch
         results = batch.entity_results
         moved = batch.end_cursor not in (b"", self._pb.start_cursor)
-        unfinished = batch.more_results == _MoreResults.NOT_FINISHED and moved
-        over = batch.more_results == _MoreResults.NO_MORE_RESULTS
+        unfinished = batch.more_results == MoreResults.NOT_FINISHED and moved
+        over = batch.more_results == MoreResults.NO_MORE_RESULTS
         if not over and (results or unfinished):
             self._pb.start_cursor = results[-1].cursor if results else batch.end_cursor
             if results:

@@ -11,14 +11,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-import grpc
-from google.cloud.datastore_v1.types import query as query_types
-
+from bulkup.datastore.call import Call
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_of
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Call, Rpc, count_of
+from bulkup.datastore.messages import Direction, MoreResults, Operator, QueryPb
+from bulkup.datastore.rpc import Rpc, count_of
 from bulkup.engine.options import AUTO_SHARDS
-from bulkup.engine.scan import QueryPb, QueryPlan
+from bulkup.engine.scan import QueryPlan
 
 KEYS_PER_SHARD = 32
 """In a sample: single keys are spread unevenly, and several per shard show how much each has left.
@@ -30,15 +29,6 @@ PROBED_PER_SHARD = 4
 MIN_PROBED_ENTITIES = 500
 """Below this, splitting costs more than it gains."""
 
-_CANNOT = {
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.UNIMPLEMENTED,
-}
-
-_Operator: Any = query_types.PropertyFilter.Operator
-_Direction: Any = query_types.PropertyOrder.Direction
-_MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
 
 Order = tuple[Any, ...]
 """Compares in Datastore's order of keys."""
@@ -59,7 +49,7 @@ def why_not_split(query: QueryPlan) -> str | None:
     """Why a query cannot be split by keys; None: it can."""
     if query.ranged:
         return f"it orders or ranges on {', '.join(sorted(query.ranged))}"
-    if any(order.direction == _Direction.DESCENDING for order in query.pb.order):
+    if any(order.direction == Direction.DESCENDING for order in query.pb.order):
         return "it reads the keys in descending order"
     if len(query.pb.kind) != 1:
         return "it has no kind"
@@ -103,7 +93,7 @@ class Sampling:
         # Of the whole kind: a filter beside this order would need an index of its own.
         self._pb = QueryPb()
         self._pb.kind.extend(query.pb.kind)
-        self._pb.order.add(direction=_Direction.ASCENDING).property.name = "__scatter__"
+        self._pb.order.add(direction=Direction.ASCENDING).property.name = "__scatter__"
         self._pb.projection.add().property.name = "__key__"
         self._first = self._request(self._wanted)
 
@@ -126,11 +116,11 @@ class Sampling:
             try:
                 batch = call.result().batch
             except CallError as error:
-                if error.code not in _CANNOT:
+                if not error.cannot_run_query:
                     raise
                 return keys  # a server without this property: the run can do without it
             keys.extend(result.entity.key for result in batch.entity_results)
-            over = batch.more_results == _MoreResults.NO_MORE_RESULTS
+            over = batch.more_results == MoreResults.NO_MORE_RESULTS
             if over or not batch.entity_results or len(keys) >= self._wanted:
                 return keys
             self._pb.start_cursor = batch.end_cursor
@@ -144,7 +134,7 @@ def _ancestor(part: Any) -> Order | None:
             found = _ancestor(inner)
             if found is not None:
                 return found
-    elif kind and part.property_filter.op == _Operator.HAS_ANCESTOR:
+    elif kind and part.property_filter.op == Operator.HAS_ANCESTOR:
         return key_order(part.property_filter.value.key_value)
     return None
 
@@ -154,7 +144,7 @@ def _probed(rpc: Rpc, query: QueryPlan, wanted: int) -> list[Any]:
     try:
         total = count_of(rpc.count(query.pb, query.namespace).result())
     except CallError as error:
-        if error.code not in _CANNOT:
+        if not error.cannot_run_query:
             raise
         return []
     if total < MIN_PROBED_ENTITIES:
@@ -184,6 +174,6 @@ def _skip(rpc: Rpc, query: QueryPlan, pb: Any, offset: int) -> Any:
         for result in batch.entity_results:
             pb.start_cursor = result.cursor
             return result.entity.key
-        if not batch.skipped_results or batch.more_results != _MoreResults.NOT_FINISHED:
+        if not batch.skipped_results or batch.more_results != MoreResults.NOT_FINISHED:
             return None
         pb.start_cursor = batch.skipped_cursor or batch.end_cursor

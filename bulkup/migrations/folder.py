@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bulkup.authoring.importing import printable, read_source, suggest
+from bulkup.authoring.source_files import printable, read_source, suggest
 from bulkup.core.errors import NotFoundError, UpdaterError, UsageError
 from bulkup.migrations.code import code_checksum
 

@@ -14,7 +14,7 @@ from bulkup.core.errors import BulkupError, HeldError, NotFoundError
 from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import NoSource, RunInfo
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
 from bulkup.runs.context import RunContext
 from bulkup.state.holder import has_died, this_process
@@ -39,7 +39,7 @@ def migrate_lock(rpc: Rpc, target: TargetInfo, context: RunContext) -> Iterator[
         yield lease
     finally:
         # Try once. If the server is away, or the lock is already another's, the lease expires.
-        rpc.retry_policy.retry_for_s = 0.0
+        rpc.retry_for(0.0)
         with suppress(CallError, BulkupError):
             lease.give_back(RunState.FINISHED, None, Counts(), fenced_until=0)
 

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-import grpc
-from google.cloud.datastore_v1.types import query as query_types
-
 from bulkup.core.errors import NotFoundError, TargetError
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Call, Rpc
+from bulkup.datastore.call import Call
+from bulkup.datastore.call_error import CallError
+from bulkup.datastore.queries import kind_query
+from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import OWN_KINDS
 
 ALL_NAMESPACES = "*"
@@ -23,10 +22,6 @@ MAX_IN_FLIGHT = 16
 """Namespaces whose kinds are queried at the same time. Each answer is a few rows."""
 
 _PAGE_SIZE = 300
-
-_MoreResults: Any = query_types.QueryResultBatch.MoreResultsType
-
-_CANNOT_LIST = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
 
 
 def display_name(namespace: str) -> str:
@@ -45,7 +40,7 @@ def find_namespaces(rpc: Rpc, pattern: str, *, known: Iterable[str] = ()) -> lis
     try:
         all_names = list(_names(rpc, "__namespace__", "", None))
     except CallError as error:
-        if error.code not in _CANNOT_LIST:
+        if not error.is_unsupported:
             raise
         raise TargetError(
             "this server cannot list its namespaces (the Firestore emulator cannot); run the "
@@ -85,21 +80,13 @@ def _names(rpc: Rpc, kind: str, namespace: str, call: Call[Any] | None) -> Itera
     The default namespace has no name (its key has the id 1).
     """
     query = _metadata(kind)
-    while True:
-        batch = (call or rpc.run_query(query, namespace)).result().batch
-        for result in batch.entity_results:
-            yield result.entity.key.path[-1].name
-        if not batch.entity_results or batch.more_results == _MoreResults.NO_MORE_RESULTS:
-            return
-        query.start_cursor, call = batch.end_cursor, None
+    call = call or rpc.run_query(query, namespace)
+    for result in rpc.results_from(call, query, namespace):
+        yield result.entity.key.path[-1].name
 
 
 def _metadata(kind: str) -> Any:
-    query = query_types.Query.pb()()
-    query.kind.add(name=kind)
-    query.projection.add().property.name = "__key__"
-    query.limit.value = _PAGE_SIZE
-    return query
+    return kind_query(kind, keys_only=True, limit=_PAGE_SIZE)
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -16,22 +16,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import grpc
-
 from bulkup.core.errors import HeldError, StateError, UsageError
 from bulkup.core.model import TargetInfo
-from bulkup.datastore.keys import Pb, key_text
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Mutation, Rpc
+from bulkup.datastore.call_error import CallError
+from bulkup.datastore.keys import key_text
+from bulkup.datastore.messages import EntityPb, Mutation, Pb
+from bulkup.datastore.queries import kind_query
+from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import GROUP_KIND
-from bulkup.state.raw_entities import (
-    EntityPb,
-    QueryPb,
-    Stored,
-    own_key,
-    read_properties,
-    write_properties,
-)
+from bulkup.state.raw_entities import Stored, own_key, read_properties, write_properties
 
 MAX_LIST_BYTES = 900_000
 """An entity may have 1,048,572 bytes. Compressed, a numbered tenant's name takes a few bytes."""
@@ -104,17 +97,12 @@ class Groups:
 
         Raises CallError.
         """
-        query = QueryPb()
-        query.kind.add(name=GROUP_KIND)
-        found: list[Group] = []
-        while True:
-            batch = self._rpc.run_query(query, "").result().batch
-            for result in batch.entity_results:
-                if result.entity.key.path[-1].name != self._key.path[-1].name:
-                    found.append(self._parsed(result))
-            if not batch.entity_results:
-                return [group for group in found if group.updater == updater]
-            query.start_cursor = batch.end_cursor
+        found = [
+            self._parsed(result)
+            for result in self._rpc.results(kind_query(GROUP_KIND), "")
+            if result.entity.key.path[-1].name != self._key.path[-1].name
+        ]
+        return [group for group in found if group.updater == updater]
 
     def begin(self, group: Group) -> Group:
         """Write a new group. If somebody else was faster, returns their group.
@@ -125,7 +113,7 @@ class Groups:
         try:
             return self._write(group)
         except CallError as error:
-            if error.code is not grpc.StatusCode.ALREADY_EXISTS:
+            if not error.already_exists:
                 raise
         there = self.read()
         if there is None:
@@ -148,10 +136,7 @@ class Groups:
         try:
             self._send(mutation)
         except CallError as error:
-            if error.code not in (
-                grpc.StatusCode.NOT_FOUND,
-                grpc.StatusCode.FAILED_PRECONDITION,
-            ):
+            if not error.is_conflict:
                 raise
 
     def _write(self, group: Group) -> Group:
@@ -167,7 +152,7 @@ class Groups:
             there = self.read()
             if there is not None and replace(there, version=group.version) == group:
                 return there  # its answer was lost
-            if error.code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND):
+            if error.is_conflict:
                 raise HeldError(
                     "somebody else works on the same namespaces and has just changed the group's "
                     "record; run the command again"

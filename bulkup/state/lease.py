@@ -17,8 +17,8 @@ from bulkup.core.errors import HeldError, NotFoundError
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard
 from bulkup.core.stop import StopRequest
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Call
+from bulkup.datastore.call import Call
+from bulkup.datastore.call_error import CallError
 from bulkup.state.holder import has_died
 from bulkup.state.record import LEASE_S, RENEW_S, Holder, LeaseTerms, RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
@@ -254,7 +254,7 @@ class Lease:
         Raises HeldError, CallError.
         """
         pending = self._pending
-        if not self._busy and pending is not None and not pending.call.is_under_way:
+        if not self._busy and pending is not None and not pending.call.is_in_flight:
             with self._alone():
                 self._drain()
 

@@ -15,14 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from google.cloud.datastore_v1.types import entity as entity_types
-
 from bulkup.core.model import Counts
-from bulkup.datastore.rpc import Mutation, Rpc
+from bulkup.datastore.messages import KeyPb, Mutation
+from bulkup.datastore.queries import Filter, kind_query
+from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import MARKER_KIND
-
-Entity: Any = entity_types.Entity.pb()
-Key: Any = entity_types.Key.pb()
 
 LATE_COPY_S = 600.0
 """An unanswered commit may still be applied for this long. Measured: 4 s after a lock of 60 s;
@@ -71,7 +68,7 @@ class Markers:
         return self._key(f"{self._run_id}/{shard:06d}/{number:09d}/{part:04d}")
 
     def _key(self, name: str) -> Any:
-        key = Key()
+        key = KeyPb()
         key.partition_id.project_id = self._rpc.project
         key.partition_id.database_id = self._rpc.database
         key.partition_id.namespace_id = self._namespace
@@ -142,24 +139,12 @@ class Markers:
                 call.result()
 
     def _under(self, prefix: str) -> Iterator[Any]:
-        from google.cloud.datastore_v1.types import query as query_types
-
-        query = query_types.Query.pb()()
-        query.kind.add(name=MARKER_KIND)
-        composite = query.filter.composite_filter
-        composite.op = query_types.CompositeFilter.Operator.AND
-        for op, name in (("GREATER_THAN", f"{prefix}/"), ("LESS_THAN", f"{prefix}0")):
-            part = composite.filters.add().property_filter
-            part.property.name = "__key__"
-            part.op = query_types.PropertyFilter.Operator[op]
-            part.value.key_value.CopyFrom(self._key(name))
-        query.limit.value = _QUERY_PAGE
-        while True:
-            batch = self._rpc.run_query(query, self._namespace).result().batch
-            yield from batch.entity_results
-            if not batch.entity_results:
-                return
-            query.start_cursor = batch.end_cursor
+        filters = (
+            Filter("__key__", "GREATER_THAN", self._key(f"{prefix}/")),
+            Filter("__key__", "LESS_THAN", self._key(f"{prefix}0")),
+        )
+        query = kind_query(MARKER_KIND, filters, limit=_QUERY_PAGE)
+        return self._rpc.results(query, self._namespace)
 
 
 def _parse(entity: Any) -> Marker:

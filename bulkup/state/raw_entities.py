@@ -10,17 +10,8 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from google.cloud.datastore_v1.types import entity as entity_types
-from google.cloud.datastore_v1.types import query as query_types
-
 from bulkup.core.model import TargetInfo
-from bulkup.datastore.keys import KeyPb, Pb
-
-EntityPb: Any = entity_types.Entity.pb()
-ValuePb: Any = entity_types.Value.pb()
-QueryPb: Any = query_types.Query.pb()
-AND: Any = query_types.CompositeFilter.Operator.AND
-Operator: Any = query_types.PropertyFilter.Operator
+from bulkup.datastore.messages import KeyPb, Pb
 
 Stored = str | int | bool | bytes | datetime | None
 

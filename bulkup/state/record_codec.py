@@ -16,7 +16,8 @@ from typing import Any
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import Origin, RunInfo, Shard
-from bulkup.datastore.keys import Pb, key_text
+from bulkup.datastore.keys import key_text
+from bulkup.datastore.messages import Pb
 from bulkup.state.raw_entities import Stored, read_properties, write_properties
 from bulkup.state.record import Chain, Holder, Layout, LeaseTerms, MigrationInfo, RunRecord
 

@@ -10,31 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import grpc
-
 from bulkup.core.model import TargetInfo
-from bulkup.datastore.keys import Pb, key_bytes
-from bulkup.datastore.retry import CallError
-from bulkup.datastore.rpc import Call, Mutation, Rpc
+from bulkup.datastore.call import Call
+from bulkup.datastore.call_error import CallError
+from bulkup.datastore.keys import key_bytes
+from bulkup.datastore.messages import AND, EntityPb, Mutation, Operator, Pb, QueryPb, ValuePb
+from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
 from bulkup.state.raw_entities import (
-    AND,
-    EntityPb,
-    Operator,
-    QueryPb,
-    ValuePb,
     own_key,
     read_properties,
     write_properties,
 )
 from bulkup.state.record import RunRecord
 from bulkup.state.record_codec import read_record, write_record
-
-_CHANGED = {
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.ALREADY_EXISTS,
-}
 
 
 class RecordMovedOn(Exception):
@@ -179,7 +168,7 @@ class Ledger:
         try:
             answer = call.result()
         except CallError as error:
-            if error.code not in _CHANGED:
+            if not (error.is_conflict or error.already_exists):
                 raise
             there = self.read(record.run_info.run_id)
             if there is not None and replace(there, version=record.version) == record:
@@ -195,7 +184,7 @@ class Ledger:
         try:
             answer = call.first_answer()
         except CallError as error:
-            if error.code in _CHANGED:
+            if error.is_conflict or error.already_exists:
                 raise RecordMovedOn from error
             raise
         return replace(record, version=answer.mutation_results[0].version)
@@ -206,7 +195,7 @@ class Ledger:
         try:
             self._rpc.commit([mutation.SerializeToString()]).result()
         except CallError as error:
-            if error.code is not grpc.StatusCode.NOT_FOUND:
+            if not error.not_found:
                 raise
 
     def _key(self, run_id: str) -> Pb:

@@ -17,9 +17,9 @@ import click
 import pytest
 
 from bulkup import BulkDelete
+from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.authoring.loader import UpdaterSource, load, make
 from bulkup.authoring.parameters import convert
-from bulkup.authoring.updater import FunctionUpdater
 from bulkup.core.errors import Exit, NotFoundError, ParameterError, UpdaterError, UsageError
 from bulkup.testing import handle, offline_client
 
@@ -93,7 +93,7 @@ def test_a_decorated_function_is_found_and_stays_a_function() -> None:
 
 
 @pytest.mark.parametrize("spec", ["fix.py:Fix", "./fix.py:Fix", "fix:Fix", "fix"])
-def test_every_way_to_say_it_finds_the_same(spec: str) -> None:
+def test_every_form_of_spec_finds_the_same_updater(spec: str) -> None:
     path = write("fix.py")
     assert load(spec).spec == f"{path}:Fix"
 
@@ -137,7 +137,7 @@ def test_a_folder_without_init_works_by_dotted_name_with_relative_imports() -> N
     assert load(source.spec).checksum == source.checksum
 
 
-def test_relative_imports_without_a_package_say_how_to_start() -> None:
+def test_a_relative_import_outside_a_package_says_how_to_run() -> None:
     write("jobs.py", "from .words import WORD\n" + FIX)
     with pytest.raises(UpdaterError, match=r"package\.module:Name"):
         load("jobs.py")
@@ -190,7 +190,7 @@ def test_a_named_updater_may_be_imported_and_its_own_file_is_what_counts() -> No
     assert source.spec == f"{init}:Fix"
 
 
-def test_odd_objects_at_module_level_are_no_updaters() -> None:
+def test_odd_objects_at_module_level_are_not_updaters() -> None:
     write(
         "fix.py",
         "from unittest.mock import MagicMock\n"
@@ -325,7 +325,7 @@ def test_the_checksum_of_a_module_is_of_the_code_that_runs_not_of_a_later_edit()
         assert again.checksum == first.checksum
 
 
-def test_an_updater_module_is_whole_for_pickle_dataclasses_and_typing() -> None:
+def test_pickle_dataclasses_and_typing_work_in_an_updater_module() -> None:
     write(
         "fix.py",
         "from __future__ import annotations\n"
@@ -433,7 +433,7 @@ def test_a_file_without_updaters_says_how_to_write_one() -> None:
     assert exc.exit_code == Exit.NOT_FOUND
 
 
-def test_only_imported_updaters_have_to_be_named() -> None:
+def test_imported_updaters_must_be_named() -> None:
     write("fix.py")
     write("use.py", "from fix import Fix\n")
     refused("use.py", NotFoundError, "use.py:Fix")
@@ -446,20 +446,20 @@ def test_several_updaters_are_listed_ready_to_type() -> None:
     assert exc.exit_code == Exit.USAGE
 
 
-def test_a_name_that_is_no_updater_says_what_it_is() -> None:
+def test_a_name_that_is_not_an_updater_says_what_it_is() -> None:
     write("fix.py", "def plain(entity): ...\nclass Plain: ...\nnone = None\n")
     refused("fix.py:plain", UsageError, "plain in fix.py is a function", "@bulkup.updater")
     refused("fix.py:Plain", UsageError, "subclass of bulkup.Updater")
     refused("fix.py:none", UsageError, "NoneType")
 
 
-def test_a_class_that_forgot_a_method_is_told_which() -> None:
+def test_a_missing_method_is_named() -> None:
     write("fix.py", FIX.replace("get_query", "getquery"))
     refused("fix.py", UsageError, "Fix in fix.py has no get_query")
     refused("fix.py:Fix", UsageError, "Fix in fix.py has no get_query")
     write("fix.py", FIX.replace("handle_entity", "handle"))
     refused("fix.py", UsageError, "has no handle_entity")
-    refused("bulkup.updater:BulkDelete", UsageError, "has no get_query")
+    refused("bulkup:BulkDelete", UsageError, "has no get_query")
 
 
 def test_a_syntax_error_names_the_line() -> None:
@@ -472,7 +472,7 @@ def test_a_syntax_error_names_the_line() -> None:
 
 
 @pytest.mark.parametrize("text", [b"word = '\xff\xfe'\n", b"x = 1\0\n", b"# coding: klingon\n"])
-def test_a_file_that_is_no_text_is_a_users_error(text: bytes) -> None:
+def test_a_file_that_is_not_text_is_a_user_error(text: bytes) -> None:
     write("fix.py", text + FIX.encode())
     refused("fix.py", UpdaterError, "fix.py cannot be loaded")
 
@@ -503,14 +503,14 @@ def test_a_missing_dependency_is_named() -> None:
     refused("acme_dep.fix", UpdaterError, "install pandaz")
 
 
-def test_our_decorator_used_wrongly_points_at_the_line() -> None:
+def test_a_misused_decorator_points_at_the_line() -> None:
     write("fix.py", "import bulkup\n@bulkup.updater\ndef fix(entity): ...\n")
     exc = refused("fix.py", UsageError, '@bulkup.updater(kind="...")')
     assert "fix.py" in exc.details
     assert "line 2" in exc.details or "line 3" in exc.details  # Python 3.10 takes the def's
 
 
-def test_a_script_that_exits_when_imported_is_told_so() -> None:
+def test_a_script_that_exits_when_imported_is_refused() -> None:
     write("fix.py", FIX + "\nimport sys\nsys.exit('bye')\n")
     exc = refused("fix.py", UpdaterError, "SystemExit: bye", '__name__ == "__main__"')
     assert "sys.exit('bye')" in exc.details
@@ -530,7 +530,7 @@ def test_a_folder_lists_the_files_in_it() -> None:
     refused(".", UsageError, "is a folder", "(there is none)")
 
 
-def test_what_is_no_python_file_is_refused() -> None:
+def test_other_files_than_python_files_are_refused() -> None:
     write("fix.txt")
     refused("fix.txt", UsageError, "not a Python file")
     refused("fix.txt:Fix", UsageError, "not a Python file")
@@ -540,15 +540,15 @@ def test_what_is_no_python_file_is_refused() -> None:
     refused("__main__:Fix", NotFoundError)
 
 
-def test_a_pipe_is_refused_rather_than_waited_for() -> None:
+def test_a_pipe_is_refused_instead_of_blocking() -> None:
     os.mkfifo("pipe.py")
     refused("pipe.py", UsageError, "not a regular file")
 
 
-def test_a_link_that_leads_nowhere_and_a_loop_of_links() -> None:
+def test_a_broken_link_and_a_loop_of_links_are_refused() -> None:
     os.symlink("nothing.py", "dangling.py")
     os.symlink("loop.py", "loop.py")
-    refused("dangling.py", NotFoundError, "a link to nothing.py, which is not there")
+    refused("dangling.py", NotFoundError, "a link to nothing.py, which does not exist")
     refused("loop.py", UsageError, "cannot read loop.py")
     refused("x" * 300 + ".py", UsageError, "cannot read")
 
@@ -572,11 +572,11 @@ def test_an_unreadable_file_says_why(folder: Path) -> None:
         ("", "name an updater"),
         ("a\0b.py", "name an updater"),
         (":Fix", "does not say where"),
-        ("fix.py:", "nothing is none"),
-        ("fix.py:not-a-name", "not-a-name is none"),
+        ("fix.py:", "nothing after the colon"),
+        ("fix.py:not-a-name", "not-a-name after the colon"),
     ],
 )
-def test_a_spec_that_means_nothing_says_what_it_should_look_like(spec: str, says: str) -> None:
+def test_an_invalid_spec_shows_a_valid_form(spec: str, says: str) -> None:
     write("fix.py")
     refused(spec, UsageError, says)
 
@@ -593,7 +593,7 @@ def test_async_handlers_are_refused() -> None:
     refused("fix.py", UsageError, "fix is async")
 
 
-def test_a_method_that_yields_would_never_run_and_is_refused() -> None:
+def test_a_handler_method_that_yields_is_refused_because_it_would_never_run() -> None:
     write("fix.py", FIX.replace("self.put(entity)", "yield entity"))
     refused("fix.py", UsageError, "handle_entity yields", "self.put")
 
@@ -610,7 +610,7 @@ def test_a_method_that_yields_would_never_run_and_is_refused() -> None:
         ("entity, *, sep='', **more", "**more"),
     ],
 )
-def test_arguments_that_are_no_parameters_are_refused(arguments: str, says: str) -> None:
+def test_arguments_that_cannot_be_parameters_are_refused(arguments: str, says: str) -> None:
     write("fix.py", FUNCTION.replace('entity, *, sep: str = "-"', arguments).replace(
         "return entity", "pass"))  # fmt: skip
     refused("fix.py", UsageError, says)
@@ -634,7 +634,7 @@ def test_an_init_with_arguments_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", ["'3'", "-2", "True", "1.5"])
-def test_a_failure_budget_that_is_no_count_is_refused(value: str) -> None:
+def test_an_invalid_failure_budget_is_refused(value: str) -> None:
     write("fix.py", FIX + f"\n    max_failures = {value}\n")
     refused("fix.py", UsageError, "max_failures of Fix")
     write("fix.py", FUNCTION.replace('kind="Thing"', f'kind="Thing", max_failures={value}'))
@@ -688,13 +688,13 @@ def test_two_instances_do_not_share_a_list() -> None:
 
 def test_a_failing_init_shows_the_users_frames() -> None:
     write("fix.py", FIX + "\n    def __init__(self): raise OSError('no network')\n")
-    with pytest.raises(UpdaterError, match="Fix cannot be made: OSError: no network") as caught:
+    with pytest.raises(UpdaterError, match="Fix cannot be created: OSError: no network") as caught:
         ready(load("fix.py"))
     assert "raise OSError" in caught.value.details
     assert "bulkup/" not in caught.value.details
 
 
-def test_a_value_forgotten_by_a_caller_is_an_error_not_a_surprise() -> None:
+def test_make_refuses_missing_values() -> None:
     write("fix.py", FUNCTION)
     with pytest.raises(ParameterError, match="'sep'"):
         make(load("fix.py"), {})

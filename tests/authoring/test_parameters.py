@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import bulkup
 from bulkup import Updater, param
 from bulkup.authoring.conversion import UnsupportedTypeError, value_type
+from bulkup.authoring.param import MISSING
 from bulkup.authoring.parameters import (
     Parameter,
     convert,
@@ -26,7 +27,6 @@ from bulkup.authoring.parameters import (
     parse_assignments,
     to_text,
 )
-from bulkup.authoring.updater import MISSING
 from bulkup.core.errors import Exit, ParameterError
 
 if typing.TYPE_CHECKING:
@@ -150,7 +150,7 @@ UTC = timezone.utc
         ("Optional[date]", "2024-01-31", date(2024, 1, 31)),
     ],
 )
-def test_text_is_converted_by_the_annotation(annotation: Any, text: str, value: Any) -> None:
+def test_strings_are_converted_by_the_annotation(annotation: Any, text: str, value: Any) -> None:
     result = converted(annotation, text)
     assert result == value
     assert type(result) is type(value)
@@ -165,8 +165,8 @@ def test_text_is_converted_by_the_annotation(annotation: Any, text: str, value: 
         (float, "much", "such as 0.5"),
         (bool, "maybe", "true or false"),
         (bool, "", "true or false"),
-        (str, "@none", "any text (@@none is the text @none)"),
-        (str, "\ud800", "is not valid text"),
+        (str, "@none", "any string (@@none is the string @none)"),
+        (str, "\ud800", "is not a valid string"),
         (date, "31.1.2024", "such as 2024-01-31"),
         (date, "20240131", "such as 2024-01-31"),
         (date, "2024-02-30", "such as 2024-01-31"),
@@ -177,13 +177,13 @@ def test_text_is_converted_by_the_annotation(annotation: Any, text: str, value: 
         (Color, "blue", "one of RED, GREEN, none"),
         (Literal["a", "b"], "c", "one of a, b"),
         (Optional[int], "nothing", "or none"),
-        (list[int], "1,,2", "commas"),
-        (list[int], "[1", "commas"),
-        (list[int], '[{"a": 1}]', "commas"),
-        pytest.param(list[str], "[" * 100_000, "commas", id="deep JSON"),
+        (list[int], "1,,2", "comma-separated"),
+        (list[int], "[1", "comma-separated"),
+        (list[int], '[{"a": 1}]', "comma-separated"),
+        pytest.param(list[str], "[" * 100_000, "comma-separated", id="deep JSON"),
     ],
 )
-def test_text_that_does_not_fit_is_refused_with_an_example(
+def test_an_invalid_string_is_refused_with_an_example(
     annotation: Any, text: str, says: str
 ) -> None:
     message = refused(annotation, text)
@@ -210,9 +210,7 @@ def test_text_that_does_not_fit_is_refused_with_an_example(
         (list[int], (1, 2), [1, 2]),
     ],
 )  # fmt: skip
-def test_typed_values_from_python_are_taken_as_they_are(
-    annotation: Any, given: Any, value: Any
-) -> None:
+def test_typed_values_from_python_are_kept(annotation: Any, given: Any, value: Any) -> None:
     result = converted(annotation, given)
     assert result == value
     assert type(result) is type(value)
@@ -241,7 +239,7 @@ def test_typed_values_from_python_are_taken_as_they_are(
         (list[int], 1),
     ],
 )
-def test_typed_values_that_do_not_fit_are_refused(annotation: Any, given: Any) -> None:
+def test_values_of_another_type_are_refused(annotation: Any, given: Any) -> None:
     assert "'x' takes" in refused(annotation, given)
 
 
@@ -279,7 +277,7 @@ def test_a_value_that_cannot_even_be_shown_is_refused_in_one_sentence() -> None:
 def test_an_unsupported_type_is_named_with_what_is_supported(annotation: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         one(annotation)
-    assert "parameter 'x' of fix has the type" in caught.value.message
+    assert "parameter 'x' of fix has the unsupported type" in caught.value.message
     assert "date, datetime, an Enum" in caught.value.message
 
 
@@ -327,7 +325,7 @@ def test_only_the_annotations_of_parameters_are_resolved() -> None:
         ((1, 2), "list of int", "2", [2]),
     ],
 )
-def test_without_an_annotation_the_default_says_the_type(
+def test_without_an_annotation_the_default_determines_the_type(
     default: Any, type_: str, text: str, value: Any
 ) -> None:
     fix = one(MISSING, default=default)
@@ -335,7 +333,7 @@ def test_without_an_annotation_the_default_says_the_type(
     assert convert(fix, {"x": text}) == {"x": value}
 
 
-def test_without_annotation_and_default_it_is_text() -> None:
+def test_without_annotation_and_default_the_type_is_str() -> None:
     assert one(MISSING).parameters[0].type == "str"
     assert one(MISSING).parameters[0].required
 
@@ -347,7 +345,7 @@ def test_a_default_of_none_makes_the_type_optional() -> None:
     assert one("int", default=None).parameters[0].type == "int | None"
 
 
-def test_a_default_becomes_a_value_of_its_type_and_one_that_cannot_is_refused() -> None:
+def test_a_default_is_converted_to_its_type_or_refused() -> None:
     assert convert(one(date, default="2024-01-31"), {}) == {"x": date(2024, 1, 31)}
     assert convert(one(float, default=1), {}) == {"x": 1.0}
     assert convert(one(str, default="@none"), {}) == {"x": "@none"}
@@ -356,7 +354,7 @@ def test_a_default_becomes_a_value_of_its_type_and_one_that_cannot_is_refused() 
         one(date, default="soon")
     with pytest.raises(ParameterError, match="is not of its type int"):
         one(int, default=1.5)
-    with pytest.raises(ParameterError, match="has the type dict"):
+    with pytest.raises(ParameterError, match="has the unsupported type dict"):
         one(MISSING, default={})
 
 
@@ -388,7 +386,7 @@ def test_a_subclass_inherits_overrides_and_fixes_parameters() -> None:
 
 
 @pytest.mark.parametrize("name", ["client", "put", "get_query", "_sink"])
-def test_a_parameter_must_not_replace_what_every_updater_has(name: str) -> None:
+def test_a_parameter_must_not_replace_an_attribute_of_every_updater(name: str) -> None:
     cls = type("Fix", (Updater,), {name: param(1)})
     with pytest.raises(ParameterError, match=repr(name)):
         parameters_of(cls)
@@ -401,7 +399,7 @@ def test_the_failure_budget_may_be_a_parameter() -> None:
     assert [(p.name, p.type) for p in parameters_of(Fix)] == [("max_failures", "int")]
 
 
-def test_a_required_parameter_is_asked_for_with_its_form() -> None:
+def test_a_missing_required_parameter_is_named_with_its_form() -> None:
     with pytest.raises(ParameterError, match=r"fix needs -p x=\.\.\. \(a date such as 2024-01-31"):
         convert(one(date), {})
 
@@ -423,7 +421,7 @@ def test_assignments() -> None:
     assert parse_assignments([]) == {}
     for wrong, says in (
         (["sep"], "NAME=VALUE"),
-        (["=x"], "which parameter"),
+        (["=x"], "no parameter name"),
         (["a=1", "a=1"], "given twice"),
         ([""], "NAME=VALUE"),
         (["x\n" * 1000], "NAME=VALUE"),
@@ -479,7 +477,7 @@ def typed_values(draw: st.DrawFn) -> tuple[Any, Any]:
 @example((Optional[ODD], ODD["@none"]))
 @example((Optional[list[str]], []))
 @example((Optional[str], "@none"))
-def test_every_value_comes_back_from_its_text(typed: tuple[Any, Any]) -> None:
+def test_every_value_survives_a_round_trip_as_a_string(typed: tuple[Any, Any]) -> None:
     annotation, value = typed
     fix = one(annotation)
     text = to_text(value)
@@ -502,7 +500,7 @@ def test_a_value_given_from_python_is_stored_and_resumed_as_itself(typed: tuple[
 
 
 @given(st.sampled_from(list(VALUES)), st.text())
-def test_any_text_is_converted_or_refused_in_one_sentence(annotation: Any, text: str) -> None:
+def test_any_string_is_converted_or_refused_in_one_sentence(annotation: Any, text: str) -> None:
     try:
         value = converted(annotation, text)
     except ParameterError as exc:
@@ -528,7 +526,7 @@ def test_what_cannot_be_stored_says_so() -> None:
             to_text(value)
 
 
-def test_the_default_is_shown_as_one_would_type_it() -> None:
+def test_the_default_is_shown_as_a_user_would_type_it() -> None:
     assert one(date, default=date(2024, 1, 31)).parameters[0].default_text == "2024-01-31"
     assert one(date).parameters[0].default_text == ""
 

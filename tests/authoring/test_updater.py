@@ -10,7 +10,7 @@ from google.cloud.datastore import Entity
 
 import bulkup
 from bulkup import BulkDelete, BulkPut, Updater, param
-from bulkup.authoring.updater import FunctionUpdater
+from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.core.errors import UpdaterError, UsageError
 from bulkup.testing import handle, offline_client, query
 
@@ -67,7 +67,7 @@ def test_kind_filters_and_order_make_the_query() -> None:
     assert made.projection == ["__key__"]
 
 
-def test_an_order_by_one_name_is_not_taken_letter_by_letter() -> None:
+def test_order_may_be_a_single_name() -> None:
     function: Any = bulkup.updater(kind="Thing", order="name")(lambda e: e)
     assert query(function).order == ["name"]
 
@@ -77,7 +77,7 @@ def test_a_query_function_gets_the_client() -> None:
     assert query(function).kind == "Other"
 
 
-def test_the_decorator_used_wrongly_says_how_to_use_it() -> None:
+def test_a_misused_decorator_says_how_to_use_it() -> None:
     refused(lambda: bulkup.updater(lambda e: e), r'@bulkup\.updater\(kind="\.\.\."\)')  # type: ignore[arg-type]
     refused(lambda: bulkup.updater(), "either kind=")
     refused(lambda: bulkup.updater("A", query=lambda c: c), "either kind=")
@@ -124,13 +124,13 @@ def test_put_and_delete_take_one_or_several() -> None:
         (lambda u: u.delete(CLIENT.key("A")), "incomplete key"),
     ],
 )
-def test_what_cannot_be_written_is_refused_at_once(call: Any, says: str) -> None:
+def test_put_and_delete_refuse_what_cannot_be_written(call: Any, says: str) -> None:
     made = type("Fix", (Updater,), {"handle_entity": lambda self, e: call(self)})
     with pytest.raises(TypeError, match=says):
         handle(made, entity())
 
 
-def test_a_method_that_returns_an_entity_would_write_nothing_and_fails() -> None:
+def test_a_method_that_returns_an_entity_fails_because_nothing_would_be_written() -> None:
     made = type("Fix", (Updater,), {"handle_entity": lambda self, e: e})
     with pytest.raises(TypeError, match=r"handle_entity of Fix returned a Entity.*self\.put"):
         handle(made, entity())
@@ -144,7 +144,7 @@ def test_writing_outside_handle_entity_is_refused() -> None:
         Updater().log("a")
 
 
-def test_a_method_that_was_not_written_is_asked_for() -> None:
+def test_a_missing_method_is_named() -> None:
     with pytest.raises(UpdaterError, match="has no get_query"):
         Updater().get_query()
     with pytest.raises(NotImplementedError, match="has no handle_entity"):
@@ -162,13 +162,13 @@ class WithParameters(Updater):
     name: str = param()
 
 
-def test_a_parameter_reads_as_its_default_on_an_instance_made_by_hand() -> None:
+def test_on_an_instance_created_by_hand_a_parameter_reads_as_its_default() -> None:
     made = WithParameters()
     assert made.size == 3
     made.size = 4
     assert (made.size, WithParameters().size) == (4, 3)
 
 
-def test_a_parameter_without_default_and_value_is_no_value() -> None:
-    with pytest.raises(AttributeError, match="'name' of WithParameters has no default"):
+def test_reading_a_parameter_with_neither_default_nor_value_fails() -> None:
+    with pytest.raises(AttributeError, match="'name' of WithParameters has neither a value nor"):
         _ = WithParameters().name

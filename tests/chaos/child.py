@@ -114,7 +114,8 @@ class _Counter:
 
 
 def _watch(counter: _Counter) -> None:
-    from bulkup.datastore.rpc import Call, Rpc
+    from bulkup.datastore.call import Call
+    from bulkup.datastore.rpc import Rpc
     from bulkup.state.checkpoint import Checkpoint
 
     send, result, step = Rpc.send, Call.result, Checkpoint._step

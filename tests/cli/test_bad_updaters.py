@@ -85,7 +85,7 @@ def test_a_missing_package_is_named(nowhere: Shell) -> None:
 
 def test_a_file_that_exits_does_not_end_bulkup_without_a_word(nowhere: Shell) -> None:
     nowhere.write("exits.py", "import sys\nsys.exit(0)\n")
-    refused(nowhere, "run", "exits.py", code=1, says=("exits.py ends the program", "__main__"))
+    refused(nowhere, "run", "exits.py", code=1, says=("exits.py exits (SystemExit", "__main__"))
 
 
 def test_a_file_without_an_updater(nowhere: Shell) -> None:
@@ -106,11 +106,11 @@ def test_a_file_with_several_updaters_lists_them(nowhere: Shell) -> None:
     [
         (("-p", "steps=2"), ("no parameter steps", "did you mean 'step'")),
         (("-p", "colour=2"), ("no parameter colour", "step")),
-        (("-p", "step=two"), ("step=two does not fit", "a whole number")),
-        (("-p", "step"), ("step does not say which value", "-p NAME=VALUE")),
-        (("-p", "=2"), ("does not say which parameter",)),
+        (("-p", "step=two"), ("step=two is not valid", "a whole number")),
+        (("-p", "step"), ("step has no value", "-p NAME=VALUE")),
+        (("-p", "=2"), ("has no parameter name",)),
         (("-p", "step=1", "-p", "step=2"), ("given twice",)),
-        (("-p", "step=\x1b]0;owned\x07"), ("does not fit",)),
+        (("-p", "step=\x1b]0;owned\x07"), ("is not valid",)),
     ],
     ids=["typo", "unknown", "unconvertible", "no value", "no name", "twice", "hostile"],
 )

@@ -15,7 +15,9 @@ class Interrupted(Exception):
     pass
 
 
-def test_closing_waits_for_who_watches_the_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_waits_for_the_threads_that_watch_the_channel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("DATASTORE_EMULATOR_HOST", f"127.0.0.1:{silent.getsockname()[1]}")
         rpc = Rpc(datastore.Client(project="p"))

@@ -11,7 +11,7 @@ from google.cloud.datastore.helpers import GeoPoint
 from bulkup.datastore.entity_diff import TEXT_WIDTH, describe_changes, value_text
 from bulkup.datastore.entity_patch import encode_put
 from bulkup.datastore.lazy_entity import LazyEntity
-from bulkup.datastore.value_codec import ValuePb
+from bulkup.datastore.messages import ValuePb
 
 KEY = Key("City", 5, project="p")
 
@@ -38,14 +38,14 @@ def test_only_what_changes_is_described_and_by_name() -> None:
     assert changes(lazy(a=1)) == ()
 
 
-def test_of_a_new_or_moved_entity_everything_is_new() -> None:
+def test_all_properties_of_a_new_or_moved_entity_are_new() -> None:
     entity = lazy(a=1)
     assert describe_changes(None, encode_put(entity, rewrite=True)) == (("a", None, "1"),)
     entity.key = Key("City", 6, project="p")
     assert describe_changes(entity, encode_put(entity)) == (("a", None, "1"),)
 
 
-def test_texts_are_short_printable_and_python() -> None:
+def test_values_are_shown_as_short_printable_python() -> None:
     inner = Entity()
     inner.update(n=1, x="\n")
     values = {
@@ -64,7 +64,7 @@ def test_texts_are_short_printable_and_python() -> None:
     assert value_text(ValuePb(timestamp_value={"seconds": 10**15})) == f"<timestamp of {10**15} s>"
 
 
-def test_of_long_texts_the_differing_part_is_shown() -> None:
+def test_long_values_are_cut_to_where_they_differ() -> None:
     [(_, before, after)] = changes(lazy(a="x" * 500 + "old"), a="x" * 500 + "new")
     assert before == f"…{'x' * 20}old'"
     assert after == f"…{'x' * 20}new'"
@@ -76,7 +76,7 @@ def test_of_long_texts_the_differing_part_is_shown() -> None:
     assert max(len(before), len(after)) <= TEXT_WIDTH
 
 
-def test_a_change_of_flags_alone_is_told() -> None:
+def test_a_change_of_index_flags_alone_is_shown() -> None:
     entity = lazy(a="x" * 100, b=[{"c": 1}])
     entity.exclude_from_indexes.add("a")
     entity["b"][0].exclude_from_indexes.add("c")

@@ -8,7 +8,8 @@ from google.cloud.datastore.helpers import key_from_protobuf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkup.datastore.keys import KeyPb, key_bytes, key_from_pb, key_text, key_to_pb
+from bulkup.datastore.keys import key_bytes, key_from_pb, key_text, key_to_pb
+from bulkup.datastore.messages import KeyPb
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 IDS = st.integers(-(2**63), 2**63 - 1).filter(bool)  # to the official client 0 is no id
@@ -86,13 +87,13 @@ def test_the_bytes_of_a_key_are_the_same_in_every_release() -> None:
         (Key("City", "\x1b[31m\n", project="p"), r"Key('City', '\x1b[31m\n')"),
     ],
 )
-def test_the_text_of_a_key_is_python_with_control_characters_escaped(key: Key, text: str) -> None:
+def test_a_key_is_shown_as_python_with_control_characters_escaped(key: Key, text: str) -> None:
     assert key_text(key) == text
     assert key_text(key_to_pb(key)) == text
 
 
 @given(keys())
-def test_key_and_message_have_the_same_text(key: Key) -> None:
+def test_key_and_message_are_shown_alike(key: Key) -> None:
     text = key_text(key)
     assert key_text(key_to_pb(key)) == text
     assert text.isprintable()
@@ -105,7 +106,7 @@ def test_key_and_message_have_the_same_text(key: Key) -> None:
         (Key("City", "\ud800", project="p"), "UTF-8"),
     ],
 )
-def test_a_key_that_cannot_be_sent_is_refused_by_its_text(key: Key, reason: str) -> None:
+def test_a_key_that_cannot_be_sent_is_named(key: Key, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         key_to_pb(key)
     assert str(caught.value).startswith("Key('City', ")

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from proto.datetime_helpers import DatetimeWithNanoseconds
 
 from bulkup.datastore.entity_patch import encode_put
-from bulkup.datastore.keys import KeyPb, key_to_pb
+from bulkup.datastore.keys import key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity, is_moved, read_message, read_version
+from bulkup.datastore.messages import EntityPb, KeyPb, ValuePb
 from bulkup.datastore.pages import PageEntity
-from bulkup.datastore.value_codec import MAX_TIMESTAMP_S, MIN_TIMESTAMP_S, EntityPb, ValuePb
+from bulkup.datastore.value_codec import MAX_TIMESTAMP_S, MIN_TIMESTAMP_S
 from tests.examples import examples
 
 UNKNOWN_TYPE = b"\xf0\x01\x05"
@@ -185,7 +186,7 @@ def strings(*texts: str, **flags: Any) -> Any:
 
 
 @given(entity_pbs())
-def test_an_entity_nobody_touched_costs_no_write(pb: Any) -> None:
+def test_an_untouched_entity_costs_no_write(pb: Any) -> None:
     assert encode_put(LazyEntity(pb)) is None
 
 
@@ -208,14 +209,14 @@ def test_a_rewrite_writes_every_byte_that_was_read(pb: Any) -> None:
 
 
 @given(entity_pbs(tame=True))
-def test_everything_decodes_to_what_the_official_client_gives(pb: Any) -> None:
+def test_everything_decodes_as_in_the_official_client(pb: Any) -> None:
     rpc = pb.SerializeToString()
     lazy = LazyEntity(PageEntity.FromString(rpc))
     assert strictly_same(lazy, entity_from_protobuf(EntityPb.FromString(rpc)))
 
 
 @given(entity_pbs(min_size=1), st.data())
-def test_a_new_value_alters_the_message_of_its_property_alone(pb: Any, data: Any) -> None:
+def test_a_new_value_changes_only_the_message_of_its_property(pb: Any, data: Any) -> None:
     name = data.draw(st.sampled_from(sorted(pb.properties)))
     before = copied(pb)
     entity = LazyEntity(pb)
@@ -235,7 +236,7 @@ def test_a_new_value_alters_the_message_of_its_property_alone(pb: Any, data: Any
 
 
 @given(entity_pbs(min_size=1), st.data())
-def test_a_deleted_property_takes_nothing_else_with_it(pb: Any, data: Any) -> None:
+def test_deleting_a_property_changes_nothing_else(pb: Any, data: Any) -> None:
     name = data.draw(st.sampled_from(sorted(pb.properties)))
     entity = LazyEntity(pb)
     del entity[name]
@@ -246,7 +247,7 @@ def test_a_deleted_property_takes_nothing_else_with_it(pb: Any, data: Any) -> No
 
 
 @given(entity_pbs())
-def test_an_added_property_joins_all_that_was_there(pb: Any) -> None:
+def test_adding_a_property_changes_nothing_else(pb: Any) -> None:
     entity = LazyEntity(pb)
     entity["quite new"] = [1, None]
     written = encode_put(entity)
@@ -260,7 +261,7 @@ def test_an_added_property_joins_all_that_was_there(pb: Any) -> None:
 
 
 @given(entity_pbs())
-def test_under_another_key_the_whole_message_goes(pb: Any) -> None:
+def test_with_another_key_the_whole_message_is_written(pb: Any) -> None:
     entity = LazyEntity(pb)
     entity.key = Key("Elsewhere", 1, project="p")
     assert is_moved(entity)
@@ -271,7 +272,7 @@ def test_under_another_key_the_whole_message_goes(pb: Any) -> None:
 
 
 @given(entity_pbs(), entity_pbs(has_key=None))
-def test_a_nested_entity_is_patched_where_it_stands(pb: Any, inner: Any) -> None:
+def test_a_nested_entity_is_patched_in_place(pb: Any, inner: Any) -> None:
     nested = pb.properties["nested"]
     nested.entity_value.CopyFrom(inner)
     nested.meaning = 18
@@ -355,7 +356,7 @@ def test_a_written_message_is_a_snapshot() -> None:
         (Key("A", 1, project="p"), Key("A", 1, project="p", namespace="n")),
     ],
 )
-def test_what_python_calls_equal_may_still_be_a_change(original: Any, changed: Any) -> None:
+def test_values_that_python_calls_equal_may_be_a_change(original: Any, changed: Any) -> None:
     plain = Entity(key=Key("City", 5, project="p"))
     plain["value"] = original
     entity = LazyEntity(encode_put(plain))
@@ -418,7 +419,7 @@ def test_a_value_of_unknown_type_says_which_property_and_survives() -> None:
         ValuePb(array_value={"values": [ValuePb()]}),
     ],
 )
-def test_what_python_cannot_hold_is_named_and_survives(value: Any) -> None:
+def test_a_value_that_python_cannot_hold_is_named_and_survives(value: Any) -> None:
     pb = message(odd=value, n=ValuePb(integer_value=1))
     entity = LazyEntity(pb)
     with pytest.raises(ValueError, match="property 'odd' cannot be read: "):
@@ -525,7 +526,7 @@ def test_meanings_can_be_taken_off_and_put_on() -> None:
     assert written.properties["added"] == ValuePb(string_value="too", meaning=9)
 
 
-def test_a_meaning_read_after_a_change_does_not_stick_to_the_new_value() -> None:
+def test_a_new_value_has_no_meaning_even_if_meanings_are_read_later() -> None:
     entity = LazyEntity(message(a=ValuePb(string_value="x", meaning=15)))
     entity["a"] = "new"
     assert entity._meanings == {}
@@ -545,13 +546,13 @@ def test_an_array_changed_in_place_keeps_meanings_with_their_elements() -> None:
         assert [v.meaning for v in written.array_value.values] == [0, 15]
 
 
-def test_an_empty_array_that_fills_loses_the_meaning_of_an_empty_one() -> None:
+def test_an_empty_array_that_gets_elements_loses_its_meaning() -> None:
     entity = LazyEntity(message(tags=strings(meaning=24)))
     entity["tags"].append("x")
     assert encode_put(entity).properties["tags"] == strings("x")
 
 
-def test_an_entity_in_an_array_is_patched_where_it_stands() -> None:
+def test_an_entity_in_an_array_is_patched_in_place() -> None:
     inner = message(a=ValuePb(integer_value=1), b=ValuePb(integer_value=2, meaning=9))
     element = ValuePb(entity_value=inner, meaning=18, exclude_from_indexes=True)
     pb = message(list=ValuePb(array_value={"values": [element, element]}))
@@ -580,7 +581,7 @@ def test_a_deep_copy_is_patched_like_its_original() -> None:
     assert encode_put(twin) is None
 
 
-def test_what_joins_an_array_that_is_not_indexed_is_not_indexed() -> None:
+def test_elements_added_to_an_unindexed_array_are_not_indexed() -> None:
     tags = strings("a", "b")
     for element in tags.array_value.values:
         element.exclude_from_indexes = True
@@ -594,7 +595,7 @@ def test_what_joins_an_array_that_is_not_indexed_is_not_indexed() -> None:
     ]
 
 
-def test_a_nested_entity_carried_elsewhere_takes_what_python_cannot_hold_along() -> None:
+def test_a_nested_entity_moved_to_another_property_keeps_what_python_cannot_hold() -> None:
     inner = message(odd=ValuePb.FromString(UNKNOWN_TYPE), m=ValuePb(integer_value=2, meaning=9))
     pb = message(inner=ValuePb(entity_value=inner))
     entity = LazyEntity(pb)
@@ -606,7 +607,7 @@ def test_a_nested_entity_carried_elsewhere_takes_what_python_cannot_hold_along()
     assert encode_put(plain).properties["copy"].entity_value == inner
 
 
-def test_key_and_version_are_those_it_was_read_with() -> None:
+def test_key_and_version_are_those_that_were_read() -> None:
     pb = message()
     pb.key.partition_id.namespace_id = "n"
     pb.key.partition_id.database_id = "d"

@@ -19,8 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bulkup.datastore.entity_patch import encode_put
 from bulkup.datastore.lazy_entity import LazyEntity, read_message
+from bulkup.datastore.messages import EntityPb
 from bulkup.datastore.pages import PageEntity
-from bulkup.datastore.value_codec import EntityPb
 from tests.examples import examples
 
 KEY = Key("City", 5, project="p", namespace="n")
@@ -325,7 +325,7 @@ TestSideBySide.settings = settings(examples(60), stateful_step_count=25)
 
 
 @pytest.mark.parametrize("how", sorted(READS))
-def test_an_entity_nobody_touched_reads_like_a_dict(how: str) -> None:
+def test_an_untouched_entity_reads_like_a_dict(how: str) -> None:
     inner = Entity()
     inner["x"] = 1
     entity = Entity(key=KEY, exclude_from_indexes=["a", "d"])

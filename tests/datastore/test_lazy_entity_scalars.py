@@ -131,7 +131,7 @@ class Bag(list):  # type: ignore[type-arg]
         GeoPoint(0.0, 0.0),
     ],
 )
-def test_subclasses_and_empty_values_count_as_what_they_are(value: Any) -> None:
+def test_subclasses_and_empty_values_are_encoded_like_their_type(value: Any) -> None:
     entity = Entity(key=Key("City", 5, project="p"))
     entity["value"] = value
     pb = encode_put(entity)
@@ -166,7 +166,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("value", "reason"), REFUSED)
-def test_what_cannot_be_stored_is_refused_by_its_property(value: Any, reason: str) -> None:
+def test_a_value_that_cannot_be_stored_is_refused_naming_its_property(
+    value: Any, reason: str
+) -> None:
     plain = Entity(key=Key("City", 5, project="p"))
     plain["bad\n"] = value
     with pytest.raises((ValueError, TypeError, OverflowError)):
@@ -183,7 +185,7 @@ def test_what_cannot_be_stored_is_refused_by_its_property(value: Any, reason: st
 
 
 @pytest.mark.parametrize("name", [5, None, "\ud800", ("a",)])
-def test_a_name_that_is_none_is_refused(name: Any) -> None:
+def test_an_invalid_property_name_is_refused(name: Any) -> None:
     plain = Entity(key=Key("City", 5, project="p"))
     lazy = LazyEntity(encode_put(plain))
     for entity in (plain, lazy):

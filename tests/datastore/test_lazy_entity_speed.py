@@ -11,7 +11,7 @@ from google.cloud.datastore.helpers import entity_from_protobuf, entity_to_proto
 
 from bulkup.datastore.entity_patch import encode_put
 from bulkup.datastore.lazy_entity import LazyEntity
-from bulkup.datastore.value_codec import EntityPb
+from bulkup.datastore.messages import EntityPb
 
 LEAST_RATIO = 6  # about 13 is measured; this only has to notice that something broke
 LOOPS = 500

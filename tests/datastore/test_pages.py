@@ -11,10 +11,10 @@ from google.cloud.datastore_v1.types import datastore as types
 from google.cloud.datastore_v1.types import query as query_types
 from hypothesis import given
 
-from bulkup.datastore.keys import KeyPb, key_bytes, key_of, key_to_pb
+from bulkup.datastore.keys import key_bytes, key_of, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.messages import EntityPb, KeyPb, ValuePb
 from bulkup.datastore.pages import PageEntity, page_result, read_page
-from bulkup.datastore.value_codec import EntityPb, ValuePb
 from tests.datastore.test_lazy_entity import entity_pbs
 
 RunQueryResponse: Any = types.RunQueryResponse.pb()
@@ -41,7 +41,7 @@ def page_of(*keys: bytes) -> bytes:
     return found
 
 
-def test_a_page_has_what_the_answer_says() -> None:
+def test_a_page_holds_what_the_answer_says() -> None:
     keys = [key_bytes(key_to_pb(Key("City", i, project="p"))) for i in (1, 2)]
     batch = read_page(page_of(*keys)).batch
     assert [r.entity.key for r in batch.entity_results] == keys
@@ -50,7 +50,7 @@ def test_a_page_has_what_the_answer_says() -> None:
     assert LazyEntity(batch.entity_results[1].entity)["n"] == 1
 
 
-def test_keys_that_a_server_writes_in_its_own_way_become_ours() -> None:
+def test_keys_that_a_server_serializes_differently_are_rewritten() -> None:
     ours, theirs = [], []
     for id_ in (1, 2):
         pb = key_to_pb(Key("City", id_, project="p"))
@@ -74,7 +74,7 @@ def test_a_result_that_was_looked_up_becomes_one_of_a_page() -> None:
     assert LazyEntity(ours.entity)["n"] == 3
 
 
-def test_bytes_are_no_name() -> None:
+def test_bytes_are_not_a_property_name() -> None:
     entity = LazyEntity(EntityPb(properties={"n": ValuePb(integer_value=1)}))
     assert entity.get(b"n") is None
     assert b"n" not in entity

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from bulkup.datastore.entity_patch import patched
 from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.messages import EntityPb, ValuePb
 from bulkup.datastore.pages import PageEntity
 from bulkup.datastore.scalar_codec import NOT_PLAIN, read_plain, rewritten
-from bulkup.datastore.value_codec import EntityPb, ValuePb, decode, encode
+from bulkup.datastore.value_codec import decode, encode
 
 EDGES = [0, 1, 127, 128, 129, 255, 256, 16_383, 16_384, 2**31, 2**53, 2**63 - 1]
 NAN_WITH_A_PAYLOAD = struct.unpack("<d", bytes.fromhex("0100000000f4ffff"))[0]

@@ -12,8 +12,8 @@ from google.cloud.datastore_v1.types import query as query_types
 
 from bulkup import Updater
 from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.messages import Mutation
 from bulkup.datastore.pages import PageResult, page_result
-from bulkup.datastore.rpc import Mutation
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled, written
 from bulkup.engine.scan import QueryPlan

@@ -233,7 +233,7 @@ def test_a_finish_that_raises_starts_no_successor(chained: Shell, items: datasto
     ("then", "code", "says"),
     [
         ('then = "nope.py"', 10, "the successor of A: there is no file"),
-        ('then = "a.py"', 2, "would follow itself for ever"),
+        ('then = "a.py"', 2, "would follow itself forever"),
         ('then = "needs.py"', 2, "needs follows A with its default parameters"),
         ("then = 5", 2, "5 is not an updater"),
     ],
@@ -275,8 +275,8 @@ def test_then_is_refused_for_entities_and_for_two_successors(
     )
     result = chained.bulkup("run", "wrong.py")
     assert result.code != 0
-    assert "not for an entity" in result.out
-    assert "then was called before" in result.err
+    assert "not in handle_entity" in result.out
+    assert "then has already been called" in result.err
     assert trails(items) == {""}
 
 

@@ -20,10 +20,10 @@ def test_the_names_are_joined() -> None:
     assert add_full_name(person(), sep="-") == person(full_name="Ada-Lovelace")
 
 
-def test_a_person_who_has_one_is_left_alone() -> None:
+def test_an_existing_full_name_is_kept() -> None:
     assert add_full_name(person(full_name="Countess of Lovelace")) is None
     assert not handle(add_full_name, person(full_name="Countess of Lovelace")).puts
 
 
-def test_every_person_is_looked_at() -> None:
+def test_the_query_selects_every_person() -> None:
     assert query(add_full_name).kind == "Person"

@@ -14,17 +14,17 @@ def city(**properties: object) -> Entity:
     return entity
 
 
-def test_two_numbers_become_one_place() -> None:
+def test_two_numbers_become_one_geopoint() -> None:
     writes = handle(CitiesGeoPoint, city(latitude=52.52437, longitude=13))
     assert writes.puts == (city(location=GeoPoint(52.52437, 13.0)),)
 
 
-def test_done_twice_is_done_once() -> None:
+def test_a_second_run_changes_nothing() -> None:
     (done,) = handle(CitiesGeoPoint, city(latitude=52.5, longitude=13.4)).puts
     assert not handle(CitiesGeoPoint, done).puts
 
 
-def test_numbers_that_came_back_after_the_change_are_newer_and_count() -> None:
+def test_coordinates_written_after_the_conversion_replace_the_location() -> None:
     old = GeoPoint(0.0, 0.0)
     writes = handle(CitiesGeoPoint, city(location=old, latitude=52.5, longitude=13.4))
     assert writes.puts == (city(location=GeoPoint(52.5, 13.4)),)
@@ -35,10 +35,10 @@ def test_numbers_that_came_back_after_the_change_are_newer_and_count() -> None:
     [{}, {"latitude": 52.5}, {"longitude": 13.4}, {"latitude": None, "longitude": 13.4},
      {"latitude": "north", "longitude": 0}],
 )  # fmt: skip
-def test_half_a_place_is_a_failure_not_a_guess(broken: dict[str, object]) -> None:
+def test_incomplete_coordinates_are_a_failure(broken: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         handle(CitiesGeoPoint, city(**broken))
 
 
-def test_every_city_is_looked_at() -> None:
+def test_the_query_selects_every_city() -> None:
     assert query(CitiesGeoPoint).kind == "City"

@@ -10,7 +10,7 @@ from bulkup.testing import handle, offline_client, query
 from updaters.delete_stale_sessions import DeleteStaleSessions
 
 
-def test_the_query_reads_whole_sessions_and_ends_before_the_date() -> None:
+def test_the_query_reads_whole_sessions_last_seen_before_the_date() -> None:
     made = query(DeleteStaleSessions, before="2024-01-31")
     assert made.kind == "Session"
     assert not made.projection
@@ -19,11 +19,11 @@ def test_the_query_reads_whole_sessions_and_ends_before_the_date() -> None:
     assert only.value == datetime(2024, 1, 31, tzinfo=timezone.utc)
 
 
-def test_what_the_query_finds_is_deleted() -> None:
+def test_selected_sessions_are_deleted() -> None:
     session = Entity(offline_client().key("Session", "s1"))
     assert handle(DeleteStaleSessions, session, before="2024-01-31").deletes == (session.key,)
 
 
-def test_there_is_no_deleting_without_a_date() -> None:
+def test_the_date_is_required() -> None:
     with pytest.raises(ParameterError, match="before"):
         query(DeleteStaleSessions)

@@ -21,15 +21,15 @@ def test_a_price_becomes_cents(price: str, cents: int) -> None:
     assert writes.puts == (product(price_cents=cents, name="Tea"),)
 
 
-def test_a_product_that_was_changed_is_left_alone() -> None:
+def test_a_converted_product_is_left_unchanged() -> None:
     assert not handle(PriceToCents, product(price_cents=1250)).puts
 
 
 @pytest.mark.parametrize("price", ["on request", "0.005", "NaN", "Infinity"])
-def test_what_is_no_price_fails_and_stays(price: str) -> None:
+def test_an_invalid_price_fails_and_is_kept(price: str) -> None:
     with pytest.raises((ValueError, InvalidOperation, OverflowError)):
         handle(PriceToCents, product(price=price))
 
 
-def test_every_product_is_looked_at() -> None:
+def test_the_query_selects_every_product() -> None:
     assert query(PriceToCents).kind == "Product"

@@ -24,14 +24,14 @@ def test_the_address_gets_an_entity_of_its_own() -> None:
     assert changed.key == customer().key
 
 
-def test_handled_again_it_is_the_same_address() -> None:
+def test_handling_a_customer_twice_makes_one_address() -> None:
     assert handle(SplitAddress, customer()) == handle(SplitAddress, customer())
 
 
-def test_a_customer_without_an_embedded_address_is_left_alone() -> None:
+def test_a_customer_without_an_embedded_address_is_left_unchanged() -> None:
     _, changed = handle(SplitAddress, customer()).puts
     assert not handle(SplitAddress, changed).puts
 
 
-def test_every_customer_is_looked_at() -> None:
+def test_the_query_selects_every_customer() -> None:
     assert query(SplitAddress).kind == "Customer"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
 from bulkup.engine.handled import Handled
 from bulkup.engine.pool import protocol
 

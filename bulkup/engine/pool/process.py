@@ -18,7 +18,8 @@ from collections import deque
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from bulkup.datastore.rpc import TICK_S, Rpc
+from bulkup.datastore.call import TICK_S
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.pool import protocol
 from bulkup.engine.pool.chunk import Chunk
 

@@ -17,12 +17,11 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
-import grpc
-
 from bulkup.core.model import Failure, TargetInfo
-from bulkup.datastore.retry import CallError
+from bulkup.datastore.call_error import CallError
+from bulkup.datastore.messages import QueryPb
 from bulkup.engine.handled import Handled, Write
-from bulkup.engine.scan import QueryPb, QueryPlan
+from bulkup.engine.scan import QueryPlan
 
 # To a worker.
 SETUP, CHUNK, AGAIN, STOP, END = range(5)
@@ -175,9 +174,8 @@ def unpacked(data: tuple[Any, ...]) -> Handled:
 
 
 def packed_error(error: CallError) -> tuple[Any, ...]:
-    return error.call, error.code.name, error.details, error.request_bytes
+    return error.call, error.code_name, error.details, error.request_bytes
 
 
 def unpacked_error(data: tuple[Any, ...]) -> CallError:
-    call, code, details, request_bytes = data
-    return CallError(call, grpc.StatusCode[code], details, request_bytes)
+    return CallError.named(*data)

@@ -24,9 +24,10 @@ from bulkup.authoring.parameters import convert
 from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, UpdaterError
 from bulkup.core.user_traceback import error_line, user_traceback
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.connect import open_rpc
 from bulkup.datastore.pages import PageBatch, PageResult
-from bulkup.datastore.retry import CallError, RetryPolicy
+from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.target import resolve
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.handle import Handler
@@ -119,8 +120,9 @@ class Worker:
                 "would run the new code: run the command again"
             )
         updater = make(source, convert(source, setup.params))
-        retry_policy = RetryPolicy(setup.retry_for_s, contacted=True, stopping_s=self._stopping_s)
+        retry_policy = RetryPolicy(setup.retry_for_s, stopping_s=self._stopping_s)
         rpc = open_rpc(target, retry_policy, Clock())
+        rpc.contacted = True  # the run has reached the server
         rpc.on_retry = self._retrying
         updater.client = UserClient.over(rpc, target.client)
         try:

@@ -34,13 +34,13 @@ def thing(**properties: Any) -> Entity:
     return entity
 
 
-def test_parameters_are_values_or_texts_of_any_name() -> None:
+def test_parameters_are_values_or_strings_of_any_name() -> None:
     assert handle(Fix, thing(), day="2024-01-31").puts[0]["day"] == "2024-01-31u"
     assert handle(Fix, thing(), day=date(2024, 1, 31), updater="v").puts[0]["day"] == "2024-01-31v"
     assert query(Fix, day="2024-01-31").kind == "Kind2024"
 
 
-def test_puts_are_as_they_were_at_that_moment() -> None:
+def test_puts_are_snapshots() -> None:
     @bulkup.updater(kind="Thing")
     def twice(entity: Entity) -> Any:
         entity["tags"] = ["one"]
@@ -61,7 +61,7 @@ def test_an_instance_keeps_its_parameters_and_client() -> None:
         handle(made, thing(), day="2024-01-31")
 
 
-def test_what_the_handler_raises_comes_through_and_nothing_sticks() -> None:
+def test_the_handlers_exception_is_raised_and_leaves_no_state() -> None:
     made = Fix()
     made.day = date(2023, 1, 1)
     with pytest.raises(ValueError, match="failed"):

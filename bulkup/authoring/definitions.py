@@ -1,0 +1,170 @@
+"""Which of a module's names are updaters, and whether one of them can run."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from bulkup.authoring.function_updater import SPEC_ATTRIBUTE, FunctionSpec
+from bulkup.authoring.importing import Imported, users_code
+from bulkup.authoring.param import Param
+from bulkup.authoring.source_files import printable, suggest
+from bulkup.authoring.updater import Updater
+from bulkup.core.errors import NotFoundError, UsageError
+
+
+def is_updater(value: Any) -> bool:
+    # Statically: a mock has every attribute, and a lazy module imports something to provide one.
+    if issubclass(type(value), type):
+        return Updater in value.__mro__
+    try:
+        marked = inspect.getattr_static(value, SPEC_ATTRIBUTE, None)
+    except Exception:
+        return False
+    return isinstance(marked, FunctionSpec) and callable(value)
+
+
+def why_not_runnable(definition: Any) -> str | None:
+    """What a class still needs before it can run, or None; a function needs nothing."""
+    if not isinstance(definition, type):
+        return None
+    for method, does in (
+        ("get_query", 'returns self.client.query(kind="...")'),
+        ("handle_entity", "handles one entity"),
+    ):
+        if getattr(definition, method) is getattr(Updater, method):
+            return f"has no {method}; write one that {does}"
+    if inspect.isabstract(definition):
+        names = ", ".join(sorted(getattr(definition, "__abstractmethods__", ())))
+        return f"is abstract; write its {names}"
+    return None
+
+
+def _updaters_in(module: ModuleType) -> dict[str, Any]:
+    """All updaters of a module by name, imported ones included, each once."""
+    found: dict[int, tuple[str, Any]] = {}
+    for name, value in list(vars(module).items()):
+        if not is_updater(value):
+            continue
+        # Prefer the name in `class Name` to an alias, in whatever order they come.
+        if id(value) not in found or getattr(value, "__name__", "") == name:
+            found[id(value)] = (name, value)
+    return dict(found.values())
+
+
+def only_one(imported: Imported, where: str) -> tuple[str, Any]:
+    """The name and value of the only updater that a module defines.
+
+    Raises UsageError or NotFoundError, listing what there is, if it does not define exactly one.
+    """
+    module = imported.module
+    everything = _updaters_in(module)
+    own = {
+        name: value
+        for name, value in everything.items()
+        if getattr(value, "__module__", None) == module.__name__
+    }
+    runnable = {
+        name: value
+        for name, value in own.items()
+        if not why_not_runnable(value) and not (isinstance(value, type) and name.startswith("_"))
+    }
+    shown = printable(where)
+    if len(runnable) == 1:
+        return next(iter(runnable.items()))
+    if runnable:
+        raise UsageError(f"{shown} has several updaters; name one: {_specs(where, runnable)}")
+    if own:
+        name, value = next(iter(own.items()))
+        reason = why_not_runnable(value) or "is private (_); add its name after a colon"
+        raise UsageError(f"{name} in {shown} {reason}")
+    imports = {name: value for name, value in everything.items() if not why_not_runnable(value)}
+    if imports:
+        raise NotFoundError(
+            f"{shown} defines no updater itself; name one that it imports: {_specs(where, imports)}"
+        )
+    raise NotFoundError(
+        f"there is no updater in {shown}; define a subclass of bulkup.Updater there, or mark a "
+        'function with @bulkup.updater(kind="...")'
+    )
+
+
+def named(imported: Imported, where: str, name: str) -> Any:
+    """The updater of this name. Raises NotFoundError, UsageError."""
+    with users_code(where):
+        # getattr, because a module may have a __getattr__.
+        value = getattr(imported.module, name, None)
+    shown = printable(where)
+    if value is None and name not in vars(imported.module):
+        there = {k: v for k, v in _updaters_in(imported.module).items() if not why_not_runnable(v)}
+        listed = f"its updaters are: {_specs(where, there)}" if there else "it has no updater"
+        raise NotFoundError(f"there is no {name} in {shown}; {listed}{suggest(name, there)}")
+    if not is_updater(value):
+        is_class = isinstance(value, type)
+        raise UsageError(
+            f"{name} in {shown} is a {'class' if is_class else type(value).__name__} and not an "
+            + (
+                "updater; make it a subclass of bulkup.Updater"
+                if is_class
+                else 'updater; mark a function with @bulkup.updater(kind="...")'
+            )
+        )
+    if reason := why_not_runnable(value):
+        raise UsageError(f"{name} in {shown} {reason}")
+    return value
+
+
+def _specs(where: str, updaters: Mapping[str, Any]) -> str:
+    return ", ".join(shlex.quote(f"{printable(where)}:{name}") for name in updaters)
+
+
+def check(definition: Any, name: str) -> None:
+    """Raise UsageError for what would fail at the first entity, or silently do nothing."""
+    if isinstance(definition, type):
+        _check_class(definition, name)
+        failures = inspect.getattr_static(definition, "max_failures")
+    else:
+        if _is_async(definition):
+            raise UsageError(
+                f"{name} is async, which bulkup does not support; use def instead of async def"
+            )
+        failures = inspect.getattr_static(definition, SPEC_ATTRIBUTE).max_failures
+    if isinstance(failures, Param):
+        return
+    if isinstance(failures, bool) or not isinstance(failures, int) or failures < -1:
+        raise UsageError(
+            f"max_failures of {name} is {failures!r:.80}; use a whole number: 0 stops at the first "
+            "failure, -1 never stops"
+        )
+
+
+def _check_class(cls: type[Updater], name: str) -> None:
+    for method in ("get_query", "handle_entity", "finish"):
+        if _is_async(getattr(cls, method)):
+            raise UsageError(f"{name}.{method} is async, which bulkup does not support; use def")
+    if inspect.isgeneratorfunction(inspect.unwrap(cls.handle_entity)):
+        raise UsageError(f"{name}.handle_entity yields; in a class, call self.put or self.delete")
+    try:
+        inspect.signature(cls).bind()
+    except TypeError as exc:
+        raise UsageError(
+            f"{name}.__init__ cannot be called without arguments ({exc}); "
+            "declare what it needs as parameters: name: str = bulkup.param()"
+        ) from exc
+    except ValueError:
+        pass  # a class written in C has no signature
+
+
+def _is_async(function: Any) -> bool:
+    function = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def first_line(definition: Any) -> str:
+    # Not inspect.getdoc, which would return the docstring of bulkup.Updater.
+    doc = definition.__doc__
+    lines = inspect.cleandoc(doc).splitlines() if isinstance(doc, str) else []
+    return next((line.strip() for line in lines if line.strip()), "")

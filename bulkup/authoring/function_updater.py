@@ -1,0 +1,160 @@
+"""The function form of what users write.
+
+@bulkup.updater(kind="Person")
+def add_full_name(entity, *, sep: str = " "):
+    entity["full_name"] = sep.join([entity["first"], entity["last"]])
+    return entity
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bulkup.authoring.updater import Updater
+from bulkup.authoring.writes import Delete
+from bulkup.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from google.cloud.datastore import Client, Entity, Query
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SPEC_ATTRIBUTE = "__bulkup_updater__"
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """What the `updater` decorator says about a function."""
+
+    kind: str | None
+    query: Callable[[Client], Query] | None
+    filters: Sequence[tuple[str, str, Any]]
+    order: Sequence[str]
+    keys_only: bool
+    max_failures: int
+    rewrite_unchanged: bool
+    then: Any
+
+
+def updater(
+    kind: str | None = None,
+    *,
+    query: Callable[[Client], Query] | None = None,
+    filters: Sequence[tuple[str, str, Any]] = (),
+    order: Sequence[str] | str = (),
+    keys_only: bool = False,
+    max_failures: int = 0,
+    rewrite_unchanged: bool = False,
+    then: Any = None,
+) -> Callable[[F], F]:
+    """Turn a function into an updater; the function itself stays callable as before.
+
+    It gets an entity and returns what to write: an Entity, `bulkup.delete(...)`, several of these
+    (in a list, or yielded), or None for nothing. Its keyword-only arguments are the updater's
+    parameters.
+
+    `kind`, with `filters` (`("age", ">=", 18)`) and `order`, selects the entities. Or give `query`,
+    a function that takes a `google.cloud.datastore.Client` and returns a query. `then` is the
+    updater to run when this one has finished, as in a class.
+    Raises UsageError when neither or both are given.
+    """
+    if callable(kind):
+        raise UsageError('write @bulkup.updater(kind="..."), with the kind of entity to handle')
+    if (kind is None) == (query is None):
+        raise UsageError("@bulkup.updater needs either kind=... or query=...")
+    if query is None:
+        _check_selection(kind, filters)
+    elif not callable(query):
+        raise UsageError("@bulkup.updater: query= takes a function that gets a client")
+    elif filters or order or keys_only:
+        raise UsageError("@bulkup.updater: filters, order and keys_only go with kind=, not query=")
+    spec = FunctionSpec(
+        kind=kind,
+        query=query,
+        filters=tuple(filters),
+        order=(order,) if isinstance(order, str) else tuple(order),
+        keys_only=keys_only,
+        max_failures=max_failures,
+        rewrite_unchanged=rewrite_unchanged,
+        then=then,
+    )
+
+    def mark(function: F) -> F:
+        if isinstance(function, type):
+            raise UsageError(
+                f"@bulkup.updater is for functions; make the class {function.__name__} "
+                "a subclass of bulkup.Updater instead"
+            )
+        setattr(function, SPEC_ATTRIBUTE, spec)
+        return function
+
+    return mark
+
+
+def _check_selection(kind: Any, filters: Sequence[Any]) -> None:
+    if not (isinstance(kind, str) and kind):
+        raise UsageError(f"@bulkup.updater: kind= takes the name of a kind, not {kind!r}")
+    for filter_ in filters:
+        # A bare ("age", ">=", 18), without a list around it, would be read character by character.
+        if not isinstance(filter_, (tuple, list)) or len(filter_) != 3:
+            raise UsageError(
+                '@bulkup.updater: filters= takes a list such as [("age", ">=", 18)]; '
+                f"{filter_!r} is not a filter"
+            )
+
+
+class FunctionUpdater(Updater):
+    """A decorated function as an Updater: the engine knows only classes."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        spec = getattr(function, SPEC_ATTRIBUTE, None)
+        if not isinstance(spec, FunctionSpec):
+            raise UsageError(
+                f"{getattr(function, '__name__', function)!r} is not an updater; "
+                'mark the function with @bulkup.updater(kind="...")'
+            )
+        self.function = function
+        self.spec = spec
+        self.max_failures = spec.max_failures
+        self.rewrite_unchanged = spec.rewrite_unchanged
+        self.arguments: dict[str, Any] = {}
+
+    def get_query(self) -> Query:
+        spec = self.spec
+        if spec.query is not None:
+            return spec.query(self.client)
+        from google.cloud.datastore.query import PropertyFilter
+
+        query = self.client.query(kind=spec.kind, order=list(spec.order))
+        for filter_ in spec.filters:
+            query.add_filter(filter=PropertyFilter(*filter_))
+        if spec.keys_only:
+            query.keys_only()
+        return query
+
+    def handle_entity(self, entity: Entity) -> None:
+        result = self.function(entity, **self.arguments)
+        if result is entity:
+            self.put(entity)
+        elif result is not None:
+            self._write(result)
+
+    def _write(self, result: Entity | Delete | Iterable[Any] | None) -> None:
+        from google.cloud.datastore import Entity
+
+        if result is None:
+            return
+        if isinstance(result, Entity):
+            self.put(result)
+        elif isinstance(result, Delete):
+            self.delete(result.key)
+        elif isinstance(result, Iterable) and not isinstance(result, (str, bytes, dict)):
+            for item in result:
+                self._write(item)
+        else:
+            raise TypeError(
+                "an updater function returns an Entity, bulkup.delete(...), several of these, "
+                f"or None; this one returned a {type(result).__name__}"
+            )

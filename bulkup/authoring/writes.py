@@ -1,0 +1,80 @@
+"""What an updater may ask for while it handles an entity, and who takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from google.cloud.datastore import Entity, Key
+
+NOTHING: Any = object()
+
+
+class WriteSink:
+    """Takes an updater's writes and log lines while it handles one entity."""
+
+    own: Any = NOTHING
+    """The handled entity. It is written most often, and `put` need not check it."""
+
+    def put(self, entity: Entity) -> None:
+        raise NotImplementedError
+
+    def delete(self, key: Key) -> None:
+        raise NotImplementedError
+
+    def delete_own(self) -> None:
+        self.delete(key_to_delete(self.own))
+
+    def log(self, line: str) -> None:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Delete:
+    """A deletion that a function updater returns; made by `bulkup.delete`."""
+
+    key: Key
+
+
+def delete(entity_or_key: Entity | Key) -> Delete:
+    """For function updaters: `return bulkup.delete(entity)` deletes the entity.
+
+    Raises TypeError for anything but an Entity or a Key.
+    """
+    return Delete(key_to_delete(entity_or_key))
+
+
+def key_to_delete(entity_or_key: Any) -> Key:
+    """The complete key of an entity, or the key itself. Raises TypeError for anything else."""
+    from google.cloud.datastore import Entity, Key
+
+    if isinstance(entity_or_key, Entity):
+        if entity_or_key.key is None:
+            raise TypeError("cannot delete an entity that has no key")
+        entity_or_key = entity_or_key.key
+    if not isinstance(entity_or_key, Key):
+        raise TypeError(f"cannot delete a {type(entity_or_key).__name__}; give an Entity or a Key")
+    if entity_or_key.is_partial:
+        raise TypeError("cannot delete by an incomplete key")
+    return entity_or_key
+
+
+def put_others(sink: WriteSink, item: Any) -> None:
+    """Put one or several entities other than the handled one. Raises TypeError for no Entity."""
+    from google.cloud.datastore import Entity
+
+    for entity in flat(item):
+        if not isinstance(entity, Entity):
+            raise TypeError(f"put takes entities, not a {type(entity).__name__}")
+        if entity.key is None:
+            raise TypeError("cannot put an entity that has no key")
+        sink.put(entity)
+
+
+def flat(item: Any) -> Iterable[Any]:
+    """The items of a collection, or the single item. An Entity, though iterable, is one item."""
+    if isinstance(item, (list, tuple, set, frozenset, Iterator)):
+        return item
+    return (item,)

@@ -1,0 +1,186 @@
+"""One request and its answer, retried while that can help."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError
+from tenacity import RetryCallState
+
+from bulkup.datastore.call_error import CallError
+from bulkup.datastore.retry import RetryPolicy, retrying
+
+R = TypeVar("R")
+
+ATTEMPT_TIMEOUT_S = 60.0
+"""For one attempt of one call; the official client's default."""
+
+TICK_S = 0.5
+"""The longest wait before the run gets to look around (progress, signals)."""
+
+
+class Connection(Protocol):
+    """What a call needs of its `Rpc`."""
+
+    retry_policy: RetryPolicy
+    contacted: bool
+    arrived: threading.Event
+    monotonic: Callable[[], float]
+    on_tick: Callable[[], None]
+    on_retry: Callable[[CallError, int, float, float], None]
+
+    def send(self, name: str, payload: bytes, timeout: float) -> Any: ...
+
+    def nap(self, seconds: float) -> None: ...
+
+
+class Call(Generic[R]):
+    """One request; every attempt sends the very same bytes.
+
+    The constructor sends the first attempt. `result` waits for it and sends again where that helps.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        payload: bytes,
+        parse: Callable[[bytes], R],
+        before_resend: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.payload = payload
+        self.maybe_applied_at: float | None = None
+        """When an attempt last ended without saying whether it was applied."""
+        self.attempts = 0
+        self._doubtful = 0
+        self._connection = connection
+        self._before_resend = before_resend
+        self._parse = parse
+        self.answer_bytes = 0
+        self._sent_at = self._answered_at = 0.0
+        self._future: Any = self._send()
+
+    def _send(self) -> Any:
+        connection = self._connection
+        self.attempts += 1
+        self._sent_at = connection.monotonic()
+        future = connection.send(self.name, self.payload, ATTEMPT_TIMEOUT_S)
+        future.add_done_callback(self._has_arrived)
+        return future
+
+    def _has_arrived(self, _: Any) -> None:
+        # Runs on a thread of gRPC, so only what needs no lock.
+        self._answered_at = self._connection.monotonic()
+        self._connection.arrived.set()
+
+    @property
+    def seconds(self) -> float:
+        """How long the last attempt took, once it was answered."""
+        return max(0.0, self._answered_at - self._sent_at)
+
+    def done(self) -> bool:
+        """Whether an answer has arrived (or an error that may need another attempt)."""
+        return self._future is not None and bool(self._future.done())
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether an attempt is still unanswered."""
+        return self._future is not None and not self._future.done()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last attempt failed, so that `result` may wait. Ask only when `done`."""
+        return self._future is not None and self._future.exception() is not None
+
+    def cancel(self) -> None:
+        if self._future is not None:
+            self._future.cancel()
+
+    def first_answer(self) -> R:
+        """Wait for the first attempt's answer, and never send again. Raises CallError."""
+        future, self._future = self._future, None
+        return self._answer(future)
+
+    def result(self) -> R:
+        """Wait for the answer. Raises CallError once retrying cannot help any more."""
+        try:
+            return self._attempt()  # outside tenacity, whose objects would keep the answer alive
+        except CallError as error:
+            if not error.worth_another_try:
+                raise
+            failed: CallError | None = error
+
+        def attempt() -> R:
+            nonlocal failed
+            if failed is not None:
+                first, failed = failed, None
+                raise first
+            return self._attempt()
+
+        connection = self._connection
+        policy = retrying(
+            stop=lambda state: connection.retry_policy.is_over(
+                state, doubtful=self._doubtful, contacted=connection.contacted
+            ),
+            sleep=connection.nap,
+            before_sleep=self._about_to_sleep,
+        )
+        answer: R = policy(attempt)
+        return answer
+
+    def _attempt(self) -> R:
+        future, self._future = self._future, None
+        if future is None:
+            if self._before_resend is not None:
+                self._before_resend()
+            future = self._send()
+        return self._answer(future)
+
+    def _answer(self, future: Any) -> R:
+        connection = self._connection
+        while True:
+            try:
+                serialized: bytes = future.result(timeout=TICK_S)
+            except grpc.FutureTimeoutError:
+                connection.on_tick()
+                if connection.retry_policy.is_exhausted():
+                    future.cancel()
+                    self.maybe_applied_at = connection.monotonic()
+                    raise CallError(
+                        self.name, grpc.StatusCode.DEADLINE_EXCEEDED, "asked to stop"
+                    ) from None
+            except grpc.RpcError as error:
+                raise self._noted(error) from None
+            except grpc.FutureCancelledError:
+                self.maybe_applied_at = connection.monotonic()
+                raise CallError(self.name, grpc.StatusCode.CANCELLED, "cancelled here") from None
+            else:
+                connection.contacted = True
+                self.answer_bytes = len(serialized)
+                # Not on gRPC's thread, which would compete with this one for the interpreter.
+                try:
+                    return self._parse(serialized)
+                except DecodeError as error:
+                    raise CallError(
+                        self.name, grpc.StatusCode.INTERNAL, "the answer is not a Datastore's"
+                    ) from error
+
+    def _noted(self, error: Any) -> CallError:
+        failed = CallError(self.name, error.code(), error.details() or "", len(self.payload))
+        self._doubtful += failed.is_doubtful
+        if failed.maybe_applied:
+            self.maybe_applied_at = self._connection.monotonic()
+        return failed
+
+    def _about_to_sleep(self, state: RetryCallState) -> None:
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        assert isinstance(error, CallError)
+        connection = self._connection
+        limit_s = connection.retry_policy.limit_s(error, contacted=connection.contacted)
+        left_s = limit_s - (state.seconds_since_start or 0.0)
+        connection.on_retry(error, state.attempt_number, state.upcoming_sleep, left_s)

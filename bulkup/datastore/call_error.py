@@ -1,0 +1,110 @@
+"""A failed call, and what its status code says.
+
+The code answers two questions: can another attempt help, and (for a commit) may the server have
+applied it all the same? Sending the same bytes again is safe either way: a read has no effect, and
+each commit of bulkup inserts a marker that its own copies collide with.
+"""
+
+from __future__ import annotations
+
+from grpc import StatusCode
+
+EMULATOR_MESSAGE_BYTES = 4 * 1024 * 1024
+"""The emulators refuse larger requests; one of them does so by resetting the stream (CANCELLED)."""
+
+_TRANSIENT = {
+    StatusCode.UNAVAILABLE,
+    StatusCode.DEADLINE_EXCEEDED,
+    StatusCode.ABORTED,
+    StatusCode.RESOURCE_EXHAUSTED,
+    StatusCode.CANCELLED,
+}
+_DOUBTFUL = {StatusCode.INTERNAL, StatusCode.UNKNOWN}
+
+_NOT_APPLIED = {StatusCode.ABORTED, StatusCode.RESOURCE_EXHAUSTED}
+"""The retryable codes that guarantee that nothing was written."""
+
+
+class CallError(Exception):
+    """A call that ended with a status other than OK. Users see what `rpc_errors.explain` says."""
+
+    def __init__(self, call: str, code: StatusCode, details: str, request_bytes: int = 0) -> None:
+        super().__init__(f"{call}: {code.name}: {details}")
+        self.call = call
+        self.code = code
+        self.details = details
+        self.request_bytes = request_bytes
+
+    @classmethod
+    def named(cls, call: str, code_name: str, details: str, request_bytes: int) -> CallError:
+        """Rebuild an error that crossed a pipe, where its code is only a name."""
+        return cls(call, StatusCode[code_name], details, request_bytes)
+
+    @property
+    def code_name(self) -> str:
+        return str(self.code.name)
+
+    @property
+    def too_large(self) -> bool:
+        """The request is too large, so sending it again cannot help."""
+        if self.code is StatusCode.RESOURCE_EXHAUSTED:
+            return "maximum size" in self.details or "larger than max" in self.details
+        return self.code is StatusCode.CANCELLED and self.request_bytes >= EMULATOR_MESSAGE_BYTES
+
+    @property
+    def worth_another_try(self) -> bool:
+        return (self.code in _TRANSIENT or self.is_doubtful) and not self.too_large
+
+    @property
+    def is_doubtful(self) -> bool:
+        """INTERNAL or UNKNOWN: it may pass, or it may be the final answer."""
+        return self.code in _DOUBTFUL
+
+    @property
+    def maybe_applied(self) -> bool:
+        """For a commit: the server may have applied it, or may still do so."""
+        return self.worth_another_try and self.code not in _NOT_APPLIED
+
+    @property
+    def is_conflict(self) -> bool:
+        """A guard refused: the entity has changed or has been deleted since it was read."""
+        return self.code in (StatusCode.FAILED_PRECONDITION, StatusCode.NOT_FOUND)
+
+    @property
+    def already_exists(self) -> bool:
+        """An insert found its key taken: for a marker, the commit has been applied."""
+        return self.code is StatusCode.ALREADY_EXISTS
+
+    @property
+    def not_found(self) -> bool:
+        return self.code is StatusCode.NOT_FOUND
+
+    @property
+    def is_invalid(self) -> bool:
+        """INVALID_ARGUMENT: the server rejects something in this very request."""
+        return self.code is StatusCode.INVALID_ARGUMENT
+
+    @property
+    def blames_a_write(self) -> bool:
+        """The server refuses something that the commit writes, so that a part of it may pass."""
+        return self.is_invalid or self.already_exists or self.is_conflict or self.too_large
+
+    @property
+    def cannot_run_query(self) -> bool:
+        """The server lacks an operator, an order or an index that the query needs."""
+        return self.is_unsupported or self.code is StatusCode.FAILED_PRECONDITION
+
+    @property
+    def is_unsupported(self) -> bool:
+        """The server cannot do this kind of request; one emulator says INVALID_ARGUMENT to it."""
+        return self.code in (StatusCode.INVALID_ARGUMENT, StatusCode.UNIMPLEMENTED)
+
+    @property
+    def lacks_permission(self) -> bool:
+        """The server refuses every request of this account, whatever it holds."""
+        return self.code in (StatusCode.PERMISSION_DENIED, StatusCode.UNAUTHENTICATED)
+
+    @property
+    def lacks_credentials(self) -> bool:
+        """No token could be obtained (none at all, or not just now). gRPC says UNAVAILABLE."""
+        return "metadata from plugin failed" in self.details

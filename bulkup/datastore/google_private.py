@@ -1,0 +1,80 @@
+"""The private interfaces of Google's libraries that bulkup depends on, all of them.
+
+Each entry says why there is no public way. `tests/datastore/test_google_private.py` fails with a
+sentence when a new version of a library changes one of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from operator import attrgetter
+from typing import Any, TypeVar
+
+import grpc
+from google.cloud._helpers import make_secure_channel
+from google.cloud._http import DEFAULT_USER_AGENT
+from google.cloud.datastore import Client, Entity, Query
+from google.cloud.datastore import query as _query
+
+from bulkup.datastore.messages import Pb
+
+C = TypeVar("C", bound=Client)
+
+MAX_STATE_WATCH_S = 1.0
+"""How long gRPC may take to stop watching a channel's state: `_poll_connectivity` looks every
+0.2 s."""
+
+meanings_of: Any = attrgetter("_meanings")
+"""The meanings of an entity's properties, {name: (meaning, the value it was read with)}. The
+official client writes them from there and offers no other access."""
+
+
+def secure_channel(client: Client, address: str, options: tuple[tuple[str, int], ...]) -> Any:
+    """The channel that the official client would open, with its credentials.
+
+    `Client` builds it privately and takes no options, and its channel refuses answers above 4 MiB.
+    """
+    return make_secure_channel(client._credentials, DEFAULT_USER_AGENT, address, options)
+
+
+def query_message(query: Query) -> Pb:
+    """The message of an official query: `Query` has no public way to show it."""
+    return _query._pb_from_query(query)._pb
+
+
+def copy_of(client: Client, class_: type[C]) -> C:
+    """The same client as another class, or for other settings.
+
+    The constructor would resolve credentials and project again, which takes a second and may give
+    others. `Client` keeps all its state in its `__dict__`.
+    """
+    copy: C = object.__new__(class_)
+    copy.__dict__.update(client.__dict__)
+    return copy
+
+
+def datastore_api(client: Client) -> Any:
+    """What the official client sends its calls through; a dry run puts a guard before it."""
+    return Client._datastore_api.fget(client)
+
+
+def watch_ready(channel: grpc.Channel) -> tuple[Any, set[threading.Thread]]:
+    """A future of the channel's readiness, and the threads with which gRPC watches for it.
+
+    gRPC watches a channel's state for a while after the future is done, and its thread dies with
+    a traceback when the channel is closed meanwhile. Join these threads before closing; they have
+    no handle but `threading.enumerate`.
+    """
+    before = set(threading.enumerate())
+    ready = grpc.channel_ready_future(channel)
+    return ready, set(threading.enumerate()) - before
+
+
+ENTITY_STATE = frozenset({"key", "exclude_from_indexes", "_meanings"})
+"""All that an `Entity` is beside its properties. `LazyEntity` provides each of them by itself and
+never runs `Entity.__init__`."""
+
+__all__ = [
+    "ENTITY_STATE", "MAX_STATE_WATCH_S", "Entity", "copy_of", "datastore_api", "meanings_of",
+    "query_message", "secure_channel", "watch_ready",
+]  # fmt: skip

@@ -1,0 +1,119 @@
+"""The private interfaces that bulkup depends on, as the installed libraries have them.
+
+A failure here means: adapt `bulkup/datastore/google_private.py` to the new version first.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import threading
+import time
+from pathlib import Path
+
+import grpc
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import _helpers, _http
+from google.cloud.datastore import Client, Entity, query
+from google.cloud.datastore.helpers import entity_from_protobuf, entity_to_protobuf
+
+import bulkup
+from bulkup.datastore import google_private
+from bulkup.datastore.messages import EntityPb, ValuePb
+from tests.conftest import Server
+
+PACKAGE = Path(bulkup.__file__).parent
+
+
+def client() -> Client:
+    return Client(project="p", database="d", credentials=AnonymousCredentials())
+
+
+def test_no_other_file_uses_private_names_of_googles_libraries() -> None:
+    private = re.compile(
+        r"google\.cloud\._|\b_pb_from_query|\._datastore_api\b|\._credentials\b|_poll_connectivity"
+        r"|\)\._pb\b|entity\._meanings"
+    )
+    users = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if private.search(path.read_text())
+    }
+    assert users == {"datastore/google_private.py"}
+
+
+def test_the_client_keeps_its_credentials() -> None:
+    assert hasattr(client(), "_credentials"), "Client has no `_credentials` any more"
+
+
+def test_a_secure_channel_takes_credentials_agent_host_and_options() -> None:
+    names = list(inspect.signature(_helpers.make_secure_channel).parameters)
+    assert names == ["credentials", "user_agent", "host", "extra_options"], (
+        "make_secure_channel takes other arguments now"
+    )
+    assert "gcloud-python" in _http.DEFAULT_USER_AGENT
+    channel = google_private.secure_channel(client(), "localhost:1", (("grpc.x", 1),))
+    assert isinstance(channel, grpc.Channel)
+    channel.close()
+
+
+def test_a_query_shows_its_message() -> None:
+    made = client().query(kind="K")
+    made.keys_only()
+    message = google_private.query_message(made)
+    assert (message.kind[0].name, message.projection[0].property.name) == ("K", "__key__"), (
+        f"{query.__name__}._pb_from_query gives another message now"
+    )
+
+
+def test_a_client_keeps_all_its_state_in_its_dict() -> None:
+    class Other(Client):  # type: ignore[misc]
+        pass
+
+    original = client()
+    copy = google_private.copy_of(original, Other)
+    assert type(copy) is Other
+    assert vars(copy) == vars(original) != {}, "a copied client lacks some state of the original"
+    assert (copy.project, copy.database, copy.base_url) == ("p", "d", original.base_url)
+    assert copy.key("K", 1) == original.key("K", 1)
+
+
+def test_the_official_calls_go_through_one_object(server: Server) -> None:
+    api = google_private.datastore_api(server.client())
+    assert callable(api.commit), "the client does not commit through `_datastore_api` any more"
+    assert {"commit", "lookup", "run_query"} <= set(dir(api))
+
+
+def test_an_entity_has_no_state_that_bulkup_does_not_know() -> None:
+    assert set(vars(Entity())) == google_private.ENTITY_STATE, (
+        "Entity keeps other state now; LazyEntity has to provide it"
+    )
+
+
+def test_meanings_are_kept_with_the_value_they_were_read_with() -> None:
+    message = EntityPb(properties={"a": ValuePb(string_value="x", meaning=9)})
+    entity = entity_from_protobuf(message)
+    assert google_private.meanings_of(entity) == {"a": (9, "x")}, (
+        "the official client keeps meanings in another form now"
+    )
+    assert entity_to_protobuf(entity)._pb == message
+
+
+def test_messages_inside_a_message_are_the_same_objects_while_they_live() -> None:
+    value = ValuePb()
+    value.entity_value.SetInParent()
+    assert value.entity_value is value.entity_value, (
+        "protobuf wraps nested messages anew each time; LazyEntity tells its origin by `is`"
+    )
+
+
+def test_grpc_stops_watching_a_ready_channel_within_a_second(server: Server) -> None:
+    with grpc.insecure_channel(server.host) as channel:
+        ready, watching = google_private.watch_ready(channel)
+        ready.result(timeout=30)
+        assert watching, "gRPC watches a channel's state by other means than threads now"
+        assert watching <= set(threading.enumerate()) or not any(t.is_alive() for t in watching)
+        begun = time.monotonic()
+        for thread in watching:
+            thread.join(30)
+        assert time.monotonic() - begun < google_private.MAX_STATE_WATCH_S
