@@ -215,7 +215,7 @@ def test_what_no_other_process_can_load_is_refused_before_the_run_begins(
 
     typed: dict[str, Any] = {"Stamp": updaters.Stamp, "__name__": "__console__"}
     exec("class Typed(Stamp): pass", typed)
-    for updater, why in ((closure, "inside a function"), (typed["Typed"], "in no file")):
+    for updater, why in ((closure, "inside a function"), (typed["Typed"], "not defined in a file")):
         with pytest.raises(UsageError, match=why):
             run(embedded, updater, processes=2)
     assert everything(embedded.client(), RUN_KIND) == []
