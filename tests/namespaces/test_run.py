@@ -314,7 +314,7 @@ def test_namespaces_without_user_data_are_ignored(embedded_tenants: Tenants) -> 
 def test_a_pattern_without_a_match_is_reported(embedded_tenants: Tenants) -> None:
     result = embedded_tenants.shell.bulkup("run", "bump.py", "--namespaces", "shop-*")
     assert result.code == 10
-    assert "no namespace with data fits 'shop-*'" in result.err
+    assert "no namespace with data matches 'shop-*'" in result.err
     gate = embedded_tenants.shell.bulkup("status", "--namespaces", "shop-*", "--check")
     assert gate.code == 10
     assert embedded_tenants.shell.runs() == []
