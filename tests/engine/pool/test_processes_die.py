@@ -92,9 +92,9 @@ def goes_on(shell: Shell, server: Server, *options: object, clean: bool = True) 
 
 COLLECTING = """
     from bulkup.cli import call
-    from bulkup.engine import workers
+    from bulkup.engine.pool import pool
 
-    workers.COLLECT_S = {seconds}
+    pool.COLLECT_S = {seconds}
     raise SystemExit(call({args!r}))
 """
 """A run that gives its workers so many seconds for the entity they are at, once it is stopped."""

@@ -71,9 +71,9 @@ def test_a_run_that_finds_nothing_does_not_wait_for_workers_that_nobody_needs(
     process = shell.begin_script(
         """
         from bulkup.cli import call
-        from bulkup.engine import workers
+        from bulkup.engine.pool import pool
 
-        workers.END_S = 3000
+        pool.END_S = 3000
         raise SystemExit(call(["run", "up.py", "--processes", "2", "--json"]))
         """
     )
