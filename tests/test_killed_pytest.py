@@ -82,7 +82,7 @@ def until(condition: Callable[[], bool], failure: Callable[[], str]) -> None:
     ("number", "names"),
     [
         (signal.SIGTERM, ["embedded"]),
-        (signal.SIGHUP, ["embedded"]),
+        pytest.param(signal.SIGHUP, ["embedded"], marks=pytest.mark.chaos),
         (signal.SIGKILL, ["embedded", "fs"]),
         # Four servers take a minute to start, and the keeper does with each what it does with one.
         pytest.param(signal.SIGTERM, ["embedded", "fs", "lf", "legacy"], marks=pytest.mark.chaos),

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from bulkup.core.model import TargetInfo
+from bulkup.datastore.messages import EntityPb
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.groups import Group, Groups
-from bulkup.state.raw_entities import EntityPb, read_properties
+from bulkup.state.raw_entities import read_properties
 
 GROUP = Group(
     "g1", "Bump", {"a": "1"}, "tenant-*", ("", "b", "tenant-1"),

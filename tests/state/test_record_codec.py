@@ -13,7 +13,8 @@ import pytest
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import Origin, Shard
-from bulkup.state.raw_entities import EntityPb, read_properties
+from bulkup.datastore.messages import EntityPb
+from bulkup.state.raw_entities import read_properties
 from bulkup.state.record import Chain, Holder, LeaseTerms, MigrationInfo
 from bulkup.state.record_codec import read_record, write_record
 
