@@ -42,7 +42,7 @@ class Control:
     def check(self) -> None:
         """Raises Stopped when a limit is reached or a signal came, and what `on_check` raises."""
         self._on_check()
-        if self._stop:
+        if self._stop.signal is not None:
             raise self.interrupted()
         if self.handled >= self.limit:
             noun = "entity" if self.limit == 1 else "entities"
@@ -59,7 +59,7 @@ class Control:
 
     @property
     def is_interrupted(self) -> bool:
-        return bool(self._stop)
+        return self._stop.signal is not None
 
     def interrupted(self) -> Stopped:
         """How a runner ends that a signal has stopped."""

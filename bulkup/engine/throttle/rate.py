@@ -45,6 +45,8 @@ class RateLimiter:
         self._max_rate = math.inf if rate.per_s is None else rate.per_s
         self._clock = clock
         self._ramp = Ramp(warm, clock.unix()) if ramps and not rate.is_off else None
+        self._is_limited = self._max_rate < math.inf or self._ramp is not None
+        """Without a limit the rate stays infinite: there is nothing that backoff could lower."""
         self._backoff = Backoff()
         self._size = BatchSize()
         self._batch = 0
@@ -67,8 +69,7 @@ class RateLimiter:
 
     @property
     def _rate(self) -> float:
-        ramp = self._ramp
-        return min(self._max_rate, self._backoff.rate, ramp.rate if ramp else math.inf)
+        return min(self._ceiling, self._backoff.rate) if self._is_limited else math.inf
 
     @property
     def _ceiling(self) -> float:
@@ -80,9 +81,9 @@ class RateLimiter:
 
         An estimate from the current rate: call it again after waiting, or at any time before.
         """
-        self._advance()
-        if self._rate == math.inf:
+        if not self._is_limited:
             return 0.0
+        self._advance()
         self._asked = max(self._asked, operations)
         missing = operations - self._room
         return missing / self._rate if missing > CLOSE_ENOUGH else 0.0
@@ -93,8 +94,8 @@ class RateLimiter:
         Operations that are sent without asking (a commit sent again, say) are a debt, which the
         next ones wait for.
         """
-        self._advance()
-        if self._rate < math.inf:
+        if self._is_limited:
+            self._advance()
             self._room -= operations
             self._asked = operations
 
@@ -105,8 +106,7 @@ class RateLimiter:
 
         Not for requests that are refused because of their own size.
         """
-        now = self._advance()
-        if self._rate < math.inf and self._backoff.refused(code, now, self._rate):
+        if self._is_limited and self._backoff.refused(code, self._advance(), self._rate):
             self._restart_step()
 
     def answered(self, operations: int, latency_s: float) -> None:
@@ -114,7 +114,7 @@ class RateLimiter:
         now = self._advance()
         if self._batch:
             self._size.answered(operations, latency_s, now, self._batch)
-        if self._rate < math.inf and self._backoff.answered(
+        if self._is_limited and self._backoff.answered(
             latency_s, now, self._rate, self._ceiling
         ):
             self._restart_step()
@@ -134,9 +134,9 @@ class RateLimiter:
 
     def text(self) -> str | None:
         """For the progress line: the rate limit in force and why; None: no limit."""
-        now, rate = self._advance(), self._rate
-        if rate == math.inf:
+        if not self._is_limited:
             return None
+        now, rate = self._advance(), self._rate
         if rate < self._ceiling:
             next_try = _minutes(self._backoff.next_try_s(now))
             return f"slowed to {_number(rate)}/s: {self._backoff.reason}, next try in {next_try}"
@@ -149,18 +149,21 @@ class RateLimiter:
 
     def warm(self) -> Warm | None:
         """For the next runner of this run; None without a ramp."""
-        self._advance()
         ramp = self._ramp
-        return Warm(ramp.rate, ramp.used_at, ramp.earned_s) if ramp else None
+        if ramp is None:
+            return None
+        self._advance()
+        return Warm(ramp.rate, ramp.used_at, ramp.earned_s)
 
     # --- the curve ---
 
     def _advance(self) -> float:
         """Account for the time until now, and return it. The rate is constant within a window and
         between two calls."""
-        now, unix = self._clock.monotonic(), self._clock.unix()
-        if self._rate == math.inf:
+        now = self._clock.monotonic()
+        if not self._is_limited:
             return now
+        unix = self._clock.unix()
         while (end := self._window_from + WINDOW_S) <= now:
             self._gain(end)
             if self._ramp:
