@@ -45,9 +45,6 @@ class StopRequest:
             code = Exit.SIGTERM if self.signal is signal.Signals.SIGTERM else Exit.SIGINT
             raise StopAskedError(f"interrupted by {self.signal.name} before the run started", code)
 
-    def __bool__(self) -> bool:
-        return self.signal is not None
-
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Catch SIGINT and SIGTERM; the second signal raises KeyboardInterrupt.
