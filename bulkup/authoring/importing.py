@@ -134,7 +134,9 @@ def users_code(shown: str, *, does: str = "be loaded") -> Iterator[None]:
             'move the script part below `if __name__ == "__main__":`',
             details=user_traceback(exc),
         ) from exc
-    except Exception as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
         raise UpdaterError(
             f"{printable(shown)} cannot {does}: {error_line(exc)}; {_advice(exc)}",
             details=user_traceback(exc),

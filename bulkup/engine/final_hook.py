@@ -42,7 +42,9 @@ class FinalHook:
         self.code = Exit.DONE
         try:
             self._updater.finish(report.success, report)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._failed(
                 f"{report.updater}.finish raised after the work had ended; the entities are not "
                 "affected, and no successor begins",

@@ -98,7 +98,9 @@ class Handler(WriteSink):
                 raise returned_something(self._updater, returned)
         except HeldError:
             raise  # it ends the run: a read of the handler found out that the lease is lost
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise  # the second Ctrl-C ends the run at once
+        except BaseException as error:  # also CancelledError, SystemExit, GeneratorExit
             if isinstance(error, CallError) and error.worth_another_try:
                 raise  # Datastore is unavailable; that is not this entity's fault
             item.fail("handle", error_line(error), user_traceback(error))

@@ -181,9 +181,9 @@ def checked_query(updater: Updater, source: UpdaterSource, target: Target) -> Qu
 def _get_query(updater: Updater, source: UpdaterSource) -> object:
     try:
         return updater.get_query()
-    except BulkupError:
+    except (BulkupError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise UpdaterError(
             f"get_query of {source.name} raised {error_line(error)}; nothing was started",
             details=user_traceback(error),

@@ -127,7 +127,9 @@ class Worker:
         updater.client = UserClient.over(rpc, target.client)
         try:
             updater.get_query()  # not for its result, which the run has, but for what it sets
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise UpdaterError(
                 f"get_query of {source.name} raised {error_line(error)} in a worker process",
                 details=user_traceback(error),

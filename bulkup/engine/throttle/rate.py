@@ -114,9 +114,7 @@ class RateLimiter:
         now = self._advance()
         if self._batch:
             self._size.answered(operations, latency_s, now, self._batch)
-        if self._is_limited and self._backoff.answered(
-            latency_s, now, self._rate, self._ceiling
-        ):
+        if self._is_limited and self._backoff.answered(latency_s, now, self._rate, self._ceiling):
             self._restart_step()
 
     def _restart_step(self) -> None:
