@@ -46,7 +46,7 @@ def record_of(entry: MigrationEntry, prepared: PreparedRun) -> RunRecord:
         marked = record.migration.marked if record.migration is not None else None
         return replace(record, migration=replace(migration, marked=marked))
     # When a record was deleted by hand, its claim was not, and would block this migration forever.
-    prepared.ledger.unfinished(identity)
+    prepared.ledger.unfinished_before_start(identity)
     return RunRecord(
         prepared.new_run_info(_unused_run_id(entry, prepared), identity),
         RunState.RUNNING,

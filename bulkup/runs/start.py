@@ -54,7 +54,7 @@ def start(
         to_sweep = ledger.to_sweep(context.clock.unix())
         open_runs = ledger.open_runs_of(run_info.updater) if not fresh else iter(())
         sampling = request_sample(prepared)
-        unfinished = ledger.unfinished(run_info.identity)
+        unfinished = ledger.unfinished_before_start(run_info.identity)
         sweep_markers(ledger, prepared.rpc, to_sweep)
         if unfinished and fresh and first_id(unfinished.run_info.run_id) != run_info.run_id:
             abandon(prepared, unfinished)
@@ -71,7 +71,7 @@ def start(
             with open_checkpoint(record.run_info, prepared) as checkpoint:
                 held = _acquire(prepared, record, checkpoint)
                 if held is None:
-                    unfinished = ledger.unfinished(run_info.identity)
+                    unfinished = ledger.unfinished_before_start(run_info.identity)
                     continue
                 if unfinished is not None:
                     prepared.warnings.append(_resuming(unfinished, prepared))

@@ -61,15 +61,24 @@ class Ledger:
         }
 
     def unfinished(self, identity: str) -> RunRecord | None:
-        """The unfinished run of the same updater, parameters and query. Raises CallError."""
+        """The unfinished run of the same updater, parameters and query. Writes nothing.
+
+        Raises CallError.
+        """
+        return self._unfinished(self._claimed_by(identity))
+
+    def unfinished_before_start(self, identity: str) -> RunRecord | None:
+        """The same, for a process that starts a run if there is none: a claim whose run record was
+        deleted by hand would block it, and is removed. Raises CallError."""
         run_id = self._claimed_by(identity)
-        if run_id is None:
-            return None
-        record = self.read(run_id)
-        if record is None or record.state.is_over:
-            self.release(identity, run_id)  # the record was removed by hand
-            return None
+        record = self._unfinished(run_id)
+        if run_id is not None and record is None:
+            self.release(identity, run_id)
         return record
+
+    def _unfinished(self, run_id: str | None) -> RunRecord | None:
+        record = None if run_id is None else self.read(run_id)
+        return None if record is None or record.state.is_over else record
 
     def open_runs_of(self, updater: str) -> Iterator[RunRecord]:
         """Unfinished runs of updaters of this name. The query is sent at once; taking the first

@@ -25,7 +25,7 @@ from bulkup.runs import prepare, resume, start
 from bulkup.runs.context import RunContext
 from bulkup.runs.target import TargetOptions
 from bulkup.state.holder import this_process
-from bulkup.state.kinds import MARKER_KIND, RUN_KIND
+from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RUN_KIND
 from bulkup.state.record import LEASE_S, Holder, LeaseTerms, RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
 from tests.conftest import Server
@@ -107,6 +107,19 @@ def test_with_its_state_lost_the_same_command_goes_on(
     assert any("--new starts a new run" in warning for warning in second.warnings)
     assert (second.counts.handled, second.counts.puts) == (40, 40)
     assert {e["n"] for e in everything(client, "Thing")} == {1}
+
+
+def test_a_dry_run_leaves_a_claim_without_a_record_where_it_is(server: Server, run: Run) -> None:
+    """A run removes it; a dry run writes nothing at all."""
+    client = fill(server, "Thing", 10, n=0)
+    run(server, once_more, batch_size=5, limit=5)
+    client.delete_multi([e.key for e in client.query(kind=RUN_KIND).fetch()])
+    claims = everything(client, CLAIM_KIND)
+    assert len(claims) == 1
+    assert run(server, once_more, dry_run=True).success
+    assert everything(client, CLAIM_KIND) == claims
+    assert run(server, once_more).success
+    assert everything(client, CLAIM_KIND) == []
 
 
 def test_other_parameters_or_another_query_are_another_run(server: Server, run: Run) -> None:
