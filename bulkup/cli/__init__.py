@@ -15,6 +15,7 @@ import click
 
 from bulkup.cli.errors import ShownError
 from bulkup.core.errors import BulkupError, Exit
+from bulkup.core.secrets import without_secrets
 
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
@@ -104,11 +105,12 @@ def call(args: Sequence[str] | None = None) -> int:
         return Exit.SIGINT
     except Exception as error:
         if verbose:
-            traceback.print_exc()
+            click.echo(without_secrets(traceback.format_exc()), err=True)
         # repr: the message may hold anything, and must not reach the terminal raw.
+        message = without_secrets(str(error))[:300]
         click.echo(
-            f"Error: this is a bug in bulkup ({type(error).__name__}: {str(error)[:300]!r}). What "
-            "was written is safe, and `bulkup resume` continues. Please report the bug with the "
+            f"Error: this is a bug in bulkup ({type(error).__name__}: {message!r}). What was "
+            "written is safe, and `bulkup resume` continues. Please report the bug with the "
             "output of -v.",
             err=True,
         )

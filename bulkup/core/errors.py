@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from bulkup.core.secrets import without_secrets
+
 
 class Exit(IntEnum):
     """The exit codes of the command line. A code that is not listed here means failure."""
@@ -50,9 +52,9 @@ class BulkupError(Exception):
     exit_code: Exit = Exit.FAILED
 
     def __init__(self, message: str, *, details: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.details = details
+        super().__init__(without_secrets(message))
+        self.message = without_secrets(message)
+        self.details = without_secrets(details)
 
 
 class UsageError(BulkupError):

@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from bulkup.core.secrets import without_secrets
+
 MAX_FRAMES = 30
 """Per exception. Of a deep recursion both ends are enough."""
 MAX_PART_CHARS = 2_000
@@ -33,13 +35,14 @@ def user_traceback(exc: BaseException, *, keep_from: str | None = None) -> str:
 
     Frames of bulkup, importlib and runpy are left out. `keep_from` is the path of a source file:
     if that file has a frame, the frames before its first one are left out too. Chained exceptions
-    are trimmed in the same way. The result is bounded and can always be encoded, and a strange
-    exception does not make this function raise; but its content is untrusted.
+    are trimmed in the same way. The result is bounded, can always be encoded and has no secrets in
+    it, and a strange exception does not make this function raise; but its content is untrusted.
     """
     printed = traceback.TracebackException.from_exception(exc, lookup_lines=False, compact=True)
     for part in _chain(printed):
         _trim(part, keep_from)
-    text = "".join(_cut(part, MAX_PART_CHARS) for part in printed.format())
+    # Secrets first: half of a key would not be recognised.
+    text = "".join(_cut(without_secrets(part), MAX_PART_CHARS) for part in printed.format())
     return encodable(_cut(text, MAX_CHARS)).rstrip("\n")
 
 
@@ -49,6 +52,7 @@ def error_line(exc: BaseException) -> str:
     text = f"{type(exc).__name__}: {printed}"
     if text.endswith(": "):
         text = type(exc).__name__
+    text = without_secrets(text)
     line = " ".join(text[: 2 * MAX_LINE_CHARS].split())
     if len(line) > MAX_LINE_CHARS or len(text) > 2 * MAX_LINE_CHARS:
         line = line[: MAX_LINE_CHARS - 1] + "…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -236,3 +237,17 @@ def test_a_project_without_entities_is_an_empty_run_that_says_so(
     assert result.code == 0
     assert "another-project" in result.err
     assert "Finished: 0 entities handled" in result.out
+
+
+def test_a_key_in_place_of_its_path_is_not_printed(nowhere: Shell) -> None:
+    """A CI variable often holds the key itself instead of the name of its file."""
+    key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n-----END PRIVATE KEY-----\n"
+    nowhere.environment.pop("DATASTORE_EMULATOR_HOST", None)
+    nowhere.environment["GOOGLE_APPLICATION_CREDENTIALS"] = json.dumps(
+        {"type": "service_account", "private_key": key}
+    )
+    for options in ([], ["-v"], ["--json"]):
+        result = nowhere.bulkup("run", "bump.py", "--project", "p", *options)
+        assert result.code == 1, result
+        assert "no usable Google credentials" in result.out + result.err
+        assert "MIIE" not in result.out + result.err

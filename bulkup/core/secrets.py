@@ -1,0 +1,53 @@
+"""Removes secrets from text that bulkup did not write, such as errors and tracebacks."""
+
+from __future__ import annotations
+
+import re
+
+REMOVED = "[removed]"
+
+_NAMES = (
+    r"private_key(?:_id)?|client_secret|(?:access|refresh|id|auth)_?token|api_?key|"
+    r"passw(?:or)?d|secret(?:_?key)?|authorization"
+)
+
+_PATTERNS = (
+    # A key in PEM form, also with its line ends escaped, as in JSON, and also one that is cut off.
+    (
+        re.compile(r"-----BEGIN [^-]{1,40}-----.*?(?:-----END [^-]{1,40}-----|\Z)", re.DOTALL),
+        REMOVED,
+    ),
+    # "client_secret": "...", also inside a string of a string.
+    (
+        re.compile(
+            rf"""((?:{_NAMES})\\*["']?\s*[:=]\s*)(\\*["'])(?:(?!\2).)*(\2|\Z)""",
+            re.IGNORECASE | re.DOTALL,
+        ),
+        rf"\1\2{REMOVED}\3",
+    ),
+    # access_token=..., as in a URL or a form.
+    (re.compile(rf"((?:{_NAMES}|token)=)[^\s\"'&;,)]+", re.IGNORECASE), rf"\1{REMOVED}"),
+    # https://user:password@host
+    (
+        re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{0,200}:)[^\s/@\"']+@", re.I),
+        rf"\1{REMOVED}@",
+    ),
+    (re.compile(r"\b((?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{12,}", re.IGNORECASE), rf"\1{REMOVED}"),
+    # Google's access tokens and API keys, and JSON web tokens.
+    (
+        re.compile(r"\bya29\.[A-Za-z0-9._-]+|\bAIza[A-Za-z0-9_-]{30,}|\bGOCSPX-[A-Za-z0-9_-]+"),
+        REMOVED,
+    ),
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"), REMOVED),
+)
+
+
+def without_secrets(text: str) -> str:
+    """The text, with private keys, tokens, passwords and the values of fields named so removed.
+
+    It recognises what Google's libraries, HTTP clients and URLs show; a secret without any form
+    (a bare password in a sentence) cannot be recognised.
+    """
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
