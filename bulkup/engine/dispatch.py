@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bulkup.engine.accounts import Accounts
 from bulkup.engine.handled import Handled
-from bulkup.engine.handler_pool import Accounts
 from bulkup.engine.pool.chunk import Chunk
 from bulkup.engine.pool.pool import MAX_CHUNK, QUEUED, WorkerPool
 

@@ -13,6 +13,7 @@ from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard
 from bulkup.core.stop import Stopped
 from bulkup.datastore.call_error import CallError
+from bulkup.engine.accounts import Accounts
 from bulkup.engine.budget import Budget, BudgetExceeded
 from bulkup.engine.commit_context import (
     CommitContext,
@@ -28,7 +29,6 @@ from bulkup.engine.event_log import EventLog
 from bulkup.engine.final_hook import FinalHook
 from bulkup.engine.gc_tuning import seldom_collecting
 from bulkup.engine.handle import Handler
-from bulkup.engine.handler_pool import Accounts
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.moved_entities import MoveWatch
 from bulkup.engine.outcomes import FINISHED, Outcome, final_exit, outcome_of

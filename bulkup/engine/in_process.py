@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bulkup.engine.accounts import Accounts, Sink
 from bulkup.engine.commit import Committer
 from bulkup.engine.control import CHECK_EVERY_S
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
-from bulkup.engine.handler_pool import Accounts, Sink
 
 if TYPE_CHECKING:
     from bulkup.engine.shard_runner import ShardRunner

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from bulkup.core.events import WarningKind
 from bulkup.engine.handle import Handler
-from bulkup.engine.handler_pool import HandlerPool
 from bulkup.engine.scan import QueryPlan
+from bulkup.engine.shard_runner import HandlerPool
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from bulkup.core.records import Shard
 from bulkup.engine.commit import Committer
 from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgress
-from bulkup.engine.handler_pool import HandlerPool
+from bulkup.engine.handled import Handled
 from bulkup.engine.pool.chunk import Chunk
 from bulkup.engine.scan import Scan
 from bulkup.state.checkpoint import Checkpoint
+
+
+class HandlerPool(Protocol):
+    """Runs the handler for the entities of all shards at work, in this process or in others."""
+
+    @property
+    def moves(self) -> bool:
+        """A handler has changed a property that the query orders or ranges on."""
+
+    def begin_round(self) -> None:
+        """Take in what has arrived since the last round of `step`s."""
+
+    def step(self, shard: ShardRunner) -> bool:
+        """Have some entities of the shard's page handled, or commit some that have been.
+
+        Never waits; returns False when nothing can be done now. Raises HandlerOverBudget, and
+        what `Control.check` and the commits raise.
+        """
+
+    def collect(self, shards: Iterable[ShardRunner]) -> None:
+        """On a stop: commit what handlers have started, and start nothing more."""
+
+    def handle_again(self, item: Handled, result: Any) -> None:
+        """Handle an entity again, with what was just read. The first outcome is forgotten."""
 
 
 @dataclass(frozen=True)
