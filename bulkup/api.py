@@ -19,7 +19,7 @@ from bulkup.runs.target import TargetOptions
 from bulkup.state.display import DEFAULT_STATE_DIR
 
 
-def run(
+def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     updater: str | type[Updater] | Callable[..., Any],
     *,
     params: Mapping[str, Any] | None = None,
