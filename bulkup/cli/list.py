@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,8 @@ def _read(folder: Path) -> ReadableRun | DamagedRun:
             checkpoint.counts(),
             checkpoint.status().successor,
         )
+    except sqlite3.DatabaseError as error:
+        return DamagedRun(folder.name, f"the checkpoint in {str(folder)!r} is damaged ({error})")
     finally:
         checkpoint.close()
 

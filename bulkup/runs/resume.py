@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bulkup.core.errors import Exit, MismatchError, NotFoundError
+from bulkup.core.errors import Exit, MismatchError, NotFoundError, StateError
 from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import RunInfo, Shard, next_id
@@ -35,7 +36,7 @@ def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoin
     if name is not None:
         folder = find_run(context.state_dir, name)
     else:
-        folder = _latest_unfinished(context.state_dir)
+        folder = _latest_unfinished(context)
     lock = lock_folder(folder, context)
     try:
         with closing(Checkpoint.open(folder)) as checkpoint:
@@ -50,15 +51,19 @@ def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoin
         lock.release()
 
 
-def _latest_unfinished(state_dir: Path) -> Path:
-    for folder in reversed(run_folders(state_dir)):
-        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
-            if not checkpoint.status().state.is_over:
-                return folder
+def _latest_unfinished(context: RunContext) -> Path:
+    for folder in reversed(run_folders(context.state_dir)):
+        try:
+            with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+                if not checkpoint.status().state.is_over:
+                    return folder
+        except (StateError, sqlite3.DatabaseError):
+            message = f"skipped run {folder.name}: its checkpoint is damaged"
+            context.listener(Warned(message))
     raise NotFoundError(
-        f"there is nothing to resume in {str(state_dir)!r}, which has no unfinished run; look "
-        "elsewhere with --state-dir, or use `bulkup run UPDATER`, which resumes an unfinished run "
-        "of the same work even if its state directory is lost"
+        f"there is nothing to resume in {str(context.state_dir)!r}, which has no unfinished run; "
+        "look elsewhere with --state-dir, or use `bulkup run UPDATER`, which resumes an unfinished "
+        "run of the same work even if its state directory is lost"
     )
 
 

@@ -16,10 +16,15 @@ LOCK_NAME = "lock"
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder, with its parents, that only its owner can enter. Raises StateError."""
+    """Make a folder, with its missing parents, that only its owner can enter, whatever the umask
+    is. Folders that exist stay as they are. Raises StateError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                folder.mkdir(mode=0o700)
+                folder.chmod(0o700)  # a umask may have taken bits away
+        path.mkdir(exist_ok=True)  # raises for a path that is a file
     except OSError as error:
         raise StateError(
             f"cannot create the folder {str(path)!r} for the run state ({error.strerror}); "
@@ -81,7 +86,8 @@ class RunLock:
     def acquire(self) -> None:
         """Raises HeldError when another process holds it, StateError when it cannot be acquired."""
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            # The file is truncated below. A link here would do that to any file of ours.
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StateError(
                 f"cannot write to the run state in {str(self._path.parent)!r} ({error.strerror}); "

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from bulkup.state.files import make_run_folder
 from tests.cli.shell import Shell, contents, refuses_to_resume, seed
 from tests.conftest import Server
 
@@ -34,20 +37,44 @@ def test_a_damaged_checkpoint_is_one_sentence(half: Shell, lf: Server, damage: s
     half.bulkup("show", run).fails(1, "damaged")
 
 
-@pytest.mark.parametrize("damage", ["empty", "garbage"])
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_run_does_not_hide_the_others(half: Shell, lf: Server, damage: str) -> None:
     (run,) = half.runs()
     # A later id makes it the latest run.
     broken = half.state_dir / "29990101-000000-dead"
+    data = half.checkpoint().read_bytes()
     broken.mkdir()
-    (broken / "checkpoint.sqlite").write_bytes(DAMAGE[damage](b""))
+    (broken / "checkpoint.sqlite").write_bytes(DAMAGE[damage](data))
     first, second = half.bulkup("list", "--json").lines
     assert (first["run_id"], first["state"]) == (broken.name, "damaged")
     assert (second["run_id"], second["state"]) == (run, "stopped")
     assert "damaged" in half.bulkup("list").out
     assert half.bulkup("run", "bump.py", "--limit", "1").code == 75  # new runs work
-    result = half.bulkup("resume", run)
+    result = half.bulkup("resume")
     assert result.code == 0, result
+    assert f"skipped run {broken.name}: its checkpoint is damaged" in result.err
+
+
+def test_a_lock_that_is_a_link_is_not_followed(half: Shell, lf: Server) -> None:
+    """Whoever may write into the state directory must not have other files overwritten."""
+    victim = half.folder / "notes.txt"
+    victim.write_text("important")
+    lock = half.checkpoint().with_name("lock")
+    lock.unlink()
+    lock.symlink_to(victim)
+    half.bulkup("resume").fails(1, "cannot write to the run state")
+    assert victim.read_text() == "important"
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o277, 0o777])
+def test_folders_are_private_whatever_the_umask_is(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        make_run_folder(tmp_path / "new" / "state", "RUN")
+    finally:
+        os.umask(before)
+    for folder in ("new", "new/state", "new/state/RUN"):
+        assert (tmp_path / folder).stat().st_mode & 0o777 == 0o700, folder
 
 
 def test_a_checkpoint_of_a_newer_format_is_left_alone(half: Shell, lf: Server) -> None:
