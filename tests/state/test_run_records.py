@@ -22,7 +22,7 @@ from bulkup.core.model import RunState, TargetInfo
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.target import resolve
 from bulkup.engine.options import Options
-from bulkup.runs import prepare, resume, start
+from bulkup.runs import housekeeping, prepare, resume, start
 from bulkup.runs.context import RunContext
 from bulkup.runs.target import TargetOptions
 from bulkup.state.holder import this_process
@@ -146,7 +146,7 @@ def test_new_starts_over_although_somebody_else_starts_the_same_work_just_then(
     client = fill(embedded, "Thing", 20, n=0)
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", embedded.host)
     others: list[Report] = []
-    sweep = start.sweep_markers
+    sweep = housekeeping.sweep_markers
 
     def meanwhile(*args: Any) -> None:
         sweep(*args)
