@@ -35,8 +35,8 @@ command.add_command(dump)
     "--port", type=click.IntRange(0, 65535), default=0, help="Port.  [default: any free one]"
 )
 def serve(file: str | None, port: int) -> int:
-    """Serve FILE to programs on this machine until Ctrl-C; without FILE, serve an in-memory
-    Datastore.
+    """Serve FILE to programs on this machine until Ctrl-C; without FILE, serve a temporary one that
+    is deleted at the end.
 
     The line on standard output is for the shell that starts those programs. FILE is created if it
     is missing. Acknowledged writes are in it, however the server ends. Ctrl-C and SIGTERM end the
@@ -51,7 +51,7 @@ def serve(file: str | None, port: int) -> int:
             dedicate_process()
             click.echo(f"export DATASTORE_EMULATOR_HOST={server.host}")
             sys.stdout.flush()
-            what = clean(file) if file else "an in-memory Datastore"
+            what = clean(file) if file else "a temporary file, deleted at the end"
             click.echo(
                 f"Serving {what}; stop it with Ctrl-C. Any project works; the other commands use "
                 "one named local: export GOOGLE_CLOUD_PROJECT=local",

@@ -122,18 +122,18 @@ def summarize(report: Report) -> Summary:
 
 
 class Summaries:
-    """The summaries of reports, each built once for everything that shows it."""
+    """The summaries of reports, each built once for everything that shows it in turn.
+
+    Only the last one is kept: a command may work in thousands of namespaces, each with a report.
+    """
 
     def __init__(self) -> None:
-        self._known: list[tuple[Report, Summary]] = []
+        self._last: tuple[Report, Summary] | None = None
 
     def of(self, report: Report) -> Summary:
-        for known, summary in self._known:
-            if known is report:
-                return summary
-        summary = summarize(report)
-        self._known.append((report, summary))
-        return summary
+        if self._last is None or self._last[0] is not report:
+            self._last = report, summarize(report)
+        return self._last[1]
 
 
 def tone_of(report: Report) -> Tone:

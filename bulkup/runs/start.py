@@ -56,12 +56,12 @@ def start(
         sampling = request_sample(prepared)
         unfinished = ledger.unfinished_before_start(run_info.identity)
         sweep_markers(ledger, prepared.rpc, to_sweep)
-        if unfinished and fresh and first_id(unfinished.run_info.run_id) != run_info.run_id:
-            abandon(prepared, unfinished)
-            unfinished = None
         if unfinished is None and not fresh:
             prepared.warnings += _similar_runs(open_runs, run_info)
         while True:
+            if unfinished and fresh and first_id(unfinished.run_info.run_id) != run_info.run_id:
+                abandon(prepared, unfinished)
+                unfinished = None
             if unfinished is not None:
                 on_found(unfinished)
                 if unfinished.chain.links:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
 
 from bulkup.core.errors import Exit
 from bulkup.core.events import Counts, Failure, RunState
-from bulkup.report.summary_model import BRIEF, Tone, summarize
+from bulkup.report.summary_model import BRIEF, Summaries, Tone, summarize
 from bulkup.report.summary_rows import EXIT_MEANINGS
 from bulkup.report.summary_text import summary_text
 from bulkup.report.summary_wording import changes_sentence
@@ -182,6 +184,17 @@ def test_a_resumed_run_does_not_claim_the_time_of_its_last_runner() -> None:
     assert summary.headline.endswith("0 failed (this runner: 1 min 12 s)")
     assert "Rate" not in dict(summary.rows)
     assert dict(summary.rows)["Runners"] == "3, one after another"
+
+
+def test_a_summary_is_built_once_and_does_not_outlive_the_next_one() -> None:
+    summaries = Summaries()
+    first = report()
+    assert summaries.of(first) is summaries.of(first)
+    is_kept = weakref.ref(first)
+    del first
+    summaries.of(report())
+    gc.collect()
+    assert is_kept() is None
 
 
 def test_every_exit_code_has_a_meaning() -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.cloud.datastore import Entity
@@ -21,7 +22,7 @@ from bulkup.core.model import RunState, TargetInfo
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.target import resolve
 from bulkup.engine.options import Options
-from bulkup.runs import prepare, resume, start
+from bulkup.runs import housekeeping, prepare, resume, start
 from bulkup.runs.context import RunContext
 from bulkup.runs.target import TargetOptions
 from bulkup.state.holder import this_process
@@ -150,6 +151,32 @@ def test_new_starts_over_and_ends_the_old_one_for_good(
         pytest.raises(NotFoundError, match="abandoned"),
     ):
         resume.resume(prepared, checkpoint)
+
+
+def test_new_starts_over_although_somebody_else_starts_the_same_work_just_then(
+    embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(embedded, "Thing", 20, n=0)
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", embedded.host)
+    others: list[Report] = []
+    sweep = housekeeping.sweep_markers
+
+    def meanwhile(*args: Any) -> None:
+        sweep(*args)
+        if not others:  # after this command saw no unfinished run, before it claims the work
+            monkeypatch.setattr(start, "sweep_markers", sweep)
+            others.append(run(embedded, once_more, batch_size=5, limit=10))
+
+    monkeypatch.setattr(start, "sweep_markers", meanwhile)
+    context = RunContext(Options(batch_size=5), tmp_path / "mine", lambda _: None)
+    with prepare.prepare(once_more, {}, TargetOptions(embedded.project), context) as prepared:
+        mine = start.start(prepared, fresh=True)
+    assert mine.success
+    assert mine.run_id != others[0].run_id
+    assert sorted(e["n"] for e in everything(client, "Thing")) == [1] * 10 + [2] * 10
+    ended = ledger_of(embedded, monkeypatch).read(others[0].run_id)
+    assert ended is not None
+    assert ended.state is RunState.ABANDONED
 
 
 def test_a_run_that_another_machine_holds_is_left_alone(
