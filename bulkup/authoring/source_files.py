@@ -1,4 +1,4 @@
-"""Source files as users name them: reading one, and saying what is there instead."""
+"""Read a source file that a user named; if that fails, suggest the files that do exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LISTED = 10
 
 
 def read_source(typed: str) -> bytes:
-    """Read a Python file. Raises NotFoundError or UsageError, saying what is there instead."""
+    """Read a Python file. Raises NotFoundError or UsageError, which suggest files that exist."""
     shown = printable(typed)
     try:
         mode = os.stat(typed).st_mode
@@ -72,7 +72,7 @@ def _python_files(folder: str) -> list[str]:
 def listed(names: Iterable[str]) -> str:
     shown = [printable(name) for name in names]
     more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
-    return (", ".join(shown[:_LISTED]) or "(there is none)") + more
+    return (", ".join(shown[:_LISTED]) or "(none)") + more
 
 
 def suggest(wanted: str, there: Iterable[str]) -> str:

@@ -114,7 +114,7 @@ class Rpc:
                     self.on_tick()
                     if self.monotonic() >= give_up:
                         raise CallError(
-                            "Connect", grpc.StatusCode.UNAVAILABLE, f"no answer in {limit_s:.0f} s"
+                            "Connect", grpc.StatusCode.UNAVAILABLE, f"gave up after {limit_s:.0f} s"
                         ) from None
         finally:
             ready.cancel()
