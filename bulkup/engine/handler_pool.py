@@ -21,7 +21,7 @@ class Sink(Protocol):
 
 
 class HandlerPool(Protocol):
-    """Runs the handler for the entities of all shards at work."""
+    """Runs the handler for the entities of all active shards."""
 
     @property
     def moves(self) -> bool:

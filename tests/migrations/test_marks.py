@@ -61,7 +61,7 @@ def test_a_failed_migration_marked_pending_starts_from_the_beginning(
     assert project.bulkup("migrate").code == 2
     project.bulkup("mark", "0002_b", "--pending")
     assert project.bulkup("migrate").code == 0
-    assert trails(items) == {"abc", "abbc"}  # as whoever marked it asked for
+    assert trails(items) == {"abc", "abbc"}  # the person who marked it asked for this
 
 
 def test_a_missing_migration_marked_pending_leaves_the_status(

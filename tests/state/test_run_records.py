@@ -145,7 +145,7 @@ def test_a_run_that_another_machine_holds_is_left_alone(
     client = fill(server, "Thing", 20, n=0)
     first = run(server, once_more, batch_size=5, limit=10)
     hold(ledger_of(server, monkeypatch), first.run_id, ELSEWHERE, time.time() + LEASE_S)
-    with pytest.raises(HeldError, match=r"ann@far \(process 77\) works on run"):
+    with pytest.raises(HeldError, match=r"ann@far \(process 77\) is working on run"):
         run(server, once_more)
     assert sorted(e["n"] for e in everything(client, "Thing")) == [0] * 10 + [1] * 10
 

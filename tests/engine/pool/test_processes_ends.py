@@ -177,7 +177,7 @@ def test_a_worker_that_closed_its_pipe_and_stays_alive_is_not_reported_as_a_bug(
 
 
 def test_a_worker_whose_main_thread_died_ends_the_run(tmp_path: Path, embedded: Server) -> None:
-    """A thread of the user's would keep the process, and the run would wait for ever."""
+    """A thread that the user started would keep the process alive, and the run would never end."""
     shell = happening(
         tmp_path, embedded,
         "import threading, asyncio; threading.Thread(target=time.sleep, args=(3000,)).start();"

@@ -79,7 +79,7 @@ class Run:
 
 
 def ramp_curve(seconds: float, first: float = 500.0) -> float:
-    """Operations that the ramp allows in so long, when all of it is used."""
+    """Operations that the ramp allows in `seconds`, if the rate is always fully used."""
     steps = int(seconds // 300)
     whole = sum(first * 1.5**step * 300 for step in range(steps))
     return whole + first * 1.5**steps * (seconds - steps * 300)
