@@ -46,8 +46,8 @@ def _no_file(typed: str) -> NotFoundError:
     folder, wanted = os.path.split(typed)
     if folder and not os.path.isdir(folder):
         return NotFoundError(
-            f"there is no folder {printable(folder)} to find {printable(wanted)} in; check the "
-            f"path (the current directory is {printable(os.getcwd())})"
+            f"there is no folder {printable(folder)}; check the path of {printable(wanted)} (the "
+            f"current directory is {printable(os.getcwd())})"
         )
     if os.path.islink(typed):
         return NotFoundError(

@@ -142,7 +142,7 @@ def _counts(report: Report) -> str:
 def _took(report: Report) -> str:
     """The time since the last resume: nothing ran between an interruption and the resume."""
     took = duration(report.elapsed_s)
-    return f" in {took}" if report.runners <= 1 else f" ({took} since it was resumed)"
+    return f" in {took}" if report.runners <= 1 else f" ({took} since the last resume)"
 
 
 def _meaning(report: Report) -> Iterator[str]:

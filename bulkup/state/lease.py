@@ -89,7 +89,7 @@ def _still_open(record: RunRecord | None, run_id: str) -> RunRecord:
         holder = record.lease.holder
         who = holder.who if holder else "another runner"
         raise NotFoundError(
-            f"run {run_id} has just come to its end ({record.state.value}, by {who}); "
+            f"run {run_id} has just ended ({record.state.value}, by {who}); "
             "there is nothing left to do"
         )
     return record

@@ -103,4 +103,4 @@ def test_unlock_releases_what_a_dead_machine_holds(project: Shell, items: datast
 
 
 def test_unlock_of_an_unknown_migration(project: Shell, items: datastore.Client) -> None:
-    project.bulkup("unlock", "0001", "--yes").fails(10, "no migration 0001")
+    project.bulkup("unlock", "0001", "--yes").fails(10, "no run or migration 0001")

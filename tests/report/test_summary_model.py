@@ -179,7 +179,7 @@ def test_a_count_that_differs_from_what_was_found_is_explained() -> None:
 
 def test_a_resumed_run_does_not_claim_the_time_of_its_last_runner() -> None:
     summary = summarize(report(runners=3))
-    assert summary.headline.endswith("0 failed (1 min 12 s since it was resumed)")
+    assert summary.headline.endswith("0 failed (1 min 12 s since the last resume)")
     assert "Rate" not in dict(summary.rows)
     assert dict(summary.rows)["Resumed"] == "2 times"
 

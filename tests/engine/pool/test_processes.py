@@ -269,7 +269,7 @@ def test_a_read_of_the_handlers_own_that_is_refused_fails_the_entity(
     assert numbers(embedded) == [0] * 30
 
 
-def test_a_datastore_that_is_away_for_the_handlers_reads_ends_the_run_and_no_entity_fails(
+def test_a_datastore_unavailable_to_a_handlers_read_ends_the_run_and_fails_no_entity(
     embedded: Server, run: Run
 ) -> None:
     fill(embedded, "Thing", 30, n=0)

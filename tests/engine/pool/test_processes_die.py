@@ -200,7 +200,7 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path, embedded: Server) -> 
     check_resume(shell, embedded, clean=False)
 
 
-def test_a_handler_that_does_not_end_keeps_a_signalled_run_for_a_bounded_time_only(
+def test_a_handler_that_does_not_end_delays_a_signalled_run_for_a_bounded_time(
     tmp_path: Path, embedded: Server
 ) -> None:
     shell = happening(tmp_path, embedded, "os.kill(os.getppid(), signal.SIGINT); time.sleep(3000)")
