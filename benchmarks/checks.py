@@ -205,7 +205,7 @@ def _process_checks(results: Mapping[str, Result]) -> Iterator[Check]:
 _LARGE_BYTES = 1_048_000
 """Just below what an entity may have, 1,048,572 bytes."""
 _FEW_FAIL, _MANY_FAIL = 40, 2
-"""One entity in so many fails: of 200,000 entities 5,000 and 100,000."""
+"""One entity in 40, and in 2, fails: 5,000 and 100,000 of 200,000 entities."""
 
 _PAIRS = {
     "memory": ("bulkup, few entities", "bulkup, many entities"),

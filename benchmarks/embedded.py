@@ -235,7 +235,7 @@ def measure(row: Row, clients: list[Client], cap_s: float) -> None:
     """Let the servers take turns, step by step; who has used `cap_s` is stopped there.
 
     A JVM compiles and collects garbage after its answers, for minutes: with two cores that would
-    be charged to whoever comes next. The server that has the turn has the machine.
+    be charged to the next one. The server that has the turn has the machine.
     """
     running: list[tuple[Client, Iterator[int], Measure, float]] = []
     for client in clients:

@@ -78,7 +78,7 @@ def identity(key: Any) -> bytes:
 
 
 def conditions(query: Any) -> list[Any]:
-    """Of a filter whose conditions all have to be fulfilled."""
+    """The conditions of a filter that requires all of them."""
     found, parts = [], [query.filter]
     while parts:
         part = parts.pop()

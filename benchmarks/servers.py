@@ -77,7 +77,7 @@ def google(name: str) -> Iterator[Server]:
 
 
 def sdk_version() -> str:
-    """Of the Cloud SDK whose emulators these are; empty without one."""
+    """The version of the Cloud SDK that has the emulators; empty without one."""
     root = sdk_root()
     return (root / "VERSION").read_text().strip() if root else ""
 

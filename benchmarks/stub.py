@@ -63,7 +63,7 @@ CommitResponse: Any = _datastore.CommitResponse.pb()
 class Settings:
     entities: int = 20_000
     body_bytes: int = 500
-    """Of an entity without its key."""
+    """Size of an entity without its key."""
     page_ms: float = 0
     """The server's own time for a page of the kind; likewise for a commit."""
     commit_ms: float = 0

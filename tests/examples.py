@@ -41,7 +41,7 @@ def load_profile(*, nightly: bool) -> None:
 
 
 def examples(full: int) -> settings:
-    """For a test whose nightly number of examples is not that of all others."""
+    """For a test whose nightly number of examples differs from that of the others."""
     default = settings.default
     assert default is not None
     return settings(max_examples=max(1, full * default.max_examples // FULL))

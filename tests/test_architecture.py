@@ -1,4 +1,4 @@
-"""The documentation names rooms, files and functions that are there."""
+"""Every package, file and function that the documentation names exists."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def part(name: str) -> str:
     return PAGE.partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name} -->")[0]
 
 
-def test_the_floors_are_those_that_the_linter_enforces() -> None:
-    drawn = dict(re.findall(r"^(\d)  (.+)$", part("floors"), re.M))
-    floors = [set(drawn[number].split(" | ")) for number in sorted(drawn, reverse=True)]
-    assert floors == LAYERS
+def test_the_documented_layers_are_those_that_the_linter_enforces() -> None:
+    drawn = dict(re.findall(r"^(\d)  (.+)$", part("layers"), re.M))
+    layers = [set(drawn[number].split(" | ")) for number in sorted(drawn, reverse=True)]
+    assert layers == LAYERS
 
 
-def test_every_room_is_described_and_is_there() -> None:
-    rooms = re.findall(r"^\| `(\w+)` \|", part("rooms"), re.M)
-    assert len(rooms) == len(set(rooms))
-    assert set(rooms) == set.union(*LAYERS)
-    for room in rooms:
-        package, module = ROOT / "bulkup" / room / "__init__.py", ROOT / "bulkup" / f"{room}.py"
-        assert package.exists() or module.exists(), room
+def test_every_package_is_described_and_exists() -> None:
+    names = re.findall(r"^\| `(\w+)` \|", part("packages"), re.M)
+    assert len(names) == len(set(names))
+    assert set(names) == set.union(*LAYERS)
+    for name in names:
+        package, module = ROOT / "bulkup" / name / "__init__.py", ROOT / "bulkup" / f"{name}.py"
+        assert package.exists() or module.exists(), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

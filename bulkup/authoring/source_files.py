@@ -1,4 +1,4 @@
-"""Source files as users name them: reading one, and saying what is there instead."""
+"""Read a source file that a user named; if that fails, suggest the files that do exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LISTED = 10
 
 
 def read_source(typed: str) -> bytes:
-    """Read a Python file. Raises NotFoundError or UsageError, saying what is there instead."""
+    """Read a Python file. Raises NotFoundError or UsageError, which suggest files that exist."""
     shown = printable(typed)
     try:
         mode = os.stat(typed).st_mode
@@ -46,8 +46,8 @@ def _no_file(typed: str) -> NotFoundError:
     folder, wanted = os.path.split(typed)
     if folder and not os.path.isdir(folder):
         return NotFoundError(
-            f"there is no folder {printable(folder)} to find {printable(wanted)} in; check the "
-            f"path (the current directory is {printable(os.getcwd())})"
+            f"there is no folder {printable(folder)}; check the path of {printable(wanted)} (the "
+            f"current directory is {printable(os.getcwd())})"
         )
     if os.path.islink(typed):
         return NotFoundError(
@@ -72,7 +72,7 @@ def _python_files(folder: str) -> list[str]:
 def listed(names: Iterable[str]) -> str:
     shown = [printable(name) for name in names]
     more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
-    return (", ".join(shown[:_LISTED]) or "(there is none)") + more
+    return (", ".join(shown[:_LISTED]) or "(none)") + more
 
 
 def suggest(wanted: str, there: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
-"""The command line: one command a file, each parses, calls, prints.
+"""The command line. Each command is one file: it parses options, calls one function, prints.
 
-A command is imported when it is used, and what needs grpc only when it works, so that help pages
-appear at once. `call` is the one place where errors become exit codes.
+A command is imported when it is used, and grpc only when a command runs, so help pages appear at
+once. `call` is the one place where errors become exit codes.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def _print(runs: list[ReadableRun | DamagedRun]) -> None:
 
 
 def _cells(run: ReadableRun | DamagedRun) -> dict[str, str]:
-    """By the title of the column."""
+    """The cells of a row, by column title."""
     if isinstance(run, DamagedRun):
         return {"Run": run.run_id, "State": "damaged"}
     info, counts = run.run_info, run.counts

@@ -40,8 +40,8 @@ class MarkArgs:
 def command(args: MarkArgs) -> None:
     """Mark migration NAME as applied, or as pending, without running it.
 
-    For a project with a history, and for what was fixed by hand. A migration that is marked as
-    pending is applied from its beginning, to every entity, by the next `bulkup migrate`.
+    Use it for migrations applied before the project used bulkup, or by hand. The next `bulkup
+    migrate` applies a migration marked as pending again, to every entity.
     """
     from bulkup.core.clock import Clock
     from bulkup.migrations.connect import open_ledger

@@ -86,7 +86,7 @@ def command(args: MigrateArgs) -> int:
     machine. Each namespace has its own record of what is applied.
     """
     if args.to and args.only:
-        raise click.UsageError("--to and --only exclude each other")
+        raise click.UsageError("--to and --only cannot be used together")
     pattern = args.namespaces.pattern(args.target)
     with Session(args.output, args.same_command()) as session:
         if pattern is None:

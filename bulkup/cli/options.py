@@ -136,7 +136,7 @@ class NamespacesArgs:
         }
         names = [name for name, is_there in asked.items() if is_there]
         if len(names) > 1:
-            raise click.UsageError(f"{names[0]} and {names[1]} exclude each other")
+            raise click.UsageError(f"{names[0]} and {names[1]} cannot be used together")
         if self.namespaces == "":
             raise click.UsageError("--namespaces needs a pattern, such as 'tenant-*'")
         if self.all_namespaces:

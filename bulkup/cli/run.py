@@ -100,7 +100,8 @@ def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Repo
 
     if args.no_record:
         raise click.UsageError(
-            "--no-record excludes several namespaces: the run records tell which are done"
+            "--no-record cannot be used with several namespaces: only the run records tell which "
+            "are done"
         )
     loaded = load_updater(args.updater, parse_assignments(args.param))
     loaded.create()  # an __init__ that raises must do so before anyone is asked for credentials

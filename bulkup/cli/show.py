@@ -27,7 +27,7 @@ class ShowArgs:
 def command(args: ShowArgs) -> None:
     """Show one run: its report, all failures, and its log.
 
-    RUN is a run id, or its unambiguous beginning.
+    RUN is a run id, or an unambiguous prefix of one.
     """
     from bulkup.engine.reports import stored_report
     from bulkup.report.summary_model import MOST_FAILURES

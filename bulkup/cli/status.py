@@ -40,6 +40,7 @@ class StatusArgs:
 def command(args: StatusArgs) -> int:
     """Show which migrations in DIR (default: updaters) are applied, pending, running or wrong.
 
+    A migration is wrong if its file was changed after it was applied, or is missing.
     Writes nothing.
     """
     pattern = args.namespaces.pattern(args.target)

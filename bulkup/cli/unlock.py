@@ -28,8 +28,8 @@ class UnlockArgs:
 def command(args: UnlockArgs) -> int:
     """Release a dead process's lock on RUN (a run id, or a migration's name).
 
-    Without this command the lock of a dead process expires after a minute. If the process is alive
-    after all, its next write is refused; nothing is written twice.
+    The lock of a dead process expires after a minute even without this command. If the process
+    is alive after all, its next write is refused; nothing is written twice.
     """
     from bulkup.migrations.connect import open_ledger
     from bulkup.migrations.manual import find_held, unlock

@@ -43,10 +43,10 @@ class Progress:
     """Emitted at least every second, also while waiting. Printers show only some of them."""
 
     counts: Counts
-    """Of the whole run, including earlier runners."""
+    """The counts of the whole run, including earlier runners."""
     total: int | None
     elapsed_s: float
-    """Of this runner."""
+    """Seconds since this runner started."""
     rate: float
     """Entities per second, recently."""
     retries: int = 0
@@ -141,7 +141,7 @@ class SpaceResult:
     state: RunState | None
     """None: not started."""
     counts: Counts = field(default_factory=Counts)
-    """Of the run and its successors, by all runners."""
+    """The counts of the run and its successors, by all runners."""
     exit_code: Exit = Exit.DONE
     note: str = ""
     """Why it ended, or who ran it."""
@@ -162,13 +162,13 @@ class Report:
     """One sentence: why the run ended without being FINISHED."""
     exit_code: Exit
     counts: Counts
-    """Of the whole run."""
+    """The counts of the whole run."""
     total: int | None
     started: datetime
-    """Of the whole run."""
+    """When the first runner started."""
     ended: datetime
     elapsed_s: float
-    """Of this runner."""
+    """How long the last runner took."""
     retries: int
     failures: tuple[Failure, ...] = ()
     """The first ones; `counts.failed` says how many there are."""

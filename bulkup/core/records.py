@@ -50,7 +50,7 @@ class RunInfo:
     params: dict[str, str]
     target: TargetInfo
     fingerprint: str
-    """Of the query, and of the target it runs on."""
+    """Fingerprint of the query and of the target it runs on."""
     identity: str
     """The same for every run of this updater with these parameters and this query, anywhere."""
     created: str
@@ -89,7 +89,7 @@ class Origin:
     """Where a runner ran, as its environment says; empty strings where it does not say."""
 
     version: str = ""
-    """Of bulkup."""
+    """The version of bulkup."""
     ci_job: str = ""
     """Address of the job's page."""
     git_commit: str = ""

@@ -1,4 +1,4 @@
-"""The only room that knows protobuf and gRPC; it knows nothing of runs."""
+"""The only package, except `local`, that knows protobuf and gRPC; it knows nothing of runs."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""The entity users get: only what is touched is decoded, only what changes is encoded.
+"""The entity that updaters get: decodes only what is read, encodes only what changes.
 
 A `LazyEntity` keeps the message it was read from, in which a value becomes a message only when it
-is touched (`bulkup.datastore.pages`). A write sends that message with the changed properties
+is accessed (`bulkup.datastore.pages`). A write sends that message with the changed properties
 patched in (`bulkup.datastore.entity_patch`). So what Python cannot hold (meanings, nanoseconds,
 mixed index flags in an array, values of unknown type) is written back unchanged.
 
@@ -50,7 +50,8 @@ class _Unread:
 UNREAD: Any = _Unread()
 
 _filling = threading.Lock()
-"""Several threads of a handler may read one entity. Guards what must not happen twice."""
+"""Several threads of a handler may read one entity. This lock ensures that names are filled in, and
+mutable values are decoded, only once."""
 _storage: Any = dict.items
 _get: Any = dict.get
 _setitem: Any = dict.__setitem__
@@ -65,12 +66,12 @@ class LazyEntity(Entity):  # type: ignore[misc]
     converted to one.
 
     Reading a property that cannot be decoded raises ValueError with its name. `in`, `len`, listing
-    and deleting it work, and if it is not touched it is written back unchanged.
+    and deleting it work, and if it is not read it is written back unchanged.
 
     `version` is the entity's version when it was read (0: unknown).
     """
 
-    # The other attributes default in the class, and most entities never get a __dict__.
+    # Class attributes are the defaults of all others, so most entities never get a __dict__.
     __slots__ = _SLOTS
     _pb: Pb
     _properties: Pb
@@ -153,8 +154,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
                 value = _get(self, name)
                 if meaning is None or value is UNREAD:
                     continue
-                # A value that was replaced has no meaning. Lists and entities are the ones that
-                # were read even if they were changed in place.
+                # A value that was replaced has no meaning. A list or entity that was changed in
+                # place still counts as the one that was read.
                 if isinstance(value, (list, dict)):
                     is_read = value is self._seen.get(name)
                 else:
@@ -212,7 +213,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
 
     def _read_readable(self) -> None:
         for name in self._unread():
-            with suppress(ValueError):  # stays unread, and raises when it is touched by name
+            with suppress(ValueError):  # stays unread, and raises when it is read by name
                 self._read(name)
 
     def _unread(self) -> list[str]:

@@ -1,8 +1,8 @@
-"""Pages of query results, parsed only as deep as they are looked at.
+"""Pages of query results, parsed only as deeply as needed.
 
 On the wire the messages of this file equal those of `google.datastore.v1`. In memory, what most
-updaters never look at (a key's parts, the values of the properties) stays bytes: a value becomes a
-message when it is touched (`bulkup.datastore.lazy_entity`).
+updaters never read (a key's parts, the values of the properties) stays bytes: a value becomes a
+message when it is accessed (`bulkup.datastore.lazy_entity`).
 """
 
 from __future__ import annotations

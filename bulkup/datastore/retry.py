@@ -56,7 +56,7 @@ class RetryPolicy:
         return self.stopping_s() >= 0
 
     def is_exhausted(self) -> bool:
-        """The user waits for the run to end, so no call is worth waiting for any longer."""
+        """The user has waited long enough for the run to stop, so wait for no call any longer."""
         return self.stopping_s() > AFTER_STOP_S
 
     def is_over(self, state: RetryCallState, *, doubtful: int, contacted: bool) -> bool:

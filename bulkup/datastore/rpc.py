@@ -114,7 +114,7 @@ class Rpc:
                     self.on_tick()
                     if self.monotonic() >= give_up:
                         raise CallError(
-                            "Connect", grpc.StatusCode.UNAVAILABLE, f"no answer in {limit_s:.0f} s"
+                            "Connect", grpc.StatusCode.UNAVAILABLE, f"gave up after {limit_s:.0f} s"
                         ) from None
         finally:
             ready.cancel()
@@ -126,7 +126,7 @@ class Rpc:
         self._channel.close()
 
     def retry_for(self, seconds: float) -> None:
-        """From now on retry calls for so long; 0: send each of them once."""
+        """From now on retry calls for this many seconds; 0: send each call once."""
         self.retry_policy = replace(self.retry_policy, retry_for_s=seconds)
 
     def send(self, name: str, payload: bytes, timeout: float) -> Any:

@@ -72,7 +72,8 @@ def _no_answer(error: CallError, address: str, contacted: bool) -> TargetError:
     else:
         advice = "start the emulator, or unset DATASTORE_EMULATOR_HOST"
     return TargetError(
-        f"no Datastore answered at {address} ({reason}); {advice}", details=error.details
+        f"no Datastore answered at {address} ({reason}); {advice}",
+        details="" if reason == error.details else error.details,
     )
 
 

@@ -1,9 +1,9 @@
 """The most common serialized Values, read and rewritten without a message.
 
 A Value is plain if it holds a string below 16 KiB, an integer that is not negative, a boolean, a
-float or null, with nothing but the index flag behind it, in the very bytes that protobuf writes.
-All others (with a meaning, serialized differently, damaged) are left to `ValuePb`, which also says
-what is wrong.
+float or null, followed by nothing but the index flag, in exactly the bytes that protobuf writes.
+All others (with a meaning, serialized differently, damaged) are left to `ValuePb`, which also
+reports what is wrong.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from bulkup.engine.commit_resolution import CommitResolver, SentCommit
 from bulkup.engine.handled import Handled
 
 MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024
-"""Of all commits in flight, so that memory is bounded when entities are large."""
+"""Limit for all commits in flight together, so that memory is bounded when entities are large."""
 
 
 class OpenBatch(NamedTuple):
@@ -41,7 +41,7 @@ class OpenBatch(NamedTuple):
 class Committer:
     """Takes handled entities in the order of a shard's scan, and commits them in batches.
 
-    The module's table says how. `peers`: the committers of all shards at work, including this one.
+    The module's table says how. `peers`: the committers of all active shards, including this one.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class LiveMarker(NamedTuple):
     """A marker that is still in Datastore."""
 
     number: int
-    """Of its batch."""
+    """The number of its batch."""
     key: bytes
     """Serialized."""
     keep_until: float

@@ -97,7 +97,7 @@ class CommitResolver:
         if commit is None:
             self._nothing_to_write(batch)
             return
-        suspects = 0  # so many entities at the front contain one that the server refuses
+        suspects = 0  # this many entities at the front include one that the server refuses
         keep_until = 0.0
         while batch.items:
             if commit is None:

@@ -156,7 +156,7 @@ class Execution:
         return replace(record, counts=self._progress.counts, warm=astuple(warm) if warm else ())
 
     def _before_send(self) -> None:
-        """What Datastore must know before a commit is sent. Raises HeldError, CallError."""
+        """Make sure that Datastore holds what a commit relies on. Raises HeldError, CallError."""
         assert self._lease is not None
         assert self._taken is not None
         self._move_watch.look(self._handlers, self._lease, self._taken.checkpoint)
@@ -362,7 +362,7 @@ class Execution:
 
 
 def _known_counts(taken: TakenRun | None) -> Counts:
-    """What earlier runners have done. If the checkpoint was lost, Datastore still knows roughly."""
+    """The counts of earlier runners. If the checkpoint was lost, the run record has rough ones."""
     if taken is None:
         return Counts()
     return max(taken.checkpoint.counts(), taken.record.counts, key=lambda counts: counts.handled)

@@ -61,7 +61,7 @@ class Handler(WriteSink):
         """A write has changed a property that the query orders or ranges on."""
         self._rewrite = updater.rewrite_unchanged
         self._writes: dict[bytes, Write | None] = {}
-        """By key; None: a put that changed nothing."""
+        """Writes by key; None: a put that changed nothing."""
         self._log_lines: list[str] = []
         self.own: LazyEntity
         self._key = b""

@@ -1,4 +1,4 @@
-"""What is noted of a batch before and after its commit."""
+"""What is recorded about a batch before and after its commit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bulkup.state.checkpoint import BatchRow
 
 
 class BatchJournal(Protocol):
-    """Where commits are noted. The checkpoint file is one."""
+    """Where commits are recorded. The checkpoint file is one such journal."""
 
     def batch_sent(
         self,
@@ -19,7 +19,7 @@ class BatchJournal(Protocol):
         log_lines: Iterable[str],
         keys: Sequence[bytes] = (),
     ) -> None:
-        """Note a commit before it is sent, in place of what was noted of the same part before.
+        """Record a commit before it is sent. Replaces the earlier record of the same part.
 
         `keys`: entities that must not be handled again.
         """

@@ -20,7 +20,7 @@ EVERY_S = 1.0
 
 
 class ProgressTracker:
-    """`already`: what earlier runners have done. `pace_text`: what limits the rate just now."""
+    """`already`: the counts of earlier runners. `rate_limit`: says what limits the rate now."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ _ONE_VALUE = (Operator.EQUAL, Operator.IN, Operator.HAS_ANCESTOR)
 """Conditions that match one value: their results come in key order, whatever a handler changes."""
 
 MAX_PAGE_BYTES = 1024 * 1024
-"""A page must not hold 500 entities of 1 MiB, because each shard at work keeps two pages in memory.
+"""A page must not hold 500 entities of 1 MiB, because each active shard keeps two pages in memory.
 With twice as much, a run of such entities takes 15 MiB more, for buffers that the allocator keeps;
 more shards gain as much without that."""
 

@@ -1,6 +1,6 @@
 """Works on the shards of a run, several at once, until all are done.
 
-One thread. Each shard at work has a page being read and commits in flight; the thread goes from
+One thread. Each active shard has a page being read and commits in flight; the thread goes from
 shard to shard, handles the pages that have arrived, and waits only when there is none.
 """
 

@@ -1,4 +1,4 @@
-"""One shard at work: its pages are read, its entities handled, its batches committed."""
+"""One active shard: its pages are read, its entities handled, its batches committed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bulkup.state.checkpoint import Checkpoint
 
 
 class HandlerPool(Protocol):
-    """Runs the handler for the entities of all shards at work, in this process or in others."""
+    """Runs the handler for the entities of all active shards, in this process or in others."""
 
     @property
     def moves(self) -> bool:
@@ -42,7 +42,7 @@ class HandlerPool(Protocol):
 
 @dataclass(frozen=True)
 class ShardContext:
-    """What the shards at work have in common."""
+    """What all active shards share."""
 
     commits: CommitContext
     checkpoint: Checkpoint
@@ -50,7 +50,7 @@ class ShardContext:
     entity_bytes: int = 0
     """Expected size of an entity; 0: unknown."""
     committers: list[Committer] = field(default_factory=list, init=False)
-    """Of all shards at work."""
+    """The committers of all active shards."""
 
 
 class ShardRunner:
@@ -82,7 +82,7 @@ class ShardRunner:
         self.page: Sequence[Any] = ()
         """Read, and not handled yet."""
         self.last_key = b""
-        """Of the entities that were handled or handed out here; `last_cursor` is its cursor."""
+        """Key of the last entity that was handled or handed out; `last_cursor` is its cursor."""
         self.last_cursor = b""
         self.chunks: deque[Chunk] = deque()
         """Handed out to worker processes, and not added to the commits yet."""

@@ -1,4 +1,4 @@
-"""Splits a shard while it is at work, so that no place for a shard stays empty."""
+"""Splits a shard that is in progress, so that as many shards as allowed stay active."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Candidate(NamedTuple):
     """Sampled keys in the part that is not handled yet."""
     shard: Shard
     runner: ShardRunner | None
-    """None: the shard has not begun."""
+    """None: the shard has not started."""
 
 
 class ShardSplitter:
-    """`runners`, `waiting`: the scheduler's shards at work and those that have not begun.
+    """`runners`, `waiting`: the scheduler's active shards and those that have not started.
 
     Between a split and the answer to its write of the run record, a crash may leave the record
     with the shards as they were or as they are now. So the work must be valid for both:
@@ -56,7 +56,7 @@ class ShardSplitter:
         self._runners = runners
         self._waiting = waiting
         self._new_ids: frozenset[int] = frozenset()
-        """Of the shards that are not in the run record yet."""
+        """Ids of the shards that are not in the run record yet."""
 
     @property
     def is_pending(self) -> bool:
@@ -107,7 +107,7 @@ class ShardSplitter:
         return at_work + not_begun
 
     def _record_shards(self) -> None:
-        """Write the shards at work and waiting to the run record, without waiting for it."""
+        """Write the active and waiting shards to the run record, without waiting for it."""
         shards = [runner.shard for runner in self._runners] + list(self._waiting)
         done, inside = self._checkpoint.done(), Counts()
         for shard in shards:

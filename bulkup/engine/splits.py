@@ -35,7 +35,7 @@ Order = tuple[Any, ...]
 
 
 def key_order(key: Any) -> Order:
-    """By kind, then ids before names; an ancestor before its descendants."""
+    """A sort key: by kind, then ids before names; an ancestor before its descendants."""
     order: list[Any] = []
     for element in key.path:
         is_name = element.WhichOneof("id_type") == "name"

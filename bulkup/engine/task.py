@@ -35,7 +35,7 @@ class TakenRun:
 
     checkpoint: Checkpoint
     record: RunRecord
-    """With this process as its holder."""
+    """The run record, whose holder is this process."""
     next_command: str
     """How to resume the run."""
     begin_successor: BeginSuccessor

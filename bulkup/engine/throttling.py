@@ -10,7 +10,7 @@ from bulkup.engine.throttle.rate import RateLimiter
 
 
 class Throttle:
-    """One for all shards of a run. `batch_size`: the largest that the user wants."""
+    """Shared by all shards of a run. `batch_size`: the maximum that the user set."""
 
     def __init__(self, rate: RateLimiter, concurrency: Concurrency, batch_size: int) -> None:
         self.rate = rate
@@ -18,15 +18,15 @@ class Throttle:
         self.limits = BatchLimits(batch_size)
         self.max_batch_size = batch_size
         self.wait_s = math.inf
-        """Until the rate admits the next entities; infinite: no shard waits for that. The scheduler
-        resets it before each round."""
+        """Seconds until the rate admits the next entities; infinite: no shard waits for the rate.
+        The scheduler resets it before each round."""
 
     def batch_size(self) -> int:
         """Entities in a batch and on a page, as large as the rate and the server allow now."""
         return self.rate.batch_size(self.max_batch_size)
 
     def admit(self, entities: int) -> bool:
-        """Whether so many entities may be handled now. If so, the rate has spent them."""
+        """Whether this many entities may be handled now. If so, they count against the rate."""
         if self.wait_s < math.inf:
             return False  # a shard before this one is waiting, and comes first
         wait_s = self.rate.wait_s(entities)

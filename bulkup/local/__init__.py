@@ -8,8 +8,8 @@ Google's Python clients use it unchanged through DATASTORE_EMULATOR_HOST. What i
     access.LocalFile(FILE, ...)    use a file without a server
     transfer.load, transfer.dump   entities as lines of JSON
 
-These names are not imported here, so that whoever needs one of them does not wait for the others.
-The room imports nothing of bulkup but its errors.
+These names are not imported here, so that importing one of them does not load the others.
+This package imports only `bulkup.core`.
 
     process.py   server.py    __main__.py     starting and stopping
     endpoint.py  stalled.py                   the gRPC server, and clients that stall

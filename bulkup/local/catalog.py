@@ -20,11 +20,11 @@ class Catalog:
 
     partitions: dict[Partition, int]
     kinds: dict[tuple[int, str], int]
-    """By partition number and name."""
+    """Kind numbers, by partition number and name."""
     slots: dict[tuple[int, str], int]
-    """By kind number and property."""
+    """Slot numbers, by kind number and property."""
     multi: set[int]
-    """Slots in which an entity has, or had, several values. The others need no look for more."""
+    """Slots in which an entity has, or had, several values. The others have one per entity."""
     next_id: int
     next_eid: int
 

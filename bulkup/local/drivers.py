@@ -57,7 +57,7 @@ class Plan:
     order: Order
     alternatives: list[Alternative]
     slots: dict[str, int]
-    """Of the properties in the alternatives. No entity has a property without a slot."""
+    """Slots of the properties in the alternatives. No entity has a property without a slot."""
     multi: set[int]
     exploded: bool = False
     """A projection: one row per combination of values."""

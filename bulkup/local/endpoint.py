@@ -1,8 +1,8 @@
-"""The gRPC endpoint: grpcio's server on the loopback interface, with what clients can make it hold
-bounded.
+"""The gRPC endpoint: grpcio's server on the loopback interface, with bounds on the memory that
+clients can make it use.
 
 Threads, not asyncio: SQLite blocks. The pool also bounds how many requests are in memory: a call
-that waits for a thread can send 64 KiB, and the rest of its request when a thread is ready for it.
+that waits for a thread can send 64 KiB; the rest of its request is accepted once a thread is free.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ STALLED_SECONDS = 30
 """How long a client may take to send a request, or to read an answer."""
 _HANDSHAKE_MS = 10_000
 _STATUS_BYTES = 4000
-"""Of a status message, percent-encoded: it is a header, and clients take 8 KiB of these."""
+"""Maximum of a percent-encoded status message: it is a header, and clients accept 8 KiB of them."""
 
 Method = Callable[[bytes], bytes]
-"""Takes and gives a serialized message. Raises RpcError and nothing else."""
+"""Takes a serialized request, returns a serialized response. Raises nothing but RpcError."""
 
 
 class Endpoint:
     """Serves `methods` (by name) of a gRPC service from the start until `stop`.
 
-    `port` is the port it listens on. Raises TargetError when that cannot be had.
+    `port` is the port it listens on. Raises TargetError when that port cannot be used.
     """
 
     def __init__(self, port: int, service: str, methods: Mapping[str, Method]) -> None:
@@ -52,7 +52,7 @@ class Endpoint:
         self._stalled = StalledCalls(STALLED_SECONDS)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="datastore")
         handlers: dict[str, Any] = {
-            # Not unary_unary, which would give no hold on a call whose request never ends.
+            # Not unary_unary: it could not cancel a call whose request never ends.
             name: grpc.stream_unary_rpc_method_handler(self._handler(method))
             for name, method in methods.items()
         }
@@ -125,8 +125,8 @@ def _status_message(message: str) -> str:
 
 
 def _check_port(port: int) -> None:
-    """Try the port first: grpcio would print why it failed, and say it in its exception only to
-    those who set GRPC_VERBOSITY."""
+    """Try the port first: grpcio would print the reason of a failure, and put it into its exception
+    only if GRPC_VERBOSITY is set."""
     if not 0 <= port < 1 << 16:
         raise TargetError(f"cannot listen on port {port}: use a port from 1 to 65535, or 0")
     if not port:

@@ -141,7 +141,8 @@ def lock(path: Path) -> int:
         raise StateError(
             f"{path} is already open"
             + (f" in process {holder}" if holder.isdigit() else "")
-            + "; use that server (DATASTORE_EMULATOR_HOST), stop it, or use another file"
+            + "; wait until that process ends, or use another file (if it is `bulkup local serve`, "
+            "set DATASTORE_EMULATOR_HOST to its address)"
         ) from error
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)

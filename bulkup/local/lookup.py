@@ -74,7 +74,7 @@ def _keys(request: Any) -> list[_Key]:
 
 
 def _places(storage: Storage, keys: Iterable[_Key]) -> Iterator[Place]:
-    """With kind 0 for a kind that does not exist."""
+    """The place of each key. A kind that does not exist has the number 0."""
     numbers: dict[tuple[Partition, str], int] = {}
     number, last_partition, last_kind = 0, None, None
     for partition, kind, path, _ in keys:

@@ -30,7 +30,7 @@ class Operation:
     mask: Mask | None = None
     transforms: Any = ()
     entries: Entries | None = None
-    """Of the entity, unless `entry_changes` says how they change."""
+    """The entity's index entries, unless `entry_changes` says how they change."""
     entry_changes: EntryChanges | None = None
     """How the entries change if the stored entity has not changed since."""
     body: bytes | None = None

@@ -33,7 +33,7 @@ class Prefetched:
             self._read()
         rows = [None if place is None else self._rows[place] for place in places]
         self.bodies = [None if stored is None else stored[3] for stored in rows]
-        """By operation; None where nothing is stored."""
+        """The stored body for each operation; None where nothing is stored."""
 
     def row(self, db: sqlite3.Connection, version: int, kind: int, path: bytes) -> Stored | None:
         """What is stored, inside `writing()` of that version."""

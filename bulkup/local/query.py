@@ -155,7 +155,7 @@ def _codec(partition: Partition, kind: str, orders: list[tuple[str, bool]]) -> C
 
 
 def _directions(orders: list[tuple[str, bool]]) -> tuple[bool, ...]:
-    """Of each sort column, then of the key."""
+    """Whether each sort column, then the key, is descending."""
     flags = [descending for _, descending in orders]
     if not orders or orders[-1][0] != KEY:
         flags.append(flags[-1] if flags else False)

@@ -24,7 +24,7 @@ class Change(NamedTuple):
     version: int
     stored: Stored | None
     entries: Entries | None
-    """Of the new body, unless `entry_changes` says how they changed."""
+    """The entries of the new body, unless `entry_changes` says how they changed."""
     entry_changes: EntryChanges | None
 
 

@@ -56,7 +56,7 @@ _ROWS_TOGETHER = 4_000
 """Entities whose pending rows are written in one transaction: enough that neighbours in an index
 share pages."""
 _IDLE_ROWS = 250
-"""The same while the server is idle: few, so that whoever comes meanwhile does not wait long."""
+"""The same while the server is idle: few, so that a request that arrives does not wait long."""
 
 
 def now_micros() -> int:
@@ -117,7 +117,7 @@ class Storage:
         self.last_lookup = LookedUp(0, {})
         self._since_query = 0
         self._deferred_rows = 0
-        """Of the last commit that was deferred."""
+        """Rows of the last commit that was deferred."""
         self._wrote_at = time.monotonic()
         self.catalog = Catalog(self._write)
         self.last_version = self._stored_version()

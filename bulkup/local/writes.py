@@ -57,7 +57,7 @@ class _Row:
         else:
             _, self.version, self.created, self.body, _ = stored
         self.entries: Entries | None = None
-        """Of a body that is not the stored one, unless `entry_changes` says how they change."""
+        """The entries of a changed body, unless `entry_changes` says how they change."""
         self.entry_changes: EntryChanges | None = None
 
 

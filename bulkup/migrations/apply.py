@@ -63,14 +63,14 @@ class MigrateResult:
 
     exit_code: Exit
     applied: tuple[str, ...] = ()
-    """By this command, in order."""
+    """The migrations that this command applied, in order."""
     stopped_at: str | None = None
     """The migration that failed or was interrupted."""
     reason: str | None = None
     left: tuple[str, ...] = ()
-    """What was to be applied and is not yet, in order."""
+    """The migrations that are still to be applied, in order."""
     reports: tuple[tuple[str, Report], ...] = ()
-    """With the migrations' names."""
+    """Pairs of a migration's name and its report."""
 
 
 class Migrator:

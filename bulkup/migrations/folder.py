@@ -25,7 +25,7 @@ MAX_NAME_LENGTH = 200
 @dataclass(frozen=True)
 class MigrationFile:
     name: str
-    """The file's name without `.py`. It identifies the migration for good."""
+    """The file's name without `.py`. It identifies the migration permanently."""
     path: Path
     code: str
     """See `code_checksum`."""
@@ -42,8 +42,8 @@ def read_folder(folder: Path) -> list[MigrationFile]:
     """
     if not folder.is_dir():
         raise NotFoundError(
-            f"there is no folder {printable(str(folder))} with migrations; give its path: "
-            "bulkup migrate DIR"
+            f"there is no folder {printable(str(folder))}; name the folder of the migrations: "
+            "`bulkup migrate DIR`, `bulkup mark --in DIR`"
         )
     paths = sorted(p for p in folder.glob("*.py") if p.name[0] not in "_.")
     return in_order([_read(path) for path in paths])
@@ -145,12 +145,12 @@ def find_name(names: Iterable[str], given: str) -> str:
     matching = [name for name in names if wanted and name.startswith(wanted)]
     if len(matching) > 1:
         raise UsageError(
-            f"{printable(given)} matches {len(matching)} migrations ({matching[0]}, "
-            f"{matching[1]}, ...); give more of the name"
+            f"{printable(given)} matches {len(matching)} migrations, {matching[0]} and "
+            f"{matching[1]} among them; type more of the name"
         )
     if not matching:
         raise NotFoundError(
             f"there is no migration {printable(given)}{suggest(wanted, names)}; "
-            "`bulkup status` lists them"
+            "`bulkup status` lists the migrations"
         )
     return matching[0]

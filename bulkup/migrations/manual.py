@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from bulkup.authoring.source_files import printable, suggest
 from bulkup.core.clock import Clock
 from bulkup.core.errors import HeldError, NotFoundError
 from bulkup.core.model import RunState, TargetInfo
@@ -131,7 +132,13 @@ def find_held(ledger: Ledger, name: str, now: float) -> list[RunRecord]:
     if record is None and name != LOCK_ID:
         records = sorted(ledger.migrations(), key=lambda record: record.run_info.created)
         latest = {r.migration.name: r for r in records if r.migration is not None}
-        record = latest[find_name(latest, name)]
+        try:
+            record = latest[find_name(latest, name)]
+        except NotFoundError:
+            raise NotFoundError(
+                f"there is no run or migration {printable(name)} on this target"
+                f"{suggest(name, latest)}; `bulkup list` shows runs, `bulkup status` migrations"
+            ) from None
     if record is None or record.lease.holder is None or not record.lease.is_held(now):
         raise NotFoundError(f"no process holds {name}; there is nothing to unlock")
     held = [record]

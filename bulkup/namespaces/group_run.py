@@ -103,7 +103,7 @@ class GroupRun:
         self._namespace = ""
         """The namespace that is worked on."""
         self._reports: list[Report] = []
-        """Of that namespace: its run, and the successors."""
+        """The reports of that namespace: its run's, and those of the successors."""
         self._any_run_ended = False
 
     def run(self, confirm: Callable[[Sequence[str]], None]) -> Report:

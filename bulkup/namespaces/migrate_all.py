@@ -30,7 +30,7 @@ class MigrateAllResult:
     namespaces: tuple[str, ...] = ()
     """All that matched at the start."""
     results: tuple[tuple[str, MigrateResult], ...] = ()
-    """By namespace, in order; those that are missing were not started."""
+    """The result of each namespace, in order; a namespace that is missing was not started."""
     stopped_at: str | None = None
     """The namespace in which it ended early; the empty string is the default namespace."""
     reason: str | None = None

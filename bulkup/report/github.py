@@ -21,7 +21,7 @@ from bulkup.report.summary_model import Summary, Tone, summarize, tone_of
 from bulkup.report.text import clean, duration
 
 SHOWN_FAILURES = 5
-"""As annotations; GitHub shows ten errors of a step."""
+"""How many become annotations; GitHub shows ten errors per step."""
 
 MAX_SUMMARY_BYTES = 900_000
 """GitHub drops the whole summary of a step when it is larger than 1 MiB."""

@@ -17,7 +17,7 @@ Handlers = Mapping[type[Any], Callable[[Any], None]]
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of a report after the run: saved or mailed, or why not.
+    """The outcome of delivering a report: saved or mailed, or why not.
 
     A failed delivery is shown to the user and changes nothing about the run or its exit code.
     """

@@ -62,12 +62,12 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
 def _run_rows(report: Report) -> list[tuple[str, str | None]]:
     about = f" · {report.description}" if report.description else ""
     params = ", ".join([clean(f"{name}={value}") for name, value in report.params.items()])
-    is_running, several = report.state is RunState.RUNNING, report.runners > 1
+    is_running, resumed = report.state is RunState.RUNNING, report.runners > 1
     return [
         ("Rate", _rate(report)),
         ("Started", moment(report.started)),
         ("Ended", None if is_running else moment(report.ended)),
-        ("Runners", f"{report.runners:,}, one after another" if several else None),
+        ("Resumed", plural(report.runners - 1, "time") if resumed else None),
         ("Updater", clean(f"{report.updater}{about}")),
         ("Target", clean(str(report.target))),
         ("Namespaces", _namespaces(report) if report.spaces else None),

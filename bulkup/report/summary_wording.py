@@ -140,9 +140,9 @@ def _counts(report: Report) -> str:
 
 
 def _took(report: Report) -> str:
-    """Of this runner alone: nobody worked in the time between two runners of a run."""
+    """The time since the last resume: nothing ran between an interruption and the resume."""
     took = duration(report.elapsed_s)
-    return f" in {took}" if report.runners <= 1 else f" (this runner: {took})"
+    return f" in {took}" if report.runners <= 1 else f" ({took} since the last resume)"
 
 
 def _meaning(report: Report) -> Iterator[str]:
@@ -160,4 +160,10 @@ def _meaning(report: Report) -> Iterator[str]:
     if is_resumable(report):
         if report.state is RunState.RUNNING:
             yield "If its process was killed, nothing is lost."
-        yield "Resuming continues with the entities that are left, and writes nothing twice."
+        if _is_over_budget(report):
+            yield (
+                "Fix the cause, then resume. Resuming retries the entity that stopped the run, "
+                "continues with the entities that are left, and writes nothing twice."
+            )
+        else:
+            yield "Resuming continues with the entities that are left, and writes nothing twice."

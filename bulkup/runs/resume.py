@@ -43,7 +43,7 @@ def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoin
             state = checkpoint.status().state
             if state.is_over:
                 raise NotFoundError(
-                    f"run {folder.name} is {state.value}, there is nothing to resume; "
+                    f"run {folder.name} is {state.value}, so there is nothing to resume; "
                     f"`bulkup show {folder.name}` shows its report"
                 )
             yield checkpoint
@@ -128,10 +128,12 @@ def _check_same_params(run_info: RunInfo, params: Mapping[str, str]) -> None:
         recorded = run_info.params.get(name)
         if recorded == value:
             continue
-        has = f"{name}={recorded}" if recorded is not None else f"no parameter {name}"
+        if recorded is None:
+            mismatch = f"has no parameter {name}"
+        else:
+            mismatch = f"was started with {name}={recorded}, not {name}={value}"
         raise MismatchError(
-            f"run {run_info.run_id} has {has}, not {name}={value}; resume it without -p, or start "
-            "a new run"
+            f"run {run_info.run_id} {mismatch}; resume it without -p, or start a new run"
         )
 
 
@@ -192,8 +194,8 @@ def _check_not_ended(record: RunRecord, checkpoint: Checkpoint) -> None:
         who = holder.who if holder else "another process"
         checkpoint.end_work(record.state, f"ended by {who}", Exit.DONE, clean=True)
         raise NotFoundError(
-            f"run {record.run_info.run_id} is {record.state.value} (by {who}), there is nothing to "
-            "resume"
+            f"run {record.run_info.run_id} is {record.state.value} (by {who}), so there is nothing "
+            "to resume"
         )
 
 

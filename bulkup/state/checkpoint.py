@@ -156,9 +156,9 @@ class Checkpoint(Outcomes):
     def follow(self, shards: Sequence[Shard], generation: int) -> None:
         """Make the shards those of the run record, which is authoritative.
 
-        A known shard keeps its progress. Its end may have moved, when the rest of it was given to
-        new shards. Of a shard that is gone, batches that were sent and are not known to be done
-        are removed: a new shard covers them.
+        A known shard keeps its progress. Its end may have moved, if the rest of it was given to
+        new shards. When a shard no longer exists, its batches that were sent and are not known to
+        be done are removed: a new shard covers them.
         """
         ids = [shard.id for shard in shards]
         marks = ", ".join("?" * len(ids))
@@ -318,5 +318,5 @@ class Checkpoint(Outcomes):
 
 
 def _digest(key: bytes) -> bytes:
-    """16 bytes in place of up to 6 KiB. With 128 bits a collision is not to be expected."""
+    """16 bytes instead of up to 6 KiB. With 128 bits a collision is practically impossible."""
     return hashlib.blake2b(key, digest_size=16).digest()

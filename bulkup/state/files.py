@@ -59,19 +59,19 @@ def run_folders(state_dir: Path) -> list[Path]:
 def find_run(state_dir: Path, name: str) -> Path:
     """The folder of the run with this id, or with this unambiguous prefix of an id."""
     if not name:
-        raise UsageError("which run? `bulkup list` shows their ids")
+        raise UsageError("the run id is empty; `bulkup list` shows the ids")
     folders = run_folders(state_dir)
     exact = [f for f in folders if f.name == name]
     matching = exact or [f for f in folders if f.name.startswith(name)]
     if len(matching) > 1:
         raise UsageError(
-            f"{name!r} matches {len(matching)} runs ({matching[0].name}, {matching[1].name}, ...); "
-            "give more of the id"
+            f"{name!r} matches {len(matching)} runs, {matching[0].name} and {matching[1].name} "
+            "among them; type more of the id"
         )
     if not matching:
         raise NotFoundError(
             f"there is no run {name!r} in {str(state_dir)!r}; `bulkup list` shows the runs there, "
-            "--state-dir looks elsewhere"
+            "--state-dir names another directory"
         )
     return matching[0]
 

@@ -87,8 +87,8 @@ class Groups:
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise StateError(
                 f"the group record {key_text(result.entity.key)} was written by another "
-                "version of bulkup: run that version, or delete the record if the group does "
-                "not matter any more",
+                "version of bulkup: run that version, or delete the record if you no "
+                "longer need the group",
                 details=f"{type(error).__name__}: {error}",
             ) from error
 

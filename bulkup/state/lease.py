@@ -65,9 +65,9 @@ def take(
                 pass  # somebody was faster; find out who
         elif clock.monotonic() >= give_up:
             raise HeldError(
-                f"{other.who} (process {other.pid}) works on run {record.run_info.run_id}, last "
-                f"heard of {record.lease.heard_ago_s(now):.0f} s ago; wait for it (--wait 10m does "
-                "that), or stop it (its work is safe) and try again"
+                f"{other.who} (process {other.pid}) is working on run {record.run_info.run_id}, "
+                f"last sign of life {record.lease.heard_ago_s(now):.0f} s ago; wait for it "
+                "(--wait 10m), or stop it (its work is safe) and try again"
             )
         else:
             if not told:
@@ -89,7 +89,7 @@ def _still_open(record: RunRecord | None, run_id: str) -> RunRecord:
         holder = record.lease.holder
         who = holder.who if holder else "another runner"
         raise NotFoundError(
-            f"run {run_id} has just come to its end ({record.state.value}, by {who}); "
+            f"run {run_id} has just ended ({record.state.value}, by {who}); "
             "there is nothing left to do"
         )
     return record

@@ -50,7 +50,7 @@ class Marker:
     low: int
     """The low-water mark when the marker was sent: every batch up to this number was done."""
     counts: Counts
-    """Of this batch or part."""
+    """The counts of this batch or part."""
     before: Counts = field(default_factory=Counts)
     """The shard's counts up to `low`."""
     fence: bool = False

@@ -102,7 +102,7 @@ class RunRecord:
     state: RunState
     reason: str | None = None
     counts: Counts = field(default_factory=Counts)
-    """As of the last renewal."""
+    """The counts at the last renewal."""
     ended: int = 0
     """Unix time; 0: not ended."""
     lease: LeaseTerms = field(default_factory=LeaseTerms)

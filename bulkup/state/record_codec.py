@@ -86,7 +86,7 @@ def read_record(pb: Pb, version: int) -> RunRecord:
     except (KeyError, TypeError, ValueError) as error:
         raise StateError(
             f"the run record {key_text(pb.key)} was written by another version of bulkup: run "
-            "that version, or delete the record if its run does not matter any more",
+            "that version, or delete the record if you no longer need its run",
             details=f"{type(error).__name__}: {error}",
         ) from error
 

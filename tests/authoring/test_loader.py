@@ -527,7 +527,7 @@ def test_a_folder_lists_the_files_in_it() -> None:
     write("jobs/cities.py")
     refused("jobs/", UsageError, "is a folder", "jobs/cities.py")
     refused("jobs", UsageError, "is a folder", "jobs.cities")
-    refused(".", UsageError, "is a folder", "(there is none)")
+    refused(".", UsageError, "is a folder", "(none)")
 
 
 def test_other_files_than_python_files_are_refused() -> None:

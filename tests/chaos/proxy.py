@@ -31,9 +31,9 @@ class Seen:
     """One call as it arrives at the proxy."""
 
     number: int
-    """Of all calls, from 1."""
+    """Counts all calls, from 1."""
     nth: int
-    """Of its method, from 1."""
+    """Counts the calls of this method, from 1."""
     method: str
     """`Commit`, `RunQuery`, ...; `Upkeep` for a commit without users' entities: of run records or
     fences, or the removal of markers."""

@@ -81,7 +81,7 @@ def test_a_commit_that_arrives_after_its_retry_is_refused(
 def test_a_commit_that_arrives_after_the_run_gave_up_is_applied_once_or_not_at_all(
     lf: Server, make_world: MakeWorld, held: int, stride: int
 ) -> None:
-    """Whenever it arrives while the next runner is at work."""
+    """The commit may arrive at any moment while the next runner works."""
     for arrives_at in range(held, 24, stride):
         world = make_world(lf, 15)
 

@@ -67,7 +67,7 @@ class Result:
         return found
 
     def fails(self, code: int, *texts: str) -> Result:
-        """The command ended with one sentence that holds `texts`, without a traceback of ours."""
+        """The command ended with one sentence that holds `texts`, without a traceback of bulkup."""
         assert self.code == code, self
         assert self.out == ""
         sentence, *details = self.err.strip().splitlines()
@@ -184,7 +184,7 @@ def ended(process: subprocess.Popen[str] | Forked, timeout_s: float = TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-        raise AssertionError(f"still at work after {timeout_s} s: {out[-1000:]}\n{err}") from None
+        raise AssertionError(f"still running after {timeout_s} s: {out[-1000:]}\n{err}") from None
     assert process.returncode is not None
     return Result(process.returncode, out, err)
 

@@ -45,14 +45,14 @@ def test_resume_takes_the_latest_unfinished_run(half: Shell, lf: Server) -> None
     refuses_to_resume(half, lf, code=10, says=("nothing to resume", "bulkup run UPDATER"))
 
 
-def test_a_run_is_named_by_the_beginning_of_its_id(half: Shell, lf: Server) -> None:
+def test_a_run_is_found_by_a_prefix_of_its_id(half: Shell, lf: Server) -> None:
     (run,) = half.runs()
     result = half.bulkup("resume", run[:-2])
     assert result.code == 0, result
     assert values(lf.client()) == dict.fromkeys(range(1, 11), 2)
 
 
-def test_an_ambiguous_beginning_is_refused(half: Shell, lf: Server) -> None:
+def test_an_ambiguous_prefix_is_refused(half: Shell, lf: Server) -> None:
     (run,) = half.runs()
     shutil.copytree(half.state_dir / run, half.state_dir / f"{run}0")
     refuses_to_resume(

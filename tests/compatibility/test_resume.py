@@ -90,7 +90,7 @@ def test_several_processes_resume_it_in_other_shards(in_place: Project) -> None:
     assert items(shell, "n") == BUMPED
 
 
-def test_other_parameters_begin_a_new_run_and_name_the_unfinished_one(moved: Project) -> None:
+def test_other_parameters_start_a_new_run_and_name_the_unfinished_one(moved: Project) -> None:
     shell = moved("limited")
     run_id = unfinished_run(shell)
     result = shell.bulkup("run", "bump.py", "--local", "shop.db", "--limit", "3", "--json")

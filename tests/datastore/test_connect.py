@@ -1,4 +1,4 @@
-"""Connecting and letting go: nothing of gRPC may be left at work on a channel that is closed."""
+"""Connecting and closing: no gRPC thread may keep working on a closed channel."""
 
 from __future__ import annotations
 

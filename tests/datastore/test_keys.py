@@ -1,4 +1,4 @@
-"""Keys: the official client's messages, and one text and one identity for each."""
+"""Keys: the official client's messages, and one string and one identity for each."""
 
 from __future__ import annotations
 

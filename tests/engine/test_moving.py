@@ -29,7 +29,7 @@ def count_visits(entity: Entity) -> Entity:
     return entity
 
 
-def test_a_query_ordered_by_what_the_updater_raises_ends_and_handles_each_entity_once(
+def test_a_query_ordered_by_a_property_that_grows_during_the_run_ends_and_handles_each_entity_once(
     server: Server, run: Run
 ) -> None:
     client = fill(server, "Thing", 60, n=lambda i: i, times=0)
@@ -40,7 +40,7 @@ def test_a_query_ordered_by_what_the_updater_raises_ends_and_handles_each_entity
     assert any("orders or ranges on (n)" in warning for warning in report.warnings)
 
 
-def test_a_query_that_ranges_on_what_the_updater_raises_ends_and_handles_each_entity_once(
+def test_a_query_ranging_on_a_property_that_grows_during_the_run_ends_and_handles_each_entity_once(
     server: Server, run: Run
 ) -> None:
     client = fill(server, "Thing", 60, n=lambda i: i, times=0)

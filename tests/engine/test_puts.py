@@ -52,7 +52,8 @@ def put_of(item: Handled) -> dict[str, Any]:
 
 @pytest.fixture(params=[False, True], ids=["patched in place", "patched in a copy"])
 def ranged(request: pytest.FixtureRequest) -> bool:
-    """Of a query that ranges, what was read is still needed, so it is copied."""
+    """Whether the query ranges on a property. Then the original message is still needed, so the put
+    patches a copy."""
     return bool(request.param)
 
 
@@ -184,7 +185,7 @@ def test_a_failed_put_writes_nothing_and_can_be_fixed_when_caught(
     assert item.failure is not None
     assert not item.writes
 
-    def mended(self: Any, entity: Entity) -> None:
+    def fixed(self: Any, entity: Entity) -> None:
         entity["n"] = 2
         entity["bad"] = object()
         with pytest.raises(ValueError, match="bad"):
@@ -192,7 +193,7 @@ def test_a_failed_put_writes_nothing_and_can_be_fixed_when_caught(
         entity["bad"] = 1
         self.put(entity)
 
-    found = put_of(handled(mended, ranged=ranged))
+    found = put_of(handled(fixed, ranged=ranged))
     assert (found["n"], found["bad"]) == (2, 1)
 
 

@@ -1,4 +1,4 @@
-"""Any gRPC client can talk to the endpoint, and no client can make it hold much."""
+"""Any gRPC client can talk to the endpoint, and no client can make it use much memory."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_a_failed_migration_marked_pending_starts_from_the_beginning(
     assert project.bulkup("migrate").code == 2
     project.bulkup("mark", "0002_b", "--pending")
     assert project.bulkup("migrate").code == 0
-    assert trails(items) == {"abc", "abbc"}  # as whoever marked it asked for
+    assert trails(items) == {"abc", "abbc"}  # the person who marked it asked for this
 
 
 def test_a_missing_migration_marked_pending_leaves_the_status(
@@ -103,4 +103,4 @@ def test_unlock_releases_what_a_dead_machine_holds(project: Shell, items: datast
 
 
 def test_unlock_of_an_unknown_migration(project: Shell, items: datastore.Client) -> None:
-    project.bulkup("unlock", "0001", "--yes").fails(10, "no migration 0001")
+    project.bulkup("unlock", "0001", "--yes").fails(10, "no run or migration 0001")

@@ -175,7 +175,7 @@ def test_a_migration_whose_record_was_deleted_starts_again(
     (run_info,) = (r for r in items.query(kind="BulkupRun").fetch() if r.get("updater") == "AddB")
     items.delete(run_info.key)
     assert project.bulkup("migrate").code == 0
-    assert trails(items) == {"abc", "abbc"}  # whoever deleted the record caused this
+    assert trails(items) == {"abc", "abbc"}  # deleting the record caused this
 
 
 def test_it_stops_where_finish_fails_after_applying(

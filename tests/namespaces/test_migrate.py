@@ -127,7 +127,7 @@ def test_status_shows_and_checks_every_namespace(embedded_project: Project) -> N
 def test_one_namespace_and_many_exclude_each_other(embedded_project: Project, command: str) -> None:
     result = embedded_project.shell.bulkup(command, *ALL, "--namespace", "a")
     assert result.code == 2
-    assert "--all-namespaces and --namespace exclude each other" in result.err
+    assert "--all-namespaces and --namespace cannot be used together" in result.err
 
 
 def test_the_github_job_page_has_a_row_per_namespace(

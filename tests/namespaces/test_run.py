@@ -126,7 +126,7 @@ def test_without_wait_the_second_is_told_who_holds_the_run(embedded_tenants: Ten
     tenants.client("").put(run_info)
     result = tenants.shell.bulkup(*RUN)
     assert result.code == 11, result
-    assert "works on run" in result.err
+    assert "is working on run" in result.err
     assert tenants.values(*NAMESPACES[1:]) == {namespace: {0} for namespace in NAMESPACES[1:]}
     (same,) = tenants.records("")
     assert same["holder"] == run_info["holder"]
@@ -485,13 +485,13 @@ def test_a_namespace_held_by_another_process_stops_it_with_a_report(
     tenants.client("tenant-1").put(run_info)
     result = tenants.shell.bulkup("run", "bump.py", "--namespaces", "[!0-9]*")
     assert result.code == 11, result
-    assert "works on run" in result.err
+    assert "is working on run" in result.err
     seed(tenants.server, 1, namespace="a-first").close()
     result = tenants.shell.bulkup("run", "bump.py", "--namespaces", "*-*")
     assert result.code == 11, result
     assert row_of(result.out, "a-first")[1] == "finished"
     assert row_of(result.out, "tenant-1")[1:3] == ["not", "begun"]
-    assert "works on run" in result.out
+    assert "is working on run" in result.out
 
 
 def test_the_resume_command_keeps_the_failure_budget(embedded_tenants: Tenants) -> None:

@@ -181,9 +181,9 @@ def test_a_count_that_differs_from_what_was_found_is_explained() -> None:
 
 def test_a_resumed_run_does_not_claim_the_time_of_its_last_runner() -> None:
     summary = summarize(report(runners=3))
-    assert summary.headline.endswith("0 failed (this runner: 1 min 12 s)")
+    assert summary.headline.endswith("0 failed (1 min 12 s since the last resume)")
     assert "Rate" not in dict(summary.rows)
-    assert dict(summary.rows)["Runners"] == "3, one after another"
+    assert dict(summary.rows)["Resumed"] == "2 times"
 
 
 def test_a_summary_is_built_once_and_does_not_outlive_the_next_one() -> None:

@@ -95,7 +95,7 @@ def test_a_batch_that_is_sent_again_replaces_what_was_sent(tmp_path: Path) -> No
     checkpoint.close()
 
 
-def test_failures_and_log_lines_come_in_the_order_of_their_happening_and_in_parts(
+def test_failures_and_log_lines_come_in_order_and_in_parts(
     tmp_path: Path,
 ) -> None:
     checkpoint = new(tmp_path)

@@ -65,7 +65,7 @@ def test_a_migration_and_its_successor_are_read_from_the_old_form() -> None:
     assert successor.migration == MigrationInfo("0001_bump", "d" * 64, None, Origin("0.1.0"))
 
 
-def test_what_is_not_known_is_none_in_the_record_and_an_empty_string_in_its_stored_form() -> None:
+def test_an_unknown_field_is_none_in_the_record_and_stored_as_an_empty_string() -> None:
     record, written = read_record(stored("new"), 1), EntityPb()
     assert (record.reason, record.layout.moved_in, record.lease.holder) == (None, None, None)
     write_record(written, stored("new").key, replace(record, reason=None))

@@ -97,7 +97,7 @@ def test_no_record_leaves_nothing_at_all(
     assert everything(client, MARKER_KIND) == []
 
 
-def test_with_its_state_lost_the_same_command_goes_on(
+def test_with_its_state_lost_the_same_command_resumes(
     server: Server, run: Run, tmp_path: Path
 ) -> None:
     client = fill(server, "Thing", 40, n=0)
@@ -185,7 +185,7 @@ def test_a_run_that_another_machine_holds_is_left_alone(
     client = fill(server, "Thing", 20, n=0)
     first = run(server, once_more, batch_size=5, limit=10)
     hold(ledger_of(server, monkeypatch), first.run_id, ELSEWHERE, time.time() + LEASE_S)
-    with pytest.raises(HeldError, match=r"ann@far \(process 77\) works on run"):
+    with pytest.raises(HeldError, match=r"ann@far \(process 77\) is working on run"):
         run(server, once_more)
     assert sorted(e["n"] for e in everything(client, "Thing")) == [0] * 10 + [1] * 10
 
@@ -211,7 +211,7 @@ def test_it_is_taken_over_at_once_from_a_dead_process_of_this_machine(
     assert {e["n"] for e in everything(client, "Thing")} == {1}
 
 
-def test_a_waiting_runner_says_for_whom_and_goes_on_when_the_lease_ends(
+def test_a_waiting_runner_names_the_holder_and_continues_when_the_lease_ends(
     embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = fill(embedded, "Thing", 20, n=0)
@@ -240,7 +240,7 @@ def test_a_waiting_runner_says_for_whom_and_goes_on_when_the_lease_ends(
     assert {e["n"] for e in everything(client, "Thing")} == {1}
 
 
-def test_a_run_that_moves_its_entities_goes_on_only_where_they_are_known(
+def test_a_run_that_moves_its_entities_resumes_only_with_its_state_directory(
     server: Server, run: Run, tmp_path: Path
 ) -> None:
     client = fill(server, "Thing", 30, n=lambda i: i)
@@ -281,7 +281,7 @@ def test_a_record_survives_the_way_there_and_back(
     assert record.lease.until == 0
 
 
-def test_of_two_that_begin_the_same_work_at_once_only_one_does_it(
+def test_when_two_processes_start_the_same_work_at_once_only_one_does_it(
     server: Server, tmp_path: Path
 ) -> None:
     client = fill(server, "Thing", 120, n=0)

@@ -74,9 +74,9 @@ class WorkerPool:
         self._workers: list[WorkerProcess] = []
         self._inbox: Inbox = deque()
         self._chunks: dict[int, Chunk] = {}
-        """Those that are at the workers, by number."""
+        """The chunks that the workers have, by number."""
         self._number = 0
-        """Of the last chunk or entity that was sent."""
+        """Number of the last chunk or entity that was sent."""
         self._again: tuple[Any, ...] | None = None
         """The answer to `handle_again`, once it has arrived."""
         self._entity_s = 0.0

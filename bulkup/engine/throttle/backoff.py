@@ -1,4 +1,4 @@
-"""Backoff: slower when the server refuses commits or gets slow, then back again step by step."""
+"""Backoff: slows down when the server refuses commits or gets slow, then recovers step by step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REFUSALS = frozenset({"RESOURCE_EXHAUSTED", "ABORTED"})
 
 SLOWS_TO = 0.7
 SLOWS_EVERY_S = 10.0
-"""Not more often: commits in flight when the rate changed say nothing about the new rate."""
+"""At most this often: commits in flight when the rate changed say nothing about the new rate."""
 
 SLOWEST = 25.0
 """Operations per second. The rate never goes below this."""
@@ -22,8 +22,8 @@ RECOVERS_AFTER_S = 30.0
 RECOVERS_BY = 1.25
 
 ABORTS_BORNE = 1 / 20
-"""Share of commits. So few ABORTED are contention on a few entities, which slowing down cannot
-fix."""
+"""Share of commits. ABORTED as rare as this is contention on a few entities, which slowing down
+cannot fix."""
 
 LATENCY_RISES = 3.0
 """A latency this many times the normal one is high, if it is also above HIGH_LATENCY_S, which is
@@ -35,7 +35,7 @@ NORMAL_OVER_S = 600.0
 all that time, it is the new normal."""
 
 SMOOTHED_OVER = 9
-"""Commits whose median is used, so that a single one that takes a minute changes nothing."""
+"""Commits whose median latency is used, so that a single slow commit changes nothing."""
 JUDGED_BY = 5
 
 
@@ -50,7 +50,7 @@ class Backoff:
         self._aborts_borne = 0.0
         self._latencies: deque[float] = deque(maxlen=SMOOTHED_OVER)
         self._lows: deque[tuple[float, float]] = deque()
-        """Times and latencies, rising, so that the first is the lowest."""
+        """Times and latencies. Latencies increase, so the first is the lowest."""
         self._high_since: float | None = None
 
     def refused(self, code: str, now: float, allowed: float) -> bool:

@@ -44,7 +44,7 @@ class BatchSize:
         self._held_until = -math.inf
 
     def answered(self, operations: int, latency_s: float, now: float, size: float) -> None:
-        """`size`: that of the batches now, which other limits may have made smaller."""
+        """`size`: the current batch size, which other limits may have made smaller."""
         if now - latency_s < self._changed_at:
             return  # it was sent with the former size
         self._fullest = max(self._fullest, operations)

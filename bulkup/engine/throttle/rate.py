@@ -18,11 +18,12 @@ from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.engine.throttle.ramp import RAMP_EVERY_S, WINDOW_S, Ramp, Warm
 
 SLACK_S = 0.5
-"""Seconds of the rate that are kept: a sender that always has work may be this late and lose no
-room."""
+"""Seconds of unused rate that are kept: a sender that always has work may be this late without
+losing any."""
 
 BATCH_S = 1.0
-"""A batch is no larger than what may be sent in this time, or slow rates would go in bursts."""
+"""A batch is no larger than what may be sent in this time. Otherwise a slow rate would be sent in
+bursts."""
 
 CLOSE_ENOUGH = 1e-3
 """Operations. A sender that has waited as long as told must not be told to wait a nanosecond."""
@@ -33,10 +34,10 @@ class RateLimiter:
 
     `ramps`: the target is a real project. Emulators and the embedded Datastore need no ramp, so
     there `auto` means no limit. A number is an upper limit of the ramp, and the only limit where
-    there is no ramp. Without any limit there is no backoff either: `off` really means off.
+    there is no ramp. Without any limit there is no backoff either: `off` turns everything off.
 
-    Senders are served in the order in which they spend. One that needs much may wait for long
-    while others keep taking little, so senders should queue.
+    Senders are served in the order in which they spend. A sender that needs many operations could
+    wait for long while others keep taking a few, so senders should queue.
     """
 
     def __init__(
@@ -57,9 +58,9 @@ class RateLimiter:
         self._used = 0.0
         """Operations of this window, without the room that was lost unused."""
         self._asked = 0
-        """The most operations that a sender waits to send at once."""
+        """The largest number of operations that a sender is waiting to send at once."""
 
-    # --- when ---
+    # --- when to send ---
 
     @property
     def rate(self) -> float:
@@ -121,7 +122,7 @@ class RateLimiter:
         if self._ramp:
             self._ramp.earned_s = 0.0
 
-    # --- how much at once ---
+    # --- batch size ---
 
     def batch_size(self, most: int) -> int:
         """How many entities to put into the next batch: at least 1, at most `most`."""

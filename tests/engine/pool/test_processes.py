@@ -157,7 +157,7 @@ def test_an_entity_that_its_array_gives_often_is_handled_once(server: Server, ru
     assert not report.warnings
 
 
-def test_a_moving_query_goes_on_after_a_stop(embedded: Server, run: Run) -> None:
+def test_a_moving_query_resumes_after_a_stop(embedded: Server, run: Run) -> None:
     fill(embedded, "Thing", 150, n=lambda i: i, times=0)
     run(embedded, updaters.away, processes=2, batch_size=20, limit=70)
     report = run(embedded, updaters.away, processes=3, batch_size=20)
@@ -172,9 +172,7 @@ def test_deletes_of_a_keys_only_query(server: Server, run: Run) -> None:
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_a_limit_is_kept_to_the_entity_and_resume_goes_on(
-    server: Server, run: Run, shards: int
-) -> None:
+def test_a_limit_is_exact_and_resume_continues(server: Server, run: Run, shards: int) -> None:
     fill(server, "Thing", 300, n=0)
     first = run(server, updaters.Stamp, processes=2, limit=137, shards=shards, batch_size=40)
     assert (first.state, first.counts.handled) == (RunState.STOPPED, 137)
@@ -204,7 +202,7 @@ def test_parameters_and_what_get_query_sets_are_there_in_every_worker(
     assert numbers(embedded) == [103] * 50
 
 
-def test_what_no_other_process_can_load_is_refused_before_the_run_begins(
+def test_an_updater_that_no_worker_can_load_is_refused_before_the_run_starts(
     embedded: Server, run: Run
 ) -> None:
     fill(embedded, "Thing", 5, n=0)
@@ -271,7 +269,7 @@ def test_a_read_of_the_handlers_own_that_is_refused_fails_the_entity(
     assert numbers(embedded) == [0] * 30
 
 
-def test_a_datastore_that_is_away_for_the_handlers_reads_ends_the_run_and_no_entity_fails(
+def test_a_datastore_unavailable_to_a_handlers_read_ends_the_run_and_fails_no_entity(
     embedded: Server, run: Run
 ) -> None:
     fill(embedded, "Thing", 30, n=0)

@@ -78,9 +78,9 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-def goes_on(shell: Shell, server: Server, *options: object, clean: bool = True) -> None:
-    """Resume; then each entity has been counted up once. `clean`: what became of every commit was
-    known when the run ended, so that no marker has to stay."""
+def check_resume(shell: Shell, server: Server, *options: object, clean: bool = True) -> None:
+    """Resume, and check that each entity was counted up exactly once. `clean`: the outcome of every
+    commit was known when the run ended, so no marker has to stay."""
     before = list(values(server.client()).values())
     assert set(before) <= {0, 1}
     assert 0 in before
@@ -97,24 +97,24 @@ COLLECTING = """
     pool.COLLECT_S = {seconds}
     raise SystemExit(call({args!r}))
 """
-"""A run that gives its workers so many seconds for the entity they are at, once it is stopped."""
+"""A run that, once stopped, gives its workers `seconds` to finish their current entity."""
 
 OPTIONS = ("run", "bump.py", "--processes", "2", "--batch-size", "20")
 
 
 @pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.chaos), 3])
-def test_killed_with_its_workers_at_work_it_goes_on_with_another_number_of_them(
+def test_a_run_killed_with_its_workers_busy_resumes_with_another_number_of_workers(
     tmp_path: Path, server: Server, processes: int
 ) -> None:
     shell = happening(tmp_path, server, "os.kill(os.getppid(), signal.SIGKILL)")
     assert ended(shell.begin(*OPTIONS)).code == -signal.SIGKILL
-    goes_on(shell, server, "--processes", processes, clean=False)
+    check_resume(shell, server, "--processes", processes, clean=False)
 
 
 def test_killed_with_several_shards_at_work(tmp_path: Path, server: Server) -> None:
     shell = happening(tmp_path, server, "os.kill(os.getppid(), signal.SIGKILL)")
     assert ended(shell.begin(*OPTIONS, "--shards", "4")).code == -signal.SIGKILL
-    goes_on(shell, server, "--processes", 2, "--shards", 3, clean=False)
+    check_resume(shell, server, "--processes", 2, "--shards", 3, clean=False)
 
 
 def test_a_killed_run_leaves_no_orphan_even_in_the_middle_of_a_long_handler(
@@ -124,7 +124,7 @@ def test_a_killed_run_leaves_no_orphan_even_in_the_middle_of_a_long_handler(
     assert ended(shell.begin(*OPTIONS)).code == -signal.SIGKILL
     assert len(workers(shell)) == 2
     until(lambda: not any(is_alive(pid) for pid in workers(shell)))
-    goes_on(shell, embedded, clean=False)
+    check_resume(shell, embedded, clean=False)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_killed_run_leaves_no_orphan_even_in_the_middle_of_a_long_handler(
         ("os.fork() or time.sleep(5) or os._exit(0); os._exit(7)", "with exit code 7"),
     ],
 )
-def test_a_worker_that_dies_ends_the_run_in_one_sentence_and_it_goes_on(
+def test_a_worker_that_dies_ends_the_run_with_one_sentence_and_the_run_can_be_resumed(
     tmp_path: Path, server: Server, happens: str, says: str
 ) -> None:
     shell = happening(tmp_path, server, happens)
@@ -148,10 +148,10 @@ def test_a_worker_that_dies_ends_the_run_in_one_sentence_and_it_goes_on(
     assert "resume writes nothing twice" in reason
     assert "Traceback" not in result.err
     assert not any(is_alive(pid) for pid in workers(shell))
-    goes_on(shell, server, "--processes", 2)
+    check_resume(shell, server, "--processes", 2)
 
 
-def test_workers_that_cannot_be_started_end_the_run_in_one_sentence_and_it_goes_on(
+def test_workers_that_cannot_start_end_the_run_with_one_sentence_and_it_can_be_resumed(
     tmp_path: Path, embedded: Server
 ) -> None:
     shell = happening(tmp_path, embedded, "pass")
@@ -166,25 +166,26 @@ def test_workers_that_cannot_be_started_end_the_run_in_one_sentence_and_it_goes_
     assert "could not be started (Too many open files)" in result.summary["reason"]
     assert "fewer --processes" in result.summary["reason"]
     assert "Traceback" not in result.err
-    goes_on(shell, embedded, "--processes", 2, clean=False)  # it had not looked at its shards yet
+    # The run ended before it had looked at its shards, so its markers stay.
+    check_resume(shell, embedded, "--processes", 2, clean=False)
 
 
 @pytest.mark.parametrize(
     ("which", "code"), [("SIGINT", 130), pytest.param("SIGTERM", 143, marks=pytest.mark.chaos)]
 )
-def test_a_signal_ends_the_run_after_what_is_under_way(
+def test_a_signal_ends_the_run_after_the_work_in_progress(
     tmp_path: Path, server: Server, which: str, code: int
 ) -> None:
     shell = happening(tmp_path, server, f"os.kill(os.getppid(), signal.{which}); time.sleep(0.3)")
     result = ended(shell.begin(*OPTIONS, "--json"))
     assert result.code == code, result
     assert result.summary["counts"]["handled"] == sum(values(server.client()).values())
-    goes_on(shell, server, "--processes", 2)
+    check_resume(shell, server, "--processes", 2)
 
 
 def test_the_second_signal_ends_it_at_once(tmp_path: Path, embedded: Server) -> None:
     shell = happening(tmp_path, embedded, "time.sleep(3000)")
-    # Not a matter of those seconds.
+    # Too long to matter: only the second signal can end it.
     process = shell.begin_script(COLLECTING.format(seconds=3000, args=OPTIONS))
     until(lambda: (shell.folder / "happened").exists())
     for _ in range(2):
@@ -196,17 +197,17 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path, embedded: Server) -> 
     result = ended(process)
     assert result.code == 130, result
     assert not any(is_alive(pid) for pid in workers(shell))
-    goes_on(shell, embedded, clean=False)
+    check_resume(shell, embedded, clean=False)
 
 
-def test_a_handler_that_does_not_end_keeps_a_signalled_run_for_a_bounded_time_only(
+def test_a_handler_that_does_not_end_delays_a_signalled_run_for_a_bounded_time(
     tmp_path: Path, embedded: Server
 ) -> None:
     shell = happening(tmp_path, embedded, "os.kill(os.getppid(), signal.SIGINT); time.sleep(3000)")
     result = ended(shell.begin_script(COLLECTING.format(seconds=1, args=OPTIONS)))
     assert result.code == 130, result
     assert not any(is_alive(pid) for pid in workers(shell))
-    goes_on(shell, embedded, "--processes", 2)
+    check_resume(shell, embedded, "--processes", 2)
 
 
 def test_signals_to_the_workers_themselves_mean_nothing(tmp_path: Path, embedded: Server) -> None:
@@ -250,7 +251,7 @@ def test_on_an_embedded_datastore_in_a_file(tmp_path: Path) -> None:
     assert dumped.out.count('"n": 1') == 200, dumped
 
 
-def test_a_script_that_would_begin_runs_in_its_workers_is_told_so(
+def test_a_script_that_would_start_runs_in_its_workers_gets_an_error(
     tmp_path: Path, embedded: Server
 ) -> None:
     shell = happening(tmp_path, embedded, "pass")

@@ -167,7 +167,7 @@ def test_what_an_updater_did_not_close_is_written_as_with_one_process(
 
 
 @pytest.mark.parametrize("happens", ["", "os.closerange(3, 300); time.sleep(12)"])
-def test_a_worker_that_closed_its_pipe_and_goes_on_is_not_a_bug_of_ours(
+def test_a_worker_that_closed_its_pipe_and_stays_alive_is_not_reported_as_a_bug(
     tmp_path: Path, embedded: Server, happens: str
 ) -> None:
     shell = happening(tmp_path, embedded, happens or "pass")
@@ -177,7 +177,7 @@ def test_a_worker_that_closed_its_pipe_and_goes_on_is_not_a_bug_of_ours(
 
 
 def test_a_worker_whose_main_thread_died_ends_the_run(tmp_path: Path, embedded: Server) -> None:
-    """A thread of the user's would keep the process, and the run would wait for ever."""
+    """A thread that the user started would keep the process alive, and the run would never end."""
     shell = happening(
         tmp_path, embedded,
         "import threading, asyncio; threading.Thread(target=time.sleep, args=(3000,)).start();"

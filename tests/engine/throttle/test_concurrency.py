@@ -1,4 +1,4 @@
-"""How many commits are under way, against simulated servers: only their latency matters."""
+"""The number of commits in flight, against simulated servers: only their latency matters."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from bulkup.engine.throttle.concurrency import MAX_IN_FLIGHT, Concurrency
 
 Latency = Callable[[int], float]
-"""Seconds of a commit that is sent while so many are under way."""
+"""Latency of a commit in seconds, given how many are in flight."""
 
 
 def simulate(concurrency: Concurrency, latency: Latency, *, page_s: float, pages: int) -> float:
-    """Seconds until so many pages, each there `page_s` after the one before was taken, are
-    committed."""
+    """Seconds until all pages are committed. Each page arrives `page_s` after the one before was
+    taken."""
     now, arrives = 0.0, page_s
     in_flight: list[tuple[float, float]] = []
     while pages:

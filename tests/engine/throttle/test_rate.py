@@ -79,7 +79,7 @@ class Run:
 
 
 def ramp_curve(seconds: float, first: float = 500.0) -> float:
-    """Operations that the ramp allows in so long, when all of it is used."""
+    """Operations that the ramp allows in `seconds`, if the rate is always fully used."""
     steps = int(seconds // 300)
     whole = sum(first * 1.5**step * 300 for step in range(steps))
     return whole + first * 1.5**steps * (seconds - steps * 300)
@@ -246,7 +246,7 @@ def test_a_resumed_run_begins_with_what_is_still_warm(pause_s: float, steps: int
     holds(second, partial(ramp_curve, first=first_rate))
 
 
-def test_a_resumed_run_goes_on_with_what_it_had_earned() -> None:
+def test_a_resumed_run_keeps_the_rate_it_had_earned() -> None:
     warm, second = warm_after(242, 60)
     assert warm.earned_s == 240
     second.work(55)
@@ -290,7 +290,7 @@ def test_a_step_lost_takes_what_was_earned_with_it() -> None:
         Warm(1e9, 0.0, -1.0),
     ],
 )
-def test_a_damaged_record_means_the_beginning(warm: Warm) -> None:
+def test_a_damaged_record_restarts_the_ramp(warm: Warm) -> None:
     assert Run(warm=warm).limiter.rate == 500
 
 
