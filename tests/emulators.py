@@ -142,6 +142,6 @@ def _await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
         except urllib.error.HTTPError:
             return
         except OSError:
-            time.sleep(0.1)  # between two tries; the condition is the answer itself
+            time.sleep(0.1)  # between two tries; an answer ends the wait
     text = log.read_text(errors="replace")[-2000:]
     raise RuntimeError(f"the emulator did not start: {text}")

@@ -21,7 +21,7 @@ _COMMON = settings(
     # No test depends on how fast the machine is.
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    # Several processes would write to one, and a run is to depend on no earlier one.
+    # Several processes would write to one database, and no run may depend on an earlier one.
     database=None,
 )
 settings.register_profile("daily", _COMMON, max_examples=FULL // 5, derandomize=True)

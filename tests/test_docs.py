@@ -1,4 +1,4 @@
-"""The README says what is there, and what it says works."""
+"""The README covers what exists, and what it says works."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def until(condition: Callable[[], bool], failure: Callable[[], str]) -> None:
     end = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < end, failure()
-        time.sleep(0.05)  # between two looks; the condition is what counts
+        time.sleep(0.05)  # between two checks of the condition
 
 
 @pytest.mark.parametrize(

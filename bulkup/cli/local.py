@@ -38,9 +38,9 @@ def serve(file: str | None, port: int) -> int:
     """Serve FILE to programs on this machine until Ctrl-C; without FILE, serve a temporary one that
     is deleted at the end.
 
-    The line on standard output is for the shell that starts those programs. FILE is created if it
-    is missing. Acknowledged writes are in it, however the server ends. Ctrl-C and SIGTERM end the
-    server with exit code 0.
+    Run the line that it prints on standard output in the shell that starts those programs. FILE is
+    created if it is missing. It keeps acknowledged writes, however the server ends. Ctrl-C and
+    SIGTERM end the server with exit code 0.
     """
     from bulkup.local.server import DatastoreServer, dedicate_process
     from bulkup.report.text import clean

@@ -51,11 +51,11 @@ class DumpArgs:
 
 @verb("dump", DumpArgs, short_help="Write the entities of FILE as lines of JSON.")
 def dump(args: DumpArgs) -> None:
-    """Write the entities of FILE to standard output, as JSON with one object a line.
+    """Write the entities of FILE to standard output as JSON, one object per line.
 
-    An entity that fits into plain JSON is an object of its properties, with its key as "__key__".
-    One that does not (it holds a timestamp, say, or a property without an index) is written as an
-    Entity of Datastore's REST API. `load` makes exactly the same entity of either form.
+    An entity that plain JSON can represent is an object of its properties, with its key as
+    "__key__". Any other (it holds a timestamp, say, or a property without an index) is written as
+    an Entity of Datastore's REST API. `load` restores exactly the same entity from either form.
 
     The run records that bulkup keeps beside the data are left out, unless --kind names them.
     """

@@ -37,7 +37,7 @@ class LoadArgs:
 
 @verb("load", LoadArgs, short_help="Load lines of JSON into FILE.")
 def load(args: LoadArgs) -> None:
-    """Load DATA, JSON with one object a line (- is standard input), into FILE.
+    """Load DATA (JSON, one object per line; - is standard input) into FILE.
 
     A line is an object of properties, such as {"name": "x", "n": 1}. A member "__key__", such as
     ["Shop", 5, "Product", "x"], gives its key. Or a line is an Entity as in Datastore's REST API:

@@ -30,7 +30,7 @@ StateDir = Annotated[
     ),
 ]
 Json = Annotated[
-    bool, click.Option(["--json"], is_flag=True, help="Print JSON, one object a line.")
+    bool, click.Option(["--json"], is_flag=True, help="Print JSON, one object per line.")
 ]
 Params = Annotated[
     tuple[str, ...],

@@ -33,7 +33,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.asked_at = 0.0
-        """A time of time.monotonic()."""
+        """A value of time.monotonic()."""
 
     def seconds(self) -> float:
         """Seconds since the request; negative when there is none."""

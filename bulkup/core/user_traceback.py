@@ -12,11 +12,11 @@ from typing import Any
 from bulkup.core.secrets import without_secrets
 
 MAX_FRAMES = 30
-"""Per exception. Of a deep recursion both ends are enough."""
+"""Frames per exception. For a deep recursion, both ends are enough."""
 MAX_PART_CHARS = 2_000
-"""Per frame or message: an exception's message may hold a whole entity."""
+"""Limit per frame or message: an exception's message may hold a whole entity."""
 MAX_CHARS = 20_000
-"""In total: exceptions chain, and a run may keep many tracebacks."""
+"""Limit in total: exceptions chain, and a run may keep many tracebacks."""
 MAX_LINE_CHARS = 500
 """Of `error_line`, which is shown in tables and mails."""
 

@@ -16,7 +16,7 @@ from bulkup.datastore.retry import RetryPolicy, retrying
 R = TypeVar("R")
 
 ATTEMPT_TIMEOUT_S = 60.0
-"""For one attempt of one call; the official client's default."""
+"""Timeout of one attempt of a call; the official client's default."""
 
 TICK_S = 0.5
 """The longest wait before the run gets to look around (progress, signals)."""

@@ -86,7 +86,7 @@ class CallError(Exception):
 
     @property
     def blames_a_write(self) -> bool:
-        """The server refuses something that the commit writes, so that a part of it may pass."""
+        """The server refuses something that the commit writes; a part of the commit may succeed."""
         return self.is_invalid or self.already_exists or self.is_conflict or self.too_large
 
     @property
@@ -96,7 +96,7 @@ class CallError(Exception):
 
     @property
     def is_unsupported(self) -> bool:
-        """The server cannot do this kind of request; one emulator says INVALID_ARGUMENT to it."""
+        """The server does not support such a request; one emulator answers INVALID_ARGUMENT."""
         return self.code in (StatusCode.INVALID_ARGUMENT, StatusCode.UNIMPLEMENTED)
 
     @property

@@ -38,7 +38,7 @@ class ForeignKeys(dict[bytes, int]):
         self[key] = self.get(key, 0) + 1
 
     def release(self, keys: Iterable[bytes]) -> None:
-        """A batch that writes these is not open any more."""
+        """A batch that writes these is no longer open."""
         for key in keys:
             self[key] -= 1
             if not self[key]:
@@ -68,7 +68,7 @@ class CommittingRunner:
 
 @dataclass(frozen=True)
 class CommitContext:
-    """What the commits of all shards of a run have in common."""
+    """What the commits of all shards of a run share."""
 
     rpc: Rpc
     query: QueryPlan

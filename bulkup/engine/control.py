@@ -37,7 +37,7 @@ class Control:
         self.handled = 0
         """Entities that this runner has handled."""
         self.next_check = 0.0
-        """On the clock of the caller."""
+        """A time on the caller's clock."""
 
     def check(self) -> None:
         """Raises Stopped when a limit is reached or a signal came, and what `on_check` raises."""

@@ -225,7 +225,7 @@ class Execution:
 
     @contextmanager
     def _scheduler(self, checkpoint: Checkpoint, lease: Lease) -> Iterator[Scheduler]:
-        """Recover what the last runner left, and make the scheduler of what is left to do."""
+        """Recover what the last runner left, and create a scheduler for the remaining work."""
         with self._workers or nullcontext():  # worker processes start while recovery asks
             left_markers = self._recover(checkpoint, lease)
             self._clean = True  # nothing has been sent yet

@@ -36,12 +36,12 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Recovered:
-    """What is left of a shard, and what was done."""
+    """What is left to do in a shard, and what was done."""
 
     gaps: Sequence[Shard]
     """Its intervals that are not done, as shards without an id. They replace the shard."""
     counts: Counts
-    """What is done of it, according to its markers."""
+    """What is done in it, according to its markers."""
 
 
 class Recovery:
@@ -193,7 +193,7 @@ def recover(
         markers = {shard.id: recovery.live_markers(shard, keep_until) for shard in shards}
         if all(found is not None for found in markers.values()):
             return {id_: found for id_, found in markers.items() if found is not None}
-    # The batches of a shard need its row. The result gets a new generation, this does not.
+    # The batches of a shard need its row. The result gets a new generation; this step does not.
     checkpoint.follow(shards, status.generation)
     gaps: list[Shard] = []
     done = lease.record.layout.settled

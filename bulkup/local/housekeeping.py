@@ -1,4 +1,4 @@
-"""What a server does beside its calls: checkpoints, pending rows while idle, deleting the past."""
+"""What a server does between calls: checkpoints, pending rows while idle, deleting old versions."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Housekeeper:
 
 
 def sweep(storage: Storage) -> bool:
-    """Delete a little of what is older than the history; True while there may be more."""
+    """Delete some of the versions older than the history. Returns True while there may be more."""
     horizon = storage.clock() - HISTORY_MICROS
-    # Rows are in the order in which they became the past.
+    # Rows are in the order in which they became old versions.
     with storage.reader() as db:
         oldest = db.execute("SELECT until FROM entities_past ORDER BY rowid LIMIT 1").fetchone()
     if oldest is None or oldest[0] > horizon:

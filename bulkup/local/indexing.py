@@ -46,7 +46,7 @@ SCATTER = "__scatter__"
 _SCATTER_BELOW = 0x1000
 """Out of 0x10000: one in sixteen."""
 _MAX_MEMBER_BYTES = 1_048_487
-"""Of one string or blob, excluded from indexes; measured on Google's emulator."""
+"""Maximum of one string or blob that is excluded from indexes, as measured on Google's emulator."""
 
 
 def scatter_entry(path: bytes) -> bytes | None:

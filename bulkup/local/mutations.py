@@ -50,7 +50,7 @@ class Operation:
         self.partition = partition
         self.kind = kind
         self.path = path
-        """Empty for an incomplete key."""
+        """The encoded path; empty for an incomplete key."""
         self.base_version = base_version
         """Also stands for an `update_time`: a version is the time of its commit, in microseconds.
         -1 for a time finer than that, which no entity has."""

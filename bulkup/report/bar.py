@@ -13,7 +13,7 @@ from bulkup.report.text import clean, duration, per_second, plural
 WAITING_LIMIT = 300
 PACE_LIMIT = 100
 LONGEST_ESTIMATE_S = 30 * 86400.0
-"""A longer estimate says nothing."""
+"""A longer estimate is useless, so it is not shown."""
 
 
 def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> RenderableType:

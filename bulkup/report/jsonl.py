@@ -1,4 +1,4 @@
-"""For programs: one JSON object a line on stdout, and nothing else there.
+"""For programs: one JSON object per line on stdout, and nothing else there.
 
 Every line is ASCII (everything else is escaped, so no line can harm a terminal) and has `type` and
 `time`. Times are ISO 8601 in UTC with milliseconds (`2026-01-02T03:04:05.678Z`), durations are

@@ -316,7 +316,7 @@ class Lease:
         successor: RunRecord | None = None,
         extra_mutations: Sequence[bytes] = (),
     ) -> None:
-        """Write that the runner has ended, or the run. Raises HeldError, CallError."""
+        """Record that the runner or the run has ended. Raises HeldError, CallError."""
         self._next = math.inf  # no renewal may follow
         ended = int(self._clock.unix())
 

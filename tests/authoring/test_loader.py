@@ -559,7 +559,7 @@ def test_an_unreadable_file_says_why(folder: Path) -> None:
         refused("fix.py", UsageError, "cannot read fix.py (Permission denied)")
         return
     folder.chmod(0o755)
-    os.seteuid(65534)  # root reads everything, so somebody else has to try
+    os.seteuid(65534)  # root can read everything, so try as another user
     try:
         refused("fix.py", UsageError, "cannot read fix.py (Permission denied)")
     finally:

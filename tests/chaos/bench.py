@@ -1,4 +1,4 @@
-"""What the chaos tests share: a small world, runs that may crash, and checks of the promise."""
+"""What the chaos tests share: a small world, runs that may crash, and checks of exactly once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LONGEST_NAP_S = 0.02
 
 
 def quick_clock(*, ahead_s: float = 0.0) -> Clock:
-    """A clock whose naps pass at once, although it measures them. Unix time is `ahead_s` ahead."""
+    """A clock whose sleeps return at once but count as time. Unix time is `ahead_s` ahead."""
     skipped = 0.0
     lock = threading.Lock()
 
@@ -130,7 +130,7 @@ class World:
 
     @contextlib.contextmanager
     def live_writers(self, count: int, ids: Callable[[], int]) -> Iterator[None]:
-        """Run `count` live users meanwhile. An error of theirs fails the test."""
+        """Run `count` live users within this block. An error in one of them fails the test."""
         over = threading.Event()
         errors: list[Exception] = []
 
@@ -229,7 +229,7 @@ class World:
         rpc.send = watched  # type: ignore[method-assign]
 
     def clear_old_markers(self) -> None:
-        """Run another command on this target at a time when no late copy can arrive any more."""
+        """Run another command on this target after the time in which a late copy could arrive."""
         self.run("Nothing", clock=quick_clock(ahead_s=LATE_COPY_S + 60))
 
     # --- the run's files ---

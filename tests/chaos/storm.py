@@ -28,7 +28,7 @@ AMBIGUOUS = [
 NOT_APPLIED = [Code.ABORTED, Code.RESOURCE_EXHAUSTED]
 
 STORMY_RUNNERS = 6
-"""After this many runners the faults cease, so that every run finishes."""
+"""After this many runners the faults stop, so that every run finishes."""
 
 MOST_RUNNERS = 12
 
@@ -82,7 +82,7 @@ class FaultPlan:
 
 @dataclass
 class Weathered:
-    """How a run ended that went through a storm."""
+    """How a run that went through a storm ended."""
 
     story: list[str] = field(default_factory=list)
     finished: bool = False

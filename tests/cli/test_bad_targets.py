@@ -19,7 +19,7 @@ from tests.conftest import Server
 from tests.emulators import free_port
 
 NEVER_REACHED_S = 20
-"""How long a wrong address may take at most."""
+"""The longest that a command may take to reject a wrong address, in seconds."""
 
 INDEX_WANTED = """no matching index found. recommended index is:
 - kind: Item

@@ -54,7 +54,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Entity):
         flags = sorted(value.exclude_from_indexes)
         return ["entity", plain(value.key), flags, {n: plain(v) for n, v in value.items()}]
-    if isinstance(value, Key):  # as an incomplete one does not even equal itself
+    if isinstance(value, Key):  # an incomplete key does not even equal itself
         return ["key", value.flat_path, value.project, value.namespace, value.database]
     if isinstance(value, dict):
         return {name: plain(inner) for name, inner in value.items()}

@@ -217,7 +217,7 @@ def test_a_sample_is_narrowed_to_keys_between_two_bounds() -> None:
         return [key_of(key).path[0].id for key in sample.inside(*bounds)]
 
     assert [key_of(key).path[0].id for key in sample.inside(b"", b"")] == [1, 3, 5, 7, 9]
-    assert ids(3, 9) == [5, 7]  # neither bound is a place to cut at
+    assert ids(3, 9) == [5, 7]  # the query is never split at one of the bounds
     assert ids(4, 6) == [5]
     assert ids(5, 6) == []
 

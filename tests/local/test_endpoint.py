@@ -322,7 +322,7 @@ def test_hundreds_of_half_sent_requests_take_bounded_memory(tmp_path: Path) -> N
                 sent[client, stream] += client.send(stream, whole[at : at + (1 << 20)])
             going_on = _is_heard(clients)
         largest = max(sent.values())
-        assert largest == len(whole)  # a request is taken as a whole, but for its last byte
+        assert largest == len(whole)  # the server accepts whole requests except for their last byte
         grown = _memory_mib(server.pid) - before
         bound = THREADS * MAX_REQUEST_BYTES + len(sent) * (64 << 10)
         assert grown < 1.5 * bound / (1 << 20)

@@ -35,7 +35,7 @@ def until_running(shell: Shell, process: Forked) -> None:
         assert process.poll() is None
         if shell.bulkup("status", "--json").of_type("migration")[0]["standing"] == "running":
             return
-        time.sleep(0.05)  # between two looks
+        time.sleep(0.05)  # between two checks of the condition
     raise AssertionError("it did not begin")
 
 

@@ -97,7 +97,7 @@ def test_of_two_started_together_one_waits_and_no_namespace_is_repeated(
     first = shells[0].begin(*RUN)
     while not (tmp_path / "begun").exists():
         assert first.poll() is None, first.communicate()
-        time.sleep(0.01)  # between two looks; the file is what is waited for
+        time.sleep(0.01)  # between two checks for the file
     second = shells[1].begin(*RUN, "--wait", "60s")
     said = until(second, "waiting for")
     (tmp_path / "go").touch()

@@ -205,7 +205,7 @@ def test_it_is_taken_over_at_once_from_a_dead_process_of_this_machine(
 ) -> None:
     client = fill(server, "Thing", 20, n=0)
     first = run(server, once_more, batch_size=5, limit=10)
-    gone = replace(this_process(), began="long ago")  # its process id is somebody else's by now
+    gone = replace(this_process(), began="long ago")  # another process has its process id by now
     hold(ledger_of(server, monkeypatch), first.run_id, gone, time.time() + LEASE_S)
     assert run(server, once_more, batch_size=5).success
     assert {e["n"] for e in everything(client, "Thing")} == {1}

@@ -53,7 +53,7 @@ class Worker:
         a chunk."""
         self._stopping = False
         self._asked_at: float | None = None
-        """When the user asked to stop, in seconds of time.monotonic."""
+        """When the user asked to stop, as a value of time.monotonic()."""
         self._handler: Handler
 
     def work(self) -> None:

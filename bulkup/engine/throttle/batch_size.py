@@ -20,7 +20,7 @@ JUDGED_BY = 3
 SMALLEST = 10
 GROWS_BY = 1.25
 SHRINKS_TO = 0.5
-"""At most, in one step."""
+"""One step changes the size by at most these factors."""
 
 HELPS = 1 / 3
 """If a commit's time came from its entities alone, a smaller size would save in proportion. It must

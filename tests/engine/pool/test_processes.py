@@ -283,7 +283,7 @@ def test_a_datastore_unavailable_to_a_handlers_read_ends_the_run_and_fails_no_en
 def test_nothing_is_skipped_when_a_worker_dies_over_an_entity_that_others_wrote(
     server: Server, run: Run, monkeypatch: pytest.MonkeyPatch, shards: int
 ) -> None:
-    """What the other workers have handled by then lies behind a batch that is not decided."""
+    """What the other workers have handled by then follows a batch with an unknown outcome."""
 
     def die(workers: WorkerPool, item: Handled, result: Any) -> None:
         until = time.monotonic() + 30

@@ -67,7 +67,7 @@ def test_a_run_that_finds_nothing_does_not_wait_for_workers_that_nobody_needs(
     tmp_path: Path, embedded: Server
 ) -> None:
     shell = loading(tmp_path, embedded, "time.sleep(3000)", kind="Nothing")
-    # As long as it might wait for those that are still starting.
+    # As long as the run may wait for workers that are still starting.
     process = shell.begin_script(
         """
         from bulkup.cli import call
@@ -220,7 +220,7 @@ def test_a_sigterm_to_all_processes_while_workers_start_is_an_interruption(
 def test_a_fork_that_comes_back_from_a_handler_does_not_stay_for_ever(
     tmp_path: Path, embedded: Server
 ) -> None:
-    """`exit` in the child, the usual way to end one, is taken for a failure of the entity."""
+    """`exit` in the child, the usual way to end one, is recorded as a failure of the entity."""
     forked = "(os.fork() == 0 and (Path('forked').write_text(str(os.getpid())), exit(0)))"
     shell = happening(tmp_path, embedded, forked)
     result = shell.bulkup(*OPTIONS, "--max-failures", "-1")

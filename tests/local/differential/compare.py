@@ -16,7 +16,7 @@ from tests.local.differential.wire import REQUESTS, Reply, Wire
 Answer = tuple[str, ...]
 
 SHOWN = 2000
-"""Characters that a failure shows of a request, or of a line of an answer."""
+"""How many characters of a request, or of a line of an answer, a failure shows."""
 
 
 @dataclass(frozen=True)
