@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +57,8 @@ def command(args: ListArgs) -> None:
 
 
 def _read(folder: Path) -> ReadableRun | DamagedRun:
+    import sqlite3
+
     from bulkup.state.checkpoint import Checkpoint
     from bulkup.state.display import state_text
 
