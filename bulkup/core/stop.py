@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -34,6 +34,8 @@ class StopRequest:
         self.signal: signal.Signals | None = None
         self.asked_at = 0.0
         """A value of time.monotonic()."""
+        self.on_signal: Callable[[], None] = lambda: None
+        """Called by the signal handler, so it must do next to nothing."""
 
     def seconds(self) -> float:
         """Seconds since the request; negative when there is none."""
@@ -60,6 +62,7 @@ class StopRequest:
                 raise KeyboardInterrupt
             self.asked_at = time.monotonic()
             self.signal = signal.Signals(number)
+            self.on_signal()
             if number == signal.SIGINT and sys.stderr.isatty():
                 # Not through print, which the signal may have interrupted half-way.
                 os.write(sys.stderr.fileno(), _HEARD)

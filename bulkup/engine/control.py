@@ -38,6 +38,7 @@ class Control:
         """Entities that this runner has handled."""
         self.next_check = 0.0
         """A time on the caller's clock."""
+        stop.on_signal = self._check_at_once
 
     def check(self) -> None:
         """Raises Stopped when a limit is reached or a signal came, and what `on_check` raises."""
@@ -51,6 +52,10 @@ class Control:
             )
         if self._max_time_s is not None and self._elapsed_s() >= self._max_time_s:
             raise Stopped(RunState.STOPPED, "time is up (--max-time)", Exit.LIMIT)
+
+    def _check_at_once(self) -> None:
+        """Make the entity that is being handled the last one, even if its batch has more."""
+        self.next_check = 0.0
 
     def check_if_due(self, now: float) -> None:
         if now >= self.next_check:
