@@ -131,8 +131,8 @@ class Rpc:
 
     def wait(self, seconds: float = TICK_S) -> None:
         """Wait until a call is answered (since `arrived` was cleared), for TICK_S at most."""
-        self.arrived.wait(min(seconds, TICK_S))
-        self.on_tick()
+        if not self.arrived.wait(min(seconds, TICK_S)):
+            self.on_tick()
 
     def nap(self, seconds: float) -> None:
         """Pause in slices, so that progress is shown meanwhile. A request to stop that arrives

@@ -39,7 +39,8 @@ class Dispatcher:
 
     def step(self, shard: ShardRunner) -> bool:
         """Raises CallError of a handler's own reads, besides what HandlerPool.step raises."""
-        self._accounts.control.check_if_due(self._accounts.monotonic())
+        if self._accounts.monotonic() >= self._accounts.control.next_check:
+            self._accounts.control.check()
         added = self._add_next(shard)
         return self._hand_out_some(shard) or added
 

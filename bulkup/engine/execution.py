@@ -100,7 +100,7 @@ class Execution:
             surroundings.stop,
             limit=options.limit,
             max_time_s=options.max_time_s,
-            elapsed_s=lambda: self._progress.elapsed_s,
+            monotonic=clock.monotonic,
             on_check=self._tick,
         )
         self._handlers = self._make_handlers(keeps_before=taken is None)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from bulkup.engine.accounts import Accounts, Sink
 from bulkup.engine.commit import Committer
-from bulkup.engine.control import CHECK_EVERY_S
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
 
@@ -69,7 +68,6 @@ class InProcessPool:
                 now = monotonic()
                 if now >= control.next_check or control.handled >= control.limit:
                     control.check()
-                    control.next_check = now + CHECK_EVERY_S
                 key: bytes = result.entity.key
                 if is_handled is not None and is_handled(key):
                     continue
