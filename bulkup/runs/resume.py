@@ -12,7 +12,6 @@ from bulkup.core.errors import Exit, MismatchError, NotFoundError, StateError
 from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState, TargetInfo
 from bulkup.core.records import RunInfo, next_id
-from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import emulator_host
 from bulkup.runs.acquire import acquire_lease, lock_folder
 from bulkup.runs.chain import execute_successors, resume_chain, unfinished_successor
@@ -161,7 +160,7 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
     HeldError, NotFoundError, TargetError when the run cannot be resumed.
     """
     context, ledger, run_info = prepared.context, prepared.ledger, checkpoint.run_info
-    with context.stop.listening(), explained(prepared.rpc):
+    with context.stop.listening():
         to_sweep = ledger.to_sweep(context.clock.unix())  # in flight with the next request
         record = ledger.read(run_info.run_id)
         sweep_markers(ledger, prepared.rpc, to_sweep)
