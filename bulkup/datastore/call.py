@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
@@ -30,8 +30,9 @@ class Connection(Protocol):
     monotonic: Callable[[], float]
     on_tick: Callable[[], None]
     on_retry: Callable[[CallError, int, float, float], None]
-
-    def send(self, name: str, payload: bytes, timeout: float) -> Any: ...
+    methods: Mapping[str, Any]
+    """What gRPC calls by name, of bytes to bytes."""
+    metadata: Sequence[tuple[str, str]]
 
     def nap(self, seconds: float) -> None: ...
 
@@ -66,18 +67,21 @@ class Call(Generic[R]):
         self._parse = parse
         self.answer_bytes = 0
         self._sent_at = self._answered_at = self._timeout_s = 0.0
-        self._future: Any = self._send()
+        self._future: Any
+        """The attempt that is in flight, or answered and not looked at yet; None: neither."""
+        self._send()
 
-    def _send(self) -> Any:
+    def _send(self) -> None:
         connection = self._connection
         policy = connection.retry_policy
         self.attempts += 1
         self._answered_at = 0.0
         self._sent_at = connection.monotonic()
         self._timeout_s = policy.attempt_s(self.attempts, policy.retry_for_s - self._spent_s)
-        future = connection.send(self.name, self.payload, self._timeout_s)
-        future.add_done_callback(self._has_arrived)
-        return future
+        self._future = connection.methods[self.name].future(
+            self.payload, timeout=self._timeout_s, metadata=connection.metadata
+        )
+        self._future.add_done_callback(self._has_arrived)
 
     def _has_arrived(self, _: Any) -> None:
         # Runs on a thread of gRPC, so only what needs no lock.
@@ -107,15 +111,10 @@ class Call(Generic[R]):
         if self._future is not None:
             self._future.cancel()
 
-    def first_answer(self) -> R:
-        """Wait for the first attempt's answer, and never send again. Raises CallError."""
-        future, self._future = self._future, None
-        return self._answer(future)
-
     def result(self) -> R:
         """Wait for the answer. Raises CallError once retrying cannot help any more."""
         try:
-            return self._attempt()  # outside tenacity, whose objects would keep the answer alive
+            return self._attempt()  # not in tenacity, whose objects would keep it alive
         except CallError as error:
             if not error.worth_another_try:
                 raise
@@ -138,20 +137,24 @@ class Call(Generic[R]):
         return answer
 
     def _attempt(self) -> R:
-        future, self._future = self._future, None
-        if future is None:
+        if self._future is None:
             if self._before_resend is not None:
                 self._before_resend()
-            future = self._send()
+            self._send()
         try:
-            return self._answer(future)
+            return self.first_answer()
         except CallError as error:
             if error.worth_another_try:
                 self._count_attempt(error)
             raise
 
-    def _answer(self, future: Any) -> R:
+    def first_answer(self) -> R:
+        """Wait for the answer to the attempt that was sent, and never send again.
+
+        Raises CallError.
+        """
         connection = self._connection
+        future, self._future = self._future, None
         while True:
             try:
                 serialized: bytes = future.result(timeout=TICK_S)

@@ -81,7 +81,7 @@ class RetryPolicy:
         longest = self.longest_attempt_s
         if not self.retry_for_s:
             return longest
-        share_s = self.retry_for_s * FIRST_ATTEMPT_SHARE * 2 ** min(number - 1, 9)
+        share_s: float = self.retry_for_s * FIRST_ATTEMPT_SHARE * 2 ** min(number - 1, 9)
         wanted_s = min(longest, max(share_s, MIN_ATTEMPT_S))
         if number == 1:
             return wanted_s

@@ -35,6 +35,7 @@ class World:
     heard_at: float = 0.0
     arrived: threading.Event = field(default_factory=threading.Event)
     new_connections: int = 0
+    metadata: tuple[()] = ()
 
     def monotonic(self) -> float:
         return self.now
@@ -51,7 +52,11 @@ class World:
     def fell_silent(self, since: float) -> None:
         self.new_connections += 1
 
-    def send(self, name: str, payload: bytes, timeout: float) -> Any:
+    @property
+    def methods(self) -> dict[str, Any]:
+        return {"Lookup": self}
+
+    def future(self, payload: bytes, *, timeout: float, metadata: Any) -> Any:
         return Attempt(self, timeout)
 
     def call(self) -> Call[bytes]:
