@@ -24,10 +24,14 @@ def options(**more: float) -> Options:
 def test_a_run_continues_on_a_new_connection_when_its_own_goes_silent(
     server: Server, make_world: MakeWorld
 ) -> None:
+    """Long before the timeout of a call, which is a minute otherwise."""
     world = make_world(server, 30)
+    silent_since = 0.0
 
     def hush(seen: Seen) -> Action:
+        nonlocal silent_since
         if seen.method == "Commit" and seen.nth == 3:
+            silent_since = time.monotonic()
             world.proxy.hush()
         return Pass()
 
@@ -35,6 +39,7 @@ def test_a_run_continues_on_a_new_connection_when_its_own_goes_silent(
     report = world.run("IncrementWithChild", options(), clock=Clock())
     assert (report.exit_code, report.counts.handled) == (0, 30)
     assert report.retries > 0
+    assert time.monotonic() - silent_since < 30
     assert world.violations(children=True) == []
 
 
