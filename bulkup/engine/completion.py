@@ -137,7 +137,7 @@ class Completion:
                 return
             if self._resumed:
                 # Also the markers of shards that earlier runners have finished.
-                self._markers.remove(self._markers.all_keys())
+                self._markers.remove_all()
             if self._lease.record.keep:
                 self._lease.swept()
             else:
