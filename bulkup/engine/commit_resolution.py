@@ -147,10 +147,10 @@ class CommitResolver:
             # was made smaller.
             ends = [item.cursor for item in batch.items]
             return ends.index(marker.end) + 1, None
-        operations = max(len(commit.span), commit.row.counts.writes)
-        self._throttle.rate.answered(operations, call.seconds)
+        operations, latency_s = max(len(commit.span), commit.row.counts.writes), call.seconds
+        self._throttle.rate.answered(operations, latency_s)
         if call.attempts == 1:
-            self._throttle.concurrency.answered(call.seconds)
+            self._throttle.concurrency.answered(latency_s)
         return len(commit.span), None
 
     def _late_copies_until(self, call: Call[Any]) -> float:

@@ -48,7 +48,9 @@ class Completion:
         """The run is finished. Raises HeldError, CallError when that could not be recorded."""
         now = self._clock.unix()
         fenced_until = self._fenced_until(live_markers)
-        if fenced_until <= now and self._finish_at_once(counts, live_markers, successor):
+        if fenced_until <= now and self._finish_at_once(
+            counts, live_markers, fenced_until, successor
+        ):
             return
         # Recorded before any marker is removed: a sweep relies on this time alone.
         sweep_at = max(fenced_until, math.ceil(now))
@@ -63,7 +65,11 @@ class Completion:
         self._clear(live_markers, may_all_go=fenced_until <= now)
 
     def _finish_at_once(
-        self, counts: Counts, live_markers: Sequence[LiveMarker], successor: RunRecord | None
+        self,
+        counts: Counts,
+        live_markers: Sequence[LiveMarker],
+        fenced_until: int,
+        successor: RunRecord | None,
     ) -> bool:
         """Remove the markers in the commit that ends the run. Returns False, with nothing done,
         when one commit cannot do that.
@@ -80,7 +86,7 @@ class Completion:
                 RunState.FINISHED,
                 "",
                 counts,
-                fenced_until=self._fenced_until(live_markers),
+                fenced_until=fenced_until,
                 sweep_at=0,
                 successor=successor,
                 extra_mutations=[self._markers.clear(marker.key) for marker in live_markers],

@@ -79,4 +79,4 @@ def _take(ledger: Ledger, target: TargetInfo, context: RunContext) -> RunRecord:
 
 def _lock_info(target: TargetInfo, context: RunContext) -> RunInfo:
     source = NoSource("bulkup migrate", "held while migrations are applied")
-    return RunInfo.new(LOCK_ID, source, {}, target, identity=LOCK_ID, clock=context.clock)
+    return RunInfo.new(LOCK_ID, source, {}, target, identity=LOCK_ID, created=context.clock.now())

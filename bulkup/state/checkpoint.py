@@ -95,21 +95,28 @@ class Checkpoint(Outcomes):
         return int(highest) + 1
 
     def begin_work(
-        self, *, max_failures: int, asked: Mapping[str, Any] | None = None, runners: int = 0
+        self,
+        shards: Sequence[Shard],
+        generation: int,
+        *,
+        max_failures: int,
+        asked: Mapping[str, Any],
     ) -> None:
-        """A runner starts. Until `end_work`, commits may be in flight at any time.
+        """A runner starts: the `generation`th, on these shards (see `follow`).
 
-        The failure that stopped the last runner is removed, since its entity is handled again.
-        `runners`: how many there were according to Datastore.
+        Until `end_work`, commits may be in flight at any time. The failure that stopped the last
+        runner is removed, since its entity is handled again.
         """
         with self._step(synced=True):
+            self._follow(shards)
             self._set(
                 state=RunState.RUNNING.value,
                 reason="",
                 clean=False,
                 max_failures=max_failures,
-                asked=dict(asked or {}),
-                runners=max(int(self._meta()["runners"]) + 1, runners),
+                asked=dict(asked),
+                generation=generation,
+                runners=max(int(self._meta()["runners"]) + 1, generation),
             )
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 
@@ -161,24 +168,27 @@ class Checkpoint(Outcomes):
         new shards. When a shard no longer exists, its batches that were sent and are not known to
         be done are removed: a new shard covers them.
         """
+        with self._step(synced=True):
+            self._follow(shards)
+            self._set(generation=generation)
+
+    def _follow(self, shards: Sequence[Shard]) -> None:
         ids = [shard.id for shard in shards]
         marks = ", ".join("?" * len(ids))
-        with self._step(synced=True):
-            self._set(generation=generation)
-            self._db.execute(
-                f"UPDATE shards SET state = 'replaced' WHERE id NOT IN ({marks})",  # noqa: S608 (marks)
-                ids,
-            )
-            self._db.execute(
-                "DELETE FROM batches WHERE state = 'sent' AND shard IN "
-                "(SELECT id FROM shards WHERE state = 'replaced')"
-            )
-            self._db.executemany(
-                'INSERT INTO shards (id, start, "end", low_cursor, "after", upto) '
-                "VALUES (?, ?, ?, ?, ?, ?) "
-                'ON CONFLICT (id) DO UPDATE SET "end" = excluded."end"',
-                [(s.id, s.start, s.end, s.start, s.after, s.upto) for s in shards],
-            )
+        self._db.execute(
+            f"UPDATE shards SET state = 'replaced' WHERE id NOT IN ({marks})",  # noqa: S608 (marks)
+            ids,
+        )
+        self._db.execute(
+            "DELETE FROM batches WHERE state = 'sent' AND shard IN "
+            "(SELECT id FROM shards WHERE state = 'replaced')"
+        )
+        self._db.executemany(
+            'INSERT INTO shards (id, start, "end", low_cursor, "after", upto) '
+            "VALUES (?, ?, ?, ?, ?, ?) "
+            'ON CONFLICT (id) DO UPDATE SET "end" = excluded."end"',
+            [(s.id, s.start, s.end, s.start, s.after, s.upto) for s in shards],
+        )
 
     def catch_up(self, counts: Counts) -> None:
         """Datastore knows of more work than this file, which is new or lost its last writes."""
