@@ -15,6 +15,7 @@ from bulkup.engine.journal import BatchJournal
 from bulkup.engine.scan import QueryPlan
 from bulkup.engine.throttling import Throttle
 from bulkup.state.markers import Markers
+from bulkup.state.notes import Notes
 
 
 class LiveMarker(NamedTuple):
@@ -73,6 +74,7 @@ class CommitContext:
     rpc: Rpc
     query: QueryPlan
     markers: Markers
+    notes: Notes
     journal: BatchJournal
     budget: Budget
     throttle: Throttle

@@ -48,6 +48,7 @@ from bulkup.engine.throttling import Throttle
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
+from bulkup.state.notes import Notes
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
 
@@ -108,6 +109,7 @@ class Execution:
             task.query, self.warn, already=bool(taken and taken.record.layout.moved_in)
         )
         self._markers = Markers(rpc, task.run_info.target.namespace, task.run_info.run_id)
+        self._notes = Notes(rpc, task.run_info.target.namespace, task.run_info.run_id)
         self._live_markers: list[LiveMarker] = []
         self._lease: Lease | None = None
         self._completion: Completion | None = None
@@ -116,7 +118,7 @@ class Execution:
                 Ledger(rpc, task.run_info.target), taken.record, clock=clock, refresh=self._refresh
             )
             self._completion = Completion(
-                self._lease, self._markers, rpc,
+                self._lease, self._markers, self._notes, rpc,
                 clock=clock, resumed=self._resumed, warn=self.warn,
             )  # fmt: skip
         # Until recovery is done, this runner knows what the last one knew.
@@ -248,8 +250,9 @@ class Execution:
         left_markers: Mapping[int, Sequence[LiveMarker]] = {}
         if self._resumed:
             recovery = Recovery(
-                rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, runner=lease.runner
-            )
+                rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, notes=self._notes,
+                runner=lease.runner,
+            )  # fmt: skip
             left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
         checkpoint.follow(lease.record.layout.shards, lease.record.lease.generation)
         checkpoint.begin_work(
@@ -264,6 +267,11 @@ class Execution:
                 "handled again"
             )
         self._budget.failed = counts.failed
+        if unnamed := checkpoint.unnamed() if counts.failed else 0:
+            self.warn(
+                f"{unnamed:,} of {counts.failed:,} failures cannot be named: the state directory "
+                "that names them is lost, and what Datastore knows of them is incomplete"
+            )
         return left_markers
 
     def _width(self) -> int:
@@ -283,6 +291,7 @@ class Execution:
             rpc=self._rpc,
             query=self._query,
             markers=self._markers,
+            notes=self._notes,
             journal=checkpoint,
             budget=self._budget,
             throttle=Throttle(

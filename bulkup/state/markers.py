@@ -11,8 +11,9 @@ Everything here is raw protobuf. The engine decides when to write markers and wh
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 from bulkup.core.model import Counts
@@ -119,31 +120,28 @@ class Markers:
         for result in self._under(f"{self._run_id}/{shard:06d}"):
             yield _parse(result.entity)
 
-    def all_keys(self) -> list[bytes]:
-        """The serialized keys of all markers of the run. Raises CallError."""
-        return [
-            result.entity.key.SerializeToString(deterministic=True)
-            for result in self._under(self._run_id)
-        ]
+    def all_keys(self) -> Iterator[bytes]:
+        """The serialized keys of all markers and notes of the run. Raises CallError."""
+        for result in self._under(self._run_id, keys_only=True):
+            yield result.entity.key.SerializeToString(deterministic=True)
 
-    def remove(self, keys: Sequence[bytes]) -> None:
+    def remove(self, keys: Iterable[bytes]) -> None:
         """Remove markers by their serialized keys. Raises CallError."""
-        clears = [self.clear(key) for key in keys]
-        some = REMOVED_PER_COMMIT * REMOVING
-        for first in range(0, len(clears), some):
+        rest = map(self.clear, keys)
+        while clears := list(islice(rest, REMOVED_PER_COMMIT * REMOVING)):
             calls = [
                 self._rpc.commit(clears[start : start + REMOVED_PER_COMMIT])
-                for start in range(first, min(first + some, len(clears)), REMOVED_PER_COMMIT)
+                for start in range(0, len(clears), REMOVED_PER_COMMIT)
             ]
             for call in calls:
                 call.result()
 
-    def _under(self, prefix: str) -> Iterator[Any]:
+    def _under(self, prefix: str, *, keys_only: bool = False) -> Iterator[Any]:
         filters = (
             Filter("__key__", "GREATER_THAN", self._key(f"{prefix}/")),
             Filter("__key__", "LESS_THAN", self._key(f"{prefix}0")),
         )
-        query = kind_query(MARKER_KIND, filters, limit=_QUERY_PAGE)
+        query = kind_query(MARKER_KIND, filters, keys_only=keys_only, limit=_QUERY_PAGE)
         return self._rpc.results(query, self._namespace)
 
 
