@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
@@ -31,8 +31,9 @@ class Connection(Protocol):
     monotonic: Callable[[], float]
     on_tick: Callable[[], None]
     on_retry: Callable[[CallError, int, float, float], None]
-
-    def send(self, name: str, payload: bytes, timeout: float) -> Any: ...
+    methods: Mapping[str, Any]
+    """What gRPC calls by name, of bytes to bytes."""
+    metadata: Sequence[tuple[str, str]]
 
     def nap(self, seconds: float) -> None: ...
 
@@ -62,15 +63,18 @@ class Call(Generic[R]):
         self._parse = parse
         self.answer_bytes = 0
         self._sent_at = self._answered_at = 0.0
-        self._future: Any = self._send()
+        self._future: Any
+        """The attempt that is in flight, or answered and not looked at yet; None: neither."""
+        self._send()
 
-    def _send(self) -> Any:
+    def _send(self) -> None:
         connection = self._connection
         self.attempts += 1
         self._sent_at = connection.monotonic()
-        future = connection.send(self.name, self.payload, ATTEMPT_TIMEOUT_S)
-        future.add_done_callback(self._has_arrived)
-        return future
+        self._future = connection.methods[self.name].future(
+            self.payload, timeout=ATTEMPT_TIMEOUT_S, metadata=connection.metadata
+        )
+        self._future.add_done_callback(self._has_arrived)
 
     def _has_arrived(self, _: Any) -> None:
         # Runs on a thread of gRPC, so only what needs no lock.
@@ -100,15 +104,12 @@ class Call(Generic[R]):
         if self._future is not None:
             self._future.cancel()
 
-    def first_answer(self) -> R:
-        """Wait for the first attempt's answer, and never send again. Raises CallError."""
-        future, self._future = self._future, None
-        return self._answer(future)
-
     def result(self) -> R:
         """Wait for the answer. Raises CallError once retrying cannot help any more."""
         try:
-            return self._attempt()  # outside tenacity, whose objects would keep the answer alive
+            if self._future is None:
+                self._send_again()
+            return self.first_answer()  # not in tenacity, whose objects would keep it alive
         except CallError as error:
             if not error.worth_another_try:
                 raise
@@ -119,7 +120,8 @@ class Call(Generic[R]):
             if failed is not None:
                 first, failed = failed, None
                 raise first
-            return self._attempt()
+            self._send_again()
+            return self.first_answer()
 
         connection = self._connection
         policy = retrying(
@@ -132,16 +134,18 @@ class Call(Generic[R]):
         answer: R = policy(attempt)
         return answer
 
-    def _attempt(self) -> R:
-        future, self._future = self._future, None
-        if future is None:
-            if self._before_resend is not None:
-                self._before_resend()
-            future = self._send()
-        return self._answer(future)
+    def _send_again(self) -> None:
+        if self._before_resend is not None:
+            self._before_resend()
+        self._send()
 
-    def _answer(self, future: Any) -> R:
+    def first_answer(self) -> R:
+        """Wait for the answer to the attempt that was sent, and never send again.
+
+        Raises CallError.
+        """
         connection = self._connection
+        future, self._future = self._future, None
         while True:
             try:
                 serialized: bytes = future.result(timeout=TICK_S)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlparse
@@ -79,7 +79,7 @@ class Rpc:
         else:
             self._channel = grpc.insecure_channel(self.address, options=options)
         self._watching: set[threading.Thread] = set()
-        self._methods = {
+        self.methods: Mapping[str, Any] = {
             name: self._channel.unary_unary(
                 f"/google.datastore.v1.Datastore/{name}",
                 request_serializer=None,
@@ -90,9 +90,9 @@ class Rpc:
         routing = f"project_id={quote(self.project, safe='')}"
         if self.database:
             routing += f"&database_id={quote(self.database, safe='')}"
-        self._metadata = (("x-goog-request-params", routing),)
-        head = self._request(CommitRequest)
-        head.mode = CommitRequest.TRANSACTIONAL
+        self.metadata: Sequence[tuple[str, str]] = (("x-goog-request-params", routing),)
+        self._database = {"project_id": self.project, "database_id": self.database}
+        head = CommitRequest(**self._database, mode=CommitRequest.TRANSACTIONAL)
         head.single_use_transaction.read_write.SetInParent()
         self._commit_head: bytes = head.SerializeToString()
 
@@ -129,13 +129,10 @@ class Rpc:
         """From now on retry calls for this many seconds; 0: send each call once."""
         self.retry_policy = replace(self.retry_policy, retry_for_s=seconds)
 
-    def send(self, name: str, payload: bytes, timeout: float) -> Any:
-        return self._methods[name].future(payload, timeout=timeout, metadata=self._metadata)
-
     def wait(self, seconds: float = TICK_S) -> None:
         """Wait until a call is answered (since `arrived` was cleared), for TICK_S at most."""
-        self.arrived.wait(min(seconds, TICK_S))
-        self.on_tick()
+        if not self.arrived.wait(min(seconds, TICK_S)):
+            self.on_tick()
 
     def nap(self, seconds: float) -> None:
         """Pause in slices, so that progress is shown meanwhile. A request to stop that arrives
@@ -148,26 +145,18 @@ class Rpc:
             if self.retry_policy.is_asked_to_stop() and not stopping:
                 return
 
-    def _request(self, message_class: Any) -> Pb:
-        return message_class(project_id=self.project, database_id=self.database)
-
-    def _query_request(self, message_class: Any, namespace: str) -> Pb:
-        request = self._request(message_class)
-        request.partition_id.project_id = self.project
-        request.partition_id.database_id = self.database
-        request.partition_id.namespace_id = namespace
-        return request
+    def _partition(self, namespace: str) -> dict[str, Any]:
+        """The fields of a request that say where its query is run."""
+        return {**self._database, "partition_id": {**self._database, "namespace_id": namespace}}
 
     def page(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery that is answered by a Page, in whose results the values stay bytes."""
-        request = self._query_request(RunQueryRequest, namespace)
-        request.query.CopyFrom(query)
+        request = RunQueryRequest(**self._partition(namespace), query=query)
         return Call(self, "RunQuery", request.SerializeToString(), read_page)
 
     def run_query(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery of a Query message in a namespace."""
-        request = self._query_request(RunQueryRequest, namespace)
-        request.query.CopyFrom(query)
+        request = RunQueryRequest(**self._partition(namespace), query=query)
         return Call(self, "RunQuery", request.SerializeToString(), RunQueryResponse.FromString)
 
     def results(self, query: Pb, namespace: str) -> Iterator[Pb]:
@@ -190,7 +179,7 @@ class Rpc:
 
     def count(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a COUNT of a query; `count_of` reads the answer."""
-        request = self._query_request(RunAggregationQueryRequest, namespace)
+        request = RunAggregationQueryRequest(**self._partition(namespace))
         request.aggregation_query.nested_query.CopyFrom(query)
         request.aggregation_query.aggregations.add(alias="n").count.SetInParent()
         return Call(
@@ -224,9 +213,7 @@ class Rpc:
         for start in range(0, len(keys), MAX_LOOKUP_KEYS):
             wanted = list(keys[start : start + MAX_LOOKUP_KEYS])
             while wanted:
-                request = self._request(LookupRequest)
-                request.keys.extend(wanted)
-                payload = request.SerializeToString()
+                payload = LookupRequest(**self._database, keys=wanted).SerializeToString()
                 answer = Call(self, "Lookup", payload, LookupResponse.FromString).result()
                 for result in answer.found:
                     found[result.entity.key.SerializeToString(deterministic=True)] = result
@@ -235,9 +222,7 @@ class Rpc:
 
     def allocate_ids(self, keys: Sequence[Pb]) -> list[Pb]:
         """Complete incomplete Key messages, in their order. Raises CallError."""
-        request = self._request(AllocateIdsRequest)
-        request.keys.extend(keys)
-        payload = request.SerializeToString()
+        payload = AllocateIdsRequest(**self._database, keys=keys).SerializeToString()
         return list(
             Call(self, "AllocateIds", payload, AllocateIdsResponse.FromString).result().keys
         )

@@ -18,7 +18,7 @@ not, and of all copies of a commit at most one can be applied.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from bulkup.datastore.call_error import CallError
@@ -84,8 +84,13 @@ class Committer:
             for batch in (*(open_batch.batch for open_batch in peer._in_flight), peer._building)
         ]
 
-    def is_handled(self, key: bytes) -> bool:
-        """Whether the entity came before. Only for a query that may return an entity twice."""
+    def left_out(self) -> Callable[[Any], bool] | None:
+        """See `Sink.left_out`. Asked for every page, so that most entities are not looked at."""
+        return self._is_handled if self._context.query.ranged else None
+
+    def _is_handled(self, result: Any) -> bool:
+        """Whether the entity came before: the query may return one twice."""
+        key = result.entity.key
         return any(item.key == key for item in self._building.items) or (
             self._context.journal.is_handled(key)
         )

@@ -134,11 +134,9 @@ class Completion:
             self._markers.remove([m.key for m in live_markers if m.keep_until <= now])
             if not may_all_go:
                 return
-            if self._resumed or not self._notes.all_are_known:
-                # Also the markers of shards that earlier runners have finished, and their notes.
-                self._markers.remove(self._markers.all_keys())
-            else:
-                self._markers.remove(self._notes.keys)
+            if self._resumed or self._notes.keys:
+                # Also the markers of shards that earlier runners have finished.
+                self._markers.remove_all()
             if self._lease.record.keep:
                 self._lease.swept()
             else:

@@ -24,7 +24,7 @@ from bulkup.engine.commit_context import (
 from bulkup.engine.completion import Completion
 from bulkup.engine.control import Control
 from bulkup.engine.dispatch import Dispatcher
-from bulkup.engine.dry_run import DryRunSink, dry_run
+from bulkup.engine.dry_run import DryRunSink, SeenKeys, dry_run
 from bulkup.engine.event_log import EventLog
 from bulkup.engine.final_hook import FinalHook
 from bulkup.engine.gc_tuning import seldom_collecting
@@ -101,13 +101,11 @@ class Execution:
             surroundings.stop,
             limit=options.limit,
             max_time_s=options.max_time_s,
-            elapsed_s=lambda: self._progress.elapsed_s,
+            monotonic=clock.monotonic,
             on_check=self._tick,
         )
         self._handlers = self._make_handlers(keeps_before=taken is None)
-        self._move_watch = MoveWatch(
-            task.query, self.warn, already=bool(taken and taken.record.layout.moved_in)
-        )
+        self._move_watch = MoveWatch(task.query, self.warn)
         self._markers = Markers(rpc, task.run_info.target.namespace, task.run_info.run_id)
         self._notes = Notes(rpc, task.run_info.target.namespace, task.run_info.run_id)
         self._live_markers: list[LiveMarker] = []
@@ -129,11 +127,10 @@ class Execution:
 
     def _make_handlers(self, *, keeps_before: bool) -> InProcessPool | Dispatcher:
         accounts = Accounts(self._budget, self._control, self._event_log.log, self._rpc.monotonic)
-        ranged = bool(self._query.ranged)
         if self._workers is not None:
-            return Dispatcher(self._workers, accounts, ranged=ranged)
+            return Dispatcher(self._workers, accounts, ranged=bool(self._query.ranged))
         handler = Handler(self._task.updater, self._query, keeps_before=keeps_before)
-        return InProcessPool(handler, accounts, ranged=ranged)
+        return InProcessPool(handler, accounts)
 
     @property
     def _is_real(self) -> bool:
@@ -160,8 +157,7 @@ class Execution:
     def _before_send(self) -> None:
         """Make sure that Datastore holds what a commit relies on. Raises HeldError, CallError."""
         assert self._lease is not None
-        assert self._taken is not None
-        self._move_watch.look(self._handlers, self._lease, self._taken.checkpoint)
+        self._move_watch.look(self._handlers)
         self._lease.make_sure()
 
     # --- from the first event to the report ---
@@ -221,8 +217,12 @@ class Execution:
         assert isinstance(self._handlers, InProcessPool)
         size = self._options.batch_size
         scan = Scan(self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes)
-        sink = DryRunSink(self._event_log, self._progress.add)
-        dry_run(scan, self._handlers, sink, self._rate_limiter, nap=self._rpc.nap, batch_size=size)
+        with SeenKeys() if self._query.ranged else nullcontext() as seen:
+            sink = DryRunSink(self._event_log, self._progress.add, seen)
+            dry_run(
+                scan, self._handlers, sink, self._rate_limiter,
+                nap=self._rpc.nap, batch_size=size,
+            )  # fmt: skip
         self._move_watch.look(self._handlers)
 
     @contextmanager

@@ -107,8 +107,9 @@ class ShardRunner:
         if not self.may_handle:
             return False
         moved = self._handlers.step(self)
-        if moved or self.chunks or self.page or not scan.is_over:
+        if self.chunks or self.page or not scan.is_over:
             return moved
+        # Nothing is left to handle: what is left to commit is sent without another round.
         if not committer.has_room():
             committer.note_waiting()
             return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bulkup.core.events import Report, Warned
 from bulkup.core.records import RunInfo
-from bulkup.datastore.rpc_errors import explained
 from bulkup.engine.execution import Execution
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.pool.protocol import WorkerSetup
@@ -24,8 +23,7 @@ def acquire_and_execute(prepared: PreparedRun, record: RunRecord) -> Report:
     Raises HeldError, StopAskedError; NotFoundError when another process has just ended the run.
     """
     with open_checkpoint(record.run_info, prepared) as checkpoint:
-        with explained(prepared.rpc):
-            held = acquire_lease(prepared, record, checkpoint)
+        held = acquire_lease(prepared, record, checkpoint)
         return execute(prepared, checkpoint, held)
 
 

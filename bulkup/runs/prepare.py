@@ -109,6 +109,7 @@ def prepare(
 ) -> Iterator[PreparedRun]:
     """Prepare a run on a target that is opened here. Raises BulkupError.
 
+    A CallError that leaves the block is turned into an error that a user can act on.
     `check_target` is called before anything is sent to the target.
     """
     loaded = load_updater(updater, params)
@@ -116,15 +117,15 @@ def prepare(
     created = loaded.create()
     with open_target(target_options) as target:
         check_target(target.info)
-        with closing(context.connect(target)) as rpc:
+        with closing(context.connect(target)) as rpc, explained(rpc):
             yield _bind(loaded, created, target, rpc, context, first_contact=True)
 
 
 @contextmanager
 def prepare_on(target: Target, loaded: LoadedUpdater, context: RunContext) -> Iterator[PreparedRun]:
-    """Prepare a run on an open target that has answered before. Raises BulkupError."""
+    """As `prepare`, on an open target that has answered before."""
     created = loaded.create()
-    with closing(context.connect(target)) as rpc:
+    with closing(context.connect(target)) as rpc, explained(rpc):
         yield _bind(loaded, created, target, rpc, context)
 
 
@@ -149,10 +150,9 @@ def _bind(
     first = type(query.pb)()
     first.CopyFrom(query.pb)
     first.limit.value = 1
-    with explained(rpc):
-        if first_contact:
-            rpc.connect()
-        results = rpc.run_query(first, query.namespace).result().batch.entity_results
+    if first_contact:
+        rpc.connect()
+    results = rpc.run_query(first, query.namespace).result().batch.entity_results
     return PreparedRun(
         source,
         params,

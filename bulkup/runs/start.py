@@ -12,7 +12,6 @@ from bulkup.core.errors import NotFoundError, UsageError
 from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo
-from bulkup.datastore.rpc_errors import explained
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.chain import execute_successors, resume_chain
 from bulkup.runs.execute import execute, execute_dry_run, request_sample
@@ -45,7 +44,7 @@ def start(
             "top level of a file, or leave out processes="
         )
     run_info = prepared.new_run_info(run_id or new_run_id(context.clock), prepared.identity)
-    with context.stop.listening(), explained(prepared.rpc):
+    with context.stop.listening():
         if context.options.dry_run:
             return _dry_run(prepared, run_info)
         # These requests are sent together to save round trips. None depends on another's answer:

@@ -10,7 +10,6 @@ entities, so that these survive a process that dies before the answer.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -20,6 +19,7 @@ from bulkup.core.errors import Exit
 from bulkup.core.model import Counts, Failure, RunState
 from bulkup.core.records import Shard
 from bulkup.core.user_traceback import encodable
+from bulkup.datastore.keys import key_digest
 from bulkup.state.checkpoint_file import COUNTS
 from bulkup.state.checkpoint_outcomes import Outcomes
 from bulkup.state.notes import Note
@@ -264,7 +264,7 @@ class Checkpoint(Outcomes):
     def is_handled(self, key: bytes) -> bool:
         """Whether the entity is in a batch that is done or in flight. Knows only the keys that
         were given to `batch_sent` or `batch_done`."""
-        found = self._db.execute("SELECT 1 FROM handled WHERE key = ?", (_digest(key),))
+        found = self._db.execute("SELECT 1 FROM handled WHERE key = ?", (key_digest(key),))
         return found.fetchone() is not None
 
     def done_up_to(self, shard: int, number: int) -> None:
@@ -303,7 +303,7 @@ class Checkpoint(Outcomes):
         self._put_outcomes(batch, failures, log_lines)
         self._db.executemany(
             "INSERT INTO handled VALUES (?, ?) ON CONFLICT DO NOTHING",
-            [(_digest(key), batch) for key in keys],
+            [(key_digest(key), batch) for key in keys],
         )
 
     def _put_outcomes(
@@ -346,8 +346,3 @@ class Checkpoint(Outcomes):
                     encodable(failure.traceback),
                 ),
             )
-
-
-def _digest(key: bytes) -> bytes:
-    """16 bytes instead of up to 6 KiB. With 128 bits a collision is practically impossible."""
-    return hashlib.blake2b(key, digest_size=16).digest()

@@ -15,4 +15,8 @@ GROUP_KIND = "BulkupGroup"
 """While an updater runs in several namespaces: which namespaces, and which runs. It is in the
 default namespace and is removed when the last run has ended."""
 
-OWN_KINDS = frozenset({MARKER_KIND, RUN_KIND, CLAIM_KIND, GROUP_KIND})
+SEAL_KIND = "BulkupSeal"
+"""A tiny entity that stays (see `state/seals.py`): one for each work that was run with
+`--no-record`, and one for each work that was run in several namespaces."""
+
+OWN_KINDS = frozenset({MARKER_KIND, RUN_KIND, CLAIM_KIND, GROUP_KIND, SEAL_KIND})

@@ -41,12 +41,14 @@ def take(
     *,
     clock: Clock,
     stop: StopRequest,
+    change: Change = lambda record: record,
     wait_s: float = 0.0,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> RunRecord:
     """Make `holder` the runner of a run; returns the record as written.
 
-    Waits up to `wait_s` for another runner to end or to lose its lease, and calls `on_wait` once.
+    `change` is applied to the record that is written. Waits up to `wait_s` for another runner to
+    end or to lose its lease, and calls `on_wait` once.
     Raises HeldError when that was not enough, NotFoundError when the run ended meanwhile,
     CallError.
     """
@@ -59,7 +61,7 @@ def take(
             lease = LeaseTerms(holder, int(now + LEASE_S), record.lease.generation + 1)
             try:
                 return ledger.write(
-                    replace(record, state=RunState.RUNNING, reason=None, lease=lease)
+                    replace(change(record), state=RunState.RUNNING, reason=None, lease=lease)
                 )
             except RecordMovedOn:
                 pass  # somebody was faster; find out who

@@ -23,6 +23,7 @@ from bulkup.datastore.messages import Mutation
 from bulkup.datastore.queries import Filter, kind_query
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import MARKER_KIND
+from bulkup.state.markers import NOTES_PER_PAGE
 from bulkup.state.raw_entities import own_key
 
 MAX_NOTE_BYTES = 256 * 1024
@@ -46,9 +47,6 @@ MAX_LOG_LINES = 5_000
 
 MAX_KNOWN_KEYS = 400
 """So that memory does not grow with the number of batches that fail."""
-
-_QUERY_PAGE = 16
-"""Notes in one answer: 4 MiB at most."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class Notes:
             Filter("__key__", "GREATER_THAN", self._key(f"{self._prefix}/")),
             Filter("__key__", "LESS_THAN", self._key(f"{self._prefix}0")),
         )
-        query = kind_query(MARKER_KIND, filters, limit=_QUERY_PAGE)
+        query = kind_query(MARKER_KIND, filters, limit=NOTES_PER_PAGE)
         for result in self._rpc.results(query, self._namespace):
             note = _parse(result.entity)
             if note is not None:

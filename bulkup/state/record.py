@@ -66,8 +66,8 @@ class Layout:
     sweep_at: int = 0
     """Unix time from which the markers of the finished run may be removed; 0: none are left."""
     moved_in: str | None = None
-    """The run changes properties that its query orders or ranges on, so only the checkpoint with
-    this id knows which entities are done."""
+    """The query orders or ranges on a property. An entity that changes there is read again, so only
+    the checkpoint with this id knows which entities are done."""
 
 
 @dataclass(frozen=True)

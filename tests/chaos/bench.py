@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,18 @@ OnSend = Callable[[int, str], None]
 
 NO_PROCESS = 2**22 + 1
 """A process id that Linux never assigns."""
+
+
+@dataclass(frozen=True)
+class _WatchedMethod:
+    """A method of gRPC's; `sends` is told each request and may raise."""
+
+    method: Any
+    sends: Callable[[bytes], None]
+
+    def future(self, payload: bytes, **options: Any) -> Any:
+        self.sends(payload)
+        return self.method.future(payload, **options)
 
 
 def dead_holder() -> Holder:
@@ -218,15 +231,17 @@ class World:
     def _watch(rpc: Rpc, on_send: OnSend | None) -> None:
         if on_send is None:
             return
-        send, count = rpc.send, 0
+        count = 0
 
-        def watched(name: str, payload: bytes, timeout: float) -> Any:
+        def sends(name: str, payload: bytes) -> None:
             nonlocal count
             count += 1
             on_send(count, label(name, payload))
-            return send(name, payload, timeout)
 
-        rpc.send = watched  # type: ignore[method-assign]
+        rpc.methods = {
+            name: _WatchedMethod(method, partial(sends, name))
+            for name, method in rpc.methods.items()
+        }
 
     def clear_old_markers(self) -> None:
         """Run another command on this target after the time in which a late copy could arrive."""

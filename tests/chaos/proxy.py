@@ -127,6 +127,8 @@ class Proxy:
         self.done: Counter[str] = Counter()
         """Actions taken, by name, and the results of late deliveries: `Late OK`,
         `Late ALREADY_EXISTS`, ..."""
+        self.last_late = ""
+        """The status of the last late delivery."""
         self._lock = threading.Lock()
         self._number = 0
         self._held: list[_Held] = []
@@ -163,6 +165,11 @@ class Proxy:
             held, self._held = self._held, []
         for one in held:
             self._deliver_late(one)
+
+    def send_again(self, method: str, payload: bytes) -> str:
+        """A copy of a call arrives now; returns the name of the status it is answered with."""
+        self._deliver_late(_Held(None, method, payload))
+        return self.last_late
 
     def handle(self, method: str, payload: bytes, context: Any) -> bytes:
         """One call, in a thread of the gRPC server."""
@@ -231,6 +238,7 @@ class Proxy:
             outcome = error.code().name
         with self._lock:
             self.done[f"Late {outcome}"] += 1
+            self.last_late = outcome
 
     def _forward(self, method: str, payload: bytes) -> bytes:
         call = self._channel.unary_unary(f"/google.datastore.v1.Datastore/{method}", None, None)
