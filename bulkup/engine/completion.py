@@ -52,7 +52,9 @@ class Completion:
         """The run is finished. Raises HeldError, CallError when that could not be recorded."""
         now = self._clock.unix()
         fenced_until = self._fenced_until(live_markers)
-        if fenced_until <= now and self._finish_at_once(counts, live_markers, successor):
+        if fenced_until <= now and self._finish_at_once(
+            counts, live_markers, fenced_until, successor
+        ):
             return
         # Recorded before any marker is removed: a sweep relies on this time alone.
         sweep_at = max(fenced_until, math.ceil(now))
@@ -67,7 +69,11 @@ class Completion:
         self._clear(live_markers, may_all_go=fenced_until <= now)
 
     def _finish_at_once(
-        self, counts: Counts, live_markers: Sequence[LiveMarker], successor: RunRecord | None
+        self,
+        counts: Counts,
+        live_markers: Sequence[LiveMarker],
+        fenced_until: int,
+        successor: RunRecord | None,
     ) -> bool:
         """Remove the markers in the commit that ends the run. Returns False, with nothing done,
         when one commit cannot do that.
@@ -85,7 +91,7 @@ class Completion:
                 RunState.FINISHED,
                 "",
                 counts,
-                fenced_until=self._fenced_until(live_markers),
+                fenced_until=fenced_until,
                 sweep_at=0,
                 successor=successor,
                 extra_mutations=[self._markers.clear(key) for key in removed],
@@ -111,7 +117,7 @@ class Completion:
         """
         if not clean:
             # Try once only: the runner may have ended because Datastore is unavailable.
-            self._rpc.retry_for(0.0)
+            self._rpc.try_once()
             self._lease.drop_what_is_in_flight()
         fenced_until = self._fenced_until(live_markers)
         try:

@@ -30,6 +30,7 @@ from bulkup.engine.final_hook import FinalHook
 from bulkup.engine.gc_tuning import seldom_collecting
 from bulkup.engine.handle import Handler
 from bulkup.engine.in_process import InProcessPool
+from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.moved_entities import MoveWatch
 from bulkup.engine.outcomes import FINISHED, Outcome, final_exit, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
@@ -39,7 +40,7 @@ from bulkup.engine.reports import dry_report, stored_report
 from bulkup.engine.scan import Scan
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
-from bulkup.engine.splits import Sample, Sampling, shards_at_once, why_not_split
+from bulkup.engine.splits import Sampling
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.engine.throttle.concurrency import Concurrency
 from bulkup.engine.throttle.ramp import Warm
@@ -50,13 +51,12 @@ from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
 from bulkup.state.record import RunRecord
-from bulkup.state.run_records import Ledger
 
 
 class Execution:
     """One runner.
 
-    `sampling`: a sample of keys to split the query at, if it was requested before.
+    `sampling`: a sample of keys to split the query at; None: it is not split.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Execution:
         self._already = _known_counts(taken)
         self._rate_limiter = RateLimiter(
             options.max_rate,
-            ramps=self._is_real,
+            ramps=task.run_info.target.is_real,
             clock=clock,
             warm=Warm(*taken.record.warm) if taken and taken.record.warm else None,
         )
@@ -112,9 +112,7 @@ class Execution:
         self._lease: Lease | None = None
         self._completion: Completion | None = None
         if taken is not None:
-            self._lease = Lease(
-                Ledger(rpc, task.run_info.target), taken.record, clock=clock, refresh=self._refresh
-            )
+            self._lease = Lease(taken.ledger, taken.record, clock=clock, refresh=self._refresh)
             self._completion = Completion(
                 self._lease, self._markers, self._notes, rpc,
                 clock=clock, resumed=self._resumed, warn=self.warn,
@@ -131,12 +129,6 @@ class Execution:
             return Dispatcher(self._workers, accounts, ranged=bool(self._query.ranged))
         handler = Handler(self._task.updater, self._query, keeps_before=keeps_before)
         return InProcessPool(handler, accounts)
-
-    @property
-    def _is_real(self) -> bool:
-        """The target is neither an emulator nor the embedded Datastore."""
-        target = self._task.run_info.target
-        return not (target.emulator or target.local)
 
     # --- called back while others wait ---
 
@@ -191,6 +183,7 @@ class Execution:
             outcome = outcome_of(error, self._rpc, self._control)
             if isinstance(error, BudgetExceeded):
                 self._count_stopping(error)
+            self._progress.tick(force=True)
         finally:
             self._progress.close()
         if outcome.details:
@@ -231,12 +224,13 @@ class Execution:
         with self._workers or nullcontext():  # worker processes start while recovery asks
             left_markers = self._recover(checkpoint, lease)
             self._clean = True  # nothing has been sent yet
-            width = self._width()
-            sample = self._sample(width) if width > 1 else None
+            sampling = self._sampling
             commits = self._commit_context(checkpoint, lease)
             scheduler = Scheduler(
                 ShardContext(commits, checkpoint, self._handlers, self._task.entity_bytes),
-                lease, self._control, left_markers, width=width, sample=sample,
+                lease, self._control, left_markers,
+                width=sampling.shards if sampling else 1,
+                sample=sampling.take() if sampling else None,
             )  # fmt: skip
             self._clean = False
             try:
@@ -251,14 +245,14 @@ class Execution:
         if self._resumed:
             recovery = Recovery(
                 rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, notes=self._notes,
-                runner=lease.runner,
+                runner=lease.runner, needs_keys=bool(self._query.ranged),
             )  # fmt: skip
             left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
-        checkpoint.follow(lease.record.layout.shards, lease.record.lease.generation)
         checkpoint.begin_work(
+            lease.record.layout.shards,
+            lease.record.lease.generation,
             max_failures=self._max_failures,
             asked=self._options.asked(),
-            runners=lease.record.lease.generation,
         )
         self._progress.counts = counts = checkpoint.counts()
         if counts.handled > self._already.handled:
@@ -273,17 +267,6 @@ class Execution:
                 "that names them is lost, and what Datastore knows of them is incomplete"
             )
         return left_markers
-
-    def _width(self) -> int:
-        """How many shards are worked on at once."""
-        asked = self._options.shards
-        reason = why_not_split(self._query) if asked is not None and asked > 1 else None
-        if reason:
-            self.warn(f"the query is not split into shards: {reason}")
-        return shards_at_once(asked, self._query, is_real=self._is_real)
-
-    def _sample(self, width: int) -> Sample:
-        return (self._sampling or Sampling(self._rpc, self._query, width)).take()
 
     def _commit_context(self, checkpoint: Checkpoint, lease: Lease) -> CommitContext:
         options, handlers = self._options, self._handlers
@@ -305,6 +288,7 @@ class Execution:
                 on_done=self._progress.add,
                 unix_time=self._clock.unix,
             ),
+            made=MadeEntities(self._query, self._rpc, lease, checkpoint),
         )
 
     # --- the end ---
@@ -314,6 +298,7 @@ class Execution:
 
         Raises HeldError, CallError when it could not be recorded.
         """
+        self._progress.tick(force=True)
         if not self._progress.counts.handled:
             self.warn(
                 "the query found no entities: check the kind's name, the filters and the "
@@ -325,17 +310,17 @@ class Execution:
         checkpoint = self._taken.checkpoint
         # Before Datastore says that the run is finished: nobody resumes it after that.
         checkpoint.all_is_known()
-        code = final_exit(RunState.FINISHED, Exit.DONE, checkpoint.counts().failed)
+        report = self._report(started, FINISHED)
         report = replace(
-            self._report(started, FINISHED),
+            report,
             state=RunState.FINISHED,
             reason="",
-            exit_code=code,
+            exit_code=final_exit(RunState.FINISHED, Exit.DONE, report.counts.failed),
             ended=self._clock.now(),
             next_command="",
         )
         self._final_hook.conclude(report, self._lease.record)
-        self._completion.finish(checkpoint.counts(), self._live_markers, self._final_hook.successor)
+        self._completion.finish(report.counts, self._live_markers, self._final_hook.successor)
 
     def _record_end(self, checkpoint: Checkpoint, outcome: Outcome) -> None:
         """Record the end of this runner in the checkpoint and, unless the run is finished, in the
@@ -353,7 +338,6 @@ class Execution:
             )
 
     def _report(self, started: datetime, outcome: Outcome) -> Report:
-        self._progress.tick(force=True)
         if self._taken is not None:
             report = stored_report(self._taken.checkpoint, next_command=self._taken.next_command)
         else:

@@ -23,6 +23,7 @@ from bulkup.datastore.keys import key_digest
 from bulkup.state.checkpoint_file import COUNTS
 from bulkup.state.checkpoint_outcomes import Outcomes
 from bulkup.state.notes import Note
+from bulkup.state.record import Made
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,28 @@ class Checkpoint(Outcomes):
         return int(highest) + 1
 
     def begin_work(
-        self, *, max_failures: int, asked: Mapping[str, Any] | None = None, runners: int = 0
+        self,
+        shards: Sequence[Shard],
+        generation: int,
+        *,
+        max_failures: int,
+        asked: Mapping[str, Any],
     ) -> None:
-        """A runner starts. Until `end_work`, commits may be in flight at any time.
+        """A runner starts: the `generation`th, on these shards (see `follow`).
 
-        The failure that stopped the last runner is removed, since its entity is handled again.
-        `runners`: how many there were according to Datastore.
+        Until `end_work`, commits may be in flight at any time. The failure that stopped the last
+        runner is removed, since its entity is handled again.
         """
         with self._step(synced=True):
+            self._follow(shards)
             self._set(
                 state=RunState.RUNNING.value,
                 reason="",
                 clean=False,
                 max_failures=max_failures,
-                asked=dict(asked or {}),
-                runners=max(int(self._meta()["runners"]) + 1, runners),
+                asked=dict(asked),
+                generation=generation,
+                runners=max(int(self._meta()["runners"]) + 1, generation),
             )
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 
@@ -161,24 +169,27 @@ class Checkpoint(Outcomes):
         new shards. When a shard no longer exists, its batches that were sent and are not known to
         be done are removed: a new shard covers them.
         """
+        with self._step(synced=True):
+            self._follow(shards)
+            self._set(generation=generation)
+
+    def _follow(self, shards: Sequence[Shard]) -> None:
         ids = [shard.id for shard in shards]
         marks = ", ".join("?" * len(ids))
-        with self._step(synced=True):
-            self._set(generation=generation)
-            self._db.execute(
-                f"UPDATE shards SET state = 'replaced' WHERE id NOT IN ({marks})",  # noqa: S608 (marks)
-                ids,
-            )
-            self._db.execute(
-                "DELETE FROM batches WHERE state = 'sent' AND shard IN "
-                "(SELECT id FROM shards WHERE state = 'replaced')"
-            )
-            self._db.executemany(
-                'INSERT INTO shards (id, start, "end", low_cursor, "after", upto) '
-                "VALUES (?, ?, ?, ?, ?, ?) "
-                'ON CONFLICT (id) DO UPDATE SET "end" = excluded."end"',
-                [(s.id, s.start, s.end, s.start, s.after, s.upto) for s in shards],
-            )
+        self._db.execute(
+            f"UPDATE shards SET state = 'replaced' WHERE id NOT IN ({marks})",  # noqa: S608 (marks)
+            ids,
+        )
+        self._db.execute(
+            "DELETE FROM batches WHERE state = 'sent' AND shard IN "
+            "(SELECT id FROM shards WHERE state = 'replaced')"
+        )
+        self._db.executemany(
+            'INSERT INTO shards (id, start, "end", low_cursor, "after", upto) '
+            "VALUES (?, ?, ?, ?, ?, ?) "
+            'ON CONFLICT (id) DO UPDATE SET "end" = excluded."end"',
+            [(s.id, s.start, s.end, s.start, s.after, s.upto) for s in shards],
+        )
 
     def catch_up(self, counts: Counts) -> None:
         """Datastore knows of more work than this file, which is new or lost its last writes."""
@@ -267,6 +278,33 @@ class Checkpoint(Outcomes):
         found = self._db.execute("SELECT 1 FROM handled WHERE key = ?", (key_digest(key),))
         return found.fetchone() is not None
 
+    def begin_making(self, since_ns: int) -> None:
+        """The run is about to make entities that its query may find. See `state.record.Made`."""
+        with self._step(synced=True):
+            # Files of earlier versions lack the table.
+            self._db.execute("CREATE TABLE IF NOT EXISTS made (key BLOB PRIMARY KEY) WITHOUT ROWID")
+            self._set(made_since_ns=since_ns)
+
+    def made(self) -> Made:
+        """What `begin_making` has noted."""
+        since_ns = self._meta().get("made_since_ns")
+        if since_ns is None:
+            return Made()
+        return Made(since_ns=since_ns) if since_ns else Made(known_in=self.status().file_id)
+
+    def remember_made(self, keys: Iterable[bytes]) -> None:
+        """Note the keys of new entities, synced to disk, before their commit is sent."""
+        with self._step(synced=True):
+            self._db.executemany(
+                "INSERT INTO made VALUES (?) ON CONFLICT DO NOTHING",
+                [(key_digest(key),) for key in keys],
+            )
+
+    def is_made(self, key: bytes) -> bool:
+        """Whether `remember_made` has noted the key."""
+        found = self._db.execute("SELECT 1 FROM made WHERE key = ?", (key_digest(key),))
+        return found.fetchone() is not None
+
     def done_up_to(self, shard: int, number: int) -> None:
         """According to the markers every batch of the shard up to this one is done."""
         with self._step():
@@ -320,6 +358,14 @@ class Checkpoint(Outcomes):
             "INSERT INTO log_lines (batch, line) VALUES (?, ?)",
             [(batch, encodable(line)) for line in log_lines],
         )
+
+    def numbers_up_to(self, shard: int, number: int) -> int:
+        """How many of the shard's batches 1 to `number` are noted here."""
+        (noted,) = self._db.execute(
+            "SELECT count(DISTINCT number) FROM batches WHERE shard = ? AND number <= ?",
+            (shard, number),
+        ).fetchone()
+        return int(noted)
 
     def batches_above(self, shard: Shard) -> list[BatchRow]:
         """The rows of a shard above its low-water mark, by number and part."""
