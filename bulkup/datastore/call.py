@@ -38,6 +38,8 @@ class Connection(Protocol):
 
     def fell_silent(self, since: float) -> None: ...
 
+    def refresh_credentials(self, since: float, error: CallError) -> None: ...
+
 
 class Call(Generic[R]):
     """One request; every attempt sends the very same bytes.
@@ -58,7 +60,7 @@ class Call(Generic[R]):
         self.maybe_applied_at: float | None = None
         """When an attempt last ended without saying whether it was applied."""
         self.attempts = 0
-        self._doubtful = 0
+        self._doubtful = self._refused = 0
         self._spent_s = 0.0
         """How long this call has tried in vain: its failed attempts, and the pauses after them.
         Not the time in which nobody waited for it, because a handler worked."""
@@ -187,6 +189,7 @@ class Call(Generic[R]):
     def _noted(self, error: Any) -> CallError:
         failed = CallError(self.name, error.code(), error.details() or "", len(self.payload))
         self._doubtful += failed.is_doubtful
+        self._refused += failed.is_unauthenticated
         if not failed.worth_another_try:
             self._connection.outage_s = 0.0  # a refusal, from a server that is there
         if failed.maybe_applied:
@@ -201,6 +204,8 @@ class Call(Generic[R]):
         self._spend(spent_s)
         if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and spent_s >= 0.99 * self._timeout_s:
             connection.fell_silent(self._sent_at)
+        if error.is_unauthenticated and connection.contacted:
+            connection.refresh_credentials(self._sent_at, error)
 
     def _spend(self, seconds: float) -> None:
         self._spent_s += seconds
@@ -218,6 +223,7 @@ class Call(Generic[R]):
             _error_of(state),
             left_s=self._left_s(state),
             doubtful=self._doubtful,
+            refused=self._refused,
             contacted=connection.contacted,
         )
 

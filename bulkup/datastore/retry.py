@@ -39,6 +39,10 @@ MAX_DOUBTFUL_TRIES = 4
 """INTERNAL and UNKNOWN may pass or may be final (an emulator says UNKNOWN to an operator it does
 not know). The service's documentation advises against retrying them for long."""
 
+MAX_REFRESHES = 3
+"""In a run that works, a token may be refused once (it was just rotated or revoked). The next one
+is accepted, or none is."""
+
 AFTER_STOP_S = 20.0
 """How long the calls in flight, all together, may take to finish once the user has asked to stop.
 Below the 30 s that Kubernetes and Cloud Run leave between SIGTERM and SIGKILL."""
@@ -92,11 +96,14 @@ class RetryPolicy:
         farewell_s = max(1.0, self.retry_for_s * FAREWELL_SHARE)
         return replace(self, retry_for_s=0.0, longest_attempt_s=min(farewell_s, ATTEMPT_TIMEOUT_S))
 
-    def gives_up(self, error: CallError, *, left_s: float, doubtful: int, contacted: bool) -> bool:
-        """Whether not to send again. `doubtful`: how many doubtful answers the call has had."""
-        if doubtful >= MAX_DOUBTFUL_TRIES or left_s <= 0:
+    def gives_up(
+        self, error: CallError, *, left_s: float, doubtful: int, refused: int, contacted: bool
+    ) -> bool:
+        """Whether not to send again. `doubtful`: how many doubtful answers the call has had;
+        `refused`: how many that refused its token."""
+        if doubtful >= MAX_DOUBTFUL_TRIES or refused > MAX_REFRESHES or left_s <= 0:
             return True
-        return error.lacks_credentials and not contacted
+        return not contacted and (error.lacks_credentials or error.is_unauthenticated)
 
     def is_out_of_time(self, wait_s: float) -> bool:
         """Whether the user has asked to stop, and a pause would last longer than that leaves."""

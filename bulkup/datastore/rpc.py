@@ -8,6 +8,7 @@ commits in flight.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,12 @@ from google.cloud.datastore import Client as OfficialClient
 
 from bulkup.datastore.call import TICK_S, Call
 from bulkup.datastore.call_error import CallError
-from bulkup.datastore.google_private import MAX_STATE_WATCH_S, secure_channel, watch_ready
+from bulkup.datastore.google_private import (
+    MAX_STATE_WATCH_S,
+    refresh_token,
+    secure_channel,
+    watch_ready,
+)
 from bulkup.datastore.messages import (
     AllocateIdsRequest,
     AllocateIdsResponse,
@@ -95,6 +101,7 @@ class Rpc:
         that ends for that reason does not wait for each of its last calls as long again."""
         self.heard_at = 0.0
         """When the last answer arrived."""
+        self._refreshed_at = -math.inf
         self.on_tick: Callable[[], None] = lambda: None
         self.on_retry: Callable[[CallError, int, float, float], None] = lambda *_: None
         self.monotonic = monotonic or time.monotonic
@@ -142,6 +149,16 @@ class Rpc:
         self._open_channel()
         self.heard_at = self.monotonic()  # the calls in flight on the old one say nothing about it
         old.close()
+
+    def refresh_credentials(self, since: float, error: CallError) -> None:
+        """The server has refused the token of a call that was sent at `since`: get a new one,
+        unless that has happened meanwhile. If there is none, the error says so."""
+        if not self._secure or self._refreshed_at >= since:
+            return
+        self._refreshed_at = self.monotonic()
+        reason = refresh_token(self._client)
+        if reason:
+            error.details += f"; a new token could not be obtained: {reason}"
 
     def connect(self) -> None:
         """Wait until a gRPC server has answered at the address. Raises CallError.

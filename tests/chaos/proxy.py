@@ -203,7 +203,8 @@ class Proxy:
         except grpc.RpcError as error:
             context.abort(error.code(), error.details() or "")
         if isinstance(action, (Refuse, Late, Lose)):
-            context.abort(action.code, "the proxy says so")
+            details = action.details if isinstance(action, Refuse) else "the proxy says so"
+            context.abort(action.code, details)
         return answer
 
     def _act(self, action: Action, method: str, payload: bytes) -> bytes:

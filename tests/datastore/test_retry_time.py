@@ -35,6 +35,7 @@ class World:
     heard_at: float = 0.0
     arrived: threading.Event = field(default_factory=threading.Event)
     new_connections: int = 0
+    refreshes: int = 0
     metadata: tuple[()] = ()
 
     def monotonic(self) -> float:
@@ -48,6 +49,9 @@ class World:
 
     def nap(self, seconds: float) -> None:
         self.now += seconds
+
+    def refresh_credentials(self, since: float, error: CallError) -> None:
+        self.refreshes += 1
 
     def fell_silent(self, since: float) -> None:
         self.new_connections += 1
@@ -151,3 +155,27 @@ def test_time_in_which_nobody_waited_for_the_call_does_not_count() -> None:
     call._future.arrive()
     world.now += 900
     assert call.result() == b"answer"
+
+
+def unauthenticated(timeout: float) -> tuple[float, grpc.StatusCode]:
+    return 0.1, Code.UNAUTHENTICATED
+
+
+def test_a_refused_token_is_renewed_in_a_run_that_works() -> None:
+    answers = iter([False, True])
+    world = World(
+        lambda timeout: None if next(answers) else unauthenticated(timeout), RetryPolicy(600)
+    )
+    assert world.call().result() == b"answer"
+    assert world.refreshes == 1
+
+
+@pytest.mark.parametrize(("contacted", "refreshes"), [(True, 4), (False, 0)])
+def test_a_token_that_stays_refused_ends_the_call(contacted: bool, refreshes: int) -> None:
+    world = World(unauthenticated, RetryPolicy(600), contacted=contacted)
+    began = world.now
+    with pytest.raises(CallError) as failed:
+        world.call().result()
+    assert failed.value.lacks_permission
+    assert world.refreshes == refreshes
+    assert world.now - began < 20
