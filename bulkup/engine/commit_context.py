@@ -12,6 +12,7 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.engine.budget import Budget
 from bulkup.engine.handled import Handled
 from bulkup.engine.journal import BatchJournal
+from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.scan import QueryPlan
 from bulkup.engine.throttling import Throttle
 from bulkup.state.markers import Markers
@@ -78,6 +79,7 @@ class CommitContext:
     throttle: Throttle
     conflicts: ConflictPolicy
     runner: CommittingRunner
+    made: MadeEntities
     foreign: ForeignKeys = field(default_factory=ForeignKeys, init=False)
 
 

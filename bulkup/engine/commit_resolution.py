@@ -48,6 +48,7 @@ class CommitResolver:
         self._budget = context.budget
         self._throttle = context.throttle
         self._runner = context.runner
+        self._made = context.made
         self._shard = shard
 
     def send(self, batch: Batch, span: Sequence[Handled]) -> SentCommit:
@@ -57,6 +58,8 @@ class CommitResolver:
         """
         for failure in allocate_ids(self._rpc, span):
             self._budget.spend(failure)
+        if batch.foreign or not batch.as_built:
+            self._made.about_to_send(span)
         row = self._row(batch, span)
         if row.counts.writes > len(span):
             self._throttle.rate.spend(row.counts.writes - len(span))
@@ -244,8 +247,13 @@ class CommitResolver:
 
         A change may have taken it out of the query; handling it then would undo that change.
         """
-        if found is None or not self._query.has_filters:
-            return None if found is None else page_result(found)
+        if found is None:
+            return None
+        is_made, result = self._made.is_made, page_result(found)
+        if is_made is not None and is_made(result):
+            return None  # deleted and made anew: another entity than the one that was read
+        if not self._query.has_filters:
+            return result
         answer = self._rpc.page(
             self._query.narrowed_to(key_of(item.key)), self._query.namespace
         ).result()

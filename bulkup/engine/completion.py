@@ -112,7 +112,7 @@ class Completion:
         """
         if not clean:
             # Try once only: the runner may have ended because Datastore is unavailable.
-            self._rpc.retry_for(0.0)
+            self._rpc.try_once()
             self._lease.drop_what_is_in_flight()
         fenced_until = self._fenced_until(live_markers)
         try:

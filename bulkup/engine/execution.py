@@ -30,6 +30,7 @@ from bulkup.engine.final_hook import FinalHook
 from bulkup.engine.gc_tuning import seldom_collecting
 from bulkup.engine.handle import Handler
 from bulkup.engine.in_process import InProcessPool
+from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.moved_entities import MoveWatch
 from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
@@ -239,8 +240,9 @@ class Execution:
         left_markers: Mapping[int, Sequence[LiveMarker]] = {}
         if self._resumed:
             recovery = Recovery(
-                rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, runner=lease.runner
-            )
+                rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, runner=lease.runner,
+                needs_keys=bool(self._query.ranged),
+            )  # fmt: skip
             left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
         checkpoint.begin_work(
             lease.record.layout.shards,
@@ -276,6 +278,7 @@ class Execution:
                 on_done=self._progress.add,
                 unix_time=self._clock.unix,
             ),
+            made=MadeEntities(self._query, self._rpc, lease, checkpoint),
         )
 
     # --- the end ---

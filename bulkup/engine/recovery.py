@@ -47,10 +47,20 @@ class Recovered:
 class Recovery:
     """Makes the outcome of a run's shards definite before its next runner begins.
 
-    `runner`: the id of that next runner, which the fences carry.
+    `runner`: the id of that next runner, which the fences carry. `needs_keys`: only the checkpoint
+    knows the keys that must not be handled, so it must know every batch.
     """
 
-    def __init__(self, *, rpc: Rpc, checkpoint: Checkpoint, markers: Markers, runner: str) -> None:
+    def __init__(
+        self,
+        *,
+        rpc: Rpc,
+        checkpoint: Checkpoint,
+        markers: Markers,
+        runner: str,
+        needs_keys: bool = False,
+    ) -> None:
+        self._needs_keys = needs_keys
         self._rpc = rpc
         self._checkpoint = checkpoint
         self._markers = markers
@@ -80,6 +90,8 @@ class Recovery:
             if not places:
                 break
             self._fence(shard, places[:FENCES_PER_COMMIT])
+        if self._needs_keys:
+            self._check_knows_all(shard, found)
         self._checkpoint.done_up_to(shard.id, shard.low_number)
         done = {p: m for p, m in found.items() if not m.fence and p[0] > shard.low_number}
         adopted = self._adopt(shard, done)
@@ -106,6 +118,17 @@ class Recovery:
                 "done before you run the updater again"
             )
         return replace(shard, low_number=low, low_cursor=at_mark[0].whole_end)
+
+    def _check_knows_all(self, shard: Shard, found: dict[Place, Marker]) -> None:
+        done = [number for (number, _), marker in found.items() if not marker.fence]
+        last = max([shard.low_number, *done])
+        if self._checkpoint.numbers_up_to(shard.id, last) < last:
+            raise StateError(
+                f"the checkpoint {str(self._checkpoint.path)!r} is an older copy of the one that "
+                "this run needs, and lacks the keys of entities that must not be handled again; "
+                "put the newest copy back, or start a new run (--new), which handles all entities "
+                "again, also those that are done"
+            )
 
     def _fence(self, shard: Shard, places: Sequence[Place]) -> None:
         """Insert all fences or none. If a place was taken meanwhile, the caller finds it when it
