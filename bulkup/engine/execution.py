@@ -32,11 +32,11 @@ from bulkup.engine.handle import Handler
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.moved_entities import MoveWatch
-from bulkup.engine.outcomes import FINISHED, Outcome, final_exit, outcome_of
+from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.recovery import Recovery, recover
-from bulkup.engine.reports import dry_report, stored_report
+from bulkup.engine.reports import dry_report, report_of_end
 from bulkup.engine.scan import Scan
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
@@ -177,20 +177,18 @@ class Execution:
                 else:
                     with self._scheduler(taken.checkpoint, self._lease) as scheduler:
                         scheduler.run()
-            self._finish_run(started)
-            outcome = FINISHED
+            report = self._finish_run(started)
         except (Stopped, BudgetExceeded, CallError, BulkupError) as error:
             outcome = outcome_of(error, self._rpc, self._control)
             if isinstance(error, BudgetExceeded):
                 self._count_stopping(error)
-            self._progress.tick(force=True)
+            if outcome.details:
+                self.warn(outcome.details)
+            report = self._report(started, outcome)
         finally:
             self._progress.close()
-        if outcome.details:
-            self.warn(outcome.details)
         if taken is not None:
-            self._record_end(taken.checkpoint, outcome)
-        report = self._report(started, outcome)
+            report = self._record_end(taken.checkpoint, report)
         if self._final_hook.code is None and not self._options.dry_run:  # finish may write
             self._final_hook.call(report)
         if self._final_hook.code is Exit.FAILED:
@@ -293,12 +291,11 @@ class Execution:
 
     # --- the end ---
 
-    def _finish_run(self, started: datetime) -> None:
+    def _finish_run(self, started: datetime) -> Report:
         """Every entity is done: call the updater's `finish`, and record the end of the run.
 
         Raises HeldError, CallError when it could not be recorded.
         """
-        self._progress.tick(force=True)
         if not self._progress.counts.handled:
             self.warn(
                 "the query found no entities: check the kind's name, the filters and the "
@@ -306,52 +303,53 @@ class Execution:
                 WarningKind.EMPTY_QUERY,
             )
         if self._taken is None or self._lease is None or self._completion is None:
-            return
-        checkpoint = self._taken.checkpoint
+            return self._report(started, FINISHED)
         # Before Datastore says that the run is finished: nobody resumes it after that.
-        checkpoint.all_is_known()
+        self._taken.checkpoint.all_is_known()
         report = self._report(started, FINISHED)
-        report = replace(
-            report,
-            state=RunState.FINISHED,
-            reason="",
-            exit_code=final_exit(RunState.FINISHED, Exit.DONE, report.counts.failed),
-            ended=self._clock.now(),
-            next_command="",
-        )
         self._final_hook.conclude(report, self._lease.record)
-        self._completion.finish(report.counts, self._live_markers, self._final_hook.successor)
-
-    def _record_end(self, checkpoint: Checkpoint, outcome: Outcome) -> None:
-        """Record the end of this runner in the checkpoint and, unless the run is finished, in the
-        run record."""
-        state, reason = outcome.state, outcome.reason
-        exit_code = final_exit(state, outcome.exit_code, checkpoint.counts().failed)
-        successor = self._final_hook.successor if state is RunState.FINISHED else None
-        checkpoint.end_work(
-            state, reason, exit_code, clean=self._clean,
-            successor=successor.run_info.run_id if successor else "",
-        )  # fmt: skip
-        if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
-            self._completion.release(
-                state, reason, checkpoint.counts(), self._live_markers, clean=self._clean
-            )
+        successor = self._final_hook.successor
+        self._completion.finish(report.counts, self._live_markers, successor)
+        return replace(report, successor=successor.run_info.run_id if successor else "")
 
     def _report(self, started: datetime, outcome: Outcome) -> Report:
-        if self._taken is not None:
-            report = stored_report(self._taken.checkpoint, next_command=self._taken.next_command)
-        else:
+        """The report of a runner that ends now."""
+        self._progress.tick(force=True)
+        if self._taken is None:
             report = dry_report(
                 self._task.run_info, self._event_log, self._progress.counts, outcome,
-                started=started, ended=self._clock.now(), max_failures=self._max_failures,
+                started=started, max_failures=self._max_failures,
             )  # fmt: skip
+        else:
+            report = report_of_end(
+                self._taken.checkpoint, outcome, next_command=self._taken.next_command
+            )
+        return self._with_latest(report)
+
+    def _with_latest(self, report: Report) -> Report:
         return replace(
             report,
+            ended=self._clock.now(),
             total=self._progress.total,
             elapsed_s=self._progress.elapsed_s,
             retries=self._progress.retries,
             warnings=tuple(self._event_log.warnings),
         )
+
+    def _record_end(self, checkpoint: Checkpoint, report: Report) -> Report:
+        """Record the end of this runner in the checkpoint and, unless the run is finished, in the
+        run record. Returns the report as it is then."""
+        report = self._with_latest(report)  # `finish` may have taken long
+        state, reason, exit_code = report.state, report.reason, report.exit_code
+        checkpoint.end_work(
+            state, reason, exit_code, clean=self._clean,
+            successor=report.successor, ended=report.ended,
+        )  # fmt: skip
+        if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
+            self._completion.release(
+                state, reason, report.counts, self._live_markers, clean=self._clean
+            )
+        return replace(report, warnings=tuple(self._event_log.warnings))
 
 
 def _known_counts(taken: TakenRun | None) -> Counts:
