@@ -23,13 +23,13 @@ _COMMANDS = {
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
-    "migrate": ("bulkup.cli.migrate", "Apply the pending migrations of a directory."),
-    "status": ("bulkup.cli.status", "Show which migrations of a directory are applied."),
+    "migrate": ("bulkup.cli.migrate", "Apply the pending migrations of a folder."),
+    "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
     "unlock": ("bulkup.cli.unlock", "Release a dead process's lock on a run."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
     "local": ("bulkup.cli.local", "Serve, load or dump a Datastore in a file."),
-    "demo": ("bulkup.cli.demo", "Try bulkup on sample data, in a new directory."),
+    "demo": ("bulkup.cli.demo", "Try bulkup on sample data, in a new folder."),
 }
 
 

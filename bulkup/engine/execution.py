@@ -32,11 +32,11 @@ from bulkup.engine.handle import Handler
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.moved_entities import MoveWatch
-from bulkup.engine.outcomes import FINISHED, Outcome, final_exit, outcome_of
+from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.recovery import Recovery, recover
-from bulkup.engine.reports import dry_report, stored_report
+from bulkup.engine.reports import dry_report, report_of_end
 from bulkup.engine.scan import Scan
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
@@ -49,6 +49,7 @@ from bulkup.engine.throttling import Throttle
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
+from bulkup.state.notes import Notes
 from bulkup.state.record import Made, RunRecord
 
 
@@ -106,13 +107,14 @@ class Execution:
         self._handlers = self._make_handlers(keeps_before=taken is None)
         self._move_watch = MoveWatch(task.query, self.warn)
         self._markers = Markers(rpc, task.run_info.target.namespace, task.run_info.run_id)
+        self._notes = Notes(rpc, task.run_info.target.namespace, task.run_info.run_id)
         self._live_markers: list[LiveMarker] = []
         self._lease: Lease | None = None
         self._completion: Completion | None = None
         if taken is not None:
             self._lease = Lease(taken.ledger, taken.record, clock=clock, refresh=self._refresh)
             self._completion = Completion(
-                self._lease, self._markers, rpc,
+                self._lease, self._markers, self._notes, rpc,
                 clock=clock, resumed=self._resumed, warn=self.warn,
             )  # fmt: skip
         # Until recovery is done, this runner knows what the last one knew.
@@ -176,20 +178,18 @@ class Execution:
                 else:
                     with self._scheduler(taken.checkpoint, self._lease) as scheduler:
                         scheduler.run()
-            self._finish_run(started)
-            outcome = FINISHED
+            report = self._finish_run(started)
         except (Stopped, BudgetExceeded, CallError, BulkupError) as error:
             outcome = outcome_of(error, self._rpc, self._control)
             if isinstance(error, BudgetExceeded):
                 self._count_stopping(error)
-            self._progress.tick(force=True)
+            if outcome.details:
+                self.warn(outcome.details)
+            report = self._report(started, outcome)
         finally:
             self._progress.close()
-        if outcome.details:
-            self.warn(outcome.details)
         if taken is not None:
-            self._record_end(taken.checkpoint, outcome)
-        report = self._report(started, outcome)
+            report = self._record_end(taken.checkpoint, report)
         if self._final_hook.code is None and not self._options.dry_run:  # finish may write
             self._final_hook.call(report)
         if self._final_hook.code is Exit.FAILED:
@@ -243,8 +243,8 @@ class Execution:
         left_markers: Mapping[int, Sequence[LiveMarker]] = {}
         if self._resumed:
             recovery = Recovery(
-                rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, runner=lease.runner,
-                needs_keys=bool(self._query.ranged),
+                rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, notes=self._notes,
+                runner=lease.runner, needs_keys=bool(self._query.ranged),
             )  # fmt: skip
             left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
         checkpoint.begin_work(
@@ -260,6 +260,11 @@ class Execution:
                 "handled again"
             )
         self._budget.failed = counts.failed
+        if unnamed := checkpoint.unnamed() if counts.failed else 0:
+            self.warn(
+                f"{unnamed:,} of {counts.failed:,} failures cannot be named: the state directory "
+                "that names them is lost, and what Datastore knows of them is incomplete"
+            )
         return left_markers
 
     def _commit_context(self, checkpoint: Checkpoint, lease: Lease) -> CommitContext:
@@ -268,6 +273,7 @@ class Execution:
             rpc=self._rpc,
             query=self._query,
             markers=self._markers,
+            notes=self._notes,
             journal=checkpoint,
             budget=self._budget,
             throttle=Throttle(
@@ -286,12 +292,11 @@ class Execution:
 
     # --- the end ---
 
-    def _finish_run(self, started: datetime) -> None:
+    def _finish_run(self, started: datetime) -> Report:
         """Every entity is done: call the updater's `finish`, and record the end of the run.
 
         Raises HeldError, CallError when it could not be recorded.
         """
-        self._progress.tick(force=True)
         if not self._progress.counts.handled:
             self.warn(
                 "the query found no entities: check the kind's name, the filters and the "
@@ -299,52 +304,53 @@ class Execution:
                 WarningKind.EMPTY_QUERY,
             )
         if self._taken is None or self._lease is None or self._completion is None:
-            return
-        checkpoint = self._taken.checkpoint
+            return self._report(started, FINISHED)
         # Before Datastore says that the run is finished: nobody resumes it after that.
-        checkpoint.all_is_known()
+        self._taken.checkpoint.all_is_known()
         report = self._report(started, FINISHED)
-        report = replace(
-            report,
-            state=RunState.FINISHED,
-            reason="",
-            exit_code=final_exit(RunState.FINISHED, Exit.DONE, report.counts.failed),
-            ended=self._clock.now(),
-            next_command="",
-        )
         self._final_hook.conclude(report, self._lease.record)
-        self._completion.finish(report.counts, self._live_markers, self._final_hook.successor)
-
-    def _record_end(self, checkpoint: Checkpoint, outcome: Outcome) -> None:
-        """Record the end of this runner in the checkpoint and, unless the run is finished, in the
-        run record."""
-        state, reason = outcome.state, outcome.reason
-        exit_code = final_exit(state, outcome.exit_code, checkpoint.counts().failed)
-        successor = self._final_hook.successor if state is RunState.FINISHED else None
-        checkpoint.end_work(
-            state, reason, exit_code, clean=self._clean,
-            successor=successor.run_info.run_id if successor else "",
-        )  # fmt: skip
-        if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
-            self._completion.release(
-                state, reason, checkpoint.counts(), self._live_markers, clean=self._clean
-            )
+        successor = self._final_hook.successor
+        self._completion.finish(report.counts, self._live_markers, successor)
+        return replace(report, successor=successor.run_info.run_id if successor else "")
 
     def _report(self, started: datetime, outcome: Outcome) -> Report:
-        if self._taken is not None:
-            report = stored_report(self._taken.checkpoint, next_command=self._taken.next_command)
-        else:
+        """The report of a runner that ends now."""
+        self._progress.tick(force=True)
+        if self._taken is None:
             report = dry_report(
                 self._task.run_info, self._event_log, self._progress.counts, outcome,
-                started=started, ended=self._clock.now(), max_failures=self._max_failures,
+                started=started, max_failures=self._max_failures,
             )  # fmt: skip
+        else:
+            report = report_of_end(
+                self._taken.checkpoint, outcome, next_command=self._taken.next_command
+            )
+        return self._with_latest(report)
+
+    def _with_latest(self, report: Report) -> Report:
         return replace(
             report,
+            ended=self._clock.now(),
             total=self._progress.total,
             elapsed_s=self._progress.elapsed_s,
             retries=self._progress.retries,
             warnings=tuple(self._event_log.warnings),
         )
+
+    def _record_end(self, checkpoint: Checkpoint, report: Report) -> Report:
+        """Record the end of this runner in the checkpoint and, unless the run is finished, in the
+        run record. Returns the report as it is then."""
+        report = self._with_latest(report)  # `finish` may have taken long
+        state, reason, exit_code = report.state, report.reason, report.exit_code
+        checkpoint.end_work(
+            state, reason, exit_code, clean=self._clean,
+            successor=report.successor, ended=report.ended,
+        )  # fmt: skip
+        if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
+            self._completion.release(
+                state, reason, report.counts, self._live_markers, clean=self._clean
+            )
+        return replace(report, warnings=tuple(self._event_log.warnings))
 
 
 def _known_counts(taken: TakenRun | None) -> Counts:

@@ -39,7 +39,7 @@ def migrate_lock(rpc: Rpc, target: TargetInfo, context: RunContext) -> Iterator[
         yield lease
     finally:
         # Try once. If the server is away, or the lock is already another's, the lease expires.
-        rpc.retry_for(0.0)
+        rpc.try_once()
         with suppress(CallError, BulkupError):
             lease.give_back(RunState.FINISHED, None, Counts(), fenced_until=0)
 
