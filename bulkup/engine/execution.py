@@ -337,6 +337,7 @@ class Execution:
         checkpoint.end_work(
             state, reason, exit_code, clean=self._clean,
             successor=successor.run_info.run_id if successor else "",
+            ended=self._clock.now(),
         )  # fmt: skip
         if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
             self._completion.release(

@@ -125,8 +125,9 @@ class Checkpoint(Outcomes):
         *,
         clean: bool,
         successor: str | None = None,
+        ended: datetime | None = None,
     ) -> None:
-        """A runner ends; `successor` is the id of the run that this end has started."""
+        """A runner ends (None: now); `successor` is the id of the run that this end has started."""
         with self._step(synced=True):
             self._set(
                 state=state.value,
@@ -134,7 +135,7 @@ class Checkpoint(Outcomes):
                 exit_code=int(exit_code),
                 clean=clean,
                 successor=successor or "",
-                ended=datetime.now(timezone.utc).isoformat(),
+                ended=(ended or datetime.now(timezone.utc)).isoformat(),
             )
 
     # --- shards ---
