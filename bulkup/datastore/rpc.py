@@ -8,6 +8,7 @@ commits in flight.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,12 @@ from google.cloud.datastore import Client as OfficialClient
 from bulkup.core.clock import Clock
 from bulkup.datastore.call import TICK_S, Call
 from bulkup.datastore.call_error import CallError
-from bulkup.datastore.google_private import MAX_STATE_WATCH_S, secure_channel, watch_ready
+from bulkup.datastore.google_private import (
+    MAX_STATE_WATCH_S,
+    refresh_token,
+    secure_channel,
+    watch_ready,
+)
 from bulkup.datastore.messages import (
     AllocateIdsRequest,
     AllocateIdsResponse,
@@ -43,6 +49,31 @@ from bulkup.datastore.server_time import ServerTime
 
 MAX_LOOKUP_KEYS = 1000
 """The service's limit for one Lookup."""
+
+KEEPALIVE_MS = 20_000
+"""How long a connection with a call in flight may be silent before it is pinged. Google's own
+clients ping every 30 s. A server that allows a ping every five minutes only, as gRPC's do by
+default, tolerates this: gRPC sends two between calls at most."""
+
+PING_TIMEOUT_MS = 10_000
+"""How long the answer to a ping may take. Then the connection is closed, and each of its calls is
+sent again on a new one."""
+
+MAX_RECONNECT_PAUSE_MS = 5_000
+"""The longest that gRPC waits before it connects again. Its own 2 minutes would add to the pauses
+between attempts: a server that is back would seem to be away."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_PAUSE_MS),
+    # Otherwise a new channel to the same address would use the connection of the old one.
+    ("grpc.use_local_subchannel_pool", 1),
+)
 
 _CALLS = "RunQuery", "RunAggregationQuery", "Lookup", "Commit", "AllocateIds"
 
@@ -68,6 +99,12 @@ class Rpc:
         self.retry_policy = retry_policy or RetryPolicy()
         self.contacted = False
         """The server has answered at least one call."""
+        self.outage_s = 0.0
+        """How long calls have been tried in vain since the last one that was answered. So a run
+        that ends for that reason does not wait for each of its last calls as long again."""
+        self.heard_at = 0.0
+        """When the last answer arrived."""
+        self._refreshed_at = -math.inf
         self.on_tick: Callable[[], None] = lambda: None
         self.on_retry: Callable[[CallError, int, float, float], None] = lambda *_: None
         self.monotonic = monotonic or time.monotonic
@@ -76,22 +113,13 @@ class Rpc:
         """Learnt from lookups, and from queries except those for pages."""
         self.arrived = threading.Event()
         """Set whenever a call has been answered."""
+        self._client = client
         url = urlparse(client.base_url)
         self.address = url.netloc
-        options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
-        if url.scheme == "https":
-            self._channel = secure_channel(client, self.address, options)
-        else:
-            self._channel = grpc.insecure_channel(self.address, options=options)
+        self._secure = url.scheme == "https"
         self._watching: set[threading.Thread] = set()
-        self.methods: Mapping[str, Any] = {
-            name: self._channel.unary_unary(
-                f"/google.datastore.v1.Datastore/{name}",
-                request_serializer=None,
-                response_deserializer=None,
-            )
-            for name in _CALLS
-        }
+        self.methods: Mapping[str, Any]
+        self._open_channel()
         routing = f"project_id={quote(self.project, safe='')}"
         if self.database:
             routing += f"&database_id={quote(self.database, safe='')}"
@@ -100,6 +128,42 @@ class Rpc:
         head = CommitRequest(**self._database, mode=CommitRequest.TRANSACTIONAL)
         head.single_use_transaction.read_write.SetInParent()
         self._commit_head: bytes = head.SerializeToString()
+
+    def _open_channel(self) -> None:
+        if self._secure:
+            channel = secure_channel(self._client, self.address, _OPTIONS)
+        else:
+            channel = grpc.insecure_channel(self.address, options=_OPTIONS)
+        self._channel = channel
+        self.methods = {
+            name: channel.unary_unary(
+                f"/google.datastore.v1.Datastore/{name}",
+                request_serializer=None,
+                response_deserializer=None,
+            )
+            for name in _CALLS
+        }
+
+    def fell_silent(self, since: float) -> None:
+        """A call that was sent at `since` got no answer in time. If no other call did either, use a
+        new connection: behind a NAT or a load balancer a connection may die without a word, and
+        another one works. The calls in flight on the old one are sent again like this one."""
+        if self.heard_at >= since:
+            return
+        old = self._channel
+        self._open_channel()
+        self.heard_at = self.monotonic()  # the calls in flight on the old one say nothing about it
+        old.close()
+
+    def refresh_credentials(self, since: float, error: CallError) -> None:
+        """The server has refused the token of a call that was sent at `since`: get a new one,
+        unless that has happened meanwhile. If there is none, the error says so."""
+        if not self._secure or self._refreshed_at >= since:
+            return
+        self._refreshed_at = self.monotonic()
+        reason = refresh_token(self._client)
+        if reason:
+            error.details += f"; a new token could not be obtained: {reason}"
 
     def connect(self) -> None:
         """Wait until a gRPC server has answered at the address. Raises CallError.
@@ -131,8 +195,13 @@ class Rpc:
         self._channel.close()
 
     def retry_for(self, seconds: float) -> None:
-        """From now on retry calls for this many seconds; 0: send each call once."""
+        """From now on retry calls for this many seconds; 0: not at all."""
         self.retry_policy = replace(self.retry_policy, retry_for_s=seconds)
+        self.outage_s = 0.0
+
+    def try_once(self) -> None:
+        """From now on send each call once, and do not wait long for its answer."""
+        self.retry_policy = self.retry_policy.once()
 
     def wait(self, seconds: float = TICK_S) -> None:
         """Wait until a call is answered (since `arrived` was cleared), for TICK_S at most."""

@@ -61,6 +61,7 @@ def _record_from(checkpoint: Checkpoint) -> RunRecord:
     return RunRecord(
         checkpoint.run_info,
         RunState.RUNNING,
+        made=checkpoint.made(),
         lease=LeaseTerms(generation=checkpoint.status().generation),
         layout=Layout(
             shards=tuple(shard.unbegun for shard in shards),

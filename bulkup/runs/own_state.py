@@ -34,20 +34,27 @@ def check_own_state(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan)
 
 
 def _check(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan) -> None:
+    file_id, made = checkpoint.status().file_id, record.made
     known_in = record.layout.moved_in
     if known_in:
-        is_here = known_in == checkpoint.status().file_id
+        is_here = known_in == file_id
     else:  # earlier versions bound a run only once they saw it move an entity
         is_here = not (query.ranged and _is_late(checkpoint, record))
     if not is_here:
         names = ", ".join(sorted(query.ranged))
+        why = f"its query orders or ranges on {names}, so entities that change there are read again"
+        raise StateError(_refusal(record, why, "which entities are done"))
+    if made.known_in not in (None, file_id):
+        why = (
+            "it makes entities that its own query finds, and Datastore does not say here when an "
+            "entity was created"
+        )
+        raise StateError(_refusal(record, why, "which entities it made"))
+    if made.record_ns and record.created_ns not in (0, made.record_ns):
         raise StateError(
-            _refusal(
-                record,
-                f"its query orders or ranges on {names}, so entities that change there are read "
-                "again",
-                "which entities are done",
-            )
+            f"run {record.run_info.run_id} cannot be resumed in a copy of its Datastore, where all "
+            "entities were created anew: which of them it made, nobody can tell. To handle all "
+            f"entities, {_new_run(record)}"
         )
 
 
@@ -59,12 +66,14 @@ def _is_late(checkpoint: Checkpoint, record: RunRecord) -> bool:
 def _refusal(record: RunRecord, reason: str, known: str) -> str:
     holder, run_id = record.lease.holder, record.run_info.run_id
     who = holder.who if holder else "another process"
-    if record.migration is not None:
-        how = f"mark it as pending (bulkup mark {record.migration.name} --pending)"
-    else:
-        how = "start a new run (--new)"
     return (
         f"run {run_id} cannot be resumed here: {reason}, and only the state directory of {who} "
-        f"knows {known}; resume it there, or {how}, which handles all entities again, also those "
-        "that are done"
+        f"knows {known}; resume it there, or {_new_run(record)}, which handles all entities again, "
+        "also those that are done"
     )
+
+
+def _new_run(record: RunRecord) -> str:
+    if record.migration is not None:
+        return f"mark it as pending (bulkup mark {record.migration.name} --pending)"
+    return "start a new run (--new)"

@@ -18,7 +18,7 @@ from bulkup.authoring.updater import Updater
 from bulkup.core.errors import BulkupError, QueryError, UpdaterError
 from bulkup.core.events import Warned
 from bulkup.core.model import TargetInfo
-from bulkup.core.records import RunInfo
+from bulkup.core.records import RunInfo, new_run_id
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
@@ -67,17 +67,17 @@ class PreparedRun:
         """The same for every run of this updater with these parameters and this query."""
         return self.query.identity(self.source.spec, self.params)
 
-    def new_run_info(self, run_id: str, identity: str) -> RunInfo:
-        """The fixed facts of a run created now."""
-        target = self.target.info
+    def new_run_info(self, run_id: str | None, identity: str) -> RunInfo:
+        """The fixed facts of a run created now; with a new id if it has none."""
+        target, created = self.target.info, self.context.clock.now()
         return RunInfo.new(
-            run_id,
+            run_id or new_run_id(created),
             self.source,
             self.params,
             target,
             identity=identity,
             fingerprint=self.query.fingerprint(target),
-            clock=self.context.clock,
+            created=created,
         )
 
 

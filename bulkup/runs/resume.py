@@ -16,7 +16,7 @@ from bulkup.datastore.target import emulator_host
 from bulkup.runs.acquire import acquire_lease, lock_folder
 from bulkup.runs.chain import execute_successors, resume_chain, unfinished_successor
 from bulkup.runs.context import RunContext
-from bulkup.runs.execute import execute
+from bulkup.runs.execute import execute, request_sample
 from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.lost_record import record_again
 from bulkup.runs.prepare import PreparedRun, prepare
@@ -175,7 +175,7 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
         else:
             record = record_again(prepared, checkpoint)
         held = acquire_lease(prepared, record, checkpoint)
-        report = execute(prepared, checkpoint, held)
+        report = execute(prepared, checkpoint, held, request_sample(prepared))
         return execute_successors(prepared, report, links=len(record.chain.links))
 
 

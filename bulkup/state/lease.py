@@ -23,7 +23,7 @@ from bulkup.datastore.server_time import ServerTime
 from bulkup.state.holder import has_died
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.record import LEASE_S, RENEW_S, Holder, Layout, LeaseTerms, RunRecord
-from bulkup.state.run_records import Ledger, RecordMovedOn
+from bulkup.state.run_records import Ledger, RecordMovedOn, RecordTimes
 from bulkup.state.sweeping import sweep_later
 
 Change = Callable[[RunRecord], RunRecord]
@@ -162,6 +162,11 @@ class Lease:
             record = self._renewed(self._refresh)
             self._next = self._clock.monotonic() + RENEW_S
             self._renewal = record, self._ledger.begin_write(record)
+
+    def times(self) -> RecordTimes | None:
+        """When the run record was created and last written, by the server's clock; None where the
+        server does not say. Raises CallError."""
+        return self._ledger.times(self.record.run_info.run_id)
 
     def make_sure(self) -> None:
         """Before a commit: when the lease has run out (a suspended laptop, a handler that took

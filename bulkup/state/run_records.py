@@ -43,6 +43,13 @@ class RecordMovedOn(Exception):
     """Somebody else has changed the record since it was read."""
 
 
+class RecordTimes(NamedTuple):
+    """By the server's clock, in nanoseconds since 1970."""
+
+    created_ns: int
+    updated_ns: int
+
+
 class _Claim(NamedTuple):
     run_id: str
     version: int
@@ -61,7 +68,16 @@ class Ledger:
     def read(self, run_id: str) -> RunRecord | None:
         """Raises CallError."""
         for result in self._rpc.lookup([self._key(run_id)]).values():
-            return read_record(result.entity, result.version)
+            return _record_of(result)
+        return None
+
+    def times(self, run_id: str) -> RecordTimes | None:
+        """When a record was written; None where the server does not say. Raises CallError."""
+        for result in self._rpc.lookup([self._key(run_id)]).values():
+            if result.HasField("create_time") and result.HasField("update_time"):
+                return RecordTimes(
+                    result.create_time.ToNanoseconds(), result.update_time.ToNanoseconds()
+                )
         return None
 
     def read_in(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], RunRecord]:
@@ -74,10 +90,7 @@ class Ledger:
             key = own_key(replace(self._target, namespace=namespace), RUN_KIND, run_id)
             keys[key_bytes(key)] = key, (namespace, run_id)
         found = self._rpc.lookup([key for key, _ in keys.values()])
-        return {
-            keys[key][1]: read_record(result.entity, result.version)
-            for key, result in found.items()
-        }
+        return {keys[key][1]: _record_of(result) for key, result in found.items()}
 
     def unfinished(self, identity: str) -> RunRecord | None:
         """The unfinished run of the same updater, parameters and query. Writes nothing.
@@ -135,7 +148,7 @@ class Ledger:
         while True:
             batch = call.result().batch
             for result in batch.entity_results:
-                yield read_record(result.entity, result.version)
+                yield _record_of(result)
             if not batch.entity_results:
                 return
             query.start_cursor = batch.end_cursor
@@ -264,3 +277,8 @@ class Ledger:
 
     def _claim_key(self, identity: str) -> Pb:
         return own_key(self._target, CLAIM_KIND, identity)
+
+
+def _record_of(result: Pb) -> RunRecord:
+    record = read_record(result.entity, result.version)
+    return replace(record, created_ns=result.create_time.ToNanoseconds())

@@ -35,6 +35,7 @@ from bulkup.state.kinds import MARKER_KIND, RUN_KIND
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.record import Holder
 from tests.chaos.proxy import Proxy, label
+from tests.chaos.updaters import RENAMED
 from tests.conftest import Server
 
 UPDATERS = Path(__file__).parent / "updaters.py"
@@ -345,6 +346,24 @@ class World:
             for id_ in things.keys() | count.keys():
                 if count[id_] != 1:
                     found.append(f"thing {id_} has {count[id_]} children")
+        return found
+
+    def made_violations(self, updater: str) -> list[str]:
+        """The same for the updaters that make things (`MAKERS`)."""
+        things = list(self.client.query(kind="Thing").fetch())
+        copies = [thing for thing in things if "of" in thing]
+        others = [thing for thing in things if "of" not in thing]
+        ids = range(1, self.size + 1)
+        found = [f"{t.key.id} has n = {t['n']}" for t in things if t["n"] != 1]
+        for thing in others:
+            live = self.live[thing.key.id % RENAMED]
+            if thing["m"] != live:
+                found.append(f"{thing.key.id} has m = {thing['m']}, not {live}")
+        moved = RENAMED if updater == "Rename" else 0
+        if sorted(t.key.id for t in others) != [id_ + moved for id_ in ids]:
+            found.append(f"the things are {sorted(t.key.id for t in others)}")
+        if sorted(t["of"] for t in copies) != ([] if updater == "Rename" else [*ids]):
+            found.append(f"there are copies of {sorted(t['of'] for t in copies)}")
         return found
 
 
