@@ -26,6 +26,7 @@ def _nth_commits(*numbers: int, action: Action) -> Faults:
     return lambda seen: action if seen.method == "Commit" and seen.nth in numbers else Pass()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.INTERNAL])
 def test_a_lost_answer_does_not_apply_twice(world: World, code: grpc.StatusCode) -> None:
     world.proxy.faults = _nth_commits(1, 4, 6, action=Lose(code))
@@ -35,6 +36,7 @@ def test_a_lost_answer_does_not_apply_twice(world: World, code: grpc.StatusCode)
     assert world.violations(children=True) == []
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.ABORTED, Code.RESOURCE_EXHAUSTED])
 def test_a_commit_that_never_arrived_is_sent_again(world: World, code: grpc.StatusCode) -> None:
     world.proxy.faults = _nth_commits(1, 2, 5, action=Refuse(code))
@@ -43,6 +45,7 @@ def test_a_commit_that_never_arrived_is_sent_again(world: World, code: grpc.Stat
     assert world.violations(children=True) == []
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("forward", [False, True])
 def test_a_broken_connection_loses_nothing_and_applies_nothing_twice(
     world: World, forward: bool
@@ -54,6 +57,7 @@ def test_a_broken_connection_loses_nothing_and_applies_nothing_twice(
     assert world.violations(children=True) == []
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("give_second", [False, True])
 def test_a_commit_delivered_twice_is_applied_once(world: World, give_second: bool) -> None:
     world.proxy.faults = lambda seen: Twice(give_second) if seen.method == "Commit" else Pass()
@@ -62,6 +66,7 @@ def test_a_commit_delivered_twice_is_applied_once(world: World, give_second: boo
     assert world.violations(children=True) == []
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("after", [1, 2, 3, 5, 8, None])
 def test_a_commit_that_arrives_after_its_retry_is_refused(
     lf: Server, make_world: MakeWorld, after: int | None
