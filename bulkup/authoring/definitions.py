@@ -47,7 +47,7 @@ def _updaters_in(module: ModuleType) -> dict[str, Any]:
     """All updaters of a module by name, imported ones included, each once."""
     found: dict[int, tuple[str, Any]] = {}
     for name, value in list(vars(module).items()):
-        if not is_updater(value):
+        if not (callable(value) and is_updater(value)):
             continue
         # Prefer the name in `class Name` to an alias, in whatever order they come.
         if id(value) not in found or getattr(value, "__name__", "") == name:
@@ -72,9 +72,9 @@ def only_one(imported: Imported, where: str) -> tuple[str, Any]:
         for name, value in own.items()
         if not why_not_runnable(value) and not (isinstance(value, type) and name.startswith("_"))
     }
-    shown = printable(where)
     if len(runnable) == 1:
         return next(iter(runnable.items()))
+    shown = printable(where)
     if runnable:
         raise UsageError(f"{shown} has several updaters; name one: {_specs(where, runnable)}")
     if own:

@@ -36,7 +36,7 @@ class Imported:
     checksum: str
     """SHA-256 of its bytes, in hex."""
     reload_as: str
-    """What imports it again from any directory: the path, or a dotted name if a path would not."""
+    """What imports it again from any folder: the path, or a dotted name if a path would not."""
 
 
 def import_path(typed: str) -> Imported:

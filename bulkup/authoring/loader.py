@@ -48,10 +48,10 @@ class UpdaterSource:
     checksum: str
     """SHA-256 of that file's bytes, in hex."""
     spec: str
-    """What `load` takes to find it again from any directory: an absolute path and `:Name`.
+    """What `load` takes to find it again from any folder: an absolute path and `:Name`.
 
     For a module in a package without `__init__.py` a path would not do. Its spec is a dotted name,
-    which is found from the same directory only.
+    which is found from the same current directory only.
     """
     parameters: tuple[Parameter, ...]
     only_here: str | None = None

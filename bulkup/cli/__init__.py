@@ -16,19 +16,20 @@ import click
 from bulkup.cli.errors import ShownError
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.secrets import without_secrets
+from bulkup.core.version import __version__
 
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
-    "migrate": ("bulkup.cli.migrate", "Apply the pending migrations of a directory."),
-    "status": ("bulkup.cli.status", "Show which migrations of a directory are applied."),
+    "migrate": ("bulkup.cli.migrate", "Apply the pending migrations of a folder."),
+    "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
     "unlock": ("bulkup.cli.unlock", "Release a dead process's lock on a run."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
     "local": ("bulkup.cli.local", "Serve, load or dump a Datastore in a file."),
-    "demo": ("bulkup.cli.demo", "Try bulkup on sample data, in a new directory."),
+    "demo": ("bulkup.cli.demo", "Try bulkup on sample data, in a new folder."),
 }
 
 
@@ -49,14 +50,6 @@ class _Lazy(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
-def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from bulkup.core.version import __version__
-
-        click.echo(f"bulkup {__version__}")
-        ctx.exit()
-
-
 @click.group(
     cls=_Lazy,
     context_settings={
@@ -65,10 +58,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         "max_content_width": 100,
     },
 )
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
-    help="Show the version and exit.",
-)  # fmt: skip
+@click.version_option(__version__, message="bulkup %(version)s")
 def cli() -> None:
     """Apply a Python function to every entity of a Datastore query, exactly once.
 

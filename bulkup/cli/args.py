@@ -9,7 +9,8 @@
     def command(args: ListArgs) -> None: ...
 
 The annotation of a field says how click parses it. A field whose type is such a dataclass itself
-is a group of options that several commands share. `--help` shows them in the order of the fields.
+is a group of options that several commands share; a group has no groups inside. `--help` shows them
+in the order of the fields.
 """
 
 from __future__ import annotations
@@ -26,13 +27,29 @@ class ArgsCommand(click.Command):
     """Calls its callback with the parsed options as `args`."""
 
     def __init__(self, name: str, args_type: type[Any], **attributes: Any) -> None:
-        super().__init__(name, params=_parameters(args_type), **attributes)
         self._args_type = args_type
+        self._groups: dict[str, tuple[type[Any], list[str]]] = {}
+        """The dataclasses of option groups, and their options, by field."""
+        params: list[click.Parameter] = []
+        for field, hint in get_type_hints(args_type, include_extras=True).items():
+            if get_origin(hint) is Annotated:
+                params += hint.__metadata__
+            else:
+                options = get_type_hints(hint, include_extras=True)
+                self._groups[field] = hint, [*options]
+                for option in options.values():
+                    params += option.__metadata__
+        super().__init__(name, params=params, **attributes)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:  # in shell completion, which parses incomplete lines
-            ctx.params = {"args": _build(self._args_type, ctx.params)}
+            values = ctx.params
+            groups = {
+                field: group(**{option: values.pop(option) for option in options})
+                for field, (group, options) in self._groups.items()
+            }
+            ctx.params = {"args": self._args_type(**values, **groups)}
         return rest
 
 
@@ -47,22 +64,3 @@ def verb(
         )
 
     return decorate
-
-
-def _parameters(args_type: type[Any]) -> list[click.Parameter]:
-    found: list[click.Parameter] = []
-    for hint in get_type_hints(args_type, include_extras=True).values():
-        if get_origin(hint) is Annotated:
-            (parameter,) = hint.__metadata__
-            found.append(parameter)
-        else:
-            found += _parameters(hint)
-    return found
-
-
-def _build(args_type: type[Any], values: dict[str, Any]) -> Any:
-    parts = {}
-    for name, hint in get_type_hints(args_type, include_extras=True).items():
-        is_group = get_origin(hint) is not Annotated
-        parts[name] = _build(hint, values) if is_group else values[name]
-    return args_type(**parts)

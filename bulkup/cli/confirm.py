@@ -16,7 +16,7 @@ def confirm(action: str, target: Target, *, yes: bool) -> None:
 
     Without a terminal nobody could answer: a scheduled job starts at once.
     """
-    if yes or not target.is_real or not sys.stdin.isatty():
+    if yes or not target.info.is_real or not sys.stdin.isatty():
         return
     from bulkup.report.text import clean
 

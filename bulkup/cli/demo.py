@@ -18,10 +18,10 @@ from bulkup.core.errors import Exit
     "folder", metavar="[DIR]", default="bulkup-demo", type=click.Path(path_type=Path)
 )  # fmt: skip
 def command(folder: Path) -> int:
-    """Try bulkup on sample data, in a new directory (DIR, by default bulkup-demo).
+    """Try bulkup on sample data, in a new folder (DIR, by default bulkup-demo).
 
     The demo makes a small shop in a file of the embedded Datastore, and an updater that changes it.
-    It shows and runs some commands. Everything stays in the directory for you to continue; nothing
+    It shows and runs some commands. Everything stays in the folder for you to continue; nothing
     outside of it is touched.
     """
     from bulkup.cli.demo_shop import NEXT, STEPS, UPDATER, lay_out

@@ -79,12 +79,12 @@ def lay_out(folder: Path) -> None:
         is_empty = not any(folder.iterdir())
     except OSError as error:
         raise UsageError(
-            f"cannot create the directory {str(folder)!r} ({error.strerror}); name another one"
+            f"cannot create the folder {str(folder)!r} ({error.strerror}); name another one"
         ) from error
     if not is_empty:
         raise UsageError(
             f"{str(folder)!r} is not empty, and the demo does not touch existing files; work "
-            "there, or name a new directory: bulkup demo DIR"
+            "there, or name a new folder: bulkup demo DIR"
         )
     with (folder / DATA).open("x", encoding="utf-8") as lines:
         lines.writelines(json.dumps(one) + "\n" for one in products())

@@ -30,7 +30,7 @@ class MarkArgs:
             default=Path("updaters"),
             show_default=True,
             metavar="DIR",
-            help="Directory of the migrations.",
+            help="Folder of the migrations.",
         ),
     ]
     target: TargetArgs

@@ -77,9 +77,9 @@ class MigrateArgs:
 
 @verb("migrate", MigrateArgs)
 def command(args: MigrateArgs) -> int:
-    """Apply the pending migrations of a directory, in the order of their file names.
+    """Apply the pending migrations of a folder, in the order of their file names.
 
-    DIR is the directory, by default updaters. Each file in it holds one updater, and its name is
+    DIR is the folder, by default updaters. Each file in it holds one updater, and its name is
     the name of the migration.
 
     Stops at the first migration that fails. An interrupted migration resumes where it was, from any
@@ -122,7 +122,7 @@ def _migrate_all(args: MigrateArgs, pattern: str, session: Session) -> MigrateAl
 
 
 def _selection(args: MigrateArgs) -> Selection:
-    """Raises BulkupError for a directory that is not valid."""
+    """Raises BulkupError for a folder that is not valid."""
     from bulkup.migrations.apply import Selection
     from bulkup.migrations.folder import read_folder
 

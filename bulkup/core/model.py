@@ -93,6 +93,11 @@ class TargetInfo:
     local: str = ""
     """The embedded Datastore's file; empty for any other."""
 
+    @property
+    def is_real(self) -> bool:
+        """Whether this is the service, neither an emulator nor the embedded Datastore."""
+        return not (self.emulator or self.local)
+
     def __str__(self) -> str:
         parts = [f"project {self.project}"]
         if self.database:

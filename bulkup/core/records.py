@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Protocol
 
-from bulkup.core.clock import Clock
 from bulkup.core.model import TargetInfo
 
 
@@ -66,9 +67,8 @@ class RunInfo:
         *,
         identity: str,
         fingerprint: str = "",
-        clock: Clock,
+        created: datetime,
     ) -> RunInfo:
-        """A run that starts now."""
         return cls(
             run_id=run_id,
             updater=source.name,
@@ -80,7 +80,7 @@ class RunInfo:
             target=target,
             fingerprint=fingerprint,
             identity=identity,
-            created=clock.now().isoformat(),
+            created=created.isoformat(),
         )
 
 
@@ -123,6 +123,16 @@ class Shard:
     def unbegun(self) -> Shard:
         """The same range, with no progress."""
         return replace(self, low_number=0, low_cursor=self.start, done=False)
+
+
+def new_run_id(now: datetime) -> str:
+    """Run ids sort by the time they were created, also within a second."""
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 100:04d}{uuid.uuid4().hex[:2]}"
+
+
+def first_id(run_id: str) -> str:
+    """The id of the first run of the chain that a run belongs to."""
+    return run_id.partition("+")[0]
 
 
 def next_id(run_id: str) -> str:

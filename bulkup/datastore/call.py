@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
@@ -15,9 +15,6 @@ from bulkup.datastore.retry import RetryPolicy, retrying
 
 R = TypeVar("R")
 
-ATTEMPT_TIMEOUT_S = 60.0
-"""Timeout of one attempt of a call; the official client's default."""
-
 TICK_S = 0.5
 """The longest wait before the run gets to look around (progress, signals)."""
 
@@ -27,14 +24,21 @@ class Connection(Protocol):
 
     retry_policy: RetryPolicy
     contacted: bool
+    outage_s: float
+    heard_at: float
     arrived: threading.Event
     monotonic: Callable[[], float]
     on_tick: Callable[[], None]
     on_retry: Callable[[CallError, int, float, float], None]
-
-    def send(self, name: str, payload: bytes, timeout: float) -> Any: ...
+    methods: Mapping[str, Any]
+    """What gRPC calls by name, of bytes to bytes."""
+    metadata: Sequence[tuple[str, str]]
 
     def nap(self, seconds: float) -> None: ...
+
+    def fell_silent(self, since: float) -> None: ...
+
+    def refresh_credentials(self, since: float, error: CallError) -> None: ...
 
 
 class Call(Generic[R]):
@@ -56,21 +60,30 @@ class Call(Generic[R]):
         self.maybe_applied_at: float | None = None
         """When an attempt last ended without saying whether it was applied."""
         self.attempts = 0
-        self._doubtful = 0
+        self._doubtful = self._refused = 0
+        self._spent_s = 0.0
+        """How long this call has tried in vain: its failed attempts, and the pauses after them.
+        Not the time in which nobody waited for it, because a handler worked."""
         self._connection = connection
         self._before_resend = before_resend
         self._parse = parse
         self.answer_bytes = 0
-        self._sent_at = self._answered_at = 0.0
-        self._future: Any = self._send()
+        self._sent_at = self._answered_at = self._timeout_s = 0.0
+        self._future: Any
+        """The attempt that is in flight, or answered and not looked at yet; None: neither."""
+        self._send()
 
-    def _send(self) -> Any:
+    def _send(self) -> None:
         connection = self._connection
+        policy = connection.retry_policy
         self.attempts += 1
+        self._answered_at = 0.0
         self._sent_at = connection.monotonic()
-        future = connection.send(self.name, self.payload, ATTEMPT_TIMEOUT_S)
-        future.add_done_callback(self._has_arrived)
-        return future
+        self._timeout_s = policy.attempt_s(self.attempts, policy.retry_for_s - self._spent_s)
+        self._future = connection.methods[self.name].future(
+            self.payload, timeout=self._timeout_s, metadata=connection.metadata
+        )
+        self._future.add_done_callback(self._has_arrived)
 
     def _has_arrived(self, _: Any) -> None:
         # Runs on a thread of gRPC, so only what needs no lock.
@@ -100,15 +113,10 @@ class Call(Generic[R]):
         if self._future is not None:
             self._future.cancel()
 
-    def first_answer(self) -> R:
-        """Wait for the first attempt's answer, and never send again. Raises CallError."""
-        future, self._future = self._future, None
-        return self._answer(future)
-
     def result(self) -> R:
         """Wait for the answer. Raises CallError once retrying cannot help any more."""
         try:
-            return self._attempt()  # outside tenacity, whose objects would keep the answer alive
+            return self._attempt()  # not in tenacity, whose objects would keep it alive
         except CallError as error:
             if not error.worth_another_try:
                 raise
@@ -121,27 +129,34 @@ class Call(Generic[R]):
                 raise first
             return self._attempt()
 
-        connection = self._connection
         policy = retrying(
-            stop=lambda state: connection.retry_policy.is_over(
-                state, doubtful=self._doubtful, contacted=connection.contacted
-            ),
-            sleep=connection.nap,
+            left_s=self._left_s,
+            stop=self._gives_up,
+            sleep=self._pause,
             before_sleep=self._about_to_sleep,
         )
         answer: R = policy(attempt)
         return answer
 
     def _attempt(self) -> R:
-        future, self._future = self._future, None
-        if future is None:
+        if self._future is None:
             if self._before_resend is not None:
                 self._before_resend()
-            future = self._send()
-        return self._answer(future)
+            self._send()
+        try:
+            return self.first_answer()
+        except CallError as error:
+            if error.worth_another_try:
+                self._count_attempt(error)
+            raise
 
-    def _answer(self, future: Any) -> R:
+    def first_answer(self) -> R:
+        """Wait for the answer to the attempt that was sent, and never send again.
+
+        Raises CallError.
+        """
         connection = self._connection
+        future, self._future = self._future, None
         while True:
             try:
                 serialized: bytes = future.result(timeout=TICK_S)
@@ -160,6 +175,8 @@ class Call(Generic[R]):
                 raise CallError(self.name, grpc.StatusCode.CANCELLED, "cancelled here") from None
             else:
                 connection.contacted = True
+                connection.outage_s = 0.0
+                connection.heard_at = self._answered_at
                 self.answer_bytes = len(serialized)
                 # Not on gRPC's thread, which would compete with this one for the interpreter.
                 try:
@@ -172,15 +189,58 @@ class Call(Generic[R]):
     def _noted(self, error: Any) -> CallError:
         failed = CallError(self.name, error.code(), error.details() or "", len(self.payload))
         self._doubtful += failed.is_doubtful
+        self._refused += failed.is_unauthenticated
+        if not failed.worth_another_try:
+            self._connection.outage_s = 0.0  # a refusal, from a server that is there
         if failed.maybe_applied:
             self.maybe_applied_at = self._connection.monotonic()
         return failed
 
-    def _about_to_sleep(self, state: RetryCallState) -> None:
-        assert state.outcome is not None
-        error = state.outcome.exception()
-        assert isinstance(error, CallError)
+    # --- how long to go on ---
+
+    def _count_attempt(self, error: CallError) -> None:
         connection = self._connection
-        limit_s = connection.retry_policy.limit_s(error, contacted=connection.contacted)
-        left_s = limit_s - (state.seconds_since_start or 0.0)
-        connection.on_retry(error, state.attempt_number, state.upcoming_sleep, left_s)
+        spent_s = max(0.0, (self._answered_at or connection.monotonic()) - self._sent_at)
+        self._spend(spent_s)
+        if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and spent_s >= 0.99 * self._timeout_s:
+            connection.fell_silent(self._sent_at)
+        if error.is_unauthenticated and connection.contacted:
+            connection.refresh_credentials(self._sent_at, error)
+
+    def _spend(self, seconds: float) -> None:
+        self._spent_s += seconds
+        self._connection.outage_s += seconds
+
+    def _left_s(self, state: RetryCallState) -> float:
+        connection = self._connection
+        limit_s = connection.retry_policy.limit_s(_error_of(state), contacted=connection.contacted)
+        return limit_s - max(self._spent_s, connection.outage_s)
+
+    def _gives_up(self, state: RetryCallState) -> bool:
+        connection = self._connection
+        policy = connection.retry_policy
+        return policy.is_out_of_time(state.upcoming_sleep) or policy.gives_up(
+            _error_of(state),
+            left_s=self._left_s(state),
+            doubtful=self._doubtful,
+            refused=self._refused,
+            contacted=connection.contacted,
+        )
+
+    def _about_to_sleep(self, state: RetryCallState) -> None:
+        wait_s = state.upcoming_sleep
+        self._connection.on_retry(
+            _error_of(state), state.attempt_number, wait_s, self._left_s(state)
+        )
+
+    def _pause(self, seconds: float) -> None:
+        began = self._connection.monotonic()
+        self._connection.nap(seconds)
+        self._spend(self._connection.monotonic() - began)
+
+
+def _error_of(state: RetryCallState) -> CallError:
+    assert state.outcome is not None
+    error = state.outcome.exception()
+    assert isinstance(error, CallError)
+    return error

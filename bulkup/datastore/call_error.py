@@ -7,6 +7,8 @@ each commit of bulkup inserts a marker that its own copies collide with.
 
 from __future__ import annotations
 
+import re
+
 from grpc import StatusCode
 
 EMULATOR_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -18,10 +20,24 @@ _TRANSIENT = {
     StatusCode.ABORTED,
     StatusCode.RESOURCE_EXHAUSTED,
     StatusCode.CANCELLED,
+    StatusCode.UNAUTHENTICATED,  # a few times only; see `RetryPolicy.gives_up`
 }
-_DOUBTFUL = {StatusCode.INTERNAL, StatusCode.UNKNOWN}
+_INTERNAL = {StatusCode.INTERNAL, StatusCode.UNKNOWN}
 
-_NOT_APPLIED = {StatusCode.ABORTED, StatusCode.RESOURCE_EXHAUSTED}
+_OF_THE_CONNECTION = re.compile(
+    r"""rst_stream | go_?away | http/?2 | \bhttp\b | stream\ (removed|terminated|timeout)
+    | (socket|connection|transport|channel|stream|endpoint|session|peer)\b.{0,20}
+      \b(clos|reset|drop|lost|terminat|abort|refused|timed\ out|shut|fail|broken|gone|error)
+    | reset\ (by|before) | broken\ pipe | \b(eof|eos)\b | end\ of\ (file|stream)
+    | keep-?alive | ping\ timeout | too_many_pings | \bupstream\b | shutting\ down
+    | no\ status | missing\ (grpc-)?status | (unexpected|invalid|bad)\ (content-type|frame|trailer)
+    | \b(ssl|tls)(\b|_) | i/?o\ ?(exception|error) | network\ is | no\ route | unreachable""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""What gRPC, its servers and the proxies between say under INTERNAL and UNKNOWN when a connection
+or one of its streams ended. gRPC for Python does not tell whether a status is the server's own."""
+
+_NOT_APPLIED = {StatusCode.ABORTED, StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAUTHENTICATED}
 """The retryable codes that guarantee that nothing was written."""
 
 
@@ -53,12 +69,12 @@ class CallError(Exception):
 
     @property
     def worth_another_try(self) -> bool:
-        return (self.code in _TRANSIENT or self.is_doubtful) and not self.too_large
+        return (self.code in _TRANSIENT or self.code in _INTERNAL) and not self.too_large
 
     @property
     def is_doubtful(self) -> bool:
-        """INTERNAL or UNKNOWN: it may pass, or it may be the final answer."""
-        return self.code in _DOUBTFUL
+        """INTERNAL or UNKNOWN, from the server itself: it may pass, or be the final answer."""
+        return self.code in _INTERNAL and not _OF_THE_CONNECTION.search(self.details)
 
     @property
     def maybe_applied(self) -> bool:
@@ -103,6 +119,11 @@ class CallError(Exception):
     def lacks_permission(self) -> bool:
         """The server refuses every request of this account, whatever it holds."""
         return self.code in (StatusCode.PERMISSION_DENIED, StatusCode.UNAUTHENTICATED)
+
+    @property
+    def is_unauthenticated(self) -> bool:
+        """The server does not accept our token: it was revoked, or a clock is wrong."""
+        return self.code is StatusCode.UNAUTHENTICATED
 
     @property
     def lacks_credentials(self) -> bool:

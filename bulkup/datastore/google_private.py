@@ -7,10 +7,12 @@ sentence when a new version of a library changes one of them.
 from __future__ import annotations
 
 import threading
+from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
 import grpc
+from google.auth.exceptions import GoogleAuthError
 from google.cloud._helpers import make_secure_channel
 from google.cloud._http import DEFAULT_USER_AGENT
 from google.cloud.datastore import Client, Entity, Query
@@ -24,6 +26,9 @@ MAX_STATE_WATCH_S = 1.0
 """How long gRPC may take to stop watching a channel's state: `_poll_connectivity` looks every
 0.2 s."""
 
+REFRESH_TIMEOUT_S = 10.0
+"""How long a request for a new token may take. Nothing else is done meanwhile."""
+
 meanings_of: Any = attrgetter("_meanings")
 """The meanings of an entity's properties, {name: (meaning, the value it was read with)}. The
 official client writes them from there and offers no other access."""
@@ -35,6 +40,21 @@ def secure_channel(client: Client, address: str, options: tuple[tuple[str, int],
     `Client` builds it privately and takes no options, and its channel refuses answers above 4 MiB.
     """
     return make_secure_channel(client._credentials, DEFAULT_USER_AGENT, address, options)
+
+
+def refresh_token(client: Client) -> str:
+    """Get a new token for the channels of a client; returns why that was not possible, or "".
+
+    gRPC asks for one only when the old one expires. `Client` shows its credentials nowhere else.
+    """
+    from google.auth.transport.requests import Request
+
+    request = partial(Request(), timeout=REFRESH_TIMEOUT_S)
+    try:
+        client._credentials.refresh(request)
+    except GoogleAuthError as error:
+        return str(error)
+    return ""
 
 
 def query_message(query: Query) -> Pb:
@@ -76,5 +96,5 @@ never runs `Entity.__init__`."""
 
 __all__ = [
     "ENTITY_STATE", "MAX_STATE_WATCH_S", "Entity", "copy_of", "datastore_api", "meanings_of",
-    "query_message", "secure_channel", "watch_ready",
+    "query_message", "refresh_token", "secure_channel", "watch_ready",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.messages import (
@@ -55,6 +56,7 @@ def _classes() -> dict[str, Any]:
     message(
         EntityResultPb,
         entity="Entity", version=_Field.TYPE_INT64, cursor=_Field.TYPE_BYTES,
+        create_time=_Field.TYPE_BYTES,
     )  # fmt: skip
     batch = message(
         QueryResultBatchPb,
@@ -82,6 +84,12 @@ Page: Any = _ours["RunQueryResponse"]
 def page_result(result: Pb) -> Pb:
     """Turn an EntityResult into a PageResult."""
     return PageResult.FromString(result.SerializeToString())
+
+
+def created_ns(result: Pb) -> int:
+    """When the entity of a PageResult was created, in nanoseconds; 0: the server does not say."""
+    nanoseconds: int = Timestamp.FromString(result.create_time).ToNanoseconds()
+    return nanoseconds
 
 
 def read_page(answer: bytes) -> Pb:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from bulkup.datastore.messages import CommitRequest, Mutation, QueryResultBatchPb
 
-
-def _number(message: Any, field: str) -> int:
-    number: int = message.DESCRIPTOR.fields_by_name[field].number
-    return number
-
-
-_MUTATIONS = _number(CommitRequest, "mutations")
-_RESULTS = _number(QueryResultBatchPb, "entity_results")
-_UPDATE = _number(Mutation, "update")
-_UPSERT = _number(Mutation, "upsert")
+_MUTATIONS: int = CommitRequest.MUTATIONS_FIELD_NUMBER
+_RESULTS: int = QueryResultBatchPb.ENTITY_RESULTS_FIELD_NUMBER
+_UPDATE: int = Mutation.UPDATE_FIELD_NUMBER
+_UPSERT: int = Mutation.UPSERT_FIELD_NUMBER
 
 _STRATEGY: bytes = Mutation(conflict_resolution_strategy=Mutation.FAIL).SerializeToString()
 _last_guard = (0, b"")

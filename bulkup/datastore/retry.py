@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tenacity
 from grpc import StatusCode
 from tenacity import RetryCallState, Retrying
 
 from bulkup.datastore.call_error import CallError
+
+ATTEMPT_TIMEOUT_S = 60.0
+"""Timeout of one attempt of a call; the official client's default."""
+
+MIN_ATTEMPT_S = 2.0
+"""A busy server answers within this, however short `--retry-for` is."""
+
+FIRST_ATTEMPT_SHARE = 0.25
+"""Of the time to retry for. The next attempt, on a new connection, gets twice as much: so there is
+one even when the first ended in silence."""
+
+LAST_ATTEMPT_SHARE = 0.05
+"""Of the time to retry for: what the attempt at its very end may take beyond it."""
+
+FAREWELL_SHARE = 0.03
+"""Of the time to retry for: what one last call may take when all of it is used up."""
 
 FIRST_CONTACT_S = 15.0
 """How long to retry an address that has answered only with errors: a wrong one must not cost ten
@@ -22,6 +38,10 @@ emulator that is still busy with a killed run's large kind."""
 MAX_DOUBTFUL_TRIES = 4
 """INTERNAL and UNKNOWN may pass or may be final (an emulator says UNKNOWN to an operator it does
 not know). The service's documentation advises against retrying them for long."""
+
+MAX_REFRESHES = 3
+"""In a run that works, a token may be refused once (it was just rotated or revoked). The next one
+is accepted, or none is."""
 
 AFTER_STOP_S = 20.0
 """How long the calls in flight, all together, may take to finish once the user has asked to stop.
@@ -44,6 +64,7 @@ class RetryPolicy:
     retry_for_s: float = 600.0
     stopping_s: Callable[[], float] = _never_asked
     """Seconds since the user asked to stop; negative: not asked."""
+    longest_attempt_s: float = ATTEMPT_TIMEOUT_S
 
     def limit_s(self, error: BaseException | None, *, contacted: bool) -> float:
         """How long to retry after this error. `contacted`: the server has answered a call."""
@@ -59,29 +80,50 @@ class RetryPolicy:
         """The user has waited long enough for the run to stop, so wait for no call any longer."""
         return self.stopping_s() > AFTER_STOP_S
 
-    def is_over(self, state: RetryCallState, *, doubtful: int, contacted: bool) -> bool:
-        """Whether to give up now. `doubtful`: how many doubtful answers the call has had."""
-        error = state.outcome.exception() if state.outcome else None
-        if doubtful >= MAX_DOUBTFUL_TRIES:
+    def attempt_s(self, number: int, left_s: float) -> float:
+        """The timeout of an attempt, numbered from 1, when `left_s` of the time is left."""
+        longest = self.longest_attempt_s
+        if not self.retry_for_s:
+            return longest
+        share_s: float = self.retry_for_s * FIRST_ATTEMPT_SHARE * 2 ** min(number - 1, 9)
+        wanted_s = min(longest, max(share_s, MIN_ATTEMPT_S))
+        if number == 1:
+            return wanted_s
+        return min(wanted_s, max(left_s, self.retry_for_s * LAST_ATTEMPT_SHARE))
+
+    def once(self) -> RetryPolicy:
+        """For a last call to a server that may be unavailable: one attempt, and a short one."""
+        farewell_s = max(1.0, self.retry_for_s * FAREWELL_SHARE)
+        return replace(self, retry_for_s=0.0, longest_attempt_s=min(farewell_s, ATTEMPT_TIMEOUT_S))
+
+    def gives_up(
+        self, error: CallError, *, left_s: float, doubtful: int, refused: int, contacted: bool
+    ) -> bool:
+        """Whether not to send again. `doubtful`: how many doubtful answers the call has had;
+        `refused`: how many that refused its token."""
+        if doubtful >= MAX_DOUBTFUL_TRIES or refused > MAX_REFRESHES or left_s <= 0:
             return True
-        if isinstance(error, CallError) and error.lacks_credentials and not contacted:
-            return True
-        if self.is_asked_to_stop() and self.stopping_s() + state.upcoming_sleep > AFTER_STOP_S:
-            return True
-        ends_at_s = (state.seconds_since_start or 0.0) + state.upcoming_sleep
-        return ends_at_s > self.limit_s(error, contacted=contacted)
+        return not contacted and (error.lacks_credentials or error.is_unauthenticated)
+
+    def is_out_of_time(self, wait_s: float) -> bool:
+        """Whether the user has asked to stop, and a pause would last longer than that leaves."""
+        return self.is_asked_to_stop() and self.stopping_s() + wait_s > AFTER_STOP_S
 
 
 def retrying(
     *,
+    left_s: Callable[[RetryCallState], float],
     stop: Callable[[RetryCallState], bool],
     sleep: Callable[[float], None],
     before_sleep: Callable[[RetryCallState], None],
 ) -> Retrying:
-    """Retry with exponential backoff and jitter, 1 s to 60 s; raise the last error."""
+    """Retry with exponential backoff and jitter, 1 s to 60 s; raise the last error.
+
+    `left_s`: how much of the time to retry for is left. The last attempt is made at its end.
+    """
     return Retrying(
         retry=_RETRYABLE,
-        wait=_BACKOFF,
+        wait=lambda state: min(_BACKOFF(state), max(0.0, left_s(state))),
         stop=stop,
         sleep=sleep,
         before_sleep=before_sleep,

@@ -8,9 +8,10 @@ commits in flight.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlparse
@@ -20,7 +21,12 @@ from google.cloud.datastore import Client as OfficialClient
 
 from bulkup.datastore.call import TICK_S, Call
 from bulkup.datastore.call_error import CallError
-from bulkup.datastore.google_private import MAX_STATE_WATCH_S, secure_channel, watch_ready
+from bulkup.datastore.google_private import (
+    MAX_STATE_WATCH_S,
+    refresh_token,
+    secure_channel,
+    watch_ready,
+)
 from bulkup.datastore.messages import (
     AllocateIdsRequest,
     AllocateIdsResponse,
@@ -41,6 +47,31 @@ from bulkup.datastore.retry import FIRST_CONTACT_S, RetryPolicy
 
 MAX_LOOKUP_KEYS = 1000
 """The service's limit for one Lookup."""
+
+KEEPALIVE_MS = 20_000
+"""How long a connection with a call in flight may be silent before it is pinged. Google's own
+clients ping every 30 s. A server that allows a ping every five minutes only, as gRPC's do by
+default, tolerates this: gRPC sends two between calls at most."""
+
+PING_TIMEOUT_MS = 10_000
+"""How long the answer to a ping may take. Then the connection is closed, and each of its calls is
+sent again on a new one."""
+
+MAX_RECONNECT_PAUSE_MS = 5_000
+"""The longest that gRPC waits before it connects again. Its own 2 minutes would add to the pauses
+between attempts: a server that is back would seem to be away."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_PAUSE_MS),
+    # Otherwise a new channel to the same address would use the connection of the old one.
+    ("grpc.use_local_subchannel_pool", 1),
+)
 
 _CALLS = "RunQuery", "RunAggregationQuery", "Lookup", "Commit", "AllocateIds"
 
@@ -65,36 +96,69 @@ class Rpc:
         self.retry_policy = retry_policy or RetryPolicy()
         self.contacted = False
         """The server has answered at least one call."""
+        self.outage_s = 0.0
+        """How long calls have been tried in vain since the last one that was answered. So a run
+        that ends for that reason does not wait for each of its last calls as long again."""
+        self.heard_at = 0.0
+        """When the last answer arrived."""
+        self._refreshed_at = -math.inf
         self.on_tick: Callable[[], None] = lambda: None
         self.on_retry: Callable[[CallError, int, float, float], None] = lambda *_: None
         self.monotonic = monotonic or time.monotonic
         self._sleep = sleep or time.sleep
         self.arrived = threading.Event()
         """Set whenever a call has been answered."""
+        self._client = client
         url = urlparse(client.base_url)
         self.address = url.netloc
-        options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
-        if url.scheme == "https":
-            self._channel = secure_channel(client, self.address, options)
-        else:
-            self._channel = grpc.insecure_channel(self.address, options=options)
+        self._secure = url.scheme == "https"
         self._watching: set[threading.Thread] = set()
-        self._methods = {
-            name: self._channel.unary_unary(
+        self.methods: Mapping[str, Any]
+        self._open_channel()
+        routing = f"project_id={quote(self.project, safe='')}"
+        if self.database:
+            routing += f"&database_id={quote(self.database, safe='')}"
+        self.metadata: Sequence[tuple[str, str]] = (("x-goog-request-params", routing),)
+        self._database = {"project_id": self.project, "database_id": self.database}
+        head = CommitRequest(**self._database, mode=CommitRequest.TRANSACTIONAL)
+        head.single_use_transaction.read_write.SetInParent()
+        self._commit_head: bytes = head.SerializeToString()
+
+    def _open_channel(self) -> None:
+        if self._secure:
+            channel = secure_channel(self._client, self.address, _OPTIONS)
+        else:
+            channel = grpc.insecure_channel(self.address, options=_OPTIONS)
+        self._channel = channel
+        self.methods = {
+            name: channel.unary_unary(
                 f"/google.datastore.v1.Datastore/{name}",
                 request_serializer=None,
                 response_deserializer=None,
             )
             for name in _CALLS
         }
-        routing = f"project_id={quote(self.project, safe='')}"
-        if self.database:
-            routing += f"&database_id={quote(self.database, safe='')}"
-        self._metadata = (("x-goog-request-params", routing),)
-        head = self._request(CommitRequest)
-        head.mode = CommitRequest.TRANSACTIONAL
-        head.single_use_transaction.read_write.SetInParent()
-        self._commit_head: bytes = head.SerializeToString()
+
+    def fell_silent(self, since: float) -> None:
+        """A call that was sent at `since` got no answer in time. If no other call did either, use a
+        new connection: behind a NAT or a load balancer a connection may die without a word, and
+        another one works. The calls in flight on the old one are sent again like this one."""
+        if self.heard_at >= since:
+            return
+        old = self._channel
+        self._open_channel()
+        self.heard_at = self.monotonic()  # the calls in flight on the old one say nothing about it
+        old.close()
+
+    def refresh_credentials(self, since: float, error: CallError) -> None:
+        """The server has refused the token of a call that was sent at `since`: get a new one,
+        unless that has happened meanwhile. If there is none, the error says so."""
+        if not self._secure or self._refreshed_at >= since:
+            return
+        self._refreshed_at = self.monotonic()
+        reason = refresh_token(self._client)
+        if reason:
+            error.details += f"; a new token could not be obtained: {reason}"
 
     def connect(self) -> None:
         """Wait until a gRPC server has answered at the address. Raises CallError.
@@ -126,16 +190,18 @@ class Rpc:
         self._channel.close()
 
     def retry_for(self, seconds: float) -> None:
-        """From now on retry calls for this many seconds; 0: send each call once."""
+        """From now on retry calls for this many seconds; 0: not at all."""
         self.retry_policy = replace(self.retry_policy, retry_for_s=seconds)
+        self.outage_s = 0.0
 
-    def send(self, name: str, payload: bytes, timeout: float) -> Any:
-        return self._methods[name].future(payload, timeout=timeout, metadata=self._metadata)
+    def try_once(self) -> None:
+        """From now on send each call once, and do not wait long for its answer."""
+        self.retry_policy = self.retry_policy.once()
 
     def wait(self, seconds: float = TICK_S) -> None:
         """Wait until a call is answered (since `arrived` was cleared), for TICK_S at most."""
-        self.arrived.wait(min(seconds, TICK_S))
-        self.on_tick()
+        if not self.arrived.wait(min(seconds, TICK_S)):
+            self.on_tick()
 
     def nap(self, seconds: float) -> None:
         """Pause in slices, so that progress is shown meanwhile. A request to stop that arrives
@@ -148,26 +214,18 @@ class Rpc:
             if self.retry_policy.is_asked_to_stop() and not stopping:
                 return
 
-    def _request(self, message_class: Any) -> Pb:
-        return message_class(project_id=self.project, database_id=self.database)
-
-    def _query_request(self, message_class: Any, namespace: str) -> Pb:
-        request = self._request(message_class)
-        request.partition_id.project_id = self.project
-        request.partition_id.database_id = self.database
-        request.partition_id.namespace_id = namespace
-        return request
+    def _partition(self, namespace: str) -> dict[str, Any]:
+        """The fields of a request that say where its query is run."""
+        return {**self._database, "partition_id": {**self._database, "namespace_id": namespace}}
 
     def page(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery that is answered by a Page, in whose results the values stay bytes."""
-        request = self._query_request(RunQueryRequest, namespace)
-        request.query.CopyFrom(query)
+        request = RunQueryRequest(**self._partition(namespace), query=query)
         return Call(self, "RunQuery", request.SerializeToString(), read_page)
 
     def run_query(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery of a Query message in a namespace."""
-        request = self._query_request(RunQueryRequest, namespace)
-        request.query.CopyFrom(query)
+        request = RunQueryRequest(**self._partition(namespace), query=query)
         return Call(self, "RunQuery", request.SerializeToString(), RunQueryResponse.FromString)
 
     def results(self, query: Pb, namespace: str) -> Iterator[Pb]:
@@ -190,7 +248,7 @@ class Rpc:
 
     def count(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a COUNT of a query; `count_of` reads the answer."""
-        request = self._query_request(RunAggregationQueryRequest, namespace)
+        request = RunAggregationQueryRequest(**self._partition(namespace))
         request.aggregation_query.nested_query.CopyFrom(query)
         request.aggregation_query.aggregations.add(alias="n").count.SetInParent()
         return Call(
@@ -224,9 +282,7 @@ class Rpc:
         for start in range(0, len(keys), MAX_LOOKUP_KEYS):
             wanted = list(keys[start : start + MAX_LOOKUP_KEYS])
             while wanted:
-                request = self._request(LookupRequest)
-                request.keys.extend(wanted)
-                payload = request.SerializeToString()
+                payload = LookupRequest(**self._database, keys=wanted).SerializeToString()
                 answer = Call(self, "Lookup", payload, LookupResponse.FromString).result()
                 for result in answer.found:
                     found[result.entity.key.SerializeToString(deterministic=True)] = result
@@ -235,9 +291,7 @@ class Rpc:
 
     def allocate_ids(self, keys: Sequence[Pb]) -> list[Pb]:
         """Complete incomplete Key messages, in their order. Raises CallError."""
-        request = self._request(AllocateIdsRequest)
-        request.keys.extend(keys)
-        payload = request.SerializeToString()
+        payload = AllocateIdsRequest(**self._database, keys=keys).SerializeToString()
         return list(
             Call(self, "AllocateIds", payload, AllocateIdsResponse.FromString).result().keys
         )

@@ -28,11 +28,6 @@ class Target:
     """The same work is done in several namespaces, so a query must not name one itself: it would
     run once for each namespace, on the same entities."""
 
-    @property
-    def is_real(self) -> bool:
-        """Whether this is the real service, neither an emulator nor an embedded Datastore."""
-        return not (self.info.emulator or self.info.local)
-
     def within(self, namespace: str) -> Target:
         """The same target in another namespace; nothing is resolved again."""
         from google.cloud.datastore import Client

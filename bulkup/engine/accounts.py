@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from bulkup.engine.budget import Budget
 from bulkup.engine.control import Control
@@ -15,6 +15,9 @@ class Sink(Protocol):
     """Where handled entities go: to commits or, in a dry run, to a preview."""
 
     def add(self, item: Handled) -> None: ...
+
+    def left_out(self) -> Callable[[Any], bool] | None:
+        """Whether a PageResult is not to be handled; None: all are."""
 
 
 @dataclass(frozen=True)

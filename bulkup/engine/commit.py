@@ -18,7 +18,7 @@ not, and of all copies of a commit at most one can be applied.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from bulkup.datastore.call_error import CallError
@@ -35,7 +35,7 @@ MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024
 class OpenBatch(NamedTuple):
     batch: Batch
     commit: SentCommit | None
-    """Its first commit; None: it writes nothing."""
+    """Its first commit; None: it needs none."""
 
 
 class Committer:
@@ -84,8 +84,19 @@ class Committer:
             for batch in (*(open_batch.batch for open_batch in peer._in_flight), peer._building)
         ]
 
-    def is_handled(self, key: bytes) -> bool:
-        """Whether the entity came before. Only for a query that may return an entity twice."""
+    def left_out(self) -> Callable[[Any], bool] | None:
+        """See `Sink.left_out`. Asked for every page, so that most entities are not looked at."""
+        if self._context.query.ranged:
+            return self._is_handled_or_made
+        return self._context.made.is_made
+
+    def _is_handled_or_made(self, result: Any) -> bool:
+        is_made = self._context.made.is_made
+        return self._is_handled(result) or (is_made is not None and is_made(result))
+
+    def _is_handled(self, result: Any) -> bool:
+        """Whether the entity came before: the query may return one twice."""
+        key = result.entity.key
         return any(item.key == key for item in self._building.items) or (
             self._context.journal.is_handled(key)
         )
@@ -98,8 +109,11 @@ class Committer:
         self.drain_all()
         query = self._context.query.narrowed_to(key_of(key))
         answer = self._context.rpc.page(query, self._context.query.namespace).result()
-        results = answer.batch.entity_results
-        return results[0] if results else None
+        for result in answer.batch.entity_results:
+            is_made = self._context.made.is_made
+            # One that was deleted and made anew is another entity than the one that was read.
+            return None if is_made is not None and is_made(result) else result
+        return None
 
     def add(self, item: Handled) -> None:
         """Take the next entity of the scan. Raises BudgetExceeded, HeldError, CallError."""
@@ -148,7 +162,7 @@ class Committer:
             self._resolve_oldest()
         self._building = Batch(start=batch.end)
         commit = None
-        if batch.write_count:
+        if batch.needs_commit:
             batch.number = self.shard.next_number
             self.shard.next_number += 1
             try:

@@ -12,9 +12,11 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.engine.budget import Budget
 from bulkup.engine.handled import Handled
 from bulkup.engine.journal import BatchJournal
+from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.scan import QueryPlan
 from bulkup.engine.throttling import Throttle
 from bulkup.state.markers import Markers
+from bulkup.state.notes import Notes
 
 
 class LiveMarker(NamedTuple):
@@ -73,11 +75,13 @@ class CommitContext:
     rpc: Rpc
     query: QueryPlan
     markers: Markers
+    notes: Notes
     journal: BatchJournal
     budget: Budget
     throttle: Throttle
     conflicts: ConflictPolicy
     runner: CommittingRunner
+    made: MadeEntities
     foreign: ForeignKeys = field(default_factory=ForeignKeys, init=False)
 
 

@@ -5,12 +5,12 @@ The table in `engine/commit.py` says what follows from each answer of the server
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bulkup.core.errors import HeldError
-from bulkup.core.model import Counts
+from bulkup.core.model import Counts, Failure
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_of
@@ -21,6 +21,7 @@ from bulkup.engine.handled import Handled
 from bulkup.engine.key_allocation import allocate_ids, refusal
 from bulkup.state.checkpoint import BatchRow
 from bulkup.state.markers import LATE_COPY_S, Marker
+from bulkup.state.notes import Place
 
 CLEARED_PER_COMMIT = 3
 """Markers removed along with a commit. More than one, so that a backlog shrinks; few, because the
@@ -48,6 +49,7 @@ class CommitResolver:
         self._budget = context.budget
         self._throttle = context.throttle
         self._runner = context.runner
+        self._made = context.made
         self._shard = shard
 
     def send(self, batch: Batch, span: Sequence[Handled]) -> SentCommit:
@@ -57,6 +59,8 @@ class CommitResolver:
         """
         for failure in allocate_ids(self._rpc, span):
             self._budget.spend(failure)
+        if batch.foreign or not batch.as_built:
+            self._made.about_to_send(span)
         row = self._row(batch, span)
         if row.counts.writes > len(span):
             self._throttle.rate.spend(row.counts.writes - len(span))
@@ -67,18 +71,26 @@ class CommitResolver:
             start=row.start, end=row.end, whole_end=row.whole_end,
             low=self._shard.low_number, counts=row.counts, before=self._shard.counts,
         )  # fmt: skip
+        failures = [item.failure for item in span if item.failure]
+        log_lines = [line for item in span for line in item.log_lines]
         mutations = [w.mutation for item in span for w in item.writes]
         mutations.append(self._markers.insert(marker))
+        if failures or log_lines:
+            mutations.extend(self._note(row, failures, log_lines, sum(map(len, mutations))))
         mutations.extend(self._markers.clear(key) for key in batch.clears)
-        self._journal.batch_sent(
-            row,
-            [item.failure for item in span if item.failure],
-            [line for item in span for line in item.log_lines],
-            self._keys_to_note(span),
-        )
+        self._journal.batch_sent(row, failures, log_lines, self._keys_to_note(span))
         self._runner.before_send()
         call = self._rpc.commit(mutations, before_resend=self._runner.before_send)
         return SentCommit(span, call, row)
+
+    def _note(
+        self, row: BatchRow, failures: Sequence[Failure], log_lines: Sequence[str], beside: int
+    ) -> Iterator[bytes]:
+        assert row.number is not None
+        place = Place(row.shard, row.number, row.part)
+        note = self._context.notes.insert(place, failures, log_lines, beside=beside)
+        if note is not None:
+            yield note
 
     def _keys_to_note(self, span: Sequence[Handled]) -> Sequence[bytes]:
         return [item.key for item in span] if self._query.ranged else ()
@@ -144,10 +156,10 @@ class CommitResolver:
             # was made smaller.
             ends = [item.cursor for item in batch.items]
             return ends.index(marker.end) + 1, None
-        operations = max(len(commit.span), commit.row.counts.writes)
-        self._throttle.rate.answered(operations, call.seconds)
+        operations, latency_s = max(len(commit.span), commit.row.counts.writes), call.seconds
+        self._throttle.rate.answered(operations, latency_s)
         if call.attempts == 1:
-            self._throttle.concurrency.answered(call.seconds)
+            self._throttle.concurrency.answered(latency_s)
         return len(commit.span), None
 
     def _late_copies_until(self, call: Call[Any]) -> float:
@@ -179,13 +191,13 @@ class CommitResolver:
         self._runner.on_done(row.counts)
 
     def _nothing_to_write(self, batch: Batch) -> None:
-        """A batch without writes needs no commit and gets no marker: only the journal knows it."""
+        """Such a batch, if it says nothing either, needs no commit and gets no marker: only the
+        journal knows it."""
         row = self._row(batch, batch.items)
         self._journal.batch_done(
             row,
             low=self._advance_mark(batch),
-            failures=[item.failure for item in batch.items if item.failure],
-            log_lines=[line for item in batch.items for line in item.log_lines],
+            failures=[],
             keys=self._keys_to_note(batch.items),
         )
         self._count(row, at_mark=False)
@@ -244,8 +256,13 @@ class CommitResolver:
 
         A change may have taken it out of the query; handling it then would undo that change.
         """
-        if found is None or not self._query.has_filters:
-            return None if found is None else page_result(found)
+        if found is None:
+            return None
+        is_made, result = self._made.is_made, page_result(found)
+        if is_made is not None and is_made(result):
+            return None  # deleted and made anew: another entity than the one that was read
+        if not self._query.has_filters:
+            return result
         answer = self._rpc.page(
             self._query.narrowed_to(key_of(item.key)), self._query.namespace
         ).result()

@@ -16,8 +16,9 @@ CHECK_EVERY_S = 0.1
 class Control:
     """The requests that a runner obeys between two entities.
 
-    `on_check` reports progress and renews the lease. A request that comes through the run record
-    (pause, tune, cancel) is to be adopted from there, once per renewal, and obeyed in `check`.
+    `on_check` reports progress and renews the lease; it is called every CHECK_EVERY_S at most. A
+    request that comes through the run record (pause, tune, cancel) is to be adopted from there,
+    once per renewal, and obeyed in `check`.
     """
 
     def __init__(
@@ -26,23 +27,26 @@ class Control:
         *,
         limit: int | None,
         max_time_s: float | None,
-        elapsed_s: Callable[[], float],
+        monotonic: Callable[[], float],
         on_check: Callable[[], None],
     ) -> None:
         self._stop = stop
-        self._max_time_s = max_time_s
-        self._elapsed_s = elapsed_s
+        self._monotonic = monotonic
+        self._give_up = math.inf if max_time_s is None else monotonic() + max_time_s
         self._on_check = on_check
         self.limit: float = math.inf if limit is None else limit
         self.handled = 0
         """Entities that this runner has handled."""
         self.next_check = 0.0
-        """A time on the caller's clock."""
+        """When `monotonic` says this, the next check is due."""
         stop.on_signal = self._check_at_once
 
     def check(self) -> None:
         """Raises Stopped when a limit is reached or a signal came, and what `on_check` raises."""
-        self._on_check()
+        now = self._monotonic()
+        if now >= self.next_check:
+            self.next_check = now + CHECK_EVERY_S
+            self._on_check()
         if self._stop.signal is not None:
             raise self.interrupted()
         if self.handled >= self.limit:
@@ -50,17 +54,12 @@ class Control:
             raise Stopped(
                 RunState.STOPPED, f"stopped after {self.limit} {noun} (--limit)", Exit.LIMIT
             )
-        if self._max_time_s is not None and self._elapsed_s() >= self._max_time_s:
+        if now >= self._give_up:
             raise Stopped(RunState.STOPPED, "time is up (--max-time)", Exit.LIMIT)
 
     def _check_at_once(self) -> None:
         """Make the entity that is being handled the last one, even if its batch has more."""
         self.next_check = 0.0
-
-    def check_if_due(self, now: float) -> None:
-        if now >= self.next_check:
-            self.check()
-            self.next_check = now + CHECK_EVERY_S
 
     @property
     def is_interrupted(self) -> bool:

@@ -6,7 +6,7 @@ the order they were handed out, whichever worker finishes first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bulkup.engine.accounts import Accounts
@@ -39,7 +39,8 @@ class Dispatcher:
 
     def step(self, shard: ShardRunner) -> bool:
         """Raises CallError of a handler's own reads, besides what HandlerPool.step raises."""
-        self._accounts.control.check_if_due(self._accounts.monotonic())
+        if self._accounts.monotonic() >= self._accounts.control.next_check:
+            self._accounts.control.check()
         added = self._add_next(shard)
         return self._hand_out_some(shard) or added
 
@@ -94,8 +95,9 @@ class Dispatcher:
         if len(shard.chunks) >= self._max_chunks or not self._workers.has_room():
             return False
         some, rest = shard.page, shard.page[:0]
-        if self._ranged:
-            some, rest = self._new_ones(shard, some[:MAX_CHUNK]), some[MAX_CHUNK:]
+        is_left_out = shard.committer.left_out()
+        if is_left_out is not None:
+            some, rest = self._new_ones(some[:MAX_CHUNK], is_left_out), some[MAX_CHUNK:]
         if some:
             chunk = self._hand_out(shard, some, most)
             some = some[chunk.count :]
@@ -111,11 +113,11 @@ class Dispatcher:
             self._dispatched.update(result.entity.key for result in some[: chunk.count])
         return chunk
 
-    def _new_ones(self, shard: ShardRunner, results: Sequence[Any]) -> list[Any]:
-        """Leave out entities that came before."""
+    def _new_ones(self, results: Sequence[Any], is_left_out: Callable[[Any], bool]) -> list[Any]:
+        """Leave out entities that came before, and those that the run has made."""
         new: dict[bytes, Any] = {}
         for result in results:
             key = result.entity.key
-            if key not in self._dispatched and not shard.committer.is_handled(key):
+            if key not in self._dispatched and not is_left_out(result):
                 new.setdefault(key, result)
         return list(new.values())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
 from bulkup.core.events import Listener, PropertyChange, WouldChange
 from bulkup.core.model import Counts
 from bulkup.datastore.entity_diff import describe_changes
-from bulkup.datastore.keys import key_text
+from bulkup.datastore.keys import key_digest, key_text
 from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.engine.budget import HandlerOverBudget
 from bulkup.engine.handled import Handled, Write, written
@@ -17,12 +18,44 @@ from bulkup.engine.scan import Scan
 from bulkup.engine.throttle.rate import RateLimiter
 
 
-class DryRunSink:
-    """Takes handled entities and reports what each would write."""
+class SeenKeys:
+    """A set of keys that grows on disk, not in memory: in a temporary file without a name."""
 
-    def __init__(self, listener: Listener, on_done: Callable[[Counts], None]) -> None:
+    def __enter__(self) -> SeenKeys:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.execute("CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def add(self, key: bytes) -> bool:
+        """Returns False if the key is there already."""
+        added = self._db.execute(
+            "INSERT INTO seen VALUES (?) ON CONFLICT DO NOTHING", (key_digest(key),)
+        )
+        return added.rowcount == 1
+
+
+class DryRunSink:
+    """Takes handled entities and reports what each would write.
+
+    `seen`: the keys that came before, for a query that may return an entity twice.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        on_done: Callable[[Counts], None],
+        seen: SeenKeys | None = None,
+    ) -> None:
         self._listener = listener
         self._on_done = on_done
+        self._seen = seen
+
+    def left_out(self) -> Callable[[Any], bool] | None:
+        seen = self._seen
+        return None if seen is None else lambda result: not seen.add(result.entity.key)
 
     def add(self, item: Handled) -> None:
         deletes = 0

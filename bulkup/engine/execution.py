@@ -24,22 +24,23 @@ from bulkup.engine.commit_context import (
 from bulkup.engine.completion import Completion
 from bulkup.engine.control import Control
 from bulkup.engine.dispatch import Dispatcher
-from bulkup.engine.dry_run import DryRunSink, dry_run
+from bulkup.engine.dry_run import DryRunSink, SeenKeys, dry_run
 from bulkup.engine.event_log import EventLog
 from bulkup.engine.final_hook import FinalHook
 from bulkup.engine.gc_tuning import seldom_collecting
 from bulkup.engine.handle import Handler
 from bulkup.engine.in_process import InProcessPool
+from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.moved_entities import MoveWatch
-from bulkup.engine.outcomes import FINISHED, Outcome, final_exit, outcome_of
+from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.recovery import Recovery, recover
-from bulkup.engine.reports import dry_report, stored_report
+from bulkup.engine.reports import dry_report, report_of_end
 from bulkup.engine.scan import Scan
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
-from bulkup.engine.splits import Sample, Sampling, shards_at_once, why_not_split
+from bulkup.engine.splits import Sampling
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.engine.throttle.concurrency import Concurrency
 from bulkup.engine.throttle.ramp import Warm
@@ -48,14 +49,14 @@ from bulkup.engine.throttling import Throttle
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
+from bulkup.state.notes import Notes
 from bulkup.state.record import RunRecord
-from bulkup.state.run_records import Ledger
 
 
 class Execution:
     """One runner.
 
-    `sampling`: a sample of keys to split the query at, if it was requested before.
+    `sampling`: a sample of keys to split the query at; None: it is not split.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Execution:
         self._already = _known_counts(taken)
         self._rate_limiter = RateLimiter(
             options.max_rate,
-            ramps=self._is_real,
+            ramps=task.run_info.target.is_real,
             clock=clock,
             warm=Warm(*taken.record.warm) if taken and taken.record.warm else None,
         )
@@ -100,23 +101,20 @@ class Execution:
             surroundings.stop,
             limit=options.limit,
             max_time_s=options.max_time_s,
-            elapsed_s=lambda: self._progress.elapsed_s,
+            monotonic=clock.monotonic,
             on_check=self._tick,
         )
         self._handlers = self._make_handlers(keeps_before=taken is None)
-        self._move_watch = MoveWatch(
-            task.query, self.warn, already=bool(taken and taken.record.layout.moved_in)
-        )
+        self._move_watch = MoveWatch(task.query, self.warn)
         self._markers = Markers(rpc, task.run_info.target.namespace, task.run_info.run_id)
+        self._notes = Notes(rpc, task.run_info.target.namespace, task.run_info.run_id)
         self._live_markers: list[LiveMarker] = []
         self._lease: Lease | None = None
         self._completion: Completion | None = None
         if taken is not None:
-            self._lease = Lease(
-                Ledger(rpc, task.run_info.target), taken.record, clock=clock, refresh=self._refresh
-            )
+            self._lease = Lease(taken.ledger, taken.record, clock=clock, refresh=self._refresh)
             self._completion = Completion(
-                self._lease, self._markers, rpc,
+                self._lease, self._markers, self._notes, rpc,
                 clock=clock, resumed=self._resumed, warn=self.warn,
             )  # fmt: skip
         # Until recovery is done, this runner knows what the last one knew.
@@ -127,17 +125,10 @@ class Execution:
 
     def _make_handlers(self, *, keeps_before: bool) -> InProcessPool | Dispatcher:
         accounts = Accounts(self._budget, self._control, self._event_log.log, self._rpc.monotonic)
-        ranged = bool(self._query.ranged)
         if self._workers is not None:
-            return Dispatcher(self._workers, accounts, ranged=ranged)
+            return Dispatcher(self._workers, accounts, ranged=bool(self._query.ranged))
         handler = Handler(self._task.updater, self._query, keeps_before=keeps_before)
-        return InProcessPool(handler, accounts, ranged=ranged)
-
-    @property
-    def _is_real(self) -> bool:
-        """The target is neither an emulator nor the embedded Datastore."""
-        target = self._task.run_info.target
-        return not (target.emulator or target.local)
+        return InProcessPool(handler, accounts)
 
     # --- called back while others wait ---
 
@@ -158,8 +149,7 @@ class Execution:
     def _before_send(self) -> None:
         """Make sure that Datastore holds what a commit relies on. Raises HeldError, CallError."""
         assert self._lease is not None
-        assert self._taken is not None
-        self._move_watch.look(self._handlers, self._lease, self._taken.checkpoint)
+        self._move_watch.look(self._handlers)
         self._lease.make_sure()
 
     # --- from the first event to the report ---
@@ -187,19 +177,18 @@ class Execution:
                 else:
                     with self._scheduler(taken.checkpoint, self._lease) as scheduler:
                         scheduler.run()
-            self._finish_run(started)
-            outcome = FINISHED
+            report = self._finish_run(started)
         except (Stopped, BudgetExceeded, CallError, BulkupError) as error:
             outcome = outcome_of(error, self._rpc, self._control)
             if isinstance(error, BudgetExceeded):
                 self._count_stopping(error)
+            if outcome.details:
+                self.warn(outcome.details)
+            report = self._report(started, outcome)
         finally:
             self._progress.close()
-        if outcome.details:
-            self.warn(outcome.details)
         if taken is not None:
-            self._record_end(taken.checkpoint, outcome)
-        report = self._report(started, outcome)
+            report = self._record_end(taken.checkpoint, report)
         if self._final_hook.code is None and not self._options.dry_run:  # finish may write
             self._final_hook.call(report)
         if self._final_hook.code is Exit.FAILED:
@@ -219,8 +208,12 @@ class Execution:
         assert isinstance(self._handlers, InProcessPool)
         size = self._options.batch_size
         scan = Scan(self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes)
-        sink = DryRunSink(self._event_log, self._progress.add)
-        dry_run(scan, self._handlers, sink, self._rate_limiter, nap=self._rpc.nap, batch_size=size)
+        with SeenKeys() if self._query.ranged else nullcontext() as seen:
+            sink = DryRunSink(self._event_log, self._progress.add, seen)
+            dry_run(
+                scan, self._handlers, sink, self._rate_limiter,
+                nap=self._rpc.nap, batch_size=size,
+            )  # fmt: skip
         self._move_watch.look(self._handlers)
 
     @contextmanager
@@ -229,12 +222,13 @@ class Execution:
         with self._workers or nullcontext():  # worker processes start while recovery asks
             left_markers = self._recover(checkpoint, lease)
             self._clean = True  # nothing has been sent yet
-            width = self._width()
-            sample = self._sample(width) if width > 1 else None
+            sampling = self._sampling
             commits = self._commit_context(checkpoint, lease)
             scheduler = Scheduler(
                 ShardContext(commits, checkpoint, self._handlers, self._task.entity_bytes),
-                lease, self._control, left_markers, width=width, sample=sample,
+                lease, self._control, left_markers,
+                width=sampling.shards if sampling else 1,
+                sample=sampling.take() if sampling else None,
             )  # fmt: skip
             self._clean = False
             try:
@@ -248,14 +242,15 @@ class Execution:
         left_markers: Mapping[int, Sequence[LiveMarker]] = {}
         if self._resumed:
             recovery = Recovery(
-                rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, runner=lease.runner
-            )
+                rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, notes=self._notes,
+                runner=lease.runner, needs_keys=bool(self._query.ranged),
+            )  # fmt: skip
             left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
-        checkpoint.follow(lease.record.layout.shards, lease.record.lease.generation)
         checkpoint.begin_work(
+            lease.record.layout.shards,
+            lease.record.lease.generation,
             max_failures=self._max_failures,
             asked=self._options.asked(),
-            runners=lease.record.lease.generation,
         )
         self._progress.counts = counts = checkpoint.counts()
         if counts.handled > self._already.handled:
@@ -264,18 +259,12 @@ class Execution:
                 "handled again"
             )
         self._budget.failed = counts.failed
+        if unnamed := checkpoint.unnamed() if counts.failed else 0:
+            self.warn(
+                f"{unnamed:,} of {counts.failed:,} failures cannot be named: the state directory "
+                "that names them is lost, and what Datastore knows of them is incomplete"
+            )
         return left_markers
-
-    def _width(self) -> int:
-        """How many shards are worked on at once."""
-        asked = self._options.shards
-        reason = why_not_split(self._query) if asked is not None and asked > 1 else None
-        if reason:
-            self.warn(f"the query is not split into shards: {reason}")
-        return shards_at_once(asked, self._query, is_real=self._is_real)
-
-    def _sample(self, width: int) -> Sample:
-        return (self._sampling or Sampling(self._rpc, self._query, width)).take()
 
     def _commit_context(self, checkpoint: Checkpoint, lease: Lease) -> CommitContext:
         options, handlers = self._options, self._handlers
@@ -283,6 +272,7 @@ class Execution:
             rpc=self._rpc,
             query=self._query,
             markers=self._markers,
+            notes=self._notes,
             journal=checkpoint,
             budget=self._budget,
             throttle=Throttle(
@@ -296,11 +286,12 @@ class Execution:
                 on_done=self._progress.add,
                 unix_time=self._clock.unix,
             ),
+            made=MadeEntities(self._query, self._rpc, lease, checkpoint),
         )
 
     # --- the end ---
 
-    def _finish_run(self, started: datetime) -> None:
+    def _finish_run(self, started: datetime) -> Report:
         """Every entity is done: call the updater's `finish`, and record the end of the run.
 
         Raises HeldError, CallError when it could not be recorded.
@@ -312,53 +303,53 @@ class Execution:
                 WarningKind.EMPTY_QUERY,
             )
         if self._taken is None or self._lease is None or self._completion is None:
-            return
-        checkpoint = self._taken.checkpoint
+            return self._report(started, FINISHED)
         # Before Datastore says that the run is finished: nobody resumes it after that.
-        checkpoint.all_is_known()
-        code = final_exit(RunState.FINISHED, Exit.DONE, checkpoint.counts().failed)
-        report = replace(
-            self._report(started, FINISHED),
-            state=RunState.FINISHED,
-            reason="",
-            exit_code=code,
-            ended=self._clock.now(),
-            next_command="",
-        )
+        self._taken.checkpoint.all_is_known()
+        report = self._report(started, FINISHED)
         self._final_hook.conclude(report, self._lease.record)
-        self._completion.finish(checkpoint.counts(), self._live_markers, self._final_hook.successor)
-
-    def _record_end(self, checkpoint: Checkpoint, outcome: Outcome) -> None:
-        """Record the end of this runner in the checkpoint and, unless the run is finished, in the
-        run record."""
-        state, reason = outcome.state, outcome.reason
-        exit_code = final_exit(state, outcome.exit_code, checkpoint.counts().failed)
-        successor = self._final_hook.successor if state is RunState.FINISHED else None
-        checkpoint.end_work(
-            state, reason, exit_code, clean=self._clean,
-            successor=successor.run_info.run_id if successor else "",
-        )  # fmt: skip
-        if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
-            self._completion.release(
-                state, reason, checkpoint.counts(), self._live_markers, clean=self._clean
-            )
+        successor = self._final_hook.successor
+        self._completion.finish(report.counts, self._live_markers, successor)
+        return replace(report, successor=successor.run_info.run_id if successor else "")
 
     def _report(self, started: datetime, outcome: Outcome) -> Report:
+        """The report of a runner that ends now."""
         self._progress.tick(force=True)
-        if self._taken is not None:
-            report = stored_report(self._taken.checkpoint, next_command=self._taken.next_command)
-        else:
+        if self._taken is None:
             report = dry_report(
                 self._task.run_info, self._event_log, self._progress.counts, outcome,
-                started=started, ended=self._clock.now(), max_failures=self._max_failures,
+                started=started, max_failures=self._max_failures,
             )  # fmt: skip
+        else:
+            report = report_of_end(
+                self._taken.checkpoint, outcome, next_command=self._taken.next_command
+            )
+        return self._with_latest(report)
+
+    def _with_latest(self, report: Report) -> Report:
         return replace(
             report,
+            ended=self._clock.now(),
             total=self._progress.total,
             elapsed_s=self._progress.elapsed_s,
             retries=self._progress.retries,
             warnings=tuple(self._event_log.warnings),
         )
+
+    def _record_end(self, checkpoint: Checkpoint, report: Report) -> Report:
+        """Record the end of this runner in the checkpoint and, unless the run is finished, in the
+        run record. Returns the report as it is then."""
+        report = self._with_latest(report)  # `finish` may have taken long
+        state, reason, exit_code = report.state, report.reason, report.exit_code
+        checkpoint.end_work(
+            state, reason, exit_code, clean=self._clean,
+            successor=report.successor, ended=report.ended,
+        )  # fmt: skip
+        if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
+            self._completion.release(
+                state, reason, report.counts, self._live_markers, clean=self._clean
+            )
+        return replace(report, warnings=tuple(self._event_log.warnings))
 
 
 def _known_counts(taken: TakenRun | None) -> Counts:

@@ -5,8 +5,7 @@ Writes are kept back until the handler returns, so a handler that raises has wri
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from google.cloud.datastore import Entity, Key
@@ -68,11 +67,9 @@ class Handler(WriteSink):
         self._version = 0
         self._fresh_keys = fresh_from
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
+    def open(self) -> AbstractContextManager[None]:
         """Let the updater put, delete and log for as long as this is open."""
-        with writing_to(self, self._updater):
-            yield
+        return writing_to(self, self._updater)
 
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
         """Handle a PageResult with this serialized key. Call it while `open`.

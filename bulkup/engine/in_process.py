@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from bulkup.engine.accounts import Accounts, Sink
 from bulkup.engine.commit import Committer
-from bulkup.engine.control import CHECK_EVERY_S
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
 
@@ -16,12 +15,11 @@ if TYPE_CHECKING:
 
 
 class InProcessPool:
-    """A HandlerPool without processes. `ranged`: the query may return an entity twice."""
+    """A HandlerPool without processes."""
 
-    def __init__(self, handler: Handler, accounts: Accounts, *, ranged: bool) -> None:
+    def __init__(self, handler: Handler, accounts: Accounts) -> None:
         self._handler = handler
         self._accounts = accounts
-        self._ranged = ranged
         self.handle_again = handler.handle_again
 
     @property
@@ -57,21 +55,20 @@ class InProcessPool:
     ) -> None:
         """Handle entities one by one and add them to the sink.
 
-        `committer`: the sink of a run, which knows what must be skipped or read again first.
+        `committer`: the sink of a run, which knows what must be read again first.
         Raises HandlerOverBudget, and what `Control.check` and the sink raise.
         """
         accounts, control = self._accounts, self._accounts.control
         monotonic, handle, add = accounts.monotonic, self._handler.handle, sink.add
         foreign: Container[bytes] = committer.foreign if committer is not None else ()
-        is_handled = committer.is_handled if committer is not None and self._ranged else None
+        is_left_out = sink.left_out()
         with self._handler.open():
             for result in results:
                 now = monotonic()
                 if now >= control.next_check or control.handled >= control.limit:
                     control.check()
-                    control.next_check = now + CHECK_EVERY_S
                 key: bytes = result.entity.key
-                if is_handled is not None and is_handled(key):
+                if is_left_out is not None and is_left_out(result):
                     continue
                 if key in foreign:
                     assert committer is not None

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from bulkup.core.events import WarningKind
 from bulkup.engine.handle import Handler
 from bulkup.engine.scan import QueryPlan
 from bulkup.engine.shard_runner import HandlerPool
-from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.lease import Lease
 
 
 class MoveWatch:
-    """Warns once. `already`: an earlier runner of the run has warned."""
+    """Warns once."""
 
-    def __init__(
-        self, query: QueryPlan, warn: Callable[[str, WarningKind], None], *, already: bool = False
-    ) -> None:
+    def __init__(self, query: QueryPlan, warn: Callable[[str, WarningKind], None]) -> None:
         self._query = query
         self._warn = warn
-        self._warned = already
+        self._warned = False
 
-    def look(
-        self,
-        handlers: Handler | HandlerPool,
-        lease: Lease | None = None,
-        checkpoint: Checkpoint | None = None,
-    ) -> None:
-        """Called before each commit. With a lease, the run record learns in which checkpoint the
-        handled entities are known: nobody may continue the run without it.
-
-        Raises HeldError, CallError.
-        """
+    def look(self, handlers: Handler | HandlerPool) -> None:
+        """Called before each commit."""
         if self._warned or not handlers.moves:
             return
         self._warned = True
@@ -45,8 +31,3 @@ class MoveWatch:
             "has neither problem",
             WarningKind.MOVES,
         )
-        if lease is not None and checkpoint is not None:
-            file_id = checkpoint.status().file_id
-            lease.update(
-                lambda record: replace(record, layout=replace(record.layout, moved_in=file_id))
-            )

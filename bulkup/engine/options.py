@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bulkup.core.errors import UsageError
@@ -18,6 +18,7 @@ AUTO_SHARDS = 8
 MAX_SHARDS = 64
 MAX_PROCESSES = 64
 
+_AUTO_RATE = MaxRate()
 
 _KEPT = ("batch_size", "in_flight", "shards", "processes", "max_rate", "max_failures")
 
@@ -31,7 +32,7 @@ class Options:
     """Commits of a shard in flight at once. None: as many as keep reading busy."""
     shards: int | None = None
     """Shards worked on at once. None: AUTO_SHARDS on a real project, else 1."""
-    max_rate: MaxRate = field(default_factory=MaxRate)
+    max_rate: MaxRate = _AUTO_RATE
     processes: int = 1
     """Worker processes that run the updater. 1: it runs in this process."""
     limit: int | None = None
@@ -65,11 +66,10 @@ class Options:
 
         As JSON values, for the checkpoint; `or_as` reads them.
         """
-        plain = Options()
         asked = {
             name: getattr(self, name)
             for name in _KEPT
-            if getattr(self, name) != getattr(plain, name)
+            if getattr(self, name) != getattr(Options, name)
         }
         if "max_rate" in asked:
             asked["max_rate"] = str(asked["max_rate"])

@@ -26,6 +26,7 @@ from bulkup.engine.commit_context import LiveMarker
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import LATE_COPY_S, WINDOW, Marker, Markers
+from bulkup.state.notes import Notes
 
 FENCES_PER_COMMIT = 20
 """Below the 25 entity groups that the legacy emulator takes."""
@@ -47,13 +48,25 @@ class Recovered:
 class Recovery:
     """Makes the outcome of a run's shards definite before its next runner begins.
 
-    `runner`: the id of that next runner, which the fences carry.
+    `runner`: the id of that next runner, which the fences carry. `needs_keys`: only the checkpoint
+    knows the keys that must not be handled, so it must know every batch.
     """
 
-    def __init__(self, *, rpc: Rpc, checkpoint: Checkpoint, markers: Markers, runner: str) -> None:
+    def __init__(
+        self,
+        *,
+        rpc: Rpc,
+        checkpoint: Checkpoint,
+        markers: Markers,
+        notes: Notes,
+        runner: str,
+        needs_keys: bool = False,
+    ) -> None:
+        self._needs_keys = needs_keys
         self._rpc = rpc
         self._checkpoint = checkpoint
         self._markers = markers
+        self._notes = notes
         self._runner = runner
 
     def live_markers(self, shard: Shard, keep_until: float) -> list[LiveMarker] | None:
@@ -80,6 +93,8 @@ class Recovery:
             if not places:
                 break
             self._fence(shard, places[:FENCES_PER_COMMIT])
+        if self._needs_keys:
+            self._check_knows_all(shard, found)
         self._checkpoint.done_up_to(shard.id, shard.low_number)
         done = {p: m for p, m in found.items() if not m.fence and p[0] > shard.low_number}
         adopted = self._adopt(shard, done)
@@ -88,6 +103,12 @@ class Recovery:
             Counts(),
         )
         return Recovered(_gaps(shard, done), before + adopted)
+
+    def restore_notes(self) -> None:
+        """Note in the checkpoint which failures and log lines it lacks. Once every shard is
+        recovered: no commit that would add a note can arrive after that. Raises CallError."""
+        for note in self._notes.read():
+            self._checkpoint.restore(note)
 
     def _key(self, shard: Shard, place: Place) -> bytes:
         raw = self._markers.key(shard.id, *place)
@@ -106,6 +127,17 @@ class Recovery:
                 "done before you run the updater again"
             )
         return replace(shard, low_number=low, low_cursor=at_mark[0].whole_end)
+
+    def _check_knows_all(self, shard: Shard, found: dict[Place, Marker]) -> None:
+        done = [number for (number, _), marker in found.items() if not marker.fence]
+        last = max([shard.low_number, *done])
+        if self._checkpoint.numbers_up_to(shard.id, last) < last:
+            raise StateError(
+                f"the checkpoint {str(self._checkpoint.path)!r} is an older copy of the one that "
+                "this run needs, and lacks the keys of entities that must not be handled again; "
+                "put the newest copy back, or start a new run (--new), which handles all entities "
+                "again, also those that are done"
+            )
 
     def _fence(self, shard: Shard, places: Sequence[Place]) -> None:
         """Insert all fences or none. If a place was taken meanwhile, the caller finds it when it
@@ -209,6 +241,7 @@ def recover(
     # Not the record's own counts, which may be later: batches without writes leave no marker, so
     # their entities are handled again and counted then.
     checkpoint.catch_up(done)
+    recovery.restore_notes()
     lease.cut(gaps, counts=checkpoint.done(), fenced_until=int(now + LATE_COPY_S) + 1)
     return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 
@@ -51,6 +52,19 @@ def stored_report(
     )
 
 
+def report_of_end(checkpoint: Checkpoint, outcome: Outcome, *, next_command: str) -> Report:
+    """The report of a runner that ends now. Its end is not in the checkpoint yet."""
+    report = stored_report(checkpoint)
+    return replace(
+        report,
+        state=outcome.state,
+        reason=outcome.reason,
+        exit_code=final_exit(outcome.state, outcome.exit_code, report.counts.failed),
+        next_command="" if outcome.state is RunState.FINISHED else next_command,
+        successor="",
+    )
+
+
 def dry_report(
     run_info: RunInfo,
     event_log: EventLog,
@@ -58,7 +72,6 @@ def dry_report(
     outcome: Outcome,
     *,
     started: datetime,
-    ended: datetime,
     max_failures: int,
 ) -> Report:
     """The report of a dry run, which has no checkpoint."""
@@ -75,7 +88,7 @@ def dry_report(
         counts=counts,
         total=None,
         started=started,
-        ended=ended,
+        ended=started,
         elapsed_s=0.0,
         retries=0,
         failures=tuple(event_log.failures),

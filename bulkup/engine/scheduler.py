@@ -73,7 +73,8 @@ class Scheduler:
             with self._winding_up():
                 while self._fill():
                     self._rpc.arrived.clear()
-                    self._lease.see_change()
+                    if self._splitter is not None and self._splitter.is_pending:
+                        self._lease.see_change()
                     self._throttle.wait_s = math.inf
                     self._handlers.begin_round()
                     moved = False

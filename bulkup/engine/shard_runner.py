@@ -67,11 +67,11 @@ class ShardRunner:
         self._checkpoint = checkpoint = context.checkpoint
         self._handlers = context.handlers
         self._committers = context.committers
-        at_mark = checkpoint.counts_at(shard)
+        counts, counts_above = checkpoint.counts_around_mark(shard)
         progress = ShardProgress(
             shard.id, shard.low_number, shard.low_cursor, shard.low_number + 1,
             live_markers=deque(live_markers),
-            counts=at_mark, counts_above=checkpoint.counts_of(shard.id) - at_mark,
+            counts=counts, counts_above=counts_above,
         )  # fmt: skip
         self.scan = Scan(
             context.commits.rpc, context.commits.query, shard, self.throttle.max_batch_size,
@@ -107,8 +107,9 @@ class ShardRunner:
         if not self.may_handle:
             return False
         moved = self._handlers.step(self)
-        if moved or self.chunks or self.page or not scan.is_over:
+        if self.chunks or self.page or not scan.is_over:
             return moved
+        # Nothing is left to handle: what is left to commit is sent without another round.
         if not committer.has_room():
             committer.note_waiting()
             return False

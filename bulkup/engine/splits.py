@@ -16,7 +16,6 @@ from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_of
 from bulkup.datastore.messages import Direction, MoreResults, Operator, QueryPb
 from bulkup.datastore.rpc import Rpc, count_of
-from bulkup.engine.options import AUTO_SHARDS
 from bulkup.engine.scan import QueryPlan
 
 KEYS_PER_SHARD = 32
@@ -56,17 +55,6 @@ def why_not_split(query: QueryPlan) -> str | None:
     return None
 
 
-def shards_at_once(asked: int | None, query: QueryPlan, *, is_real: bool) -> int:
-    """How many shards of a query are worked on at once.
-
-    `asked`: the user's wish; None: AUTO_SHARDS if the target is the real service, where reading a
-    page costs a round trip.
-    """
-    if why_not_split(query):
-        return 1
-    return asked or (AUTO_SHARDS if is_real else 1)
-
-
 class Sample:
     """Some keys of a query, in order."""
 
@@ -83,12 +71,15 @@ class Sample:
 
 
 class Sampling:
-    """A sample of keys to split a query at. Creating it sends the request; `take` waits for it."""
+    """A sample of keys to split a query at, into `shards` that are worked on at once.
+
+    Creating it sends the request; `take` waits for the answer.
+    """
 
     def __init__(self, rpc: Rpc, query: QueryPlan, shards: int) -> None:
         self._rpc = rpc
         self._query = query
-        self._shards = shards
+        self.shards = shards
         self._wanted = min(MAX_SAMPLE, shards * KEYS_PER_SHARD)
         # Of the whole kind: a filter beside this order would need an index of its own.
         self._pb = QueryPb()
@@ -103,7 +94,7 @@ class Sampling:
         ancestor = _ancestor(self._query.pb.filter)
         if ancestor is not None:
             keys = [key for key in keys if key_order(key)[: len(ancestor)] == ancestor]
-        return Sample(keys or _probed(self._rpc, self._query, self._shards * PROBED_PER_SHARD))
+        return Sample(keys or _probed(self._rpc, self._query, self.shards * PROBED_PER_SHARD))
 
     def _request(self, wanted: int) -> Call[Any]:
         self._pb.limit.value = wanted

@@ -15,6 +15,7 @@ from bulkup.engine.options import Options
 from bulkup.engine.scan import QueryPlan
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class TakenRun:
     """A run that this process holds. A dry run has none: it leaves no trace."""
 
     checkpoint: Checkpoint
+    ledger: Ledger
     record: RunRecord
     """The run record, whose holder is this process."""
     next_command: str

@@ -71,7 +71,7 @@ def open_file(path: Path) -> sqlite3.Connection:
             raise
     except OSError as error:
         raise StateError(
-            f"cannot open {path}: {error.strerror}; use a file in a directory you can write to"
+            f"cannot open {path}: {error.strerror}; use a file in a folder you can write to"
         ) from error
     except sqlite3.DatabaseError as error:
         raise StateError(
@@ -131,7 +131,7 @@ def lock(path: Path) -> int:
         handle = os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StateError(
-            f"cannot open {path}: {error.strerror}; use a file in a directory you can write to"
+            f"cannot open {path}: {error.strerror}; use a file in a folder you can write to"
         ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -206,8 +206,7 @@ class Migrator:
         loaded = load_migration(entry)
         context = self._context_of(entry, lock)
         with prepare_on(self._target, loaded, context) as prepared:
-            with explained(prepared.rpc):
-                record = record_of(entry, prepared)
+            record = record_of(entry, prepared)
             return acquire_and_execute(prepared, record)
 
     def _context_of(self, entry: MigrationEntry, lock: Lease) -> RunContext:

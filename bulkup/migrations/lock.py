@@ -39,7 +39,7 @@ def migrate_lock(rpc: Rpc, target: TargetInfo, context: RunContext) -> Iterator[
         yield lease
     finally:
         # Try once. If the server is away, or the lock is already another's, the lease expires.
-        rpc.retry_for(0.0)
+        rpc.try_once()
         with suppress(CallError, BulkupError):
             lease.give_back(RunState.FINISHED, None, Counts(), fenced_until=0)
 
@@ -79,4 +79,4 @@ def _take(ledger: Ledger, target: TargetInfo, context: RunContext) -> RunRecord:
 
 def _lock_info(target: TargetInfo, context: RunContext) -> RunInfo:
     source = NoSource("bulkup migrate", "held while migrations are applied")
-    return RunInfo.new(LOCK_ID, source, {}, target, identity=LOCK_ID, clock=context.clock)
+    return RunInfo.new(LOCK_ID, source, {}, target, identity=LOCK_ID, created=context.clock.now())

@@ -89,7 +89,7 @@ def _record_to_mark(entry: MigrationEntry, target: TargetInfo, clock: Clock) -> 
     path = str(entry.file.path)
     source = NoSource(entry.name, spec=path, path=path)
     run_id = run_id_of(entry.name, target, entry.attempt)
-    run_info = RunInfo.new(run_id, source, {}, target, identity=entry.name, clock=clock)
+    run_info = RunInfo.new(run_id, source, {}, target, identity=entry.name, created=clock.now())
     return RunRecord(run_info, RunState.FINISHED)
 
 

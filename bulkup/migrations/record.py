@@ -80,7 +80,7 @@ def _unused_run_id(entry: MigrationEntry, prepared: PreparedRun) -> str:
     target, attempt = prepared.target.info, entry.attempt
     while True:
         run_id = run_id_of(entry.name, target, attempt)
-        has_markers = Markers(prepared.rpc, target.namespace, run_id).all_keys()
+        has_markers = Markers(prepared.rpc, target.namespace, run_id).exist()
         # Markers with a record are those of another process that was faster. The insert of our
         # record is refused then.
         if not has_markers or prepared.ledger.read(run_id) is not None:

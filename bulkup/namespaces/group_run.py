@@ -26,6 +26,7 @@ from bulkup.core.events import (
     WarningKind,
 )
 from bulkup.core.model import RunState
+from bulkup.core.records import first_id, new_run_id
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
@@ -36,8 +37,7 @@ from bulkup.runs.acquire import check_same_identity
 from bulkup.runs.context import RunContext
 from bulkup.runs.limits import RunLimits
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
-from bulkup.runs.start import new_run_id, start
-from bulkup.runs.successor import first_id
+from bulkup.runs.start import start
 from bulkup.state.groups import Group, Groups, identity_of
 from bulkup.state.holder import this_process
 from bulkup.state.record import RunRecord
@@ -131,7 +131,7 @@ class GroupRun:
 
     def _new_group(self, replaces: Group | None) -> Group:
         return Group(
-            group_id=new_run_id(self._context.clock),
+            group_id=new_run_id(self._context.clock.now()),
             updater=self._loaded.source.name,
             params=self._loaded.params,
             pattern=self._pattern,

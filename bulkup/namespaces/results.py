@@ -8,8 +8,7 @@ from dataclasses import replace
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.events import Report, SpaceResult
 from bulkup.core.model import Counts, RunState
-from bulkup.core.records import next_id
-from bulkup.runs.successor import first_id
+from bulkup.core.records import first_id, next_id
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
 

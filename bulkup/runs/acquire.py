@@ -11,6 +11,7 @@ from bulkup.core.errors import HeldError, MismatchError, StateError
 from bulkup.core.events import Warned, WarningKind
 from bulkup.core.records import RunInfo
 from bulkup.runs.context import RunContext
+from bulkup.runs.own_state import bound_to, check_own_state
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_run_folder, set_aside
@@ -84,19 +85,21 @@ def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoi
     Raises HeldError, NotFoundError, StopAskedError, CallError; StateError and MismatchError when
     this process must not continue the run.
     """
-    context = prepared.context
-    _check_moving_run(checkpoint, record)
+    context, query = prepared.context, prepared.query
+    if record.version:
+        check_own_state(checkpoint, record, query)
     held = take(
         prepared.ledger,
         record,
         this_process(),
+        change=lambda record: bound_to(checkpoint, record, query),
         clock=context.clock,
         stop=context.stop,
         wait_s=context.wait_s,
         on_wait=lambda message: context.listener(Warned(message, WarningKind.WAITING)),
     )
     try:
-        _check_moving_run(checkpoint, held)  # it may have started to move while we waited
+        check_own_state(checkpoint, held, query)  # another runner may have begun it meanwhile
         check_same_identity(held, record.run_info.identity)
     except (StateError, MismatchError):
         released = replace(held.lease, holder=record.lease.holder, until=0)
@@ -114,15 +117,4 @@ def check_same_identity(record: RunRecord, identity: str) -> None:
         raise MismatchError(
             f"run {record.run_info.run_id} was started with another query, class or parameters "
             f"than {record.run_info.updater} has now; restore them, or start a new run (--new)"
-        )
-
-
-def _check_moving_run(checkpoint: Checkpoint, record: RunRecord) -> None:
-    moved_in, holder = record.layout.moved_in, record.lease.holder
-    if moved_in and moved_in != checkpoint.status().file_id:
-        who = holder.who if holder else "another process"
-        raise StateError(
-            f"run {record.run_info.run_id} changes a property that its query orders or ranges on, "
-            f"and only the state directory of {who} knows which entities are done; resume it "
-            "there, or start a new run that handles all entities again (--new)"
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bulkup.core.events import Report, Warned
 from bulkup.core.records import RunInfo
-from bulkup.datastore.rpc_errors import explained
 from bulkup.engine.execution import Execution
+from bulkup.engine.options import AUTO_SHARDS
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.pool.protocol import WorkerSetup
-from bulkup.engine.splits import Sampling, shards_at_once
+from bulkup.engine.splits import Sampling, why_not_split
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.prepare import PreparedRun
@@ -24,17 +24,15 @@ def acquire_and_execute(prepared: PreparedRun, record: RunRecord) -> Report:
     Raises HeldError, StopAskedError; NotFoundError when another process has just ended the run.
     """
     with open_checkpoint(record.run_info, prepared) as checkpoint:
-        with explained(prepared.rpc):
-            held = acquire_lease(prepared, record, checkpoint)
-        return execute(prepared, checkpoint, held)
+        held = acquire_lease(prepared, record, checkpoint)
+        return execute(prepared, checkpoint, held, request_sample(prepared))
 
 
 def execute(
     prepared: PreparedRun,
     checkpoint: Checkpoint,
     held: RunRecord,
-    *,
-    sampling: Sampling | None = None,
+    sampling: Sampling | None,
 ) -> Report:
     """Execute a run that this process has acquired. `sampling`: from `request_sample`."""
     context, run_info = prepared.context, checkpoint.run_info
@@ -43,6 +41,7 @@ def execute(
     )
     taken = TakenRun(
         checkpoint,
+        prepared.ledger,
         held,
         next_command,
         begin_successor=lambda record: successor_record(prepared, record),
@@ -86,10 +85,14 @@ def request_sample(prepared: PreparedRun) -> Sampling | None:
     This may be asked before the run is ours: a sample only proposes where to split, so an old one
     does no harm.
     """
-    shards = shards_at_once(
-        prepared.context.options.shards, prepared.query, is_real=prepared.target.is_real
-    )
-    return Sampling(prepared.rpc, prepared.query, shards) if shards > 1 else None
+    query, shards = prepared.query, prepared.context.options.shards
+    reason = why_not_split(query)
+    if reason is None:
+        shards = shards or (AUTO_SHARDS if prepared.target.info.is_real else 1)
+        return Sampling(prepared.rpc, query, shards) if shards > 1 else None
+    if shards is not None and shards > 1:
+        prepared.warnings.append(Warned(f"the query is not split into shards: {reason}"))
+    return None
 
 
 def _worker_pool(prepared: PreparedRun) -> WorkerPool:
@@ -99,7 +102,7 @@ def _worker_pool(prepared: PreparedRun) -> WorkerPool:
         checksum=prepared.source.checksum,
         params=prepared.params,
         target=prepared.target.info,
-        address=None if prepared.target.is_real else prepared.rpc.address,
+        address=None if prepared.target.info.is_real else prepared.rpc.address,
         query=prepared.query,
         retry_for_s=options.retry_for_s,
     )

@@ -23,7 +23,7 @@ def sweep_markers(ledger: Ledger, rpc: Rpc, records: Iterable[RunRecord]) -> Non
     """
     for record in list(records):
         markers = Markers(rpc, record.run_info.target.namespace, record.run_info.run_id)
-        markers.remove(markers.all_keys())
+        markers.remove_all()
         if record.keep:
             with suppress(RecordMovedOn):  # another process swept it at the same time
                 ledger.write(replace(record, layout=replace(record.layout, sweep_at=0)))

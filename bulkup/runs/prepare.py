@@ -18,7 +18,7 @@ from bulkup.authoring.updater import Updater
 from bulkup.core.errors import BulkupError, QueryError, UpdaterError
 from bulkup.core.events import Warned
 from bulkup.core.model import TargetInfo
-from bulkup.core.records import RunInfo
+from bulkup.core.records import RunInfo, new_run_id
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
@@ -67,17 +67,17 @@ class PreparedRun:
         """The same for every run of this updater with these parameters and this query."""
         return self.query.identity(self.source.spec, self.params)
 
-    def new_run_info(self, run_id: str, identity: str) -> RunInfo:
-        """The fixed facts of a run created now."""
-        target = self.target.info
+    def new_run_info(self, run_id: str | None, identity: str) -> RunInfo:
+        """The fixed facts of a run created now; with a new id if it has none."""
+        target, created = self.target.info, self.context.clock.now()
         return RunInfo.new(
-            run_id,
+            run_id or new_run_id(created),
             self.source,
             self.params,
             target,
             identity=identity,
             fingerprint=self.query.fingerprint(target),
-            clock=self.context.clock,
+            created=created,
         )
 
 
@@ -109,6 +109,7 @@ def prepare(
 ) -> Iterator[PreparedRun]:
     """Prepare a run on a target that is opened here. Raises BulkupError.
 
+    A CallError that leaves the block is turned into an error that a user can act on.
     `check_target` is called before anything is sent to the target.
     """
     loaded = load_updater(updater, params)
@@ -116,15 +117,15 @@ def prepare(
     created = loaded.create()
     with open_target(target_options) as target:
         check_target(target.info)
-        with closing(context.connect(target)) as rpc:
+        with closing(context.connect(target)) as rpc, explained(rpc):
             yield _bind(loaded, created, target, rpc, context, first_contact=True)
 
 
 @contextmanager
 def prepare_on(target: Target, loaded: LoadedUpdater, context: RunContext) -> Iterator[PreparedRun]:
-    """Prepare a run on an open target that has answered before. Raises BulkupError."""
+    """As `prepare`, on an open target that has answered before."""
     created = loaded.create()
-    with closing(context.connect(target)) as rpc:
+    with closing(context.connect(target)) as rpc, explained(rpc):
         yield _bind(loaded, created, target, rpc, context)
 
 
@@ -149,10 +150,9 @@ def _bind(
     first = type(query.pb)()
     first.CopyFrom(query.pb)
     first.limit.value = 1
-    with explained(rpc):
-        if first_contact:
-            rpc.connect()
-        results = rpc.run_query(first, query.namespace).result().batch.entity_results
+    if first_contact:
+        rpc.connect()
+    results = rpc.run_query(first, query.namespace).result().batch.entity_results
     return PreparedRun(
         source,
         params,

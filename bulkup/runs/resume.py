@@ -10,20 +10,20 @@ from pathlib import Path
 
 from bulkup.core.errors import Exit, MismatchError, NotFoundError, StateError
 from bulkup.core.events import Report, Warned, WarningKind
-from bulkup.core.model import Counts, RunState, TargetInfo
-from bulkup.core.records import RunInfo, Shard, next_id
-from bulkup.datastore.rpc_errors import explained
+from bulkup.core.model import RunState, TargetInfo
+from bulkup.core.records import RunInfo, next_id
 from bulkup.datastore.target import emulator_host
 from bulkup.runs.acquire import acquire_lease, lock_folder
 from bulkup.runs.chain import execute_successors, resume_chain, unfinished_successor
 from bulkup.runs.context import RunContext
-from bulkup.runs.execute import execute
+from bulkup.runs.execute import execute, request_sample
 from bulkup.runs.housekeeping import sweep_markers
+from bulkup.runs.lost_record import record_again
 from bulkup.runs.prepare import PreparedRun, prepare
 from bulkup.runs.target import TargetOptions
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import find_run, run_folders
-from bulkup.state.record import Layout, LeaseTerms, RunRecord
+from bulkup.state.record import RunRecord
 
 
 @contextmanager
@@ -160,7 +160,7 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
     HeldError, NotFoundError, TargetError when the run cannot be resumed.
     """
     context, ledger, run_info = prepared.context, prepared.ledger, checkpoint.run_info
-    with context.stop.listening(), explained(prepared.rpc):
+    with context.stop.listening():
         to_sweep = ledger.to_sweep(context.clock.unix())  # in flight with the next request
         record = ledger.read(run_info.run_id)
         sweep_markers(ledger, prepared.rpc, to_sweep)
@@ -173,10 +173,9 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
                 return resume_chain(prepared, successor, links=len(record.chain.links))
             _check_not_ended(record, checkpoint)
         else:
-            ledger.release(run_info.identity, run_info.run_id)
-            record = _record_from(checkpoint)
+            record = record_again(prepared, checkpoint)
         held = acquire_lease(prepared, record, checkpoint)
-        report = execute(prepared, checkpoint, held)
+        report = execute(prepared, checkpoint, held, request_sample(prepared))
         return execute_successors(prepared, report, links=len(record.chain.links))
 
 
@@ -197,21 +196,3 @@ def _check_not_ended(record: RunRecord, checkpoint: Checkpoint) -> None:
             f"run {record.run_info.run_id} is {record.state.value} (by {who}), so there is nothing "
             "to resume"
         )
-
-
-def _record_from(checkpoint: Checkpoint) -> RunRecord:
-    """A new run record from the checkpoint, for a run whose record was deleted."""
-    shards = checkpoint.shards() or [Shard(1)]
-    in_shards = Counts()
-    for shard in shards:
-        in_shards = in_shards + checkpoint.counts_of(shard.id)
-    return RunRecord(
-        checkpoint.run_info,
-        RunState.RUNNING,
-        lease=LeaseTerms(generation=checkpoint.status().generation),
-        layout=Layout(
-            shards=tuple(shard.unbegun for shard in shards),
-            next_shard=max(checkpoint.next_shard(), 1 + max(shard.id for shard in shards)),
-            settled=checkpoint.done() - in_shards,
-        ),
-    )

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from bulkup.core.clock import Clock
 from bulkup.core.errors import NotFoundError, UsageError
 from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
-from bulkup.core.records import RunInfo
-from bulkup.datastore.rpc_errors import explained
+from bulkup.core.records import RunInfo, first_id
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.chain import execute_successors, resume_chain
 from bulkup.runs.execute import execute, execute_dry_run, request_sample
 from bulkup.runs.housekeeping import abandon, sweep_markers
 from bulkup.runs.prepare import PreparedRun
-from bulkup.runs.successor import first_id
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.record import RunRecord
 
@@ -44,8 +40,8 @@ def start(
             f"worker processes cannot load {source.name}, since {source.only_here}; move it to the "
             "top level of a file, or leave out processes="
         )
-    run_info = prepared.new_run_info(run_id or new_run_id(context.clock), prepared.identity)
-    with context.stop.listening(), explained(prepared.rpc):
+    run_info = prepared.new_run_info(run_id, prepared.identity)
+    with context.stop.listening():
         if context.options.dry_run:
             return _dry_run(prepared, run_info)
         # These requests are sent together to save round trips. None depends on another's answer:
@@ -75,7 +71,7 @@ def start(
                     continue
                 if unfinished is not None:
                     prepared.warnings.append(_resuming(unfinished, prepared))
-                report = execute(prepared, checkpoint, held, sampling=sampling)
+                report = execute(prepared, checkpoint, held, sampling)
             return execute_successors(prepared, report)
 
 
@@ -146,9 +142,3 @@ def _resuming(record: RunRecord, prepared: PreparedRun) -> Warned:
     if not record.chain.links and run_info.checksum != prepared.source.checksum:
         message += "; its source has changed, and the remaining entities get the new code"
     return Warned(message, WarningKind.UNFINISHED_RUN)
-
-
-def new_run_id(clock: Clock) -> str:
-    """Run ids sort by the time they were created, also within a second."""
-    now = clock.now()
-    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 100:04d}{uuid.uuid4().hex[:2]}"

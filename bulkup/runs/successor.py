@@ -15,11 +15,6 @@ from bulkup.runs.prepare import PreparedRun, checked_query, with_parameters
 from bulkup.state.record import Chain, RunRecord
 
 
-def first_id(run_id: str) -> str:
-    """The id of the first run of the chain that a run belongs to."""
-    return run_id.partition("+")[0]
-
-
 def check_same_successor(prepared: PreparedRun, record: RunRecord) -> None:
     """Check that the updater loaded now is the successor that was recorded.
 

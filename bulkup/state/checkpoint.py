@@ -10,7 +10,6 @@ entities, so that these survive a process that dies before the answer.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -20,8 +19,11 @@ from bulkup.core.errors import Exit
 from bulkup.core.model import Counts, Failure, RunState
 from bulkup.core.records import Shard
 from bulkup.core.user_traceback import encodable
+from bulkup.datastore.keys import key_digest
 from bulkup.state.checkpoint_file import COUNTS
 from bulkup.state.checkpoint_outcomes import Outcomes
+from bulkup.state.notes import Note
+from bulkup.state.record import Made
 
 
 @dataclass(frozen=True)
@@ -94,21 +96,28 @@ class Checkpoint(Outcomes):
         return int(highest) + 1
 
     def begin_work(
-        self, *, max_failures: int, asked: Mapping[str, Any] | None = None, runners: int = 0
+        self,
+        shards: Sequence[Shard],
+        generation: int,
+        *,
+        max_failures: int,
+        asked: Mapping[str, Any],
     ) -> None:
-        """A runner starts. Until `end_work`, commits may be in flight at any time.
+        """A runner starts: the `generation`th, on these shards (see `follow`).
 
-        The failure that stopped the last runner is removed, since its entity is handled again.
-        `runners`: how many there were according to Datastore.
+        Until `end_work`, commits may be in flight at any time. The failure that stopped the last
+        runner is removed, since its entity is handled again.
         """
         with self._step(synced=True):
+            self._follow(shards)
             self._set(
                 state=RunState.RUNNING.value,
                 reason="",
                 clean=False,
                 max_failures=max_failures,
-                asked=dict(asked or {}),
-                runners=max(int(self._meta()["runners"]) + 1, runners),
+                asked=dict(asked),
+                generation=generation,
+                runners=max(int(self._meta()["runners"]) + 1, generation),
             )
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 
@@ -125,8 +134,12 @@ class Checkpoint(Outcomes):
         *,
         clean: bool,
         successor: str | None = None,
+        ended: datetime | None = None,
     ) -> None:
-        """A runner ends; `successor` is the id of the run that this end has started."""
+        """A runner ends, at `ended` (None: now).
+
+        `successor` is the id of the run that this end has started.
+        """
         with self._step(synced=True):
             self._set(
                 state=state.value,
@@ -134,7 +147,7 @@ class Checkpoint(Outcomes):
                 exit_code=int(exit_code),
                 clean=clean,
                 successor=successor or "",
-                ended=datetime.now(timezone.utc).isoformat(),
+                ended=(ended or datetime.now(timezone.utc)).isoformat(),
             )
 
     # --- shards ---
@@ -160,24 +173,27 @@ class Checkpoint(Outcomes):
         new shards. When a shard no longer exists, its batches that were sent and are not known to
         be done are removed: a new shard covers them.
         """
+        with self._step(synced=True):
+            self._follow(shards)
+            self._set(generation=generation)
+
+    def _follow(self, shards: Sequence[Shard]) -> None:
         ids = [shard.id for shard in shards]
         marks = ", ".join("?" * len(ids))
-        with self._step(synced=True):
-            self._set(generation=generation)
-            self._db.execute(
-                f"UPDATE shards SET state = 'replaced' WHERE id NOT IN ({marks})",  # noqa: S608 (marks)
-                ids,
-            )
-            self._db.execute(
-                "DELETE FROM batches WHERE state = 'sent' AND shard IN "
-                "(SELECT id FROM shards WHERE state = 'replaced')"
-            )
-            self._db.executemany(
-                'INSERT INTO shards (id, start, "end", low_cursor, "after", upto) '
-                "VALUES (?, ?, ?, ?, ?, ?) "
-                'ON CONFLICT (id) DO UPDATE SET "end" = excluded."end"',
-                [(s.id, s.start, s.end, s.start, s.after, s.upto) for s in shards],
-            )
+        self._db.execute(
+            f"UPDATE shards SET state = 'replaced' WHERE id NOT IN ({marks})",  # noqa: S608 (marks)
+            ids,
+        )
+        self._db.execute(
+            "DELETE FROM batches WHERE state = 'sent' AND shard IN "
+            "(SELECT id FROM shards WHERE state = 'replaced')"
+        )
+        self._db.executemany(
+            'INSERT INTO shards (id, start, "end", low_cursor, "after", upto) '
+            "VALUES (?, ?, ?, ?, ?, ?) "
+            'ON CONFLICT (id) DO UPDATE SET "end" = excluded."end"',
+            [(s.id, s.start, s.end, s.start, s.after, s.upto) for s in shards],
+        )
 
     def catch_up(self, counts: Counts) -> None:
         """Datastore knows of more work than this file, which is new or lost its last writes."""
@@ -185,12 +201,36 @@ class Checkpoint(Outcomes):
         if missing.handled > 0:
             with self._step():
                 # In a replaced shard: the counts of the others are complete.
-                self._db.execute(
-                    'INSERT INTO shards (id, start, "end", low_cursor, "after", upto, state) '
-                    "VALUES (0, x'', x'', x'', x'', x'', 'replaced') ON CONFLICT DO NOTHING"
-                )
+                self._make_replaced_shard(0)
                 row = BatchRow(0, None, 0, b"", b"", b"", True, missing)
                 self._put_batch(row, "done", (), (), ())
+
+    def restore(self, note: Note) -> None:
+        """Add the failures and log lines of a batch that is done, unless this file has them."""
+        place = note.place
+        with self._step():
+            row = BatchRow(
+                place.shard, place.number, place.part, b"", b"", b"", True, Counts()
+            )  # without counts, which `catch_up` adds
+            found = self._db.execute(
+                "SELECT id, (SELECT count(*) FROM failures WHERE batch = b.id), "
+                "(SELECT count(*) FROM log_lines WHERE batch = b.id) FROM batches b "
+                "WHERE shard = ? AND number = ? AND part = ?",
+                (place.shard, place.number, place.part),
+            ).fetchone()
+            if found is None:
+                self._make_replaced_shard(place.shard)
+                self._put_batch(row, "done", note.failures, note.log_lines, ())
+            elif not any(found[1:]):
+                self._put_outcomes(found[0], note.failures, note.log_lines)
+
+    def _make_replaced_shard(self, id_: int) -> None:
+        """A shard that this file may not know, since it was replaced before the file was made."""
+        self._db.execute(
+            'INSERT INTO shards (id, start, "end", low_cursor, "after", upto, state) '
+            "VALUES (?, x'', x'', x'', x'', x'', 'replaced') ON CONFLICT DO NOTHING",
+            (id_,),
+        )
 
     # --- batches ---
 
@@ -203,8 +243,8 @@ class Checkpoint(Outcomes):
     ) -> None:
         """Note a commit before it is sent. A batch that is sent again replaces its earlier row.
 
-        Failures are synced to disk, because no marker names them. So are `keys`, those of entities
-        that must not be handled again.
+        Failures are synced to disk, because a note may have no room for all of them. So are
+        `keys`, those of entities that must not be handled again.
         """
         with self._step(synced=bool(failures or keys)):
             self._put_batch(row, "sent", failures, log_lines, keys)
@@ -239,7 +279,34 @@ class Checkpoint(Outcomes):
     def is_handled(self, key: bytes) -> bool:
         """Whether the entity is in a batch that is done or in flight. Knows only the keys that
         were given to `batch_sent` or `batch_done`."""
-        found = self._db.execute("SELECT 1 FROM handled WHERE key = ?", (_digest(key),))
+        found = self._db.execute("SELECT 1 FROM handled WHERE key = ?", (key_digest(key),))
+        return found.fetchone() is not None
+
+    def begin_making(self, since_ns: int) -> None:
+        """The run is about to make entities that its query may find. See `state.record.Made`."""
+        with self._step(synced=True):
+            # Files of earlier versions lack the table.
+            self._db.execute("CREATE TABLE IF NOT EXISTS made (key BLOB PRIMARY KEY) WITHOUT ROWID")
+            self._set(made_since_ns=since_ns)
+
+    def made(self) -> Made:
+        """What `begin_making` has noted."""
+        since_ns = self._meta().get("made_since_ns")
+        if since_ns is None:
+            return Made()
+        return Made(since_ns=since_ns) if since_ns else Made(known_in=self.status().file_id)
+
+    def remember_made(self, keys: Iterable[bytes]) -> None:
+        """Note the keys of new entities, synced to disk, before their commit is sent."""
+        with self._step(synced=True):
+            self._db.executemany(
+                "INSERT INTO made VALUES (?) ON CONFLICT DO NOTHING",
+                [(key_digest(key),) for key in keys],
+            )
+
+    def is_made(self, key: bytes) -> bool:
+        """Whether `remember_made` has noted the key."""
+        found = self._db.execute("SELECT 1 FROM made WHERE key = ?", (key_digest(key),))
         return found.fetchone() is not None
 
     def done_up_to(self, shard: int, number: int) -> None:
@@ -274,6 +341,16 @@ class Checkpoint(Outcomes):
             ),
         )  # fmt: skip
         batch = cursor.lastrowid
+        assert batch is not None
+        self._put_outcomes(batch, failures, log_lines)
+        self._db.executemany(
+            "INSERT INTO handled VALUES (?, ?) ON CONFLICT DO NOTHING",
+            [(key_digest(key), batch) for key in keys],
+        )
+
+    def _put_outcomes(
+        self, batch: int, failures: Iterable[Failure], log_lines: Iterable[str]
+    ) -> None:
         self._db.executemany(
             "INSERT INTO failures (batch, key, step, error, traceback) VALUES (?, ?, ?, ?, ?)",
             [
@@ -285,10 +362,14 @@ class Checkpoint(Outcomes):
             "INSERT INTO log_lines (batch, line) VALUES (?, ?)",
             [(batch, encodable(line)) for line in log_lines],
         )
-        self._db.executemany(
-            "INSERT INTO handled VALUES (?, ?) ON CONFLICT DO NOTHING",
-            [(_digest(key), batch) for key in keys],
-        )
+
+    def numbers_up_to(self, shard: int, number: int) -> int:
+        """How many of the shard's batches 1 to `number` are noted here."""
+        (noted,) = self._db.execute(
+            "SELECT count(DISTINCT number) FROM batches WHERE shard = ? AND number <= ?",
+            (shard, number),
+        ).fetchone()
+        return int(noted)
 
     def batches_above(self, shard: Shard) -> list[BatchRow]:
         """The rows of a shard above its low-water mark, by number and part."""
@@ -315,8 +396,3 @@ class Checkpoint(Outcomes):
                     encodable(failure.traceback),
                 ),
             )
-
-
-def _digest(key: bytes) -> bytes:
-    """16 bytes instead of up to 6 KiB. With 128 bits a collision is practically impossible."""
-    return hashlib.blake2b(key, digest_size=16).digest()

@@ -92,7 +92,7 @@ class CheckpointFile:
         except OSError as error:
             raise StateError(
                 f"cannot write the run state to {str(path)!r} ({error.strerror}); "
-                "name a writable folder with --state-dir"
+                "name a writable state directory with --state-dir"
             ) from error
         # It gets its name when it is complete. After a kill before that there is no checkpoint.
         first = cls(path, sqlite3.connect(unfinished, isolation_level=None), run_info)

@@ -23,10 +23,10 @@ class Outcomes(CheckpointFile):
         ).fetchone()
         return Counts(*row)
 
-    def counts_at(self, shard: Shard) -> Counts:
-        """The counts up to the shard's low-water mark: without the batches after it, none of which
-        has a number (they write nothing)."""
-        counts = self.counts_of(shard.id)
+    def counts_around_mark(self, shard: Shard) -> tuple[Counts, Counts]:
+        """The counts up to the shard's low-water mark, and those of the batches after it, none of
+        which has a number (they write nothing)."""
+        counts, above = self.counts_of(shard.id), Counts()
         position = shard.low_cursor
         for start, end, *unnumbered in self._db.execute(
             f'SELECT start, "end", {", ".join(COUNTS)} FROM batches '  # noqa: S608 (our own column names)
@@ -35,9 +35,9 @@ class Outcomes(CheckpointFile):
         ):
             if end != position:
                 break
-            counts = counts - Counts(*unnumbered)
+            above = above + Counts(*unnumbered)
             position = start
-        return counts
+        return counts - above, above
 
     def done(self) -> Counts:
         """The sum of the batches that are done."""
@@ -64,6 +64,15 @@ class Outcomes(CheckpointFile):
         )
         for row in rows:
             yield Failure(*row)
+
+    def unnamed(self) -> int:
+        """Failures that are counted, and that `failures` lacks: this file was made after them, and
+        Datastore has no note of them."""
+        (named,) = self._db.execute(
+            "SELECT count(*) FROM failures f LEFT JOIN batches b ON b.id = f.batch "
+            "WHERE f.batch IS NULL OR b.state = 'done'"
+        ).fetchone()
+        return max(0, self.counts().failed - int(named))
 
     def log_lines(self) -> Iterator[str]:
         rows = self._db.execute(

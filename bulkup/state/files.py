@@ -28,7 +28,7 @@ def make_private_folder(path: Path) -> None:
     except OSError as error:
         raise StateError(
             f"cannot create the folder {str(path)!r} for the run state ({error.strerror}); "
-            "name a writable one with --state-dir"
+            "name a writable state directory with --state-dir"
         ) from error
 
 
@@ -71,7 +71,7 @@ def find_run(state_dir: Path, name: str) -> Path:
     if not matching:
         raise NotFoundError(
             f"there is no run {name!r} in {str(state_dir)!r}; `bulkup list` shows the runs there, "
-            "--state-dir names another directory"
+            "--state-dir names another state directory"
         )
     return matching[0]
 
@@ -91,7 +91,7 @@ class RunLock:
         except OSError as error:
             raise StateError(
                 f"cannot write to the run state in {str(self._path.parent)!r} ({error.strerror}); "
-                "make it writable, or name another folder with --state-dir"
+                "make it writable, or name another state directory with --state-dir"
             ) from error
         file = os.fdopen(descriptor, "r+")
         try:

@@ -2,7 +2,8 @@
 
 It lists the namespaces that existed at the start and determines the id of each run, so that the
 work can be continued from anywhere. How far a run is, its own run record says. The group record is
-only a claim: it is written before the first run and removed when the last one has ended.
+only a claim: it is written before the first run and removed when the last one has ended. Its seal
+stays, so that a late copy of the insert does not bring it back.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from bulkup.core.errors import HeldError, StateError, UsageError
 from bulkup.core.model import TargetInfo
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_text
-from bulkup.datastore.messages import EntityPb, Mutation, Pb
+from bulkup.datastore.messages import EntityPb, Pb
 from bulkup.datastore.queries import kind_query
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import GROUP_KIND
 from bulkup.state.raw_entities import Stored, own_key, read_properties, write_properties
+from bulkup.state.seals import guarded_delete, guarded_write, seal_key, sealed
 
 MAX_LIST_BYTES = 900_000
 """An entity may have 1,048,572 bytes. Compressed, a numbered tenant's name takes a few bytes."""
@@ -74,6 +76,7 @@ class Groups:
     def __init__(self, rpc: Rpc, target: TargetInfo, identity: str) -> None:
         self._rpc = rpc
         self._key = own_key(replace(target, namespace=""), GROUP_KIND, identity)
+        self._seal_key = seal_key(replace(target, namespace=""), identity)
 
     def read(self) -> Group | None:
         """The unfinished group. Raises CallError; StateError for one of another version."""
@@ -113,7 +116,7 @@ class Groups:
         try:
             return self._write(group)
         except CallError as error:
-            if not error.already_exists:
+            if not (error.already_exists or error.is_conflict):
                 raise
         there = self.read()
         if there is None:
@@ -127,32 +130,26 @@ class Groups:
     def end(self, group: Group) -> None:
         """Remove the record, since every run has ended. A newer group's record stays. Raises
         CallError."""
-        mutation = Mutation(delete=self._key)
         there = self.read()
         if there is None or there.group_id != group.group_id:
             return
-        mutation.base_version = there.version
-        mutation.conflict_resolution_strategy = Mutation.FAIL
         try:
-            self._send(mutation)
+            self._send(guarded_delete(self._key, there.version))
         except CallError as error:
             if not error.is_conflict:
                 raise
 
     def _write(self, group: Group) -> Group:
-        entity = self._entity(group)
-        if group.version:
-            mutation = Mutation(update=entity, base_version=group.version)
-            mutation.conflict_resolution_strategy = Mutation.FAIL
-        else:
-            mutation = Mutation(insert=entity)
+        mutations = [guarded_write(self._entity(group), group.version)]
+        if not group.version:
+            mutations.append(sealed(self._rpc, self._seal_key, group.group_id))
         try:
-            answer = self._send(mutation)
+            answer = self._send(*mutations)
         except CallError as error:
             there = self.read()
             if there is not None and replace(there, version=group.version) == group:
                 return there  # its answer was lost
-            if error.is_conflict:
+            if error.is_conflict and group.version:
                 raise HeldError(
                     "somebody else works on the same namespaces and has just changed the group's "
                     "record; run the command again"
@@ -160,8 +157,8 @@ class Groups:
             raise
         return replace(group, version=answer.mutation_results[0].version)
 
-    def _send(self, mutation: Any) -> Any:
-        return self._rpc.commit([mutation.SerializeToString()]).result()
+    def _send(self, *mutations: Any) -> Any:
+        return self._rpc.commit([m.SerializeToString() for m in mutations]).result()
 
     def _entity(self, group: Group) -> Pb:
         names = zlib.compress(json.dumps(group.namespaces).encode(), 9)

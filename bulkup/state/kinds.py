@@ -1,7 +1,8 @@
 """The kinds of bulkup's own entities. Kindless queries of a run skip them."""
 
 MARKER_KIND = "BulkupMarker"
-"""One tiny entity per commit, written in that commit and removed while the run continues."""
+"""One tiny entity per commit, written in that commit and removed while the run continues; beside
+it, a note of what its batch said, if it said anything."""
 
 RUN_KIND = "BulkupRun"
 """One small entity per run: the run record."""
@@ -14,4 +15,8 @@ GROUP_KIND = "BulkupGroup"
 """While an updater runs in several namespaces: which namespaces, and which runs. It is in the
 default namespace and is removed when the last run has ended."""
 
-OWN_KINDS = frozenset({MARKER_KIND, RUN_KIND, CLAIM_KIND, GROUP_KIND})
+SEAL_KIND = "BulkupSeal"
+"""A tiny entity that stays (see `state/seals.py`): one for each work that was run with
+`--no-record`, and one for each work that was run in several namespaces."""
+
+OWN_KINDS = frozenset({MARKER_KIND, RUN_KIND, CLAIM_KIND, GROUP_KIND, SEAL_KIND})

@@ -21,7 +21,7 @@ from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.state.holder import has_died
 from bulkup.state.record import LEASE_S, RENEW_S, Holder, LeaseTerms, RunRecord
-from bulkup.state.run_records import Ledger, RecordMovedOn
+from bulkup.state.run_records import Ledger, RecordMovedOn, RecordTimes
 
 Change = Callable[[RunRecord], RunRecord]
 """What to change in a record. It is applied again when the record has to be read again, so it
@@ -41,12 +41,14 @@ def take(
     *,
     clock: Clock,
     stop: StopRequest,
+    change: Change = lambda record: record,
     wait_s: float = 0.0,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> RunRecord:
     """Make `holder` the runner of a run; returns the record as written.
 
-    Waits up to `wait_s` for another runner to end or to lose its lease, and calls `on_wait` once.
+    `change` is applied to the record that is written. Waits up to `wait_s` for another runner to
+    end or to lose its lease, and calls `on_wait` once.
     Raises HeldError when that was not enough, NotFoundError when the run ended meanwhile,
     CallError.
     """
@@ -59,7 +61,7 @@ def take(
             lease = LeaseTerms(holder, int(now + LEASE_S), record.lease.generation + 1)
             try:
                 return ledger.write(
-                    replace(record, state=RunState.RUNNING, reason=None, lease=lease)
+                    replace(change(record), state=RunState.RUNNING, reason=None, lease=lease)
                 )
             except RecordMovedOn:
                 pass  # somebody was faster; find out who
@@ -149,6 +151,11 @@ class Lease:
             record = self._renewed(self._refresh)
             self._next = self._clock.monotonic() + RENEW_S
             self._renewal = record, self._ledger.begin_write(record)
+
+    def times(self) -> RecordTimes | None:
+        """When the run record was created and last written, by the server's clock; None where the
+        server does not say. Raises CallError."""
+        return self._ledger.times(self.record.run_info.run_id)
 
     def make_sure(self) -> None:
         """Before a commit: when the lease has run out (a suspended laptop, a handler that took

@@ -11,15 +11,18 @@ Everything here is raw protobuf. The engine decides when to write markers and wh
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 from bulkup.core.model import Counts
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.messages import KeyPb, Mutation
 from bulkup.datastore.queries import Filter, kind_query
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import MARKER_KIND
+from bulkup.state.seals import guarded_delete
 
 LATE_COPY_S = 600.0
 """An unanswered commit may still be applied for this long. Measured: 4 s after a lock of 60 s;
@@ -35,6 +38,9 @@ REMOVING = 10
 """How many of these commits are in flight at once."""
 
 _QUERY_PAGE = 300
+
+NOTES_PER_PAGE = 16
+"""4 MiB at most (`state/notes.py`)."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,10 @@ class Markers:
         return serialized
 
     def clear(self, key: bytes) -> bytes:
-        """The serialized mutation that removes a marker, by its serialized key."""
+        """The serialized mutation that removes a marker, by its serialized key.
+
+        It has no version, so it may only be part of a commit of which a late copy is refused.
+        """
         mutation = Mutation()
         mutation.delete.ParseFromString(key)
         serialized: bytes = mutation.SerializeToString()
@@ -119,32 +128,75 @@ class Markers:
         for result in self._under(f"{self._run_id}/{shard:06d}"):
             yield _parse(result.entity)
 
-    def all_keys(self) -> list[bytes]:
-        """The serialized keys of all markers of the run. Raises CallError."""
-        return [
-            result.entity.key.SerializeToString(deterministic=True)
-            for result in self._under(self._run_id)
-        ]
+    def of_run(self) -> Iterator[Marker]:
+        """All markers of the run. Raises CallError."""
+        for result in self._all():
+            yield _parse(result.entity)
+
+    def exist(self) -> bool:
+        """Whether the run has a marker. Raises CallError."""
+        return next(self._all(), None) is not None
+
+    def remove_all(self) -> None:
+        """Remove all markers of the run, and its notes. Raises CallError."""
+        self._remove(_versions_of(self._all()))
+        notes = self._between(f"{self._run_id}/note/", f"{self._run_id}/note0", NOTES_PER_PAGE)
+        while page := _versions_of(islice(notes, NOTES_PER_PAGE)):  # they may be large
+            self._remove(page)
 
     def remove(self, keys: Sequence[bytes]) -> None:
-        """Remove markers by their serialized keys. Raises CallError."""
-        clears = [self.clear(key) for key in keys]
+        """Remove markers by their serialized keys, where they are still there. Raises CallError."""
+        self._remove(self._versions(keys))
+
+    def _versions(self, keys: Iterable[bytes]) -> dict[bytes, int]:
+        found = self._rpc.lookup([KeyPb.FromString(key) for key in keys])
+        return {key: result.version for key, result in found.items()}
+
+    def _remove(self, versions: Mapping[bytes, int]) -> None:
+        there = list(versions.items())
         some = REMOVED_PER_COMMIT * REMOVING
-        for first in range(0, len(clears), some):
-            calls = [
-                self._rpc.commit(clears[start : start + REMOVED_PER_COMMIT])
-                for start in range(first, min(first + some, len(clears)), REMOVED_PER_COMMIT)
+        for first in range(0, len(there), some):
+            chunks = [
+                dict(there[start : start + REMOVED_PER_COMMIT])
+                for start in range(first, min(first + some, len(there)), REMOVED_PER_COMMIT)
             ]
-            for call in calls:
-                call.result()
+            calls = [(chunk, self._rpc.commit(_removals(chunk))) for chunk in chunks]
+            for chunk, call in calls:
+                try:
+                    call.result()
+                except CallError as error:
+                    left = self._versions(chunk) if error.is_conflict else chunk
+                    if left == chunk:
+                        raise
+                    self._remove(left)  # another process, or an earlier copy, has removed some
 
     def _under(self, prefix: str) -> Iterator[Any]:
+        return self._between(f"{prefix}/", f"{prefix}0", _QUERY_PAGE)
+
+    def _all(self) -> Iterator[Any]:
+        """Of the run, without its notes, whose names are after all numbers."""
+        return self._between(f"{self._run_id}/", f"{self._run_id}/:", _QUERY_PAGE)
+
+    def _between(self, after: str, before: str, page: int) -> Iterator[Any]:
         filters = (
-            Filter("__key__", "GREATER_THAN", self._key(f"{prefix}/")),
-            Filter("__key__", "LESS_THAN", self._key(f"{prefix}0")),
+            Filter("__key__", "GREATER_THAN", self._key(after)),
+            Filter("__key__", "LESS_THAN", self._key(before)),
         )
-        query = kind_query(MARKER_KIND, filters, limit=_QUERY_PAGE)
-        return self._rpc.results(query, self._namespace)
+        return self._rpc.results(kind_query(MARKER_KIND, filters, limit=page), self._namespace)
+
+
+def _versions_of(results: Iterable[Any]) -> dict[bytes, int]:
+    return {
+        result.entity.key.SerializeToString(deterministic=True): result.version
+        for result in results
+    }
+
+
+def _removals(versions: Mapping[bytes, int]) -> list[bytes]:
+    return [
+        guarded_delete(KeyPb.FromString(key), version).SerializeToString()
+        for key, version in versions.items()
+    ]
 
 
 def _parse(entity: Any) -> Marker:

@@ -66,8 +66,21 @@ class Layout:
     sweep_at: int = 0
     """Unix time from which the markers of the finished run may be removed; 0: none are left."""
     moved_in: str | None = None
-    """The run changes properties that its query orders or ranges on, so only the checkpoint with
-    this id knows which entities are done."""
+    """The query orders or ranges on a property. An entity that changes there is read again, so only
+    the checkpoint with this id knows which entities are done."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """How the entities that the run makes are told from those that it found
+    (`engine/made_entities.py`). All unset while it has made none that its query may find."""
+
+    since_ns: int = 0
+    """What was created after this time of the server's is not handled. Unix time in nanoseconds."""
+    record_ns: int = 0
+    """When the run record was created. In a copy of the Datastore everything is created later."""
+    known_in: str | None = None
+    """Only the checkpoint with this id knows their keys."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +122,11 @@ class RunRecord:
     layout: Layout = field(default_factory=Layout)
     migration: MigrationInfo | None = None
     chain: Chain = field(default_factory=Chain)
+    made: Made = field(default_factory=Made)
     warm: tuple[float, ...] = ()
     """The traffic Datastore is ready for (`engine/throttle/ramp.py`); empty: not known."""
     keep: bool = True
     """False: the record is removed once the run is finished and swept."""
     version: int = 0
+    created_ns: int = field(default=0, compare=False)
+    """When the server created the record, in nanoseconds; 0: it does not say. Not stored."""

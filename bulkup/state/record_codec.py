@@ -19,7 +19,15 @@ from bulkup.core.records import Origin, RunInfo, Shard
 from bulkup.datastore.keys import key_text
 from bulkup.datastore.messages import Pb
 from bulkup.state.raw_entities import Stored, read_properties, write_properties
-from bulkup.state.record import Chain, Holder, Layout, LeaseTerms, MigrationInfo, RunRecord
+from bulkup.state.record import (
+    Chain,
+    Holder,
+    Layout,
+    LeaseTerms,
+    Made,
+    MigrationInfo,
+    RunRecord,
+)
 
 _INDEXED = frozenset({"updater", "state", "started", "identity", "open", "sweep_at", "migration"})
 
@@ -59,6 +67,8 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["warm"] = json.dumps(record.warm)
     if record.chain.links:
         values |= {"chain": json.dumps(record.chain.links), "work": record.chain.work or ""}
+    if record.made != Made():
+        values["made"] = json.dumps(asdict(record.made))
     if record.migration:
         values |= _migration_values(record.migration)
         # How long an ended run took, including the pauses between its runners.
@@ -114,6 +124,7 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         ),
         migration=_parse_migration(values),
         chain=Chain(tuple(json.loads(values.get("chain") or "[]")), values.get("work") or None),
+        made=Made(**json.loads(values.get("made") or "{}")),
         warm=tuple(json.loads(values.get("warm") or "[]")),
         keep=values["keep"],
         version=version,

@@ -1,16 +1,25 @@
 """The ledger: the run records of a target, read and written.
 
 Every write of a record is guarded by the version that was read, so of two processes that change it
-at once one is refused.
+at once one is refused, and so is a copy of a commit that arrives late:
+
+    commit                        why a late copy of it changes nothing
+    a run's start                 its record is there, or its seal (`--no-record`) has moved on
+    a renewal, a change           the record has another version
+    the end of a run, with or     the same; it is one commit with the removal of the claim and the
+    without a successor           start of the successor
+    the removal of a record       it requires the version that was read
+    the removal of a claim        the same
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from bulkup.core.model import TargetInfo
+from bulkup.core.records import RunInfo
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes
@@ -24,10 +33,23 @@ from bulkup.state.raw_entities import (
 )
 from bulkup.state.record import RunRecord
 from bulkup.state.record_codec import read_record, write_record
+from bulkup.state.seals import guarded_delete, guarded_write, seal_key, sealed
 
 
 class RecordMovedOn(Exception):
     """Somebody else has changed the record since it was read."""
+
+
+class RecordTimes(NamedTuple):
+    """By the server's clock, in nanoseconds since 1970."""
+
+    created_ns: int
+    updated_ns: int
+
+
+class _Claim(NamedTuple):
+    run_id: str
+    version: int
 
 
 class Ledger:
@@ -42,7 +64,16 @@ class Ledger:
     def read(self, run_id: str) -> RunRecord | None:
         """Raises CallError."""
         for result in self._rpc.lookup([self._key(run_id)]).values():
-            return read_record(result.entity, result.version)
+            return _record_of(result)
+        return None
+
+    def times(self, run_id: str) -> RecordTimes | None:
+        """When a record was written; None where the server does not say. Raises CallError."""
+        for result in self._rpc.lookup([self._key(run_id)]).values():
+            if result.HasField("create_time") and result.HasField("update_time"):
+                return RecordTimes(
+                    result.create_time.ToNanoseconds(), result.update_time.ToNanoseconds()
+                )
         return None
 
     def read_in(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], RunRecord]:
@@ -55,25 +86,22 @@ class Ledger:
             key = own_key(replace(self._target, namespace=namespace), RUN_KIND, run_id)
             keys[key_bytes(key)] = key, (namespace, run_id)
         found = self._rpc.lookup([key for key, _ in keys.values()])
-        return {
-            keys[key][1]: read_record(result.entity, result.version)
-            for key, result in found.items()
-        }
+        return {keys[key][1]: _record_of(result) for key, result in found.items()}
 
     def unfinished(self, identity: str) -> RunRecord | None:
         """The unfinished run of the same updater, parameters and query. Writes nothing.
 
         Raises CallError.
         """
-        return self._unfinished(self._claimed_by(identity))
+        return self._unfinished(self.claimed_by(identity))
 
     def unfinished_before_start(self, identity: str) -> RunRecord | None:
         """The same, for a process that starts a run if there is none: a claim whose run record was
         deleted by hand would block it, and is removed. Raises CallError."""
-        run_id = self._claimed_by(identity)
-        record = self._unfinished(run_id)
-        if run_id is not None and record is None:
-            self.release(identity, run_id)
+        claim = self._read_claim(identity)
+        record = self._unfinished(None if claim is None else claim.run_id)
+        if claim is not None and record is None:
+            self._release(identity, claim)
         return record
 
     def _unfinished(self, run_id: str | None) -> RunRecord | None:
@@ -114,7 +142,7 @@ class Ledger:
         while True:
             batch = call.result().batch
             for result in batch.entity_results:
-                yield read_record(result.entity, result.version)
+                yield _record_of(result)
             if not batch.entity_results:
                 return
             query.start_cursor = batch.end_cursor
@@ -154,16 +182,13 @@ class Ledger:
         extra_mutations: Sequence[bytes] = (),
     ) -> Call[Any]:
         """Send what `write` writes, without waiting; `end_write` or `end_sure_write` waits."""
-        mutation = Mutation()
-        mutations = [mutation]
-        if record.version:
-            write_record(mutation.update, self._key(record.run_info.run_id), record)
-            mutation.base_version = record.version
-            mutation.conflict_resolution_strategy = Mutation.FAIL
-        else:
-            write_record(mutation.insert, self._key(record.run_info.run_id), record)
-            if not over:
-                mutations.append(Mutation(insert=self._claim(record)))
+        entity = EntityPb()
+        write_record(entity, self._key(record.run_info.run_id), record)
+        mutations = [guarded_write(entity, record.version)]
+        if not record.version and not over:
+            mutations.append(Mutation(insert=self._claim(record)))
+            if not record.keep:
+                mutations.append(self._seal(record.run_info))
         if successor is not None:
             passed, begun = Mutation(upsert=self._claim(successor)), Mutation()
             write_record(begun.insert, self._key(successor.run_info.run_id), successor)
@@ -199,29 +224,43 @@ class Ledger:
         return replace(record, version=answer.mutation_results[0].version)
 
     def remove(self, record: RunRecord) -> None:
-        """Remove a record, even if it has changed. Raises CallError."""
-        mutation = Mutation(delete=self._key(record.run_info.run_id))
+        """Remove a record, unless it has changed since it was read. Raises CallError."""
+        self._remove(self._key(record.run_info.run_id), record.version)
+
+    def _remove(self, key: Pb, version: int) -> None:
         try:
-            self._rpc.commit([mutation.SerializeToString()]).result()
+            self._rpc.commit([guarded_delete(key, version).SerializeToString()]).result()
         except CallError as error:
-            if not error.not_found:
+            if not error.is_conflict:  # otherwise it is gone, or is another process's by now
                 raise
+
+    def _seal(self, run_info: RunInfo) -> Any:
+        return sealed(self._rpc, seal_key(self._target, run_info.identity), run_info.run_id)
 
     def _key(self, run_id: str) -> Pb:
         return own_key(self._target, RUN_KIND, run_id)
 
     # --- claims ---
 
+    def claimed_by(self, identity: str) -> str | None:
+        """The id of the run that claims the work: it is unfinished, or its record was deleted by
+        hand. Raises CallError."""
+        claim = self._read_claim(identity)
+        return None if claim is None else claim.run_id
+
+    def _read_claim(self, identity: str) -> _Claim | None:
+        for result in self._rpc.lookup([self._claim_key(identity)]).values():
+            return _Claim(str(read_properties(result.entity)["run"]), result.version)
+        return None
+
     def release(self, identity: str, run_id: str) -> None:
         """Remove the claim of a run whose record is gone. Raises CallError."""
-        if self._claimed_by(identity) == run_id:
-            mutation = Mutation(delete=self._claim_key(identity))
-            self._rpc.commit([mutation.SerializeToString()]).result()
+        claim = self._read_claim(identity)
+        if claim is not None and claim.run_id == run_id:
+            self._release(identity, claim)
 
-    def _claimed_by(self, identity: str) -> str | None:
-        for result in self._rpc.lookup([self._claim_key(identity)]).values():
-            return str(read_properties(result.entity)["run"])
-        return None
+    def _release(self, identity: str, claim: _Claim) -> None:
+        self._remove(self._claim_key(identity), claim.version)
 
     def _claim(self, record: RunRecord) -> Pb:
         claim = EntityPb(key=self._claim_key(record.run_info.identity))
@@ -230,3 +269,8 @@ class Ledger:
 
     def _claim_key(self, identity: str) -> Pb:
         return own_key(self._target, CLAIM_KIND, identity)
+
+
+def _record_of(result: Pb) -> RunRecord:
+    record = read_record(result.entity, result.version)
+    return replace(record, created_ns=result.create_time.ToNanoseconds())

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from bulkup.state.kinds import MARKER_KIND, RUN_KIND
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.record import Holder
 from tests.chaos.proxy import Proxy, label
+from tests.chaos.updaters import RENAMED
 from tests.conftest import Server
 
 UPDATERS = Path(__file__).parent / "updaters.py"
@@ -71,6 +73,18 @@ OnSend = Callable[[int, str], None]
 
 NO_PROCESS = 2**22 + 1
 """A process id that Linux never assigns."""
+
+
+@dataclass(frozen=True)
+class _WatchedMethod:
+    """A method of gRPC's; `sends` is told each request and may raise."""
+
+    method: Any
+    sends: Callable[[bytes], None]
+
+    def future(self, payload: bytes, **options: Any) -> Any:
+        self.sends(payload)
+        return self.method.future(payload, **options)
 
 
 def dead_holder() -> Holder:
@@ -218,15 +232,17 @@ class World:
     def _watch(rpc: Rpc, on_send: OnSend | None) -> None:
         if on_send is None:
             return
-        send, count = rpc.send, 0
+        count = 0
 
-        def watched(name: str, payload: bytes, timeout: float) -> Any:
+        def sends(name: str, payload: bytes) -> None:
             nonlocal count
             count += 1
             on_send(count, label(name, payload))
-            return send(name, payload, timeout)
 
-        rpc.send = watched  # type: ignore[method-assign]
+        rpc.methods = {
+            name: _WatchedMethod(method, partial(sends, name))
+            for name, method in rpc.methods.items()
+        }
 
     def clear_old_markers(self) -> None:
         """Run another command on this target after the time in which a late copy could arrive."""
@@ -316,6 +332,24 @@ class World:
             for id_ in things.keys() | count.keys():
                 if count[id_] != 1:
                     found.append(f"thing {id_} has {count[id_]} children")
+        return found
+
+    def made_violations(self, updater: str) -> list[str]:
+        """The same for the updaters that make things (`MAKERS`)."""
+        things = list(self.client.query(kind="Thing").fetch())
+        copies = [thing for thing in things if "of" in thing]
+        others = [thing for thing in things if "of" not in thing]
+        ids = range(1, self.size + 1)
+        found = [f"{t.key.id} has n = {t['n']}" for t in things if t["n"] != 1]
+        for thing in others:
+            live = self.live[thing.key.id % RENAMED]
+            if thing["m"] != live:
+                found.append(f"{thing.key.id} has m = {thing['m']}, not {live}")
+        moved = RENAMED if updater == "Rename" else 0
+        if sorted(t.key.id for t in others) != [id_ + moved for id_ in ids]:
+            found.append(f"the things are {sorted(t.key.id for t in others)}")
+        if sorted(t["of"] for t in copies) != ([] if updater == "Rename" else [*ids]):
+            found.append(f"there are copies of {sorted(t['of'] for t in copies)}")
         return found
 
 

@@ -115,15 +115,13 @@ class _Counter:
 
 def _watch(counter: _Counter) -> None:
     from bulkup.datastore.call import Call
-    from bulkup.datastore.rpc import Rpc
     from bulkup.state.checkpoint import Checkpoint
 
-    send, result, step = Rpc.send, Call.result, Checkpoint._step
+    send, result, step = Call._send, Call.result, Checkpoint._step
 
-    def sending(rpc: Rpc, name: str, payload: bytes, timeout: float) -> Any:
-        future = send(rpc, name, payload, timeout)
+    def sending(call: Call[Any]) -> None:
+        send(call)
         counter.happened("sent")
-        return future
 
     def receiving(call: Call[Any]) -> Any:
         try:
@@ -138,6 +136,6 @@ def _watch(counter: _Counter) -> None:
             counter.happened("write")
         counter.happened("written")
 
-    Rpc.send = sending  # type: ignore[method-assign, assignment]
+    Call._send = sending  # type: ignore[method-assign, assignment]
     Call.result = receiving  # type: ignore[method-assign, assignment]
     Checkpoint._step = stepping  # type: ignore[method-assign, assignment]

@@ -3,7 +3,8 @@
     bulkup --TCP--> relay --TCP--> proxy --gRPC--> server
 
 The proxy sees every call and asks `faults` what becomes of it. The relay exists so that a cut
-connection is a real one: a reset of the socket, with whatever was on it.
+connection is a real one: a reset of the socket, with whatever was on it; and a silent connection
+stays open.
 """
 
 from __future__ import annotations
@@ -127,6 +128,8 @@ class Proxy:
         self.done: Counter[str] = Counter()
         """Actions taken, by name, and the results of late deliveries: `Late OK`,
         `Late ALREADY_EXISTS`, ..."""
+        self.last_late = ""
+        """The status of the last late delivery."""
         self._lock = threading.Lock()
         self._number = 0
         self._held: list[_Held] = []
@@ -149,6 +152,10 @@ class Proxy:
         """Reset every open connection."""
         self._relay.cut()
 
+    def hush(self, *, new_ones_too: bool = False) -> None:
+        """Swallow what every open connection carries from now on."""
+        self._relay.hush(new_ones_too=new_ones_too)
+
     def unhang(self) -> None:
         self._released.set()
 
@@ -163,6 +170,11 @@ class Proxy:
             held, self._held = self._held, []
         for one in held:
             self._deliver_late(one)
+
+    def send_again(self, method: str, payload: bytes) -> str:
+        """A copy of a call arrives now; returns the name of the status it is answered with."""
+        self._deliver_late(_Held(None, method, payload))
+        return self.last_late
 
     def handle(self, method: str, payload: bytes, context: Any) -> bytes:
         """One call, in a thread of the gRPC server."""
@@ -191,7 +203,8 @@ class Proxy:
         except grpc.RpcError as error:
             context.abort(error.code(), error.details() or "")
         if isinstance(action, (Refuse, Late, Lose)):
-            context.abort(action.code, "the proxy says so")
+            details = action.details if isinstance(action, Refuse) else "the proxy says so"
+            context.abort(action.code, details)
         return answer
 
     def _act(self, action: Action, method: str, payload: bytes) -> bytes:
@@ -231,6 +244,7 @@ class Proxy:
             outcome = error.code().name
         with self._lock:
             self.done[f"Late {outcome}"] += 1
+            self.last_late = outcome
 
     def _forward(self, method: str, payload: bytes) -> bytes:
         call = self._channel.unary_unary(f"/google.datastore.v1.Datastore/{method}", None, None)
@@ -258,6 +272,8 @@ class Relay:
         self._target_port = target_port
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._silent: set[socket.socket] = set()
+        self._all_silent = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -280,7 +296,8 @@ class Relay:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                sink.sendall(data)
+                if not (self._all_silent or source in self._silent):
+                    sink.sendall(data)
         self._drop([source, sink])
 
     def _drop(self, sockets: list[socket.socket]) -> None:
@@ -298,6 +315,13 @@ class Relay:
         with self._lock:
             everything = list(self._open)
         self._drop(everything)
+
+    def hush(self, *, new_ones_too: bool = False) -> None:
+        """Swallow what open connections carry from now on, both ways, and leave them open: as a NAT
+        does that has forgotten them."""
+        with self._lock:
+            self._silent |= self._open
+            self._all_silent = new_ones_too
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

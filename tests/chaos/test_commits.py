@@ -45,6 +45,40 @@ def test_a_commit_that_never_arrived_is_sent_again(world: World, code: grpc.Stat
     assert world.violations(children=True) == []
 
 
+@pytest.mark.client_side
+@pytest.mark.parametrize("code", [Code.INTERNAL, Code.UNKNOWN])
+def test_streams_that_break_again_and_again_are_an_outage_and_no_answer(
+    world: World, code: grpc.StatusCode
+) -> None:
+    """More often than an internal error of the server itself is believed to pass."""
+    broken = Refuse(code, "Received RST_STREAM with error code 2")
+    world.proxy.faults = _nth_commits(2, 3, 4, 5, 6, 7, 8, action=broken)
+    report = world.run("IncrementWithChild", Options(batch_size=5, in_flight=1))
+    assert (report.exit_code, report.counts.handled, report.retries) == (0, 30, 7)
+    assert world.violations(children=True) == []
+
+
+@pytest.mark.client_side
+def test_a_token_refused_once_does_not_end_a_run_that_works(world: World) -> None:
+    world.proxy.faults = lambda seen: (
+        Refuse(Code.UNAUTHENTICATED) if seen.nth == 2 else Pass()
+    )  # one call of every method
+    report = world.run("IncrementWithChild", SMALL)
+    assert (report.exit_code, report.counts.handled, report.counts.failed) == (0, 30, 0)
+    assert world.violations(children=True) == []
+
+
+@pytest.mark.client_side
+def test_tokens_refused_for_good_end_the_run_soon_and_say_so(world: World) -> None:
+    world.proxy.faults = lambda seen: (
+        Refuse(Code.UNAUTHENTICATED) if seen.method == "Commit" else Pass()
+    )
+    report = world.run("IncrementWithChild", SMALL)
+    assert report.exit_code == 1
+    assert "credentials" in report.reason
+    assert world.proxy.seen["Commit"] <= 10
+
+
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("forward", [False, True])
 def test_a_broken_connection_loses_nothing_and_applies_nothing_twice(

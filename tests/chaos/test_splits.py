@@ -16,6 +16,7 @@ from google.cloud.datastore_v1.types import datastore as types
 
 from bulkup.core.errors import Exit
 from bulkup.core.model import RunState
+from bulkup.datastore.call import ATTEMPT_TIMEOUT_S, Call
 from bulkup.datastore.keys import key_to_pb
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.options import Options
@@ -79,7 +80,7 @@ def answered_at_once(world: World) -> Iterator[None]:
     So every run takes the same steps: how often shards are split, and what is in flight when the
     runner becomes idle, does not depend on the machine.
     """
-    send, faults = Rpc.send, world.proxy.faults
+    send, faults = Call._send, world.proxy.faults
     settled: dict[bytes, threading.Event] = {}
 
     def hanging(seen: Seen) -> Action:
@@ -88,15 +89,14 @@ def answered_at_once(world: World) -> Iterator[None]:
             settled[seen.payload].set()
         return action
 
-    def sending(rpc: Rpc, name: str, payload: bytes, timeout: float) -> Any:
-        event = settled[payload] = threading.Event()
-        future = send(rpc, name, payload, timeout)
-        future.add_done_callback(lambda _: event.set())
-        assert event.wait(timeout)
-        return future
+    def sending(call: Call[Any]) -> None:
+        event = settled[call.payload] = threading.Event()
+        send(call)
+        call._future.add_done_callback(lambda _: event.set())
+        assert event.wait(ATTEMPT_TIMEOUT_S)
 
     world.proxy.faults = hanging
-    with patch.object(Rpc, "send", sending):
+    with patch.object(Call, "_send", sending):
         yield
 
 

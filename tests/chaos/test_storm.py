@@ -11,9 +11,10 @@ import pytest
 
 from tests.chaos.conftest import MakeWorld
 from tests.chaos.storm import weather
+from tests.chaos.updaters import MAKERS
 from tests.conftest import Server
 
-UPDATERS = ["Increment", "OneChild", "IncrementWithChild", "Move", "Poisoned"]
+UPDATERS = ["Increment", "OneChild", "IncrementWithChild", "Move", "Poisoned", *MAKERS]
 
 POISON = {4: "long string", 5: "raises", 11: "bad name"}
 """Bad entities for Poisoned, by id: their batches are halved, and committed in parts."""
@@ -31,7 +32,10 @@ def _storm(make_world: MakeWorld, server: Server, seed: int, tmp_path: Path) -> 
     end = weather(world, seed, updater, tmp_path)
     story = f"seed {seed}, {updater} on {server.name}: {'; '.join(end.story)}; {world.proxy.done}"
     assert end.finished, story
-    found = world.violations(incremented=updater != "OneChild", children="Child" in updater)
+    if updater in MAKERS:
+        found = world.made_violations(updater)
+    else:
+        found = world.violations(incremented=updater != "OneChild", children="Child" in updater)
     assert found == [f"thing {id_} has n = 0" for id_ in poison], story
     if not end.lost:
         counts = end.counts

@@ -57,6 +57,41 @@ class Move(Updater):
         self.put(entity, other)
 
 
+RENAMED = 1_000_000
+"""What Rename adds to an id: the new key is behind the cursor, where the scan would meet it."""
+
+
+class Rename(Updater):
+    """Gives each entity a new key of the queried kind."""
+
+    def get_query(self) -> Query:
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity: Entity) -> None:
+        renamed = Entity(self.client.key("Thing", entity.key.id + RENAMED))
+        renamed.update(entity)
+        renamed["n"] = entity["n"] + 1
+        self.put(renamed)
+        self.delete(entity)
+
+
+class CopyWithNewId(Updater):
+    """Makes a copy of each entity, of the queried kind, with an id from the server."""
+
+    def get_query(self) -> Query:
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity: Entity) -> None:
+        entity["n"] = entity["n"] + 1
+        copy = Entity(self.client.key("Thing"))
+        copy.update(entity)
+        copy["of"] = entity.key.id
+        self.put(entity, copy)
+
+
+MAKERS = ("Rename", "CopyWithNewId")
+
+
 class Filtered(Updater):
     """Increments only things that are open."""
 
@@ -104,6 +139,14 @@ class Poisoned(Updater):
             entity["thing"] = object()
         entity["n"] = entity["n"] + 1
         self.put(entity)
+
+
+class Talkative(Poisoned):
+    """Logs a line for each entity, the poisoned ones too."""
+
+    def handle_entity(self, entity: Entity) -> None:
+        self.log(f"saw {entity.key.id}")
+        super().handle_entity(entity)
 
 
 class Sparse(Updater):

@@ -129,10 +129,10 @@ def test_a_dry_run_from_the_environment_writes_nothing(
 
 PRETEND_REAL = """
     import sys
-    from bulkup.datastore.target import Target
+    from bulkup.core.model import TargetInfo
 
     # A test can reach no real project; everything else is unchanged.
-    Target.is_real = property(lambda self: {real})
+    TargetInfo.is_real = property(lambda self: {real})
 
     from bulkup.cli import main
     main(sys.argv[1:])

@@ -10,16 +10,20 @@ import re
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
-from google.auth.credentials import AnonymousCredentials
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.exceptions import RefreshError
 from google.cloud import _helpers, _http
 from google.cloud.datastore import Client, Entity, query
 from google.cloud.datastore.helpers import entity_from_protobuf, entity_to_protobuf
 
 import bulkup
 from bulkup.datastore import google_private
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.messages import EntityPb, ValuePb
+from bulkup.datastore.rpc import Rpc
 from tests.conftest import Server
 
 PACKAGE = Path(bulkup.__file__).parent
@@ -55,6 +59,35 @@ def test_a_secure_channel_takes_credentials_agent_host_and_options() -> None:
     channel = google_private.secure_channel(client(), "localhost:1", (("grpc.x", 1),))
     assert isinstance(channel, grpc.Channel)
     channel.close()
+
+
+class Rotating(Credentials):  # type: ignore[misc, no-untyped-call]
+    """Credentials that hand out a new token each time, until there are none."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.asked = 0
+
+    def refresh(self, request: Any) -> None:
+        self.asked += 1
+        if self.asked > self.tokens:
+            raise RefreshError("invalid_grant: the account is gone")
+        self.token = f"token {self.asked}"
+
+
+def test_a_refused_token_is_replaced_once_for_all_calls_that_carried_it() -> None:
+    credentials = Rotating(tokens=1)
+    rpc = Rpc(Client(project="p", credentials=credentials))
+    error = CallError("Commit", grpc.StatusCode.UNAUTHENTICATED, "expired")
+    sent = rpc.monotonic()
+    rpc.refresh_credentials(sent, error)
+    rpc.refresh_credentials(sent, error)
+    assert (credentials.asked, credentials.token, error.details) == (1, "token 1", "expired")
+    rpc.refresh_credentials(rpc.monotonic(), error)
+    assert credentials.asked == 2
+    assert "the account is gone" in error.details
+    rpc.close()
 
 
 def test_a_query_shows_its_message() -> None:

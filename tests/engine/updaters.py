@@ -148,3 +148,13 @@ def by_tags(entity: Entity) -> Entity:
 @bulkup.updater(kind="Thing", keys_only=True)
 def drop(entity: Entity) -> Any:
     return bulkup.delete(entity)
+
+
+class Renames(Stamp):
+    """Puts new keys of the queried kind, behind the others."""
+
+    def handle_entity(self, entity: Entity) -> None:
+        renamed = Entity(self.client.key("Thing", entity.key.id + 1_000_000))
+        renamed.update(entity)
+        self.put(renamed)
+        self.delete(entity)

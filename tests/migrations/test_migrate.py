@@ -194,12 +194,12 @@ def test_nothing_pending_costs_two_calls(project: Shell, items: datastore.Client
     project.bulkup("migrate")
     result = project.script(
         """
-        from bulkup.datastore.rpc import Rpc
-        calls, send = [], Rpc.send
-        def counting(rpc, name, *rest):
-            calls.append(name)
-            return send(rpc, name, *rest)
-        Rpc.send = counting
+        from bulkup.datastore.call import Call
+        calls, send = [], Call._send
+        def counting(call):
+            calls.append(call.name)
+            send(call)
+        Call._send = counting
         from bulkup.cli import call
         assert call(["migrate", "-q"]) == 0
         print(",".join(calls))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.call import ATTEMPT_TIMEOUT_S, Call
 from bulkup.engine.options import Options
 from bulkup.namespaces.group_run import run_in_namespaces
 from bulkup.runs import acquire
@@ -47,20 +47,22 @@ class Life:
     def __init__(self, at: int | None, *, is_sent: bool) -> None:
         self.calls = 0
         self._at, self._is_sent = at, is_sent
-        self._send = Rpc.send
+        self._send = Call._send
 
-    def send(self, rpc: Rpc, name: str, payload: bytes, timeout: float) -> Any:
+    def send(self, call: Call[Any]) -> None:
         self.calls += 1
         if self._at is None or self.calls < self._at:
-            return self._send(rpc, name, payload, timeout)
+            self._send(call)
+            return
         if self.calls == self._at and self._is_sent:
-            self._send(rpc, name, payload, timeout).exception(timeout)
+            self._send(call)
+            call._future.exception(ATTEMPT_TIMEOUT_S)
         raise Died
 
 
 def live(life: Life, server: Server, folder: Path, patch: pytest.MonkeyPatch) -> None:
     with patch.context() as patched:
-        patched.setattr(Rpc, "send", lambda *args: life.send(*args))
+        patched.setattr(Call, "_send", lambda call: life.send(call))
         loaded = load_updater(str(folder / "bump.py"), {})
         # A new disk each time.
         context = RunContext(Options(batch_size=2), folder / f"state-{id(life)}", lambda _: None)

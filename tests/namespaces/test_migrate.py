@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import Shell, seed
+from tests.cli.shell import Shell, seed, values
 from tests.conftest import Server, _server
 from tests.migrations.conftest import trails, write_step
 from tests.namespaces.conftest import NAMESPACES
@@ -139,3 +139,40 @@ def test_the_github_job_page_has_a_row_per_namespace(
     text = page.read_text()
     assert text.count("| ✅ |") == 12
     assert "12 migrations applied in 4 namespaces" in text
+
+
+RENAME = """
+import os, signal
+from google.cloud.datastore import Entity
+from bulkup import Updater
+
+class Rename(Updater):
+    def get_query(self):
+        return self.client.query(kind="Item")
+
+    def handle_entity(self, entity):
+        number = entity.key.id
+        if os.environ.get("DIE_AT") == f"{number}{entity.key.namespace or ''}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        renamed = Entity(self.client.key("Item", number + 1000))
+        renamed.update(entity)
+        self.put(renamed)
+        self.delete(entity)
+"""
+
+
+def test_a_migration_that_renames_keys_ends_in_every_namespace(project: Project) -> None:
+    """On LF, which does not say when an entity was created, with its state directory."""
+    shell = project.shell
+    for step in (shell.folder / "updaters").glob("*.py"):
+        step.unlink()
+    shell.write("updaters/0001_rename.py", RENAME)
+    migrate = ("migrate", *ALL, "--batch-size", "3", "--in-flight", "1")
+    assert shell.bulkup(*migrate, env={"DIE_AT": "8tenant-1"}).code == -9
+    if project.server.name == "EM":
+        shutil.rmtree(shell.state_dir)
+    result = shell.bulkup(*migrate)
+    assert result.code == 0, result
+    for namespace in NAMESPACES:
+        found = values(project.server.client(namespace=namespace))
+        assert sorted(found) == list(range(1001, 1013)), namespace

@@ -116,13 +116,13 @@ def test_the_failure_that_stopped_a_run_is_shown_until_the_next_runner_comes(
     tmp_path: Path,
 ) -> None:
     checkpoint = new(tmp_path)
-    checkpoint.begin_work(max_failures=0)
+    checkpoint.begin_work([Shard(1)], 1, max_failures=0, asked={})
     checkpoint.stopped_by(Failure("Key('Item', 5)", "handle", "ValueError"))
     checkpoint.end_work(RunState.FAILED, "stopped", Exit.FAILED, clean=True)
     assert (checkpoint.counts().failed, len(list(checkpoint.failures()))) == (1, 1)
     status = checkpoint.status()
     assert (status.state, status.exit_code) == (RunState.FAILED, Exit.FAILED)
-    checkpoint.begin_work(max_failures=0)
+    checkpoint.begin_work([Shard(1)], 2, max_failures=0, asked={})
     assert (checkpoint.counts().failed, list(checkpoint.failures())) == (0, [])
     assert checkpoint.status().runners == 2
     checkpoint.close()

@@ -15,7 +15,7 @@ from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import Origin, Shard
 from bulkup.datastore.messages import EntityPb
 from bulkup.state.raw_entities import read_properties
-from bulkup.state.record import Chain, Holder, LeaseTerms, MigrationInfo
+from bulkup.state.record import Chain, Holder, LeaseTerms, Made, MigrationInfo
 from bulkup.state.record_codec import read_record, write_record
 
 STORED: dict[str, str] = json.loads(
@@ -93,3 +93,12 @@ def test_a_record_with_a_state_of_the_future_is_of_another_version() -> None:
     record.properties["state"].string_value = "paused"
     with pytest.raises(StateError, match="another version of bulkup"):
         read_record(record, 1)
+
+
+def test_what_a_run_makes_is_stored_only_once_it_makes_something() -> None:
+    record = read_record(stored("new"), 1)
+    assert record.made == Made()
+    for made in (Made(since_ns=1767323105123456000, record_ns=5), Made(known_in="0a" * 16)):
+        written = EntityPb()
+        write_record(written, stored("new").key, replace(record, made=made))
+        assert read_record(written, 1).made == made

@@ -11,7 +11,7 @@ from google.cloud.datastore import Entity
 
 import bulkup
 from bulkup.core.events import Event, Progress
-from bulkup.engine.execution import Execution
+from bulkup.core.model import TargetInfo
 from bulkup.state.kinds import RUN_KIND
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
@@ -46,7 +46,7 @@ class Seen:
 @pytest.fixture
 def as_if_real(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run takes the emulator for the service: it ramps up, and cuts the query by itself."""
-    monkeypatch.setattr(Execution, "_is_real", property(lambda self: True))
+    monkeypatch.setattr(TargetInfo, "is_real", True)
 
 
 @pytest.mark.parametrize("shards", [1, 3])

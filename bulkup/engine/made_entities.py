@@ -1,0 +1,115 @@
+"""Tells the entities that a run makes from those that it found, so that it does not meet its own.
+
+A handler that puts new entities of the queried kind (a copy, a new key for an old entity) puts them
+where the scan may still come by. They are known in one of two ways:
+
+By time. What was created after the run began to make entities is left out. Both times are the
+server's: the entity's `create_time`, which a later put keeps, and the last `update_time` of the run
+record before the first commit that may make an entity. It is kept in the run record, so that any
+machine can resume the run. What live users create from then on is left out, too; an entity that
+one of them deletes and creates again counts as new.
+
+By key. Where the server gives no such time (an emulator; results of keys only), the checkpoint
+remembers the keys of what is made, on disk. A put of another key makes an entity only if there is
+none, so the keys are looked up first. Only that checkpoint can resume the run.
+
+None of this concerns a run that puts nothing but the entities it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from bulkup.datastore.keys import key_bytes, key_of
+from bulkup.datastore.messages import Mutation
+from bulkup.datastore.pages import created_ns
+from bulkup.datastore.rpc import Rpc
+from bulkup.engine.handled import Handled, Write
+from bulkup.engine.scan import QueryPlan
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.lease import Lease
+from bulkup.state.record import Made
+
+
+class MadeEntities:
+    """What a run makes and its query may find."""
+
+    def __init__(self, query: QueryPlan, rpc: Rpc, lease: Lease, checkpoint: Checkpoint) -> None:
+        self._query = query
+        self._kinds = frozenset(kind.name for kind in query.pb.kind)
+        self._rpc = rpc
+        self._lease = lease
+        self._checkpoint = checkpoint
+        self._by_key: bool | None = None
+        """None: not known yet."""
+        self.is_made: Callable[[Any], bool] | None = None
+        """Whether the run has made the entity of a PageResult; None: it has made none so far."""
+        if lease.record.made != Made():
+            self._watch(lease.record.made)
+
+    def _watch(self, made: Made) -> None:
+        if made.known_in is not None:
+            self._by_key = True
+            self.is_made = self._is_known
+        else:
+            self._by_key = False
+            since_ns = made.since_ns
+            self.is_made = lambda result: created_ns(result) > since_ns
+
+    def _is_known(self, result: Any) -> bool:
+        return self._checkpoint.is_made(result.entity.key)
+
+    def about_to_send(self, items: Iterable[Handled]) -> None:
+        """Called before the writes of these entities are sent, if some are of other entities.
+
+        Raises HeldError, CallError.
+        """
+        writes = [
+            write
+            for item in items
+            for write in item.writes
+            if not (write.version or write.deletes or write.key == item.key)
+            and self._may_be_found(write)
+        ]
+        if not writes:
+            return
+        if self._by_key is None:
+            self._begin()
+        if self._by_key:
+            self._remember(writes)
+
+    def _may_be_found(self, write: Write) -> bool:
+        key = key_of(write.key)
+        if key.partition_id.namespace_id != self._query.namespace:
+            return False
+        return self._query.is_kindless or key.path[-1].kind in self._kinds
+
+    def _begin(self) -> None:
+        """The first commit that may make an entity is about to be sent."""
+        times = self._lease.times()
+        if self._query.keys_only or times is None:
+            self._by_key = True  # noted in the record once an entity is really made
+        else:
+            self._note(Made(since_ns=times.updated_ns, record_ns=times.created_ns))
+
+    def _note(self, made: Made) -> None:
+        self._checkpoint.begin_making(made.since_ns)
+        self._lease.update(lambda record: replace(record, made=made))
+        self._watch(made)
+
+    def _remember(self, writes: Iterable[Write]) -> None:
+        new, unsure = [], {}
+        for write in writes:
+            if Mutation.FromString(write.mutation).HasField("insert"):
+                new.append(write.key)
+            else:
+                unsure[key_bytes(key_of(write.key))] = write.key
+        there = self._rpc.lookup([key_of(key) for key in unsure])
+        new += [key for canonical, key in unsure.items() if canonical not in there]
+        if not new:
+            return
+        if self.is_made is None:
+            self._note(Made(known_in=self._checkpoint.status().file_id))
+        self._checkpoint.remember_made(new)

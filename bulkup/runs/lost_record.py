@@ -1,0 +1,71 @@
+"""A run whose record is gone from Datastore, while its folder here says that it is unfinished.
+
+Either somebody deleted the record by hand, and the run can be resumed from the folder. Or somebody
+else has finished the run (`--no-record` removes its record then), or has worked on it since, and
+the folder is stale: what it calls unfinished is done. Only Datastore can tell which.
+"""
+
+from __future__ import annotations
+
+from bulkup.core.errors import Exit, NotFoundError
+from bulkup.core.model import Counts, RunState
+from bulkup.core.records import Shard
+from bulkup.runs.prepare import PreparedRun
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.markers import Markers
+from bulkup.state.record import Layout, LeaseTerms, RunRecord
+
+
+def record_again(prepared: PreparedRun, checkpoint: Checkpoint) -> RunRecord:
+    """A new record for the run of the checkpoint, whose record is gone.
+
+    Raises NotFoundError when the run is not known to be unfinished, CallError.
+    """
+    reason = _why_stale(prepared, checkpoint)
+    run_id = checkpoint.run_info.run_id
+    if reason:
+        checkpoint.end_work(RunState.ABANDONED, reason, Exit.DONE, clean=True)
+        raise NotFoundError(
+            f"run {run_id} cannot be resumed from {str(checkpoint.folder)!r}: {reason}; repeat "
+            "`bulkup run UPDATER`, which resumes an unfinished run of this work and otherwise "
+            "starts a new one"
+        )
+    prepared.ledger.release(checkpoint.run_info.identity, run_id)
+    return _record_from(checkpoint)
+
+
+def _why_stale(prepared: PreparedRun, checkpoint: Checkpoint) -> str:
+    """Why the folder must not be relied on; empty if the run is unfinished, and as it says."""
+    run_info = checkpoint.run_info
+    claimed_by = prepared.ledger.claimed_by(run_info.identity)
+    if claimed_by is not None and claimed_by != run_info.run_id:
+        return f"its record is gone, and run {claimed_by} has taken its place"
+    markers = list(Markers(prepared.rpc, run_info.target.namespace, run_info.run_id).of_run())
+    # The claim goes with the end of the run, and the last marker goes before the record.
+    if claimed_by is None and not markers:
+        return "its record is gone, so somebody else has finished it (--no-record) or deleted it"
+    never_used = checkpoint.next_shard()
+    current = {shard.id for shard in checkpoint.shards()}
+    for marker in markers:
+        # Who takes a run over fences its shards, and makes new ones.
+        if marker.shard >= never_used or (marker.fence and marker.shard in current):
+            return "its record is gone, and another process has worked on the run since"
+    return ""
+
+
+def _record_from(checkpoint: Checkpoint) -> RunRecord:
+    shards = checkpoint.shards() or [Shard(1)]
+    in_shards = Counts()
+    for shard in shards:
+        in_shards = in_shards + checkpoint.counts_of(shard.id)
+    return RunRecord(
+        checkpoint.run_info,
+        RunState.RUNNING,
+        made=checkpoint.made(),
+        lease=LeaseTerms(generation=checkpoint.status().generation),
+        layout=Layout(
+            shards=tuple(shard.unbegun for shard in shards),
+            next_shard=max(checkpoint.next_shard(), 1 + max(shard.id for shard in shards)),
+            settled=checkpoint.done() - in_shards,
+        ),
+    )

@@ -1,0 +1,79 @@
+"""Runs that only their own state can resume: which they are, and how they are refused elsewhere.
+
+Markers tell how far a scan has come. Where a changed property moves an entity within the scan, or
+where the run makes entities that its scan meets, that is not enough: the checkpoint remembers keys.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+from bulkup.core.errors import StateError
+from bulkup.engine.scan import QueryPlan
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.record import RunRecord
+
+
+def bound_to(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan) -> RunRecord:
+    """The record, bound to this checkpoint if the run's first runner begins a run that needs it."""
+    if not query.ranged or record.layout.moved_in or _is_late(checkpoint, record):
+        return record
+    file_id = checkpoint.status().file_id
+    return replace(record, layout=replace(record.layout, moved_in=file_id))
+
+
+def check_own_state(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan) -> None:
+    """Raises StateError, and removes a checkpoint that was made for nothing."""
+    try:
+        _check(checkpoint, record, query)
+    except StateError:
+        if not checkpoint.status().runners:
+            shutil.rmtree(checkpoint.folder)
+        raise
+
+
+def _check(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan) -> None:
+    file_id, made = checkpoint.status().file_id, record.made
+    known_in = record.layout.moved_in
+    if known_in:
+        is_here = known_in == file_id
+    else:  # earlier versions bound a run only once they saw it move an entity
+        is_here = not (query.ranged and _is_late(checkpoint, record))
+    if not is_here:
+        names = ", ".join(sorted(query.ranged))
+        why = f"its query orders or ranges on {names}, so entities that change there are read again"
+        raise StateError(_refusal(record, why, "which entities are done"))
+    if made.known_in not in (None, file_id):
+        why = (
+            "it makes entities that its own query finds, and Datastore does not say here when an "
+            "entity was created"
+        )
+        raise StateError(_refusal(record, why, "which entities it made"))
+    if made.record_ns and record.created_ns not in (0, made.record_ns):
+        raise StateError(
+            f"run {record.run_info.run_id} cannot be resumed in a copy of its Datastore, where all "
+            "entities were created anew: which of them it made, nobody can tell. To handle all "
+            f"entities, {_new_run(record)}"
+        )
+
+
+def _is_late(checkpoint: Checkpoint, record: RunRecord) -> bool:
+    """Another runner has begun the run, and this checkpoint has seen none."""
+    return record.lease.generation > 0 and not checkpoint.status().generation
+
+
+def _refusal(record: RunRecord, reason: str, known: str) -> str:
+    holder, run_id = record.lease.holder, record.run_info.run_id
+    who = holder.who if holder else "another process"
+    return (
+        f"run {run_id} cannot be resumed here: {reason}, and only the state directory of {who} "
+        f"knows {known}; resume it there, or {_new_run(record)}, which handles all entities again, "
+        "also those that are done"
+    )
+
+
+def _new_run(record: RunRecord) -> str:
+    if record.migration is not None:
+        return f"mark it as pending (bulkup mark {record.migration.name} --pending)"
+    return "start a new run (--new)"

@@ -1,0 +1,69 @@
+"""The run's connection goes silent: nothing is lost, and the run ends when it was asked to."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from bulkup.core.clock import Clock
+from bulkup.core.model import RunState
+from bulkup.engine.options import Options
+from tests.chaos.conftest import MakeWorld
+from tests.chaos.proxy import Action, Pass, Seen
+from tests.conftest import Server
+
+RETRY_FOR_S = 4.0
+
+
+def options(**more: float) -> Options:
+    return Options(batch_size=5, in_flight=2, retry_for_s=RETRY_FOR_S, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.client_side
+def test_a_run_continues_on_a_new_connection_when_its_own_goes_silent(
+    server: Server, make_world: MakeWorld
+) -> None:
+    """Long before the timeout of a call, which is a minute otherwise."""
+    world = make_world(server, 30)
+    silent_since = 0.0
+
+    def hush(seen: Seen) -> Action:
+        nonlocal silent_since
+        if seen.method == "Commit" and seen.nth == 3:
+            silent_since = time.monotonic()
+            world.proxy.hush()
+        return Pass()
+
+    world.proxy.faults = hush
+    report = world.run("IncrementWithChild", options(), clock=Clock())
+    assert (report.exit_code, report.counts.handled) == (0, 30)
+    assert report.retries > 0
+    assert time.monotonic() - silent_since < 30
+    assert world.violations(children=True) == []
+
+
+@pytest.mark.client_side
+def test_a_run_ends_after_the_time_to_retry_for_when_the_network_stays_silent(
+    server: Server, make_world: MakeWorld
+) -> None:
+    world = make_world(server, 30)
+    silent_since = 0.0
+
+    def hush(seen: Seen) -> Action:
+        nonlocal silent_since
+        if seen.method == "Commit" and seen.nth == 2:
+            silent_since = time.monotonic()
+            world.proxy.hush(new_ones_too=True)
+        return Pass()
+
+    world.proxy.faults = hush
+    report = world.run("IncrementWithChild", options(), clock=Clock())
+    took_s = time.monotonic() - silent_since
+    assert report.state is RunState.FAILED
+    assert "stopped answering" in report.reason
+    # One last short try, to give the run back, and one second for this machine to be busy.
+    assert RETRY_FOR_S <= took_s < RETRY_FOR_S * 1.1 + 1.0 + 1.0
+    world.proxy.hush(new_ones_too=False)
+    assert world.resume(Options(batch_size=5)).exit_code == 0
+    assert world.violations(children=True) == []
