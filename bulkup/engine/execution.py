@@ -210,7 +210,8 @@ class Execution:
         size = self._options.batch_size
         scan = Scan(self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes)
         with SeenKeys() if self._query.ranged else nullcontext() as seen:
-            sink = DryRunSink(self._event_log, self._progress.add, seen)
+            previewed = self._handlers.previewed
+            sink = DryRunSink(self._event_log, self._progress.add, previewed, seen)
             dry_run(
                 scan, self._handlers, sink, self._rate_limiter,
                 nap=self._rpc.nap, batch_size=size,
