@@ -79,7 +79,11 @@ class Call(Generic[R]):
         self.attempts += 1
         self._answered_at = 0.0
         self._sent_at = connection.monotonic()
-        self._timeout_s = policy.attempt_s(self.attempts, policy.retry_for_s - self._spent_s)
+        self._timeout_s = (
+            policy.first_attempt_s
+            if self.attempts == 1
+            else policy.attempt_s(self.attempts, policy.retry_for_s - self._spent_s)
+        )
         self._future = connection.methods[self.name].future(
             self.payload, timeout=self._timeout_s, metadata=connection.metadata
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import tenacity
 from grpc import StatusCode
@@ -79,6 +80,11 @@ class RetryPolicy:
     def is_exhausted(self) -> bool:
         """The user has waited long enough for the run to stop, so wait for no call any longer."""
         return self.stopping_s() > AFTER_STOP_S
+
+    @cached_property
+    def first_attempt_s(self) -> float:
+        """The timeout of a call's first attempt."""
+        return self.attempt_s(1, self.retry_for_s)
 
     def attempt_s(self, number: int, left_s: float) -> float:
         """The timeout of an attempt, numbered from 1, when `left_s` of the time is left."""
