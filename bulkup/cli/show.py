@@ -65,7 +65,7 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
 
     from bulkup.report.summary_model import summarize, what_failed
     from bulkup.report.summary_terminal import print_summary
-    from bulkup.report.text import clean
+    from bulkup.report.text import clean, plural
 
     summary = summarize(report)
     shown = len(summary.failures)
@@ -73,6 +73,8 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
     print_summary(Console(highlight=False), summary)
     for failure in checkpoint.failures(skip=shown):
         click.echo(f"  {clean(failure.key)}: {what_failed(failure)}")
+    if unnamed := checkpoint.unnamed():
+        click.echo(f"  {plural(unnamed, 'more failure')}: not named here, nor in Datastore")
     if report.log_total:
         click.echo("\nLog")
         for line in checkpoint.log_lines():

@@ -42,12 +42,23 @@ _PATTERNS = (
 )
 
 
+_HINTS = (
+    "key", "secret", "token", "passw", "authorization", "-----begin", "://", "bearer", "basic",
+    "ya29.", "aiza", "gocspx-", "eyj",
+)  # fmt: skip
+"""Casefolded. Every pattern needs one of these, and looking for them is a hundred times faster,
+which matters for a log line of every entity."""
+
+
 def without_secrets(text: str) -> str:
     """The text, with private keys, tokens, passwords and the values of fields named so removed.
 
     It recognises what Google's libraries, HTTP clients and URLs show; a secret without any form
     (a bare password in a sentence) cannot be recognised.
     """
+    folded = text.casefold()
+    if not any(hint in folded for hint in _HINTS):
+        return text
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text

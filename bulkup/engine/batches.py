@@ -14,7 +14,7 @@ thread that ever had one: with 3.5 MB a run of 1 MiB entities took 13 MiB more."
 
 LEGACY_MAX_WRITES = 20
 """The legacy emulator accepts 25 entity groups in a transaction; a commit of ours also inserts a
-marker and clears 3."""
+marker and perhaps a note, and clears 3 markers."""
 
 MAX_BATCH_SIZE = 500
 
@@ -71,6 +71,13 @@ class Batch:
     @property
     def end(self) -> bytes:
         return self.items[-1].cursor if self.items else self.part_start
+
+    @property
+    def needs_commit(self) -> bool:
+        """It writes something, or there is something to note: a failure or a log line."""
+        return bool(self.write_count) or any(
+            item.failure is not None or item.log_lines for item in self.items
+        )
 
     def add(self, item: Handled, limits: BatchLimits) -> bool:
         """Add an entity if one commit can take it too. The first one always fits."""

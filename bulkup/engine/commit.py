@@ -35,7 +35,7 @@ MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024
 class OpenBatch(NamedTuple):
     batch: Batch
     commit: SentCommit | None
-    """Its first commit; None: it writes nothing."""
+    """Its first commit; None: it needs none."""
 
 
 class Committer:
@@ -162,7 +162,7 @@ class Committer:
             self._resolve_oldest()
         self._building = Batch(start=batch.end)
         commit = None
-        if batch.write_count:
+        if batch.needs_commit:
             batch.number = self.shard.next_number
             self.shard.next_number += 1
             try:

@@ -16,6 +16,7 @@ from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.scan import QueryPlan
 from bulkup.engine.throttling import Throttle
 from bulkup.state.markers import Markers
+from bulkup.state.notes import Notes
 
 
 class LiveMarker(NamedTuple):
@@ -74,6 +75,7 @@ class CommitContext:
     rpc: Rpc
     query: QueryPlan
     markers: Markers
+    notes: Notes
     journal: BatchJournal
     budget: Budget
     throttle: Throttle

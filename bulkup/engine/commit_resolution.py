@@ -5,12 +5,12 @@ The table in `engine/commit.py` says what follows from each answer of the server
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bulkup.core.errors import HeldError
-from bulkup.core.model import Counts
+from bulkup.core.model import Counts, Failure
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_of
@@ -21,6 +21,7 @@ from bulkup.engine.handled import Handled
 from bulkup.engine.key_allocation import allocate_ids, refusal
 from bulkup.state.checkpoint import BatchRow
 from bulkup.state.markers import LATE_COPY_S, Marker
+from bulkup.state.notes import Place
 
 CLEARED_PER_COMMIT = 3
 """Markers removed along with a commit. More than one, so that a backlog shrinks; few, because the
@@ -70,18 +71,26 @@ class CommitResolver:
             start=row.start, end=row.end, whole_end=row.whole_end,
             low=self._shard.low_number, counts=row.counts, before=self._shard.counts,
         )  # fmt: skip
+        failures = [item.failure for item in span if item.failure]
+        log_lines = [line for item in span for line in item.log_lines]
         mutations = [w.mutation for item in span for w in item.writes]
         mutations.append(self._markers.insert(marker))
+        if failures or log_lines:
+            mutations.extend(self._note(row, failures, log_lines, sum(map(len, mutations))))
         mutations.extend(self._markers.clear(key) for key in batch.clears)
-        self._journal.batch_sent(
-            row,
-            [item.failure for item in span if item.failure],
-            [line for item in span for line in item.log_lines],
-            self._keys_to_note(span),
-        )
+        self._journal.batch_sent(row, failures, log_lines, self._keys_to_note(span))
         self._runner.before_send()
         call = self._rpc.commit(mutations, before_resend=self._runner.before_send)
         return SentCommit(span, call, row)
+
+    def _note(
+        self, row: BatchRow, failures: Sequence[Failure], log_lines: Sequence[str], beside: int
+    ) -> Iterator[bytes]:
+        assert row.number is not None
+        place = Place(row.shard, row.number, row.part)
+        note = self._context.notes.insert(place, failures, log_lines, beside=beside)
+        if note is not None:
+            yield note
 
     def _keys_to_note(self, span: Sequence[Handled]) -> Sequence[bytes]:
         return [item.key for item in span] if self._query.ranged else ()
@@ -182,13 +191,13 @@ class CommitResolver:
         self._runner.on_done(row.counts)
 
     def _nothing_to_write(self, batch: Batch) -> None:
-        """A batch without writes needs no commit and gets no marker: only the journal knows it."""
+        """Such a batch, if it says nothing either, needs no commit and gets no marker: only the
+        journal knows it."""
         row = self._row(batch, batch.items)
         self._journal.batch_done(
             row,
             low=self._advance_mark(batch),
-            failures=[item.failure for item in batch.items if item.failure],
-            log_lines=[line for item in batch.items for line in item.log_lines],
+            failures=[],
             keys=self._keys_to_note(batch.items),
         )
         self._count(row, at_mark=False)

@@ -1,4 +1,5 @@
-"""Records the end of a runner in the run record, and removes the markers of a finished run."""
+"""Records the end of a runner in the run record, and removes the markers and notes of a finished
+run."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.engine.commit_context import LiveMarker
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
+from bulkup.state.notes import Notes
 from bulkup.state.record import RunRecord
 
 MAX_REMOVED_WITH_END = 400
@@ -29,6 +31,7 @@ class Completion:
         self,
         lease: Lease,
         markers: Markers,
+        notes: Notes,
         rpc: Rpc,
         *,
         clock: Clock,
@@ -37,6 +40,7 @@ class Completion:
     ) -> None:
         self._lease = lease
         self._markers = markers
+        self._notes = notes
         self._rpc = rpc
         self._clock = clock
         self._resumed = resumed
@@ -79,7 +83,8 @@ class Completion:
         """
         if self._resumed or not self._lease.record.keep:
             return False
-        if len(live_markers) > MAX_REMOVED_WITH_END:
+        removed = [*(marker.key for marker in live_markers), *self._notes.keys]
+        if len(removed) > MAX_REMOVED_WITH_END or not self._notes.all_are_known:
             return False
         try:
             self._lease.give_back(
@@ -89,7 +94,7 @@ class Completion:
                 fenced_until=fenced_until,
                 sweep_at=0,
                 successor=successor,
-                extra_mutations=[self._markers.clear(marker.key) for marker in live_markers],
+                extra_mutations=[self._markers.clear(key) for key in removed],
             )
         except CallError as error:
             if error.is_invalid:
@@ -135,7 +140,7 @@ class Completion:
             self._markers.remove([m.key for m in live_markers if m.keep_until <= now])
             if not may_all_go:
                 return
-            if self._resumed:
+            if self._resumed or self._notes.keys:
                 # Also the markers of shards that earlier runners have finished.
                 self._markers.remove_all()
             if self._lease.record.keep:

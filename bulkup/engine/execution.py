@@ -49,6 +49,7 @@ from bulkup.engine.throttling import Throttle
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
+from bulkup.state.notes import Notes
 from bulkup.state.record import RunRecord
 
 
@@ -106,13 +107,14 @@ class Execution:
         self._handlers = self._make_handlers(keeps_before=taken is None)
         self._move_watch = MoveWatch(task.query, self.warn)
         self._markers = Markers(rpc, task.run_info.target.namespace, task.run_info.run_id)
+        self._notes = Notes(rpc, task.run_info.target.namespace, task.run_info.run_id)
         self._live_markers: list[LiveMarker] = []
         self._lease: Lease | None = None
         self._completion: Completion | None = None
         if taken is not None:
             self._lease = Lease(taken.ledger, taken.record, clock=clock, refresh=self._refresh)
             self._completion = Completion(
-                self._lease, self._markers, rpc,
+                self._lease, self._markers, self._notes, rpc,
                 clock=clock, resumed=self._resumed, warn=self.warn,
             )  # fmt: skip
         # Until recovery is done, this runner knows what the last one knew.
@@ -240,8 +242,8 @@ class Execution:
         left_markers: Mapping[int, Sequence[LiveMarker]] = {}
         if self._resumed:
             recovery = Recovery(
-                rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, runner=lease.runner,
-                needs_keys=bool(self._query.ranged),
+                rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, notes=self._notes,
+                runner=lease.runner, needs_keys=bool(self._query.ranged),
             )  # fmt: skip
             left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
         checkpoint.begin_work(
@@ -257,6 +259,11 @@ class Execution:
                 "handled again"
             )
         self._budget.failed = counts.failed
+        if unnamed := checkpoint.unnamed() if counts.failed else 0:
+            self.warn(
+                f"{unnamed:,} of {counts.failed:,} failures cannot be named: the state directory "
+                "that names them is lost, and what Datastore knows of them is incomplete"
+            )
         return left_markers
 
     def _commit_context(self, checkpoint: Checkpoint, lease: Lease) -> CommitContext:
@@ -265,6 +272,7 @@ class Execution:
             rpc=self._rpc,
             query=self._query,
             markers=self._markers,
+            notes=self._notes,
             journal=checkpoint,
             budget=self._budget,
             throttle=Throttle(

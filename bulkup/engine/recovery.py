@@ -26,6 +26,7 @@ from bulkup.engine.commit_context import LiveMarker
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import LATE_COPY_S, WINDOW, Marker, Markers
+from bulkup.state.notes import Notes
 
 FENCES_PER_COMMIT = 20
 """Below the 25 entity groups that the legacy emulator takes."""
@@ -57,6 +58,7 @@ class Recovery:
         rpc: Rpc,
         checkpoint: Checkpoint,
         markers: Markers,
+        notes: Notes,
         runner: str,
         needs_keys: bool = False,
     ) -> None:
@@ -64,6 +66,7 @@ class Recovery:
         self._rpc = rpc
         self._checkpoint = checkpoint
         self._markers = markers
+        self._notes = notes
         self._runner = runner
 
     def live_markers(self, shard: Shard, keep_until: float) -> list[LiveMarker] | None:
@@ -100,6 +103,12 @@ class Recovery:
             Counts(),
         )
         return Recovered(_gaps(shard, done), before + adopted)
+
+    def restore_notes(self) -> None:
+        """Note in the checkpoint which failures and log lines it lacks. Once every shard is
+        recovered: no commit that would add a note can arrive after that. Raises CallError."""
+        for note in self._notes.read():
+            self._checkpoint.restore(note)
 
     def _key(self, shard: Shard, place: Place) -> bytes:
         raw = self._markers.key(shard.id, *place)
@@ -232,6 +241,7 @@ def recover(
     # Not the record's own counts, which may be later: batches without writes leave no marker, so
     # their entities are handled again and counted then.
     checkpoint.catch_up(done)
+    recovery.restore_notes()
     lease.cut(gaps, counts=checkpoint.done(), fenced_until=int(now + LATE_COPY_S) + 1)
     return {}
 

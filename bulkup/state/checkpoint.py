@@ -22,6 +22,7 @@ from bulkup.core.user_traceback import encodable
 from bulkup.datastore.keys import key_digest
 from bulkup.state.checkpoint_file import COUNTS
 from bulkup.state.checkpoint_outcomes import Outcomes
+from bulkup.state.notes import Note
 from bulkup.state.record import Made
 
 
@@ -200,12 +201,36 @@ class Checkpoint(Outcomes):
         if missing.handled > 0:
             with self._step():
                 # In a replaced shard: the counts of the others are complete.
-                self._db.execute(
-                    'INSERT INTO shards (id, start, "end", low_cursor, "after", upto, state) '
-                    "VALUES (0, x'', x'', x'', x'', x'', 'replaced') ON CONFLICT DO NOTHING"
-                )
+                self._make_replaced_shard(0)
                 row = BatchRow(0, None, 0, b"", b"", b"", True, missing)
                 self._put_batch(row, "done", (), (), ())
+
+    def restore(self, note: Note) -> None:
+        """Add the failures and log lines of a batch that is done, unless this file has them."""
+        place = note.place
+        with self._step():
+            row = BatchRow(
+                place.shard, place.number, place.part, b"", b"", b"", True, Counts()
+            )  # without counts, which `catch_up` adds
+            found = self._db.execute(
+                "SELECT id, (SELECT count(*) FROM failures WHERE batch = b.id), "
+                "(SELECT count(*) FROM log_lines WHERE batch = b.id) FROM batches b "
+                "WHERE shard = ? AND number = ? AND part = ?",
+                (place.shard, place.number, place.part),
+            ).fetchone()
+            if found is None:
+                self._make_replaced_shard(place.shard)
+                self._put_batch(row, "done", note.failures, note.log_lines, ())
+            elif not any(found[1:]):
+                self._put_outcomes(found[0], note.failures, note.log_lines)
+
+    def _make_replaced_shard(self, id_: int) -> None:
+        """A shard that this file may not know, since it was replaced before the file was made."""
+        self._db.execute(
+            'INSERT INTO shards (id, start, "end", low_cursor, "after", upto, state) '
+            "VALUES (?, x'', x'', x'', x'', x'', 'replaced') ON CONFLICT DO NOTHING",
+            (id_,),
+        )
 
     # --- batches ---
 
@@ -218,8 +243,8 @@ class Checkpoint(Outcomes):
     ) -> None:
         """Note a commit before it is sent. A batch that is sent again replaces its earlier row.
 
-        Failures are synced to disk, because no marker names them. So are `keys`, those of entities
-        that must not be handled again.
+        Failures are synced to disk, because a note may have no room for all of them. So are
+        `keys`, those of entities that must not be handled again.
         """
         with self._step(synced=bool(failures or keys)):
             self._put_batch(row, "sent", failures, log_lines, keys)
@@ -316,6 +341,16 @@ class Checkpoint(Outcomes):
             ),
         )  # fmt: skip
         batch = cursor.lastrowid
+        assert batch is not None
+        self._put_outcomes(batch, failures, log_lines)
+        self._db.executemany(
+            "INSERT INTO handled VALUES (?, ?) ON CONFLICT DO NOTHING",
+            [(key_digest(key), batch) for key in keys],
+        )
+
+    def _put_outcomes(
+        self, batch: int, failures: Iterable[Failure], log_lines: Iterable[str]
+    ) -> None:
         self._db.executemany(
             "INSERT INTO failures (batch, key, step, error, traceback) VALUES (?, ?, ?, ?, ?)",
             [
@@ -326,10 +361,6 @@ class Checkpoint(Outcomes):
         self._db.executemany(
             "INSERT INTO log_lines (batch, line) VALUES (?, ?)",
             [(batch, encodable(line)) for line in log_lines],
-        )
-        self._db.executemany(
-            "INSERT INTO handled VALUES (?, ?) ON CONFLICT DO NOTHING",
-            [(key_digest(key), batch) for key in keys],
         )
 
     def numbers_up_to(self, shard: int, number: int) -> int:

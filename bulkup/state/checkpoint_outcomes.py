@@ -65,6 +65,15 @@ class Outcomes(CheckpointFile):
         for row in rows:
             yield Failure(*row)
 
+    def unnamed(self) -> int:
+        """Failures that are counted, and that `failures` lacks: this file was made after them, and
+        Datastore has no note of them."""
+        (named,) = self._db.execute(
+            "SELECT count(*) FROM failures f LEFT JOIN batches b ON b.id = f.batch "
+            "WHERE f.batch IS NULL OR b.state = 'done'"
+        ).fetchone()
+        return max(0, self.counts().failed - int(named))
+
     def log_lines(self) -> Iterator[str]:
         rows = self._db.execute(
             "SELECT l.line FROM log_lines l JOIN batches b ON b.id = l.batch "

@@ -1,7 +1,8 @@
 """The kinds of bulkup's own entities. Kindless queries of a run skip them."""
 
 MARKER_KIND = "BulkupMarker"
-"""One tiny entity per commit, written in that commit and removed while the run continues."""
+"""One tiny entity per commit, written in that commit and removed while the run continues; beside
+it, a note of what its batch said, if it said anything."""
 
 RUN_KIND = "BulkupRun"
 """One small entity per run: the run record."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 from bulkup.core.model import Counts
@@ -37,6 +38,9 @@ REMOVING = 10
 """How many of these commits are in flight at once."""
 
 _QUERY_PAGE = 300
+
+NOTES_PER_PAGE = 16
+"""4 MiB at most (`state/notes.py`)."""
 
 
 @dataclass(frozen=True)
@@ -126,21 +130,19 @@ class Markers:
 
     def of_run(self) -> Iterator[Marker]:
         """All markers of the run. Raises CallError."""
-        for result in self._under(self._run_id):
+        for result in self._all():
             yield _parse(result.entity)
 
     def exist(self) -> bool:
         """Whether the run has a marker. Raises CallError."""
-        return next(self._under(self._run_id), None) is not None
+        return next(self._all(), None) is not None
 
     def remove_all(self) -> None:
-        """Remove all markers of the run. Raises CallError."""
-        self._remove(
-            {
-                result.entity.key.SerializeToString(deterministic=True): result.version
-                for result in self._under(self._run_id)
-            }
-        )
+        """Remove all markers of the run, and its notes. Raises CallError."""
+        self._remove(_versions_of(self._all()))
+        notes = self._between(f"{self._run_id}/note/", f"{self._run_id}/note0", NOTES_PER_PAGE)
+        while page := _versions_of(islice(notes, NOTES_PER_PAGE)):  # they may be large
+            self._remove(page)
 
     def remove(self, keys: Sequence[bytes]) -> None:
         """Remove markers by their serialized keys, where they are still there. Raises CallError."""
@@ -169,12 +171,25 @@ class Markers:
                     self._remove(left)  # another process, or an earlier copy, has removed some
 
     def _under(self, prefix: str) -> Iterator[Any]:
+        return self._between(f"{prefix}/", f"{prefix}0", _QUERY_PAGE)
+
+    def _all(self) -> Iterator[Any]:
+        """Of the run, without its notes, whose names are after all numbers."""
+        return self._between(f"{self._run_id}/", f"{self._run_id}/:", _QUERY_PAGE)
+
+    def _between(self, after: str, before: str, page: int) -> Iterator[Any]:
         filters = (
-            Filter("__key__", "GREATER_THAN", self._key(f"{prefix}/")),
-            Filter("__key__", "LESS_THAN", self._key(f"{prefix}0")),
+            Filter("__key__", "GREATER_THAN", self._key(after)),
+            Filter("__key__", "LESS_THAN", self._key(before)),
         )
-        query = kind_query(MARKER_KIND, filters, limit=_QUERY_PAGE)
-        return self._rpc.results(query, self._namespace)
+        return self._rpc.results(kind_query(MARKER_KIND, filters, limit=page), self._namespace)
+
+
+def _versions_of(results: Iterable[Any]) -> dict[bytes, int]:
+    return {
+        result.entity.key.SerializeToString(deterministic=True): result.version
+        for result in results
+    }
 
 
 def _removals(versions: Mapping[bytes, int]) -> list[bytes]:

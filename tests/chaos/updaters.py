@@ -141,6 +141,14 @@ class Poisoned(Updater):
         self.put(entity)
 
 
+class Talkative(Poisoned):
+    """Logs a line for each entity, the poisoned ones too."""
+
+    def handle_entity(self, entity: Entity) -> None:
+        self.log(f"saw {entity.key.id}")
+        super().handle_entity(entity)
+
+
 class Sparse(Updater):
     """Writes only some of the entities."""
 

@@ -1,0 +1,207 @@
+"""Notes: the failures and log lines of a batch, in Datastore beside the batch's marker.
+
+A note is written by the batch's own commit, so it is there exactly if the batch is done, and it
+stays until the run ends. A runner that has lost the checkpoint reads from the notes what earlier
+runners have seen. A batch without failures and log lines has none.
+
+A note is of the markers' kind and its name begins with the run's id, so whatever removes all
+markers of a run removes its notes, too. What a note says is untrusted, and so is the note itself.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bulkup.core.model import Failure, TargetInfo
+from bulkup.core.secrets import without_secrets
+from bulkup.core.user_traceback import encodable
+from bulkup.datastore.messages import Mutation
+from bulkup.datastore.queries import Filter, kind_query
+from bulkup.datastore.rpc import Rpc
+from bulkup.state.kinds import MARKER_KIND
+from bulkup.state.markers import NOTES_PER_PAGE
+from bulkup.state.raw_entities import own_key
+
+MAX_NOTE_BYTES = 256 * 1024
+"""Compressed. A quarter of the largest entity, and a tenth of the largest commit: 500 different
+tracebacks fit."""
+
+MAX_COMMIT_BYTES = 4_000_000
+"""The emulators refuse a request above 4 MiB. A note must not be the reason, because the server's
+refusal would be blamed on an entity."""
+
+MAX_RAW_BYTES = 4 * 1024 * 1024
+"""Before compression, and therefore all that is ever decompressed."""
+
+MAX_KEY_CHARS = 8_000
+MAX_ERROR_CHARS = 500
+MAX_TRACEBACK_CHARS = 4_000
+MAX_LINE_CHARS = 2_000
+MAX_FAILURES = 500
+"""One for each entity of a batch."""
+MAX_LOG_LINES = 5_000
+
+MAX_KNOWN_KEYS = 400
+"""So that memory does not grow with the number of batches that fail."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which commit of a run."""
+
+    shard: int
+    number: int
+    part: int
+
+
+@dataclass(frozen=True)
+class Note:
+    place: Place
+    failures: Sequence[Failure]
+    log_lines: Sequence[str]
+
+
+class Notes:
+    """The notes of one run in one namespace."""
+
+    def __init__(self, rpc: Rpc, namespace: str, run_id: str) -> None:
+        self._rpc = rpc
+        self._namespace = namespace
+        self._target = TargetInfo(rpc.project, rpc.database, namespace)
+        self._prefix = f"{run_id}/note"
+        self.keys: list[bytes] = []
+        """Serialized, of the notes that this process has sent, applied or not."""
+        self.all_are_known = True
+        """False: it has sent more than `keys` holds."""
+
+    def insert(
+        self, place: Place, failures: Sequence[Failure], log_lines: Sequence[str], *, beside: int
+    ) -> bytes | None:
+        """The serialized mutation that goes into the batch's commit.
+
+        None: there is no room for it in a commit whose other mutations take `beside` bytes.
+        """
+        data = pack(failures, log_lines, min(MAX_NOTE_BYTES, MAX_COMMIT_BYTES - beside))
+        if data is None:
+            return None
+        mutation = Mutation()
+        mutation.insert.key.CopyFrom(
+            self._key(f"{self._prefix}/{place.shard:06d}/{place.number:09d}/{place.part:04d}")
+        )
+        value = mutation.insert.properties["note"]
+        value.blob_value = data
+        value.exclude_from_indexes = True
+        self._remember(mutation.insert.key.SerializeToString(deterministic=True))
+        serialized: bytes = mutation.SerializeToString()
+        return serialized
+
+    def read(self) -> Iterator[Note]:
+        """All notes of the run. One that cannot be read is left out. Raises CallError."""
+        filters = (
+            Filter("__key__", "GREATER_THAN", self._key(f"{self._prefix}/")),
+            Filter("__key__", "LESS_THAN", self._key(f"{self._prefix}0")),
+        )
+        query = kind_query(MARKER_KIND, filters, limit=NOTES_PER_PAGE)
+        for result in self._rpc.results(query, self._namespace):
+            note = _parse(result.entity)
+            if note is not None:
+                yield note
+
+    def _key(self, name: str) -> Any:
+        return own_key(self._target, MARKER_KIND, name)
+
+    def _remember(self, key: bytes) -> None:
+        if len(self.keys) < MAX_KNOWN_KEYS:
+            self.keys.append(key)
+        else:
+            self.all_are_known = False
+
+
+def pack(failures: Sequence[Failure], log_lines: Sequence[str], limit: int) -> bytes | None:
+    """What a note holds, in at most `limit` bytes; None if nothing fits.
+
+    Tracebacks are given up first, then log lines, then failures.
+    """
+    rows = [_row(failure) for failure in failures[:MAX_FAILURES]]
+    lines = [_text(line, MAX_LINE_CHARS) for line in log_lines[:MAX_LOG_LINES]]
+    tracebacks = len(rows)
+    while rows or lines:
+        kept = [*rows[:tracebacks], *(row[:3] for row in rows[tracebacks:])]
+        raw = json.dumps({"failures": kept, "log": lines}, ensure_ascii=False).encode()
+        if len(raw) <= MAX_RAW_BYTES:
+            data = zlib.compress(raw, 1)  # tracebacks repeat each other; more takes much longer
+            if len(data) <= limit:
+                return data
+        if tracebacks:
+            tracebacks //= 8
+        elif lines:
+            del lines[len(lines) // 2 :]
+        else:
+            del rows[len(rows) // 2 :]
+    return None
+
+
+def _row(failure: Failure) -> list[str]:
+    row = [
+        _text(failure.key, MAX_KEY_CHARS),
+        failure.step,
+        _text(failure.error, MAX_ERROR_CHARS),
+    ]
+    if failure.traceback:
+        row.append(_both_ends(failure.traceback, MAX_TRACEBACK_CHARS))
+    return row
+
+
+def _text(text: str, limit: int) -> str:
+    # Secrets first: half of a key would not be recognised. Twice the limit, since a text may be of
+    # any length.
+    text = without_secrets(text[: 2 * limit])
+    return encodable(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def _both_ends(text: str, limit: int) -> str:
+    """The start says where, the end says what. It is free of secrets already."""
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]}\n  [... {len(text) - 2 * half:,} characters ...]\n{text[-half:]}"
+    return encodable(text)
+
+
+def _parse(entity: Any) -> Note | None:
+    try:
+        shard, number, part = map(int, entity.key.path[-1].name.rsplit("/", 3)[1:])
+        return Note(Place(shard, number, part), *unpack(entity.properties["note"].blob_value))
+    except ValueError:
+        return None  # damaged, or not of our making; the run counts its failures in any case
+
+
+def unpack(data: bytes) -> tuple[list[Failure], list[str]]:
+    """The failures and log lines in a note. Raises ValueError for anything else."""
+    try:
+        raw = json.loads(zlib.decompressobj().decompress(data, MAX_RAW_BYTES))
+        return (
+            [_failure(row) for row in raw["failures"][:MAX_FAILURES]],
+            [_kept(line, MAX_LINE_CHARS) for line in raw["log"][:MAX_LOG_LINES]],
+        )
+    except (ValueError, TypeError, KeyError, zlib.error, RecursionError) as error:
+        raise ValueError("not a note") from error
+
+
+def _failure(row: Sequence[object]) -> Failure:
+    key, step, error, *traceback = row
+    return Failure(
+        _kept(key, MAX_KEY_CHARS),
+        _kept(step, 20),
+        _kept(error, MAX_ERROR_CHARS),
+        _kept(traceback[0], 2 * MAX_TRACEBACK_CHARS) if traceback else "",
+    )
+
+
+def _kept(text: object, limit: int) -> str:
+    if not isinstance(text, str):
+        raise TypeError("not a string")
+    return encodable(text[:limit])
