@@ -119,16 +119,19 @@ class RetryPolicy:
 def retrying(
     *,
     left_s: Callable[[RetryCallState], float],
+    after: Callable[[RetryCallState], None],
     stop: Callable[[RetryCallState], bool],
     sleep: Callable[[float], None],
     before_sleep: Callable[[RetryCallState], None],
 ) -> Retrying:
     """Retry with exponential backoff and jitter, 1 s to 60 s; raise the last error.
 
-    `left_s`: how much of the time to retry for is left. The last attempt is made at its end.
+    `after` is called first when an attempt has failed. `left_s`: how much of the time to retry for
+    is left. The last attempt is made at its end.
     """
     return Retrying(
         retry=_RETRYABLE,
+        after=after,
         wait=lambda state: min(_BACKOFF(state), max(0.0, left_s(state))),
         stop=stop,
         sleep=sleep,
