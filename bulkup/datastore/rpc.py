@@ -198,6 +198,11 @@ class Rpc:
         """From now on send each call once, and do not wait long for its answer."""
         self.retry_policy = self.retry_policy.once()
 
+    @property
+    def sends_once(self) -> bool:
+        """Calls are not retried."""
+        return not self.retry_policy.retry_for_s
+
     def wait(self, seconds: float = TICK_S) -> None:
         """Wait until a call is answered (since `arrived` was cleared), for TICK_S at most."""
         if not self.arrived.wait(min(seconds, TICK_S)):

@@ -24,6 +24,7 @@ from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes
 from bulkup.datastore.messages import AND, EntityPb, Mutation, Operator, Pb, QueryPb, ValuePb
+from bulkup.datastore.refusals import commit_answer
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
 from bulkup.state.raw_entities import (
@@ -200,9 +201,9 @@ class Ledger:
     def end_sure_write(self, record: RunRecord, call: Call[Any]) -> RunRecord:
         """The written record, sent again where that helps; see `write`."""
         try:
-            answer = call.result()
+            answer = commit_answer(self._rpc, call)
         except CallError as error:
-            if not (error.is_conflict or error.already_exists):
+            if error.unexplained or not error.claims_conflict:
                 raise
             there = self.read(record.run_info.run_id)
             if there is not None and replace(there, version=record.version) == record:
@@ -218,7 +219,7 @@ class Ledger:
         try:
             answer = call.first_answer()
         except CallError as error:
-            if error.is_conflict or error.already_exists:
+            if error.claims_conflict:
                 raise RecordMovedOn from error
             raise
         return replace(record, version=answer.mutation_results[0].version)
@@ -229,9 +230,12 @@ class Ledger:
 
     def _remove(self, key: Pb, version: int) -> None:
         try:
-            self._rpc.commit([guarded_delete(key, version).SerializeToString()]).result()
+            call = self._rpc.commit([guarded_delete(key, version).SerializeToString()])
+            commit_answer(self._rpc, call)
         except CallError as error:
-            if not error.is_conflict:  # otherwise it is gone, or is another process's by now
+            if (
+                error.unexplained or not error.is_conflict
+            ):  # otherwise it is gone, or is another process's by now
                 raise
 
     def _seal(self, run_info: RunInfo) -> Any:
