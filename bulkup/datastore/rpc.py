@@ -19,8 +19,10 @@ from urllib.parse import quote, urlparse
 import grpc
 from google.cloud.datastore import Client as OfficialClient
 
+from bulkup.core.clock import Clock
 from bulkup.datastore.call import TICK_S, Call
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.causes import cause_of, is_loopback
 from bulkup.datastore.google_private import (
     MAX_STATE_WATCH_S,
     refresh_token,
@@ -44,6 +46,7 @@ from bulkup.datastore.messages import (
 from bulkup.datastore.pages import read_page
 from bulkup.datastore.raw_requests import commit_request
 from bulkup.datastore.retry import FIRST_CONTACT_S, RetryPolicy
+from bulkup.datastore.server_time import ServerTime
 
 MAX_LOOKUP_KEYS = 1000
 """The service's limit for one Lookup."""
@@ -73,6 +76,12 @@ _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
+_PROBE_S = 0.2
+"""A call on a channel that could not connect fails at once."""
+
+_PROBE_EVERY_S = 3.0
+"""How often a channel that does not get ready is asked why."""
+
 _CALLS = "RunQuery", "RunAggregationQuery", "Lookup", "Commit", "AllocateIds"
 
 
@@ -90,6 +99,7 @@ class Rpc:
         retry_policy: RetryPolicy | None = None,
         sleep: Callable[[float], None] | None = None,
         monotonic: Callable[[], float] | None = None,
+        server_time: ServerTime | None = None,
     ) -> None:
         self.project: str = client.project
         self.database: str = client.database or ""
@@ -106,6 +116,8 @@ class Rpc:
         self.on_retry: Callable[[CallError, int, float, float], None] = lambda *_: None
         self.monotonic = monotonic or time.monotonic
         self._sleep = sleep or time.sleep
+        self.server_time = server_time or ServerTime(Clock().elapsed, Clock().unix)
+        """Learnt from lookups, and from queries except those for pages."""
         self.arrived = threading.Event()
         """Set whenever a call has been answered."""
         self._client = client
@@ -125,10 +137,13 @@ class Rpc:
         self._commit_head: bytes = head.SerializeToString()
 
     def _open_channel(self) -> None:
+        options: tuple[tuple[str, int], ...] = _OPTIONS
+        if is_loopback(self.address):
+            options += (("grpc.enable_http_proxy", 0),)  # no proxy reaches it
         if self._secure:
-            channel = secure_channel(self._client, self.address, _OPTIONS)
+            channel = secure_channel(self._client, self.address, options)
         else:
-            channel = grpc.insecure_channel(self.address, options=_OPTIONS)
+            channel = grpc.insecure_channel(self.address, options=options)
         self._channel = channel
         self.methods = {
             name: channel.unary_unary(
@@ -169,6 +184,7 @@ class Rpc:
         ready, self._watching = watch_ready(self._channel)
         limit_s = min(FIRST_CONTACT_S, self.retry_policy.retry_for_s)
         give_up = self.monotonic() + limit_s
+        probe_at = 0.0
         try:
             while True:
                 try:
@@ -176,12 +192,29 @@ class Rpc:
                     return
                 except grpc.FutureTimeoutError:
                     self.on_tick()
-                    if self.monotonic() >= give_up:
+                    now = self.monotonic()
+                    if now < min(probe_at, give_up):
+                        continue
+                    probe_at = now + _PROBE_EVERY_S
+                    details = self._why_not_ready()
+                    cause = cause_of(details, self.address)
+                    if now >= give_up or (cause is not None and cause.is_final):
                         raise CallError(
-                            "Connect", grpc.StatusCode.UNAVAILABLE, f"gave up after {limit_s:.0f} s"
+                            "Connect",
+                            grpc.StatusCode.UNAVAILABLE,
+                            details or f"gave up after {limit_s:.0f} s",
                         ) from None
         finally:
             ready.cancel()
+
+    def _why_not_ready(self) -> str:
+        """gRPC tells why it has no connection only to a call; this one asks for nothing."""
+        try:
+            self.methods["Lookup"](b"", timeout=_PROBE_S)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                return error.details() or ""
+        return ""  # it is still connecting, or has just connected
 
     def close(self) -> None:
         """End the calls in flight and close the channel."""
@@ -231,7 +264,12 @@ class Rpc:
     def run_query(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery of a Query message in a namespace."""
         request = RunQueryRequest(**self._partition(namespace), query=query)
-        return Call(self, "RunQuery", request.SerializeToString(), RunQueryResponse.FromString)
+        return Call(self, "RunQuery", request.SerializeToString(), self._query_answer)
+
+    def _query_answer(self, serialized: bytes) -> Pb:
+        answer = RunQueryResponse.FromString(serialized)
+        self.server_time.learn(answer.batch.read_time)
+        return answer
 
     def results(self, query: Pb, namespace: str) -> Iterator[Pb]:
         """All EntityResult messages of a query, page by page; moves the query's start cursor.
@@ -289,6 +327,7 @@ class Rpc:
             while wanted:
                 payload = LookupRequest(**self._database, keys=wanted).SerializeToString()
                 answer = Call(self, "Lookup", payload, LookupResponse.FromString).result()
+                self.server_time.learn(answer.read_time)
                 for result in answer.found:
                     found[result.entity.key.SerializeToString(deterministic=True)] = result
                 wanted = list(answer.deferred)

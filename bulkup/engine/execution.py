@@ -50,7 +50,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
-from bulkup.state.record import RunRecord
+from bulkup.state.record import Made, RunRecord
 
 
 class Execution:
@@ -170,7 +170,8 @@ class Execution:
             )
         )  # fmt: skip
         try:
-            self._progress.ask_total(self._rpc.count(self._query.pb, self._query.namespace))
+            if taken is None or taken.record.made == Made():  # else it would count what was made
+                self._progress.ask_total(self._rpc.count(self._query.pb, self._query.namespace))
             with seldom_collecting():
                 if taken is None or self._lease is None:
                     self._dry_run()
@@ -209,7 +210,8 @@ class Execution:
         size = self._options.batch_size
         scan = Scan(self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes)
         with SeenKeys() if self._query.ranged else nullcontext() as seen:
-            sink = DryRunSink(self._event_log, self._progress.add, seen)
+            previewed = self._handlers.previewed
+            sink = DryRunSink(self._event_log, self._progress.add, previewed, seen)
             dry_run(
                 scan, self._handlers, sink, self._rate_limiter,
                 nap=self._rpc.nap, batch_size=size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bulkup.core.clock import Clock
@@ -26,6 +26,10 @@ class RunContext:
     stop: StopRequest = field(default_factory=StopRequest)
     resume_command: str | None = None
     """The command that continues this work; None: `bulkup resume RUN`."""
+
+    def by_server_time(self, rpc: Rpc) -> RunContext:
+        """The same, with the time of the connection's server in place of this machine's."""
+        return replace(self, clock=replace(self.clock, unix=rpc.server_time.now))
 
     def connect(self, target: Target) -> Rpc:
         """Open a connection whose calls are retried as the options say, and not long after a stop

@@ -36,6 +36,9 @@ from bulkup.state.record import RunRecord
 from bulkup.state.record_codec import read_record, write_record
 from bulkup.state.seals import guarded_delete, guarded_write, seal_key, sealed
 
+END_OF_TIME = 253402300799
+"""The last second of the year 9999, the latest that Datastore holds."""
+
 
 class RecordMovedOn(Exception):
     """Somebody else has changed the record since it was read."""
@@ -59,6 +62,7 @@ class Ledger:
     def __init__(self, rpc: Rpc, target: TargetInfo) -> None:
         self._rpc = rpc
         self._target = target
+        self.server_time = rpc.server_time
 
     # --- reading ---
 
@@ -117,10 +121,12 @@ class Ledger:
             ("open", "EQUAL", ValuePb(boolean_value=True)),
         )
 
-    def to_sweep(self, now: float) -> Iterator[RunRecord]:
-        """Finished runs whose last markers may be removed by now. The query is sent at once;
-        taking the first record raises CallError."""
-        until = ValuePb(timestamp_value={"seconds": int(now)})
+    def to_sweep(self) -> Iterator[RunRecord]:
+        """Finished runs whose last markers may be removed by now (see `state/sweeping.py`). The
+        query is sent at once; taking the first record raises CallError."""
+        time = self._rpc.server_time
+        seconds = int(time.now()) if time.is_known else END_OF_TIME
+        until = ValuePb(timestamp_value={"seconds": seconds})
         return self._query(("sweep_at", "LESS_THAN_OR_EQUAL", until))
 
     def migrations(self) -> list[RunRecord]:
@@ -209,6 +215,7 @@ class Ledger:
             if there is not None and replace(there, version=record.version) == record:
                 return there
             raise RecordMovedOn from error
+        self.server_time.learn(answer.commit_time)
         return replace(record, version=answer.mutation_results[0].version)
 
     def end_write(self, record: RunRecord, call: Call[Any]) -> RunRecord:
@@ -222,6 +229,7 @@ class Ledger:
             if error.claims_conflict:
                 raise RecordMovedOn from error
             raise
+        self.server_time.learn(answer.commit_time)
         return replace(record, version=answer.mutation_results[0].version)
 
     def remove(self, record: RunRecord) -> None:
