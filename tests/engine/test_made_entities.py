@@ -210,3 +210,15 @@ def test_entities_of_another_kind_cost_no_lookup(embedded: Server, run: Run) -> 
     assert not run(embedded, Logs, batch_size=3, limit=5).success
     (record,) = client.query(kind="BulkupRun").fetch()
     assert "made" not in record
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("name", ["EM", "FS"])
+def test_a_run_that_renames_keys_through_its_client_ends_where_times_are_known(
+    request: pytest.FixtureRequest, run: Run, name: str, processes: int
+) -> None:
+    server = request.getfixturevalue({"EM": "embedded", "FS": "fs"}[name])
+    client = fill(server, "Thing", 30)
+    report = run(server, updaters.RenamesDirectly, batch_size=4, processes=processes)
+    assert report.counts.handled == 30
+    assert ids(client) == list(range(COPIED + 1, COPIED + 31))
