@@ -22,6 +22,7 @@ from google.cloud.datastore import Client as OfficialClient
 from bulkup.core.clock import Clock
 from bulkup.datastore.call import TICK_S, Call
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.causes import cause_of, is_loopback
 from bulkup.datastore.google_private import (
     MAX_STATE_WATCH_S,
     refresh_token,
@@ -74,6 +75,12 @@ _OPTIONS = (
     # Otherwise a new channel to the same address would use the connection of the old one.
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+_PROBE_S = 0.2
+"""A call on a channel that could not connect fails at once."""
+
+_PROBE_EVERY_S = 3.0
+"""How often a channel that does not get ready is asked why."""
 
 _CALLS = "RunQuery", "RunAggregationQuery", "Lookup", "Commit", "AllocateIds"
 
@@ -130,10 +137,13 @@ class Rpc:
         self._commit_head: bytes = head.SerializeToString()
 
     def _open_channel(self) -> None:
+        options: tuple[tuple[str, int], ...] = _OPTIONS
+        if is_loopback(self.address):
+            options += (("grpc.enable_http_proxy", 0),)  # no proxy reaches it
         if self._secure:
-            channel = secure_channel(self._client, self.address, _OPTIONS)
+            channel = secure_channel(self._client, self.address, options)
         else:
-            channel = grpc.insecure_channel(self.address, options=_OPTIONS)
+            channel = grpc.insecure_channel(self.address, options=options)
         self._channel = channel
         self.methods = {
             name: channel.unary_unary(
@@ -174,6 +184,7 @@ class Rpc:
         ready, self._watching = watch_ready(self._channel)
         limit_s = min(FIRST_CONTACT_S, self.retry_policy.retry_for_s)
         give_up = self.monotonic() + limit_s
+        probe_at = 0.0
         try:
             while True:
                 try:
@@ -181,12 +192,29 @@ class Rpc:
                     return
                 except grpc.FutureTimeoutError:
                     self.on_tick()
-                    if self.monotonic() >= give_up:
+                    now = self.monotonic()
+                    if now < min(probe_at, give_up):
+                        continue
+                    probe_at = now + _PROBE_EVERY_S
+                    details = self._why_not_ready()
+                    cause = cause_of(details, self.address)
+                    if now >= give_up or (cause is not None and cause.is_final):
                         raise CallError(
-                            "Connect", grpc.StatusCode.UNAVAILABLE, f"gave up after {limit_s:.0f} s"
+                            "Connect",
+                            grpc.StatusCode.UNAVAILABLE,
+                            details or f"gave up after {limit_s:.0f} s",
                         ) from None
         finally:
             ready.cancel()
+
+    def _why_not_ready(self) -> str:
+        """gRPC tells why it has no connection only to a call; this one asks for nothing."""
+        try:
+            self.methods["Lookup"](b"", timeout=_PROBE_S)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                return error.details() or ""
+        return ""  # it is still connecting, or has just connected
 
     def close(self) -> None:
         """End the calls in flight and close the channel."""
