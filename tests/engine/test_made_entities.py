@@ -140,6 +140,7 @@ def test_the_dry_run_foretells_the_numbers(server: Server, run: Run) -> None:
     assert run(server, Renames, batch_size=4).counts == foretold
 
 
+@pytest.mark.client_side
 def test_processes_do_not_meet_what_they_make(server: Server, run: Run) -> None:
     client = fill(server, "Thing", 60)
     report = run(server, updaters.Renames, processes=2, batch_size=6)
