@@ -55,7 +55,7 @@ FILTERS: dict[str, Callable[[Key], Any]] = {
 @FOREIGN
 def test_a_query_of_another_place_is_refused(place: dict[str, str]) -> None:
     other = Client(credentials=AnonymousCredentials(), **place)
-    with pytest.raises(QueryError, match="the query is for .* or run with --"):
+    with pytest.raises(QueryError, match=r"the query is for .* or run with --"):
         plan_query(other.query(kind="Thing"), RUN)
 
 
