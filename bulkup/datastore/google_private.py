@@ -39,7 +39,14 @@ def secure_channel(client: Client, address: str, options: tuple[tuple[str, int],
 
     `Client` builds it privately and takes no options, and its channel refuses answers above 4 MiB.
     """
-    return make_secure_channel(client._credentials, DEFAULT_USER_AGENT, address, options)
+    if ":" not in address:
+        return make_secure_channel(client._credentials, DEFAULT_USER_AGENT, address, options)
+    # `make_secure_channel` appends a port of its own, also to an `api_endpoint` that has one.
+    from google.auth.transport.grpc import secure_authorized_channel
+    from google.auth.transport.requests import Request
+
+    options_ = ("grpc.primary_user_agent", DEFAULT_USER_AGENT), *options
+    return secure_authorized_channel(client._credentials, Request(), address, options=options_)
 
 
 def refresh_token(client: Client) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bulkup.core.errors import TargetError, UsageError
 from bulkup.core.model import TargetInfo
-from bulkup.datastore.rpc_errors import NO_CREDENTIALS
+from bulkup.datastore.causes import credentials_problem, is_loopback, spare_loopback_the_proxy
 
 EMULATOR_VARIABLE = "DATASTORE_EMULATOR_HOST"
 
@@ -77,6 +77,8 @@ def resolve(
         # In the environment, so that clients that the updater creates itself use it too.
         os.environ[EMULATOR_VARIABLE] = address
     emulator = emulator_host()
+    if is_loopback(emulator):
+        spare_loopback_the_proxy()
     try:
         client = Client(
             project=(project or "local") if local else project,
@@ -86,7 +88,7 @@ def resolve(
     except GoogleAuthError as error:
         if emulator and not project:  # an emulator needs no credentials, only the project does
             raise TargetError(_NO_PROJECT, details=str(error)) from error
-        raise TargetError(NO_CREDENTIALS, details=str(error)) from error
+        raise TargetError(credentials_problem(str(error)), details=str(error)) from error
     except OSError as error:
         raise TargetError(_NO_PROJECT, details=str(error)) from error
     info = TargetInfo(

@@ -70,7 +70,7 @@ class MadeEntities:
             write
             for item in items
             for write in item.writes
-            if not (write.version or write.deletes or write.key == item.key)
+            if not (write.version > 0 or write.deletes or write.key == item.key)
             and self._may_be_found(write)
         ]
         if not writes:

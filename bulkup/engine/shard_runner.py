@@ -51,6 +51,8 @@ class ShardContext:
     """Expected size of an entity; 0: unknown."""
     committers: list[Committer] = field(default_factory=list, init=False)
     """The committers of all active shards."""
+    runners: list[ShardRunner] = field(default_factory=list, init=False)
+    """All active shards."""
 
 
 class ShardRunner:
@@ -81,6 +83,11 @@ class ShardRunner:
         self._committers.append(self.committer)
         self.page: Sequence[Any] = ()
         """Read, and not handled yet."""
+        self._foreign = context.commits.foreign
+        self.page_knows = self._ahead_knows = self._foreign.landings
+        """Landings of foreign keys before the page, and the one ahead, was requested."""
+        self._runners = context.runners
+        self._runners.append(self)
         self.last_key = b""
         """Key of the last entity that was handled or handed out; `last_cursor` is its cursor."""
         self.last_cursor = b""
@@ -103,7 +110,7 @@ class ShardRunner:
         committer, scan = self.committer, self.scan
         committer.resolve_answered()
         if not self.page and scan.is_ready:
-            self.page = scan.take()
+            self._take_page()
         if not self.may_handle:
             return False
         moved = self._handlers.step(self)
@@ -119,6 +126,22 @@ class ShardRunner:
         self._finish()
         return True
 
+    def _take_page(self) -> None:
+        foreign = self._foreign
+        self.page_knows, self._ahead_knows = self._ahead_knows, foreign.landings
+        self.page = self.scan.take()
+        if foreign:
+            foreign.forget(min(runner.knows for runner in self._runners))
+
+    @property
+    def knows(self) -> int:
+        """How many landings of foreign keys all that is left to be handled knows."""
+        if self.chunks:
+            return self.chunks[0].knows
+        if self.page:
+            return self.page_knows
+        return self._foreign.landings if self.scan.is_over else self._ahead_knows
+
     def passed(self, result: Any) -> None:
         """Entities up to this one were handled or handed out."""
         self.last_key, self.last_cursor = result.entity.key, result.cursor
@@ -133,6 +156,7 @@ class ShardRunner:
     def _finish(self) -> None:
         self._checkpoint.shard_done(self.shard.id)
         self._committers.remove(self.committer)
+        self._runners.remove(self)
         self.is_done = True
 
     def close(self) -> None:

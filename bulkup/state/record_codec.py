@@ -160,10 +160,19 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         ),
         migration=_parse_migration(values),
         chain=Chain(tuple(json.loads(values.get("chain") or "[]")), values.get("work") or None),
-        made=Made(**json.loads(values.get("made") or "{}")),
+        made=_parse_made(json.loads(values.get("made") or "{}")),
         warm=tuple(json.loads(values.get("warm") or "[]")),
         keep=values["keep"],
         version=version,
+    )
+
+
+def _parse_made(raw: dict[str, Any]) -> Made:
+    known_in = raw.get("known_in")
+    return Made(
+        int(raw.get("since_ns", 0)),
+        int(raw.get("record_ns", 0)),
+        None if known_in is None else str(known_in),
     )
 
 

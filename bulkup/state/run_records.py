@@ -155,14 +155,8 @@ class Ledger:
         return self._answers(query, self._rpc.run_query(query, self._target.namespace))
 
     def _answers(self, query: Pb, call: Call[Any]) -> Iterator[RunRecord]:
-        while True:
-            batch = call.result().batch
-            for result in batch.entity_results:
-                yield _record_of(result)
-            if not batch.entity_results:
-                return
-            query.start_cursor = batch.end_cursor
-            call = self._rpc.run_query(query, self._target.namespace)
+        for result in self._rpc.results_from(call, query, self._target.namespace):
+            yield _record_of(result)
 
     # --- writing ---
 

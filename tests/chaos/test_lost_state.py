@@ -141,7 +141,7 @@ def test_a_run_killed_while_its_shards_change_loses_nothing_and_repeats_nothing(
     world: World, after: str, at: int, lose: bool
 ) -> None:
     """The new shards are in the run record and not in the checkpoint; or in both, with nothing done
-    yet. `at`: the change of the shards at which each of several runners crashes."""
+    yet. The first runner crashes at its first change of the shards, the others at change `at`."""
     cls, name = (Ledger, "end_sure_write") if after == "the record" else (Checkpoint, "follow")
     real = getattr(cls, name)
     crashes = 0
@@ -149,7 +149,7 @@ def test_a_run_killed_while_its_shards_change_loses_nothing_and_repeats_nothing(
         changes_of_shards = 0
         written: Any = None
 
-        def dying(self: Any, *args: Any, dies: bool = nth < 4) -> Any:
+        def dying(self: Any, *args: Any, nth: int = nth) -> Any:
             nonlocal changes_of_shards, written
             answer = real(self, *args)
             if after == "the file":
@@ -157,7 +157,7 @@ def test_a_run_killed_while_its_shards_change_loses_nothing_and_repeats_nothing(
             else:
                 changes_of_shards += written is not None and written != answer.layout.shards
                 written = answer.layout.shards
-            if changes_of_shards == at and dies:
+            if changes_of_shards == (at if nth else 1) and nth < 4:
                 raise Crash
             return answer
 
