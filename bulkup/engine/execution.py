@@ -232,6 +232,7 @@ class Execution:
             self._clean = True  # nothing has been sent yet
             sampling = self._sampling
             commits = self._commit_context(checkpoint, lease)
+            self._handlers.watch_client(commits.made.client_commits)
             scheduler = Scheduler(
                 ShardContext(commits, checkpoint, self._handlers, self._task.entity_bytes),
                 lease, self._control, left_markers,

@@ -170,14 +170,15 @@ def _bind(
 
 def checked_query(updater: Updater, source: UpdaterSource, target: Target) -> QueryPlan:
     """Get the query of an updater that has its client, and check it. Raises BulkupError."""
-    query = plan_query(_get_query(updater, source), target.client)
-    if target.one_of_many and query.namespace != target.info.namespace:
+    query = _get_query(updater, source)
+    namespace = getattr(query, "namespace", target.info.namespace) or ""
+    if target.one_of_many and namespace != target.info.namespace:
         raise QueryError(
-            f"get_query of {source.name} sets the namespace {query.namespace!r} itself, so every "
+            f"get_query of {source.name} sets the namespace {namespace!r} itself, so every "
             "namespace would run it there again; build the query with self.client.query(kind=...) "
             "alone, or run without --all-namespaces and --namespaces"
         )
-    return query
+    return plan_query(query, target.client)
 
 
 def _get_query(updater: Updater, source: UpdaterSource) -> object:
