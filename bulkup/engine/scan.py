@@ -18,6 +18,7 @@ from bulkup.datastore.google_private import query_message
 from bulkup.datastore.keys import key_of
 from bulkup.datastore.messages import AND, MoreResults, Operator, QueryPb
 from bulkup.datastore.rpc import Rpc
+from bulkup.engine.query_target import check_target
 from bulkup.state.kinds import OWN_KINDS
 
 _ONE_VALUE = (Operator.EQUAL, Operator.IN, Operator.HAS_ANCESTOR)
@@ -108,12 +109,8 @@ def plan_query(query: object, client: Client) -> QueryPlan:
             "a projection query returns parts of entities, and writing these back would lose the "
             "rest: drop projection and distinct_on from get_query (keys_only() is fine)"
         )
-    if query.project != client.project:
-        raise QueryError(
-            f"the query is for project {query.project}, the run for {client.project}: build it "
-            "with self.client.query(...), or run with --project"
-        )
     pb = query_message(query)
+    check_target(query, pb, client)
     filters = [f for f in pb.filter.composite_filter.filters if not _is_key_filter(f)]
     ranged = {order.property.name for order in pb.order} | set(_ranged_in(pb.filter))
     return QueryPlan(
