@@ -61,6 +61,8 @@ class PreparedRun:
     """Size of the first entity the query returns; 0: it returns none."""
     warnings: list[Warned] = field(default_factory=list)
     """Passed on to the run's events when it starts."""
+    own_links: set[str] = field(default_factory=set)
+    """The links of the chain that this process has recorded."""
 
     @property
     def identity(self) -> str:
