@@ -249,6 +249,12 @@ class Ledger:
             ):  # otherwise it is gone, or is another process's by now
                 raise
 
+    def sealed_for(self, identity: str) -> str | None:
+        """The id of the last run of this work that was to keep no record. Raises CallError."""
+        for result in self._rpc.lookup([seal_key(self._target, identity)]).values():
+            return str(read_properties(result.entity).get("for"))
+        return None
+
     def _seal(self, run_info: RunInfo) -> Any:
         return sealed(self._rpc, seal_key(self._target, run_info.identity), run_info.run_id)
 

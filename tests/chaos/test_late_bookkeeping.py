@@ -15,6 +15,7 @@ from bulkup.core.model import RunState
 from bulkup.datastore.messages import CommitRequest
 from bulkup.engine.options import Options
 from bulkup.namespaces.group_run import run_in_namespaces
+from bulkup.runs import execute
 from bulkup.runs.context import RunContext
 from bulkup.runs.prepare import load_updater
 from bulkup.runs.target import TargetOptions, open_target
@@ -287,3 +288,43 @@ def test_a_folder_is_resumed_when_only_its_record_was_deleted(
     _forget(world, RUN_KIND)
     assert world.resume(SMALL).success
     assert world.violations() == []
+
+
+def _crash_before_the_record(number: int, method: str) -> None:
+    if method == "Upkeep":
+        raise Crash
+
+
+def test_a_run_that_was_killed_before_its_record_was_written_is_resumed(
+    server: Server, make_world: MakeWorld
+) -> None:
+    world = make_world(server, SIZE)
+    with pytest.raises(Crash):
+        world.run("Increment", SMALL, on_send=_crash_before_the_record)
+    assert world.has_run()
+    assert _own(world) == {}
+    assert world.resume(SMALL).success
+    assert world.violations() == []
+
+
+def test_a_run_that_was_killed_before_it_began_and_was_finished_elsewhere_is_not_resumed(
+    server: Server, make_world: MakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(server, SIZE)
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "Execution", _crash)
+        with pytest.raises(Crash):
+            world.run("Increment", SMALL, keep_record=False)
+    for _ in range(2):  # the run, and another one of the same work
+        elsewhere = world.run(
+            "Increment", SMALL, state_dir=tmp_path / "elsewhere", keep_record=False
+        )
+        assert elsewhere.success
+        world.clear_old_markers()
+    with pytest.raises(NotFoundError, match="cannot be resumed"):
+        world.resume(SMALL)
+    assert {thing["n"] for thing in world.things().values()} == {2}
+
+
+def _crash(*args: Any, **more: Any) -> None:
+    raise Crash
