@@ -69,6 +69,12 @@ def query_message(query: Query) -> Pb:
     return _query._pb_from_query(query)._pb
 
 
+def database_of(query: Query) -> str:
+    """The database that a query was made for; empty: the default one. `Query` shows its project and
+    its namespace, and sends its client's database."""
+    return query._client.database or ""
+
+
 def copy_of(client: Client, class_: type[C]) -> C:
     """The same client as another class, or for other settings.
 
@@ -102,6 +108,7 @@ ENTITY_STATE = frozenset({"key", "exclude_from_indexes", "_meanings"})
 never runs `Entity.__init__`."""
 
 __all__ = [
-    "ENTITY_STATE", "MAX_STATE_WATCH_S", "Entity", "copy_of", "datastore_api", "meanings_of",
+    "ENTITY_STATE", "MAX_STATE_WATCH_S", "Entity", "copy_of", "database_of", "datastore_api",
+    "meanings_of",
     "query_message", "refresh_token", "secure_channel", "watch_ready",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bulkup.datastore.keys import key_of
@@ -30,6 +31,8 @@ class Reads:
         self.versions: dict[bytes, int] = {}
         """ABSENT: it was not there. 0: it was, and the server did not tell its version. Queries
         also note the `kind_mark` of their kind: what is written may belong to their results."""
+        self.on_commit: Callable[[], None] | None = None
+        """Called before the handler writes through its client, on the thread that does."""
         self._historic: set[bytes] = set()
         """Transactions that read the past."""
 
@@ -95,7 +98,7 @@ def marks_of(key: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 class WatchedApi:
-    """The official client's API object, whose reads are noted."""
+    """The official client's API object, whose reads are noted, and of whose writes is told."""
 
     def __init__(self, api: Any, reads: Reads) -> None:
         self._api = api
@@ -121,6 +124,11 @@ class WatchedApi:
         query = None if aggregation is None else aggregation.nested_query
         self._reads.note_query(_raw(response), _part(request, "read_options"), query)
         return response
+
+    def commit(self, request: Any, **options: Any) -> Any:
+        if self._reads.on_commit is not None:
+            self._reads.on_commit()
+        return self._api.commit(request=request, **options)
 
     def begin_transaction(self, request: Any, **options: Any) -> Any:
         response = self._api.begin_transaction(request=request, **options)

@@ -21,7 +21,7 @@ from google.cloud.datastore import Client as OfficialClient
 
 from bulkup.core.clock import Clock
 from bulkup.datastore.call import TICK_S, Call
-from bulkup.datastore.call_error import CallError
+from bulkup.datastore.call_error import MAX_ANSWER_BYTES, CallError
 from bulkup.datastore.causes import cause_of, is_loopback
 from bulkup.datastore.google_private import (
     MAX_STATE_WATCH_S,
@@ -65,7 +65,7 @@ MAX_RECONNECT_PAUSE_MS = 5_000
 between attempts: a server that is back would seem to be away."""
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
@@ -75,6 +75,9 @@ _OPTIONS = (
     # Otherwise a new channel to the same address would use the connection of the old one.
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+_UNLIMITED = 1000
+"""What is halved first when a query without a limit is answered with too much."""
 
 _PROBE_S = 0.2
 """A call on a channel that could not connect fails at once."""
@@ -274,14 +277,23 @@ class Rpc:
     def results(self, query: Pb, namespace: str) -> Iterator[Pb]:
         """All EntityResult messages of a query, page by page; moves the query's start cursor.
 
-        The first page is asked for at once, before the first result is taken. Raises CallError.
+        The first page is asked for at once, before the first result is taken. The query's limit is
+        that of a page. Raises CallError.
         """
         return self.results_from(self.run_query(query, namespace), query, namespace)
 
     def results_from(self, call: Call[Pb], query: Pb, namespace: str) -> Iterator[Pb]:
         """The same, from a first page that has been asked for already."""
         while True:
-            batch = call.result().batch
+            try:
+                batch = call.result().batch
+            except CallError as error:
+                fewer = error.fewer(query.limit.value or _UNLIMITED)
+                if not fewer:
+                    raise
+                query.limit.value = fewer
+                call = self.run_query(query, namespace)
+                continue
             yield from batch.entity_results
             # Only an empty page is the end everywhere: one emulator never says NO_MORE_RESULTS.
             if not batch.entity_results or batch.more_results == MoreResults.NO_MORE_RESULTS:
@@ -322,15 +334,23 @@ class Rpc:
         Returns EntityResult messages by serialized key; missing entities are left out.
         """
         found: dict[bytes, Pb] = {}
-        for start in range(0, len(keys), MAX_LOOKUP_KEYS):
-            wanted = list(keys[start : start + MAX_LOOKUP_KEYS])
-            while wanted:
-                payload = LookupRequest(**self._database, keys=wanted).SerializeToString()
+        waiting = list(keys)
+        most = MAX_LOOKUP_KEYS
+        while waiting:
+            asked, waiting = waiting[:most], waiting[most:]
+            payload = LookupRequest(**self._database, keys=asked).SerializeToString()
+            try:
                 answer = Call(self, "Lookup", payload, LookupResponse.FromString).result()
-                self.server_time.learn(answer.read_time)
-                for result in answer.found:
-                    found[result.entity.key.SerializeToString(deterministic=True)] = result
-                wanted = list(answer.deferred)
+            except CallError as error:
+                most = error.fewer(len(asked))
+                if not most:
+                    raise
+                waiting = asked + waiting
+                continue
+            self.server_time.learn(answer.read_time)
+            for result in answer.found:
+                found[result.entity.key.SerializeToString(deterministic=True)] = result
+            waiting = [*answer.deferred, *waiting]
         return found
 
     def allocate_ids(self, keys: Sequence[Pb]) -> list[Pb]:

@@ -87,6 +87,7 @@ class Committer:
 
     def left_out(self) -> Callable[[Any], bool] | None:
         """See `Sink.left_out`. Asked for every page, so that most entities are not looked at."""
+        self._context.made.catch_up()
         if self._context.query.ranged:
             return self._is_handled_or_made
         return self._context.made.is_made

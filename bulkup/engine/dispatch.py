@@ -37,6 +37,9 @@ class Dispatcher:
     def moves(self) -> bool:
         return self._workers.moves
 
+    def watch_client(self, on_commit: Callable[[], None]) -> None:
+        self._workers.on_client_commit = on_commit
+
     def step(self, shard: ShardRunner) -> bool:
         """Raises CallError of a handler's own reads, besides what HandlerPool.step raises."""
         if self._accounts.monotonic() >= self._accounts.control.next_check:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from bulkup.engine.accounts import Accounts, Sink
@@ -28,6 +28,9 @@ class InProcessPool:
     @property
     def moves(self) -> bool:
         return self._handler.moves
+
+    def watch_client(self, on_commit: Callable[[], None]) -> None:
+        self._handler.reads.on_commit = on_commit
 
     def begin_round(self) -> None:
         """Nothing arrives: `step` handles entities at once."""

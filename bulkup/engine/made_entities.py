@@ -13,11 +13,14 @@ By key. Where the server gives no such time (an emulator; results of keys only),
 remembers the keys of what is made, on disk. A put of another key makes an entity only if there is
 none, so the keys are looked up first. Only that checkpoint can resume the run.
 
+What a handler makes through its client, and not through the updater, is known by time alone.
+
 None of this concerns a run that puts nothing but the entities it is given.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -44,6 +47,9 @@ class MadeEntities:
         self._checkpoint = checkpoint
         self._by_key: bool | None = None
         """None: not known yet."""
+        self._thread = threading.get_ident()
+        self._is_behind = False
+        """A thread of a handler's has written through its client."""
         self.is_made: Callable[[Any], bool] | None = None
         """Whether the run has made the entity of a PageResult; None: it has made none so far."""
         if lease.record.made != Made():
@@ -60,6 +66,22 @@ class MadeEntities:
 
     def _is_known(self, result: Any) -> bool:
         return self._checkpoint.is_made(result.entity.key)
+
+    def client_commits(self) -> None:
+        """A handler is about to write through its client; perhaps it makes entities.
+
+        Raises HeldError, CallError.
+        """
+        if self._by_key is None:
+            self._is_behind = True
+            if threading.get_ident() == self._thread:
+                self.catch_up()
+
+    def catch_up(self) -> None:
+        """Called by the run's thread before it looks at a page. Raises HeldError, CallError."""
+        if self._is_behind:
+            self._is_behind = False
+            self._begin()
 
     def about_to_send(self, items: Iterable[Handled]) -> None:
         """Called before the writes of these entities are sent, if some are of other entities.

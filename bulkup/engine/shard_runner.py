@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,6 +22,9 @@ class HandlerPool(Protocol):
     @property
     def moves(self) -> bool:
         """A handler has changed a property that the query orders or ranges on."""
+
+    def watch_client(self, on_commit: Callable[[], None]) -> None:
+        """Call this when a handler writes through its client, not through the updater."""
 
     def begin_round(self) -> None:
         """Take in what has arrived since the last round of `step`s."""

@@ -100,6 +100,14 @@ def test_a_query_shows_its_message() -> None:
     )
 
 
+def test_a_query_knows_the_database_of_its_client() -> None:
+    assert google_private.database_of(client().query(kind="K")) == "d", (
+        "Query keeps its client elsewhere now"
+    )
+    other = Client(project="p", credentials=AnonymousCredentials())
+    assert google_private.database_of(other.query(kind="K")) == ""
+
+
 def test_a_client_keeps_all_its_state_in_its_dict() -> None:
     class Other(Client):  # type: ignore[misc]
         pass

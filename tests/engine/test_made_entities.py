@@ -140,6 +140,7 @@ def test_the_dry_run_foretells_the_numbers(server: Server, run: Run) -> None:
     assert run(server, Renames, batch_size=4).counts == foretold
 
 
+@pytest.mark.client_side
 def test_processes_do_not_meet_what_they_make(server: Server, run: Run) -> None:
     client = fill(server, "Thing", 60)
     report = run(server, updaters.Renames, processes=2, batch_size=6)
@@ -210,3 +211,15 @@ def test_entities_of_another_kind_cost_no_lookup(embedded: Server, run: Run) -> 
     assert not run(embedded, Logs, batch_size=3, limit=5).success
     (record,) = client.query(kind="BulkupRun").fetch()
     assert "made" not in record
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("name", ["EM", "FS"])
+def test_a_run_that_renames_keys_through_its_client_ends_where_times_are_known(
+    request: pytest.FixtureRequest, run: Run, name: str, processes: int
+) -> None:
+    server = request.getfixturevalue({"EM": "embedded", "FS": "fs"}[name])
+    client = fill(server, "Thing", 30)
+    report = run(server, updaters.RenamesDirectly, batch_size=4, processes=processes)
+    assert report.counts.handled == 30
+    assert ids(client) == list(range(COPIED + 1, COPIED + 31))
