@@ -76,7 +76,9 @@ class CallError(Exception):
         """The request is too large, so sending it again cannot help."""
         if self.code is StatusCode.RESOURCE_EXHAUSTED:
             return "maximum size" in self.details or "larger than max" in self.details
-        return self.code is StatusCode.CANCELLED and self.request_bytes >= EMULATOR_MESSAGE_BYTES
+        if self.code is not StatusCode.CANCELLED or "channel closed" in self.details.lower():
+            return False  # the latter by us, for another connection
+        return self.request_bytes >= EMULATOR_MESSAGE_BYTES
 
     def fewer(self, asked: int) -> int:
         """How many entities to ask for instead of `asked`, whose answer was too large to receive;

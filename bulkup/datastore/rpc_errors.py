@@ -54,6 +54,8 @@ def explain(error: CallError, *, address: str, project: str, contacted: bool) ->
             f"project {project} has no such Datastore database ({answer}); check --project and "
             "--database"
         )
+    if error.too_large:
+        return TargetError(f"a message of {error.call} is larger than gRPC accepts ({answer})")
     if code is StatusCode.RESOURCE_EXHAUSTED:
         return TargetError(
             f"{error.call} exceeds a quota of project {project}, and retrying did not help "
@@ -80,7 +82,7 @@ def _no_answer(error: CallError, cause: Cause | None, address: str, contacted: b
         return TargetError(
             f"the Datastore at {address} stopped answering ({problem}); {advice}continue with "
             "`bulkup resume` when it is back, or wait longer with --retry-for",
-            details=error.details,
+            details=error.details if cause is None or cause.is_final else "",
         )
     if cause:
         problem = cause.problem

@@ -75,6 +75,23 @@ def test_shards_keep_their_bounds_when_the_run_record_is_deleted(
 
 
 @pytest.mark.one_in(5)
+@pytest.mark.parametrize("lose", [False, True], ids=["", "and the file later"])
+def test_what_a_run_has_made_is_known_when_the_run_record_is_deleted(
+    embedded: Server, make_world: MakeWorld, lose: bool
+) -> None:
+    world = make_world(embedded, 40)
+    assert world.run("Rename", Options(batch_size=5, limit=20)).exit_code == Exit.LIMIT
+    _forget_records(world)
+    assert world.resume(Options(batch_size=5, limit=5)).exit_code == Exit.LIMIT
+    if lose:
+        shutil.rmtree(world.state_dir)
+        last = world.run("Rename", SHARDED)
+    else:
+        last = world.resume(SHARDED)
+    assert last.counts.handled == 40
+    assert world.made_violations("Rename") == []
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("at", [2, 5, 8, 11, 14])
 def test_entities_without_writes_are_counted_once_after_the_checkpoint_was_lost(

@@ -320,6 +320,50 @@ def test_two_runs_at_once_count_into_the_same_counters(server: Server, run: Run)
     assert of_each_group(client) == {"g0": 14, "g1": 16}
 
 
+class Busy(Count):
+    """Somebody else counts, too, whenever the handler has read."""
+
+    kept: Entity | None = None
+    times = 12
+
+    def read(self, key: Key) -> Entity | None:
+        counter = self.kept or self.client.get(key)
+        if self.times:
+            self.times -= 1
+            live = datastore.Client(project=self.client.project)
+            theirs = live.get(key)
+            theirs["n"] += 100
+            live.put(theirs)
+        return counter
+
+
+class BusyAndOld(Busy):
+    """Puts what it has read before, so calling it again changes nothing."""
+
+    def get_query(self) -> Any:
+        self.kept = self.client.get(self.client.key("Counter", "g1"))
+        return super().get_query()
+
+
+@pytest.mark.parametrize(
+    ("updater", "n", "conflicts", "reason"),
+    [(Busy, 1201, 12, ""), (BusyAndOld, 900, 0, "contended")],
+)
+def test_a_busy_counter_is_tried_longer_unless_the_handler_does_not_read_it_again(
+    embedded: Server, run: Run, updater: type[Busy], n: int, conflicts: int, reason: str
+) -> None:
+    client = fill(embedded, "Thing", 1, g=1)
+    counter = Entity(client.key("Counter", "g1"))
+    counter["n"] = 0
+    client.put(counter)
+    report = run(embedded, updater)
+    assert reason in report.reason
+    assert report.success == (not reason)
+    assert client.get(counter.key)["n"] == n
+    if not reason:
+        assert report.counts.conflicts == conflicts
+
+
 # --- dry runs ---
 
 
