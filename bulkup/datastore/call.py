@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from tenacity import RetryCallState
 
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.retry import ATTEMPT_TIMEOUT_S as ATTEMPT_TIMEOUT_S
 from bulkup.datastore.retry import RetryPolicy, retrying
 
 R = TypeVar("R")

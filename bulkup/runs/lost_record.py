@@ -42,7 +42,7 @@ def _why_stale(prepared: PreparedRun, checkpoint: Checkpoint) -> str:
         return f"its record is gone, and run {claimed_by} has taken its place"
     markers = list(Markers(prepared.rpc, run_info.target.namespace, run_info.run_id).of_run())
     # The claim goes with the end of the run, and the last marker goes before the record.
-    if claimed_by is None and not markers:
+    if claimed_by is None and not markers and _has_begun(prepared, checkpoint):
         return "its record is gone, so somebody else has finished it (--no-record) or deleted it"
     never_used = checkpoint.next_shard()
     current = {shard.id for shard in checkpoint.shards()}
@@ -51,6 +51,15 @@ def _why_stale(prepared: PreparedRun, checkpoint: Checkpoint) -> str:
         if marker.shard >= never_used or (marker.fence and marker.shard in current):
             return "its record is gone, and another process has worked on the run since"
     return ""
+
+
+def _has_begun(prepared: PreparedRun, checkpoint: Checkpoint) -> bool:
+    """Whether the run's record was ever written. Its first process may have been killed before."""
+    run_info = checkpoint.run_info
+    if checkpoint.status().generation:
+        return True
+    # Only a run that keeps no record loses it, and its start wrote the seal. Ids sort by time.
+    return (prepared.ledger.sealed_for(run_info.identity) or "") >= run_info.run_id
 
 
 def _record_from(checkpoint: Checkpoint) -> RunRecord:

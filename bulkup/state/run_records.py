@@ -9,7 +9,7 @@ at once one is refused, and so is a copy of a commit that arrives late:
     the end of a run, with or     the same; it is one commit with the removal of the claim and the
     without a successor           start of the successor
     the removal of a record       it requires the version that was read
-    the removal of a claim        the same
+    the removal of a claim        the same, also where it is part of the end of a run
 """
 
 from __future__ import annotations
@@ -99,28 +99,28 @@ class Ledger:
 
         Raises CallError.
         """
-        return self._unfinished(self.claimed_by(identity), identity)
+        return self._unfinished(self._read_claim(identity), identity)
 
     def unfinished_before_start(self, identity: str) -> RunRecord | None:
         """The same, for a process that starts a run if there is none: a claim whose run record was
         deleted by hand would block it, and is removed. Raises CallError."""
         claim = self._read_claim(identity)
-        record = self._unfinished(None if claim is None else claim.run_id, identity)
+        record = self._unfinished(claim, identity)
         if claim is not None and record is None:
             self._release(identity, claim)
         return record
 
-    def _unfinished(self, run_id: str | None, identity: str) -> RunRecord | None:
-        record = None if run_id is None else self.read(run_id)
-        if record is None or record.state.is_over:
+    def _unfinished(self, claim: _Claim | None, identity: str) -> RunRecord | None:
+        record = None if claim is None else self.read(claim.run_id)
+        if claim is None or record is None or record.state.is_over:
             return None
         if record.run_info.identity != identity:
             raise StateError(
-                f"a claim in Datastore says that run {run_id} is of this work, but its record says "
-                f"otherwise; delete the claim {key_text(self._claim_key(identity))} and run the "
-                "command again"
+                f"a claim in Datastore says that run {claim.run_id} is of this work, but the run's "
+                f"record says otherwise; delete the claim {key_text(self._claim_key(identity))} "
+                "and run the command again"
             )
-        return record
+        return replace(record, claim_version=claim.version)
 
     def open_runs_of(self, updater: str) -> Iterator[RunRecord]:
         """Unfinished runs of updaters of this name. The query is sent at once; taking the first
@@ -195,16 +195,16 @@ class Ledger:
         entity = EntityPb()
         write_record(entity, self._key(record.run_info.run_id), record)
         mutations = [guarded_write(entity, record.version)]
-        if not record.version and not over:
+        if not record.version and not over and record.run_info.identity != record.run_info.run_id:
             mutations.append(Mutation(insert=self._claim(record)))
             if not record.keep:
                 mutations.append(self._seal(record.run_info))
+        if record.version and (over or successor is not None):
+            mutations += self._pass_on(record, successor)
         if successor is not None:
-            passed, begun = Mutation(upsert=self._claim(successor)), Mutation()
+            begun = Mutation()
             write_record(begun.insert, self._key(successor.run_info.run_id), successor)
-            mutations += [passed, begun]
-        elif over and record.version:
-            mutations.append(Mutation(delete=self._claim_key(record.run_info.identity)))
+            mutations.append(begun)
         return self._rpc.commit([*(m.SerializeToString() for m in mutations), *extra_mutations])
 
     def end_sure_write(self, record: RunRecord, call: Call[Any]) -> RunRecord:
@@ -219,7 +219,10 @@ class Ledger:
                 return there
             raise RecordMovedOn from error
         self.server_time.learn(answer.commit_time)
-        return replace(record, version=answer.mutation_results[0].version)
+        written = replace(record, version=answer.mutation_results[0].version)
+        if not record.version and len(answer.mutation_results) > 1:
+            written = replace(written, claim_version=answer.mutation_results[1].version)
+        return written
 
     def end_write(self, record: RunRecord, call: Call[Any]) -> RunRecord:
         """The written record, if the first attempt was answered.
@@ -244,10 +247,15 @@ class Ledger:
             call = self._rpc.commit([guarded_delete(key, version).SerializeToString()])
             commit_answer(self._rpc, call)
         except CallError as error:
-            if (
-                error.unexplained or not error.is_conflict
-            ):  # otherwise it is gone, or is another process's by now
+            is_gone_or_anothers = error.is_conflict and not error.unexplained
+            if not is_gone_or_anothers:
                 raise
+
+    def sealed_for(self, identity: str) -> str | None:
+        """The id of the last run of this work that was to keep no record. Raises CallError."""
+        for result in self._rpc.lookup([seal_key(self._target, identity)]).values():
+            return str(read_properties(result.entity).get("for"))
+        return None
 
     def _seal(self, run_info: RunInfo) -> Any:
         return sealed(self._rpc, seal_key(self._target, run_info.identity), run_info.run_id)
@@ -282,6 +290,22 @@ class Ledger:
 
     def _release(self, identity: str, claim: _Claim) -> None:
         self._remove(self._claim_key(identity), claim.version)
+
+    def _pass_on(self, record: RunRecord, successor: RunRecord | None) -> list[Any]:
+        """The mutation that gives a run's claim to its successor, or removes it if there is none.
+
+        None at all if the claim is another run's, because somebody deleted this one's by hand.
+        """
+        version, run_info = record.claim_version, record.run_info
+        if not version and run_info.identity != run_info.run_id:  # the migrate lock claims no work
+            claim = self._read_claim(run_info.identity)
+            if claim is not None and claim.run_id != run_info.run_id:
+                return []
+            version = 0 if claim is None else claim.version
+        if successor is not None:
+            return [guarded_write(self._claim(successor), version)]
+        key = self._claim_key(run_info.identity)
+        return [guarded_delete(key, version)] if version else []
 
     def _claim(self, record: RunRecord) -> Pb:
         claim = EntityPb(key=self._claim_key(record.run_info.identity))
