@@ -46,6 +46,8 @@ _RECEIVED_TOO_MUCH = re.compile(
 )
 """From gRPC on our side: how large the answer is, and the limit."""
 
+_HTTP_ANSWER = "Received http2 header with status"
+
 _NOT_APPLIED = {StatusCode.ABORTED, StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAUTHENTICATED}
 """The retryable codes that guarantee that nothing was written."""
 
@@ -96,7 +98,15 @@ class CallError(Exception):
 
     @property
     def worth_another_try(self) -> bool:
-        return (self.code in _TRANSIENT or self.code in _INTERNAL) and not self.too_large
+        if self.code in _TRANSIENT or self.code in _INTERNAL:
+            return not self.too_large
+        return self.is_http_answer
+
+    @property
+    def is_http_answer(self) -> bool:
+        """A web server, a gateway or a proxy answered, and not the Datastore behind it. The code is
+        gRPC's translation of the HTTP status: 404 becomes UNIMPLEMENTED."""
+        return _HTTP_ANSWER in self.details
 
     @property
     def is_doubtful(self) -> bool:

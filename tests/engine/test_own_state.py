@@ -13,6 +13,7 @@ import bulkup
 from bulkup.core.errors import Exit, StateError
 from bulkup.core.events import WouldChange
 from bulkup.state.files import run_folders
+from bulkup.state.kinds import RUN_KIND
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 from tests.engine.test_made_entities import RenamesByKey
@@ -59,6 +60,26 @@ def test_an_ordered_or_ranged_run_is_refused_without_its_state(
     report = run(server, updater, batch_size=5)
     assert report.success
     assert report.counts.handled == 30
+    assert {e["times"] for e in everything(client, "Thing")} == {1}
+
+
+def test_an_ordered_run_of_an_earlier_version_is_bound_to_its_state_too(
+    embedded: Server, run: Run, tmp_path: Path
+) -> None:
+    """That version noted the state in the run record only once the run had moved an entity."""
+    client = fill(embedded, "Thing", 30, times=0)
+    first = run(embedded, in_order, batch_size=5, limit=10)
+    (record,) = client.query(kind=RUN_KIND).fetch()
+    assert record["moved_in"]
+    record["moved_in"] = ""
+    client.put(record)
+    with pytest.raises(StateError, match="only the state directory of"):
+        run(embedded, in_order, batch_size=5, state_dir=tmp_path / "elsewhere")
+    second = run(embedded, in_order, batch_size=5, limit=10)
+    assert second.run_id == first.run_id
+    (record,) = client.query(kind=RUN_KIND).fetch()
+    assert record["moved_in"]
+    assert run(embedded, in_order, batch_size=5).counts.handled == 30
     assert {e["times"] for e in everything(client, "Thing")} == {1}
 
 
