@@ -141,6 +141,50 @@ def test_a_late_copy_of_a_record_or_a_claim_changes_nothing(
     assert sorted(more.values()) == [0] * 8 + [1] * 8
 
 
+def _chained(world: World, **more: Any) -> None:
+    with pytest.raises(Crash):
+        world.run("BeforeIncrement", SMALL, on_send=_crash_at_commit(3), **more)
+    shutil.rmtree(world.state_dir)
+    assert world.run("BeforeIncrement", SMALL, **more).success
+    assert {thing["before"] for thing in world.things().values()} == {1}
+
+
+def _chained_without_records(world: World) -> None:
+    _chained(world, keep_record=False)
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        _killed_and_taken_over,
+        _without_a_record_and_killed,
+        _resumed_after_its_record_was_deleted,
+        _chained,
+        _chained_without_records,
+    ],
+)
+def test_every_copy_of_a_bookkeeping_commit_may_arrive_again_and_again(
+    server: Server, make_world: MakeWorld, story: Callable[[World], None]
+) -> None:
+    """Before each of bulkup's own commits, copies of all earlier ones arrive."""
+    world = make_world(server, SIZE)
+    payloads: list[bytes] = []
+
+    def all_again(seen: Seen) -> Action:
+        if seen.method == "Upkeep":
+            for payload in payloads:
+                assert world.proxy.send_again("Commit", payload) != "OK"
+            payloads.append(seen.payload)
+        return Pass()
+
+    world.proxy.faults = all_again
+    story(world)
+    assert len(payloads) >= 4
+    assert world.proxy.done["Late OK"] == 0
+    assert world.violations() == []
+    assert list(world.client.query(kind=CLAIM_KIND).fetch()) == []
+
+
 def test_a_late_removal_of_a_claim_does_not_remove_the_claim_of_the_next_run(
     server: Server, make_world: MakeWorld
 ) -> None:

@@ -74,6 +74,25 @@ def test_a_counter_of_all_is_read_once_for_each_entity(embedded: Server, run: Ru
     assert len(calls) == 21
 
 
+def test_a_handler_with_transactions_of_its_own_is_called_once(server: Server, run: Run) -> None:
+    """Else they would be applied twice, though nobody else writes."""
+
+    class Transacts(Count):
+        def handle_entity(self, entity: Entity) -> None:
+            key = self.client.key("Counter", "g1")
+            seen = len(list(self.client.query(kind="Thing").fetch()))  # what others put, too
+            with self.client.transaction():
+                counter = self.client.get(key) or Entity(key)
+                counter["n"] = counter.get("n", 0) + 1
+                self.client.put(counter)
+            entity["seen"] = seen
+            self.put(entity)
+
+    client = fill(server, "Thing", 6)
+    assert run(server, Transacts).success
+    assert of_each_group(client) == {"g1": 6}
+
+
 # --- each way to read ---
 
 
