@@ -18,7 +18,7 @@ Code = grpc.StatusCode
 
 REASON = "The database is read-only for now."
 CLAIMS = [Code.FAILED_PRECONDITION, Code.ALREADY_EXISTS, Code.NOT_FOUND]
-OPTIONS = Options(batch_size=5, in_flight=2, max_failures=-1)
+OPTIONS = Options(batch_size=5, in_flight=2)
 
 
 @pytest.fixture
