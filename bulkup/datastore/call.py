@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from tenacity import RetryCallState
 
+from bulkup.core.stop import is_fork
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.retry import RetryPolicy, retrying
 
@@ -39,6 +40,17 @@ class Connection(Protocol):
     def fell_silent(self, since: float) -> None: ...
 
     def refresh_credentials(self, since: float, error: CallError) -> None: ...
+
+
+class ForkedError(RuntimeError):
+    """The updater has forked this process, which calls Datastore through the run's connection."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a process that the updater has forked cannot use the run's connection to Datastore "
+            "(gRPC does not survive a fork); read and put in the handler, and give such a process "
+            "only values"
+        )
 
 
 class Call(Generic[R]):
@@ -74,6 +86,8 @@ class Call(Generic[R]):
         self._send()
 
     def _send(self) -> None:
+        if is_fork():
+            raise ForkedError
         connection = self._connection
         policy = connection.retry_policy
         self.attempts += 1

@@ -27,6 +27,7 @@ from bulkup.datastore.google_private import (
     secure_channel,
     watch_ready,
 )
+from bulkup.datastore.greenlets import tell_grpc
 from bulkup.datastore.messages import (
     AllocateIdsRequest,
     AllocateIdsResponse,
@@ -125,6 +126,7 @@ class Rpc:
         self._commit_head: bytes = head.SerializeToString()
 
     def _open_channel(self) -> None:
+        tell_grpc()
         if self._secure:
             channel = secure_channel(self._client, self.address, _OPTIONS)
         else:

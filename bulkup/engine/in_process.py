@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bulkup.datastore.greenlets import check_not_replaced
 from bulkup.engine.accounts import Accounts, Sink
 from bulkup.engine.commit import Committer
 from bulkup.engine.handle import Handler
@@ -87,3 +88,4 @@ class InProcessPool:
                     for line in item.log_lines:
                         accounts.log(line)
                 add(item)
+        check_not_replaced()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bulkup.core.clock import Clock
 from bulkup.core.events import Listener
+from bulkup.core.paths import current_directory
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.connect import open_rpc
 from bulkup.datastore.retry import RetryPolicy
@@ -26,6 +27,24 @@ class RunContext:
     stop: StopRequest = field(default_factory=StopRequest)
     resume_command: str | None = None
     """The command that continues this work; None: `bulkup resume RUN`."""
+    typed_as: Path | None = None
+    """`state_dir` as it was given; itself is made absolute."""
+    started_in: str = field(default_factory=current_directory)
+    """The updater may change the current directory."""
+
+    def __post_init__(self) -> None:
+        if self.typed_as is None:
+            object.__setattr__(self, "typed_as", self.state_dir)
+            object.__setattr__(self, "state_dir", Path(self.started_in, self.state_dir))
+
+    @property
+    def typed_state_dir(self) -> Path:
+        """`state_dir` as the user gave it, for what is shown."""
+        return self.typed_as or self.state_dir
+
+    def shown(self, path: Path) -> str:
+        """A path in the state directory, in the way the user gave that directory."""
+        return str(self.typed_state_dir / path.relative_to(self.state_dir))
 
     def connect(self, target: Target) -> Rpc:
         """Open a connection whose calls are retried as the options say, and not long after a stop

@@ -15,11 +15,12 @@ from bulkup.authoring import successors
 from bulkup.authoring.loader import UpdaterSource, describe, load, make
 from bulkup.authoring.parameters import convert, to_text
 from bulkup.authoring.updater import Updater
-from bulkup.core.errors import BulkupError, QueryError, UpdaterError
+from bulkup.core.errors import BulkupError, QueryError, UpdaterError, UsageError
 from bulkup.core.events import Warned
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import RunInfo, new_run_id
 from bulkup.core.user_traceback import error_line, user_traceback
+from bulkup.datastore.greenlets import check_not_replaced, threads_are_replaced
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
@@ -147,6 +148,12 @@ def _bind(
     client_class = ReadOnlyClient if context.options.dry_run else UserClient
     updater.client = client_class.over(rpc, target.client)
     query = checked_query(updater, source, target)
+    check_not_replaced()
+    if context.options.processes > 1 and threads_are_replaced():
+        raise UsageError(
+            f"--processes does not work with {source.name}, which replaces Python's threads "
+            "(gevent, eventlet); leave it out"
+        )
     first = type(query.pb)()
     first.CopyFrom(query.pb)
     first.limit.value = 1

@@ -23,6 +23,7 @@ from bulkup.authoring.loader import load, make
 from bulkup.authoring.parameters import convert
 from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, UpdaterError
+from bulkup.core.stop import default_in_forks
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.connect import open_rpc
@@ -216,8 +217,10 @@ def main() -> None:
         # The run decides what to do. Not SIG_IGN, which a handler's own processes would inherit.
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, protocol.SIGNALS)
+    by_default = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     try:
-        Worker(protocol.Reader(read_from), protocol.Writer(write_to)).work()
+        with default_in_forks(by_default):
+            Worker(protocol.Reader(read_from), protocol.Writer(write_to)).work()
     except BaseException:
         # At once: a thread of the user's would keep the process alive, and the run waiting.
         with suppress(OSError):
