@@ -59,6 +59,32 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
         # The generated tests run again at night, with all of their examples.
         if is_nightly(config) and getattr(item.obj, "is_hypothesis_test", False):
             item.add_marker(pytest.mark.chaos)
+    functions: dict[str, list[pytest.Function]] = {}
+    for item in items:
+        functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in functions.values():
+        _leave_to_the_night(cases)
+
+
+def _leave_to_the_night(cases: list[pytest.Function]) -> None:
+    """All cases of a test marked `one_in(n)` but every nth, counted along each of its parameters.
+
+    Of servers A, B, C and codes 1, 2, 3, with n = 3, that leaves A1, B3 and C2 for every day: each
+    value of each parameter.
+    """
+    mark = cases[0].get_closest_marker("one_in")
+    if mark is None:
+        return
+    (n,) = mark.args
+    in_order = sorted(cases, key=lambda case: max(case.callspec.indices.values()))
+    places: dict[tuple[int, ...], str] = {}  # those of parameters that always change together: once
+    for name in in_order[0].callspec.params:
+        given = [case.callspec.params[name] for case in in_order]
+        places[tuple(given.index(value) for value in given)] = name
+    for number, case in enumerate(in_order):
+        steps = [sorted(set(column)).index(column[number]) for column in places]
+        if sum(steps) % n:
+            case.add_marker(pytest.mark.chaos)
 
 
 KEEPER_PORT = pytest.StashKey[int]()

@@ -71,6 +71,10 @@ def commands(processes: set[tuple[int, str]]) -> str:
     return "\n".join(lines)
 
 
+def _without_running_servers() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith("BULKUP_TEST_")}
+
+
 def until(condition: Callable[[], bool], failure: Callable[[], str]) -> None:
     end = time.monotonic() + DEADLINE_S
     while not condition():
@@ -81,9 +85,9 @@ def until(condition: Callable[[], bool], failure: Callable[[], str]) -> None:
 @pytest.mark.parametrize(
     ("number", "names"),
     [
-        (signal.SIGTERM, ["embedded"]),
+        (signal.SIGTERM, ["embedded", "fs"]),
         pytest.param(signal.SIGHUP, ["embedded"], marks=pytest.mark.chaos),
-        (signal.SIGKILL, ["embedded", "fs"]),
+        pytest.param(signal.SIGKILL, ["embedded", "fs"], marks=pytest.mark.chaos),
         # Four servers take a minute to start, and the keeper does with each what it does with one.
         pytest.param(signal.SIGTERM, ["embedded", "fs", "lf", "legacy"], marks=pytest.mark.chaos),
         pytest.param(signal.SIGHUP, ["embedded", "fs", "lf", "legacy"], marks=pytest.mark.chaos),
@@ -102,7 +106,7 @@ def test_a_killed_pytest_leaves_no_process(
             [sys.executable, "-m", "pytest", "-c", str(pyproject), f"--rootdir={tmp_path}",
              "-p", "tests.conftest", "-p", "no:cacheprovider", "-n", "2", str(tmp_path)],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**_without_running_servers(), "PYTHONPATH": str(REPOSITORY)},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,

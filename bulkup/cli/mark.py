@@ -53,8 +53,9 @@ def command(args: MarkArgs) -> None:
 
     if args.applied is None:
         raise click.UsageError("choose one: --applied or --pending")
-    folder, clock = read_folder(args.folder), Clock()
+    folder = read_folder(args.folder)
     with open_ledger(args.target.options()) as (ledger, target):
+        clock = Clock(unix=ledger.server_time.now)
         status = FolderStatus(folder, ledger.migrations(), target, clock.unix())
         entry = status.entry(args.name)
         changed = mark(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,7 +55,7 @@ def _show(args: StatusArgs) -> bool:
 
     folder = read_folder(args.folder)
     with open_ledger(args.target.options()) as (ledger, target):
-        status = FolderStatus(folder, ledger.migrations(), target, time.time())
+        status = FolderStatus(folder, ledger.migrations(), target, ledger.server_time.now())
     if args.json:
         for entry in status.entries:
             click.echo(json.dumps(_to_json(entry)))
@@ -81,7 +80,8 @@ def _show_all(args: StatusArgs, pattern: str) -> bool:
         for namespace in match_namespaces(rpc, pattern):
             target = replace(info, namespace=namespace)
             records = Ledger(rpc, target).migrations()
-            statuses[namespace] = FolderStatus(folder, records, target, time.time())
+            now = rpc.server_time.now()
+            statuses[namespace] = FolderStatus(folder, records, target, now)
     all_applied = all(status.all_applied for status in statuses.values())
     if args.json:
         for namespace, status in statuses.items():

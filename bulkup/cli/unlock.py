@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ from bulkup.core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from bulkup.state.record import RunRecord
+    from bulkup.state.run_records import Ledger
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,22 @@ def command(args: UnlockArgs) -> int:
     from bulkup.report.text import clean
 
     with open_ledger(args.target.options()) as (ledger, _):
-        held = find_held(ledger, args.run, time.time())
-        if not unlock(ledger, held, confirm=lambda record: _is_dead(record, args)):
+        held = find_held(ledger, args.run)
+        if not unlock(ledger, held, confirm=lambda record: _is_dead(record, ledger, args)):
             click.echo("Nothing was changed.", err=True)
             return Exit.FAILED
     click.echo(f"{clean(held[0].run_info.run_id)} is unlocked.")
     return Exit.DONE
 
 
-def _is_dead(record: RunRecord, args: UnlockArgs) -> bool:
+def _is_dead(record: RunRecord, ledger: Ledger, args: UnlockArgs) -> bool:
     """Ask whether the holder of a run is dead. Raises UsageError where nobody can answer."""
     from bulkup.migrations.manual import holder_has_died
     from bulkup.report.text import clean, duration
 
     holder = record.lease.holder
     assert holder is not None
-    ago = duration(record.lease.heard_ago_s(time.time()))
+    ago = duration(record.lease.heard_ago_s(ledger.server_time.now()))
     click.echo(
         clean(
             f"{record.run_info.run_id} is held by {holder.who}, process {holder.pid}; its last "

@@ -109,6 +109,10 @@ class Call(Generic[R]):
         """How long the last attempt took, once it was answered."""
         return max(0.0, self._answered_at - self._sent_at)
 
+    def again(self) -> Call[R]:
+        """Send the same request once more, as a call of its own."""
+        return Call(self._connection, self.name, self.payload, self._parse, self._before_resend)
+
     def done(self) -> bool:
         """Whether an answer has arrived (or an error that may need another attempt)."""
         return self._future is not None and bool(self._future.done())

@@ -50,6 +50,8 @@ class CallError(Exception):
         self.code = code
         self.details = details
         self.request_bytes = request_bytes
+        self.unexplained = False
+        """A commit was refused as a conflict, again and again, although nothing had moved."""
 
     @classmethod
     def named(cls, call: str, code_name: str, details: str, request_bytes: int) -> CallError:
@@ -87,6 +89,11 @@ class CallError(Exception):
         return self.code in (StatusCode.FAILED_PRECONDITION, StatusCode.NOT_FOUND)
 
     @property
+    def claims_conflict(self) -> bool:
+        """The server names a conflict. Whether there is one, `datastore/refusals.py` finds out."""
+        return self.is_conflict or self.already_exists
+
+    @property
     def already_exists(self) -> bool:
         """An insert found its key taken: for a marker, the commit has been applied."""
         return self.code is StatusCode.ALREADY_EXISTS
@@ -104,6 +111,10 @@ class CallError(Exception):
     def blames_a_write(self) -> bool:
         """The server refuses something that the commit writes; a part of the commit may succeed."""
         return self.is_invalid or self.already_exists or self.is_conflict or self.too_large
+
+    @property
+    def needs_index(self) -> bool:
+        return self.code is StatusCode.FAILED_PRECONDITION and "index" in self.details.lower()
 
     @property
     def cannot_run_query(self) -> bool:

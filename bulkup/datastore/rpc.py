@@ -19,6 +19,7 @@ from urllib.parse import quote, urlparse
 import grpc
 from google.cloud.datastore import Client as OfficialClient
 
+from bulkup.core.clock import Clock
 from bulkup.datastore.call import TICK_S, Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.google_private import (
@@ -45,6 +46,7 @@ from bulkup.datastore.messages import (
 from bulkup.datastore.pages import read_page
 from bulkup.datastore.raw_requests import commit_request
 from bulkup.datastore.retry import FIRST_CONTACT_S, RetryPolicy
+from bulkup.datastore.server_time import ServerTime
 
 MAX_LOOKUP_KEYS = 1000
 """The service's limit for one Lookup."""
@@ -91,6 +93,7 @@ class Rpc:
         retry_policy: RetryPolicy | None = None,
         sleep: Callable[[float], None] | None = None,
         monotonic: Callable[[], float] | None = None,
+        server_time: ServerTime | None = None,
     ) -> None:
         self.project: str = client.project
         self.database: str = client.database or ""
@@ -107,6 +110,8 @@ class Rpc:
         self.on_retry: Callable[[CallError, int, float, float], None] = lambda *_: None
         self.monotonic = monotonic or time.monotonic
         self._sleep = sleep or time.sleep
+        self.server_time = server_time or ServerTime(Clock().elapsed, Clock().unix)
+        """Learnt from lookups, and from queries except those for pages."""
         self.arrived = threading.Event()
         """Set whenever a call has been answered."""
         self._client = client
@@ -200,6 +205,11 @@ class Rpc:
         """From now on send each call once, and do not wait long for its answer."""
         self.retry_policy = self.retry_policy.once()
 
+    @property
+    def sends_once(self) -> bool:
+        """Calls are not retried."""
+        return not self.retry_policy.retry_for_s
+
     def wait(self, seconds: float = TICK_S) -> None:
         """Wait until a call is answered (since `arrived` was cleared), for TICK_S at most."""
         if not self.arrived.wait(min(seconds, TICK_S)):
@@ -228,7 +238,12 @@ class Rpc:
     def run_query(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery of a Query message in a namespace."""
         request = RunQueryRequest(**self._partition(namespace), query=query)
-        return Call(self, "RunQuery", request.SerializeToString(), RunQueryResponse.FromString)
+        return Call(self, "RunQuery", request.SerializeToString(), self._query_answer)
+
+    def _query_answer(self, serialized: bytes) -> Pb:
+        answer = RunQueryResponse.FromString(serialized)
+        self.server_time.learn(answer.batch.read_time)
+        return answer
 
     def results(self, query: Pb, namespace: str) -> Iterator[Pb]:
         """All EntityResult messages of a query, page by page; moves the query's start cursor.
@@ -286,6 +301,7 @@ class Rpc:
             while wanted:
                 payload = LookupRequest(**self._database, keys=wanted).SerializeToString()
                 answer = Call(self, "Lookup", payload, LookupResponse.FromString).result()
+                self.server_time.learn(answer.read_time)
                 for result in answer.found:
                     found[result.entity.key.SerializeToString(deterministic=True)] = result
                 wanted = list(answer.deferred)

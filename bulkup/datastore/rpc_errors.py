@@ -26,17 +26,22 @@ def explain(error: CallError, *, address: str, project: str, contacted: bool) ->
     `contacted`: the server has answered a call before.
     """
     code, details = error.code, error.details
+    answer = f"the server says: {details}" if details else "the server gives no reason"
+    if error.unexplained:
+        return TargetError(
+            f"the server refuses to write ({code.name}) although nothing has changed since it was "
+            f"read; {answer}. Once that is resolved, run the command again"
+        )
     if error.lacks_credentials or code is StatusCode.UNAUTHENTICATED:
         return TargetError(NO_CREDENTIALS, details=details)
     if code in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED):
         return _no_answer(error, address, contacted)
-    if code is StatusCode.FAILED_PRECONDITION and "index" in details.lower():
+    if error.call != "Commit" and error.needs_index:
         return QueryError(
             "the query needs a composite index that does not exist; create the one below "
             "(`gcloud datastore indexes create index.yaml`), wait until it is built, and run again",
             details=details,
         )
-    answer = f"the server says: {details}" if details else "the server gives no reason"
     if code is StatusCode.PERMISSION_DENIED:
         return TargetError(
             f"{error.call} is not permitted in project {project} ({answer}); grant "

@@ -11,7 +11,8 @@ not, and of all copies of a commit at most one can be applied.
                                               makes the next one fail for its stale versions
       marker is ours                          done, as far as the marker says
       marker of another runner, or a fence    stop: somebody has taken over the run
-      FAILED_PRECONDITION, NOT_FOUND          read again what changed, and handle it again
+      FAILED_PRECONDITION, NOT_FOUND, ...     read again what changed, and handle it again
+        nothing has changed                   a few tries; then the server's reason ends the run
       INVALID_ARGUMENT, too large, ...        halve until the bad entity is alone; it fails
 """
 

@@ -15,6 +15,7 @@ from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.pages import page_result
+from bulkup.datastore.refusals import Refusals, has_moved
 from bulkup.engine.batches import Batch
 from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgress
 from bulkup.engine.handled import Handled
@@ -109,6 +110,7 @@ class CommitResolver:
         if commit is None:
             self._nothing_to_write(batch)
             return
+        refusals = Refusals(self._rpc)
         suspects = 0  # this many entities at the front include one that the server refuses
         keep_until = 0.0
         while batch.items:
@@ -122,6 +124,7 @@ class CommitResolver:
                 # because recovery (engine/recovery.py) relies on finding one.
                 commit = self.send(batch, span)
             span = commit.span
+            request = commit.call.payload
             done, error = self._outcome(batch, commit)
             keep_until = max(keep_until, self._late_copies_until(commit.call))
             row = commit.row if done == len(span) else self._row(batch, batch.items[: done or 1])
@@ -131,7 +134,10 @@ class CommitResolver:
                 self._part_done(batch, done, row, keep_until)
                 keep_until = 0.0
             elif error is not None and not (error.is_conflict and self._refresh(span)):
-                suspects = self._narrow(batch, span, error)
+                if error.claims_conflict and not has_moved(self._rpc, request):
+                    refusals.pause(error)
+                else:
+                    suspects = self._narrow(batch, span, error)
             else:
                 batch.as_built = False
 

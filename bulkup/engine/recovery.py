@@ -21,6 +21,7 @@ from bulkup.core.errors import StateError
 from bulkup.core.model import Counts
 from bulkup.core.records import Shard
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.refusals import commit_answer
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.commit_context import LiveMarker
 from bulkup.state.checkpoint import BatchRow, Checkpoint
@@ -152,9 +153,9 @@ class Recovery:
             for place in places
         ]  # fmt: skip
         try:
-            self._rpc.commit(fences).result()
+            commit_answer(self._rpc, self._rpc.commit(fences))
         except CallError as error:
-            if not error.already_exists:
+            if error.unexplained or not error.already_exists:
                 raise
 
     def _open_places(self, shard: Shard, found: dict[Place, Marker]) -> list[Place]:

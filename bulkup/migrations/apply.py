@@ -104,6 +104,7 @@ class Migrator:
         it ended.
         """
         with closing(self._context.connect(self._target)) as rpc:
+            self._context = self._context.by_server_time(rpc)
             try:
                 with explained(rpc):
                     return self._run(rpc)
@@ -123,12 +124,13 @@ class Migrator:
             self._context.stop.listening(),
             migrate_lock(rpc, self._target.info, self._context) as lock,
         ):
-            sweep_markers(ledger, rpc, ledger.to_sweep(self._context.clock.unix()))
+            sweep_markers(ledger, rpc, ledger.to_sweep())
             return self._apply_all(ledger, lock)
 
     def _status(self, ledger: Ledger) -> FolderStatus:
+        records = ledger.migrations()  # before the clock is asked: its answer brings the time
         now = self._context.clock.unix()
-        return FolderStatus(self._selection.folder, ledger.migrations(), self._target.info, now)
+        return FolderStatus(self._selection.folder, records, self._target.info, now)
 
     def _to_apply(self, status: FolderStatus) -> list[MigrationEntry]:
         status.check_consistent()

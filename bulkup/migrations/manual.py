@@ -14,9 +14,9 @@ from bulkup.migrations.folder import find_name
 from bulkup.migrations.lock import LOCK_ID
 from bulkup.migrations.status import FolderStatus, MigrationEntry, MigrationStatus, run_id_of
 from bulkup.state.holder import has_died, this_process
-from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.record import Holder, LeaseTerms, MigrationInfo, RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
+from bulkup.state.sweeping import after_late_copies
 
 
 def accept_changed(ledger: Ledger, status: FolderStatus, names: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ def mark(
     record = _record_to_mark(entry, target, clock)
     if not record.state.is_over:
         # The markers of its commits stay as long as a late copy of a commit may arrive.
-        layout = replace(record.layout, sweep_at=int(now + LATE_COPY_S) + 1)
+        layout = after_late_copies(record.layout, ledger.server_time)
         record = replace(record, layout=layout)
     _write(
         ledger,
@@ -122,7 +122,7 @@ def _write(ledger: Ledger, record: RunRecord, *, over: bool = False) -> None:
         ) from None
 
 
-def find_held(ledger: Ledger, name: str, now: float) -> list[RunRecord]:
+def find_held(ledger: Ledger, name: str) -> list[RunRecord]:
     """The records that `unlock` releases: the run with this id or migration name, and the migrate
     lock if the same process holds it.
 
@@ -139,7 +139,11 @@ def find_held(ledger: Ledger, name: str, now: float) -> list[RunRecord]:
                 f"there is no run or migration {printable(name)} on this target"
                 f"{suggest(name, latest)}; `bulkup list` shows runs, `bulkup status` migrations"
             ) from None
-    if record is None or record.lease.holder is None or not record.lease.is_held(now):
+    if (
+        record is None
+        or record.lease.holder is None
+        or not record.lease.is_held(ledger.server_time.now())
+    ):
         raise NotFoundError(f"no process holds {name}; there is nothing to unlock")
     held = [record]
     lock = ledger.read(LOCK_ID) if name != LOCK_ID else None

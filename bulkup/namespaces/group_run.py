@@ -63,7 +63,8 @@ def run_in_namespaces(
     target = target.within("")
     with closing(context.connect(target)) as rpc, explained(rpc):
         rpc.connect()
-        return GroupRun(loaded, target, rpc, pattern, context, fresh=fresh).run(confirm)
+        group_run = GroupRun(loaded, target, rpc, pattern, context.by_server_time(rpc), fresh=fresh)
+        return group_run.run(confirm)
 
 
 class _Ending(NamedTuple):

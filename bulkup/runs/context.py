@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bulkup.core.clock import Clock
@@ -45,6 +45,10 @@ class RunContext:
     def shown(self, path: Path) -> str:
         """A path in the state directory, in the way the user gave that directory."""
         return str(self.typed_state_dir / path.relative_to(self.state_dir))
+
+    def by_server_time(self, rpc: Rpc) -> RunContext:
+        """The same, with the time of the connection's server in place of this machine's."""
+        return replace(self, clock=replace(self.clock, unix=rpc.server_time.now))
 
     def connect(self, target: Target) -> Rpc:
         """Open a connection whose calls are retried as the options say, and not long after a stop

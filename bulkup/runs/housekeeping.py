@@ -10,10 +10,11 @@ from bulkup.core.model import RunState
 from bulkup.datastore.rpc import Rpc
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.holder import this_process
-from bulkup.state.lease import take
-from bulkup.state.markers import LATE_COPY_S, Markers
+from bulkup.state.lease import take, without_markers
+from bulkup.state.markers import Markers
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
+from bulkup.state.sweeping import after_late_copies, is_seen, may_sweep, seen_now
 
 
 def sweep_markers(ledger: Ledger, rpc: Rpc, records: Iterable[RunRecord]) -> None:
@@ -22,11 +23,16 @@ def sweep_markers(ledger: Ledger, rpc: Rpc, records: Iterable[RunRecord]) -> Non
     `records` come from `Ledger.to_sweep`. Raises CallError.
     """
     for record in list(records):
+        if not may_sweep(record.layout, rpc.server_time):
+            if not is_seen(record.layout, rpc.server_time):
+                with suppress(RecordMovedOn):  # the next command does it
+                    ledger.write(replace(record, layout=seen_now(record.layout, rpc.server_time)))
+            continue
         markers = Markers(rpc, record.run_info.target.namespace, record.run_info.run_id)
         markers.remove_all()
         if record.keep:
             with suppress(RecordMovedOn):  # another process swept it at the same time
-                ledger.write(replace(record, layout=replace(record.layout, sweep_at=0)))
+                ledger.write(without_markers(record))
         else:
             ledger.remove(record)
 
@@ -38,15 +44,14 @@ def abandon(prepared: PreparedRun, record: RunRecord) -> None:
     """
     context = prepared.context
     held = take(prepared.ledger, record, this_process(), clock=context.clock, stop=context.stop)
-    now = int(context.clock.unix())
     prepared.ledger.write(
         replace(
             held,
             state=RunState.ABANDONED,
             reason="replaced by a new run (--new)",
-            ended=now,
+            ended=int(context.clock.unix()),
             lease=replace(held.lease, until=0),
-            layout=replace(held.layout, sweep_at=int(now + LATE_COPY_S) + 1),
+            layout=after_late_copies(held.layout, prepared.ledger.server_time),
         ),
         over=True,
     )

@@ -168,7 +168,7 @@ def _bind(
         rpc,
         Ledger(rpc, target.info),
         query,
-        context,
+        context.by_server_time(rpc),
         first_entity_bytes=sum(result.ByteSize() for result in results),
     )
 

@@ -47,7 +47,7 @@ def start(
         # These requests are sent together to save round trips. None depends on another's answer:
         # swept runs are over and hold no claim, and the claim, which is written with the record,
         # detects a process that starts or ends the same work meanwhile.
-        to_sweep = ledger.to_sweep(context.clock.unix())
+        to_sweep = ledger.to_sweep()
         open_runs = ledger.open_runs_of(run_info.updater) if not fresh else iter(())
         sampling = request_sample(prepared)
         unfinished = ledger.unfinished_before_start(run_info.identity)

@@ -23,6 +23,7 @@ from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_text
 from bulkup.datastore.messages import EntityPb, Pb
 from bulkup.datastore.queries import kind_query
+from bulkup.datastore.refusals import commit_answer
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import GROUP_KIND
 from bulkup.state.raw_entities import Stored, own_key, read_properties, write_properties
@@ -116,7 +117,7 @@ class Groups:
         try:
             return self._write(group)
         except CallError as error:
-            if not (error.already_exists or error.is_conflict):
+            if error.unexplained or not error.claims_conflict:
                 raise
         there = self.read()
         if there is None:
@@ -136,7 +137,7 @@ class Groups:
         try:
             self._send(guarded_delete(self._key, there.version))
         except CallError as error:
-            if not error.is_conflict:
+            if error.unexplained or not error.is_conflict:
                 raise
 
     def _write(self, group: Group) -> Group:
@@ -149,7 +150,7 @@ class Groups:
             there = self.read()
             if there is not None and replace(there, version=group.version) == group:
                 return there  # its answer was lost
-            if error.is_conflict and group.version:
+            if error.is_conflict and group.version and not error.unexplained:
                 raise HeldError(
                     "somebody else works on the same namespaces and has just changed the group's "
                     "record; run the command again"
@@ -158,7 +159,9 @@ class Groups:
         return replace(group, version=answer.mutation_results[0].version)
 
     def _send(self, *mutations: Any) -> Any:
-        return self._rpc.commit([m.SerializeToString() for m in mutations]).result()
+        return commit_answer(
+            self._rpc, self._rpc.commit([m.SerializeToString() for m in mutations])
+        )
 
     def _entity(self, group: Group) -> Pb:
         names = zlib.compress(json.dumps(group.namespaces).encode(), 9)

@@ -10,21 +10,32 @@ from pathlib import Path
 
 from bulkup.state.record import Holder
 
+PROC = Path("/proc")
+
 
 def this_process() -> Holder:
     return Holder(
         runner=uuid.uuid4().hex,
         who=f"{_user()}@{platform.node() or 'localhost'}",
-        machine=_machine(),
+        machine=_place() or platform.node(),
         pid=os.getpid(),
         began=_began(os.getpid()) or "",
     )
 
 
 def has_died(holder: Holder) -> bool:
-    """Whether it was a process of this machine and has ended. Of a process elsewhere, and of one in
-    another container, this machine knows nothing: False."""
-    return holder.machine == _machine() and (_began(holder.pid) or "") != holder.began
+    """Whether it is certain that the process has ended.
+
+    It is not certain of a process on another machine or in another container, even one with the
+    same host name: the same process id means another process there. The lease decides about those.
+    """
+    place = _place()
+    return place is not None and holder.machine == place and _has_ended(holder)
+
+
+def boot_id() -> str:
+    """This boot of this machine. The time since then is the same for all of its processes."""
+    return _read_boot_id() or platform.node()
 
 
 def _user() -> str:
@@ -34,26 +45,49 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _machine() -> str:
+def _place() -> str | None:
+    """Where process ids mean what they mean here: host, boot and namespace of process ids.
+
+    None where that cannot be told, as on systems without /proc.
+    """
+    boot, namespace = _read_boot_id(), _pid_namespace()
+    return f"{platform.node()}/{boot}/{namespace}" if boot and namespace else None
+
+
+def _read_boot_id() -> str | None:
     try:
-        return f"{platform.node()}/{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        return platform.node()
+        return None
+
+
+def _pid_namespace() -> str | None:
+    try:
+        # Mounted from outside of a container, /proc names processes by their ids out there.
+        if os.readlink(PROC / "self") != str(os.getpid()):
+            return None
+        return os.readlink(PROC / "self/ns/pid")
+    except OSError:
+        return None
+
+
+def _has_ended(holder: Holder) -> bool:
+    began = _began(holder.pid)
+    if began is not None:
+        return began != holder.began
+    try:
+        os.kill(holder.pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False  # it is there, but /proc hides it, as it may hide the processes of other users
 
 
 def _began(pid: int) -> str | None:
-    """When a process started, in its system's own terms; None when there is no such process."""
+    """When a process started, in its system's own terms; None when that cannot be told."""
     try:
         # The command's name, in brackets, may contain anything.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
-        pass
-    if Path("/proc/self/stat").exists():
         return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return "alive"

@@ -19,9 +19,12 @@ from bulkup.core.records import Shard
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.server_time import ServerTime
 from bulkup.state.holder import has_died
-from bulkup.state.record import LEASE_S, RENEW_S, Holder, LeaseTerms, RunRecord
+from bulkup.state.markers import LATE_COPY_S
+from bulkup.state.record import LEASE_S, RENEW_S, Holder, Layout, LeaseTerms, RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn, RecordTimes
+from bulkup.state.sweeping import sweep_later
 
 Change = Callable[[RunRecord], RunRecord]
 """What to change in a record. It is applied again when the record has to be read again, so it
@@ -59,10 +62,9 @@ def take(
         other = record.lease.holder
         if other is None or not record.lease.is_held(now) or has_died(other):
             lease = LeaseTerms(holder, int(now + LEASE_S), record.lease.generation + 1)
+            taken = replace(change(record), state=RunState.RUNNING, reason=None, lease=lease)
             try:
-                return ledger.write(
-                    replace(change(record), state=RunState.RUNNING, reason=None, lease=lease)
-                )
+                return ledger.write(_fenced_by_our_clock(taken, ledger.server_time))
             except RecordMovedOn:
                 pass  # somebody was faster; find out who
         elif clock.monotonic() >= give_up:
@@ -78,6 +80,15 @@ def take(
             clock.sleep(WAIT_STEP_S)
             stop.raise_if_asked()
         record = _still_open(ledger.read(record.run_info.run_id), record.run_info.run_id)
+
+
+def _fenced_by_our_clock(record: RunRecord, time: ServerTime) -> RunRecord:
+    """Where the server does not tell its time, the clock of the former runner set `fenced_until`,
+    and may be hours off: wait for late copies from now on."""
+    if time.is_known or not record.layout.fenced_until:
+        return record
+    fenced_until = int(time.now() + LATE_COPY_S) + 1
+    return replace(record, layout=replace(record.layout, fenced_until=fenced_until))
 
 
 def _still_open(record: RunRecord | None, run_id: str) -> RunRecord:
@@ -326,6 +337,7 @@ class Lease:
         """Record that the runner or the run has ended. Raises HeldError, CallError."""
         self._next = math.inf  # no renewal may follow
         ended = int(self._clock.unix())
+        sweep = sweep_later(Layout(), sweep_at, self._ledger.server_time)
 
         def change(record: RunRecord) -> RunRecord:
             record = self._refresh(record)
@@ -336,7 +348,12 @@ class Lease:
                 counts=counts,
                 ended=ended,
                 lease=replace(record.lease, until=0),
-                layout=replace(record.layout, fenced_until=fenced_until, sweep_at=sweep_at),
+                layout=replace(
+                    record.layout,
+                    fenced_until=fenced_until,
+                    sweep_at=sweep.sweep_at,
+                    sweep_seen=sweep.sweep_seen,
+                ),
             )
 
         self.update(
@@ -353,5 +370,5 @@ def without_markers(record: RunRecord) -> RunRecord:
     return replace(
         record,
         lease=replace(record.lease, until=0),
-        layout=replace(record.layout, sweep_at=0),
+        layout=replace(record.layout, sweep_at=0, sweep_seen=()),
     )

@@ -3,6 +3,8 @@
 The record outlives the processes, machines and disks that work on the run. It names the process at
 work, says until when nobody else may take over (the lease), and lists the shards. Together with the
 markers this is enough to resume the run from anywhere.
+
+Times are Unix time by the server's clock (see `datastore/server_time.py`), in whole seconds.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class LeaseTerms:
 
     holder: Holder | None = None
     until: int = 0
-    """Unix time; 0: nobody works on the run."""
+    """0: nobody works on the run."""
     generation: int = 0
     """Grows by one with each runner."""
 
@@ -62,9 +64,12 @@ class Layout:
     settled: Counts = field(default_factory=Counts)
     """Work that was done outside of these shards."""
     fenced_until: int = 0
-    """Unix time before which a marker of a former runner may still be needed."""
+    """Before this time a marker of a former runner may still be needed."""
     sweep_at: int = 0
-    """Unix time from which the markers of the finished run may be removed; 0: none are left."""
+    """From this time on the markers of the finished run may be removed; 0: none are left."""
+    sweep_seen: tuple[tuple[str, float], ...] = ()
+    """Where the server does not tell its time: the machines that have seen `sweep_at`, and the time
+    since their boot when they first did."""
     moved_in: str | None = None
     """The query orders or ranges on a property. An entity that changes there is read again, so only
     the checkpoint with this id knows which entities are done."""

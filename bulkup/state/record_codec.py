@@ -63,6 +63,8 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
     }
     if layout.sweep_at:
         values["sweep_at"] = _time(layout.sweep_at)
+    if layout.sweep_seen:
+        values["sweep_seen"] = json.dumps(layout.sweep_seen)
     if record.warm:
         values["warm"] = json.dumps(record.warm)
     if record.chain.links:
@@ -120,6 +122,9 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
             settled=Counts(**json.loads(values["settled"])),
             fenced_until=values["fenced_until"],
             sweep_at=values.get("sweep_at") or 0,
+            sweep_seen=tuple(
+                (machine, at) for machine, at in json.loads(values.get("sweep_seen") or "[]")
+            ),
             moved_in=values["moved_in"] or None,
         ),
         migration=_parse_migration(values),

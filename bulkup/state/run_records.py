@@ -24,6 +24,7 @@ from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes
 from bulkup.datastore.messages import AND, EntityPb, Mutation, Operator, Pb, QueryPb, ValuePb
+from bulkup.datastore.refusals import commit_answer
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
 from bulkup.state.raw_entities import (
@@ -34,6 +35,9 @@ from bulkup.state.raw_entities import (
 from bulkup.state.record import RunRecord
 from bulkup.state.record_codec import read_record, write_record
 from bulkup.state.seals import guarded_delete, guarded_write, seal_key, sealed
+
+END_OF_TIME = 253402300799
+"""The last second of the year 9999, the latest that Datastore holds."""
 
 
 class RecordMovedOn(Exception):
@@ -58,6 +62,7 @@ class Ledger:
     def __init__(self, rpc: Rpc, target: TargetInfo) -> None:
         self._rpc = rpc
         self._target = target
+        self.server_time = rpc.server_time
 
     # --- reading ---
 
@@ -116,10 +121,12 @@ class Ledger:
             ("open", "EQUAL", ValuePb(boolean_value=True)),
         )
 
-    def to_sweep(self, now: float) -> Iterator[RunRecord]:
-        """Finished runs whose last markers may be removed by now. The query is sent at once;
-        taking the first record raises CallError."""
-        until = ValuePb(timestamp_value={"seconds": int(now)})
+    def to_sweep(self) -> Iterator[RunRecord]:
+        """Finished runs whose last markers may be removed by now (see `state/sweeping.py`). The
+        query is sent at once; taking the first record raises CallError."""
+        time = self._rpc.server_time
+        seconds = int(time.now()) if time.is_known else END_OF_TIME
+        until = ValuePb(timestamp_value={"seconds": seconds})
         return self._query(("sweep_at", "LESS_THAN_OR_EQUAL", until))
 
     def migrations(self) -> list[RunRecord]:
@@ -200,14 +207,15 @@ class Ledger:
     def end_sure_write(self, record: RunRecord, call: Call[Any]) -> RunRecord:
         """The written record, sent again where that helps; see `write`."""
         try:
-            answer = call.result()
+            answer = commit_answer(self._rpc, call)
         except CallError as error:
-            if not (error.is_conflict or error.already_exists):
+            if error.unexplained or not error.claims_conflict:
                 raise
             there = self.read(record.run_info.run_id)
             if there is not None and replace(there, version=record.version) == record:
                 return there
             raise RecordMovedOn from error
+        self.server_time.learn(answer.commit_time)
         return replace(record, version=answer.mutation_results[0].version)
 
     def end_write(self, record: RunRecord, call: Call[Any]) -> RunRecord:
@@ -218,9 +226,10 @@ class Ledger:
         try:
             answer = call.first_answer()
         except CallError as error:
-            if error.is_conflict or error.already_exists:
+            if error.claims_conflict:
                 raise RecordMovedOn from error
             raise
+        self.server_time.learn(answer.commit_time)
         return replace(record, version=answer.mutation_results[0].version)
 
     def remove(self, record: RunRecord) -> None:
@@ -229,9 +238,12 @@ class Ledger:
 
     def _remove(self, key: Pb, version: int) -> None:
         try:
-            self._rpc.commit([guarded_delete(key, version).SerializeToString()]).result()
+            call = self._rpc.commit([guarded_delete(key, version).SerializeToString()])
+            commit_answer(self._rpc, call)
         except CallError as error:
-            if not error.is_conflict:  # otherwise it is gone, or is another process's by now
+            if (
+                error.unexplained or not error.is_conflict
+            ):  # otherwise it is gone, or is another process's by now
                 raise
 
     def _seal(self, run_info: RunInfo) -> Any:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from google.api_core.exceptions import Aborted
 from google.cloud import datastore
@@ -22,6 +23,7 @@ from bulkup.core.clock import Clock
 from bulkup.core.events import Event, Report
 from bulkup.core.model import Counts, RunState
 from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.server_time import ServerTime
 from bulkup.engine.options import Options
 from bulkup.runs import prepare, resume, start
 from bulkup.runs.context import RunContext
@@ -62,6 +64,17 @@ def quick_clock(*, ahead_s: float = 0.0) -> Clock:
         unix=lambda: time.time() + ahead_s,
         sleep=sleep,
     )
+
+
+@contextlib.contextmanager
+def later(seconds: float) -> Iterator[None]:
+    """What runs in this block runs that much later, by the clock of every server and machine."""
+    now, elapsed = ServerTime.now, ServerTime.elapsed
+    with (
+        mock.patch.object(ServerTime, "now", lambda time: now(time) + seconds),
+        mock.patch.object(ServerTime, "elapsed", lambda time: elapsed(time) + seconds),
+    ):
+        yield
 
 
 class Crash(BaseException):
@@ -246,7 +259,8 @@ class World:
 
     def clear_old_markers(self) -> None:
         """Run another command on this target after the time in which a late copy could arrive."""
-        self.run("Nothing", clock=quick_clock(ahead_s=LATE_COPY_S + 60))
+        with later(2 * LATE_COPY_S):
+            self.run("Nothing")
 
     # --- the run's files ---
 

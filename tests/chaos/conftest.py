@@ -20,7 +20,7 @@ MakeWorld = Callable[..., World]
 
 STRIDES = pytest.mark.parametrize(
     "stride",
-    [pytest.param(5, id="some"), pytest.param(1, id="every", marks=pytest.mark.chaos)],
+    [pytest.param(9, id="some"), pytest.param(1, id="every", marks=pytest.mark.chaos)],
 )
 """For sweeps over every call or event: some of them daily, all of them nightly."""
 

@@ -26,6 +26,7 @@ def _nth_commits(*numbers: int, action: Action) -> Faults:
     return lambda seen: action if seen.method == "Commit" and seen.nth in numbers else Pass()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.INTERNAL])
 def test_a_lost_answer_does_not_apply_twice(world: World, code: grpc.StatusCode) -> None:
     world.proxy.faults = _nth_commits(1, 4, 6, action=Lose(code))
@@ -35,6 +36,7 @@ def test_a_lost_answer_does_not_apply_twice(world: World, code: grpc.StatusCode)
     assert world.violations(children=True) == []
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.ABORTED, Code.RESOURCE_EXHAUSTED])
 def test_a_commit_that_never_arrived_is_sent_again(world: World, code: grpc.StatusCode) -> None:
     world.proxy.faults = _nth_commits(1, 2, 5, action=Refuse(code))
@@ -77,6 +79,7 @@ def test_tokens_refused_for_good_end_the_run_soon_and_say_so(world: World) -> No
     assert world.proxy.seen["Commit"] <= 10
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("forward", [False, True])
 def test_a_broken_connection_loses_nothing_and_applies_nothing_twice(
     world: World, forward: bool
@@ -88,6 +91,7 @@ def test_a_broken_connection_loses_nothing_and_applies_nothing_twice(
     assert world.violations(children=True) == []
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("give_second", [False, True])
 def test_a_commit_delivered_twice_is_applied_once(world: World, give_second: bool) -> None:
     world.proxy.faults = lambda seen: Twice(give_second) if seen.method == "Commit" else Pass()
@@ -96,6 +100,7 @@ def test_a_commit_delivered_twice_is_applied_once(world: World, give_second: boo
     assert world.violations(children=True) == []
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("after", [1, 2, 3, 5, 8, None])
 def test_a_commit_that_arrives_after_its_retry_is_refused(
     lf: Server, make_world: MakeWorld, after: int | None

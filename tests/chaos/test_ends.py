@@ -43,6 +43,7 @@ def test_the_first_requests_of_a_run_are_sent_together(
     assert world.violations() == []
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "harm",
     [
@@ -76,6 +77,7 @@ def test_the_commit_that_ends_a_run_survives_every_fault(
     assert world.violations() == []
 
 
+@pytest.mark.chaos
 def test_markers_that_do_not_fit_the_last_commit_are_removed_after_it(
     legacy: Server, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def _crash_at_commit(nth: int, label: str = "Commit") -> Any:
 SHARDED = Options(batch_size=5, in_flight=2, shards=3)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
 @pytest.mark.parametrize("lose", [False, True], ids=["", "and the file later"])
 def test_shards_keep_their_bounds_when_the_run_record_is_deleted(
@@ -73,6 +74,7 @@ def test_shards_keep_their_bounds_when_the_run_record_is_deleted(
     world.finishes("Increment", SHARDED, lose=lose)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("at", [2, 5, 8, 11, 14])
 def test_entities_without_writes_are_counted_once_after_the_checkpoint_was_lost(
@@ -132,6 +134,7 @@ def test_a_run_with_only_its_end_left_resumes_without_its_checkpoint(world: Worl
     assert world.violations() == []
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("lose", [False, True], ids=["checkpoint kept", "checkpoint lost"])
 @pytest.mark.parametrize(("after", "at"), [("the record", 1), ("the file", 1), ("the file", 2)])
 def test_a_run_killed_while_its_shards_change_loses_nothing_and_repeats_nothing(

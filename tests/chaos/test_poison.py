@@ -1,4 +1,4 @@
-"""Five bad entities among two thousand cost five entities."""
+"""Five bad entities among four hundred cost five entities."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from tests.chaos.bench import World
 from tests.chaos.conftest import MakeWorld
 from tests.conftest import Server
 
-SIZE = 2000
+SIZE = 400
+BATCH = 40
 
 POISON = {
     7: ("too large", "write", ""),
-    500: ("long string", "write", "INVALID_ARGUMENT"),
-    501: ("bad name", "write", "INVALID_ARGUMENT"),
-    1333: ("raises", "handle", "ValueError: this one is poisoned"),
-    2000: ("type", "handle", "object"),
+    100: ("long string", "write", "INVALID_ARGUMENT"),
+    101: ("bad name", "write", "INVALID_ARGUMENT"),
+    333: ("raises", "handle", "ValueError: this one is poisoned"),
+    400: ("type", "handle", "object"),
 }
 """By id: the poison, the step that must be named, and a part of the error."""
 
@@ -35,7 +36,7 @@ def _only_the_poisoned_are_not_written(world: World) -> None:
 
 @pytest.mark.parametrize("budget", [5, pytest.param(-1, marks=pytest.mark.chaos)])
 def test_five_bad_entities_are_named_and_all_others_written(world: World, budget: int) -> None:
-    report = world.run("Poisoned", Options(max_failures=budget))
+    report = world.run("Poisoned", Options(batch_size=BATCH, max_failures=budget))
     assert report.exit_code == 3, report.reason
     counts = report.counts
     assert (counts.handled, counts.puts, counts.failed) == (SIZE, SIZE - 5, 5)
@@ -52,12 +53,12 @@ def test_one_failure_over_the_budget_stops_the_run_and_it_can_be_resumed(
     lf: Server, make_world: MakeWorld
 ) -> None:
     world = make_world(lf, SIZE, poison=lambda id_: POISON[id_][0] if id_ in POISON else None)
-    report = world.run("Poisoned", Options(max_failures=4))
+    report = world.run("Poisoned", Options(batch_size=BATCH, max_failures=4))
     assert (report.exit_code, report.state) == (1, RunState.FAILED)
     assert "more than 4" in report.reason
     assert report.counts.failed == 5
     assert all(thing["n"] in (0, 1) for thing in world.things().values())
-    report = world.resume(Options(max_failures=5))
+    report = world.resume(Options(batch_size=BATCH, max_failures=5))
     assert report.exit_code == 3, report.reason
     assert (report.counts.handled, report.counts.failed) == (SIZE, 5)
     assert len(report.failures) == 5

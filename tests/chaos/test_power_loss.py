@@ -65,6 +65,7 @@ def _crash_with_power_loss(
     shutil.rmtree(copy)
 
 
+@pytest.mark.one_in(2)
 @STRIDES
 @pytest.mark.parametrize(("copy_at", "in_flight"), [(1, 1), (1, 3), (4, 3)])
 def test_an_older_checkpoint_resumes_to_the_same_end(
@@ -83,6 +84,7 @@ def test_an_older_checkpoint_resumes_to_the_same_end(
         assert world.markers() == []
 
 
+@pytest.mark.one_in(3)
 @STRIDES
 @pytest.mark.parametrize("late", [2, pytest.param(3, marks=pytest.mark.chaos), 5])
 @pytest.mark.parametrize(("in_flight", "updater"), [(1, "Increment"), (3, "OneChild")])
@@ -121,6 +123,7 @@ def test_a_commit_in_flight_at_a_power_loss_is_applied_once_whenever_it_arrives(
         ), f"arrived at call {arrives_at} of the second runner"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("crash_at", [4, 5, 6, 7])
 def test_an_older_checkpoint_resumes_after_a_batch_that_failed_as_a_whole(
     lf: Server, make_world: MakeWorld, tmp_path: Path, crash_at: int

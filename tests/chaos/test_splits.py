@@ -105,6 +105,7 @@ def crashing_when_idle(rpc: Rpc, seconds: float = 0.0) -> None:
         raise Crash
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("lose", [False, True], ids=["checkpoint kept", "checkpoint lost"])
 @pytest.mark.parametrize("arrives", [False, True], ids=["not written", "written"])
 @pytest.mark.parametrize(

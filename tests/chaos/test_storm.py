@@ -19,8 +19,8 @@ UPDATERS = ["Increment", "OneChild", "IncrementWithChild", "Move", "Poisoned", *
 POISON = {4: "long string", 5: "raises", 11: "bad name"}
 """Bad entities for Poisoned, by id: their batches are halved, and committed in parts."""
 
-EVERY_DAY = range(6)
-OF_LF = range(6, 20)
+EVERY_DAY = range(3)
+OF_LF = range(3, 20)
 NIGHTLY = range(1000, 1070)
 """On three servers each."""
 

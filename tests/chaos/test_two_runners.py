@@ -191,6 +191,7 @@ def _any_schedule(make_world: MakeWorld, server: Server, seed: int) -> None:
     _judge(world, one, other, f"seed {seed}, the first run was {start}; steps: {', '.join(story)}")
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("seed", range(8))
 def test_no_order_of_steps_of_two_runners_applies_anything_twice(
     lf: Server, make_world: MakeWorld, seed: int

@@ -37,6 +37,7 @@ def test_a_damaged_checkpoint_is_one_sentence(half: Shell, lf: Server, damage: s
     half.bulkup("show", run).fails(1, "damaged")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_run_does_not_hide_the_others(half: Shell, lf: Server, damage: str) -> None:
     (run,) = half.runs()

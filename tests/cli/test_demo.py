@@ -51,6 +51,7 @@ def test_the_demo_shows_what_it_runs_and_leaves_a_shop_to_continue_with(nowhere:
     assert not (nowhere.folder / ".bulkup").exists()
 
 
+@pytest.mark.chaos
 def test_what_it_proposes_to_try_does_what_it_says(nowhere: Shell) -> None:
     assert nowhere.bulkup("demo", "shop").code == 0
     folder = nowhere.folder / "shop"

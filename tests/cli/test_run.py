@@ -299,6 +299,7 @@ def test_a_limit_equal_to_the_number_of_entities_leaves_every_entity_right(
     assert values(client) == dict.fromkeys(range(1, 11), 1)
 
 
+@pytest.mark.chaos
 def test_an_old_emulator_with_25_groups_in_a_transaction_is_enough(
     legacy: Server, shell_on_legacy: Shell
 ) -> None:

@@ -177,6 +177,7 @@ def test_on_a_terminal_a_real_project_needs_confirmation(lf_shell: Shell, lf: Se
     assert values(client) == dict.fromkeys(range(1, 4), 1)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("args", "real"),
     [(("--yes",), True), (("-n",), True), ((), False)],

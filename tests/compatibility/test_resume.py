@@ -16,7 +16,7 @@ from tests.cli.shell import Result, Shell, ended
 from tests.compatibility.conftest import Project
 
 RUN = ("run", "bump.py", "-p", "step=2", "--local", "shop.db")
-UNFINISHED = ["limited", "killed"]
+UNFINISHED = ["killed", "limited"]
 BUMPED = {i: None if i == 5 else 2 for i in range(1, 61)}
 """What becomes of the Items: the fifth has no number, so it fails, within the budget."""
 
@@ -51,6 +51,7 @@ def completed(result: Result, run_id: str) -> None:
 # --- one run ---
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", UNFINISHED)
 def test_the_same_command_resumes_it(moved: Project, name: str) -> None:
     shell = moved(name)
@@ -59,6 +60,7 @@ def test_the_same_command_resumes_it(moved: Project, name: str) -> None:
     assert items(shell, "n") == BUMPED
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", UNFINISHED)
 def test_the_same_command_resumes_it_without_the_state_directory(
     moved: Project, name: str, tmp_path: Path
@@ -75,6 +77,7 @@ def test_the_same_command_resumes_it_without_the_state_directory(
     assert items(shell, "n") == BUMPED
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", UNFINISHED)
 def test_bulkup_resume_resumes_it(in_place: Project, name: str) -> None:
     shell = in_place(name)
@@ -82,6 +85,7 @@ def test_bulkup_resume_resumes_it(in_place: Project, name: str) -> None:
     assert items(shell, "n") == BUMPED
 
 
+@pytest.mark.chaos
 def test_several_processes_resume_it_in_other_shards(in_place: Project) -> None:
     shell = in_place("killed")
     options = ("--shards", "3", "--processes", "2", "--batch-size", "7")
@@ -142,6 +146,7 @@ def marker_names(shell: Shell) -> set[str]:
 # --- migrations, chains, namespaces ---
 
 
+@pytest.mark.one_in(2)
 def test_migrate_resumes_the_migration_that_was_killed(moved_or_lost: Project) -> None:
     shell = moved_or_lost("migrating")
     result = shell.bulkup("migrate", "--local", "shop.db", "--json")
@@ -151,6 +156,7 @@ def test_migrate_resumes_the_migration_that_was_killed(moved_or_lost: Project) -
     assert items(shell, "trail") == dict.fromkeys(range(1, 61), "abc")
 
 
+@pytest.mark.one_in(2)
 def test_a_chain_continues_with_the_successor_that_was_killed(moved_or_lost: Project) -> None:
     shell = moved_or_lost("chained")
     result = shell.bulkup("run", "first.py", "--local", "shop.db", "--json")
@@ -166,6 +172,7 @@ def test_bulkup_resume_continues_the_chain(in_place: Project) -> None:
     assert items(shell, "trail") == dict.fromkeys(range(1, 61), "abc")
 
 
+@pytest.mark.one_in(2)
 def test_each_namespace_is_done_once(moved_or_lost: Project) -> None:
     shell = moved_or_lost("namespaces")
     words = ("run", "bump.py", "--local", "shop.db", "--namespaces", "tenant-*", "--json")

@@ -139,6 +139,7 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
         assert raw.wrong(some) == [], told
 
 
+@pytest.mark.client_side
 def test_some_of_the_cities_survive_kills(shell: Shell, server: Server) -> None:
     killed_and_resumed(shell, server, 2_400, kills=2)
 
@@ -151,10 +152,10 @@ def test_all_cities_survive_a_kill(shell: Shell, server: Server) -> None:
 
 
 def test_an_uninterrupted_run_over_cities_leaves_no_marker(lf_shell: Shell, lf: Server) -> None:
-    some = cities(1_000)
+    some = cities(300)
     with grpc.insecure_channel(lf.host) as channel:
         raw = Raw(lf, channel)
         raw.load(some)
-        assert lf_shell.bulkup("run", UPDATER, "--batch-size", "100").code == 0
+        assert lf_shell.bulkup("run", UPDATER, "--batch-size", "50").code == 0
         assert raw.wrong(some) == []
     assert markers(lf) == []

@@ -318,7 +318,7 @@ def test_transactions_expire(tmp_path: Path, step_s: int, steps: int, alive: boo
         rpc.close()
 
 
-@pytest.mark.parametrize("increments", [25, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("increments", [8, pytest.param(100, marks=pytest.mark.slow)])
 def test_eight_clients_counting_together_lose_no_increment(tmp_path: Path, increments: int) -> None:
     clients = 8
     with start_local(tmp_path / "db") as server:

@@ -512,6 +512,7 @@ def test_one_mail_is_sent_for_all_namespaces(embedded_tenants: Tenants) -> None:
     assert result.err.count("could not be mailed") == 1
 
 
+@pytest.mark.chaos
 def test_the_legacy_emulator_lists_its_namespaces_too(legacy: Server, tmp_path: Path) -> None:
     tenants = make_tenants(tmp_path, legacy)
     assert tenants.shell.bulkup(*RUN, env={"DIE_IN": "tenant-2"}).code == -9

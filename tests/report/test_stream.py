@@ -23,7 +23,7 @@ with make_printer(json=sys.argv[1] == "json", quiet=quiet, verbose=1) as printer
     printer(started(dry_run=True))
     print("ready", file=sys.stderr, flush=True)
     sys.stdin.readline()
-    for number in range(50_000):
+    for number in range(5_000):
         printer(progress(number))
         print("from the updater")
         if quiet:

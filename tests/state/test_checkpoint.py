@@ -19,6 +19,7 @@ from bulkup.core.records import RunInfo, Shard
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 from bulkup.state.files import RunLock, find_run, make_run_folder, run_folders
 from tests.cli.nursery import REPOSITORY
+from tests.cli.shell import Shell
 
 RECORD = RunInfo(
     run_id="20260102-030405-abcd",
@@ -128,12 +129,11 @@ def test_the_failure_that_stopped_a_run_is_shown_until_the_next_runner_comes(
 
 
 WRITER = """
-import sys
 from pathlib import Path
 from bulkup.core.model import Counts, Failure
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 
-checkpoint = Checkpoint.open(Path(sys.argv[1]))
+checkpoint = Checkpoint.open(Path({folder!r}))
 (shard,) = checkpoint.shards()
 number, cursor = shard.low_number, shard.low_cursor
 print("ready", flush=True)
@@ -141,8 +141,8 @@ while True:
     number += 1
     end = b"%09d" % number
     row = BatchRow(1, number, 0, cursor, end, end, False, Counts(handled=3, puts=2, failed=1))
-    failure = Failure(f"Key('Item', {number})", "handle", "x" * 200, "y" * 2000)
-    checkpoint.batch_sent(row, [failure], [f"line {number}"])
+    failure = Failure(f"Key('Item', {{number}})", "handle", "x" * 200, "y" * 2000)
+    checkpoint.batch_sent(row, [failure], [f"line {{number}}"])
     checkpoint.batch_done(row, low=(number, end))
     cursor = end
 """
@@ -152,18 +152,15 @@ def test_killed_at_any_moment_it_is_whole(tmp_path: Path) -> None:
     """Ten writers, one after the other, each killed at another moment of its work."""
     made = new(tmp_path)
     made.close()
+    shell = Shell(tmp_path)
     before = 0
     for tenth in range(10):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(made.folder)],
-            cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        process = shell.begin_script(WRITER.format(folder=str(made.folder)))
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.002 + tenth * 0.013)  # the moment itself is what varies
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.communicate()
 
         read = Checkpoint.open(made.folder, check=True)
         (shard,) = read.shards()

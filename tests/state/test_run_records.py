@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +26,7 @@ from bulkup.state.holder import this_process
 from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RUN_KIND
 from bulkup.state.record import LEASE_S, Holder, LeaseTerms, RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
+from tests.cli.shell import Shell, ended
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
@@ -292,18 +290,12 @@ def test_when_two_processes_start_the_same_work_at_once_only_one_does_it(
         "    entity['n'] += 1\n"
         "    return entity\n"
     )
-    environment = {**os.environ, "DATASTORE_EMULATOR_HOST": server.host}
-    command = [sys.executable, "-m", "bulkup", "run", str(tmp_path / "once.py")]
-    command += ["--project", server.project, "--batch-size", "3"]
+    shell = Shell(tmp_path, server)
     both = [
-        subprocess.Popen(
-            [*command, "--state-dir", str(tmp_path / name)], env=environment, stderr=subprocess.PIPE
-        )
+        shell.begin("run", "once.py", "--batch-size", 3, "--state-dir", tmp_path / name)
         for name in ("a", "b")
     ]
-    for process in both:
-        process.communicate(timeout=120)
-    codes = sorted(process.returncode for process in both)
+    codes = sorted(ended(process).code for process in both)
     # Both 0: the second came when the first had ended, and did the work as a run of its own.
     runs = len(records(server))
     assert (codes, runs) in (([0, 11], 1), ([0, 10], 1), ([0, 0], 2))

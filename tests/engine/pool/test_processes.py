@@ -63,6 +63,7 @@ def test_no_worker_outlives_its_run(embedded: Server, run: Run) -> None:
             os.kill(pid, 0)
 
 
+@pytest.mark.chaos
 def test_shards_and_processes_go_together(server: Server, run: Run) -> None:
     fill(server, "Thing", 1500, n=0)
     report = run(server, updaters.Stamp, processes=2, shards=4, batch_size=50)
@@ -98,6 +99,7 @@ def test_failures_log_lines_and_their_order_are_those_of_one_process(
     assert two_data == one_data
 
 
+@pytest.mark.chaos
 def test_new_entities_of_several_workers_are_all_there(embedded: Server, run: Run) -> None:
     fill(embedded, "Thing", 400, n=0)
     run(embedded, updaters.Mixed, processes=2)
@@ -132,6 +134,7 @@ def test_writes_to_entities_that_other_chunks_have_are_not_lost(server: Server, 
     assert numbers(server, "got") == [0] + [1] * 89
 
 
+@pytest.mark.chaos
 def test_writes_of_all_to_one_entity_are_all_there(server: Server, run: Run) -> None:
     fill(server, "Thing", 25, n=0)
     fill(server, "Total", 1, n=0)
@@ -149,6 +152,7 @@ def test_entities_that_move_within_the_query_are_handled_once(server: Server, ru
     assert any("orders or ranges on (n)" in warning for warning in report.warnings)
 
 
+@pytest.mark.chaos
 def test_an_entity_that_its_array_gives_often_is_handled_once(server: Server, run: Run) -> None:
     fill(server, "Thing", 60, tags=lambda i: [i, i + 7, i + 30], times=0)
     report = run(server, updaters.by_tags, processes=2, batch_size=9)
@@ -157,6 +161,7 @@ def test_an_entity_that_its_array_gives_often_is_handled_once(server: Server, ru
     assert not report.warnings
 
 
+@pytest.mark.chaos
 def test_a_moving_query_resumes_after_a_stop(embedded: Server, run: Run) -> None:
     fill(embedded, "Thing", 150, n=lambda i: i, times=0)
     run(embedded, updaters.away, processes=2, batch_size=20, limit=70)
@@ -165,13 +170,15 @@ def test_a_moving_query_resumes_after_a_stop(embedded: Server, run: Run) -> None
     assert numbers(embedded, "times") == [1] * 150
 
 
+@pytest.mark.chaos
 def test_deletes_of_a_keys_only_query(server: Server, run: Run) -> None:
     fill(server, "Thing", 120)
     assert run(server, updaters.drop, processes=2).counts.deletes == 120
     assert everything(server.client(), "Thing") == []
 
 
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("shards", [3, 1])
 def test_a_limit_is_exact_and_resume_continues(server: Server, run: Run, shards: int) -> None:
     fill(server, "Thing", 300, n=0)
     first = run(server, updaters.Stamp, processes=2, limit=137, shards=shards, batch_size=40)
@@ -183,6 +190,7 @@ def test_a_limit_is_exact_and_resume_continues(server: Server, run: Run, shards:
     assert everything(server.client(), MARKER_KIND) == []
 
 
+@pytest.mark.chaos
 def test_what_a_handler_prints_goes_where_it_went(
     embedded: Server, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -269,6 +277,7 @@ def test_a_read_of_the_handlers_own_that_is_refused_fails_the_entity(
     assert numbers(embedded) == [0] * 30
 
 
+@pytest.mark.chaos
 def test_a_datastore_unavailable_to_a_handlers_read_ends_the_run_and_fails_no_entity(
     embedded: Server, run: Run
 ) -> None:
@@ -279,7 +288,8 @@ def test_a_datastore_unavailable_to_a_handlers_read_ends_the_run_and_fails_no_en
     assert not any(isinstance(event, Warned) for event in events)
 
 
-@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("shards", [2, 1])
 def test_nothing_is_skipped_when_a_worker_dies_over_an_entity_that_others_wrote(
     server: Server, run: Run, monkeypatch: pytest.MonkeyPatch, shards: int
 ) -> None:
@@ -300,6 +310,7 @@ def test_nothing_is_skipped_when_a_worker_dies_over_an_entity_that_others_wrote(
     assert numbers(server) == [1] * 200
 
 
+@pytest.mark.chaos
 def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another(
     embedded: Server, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +340,7 @@ def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another(
     assert all(written == [key] for key, written in got)
 
 
+@pytest.mark.chaos
 def test_a_worker_that_is_found_dead_before_its_last_answer_is_read(
     embedded: Server, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

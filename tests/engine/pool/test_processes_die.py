@@ -111,6 +111,7 @@ def test_a_run_killed_with_its_workers_busy_resumes_with_another_number_of_worke
     check_resume(shell, server, "--processes", processes, clean=False)
 
 
+@pytest.mark.chaos
 def test_killed_with_several_shards_at_work(tmp_path: Path, server: Server) -> None:
     shell = happening(tmp_path, server, "os.kill(os.getppid(), signal.SIGKILL)")
     assert ended(shell.begin(*OPTIONS, "--shards", "4")).code == -signal.SIGKILL
@@ -127,6 +128,7 @@ def test_a_killed_run_leaves_no_orphan_even_in_the_middle_of_a_long_handler(
     check_resume(shell, embedded, clean=False)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("happens", "says"),
     [
@@ -151,6 +153,7 @@ def test_a_worker_that_dies_ends_the_run_with_one_sentence_and_the_run_can_be_re
     check_resume(shell, server, "--processes", 2)
 
 
+@pytest.mark.chaos
 def test_workers_that_cannot_start_end_the_run_with_one_sentence_and_it_can_be_resumed(
     tmp_path: Path, embedded: Server
 ) -> None:
@@ -183,6 +186,7 @@ def test_a_signal_ends_the_run_after_the_work_in_progress(
     check_resume(shell, server, "--processes", 2)
 
 
+@pytest.mark.chaos
 def test_the_second_signal_ends_it_at_once(tmp_path: Path, embedded: Server) -> None:
     shell = happening(tmp_path, embedded, "time.sleep(3000)")
     # Too long to matter: only the second signal can end it.
@@ -200,6 +204,7 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path, embedded: Server) -> 
     check_resume(shell, embedded, clean=False)
 
 
+@pytest.mark.chaos
 def test_a_handler_that_does_not_end_delays_a_signalled_run_for_a_bounded_time(
     tmp_path: Path, embedded: Server
 ) -> None:
@@ -210,6 +215,7 @@ def test_a_handler_that_does_not_end_delays_a_signalled_run_for_a_bounded_time(
     check_resume(shell, embedded, "--processes", 2)
 
 
+@pytest.mark.chaos
 def test_signals_to_the_workers_themselves_mean_nothing(tmp_path: Path, embedded: Server) -> None:
     here = "os.getpid()"
     shell = happening(
@@ -229,6 +235,7 @@ def test_json_lines_stay_alone_on_stdout_whatever_a_handler_prints(
     assert "hello from a worker" in result.err
 
 
+@pytest.mark.chaos
 def test_an_output_that_lacks_a_letter_does_not_end_the_run(
     tmp_path: Path, embedded: Server
 ) -> None:
@@ -239,6 +246,7 @@ def test_an_output_that_lacks_a_letter_does_not_end_the_run(
     assert "gr\\xfcn" in result.out + result.err
 
 
+@pytest.mark.chaos
 def test_on_an_embedded_datastore_in_a_file(tmp_path: Path) -> None:
     nowhere = Shell(tmp_path)
     nowhere.write("bump.py", shell_module.BUMP)
@@ -251,6 +259,7 @@ def test_on_an_embedded_datastore_in_a_file(tmp_path: Path) -> None:
     assert dumped.out.count('"n": 1') == 200, dumped
 
 
+@pytest.mark.chaos
 def test_a_script_that_would_start_runs_in_its_workers_gets_an_error(
     tmp_path: Path, embedded: Server
 ) -> None:

@@ -131,6 +131,7 @@ def test_a_second_signal_while_workers_are_being_ended_leaves_none(
         end_all(workers(shell))
 
 
+@pytest.mark.chaos
 def test_what_an_updater_did_not_close_is_written_as_with_one_process(
     tmp_path: Path, embedded: Server
 ) -> None:
@@ -166,6 +167,7 @@ def test_what_an_updater_did_not_close_is_written_as_with_one_process(
     assert lines(2) == COUNT
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("happens", ["", "os.closerange(3, 300); time.sleep(12)"])
 def test_a_worker_that_closed_its_pipe_and_stays_alive_is_not_reported_as_a_bug(
     tmp_path: Path, embedded: Server, happens: str
@@ -176,6 +178,7 @@ def test_a_worker_that_closed_its_pipe_and_stays_alive_is_not_reported_as_a_bug(
     assert result.code == (1 if happens else 0), result
 
 
+@pytest.mark.chaos
 def test_a_worker_whose_main_thread_died_ends_the_run(tmp_path: Path, embedded: Server) -> None:
     """A thread that the user started would keep the process alive, and the run would never end."""
     shell = happening(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -236,6 +237,7 @@ def _before(exists: bool) -> list[Step]:
     return written if exists else [*written, Step("NT", (Write("delete", PATHS[0]),))]
 
 
+@pytest.mark.chaos
 def test_every_condition_whose_failure_fails_the_commit(
     beside_fs: Judge, fresh: Callable[[], Place]
 ) -> None:
@@ -246,6 +248,7 @@ def test_every_condition_whose_failure_fails_the_commit(
                 same_story(beside_fs, fresh(), [*_before(exists), step], PATHS)
 
 
+@pytest.mark.chaos
 def test_every_condition_whose_failure_drops_the_write(
     beside_lf: Judge, fresh: Callable[[], Place]
 ) -> None:

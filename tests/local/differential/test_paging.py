@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -71,6 +72,7 @@ def test_pages_of_any_size_add_up_to_the_whole(
         assert scan(beside_fs.ours, place, ended).rows == rows[: position + 1]
 
 
+@pytest.mark.chaos
 def test_every_window_of_an_ordered_query(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     beside_fs.store(

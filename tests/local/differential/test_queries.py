@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,6 +76,7 @@ def test_values_of_all_types_have_one_order(beside_fs: Judge, fresh: Callable[[]
         beside_fs.same_scan(place, query("K", projection=(projection,), distinct=(projection,)))
 
 
+@pytest.mark.chaos
 def test_each_operator_with_each_value(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     beside_fs.store(place, _everything(place))
@@ -86,6 +88,7 @@ def test_each_operator_with_each_value(beside_fs: Judge, fresh: Callable[[], Pla
             beside_fs.same_scan(place, query("K", filter=where("p", operator, meant)))
 
 
+@pytest.mark.chaos
 def test_each_operator_with_each_key(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     keys = [place.key(*path) for path in KEY_PATHS]

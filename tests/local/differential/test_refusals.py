@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.local.differential.build import (
     Geo,
     Place,
@@ -214,6 +216,7 @@ MEANT: tuple[Any, ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.chaos
 def test_meanings_of_values(beside_fs: Judge, fresh: Callable[[], Place]) -> None:
     place = fresh()
     for plain in MEANT:
