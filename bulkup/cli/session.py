@@ -126,7 +126,12 @@ class RunSession(Session):
 
         self._mail = self._mail_args.settings()
         return RunContext(
-            options, self._state_dir, self.listen, wait_s, resume_command=self._group_command
+            options,
+            self._state_dir,
+            self.listen,
+            wait_s,
+            resume_command=self._group_command,
+            owns_process=True,
         )
 
     def listen(self, event: Event) -> None:

@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from bulkup.authoring.loader import load, make
@@ -27,6 +27,7 @@ from bulkup.core.stop import default_in_forks
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.connect import open_rpc
+from bulkup.datastore.containment import Containment, contained
 from bulkup.datastore.pages import PageBatch, PageResult
 from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.target import resolve
@@ -56,6 +57,8 @@ class Worker:
         self._asked_at: float | None = None
         """When the user asked to stop, as a value of time.monotonic()."""
         self._handler: Handler
+        self._open = ExitStack()
+        """Stays open as long as the updater may be called."""
 
     def work(self) -> None:
         """Work until told to end. The first message is the setup."""
@@ -112,6 +115,7 @@ class Worker:
             info.project, info.database, info.namespace,
             local=info.local, address=setup.address or "",
         )  # fmt: skip
+        self._open.enter_context(contained(Containment(target, warn=_warn, owns_process=True)))
         IS_LOADING = True
         source = load(setup.spec)
         IS_LOADING = False
@@ -190,6 +194,10 @@ class Worker:
         return io.TextIOWrapper(
             io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True
         )
+
+
+def _warn(message: str) -> None:
+    print(f"Warning: {message}", file=sys.stderr, flush=True)
 
 
 class _Printed(io.RawIOBase):
