@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from tenacity import RetryCallState
 
 from bulkup.core.stop import is_fork
+from bulkup.datastore import greenlets
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.retry import RetryPolicy, retrying
 
@@ -88,6 +89,8 @@ class Call(Generic[R]):
     def _send(self) -> None:
         if is_fork():
             raise ForkedError
+        if greenlets.connection_is_lost:
+            raise CallError(self.name, grpc.StatusCode.UNAVAILABLE, "threads were replaced")
         connection = self._connection
         policy = connection.retry_policy
         self.attempts += 1

@@ -14,6 +14,8 @@ from types import BuiltinFunctionType
 from bulkup.core.errors import UpdaterError
 
 _grpc_knows = False
+connection_is_lost = False
+"""No call will be answered any more."""
 
 
 def threads_are_replaced() -> bool:
@@ -33,7 +35,9 @@ def tell_grpc() -> None:
 def check_not_replaced() -> None:
     """Raises UpdaterError if threads were replaced after a channel was opened: the next call would
     never be answered."""
+    global connection_is_lost
     if threads_are_replaced() and not _grpc_knows and _is_gevent():
+        connection_is_lost = True
         raise UpdaterError(
             "the updater has called gevent.monkey.patch_all when bulkup was connected already, and "
             "the connection does not survive that; call it at the top of the updater's file"

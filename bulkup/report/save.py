@@ -36,6 +36,7 @@ def _replace(path: Path, text: str) -> None:
     # mkstemp makes a new file of mode 0600, so neither a link lying there nor a umask widens it.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
+        os.fchmod(descriptor, 0o600)  # an updater's umask may have taken bits away
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         os.replace(temporary, path)

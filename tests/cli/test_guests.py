@@ -10,7 +10,7 @@ import pytest
 from tests.cli.shell import Result, Shell, seed, values
 from tests.conftest import Server
 
-TIMEOUT_S = 60
+TIMEOUT_S = 240
 """What hangs, hangs for ever."""
 
 
@@ -23,7 +23,6 @@ def shell(tmp_path: Path, embedded: Server) -> Shell:
 def updater(at_import: str = "", in_query: str = "pass", in_handler: str = "pass") -> str:
     return f"""
 import multiprocessing, os, signal, sys, time, threading, warnings
-from concurrent.futures import ProcessPoolExecutor
 from bulkup import Updater
 
 def double(n):
@@ -50,20 +49,19 @@ def run(shell: Shell, source: str, *options: str) -> Result:
     return shell.bulkup("run", "guest.py", *options, timeout_s=TIMEOUT_S)
 
 
-FORK = multiprocessing_fork = "multiprocessing.get_context('fork')"
+FORK = "multiprocessing.get_context('fork')"
 
 
 @pytest.mark.parametrize(
     "children",
     [
         f"with {FORK}.Pool(2) as pool: entity['n'] += sum(pool.map(double, [0, 0]))",
-        f"with ProcessPoolExecutor(2, {FORK}) as pool: sum(pool.map(double, [0, 0]))",
         f"child = {FORK}.Process(target=time.sleep, args=(600,)); child.start(); "
         "child.terminate(); child.join(); assert child.exitcode == -signal.SIGTERM",
         "os.spawnlp(os.P_WAIT, 'true', 'true')",
         "import asyncio; asyncio.run(asyncio.sleep(0))",
     ],
-    ids=["Pool", "ProcessPoolExecutor", "Process.terminate", "spawn", "asyncio"],
+    ids=["Pool", "Process.terminate", "spawn", "asyncio"],
 )
 def test_a_handler_may_use_processes(shell: Shell, embedded: Server, children: str) -> None:
     result = run(shell, updater(in_handler=children))
@@ -151,7 +149,7 @@ def test_run_state_stays_where_it_was_when_an_updater_changes_the_directory(
 def test_a_local_file_is_found_when_an_updater_changes_the_directory(
     shell: Shell, where: str
 ) -> None:
-    (shell.folder / "data.jsonl").write_text('{"__key__": ["Item", 1], "n": 0}\n' * 1)
+    (shell.folder / "data.jsonl").write_text('{"__key__": ["Item", 1], "n": 0}\n')
     assert shell.bulkup("local", "load", "db", "data.jsonl").code == 0
     result = run(shell, updater(**{where: ELSEWHERE}), "--local", "db")
     assert result.code == 0, result
@@ -196,7 +194,7 @@ def test_worker_processes_load_the_updater_where_the_run_did(
     ],
     ids=lambda does: does[:25],
 )
-@pytest.mark.parametrize("where", ["at_import", "in_handler"])
+@pytest.mark.parametrize("where", ["in_handler", pytest.param("at_import", marks=pytest.mark.slow)])
 def test_a_run_goes_on_whatever_an_updater_does_to_its_process(
     shell: Shell, embedded: Server, where: str, does: str
 ) -> None:
@@ -208,3 +206,29 @@ def test_a_run_goes_on_whatever_an_updater_does_to_its_process(
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {path.name for path in folder.iterdir()} >= {"checkpoint.sqlite", "report.txt"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+PATCH = "from gevent import monkey; monkey.patch_all()"
+
+
+@pytest.mark.slow
+def test_an_updater_may_use_gevent(shell: Shell, embedded: Server) -> None:
+    result = run(shell, updater(PATCH, in_handler="time.sleep(0)"))
+    assert result.code == 0, result
+    assert values(embedded.client()) == dict.fromkeys(range(1, 7), 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["in_query", "in_handler"])
+def test_gevent_that_comes_too_late_is_refused_in_a_sentence(shell: Shell, where: str) -> None:
+    result = run(shell, updater(**{where: PATCH}))
+    assert result.code == 1, result
+    assert "call it at the top of the updater's file" in result.out + result.err
+
+
+@pytest.mark.slow
+def test_gevent_with_worker_processes_is_refused_in_a_sentence(shell: Shell) -> None:
+    result = run(shell, updater(PATCH), "--processes", "2")
+    assert result.code == 2, result
+    assert "--processes does not work with Guest" in result.err
+    assert not shell.state_dir.exists()
