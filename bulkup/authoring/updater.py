@@ -67,8 +67,9 @@ class Updater:
     def handle_entity(self, entity: Entity) -> None:
         """Handle one entity. Its writes land together or, if this raises, not at all.
 
-        Called again with fresh data if somebody else changes the entity before its write lands, so
-        any effect other than `put`, `delete` and `log` may happen twice.
+        Called again with fresh data if somebody else changes what it has read before its write
+        lands, or if it has read what an earlier call put and no commit has written yet. So any
+        effect other than `put`, `delete` and `log` may happen twice.
         """
         raise NotImplementedError(f"{type(self).__name__} has no handle_entity")
 

@@ -18,6 +18,9 @@ class WriteSink:
     own: Any = NOTHING
     """The handled entity. It is written most often, and `put` need not check it."""
 
+    reads: Any = None
+    """Where the updater's client notes what the handler reads (`datastore/reads.py`)."""
+
     def put(self, entity: Entity) -> None:
         raise NotImplementedError
 

@@ -7,12 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-
-def _suspended() -> float:
-    """Seconds that this machine was suspended, since it booted."""
-    if not hasattr(time, "CLOCK_BOOTTIME"):
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+_BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Counts the time in which the machine was suspended, if the system has such a clock."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +19,14 @@ class Clock:
     """Unix time, for anything that another process reads. Where a server is connected, this is the
     server's time: the clocks of two machines may be hours apart."""
     sleep: Callable[[float], None] = time.sleep
-    suspended: Callable[[], float] = _suspended
-    """Seconds that `monotonic` leaves out, because the machine was suspended."""
 
     def elapsed(self) -> float:
-        """Seconds on a clock that is never set, the same for all processes of this machine."""
-        return self.monotonic() + self.suspended()
+        """Seconds on a clock that is never set, the same for all processes of this machine.
+
+        Unlike `monotonic` it also counts while the machine is suspended.
+        """
+        suspended_s = time.clock_gettime(_BOOT_CLOCK) - time.monotonic()
+        return self.monotonic() + suspended_s
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.unix(), timezone.utc)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from bulkup.core.model import TargetInfo
 
@@ -133,6 +134,20 @@ def new_run_id(now: datetime) -> str:
 def first_id(run_id: str) -> str:
     """The id of the first run of the chain that a run belongs to."""
     return run_id.partition("+")[0]
+
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@~-]*(\+[1-9][0-9]*)?")
+
+MAX_RUN_ID_LENGTH = 255
+"""A run's folder has the run's id as its name."""
+
+
+def is_run_id(value: object) -> TypeGuard[str]:
+    """Whether bulkup may have made this id. Others may come from a record that somebody else wrote
+    and must not become part of a path."""
+    if not isinstance(value, str) or len(value) > MAX_RUN_ID_LENGTH:
+        return False
+    return _RUN_ID.fullmatch(value) is not None
 
 
 def next_id(run_id: str) -> str:

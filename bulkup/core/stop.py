@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from bulkup.core.errors import Exit, StopAskedError
 from bulkup.core.model import RunState
@@ -86,10 +86,11 @@ def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
 
 # --- processes that the updater forks ---
 
-_listening: list[tuple[Mapping[signal.Signals, Any], StopRequest | None]] = []
-"""What the signals' handlers were before, outermost first."""
+_listening: list[tuple[Mapping[signal.Signals, Any], StopRequest | None, int]] = []
+"""What the signals' handlers were before, outermost first; and the thread that set ours."""
 
 _is_fork = False
+"""The updater has forked this process. It is not the run, though it looks like it."""
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def default_in_forks(
     It would inherit ours, which do not end it: `multiprocessing.Pool`, which ends its processes
     with SIGTERM, would wait for them forever.
     """
-    entry = handlers, request
+    entry = handlers, request, threading.get_ident()
     _listening.append(entry)
     try:
         yield
@@ -109,20 +110,31 @@ def default_in_forks(
         _listening.remove(entry)
 
 
-def is_fork() -> bool:
-    """Whether the updater has forked this process. It is not the run, though it looks like it."""
-    return _is_fork
-
-
-def end_fork() -> NoReturn:
-    """For a forked process that has returned from the handler: it would work on as a second run,
-    with the run's connections and its state file."""
+def end_if_fork() -> None:
+    """End this process if the updater has forked it, and it has returned from the handler: it would
+    work on as a second run, with the run's connections and its state file."""
+    if not _is_fork:
+        return
     message = (
         f"bulkup: ended process {os.getpid()}, which the updater has forked and which has returned "
         "from its handler; end such a process with os._exit, or use multiprocessing\n"
     )
     os.write(2, message.encode())
     os._exit(0)
+
+
+class ForkedError(RuntimeError):
+    """The updater has forked this process, which calls Datastore through the run's connection."""
+
+
+def refuse_in_fork() -> None:
+    """Raises ForkedError in a process that the updater has forked."""
+    if _is_fork:
+        raise ForkedError(
+            "a process that the updater has forked cannot use the run's connection to Datastore "
+            "(gRPC does not survive a fork); read and put in the handler, and give such a process "
+            "only values"
+        )
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -144,8 +156,9 @@ def _after_fork() -> None:
 
 def _forked() -> None:
     global _is_fork
-    for handlers, request in reversed(_listening):
-        _is_fork = True
+    for handlers, request, thread in reversed(_listening):
+        # The threads of a program that calls `bulkup.run` in another one fork what they like.
+        _is_fork = _is_fork or thread == threading.get_ident()
         _restore(handlers)
         if request is not None:
             request.on_signal()  # so that the handler's return is noticed at once

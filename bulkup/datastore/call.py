@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from tenacity import RetryCallState
 
-from bulkup.core.stop import is_fork
+from bulkup.core.stop import refuse_in_fork
 from bulkup.datastore import greenlets
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.retry import RetryPolicy, retrying
@@ -41,17 +41,6 @@ class Connection(Protocol):
     def fell_silent(self, since: float) -> None: ...
 
     def refresh_credentials(self, since: float, error: CallError) -> None: ...
-
-
-class ForkedError(RuntimeError):
-    """The updater has forked this process, which calls Datastore through the run's connection."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "a process that the updater has forked cannot use the run's connection to Datastore "
-            "(gRPC does not survive a fork); read and put in the handler, and give such a process "
-            "only values"
-        )
 
 
 class Call(Generic[R]):
@@ -87,8 +76,7 @@ class Call(Generic[R]):
         self._send()
 
     def _send(self) -> None:
-        if is_fork():
-            raise ForkedError
+        refuse_in_fork()
         if greenlets.connection_is_lost:
             raise CallError(self.name, grpc.StatusCode.UNAVAILABLE, "threads were replaced")
         connection = self._connection
@@ -96,7 +84,11 @@ class Call(Generic[R]):
         self.attempts += 1
         self._answered_at = 0.0
         self._sent_at = connection.monotonic()
-        self._timeout_s = policy.attempt_s(self.attempts, policy.retry_for_s - self._spent_s)
+        self._timeout_s = (
+            policy.first_attempt_s
+            if self.attempts == 1
+            else policy.attempt_s(self.attempts, policy.retry_for_s - self._spent_s)
+        )
         self._future = connection.methods[self.name].future(
             self.payload, timeout=self._timeout_s, metadata=connection.metadata
         )
@@ -137,7 +129,9 @@ class Call(Generic[R]):
     def result(self) -> R:
         """Wait for the answer. Raises CallError once retrying cannot help any more."""
         try:
-            return self._attempt()  # not in tenacity, whose objects would keep it alive
+            if self._future is None:
+                self._send_again()
+            return self.first_answer()  # not in tenacity, whose objects would keep it alive
         except CallError as error:
             if not error.worth_another_try:
                 raise
@@ -148,10 +142,12 @@ class Call(Generic[R]):
             if failed is not None:
                 first, failed = failed, None
                 raise first
-            return self._attempt()
+            self._send_again()
+            return self.first_answer()
 
         policy = retrying(
             left_s=self._left_s,
+            after=self._count_attempt,
             stop=self._gives_up,
             sleep=self._pause,
             before_sleep=self._about_to_sleep,
@@ -159,17 +155,10 @@ class Call(Generic[R]):
         answer: R = policy(attempt)
         return answer
 
-    def _attempt(self) -> R:
-        if self._future is None:
-            if self._before_resend is not None:
-                self._before_resend()
-            self._send()
-        try:
-            return self.first_answer()
-        except CallError as error:
-            if error.worth_another_try:
-                self._count_attempt(error)
-            raise
+    def _send_again(self) -> None:
+        if self._before_resend is not None:
+            self._before_resend()
+        self._send()
 
     def first_answer(self) -> R:
         """Wait for the answer to the attempt that was sent, and never send again.
@@ -219,8 +208,8 @@ class Call(Generic[R]):
 
     # --- how long to go on ---
 
-    def _count_attempt(self, error: CallError) -> None:
-        connection = self._connection
+    def _count_attempt(self, state: RetryCallState) -> None:
+        connection, error = self._connection, _error_of(state)
         spent_s = max(0.0, (self._answered_at or connection.monotonic()) - self._sent_at)
         self._spend(spent_s)
         if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and spent_s >= 0.99 * self._timeout_s:

@@ -11,6 +11,10 @@ import re
 
 from grpc import StatusCode
 
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""gRPC refuses a larger answer as soon as it sees its length; then less is asked for. Any single
+entity fits, also on an emulator that accepts entities of 4 MiB."""
+
 EMULATOR_MESSAGE_BYTES = 4 * 1024 * 1024
 """The emulators refuse larger requests; one of them does so by resetting the stream (CANCELLED)."""
 
@@ -36,6 +40,11 @@ _OF_THE_CONNECTION = re.compile(
 )
 """What gRPC, its servers and the proxies between say under INTERNAL and UNKNOWN when a connection
 or one of its streams ended. gRPC for Python does not tell whether a status is the server's own."""
+
+_RECEIVED_TOO_MUCH = re.compile(
+    r"(CLIENT: )?received message larger than max \((\d+) vs\.? (\d+)\)", re.I
+)
+"""From gRPC on our side: how large the answer is, and the limit."""
 
 _NOT_APPLIED = {StatusCode.ABORTED, StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAUTHENTICATED}
 """The retryable codes that guarantee that nothing was written."""
@@ -68,6 +77,20 @@ class CallError(Exception):
         if self.code is StatusCode.RESOURCE_EXHAUSTED:
             return "maximum size" in self.details or "larger than max" in self.details
         return self.code is StatusCode.CANCELLED and self.request_bytes >= EMULATOR_MESSAGE_BYTES
+
+    def fewer(self, asked: int) -> int:
+        """How many entities to ask for instead of `asked`, whose answer was too large to receive;
+        0: that is not what this error says, or there is only one."""
+        if self.code is not StatusCode.RESOURCE_EXHAUSTED or asked <= 1:
+            return 0
+        sizes = _RECEIVED_TOO_MUCH.search(self.details)
+        if sizes is None:
+            return 0
+        size, limit = int(sizes[2]), int(sizes[3])
+        if not sizes[1] and limit != MAX_ANSWER_BYTES:
+            return 0  # a server says the same of a request
+        # Half of what would fit if all were of one size: they are not, or this had not happened.
+        return max(1, min(asked // 2, asked * limit // (2 * size)))
 
     @property
     def worth_another_try(self) -> bool:

@@ -41,7 +41,14 @@ def secure_channel(client: Client, address: str, options: tuple[tuple[str, int],
 
     `Client` builds it privately and takes no options, and its channel refuses answers above 4 MiB.
     """
-    return make_secure_channel(client._credentials, DEFAULT_USER_AGENT, address, options)
+    if ":" not in address:
+        return make_secure_channel(client._credentials, DEFAULT_USER_AGENT, address, options)
+    # `make_secure_channel` appends a port of its own, also to an `api_endpoint` that has one.
+    from google.auth.transport.grpc import secure_authorized_channel
+    from google.auth.transport.requests import Request
+
+    options_ = ("grpc.primary_user_agent", DEFAULT_USER_AGENT), *options
+    return secure_authorized_channel(client._credentials, Request(), address, options=options_)
 
 
 def refresh_token(client: Client) -> str:
@@ -62,6 +69,12 @@ def refresh_token(client: Client) -> str:
 def query_message(query: Query) -> Pb:
     """The message of an official query: `Query` has no public way to show it."""
     return _query._pb_from_query(query)._pb
+
+
+def database_of(query: Query) -> str:
+    """The database that a query was made for; empty: the default one. `Query` shows its project and
+    its namespace, and sends its client's database."""
+    return query._client.database or ""
 
 
 def copy_of(client: Client, class_: type[C]) -> C:
@@ -129,6 +142,7 @@ ENTITY_STATE = frozenset({"key", "exclude_from_indexes", "_meanings"})
 never runs `Entity.__init__`."""
 
 __all__ = [
-    "ENTITY_STATE", "MAX_STATE_WATCH_S", "Entity", "copy_of", "datastore_api", "meanings_of",
+    "ENTITY_STATE", "MAX_STATE_WATCH_S", "Entity", "copy_of", "database_of", "datastore_api",
+    "meanings_of",
     "query_message", "refresh_token", "secure_channel", "watch_clients", "watch_ready",
 ]  # fmt: skip

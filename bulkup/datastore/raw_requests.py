@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 
 from bulkup.datastore.messages import CommitRequest, Mutation, QueryResultBatchPb
+from bulkup.datastore.reads import ABSENT
 
 _MUTATIONS: int = CommitRequest.MUTATIONS_FIELD_NUMBER
 _RESULTS: int = QueryResultBatchPb.ENTITY_RESULTS_FIELD_NUMBER
 _UPDATE: int = Mutation.UPDATE_FIELD_NUMBER
 _UPSERT: int = Mutation.UPSERT_FIELD_NUMBER
+_INSERT: int = Mutation.INSERT_FIELD_NUMBER
 
 _STRATEGY: bytes = Mutation(conflict_resolution_strategy=Mutation.FAIL).SerializeToString()
 _last_guard = (0, b"")
@@ -29,10 +31,11 @@ def frame(number: int, length: int) -> bytes:
 def put_mutation(entity: bytes, version: int) -> bytes:
     """Serialize the Mutation that writes a serialized entity.
 
-    With a version it is an update that fails unless the entity still has it; with 0 an upsert.
+    With a version it is an update that fails unless the entity still has it; with ABSENT an insert,
+    which fails unless there still is none; with 0 an upsert.
     """
-    if not version:
-        return frame(_UPSERT, len(entity)) + entity
+    if version <= 0:
+        return frame(_INSERT if version == ABSENT else _UPSERT, len(entity)) + entity
     last, guard = _last_guard
     if version != last:
         guard = _guard(version)

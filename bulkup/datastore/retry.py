@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import tenacity
 from grpc import StatusCode
@@ -80,6 +81,11 @@ class RetryPolicy:
         """The user has waited long enough for the run to stop, so wait for no call any longer."""
         return self.stopping_s() > AFTER_STOP_S
 
+    @cached_property
+    def first_attempt_s(self) -> float:
+        """The timeout of a call's first attempt."""
+        return self.attempt_s(1, self.retry_for_s)
+
     def attempt_s(self, number: int, left_s: float) -> float:
         """The timeout of an attempt, numbered from 1, when `left_s` of the time is left."""
         longest = self.longest_attempt_s
@@ -113,16 +119,19 @@ class RetryPolicy:
 def retrying(
     *,
     left_s: Callable[[RetryCallState], float],
+    after: Callable[[RetryCallState], None],
     stop: Callable[[RetryCallState], bool],
     sleep: Callable[[float], None],
     before_sleep: Callable[[RetryCallState], None],
 ) -> Retrying:
     """Retry with exponential backoff and jitter, 1 s to 60 s; raise the last error.
 
-    `left_s`: how much of the time to retry for is left. The last attempt is made at its end.
+    `after` is called first when an attempt has failed. `left_s`: how much of the time to retry for
+    is left. The last attempt is made at its end.
     """
     return Retrying(
         retry=_RETRYABLE,
+        after=after,
         wait=lambda state: min(_BACKOFF(state), max(0.0, left_s(state))),
         stop=stop,
         sleep=sleep,

@@ -21,7 +21,8 @@ from google.cloud.datastore import Client as OfficialClient
 
 from bulkup.core.clock import Clock
 from bulkup.datastore.call import TICK_S, Call
-from bulkup.datastore.call_error import CallError
+from bulkup.datastore.call_error import MAX_ANSWER_BYTES, CallError
+from bulkup.datastore.causes import cause_of, is_loopback
 from bulkup.datastore.google_private import (
     MAX_STATE_WATCH_S,
     refresh_token,
@@ -65,7 +66,7 @@ MAX_RECONNECT_PAUSE_MS = 5_000
 between attempts: a server that is back would seem to be away."""
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
@@ -75,6 +76,15 @@ _OPTIONS = (
     # Otherwise a new channel to the same address would use the connection of the old one.
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+_UNLIMITED = 1000
+"""What is halved first when a query without a limit is answered with too much."""
+
+_PROBE_S = 0.2
+"""A call on a channel that could not connect fails at once."""
+
+_PROBE_EVERY_S = 3.0
+"""How often a channel that does not get ready is asked why."""
 
 _CALLS = "RunQuery", "RunAggregationQuery", "Lookup", "Commit", "AllocateIds"
 
@@ -132,10 +142,13 @@ class Rpc:
 
     def _open_channel(self) -> None:
         tell_grpc()
+        options: tuple[tuple[str, int], ...] = _OPTIONS
+        if is_loopback(self.address):
+            options += (("grpc.enable_http_proxy", 0),)  # no proxy reaches it
         if self._secure:
-            channel = secure_channel(self._client, self.address, _OPTIONS)
+            channel = secure_channel(self._client, self.address, options)
         else:
-            channel = grpc.insecure_channel(self.address, options=_OPTIONS)
+            channel = grpc.insecure_channel(self.address, options=options)
         self._channel = channel
         self.methods = {
             name: channel.unary_unary(
@@ -176,6 +189,7 @@ class Rpc:
         ready, self._watching = watch_ready(self._channel)
         limit_s = min(FIRST_CONTACT_S, self.retry_policy.retry_for_s)
         give_up = self.monotonic() + limit_s
+        probe_at = 0.0
         try:
             while True:
                 try:
@@ -183,12 +197,29 @@ class Rpc:
                     return
                 except grpc.FutureTimeoutError:
                     self.on_tick()
-                    if self.monotonic() >= give_up:
+                    now = self.monotonic()
+                    if now < min(probe_at, give_up):
+                        continue
+                    probe_at = now + _PROBE_EVERY_S
+                    details = self._why_not_ready()
+                    cause = cause_of(details, self.address)
+                    if now >= give_up or (cause is not None and cause.is_final):
                         raise CallError(
-                            "Connect", grpc.StatusCode.UNAVAILABLE, f"gave up after {limit_s:.0f} s"
+                            "Connect",
+                            grpc.StatusCode.UNAVAILABLE,
+                            details or f"gave up after {limit_s:.0f} s",
                         ) from None
         finally:
             ready.cancel()
+
+    def _why_not_ready(self) -> str:
+        """gRPC tells why it has no connection only to a call; this one asks for nothing."""
+        try:
+            self.methods["Lookup"](b"", timeout=_PROBE_S)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                return error.details() or ""
+        return ""  # it is still connecting, or has just connected
 
     def close(self) -> None:
         """End the calls in flight and close the channel."""
@@ -248,14 +279,23 @@ class Rpc:
     def results(self, query: Pb, namespace: str) -> Iterator[Pb]:
         """All EntityResult messages of a query, page by page; moves the query's start cursor.
 
-        The first page is asked for at once, before the first result is taken. Raises CallError.
+        The first page is asked for at once, before the first result is taken. The query's limit is
+        that of a page. Raises CallError.
         """
         return self.results_from(self.run_query(query, namespace), query, namespace)
 
     def results_from(self, call: Call[Pb], query: Pb, namespace: str) -> Iterator[Pb]:
         """The same, from a first page that has been asked for already."""
         while True:
-            batch = call.result().batch
+            try:
+                batch = call.result().batch
+            except CallError as error:
+                fewer = error.fewer(query.limit.value or _UNLIMITED)
+                if not fewer:
+                    raise
+                query.limit.value = fewer
+                call = self.run_query(query, namespace)
+                continue
             yield from batch.entity_results
             # Only an empty page is the end everywhere: one emulator never says NO_MORE_RESULTS.
             if not batch.entity_results or batch.more_results == MoreResults.NO_MORE_RESULTS:
@@ -296,15 +336,23 @@ class Rpc:
         Returns EntityResult messages by serialized key; missing entities are left out.
         """
         found: dict[bytes, Pb] = {}
-        for start in range(0, len(keys), MAX_LOOKUP_KEYS):
-            wanted = list(keys[start : start + MAX_LOOKUP_KEYS])
-            while wanted:
-                payload = LookupRequest(**self._database, keys=wanted).SerializeToString()
+        waiting = list(keys)
+        most = MAX_LOOKUP_KEYS
+        while waiting:
+            asked, waiting = waiting[:most], waiting[most:]
+            payload = LookupRequest(**self._database, keys=asked).SerializeToString()
+            try:
                 answer = Call(self, "Lookup", payload, LookupResponse.FromString).result()
-                self.server_time.learn(answer.read_time)
-                for result in answer.found:
-                    found[result.entity.key.SerializeToString(deterministic=True)] = result
-                wanted = list(answer.deferred)
+            except CallError as error:
+                most = error.fewer(len(asked))
+                if not most:
+                    raise
+                waiting = asked + waiting
+                continue
+            self.server_time.learn(answer.read_time)
+            for result in answer.found:
+                found[result.entity.key.SerializeToString(deterministic=True)] = result
+            waiting = [*answer.deferred, *waiting]
         return found
 
     def allocate_ids(self, keys: Sequence[Pb]) -> list[Pb]:

@@ -10,14 +10,13 @@ from grpc import StatusCode
 
 from bulkup.core.errors import BulkupError, QueryError, TargetError
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.causes import Cause, cause_of, credentials_problem
 
 if TYPE_CHECKING:
     from bulkup.datastore.rpc import Rpc
 
-NO_CREDENTIALS = (
-    "no usable Google credentials: run `gcloud auth application-default login`, set "
-    "GOOGLE_APPLICATION_CREDENTIALS, or point DATASTORE_EMULATOR_HOST at an emulator"
-)
+_HTTP_ANSWER = "Received http2 header with status"
+"""How gRPC says that a web server or a proxy answered; the status is gRPC's translation."""
 
 
 def explain(error: CallError, *, address: str, project: str, contacted: bool) -> BulkupError:
@@ -32,10 +31,13 @@ def explain(error: CallError, *, address: str, project: str, contacted: bool) ->
             f"the server refuses to write ({code.name}) although nothing has changed since it was "
             f"read; {answer}. Once that is resolved, run the command again"
         )
-    if error.lacks_credentials or code is StatusCode.UNAUTHENTICATED:
-        return TargetError(NO_CREDENTIALS, details=details)
-    if code in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED):
-        return _no_answer(error, address, contacted)
+    if error.lacks_credentials:
+        return TargetError(credentials_problem(details), details=details)
+    cause = cause_of(details, address) if _is_of_the_connection(error) else None
+    if code in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED) or cause is not None:
+        return _no_answer(error, cause, address, contacted)
+    if error.is_unauthenticated:
+        return TargetError(credentials_problem(details), details=details)
     if error.call != "Commit" and error.needs_index:
         return QueryError(
             "the query needs a composite index that does not exist; create the one below "
@@ -62,23 +64,37 @@ def explain(error: CallError, *, address: str, project: str, contacted: bool) ->
     return TargetError(f"{error.call} failed ({code.name}); {answer}")
 
 
-def _no_answer(error: CallError, address: str, contacted: bool) -> TargetError:
+def _is_of_the_connection(error: CallError) -> bool:
+    """Whether the details are gRPC's own: a Datastore's may contain the same words."""
+    if _HTTP_ANSWER in error.details:
+        return True
+    in_transit = error.code in (StatusCode.INTERNAL, StatusCode.UNKNOWN) and not error.is_doubtful
+    return in_transit or error.code in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED)
+
+
+def _no_answer(error: CallError, cause: Cause | None, address: str, contacted: bool) -> TargetError:
+    known = cause is not None
     if contacted:
+        problem = f"{error.code.name}: {cause.problem}" if cause else error.code.name
+        advice = f"{cause.advice}; " if cause and cause.is_final else ""
         return TargetError(
-            f"the Datastore at {address} stopped answering ({error.code.name}); continue with "
-            "`bulkup resume` when it is back, or wait longer with --retry-for"
+            f"the Datastore at {address} stopped answering ({problem}); {advice}continue with "
+            "`bulkup resume` when it is back, or wait longer with --retry-for",
+            details=error.details,
         )
-    if "connection refused" in error.details.lower():
-        reason = "connection refused"
+    if cause:
+        problem = cause.problem
     else:
-        reason = error.details if error.call == "Connect" else error.code.name
-    if address.endswith(".googleapis.com"):
-        advice = "check the network connection, and run again"
+        problem = error.details if error.call == "Connect" else error.code.name
+    if address.endswith(".googleapis.com") or (cause is not None and cause.is_final):
+        advice = cause.advice if cause else "check the network connection, and run again"
     else:
         advice = "start the emulator, or unset DATASTORE_EMULATOR_HOST"
+        if cause and cause.problem != "connection refused":
+            advice = f"{cause.advice}; {advice}"
     return TargetError(
-        f"no Datastore answered at {address} ({reason}); {advice}",
-        details="" if reason == error.details else error.details,
+        f"no Datastore answered at {address} ({problem}); {advice}",
+        details=error.details if known or problem != error.details else "",
     )
 
 

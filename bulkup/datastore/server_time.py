@@ -20,14 +20,10 @@ class ServerTime:
     """`elapsed`: seconds on a clock that is never set."""
 
     def __init__(self, elapsed: Callable[[], float], unix: Callable[[], float]) -> None:
-        self._elapsed = elapsed
+        self.elapsed = elapsed
         self.is_known = False
         """The server has told its time."""
         self._offset = unix() - elapsed()
-
-    def elapsed(self) -> float:
-        """Seconds on a clock that is never set."""
-        return self._elapsed()
 
     def now(self) -> float:
         """Unix time by the server's clock, or a little earlier, since answers take time."""

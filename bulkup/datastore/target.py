@@ -10,7 +10,7 @@ from typing import Any
 from bulkup.core.environment import settled
 from bulkup.core.errors import TargetError, UsageError
 from bulkup.core.model import TargetInfo
-from bulkup.datastore.rpc_errors import NO_CREDENTIALS
+from bulkup.datastore.causes import credentials_problem, is_loopback, spare_loopback_the_proxy
 
 EMULATOR_VARIABLE = "DATASTORE_EMULATOR_HOST"
 
@@ -75,6 +75,8 @@ def resolve(
                 f"{option} {value!r} is not a valid name; use the id that the console shows"
             )
     emulator = "" if local else emulator_host()
+    if is_loopback(address or emulator):
+        spare_loopback_the_proxy()
     try:
         # The official client takes the address of an emulator from the environment alone.
         with settled({EMULATOR_VARIABLE: address} if local else {}):
@@ -86,7 +88,7 @@ def resolve(
     except GoogleAuthError as error:
         if emulator and not project:  # an emulator needs no credentials, only the project does
             raise TargetError(_NO_PROJECT, details=str(error)) from error
-        raise TargetError(NO_CREDENTIALS, details=str(error)) from error
+        raise TargetError(credentials_problem(str(error)), details=str(error)) from error
     except OSError as error:
         raise TargetError(_NO_PROJECT, details=str(error)) from error
     info = TargetInfo(

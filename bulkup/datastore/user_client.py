@@ -1,28 +1,37 @@
-"""The client that an updater gets: the official one, whose `get` remembers versions.
+"""The client that an updater gets: the official one, whose reads are remembered.
 
-An entity that a handler reads with `self.client.get` and puts is written only if nobody has changed
-it meanwhile, like the handled entity itself.
+Whatever a handler reads with it guards what the handler writes, by key: a put or delete is applied
+only if nobody has changed the entity meanwhile, and a put of what was not there only if it still is
+not there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from google.cloud.datastore import Client, Entity, Key
 
+from bulkup.core.stop import refuse_in_fork
 from bulkup.datastore.google_private import copy_of, datastore_api
 from bulkup.datastore.keys import key_bytes, key_to_pb
-from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.lazy_entity import LazyEntity, has_come_to_nothing
+from bulkup.datastore.reads import ABSENT, Reads, WatchedApi
 from bulkup.datastore.rpc import Rpc
 
 C = TypeVar("C", bound="UserClient")
 
+_OPTIONS = "deferred", "transaction", "eventual", "retry", "timeout", "read_time"
+"""The arguments of the official `get_multi` after `missing`, in its order."""
+
 
 class UserClient(Client):  # type: ignore[misc]
-    """An official client whose `get` and `get_multi` return entities with their versions."""
+    """An official client that notes what is read while a handler runs."""
 
     _rpc: Rpc
+    _updater: Callable[[], Any] = staticmethod(lambda: None)
+    """Whose client this is. Weak, so that it does not keep the updater, which has it."""
 
     @classmethod
     def over(cls: type[C], rpc: Rpc, client: Client) -> C:
@@ -31,27 +40,97 @@ class UserClient(Client):  # type: ignore[misc]
         copy._rpc = rpc
         return copy
 
-    def get_multi(self, keys: Iterable[Key], missing: Any = None, **options: Any) -> list[Entity]:
+    def note_reads_of(self, updater: Any) -> None:
+        """Note what the handler of this updater reads, where its sink wants it."""
+        self._updater = weakref.ref(updater)
+
+    @property
+    def reads(self) -> Reads | None:
+        """Where reads are noted; None: no handler runs."""
+        updater = self._updater()
+        sink = None if updater is None else updater._sink
+        return None if sink is None else sink.reads
+
+    @property
+    def _datastore_api(self) -> Any:
+        return self._watched_api()
+
+    def _watched_api(self) -> Any:
+        refuse_in_fork()
+        api, reads = datastore_api(self), self.reads
+        return api if reads is None else WatchedApi(api, reads)
+
+    def get_multi(
+        self, keys: Iterable[Key], missing: Any = None, *more: Any, **options: Any
+    ) -> list[Entity]:
         """Like the official method, which runs if more than keys and `missing` is given.
 
-        Raises CallError.
+        What the handler has put or deleted in the same call is returned as it will be, except in a
+        transaction and at a `read_time`. Raises CallError.
         """
-        keys = list(keys)
-        if any(value not in (None, False) for value in options.values()) or self._in_transaction():
-            found: list[Entity] = super().get_multi(keys, missing=missing, **options)
-            return found
         if missing is not None and missing != []:
             raise ValueError("missing must be None or an empty list")
+        keys = list(keys)
+        options.update(zip(_OPTIONS, more, strict=False))
+        in_transaction = options.get("transaction") or self.current_transaction is not None
+        written: Mapping[bytes, LazyEntity | None] = {}
+        if not in_transaction and options.get("read_time") is None:
+            written = self._written(keys)
+        rest = [key for key in keys if _identity(key) not in written] if written else keys
+        if in_transaction or any(value not in (None, False) for value in options.values()):
+            found: list[Entity] = super().get_multi(rest, missing=missing, **options)
+        else:
+            found = self._lookup(rest, missing)
+        return _merged(keys, found, written, missing) if written else found
+
+    def _lookup(self, keys: list[Key], missing: Any) -> list[Entity]:
         if any(key.project != self.project for key in keys):
             raise ValueError("Keys do not match project")
         wanted = {key_bytes(pb): (key, pb) for key in keys for pb in [key_to_pb(key)]}
         results = self._rpc.lookup([pb for _, pb in wanted.values()])
         if missing is not None:
             missing.extend(Entity(key) for id_, (key, _) in wanted.items() if id_ not in results)
+        reads = self.reads
+        if reads is not None:
+            for id_ in wanted:
+                reads.note(id_, results[id_].version if id_ in results else ABSENT)
         return [LazyEntity(results[i].entity, results[i].version) for i in wanted if i in results]
 
-    def _in_transaction(self) -> bool:
-        return self.current_transaction is not None
+    def _written(self, keys: list[Key]) -> Mapping[bytes, LazyEntity | None]:
+        """Those of the keys that are about to be written; None: deleted."""
+        reads = self.reads
+        if reads is None:
+            return {}
+        found: dict[bytes, LazyEntity | None] = {}
+        for key in map(_identity, keys):
+            written = reads.written(key)
+            if written is None:
+                continue
+            found[key] = entity = None if written.entity is None else LazyEntity(written.entity)
+            if not written.in_this_call:
+                reads.note(key, ABSENT if entity is None else 0)
+            elif entity is not None:
+                has_come_to_nothing(entity)  # it is not what is stored, so putting it is a write
+        return found
+
+
+def _identity(key: Key) -> bytes:
+    return key_bytes(key_to_pb(key))
+
+
+def _merged(
+    keys: list[Key],
+    found: list[Entity],
+    written: Mapping[bytes, LazyEntity | None],
+    missing: Any,
+) -> list[Entity]:
+    """What was read and what is about to be written, in the order of the keys."""
+    entities: dict[bytes, Entity | None] = {_identity(entity.key): entity for entity in found}
+    entities.update(written)
+    wanted = {_identity(key): key for key in keys}
+    if missing is not None:
+        missing.extend(Entity(key) for id_, key in wanted.items() if written.get(id_, key) is None)
+    return [entities[id_] for id_ in wanted if entities.get(id_) is not None]
 
 
 class WriteInDryRunError(RuntimeError):
@@ -76,4 +155,4 @@ class ReadOnlyClient(UserClient):
 
     @property
     def _datastore_api(self) -> Any:
-        return _ReadOnlyApi(datastore_api(self))
+        return _ReadOnlyApi(self._watched_api())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bulkup.datastore.call_error import CallError
-from bulkup.engine.handled import Handled
+from bulkup.datastore.keys import key_bytes
+from bulkup.datastore.reads import marks_of
+from bulkup.engine.handled import Handled, written
 
 MAX_COMMIT_BYTES = 2_500_000
 """Two of the largest entities, and room for the marker. The emulators accept 4 MiB, the service
@@ -65,8 +67,8 @@ class Batch:
         self.as_built = True
         """No entity was handled again: no two write the same key, and the size has not changed."""
         self.foreign: set[bytes] = set()
-        """Keys that handlers of other entities write."""
-        self._keys: set[bytes] | None = None
+        """Keys that handlers of other entities write, or wrote before they were called again."""
+        self._marks: set[bytes] | None = None
 
     @property
     def end(self) -> bytes:
@@ -89,18 +91,20 @@ class Batch:
         self.items.append(item)
         self.write_count += writes
         self.size += item.size
-        if self._keys is not None:
-            self._keys.update(write.key for write in item.writes)
+        if self._marks is not None:
+            self._marks.update(_marks(item))
         return True
 
     def is_full(self, limits: BatchLimits) -> bool:
         most = limits.entities
         return len(self.items) >= most or self.write_count >= most or self.size >= limits.bytes
 
-    def writes(self, key: bytes) -> bool:
-        if self._keys is None:  # most batches are never asked
-            self._keys = {write.key for item in self.items for write in item.writes}
-        return key in self._keys
+    @property
+    def marks(self) -> set[bytes]:
+        """What it writes: keys, and the marks of queries that may find them."""
+        if self._marks is None:  # most batches are never asked
+            self._marks = {mark for item in self.items for mark in _marks(item)}
+        return self._marks
 
     def next_span(self, limits: BatchLimits, suspects: int) -> Sequence[Handled]:
         """The next entities to commit: the carried ones, and as many more as one commit takes.
@@ -135,3 +139,8 @@ class Batch:
         del self.items[:length]
         self.part += 1
         self.carried = 0
+
+
+def _marks(item: Handled) -> Iterator[bytes]:
+    for write in item.writes:
+        yield from marks_of(key_bytes(written(write).key) if write.incomplete else write.key)

@@ -19,7 +19,7 @@ not, and of all copies of a commit at most one can be applied.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, NamedTuple
 
 from bulkup.datastore.call_error import CallError
@@ -87,6 +87,7 @@ class Committer:
 
     def left_out(self) -> Callable[[Any], bool] | None:
         """See `Sink.left_out`. Asked for every page, so that most entities are not looked at."""
+        self._context.made.catch_up()
         if self._context.query.ranged:
             return self._is_handled_or_made
         return self._context.made.is_made
@@ -103,11 +104,10 @@ class Committer:
         )
 
     def read_again(self, key: bytes) -> Any:
-        """An entity that another one's handler writes: let that commit land, then read it.
-
-        Returns None when it was deleted or no longer matches the query. Raises what `drain` raises.
-        """
-        self.drain_all()
+        """Read an entity whose page is older than what another one's handler writes, once that has
+        landed. None: it was deleted or no longer matches the query. Raises what `drain` raises."""
+        if self.foreign.get(key):
+            self.drain_all()
         query = self._context.query.narrowed_to(key_of(key))
         answer = self._context.rpc.page(query, self._context.query.namespace).result()
         for result in answer.batch.entity_results:
@@ -115,6 +115,17 @@ class Committer:
             # One that was deleted and made anew is another entity than the one that was read.
             return None if is_made is not None and is_made(result) else result
         return None
+
+    def is_stale(self, reads: Sequence[bytes]) -> bool:
+        """Whether an open batch writes what a handler has read: keys, and marks of queries."""
+        batches = [batch for batch in self._open_batches() if batch.write_count]
+        return any(not batch.marks.isdisjoint(reads) for batch in batches)
+
+    def drain_open(self) -> Set[bytes]:
+        """Let the open batches land. Returns their marks. Raises what `drain` raises."""
+        marks = set().union(*(batch.marks for batch in self._open_batches()))
+        self.drain_all()
+        return marks
 
     def add(self, item: Handled) -> None:
         """Take the next entity of the scan. Raises BudgetExceeded, HeldError, CallError."""
@@ -128,22 +139,15 @@ class Committer:
             self.send_batch()
             self._building.add(item, self._limits)
         if foreign:
-            self._note_foreign_keys(item)
+            self.foreign.note(self._building, item)
         if self._building.is_full(self._limits):
             self.send_batch()
 
     def _avoid_collision(self, item: Handled) -> None:
         """Two commits that write the same entity must not race, and one commit must not hold both
         writes: whichever is applied second would silently undo the first."""
-        if any(batch.writes(w.key) for w in item.writes for batch in self._open_batches()):
+        if any(w.key in batch.marks for w in item.writes for batch in self._open_batches()):
             self.drain_all()
-
-    def _note_foreign_keys(self, item: Handled) -> None:
-        building = self._building
-        for write in item.writes:
-            if write.key != item.key and write.key not in building.foreign:
-                building.foreign.add(write.key)
-                self.foreign.add(write.key)
 
     def end_page(self) -> None:
         """Note entities that need no commit, then take in answers that have arrived."""
@@ -202,7 +206,7 @@ class Committer:
         finally:
             self._in_flight.popleft()
             self.in_flight_bytes -= batch.size
-            self.foreign.release(batch.foreign)
+            self.foreign.release(batch)
 
     def note_applied(self) -> None:
         """A batch has ended the run with its outcome unknown: note which commits after it were

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from bulkup.core.model import Counts
 from bulkup.datastore.rpc import Rpc
+from bulkup.engine.batches import Batch
 from bulkup.engine.budget import Budget
 from bulkup.engine.handled import Handled
 from bulkup.engine.journal import BatchJournal
@@ -31,20 +33,42 @@ class LiveMarker(NamedTuple):
 
 
 class ForeignKeys(dict[bytes, int]):
-    """Keys that open batches write from handlers of other entities, and how many batches do.
+    """Keys that handlers of other entities write, and how many open batches do.
 
-    A dict, because every entity is looked up in it.
+    A key whose batches have landed stays, with 0, until no page that was requested before that is
+    left to be handled: such a page shows the entity as it was. A dict, because every entity is
+    looked up in it.
     """
 
-    def add(self, key: bytes) -> None:
-        self[key] = self.get(key, 0) + 1
+    def __init__(self) -> None:
+        super().__init__()
+        self.landings = 0
+        """How often batches with such keys have landed. A page knows those before its request."""
+        self._landed: dict[bytes, int] = {}
+        """Keys with 0 by their landing, oldest first."""
 
-    def release(self, keys: Iterable[bytes]) -> None:
-        """A batch that writes these is no longer open."""
-        for key in keys:
+    def note(self, batch: Batch, item: Handled) -> None:
+        """An open batch holds this entity."""
+        for write in item.writes:
+            if write.key != item.key and write.key not in batch.foreign:
+                batch.foreign.add(write.key)
+                self[write.key] = self.get(write.key, 0) + 1
+                self._landed.pop(write.key, None)
+
+    def release(self, batch: Batch) -> None:
+        """A batch is no longer open."""
+        if not batch.foreign:
+            return
+        self.landings += 1
+        for key in batch.foreign:
             self[key] -= 1
             if not self[key]:
-                del self[key]
+                self._landed[key] = self.landings
+
+    def forget(self, oldest: int) -> None:
+        """All pages that are left to be handled know this many landings."""
+        for key in [*takewhile(lambda key: self._landed[key] <= oldest, self._landed)]:
+            del self._landed[key], self[key]
 
 
 @dataclass(frozen=True)

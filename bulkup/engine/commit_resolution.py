@@ -133,13 +133,15 @@ class CommitResolver:
                 suspects = max(0, suspects - (done - batch.carried))
                 self._part_done(batch, done, row, keep_until)
                 keep_until = 0.0
-            elif error is not None and not (error.is_conflict and self._refresh(span)):
+            elif error is not None and not (error.claims_conflict and self._refresh(span)):
                 if error.claims_conflict and not has_moved(self._rpc, request):
                     refusals.pause(error)
                 else:
                     suspects = self._narrow(batch, span, error)
             else:
                 batch.as_built = False
+                for item in span:
+                    self._context.foreign.note(batch, item)
 
     def _outcome(self, batch: Batch, commit: SentCommit) -> tuple[int, CallError | None]:
         """How many entities at the batch's front are done now, or why none is."""
@@ -227,12 +229,10 @@ class CommitResolver:
         canonical = {key: key_bytes(key_of(key)) for key in keys}
         there = self._rpc.lookup([key_of(key) for key in keys])
         found = {key: there[plain] for key, plain in canonical.items() if plain in there}
+        versions = {key: result.version for key, result in found.items()}
         changed = False
         for item in span:
-            if any(
-                w.version and (w.key not in found or found[w.key].version != w.version)
-                for w in item.writes
-            ):
+            if any(w.is_overtaken(versions.get(w.key)) for w in item.writes):
                 changed = True
                 self._handle_changed(item, found.get(item.key))
         return changed

@@ -37,6 +37,9 @@ class Dispatcher:
     def moves(self) -> bool:
         return self._workers.moves
 
+    def watch_client(self, on_commit: Callable[[], None]) -> None:
+        self._workers.on_client_commit = on_commit
+
     def step(self, shard: ShardRunner) -> bool:
         """Raises CallError of a handler's own reads, besides what HandlerPool.step raises."""
         if self._accounts.monotonic() >= self._accounts.control.next_check:
@@ -77,7 +80,11 @@ class Dispatcher:
         if self._dispatched:
             self._dispatched.difference_update(item.key for item in items)
         for item in items:
-            if item.key in committer.foreign:
+            reads, item.reads = item.reads, ()
+            is_stale = bool(reads) and committer.is_stale(reads)
+            if is_stale:
+                committer.drain_all()
+            if is_stale or item.key in committer.foreign:
                 fresh = committer.read_again(item.key)
                 if fresh is None:
                     item = Handled.gone(item.key, item.cursor)
@@ -106,6 +113,7 @@ class Dispatcher:
 
     def _hand_out(self, shard: ShardRunner, some: Sequence[Any], most: float) -> Chunk:
         chunk = self._workers.submit(some, most)
+        chunk.knows = shard.page_knows
         shard.chunks.append(chunk)
         self._handed_out += chunk.count
         shard.passed(some[chunk.count - 1])

@@ -14,6 +14,7 @@ from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.engine.budget import HandlerOverBudget
 from bulkup.engine.handled import Handled, Write, written
 from bulkup.engine.in_process import InProcessPool
+from bulkup.engine.previewed import Previewed
 from bulkup.engine.scan import Scan
 from bulkup.engine.throttle.rate import RateLimiter
 
@@ -47,10 +48,12 @@ class DryRunSink:
         self,
         listener: Listener,
         on_done: Callable[[Counts], None],
+        previewed: Previewed | None,
         seen: SeenKeys | None = None,
     ) -> None:
         self._listener = listener
         self._on_done = on_done
+        self._previewed = previewed
         self._seen = seen
 
     def left_out(self) -> Callable[[Any], bool] | None:
@@ -58,6 +61,8 @@ class DryRunSink:
         return None if seen is None else lambda result: not seen.add(result.entity.key)
 
     def add(self, item: Handled) -> None:
+        if self._previewed is not None:
+            self._previewed.add(item)
         deletes = 0
         for write in item.writes:
             if write.deletes:
@@ -72,6 +77,7 @@ class DryRunSink:
                 deletes=deletes,
                 unchanged=item.unchanged,
                 failed=1 if item.failure else 0,
+                vanished=1 if item.vanished else 0,
             )
         )
 

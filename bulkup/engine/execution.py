@@ -50,7 +50,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
-from bulkup.state.record import RunRecord
+from bulkup.state.record import Made, RunRecord
 
 
 class Execution:
@@ -86,7 +86,7 @@ class Execution:
             updater, taken.begin_successor if taken else lambda _: None, self.warn
         )
         self._resumed = taken is not None and taken.record.lease.generation > 1
-        self._already = _known_counts(taken)
+        self._already = _known_counts(taken) if taken and self._resumed else Counts()
         self._rate_limiter = RateLimiter(
             options.max_rate,
             ramps=task.run_info.target.is_real,
@@ -170,7 +170,8 @@ class Execution:
             )
         )  # fmt: skip
         try:
-            self._progress.ask_total(self._rpc.count(self._query.pb, self._query.namespace))
+            if taken is None or taken.record.made == Made():  # else it would count what was made
+                self._progress.ask_total(self._rpc.count(self._query.pb, self._query.namespace))
             with seldom_collecting():
                 if taken is None or self._lease is None:
                     self._dry_run()
@@ -209,7 +210,8 @@ class Execution:
         size = self._options.batch_size
         scan = Scan(self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes)
         with SeenKeys() if self._query.ranged else nullcontext() as seen:
-            sink = DryRunSink(self._event_log, self._progress.add, seen)
+            previewed = self._handlers.previewed
+            sink = DryRunSink(self._event_log, self._progress.add, previewed, seen)
             dry_run(
                 scan, self._handlers, sink, self._rate_limiter,
                 nap=self._rpc.nap, batch_size=size,
@@ -220,10 +222,17 @@ class Execution:
     def _scheduler(self, checkpoint: Checkpoint, lease: Lease) -> Iterator[Scheduler]:
         """Recover what the last runner left, and create a scheduler for the remaining work."""
         with self._workers or nullcontext():  # worker processes start while recovery asks
-            left_markers = self._recover(checkpoint, lease)
+            left_markers = self._recover(checkpoint, lease) if self._resumed else {}
+            checkpoint.begin_work(
+                lease.record.layout.shards,
+                lease.record.lease.generation,
+                max_failures=self._max_failures,
+                asked=self._options.asked(),
+            )
             self._clean = True  # nothing has been sent yet
             sampling = self._sampling
             commits = self._commit_context(checkpoint, lease)
+            self._handlers.watch_client(commits.made.client_commits)
             scheduler = Scheduler(
                 ShardContext(commits, checkpoint, self._handlers, self._task.entity_bytes),
                 lease, self._control, left_markers,
@@ -239,20 +248,12 @@ class Execution:
 
     def _recover(self, checkpoint: Checkpoint, lease: Lease) -> Mapping[int, Sequence[LiveMarker]]:
         """Make the last runner's work definite. Returns the markers it left, by shard."""
-        left_markers: Mapping[int, Sequence[LiveMarker]] = {}
-        if self._resumed:
-            recovery = Recovery(
-                rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, notes=self._notes,
-                runner=lease.runner, needs_keys=bool(self._query.ranged),
-            )  # fmt: skip
-            left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
-        checkpoint.begin_work(
-            lease.record.layout.shards,
-            lease.record.lease.generation,
-            max_failures=self._max_failures,
-            asked=self._options.asked(),
-        )
-        self._progress.counts = counts = checkpoint.counts()
+        recovery = Recovery(
+            rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, notes=self._notes,
+            runner=lease.runner, needs_keys=bool(self._query.ranged),
+        )  # fmt: skip
+        left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
+        self._progress.counts = counts = checkpoint.done()
         if counts.handled > self._already.handled:
             self.warn(
                 f"Datastore knows that {counts.handled:,} entities are already done; they are not "
@@ -353,8 +354,6 @@ class Execution:
         return replace(report, warnings=tuple(self._event_log.warnings))
 
 
-def _known_counts(taken: TakenRun | None) -> Counts:
+def _known_counts(taken: TakenRun) -> Counts:
     """The counts of earlier runners. If the checkpoint was lost, the run record has rough ones."""
-    if taken is None:
-        return Counts()
     return max(taken.checkpoint.counts(), taken.record.counts, key=lambda counts: counts.handled)

@@ -13,7 +13,7 @@ from google.cloud.datastore import Entity, Key
 from bulkup.authoring.updater import Updater, returned_something, writing_to
 from bulkup.authoring.writes import WriteSink
 from bulkup.core.errors import HeldError
-from bulkup.core.stop import end_fork, is_fork
+from bulkup.core.stop import end_if_fork
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.entity_patch import encode_put, patched
@@ -27,7 +27,10 @@ from bulkup.datastore.lazy_entity import (
 )
 from bulkup.datastore.messages import EntityPb, Mutation
 from bulkup.datastore.raw_requests import put_mutation
+from bulkup.datastore.reads import ABSENT
+from bulkup.datastore.user_client import UserClient
 from bulkup.engine.handled import Handled, Write, written
+from bulkup.engine.previewed import CallReads, Previewed
 from bulkup.engine.scan import QueryPlan
 
 _FAIL: Any = Mutation.FAIL
@@ -67,6 +70,13 @@ class Handler(WriteSink):
         self._key = b""
         self._version = 0
         self._fresh_keys = fresh_from
+        self.previewed = Previewed() if keeps_before else None
+        """What a dry run would have written."""
+        self.reads = CallReads(self._writes, self.previewed)
+        self._versions = self.reads.versions
+        client = getattr(updater, "client", None)
+        if isinstance(client, UserClient):  # else the updater has made it itself
+            client.note_reads_of(updater)
 
     def open(self) -> AbstractContextManager[None]:
         """Let the updater put, delete and log for as long as this is open."""
@@ -83,8 +93,9 @@ class Handler(WriteSink):
         self._key = key
         self._version = version
         self.own = entity = LazyEntity(pb, version)
-        if self._writes:
-            self._writes = {}
+        if self._writes or self._versions:
+            self._writes.clear()
+            self.reads.clear()
         self._changed = False
         if self._keeps_before:
             item.before = pb
@@ -99,8 +110,7 @@ class Handler(WriteSink):
         except KeyboardInterrupt:
             raise  # the second Ctrl-C ends the run at once
         except BaseException as error:  # also CancelledError, SystemExit, GeneratorExit
-            if is_fork():
-                end_fork()
+            end_if_fork()
             if isinstance(error, CallError) and error.worth_another_try:
                 raise  # Datastore is unavailable; that is not this entity's fault
             item.fail("handle", error_line(error), user_traceback(error))
@@ -111,6 +121,8 @@ class Handler(WriteSink):
                 self._collect_writes(item, pb)
         if self._log_lines:
             item.log_lines, self._log_lines = self._log_lines, []
+        if self._versions:
+            item.reads = tuple(self._versions)
         return item
 
     def handle_again(self, item: Handled, result: Any) -> None:
@@ -189,18 +201,24 @@ class Handler(WriteSink):
         mutation.delete.CopyFrom(key_to_pb(key))
         identity = key_bytes(mutation.delete)
         version = self._version_of(identity, None)
-        self._add(identity, _guarded_delete(identity, mutation, version))
+        if version == ABSENT:
+            self._add(identity, None)  # whatever is there by now is newer than this delete
+        else:
+            self._add(identity, _guarded_delete(identity, mutation, version))
 
     def _version_of(self, key: bytes, entity: Entity | None) -> int:
-        """The version that guards a write to this key.
+        """The version that guards a write to this key: the one this call has read, whichever object
+        is written; or that of an entity kept from before the call.
 
         Keys-only results of the emulators carry version 0, which is no version and no guard.
         """
         if key == self._key and self._version:
             return self._version
+        read = self._versions.get(key, 0)
+        kept = 0
         if isinstance(entity, LazyEntity) and not is_moved(entity):
-            return read_version(entity)
-        return 0
+            kept = read_version(entity)
+        return min(read, kept) if read > 0 and kept else kept or read
 
     def log(self, line: str) -> None:
         self._log_lines.append(line)

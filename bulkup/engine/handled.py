@@ -8,14 +8,16 @@ from typing import Any
 from bulkup.core.model import Failure
 from bulkup.datastore.keys import key_of, key_text
 from bulkup.datastore.messages import Mutation
+from bulkup.datastore.reads import ABSENT
 
 
 class Write:
     """One mutation that a handler asked for, as it is sent.
 
     `key`: the serialized key. `mutation`: the serialized Mutation. `version`: the version the
-    entity must still have for the write to be applied; 0: no guard. `incomplete`: a new entity
-    whose id is allocated before the commit; until then its `key` is a stand-in.
+    entity must still have for the write to be applied; ABSENT: there must still be none; 0: no
+    guard. `incomplete`: a new entity whose id is allocated before the commit; until then its `key`
+    is a stand-in.
     """
 
     __slots__ = ("deletes", "incomplete", "key", "mutation", "version")
@@ -28,6 +30,12 @@ class Write:
         self.version = version
         self.deletes = deletes
         self.incomplete = incomplete
+
+    def is_overtaken(self, version: int | None) -> bool:
+        """Whether the guard refuses the write. `version`: what is stored now; None: nothing."""
+        if self.version == ABSENT:
+            return version is not None
+        return bool(self.version) and version != self.version
 
 
 class Handled:
@@ -47,6 +55,8 @@ class Handled:
     failure: Failure | None = None
     conflicts: int = 0
     vanished: bool = False
+    reads: Sequence[bytes] = ()
+    """Keys of what the handler has read through its client, and marks of its queries."""
     before: Any = None
     """The PageEntity as it was read, for a dry run."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from bulkup.datastore.greenlets import check_not_replaced
@@ -22,10 +22,16 @@ class InProcessPool:
         self._handler = handler
         self._accounts = accounts
         self.handle_again = handler.handle_again
+        self.previewed = handler.previewed
+        self._reads_last_writes = False
+        """The handler has just read what the entity before it wrote, and may do so again."""
 
     @property
     def moves(self) -> bool:
         return self._handler.moves
+
+    def watch_client(self, on_commit: Callable[[], None]) -> None:
+        self._handler.reads.on_commit = on_commit
 
     def begin_round(self) -> None:
         """Nothing arrives: `step` handles entities at once."""
@@ -61,7 +67,8 @@ class InProcessPool:
         """
         accounts, control = self._accounts, self._accounts.control
         monotonic, handle, add = accounts.monotonic, self._handler.handle, sink.add
-        foreign: Container[bytes] = committer.foreign if committer is not None else ()
+        rewritten = committer or self.previewed
+        foreign: Container[bytes] = rewritten.foreign if rewritten is not None else ()
         is_left_out = sink.left_out()
         with self._handler.open():
             for result in results:
@@ -71,15 +78,13 @@ class InProcessPool:
                 key: bytes = result.entity.key
                 if is_left_out is not None and is_left_out(result):
                     continue
+                landed = committer.drain_open() if self._reads_last_writes and committer else None
                 if key in foreign:
-                    assert committer is not None
-                    fresh = committer.read_again(key)
-                    if fresh is None:
-                        item = Handled.gone(key, result.cursor)
-                    else:
-                        item = handle(fresh, key, result.cursor)
+                    item = self._handle_rewritten(result, committer)
                 else:
                     item = handle(result, key, result.cursor)
+                if item.reads or landed is not None:
+                    item = self._settle_reads(item, landed, committer)
                 # As Accounts.enter does, without a call for each entity.
                 control.handled += 1
                 if item.failure is not None:
@@ -89,3 +94,40 @@ class InProcessPool:
                         accounts.log(line)
                 add(item)
         check_not_replaced()
+
+    def _handle_rewritten(self, result: Any, committer: Committer | None) -> Handled:
+        """Handle an entity that another one's handler has written since its page was read."""
+        key = result.entity.key
+        if committer is not None:
+            fresh = committer.read_again(key)
+        else:
+            assert self.previewed is not None
+            fresh = self.previewed.read_again(result)
+        if fresh is None:
+            return Handled.gone(key, result.cursor)
+        return self._handler.handle(fresh, key, result.cursor)
+
+    def _settle_reads(
+        self, item: Handled, landed: Set[bytes] | None, committer: Committer | None
+    ) -> Handled:
+        """Handle an entity again if its handler has read what is not committed yet, once it is.
+
+        The handler cannot wait inside its read, which may be on a thread of its own: only this
+        thread commits, and it is in the handler. So that most handlers of a counter are called once
+        nevertheless, what is open lands first while each reads what the last one wrote. `landed`:
+        the marks of what has landed so just before.
+        """
+        if committer is None:
+            return item
+        reads, item.reads = item.reads, ()
+        is_stale = committer.is_stale(reads)
+        self._reads_last_writes = is_stale or not (landed or set()).isdisjoint(reads)
+        if not is_stale:
+            return item
+        committer.drain_all()
+        fresh = committer.read_again(item.key)
+        if fresh is None:
+            return Handled.gone(item.key, item.cursor)
+        item = self._handler.handle(fresh, item.key, item.cursor)
+        item.reads = ()
+        return item

@@ -13,16 +13,20 @@ By key. Where the server gives no such time (an emulator; results of keys only),
 remembers the keys of what is made, on disk. A put of another key makes an entity only if there is
 none, so the keys are looked up first. Only that checkpoint can resume the run.
 
+What a handler makes through its client, and not through the updater, is known by time alone.
+
 None of this concerns a run that puts nothing but the entities it is given.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from bulkup.datastore.keys import key_bytes, key_of
+from bulkup.core.errors import QueryError
+from bulkup.datastore.keys import key_bytes, key_of, key_text
 from bulkup.datastore.messages import Mutation
 from bulkup.datastore.pages import created_ns
 from bulkup.datastore.rpc import Rpc
@@ -44,6 +48,10 @@ class MadeEntities:
         self._checkpoint = checkpoint
         self._by_key: bool | None = None
         """None: not known yet."""
+        self._thread = threading.get_ident()
+        self._since_ns = 0
+        self._is_behind = False
+        """A thread of a handler's has written through its client."""
         self.is_made: Callable[[Any], bool] | None = None
         """Whether the run has made the entity of a PageResult; None: it has made none so far."""
         if lease.record.made != Made():
@@ -55,11 +63,38 @@ class MadeEntities:
             self.is_made = self._is_known
         else:
             self._by_key = False
-            since_ns = made.since_ns
-            self.is_made = lambda result: created_ns(result) > since_ns
+            self._since_ns = made.since_ns
+            self.is_made = self._is_younger
+
+    def _is_younger(self, result: Any) -> bool:
+        at_ns = created_ns(result)
+        if not at_ns:
+            raise QueryError(
+                "this server says when an entity was created, but not in the results of this "
+                f"query: {key_text(key_of(result.entity.key))} may be one that the run has made, "
+                "and handling these would never end; put new entities of another kind, or query "
+                "keys only and read each with self.client.get"
+            )
+        return at_ns > self._since_ns
 
     def _is_known(self, result: Any) -> bool:
         return self._checkpoint.is_made(result.entity.key)
+
+    def client_commits(self) -> None:
+        """A handler is about to write through its client; perhaps it makes entities.
+
+        Raises HeldError, CallError.
+        """
+        if self._by_key is None:
+            self._is_behind = True
+            if threading.get_ident() == self._thread:
+                self.catch_up()
+
+    def catch_up(self) -> None:
+        """Called by the run's thread before it looks at a page. Raises HeldError, CallError."""
+        if self._is_behind:
+            self._is_behind = False
+            self._begin()
 
     def about_to_send(self, items: Iterable[Handled]) -> None:
         """Called before the writes of these entities are sent, if some are of other entities.
@@ -70,7 +105,7 @@ class MadeEntities:
             write
             for item in items
             for write in item.writes
-            if not (write.version or write.deletes or write.key == item.key)
+            if not (write.version > 0 or write.deletes or write.key == item.key)
             and self._may_be_found(write)
         ]
         if not writes:
@@ -89,10 +124,18 @@ class MadeEntities:
     def _begin(self) -> None:
         """The first commit that may make an entity is about to be sent."""
         times = self._lease.times()
-        if self._query.keys_only or times is None:
+        if times is None or (self._query.keys_only and not self._keys_have_times()):
             self._by_key = True  # noted in the record once an entity is really made
         else:
             self._note(Made(since_ns=times.updated_ns, record_ns=times.created_ns))
+
+    def _keys_have_times(self) -> bool:
+        """The service gives no times with results of keys only; the Firestore emulator does."""
+        first = type(self._query.pb)()
+        first.CopyFrom(self._query.pb)
+        first.limit.value = 1
+        answer = self._rpc.page(first, self._query.namespace).result()
+        return any(result.create_time for result in answer.batch.entity_results)
 
     def _note(self, made: Made) -> None:
         self._checkpoint.begin_making(made.since_ns)

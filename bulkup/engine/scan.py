@@ -13,10 +13,12 @@ from bulkup.core.errors import QueryError
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import Shard
 from bulkup.datastore.call import Call
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.google_private import query_message
 from bulkup.datastore.keys import key_of
 from bulkup.datastore.messages import AND, MoreResults, Operator, QueryPb
 from bulkup.datastore.rpc import Rpc
+from bulkup.engine.query_target import check_target
 from bulkup.state.kinds import OWN_KINDS
 
 _ONE_VALUE = (Operator.EQUAL, Operator.IN, Operator.HAS_ANCESTOR)
@@ -107,12 +109,8 @@ def plan_query(query: object, client: Client) -> QueryPlan:
             "a projection query returns parts of entities, and writing these back would lose the "
             "rest: drop projection and distinct_on from get_query (keys_only() is fine)"
         )
-    if query.project != client.project:
-        raise QueryError(
-            f"the query is for project {query.project}, the run for {client.project}: build it "
-            "with self.client.query(...), or run with --project"
-        )
     pb = query_message(query)
+    check_target(query, pb, client)
     filters = [f for f in pb.filter.composite_filter.filters if not _is_key_filter(f)]
     ranged = {order.property.name for order in pb.order} | set(_ranged_in(pb.filter))
     return QueryPlan(
@@ -151,6 +149,9 @@ class Scan:
         self.page_size = page_size
         """Entities at most, in pages that are requested from now on."""
         self._entity_bytes = max(1, entity_bytes)
+        self._most = page_size
+        """Entities at most in the next page, after a page that was too large. It grows slowly:
+        small entities say nothing about those behind them."""
         self._pb = query.between(shard.after, shard.upto)
         if shard.low_cursor:
             self._pb.start_cursor = shard.low_cursor
@@ -160,7 +161,7 @@ class Scan:
 
     def _request_page(self) -> Call[Any]:
         fitting = max(1, MAX_PAGE_BYTES // self._entity_bytes)
-        self._pb.limit.value = min(self.page_size, fitting)
+        self._pb.limit.value = min(self.page_size, fitting, self._most)
         return self._rpc.page(self._pb, self._query.namespace)
 
     @property
@@ -183,19 +184,35 @@ class Scan:
         """
         assert self._ahead is not None
         ahead, self._ahead = self._ahead, None
-        batch = ahead.result().batch
+        batch = self._answer(ahead).batch
         results = batch.entity_results
         moved = batch.end_cursor not in (b"", self._pb.start_cursor)
         unfinished = batch.more_results == MoreResults.NOT_FINISHED and moved
         over = batch.more_results == MoreResults.NO_MORE_RESULTS
         if not over and (results or unfinished):
             self._pb.start_cursor = results[-1].cursor if results else batch.end_cursor
-            if results:
-                self._entity_bytes = ahead.answer_bytes // len(results) + 1
             self._ahead = self._request_page()
         if self._query.is_kindless:
             return [r for r in results if key_of(r.entity.key).path[-1].kind not in OWN_KINDS]
         return list(results)
+
+    def _answer(self, page: Call[Any]) -> Any:
+        """The page, or a smaller one where the answer is too large to receive. Raises CallError."""
+        while True:
+            asked = self._pb.limit.value
+            try:
+                answer = page.result()
+            except CallError as error:
+                fewer = error.fewer(asked)
+                if not fewer:
+                    raise
+                self._most = fewer
+                page = self._request_page()
+                continue
+            if count := len(answer.batch.entity_results):
+                self._entity_bytes = page.answer_bytes // count + 1
+            self._most = 2 * asked
+            return answer
 
     def close(self) -> None:
         if self._ahead is not None:

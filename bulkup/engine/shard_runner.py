@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,6 +22,9 @@ class HandlerPool(Protocol):
     @property
     def moves(self) -> bool:
         """A handler has changed a property that the query orders or ranges on."""
+
+    def watch_client(self, on_commit: Callable[[], None]) -> None:
+        """Call this when a handler writes through its client, not through the updater."""
 
     def begin_round(self) -> None:
         """Take in what has arrived since the last round of `step`s."""
@@ -51,6 +54,8 @@ class ShardContext:
     """Expected size of an entity; 0: unknown."""
     committers: list[Committer] = field(default_factory=list, init=False)
     """The committers of all active shards."""
+    runners: list[ShardRunner] = field(default_factory=list, init=False)
+    """All active shards."""
 
 
 class ShardRunner:
@@ -81,6 +86,11 @@ class ShardRunner:
         self._committers.append(self.committer)
         self.page: Sequence[Any] = ()
         """Read, and not handled yet."""
+        self._foreign = context.commits.foreign
+        self.page_knows = self._ahead_knows = self._foreign.landings
+        """Landings of foreign keys before the page, and the one ahead, was requested."""
+        self._runners = context.runners
+        self._runners.append(self)
         self.last_key = b""
         """Key of the last entity that was handled or handed out; `last_cursor` is its cursor."""
         self.last_cursor = b""
@@ -103,7 +113,7 @@ class ShardRunner:
         committer, scan = self.committer, self.scan
         committer.resolve_answered()
         if not self.page and scan.is_ready:
-            self.page = scan.take()
+            self._take_page()
         if not self.may_handle:
             return False
         moved = self._handlers.step(self)
@@ -119,6 +129,22 @@ class ShardRunner:
         self._finish()
         return True
 
+    def _take_page(self) -> None:
+        foreign = self._foreign
+        self.page_knows, self._ahead_knows = self._ahead_knows, foreign.landings
+        self.page = self.scan.take()
+        if foreign:
+            foreign.forget(min(runner.knows for runner in self._runners))
+
+    @property
+    def knows(self) -> int:
+        """How many landings of foreign keys all that is left to be handled knows."""
+        if self.chunks:
+            return self.chunks[0].knows
+        if self.page:
+            return self.page_knows
+        return self._foreign.landings if self.scan.is_over else self._ahead_knows
+
     def passed(self, result: Any) -> None:
         """Entities up to this one were handled or handed out."""
         self.last_key, self.last_cursor = result.entity.key, result.cursor
@@ -133,6 +159,7 @@ class ShardRunner:
     def _finish(self) -> None:
         self._checkpoint.shard_done(self.shard.id)
         self._committers.remove(self.committer)
+        self._runners.remove(self)
         self.is_done = True
 
     def close(self) -> None:

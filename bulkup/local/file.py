@@ -128,7 +128,13 @@ def lock(path: Path) -> int:
     """
     side = path.with_name(path.name + "-lock")
     try:
-        handle = os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if path.exists() and path.stat().st_nlink > 1:
+            raise StateError(
+                f"{path} has more than one name (a hard link), and a server under another name "
+                "would not see what this one has in its log; delete the other names, or use "
+                "another file"
+            )
+        handle = os.open(side, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StateError(
             f"cannot open {path}: {error.strerror}; use a file in a folder you can write to"

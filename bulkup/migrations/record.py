@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from bulkup.authoring.successors import locate
+from bulkup.authoring.loader import load
+from bulkup.authoring.named_successors import follow
 from bulkup.core.errors import MismatchError
 from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import RunState
@@ -27,7 +28,7 @@ def load_migration(entry: MigrationEntry) -> LoadedUpdater:
     if entry.record is None:
         return load_updater(str(path), {})
     links = entry.record.chain.links
-    spec = locate(links, str(path.parent)) if links else str(path)
+    spec = follow(load(str(path)), links) if links else str(path)
     return load_updater(spec, entry.record.run_info.params)
 
 

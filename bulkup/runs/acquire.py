@@ -40,13 +40,29 @@ def open_checkpoint(run_info: RunInfo, prepared: PreparedRun) -> Iterator[Checkp
         if (folder / CHECKPOINT_NAME).exists():
             checkpoint = Checkpoint.open(folder)
         else:
-            # Another machine may have started the run, and may reach the target by another
-            # address. This checkpoint keeps the address that works here.
-            checkpoint = Checkpoint.create(folder, replace(run_info, target=prepared.target.info))
+            checkpoint = Checkpoint.create(folder, _as_here(run_info, prepared))
         with closing(checkpoint):
             yield checkpoint
     finally:
         lock.release()
+
+
+def _as_here(run_info: RunInfo, prepared: PreparedRun) -> RunInfo:
+    """What the checkpoint keeps of a run that another machine may have started.
+
+    A later `bulkup resume` loads what the checkpoint names and connects to its target. So these
+    are the ones of this command, and not what the record says: anybody may have written that who
+    may write to the Datastore, and paths and addresses may be others on that machine anyway.
+    """
+    source = prepared.source
+    return replace(
+        run_info,
+        updater=source.name,
+        spec=source.spec,
+        source_path=source.path,
+        params=dict(prepared.params),
+        target=prepared.target.info,
+    )
 
 
 def lock_folder(folder: Path, context: RunContext) -> RunLock:

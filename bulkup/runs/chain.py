@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
-from bulkup.authoring import successors
+from bulkup.authoring.named_successors import follow
 from bulkup.core.events import Report
 from bulkup.core.model import RunState
 from bulkup.core.records import next_id
@@ -44,11 +43,14 @@ def resume_chain(prepared: PreparedRun, record: RunRecord, *, links: int = 0) ->
 
 
 def _execute_successor(prepared: PreparedRun, record: RunRecord, links: int) -> Report:
-    spec = successors.locate(record.chain.links[links:], os.path.dirname(prepared.source.path))
+    spec = follow(prepared.source, record.chain.links[links:], own_links=prepared.own_links)
     loaded = load_updater(spec, record.run_info.params)
     with prepare_on(prepared.target, loaded, prepared.context) as successor:
+        successor.own_links |= prepared.own_links
         check_same_successor(successor, record)
-        return acquire_and_execute(successor, record)
+        report = acquire_and_execute(successor, record)
+        prepared.own_links |= successor.own_links
+        return report
 
 
 def unfinished_successor(ledger: Ledger, record: RunRecord) -> RunRecord | None:

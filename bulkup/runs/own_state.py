@@ -34,17 +34,16 @@ def check_own_state(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan)
 
 
 def _check(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan) -> None:
-    file_id, made = checkpoint.status().file_id, record.made
-    known_in = record.layout.moved_in
+    known_in, made = record.layout.moved_in, record.made
     if known_in:
-        is_here = known_in == file_id
+        is_here = known_in == checkpoint.status().file_id
     else:  # earlier versions bound a run only once they saw it move an entity
         is_here = not (query.ranged and _is_late(checkpoint, record))
     if not is_here:
         names = ", ".join(sorted(query.ranged))
         why = f"its query orders or ranges on {names}, so entities that change there are read again"
         raise StateError(_refusal(record, why, "which entities are done"))
-    if made.known_in not in (None, file_id):
+    if made.known_in is not None and made.known_in != checkpoint.status().file_id:
         why = (
             "it makes entities that its own query finds, and Datastore does not say here when an "
             "entity was created"

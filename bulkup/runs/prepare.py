@@ -63,6 +63,8 @@ class PreparedRun:
     """Size of the first entity the query returns; 0: it returns none."""
     warnings: list[Warned] = field(default_factory=list)
     """Passed on to the run's events when it starts."""
+    own_links: set[str] = field(default_factory=set)
+    """The links of the chain that this process has recorded."""
 
     @property
     def identity(self) -> str:
@@ -214,14 +216,15 @@ def _bind(
 
 def checked_query(updater: Updater, source: UpdaterSource, target: Target) -> QueryPlan:
     """Get the query of an updater that has its client, and check it. Raises BulkupError."""
-    query = plan_query(_get_query(updater, source), target.client)
-    if target.one_of_many and query.namespace != target.info.namespace:
+    query = _get_query(updater, source)
+    namespace = getattr(query, "namespace", target.info.namespace) or ""
+    if target.one_of_many and namespace != target.info.namespace:
         raise QueryError(
-            f"get_query of {source.name} sets the namespace {query.namespace!r} itself, so every "
+            f"get_query of {source.name} sets the namespace {namespace!r} itself, so every "
             "namespace would run it there again; build the query with self.client.query(kind=...) "
             "alone, or run without --all-namespaces and --namespaces"
         )
-    return query
+    return plan_query(query, target.client)
 
 
 def _get_query(updater: Updater, source: UpdaterSource) -> object:

@@ -38,6 +38,7 @@ def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | No
         return None
     folder = os.path.dirname(prepared.source.path)
     link = successors.relative_spec(then.updater, folder)
+    prepared.own_links.add(link)
     loaded = with_parameters(load(successors.locate([link], folder)), then.params)
     updater = loaded.create()
     updater.client = UserClient.over(prepared.rpc, prepared.target.client)

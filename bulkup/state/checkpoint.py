@@ -21,9 +21,9 @@ from bulkup.core.records import Shard
 from bulkup.core.user_traceback import encodable
 from bulkup.datastore.keys import key_digest
 from bulkup.state.checkpoint_file import COUNTS
+from bulkup.state.checkpoint_made import MadeKeys
 from bulkup.state.checkpoint_outcomes import Outcomes
 from bulkup.state.notes import Note
-from bulkup.state.record import Made
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Status:
     """The options of the last runner that were not the defaults."""
 
 
-class Checkpoint(Outcomes):
+class Checkpoint(Outcomes, MadeKeys):
     """The open checkpoint of one run. Every method is one atomic step."""
 
     # --- the run's state ---
@@ -280,33 +280,6 @@ class Checkpoint(Outcomes):
         """Whether the entity is in a batch that is done or in flight. Knows only the keys that
         were given to `batch_sent` or `batch_done`."""
         found = self._db.execute("SELECT 1 FROM handled WHERE key = ?", (key_digest(key),))
-        return found.fetchone() is not None
-
-    def begin_making(self, since_ns: int) -> None:
-        """The run is about to make entities that its query may find. See `state.record.Made`."""
-        with self._step(synced=True):
-            # Files of earlier versions lack the table.
-            self._db.execute("CREATE TABLE IF NOT EXISTS made (key BLOB PRIMARY KEY) WITHOUT ROWID")
-            self._set(made_since_ns=since_ns)
-
-    def made(self) -> Made:
-        """What `begin_making` has noted."""
-        since_ns = self._meta().get("made_since_ns")
-        if since_ns is None:
-            return Made()
-        return Made(since_ns=since_ns) if since_ns else Made(known_in=self.status().file_id)
-
-    def remember_made(self, keys: Iterable[bytes]) -> None:
-        """Note the keys of new entities, synced to disk, before their commit is sent."""
-        with self._step(synced=True):
-            self._db.executemany(
-                "INSERT INTO made VALUES (?) ON CONFLICT DO NOTHING",
-                [(key_digest(key),) for key in keys],
-            )
-
-    def is_made(self, key: bytes) -> bool:
-        """Whether `remember_made` has noted the key."""
-        found = self._db.execute("SELECT 1 FROM made WHERE key = ?", (key_digest(key),))
         return found.fetchone() is not None
 
     def done_up_to(self, shard: int, number: int) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo
-from bulkup.core.stop import end_fork, is_fork
+from bulkup.core.stop import end_if_fork
 from bulkup.state.files import CHECKPOINT_NAME
 from bulkup.state.record_codec import run_info_from_json
 
@@ -154,8 +154,7 @@ class CheckpointFile:
     @contextlib.contextmanager
     def _step(self, *, synced: bool = False) -> Iterator[None]:
         """One transaction. `synced`: after it, the changes survive a power loss."""
-        if is_fork():
-            end_fork()
+        end_if_fork()
         try:
             if synced:
                 self._db.execute("PRAGMA synchronous = FULL")

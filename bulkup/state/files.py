@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from bulkup.core.errors import HeldError, NotFoundError, StateError, UsageError
+from bulkup.core.records import is_run_id
 
 CHECKPOINT_NAME = "checkpoint.sqlite"
 LOCK_NAME = "lock"
@@ -33,6 +34,9 @@ def make_private_folder(path: Path) -> None:
 
 
 def make_run_folder(state_dir: Path, run_id: str) -> Path:
+    """Raises StateError."""
+    if not is_run_id(run_id):
+        raise StateError(f"{run_id!r} is not the id of a run, so no folder is made for it")
     make_private_folder(state_dir)
     folder = state_dir / run_id
     make_private_folder(folder)
@@ -95,6 +99,11 @@ class RunLock:
                 "make it writable, or name another state directory with --state-dir"
             ) from error
         file = os.fdopen(descriptor, "r+")
+        if os.fstat(descriptor).st_nlink > 1:  # a hard link does what a symbolic one would
+            file.close()
+            raise StateError(
+                f"{str(self._path)!r} is a link to another file; delete it and try again"
+            )
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

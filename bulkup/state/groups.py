@@ -19,6 +19,7 @@ from typing import Any
 
 from bulkup.core.errors import HeldError, StateError, UsageError
 from bulkup.core.model import TargetInfo
+from bulkup.core.records import is_run_id
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_text
 from bulkup.datastore.messages import EntityPb, Pb
@@ -31,6 +32,9 @@ from bulkup.state.seals import guarded_delete, guarded_write, seal_key, sealed
 
 MAX_LIST_BYTES = 900_000
 """An entity may have 1,048,572 bytes. Compressed, a numbered tenant's name takes a few bytes."""
+
+MAX_NAMES_BYTES = 100 * 1024 * 1024
+"""A million namespaces with long names."""
 
 _PLAIN = re.compile(r"[0-9A-Za-z._-]{1,100}")
 """A namespace's name, as Datastore allows it."""
@@ -88,7 +92,7 @@ class Groups:
     def _parsed(self, result: Any) -> Group:
         try:
             return _parse(read_properties(result.entity), result.version)
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
             raise StateError(
                 f"the group record {key_text(result.entity.key)} was written by another "
                 "version of bulkup: run that version, or delete the record if you no "
@@ -189,7 +193,14 @@ class Groups:
 
 
 def _parse(values: dict[str, Any], version: int) -> Group:
-    names: Sequence[str] = json.loads(zlib.decompress(values["names"]))
+    # A small value may decompress to more than the memory.
+    unpacked = zlib.decompressobj().decompress(values["names"], MAX_NAMES_BYTES)
+    names: Sequence[str] = json.loads(unpacked)
+    adopted = json.loads(values["adopted"])
+    if not all(map(is_run_id, (values["group"], *adopted.values()))):
+        raise ValueError("it names runs by what are not the ids of runs")
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("its namespaces are not strings")
     return Group(
         group_id=values["group"],
         updater=values["updater"],
@@ -199,6 +210,6 @@ def _parse(values: dict[str, Any], version: int) -> Group:
         created=values["created"],
         who=values["who"],
         fresh=values["fresh"],
-        adopted=json.loads(values["adopted"]),
+        adopted=adopted,
         version=version,
     )

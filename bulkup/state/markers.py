@@ -16,8 +16,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
+from bulkup.core.errors import StateError
 from bulkup.core.model import Counts
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.keys import key_text
 from bulkup.datastore.messages import KeyPb, Mutation
 from bulkup.datastore.queries import Filter, kind_query
 from bulkup.datastore.rpc import Rpc
@@ -200,6 +202,18 @@ def _removals(versions: Mapping[bytes, int]) -> list[bytes]:
 
 
 def _parse(entity: Any) -> Marker:
+    try:
+        return _marker(entity)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(
+            f"the marker {key_text(entity.key)} was not written by bulkup, or by another version; "
+            "delete it if you are certain that it is not bulkup's, otherwise resume the run with "
+            "the version that began it",
+            details=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _marker(entity: Any) -> Marker:
     _, shard, number, part = entity.key.path[-1].name.rsplit("/", 3)
     properties = entity.properties
     facts = json.loads(properties["facts"].string_value)

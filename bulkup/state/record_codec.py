@@ -15,7 +15,7 @@ from typing import Any
 
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState, TargetInfo
-from bulkup.core.records import Origin, RunInfo, Shard
+from bulkup.core.records import Origin, RunInfo, Shard, is_run_id
 from bulkup.datastore.keys import key_text
 from bulkup.datastore.messages import Pb
 from bulkup.state.raw_entities import Stored, read_properties, write_properties
@@ -92,15 +92,46 @@ def _migration_values(migration: MigrationInfo) -> dict[str, Stored]:
 
 
 def read_record(pb: Pb, version: int) -> RunRecord:
-    """Raises StateError for a record of another version of bulkup."""
+    """Raises StateError for a record that is not one of ours, or of another version of bulkup."""
     try:
-        return _parse(read_properties(pb), version)
+        record = _parse(read_properties(pb), version)
+        _check(record, pb.key.path[-1].name)
+        return record
     except (KeyError, TypeError, ValueError) as error:
         raise StateError(
             f"the run record {key_text(pb.key)} was written by another version of bulkup: run "
             "that version, or delete the record if you no longer need its run",
             details=f"{type(error).__name__}: {error}",
         ) from error
+
+
+def _check(record: RunRecord, name: str) -> None:
+    """A record is data that anybody may have written who may write to this Datastore.
+
+    Raises TypeError, ValueError.
+    """
+    if record.run_info.run_id != name:
+        raise ValueError(f"it is the record of run {record.run_info.run_id!r}")
+    numbers = [
+        record.lease.generation,
+        record.layout.next_shard,
+        *(shard.id for shard in record.layout.shards),
+        *asdict(record.counts).values(),
+        *asdict(record.layout.settled).values(),
+    ]
+    if not all(isinstance(number, int) for number in numbers):
+        raise TypeError("a number is expected")
+    holder = record.lease.holder
+    if holder is not None:
+        texts = (holder.runner, holder.who, holder.machine, holder.began)
+        if not (all(isinstance(text, str) for text in texts) and _is_pid(holder.pid)):
+            raise TypeError("its holder is not a process")
+    if not all(isinstance(link, str) for link in record.chain.links):
+        raise TypeError("its chain is not a list of strings")
+
+
+def _is_pid(value: object) -> bool:
+    return isinstance(value, int) and 0 < value < 2**31
 
 
 def _parse(values: dict[str, Any], version: int) -> RunRecord:
@@ -129,10 +160,19 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         ),
         migration=_parse_migration(values),
         chain=Chain(tuple(json.loads(values.get("chain") or "[]")), values.get("work") or None),
-        made=Made(**json.loads(values.get("made") or "{}")),
+        made=_parse_made(json.loads(values.get("made") or "{}")),
         warm=tuple(json.loads(values.get("warm") or "[]")),
         keep=values["keep"],
         version=version,
+    )
+
+
+def _parse_made(raw: dict[str, Any]) -> Made:
+    known_in = raw.get("known_in")
+    return Made(
+        int(raw.get("since_ns", 0)),
+        int(raw.get("record_ns", 0)),
+        None if known_in is None else str(known_in),
     )
 
 
@@ -152,8 +192,16 @@ def _parse_migration(values: dict[str, Any]) -> MigrationInfo | None:
 
 
 def run_info_from_json(raw: dict[str, Any]) -> RunInfo:
-    """The RunInfo of what `asdict` made of one. Raises KeyError, TypeError."""
-    return RunInfo(**{**raw, "target": TargetInfo(**raw["target"])})
+    """The RunInfo of what `asdict` made of one. Raises KeyError, TypeError, ValueError."""
+    run_info = RunInfo(**{**raw, "target": TargetInfo(**raw["target"])})
+    if not is_run_id(run_info.run_id):
+        raise ValueError(f"{run_info.run_id!r} is not the id of a run")
+    texts = {**asdict(run_info), **asdict(run_info.target), **run_info.params}
+    del texts["params"], texts["target"]
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise TypeError("a string is expected")
+    datetime.fromisoformat(run_info.created)
+    return run_info
 
 
 def _time(unix: int) -> datetime | None:

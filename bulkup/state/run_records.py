@@ -18,11 +18,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from bulkup.core.errors import StateError
 from bulkup.core.model import TargetInfo
-from bulkup.core.records import RunInfo
+from bulkup.core.records import RunInfo, is_run_id
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
-from bulkup.datastore.keys import key_bytes
+from bulkup.datastore.keys import key_bytes, key_text
 from bulkup.datastore.messages import AND, EntityPb, Mutation, Operator, Pb, QueryPb, ValuePb
 from bulkup.datastore.refusals import commit_answer
 from bulkup.datastore.rpc import Rpc
@@ -98,20 +99,28 @@ class Ledger:
 
         Raises CallError.
         """
-        return self._unfinished(self.claimed_by(identity))
+        return self._unfinished(self.claimed_by(identity), identity)
 
     def unfinished_before_start(self, identity: str) -> RunRecord | None:
         """The same, for a process that starts a run if there is none: a claim whose run record was
         deleted by hand would block it, and is removed. Raises CallError."""
         claim = self._read_claim(identity)
-        record = self._unfinished(None if claim is None else claim.run_id)
+        record = self._unfinished(None if claim is None else claim.run_id, identity)
         if claim is not None and record is None:
             self._release(identity, claim)
         return record
 
-    def _unfinished(self, run_id: str | None) -> RunRecord | None:
+    def _unfinished(self, run_id: str | None, identity: str) -> RunRecord | None:
         record = None if run_id is None else self.read(run_id)
-        return None if record is None or record.state.is_over else record
+        if record is None or record.state.is_over:
+            return None
+        if record.run_info.identity != identity:
+            raise StateError(
+                f"a claim in Datastore says that run {run_id} is of this work, but its record says "
+                f"otherwise; delete the claim {key_text(self._claim_key(identity))} and run the "
+                "command again"
+            )
+        return record
 
     def open_runs_of(self, updater: str) -> Iterator[RunRecord]:
         """Unfinished runs of updaters of this name. The query is sent at once; taking the first
@@ -146,14 +155,8 @@ class Ledger:
         return self._answers(query, self._rpc.run_query(query, self._target.namespace))
 
     def _answers(self, query: Pb, call: Call[Any]) -> Iterator[RunRecord]:
-        while True:
-            batch = call.result().batch
-            for result in batch.entity_results:
-                yield _record_of(result)
-            if not batch.entity_results:
-                return
-            query.start_cursor = batch.end_cursor
-            call = self._rpc.run_query(query, self._target.namespace)
+        for result in self._rpc.results_from(call, query, self._target.namespace):
+            yield _record_of(result)
 
     # --- writing ---
 
@@ -262,7 +265,13 @@ class Ledger:
 
     def _read_claim(self, identity: str) -> _Claim | None:
         for result in self._rpc.lookup([self._claim_key(identity)]).values():
-            return _Claim(str(read_properties(result.entity)["run"]), result.version)
+            run_id = read_properties(result.entity).get("run")
+            if not is_run_id(run_id):
+                raise StateError(
+                    f"the claim {key_text(result.entity.key)} names {run_id!r}, which is not the "
+                    "id of a run; bulkup has not written it, so delete it and run the command again"
+                )
+            return _Claim(run_id, result.version)
         return None
 
     def release(self, identity: str, run_id: str) -> None:

@@ -69,10 +69,10 @@ def quick_clock(*, ahead_s: float = 0.0) -> Clock:
 @contextlib.contextmanager
 def later(seconds: float) -> Iterator[None]:
     """What runs in this block runs that much later, by the clock of every server and machine."""
-    now, elapsed = ServerTime.now, ServerTime.elapsed
+    now, elapsed = ServerTime.now, Clock.elapsed
     with (
         mock.patch.object(ServerTime, "now", lambda time: now(time) + seconds),
-        mock.patch.object(ServerTime, "elapsed", lambda time: elapsed(time) + seconds),
+        mock.patch.object(Clock, "elapsed", lambda clock: elapsed(clock) + seconds),
     ):
         yield
 

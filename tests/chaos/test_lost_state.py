@@ -75,6 +75,23 @@ def test_shards_keep_their_bounds_when_the_run_record_is_deleted(
 
 
 @pytest.mark.one_in(5)
+@pytest.mark.parametrize("lose", [False, True], ids=["", "and the file later"])
+def test_what_a_run_has_made_is_known_when_the_run_record_is_deleted(
+    embedded: Server, make_world: MakeWorld, lose: bool
+) -> None:
+    world = make_world(embedded, 40)
+    assert world.run("Rename", Options(batch_size=5, limit=20)).exit_code == Exit.LIMIT
+    _forget_records(world)
+    assert world.resume(Options(batch_size=5, limit=5)).exit_code == Exit.LIMIT
+    if lose:
+        shutil.rmtree(world.state_dir)
+        last = world.run("Rename", SHARDED)
+    else:
+        last = world.resume(SHARDED)
+    assert last.counts.handled == 40
+    assert world.made_violations("Rename") == []
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("at", [2, 5, 8, 11, 14])
 def test_entities_without_writes_are_counted_once_after_the_checkpoint_was_lost(
@@ -141,7 +158,7 @@ def test_a_run_killed_while_its_shards_change_loses_nothing_and_repeats_nothing(
     world: World, after: str, at: int, lose: bool
 ) -> None:
     """The new shards are in the run record and not in the checkpoint; or in both, with nothing done
-    yet. `at`: the change of the shards at which each of several runners crashes."""
+    yet. The first runner crashes at its first change of the shards, the others at change `at`."""
     cls, name = (Ledger, "end_sure_write") if after == "the record" else (Checkpoint, "follow")
     real = getattr(cls, name)
     crashes = 0
@@ -149,7 +166,7 @@ def test_a_run_killed_while_its_shards_change_loses_nothing_and_repeats_nothing(
         changes_of_shards = 0
         written: Any = None
 
-        def dying(self: Any, *args: Any, dies: bool = nth < 4) -> Any:
+        def dying(self: Any, *args: Any, nth: int = nth) -> Any:
             nonlocal changes_of_shards, written
             answer = real(self, *args)
             if after == "the file":
@@ -157,7 +174,7 @@ def test_a_run_killed_while_its_shards_change_loses_nothing_and_repeats_nothing(
             else:
                 changes_of_shards += written is not None and written != answer.layout.shards
                 written = answer.layout.shards
-            if changes_of_shards == at and dies:
+            if changes_of_shards == (at if nth else 1) and nth < 4:
                 raise Crash
             return answer
 

@@ -95,7 +95,7 @@ def test_a_forked_process_that_leaves_the_handler_does_not_become_a_second_run(
 
 
 @pytest.mark.parametrize(
-    "call", ["self.client.get(entity.key)", "self.client.get_multi([entity.key])"]
+    "call", ["self.client.get(entity.key)", "list(self.client.query(kind='Item').fetch())"]
 )
 def test_a_forked_process_that_uses_the_client_is_refused_in_a_sentence(
     shell: Shell, call: str

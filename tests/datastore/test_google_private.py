@@ -24,6 +24,7 @@ from bulkup.datastore import google_private
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.messages import EntityPb, ValuePb
 from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.user_client import _OPTIONS
 from tests.conftest import Server
 
 PACKAGE = Path(bulkup.__file__).parent
@@ -99,6 +100,14 @@ def test_a_query_shows_its_message() -> None:
     )
 
 
+def test_a_query_knows_the_database_of_its_client() -> None:
+    assert google_private.database_of(client().query(kind="K")) == "d", (
+        "Query keeps its client elsewhere now"
+    )
+    other = Client(project="p", credentials=AnonymousCredentials())
+    assert google_private.database_of(other.query(kind="K")) == ""
+
+
 def test_a_client_keeps_all_its_state_in_its_dict() -> None:
     class Other(Client):  # type: ignore[misc]
         pass
@@ -150,3 +159,11 @@ def test_grpc_stops_watching_a_ready_channel_within_a_second(server: Server) -> 
         for thread in watching:
             thread.join(30)
         assert time.monotonic() - begun < google_private.MAX_STATE_WATCH_S
+
+
+def test_every_read_of_the_client_goes_through_one_object() -> None:
+    """A dry run and the guards of reads stand before it."""
+    for method in (Client.get_multi, query.Iterator._next_page):
+        assert "_datastore_api" in inspect.getsource(method)
+    arguments = list(inspect.signature(Client.get_multi).parameters)
+    assert arguments == ["self", "keys", "missing", *_OPTIONS]

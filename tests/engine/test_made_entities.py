@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from google.cloud.datastore import Entity, Key
+from google.protobuf.timestamp_pb2 import Timestamp
 
 import bulkup
-from bulkup.core.errors import StateError
+from bulkup.core.errors import QueryError, StateError
+from bulkup.core.model import RunState
+from bulkup.datastore.keys import key_bytes, key_to_pb
+from bulkup.datastore.messages import QueryPb
+from bulkup.datastore.pages import PageResult
+from bulkup.engine.made_entities import MadeEntities
+from bulkup.engine.scan import QueryPlan
 from bulkup.state.files import run_folders
+from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RUN_KIND
+from bulkup.state.record import Made, RunRecord
 from tests.conftest import Server
 from tests.engine import updaters
 from tests.engine.conftest import Run, everything, fill
@@ -140,6 +151,7 @@ def test_the_dry_run_foretells_the_numbers(server: Server, run: Run) -> None:
     assert run(server, Renames, batch_size=4).counts == foretold
 
 
+@pytest.mark.client_side
 def test_processes_do_not_meet_what_they_make(server: Server, run: Run) -> None:
     client = fill(server, "Thing", 60)
     report = run(server, updaters.Renames, processes=2, batch_size=6)
@@ -168,8 +180,8 @@ def test_with_its_state_lost_a_run_still_knows_what_it_made_or_is_refused(
     first = run(server, updater, batch_size=4, limit=18)
     assert not first.success
     state = tmp_path / "state"
-    if server.name == "LF" or updater is RenamesByKey:
-        # Nothing in Datastore says when an entity was created, so only the state knows.
+    if server.name == "LF" or (updater is RenamesByKey and server.name != "FS"):
+        # The results do not say when an entity was created, so only the state knows.
         with pytest.raises(StateError, match=r"only the state directory of .* which entities"):
             run(server, updater, batch_size=4, state_dir=tmp_path / "elsewhere")
         assert not run_folders(tmp_path / "elsewhere")
@@ -210,3 +222,46 @@ def test_entities_of_another_kind_cost_no_lookup(embedded: Server, run: Run) -> 
     assert not run(embedded, Logs, batch_size=3, limit=5).success
     (record,) = client.query(kind="BulkupRun").fetch()
     assert "made" not in record
+
+
+def test_in_a_copy_of_its_datastore_a_run_is_refused(
+    embedded: Server, run: Run, tmp_path: Path
+) -> None:
+    """There every entity was created after the run began."""
+    client = fill(embedded, "Thing", 20)
+    assert not run(embedded, Copies, batch_size=4, limit=8).success
+    copied = replace(embedded, project=f"{embedded.project}-copy")
+    there = copied.client()
+    for kind in ("Thing", RUN_KIND, CLAIM_KIND, MARKER_KIND):
+        for entity in client.query(kind=kind).fetch():
+            there.put(copy_of(entity, there.key(*entity.key.flat_path)))
+    with pytest.raises(StateError, match="in a copy of its Datastore"):
+        run(copied, Copies, batch_size=4, state_dir=tmp_path / "elsewhere")
+    assert len(ids(there)) == 28
+
+
+def test_a_server_that_tells_times_only_in_lookups_is_refused() -> None:
+    record = RunRecord(None, RunState.RUNNING, made=Made(since_ns=5))  # type: ignore[arg-type]
+    query = QueryPlan(QueryPb(), "", keys_only=False, has_filters=False, ranged=frozenset())
+    made = MadeEntities(query, None, SimpleNamespace(record=record), None)  # type: ignore[arg-type]
+    assert made.is_made is not None
+    result = PageResult()
+    result.entity.key = key_bytes(key_to_pb(Key("Thing", 7, project="p")))
+    with pytest.raises(QueryError, match="never end"):
+        made.is_made(result)
+    result.create_time = Timestamp(nanos=5).SerializeToString()
+    assert not made.is_made(result)
+    result.create_time = Timestamp(nanos=6).SerializeToString()
+    assert made.is_made(result)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("name", ["EM", "FS"])
+def test_a_run_that_renames_keys_through_its_client_ends_where_times_are_known(
+    request: pytest.FixtureRequest, run: Run, name: str, processes: int
+) -> None:
+    server = request.getfixturevalue({"EM": "embedded", "FS": "fs"}[name])
+    client = fill(server, "Thing", 30)
+    report = run(server, updaters.RenamesDirectly, batch_size=4, processes=processes)
+    assert report.counts.handled == 30
+    assert ids(client) == list(range(COPIED + 1, COPIED + 31))

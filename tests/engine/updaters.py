@@ -158,3 +158,13 @@ class Renames(Stamp):
         renamed.update(entity)
         self.put(renamed)
         self.delete(entity)
+
+
+class RenamesDirectly(Stamp):
+    """The same, through the client."""
+
+    def handle_entity(self, entity: Entity) -> None:
+        renamed = Entity(self.client.key("Thing", entity.key.id + 1_000_000))
+        renamed.update(entity)
+        self.client.put(renamed)
+        self.client.delete(entity.key)

@@ -442,7 +442,11 @@ def test_a_migration_with_a_fixed_namespace_is_refused(
     before = embedded_tenants.values()
     assert shell.bulkup("migrate", "--all-namespaces").code == 2
     assert embedded_tenants.values() == before
-    assert shell.bulkup("migrate", "--namespace", "tenant-2").code == 0
+    refused = shell.bulkup("migrate", "--namespace", "tenant-2")
+    assert refused.code == 2
+    assert "the query is for namespace 'tenant-1', the run for 'tenant-2'" in refused.err
+    assert embedded_tenants.values() == before
+    assert shell.bulkup("migrate", "--namespace", "tenant-1").code == 0
 
 
 def test_a_similar_unfinished_group_is_named(embedded_tenants: Tenants) -> None:

@@ -13,13 +13,25 @@ class Chunk:
     """A chunk on its way to a worker and back. `count`: how many entities it has. `first_key` and
     `last_key` are serialized."""
 
-    __slots__ = ("count", "error", "first_key", "is_done", "items", "last_key", "number", "whole")
+    __slots__ = (
+        "count",
+        "error",
+        "first_key",
+        "is_done",
+        "items",
+        "knows",
+        "last_key",
+        "number",
+        "whole",
+    )
 
     def __init__(self, number: int, count: int, first_key: bytes, last_key: bytes) -> None:
         self.number = number
         self.count = count
         self.first_key = first_key
         self.last_key = last_key
+        self.knows = 0
+        """Landings of foreign keys before the page of its entities was requested."""
         self.is_done = False
         self.items: list[tuple[Any, ...]] = []
         self.whole = False

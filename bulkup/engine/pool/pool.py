@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -82,6 +82,8 @@ class WorkerPool:
         """The answer to `handle_again`, once it has arrived."""
         self._entity_s = 0.0
         """How long one entity takes on average; 0: not known."""
+        self.on_client_commit: Callable[[], None] = lambda: None
+        """Called when a handler writes through its client."""
         self.moves = False
         """Some write changed a property that the query orders or ranges on."""
 
@@ -207,6 +209,8 @@ class WorkerPool:
                 self.moves |= frame[3]
                 if frame[1] == self._number:  # else nobody is waiting for it any more
                     self._again = frame
+            elif frame[0] == protocol.COMMITS:
+                self.on_client_commit()
             elif frame[0] == protocol.PRINTED:
                 worker.print(frame[1], frame[2])
             elif frame[0] == protocol.RETRYING:

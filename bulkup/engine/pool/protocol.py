@@ -29,10 +29,11 @@ SETUP, CHUNK, AGAIN, STOP, END = range(5)
 (AGAIN, number, key, cursor, PageResult bytes) · (STOP, seconds since a signal or -1) · (END,)"""
 
 # From a worker.
-DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED = range(5)
+DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED, COMMITS = range(6)
 """(DONE, number, items, whole, moves, error, seconds) · (HANDLED_AGAIN, number, item, moves,
 error) · (RETRYING, error, attempt, wait_s, left_s) · (PRINTED, to stderr, bytes) ·
-(REFUSED, class of the error, message, details)"""
+(REFUSED, class of the error, message, details) · (COMMITS,): a handler is about to write through
+its client, for the first time"""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """The run decides what a signal means, also where every process receives it."""
@@ -142,7 +143,7 @@ class Writer:
 def packed(item: Handled) -> tuple[Any, ...]:
     """A handled entity as plain data, short in the two common cases."""
     writes = item.writes
-    if not (item.log_lines or item.failure or item.unchanged):
+    if not (item.log_lines or item.failure or item.unchanged or item.reads):
         if not writes:
             return item.key, item.cursor
         if len(writes) == 1:
@@ -157,6 +158,7 @@ def packed(item: Handled) -> tuple[Any, ...]:
         item.unchanged,
         [str.__str__(line) for line in item.log_lines],  # marshal takes no subclass
         failure and (failure.key, failure.step, failure.error, failure.traceback),
+        item.reads,
     )
 
 
@@ -167,7 +169,7 @@ def unpacked(data: tuple[Any, ...]) -> Handled:
     if len(data) == 5:
         item.set_writes((Write(data[0], data[2], data[3], data[4], False),))
         return item
-    _, _, writes, item.unchanged, item.log_lines, failure = data
+    _, _, writes, item.unchanged, item.log_lines, failure, item.reads = data
     item.set_writes([Write(*write) for write in writes])
     item.failure = Failure(*failure) if failure else None
     return item

@@ -139,7 +139,13 @@ class Worker:
                 f"get_query of {source.name} raised {error_line(error)} in a worker process",
                 details=user_traceback(error),
             ) from error
-        return Handler(updater, setup.query, fresh_from=number << 40)
+        handler = Handler(updater, setup.query, fresh_from=number << 40)
+        handler.reads.on_commit = self._commits
+        return handler
+
+    def _commits(self) -> None:
+        self._handler.reads.on_commit = None  # once is enough
+        self._send(protocol.COMMITS)
 
     def _stopping_s(self) -> float:
         return -1.0 if self._asked_at is None else time.monotonic() - self._asked_at

@@ -1,0 +1,147 @@
+"""What a handler has read through its client: the versions that guard what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from bulkup.datastore.keys import key_of
+from bulkup.datastore.messages import Pb
+
+ABSENT = -1
+"""In place of a version: there was no such entity. A put is then an insert."""
+
+
+class Written(NamedTuple):
+    """What a read by key returns in place of what is stored."""
+
+    entity: Pb | None
+    """The Entity message; None: deleted."""
+    in_this_call: bool
+    """By the handler call that is running. Else by an earlier one of a dry run."""
+
+
+class Reads:
+    """What the handler call that is running has read, by serialized key.
+
+    The threads of a handler share it.
+    """
+
+    def __init__(self) -> None:
+        self.versions: dict[bytes, int] = {}
+        """ABSENT: it was not there. 0: it was, and the server did not tell its version. Queries
+        also note the `kind_mark` of their kind: what is written may belong to their results."""
+        self.on_commit: Callable[[], None] | None = None
+        """Called before the handler writes through its client, on the thread that does."""
+        self._historic: set[bytes] = set()
+        """Transactions that read the past."""
+
+    def written(self, key: bytes) -> Written | None:
+        """What is put or deleted under a key, and not stored."""
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        self.versions.clear()
+        self._historic.clear()
+
+    def note(self, key: bytes, version: int) -> None:
+        # The first of several reads counts: if the entity has changed in between, the handler knows
+        # two states of it, and the older guard has it called again.
+        if not self.versions.get(key):
+            self.versions[key] = version
+
+    def note_lookup(self, response: Pb, options: Pb | None) -> None:
+        """Note what a LookupResponse found and missed."""
+        if self._reads_the_past(response, options):
+            return
+        for result in response.found:
+            self.note(result.entity.key.SerializeToString(deterministic=True), result.version)
+        for result in response.missing:
+            self.note(result.entity.key.SerializeToString(deterministic=True), ABSENT)
+
+    def note_query(self, response: Pb, options: Pb | None, query: Pb | None) -> None:
+        """Note what a query found. Keys alone and projections may have no version; aggregations
+        have no keys. `query`: None: it may be of any kind."""
+        if self._reads_the_past(response, options):
+            return
+        self.note(kind_mark(query.kind[0].name if query is not None and query.kind else ""), 0)
+        if response.DESCRIPTOR.name != "RunQueryResponse":
+            return
+        for result in response.batch.entity_results:
+            self.note(result.entity.key.SerializeToString(deterministic=True), result.version)
+
+    def note_begun(self, transaction: bytes, options: Pb | None) -> None:
+        """Note a new transaction. `options`: its TransactionOptions."""
+        if options is not None and options.read_only.HasField("read_time"):
+            self._historic.add(transaction)
+
+    def _reads_the_past(self, response: Pb, options: Pb | None) -> bool:
+        """An entity as it was at a `read_time` guards nothing: its version is always an old one."""
+        if options is None:
+            return False
+        if options.HasField("read_time"):
+            return True
+        if options.HasField("new_transaction"):
+            self.note_begun(response.transaction, options.new_transaction)
+        return (options.transaction or response.transaction) in self._historic
+
+
+def kind_mark(kind: str) -> bytes:
+    """Stands for all keys of a kind, or ("") for all keys, among serialized keys, which never begin
+    like this."""
+    return b"\0" + kind.encode()
+
+
+def marks_of(key: bytes) -> tuple[bytes, bytes, bytes]:
+    """A serialized key, and the marks of the queries that may find it."""
+    return key, kind_mark(key_of(key).path[-1].kind), kind_mark("")
+
+
+class WatchedApi:
+    """The official client's API object, whose reads are noted, and of whose writes is told."""
+
+    def __init__(self, api: Any, reads: Reads) -> None:
+        self._api = api
+        self._reads = reads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+    def lookup(self, request: Any, **options: Any) -> Any:
+        response = self._api.lookup(request=request, **options)
+        self._reads.note_lookup(_raw(response), _part(request, "read_options"))
+        return response
+
+    def run_query(self, request: Any, **options: Any) -> Any:
+        response = self._api.run_query(request=request, **options)
+        query = _part(request, "query")
+        self._reads.note_query(_raw(response), _part(request, "read_options"), query)
+        return response
+
+    def run_aggregation_query(self, request: Any, **options: Any) -> Any:
+        response = self._api.run_aggregation_query(request=request, **options)
+        aggregation = _part(request, "aggregation_query")
+        query = None if aggregation is None else aggregation.nested_query
+        self._reads.note_query(_raw(response), _part(request, "read_options"), query)
+        return response
+
+    def commit(self, request: Any, **options: Any) -> Any:
+        if self._reads.on_commit is not None:
+            self._reads.on_commit()
+        return self._api.commit(request=request, **options)
+
+    def begin_transaction(self, request: Any, **options: Any) -> Any:
+        response = self._api.begin_transaction(request=request, **options)
+        self._reads.note_begun(response.transaction, _part(request, "transaction_options"))
+        return response
+
+
+def _raw(message: Any) -> Any:
+    """The upb message inside a proto-plus one."""
+    return getattr(message, "_pb", message)
+
+
+def _part(request: Any, name: str) -> Any:
+    """A message inside a request, which the official client builds as a dict; None: not there."""
+    part = request.get(name) if isinstance(request, dict) else getattr(request, name)
+    return None if part is None else _raw(part)
