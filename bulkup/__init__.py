@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bulkup.authoring.function_updater import updater
 from bulkup.authoring.param import param
-from bulkup.authoring.updater import BulkDelete, BulkPut, Updater
+from bulkup.authoring.updater import BulkDelete, BulkPut, Updater, client
 from bulkup.authoring.writes import delete
 from bulkup.core.errors import BulkupError
 from bulkup.core.version import __version__ as __version__
@@ -25,6 +25,7 @@ __all__ = [
     "BulkupError",
     "Report",
     "Updater",
+    "client",
     "delete",
     "param",
     "run",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -159,14 +160,36 @@ class BulkDelete(Updater):
         self.delete(entity)
 
 
+_handling: ContextVar[Updater | None] = ContextVar("_handling", default=None)
+"""The updater whose handler runs."""
+
+
 @contextmanager
 def writing_to(sink: WriteSink, updater: Updater) -> Iterator[None]:
     """Send the updater's writes to `sink` within this block."""
     before, updater._sink = updater._sink, sink
+    token = _handling.set(updater)
     try:
         yield
     finally:
+        _handling.reset(token)
         updater._sink = before
+
+
+def client() -> Client:
+    """For function updaters: the `google.cloud.datastore.Client` for the run's target, which is
+    `self.client` in a class. What a handler reads with it guards what the handler writes.
+
+    Raises RuntimeError unless a handler runs, and on threads that the handler has started.
+    """
+    updater = _handling.get()
+    if updater is None:
+        raise RuntimeError(
+            "bulkup.client works only while bulkup runs a handler, on the handler's own thread; "
+            "pass the client on to other threads, and in a test call "
+            "bulkup.testing.handle(updater, entity)"
+        )
+    return updater.client
 
 
 def returned_something(updater: Updater, result: object) -> TypeError:

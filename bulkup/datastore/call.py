@@ -13,6 +13,7 @@ from tenacity import RetryCallState
 from bulkup.core.stop import refuse_in_fork
 from bulkup.datastore import greenlets
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.retry import ATTEMPT_TIMEOUT_S as ATTEMPT_TIMEOUT_S
 from bulkup.datastore.retry import RetryPolicy, retrying
 
 R = TypeVar("R")

@@ -46,6 +46,8 @@ _RECEIVED_TOO_MUCH = re.compile(
 )
 """From gRPC on our side: how large the answer is, and the limit."""
 
+_HTTP_ANSWER = "Received http2 header with status"
+
 _NOT_APPLIED = {StatusCode.ABORTED, StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAUTHENTICATED}
 """The retryable codes that guarantee that nothing was written."""
 
@@ -76,7 +78,9 @@ class CallError(Exception):
         """The request is too large, so sending it again cannot help."""
         if self.code is StatusCode.RESOURCE_EXHAUSTED:
             return "maximum size" in self.details or "larger than max" in self.details
-        return self.code is StatusCode.CANCELLED and self.request_bytes >= EMULATOR_MESSAGE_BYTES
+        if self.code is not StatusCode.CANCELLED or "channel closed" in self.details.lower():
+            return False  # the latter by us, for another connection
+        return self.request_bytes >= EMULATOR_MESSAGE_BYTES
 
     def fewer(self, asked: int) -> int:
         """How many entities to ask for instead of `asked`, whose answer was too large to receive;
@@ -94,7 +98,15 @@ class CallError(Exception):
 
     @property
     def worth_another_try(self) -> bool:
-        return (self.code in _TRANSIENT or self.code in _INTERNAL) and not self.too_large
+        if self.code in _TRANSIENT or self.code in _INTERNAL:
+            return not self.too_large
+        return self.is_http_answer
+
+    @property
+    def is_http_answer(self) -> bool:
+        """A web server, a gateway or a proxy answered, and not the Datastore behind it. The code is
+        gRPC's translation of the HTTP status: 404 becomes UNIMPLEMENTED."""
+        return _HTTP_ANSWER in self.details
 
     @property
     def is_doubtful(self) -> bool:

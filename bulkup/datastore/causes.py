@@ -117,12 +117,21 @@ _CAUSES: tuple[tuple[str, Say], ...] = (
 )
 
 
+_MAY_NEED_A_PROXY = _no_such_name, _refused, _unreachable, _silent
+
+
 def cause_of(details: str, address: str) -> Cause | None:
     """The cause of a failed connection or call; None: nothing that is known here."""
     for pattern, say in _CAUSES:
         found = re.search(pattern, details, re.IGNORECASE)
         if found:
-            return say(found, address)
+            cause = say(found, address)
+            misses_proxy = say in _MAY_NEED_A_PROXY and not is_loopback(address)
+            unread = unread_proxy_variable(os.environ) if misses_proxy else ""
+            if unread:
+                hint = f"gRPC reads {unread.lower()} and not {unread}: set it if a proxy is needed"
+                return cause._replace(advice=f"{cause.advice}; {hint}")
+            return cause
     return None
 
 
@@ -169,6 +178,14 @@ def is_loopback(address: str) -> bool:
 def proxy_variable(environment: Mapping[str, str]) -> str:
     """The variable that gives gRPC its proxy; empty: none."""
     return next((name for name in PROXY_VARIABLES if environment.get(name)), "")
+
+
+def unread_proxy_variable(environment: Mapping[str, str]) -> str:
+    """A variable that names a proxy to others and not to gRPC; empty: none, or gRPC has one."""
+    if proxy_variable(environment):
+        return ""
+    names = (name.upper() for name in PROXY_VARIABLES)
+    return next((name for name in names if environment.get(name)), "")
 
 
 def _is_exempt(address: str, environment: Mapping[str, str]) -> bool:

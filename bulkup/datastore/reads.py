@@ -33,6 +33,9 @@ class Reads:
         also note the `kind_mark` of their kind: what is written may belong to their results."""
         self.on_commit: Callable[[], None] | None = None
         """Called before the handler writes through its client, on the thread that does."""
+        self.commits_itself = False
+        """The handler writes through the client, after reads. That happens again whenever it is
+        called again."""
         self._historic: set[bytes] = set()
         """Transactions that read the past."""
 
@@ -126,8 +129,10 @@ class WatchedApi:
         return response
 
     def commit(self, request: Any, **options: Any) -> Any:
-        if self._reads.on_commit is not None:
-            self._reads.on_commit()
+        reads = self._reads
+        reads.commits_itself = reads.commits_itself or bool(reads.versions)
+        if reads.on_commit is not None:
+            reads.on_commit()
         return self._api.commit(request=request, **options)
 
     def begin_transaction(self, request: Any, **options: Any) -> Any:

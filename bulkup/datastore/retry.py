@@ -109,7 +109,10 @@ class RetryPolicy:
         `refused`: how many that refused its token."""
         if doubtful >= MAX_DOUBTFUL_TRIES or refused > MAX_REFRESHES or left_s <= 0:
             return True
-        return not contacted and (error.lacks_credentials or error.is_unauthenticated)
+        if contacted:
+            return False
+        is_final = error.is_http_answer and error.code is not StatusCode.UNAVAILABLE
+        return error.lacks_credentials or error.is_unauthenticated or is_final
 
     def is_out_of_time(self, wait_s: float) -> bool:
         """Whether the user has asked to stop, and a pause would last longer than that leaves."""

@@ -15,9 +15,6 @@ from bulkup.datastore.causes import Cause, cause_of, credentials_problem
 if TYPE_CHECKING:
     from bulkup.datastore.rpc import Rpc
 
-_HTTP_ANSWER = "Received http2 header with status"
-"""How gRPC says that a web server or a proxy answered; the status is gRPC's translation."""
-
 
 def explain(error: CallError, *, address: str, project: str, contacted: bool) -> BulkupError:
     """Turn the error of a call into one that a user can act on.
@@ -54,6 +51,8 @@ def explain(error: CallError, *, address: str, project: str, contacted: bool) ->
             f"project {project} has no such Datastore database ({answer}); check --project and "
             "--database"
         )
+    if error.too_large:
+        return TargetError(f"a message of {error.call} is larger than gRPC accepts ({answer})")
     if code is StatusCode.RESOURCE_EXHAUSTED:
         return TargetError(
             f"{error.call} exceeds a quota of project {project}, and retrying did not help "
@@ -66,7 +65,7 @@ def explain(error: CallError, *, address: str, project: str, contacted: bool) ->
 
 def _is_of_the_connection(error: CallError) -> bool:
     """Whether the details are gRPC's own: a Datastore's may contain the same words."""
-    if _HTTP_ANSWER in error.details:
+    if error.is_http_answer:
         return True
     in_transit = error.code in (StatusCode.INTERNAL, StatusCode.UNKNOWN) and not error.is_doubtful
     return in_transit or error.code in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED)
@@ -80,7 +79,7 @@ def _no_answer(error: CallError, cause: Cause | None, address: str, contacted: b
         return TargetError(
             f"the Datastore at {address} stopped answering ({problem}); {advice}continue with "
             "`bulkup resume` when it is back, or wait longer with --retry-for",
-            details=error.details,
+            details=error.details if cause is None or cause.is_final else "",
         )
     if cause:
         problem = cause.problem

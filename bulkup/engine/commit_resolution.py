@@ -5,6 +5,7 @@ The table in `engine/commit.py` says what follows from each answer of the server
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from bulkup.datastore.pages import page_result
 from bulkup.datastore.refusals import Refusals, has_moved
 from bulkup.engine.batches import Batch
 from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgress
-from bulkup.engine.handled import Handled
+from bulkup.engine.handled import Handled, Write
 from bulkup.engine.key_allocation import allocate_ids, refusal
 from bulkup.state.checkpoint import BatchRow
 from bulkup.state.markers import LATE_COPY_S, Marker
@@ -27,6 +28,10 @@ from bulkup.state.notes import Place
 CLEARED_PER_COMMIT = 3
 """Markers removed along with a commit. More than one, so that a backlog shrinks; few, because the
 legacy emulator counts them against its 25 entity groups."""
+
+FIRST_PAUSE_S = 0.002
+MAX_PAUSE_S = 0.1
+"""Before an entity is handled again that has had several conflicts, at most."""
 
 
 @dataclass
@@ -223,6 +228,10 @@ class CommitResolver:
 
         False: nothing has changed, so the commit was refused for another reason.
         """
+        tries = max(item.conflicts for item in span)
+        if tries > 1:  # others write the same at the same pace: get out of step
+            longest_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries, 10))
+            self._rpc.nap(random.uniform(0, longest_s))  # noqa: S311 - no secret
         guarded = {w.key for item in span for w in item.writes if w.version}
         keys = {*guarded, *(item.key for item in span if item.writes)}
         # A page may encode the same key in another way than a lookup does.
@@ -232,20 +241,22 @@ class CommitResolver:
         versions = {key: result.version for key, result in found.items()}
         changed = False
         for item in span:
-            if any(w.is_overtaken(versions.get(w.key)) for w in item.writes):
+            overtaken = [w for w in item.writes if w.is_overtaken(versions.get(w.key))]
+            if overtaken:
                 changed = True
-                self._handle_changed(item, found.get(item.key))
+                self._handle_changed(item, overtaken, found.get(item.key))
         return changed
 
-    def _handle_changed(self, item: Handled, found: Any) -> None:
-        """Handle an entity again that has changed since it was read. `found`: None if deleted."""
+    def _handle_changed(self, item: Handled, overtaken: Sequence[Write], found: Any) -> None:
+        """Handle an entity again when its guards have refused these writes. `found`: the entity as
+        it is now; None: deleted."""
         fresh = self._still_matching(item, found)
         if fresh is None:
             item.drop_writes()
             item.vanished = True
             return
         item.conflicts += 1
-        if item.conflicts > self._context.conflicts.retries:
+        if self._context.conflicts.is_too_much(item, overtaken):
             item.fail(
                 "write",
                 f"contended: changed {item.conflicts} times between being read and written (by "

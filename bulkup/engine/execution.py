@@ -250,7 +250,8 @@ class Execution:
         """Make the last runner's work definite. Returns the markers it left, by shard."""
         recovery = Recovery(
             rpc=self._rpc, checkpoint=checkpoint, markers=self._markers, notes=self._notes,
-            runner=lease.runner, needs_keys=bool(self._query.ranged),
+            runner=lease.runner,
+            needs_keys=bool(self._query.ranged or lease.record.made.known_in),
         )  # fmt: skip
         left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
         self._progress.counts = counts = checkpoint.done()

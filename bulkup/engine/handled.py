@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from bulkup.core.model import Failure
@@ -54,6 +54,10 @@ class Handled:
     log_lines: Sequence[str] = ()
     failure: Failure | None = None
     conflicts: int = 0
+    strain: float = 0.0
+    """How much its conflicts have worn out the run's patience."""
+    refused: Set[tuple[bytes, int]] = frozenset()
+    """Keys and versions of the guards that refused its last commit."""
     vanished: bool = False
     reads: Sequence[bytes] = ()
     """Keys of what the handler has read through its client, and marks of its queries."""

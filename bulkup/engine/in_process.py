@@ -23,8 +23,9 @@ class InProcessPool:
         self._accounts = accounts
         self.handle_again = handler.handle_again
         self.previewed = handler.previewed
-        self._reads_last_writes = False
-        """The handler has just read what the entity before it wrote, and may do so again."""
+        self._lands_first = False
+        """Open batches land before the next entity: the handler has just read what the one before
+        it wrote, and may do so again; or it must not be called twice, as it writes on its own."""
 
     @property
     def moves(self) -> bool:
@@ -78,7 +79,7 @@ class InProcessPool:
                 key: bytes = result.entity.key
                 if is_left_out is not None and is_left_out(result):
                     continue
-                landed = committer.drain_open() if self._reads_last_writes and committer else None
+                landed = committer.drain_open() if self._lands_first and committer else None
                 if key in foreign:
                     item = self._handle_rewritten(result, committer)
                 else:
@@ -121,7 +122,11 @@ class InProcessPool:
             return item
         reads, item.reads = item.reads, ()
         is_stale = committer.is_stale(reads)
-        self._reads_last_writes = is_stale or not (landed or set()).isdisjoint(reads)
+        self._lands_first = (
+            is_stale
+            or self._handler.reads.commits_itself
+            or not (landed or set()).isdisjoint(reads)
+        )
         if not is_stale:
             return item
         committer.drain_all()

@@ -60,6 +60,8 @@ class MadeEntities:
     def _watch(self, made: Made) -> None:
         if made.known_in is not None:
             self._by_key = True
+            self._checkpoint.begin_making(0)  # a copy from before may lack the table
+            self._checkpoint.syncs_batches = True
             self.is_made = self._is_known
         else:
             self._by_key = False

@@ -53,14 +53,9 @@ def _take(ledger: Ledger, target: TargetInfo, context: RunContext) -> RunRecord:
         now, holder = clock.unix(), record.lease.holder
         if holder is None or not record.lease.is_held(now) or has_died(holder):
             # Another process may be faster, and may even have ended by now: read again.
-            try:
+            with suppress(HeldError, NotFoundError):
                 return take(ledger, record, this_process(), clock=clock, stop=stop)
-            except HeldError:
-                continue
-            except NotFoundError:
-                # Or the record was deleted by hand, and its claim blocks a new one.
-                ledger.unfinished_before_start(LOCK_ID)
-                continue
+            continue
         action = f" ({record.reason})" if record.reason else ""
         if clock.monotonic() >= deadline:
             last_seen = max(record.lease.heard_ago_s(now), 0)

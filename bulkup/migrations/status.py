@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from bulkup.core.errors import MismatchError, NotFoundError, UsageError
+from bulkup.core.errors import MismatchError, NotFoundError, StateError, UsageError
 from bulkup.core.model import RunState, TargetInfo
 from bulkup.migrations.folder import MigrationFile, find_name
 from bulkup.state.holder import has_died
@@ -94,10 +95,19 @@ class _Latest(NamedTuple):
     record: RunRecord
 
 
+_SUFFIX = re.compile(r"(?:\.([1-9][0-9]*))?(?:\+([1-9][0-9]*))?")
+
+
 def _position(run_id: str, base: str) -> _Position:
-    suffix = run_id[len(base) :]
-    attempt, _, link = suffix.removeprefix(".").partition("+")
-    return _Position(int(attempt or 1), int(link or 0))
+    """Raises StateError for a record that no version of bulkup has written."""
+    # Only the length of the base counts: the database may be a copy of another project's.
+    found = _SUFFIX.fullmatch(run_id[len(base) :])
+    if found is None:
+        raise StateError(
+            f"the run record {run_id} says that it applied a migration, but its id is not that of "
+            "one; bulkup has not written it, so delete it"
+        )
+    return _Position(int(found[1] or 1), int(found[2] or 0))
 
 
 class FolderStatus:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from bulkup.core.errors import BulkupError, Exit, NotFoundError, StopAskedError
+from bulkup.core.errors import BulkupError, Exit, NotFoundError, StateError, StopAskedError
 from bulkup.core.events import (
     Event,
     GroupEnded,
@@ -112,6 +113,7 @@ class GroupRun:
         resumed = unfinished is not None and not self._fresh
         if unfinished is not None and resumed:
             group = unfinished
+            self._check_namespaces(group)
         else:
             group = self._new_group(replaces=unfinished)
             self._warn_of_similar(group)
@@ -142,6 +144,16 @@ class GroupRun:
             fresh=self._fresh,
             version=replaces.version if replaces is not None else 0,
         )
+
+    def _check_namespaces(self, group: Group) -> None:
+        """A record is data: it must not lead the updater to where the user did not send it."""
+        for namespace in group.namespaces:
+            if not fnmatchcase(namespace, self._pattern):
+                raise StateError(
+                    f"the record of group {group.group_id} lists the namespace {namespace!r}, "
+                    f"which {self._pattern!r} does not match; bulkup has not written it, so start "
+                    "a new group (--new)"
+                )
 
     def _warn_of_similar(self, group: Group) -> None:
         for other in self._groups.others(group.updater):

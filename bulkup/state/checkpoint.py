@@ -246,7 +246,7 @@ class Checkpoint(Outcomes, MadeKeys):
         Failures are synced to disk, because a note may have no room for all of them. So are
         `keys`, those of entities that must not be handled again.
         """
-        with self._step(synced=bool(failures or keys)):
+        with self._step(synced=bool(failures or keys or self.syncs_batches)):
             self._put_batch(row, "sent", failures, log_lines, keys)
 
     def batch_done(

@@ -15,6 +15,10 @@ from bulkup.state.record import Made
 class MadeKeys(CheckpointFile):
     """A set that grows on disk, not in memory."""
 
+    syncs_batches = False
+    """Every batch is on disk before its commit is sent, so that an older copy of this file shows
+    that it is one: it lacks keys."""
+
     def begin_making(self, since_ns: int) -> None:
         """The run is about to make entities that its query may find. See `state.record.Made`."""
         with self._step(synced=True):

@@ -115,11 +115,17 @@ def _check(record: RunRecord, name: str) -> None:
     numbers = [
         record.lease.generation,
         record.layout.next_shard,
+        record.layout.fenced_until,
+        record.layout.sweep_at,
+        record.lease.until,
+        record.ended,
         *(shard.id for shard in record.layout.shards),
         *asdict(record.counts).values(),
         *asdict(record.layout.settled).values(),
     ]
     if not all(isinstance(number, int) for number in numbers):
+        raise TypeError("a number is expected")
+    if not all(isinstance(number, (int, float)) for number in record.warm):
         raise TypeError("a number is expected")
     holder = record.lease.holder
     if holder is not None:

@@ -9,7 +9,7 @@ at once one is refused, and so is a copy of a commit that arrives late:
     the end of a run, with or     the same; it is one commit with the removal of the claim and the
     without a successor           start of the successor
     the removal of a record       it requires the version that was read
-    the removal of a claim        the same
+    the removal of a claim        the same, also where it is part of the end of a run
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class RecordTimes(NamedTuple):
     updated_ns: int
 
 
-class _Claim(NamedTuple):
+class Claim(NamedTuple):
+    """The claim on a piece of work."""
+
     run_id: str
     version: int
 
@@ -99,28 +101,28 @@ class Ledger:
 
         Raises CallError.
         """
-        return self._unfinished(self.claimed_by(identity), identity)
+        return self._unfinished(self.read_claim(identity), identity)
 
     def unfinished_before_start(self, identity: str) -> RunRecord | None:
         """The same, for a process that starts a run if there is none: a claim whose run record was
         deleted by hand would block it, and is removed. Raises CallError."""
-        claim = self._read_claim(identity)
-        record = self._unfinished(None if claim is None else claim.run_id, identity)
+        claim = self.read_claim(identity)
+        record = self._unfinished(claim, identity)
         if claim is not None and record is None:
             self._release(identity, claim)
         return record
 
-    def _unfinished(self, run_id: str | None, identity: str) -> RunRecord | None:
-        record = None if run_id is None else self.read(run_id)
-        if record is None or record.state.is_over:
+    def _unfinished(self, claim: Claim | None, identity: str) -> RunRecord | None:
+        record = None if claim is None else self.read(claim.run_id)
+        if claim is None or record is None or record.state.is_over:
             return None
         if record.run_info.identity != identity:
             raise StateError(
-                f"a claim in Datastore says that run {run_id} is of this work, but its record says "
-                f"otherwise; delete the claim {key_text(self._claim_key(identity))} and run the "
-                "command again"
+                f"a claim in Datastore says that run {claim.run_id} is of this work, but the run's "
+                f"record says otherwise; delete the claim {key_text(self._claim_key(identity))} "
+                "and run the command again"
             )
-        return record
+        return replace(record, claim_version=claim.version)
 
     def open_runs_of(self, updater: str) -> Iterator[RunRecord]:
         """Unfinished runs of updaters of this name. The query is sent at once; taking the first
@@ -195,16 +197,16 @@ class Ledger:
         entity = EntityPb()
         write_record(entity, self._key(record.run_info.run_id), record)
         mutations = [guarded_write(entity, record.version)]
-        if not record.version and not over:
-            mutations.append(Mutation(insert=self._claim(record)))
+        if not record.version and not over and record.run_info.identity != record.run_info.run_id:
+            mutations.append(guarded_write(self._claim(record), record.claim_version))
             if not record.keep:
                 mutations.append(self._seal(record.run_info))
+        if record.version and (over or successor is not None):
+            mutations += self._pass_on(record, successor)
         if successor is not None:
-            passed, begun = Mutation(upsert=self._claim(successor)), Mutation()
+            begun = Mutation()
             write_record(begun.insert, self._key(successor.run_info.run_id), successor)
-            mutations += [passed, begun]
-        elif over and record.version:
-            mutations.append(Mutation(delete=self._claim_key(record.run_info.identity)))
+            mutations.append(begun)
         return self._rpc.commit([*(m.SerializeToString() for m in mutations), *extra_mutations])
 
     def end_sure_write(self, record: RunRecord, call: Call[Any]) -> RunRecord:
@@ -219,7 +221,10 @@ class Ledger:
                 return there
             raise RecordMovedOn from error
         self.server_time.learn(answer.commit_time)
-        return replace(record, version=answer.mutation_results[0].version)
+        written = replace(record, version=answer.mutation_results[0].version)
+        if not record.version and len(answer.mutation_results) > 1:
+            written = replace(written, claim_version=answer.mutation_results[1].version)
+        return written
 
     def end_write(self, record: RunRecord, call: Call[Any]) -> RunRecord:
         """The written record, if the first attempt was answered.
@@ -244,10 +249,15 @@ class Ledger:
             call = self._rpc.commit([guarded_delete(key, version).SerializeToString()])
             commit_answer(self._rpc, call)
         except CallError as error:
-            if (
-                error.unexplained or not error.is_conflict
-            ):  # otherwise it is gone, or is another process's by now
+            is_gone_or_anothers = error.is_conflict and not error.unexplained
+            if not is_gone_or_anothers:
                 raise
+
+    def sealed_for(self, identity: str) -> str | None:
+        """The id of the last run of this work that was to keep no record. Raises CallError."""
+        for result in self._rpc.lookup([seal_key(self._target, identity)]).values():
+            return str(read_properties(result.entity).get("for"))
+        return None
 
     def _seal(self, run_info: RunInfo) -> Any:
         return sealed(self._rpc, seal_key(self._target, run_info.identity), run_info.run_id)
@@ -257,13 +267,11 @@ class Ledger:
 
     # --- claims ---
 
-    def claimed_by(self, identity: str) -> str | None:
-        """The id of the run that claims the work: it is unfinished, or its record was deleted by
-        hand. Raises CallError."""
-        claim = self._read_claim(identity)
-        return None if claim is None else claim.run_id
+    def read_claim(self, identity: str) -> Claim | None:
+        """Which run claims the work: an unfinished one, or one whose record was deleted by hand.
 
-    def _read_claim(self, identity: str) -> _Claim | None:
+        Raises CallError, StateError.
+        """
         for result in self._rpc.lookup([self._claim_key(identity)]).values():
             run_id = read_properties(result.entity).get("run")
             if not is_run_id(run_id):
@@ -271,17 +279,27 @@ class Ledger:
                     f"the claim {key_text(result.entity.key)} names {run_id!r}, which is not the "
                     "id of a run; bulkup has not written it, so delete it and run the command again"
                 )
-            return _Claim(run_id, result.version)
+            return Claim(run_id, result.version)
         return None
 
-    def release(self, identity: str, run_id: str) -> None:
-        """Remove the claim of a run whose record is gone. Raises CallError."""
-        claim = self._read_claim(identity)
-        if claim is not None and claim.run_id == run_id:
-            self._release(identity, claim)
-
-    def _release(self, identity: str, claim: _Claim) -> None:
+    def _release(self, identity: str, claim: Claim) -> None:
         self._remove(self._claim_key(identity), claim.version)
+
+    def _pass_on(self, record: RunRecord, successor: RunRecord | None) -> list[Any]:
+        """The mutation that gives a run's claim to its successor, or removes it if there is none.
+
+        None at all if the claim is another run's, because somebody deleted this one's by hand.
+        """
+        version, run_info = record.claim_version, record.run_info
+        if not version and run_info.identity != run_info.run_id:  # the migrate lock claims no work
+            claim = self.read_claim(run_info.identity)
+            if claim is not None and claim.run_id != run_info.run_id:
+                return []
+            version = 0 if claim is None else claim.version
+        if successor is not None:
+            return [guarded_write(self._claim(successor), version)]
+        key = self._claim_key(run_info.identity)
+        return [guarded_delete(key, version)] if version else []
 
     def _claim(self, record: RunRecord) -> Pb:
         claim = EntityPb(key=self._claim_key(record.run_info.identity))

@@ -326,6 +326,10 @@ class World:
     def things(self) -> dict[int, Any]:
         return {thing.key.id: thing for thing in self.client.query(kind="Thing").fetch()}
 
+    def groups(self) -> dict[int, int]:
+        """The counters of Neighbours by id."""
+        return {group.key.id: group["n"] for group in self.client.query(kind="Group").fetch()}
+
     def violations(self, *, incremented: bool = True, children: bool = False) -> list[str]:
         """List every way in which the data breaks the promise; empty: it was kept."""
         found = []

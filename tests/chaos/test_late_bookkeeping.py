@@ -15,6 +15,7 @@ from bulkup.core.model import RunState
 from bulkup.datastore.messages import CommitRequest
 from bulkup.engine.options import Options
 from bulkup.namespaces.group_run import run_in_namespaces
+from bulkup.runs import execute
 from bulkup.runs.context import RunContext
 from bulkup.runs.prepare import load_updater
 from bulkup.runs.target import TargetOptions, open_target
@@ -140,6 +141,50 @@ def test_a_late_copy_of_a_record_or_a_claim_changes_nothing(
     assert sorted(more.values()) == [0] * 8 + [1] * 8
 
 
+def _chained(world: World, **more: Any) -> None:
+    with pytest.raises(Crash):
+        world.run("BeforeIncrement", SMALL, on_send=_crash_at_commit(3), **more)
+    shutil.rmtree(world.state_dir)
+    assert world.run("BeforeIncrement", SMALL, **more).success
+    assert {thing["before"] for thing in world.things().values()} == {1}
+
+
+def _chained_without_records(world: World) -> None:
+    _chained(world, keep_record=False)
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        _killed_and_taken_over,
+        _without_a_record_and_killed,
+        _resumed_after_its_record_was_deleted,
+        _chained,
+        _chained_without_records,
+    ],
+)
+def test_every_copy_of_a_bookkeeping_commit_may_arrive_again_and_again(
+    server: Server, make_world: MakeWorld, story: Callable[[World], None]
+) -> None:
+    """Before each of bulkup's own commits, copies of all earlier ones arrive."""
+    world = make_world(server, SIZE)
+    payloads: list[bytes] = []
+
+    def all_again(seen: Seen) -> Action:
+        if seen.method == "Upkeep":
+            for payload in payloads:
+                assert world.proxy.send_again("Commit", payload) != "OK"
+            payloads.append(seen.payload)
+        return Pass()
+
+    world.proxy.faults = all_again
+    story(world)
+    assert len(payloads) >= 4
+    assert world.proxy.done["Late OK"] == 0
+    assert world.violations() == []
+    assert list(world.client.query(kind=CLAIM_KIND).fetch()) == []
+
+
 def test_a_late_removal_of_a_claim_does_not_remove_the_claim_of_the_next_run(
     server: Server, make_world: MakeWorld
 ) -> None:
@@ -157,6 +202,44 @@ def test_a_late_removal_of_a_claim_does_not_remove_the_claim_of_the_next_run(
     assert last.run_id == second.run_id
     assert {thing["n"] for id_, thing in world.things().items()} == {1, 2}
     assert sum(thing["n"] for thing in world.things().values()) == SIZE + 4
+
+
+def test_the_end_of_a_run_leaves_the_claim_of_another_run_alone(
+    server: Server, make_world: MakeWorld, tmp_path: Path
+) -> None:
+    """The claim of the first was deleted by hand, so another run of the same work has begun."""
+    world = make_world(server, SIZE)
+    assert world.run("Increment", Options(batch_size=4, limit=8)).exit_code == 75
+    _forget(world, CLAIM_KIND)
+    second = world.run(
+        "Increment", Options(batch_size=4, limit=4), state_dir=tmp_path / "elsewhere"
+    )
+    assert world.resume(SMALL).success
+    (claim,) = world.client.query(kind=CLAIM_KIND).fetch()
+    assert claim["run"] == second.run_id
+    shutil.rmtree(world.state_dir)
+    assert world.run("Increment", SMALL).run_id == second.run_id
+    assert {thing["n"] for thing in world.things().values()} == {2}
+
+
+def test_the_end_of_a_run_does_not_depend_on_its_claim(
+    server: Server, make_world: MakeWorld
+) -> None:
+    """Somebody touches or deletes the claim while the run works."""
+    world = make_world(server, SIZE)
+    commits = 0
+
+    def change(number: int, method: str) -> None:
+        nonlocal commits
+        commits += method == "Commit"
+        if method == "Commit" and commits == 2:
+            (claim,) = world.client.query(kind=CLAIM_KIND).fetch()
+            claim["note"] = "touched"
+            world.client.put(claim)
+
+    assert world.run("Increment", SMALL, on_send=change).success
+    assert list(world.client.query(kind=CLAIM_KIND).fetch()) == []
+    assert world.violations() == []
 
 
 def _bump(world: World, folder: Path, options: Options = SMALL) -> Any:
@@ -287,3 +370,43 @@ def test_a_folder_is_resumed_when_only_its_record_was_deleted(
     _forget(world, RUN_KIND)
     assert world.resume(SMALL).success
     assert world.violations() == []
+
+
+def _crash_before_the_record(number: int, method: str) -> None:
+    if method == "Upkeep":
+        raise Crash
+
+
+def test_a_run_that_was_killed_before_its_record_was_written_is_resumed(
+    server: Server, make_world: MakeWorld
+) -> None:
+    world = make_world(server, SIZE)
+    with pytest.raises(Crash):
+        world.run("Increment", SMALL, on_send=_crash_before_the_record)
+    assert world.has_run()
+    assert _own(world) == {}
+    assert world.resume(SMALL).success
+    assert world.violations() == []
+
+
+def test_a_run_that_was_killed_before_it_began_and_was_finished_elsewhere_is_not_resumed(
+    server: Server, make_world: MakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(server, SIZE)
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "Execution", _crash)
+        with pytest.raises(Crash):
+            world.run("Increment", SMALL, keep_record=False)
+    for _ in range(2):  # the run, and another one of the same work
+        elsewhere = world.run(
+            "Increment", SMALL, state_dir=tmp_path / "elsewhere", keep_record=False
+        )
+        assert elsewhere.success
+        world.clear_old_markers()
+    with pytest.raises(NotFoundError, match="cannot be resumed"):
+        world.resume(SMALL)
+    assert {thing["n"] for thing in world.things().values()} == {2}
+
+
+def _crash(*args: Any, **more: Any) -> None:
+    raise Crash

@@ -5,6 +5,7 @@ pytest "tests/chaos/test_storm.py::test_no_storm_breaks_the_promise[17-LF]"
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,15 @@ from tests.chaos.storm import weather
 from tests.chaos.updaters import MAKERS
 from tests.conftest import Server
 
-UPDATERS = ["Increment", "OneChild", "IncrementWithChild", "Move", "Poisoned", *MAKERS]
+UPDATERS = [
+    "Increment",
+    "OneChild",
+    "IncrementWithChild",
+    "Move",
+    "Poisoned",
+    "Neighbours",
+    *MAKERS,
+]
 
 POISON = {4: "long string", 5: "raises", 11: "bad name"}
 """Bad entities for Poisoned, by id: their batches are halved, and committed in parts."""
@@ -37,6 +46,8 @@ def _storm(make_world: MakeWorld, server: Server, seed: int, tmp_path: Path) -> 
     else:
         found = world.violations(incremented=updater != "OneChild", children="Child" in updater)
     assert found == [f"thing {id_} has n = 0" for id_ in poison], story
+    if updater == "Neighbours":
+        assert world.groups() == Counter(id_ % 4 + 1 for id_ in range(1, world.size + 1)), story
     if not end.lost:
         counts = end.counts
         assert (counts.handled, counts.failed) == (world.size, len(poison)), story

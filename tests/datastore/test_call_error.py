@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from bulkup.datastore.call_error import CallError
+from bulkup.datastore.retry import RetryPolicy
 
 Code = grpc.StatusCode
 
@@ -73,6 +74,21 @@ def test_an_internal_error_of_the_server_is_tried_a_few_times(
     error = CallError("Commit", code, details)
     assert error.worth_another_try
     assert error.is_doubtful
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(Code.UNIMPLEMENTED, 404), (Code.PERMISSION_DENIED, 403), (Code.UNAVAILABLE, 502)],
+)
+def test_a_gateways_answer_is_not_the_datastores(code: grpc.StatusCode, status: int) -> None:
+    """A load balancer says 404 while what is behind it is being replaced."""
+    error = CallError("Commit", code, f"Received http2 header with status: {status}")
+    assert error.worth_another_try
+    assert error.maybe_applied
+    policy = RetryPolicy(600)
+    assert not policy.gives_up(error, left_s=500, doubtful=0, refused=0, contacted=True)
+    at_once = policy.gives_up(error, left_s=500, doubtful=0, refused=0, contacted=False)
+    assert at_once is (status != 502)
 
 
 @pytest.mark.parametrize("code", [Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION])

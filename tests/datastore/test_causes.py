@@ -34,7 +34,10 @@ from tests.conftest import Server
 from tests.emulators import free_port
 
 Code = grpc.StatusCode
-PROXIES = "grpc_proxy", "https_proxy", "http_proxy", "no_proxy", "no_grpc_proxy", "NO_PROXY"
+PROXIES = (
+    "grpc_proxy", "https_proxy", "http_proxy", "no_proxy", "no_grpc_proxy", "NO_PROXY",
+    "HTTPS_PROXY", "HTTP_PROXY", "GRPC_PROXY",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -318,6 +321,15 @@ def test_a_server_that_goes_away_is_named_with_the_reason(details: str, says: st
     error = CallError("Commit", Code.UNAVAILABLE, details)
     told = explain(error, address="datastore.googleapis.com", project="p", contacted=True)
     assert says in told.message
+
+
+def test_a_proxy_variable_that_grpc_does_not_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    error = CallError("Connect", Code.UNAVAILABLE, "Connection refused")
+    told = explain(error, address="datastore.googleapis.com", project="p", contacted=False)
+    assert "gRPC reads https_proxy and not HTTPS_PROXY" in told.message
+    told = explain(error, address="localhost:8081", project="p", contacted=False)
+    assert "HTTPS_PROXY" not in told.message
 
 
 def test_what_a_datastore_says_is_not_taken_for_the_connections() -> None:

@@ -13,9 +13,11 @@ from google.cloud import datastore
 from google.cloud.datastore import Entity, Key
 from google.cloud.datastore.query import PropertyFilter
 
+import bulkup
 from bulkup import Updater
 from bulkup.core.events import Event, Report, WouldChange
 from bulkup.engine import splits
+from bulkup.testing import handle, offline_client
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
@@ -70,6 +72,25 @@ def test_a_counter_of_all_is_read_once_for_each_entity(embedded: Server, run: Ru
     assert run(embedded, Calls).success
     assert of_each_group(client) == {"g1": 20}
     assert len(calls) == 21
+
+
+def test_a_handler_with_transactions_of_its_own_is_called_once(server: Server, run: Run) -> None:
+    """Else they would be applied twice, though nobody else writes."""
+
+    class Transacts(Count):
+        def handle_entity(self, entity: Entity) -> None:
+            key = self.client.key("Counter", "g1")
+            seen = len(list(self.client.query(kind="Thing").fetch()))  # what others put, too
+            with self.client.transaction():
+                counter = self.client.get(key) or Entity(key)
+                counter["n"] = counter.get("n", 0) + 1
+                self.client.put(counter)
+            entity["seen"] = seen
+            self.put(entity)
+
+    client = fill(server, "Thing", 6)
+    assert run(server, Transacts).success
+    assert of_each_group(client) == {"g1": 6}
 
 
 # --- each way to read ---
@@ -318,6 +339,102 @@ def test_two_runs_at_once_count_into_the_same_counters(server: Server, run: Run)
     other.join()
     assert [report.success for report in reports] == [True, True]
     assert of_each_group(client) == {"g0": 14, "g1": 16}
+
+
+# --- functions ---
+
+
+@bulkup.updater(kind="Thing")
+def count_in_counters(entity: Entity) -> Any:
+    client = bulkup.client()
+    key = client.key("Counter", f"g{entity['g']}")
+    counter = client.get(key)
+    if counter is None:
+        counter = Entity(key)
+        counter["n"] = 0
+    counter["n"] += 1
+    yield counter
+
+
+def test_a_function_reads_with_a_client_whose_reads_guard(embedded: Server, run: Run) -> None:
+    client = fill(embedded, "Thing", 9, g=lambda i: i % 2)
+    dry = run(embedded, count_in_counters, dry_run=True)
+    assert of_each_group(client) == {}
+    report = run(embedded, count_in_counters)
+    assert of_each_group(client) == {"g0": 4, "g1": 5}
+    assert (report.reason, report.counts) == ("", dry.counts)
+
+
+def test_a_function_cannot_write_through_its_client_in_a_dry_run(
+    embedded: Server, run: Run
+) -> None:
+    @bulkup.updater(kind="Thing")
+    def writes(entity: Entity) -> None:
+        bulkup.client().put(Entity(bulkup.client().key("Note", 1)))
+
+    client = fill(embedded, "Thing", 1)
+    assert "dry run" in run(embedded, writes, dry_run=True).reason
+    assert everything(client, "Note") == []
+
+
+def test_there_is_a_client_only_while_a_handler_runs() -> None:
+    @bulkup.updater(kind="Thing")
+    def keeps(entity: Entity) -> Entity:
+        entity["project"] = bulkup.client().project
+        with ThreadPoolExecutor(1) as threads, pytest.raises(RuntimeError, match="own thread"):
+            threads.submit(bulkup.client).result()
+        return entity
+
+    with pytest.raises(RuntimeError, match="while bulkup runs a handler"):
+        bulkup.client()
+    (put,) = handle(keeps, Entity(Key("Thing", 1, project="p"))).puts
+    assert put["project"] == offline_client().project
+    with pytest.raises(RuntimeError, match="while bulkup runs a handler"):
+        bulkup.client()
+
+
+class Busy(Count):
+    """Somebody else counts, too, whenever the handler has read."""
+
+    kept: Entity | None = None
+    times = 12
+
+    def read(self, key: Key) -> Entity | None:
+        counter = self.kept or self.client.get(key)
+        if self.times:
+            self.times -= 1
+            live = datastore.Client(project=self.client.project)
+            theirs = live.get(key)
+            theirs["n"] += 100
+            live.put(theirs)
+        return counter
+
+
+class BusyAndOld(Busy):
+    """Puts what it has read before, so calling it again changes nothing."""
+
+    def get_query(self) -> Any:
+        self.kept = self.client.get(self.client.key("Counter", "g1"))
+        return super().get_query()
+
+
+@pytest.mark.parametrize(
+    ("updater", "n", "conflicts", "reason"),
+    [(Busy, 1201, 12, ""), (BusyAndOld, 900, 0, "contended")],
+)
+def test_a_busy_counter_is_tried_longer_unless_the_handler_does_not_read_it_again(
+    embedded: Server, run: Run, updater: type[Busy], n: int, conflicts: int, reason: str
+) -> None:
+    client = fill(embedded, "Thing", 1, g=1)
+    counter = Entity(client.key("Counter", "g1"))
+    counter["n"] = 0
+    client.put(counter)
+    report = run(embedded, updater)
+    assert reason in report.reason
+    assert report.success == (not reason)
+    assert client.get(counter.key)["n"] == n
+    if not reason:
+        assert report.counts.conflicts == conflicts
 
 
 # --- dry runs ---

@@ -87,6 +87,19 @@ class IntoOne(Stamp):
         self.put(entity, total)
 
 
+class IntoGroups(Stamp):
+    """Counts in counters that it makes when they are missing, and reads each in its own way."""
+
+    def handle_entity(self, entity: Entity) -> None:
+        key = self.client.key("Group", entity["i"] % 3 + 1)
+        counter = self.client.get(key, timeout=20 if entity["i"] % 2 else None)
+        if counter is None:
+            counter = Entity(key)
+            counter["n"] = 0
+        counter["n"] += 1
+        self.put(counter)
+
+
 class Prints(Stamp):
     def handle_entity(self, entity: Entity) -> None:
         print(f"ünder way: {entity['i']}")

@@ -135,3 +135,19 @@ def test_stored_escape_sequences_do_not_reach_the_terminal(
     out = project.bulkup("status").out
     assert "\x1b" not in out
     assert "owned" in out
+
+
+def test_a_record_that_only_says_that_it_is_of_a_migration_is_named(
+    project: Shell, items: datastore.Client
+) -> None:
+    shell, client = project, items
+    stopped(shell, client)
+    records = [r for r in client.query(kind="BulkupRun").fetch() if r.get("migration")]
+    forged = datastore.Entity(client.key("BulkupRun", "x" * 40 + "y"))
+    forged.update(records[0])
+    forged["record"] = records[0]["record"].replace(records[0].key.name, forged.key.name)
+    forged.exclude_from_indexes.update(records[0].exclude_from_indexes)
+    client.put(forged)
+    result = shell.bulkup("status")
+    assert result.code == 1, result
+    assert "bulkup has not written it" in result.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +122,39 @@ def test_a_kill_before_the_group_ends_runs_nothing_again(
     assert report.success
     assert [space.counts.puts for space in report.spaces] == [6] * len(NAMESPACES)
     tenants.assert_each_done()
+
+
+def test_a_group_record_leads_to_no_namespace_that_the_pattern_does_not_match(
+    embedded_tenants: Tenants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenants = embedded_tenants
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", tenants.server.host)
+    loaded = load_updater(str(tmp_path / "bump.py"), {})
+    context = RunContext(Options(), tmp_path / "state", lambda _: None)
+    target = TargetInfo(tenants.server.project)
+    identity = identity_of(loaded.source.spec, loaded.params, "tenant-?")
+    rpc = Rpc(tenants.server.client())
+    forged = replace(GROUP, pattern="tenant-?", namespaces=("tenant-1", ""))
+    Groups(rpc, target, identity).begin(forged)
+    with (
+        open_target(TargetOptions(tenants.server.project)) as opened,
+        pytest.raises(StateError, match="which 'tenant-\\?' does not match"),
+    ):
+        run_in_namespaces(loaded, opened, "tenant-?", context)
+    assert set(tenants.values()[""]) == {0}
+
+
+@pytest.mark.parametrize("run_id", ["../outside", "", 5])
+def test_a_group_record_with_ids_that_bulkup_did_not_make_is_refused(
+    groups: Groups, server: Server, run_id: object
+) -> None:
+    groups.begin(GROUP)
+    client = server.client()
+    (stored,) = client.query(kind=GROUP_KIND).fetch()
+    stored["adopted"] = json.dumps({"b": run_id})
+    client.put(stored)
+    with pytest.raises(StateError, match="delete the record"):
+        groups.read()
 
 
 def test_namespaces_are_found_in_natural_order(embedded_tenants: Tenants) -> None:

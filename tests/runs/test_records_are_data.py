@@ -121,7 +121,7 @@ def test_a_claim_that_names_a_run_of_other_work_is_not_believed(world: World) ->
         if claim["run"] != other.run_id:
             claim["run"] = other.run_id
             world.client.put(claim)
-    with pytest.raises(StateError, match="its record says otherwise"):
+    with pytest.raises(StateError, match="record says otherwise"):
         world.run("Increment", SOME)
 
 

@@ -144,6 +144,13 @@ def test_writes_of_all_to_one_entity_are_all_there(server: Server, run: Run) -> 
     assert numbers(server, kind="Total") == [25]
 
 
+def test_counters_that_handlers_make_count_each_entity_once(server: Server, run: Run) -> None:
+    fill(server, "Thing", 40, n=0)
+    report = run(server, updaters.IntoGroups, processes=2, shards=2)
+    assert report.reason == ""
+    assert numbers(server, kind="Group") == [13, 14, 13]
+
+
 def test_entities_that_move_within_the_query_are_handled_once(server: Server, run: Run) -> None:
     fill(server, "Thing", 150, n=lambda i: i, times=0)
     report = run(server, updaters.away, processes=2, batch_size=20)
