@@ -7,6 +7,8 @@ the folder is stale: what it calls unfinished is done. Only Datastore can tell w
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bulkup.core.errors import Exit, NotFoundError
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard
@@ -14,6 +16,7 @@ from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.markers import Markers
 from bulkup.state.record import Layout, LeaseTerms, RunRecord
+from bulkup.state.run_records import Claim
 
 
 def record_again(prepared: PreparedRun, checkpoint: Checkpoint) -> RunRecord:
@@ -21,8 +24,9 @@ def record_again(prepared: PreparedRun, checkpoint: Checkpoint) -> RunRecord:
 
     Raises NotFoundError when the run is not known to be unfinished, CallError.
     """
-    reason = _why_stale(prepared, checkpoint)
     run_id = checkpoint.run_info.run_id
+    claim = prepared.ledger.read_claim(checkpoint.run_info.identity)
+    reason = _why_stale(prepared, checkpoint, claim)
     if reason:
         checkpoint.end_work(RunState.ABANDONED, reason, Exit.DONE, clean=True)
         raise NotFoundError(
@@ -30,19 +34,18 @@ def record_again(prepared: PreparedRun, checkpoint: Checkpoint) -> RunRecord:
             "`bulkup run UPDATER`, which resumes an unfinished run of this work and otherwise "
             "starts a new one"
         )
-    prepared.ledger.release(checkpoint.run_info.identity, run_id)
-    return _record_from(checkpoint)
+    # The claim stays: without it, a late copy of the run's start would bring the first record back.
+    return replace(_record_from(checkpoint), claim_version=claim.version if claim else 0)
 
 
-def _why_stale(prepared: PreparedRun, checkpoint: Checkpoint) -> str:
+def _why_stale(prepared: PreparedRun, checkpoint: Checkpoint, claim: Claim | None) -> str:
     """Why the folder must not be relied on; empty if the run is unfinished, and as it says."""
     run_info = checkpoint.run_info
-    claimed_by = prepared.ledger.claimed_by(run_info.identity)
-    if claimed_by is not None and claimed_by != run_info.run_id:
-        return f"its record is gone, and run {claimed_by} has taken its place"
+    if claim is not None and claim.run_id != run_info.run_id:
+        return f"its record is gone, and run {claim.run_id} has taken its place"
     markers = list(Markers(prepared.rpc, run_info.target.namespace, run_info.run_id).of_run())
     # The claim goes with the end of the run, and the last marker goes before the record.
-    if claimed_by is None and not markers and _has_begun(prepared, checkpoint):
+    if claim is None and not markers and _has_begun(prepared, checkpoint):
         return "its record is gone, so somebody else has finished it (--no-record) or deleted it"
     never_used = checkpoint.next_shard()
     current = {shard.id for shard in checkpoint.shards()}

@@ -134,6 +134,6 @@ class RunRecord:
     """False: the record is removed once the run is finished and swept."""
     version: int = 0
     claim_version: int = field(default=0, compare=False)
-    """The version of the run's claim; 0: not known. Not stored."""
+    """The version of the run's claim; 0: not known, or of a new record: it has none. Not stored."""
     created_ns: int = field(default=0, compare=False)
     """When the server created the record, in nanoseconds; 0: it does not say. Not stored."""

@@ -52,7 +52,9 @@ class RecordTimes(NamedTuple):
     updated_ns: int
 
 
-class _Claim(NamedTuple):
+class Claim(NamedTuple):
+    """The claim on a piece of work."""
+
     run_id: str
     version: int
 
@@ -99,18 +101,18 @@ class Ledger:
 
         Raises CallError.
         """
-        return self._unfinished(self._read_claim(identity), identity)
+        return self._unfinished(self.read_claim(identity), identity)
 
     def unfinished_before_start(self, identity: str) -> RunRecord | None:
         """The same, for a process that starts a run if there is none: a claim whose run record was
         deleted by hand would block it, and is removed. Raises CallError."""
-        claim = self._read_claim(identity)
+        claim = self.read_claim(identity)
         record = self._unfinished(claim, identity)
         if claim is not None and record is None:
             self._release(identity, claim)
         return record
 
-    def _unfinished(self, claim: _Claim | None, identity: str) -> RunRecord | None:
+    def _unfinished(self, claim: Claim | None, identity: str) -> RunRecord | None:
         record = None if claim is None else self.read(claim.run_id)
         if claim is None or record is None or record.state.is_over:
             return None
@@ -196,7 +198,7 @@ class Ledger:
         write_record(entity, self._key(record.run_info.run_id), record)
         mutations = [guarded_write(entity, record.version)]
         if not record.version and not over and record.run_info.identity != record.run_info.run_id:
-            mutations.append(Mutation(insert=self._claim(record)))
+            mutations.append(guarded_write(self._claim(record), record.claim_version))
             if not record.keep:
                 mutations.append(self._seal(record.run_info))
         if record.version and (over or successor is not None):
@@ -265,13 +267,11 @@ class Ledger:
 
     # --- claims ---
 
-    def claimed_by(self, identity: str) -> str | None:
-        """The id of the run that claims the work: it is unfinished, or its record was deleted by
-        hand. Raises CallError."""
-        claim = self._read_claim(identity)
-        return None if claim is None else claim.run_id
+    def read_claim(self, identity: str) -> Claim | None:
+        """Which run claims the work: an unfinished one, or one whose record was deleted by hand.
 
-    def _read_claim(self, identity: str) -> _Claim | None:
+        Raises CallError, StateError.
+        """
         for result in self._rpc.lookup([self._claim_key(identity)]).values():
             run_id = read_properties(result.entity).get("run")
             if not is_run_id(run_id):
@@ -279,16 +279,10 @@ class Ledger:
                     f"the claim {key_text(result.entity.key)} names {run_id!r}, which is not the "
                     "id of a run; bulkup has not written it, so delete it and run the command again"
                 )
-            return _Claim(run_id, result.version)
+            return Claim(run_id, result.version)
         return None
 
-    def release(self, identity: str, run_id: str) -> None:
-        """Remove the claim of a run whose record is gone. Raises CallError."""
-        claim = self._read_claim(identity)
-        if claim is not None and claim.run_id == run_id:
-            self._release(identity, claim)
-
-    def _release(self, identity: str, claim: _Claim) -> None:
+    def _release(self, identity: str, claim: Claim) -> None:
         self._remove(self._claim_key(identity), claim.version)
 
     def _pass_on(self, record: RunRecord, successor: RunRecord | None) -> list[Any]:
@@ -298,7 +292,7 @@ class Ledger:
         """
         version, run_info = record.claim_version, record.run_info
         if not version and run_info.identity != run_info.run_id:  # the migrate lock claims no work
-            claim = self._read_claim(run_info.identity)
+            claim = self.read_claim(run_info.identity)
             if claim is not None and claim.run_id != run_info.run_id:
                 return []
             version = 0 if claim is None else claim.version

@@ -198,3 +198,16 @@ def _open() -> Any:
     from google.cloud.datastore.query import PropertyFilter
 
     return PropertyFilter("open", "=", True)
+
+
+class BeforeIncrement(Updater):
+    """The first run of a chain."""
+
+    then = Increment
+
+    def get_query(self) -> Query:
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity: Entity) -> None:
+        entity["before"] = entity.get("before", 0) + 1
+        self.put(entity)
