@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 
-_BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Counts the time in which the machine was suspended, if the system has such a clock."""
+# Counts the time in which the machine was suspended, if the system has such a clock.
+_elapsed = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,9 @@ class Clock:
     """Unix time, for anything that another process reads. Where a server is connected, this is the
     server's time: the clocks of two machines may be hours apart."""
     sleep: Callable[[float], None] = time.sleep
-
-    def elapsed(self) -> float:
-        """Seconds on a clock that is never set, the same for all processes of this machine.
-
-        Unlike `monotonic` it also counts while the machine is suspended.
-        """
-        suspended_s = time.clock_gettime(_BOOT_CLOCK) - time.monotonic()
-        return self.monotonic() + suspended_s
+    elapsed: Callable[[], float] = _elapsed
+    """Seconds on a clock that is never set, the same for all processes of this machine. Unlike
+    `monotonic` it also counts while the machine is suspended."""
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.unix(), timezone.utc)

@@ -67,6 +67,8 @@ class Call(Generic[R]):
         self._spent_s = 0.0
         """How long this call has tried in vain: its failed attempts, and the pauses after them.
         Not the time in which nobody waited for it, because a handler worked."""
+        self._was_silent = False
+        """Its last attempt ended without any answer, on a connection that is given up."""
         self._connection = connection
         self._before_resend = before_resend
         self._parse = parse
@@ -147,7 +149,7 @@ class Call(Generic[R]):
             return self.first_answer()
 
         policy = retrying(
-            left_s=self._left_s,
+            longest_s=self._longest_pause_s,
             after=self._count_attempt,
             stop=self._gives_up,
             sleep=self._pause,
@@ -193,6 +195,7 @@ class Call(Generic[R]):
                 try:
                     return self._parse(serialized)
                 except DecodeError as error:
+                    self._doubtful += 1
                     raise CallError(
                         self.name, grpc.StatusCode.INTERNAL, "the answer is not a Datastore's"
                     ) from error
@@ -213,8 +216,10 @@ class Call(Generic[R]):
         connection, error = self._connection, _error_of(state)
         spent_s = max(0.0, (self._answered_at or connection.monotonic()) - self._sent_at)
         self._spend(spent_s)
+        self._was_silent = error.is_channel_closed
         if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and spent_s >= 0.99 * self._timeout_s:
             connection.fell_silent(self._sent_at)
+            self._was_silent = True
         if error.is_unauthenticated and connection.contacted:
             connection.refresh_credentials(self._sent_at, error)
 
@@ -226,6 +231,10 @@ class Call(Generic[R]):
         connection = self._connection
         limit_s = connection.retry_policy.limit_s(_error_of(state), contacted=connection.contacted)
         return limit_s - max(self._spent_s, connection.outage_s)
+
+    def _longest_pause_s(self, state: RetryCallState) -> float:
+        # After silence the next attempt goes to a connection that need not be spared.
+        return 0.0 if self._was_silent else self._left_s(state)
 
     def _gives_up(self, state: RetryCallState) -> bool:
         connection = self._connection

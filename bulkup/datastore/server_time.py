@@ -17,17 +17,21 @@ one is behind by the time that its answer took."""
 
 
 class ServerTime:
-    """`elapsed`: seconds on a clock that is never set."""
+    """`elapsed` and `unix`: those of a Clock."""
 
     def __init__(self, elapsed: Callable[[], float], unix: Callable[[], float]) -> None:
-        self.elapsed = elapsed
+        self._elapsed = elapsed
         self.is_known = False
         """The server has told its time."""
         self._offset = unix() - elapsed()
 
     def now(self) -> float:
         """Unix time by the server's clock, or a little earlier, since answers take time."""
-        return self.elapsed() + self._offset
+        return self._elapsed() + self._offset
+
+    def elapsed(self) -> float:
+        """Seconds on a clock of this machine that is never set."""
+        return self._elapsed()
 
     def learn(self, timestamp: Any) -> None:
         """Note the time that an answer has just brought: a Timestamp message; empty: it has none.
@@ -36,6 +40,6 @@ class ServerTime:
         """
         if not timestamp.seconds:
             return
-        offset = timestamp.seconds + timestamp.nanos / 1e9 - self.elapsed()
+        offset = timestamp.seconds + timestamp.nanos / 1e9 - self._elapsed()
         if not self.is_known or offset > self._offset + RESYNC_S:
             self._offset, self.is_known = offset, True

@@ -184,7 +184,7 @@ class Execution:
             if isinstance(error, BudgetExceeded):
                 self._count_stopping(error)
             if outcome.details:
-                self.warn(outcome.details)
+                self.warn(f"the error in full: {outcome.details}")
             report = self._report(started, outcome)
         finally:
             self._progress.close()

@@ -63,16 +63,17 @@ def quick_clock(*, ahead_s: float = 0.0) -> Clock:
         monotonic=lambda: time.monotonic() + skipped,
         unix=lambda: time.time() + ahead_s,
         sleep=sleep,
+        elapsed=lambda: Clock.elapsed() + skipped,
     )
 
 
 @contextlib.contextmanager
 def later(seconds: float) -> Iterator[None]:
     """What runs in this block runs that much later, by the clock of every server and machine."""
-    now, elapsed = ServerTime.now, Clock.elapsed
+    now, elapsed = ServerTime.now, ServerTime.elapsed
     with (
         mock.patch.object(ServerTime, "now", lambda time: now(time) + seconds),
-        mock.patch.object(Clock, "elapsed", lambda clock: elapsed(clock) + seconds),
+        mock.patch.object(ServerTime, "elapsed", lambda time: elapsed(time) + seconds),
     ):
         yield
 

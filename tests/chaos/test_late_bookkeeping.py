@@ -119,6 +119,7 @@ def _resumed_after_its_record_was_deleted(world: World) -> None:
         _resumed_after_its_record_was_deleted,
     ],
 )
+@pytest.mark.client_side
 def test_a_late_copy_of_a_record_or_a_claim_changes_nothing(
     server: Server, make_world: MakeWorld, story: Callable[[World], None]
 ) -> None:
@@ -204,6 +205,7 @@ def test_a_late_removal_of_a_claim_does_not_remove_the_claim_of_the_next_run(
     assert sum(thing["n"] for thing in world.things().values()) == SIZE + 4
 
 
+@pytest.mark.client_side
 def test_the_end_of_a_run_leaves_the_claim_of_another_run_alone(
     server: Server, make_world: MakeWorld, tmp_path: Path
 ) -> None:
@@ -222,6 +224,7 @@ def test_the_end_of_a_run_leaves_the_claim_of_another_run_alone(
     assert {thing["n"] for thing in world.things().values()} == {2}
 
 
+@pytest.mark.client_side
 def test_the_end_of_a_run_does_not_depend_on_its_claim(
     server: Server, make_world: MakeWorld
 ) -> None:
@@ -273,6 +276,7 @@ def test_a_late_copy_of_a_group_does_not_say_that_all_is_done(
         assert list(world.client.query(kind=GROUP_KIND).fetch()) == []
 
 
+@pytest.mark.client_side
 def test_markers_that_another_process_removes_meanwhile_are_removed(
     server: Server, make_world: MakeWorld
 ) -> None:
@@ -321,6 +325,7 @@ def test_a_folder_of_a_run_that_another_machine_finished_without_a_record_is_not
 
 @pytest.mark.parametrize("swept", [False, True], ids=["its markers still there", "swept"])
 @pytest.mark.parametrize("kinds", [(RUN_KIND,), (RUN_KIND, CLAIM_KIND)], ids=["record", "both"])
+@pytest.mark.client_side
 def test_a_folder_of_a_finished_run_whose_record_was_deleted_by_hand_is_not_resumed(
     server: Server, make_world: MakeWorld, tmp_path: Path, kinds: tuple[str, ...], swept: bool
 ) -> None:
@@ -334,6 +339,7 @@ def test_a_folder_of_a_finished_run_whose_record_was_deleted_by_hand_is_not_resu
 
 
 @pytest.mark.parametrize("kinds", [(RUN_KIND,), (RUN_KIND, CLAIM_KIND)], ids=["record", "both"])
+@pytest.mark.client_side
 def test_a_folder_is_not_resumed_when_its_record_is_gone_and_another_machine_worked_on_the_run(
     server: Server, make_world: MakeWorld, tmp_path: Path, kinds: tuple[str, ...]
 ) -> None:
@@ -348,6 +354,7 @@ def test_a_folder_is_not_resumed_when_its_record_is_gone_and_another_machine_wor
     assert max(thing["n"] for thing in world.things().values()) == 1
 
 
+@pytest.mark.client_side
 def test_a_folder_is_not_resumed_when_a_new_run_has_taken_its_place(
     server: Server, make_world: MakeWorld, tmp_path: Path
 ) -> None:
@@ -362,6 +369,7 @@ def test_a_folder_is_not_resumed_when_a_new_run_has_taken_its_place(
         world.resume(SMALL)
 
 
+@pytest.mark.client_side
 def test_a_folder_is_resumed_when_only_its_record_was_deleted(
     server: Server, make_world: MakeWorld
 ) -> None:
@@ -377,6 +385,7 @@ def _crash_before_the_record(number: int, method: str) -> None:
         raise Crash
 
 
+@pytest.mark.client_side
 def test_a_run_that_was_killed_before_its_record_was_written_is_resumed(
     server: Server, make_world: MakeWorld
 ) -> None:
@@ -389,6 +398,7 @@ def test_a_run_that_was_killed_before_its_record_was_written_is_resumed(
     assert world.violations() == []
 
 
+@pytest.mark.client_side
 def test_a_run_that_was_killed_before_it_began_and_was_finished_elsewhere_is_not_resumed(
     server: Server, make_world: MakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

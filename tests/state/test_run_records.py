@@ -225,6 +225,7 @@ def test_a_waiting_runner_names_the_holder_and_continues_when_the_lease_ends(
         monotonic=lambda: passed[0],
         unix=lambda: held_at + passed[0],
         sleep=sleep,
+        elapsed=lambda: passed[0],
     )
     events: list[Event] = []
     context = RunContext(Options(batch_size=5), tmp_path / "state", events.append, 2000, clock)
