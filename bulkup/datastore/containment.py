@@ -101,7 +101,7 @@ _active: list[Containment] = []
 def contained(containment: Containment) -> Iterator[None]:
     """Within this block the environment names the target, and clients are looked at."""
     target = containment.target
-    with settled(_variables(target)) if target is not None else settled({}):
+    with settled(_variables(target, containment) if target is not None else {}):
         _active.append(containment)
         try:
             with watch_clients(made=_note_where, api=_api_of):
@@ -110,12 +110,13 @@ def contained(containment: Containment) -> Iterator[None]:
             _active.remove(containment)
 
 
-def _variables(target: Target) -> dict[str, str]:
+def _variables(target: Target, containment: Containment) -> dict[str, str]:
     variables = {}
     if not target.info.is_real:
         variables[EMULATOR_VARIABLE] = _address(target.client)
     said = next((os.environ[name] for name in PROJECT_VARIABLES if os.environ.get(name)), None)
-    if said != target.info.project:
+    # Not in a program that runs on a server: its other threads make clients, too.
+    if said != target.info.project and (containment.owns_process or target.info.local):
         variables |= dict.fromkeys(PROJECT_VARIABLES, target.info.project)
     return variables
 

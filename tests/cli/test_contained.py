@@ -145,18 +145,19 @@ def test_other_threads_of_a_program_are_left_alone(shell: Shell, embedded: Serve
     write(
         shell,
         f"""
-import threading
+import os, threading
 {updater()}
 def serve():
     entity = audit(client, "served")
     client.put(entity)
 
 def listener(event):
+    assert os.environ.get("DATASTORE_DATASET") is None
     thread = threading.Thread(target=serve)
     thread.start()
     thread.join()
 
-bulkup.run(guest, dry_run=True, listener=listener)
+bulkup.run(guest, dry_run=True, listener=listener, project=client.project)
 """,
     )
     result = shell.script((shell.folder / "guest.py").read_text())
