@@ -10,6 +10,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from tenacity import RetryCallState
 
+from bulkup.core.stop import refuse_in_fork
+from bulkup.datastore import greenlets
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.retry import ATTEMPT_TIMEOUT_S as ATTEMPT_TIMEOUT_S
 from bulkup.datastore.retry import RetryPolicy, retrying
@@ -65,6 +67,8 @@ class Call(Generic[R]):
         self._spent_s = 0.0
         """How long this call has tried in vain: its failed attempts, and the pauses after them.
         Not the time in which nobody waited for it, because a handler worked."""
+        self._was_silent = False
+        """Its last attempt ended without any answer, on a connection that is given up."""
         self._connection = connection
         self._before_resend = before_resend
         self._parse = parse
@@ -75,6 +79,9 @@ class Call(Generic[R]):
         self._send()
 
     def _send(self) -> None:
+        refuse_in_fork()
+        if greenlets.connection_is_lost:
+            raise CallError(self.name, grpc.StatusCode.UNAVAILABLE, "threads were replaced")
         connection = self._connection
         policy = connection.retry_policy
         self.attempts += 1
@@ -142,7 +149,7 @@ class Call(Generic[R]):
             return self.first_answer()
 
         policy = retrying(
-            left_s=self._left_s,
+            longest_s=self._longest_pause_s,
             after=self._count_attempt,
             stop=self._gives_up,
             sleep=self._pause,
@@ -188,6 +195,7 @@ class Call(Generic[R]):
                 try:
                     return self._parse(serialized)
                 except DecodeError as error:
+                    self._doubtful += 1
                     raise CallError(
                         self.name, grpc.StatusCode.INTERNAL, "the answer is not a Datastore's"
                     ) from error
@@ -208,8 +216,10 @@ class Call(Generic[R]):
         connection, error = self._connection, _error_of(state)
         spent_s = max(0.0, (self._answered_at or connection.monotonic()) - self._sent_at)
         self._spend(spent_s)
+        self._was_silent = error.is_channel_closed
         if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and spent_s >= 0.99 * self._timeout_s:
             connection.fell_silent(self._sent_at)
+            self._was_silent = True
         if error.is_unauthenticated and connection.contacted:
             connection.refresh_credentials(self._sent_at, error)
 
@@ -221,6 +231,10 @@ class Call(Generic[R]):
         connection = self._connection
         limit_s = connection.retry_policy.limit_s(_error_of(state), contacted=connection.contacted)
         return limit_s - max(self._spent_s, connection.outage_s)
+
+    def _longest_pause_s(self, state: RetryCallState) -> float:
+        # After silence the next attempt goes to a connection that need not be spared.
+        return 0.0 if self._was_silent else self._left_s(state)
 
     def _gives_up(self, state: RetryCallState) -> bool:
         connection = self._connection

@@ -78,9 +78,14 @@ class CallError(Exception):
         """The request is too large, so sending it again cannot help."""
         if self.code is StatusCode.RESOURCE_EXHAUSTED:
             return "maximum size" in self.details or "larger than max" in self.details
-        if self.code is not StatusCode.CANCELLED or "channel closed" in self.details.lower():
-            return False  # the latter by us, for another connection
+        if self.code is not StatusCode.CANCELLED or self.is_channel_closed:
+            return False
         return self.request_bytes >= EMULATOR_MESSAGE_BYTES
+
+    @property
+    def is_channel_closed(self) -> bool:
+        """We closed the channel that the call was on, because another call found it silent."""
+        return self.code is StatusCode.CANCELLED and "channel closed" in self.details.lower()
 
     def fewer(self, asked: int) -> int:
         """How many entities to ask for instead of `asked`, whose answer was too large to receive;

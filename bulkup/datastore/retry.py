@@ -121,7 +121,7 @@ class RetryPolicy:
 
 def retrying(
     *,
-    left_s: Callable[[RetryCallState], float],
+    longest_s: Callable[[RetryCallState], float],
     after: Callable[[RetryCallState], None],
     stop: Callable[[RetryCallState], bool],
     sleep: Callable[[float], None],
@@ -129,13 +129,13 @@ def retrying(
 ) -> Retrying:
     """Retry with exponential backoff and jitter, 1 s to 60 s; raise the last error.
 
-    `after` is called first when an attempt has failed. `left_s`: how much of the time to retry for
-    is left. The last attempt is made at its end.
+    `after` is called first when an attempt has failed. `longest_s`: the longest that the next pause
+    may be, so that the last attempt is made at the end of the time to retry for.
     """
     return Retrying(
         retry=_RETRYABLE,
         after=after,
-        wait=lambda state: min(_BACKOFF(state), max(0.0, left_s(state))),
+        wait=lambda state: min(_BACKOFF(state), max(0.0, longest_s(state))),
         stop=stop,
         sleep=sleep,
         before_sleep=before_sleep,
