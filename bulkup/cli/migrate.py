@@ -138,6 +138,7 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
         session.printer,
         args.wait,
         resume_command=session.resume_command,
+        owns_process=True,
     )
 
 

@@ -25,8 +25,10 @@ class ParamsArgs:
 def command(args: ParamsArgs) -> None:
     """Show the parameters of UPDATER: types, defaults, help."""
     from bulkup.authoring.loader import load
+    from bulkup.datastore.containment import Containment, contained
 
-    source = load(args.updater)
+    with contained(Containment(None, dry_run=True, owns_process=True)):
+        source = load(args.updater)
     if args.json:
         for p in source.parameters:
             click.echo(json.dumps(_to_json(p)))

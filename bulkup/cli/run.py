@@ -95,17 +95,16 @@ def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Repo
     from bulkup.authoring.parameters import parse_assignments
     from bulkup.namespaces.group_run import run_in_namespaces
     from bulkup.report.namespace_grid import namespace_names
-    from bulkup.runs.prepare import load_updater
-    from bulkup.runs.target import open_target
+    from bulkup.runs.prepare import open_and_load
 
     if args.no_record:
         raise click.UsageError(
             "--no-record cannot be used with several namespaces: only the run records tell which "
             "are done"
         )
-    loaded = load_updater(args.updater, parse_assignments(args.param))
-    loaded.create()  # an __init__ that raises must do so before anyone is asked for credentials
-    with open_target(args.target.options()) as target:
+    params = parse_assignments(args.param)
+    with open_and_load(args.updater, params, args.target.options(), context) as opened:
+        target, loaded, _ = opened
 
         def ask(namespaces: Sequence[str]) -> None:
             where = f"in {len(namespaces)} namespaces ({namespace_names(namespaces)})"

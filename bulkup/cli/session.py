@@ -12,6 +12,7 @@ from bulkup.cli.errors import ShownError
 from bulkup.cli.options import MailArgs, OutputArgs
 from bulkup.core.errors import BulkupError, Exit, StopAskedError
 from bulkup.core.events import GroupEnded, GroupStarted, RunEnded, RunStarted
+from bulkup.core.paths import current_directory
 
 if TYPE_CHECKING:
     from bulkup.core.events import Event, Report
@@ -39,6 +40,8 @@ class Session:
         self.resume_command = resume_command
         self._output = output
         self._open = ExitStack()
+        self._started_in = Path(current_directory())
+        """An updater may change the current directory."""
 
     def __enter__(self: S) -> S:
         from bulkup.report import github_page, make_printer
@@ -78,7 +81,7 @@ class Session:
         """Save the report in its run's folder. A failure is always printed."""
         from bulkup.report import save_report
 
-        delivery = save_report(self.summaries.of(report), folder)
+        delivery = save_report(self.summaries.of(report), self._started_in / folder, folder)
         if say_so or not delivery.ok:
             self.printer.delivered(delivery)
 
@@ -123,7 +126,12 @@ class RunSession(Session):
 
         self._mail = self._mail_args.settings()
         return RunContext(
-            options, self._state_dir, self.listen, wait_s, resume_command=self._group_command
+            options,
+            self._state_dir,
+            self.listen,
+            wait_s,
+            resume_command=self._group_command,
+            owns_process=True,
         )
 
     def listen(self, event: Event) -> None:

@@ -7,9 +7,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from bulkup.core.errors import Exit, StopAskedError
 from bulkup.core.model import RunState
@@ -54,7 +55,8 @@ class StopRequest:
         Python delivers signals to the main thread, so a run in another thread cannot catch them.
         """
         if threading.current_thread() is not threading.main_thread():
-            yield
+            with default_in_forks({}, self):
+                yield
             return
 
         def heard(number: int, frame: FrameType | None) -> None:
@@ -67,9 +69,101 @@ class StopRequest:
                 # Not through print, which the signal may have interrupted half-way.
                 os.write(sys.stderr.fileno(), _HEARD)
 
-        before = {s: signal.signal(s, heard) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = {s: signal.signal(s, heard) for s in _SIGNALS}
         try:
-            yield
+            with default_in_forks(before, self):
+                yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            # Not those that the updater has replaced for good.
+            _restore({s: h for s, h in before.items() if signal.getsignal(s) is heard})
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        # None: a handler that was not installed from Python, and cannot be either.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+# --- processes that the updater forks ---
+
+_listening: list[tuple[Mapping[signal.Signals, Any], StopRequest | None, int]] = []
+"""What the signals' handlers were before, outermost first; and the thread that set ours."""
+
+_is_fork = False
+"""The updater has forked this process. It is not the run, though it looks like it."""
+
+
+@contextmanager
+def default_in_forks(
+    handlers: Mapping[signal.Signals, Any], request: StopRequest | None = None
+) -> Iterator[None]:
+    """Meanwhile, a process that is forked from this one gets these handlers.
+
+    It would inherit ours, which do not end it: `multiprocessing.Pool`, which ends its processes
+    with SIGTERM, would wait for them forever.
+    """
+    entry = handlers, request, threading.get_ident()
+    _listening.append(entry)
+    try:
+        yield
+    finally:
+        _listening.remove(entry)
+
+
+def end_if_fork() -> None:
+    """End this process if the updater has forked it, and it has returned from the handler: it would
+    work on as a second run, with the run's connections and its state file."""
+    if not _is_fork:
+        return
+    message = (
+        f"bulkup: ended process {os.getpid()}, which the updater has forked and which has returned "
+        "from its handler; end such a process with os._exit, or use multiprocessing\n"
+    )
+    os.write(2, message.encode())
+    os._exit(0)
+
+
+class ForkedError(RuntimeError):
+    """The updater has forked this process, which calls Datastore through the run's connection."""
+
+
+def refuse_in_fork() -> None:
+    """Raises ForkedError in a process that the updater has forked."""
+    if _is_fork:
+        raise ForkedError(
+            "a process that the updater has forked cannot use the run's connection to Datastore "
+            "(gRPC does not survive a fork); read and put in the handler, and give such a process "
+            "only values"
+        )
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    """A signal that reaches the new process before it has its handlers would be lost."""
+    if _listening:
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _after_fork() -> None:
+    mask = _forking.__dict__.pop("mask", None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _forked() -> None:
+    global _is_fork
+    for handlers, request, thread in reversed(_listening):
+        # The threads of a program that calls `bulkup.run` in another one fork what they like.
+        _is_fork = _is_fork or thread == threading.get_ident()
+        _restore(handlers)
+        if request is not None:
+            request.on_signal()  # so that the handler's return is noticed at once
+    _listening.clear()
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forked)

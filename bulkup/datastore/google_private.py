@@ -7,7 +7,9 @@ sentence when a new version of a library changes one of them.
 from __future__ import annotations
 
 import threading
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -86,9 +88,41 @@ def copy_of(client: Client, class_: type[C]) -> C:
     return copy
 
 
+_init, _api = Client.__init__, Client._datastore_api
+
+
 def datastore_api(client: Client) -> Any:
     """What the official client sends its calls through; a dry run puts a guard before it."""
-    return Client._datastore_api.fget(client)
+    return _api.fget(client)
+
+
+_watchers = 0
+
+
+@contextmanager
+def watch_clients(
+    *, made: Callable[[Client], None], api: Callable[[Client], Any]
+) -> Iterator[None]:
+    """Within this block `made` is called with each client that is made, and each client sends its
+    calls through what `api` returns. `Client` has no hook, and user code makes its own.
+
+    Blocks may overlap, if all of them give the same functions.
+    """
+    global _watchers
+
+    @wraps(_init)
+    def init(client: Client, *args: Any, **options: Any) -> None:
+        _init(client, *args, **options)
+        made(client)
+
+    _watchers += 1
+    Client.__init__, Client._datastore_api = init, property(api)
+    try:
+        yield
+    finally:
+        _watchers -= 1
+        if not _watchers:
+            Client.__init__, Client._datastore_api = _init, _api
 
 
 def watch_ready(channel: grpc.Channel) -> tuple[Any, set[threading.Thread]]:
@@ -110,5 +144,5 @@ never runs `Entity.__init__`."""
 __all__ = [
     "ENTITY_STATE", "MAX_STATE_WATCH_S", "Entity", "copy_of", "database_of", "datastore_api",
     "meanings_of",
-    "query_message", "refresh_token", "secure_channel", "watch_ready",
+    "query_message", "refresh_token", "secure_channel", "watch_clients", "watch_ready",
 ]  # fmt: skip

@@ -29,6 +29,7 @@ from bulkup.datastore.google_private import (
     secure_channel,
     watch_ready,
 )
+from bulkup.datastore.greenlets import tell_grpc
 from bulkup.datastore.messages import (
     AllocateIdsRequest,
     AllocateIdsResponse,
@@ -140,6 +141,7 @@ class Rpc:
         self._commit_head: bytes = head.SerializeToString()
 
     def _open_channel(self) -> None:
+        tell_grpc()
         options: tuple[tuple[str, int], ...] = _OPTIONS
         if is_loopback(self.address):
             options += (("grpc.enable_http_proxy", 0),)  # no proxy reaches it

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bulkup.core.environment import settled
 from bulkup.core.errors import TargetError, UsageError
 from bulkup.core.model import TargetInfo
 from bulkup.datastore.causes import credentials_problem, is_loopback, spare_loopback_the_proxy
@@ -73,18 +74,17 @@ def resolve(
             raise UsageError(
                 f"{option} {value!r} is not a valid name; use the id that the console shows"
             )
-    if local:
-        # In the environment, so that clients that the updater creates itself use it too.
-        os.environ[EMULATOR_VARIABLE] = address
-    emulator = emulator_host()
-    if is_loopback(emulator):
+    emulator = "" if local else emulator_host()
+    if is_loopback(address or emulator):
         spare_loopback_the_proxy()
     try:
-        client = Client(
-            project=(project or "local") if local else project,
-            namespace=namespace or None,
-            database=database or None,
-        )
+        # The official client takes the address of an emulator from the environment alone.
+        with settled({EMULATOR_VARIABLE: address} if local else {}):
+            client = Client(
+                project=(project or "local") if local else project,
+                namespace=namespace or None,
+                database=database or None,
+            )
     except GoogleAuthError as error:
         if emulator and not project:  # an emulator needs no credentials, only the project does
             raise TargetError(_NO_PROJECT, details=str(error)) from error
@@ -95,7 +95,7 @@ def resolve(
         project=client.project,
         database=client.database or "",
         namespace=client.namespace or "",
-        emulator="" if local else emulator,
+        emulator=emulator,
         local=os.path.abspath(local) if local else "",
     )
     return Target(info, client)

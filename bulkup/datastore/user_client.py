@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from google.cloud.datastore import Client, Entity, Key
 
+from bulkup.core.stop import refuse_in_fork
 from bulkup.datastore.google_private import copy_of, datastore_api
 from bulkup.datastore.keys import key_bytes, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity, has_come_to_nothing
@@ -55,6 +56,7 @@ class UserClient(Client):  # type: ignore[misc]
         return self._watched_api()
 
     def _watched_api(self) -> Any:
+        refuse_in_fork()
         api, reads = datastore_api(self), self.reads
         return api if reads is None else WatchedApi(api, reads)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from bulkup.core.errors import Exit
 from bulkup.core.model import RunState
-from bulkup.core.stop import Stopped, StopRequest
+from bulkup.core.stop import Stopped, StopRequest, end_if_fork
 
 CHECK_EVERY_S = 0.1
 """How often limits, progress and the lease are looked at while entities are handled."""
@@ -45,6 +45,7 @@ class Control:
         """Raises Stopped when a limit is reached or a signal came, and what `on_check` raises."""
         now = self._monotonic()
         if now >= self.next_check:
+            end_if_fork()
             self.next_check = now + CHECK_EVERY_S
             self._on_check()
         if self._stop.signal is not None:

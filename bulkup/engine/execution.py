@@ -166,7 +166,7 @@ class Execution:
             RunStarted(
                 run_info.run_id, run_info.updater, run_info.description, run_info.target,
                 run_info.params, self._options.dry_run, self._resumed, self._already, None,
-                str(taken.checkpoint.path) if taken else "",
+                taken.state_file if taken else "",
             )
         )  # fmt: skip
         try:
@@ -184,7 +184,7 @@ class Execution:
             if isinstance(error, BudgetExceeded):
                 self._count_stopping(error)
             if outcome.details:
-                self.warn(outcome.details)
+                self.warn(f"the error in full: {outcome.details}")
             report = self._report(started, outcome)
         finally:
             self._progress.close()
@@ -326,6 +326,7 @@ class Execution:
             report = report_of_end(
                 self._taken.checkpoint, outcome, next_command=self._taken.next_command
             )
+            report = replace(report, state_file=self._taken.state_file)
         return self._with_latest(report)
 
     def _with_latest(self, report: Report) -> Report:

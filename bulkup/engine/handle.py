@@ -13,6 +13,7 @@ from google.cloud.datastore import Entity, Key
 from bulkup.authoring.updater import Updater, returned_something, writing_to
 from bulkup.authoring.writes import WriteSink
 from bulkup.core.errors import HeldError
+from bulkup.core.stop import end_if_fork
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.entity_patch import encode_put, patched
@@ -109,6 +110,7 @@ class Handler(WriteSink):
         except KeyboardInterrupt:
             raise  # the second Ctrl-C ends the run at once
         except BaseException as error:  # also CancelledError, SystemExit, GeneratorExit
+            end_if_fork()
             if isinstance(error, CallError) and error.worth_another_try:
                 raise  # Datastore is unavailable; that is not this entity's fault
             item.fail("handle", error_line(error), user_traceback(error))

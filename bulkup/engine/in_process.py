@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
+from bulkup.datastore.greenlets import check_not_replaced
 from bulkup.engine.accounts import Accounts, Sink
 from bulkup.engine.commit import Committer
 from bulkup.engine.handle import Handler
@@ -93,6 +94,7 @@ class InProcessPool:
                     for line in item.log_lines:
                         accounts.log(line)
                 add(item)
+        check_not_replaced()
 
     def _handle_rewritten(self, result: Any, committer: Committer | None) -> Handled:
         """Handle an entity that another one's handler has written since its page was read."""

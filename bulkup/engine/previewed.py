@@ -20,6 +20,8 @@ class Previewed:
     def __init__(self) -> None:
         self.foreign: set[bytes] = set()
         """Keys that handlers of other entities write."""
+        self._made: set[bytes] = set()
+        """Keys that were deleted and put again: new entities, which a run does not meet."""
         self._writes: dict[bytes, Write] = {}
         self._bytes = 0
         self._has_readers = False
@@ -31,7 +33,11 @@ class Previewed:
             own = write.key == item.key
             if write.incomplete or (own and not self._has_readers):
                 continue
+            before = self._writes.get(write.key)
+            is_made = before is not None and (before.deletes or write.key in self._made)
             self._forget(write.key)
+            if is_made and not write.deletes:
+                self._made.add(write.key)
             if not own:
                 self.foreign.add(write.key)
             self._writes[write.key] = write
@@ -44,14 +50,16 @@ class Previewed:
         if write is not None:
             self._bytes -= len(write.mutation)
             self.foreign.discard(key)
+            self._made.discard(key)
 
     def get(self, key: bytes) -> Write | None:
         return self._writes.get(key)
 
     def read_again(self, result: Any) -> Any:
-        """A PageResult as it would be after the writes; None: deleted."""
-        write = self._writes[result.entity.key]
-        if write.deletes:
+        """A PageResult as it would be after the writes; None: deleted, or not the same any more."""
+        key = result.entity.key
+        write = self._writes[key]
+        if write.deletes or key in self._made:
             return None
         fresh = PageResult(cursor=result.cursor, version=result.version)
         fresh.entity.CopyFrom(PageEntity.FromString(written(write).SerializeToString()))

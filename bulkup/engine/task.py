@@ -41,6 +41,8 @@ class TakenRun:
     next_command: str
     """How to resume the run."""
     begin_successor: BeginSuccessor
+    state_file: str = ""
+    """The checkpoint's path, as it is shown."""
 
 
 @dataclass(frozen=True)

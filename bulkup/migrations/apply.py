@@ -10,6 +10,7 @@ from functools import partial
 from bulkup.core.errors import Exit, NotFoundError, StopAskedError
 from bulkup.core.events import Event, Report
 from bulkup.core.model import RunState
+from bulkup.datastore.containment import contained
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
@@ -205,9 +206,11 @@ class Migrator:
         )
 
     def _apply(self, entry: MigrationEntry, lock: Lease) -> Report:
-        loaded = load_migration(entry)
         context = self._context_of(entry, lock)
-        with prepare_on(self._target, loaded, context) as prepared:
+        with (
+            contained(context.containment(self._target)),
+            prepare_on(self._target, load_migration(entry), context) as prepared,
+        ):
             record = record_of(entry, prepared)
             return acquire_and_execute(prepared, record)
 

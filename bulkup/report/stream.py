@@ -59,6 +59,10 @@ class Stream:
             except (OSError, ValueError) as error:
                 self._lose(error)
 
+    def close(self) -> None:
+        """Not ours to close: an updater that closes `sys.stdout` must not take the report along."""
+        self.flush()
+
     def line(self, text: str) -> None:
         """Write one line and flush it."""
         self.write(text + "\n")

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bulkup.core.clock import Clock
-from bulkup.core.events import Listener
+from bulkup.core.events import Listener, Warned
+from bulkup.core.paths import current_directory
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.connect import open_rpc
+from bulkup.datastore.containment import Containment
 from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.target import Target
@@ -26,6 +28,35 @@ class RunContext:
     stop: StopRequest = field(default_factory=StopRequest)
     resume_command: str | None = None
     """The command that continues this work; None: `bulkup resume RUN`."""
+    owns_process: bool = False
+    """The process works for this context alone; False: a program has called `bulkup.run`."""
+    typed_as: Path | None = None
+    """`state_dir` as it was given; itself is made absolute."""
+    started_in: str = field(default_factory=current_directory)
+    """The updater may change the current directory."""
+
+    def __post_init__(self) -> None:
+        if self.typed_as is None:
+            object.__setattr__(self, "typed_as", self.state_dir)
+            object.__setattr__(self, "state_dir", Path(self.started_in, self.state_dir))
+
+    @property
+    def typed_state_dir(self) -> Path:
+        """`state_dir` as the user gave it, for what is shown."""
+        return self.typed_as or self.state_dir
+
+    def containment(self, target: Target | None) -> Containment:
+        """What clients may do that user code makes itself. `target`: None if there is none."""
+        return Containment(
+            target,
+            dry_run=self.options.dry_run,
+            warn=lambda message: self.listener(Warned(message)),
+            owns_process=self.owns_process,
+        )
+
+    def shown(self, path: Path) -> str:
+        """A path in the state directory, in the way the user gave that directory."""
+        return str(self.typed_state_dir / path.relative_to(self.state_dir))
 
     def by_server_time(self, rpc: Rpc) -> RunContext:
         """The same, with the time of the connection's server in place of this machine's."""

@@ -37,7 +37,7 @@ def execute(
     """Execute a run that this process has acquired. `sampling`: from `request_sample`."""
     context, run_info = prepared.context, checkpoint.run_info
     next_command = context.resume_command or resume_command(
-        run_info.run_id, context.state_dir, context.options.words()
+        run_info.run_id, context.typed_state_dir, context.options.words()
     )
     taken = TakenRun(
         checkpoint,
@@ -45,6 +45,7 @@ def execute(
         held,
         next_command,
         begin_successor=lambda record: successor_record(prepared, record),
+        state_file=context.shown(checkpoint.path),
     )
     workers = _worker_pool(prepared) if context.options.processes > 1 else None
     return _execute(prepared, run_info, taken, workers=workers, sampling=sampling)
@@ -106,4 +107,4 @@ def _worker_pool(prepared: PreparedRun) -> WorkerPool:
         query=prepared.query,
         retry_for_s=options.retry_for_s,
     )
-    return WorkerPool(options.processes, setup, prepared.rpc)
+    return WorkerPool(options.processes, setup, prepared.rpc, prepared.context.started_in)

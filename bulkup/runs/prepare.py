@@ -7,7 +7,7 @@ server is wrong, no trace is left, neither in Datastore nor in the state directo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,13 @@ from bulkup.authoring import successors
 from bulkup.authoring.loader import UpdaterSource, describe, load, make
 from bulkup.authoring.parameters import convert, to_text
 from bulkup.authoring.updater import Updater
-from bulkup.core.errors import BulkupError, QueryError, UpdaterError
+from bulkup.core.errors import BulkupError, QueryError, UpdaterError, UsageError
 from bulkup.core.events import Warned
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import RunInfo, new_run_id
 from bulkup.core.user_traceback import error_line, user_traceback
+from bulkup.datastore.containment import OutsideTargetError, contained
+from bulkup.datastore.greenlets import check_not_replaced, threads_are_replaced
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
@@ -114,13 +116,51 @@ def prepare(
     A CallError that leaves the block is turned into an error that a user can act on.
     `check_target` is called before anything is sent to the target.
     """
-    loaded = load_updater(updater, params)
-    # An __init__ that raises must do so before anyone is asked for credentials.
-    created = loaded.create()
-    with open_target(target_options) as target:
-        check_target(target.info)
-        with closing(context.connect(target)) as rpc, explained(rpc):
-            yield _bind(loaded, created, target, rpc, context, first_contact=True)
+    with (
+        open_and_load(updater, params, target_options, context, check_target=check_target) as (
+            target,
+            loaded,
+            created,
+        ),
+        closing(context.connect(target)) as rpc,
+        explained(rpc),
+    ):
+        yield _bind(loaded, created, target, rpc, context, first_contact=True)
+
+
+@contextmanager
+def open_and_load(
+    updater: Any,
+    params: Mapping[str, Any],
+    target_options: TargetOptions,
+    context: RunContext,
+    *,
+    check_target: Callable[[TargetInfo], None] = lambda _: None,
+) -> Iterator[tuple[Target, LoadedUpdater, Updater]]:
+    """Open a target, and then load an updater, and create it. Raises BulkupError.
+
+    User code never runs before the target is settled: what it does when it is imported reaches the
+    target or nothing. Still, an updater that is wrong is reported before a target that is.
+    """
+    with ExitStack() as stack:
+        target = unusable = None
+        try:
+            target = stack.enter_context(open_target(target_options))
+            check_target(target.info)
+        except BulkupError as error:
+            target, unusable = None, error
+        stack.enter_context(contained(context.containment(target)))
+        try:
+            loaded = load_updater(updater, params)
+            created = loaded.create()
+        except UpdaterError as error:
+            if unusable is not None and isinstance(error.__cause__, OutsideTargetError):
+                raise unusable from None  # it needs what cannot be had
+            raise
+        if target is None:
+            assert unusable is not None
+            raise unusable
+        yield target, loaded, created
 
 
 @contextmanager
@@ -149,6 +189,12 @@ def _bind(
     client_class = ReadOnlyClient if context.options.dry_run else UserClient
     updater.client = client_class.over(rpc, target.client)
     query = checked_query(updater, source, target)
+    check_not_replaced()
+    if context.options.processes > 1 and threads_are_replaced():
+        raise UsageError(
+            f"--processes does not work with {source.name}, which replaces Python's threads "
+            "(gevent, eventlet); leave it out"
+        )
     first = type(query.pb)()
     first.CopyFrom(query.pb)
     first.limit.value = 1

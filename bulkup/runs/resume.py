@@ -61,9 +61,9 @@ def _latest_unfinished(context: RunContext) -> Path:
             message = f"skipped run {folder.name}: its checkpoint is damaged"
             context.listener(Warned(message))
     raise NotFoundError(
-        f"there is nothing to resume in {str(context.state_dir)!r}, which has no unfinished run; "
-        "look elsewhere with --state-dir, or use `bulkup run UPDATER`, which resumes an unfinished "
-        "run of the same work even if its state directory is lost"
+        f"there is nothing to resume in {str(context.typed_state_dir)!r}, which has no unfinished "
+        "run; look elsewhere with --state-dir, or use `bulkup run UPDATER`, which resumes an "
+        "unfinished run of the same work even if its state directory is lost"
     )
 
 

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo
+from bulkup.core.stop import end_if_fork
 from bulkup.state.files import CHECKPOINT_NAME
 from bulkup.state.record_codec import run_info_from_json
 
@@ -88,7 +89,9 @@ class CheckpointFile:
         unfinished = folder / f".{CHECKPOINT_NAME}.new"
         try:
             unfinished.unlink(missing_ok=True)
-            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            os.fchmod(descriptor, 0o600)  # whatever the umask is; SQLite's other files get the same
+            os.close(descriptor)
         except OSError as error:
             raise StateError(
                 f"cannot write the run state to {str(path)!r} ({error.strerror}); "
@@ -151,6 +154,7 @@ class CheckpointFile:
     @contextlib.contextmanager
     def _step(self, *, synced: bool = False) -> Iterator[None]:
         """One transaction. `synced`: after it, the changes survive a power loss."""
+        end_if_fork()
         try:
             if synced:
                 self._db.execute("PRAGMA synchronous = FULL")

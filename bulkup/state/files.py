@@ -92,6 +92,7 @@ class RunLock:
         try:
             # The file is truncated below. A link here would do that to any file of ours.
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            os.fchmod(descriptor, 0o600)  # whatever the umask is
         except OSError as error:
             raise StateError(
                 f"cannot write to the run state in {str(self._path.parent)!r} ({error.strerror}); "

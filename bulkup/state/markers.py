@@ -136,8 +136,8 @@ class Markers:
             yield _parse(result.entity)
 
     def exist(self) -> bool:
-        """Whether the run has a marker. Raises CallError."""
-        return next(self._all(), None) is not None
+        """Whether the run has a marker or a note. Raises CallError."""
+        return next(self._between(f"{self._run_id}/", f"{self._run_id}0", 1), None) is not None
 
     def remove_all(self) -> None:
         """Remove all markers of the run, and its notes. Raises CallError."""

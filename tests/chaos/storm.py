@@ -12,11 +12,12 @@ from unittest.mock import patch
 
 import grpc
 
+from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.model import Counts, RunState
 from bulkup.engine import splits
 from bulkup.engine.options import Options
-from tests.chaos.bench import Crash, World
+from tests.chaos.bench import Crash, World, quick_clock
 from tests.chaos.proxy import Action, Cut, Delay, Late, Lose, Pass, Refuse, Seen, Twice
 from tests.chaos.updaters import MAKERS
 
@@ -95,7 +96,7 @@ class Weathered:
 
 def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
     """Run `updater` through the storm of `seed` until it is finished, then deliver late calls."""
-    rng = random.Random(f"{seed}/runners")
+    rng, clocks = random.Random(f"{seed}/runners"), random.Random(f"{seed}/clocks")
     plan = FaultPlan(seed, world)
     world.proxy.faults = plan
     end = Weathered()
@@ -107,7 +108,8 @@ def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
             stack.enter_context(world.live_writers(1, lambda: ids.randint(1, world.size)))
         for nth in range(MOST_RUNNERS):
             plan.calm = nth >= STORMY_RUNNERS
-            _one_runner(world, rng, updater, tmp_path / "synced", end, calm=plan.calm)
+            clock = quick_clock(ahead_s=clocks.choice([0.0, 3600.0, -3600.0]))
+            _one_runner(world, rng, updater, tmp_path / "synced", end, calm=plan.calm, clock=clock)
             if RunState.FINISHED in world.record_states():
                 end.finished = True
                 break
@@ -119,9 +121,16 @@ def weather(world: World, seed: int, updater: str, tmp_path: Path) -> Weathered:
 
 
 def _one_runner(
-    world: World, rng: random.Random, updater: str, synced: Path, end: Weathered, *, calm: bool
+    world: World,
+    rng: random.Random,
+    updater: str,
+    synced: Path,
+    end: Weathered,
+    *,
+    calm: bool,
+    clock: Clock,
 ) -> None:
-    """Start one runner and let it end, stop or crash."""
+    """Start one runner, on a machine with this clock, and let it end, stop or crash."""
     options = Options(
         batch_size=rng.choice([1, 3, 5, 8]),
         in_flight=rng.choice([1, 2, 3, 6]),
@@ -141,9 +150,9 @@ def _one_runner(
         stack.enter_context(world.copying_what_is_synced(synced))
         try:
             if world.has_run():
-                report = world.resume(options, on_send=on_send)
+                report = world.resume(options, on_send=on_send, clock=clock)
             else:
-                report = world.run(updater, options, on_send=on_send)
+                report = world.run(updater, options, on_send=on_send, clock=clock)
             how = f"{report.state.value} ({report.reason[:60]})"
             assert report.exit_code is not Exit.HELD, (
                 f"{end.story}; {how}: there was no other runner"

@@ -63,14 +63,15 @@ class WorkerDiedError(BulkupError):
 class WorkerPool:
     """`count` worker processes; a context manager that starts and ends them.
 
-    Used from one thread. Chunks become done when `pump` is called; `rpc.arrived` is set when there
-    is something to pump.
+    `folder`: where they start; empty: in the current directory. Used from one thread. Chunks become
+    done when `pump` is called; `rpc.arrived` is set when there is something to pump.
     """
 
-    def __init__(self, count: int, setup: WorkerSetup, rpc: Rpc) -> None:
+    def __init__(self, count: int, setup: WorkerSetup, rpc: Rpc, folder: str = "") -> None:
         self.count = count
         self._setup = setup
         self._rpc = rpc
+        self._folder = folder
         self._workers: list[WorkerProcess] = []
         self._inbox: Inbox = deque()
         self._chunks: dict[int, Chunk] = {}
@@ -91,7 +92,9 @@ class WorkerPool:
         pipe_bytes = min(PIPE_BYTES, ALL_PIPES_BYTES // (2 * self.count))
         try:
             for number in range(self.count):
-                worker = WorkerProcess(self._inbox, self._rpc, self._setup.address, pipe_bytes)
+                worker = WorkerProcess(
+                    self._inbox, self._rpc, self._setup.address, pipe_bytes, self._folder
+                )
                 self._workers.append(worker)
                 worker.send(protocol.SETUP, setup, number, list(sys.argv))
         except BaseException as error:

@@ -47,6 +47,7 @@ class WorkerProcess:
         rpc: Rpc,
         address: str | None,
         pipe_bytes: int,
+        folder: str,
     ) -> None:
         self._inbox = inbox
         self._rpc = rpc
@@ -68,7 +69,7 @@ class WorkerProcess:
             _enlarge(self._to_worker, pipe_bytes)
             _enlarge(worker_out, pipe_bytes)
             os.set_blocking(self._to_worker, False)
-            self.process = _start(worker_in, worker_out, address)
+            self.process = _start(worker_in, worker_out, address, folder)
             ours.callback(self.process.wait)
             ours.callback(self.process.kill)
             self._thread = threading.Thread(
@@ -143,7 +144,9 @@ class WorkerProcess:
         self._thread.join(1.0)  # a forked process may hold the other end open for longer
 
 
-def _start(worker_in: int, worker_out: int, address: str | None) -> subprocess.Popen[bytes]:
+def _start(
+    worker_in: int, worker_out: int, address: str | None, folder: str
+) -> subprocess.Popen[bytes]:
     """Start a worker that uses these descriptors."""
     flags = ["-O"] * sys.flags.optimize
     # Blocked until the worker handles them (`worker_main.main`), and in this thread meanwhile.
@@ -153,6 +156,8 @@ def _start(worker_in: int, worker_out: int, address: str | None) -> subprocess.P
             [sys.executable, *flags, "-c", _BOOT, str(worker_in), str(worker_out), *sys.path],
             pass_fds=(worker_in, worker_out),
             stdin=subprocess.DEVNULL,
+            # It loads the updater again, which may have changed the current directory by now.
+            cwd=folder or None,
             env={**os.environ, **({"DATASTORE_EMULATOR_HOST": address} if address else {})},
             # A Ctrl-C on the terminal reaches only the run, which decides what workers do.
             start_new_session=True,

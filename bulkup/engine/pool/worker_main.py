@@ -16,16 +16,18 @@ import threading
 import time
 import traceback
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from bulkup.authoring.loader import load, make
 from bulkup.authoring.parameters import convert
 from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, UpdaterError
+from bulkup.core.stop import default_in_forks
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.connect import open_rpc
+from bulkup.datastore.containment import Containment, contained
 from bulkup.datastore.pages import PageBatch, PageResult
 from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.target import resolve
@@ -55,6 +57,8 @@ class Worker:
         self._asked_at: float | None = None
         """When the user asked to stop, as a value of time.monotonic()."""
         self._handler: Handler
+        self._open = ExitStack()
+        """Stays open as long as the updater may be called."""
 
     def work(self) -> None:
         """Work until told to end. The first message is the setup."""
@@ -111,6 +115,7 @@ class Worker:
             info.project, info.database, info.namespace,
             local=info.local, address=setup.address or "",
         )  # fmt: skip
+        self._open.enter_context(contained(Containment(target, warn=_warn, owns_process=True)))
         IS_LOADING = True
         source = load(setup.spec)
         IS_LOADING = False
@@ -197,6 +202,10 @@ class Worker:
         )
 
 
+def _warn(message: str) -> None:
+    print(f"Warning: {message}", file=sys.stderr, flush=True)
+
+
 class _Printed(io.RawIOBase):
     def __init__(self, send: Any, to_stderr: bool) -> None:
         self._send = send
@@ -222,8 +231,10 @@ def main() -> None:
         # The run decides what to do. Not SIG_IGN, which a handler's own processes would inherit.
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, protocol.SIGNALS)
+    by_default = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     try:
-        Worker(protocol.Reader(read_from), protocol.Writer(write_to)).work()
+        with default_in_forks(by_default):
+            Worker(protocol.Reader(read_from), protocol.Writer(write_to)).work()
     except BaseException:
         # At once: a thread of the user's would keep the process alive, and the run waiting.
         with suppress(OSError):

@@ -292,7 +292,8 @@ def test_a_datastore_unavailable_to_a_handlers_read_ends_the_run_and_fails_no_en
     report, events = _behind_a_proxy(embedded, run, grpc.StatusCode.UNAVAILABLE, retry_for_s=2.5)
     assert (report.state, report.counts.failed) == (RunState.FAILED, 0)
     assert report.retries > 0
-    assert not any(isinstance(event, Warned) for event in events)
+    warned = [event.message for event in events if isinstance(event, Warned)]
+    assert warned == ["the error in full: refused by the proxy"]
 
 
 @pytest.mark.one_in(2)
