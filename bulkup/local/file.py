@@ -128,7 +128,7 @@ def lock(path: Path) -> int:
     """
     side = path.with_name(path.name + "-lock")
     try:
-        if path.exists() and path.stat().st_nlink > 1:
+        if path.is_file() and path.stat().st_nlink > 1:  # a folder has a name for each child
             raise StateError(
                 f"{path} has more than one name (a hard link), and a server under another name "
                 "would not see what this one has in its log; delete the other names, or use "

@@ -46,6 +46,7 @@ def _other_command(world: World, ahead_s: float, elsewhere: Path) -> None:
     assert world.run("Nothing", clock=clock, state_dir=elsewhere).success
 
 
+@pytest.mark.one_in(2)
 @APART
 def test_a_clock_that_is_wrong_by_an_hour_removes_no_fence_too_early(
     server: Server, make_world: MakeWorld, tmp_path: Path, second_s: float, third_s: float
@@ -78,6 +79,7 @@ def test_a_clock_that_is_wrong_by_an_hour_removes_no_fence_too_early(
     assert world.markers() == []
 
 
+@pytest.mark.one_in(2)
 @APART
 def test_a_clock_that_is_wrong_by_an_hour_removes_no_marker_too_early(
     server: Server, make_world: MakeWorld, tmp_path: Path, second_s: float, third_s: float
@@ -104,6 +106,7 @@ def _ledger(world: World, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     return Ledger(Rpc(target.client), target.info)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S], ids=["ahead", "behind"])
 @pytest.mark.parametrize("name", ["EM", "FS"])  # LF never tells its time
 def test_a_live_run_is_not_taken_over_by_a_machine_with_another_clock(

@@ -154,6 +154,7 @@ def _chained_without_records(world: World) -> None:
     _chained(world, keep_record=False)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "story",
     [

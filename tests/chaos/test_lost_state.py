@@ -74,7 +74,6 @@ def test_shards_keep_their_bounds_when_the_run_record_is_deleted(
     world.finishes("Increment", SHARDED, lose=lose)
 
 
-@pytest.mark.one_in(5)
 @pytest.mark.parametrize("lose", [False, True], ids=["", "and the file later"])
 def test_what_a_run_has_made_is_known_when_the_run_record_is_deleted(
     embedded: Server, make_world: MakeWorld, lose: bool
@@ -92,6 +91,7 @@ def test_what_a_run_has_made_is_known_when_the_run_record_is_deleted(
     assert world.made_violations("Rename") == []
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("at", [2, 5, 8, 11, 14])
 def test_entities_without_writes_are_counted_once_after_the_checkpoint_was_lost(

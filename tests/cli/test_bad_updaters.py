@@ -146,7 +146,7 @@ def test_a_missing_parameter_is_asked_for_by_name_and_form(nowhere: Shell) -> No
         ("return self.client.query(kind='Item', projection=['n'])", 2, ("projection",)),
         ("return self.client.query(kind='Item', distinct_on=['n'])", 2, ("distinct_on",)),
         ("return type(self.client)(project='other').query(kind='Item')", 2,
-         ("for project other", "--project")),
+         ("for project 'other'", "--project")),
         ("raise LookupError('no kind today')", 1,
          ("get_query of Odd raised LookupError: no kind today", "nothing was started")),
         ("return self.client.no_such_method()", 1, ("raised AttributeError",)),

@@ -26,6 +26,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_checkpoint_is_one_sentence(half: Shell, lf: Server, damage: str) -> None:
     path = half.checkpoint()

@@ -172,6 +172,7 @@ def test_worker_processes_load_the_updater_where_the_run_did(
     assert values(embedded.client()) == dict.fromkeys(range(1, 7), 1)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "does",
     [

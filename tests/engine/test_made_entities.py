@@ -97,6 +97,7 @@ def ids(client: Any, kind: str = "Thing") -> list[int]:
     return sorted(entity.key.id for entity in query.fetch())
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("batch_size", "shards"), [(1, 1), (7, 3), (40, 1)])
 def test_copies_of_the_queried_kind_are_not_copied_again(
     server: Server, run: Run, batch_size: int, shards: int
@@ -109,6 +110,7 @@ def test_copies_of_the_queried_kind_are_not_copied_again(
     assert ids(client) == [*range(1, count + 1), *range(COPIED + 1, COPIED + count + 1)]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("updater", "batch_size"), [(Renames, 3), (RenamesByKey, 20)])
 def test_a_run_that_renames_keys_ends(
     server: Server, run: Run, updater: Any, batch_size: int
@@ -159,6 +161,7 @@ def test_processes_do_not_meet_what_they_make(server: Server, run: Run) -> None:
     assert ids(client) == list(range(COPIED + 1, COPIED + 61))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("updater", [Renames, CopiesWithNewIds])
 def test_a_resumed_run_does_not_meet_what_it_made_before(
     server: Server, run: Run, updater: Any
@@ -172,6 +175,7 @@ def test_a_resumed_run_does_not_meet_what_it_made_before(
     assert len(ids(client)) == (40 if updater is Renames else 80)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("updater", [Copies, Renames, RenamesByKey])
 def test_with_its_state_lost_a_run_still_knows_what_it_made_or_is_refused(
     server: Server, run: Run, tmp_path: Path, updater: Any

@@ -46,6 +46,7 @@ def of_each_group(client: datastore.Client) -> dict[str, int]:
     return {counter.key.name: counter["n"] for counter in everything(client, "Counter")}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("batch_size", "shards"), [(7, 1), (500, 3)], ids=["batches of 7", "3 shards"]
 )
@@ -204,6 +205,7 @@ class RacedDelete(Raced):
             self.delete(key)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("updater", "n"), [(Raced, 2), (RacedDelete, 1)])
 def test_a_live_write_after_any_read_is_kept(
     server: Server, run: Run, updater: type[Raced], n: int

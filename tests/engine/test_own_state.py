@@ -37,6 +37,7 @@ def by_tags(entity: Entity) -> Entity:
     return entity
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("updater", [in_order, in_range, by_tags])
 def test_an_ordered_or_ranged_run_is_refused_without_its_state(
     server: Server, run: Run, tmp_path: Path, updater: Any

@@ -47,6 +47,7 @@ def raising(error: BaseException) -> type[Updater]:
     return Raising
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
 def test_whatever_a_handler_raises_is_the_failure_of_its_entity(
     server: Server, run: Run, error: BaseException

@@ -56,6 +56,7 @@ def _change_run_info(world: World, **values: Any) -> datastore.Entity:
     )
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("run_id", ["../outside", "/tmp/outside", "a/b", "..", "~1", "x\n", 7])
 def test_no_record_makes_a_folder_outside_the_state_directory(
     world: World, tmp_path: Path, run_id: Any
@@ -72,6 +73,7 @@ def test_no_record_makes_a_folder_outside_the_state_directory(
     assert not Path("/tmp/outside").exists()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -94,6 +96,7 @@ def test_a_record_that_is_not_ours_is_named_and_not_followed(
         world.run("Increment", SOME)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "properties",
     [
