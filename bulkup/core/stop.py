@@ -89,8 +89,9 @@ def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
 _listening: list[tuple[Mapping[signal.Signals, Any], StopRequest | None, int]] = []
 """What the signals' handlers were before, outermost first; and the thread that set ours."""
 
-_is_fork = False
-"""The updater has forked this process. It is not the run, though it looks like it."""
+is_fork = False
+"""The updater has forked this process. It is not the run, though it looks like it. What runs for
+every call or batch looks at this before it calls one of the functions below."""
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def default_in_forks(
 def end_if_fork() -> None:
     """End this process if the updater has forked it, and it has returned from the handler: it would
     work on as a second run, with the run's connections and its state file."""
-    if not _is_fork:
+    if not is_fork:
         return
     message = (
         f"bulkup: ended process {os.getpid()}, which the updater has forked and which has returned "
@@ -129,7 +130,7 @@ class ForkedError(RuntimeError):
 
 def refuse_in_fork() -> None:
     """Raises ForkedError in a process that the updater has forked."""
-    if _is_fork:
+    if is_fork:
         raise ForkedError(
             "a process that the updater has forked cannot use the run's connection to Datastore "
             "(gRPC does not survive a fork); read and put in the handler, and give such a process "
@@ -155,10 +156,10 @@ def _after_fork() -> None:
 
 
 def _forked() -> None:
-    global _is_fork
+    global is_fork
     for handlers, request, thread in reversed(_listening):
         # The threads of a program that calls `bulkup.run` in another one fork what they like.
-        _is_fork = _is_fork or thread == threading.get_ident()
+        is_fork = is_fork or thread == threading.get_ident()
         _restore(handlers)
         if request is not None:
             request.on_signal()  # so that the handler's return is noticed at once

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from tenacity import RetryCallState
 
-from bulkup.core.stop import refuse_in_fork
+from bulkup.core import stop
 from bulkup.datastore import greenlets
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.retry import ATTEMPT_TIMEOUT_S as ATTEMPT_TIMEOUT_S
@@ -79,7 +79,8 @@ class Call(Generic[R]):
         self._send()
 
     def _send(self) -> None:
-        refuse_in_fork()
+        if stop.is_fork:
+            stop.refuse_in_fork()
         if greenlets.connection_is_lost:
             raise CallError(self.name, grpc.StatusCode.UNAVAILABLE, "threads were replaced")
         connection = self._connection

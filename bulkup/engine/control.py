@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from bulkup.core import stop as stopping
 from bulkup.core.errors import Exit
 from bulkup.core.model import RunState
-from bulkup.core.stop import Stopped, StopRequest, end_if_fork
+from bulkup.core.stop import Stopped, StopRequest
 
 CHECK_EVERY_S = 0.1
 """How often limits, progress and the lease are looked at while entities are handled."""
@@ -45,7 +46,8 @@ class Control:
         """Raises Stopped when a limit is reached or a signal came, and what `on_check` raises."""
         now = self._monotonic()
         if now >= self.next_check:
-            end_if_fork()
+            if stopping.is_fork:
+                stopping.end_if_fork()
             self.next_check = now + CHECK_EVERY_S
             self._on_check()
         if self._stop.signal is not None:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
+from bulkup.core import stop
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo
-from bulkup.core.stop import end_if_fork
 from bulkup.state.files import CHECKPOINT_NAME
 from bulkup.state.record_codec import run_info_from_json
 
@@ -154,7 +154,8 @@ class CheckpointFile:
     @contextlib.contextmanager
     def _step(self, *, synced: bool = False) -> Iterator[None]:
         """One transaction. `synced`: after it, the changes survive a power loss."""
-        end_if_fork()
+        if stop.is_fork:
+            stop.end_if_fork()
         try:
             if synced:
                 self._db.execute("PRAGMA synchronous = FULL")
