@@ -74,7 +74,7 @@ class StopRequest:
             with default_in_forks(before, self):
                 yield
         finally:
-            # Not those that the updater has replaced for good.
+            # If the updater has set a handler of its own, it stays.
             _restore({s: h for s, h in before.items() if signal.getsignal(s) is heard})
 
 

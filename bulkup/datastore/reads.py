@@ -13,7 +13,7 @@ ABSENT = -1
 
 
 class Written(NamedTuple):
-    """What a read by key returns in place of what is stored."""
+    """An uncommitted write. A read by key returns it, not what is stored."""
 
     entity: Pb | None
     """The Entity message; None: deleted."""

@@ -36,7 +36,7 @@ class ServerTime:
     def learn(self, timestamp: Any) -> None:
         """Note the time that an answer has just brought: a Timestamp message; empty: it has none.
 
-        The estimate never goes back: it would if the answer was under way for long.
+        An answer that took long would set the estimate back, so it only ever moves forward.
         """
         if not timestamp.seconds:
             return

@@ -55,7 +55,7 @@ class Handled:
     failure: Failure | None = None
     conflicts: int = 0
     strain: float = 0.0
-    """How much its conflicts have worn out the run's patience."""
+    """Its conflicts, weighted: those over other entities count less (NEIGHBOUR_PATIENCE)."""
     refused: Set[tuple[bytes, int]] = frozenset()
     """Keys and versions of the guards that refused its last commit."""
     vanished: bool = False

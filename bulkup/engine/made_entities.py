@@ -10,8 +10,8 @@ machine can resume the run. What live users create from then on is left out, too
 one of them deletes and creates again counts as new.
 
 By key. Where the server gives no such time (an emulator; results of keys only), the checkpoint
-remembers the keys of what is made, on disk. A put of another key makes an entity only if there is
-none, so the keys are looked up first. Only that checkpoint can resume the run.
+keeps the keys of new entities on disk. Whether a put makes a new entity is not known before it is
+sent, so its key is looked up first. Only that checkpoint can resume the run.
 
 What a handler makes through its client, and not through the updater, is known by time alone.
 

@@ -1,5 +1,5 @@
-"""What a handler is to read in place of what is stored: what it has just put or deleted itself and,
-in a dry run, what earlier handlers would have written."""
+"""Uncommitted writes that a handler reads: its own puts and deletes and, in a dry run, those that
+earlier handlers would have made."""
 
 from __future__ import annotations
 
