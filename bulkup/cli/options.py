@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
+from bulkup.cli.named_target import NamedTarget, TargetName
 from bulkup.cli.values import Assignment, Auto, Duration, Rate
 from bulkup.engine.throttle.max_rate import MaxRate
 
@@ -66,8 +67,17 @@ MigrationsFolder = Annotated[
 
 @dataclass(frozen=True)
 class TargetArgs:
-    """Which Datastore. None: the environment decides."""
+    """Which Datastore. None: the named target decides, or else the environment."""
 
+    target: Annotated[
+        NamedTarget | None,
+        click.Option(
+            ["--target"],
+            type=TargetName(),
+            metavar="NAME",
+            help="A target that the configuration file names.",
+        ),
+    ]
     project: Annotated[
         str | None,
         click.Option(
@@ -96,11 +106,18 @@ class TargetArgs:
     def options(self) -> TargetOptions:
         from bulkup.runs.target import TargetOptions
 
-        return TargetOptions(self.project, self.database, self.namespace, self.local)
+        named = self.target or NamedTarget("")
+        return TargetOptions(
+            self.project or named.project,
+            named.database if self.database is None else self.database,
+            named.namespace if self.namespace is None else self.namespace,
+            self.local or named.local,
+        )
 
     def words(self) -> list[str]:
         """The options as they are typed."""
         return typed_words(
+            target=self.target.name if self.target else None,
             project=self.project,
             database=self.database,
             namespace=self.namespace,
