@@ -15,7 +15,7 @@ from bulkup.core.paths import current_directory
 
 _SETTINGS = "bulkup.settings"
 
-WORK_IS_RECORDED = ("resume",)
+WORK_IS_RECORDED = ("resume", "abandon")
 """Commands on work whose target is recorded: a default of the user's would contradict it."""
 _WHERE = ("target", "project", "database", "namespace", "local", "all_namespaces", "namespaces")
 
@@ -68,4 +68,8 @@ def current_settings() -> Settings:
 
 def defaults_from(settings: Settings, keys: dict[str, str | None]) -> dict[str, Any]:
     """Click's `default_map` for a command. `keys`: the key of each of its parameters."""
-    return {str(name): settings.values[key] for name, key in keys.items() if key in settings.values}
+    found = {}
+    for name, key in keys.items():
+        if key is not None and key in settings.values:
+            found[name] = settings.values[key]
+    return found

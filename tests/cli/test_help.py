@@ -124,7 +124,6 @@ def test_params_shows_what_an_updater_takes(nowhere: Shell) -> None:
         (("status", "--namespaces", "a*", "--namespace", "a"), "--namespaces and --namespace"),
         (("migrate", "--to", "a", "--only", "b"), "--to and --only cannot"),
     ],
-    ids=" ".join,
 )
 def test_options_that_contradict_each_other_are_refused(
     nowhere: Shell, args: tuple[str, ...], says: str

@@ -25,7 +25,7 @@ def shell(tmp_path: Path, embedded: Server) -> Shell:
 def test_a_missing_parameter_of_a_migration_is_named_as_it_is_typed(
     shell: Shell, embedded: Server
 ) -> None:
-    shell.bulkup("migrate").fails(2, "needs -p 0001_bump:step=... (")
+    shell.bulkup("migrate", "-q").fails(2, "needs -p 0001_bump:step=... (")
     done = shell.bulkup("migrate", "-p", "0001:step=2", "-p", "0002_bump:step=40")
     assert done.code == 0, done
     assert set(values(embedded.client()).values()) == {42}
@@ -41,7 +41,9 @@ def test_the_configuration_file_has_parameters_of_migrations(
     stopped = shell.bulkup("migrate", "--limit", "2")
     assert stopped.code == 75
     # What is given again, in any form, must be what it was started with.
-    shell.bulkup("migrate", "-p", "0001:step=6").fails(2, "started with step=5, not with step=6")
+    shell.bulkup("migrate", "-q", "-p", "0001:step=6").fails(
+        2, "started with step=5, not with step=6"
+    )
     assert shell.bulkup("migrate", "-p", "0001:step=05").code == 0
     assert set(values(embedded.client()).values()) == {6}
 
@@ -60,4 +62,4 @@ def test_the_configuration_file_has_parameters_of_migrations(
 def test_a_parameter_that_no_migration_takes_is_refused(
     shell: Shell, typed: str, code: int, says: str
 ) -> None:
-    shell.bulkup("migrate", "-p", typed).fails(code, says)
+    shell.bulkup("migrate", "-q", "-p", typed).fails(code, says)
