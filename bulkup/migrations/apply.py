@@ -180,13 +180,6 @@ class Migrator:
             )
         if not report.successor:  # otherwise the migration continues with its successor
             self._applied.append(name)
-        if report.exit_code is Exit.FAILED:
-            return self._result(
-                Exit.FAILED,
-                stopped_at=name,
-                reason="it is applied, but its finish failed; see its report",
-                left=entries[1:],
-            )
         self._exit_code = report.exit_code or self._exit_code
         return None
 
