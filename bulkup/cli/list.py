@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +47,11 @@ def command(args: ListArgs) -> None:
 
     runs = [_read(folder) for folder in reversed(run_folders(args.state_dir))]
     if args.json:
+        from bulkup.report.json_lines import stdout_lines
+
+        lines = stdout_lines()
         for run in runs:
-            click.echo(json.dumps({"type": "run", **_to_json(run)}))
+            lines.write("run", _to_json(run))
     elif runs:
         _print(runs)
     else:
@@ -81,6 +83,7 @@ def _read(folder: Path) -> ReadableRun | DamagedRun:
 
 def _to_json(run: ReadableRun | DamagedRun) -> dict[str, Any]:
     from bulkup.core.records import predecessor_of
+    from bulkup.report.json_fields import counts_fields
 
     if isinstance(run, DamagedRun):
         return {"run_id": run.run_id, "state": "damaged", "error": run.error}
@@ -90,8 +93,10 @@ def _to_json(run: ReadableRun | DamagedRun) -> dict[str, Any]:
         "updater": info.updater,
         "state": run.state,
         "handled": counts.handled,
-        "written": counts.writes,
+        "written": counts.puts,
+        "deleted": counts.deletes,
         "failed": counts.failed,
+        "counts": counts_fields(counts),
         "started": info.created,
         "target": str(info.target),
         "params": info.params,

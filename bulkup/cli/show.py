@@ -9,7 +9,6 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import Json, StateDir
-from bulkup.core.events import EntityFailed, Logged, RunEnded
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
@@ -48,15 +47,18 @@ def command(args: ShowArgs) -> None:
 
 
 def _print_json(report: Report, checkpoint: Checkpoint) -> None:
-    from bulkup.report import make_printer
+    from bulkup.report.json_fields import failure_fields, summary_fields
+    from bulkup.report.json_lines import stdout_lines
 
-    with make_printer(json=True) as printer:
-        max_failures = checkpoint.status().max_failures
-        for position, failure in enumerate(checkpoint.failures(), 1):
-            printer(EntityFailed(failure, position, max_failures))
-        for line in checkpoint.log_lines():
-            printer(Logged(line))
-        printer(RunEnded(report))
+    lines = stdout_lines()
+    lines.run_id = report.run_id
+    max_failures = checkpoint.status().max_failures
+    for position, failure in enumerate(checkpoint.failures(), 1):
+        limits = {"failed": position, "max_failures": max_failures}
+        lines.write("failure", {**failure_fields(failure), **limits})
+    for line in checkpoint.log_lines():
+        lines.write("log", {"line": line})
+    lines.write("summary", summary_fields(report), at=report.ended)
 
 
 def _print(report: Report, checkpoint: Checkpoint) -> None:
