@@ -72,7 +72,9 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     shown = shell.bulkup("show", shell.runs()[-1], "--json")
     assert types(shown) >= {"failure", "log", "summary"}
     assert types(shell.bulkup("list", "--json")) == {"run"}
+    assert types(shell.bulkup("list", "--all", "--json")) == {"run"}
     assert types(shell.bulkup("params", "bump.py", "--json")) == {"param"}
+    assert types(shell.bulkup("config", "--json")) == {"config", "setting"}
     (row,) = shell.bulkup("list", "--json").lines
     counts = resumed.summary["counts"]
     assert row["counts"] == counts
@@ -102,6 +104,8 @@ def test_each_line_of_several_namespaces_is_as_the_schema_says(
     ran = shell.bulkup("run", "bump.py", "--all-namespaces", "--json")
     assert types(ran) >= {"namespaces", "start", "summary", "group"}
     assert types(shell.bulkup("migrate", "--all-namespaces", "--json")) >= {"start", "group"}
+    group_id = ran.of_type("group")[0]["run_id"]
+    assert types(shell.bulkup("show", group_id, "--json")) == {"group"}
     status = shell.bulkup("status", "--all-namespaces", "--json")
     assert types(status) == {"migration", "status"}
 
@@ -285,7 +289,7 @@ def _names(part: Any) -> set[str]:
 
 
 def test_every_command_with_json_is_tested_here() -> None:
-    tested = {"run", "resume", "list", "show", "params", "migrate", "status"}
+    tested = {"run", "resume", "list", "show", "params", "migrate", "status", "config"}
     from bulkup.cli import cli
 
     for name in _COMMANDS:
