@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
+from bulkup.cli.migration_params import params_of_migrations
 from bulkup.cli.options import (
     EngineArgs,
     MigrationsFolder,
@@ -25,6 +25,7 @@ from bulkup.cli.options import (
     typed_words,
 )
 from bulkup.cli.session import Session
+from bulkup.cli.values import Assignment
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
@@ -56,6 +57,16 @@ class MigrateArgs:
             help="Accept that NAME was changed after it was applied.",
         ),
     ]
+    param: Annotated[
+        tuple[str, ...],
+        click.Option(
+            ["-p", "--param"],
+            type=Assignment(),
+            multiple=True,
+            metavar="NAME:PARAM=VALUE",
+            help="Set parameter PARAM of migration NAME.",
+        ),
+    ]
     target: TargetArgs
     namespaces: NamespacesArgs
     engine: EngineArgs
@@ -67,6 +78,8 @@ class MigrateArgs:
     def same_command(self) -> str:
         """The command that continues."""
         words = ["bulkup", "migrate", str(self.folder)]
+        for assignment in self.param:
+            words += ["-p", assignment]
         words += self.namespaces.words()
         words += self.target.words()
         words += typed_words(to=self.to, only=self.only)
@@ -126,7 +139,9 @@ def _selection(args: MigrateArgs) -> Selection:
     from bulkup.migrations.apply import Selection
     from bulkup.migrations.folder import read_folder
 
-    return Selection(read_folder(args.folder), args.to, args.only, args.accept_changed)
+    folder = read_folder(args.folder)
+    params = params_of_migrations(args.param, [migration.name for migration in folder])
+    return Selection(folder, args.to, args.only, args.accept_changed, params)
 
 
 def _context(args: MigrateArgs, session: Session) -> RunContext:
@@ -165,8 +180,11 @@ def _show(result: MigrateResult, args: MigrateArgs, session: Session) -> int:
     from bulkup.cli.migrate_result import sentence_of, to_json
 
     sentence = sentence_of(result, args.same_command())
+    if args.output.json:
+        session.json_line("migrate", to_json(result, args.same_command()))
     session.printer.close()  # until here standard output was the printer's
-    click.echo(json.dumps(to_json(result)) if args.output.json else sentence)
+    if not args.output.json:
+        click.echo(sentence)
     if session.page is not None:
         for name, report in result.reports:
             session.page.report(report, name)
@@ -181,10 +199,10 @@ def _show_all(result: MigrateAllResult, args: MigrateArgs, session: Session) -> 
     from bulkup.report.namespace_grid import DEFAULT, grid_lines
 
     sentence = sentence_of_all(result, args.same_command())
-    session.printer.close()
     if args.output.json:
-        click.echo(json.dumps(all_to_json(result)))
-    else:
+        session.json_line("group", all_to_json(result, args.same_command()))
+    session.printer.close()
+    if not args.output.json:
         for line in grid_lines(grid_of(result)) if result.namespaces else ():
             click.echo(line)
         click.echo(sentence)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 from bulkup.core.errors import Exit
 from bulkup.core.model import Counts as Counts
@@ -119,6 +120,8 @@ class PropertyChange:
     """None: the property is new."""
     after: str | None
     """None: the property is removed."""
+    values: Callable[[], tuple[Any, Any]] | None = field(default=None, compare=False, repr=False)
+    """The values before and after in the form of Datastore's REST API, for programs."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,8 @@ class Report:
     max_failures: int | None = None
     """The failure budget. -1: no limit. None: unknown (the headline is then `reason`)."""
 
+    only_end_left: bool = False
+    """Every entity is done, but the run has not ended: its `finish` raised, say."""
     predecessor: str = ""
     """The id of the run before this one in its chain."""
     successor: str = ""

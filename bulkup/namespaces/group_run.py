@@ -39,7 +39,7 @@ from bulkup.runs.context import RunContext
 from bulkup.runs.limits import RunLimits
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
 from bulkup.runs.start import start
-from bulkup.state.groups import Group, Groups, identity_of
+from bulkup.state.groups import Group, Groups, find_group, identity_of
 from bulkup.state.holder import this_process
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
@@ -56,8 +56,8 @@ def run_in_namespaces(
 ) -> Report:
     """Execute an updater in each namespace that matches a pattern, unless it is done there.
 
-    Stops at the first namespace whose run does not finish, or whose `finish` fails; the report has
-    the result of each namespace. `target` is in any namespace. `fresh`: start new runs even where
+    Stops at the first namespace whose run does not finish; the report has the result of each
+    namespace. `target` is in any namespace. `fresh`: start new runs even where
     one is unfinished. `confirm` is called with the namespaces before anything is written, and may
     raise. Raises BulkupError when nothing could start.
     """
@@ -66,6 +66,23 @@ def run_in_namespaces(
         rpc.connect()
         group_run = GroupRun(loaded, target, rpc, pattern, context.by_server_time(rpc), fresh=fresh)
         return group_run.run(confirm)
+
+
+def resume_group(
+    loaded: LoadedUpdater, target: Target, group_id: str, context: RunContext
+) -> Report:
+    """Continue an unfinished group. Raises NotFoundError when it is over, and BulkupError when
+    nothing could start."""
+    target = target.within("")
+    with closing(context.connect(target)) as rpc, explained(rpc):
+        rpc.connect()
+        found = find_group(rpc, target.info, group_id)
+    if found is None:
+        raise NotFoundError(
+            f"group {group_id} is finished, so there is nothing to resume; "
+            f"`bulkup show {group_id}` shows its report"
+        )
+    return run_in_namespaces(loaded, target, found[1].pattern, context)
 
 
 class _Ending(NamedTuple):
@@ -234,8 +251,6 @@ class GroupRun:
         if state is RunState.STOPPED:
             # The run's own reason has the part of the limit that was left for it.
             reason = self._limits.reached() or reason
-        elif state.is_over:
-            state, reason = RunState.FAILED, "its work is done, but its finish failed"
         if state is RunState.FAILED:
             reason = f"{display_name(result.namespace)}: {reason}"
         return _Ending(state, reason, result.exit_code)
