@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json as jsonlib
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from bulkup.cli.config_keys import Settings
 from bulkup.cli.named_target import NamedTarget, check_chosen
 from bulkup.cli.settings import load_settings, variables
 from bulkup.core.secrets import without_secrets
+from bulkup.core.visible import assignment
 
 COMMANDS = ("run", "resume", "migrate", "status", "mark", "unlock", "list", "show")
 """Those that a configuration file can set options of."""
@@ -126,13 +126,15 @@ def _as_json(value: Any) -> Any:
 
 
 def _print_json(name: str, found: list[Setting], settings: Settings) -> None:
+    from bulkup.report.json_lines import stdout_lines
+
     targets = {target: asdict(value) for target, value in settings.targets.items()}
-    head = {"type": "config", "command": name, "file": settings.source, "targets": targets,
+    head = {"command": name, "file": settings.source, "targets": targets,
             "migration_params": settings.migration_params}  # fmt: skip
-    click.echo(jsonlib.dumps(head))
+    lines = stdout_lines()
+    lines.write("config", head)
     for setting in found:
-        fields = {**asdict(setting), "value": _as_json(setting.value)}
-        click.echo(jsonlib.dumps({"type": "setting", **fields}))
+        lines.write("setting", {**asdict(setting), "value": _as_json(setting.value)})
 
 
 def _print(name: str, found: list[Setting], settings: Settings) -> None:
@@ -151,7 +153,7 @@ def _print(name: str, found: list[Setting], settings: Settings) -> None:
         rows = [(target.name, str(target), "") for target in settings.targets.values()]
         print_table(console(160), ("Name", "What", ""), rows, wraps=("What",))
     for migration, params in settings.migration_params.items():
-        assignments = ", ".join(f"{key}={value}" for key, value in params.items())
+        assignments = ", ".join(assignment(key, value) for key, value in params.items())
         click.echo(clean(f"Parameters of migration {migration}: {assignments}"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from bulkup.cli.options import (
 )
 from bulkup.cli.session import Session
 from bulkup.cli.values import Assignment
+from bulkup.core.events import Warned
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
@@ -99,8 +99,6 @@ def command(args: MigrateArgs) -> int:
     Stops at the first migration that fails. An interrupted migration resumes where it was, from any
     machine. Each namespace has its own record of what is applied.
     """
-    if args.to and args.only:
-        raise click.UsageError("--to and --only cannot be used together")
     pattern = args.namespaces.pattern(args.target)
     with Session(args.output, args.same_command()) as session:
         if pattern is None:
@@ -110,9 +108,12 @@ def command(args: MigrateArgs) -> int:
 
 def _migrate(args: MigrateArgs, session: Session) -> MigrateResult:
     from bulkup.migrations.apply import Migrator
-    from bulkup.runs.target import open_target
+    from bulkup.runs.target import ignored_emulator, open_target
 
-    with open_target(args.target.options()) as target:
+    options = args.target.options()
+    with open_target(options) as target:
+        if warning := ignored_emulator(options):
+            session.printer(Warned(warning))
         hooks = _hooks(args, target, session, say_saved=True)
         return Migrator(target, _selection(args), _context(args, session), hooks).run()
 
@@ -121,14 +122,17 @@ def _migrate_all(args: MigrateArgs, pattern: str, session: Session) -> MigrateAl
     from bulkup.cli.migrate_result import sentence_of
     from bulkup.namespaces.migrate_all import AllNamespacesMigrator
     from bulkup.report.namespace_grid import namespace_name
-    from bulkup.runs.target import open_target
+    from bulkup.runs.target import ignored_emulator, open_target
 
     def on_result(namespace: str, result: MigrateResult) -> None:
         if args.output.shows_progress:
             line = f"{namespace_name(namespace)}: {sentence_of(result, args.same_command())}"
             click.echo(line, err=True)
 
-    with open_target(args.target.options()) as target:
+    options = args.target.options()
+    with open_target(options) as target:
+        if warning := ignored_emulator(options):
+            session.printer(Warned(warning))
         hooks = _hooks(args, target, session, say_saved=False)
         selection, context = _selection(args), _context(args, session)
         migrator = AllNamespacesMigrator(target, pattern, selection, context, hooks, on_result)
@@ -181,8 +185,11 @@ def _show(result: MigrateResult, args: MigrateArgs, session: Session) -> int:
     from bulkup.cli.migrate_result import sentence_of, to_json
 
     sentence = sentence_of(result, args.same_command())
+    if args.output.json:
+        session.json_line("migrate", to_json(result, args.same_command()))
     session.printer.close()  # until here standard output was the printer's
-    click.echo(json.dumps(to_json(result)) if args.output.json else sentence)
+    if not args.output.json:
+        click.echo(sentence)
     if session.page is not None:
         for name, report in result.reports:
             session.page.report(report, name)
@@ -197,10 +204,10 @@ def _show_all(result: MigrateAllResult, args: MigrateArgs, session: Session) -> 
     from bulkup.report.namespace_grid import DEFAULT, grid_lines
 
     sentence = sentence_of_all(result, args.same_command())
-    session.printer.close()
     if args.output.json:
-        click.echo(json.dumps(all_to_json(result)))
-    else:
+        session.json_line("group", all_to_json(result, args.same_command()))
+    session.printer.close()
+    if not args.output.json:
         for line in grid_lines(grid_of(result)) if result.namespaces else ():
             click.echo(line)
         click.echo(sentence)
