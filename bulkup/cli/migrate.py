@@ -13,6 +13,7 @@ import click
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
 from bulkup.cli.options import (
+    AllowEmpty,
     EngineArgs,
     MigrationsFolder,
     NamespacesArgs,
@@ -59,6 +60,7 @@ class MigrateArgs:
     target: TargetArgs
     namespaces: NamespacesArgs
     engine: EngineArgs
+    allow_empty: AllowEmpty
     wait: Wait
     state_dir: StateDir
     yes: Yes
@@ -71,6 +73,7 @@ class MigrateArgs:
         words += self.target.words()
         words += typed_words(to=self.to, only=self.only)
         words += self.engine.options().words()
+        words += ["--allow-empty"] if self.allow_empty else []
         words += state_dir_words(self.state_dir)
         return shlex.join(words)
 
@@ -139,6 +142,7 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
         args.wait,
         resume_command=session.resume_command,
         owns_process=True,
+        allow_empty=args.allow_empty,
     )
 
 

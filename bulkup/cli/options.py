@@ -53,6 +53,14 @@ Wait = Annotated[
         help="How long to wait while another process holds the run.  [default: exit 11 at once]",
     ),
 ]
+AllowEmpty = Annotated[
+    bool,
+    click.Option(
+        ["--allow-empty"],
+        is_flag=True,
+        help="Run even if the kind holds nothing and something similar is there.",
+    ),
+]
 MigrationsFolder = Annotated[
     Path,
     click.Argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -12,6 +12,7 @@ import click
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
 from bulkup.cli.options import (
+    AllowEmpty,
     EngineArgs,
     MailArgs,
     NamespacesArgs,
@@ -47,6 +48,7 @@ class RunArgs:
         bool,
         click.Option(["--new"], is_flag=True, help="Start a new run even if one is unfinished."),
     ]
+    allow_empty: AllowEmpty
     wait: Wait
     no_record: Annotated[
         bool,
@@ -77,6 +79,7 @@ def command(args: RunArgs) -> int:
     resume_command = None if pattern is None else _same_command(args)
     with RunSession(args.output, args.mail, args.state_dir, resume_command) as session:
         context = session.context(args.engine.options(dry_run=args.dry_run), args.wait)
+        context = replace(context, allow_empty=args.allow_empty)
         if pattern is not None:
             return _run_in_namespaces(args, pattern, context).exit_code
 
@@ -121,5 +124,6 @@ def _same_command(args: RunArgs) -> str:
     words += args.namespaces.words()
     words += args.target.words()
     words += args.engine.options().words()
+    words += ["--allow-empty"] if args.allow_empty else []
     words += state_dir_words(args.state_dir)
     return shlex.join(words)

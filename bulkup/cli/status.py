@@ -207,6 +207,9 @@ def _cells(entry: MigrationEntry) -> tuple[str, ...]:
 def _note(status: MigrationStatus, record: RunRecord) -> str | None:
     from bulkup.migrations.status import MigrationStatus
 
+    if status is MigrationStatus.APPLIED and record.migration and not record.migration.marked:
+        counts_of_all = not record.chain.links
+        return "matched 0" if counts_of_all and not record.counts.handled else None
     if status is MigrationStatus.CHANGED:
         return "changed after it was applied"
     if status is MigrationStatus.MISSING:

@@ -23,6 +23,7 @@ from bulkup.runs.context import RunContext
 from bulkup.runs.execute import acquire_and_execute
 from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.limits import RunLimits
+from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import prepare_on
 from bulkup.state.lease import Lease
 from bulkup.state.run_records import Ledger
@@ -211,6 +212,8 @@ class Migrator:
             contained(context.containment(self._target)),
             prepare_on(self._target, load_migration(entry), context) as prepared,
         ):
+            if entry.record is None:
+                check_kind(prepared)
             record = record_of(entry, prepared)
             return acquire_and_execute(prepared, record)
 

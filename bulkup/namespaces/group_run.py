@@ -37,6 +37,7 @@ from bulkup.namespaces.totals import Totals
 from bulkup.runs.acquire import check_same_identity
 from bulkup.runs.context import RunContext
 from bulkup.runs.limits import RunLimits
+from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
 from bulkup.runs.start import start
 from bulkup.state.groups import Group, Groups, identity_of
@@ -127,8 +128,8 @@ class GroupRun:
             confirm(group.namespaces)
         with self._context.stop.listening():
             if group.namespaces and not self._dry_run and not resumed:
-                with self._prepare(group.namespaces[0]):
-                    pass  # an invalid query, or a server that cannot run it, leaves no trace
+                with self._prepare(group.namespaces[0]) as prepared:
+                    check_kind(prepared)  # so that a query that is wrong leaves no trace
                 group = self._groups.begin(group)
             return self._run_group(group, resumed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from bulkup.core.clock import Clock
 from bulkup.core.events import Listener, Warned
@@ -28,6 +29,10 @@ class RunContext:
     stop: StopRequest = field(default_factory=StopRequest)
     resume_command: str | None = None
     """The command that continues this work; None: `bulkup resume RUN`."""
+    allow_empty: bool = False
+    """Run also where the kind that the query names is not there, but a similar one is."""
+    known_places: list[Any] = field(default_factory=list)
+    """What `runs/missing_kind.py` has found in several namespaces; shared by their runs."""
     owns_process: bool = False
     """The process works for this context alone; False: a program has called `bulkup.run`."""
     typed_as: Path | None = None

@@ -14,6 +14,7 @@ from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.chain import execute_successors, resume_chain
 from bulkup.runs.execute import execute, execute_dry_run, request_sample
 from bulkup.runs.housekeeping import abandon, sweep_markers
+from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.record import RunRecord
@@ -52,6 +53,8 @@ def start(
         sampling = request_sample(prepared)
         unfinished = ledger.unfinished_before_start(run_info.identity)
         sweep_markers(ledger, prepared.rpc, to_sweep)
+        if unfinished is None or fresh:
+            check_kind(prepared)
         if unfinished is None and not fresh:
             prepared.warnings += _similar_runs(open_runs, run_info)
         while True:
@@ -83,6 +86,8 @@ def _dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
             "this command resumes it after the entities that are done"
         )
         prepared.warnings.append(Warned(message, WarningKind.UNFINISHED_RUN))
+    else:
+        check_kind(prepared)
     return execute_dry_run(prepared, run_info)
 
 
