@@ -15,7 +15,7 @@ from bulkup.cli.confirm import confirm
 from bulkup.cli.options import (
     AllowEmpty,
     EngineArgs,
-    MigrationsFolder,
+    FolderArgs,
     NamespacesArgs,
     OutputArgs,
     StateDir,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MigrateArgs:
-    folder: MigrationsFolder
+    folder: FolderArgs
     to: Annotated[
         str | None,
         click.Option(["--to"], metavar="NAME", help="Apply migrations up to and including NAME."),
@@ -68,7 +68,7 @@ class MigrateArgs:
 
     def same_command(self) -> str:
         """The command that continues."""
-        words = ["bulkup", "migrate", str(self.folder)]
+        words = ["bulkup", "migrate", str(self.folder.path)]
         words += self.namespaces.words()
         words += self.target.words()
         words += typed_words(to=self.to, only=self.only)
@@ -82,8 +82,9 @@ class MigrateArgs:
 def command(args: MigrateArgs) -> int:
     """Apply the pending migrations of a folder, in the order of their file names.
 
-    DIR is the folder, by default updaters. Each file in it holds one updater, and its name is
-    the name of the migration.
+    DIR is the folder, by default updaters. Each file in it whose name begins with digits
+    (0001_add_name.py) holds one updater, and its name is the name of the migration. Other files are
+    helpers.
 
     Stops at the first migration that fails. An interrupted migration resumes where it was, from any
     machine. Each namespace has its own record of what is applied.
@@ -129,7 +130,7 @@ def _selection(args: MigrateArgs) -> Selection:
     from bulkup.migrations.apply import Selection
     from bulkup.migrations.folder import read_folder
 
-    return Selection(read_folder(args.folder), args.to, args.only, args.accept_changed)
+    return Selection(read_folder(args.folder.path), args.to, args.only, args.accept_changed)
 
 
 def _context(args: MigrateArgs, session: Session) -> RunContext:

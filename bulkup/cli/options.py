@@ -61,15 +61,37 @@ AllowEmpty = Annotated[
         help="Run even if the kind holds nothing and something similar is there.",
     ),
 ]
-MigrationsFolder = Annotated[
-    Path,
-    click.Argument(
-        ["folder"],
-        metavar="[DIR]",
-        type=click.Path(path_type=Path),
-        default=Path("updaters"),
-    ),
-]
+MIGRATIONS_DIR = Path("updaters")
+
+
+@dataclass(frozen=True)
+class FolderArgs:
+    """The folder of the migrations, in the same way for each command that takes one."""
+
+    directory: Annotated[
+        Path | None,
+        click.Argument(
+            ["directory"], metavar="[DIR]", type=click.Path(path_type=Path), required=False
+        ),
+    ]
+    folder: Annotated[
+        Path | None,
+        click.Option(
+            ["--folder", "--in"],
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Folder of the migrations, another way to give DIR.  [default: updaters]",
+        ),
+    ]
+
+    @property
+    def path(self) -> Path:
+        """Raises click.UsageError."""
+        if self.directory and self.folder and self.directory != self.folder:
+            raise click.UsageError(
+                f"two folders were given, {self.directory} and --in {self.folder}; give one"
+            )
+        return self.directory or self.folder or MIGRATIONS_DIR
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,8 @@ class WarningKind(str, Enum):
     """An unfinished run that may have been meant, but has other parameters."""
     CODE_CHANGED = "code_changed"
     """The updater's source has changed since the run started."""
+    NO_NUMBER = "no_number"
+    """Files of a folder of migrations that seem to be updaters, but have no number."""
     OTHER = "other"
 
 

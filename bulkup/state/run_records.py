@@ -185,6 +185,18 @@ class Ledger:
         )
         return self.end_sure_write(record, call)
 
+    def write_together(self, records: Sequence[RunRecord]) -> None:
+        """Write several records over the versions they were read at: all of them, or none.
+
+        Raises RecordMovedOn, CallError.
+        """
+        mutations = []
+        for record in records:
+            entity = EntityPb()
+            write_record(entity, self._key(record.run_info.run_id), record)
+            mutations.append(guarded_write(entity, record.version).SerializeToString())
+        self.end_sure_write(records[0], self._rpc.commit(mutations))
+
     def begin_write(
         self,
         record: RunRecord,
