@@ -23,6 +23,8 @@ _COMMANDS = {
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
+    "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
+    "prune": ("bulkup.cli.prune", "Delete the folders of old runs that are over."),
     "migrate": ("bulkup.cli.migrate", "Apply the pending migrations of a folder."),
     "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -373,3 +373,15 @@ def typed_words(**values: object) -> list[str]:
 
 def state_dir_words(state_dir: Path) -> list[str]:
     return [] if state_dir == STATE_DIR else ["--state-dir", str(state_dir)]
+
+
+def given_options(group: type[object]) -> list[str]:
+    """The options of a group that were typed on the command line."""
+    context = click.get_current_context()
+    typed = click.core.ParameterSource.COMMANDLINE
+    names = {field.name for field in fields(group)}  # type: ignore[arg-type]
+    return [
+        max(option.opts, key=len)
+        for option in context.command.params
+        if option.name in names and context.get_parameter_source(option.name) is typed
+    ]

@@ -99,8 +99,9 @@ class Execution:
             warm=Warm(*taken.record.warm) if taken and taken.record.warm else None,
         )
         self._progress = ProgressTracker(
-            self._event_log, clock, self._already, self._rate_limiter.text
-        )
+            self._event_log, clock, self._already, self._rate_limiter.text,
+            taken.checkpoint.total_is if taken else lambda _: None,
+        )  # fmt: skip
         self._budget = Budget(self._max_failures, self._already.failed, self._event_log.failed)
         self._control = Control(
             surroundings.stop,
@@ -149,7 +150,13 @@ class Execution:
     def _refresh(self, record: RunRecord) -> RunRecord:
         """What a renewal of the lease updates in the run record."""
         warm = self._rate_limiter.warm()
-        return replace(record, counts=self._progress.counts, warm=astuple(warm) if warm else ())
+        total = self._progress.total
+        return replace(
+            record,
+            counts=self._progress.counts,
+            total=record.total if total is None else total,
+            warm=astuple(warm) if warm else (),
+        )
 
     def _before_send(self) -> None:
         """Make sure that Datastore holds what a commit relies on. Raises HeldError, CallError."""
@@ -331,10 +338,11 @@ class Execution:
         return self._with_latest(report)
 
     def _with_latest(self, report: Report) -> Report:
+        total = self._progress.total
         return replace(
             report,
             ended=self._clock.now(),
-            total=self._progress.total,
+            total=report.total if total is None else total,
             elapsed_s=self._progress.elapsed_s,
             retries=self._progress.retries,
             warnings=tuple(self._event_log.warnings),
@@ -353,6 +361,13 @@ class Execution:
             self._completion.release(
                 state, reason, report.counts, self._live_markers, clean=self._clean
             )
+        if checkpoint.is_deleted():
+            self.warn(
+                f"the folder of this run, {str(checkpoint.folder)!r}, was deleted while the run "
+                "worked: keep what is printed here, because `bulkup show` cannot show it again"
+                + ("" if state is RunState.FINISHED else "; the same `bulkup run` resumes the run")
+            )
+            report = replace(report, state_file="", next_command="")
         return replace(report, warnings=tuple(self._event_log.warnings))
 
 

@@ -35,7 +35,7 @@ def stored_report(
         reason=status.reason or "",
         exit_code=status.exit_code,
         counts=checkpoint.counts(),
-        total=None,
+        total=status.total,
         started=started,
         ended=ended,
         elapsed_s=(ended - started).total_seconds(),

@@ -40,7 +40,7 @@ from bulkup.runs.limits import RunLimits
 from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
 from bulkup.runs.start import start
-from bulkup.state.groups import Group, Groups, identity_of
+from bulkup.state.groups import Group, Groups, find_group, identity_of
 from bulkup.state.holder import this_process
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
@@ -67,6 +67,23 @@ def run_in_namespaces(
         rpc.connect()
         group_run = GroupRun(loaded, target, rpc, pattern, context.by_server_time(rpc), fresh=fresh)
         return group_run.run(confirm)
+
+
+def resume_group(
+    loaded: LoadedUpdater, target: Target, group_id: str, context: RunContext
+) -> Report:
+    """Continue an unfinished group. Raises NotFoundError when it is over, and BulkupError when
+    nothing could start."""
+    target = target.within("")
+    with closing(context.connect(target)) as rpc, explained(rpc):
+        rpc.connect()
+        found = find_group(rpc, target.info, group_id)
+    if found is None:
+        raise NotFoundError(
+            f"group {group_id} is finished, so there is nothing to resume; "
+            f"`bulkup show {group_id}` shows its report"
+        )
+    return run_in_namespaces(loaded, target, found[1].pattern, context)
 
 
 class _Ending(NamedTuple):

@@ -59,7 +59,10 @@ def start(
             prepared.warnings += _similar_runs(open_runs, run_info)
         while True:
             if unfinished and fresh and first_id(unfinished.run_info.run_id) != run_info.run_id:
-                abandon(prepared, unfinished)
+                abandon(
+                    ledger, unfinished, "replaced by a new run (--new)",
+                    clock=context.clock, stop=context.stop,
+                )  # fmt: skip
                 unfinished = None
             if unfinished is not None:
                 on_found(unfinished)

@@ -66,6 +66,8 @@ class Status:
     """The generation of the run record when this file was last in step with it; 0: never."""
     asked: dict[str, Any]
     """The options of the last runner that were not the defaults."""
+    total: int | None
+    """How many entities the query found when the run started; None: the server did not say."""
 
 
 class Checkpoint(Outcomes, MadeKeys):
@@ -88,6 +90,7 @@ class Checkpoint(Outcomes, MadeKeys):
             file_id=str(meta["file_id"]),
             generation=int(meta["generation"]),
             asked=dict(meta.get("asked") or {}),
+            total=meta.get("total"),
         )
 
     def next_shard(self) -> int:
@@ -120,6 +123,11 @@ class Checkpoint(Outcomes, MadeKeys):
                 runners=max(int(self._meta()["runners"]) + 1, generation),
             )
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
+
+    def total_is(self, total: int) -> None:
+        """Note how many entities the query finds."""
+        with self._step():
+            self._set(total=total)
 
     def all_is_known(self) -> None:
         """The outcome of every commit that was sent is in this file; sync it to disk."""

@@ -128,6 +128,8 @@ class RunRecord:
     reason: str | None = None
     counts: Counts = field(default_factory=Counts)
     """The counts at the last renewal."""
+    total: int | None = None
+    """How many entities the query found when the run started; None: not known."""
     ended: int = 0
     """Unix time; 0: not ended."""
     lease: LeaseTerms = field(default_factory=LeaseTerms)

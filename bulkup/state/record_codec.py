@@ -65,6 +65,8 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["sweep_at"] = _time(layout.sweep_at)
     if layout.sweep_seen:
         values["sweep_seen"] = json.dumps(layout.sweep_seen)
+    if record.total is not None:
+        values["total"] = record.total
     if record.warm:
         values["warm"] = json.dumps(record.warm)
     if record.chain.links:
@@ -120,6 +122,7 @@ def _check(record: RunRecord, name: str) -> None:
         record.layout.sweep_at,
         record.lease.until,
         record.ended,
+        record.total or 0,
         *(shard.id for shard in record.layout.shards),
         *asdict(record.counts).values(),
         *asdict(record.layout.settled).values(),
@@ -148,6 +151,7 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         state=RunState(values["state"]),
         reason=values["reason"] or None,
         counts=Counts(**json.loads(values["counts"])),
+        total=values.get("total"),
         ended=values["ended"] or 0,
         lease=LeaseTerms(
             Holder(**json.loads(holder)) if holder else None,

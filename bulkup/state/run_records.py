@@ -25,6 +25,7 @@ from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_text
 from bulkup.datastore.messages import AND, EntityPb, Mutation, Operator, Pb, QueryPb, ValuePb
+from bulkup.datastore.queries import kind_query
 from bulkup.datastore.refusals import commit_answer
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
@@ -139,6 +140,11 @@ class Ledger:
         seconds = int(time.now()) if time.is_known else END_OF_TIME
         until = ValuePb(timestamp_value={"seconds": seconds})
         return self._query(("sweep_at", "LESS_THAN_OR_EQUAL", until))
+
+    def all_records(self) -> Iterator[RunRecord]:
+        """Every record in the target's namespace, in no useful order. Raises CallError."""
+        query = kind_query(RUN_KIND)
+        return self._answers(query, self._rpc.run_query(query, self._target.namespace))
 
     def migrations(self) -> list[RunRecord]:
         """The records of all migrations, applied or not. Raises CallError."""

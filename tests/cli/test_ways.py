@@ -46,7 +46,20 @@ def test_every_number_is_read_and_checked(
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "resume", "list", "show", "params", "migrate", "status", "mark", "unlock"]
+    "name",
+    [
+        "run",
+        "resume",
+        "list",
+        "show",
+        "abandon",
+        "prune",
+        "params",
+        "migrate",
+        "status",
+        "mark",
+        "unlock",
+    ],
 )
 def test_every_option_has_its_own_environment_variable(
     name: str, monkeypatch: pytest.MonkeyPatch
