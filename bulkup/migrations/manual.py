@@ -185,12 +185,18 @@ def find_held(ledger: Ledger, name: str, there: Iterable[str] = ()) -> list[RunR
         records = sorted(ledger.migrations(), key=lambda record: record.run_info.created)
         latest = {r.migration.name: r for r in records if r.migration is not None}
         try:
-            record = latest.get(find_name({*latest, *there}, name))
+            full_name = find_name({*latest, *there}, name)
         except NotFoundError:
             raise NotFoundError(
                 f"there is no run or migration {printable(name)} on this target"
                 f"{suggest(name, latest)}; `bulkup list` shows runs, `bulkup status` migrations"
             ) from None
+        record = latest.get(full_name)
+        if record is None:
+            raise NotFoundError(
+                f"there is no run or migration {printable(name)} on this target; {full_name} is in "
+                "the folder, but was not started here"
+            )
     if (
         record is None
         or record.lease.holder is None

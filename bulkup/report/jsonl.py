@@ -27,6 +27,8 @@ removed. Ignore fields and types you do not know.
                run_id; namespaces: [{namespace, run_id, state, counts, exit_code, note}], with the
                additional state "not begun"; appeared: namespaces that appeared during the run and
                were not processed
+    already_done  run_id (of the run that did the work before), updater, ended, ago_s, who, counts,
+               exit_code: with `--once` there was nothing to do; no start and no summary follow
     delivery   channel (file, mail), ok, message: what became of the report
     error      message, details, exit_code: the command ended without a summary
 
@@ -36,8 +38,8 @@ removed. Ignore fields and types you do not know.
     state      running, finished, failed, stopped, interrupted
     total      null where the server cannot count; before/after: null where there is no value
 
-With `-q` there are start, failure, warning, summary, namespaces, group, delivery and error. All
-failures are printed as they happen, and all changes.
+With `-q` there are start, failure, warning, already_done, summary, namespaces, group, delivery and
+error. All failures are printed as they happen, and all changes.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ from typing import Any, TextIO
 
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import (
+    AlreadyDone,
     Counts,
     EntityFailed,
     Event,
@@ -99,6 +102,7 @@ class JsonPrinter(Printer):
             RunEnded: self._ended,
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
+            AlreadyDone: self._already_done,
         }
         if not quiet:
             self._handlers = {
@@ -146,6 +150,20 @@ class JsonPrinter(Printer):
     def _group_ended(self, event: GroupEnded) -> None:
         self._run_id = event.report.run_id
         self._emit("group", {**summary(event.report), **_namespaces(event.report)})
+
+    def _already_done(self, event: AlreadyDone) -> None:
+        self._run_id = event.run_id
+        self._emit(
+            "already_done",
+            {
+                "updater": event.updater,
+                "ended": iso(event.ended),
+                "ago_s": event.ago_s,
+                "who": event.who,
+                "counts": _counts(event.counts),
+                "exit_code": int(event.exit_code),
+            },
+        )
 
     def _failed(self, event: EntityFailed) -> None:
         limits = {"failed": event.failed, "max_failures": event.max_failures}

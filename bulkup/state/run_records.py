@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bulkup.core.errors import StateError
-from bulkup.core.model import TargetInfo
+from bulkup.core.model import RunState, TargetInfo
 from bulkup.core.records import RunInfo, is_run_id
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
@@ -131,6 +131,14 @@ class Ledger:
         return self._query(
             ("updater", "EQUAL", ValuePb(string_value=updater)),
             ("open", "EQUAL", ValuePb(boolean_value=True)),
+        )
+
+    def finished_runs_of(self, identity: str) -> Iterator[RunRecord]:
+        """The finished runs of the same updater, parameters and query, in the order of their ids.
+        The query is sent at once; taking the first record raises CallError."""
+        return self._query(
+            ("identity", "EQUAL", ValuePb(string_value=identity)),
+            ("state", "EQUAL", ValuePb(string_value=RunState.FINISHED.value)),
         )
 
     def to_sweep(self) -> Iterator[RunRecord]:
