@@ -82,8 +82,9 @@ class Updater:
 
         What handlers stored on `self` is available only with one process (`--processes`).
 
-        After success it is called before the run is recorded as finished. If the process dies in
-        between, the next one calls it again.
+        After success it is called before the run is recorded as finished. If it raises, or the
+        process dies, or the successor cannot begin, the run is not finished, and whoever resumes it
+        calls `finish` again. So anything it does may happen twice.
         """
 
     def then(self, updater: Any, /, **params: Any) -> None:

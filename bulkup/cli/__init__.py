@@ -30,6 +30,7 @@ _COMMANDS = {
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
     "unlock": ("bulkup.cli.unlock", "Release a dead process's lock on a run."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
+    "config": ("bulkup.cli.config", "Show which settings are in force, and where from."),
     "local": ("bulkup.cli.local", "Serve, load or dump a Datastore in a file."),
     "demo": ("bulkup.cli.demo", "Try bulkup on sample data, in a new folder."),
 }

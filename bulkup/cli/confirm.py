@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bulkup.cli.named_target import to_confirm
+from bulkup.core.errors import UsageError
+
 if TYPE_CHECKING:
     from bulkup.core.events import AlreadyDone
     from bulkup.datastore.target import Target
@@ -51,10 +54,23 @@ def _default_sigint() -> Iterator[None]:
 def confirm(action: str, target: Target, *, yes: bool) -> None:
     """Ask on a terminal, unless `yes`. Raises click.Abort when the answer is no.
 
-    Without a terminal nobody could answer: a scheduled job starts at once.
+    Without a terminal nobody could answer: a scheduled job starts at once. But a target with
+    `confirm = true` is always asked for, and there UsageError is raised without `--yes`. It must be
+    typed, or be in the environment: a file that says both would confirm nothing.
     """
-    if yes or not target.info.is_real or not sys.stdin.isatty():
-        return
     from bulkup.report.text import clean
 
-    click.confirm(clean(f"{action} on {target.info}?"), abort=True, err=True)
+    named = to_confirm(target.info)
+    if named is not None:
+        ctx = click.get_current_context()
+        if yes and ctx.get_parameter_source("yes") is not click.core.ParameterSource.DEFAULT_MAP:
+            return
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"target {named.name} ({target.info}) asks for confirmation, and this is not a "
+                "terminal; confirm with --yes"
+            )
+    elif yes or not target.info.is_real or not sys.stdin.isatty():
+        return
+    name = f" target {named.name}," if named is not None else ""
+    click.confirm(clean(f"{action} on{name} {target.info}?"), abort=True, err=True)

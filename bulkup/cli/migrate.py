@@ -12,6 +12,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
+from bulkup.cli.migration_params import params_of_migrations
 from bulkup.cli.options import (
     AllowEmpty,
     EngineArgs,
@@ -26,6 +27,7 @@ from bulkup.cli.options import (
     typed_words,
 )
 from bulkup.cli.session import Session
+from bulkup.cli.values import Assignment
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
@@ -57,6 +59,16 @@ class MigrateArgs:
             help="Accept that NAME was changed after it was applied.",
         ),
     ]
+    param: Annotated[
+        tuple[str, ...],
+        click.Option(
+            ["-p", "--param"],
+            type=Assignment(),
+            multiple=True,
+            metavar="NAME:PARAM=VALUE",
+            help="Set parameter PARAM of migration NAME.",
+        ),
+    ]
     target: TargetArgs
     namespaces: NamespacesArgs
     engine: EngineArgs
@@ -69,6 +81,8 @@ class MigrateArgs:
     def same_command(self) -> str:
         """The command that continues."""
         words = ["bulkup", "migrate", str(self.folder.path)]
+        for assignment in self.param:
+            words += ["-p", assignment]
         words += self.namespaces.words()
         words += self.target.words()
         words += typed_words(to=self.to, only=self.only)
@@ -130,7 +144,9 @@ def _selection(args: MigrateArgs) -> Selection:
     from bulkup.migrations.apply import Selection
     from bulkup.migrations.folder import read_folder
 
-    return Selection(read_folder(args.folder.path), args.to, args.only, args.accept_changed)
+    folder = read_folder(args.folder.path)
+    params = params_of_migrations(args.param, folder.names, is_default=not args.folder.is_typed)
+    return Selection(folder, args.to, args.only, args.accept_changed, params)
 
 
 def _context(args: MigrateArgs, session: Session) -> RunContext:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
+from bulkup.cli.named_target import NamedTarget, TargetName
 from bulkup.cli.values import Assignment, Auto, Duration, Rate
 from bulkup.engine.throttle.max_rate import MaxRate
 
@@ -85,9 +86,19 @@ class FolderArgs:
     ]
 
     @property
+    def is_typed(self) -> bool:
+        """It is on the command line, and neither a default nor from the configuration."""
+        return self.directory is not None or self._option_is_typed
+
+    @property
+    def _option_is_typed(self) -> bool:
+        source = click.get_current_context().get_parameter_source("folder")
+        return source is click.core.ParameterSource.COMMANDLINE
+
+    @property
     def path(self) -> Path:
         """Raises click.UsageError."""
-        if self.directory and self.folder and self.directory != self.folder:
+        if self.directory and self._option_is_typed and self.directory != self.folder:
             raise click.UsageError(
                 f"two folders were given, {self.directory} and --in {self.folder}; give one"
             )
@@ -96,8 +107,17 @@ class FolderArgs:
 
 @dataclass(frozen=True)
 class TargetArgs:
-    """Which Datastore. None: the environment decides."""
+    """Which Datastore. None: the named target decides, or else the environment."""
 
+    target: Annotated[
+        NamedTarget | None,
+        click.Option(
+            ["--target"],
+            type=TargetName(),
+            metavar="NAME",
+            help="A target that the configuration file names.",
+        ),
+    ]
     project: Annotated[
         str | None,
         click.Option(
@@ -126,11 +146,18 @@ class TargetArgs:
     def options(self) -> TargetOptions:
         from bulkup.runs.target import TargetOptions
 
-        return TargetOptions(self.project, self.database, self.namespace, self.local)
+        named = self.target or NamedTarget("")
+        return TargetOptions(
+            self.project or named.project,
+            named.database if self.database is None else self.database,
+            named.namespace if self.namespace is None else self.namespace,
+            self.local or named.local,
+        )
 
     def words(self) -> list[str]:
         """The options as they are typed."""
         return typed_words(
+            target=self.target.name if self.target else None,
             project=self.project,
             database=self.database,
             namespace=self.namespace,

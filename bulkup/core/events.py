@@ -206,6 +206,8 @@ class Report:
     max_failures: int | None = None
     """The failure budget. -1: no limit. None: unknown (the headline is then `reason`)."""
 
+    only_end_left: bool = False
+    """Every entity is done, but the run has not ended: its `finish` raised, say."""
     predecessor: str = ""
     """The id of the run before this one in its chain."""
     successor: str = ""

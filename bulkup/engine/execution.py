@@ -125,6 +125,8 @@ class Execution:
             )  # fmt: skip
         # Until recovery is done, this runner knows what the last one knew.
         self._clean = taken.checkpoint.status().clean if taken and self._resumed else True
+        self._only_end_left = False
+        """Every entity is done, and Datastore may be told so: only the end of the run is left."""
         rpc.on_tick = self._tick
         rpc.on_retry = self._retrying
         rpc.retry_for(options.retry_for_s)
@@ -202,9 +204,9 @@ class Execution:
             self._progress.close()
         if taken is not None:
             report = self._record_end(taken.checkpoint, report)
-        if self._final_hook.code is None and not self._options.dry_run:  # finish may write
+        if not self._final_hook.called and not self._options.dry_run:  # finish may write
             self._final_hook.call(report)
-        if self._final_hook.code is Exit.FAILED:
+        if self._final_hook.failed:
             code = report.exit_code if report.exit_code else Exit.FAILED
             report = replace(report, exit_code=code, warnings=tuple(self._event_log.warnings))
         self._event_log(RunEnded(report))
@@ -308,7 +310,8 @@ class Execution:
     def _finish_run(self, started: datetime) -> Report:
         """Every entity is done: call the updater's `finish`, and record the end of the run.
 
-        Raises HeldError, CallError when it could not be recorded.
+        Raises HeldError, CallError when it could not be recorded, UpdaterError when `finish` raised
+        or the successor cannot begin. Then the run is to be resumed.
         """
         if not self._progress.counts.handled:
             self.warn(self._task.nothing_there or NOTHING_FOUND, WarningKind.EMPTY_QUERY)
@@ -317,8 +320,8 @@ class Execution:
         # Before Datastore says that the run is finished: nobody resumes it after that.
         self._taken.checkpoint.all_is_known()
         report = self._report(started, FINISHED)
-        self._final_hook.conclude(report, self._lease.record)
-        successor = self._final_hook.successor
+        self._only_end_left = self._clean
+        successor = self._final_hook.conclude(report, self._lease.record)
         self._completion.finish(report.counts, self._live_markers, successor)
         return replace(report, successor=successor.run_info.run_id if successor else "")
 
@@ -359,8 +362,9 @@ class Execution:
         )  # fmt: skip
         if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
             self._completion.release(
-                state, reason, report.counts, self._live_markers, clean=self._clean
-            )
+                state, reason, report.counts, self._live_markers,
+                clean=self._clean, only_end_left=self._only_end_left,
+            )  # fmt: skip
         if checkpoint.is_deleted():
             self.warn(
                 f"the folder of this run, {str(checkpoint.folder)!r}, was deleted while the run "

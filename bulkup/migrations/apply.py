@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bulkup.core.errors import Exit, NotFoundError, StopAskedError
@@ -38,6 +38,8 @@ class Selection:
     only: str | None = None
     accept_changed: Sequence[str] = ()
     """Names of changed migrations whose change the user accepts."""
+    params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Parameters by the name of their migration."""
 
 
 @dataclass(frozen=True)
@@ -182,13 +184,6 @@ class Migrator:
             )
         if not report.successor:  # otherwise the migration continues with its successor
             self._applied.append(name)
-        if report.exit_code is Exit.FAILED:
-            return self._result(
-                Exit.FAILED,
-                stopped_at=name,
-                reason="it is applied, but its finish failed; see its report",
-                left=entries[1:],
-            )
         self._exit_code = report.exit_code or self._exit_code
         return None
 
@@ -211,9 +206,10 @@ class Migrator:
 
     def _apply(self, entry: MigrationEntry, lock: Lease) -> Report:
         context = self._context_of(entry, lock)
+        params = self._selection.params.get(entry.name, {})
         with (
             contained(context.containment(self._target)),
-            prepare_on(self._target, load_migration(entry), context) as prepared,
+            prepare_on(self._target, load_migration(entry, params), context) as prepared,
         ):
             if entry.record is None:
                 check_kind(prepared)

@@ -101,6 +101,11 @@ class MigrationFolder:
         return MigrationFolder(self.path, self._numbered, self._others, names)
 
     @property
+    def names(self) -> list[str]:
+        """Of all files that are migrations, or may be beside a ledger that knows them."""
+        return list(dict.fromkeys([*(file.name for file in self.migrations), *self._others]))
+
+    @property
     def has_numbered(self) -> bool:
         return bool(self._numbered)
 

@@ -58,8 +58,8 @@ def run_in_namespaces(
 ) -> Report:
     """Execute an updater in each namespace that matches a pattern, unless it is done there.
 
-    Stops at the first namespace whose run does not finish, or whose `finish` fails; the report has
-    the result of each namespace. `target` is in any namespace. `fresh`: start new runs even where
+    Stops at the first namespace whose run does not finish; the report has the result of each
+    namespace. `target` is in any namespace. `fresh`: start new runs even where
     one is unfinished. `confirm` is called with the namespaces before anything is written, and may
     raise. Raises BulkupError when nothing could start.
     """
@@ -263,8 +263,6 @@ class GroupRun:
         if state is RunState.STOPPED:
             # The run's own reason has the part of the limit that was left for it.
             reason = self._limits.reached() or reason
-        elif state.is_over:
-            state, reason = RunState.FAILED, "its work is done, but its finish failed"
         if state is RunState.FAILED:
             reason = f"{display_name(result.namespace)}: {reason}"
         return _Ending(state, reason, result.exit_code)

@@ -161,7 +161,9 @@ def _meaning(report: Report) -> Iterator[str]:
     if is_resumable(report):
         if report.state is RunState.RUNNING:
             yield "If its process was killed, nothing is lost."
-        if _is_over_budget(report):
+        if report.only_end_left:
+            yield "Resuming handles no entity again; it calls finish and ends the run."
+        elif _is_over_budget(report):
             yield (
                 "Fix the cause, then resume. Resuming retries the entity that stopped the run, "
                 "continues with the entities that are left, and writes nothing twice."

@@ -88,20 +88,23 @@ class PreparedRun:
         )
 
 
-def load_updater(updater: Any, params: Mapping[str, Any]) -> LoadedUpdater:
+def load_updater(updater: Any, params: Mapping[str, Any], *, prefix: str = "") -> LoadedUpdater:
     """Load an updater and convert its parameters; check the successors it names, too.
+    `prefix`: see `convert`.
 
     Raises NotFoundError, UsageError, ParameterError, UpdaterError.
     """
     source = load(updater) if isinstance(updater, str) else describe(updater)
-    loaded = with_parameters(source, params)
+    loaded = with_parameters(source, params, prefix=prefix)
     successors.check(source)
     return loaded
 
 
-def with_parameters(source: UpdaterSource, params: Mapping[str, Any]) -> LoadedUpdater:
+def with_parameters(
+    source: UpdaterSource, params: Mapping[str, Any], *, prefix: str = ""
+) -> LoadedUpdater:
     """Raises ParameterError."""
-    values = convert(source, params)
+    values = convert(source, params, prefix=prefix)
     return LoadedUpdater(source, values, {name: to_text(v) for name, v in values.items()})
 
 

@@ -93,6 +93,13 @@ class Checkpoint(Outcomes, MadeKeys):
             total=meta.get("total"),
         )
 
+    def only_end_left(self) -> bool:
+        """The run is not over, but every entity is done, and this file knows the outcome of all."""
+        status = self.status()
+        if status.state.is_over or not status.clean or not status.generation:
+            return False
+        return all(shard.done for shard in self.shards())
+
     def next_shard(self) -> int:
         """A shard id that was never used."""
         (highest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM shards").fetchone()

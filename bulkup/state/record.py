@@ -59,6 +59,7 @@ class Layout:
     """How the run is cut into shards, and what must happen to the markers left behind."""
 
     shards: tuple[Shard, ...] = (Shard(1),)
+    """None at all: every entity is done, only the end of the run is left (its `finish` raised)."""
     next_shard: int = 2
     """A shard id that was never used."""
     settled: Counts = field(default_factory=Counts)

@@ -16,7 +16,7 @@ HEAVY = ("grpc", "google.cloud", "google.auth", "google.protobuf", "rich", "sqli
 @pytest.mark.parametrize(
     "args",
     [("--help",), ("--version",)]
-    + [(command, "--help") for command in ("run", "resume", "list", "show", "params")],
+    + [(command, "--help") for command in ("run", "resume", "list", "show", "params", "config")],
     ids=" ".join,
 )
 def test_help_imports_nothing_heavy(nowhere: Shell, args: tuple[str, ...]) -> None:
@@ -110,3 +110,33 @@ def test_params_shows_what_an_updater_takes(nowhere: Shell) -> None:
     assert (first["name"], first["value_type"], first["required"]) == ("before", "date", True)
     assert (second["name"], second["default"], second["required"]) == ("keep", "10", False)
     assert nowhere.bulkup("params", "bump.py:Nope").fails(10, "no Nope", "bump.py:Bump")
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("run", "bump.py", "-q", "-v"), "-q and -v cannot be used together"),
+        (("run", "bump.py", "-qv"), "-q and -v cannot be used together"),
+        (("resume", "--quiet", "--verbose"), "-q and -v cannot be used together"),
+        (("migrate", "-v", "-q"), "-v"),
+        (("run", "bump.py", "--target", "a", "--local", "f"), "--target and --local cannot"),
+        (("run", "bump.py", "--all-namespaces", "--namespace", "a"), "--all-namespaces and"),
+        (("status", "--namespaces", "a*", "--namespace", "a"), "--namespaces and --namespace"),
+        (("migrate", "--to", "a", "--only", "b"), "--to and --only cannot"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    nowhere: Shell, args: tuple[str, ...], says: str
+) -> None:
+    result = nowhere.bulkup(*args)
+    assert result.code == 2, result
+    assert result.out == ""
+    assert says in result.err
+    assert nowhere.runs() == []
+
+
+def test_a_typed_option_wins_over_what_the_environment_contradicts(nowhere: Shell) -> None:
+    nowhere.bulkup("run", "missing.py", "-v", env={"BULKUP_RUN_QUIET": "1"}).fails(10, "missing.py")
+    result = nowhere.bulkup("run", "missing.py", env={"BULKUP_QUIET": "1", "BULKUP_VERBOSE": "1"})
+    assert result.code == 2
+    assert "-q and -v" in result.err
