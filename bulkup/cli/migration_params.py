@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import click
-
 from bulkup.cli.settings import current_settings
 from bulkup.core.errors import NotFoundError, ParameterError
 
