@@ -80,14 +80,26 @@ class ArgsCommand(click.Command):
         return super().invoke(ctx)
 
 
+def wants_json(args: object) -> bool:
+    """Whether --json was given, as an option of its own or among those of the output."""
+    return bool(getattr(args, "json", False) or getattr(getattr(args, "output", 0), "json", False))
+
+
 def verb(
     name: str, args_type: type[Args], *, short_help: str | None = None
 ) -> Callable[[Callable[[Args], int | None]], ArgsCommand]:
     """Make a command of a function; its docstring is the help page."""
 
     def decorate(function: Callable[[Args], int | None]) -> ArgsCommand:
+        def callback(args: Args) -> int | None:
+            if wants_json(args):
+                from bulkup.report.stdout import keep_stdout
+
+                keep_stdout()  # before any of the user's code is imported
+            return function(args)
+
         return ArgsCommand(
-            name, args_type, callback=function, help=function.__doc__, short_help=short_help
+            name, args_type, callback=callback, help=function.__doc__, short_help=short_help
         )
 
     return decorate

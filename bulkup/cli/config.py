@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json as jsonlib
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -126,13 +125,15 @@ def _as_json(value: Any) -> Any:
 
 
 def _print_json(name: str, found: list[Setting], settings: Settings) -> None:
+    from bulkup.report.json_lines import stdout_lines
+
     targets = {target: asdict(value) for target, value in settings.targets.items()}
-    head = {"type": "config", "command": name, "file": settings.source, "targets": targets,
+    head = {"command": name, "file": settings.source, "targets": targets,
             "migration_params": settings.migration_params}  # fmt: skip
-    click.echo(jsonlib.dumps(head))
+    lines = stdout_lines()
+    lines.write("config", head)
     for setting in found:
-        fields = {**asdict(setting), "value": _as_json(setting.value)}
-        click.echo(jsonlib.dumps({"type": "setting", **fields}))
+        lines.write("setting", {**asdict(setting), "value": _as_json(setting.value)})
 
 
 def _print(name: str, found: list[Setting], settings: Settings) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,8 +56,11 @@ def command(args: ListArgs) -> None:
             runs = runs_on(target, records, runs, ledger.server_time.now())
         where += f", nor on {target}"
     if args.json:
+        from bulkup.report.json_lines import stdout_lines
+
+        lines = stdout_lines()
         for run in runs:
-            click.echo(json.dumps({"type": "run", **_to_json(run, utc_now())}))
+            lines.write("run", _to_json(run, utc_now()))
     elif runs:
         for line in _lines(runs, utc_now()):
             click.echo(line)
@@ -70,6 +72,7 @@ def command(args: ListArgs) -> None:
 
 def _to_json(run: ListedRun | DamagedRun, now: datetime) -> dict[str, Any]:
     from bulkup.core.records import predecessor_of
+    from bulkup.report.json_fields import counts_fields
     from bulkup.report.text import iso
     from bulkup.runs.listing import DamagedRun
 
@@ -81,8 +84,10 @@ def _to_json(run: ListedRun | DamagedRun, now: datetime) -> dict[str, Any]:
         "updater": info.updater,
         "state": run.state,
         "handled": counts.handled,
-        "written": counts.writes,
+        "written": counts.puts,
+        "deleted": counts.deletes,
         "failed": counts.failed,
+        "counts": counts_fields(counts),
         "total": run.total,
         "started": info.created,
         "ended": iso(run.ended) if run.ended else None,

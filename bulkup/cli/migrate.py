@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,8 +185,11 @@ def _show(result: MigrateResult, args: MigrateArgs, session: Session) -> int:
     from bulkup.cli.migrate_result import sentence_of, to_json
 
     sentence = sentence_of(result, args.same_command())
+    if args.output.json:
+        session.json_line("migrate", to_json(result, args.same_command()))
     session.printer.close()  # until here standard output was the printer's
-    click.echo(json.dumps(to_json(result)) if args.output.json else sentence)
+    if not args.output.json:
+        click.echo(sentence)
     if session.page is not None:
         for name, report in result.reports:
             session.page.report(report, name)
@@ -202,10 +204,10 @@ def _show_all(result: MigrateAllResult, args: MigrateArgs, session: Session) -> 
     from bulkup.report.namespace_grid import DEFAULT, grid_lines
 
     sentence = sentence_of_all(result, args.same_command())
-    session.printer.close()
     if args.output.json:
-        click.echo(json.dumps(all_to_json(result)))
-    else:
+        session.json_line("group", all_to_json(result, args.same_command()))
+    session.printer.close()
+    if not args.output.json:
         for line in grid_lines(grid_of(result)) if result.namespaces else ():
             click.echo(line)
         click.echo(sentence)

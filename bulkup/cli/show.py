@@ -11,7 +11,6 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import Json, StateDir
-from bulkup.core.events import EntityFailed, GroupEnded, Logged, RunEnded
 from bulkup.core.records import group_of
 
 if TYPE_CHECKING:
@@ -66,29 +65,35 @@ def _show_group(group_id: str, folders: Sequence[Path], args: ShowArgs) -> None:
     from rich.console import Console
 
     from bulkup.namespaces.stored import stored_group
-    from bulkup.report import make_printer, summarize
+    from bulkup.report import summarize
     from bulkup.report.summary_terminal import print_summary
     from bulkup.state.display import resume_command
 
     command = resume_command(group_id, args.state_dir)
     report = stored_group(group_id, folders, next_command=command)
     if args.json:
-        with make_printer(json=True) as printer:
-            printer(GroupEnded(report))
+        from bulkup.report.json_fields import namespaces_fields, summary_fields
+        from bulkup.report.json_lines import stdout_lines
+
+        fields = {**summary_fields(report), **namespaces_fields(report)}
+        stdout_lines().write("group", fields, at=report.ended)
     else:
         print_summary(Console(highlight=False), summarize(report))
 
 
 def _print_json(report: Report, checkpoint: Checkpoint) -> None:
-    from bulkup.report import make_printer
+    from bulkup.report.json_fields import failure_fields, summary_fields
+    from bulkup.report.json_lines import stdout_lines
 
-    with make_printer(json=True) as printer:
-        max_failures = checkpoint.status().max_failures
-        for position, failure in enumerate(checkpoint.failures(), 1):
-            printer(EntityFailed(failure, position, max_failures))
-        for line in checkpoint.log_lines():
-            printer(Logged(line))
-        printer(RunEnded(report))
+    lines = stdout_lines()
+    lines.run_id = report.run_id
+    max_failures = checkpoint.status().max_failures
+    for position, failure in enumerate(checkpoint.failures(), 1):
+        limits = {"failed": position, "max_failures": max_failures}
+        lines.write("failure", {**failure_fields(failure), **limits})
+    for line in checkpoint.log_lines():
+        lines.write("log", {"line": line})
+    lines.write("summary", summary_fields(report), at=report.ended)
 
 
 def _print(report: Report, checkpoint: Checkpoint) -> None:

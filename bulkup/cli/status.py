@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,9 +56,12 @@ def _show(args: StatusArgs) -> bool:
     with open_ledger(args.target.options()) as (ledger, target):
         status = FolderStatus(folder, ledger.migrations(), target, ledger.server_time.now())
     if args.json:
+        from bulkup.report.json_lines import stdout_lines
+
+        lines = stdout_lines()
         for entry in status.entries:
-            click.echo(json.dumps(_to_json(entry)))
-        click.echo(json.dumps({"type": "status", "done": status.all_applied, **_left_out(status)}))
+            lines.write("migration", _to_json(entry))
+        lines.write("status", {"done": status.all_applied, **_left_out(status)})
     else:
         _print(status, str(target))
     return status.all_applied
@@ -84,12 +86,15 @@ def _show_all(args: StatusArgs, pattern: str) -> bool:
             statuses[namespace] = FolderStatus(folder, records, target, now)
     all_applied = all(status.all_applied for status in statuses.values())
     if args.json:
+        from bulkup.report.json_lines import stdout_lines
+
+        lines = stdout_lines()
         for namespace, status in statuses.items():
             for entry in status.entries:
-                click.echo(json.dumps({**_to_json(entry), "namespace": namespace}))
+                lines.write("migration", {**_to_json(entry), "namespace": namespace})
         namespaces = {name: status.all_applied for name, status in statuses.items()}
-        line = {"type": "status", "done": all_applied, "namespaces": namespaces}
-        click.echo(json.dumps({**line, **_left_out(*statuses.values())}))
+        left_out = _left_out(*statuses.values())
+        lines.write("status", {"done": all_applied, "namespaces": namespaces, **left_out})
     else:
         _print_all(statuses, str(info))
     return all_applied
@@ -97,7 +102,6 @@ def _show_all(args: StatusArgs, pattern: str) -> bool:
 
 def _to_json(entry: MigrationEntry) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "type": "migration",
         "name": entry.name,
         "standing": entry.status.value,
         "path": str(entry.file.path) if entry.file else "",
@@ -115,6 +119,8 @@ def _left_out(*statuses: FolderStatus) -> dict[str, Any]:
 
 
 def _record_to_json(record: RunRecord) -> dict[str, Any]:
+    from bulkup.report.json_fields import counts_fields
+
     holder, migration = record.lease.holder, record.migration
     assert migration is not None
     return {
@@ -128,7 +134,7 @@ def _record_to_json(record: RunRecord) -> dict[str, Any]:
         "ended": _iso(record.ended),
         "lease_until": _iso(record.lease.until),
         "params": record.run_info.params,
-        "counts": {**asdict(record.counts), "writes": record.counts.writes},
+        "counts": counts_fields(record.counts),
         "applied_code": migration.code,
         "bulkup_version": migration.origin.version,
         "ci_job": migration.origin.ci_job,

@@ -19,6 +19,7 @@ reaches the command line is a bug in bulkup and is reported as one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 from bulkup.core.secrets import without_secrets
@@ -48,15 +49,16 @@ class BulkupError(Exception):
     """Base of bulkup's errors. `exit_code` is the exit code of the command line.
 
     `details` are more lines for the reader (a trimmed traceback, an index definition), shown below
-    the message.
+    the message. `next_steps` are the commands that the message proposes, ready for a shell.
     """
 
     exit_code: Exit = Exit.FAILED
 
-    def __init__(self, message: str, *, details: str = "") -> None:
+    def __init__(self, message: str, *, details: str = "", next_steps: Sequence[str] = ()) -> None:
         super().__init__(without_secrets(message))
         self.message = without_secrets(message)
         self.details = without_secrets(details)
+        self.next_steps = tuple(map(without_secrets, next_steps))
 
 
 class UsageError(BulkupError):
@@ -100,6 +102,6 @@ class StateError(BulkupError):
 
 
 class StopAskedError(BulkupError):
-    def __init__(self, message: str, exit_code: Exit) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, exit_code: Exit, *, next_steps: Sequence[str] = ()) -> None:
+        super().__init__(message, next_steps=next_steps)
         self.exit_code = exit_code

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 from bulkup.core.errors import Exit
 from bulkup.core.model import Counts as Counts
@@ -141,6 +142,8 @@ class PropertyChange:
     """None: the property is new."""
     after: str | None
     """None: the property is removed."""
+    values: Callable[[], tuple[Any, Any]] | None = field(default=None, compare=False, repr=False)
+    """The values before and after in the form of Datastore's REST API, for programs."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bulkup.core.events import Listener, PropertyChange, WouldChange
@@ -11,6 +12,7 @@ from bulkup.core.model import Counts
 from bulkup.datastore.entity_diff import describe_changes
 from bulkup.datastore.keys import key_digest, key_text
 from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.rest_form import changed_values
 from bulkup.engine.budget import HandlerOverBudget
 from bulkup.engine.handled import Handled, Write, written
 from bulkup.engine.in_process import InProcessPool
@@ -84,7 +86,10 @@ class DryRunSink:
     def _put(self, item: Handled, write: Write) -> WouldChange:
         after = written(write)
         before = LazyEntity(item.before) if write.key == item.key else LazyEntity(_empty(after))
-        changes = tuple(PropertyChange(*c) for c in describe_changes(before, after))
+        changes = tuple(
+            PropertyChange(*change, values=partial(changed_values, before, after, change[0]))
+            for change in describe_changes(before, after)
+        )
         return WouldChange(key_text(after.key), "put", changes)
 
 

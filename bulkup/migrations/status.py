@@ -203,9 +203,13 @@ class FolderStatus:
         """Raises MismatchError, PendingError, UsageError when the ledger contradicts the folder."""
         if self.holds_unnumbered_only:
             raise UsageError(unnumbered(self.folder))
-        gone = [moved(self, entry) for entry in self.entries if entry.is_gone]
+        gone = [entry for entry in self.entries if entry.is_gone]
         if gone:
-            raise PendingError(gone[0], details="\n".join(gone[1:]))
+            sentences = [moved(self, entry) for entry in gone]
+            steps = [rename_command(self, entry) for entry in gone if entry.same_code]
+            raise PendingError(
+                sentences[0], details="\n".join(sentences[1:]), next_steps=[s for s in steps if s]
+            )
         for entry in self.entries:
             if entry.status is MigrationStatus.RENAMED:
                 raise PendingError(moved(self, entry))
@@ -328,11 +332,17 @@ def renamed_to(status: FolderStatus, entry: MigrationEntry) -> str:
     if not entry.same_code:
         command = mark_command(status, entry.name, "--renamed-to", "NAME")
         return f"; if it was renamed: {command}"
-    (name, *_) = entry.same_code
-    if not name[0].isdigit():
+    name, command = entry.same_code[0], rename_command(status, entry)
+    if not command:
         return f", and {printable(name)}.py has its code; if it was renamed, give it a number again"
-    command = mark_command(status, entry.name, "--renamed-to", name)
     return f", and {name} has its code; if it was renamed: {command}"
+
+
+def rename_command(status: FolderStatus, entry: MigrationEntry) -> str:
+    """Empty: the file that has the code of a missing migration has no number."""
+    name = entry.same_code[0]
+    has_number = name[0] in "0123456789"
+    return mark_command(status, entry.name, "--renamed-to", name) if has_number else ""
 
 
 def mark_command(status: FolderStatus, *words: str) -> str:
