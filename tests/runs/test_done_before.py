@@ -58,7 +58,7 @@ def test_once_does_nothing_on_any_machine_when_the_work_is_done(
     run_id = one.bulkup("run", *words, "--json").summary["run_id"]
     before = contents(server)
     for shell in (one, other):
-        for dry in ((), ("-n",)):
+        for dry in ((), ("-n",)) if words == ("once.py",) else ((),):
             again = shell.bulkup("run", *words, *dry)
             assert again.code == 0
             assert f"Bump is already done as {run_id}, " in again.out
