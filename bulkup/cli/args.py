@@ -21,13 +21,14 @@ from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 import click
 
 from bulkup.cli.contradictions import settle
+from bulkup.cli.help_page import Examples, HelpPage
 from bulkup.cli.named_target import check_chosen
 from bulkup.cli.settings import defaults_from, key_for, load_settings, with_environment
 
 Args = TypeVar("Args")
 
 
-class ArgsCommand(click.Command):
+class ArgsCommand(HelpPage):
     """Calls its callback with the parsed options as `args`."""
 
     def __init__(self, name: str, args_type: type[Any], **attributes: Any) -> None:
@@ -62,6 +63,8 @@ class ArgsCommand(click.Command):
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
             settle(ctx)
+            if ctx.obj is not None and "verbose" in ctx.params:
+                ctx.obj["verbose"] = bool(ctx.params["verbose"])
         return rest
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -86,7 +89,7 @@ def wants_json(args: object) -> bool:
 
 
 def verb(
-    name: str, args_type: type[Args], *, short_help: str | None = None
+    name: str, args_type: type[Args], *, short_help: str | None = None, examples: Examples = ()
 ) -> Callable[[Callable[[Args], int | None]], ArgsCommand]:
     """Make a command of a function; its docstring is the help page."""
 
@@ -99,7 +102,12 @@ def verb(
             return function(args)
 
         return ArgsCommand(
-            name, args_type, callback=callback, help=function.__doc__, short_help=short_help
+            name,
+            args_type,
+            callback=callback,
+            help=function.__doc__,
+            short_help=short_help,
+            examples=examples,
         )
 
     return decorate
