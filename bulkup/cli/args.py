@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import click
 
+from bulkup.cli.config_keys import is_shared
 from bulkup.cli.contradictions import settle
 from bulkup.cli.help_page import Examples, HelpPage
 from bulkup.cli.named_target import check_chosen
@@ -36,20 +37,24 @@ class ArgsCommand(HelpPage):
         self._groups: dict[str, tuple[type[Any], list[str]]] = {}
         """The dataclasses of option groups, and their options, by field."""
         params: list[click.Parameter] = []
+        shared = set()
         self.keys: dict[str, str | None] = {}
         """The key of the configuration file that sets each parameter; None: none does."""
         for field, hint in get_type_hints(args_type, include_extras=True).items():
             if get_origin(hint) is Annotated:
-                members = {field: hint}
+                members, group = {field: hint}, None
             else:
-                members = get_type_hints(hint, include_extras=True)
+                members, group = get_type_hints(hint, include_extras=True), hint
                 self._groups[field] = hint, [*members]
             for member in members.values():
                 for param in member.__metadata__:
-                    key = key_for(name, param, None if members == {field: hint} else hint)
+                    key = key_for(name, param, group)
                     self.keys[str(param.name)] = key
                     params.append(with_environment(name, param, key))
+                    if is_shared(param, group):
+                        shared.add(str(param.name))
         super().__init__(name, params=params, **attributes)
+        self.shared |= shared
 
     def parse_values(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse options and arguments into `ctx.params`, by the order that `settings` describes.

@@ -28,6 +28,8 @@ class HelpPage(click.Command):
     def __init__(self, *args: Any, examples: Examples = (), **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.examples = examples
+        self.shared = {"help"}
+        """The names of its options that other commands have, too."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(self.examples, formatter)
@@ -40,10 +42,10 @@ class HelpPage(click.Command):
     def _sections(self, ctx: click.Context) -> Iterator[tuple[str, list[click.Parameter]]]:
         params = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         by_name = {_name(param): param for param in params}
-        shared = {name for _, names in SECTIONS for name in names}
+        shared = {name for _, names in SECTIONS for name in names if name in self.shared}
         yield "Options", [param for name, param in by_name.items() if name not in shared]
         for title, names in SECTIONS:
-            found = {name: by_name[name] for name in names if name in by_name}
+            found = {name: by_name[name] for name in names if name in by_name and name in shared}
             yield title, [found[name] for name in names if name in found]
 
 
