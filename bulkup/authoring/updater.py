@@ -47,12 +47,15 @@ class Updater:
                          failure, -1 never stops.
     `rewrite_unchanged`  write an entity that is put unchanged. By default such a put costs no
                          write.
+    `once`               do nothing when a run has finished the same work before: same source,
+                         parameters and query (`bulkup run --once`).
     `then`               the updater to run when this one has finished: a class, a function, or a
                          string like "other.py:Name", relative to this file's folder.
     """
 
     max_failures: int = 0
     rewrite_unchanged: bool = False
+    once: bool = False
 
     client: Client
     """A `google.cloud.datastore.Client` for the run's target."""

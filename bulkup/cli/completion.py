@@ -111,9 +111,9 @@ def _targets(ctx: click.Context, incomplete: str) -> Iterator[str]:
 def _in_force(ctx: click.Context, name: str, default: str) -> str:
     from bulkup.cli.settings import load_settings
 
-    typed = ctx.params.get(name)
+    typed = ctx.params.get(name) or (name == "folder" and ctx.params.get("directory")) or None
     source = ctx.get_parameter_source(name)
-    if typed is not None and source is not click.core.ParameterSource.DEFAULT:
+    if typed is not None and (name == "folder" or source is not click.core.ParameterSource.DEFAULT):
         return str(typed)
     key = "migrations" if name == "folder" else name
     return str(load_settings(ctx).values.get(key, default))
