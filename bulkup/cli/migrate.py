@@ -179,6 +179,7 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
         args.wait,
         resume_command=session.resume_command,
         owns_process=True,
+        reports_itself=True,
         allow_empty=args.allow_empty,
     )
 
@@ -194,6 +195,7 @@ def _hooks(args: MigrateArgs, target: Target, session: Session, *, say_saved: bo
 
     def on_report(report: Report) -> None:
         session.save(report, Path(report.state_file).parent, say_so=say_saved)
+        session.reported(report, Path(report.state_file).parent)
 
     return MigrateHooks(
         confirm=lambda: confirm("Apply migrations", target, yes=args.yes),

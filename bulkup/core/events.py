@@ -102,6 +102,8 @@ class WarningKind(str, Enum):
     """An unfinished run that may have been meant, but has other parameters."""
     CODE_CHANGED = "code_changed"
     """The updater's source has changed since the run started."""
+    FINISHED_MEANWHILE = "finished_meanwhile"
+    """The report is of a run that another process has finished."""
     DONE_BEFORE = "done_before"
     """A run has finished the same work before."""
     NO_NUMBER = "no_number"
