@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,15 @@ import pytest
 from google.cloud import datastore
 
 from tests import examples
+from tests.cli import nursery
 from tests.emulators import require
 from tests.shared_servers import Keeper, host_of
 
-# The tests start hundreds of Python processes; compiling the package anew is a fifth of a start.
+# The tests start hundreds of Python processes; compiling the package anew is a fifth of a start,
+# and compiling the tests anew is half of what each worker of pytest does before its first test.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+nursery.install()
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Run in the background of a shell: Ctrl-C would be ignored here and in every process that the

@@ -28,6 +28,7 @@ from bulkup.authoring.text_form import NONE_TEXT, to_text, type_text
 from bulkup.authoring.updater import Updater
 from bulkup.core.errors import ParameterError, UsageError
 from bulkup.core.user_traceback import error_line
+from bulkup.core.visible import visible
 
 __all__ = ["Parameter", "convert", "parameters_of", "parse_assignments", "to_text"]
 
@@ -294,7 +295,7 @@ def _unknown(owner: str, name: object, known: list[str]) -> ParameterError:
 
 def _shown(value: object) -> str:
     try:
-        text = value if isinstance(value, str) and value.isprintable() else ascii(value)
+        text = visible(value) if isinstance(value, str) else ascii(value)
     except Exception as exc:
         text = f"a {type(value).__name__} ({type(exc).__name__} when shown)"
     return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"

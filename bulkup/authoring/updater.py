@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bulkup.authoring.call_threads import SharedSink, end_call, handling
 from bulkup.authoring.writes import WriteSink, flat, key_to_delete, put_others
 from bulkup.core.errors import UpdaterError
 
@@ -56,7 +57,11 @@ class Updater:
     client: Client
     """A `google.cloud.datastore.Client` for the run's target."""
 
+    _open_sink: WriteSink | None = None
+    """While handlers run."""
     _sink: WriteSink | None = None
+    """The same, until a handler starts a thread: from then on `_writing` looks who calls."""
+    _has_threads = False
     _then: Then | None = None
 
     def get_query(self) -> Query:
@@ -95,7 +100,7 @@ class Updater:
         the run would not know about a call in `handle_entity`. Raises RuntimeError there, and when
         there already is a successor.
         """
-        if self._sink is not None:
+        if self._open_sink is not None:
             raise RuntimeError("call then in finish, get_query or __init__, not in handle_entity")
         if self._then is not None:
             raise RuntimeError("an updater has one successor, and then has already been called")
@@ -119,7 +124,7 @@ class Updater:
 
         Raises TypeError for anything that is neither an Entity nor a Key.
         """
-        sink = self._writing()
+        sink = self._sink or self._writing()
         own = sink.own
         for item in entities_or_keys:
             if item is own:
@@ -130,15 +135,16 @@ class Updater:
 
     def log(self, message: object) -> None:
         """Add a line to the run's report and log."""
-        self._writing().log(str(message))
+        (self._sink or self._writing()).log(str(message))
 
     def _writing(self) -> WriteSink:
-        if self._sink is None:
+        sink = self._open_sink
+        if sink is None:
             raise RuntimeError(
                 "put, delete and log work only while bulkup runs handle_entity; in a test, call "
                 "bulkup.testing.handle(updater, entity)"
             )
-        return self._sink
+        return SharedSink(sink) if sink.is_shared else sink
 
 
 class BulkPut(Updater):
@@ -168,13 +174,22 @@ _handling: ContextVar[Updater | None] = ContextVar("_handling", default=None)
 @contextmanager
 def writing_to(sink: WriteSink, updater: Updater) -> Iterator[None]:
     """Send the updater's writes to `sink` within this block."""
-    before, updater._sink = updater._sink, sink
+
+    def share() -> None:
+        updater._has_threads, updater._sink = True, None
+
+    before = updater._open_sink, updater._sink
+    updater._open_sink = updater._sink = sink
+    sink.on_share = share
+    if updater._has_threads:
+        sink.share()
     token = _handling.set(updater)
     try:
-        yield
+        with handling(sink):
+            yield
     finally:
         _handling.reset(token)
-        updater._sink = before
+        updater._open_sink, updater._sink = before
 
 
 def client() -> Client:
@@ -209,7 +224,11 @@ def handle_into(updater: Updater, entity: Entity, sink: WriteSink) -> None:
 
     Raises what the handler raises, and TypeError if the handler returns something.
     """
+    sink.own = entity
     with writing_to(sink, updater):
-        result: Any = updater.handle_entity(entity)  # type: ignore[func-returns-value]
+        try:
+            result: Any = updater.handle_entity(entity)  # type: ignore[func-returns-value]
+        finally:
+            end_call(sink)
     if result is not None:
         raise returned_something(updater, result)

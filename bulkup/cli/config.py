@@ -16,6 +16,7 @@ from bulkup.cli.config_keys import Settings
 from bulkup.cli.named_target import NamedTarget, check_chosen
 from bulkup.cli.settings import load_settings, variables
 from bulkup.core.secrets import without_secrets
+from bulkup.core.visible import assignment
 
 COMMANDS = ("run", "resume", "migrate", "status", "mark", "unlock", "list", "show")
 """Those that a configuration file can set options of."""
@@ -152,7 +153,7 @@ def _print(name: str, found: list[Setting], settings: Settings) -> None:
         rows = [(target.name, str(target), "") for target in settings.targets.values()]
         print_table(console(160), ("Name", "What", ""), rows, wraps=("What",))
     for migration, params in settings.migration_params.items():
-        assignments = ", ".join(f"{key}={value}" for key, value in params.items())
+        assignments = ", ".join(assignment(key, value) for key, value in params.items())
         click.echo(clean(f"Parameters of migration {migration}: {assignments}"))
 
 

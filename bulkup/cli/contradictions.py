@@ -19,6 +19,8 @@ class Exclusive:
 
     names: tuple[str, ...]
     why: str
+    never_ignored: str = ""
+    """One of them that is not dropped for what a stronger source says: both are refused then."""
 
 
 EXCLUSIVE = (
@@ -27,6 +29,15 @@ EXCLUSIVE = (
     Exclusive(("target", "local"), "each says where the data is; choose one"),
     Exclusive(("all_namespaces", "namespaces", "namespace"), "choose one"),
     Exclusive(("to", "only"), "choose one"),
+    *(
+        Exclusive(("dry_run", name), f"a dry run {why}; leave one out", never_ignored="dry_run")
+        for name, why in (
+            ("new", "starts no run, neither a new one nor an old one"),
+            ("no_record", "keeps no record in any case"),
+            ("once", "leaves no trace, so it may be repeated"),
+            ("wait", "does not wait for the process that holds the run"),
+        )
+    ),
 )
 
 _OVERRIDES = {
@@ -58,8 +69,9 @@ def settle(ctx: click.Context) -> None:
         given = [name for name in exclusive.names if _is_set(ctx, name)]
         if len(given) < 2:
             continue
-        strongest = min(_rank(ctx, name) for name in given)
-        same = [name for name in given if _rank(ctx, name) == strongest]
+        kept = [name for name in given if name == exclusive.never_ignored] or given
+        weakest = min(_rank(ctx, name) for name in kept)
+        same = [name for name in given if _rank(ctx, name) <= weakest]
         if len(same) > 1:
             raise click.UsageError(
                 f"{_shown(ctx, same[0])} and {_shown(ctx, same[1])} cannot be used together: "
@@ -73,6 +85,8 @@ def settle(ctx: click.Context) -> None:
 
 def _is_set(ctx: click.Context, name: str) -> bool:
     value = ctx.params.get(name)
+    if _rank(ctx, name) >= _SOURCES.index("DEFAULT"):
+        return False
     return value is not None and value is not False and value != 0
 
 

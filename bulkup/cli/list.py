@@ -12,6 +12,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import Json, StateDir, TargetArgs, given_options
+from bulkup.core.visible import assignment
 
 if TYPE_CHECKING:
     from bulkup.runs.listing import DamagedRun, ListedRun
@@ -155,7 +156,7 @@ def _more(run: ListedRun | DamagedRun) -> str:
     if run.counts.failed:
         parts.append(f"{run.counts.failed:,} failed")
     if info.params:
-        parts.append(", ".join(f"{name}={value}" for name, value in info.params.items()))
+        parts.append(", ".join(assignment(name, value) for name, value in info.params.items()))
     if run.successor:
         parts.append(f"then {run.successor}")
     if not run.is_here:

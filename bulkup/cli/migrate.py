@@ -26,6 +26,7 @@ from bulkup.cli.options import (
 )
 from bulkup.cli.session import Session
 from bulkup.cli.values import Assignment
+from bulkup.core.events import Warned
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
@@ -98,8 +99,6 @@ def command(args: MigrateArgs) -> int:
     Stops at the first migration that fails. An interrupted migration resumes where it was, from any
     machine. Each namespace has its own record of what is applied.
     """
-    if args.to and args.only:
-        raise click.UsageError("--to and --only cannot be used together")
     pattern = args.namespaces.pattern(args.target)
     with Session(args.output, args.same_command()) as session:
         if pattern is None:
@@ -109,9 +108,12 @@ def command(args: MigrateArgs) -> int:
 
 def _migrate(args: MigrateArgs, session: Session) -> MigrateResult:
     from bulkup.migrations.apply import Migrator
-    from bulkup.runs.target import open_target
+    from bulkup.runs.target import ignored_emulator, open_target
 
-    with open_target(args.target.options()) as target:
+    options = args.target.options()
+    with open_target(options) as target:
+        if warning := ignored_emulator(options):
+            session.printer(Warned(warning))
         hooks = _hooks(args, target, session, say_saved=True)
         return Migrator(target, _selection(args), _context(args, session), hooks).run()
 
@@ -120,14 +122,17 @@ def _migrate_all(args: MigrateArgs, pattern: str, session: Session) -> MigrateAl
     from bulkup.cli.migrate_result import sentence_of
     from bulkup.namespaces.migrate_all import AllNamespacesMigrator
     from bulkup.report.namespace_grid import namespace_name
-    from bulkup.runs.target import open_target
+    from bulkup.runs.target import ignored_emulator, open_target
 
     def on_result(namespace: str, result: MigrateResult) -> None:
         if args.output.shows_progress:
             line = f"{namespace_name(namespace)}: {sentence_of(result, args.same_command())}"
             click.echo(line, err=True)
 
-    with open_target(args.target.options()) as target:
+    options = args.target.options()
+    with open_target(options) as target:
+        if warning := ignored_emulator(options):
+            session.printer(Warned(warning))
         hooks = _hooks(args, target, session, say_saved=False)
         selection, context = _selection(args), _context(args, session)
         migrator = AllNamespacesMigrator(target, pattern, selection, context, hooks, on_result)

@@ -24,6 +24,7 @@ from bulkup.cli.options import (
     state_dir_words,
 )
 from bulkup.cli.session import RunSession
+from bulkup.core.events import Warned
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
@@ -96,6 +97,7 @@ def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Repo
     from bulkup.namespaces.group_run import run_in_namespaces
     from bulkup.report.namespace_grid import namespace_names
     from bulkup.runs.prepare import open_and_load
+    from bulkup.runs.target import ignored_emulator
 
     if args.no_record:
         raise click.UsageError(
@@ -103,8 +105,12 @@ def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Repo
             "are done"
         )
     params = parse_assignments(args.param)
-    with open_and_load(args.updater, params, args.target.options(), context) as opened:
+    options = args.target.options()
+    ignored = ignored_emulator(options)
+    with open_and_load(args.updater, params, options, context) as opened:
         target, loaded, _ = opened
+        if ignored:
+            context.listener(Warned(ignored))
 
         def ask(namespaces: Sequence[str]) -> None:
             where = f"in {len(namespaces)} namespaces ({namespace_names(namespaces)})"

@@ -10,6 +10,7 @@ from typing import Any
 
 from google.cloud.datastore import Entity, Key
 
+from bulkup.authoring.call_threads import end_call
 from bulkup.authoring.updater import Updater, returned_something, writing_to
 from bulkup.authoring.writes import WriteSink
 from bulkup.core.errors import HeldError
@@ -116,9 +117,10 @@ class Handler(WriteSink):
             item.fail("handle", error_line(error), user_traceback(error))
             if self._changed:
                 has_come_to_nothing(entity)
-        else:
-            if self._writes:
-                self._collect_writes(item, pb)
+        if self.is_shared:
+            end_call(self)
+        if self._writes and item.failure is None:
+            self._collect_writes(item, pb)
         if self._log_lines:
             item.log_lines, self._log_lines = self._log_lines, []
         if self._versions:

@@ -11,6 +11,7 @@ from bulkup.authoring.named_successors import follow
 from bulkup.core.errors import MismatchError
 from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import RunState
+from bulkup.core.visible import assignment
 from bulkup.migrations.origin import origin_of
 from bulkup.migrations.status import MigrationEntry, run_id_of
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, load_updater, with_parameters
@@ -45,9 +46,9 @@ def _check_same_params(
     for name, value in given.params.items():
         if loaded.params[name] != value:
             raise MismatchError(
-                f"{entry.name} was started with {name}={loaded.params[name]}, not with "
-                f"{name}={value}; continue it as it was started, or apply it from the start: "
-                f"bulkup mark {entry.name} --pending"
+                f"{entry.name} was started with {assignment(name, loaded.params[name])}, not with "
+                f"{assignment(name, value)}; continue it as it was started, or apply it from the "
+                f"start: bulkup mark {entry.name} --pending"
             )
 
 

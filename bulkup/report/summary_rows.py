@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bulkup.core.errors import Exit
 from bulkup.core.events import Report, RunState
+from bulkup.core.visible import assignment
 from bulkup.report.text import clean, moment, per_second, plural
 
 EXIT_MEANINGS = {
@@ -61,7 +62,7 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
 
 def _run_rows(report: Report) -> list[tuple[str, str | None]]:
     about = f" · {report.description}" if report.description else ""
-    params = ", ".join([clean(f"{name}={value}") for name, value in report.params.items()])
+    params = ", ".join([clean(assignment(name, value)) for name, value in report.params.items()])
     is_running, resumed = report.state is RunState.RUNNING, report.runners > 1
     return [
         ("Rate", _rate(report)),

@@ -37,8 +37,6 @@ def headline_of(report: Report) -> str:
     if _error_leads(report):
         return ending
     if report.state in (RunState.INTERRUPTED, RunState.STOPPED) and not report.dry_run:
-        if is_resumable(report):
-            return f"{ending}. Continue with: {clean(report.next_command)}"
         return f"{ending}."
     return f"{ending}: {_counts(report)}{_took(report)}"
 
@@ -56,7 +54,9 @@ def sentences_of(report: Report) -> Iterator[str]:
     stopped = report.state in (RunState.INTERRUPTED, RunState.STOPPED) and not report.dry_run
     if stopped or _error_leads(report):
         yield f"So far: {_counts(report)}{_took(report)}."
-    if report.reason and report.state is not RunState.FINISHED and not _error_leads(report):
+    # The headline says why a run failed, and the failures are listed.
+    said = _error_leads(report) or _is_over_budget(report)
+    if report.reason and report.state is not RunState.FINISHED and not said:
         reason = clean(report.reason)
         yield reason[0].upper() + reason[1:] + ("" if reason.endswith((".", "!", "?")) else ".")
     if report.dry_run:
@@ -165,7 +165,8 @@ def _meaning(report: Report) -> Iterator[str]:
         elif _is_over_budget(report):
             yield (
                 "Fix the cause, then resume. Resuming retries the entity that stopped the run, "
-                "continues with the entities that are left, and writes nothing twice."
+                "continues with the entities that are left, and writes nothing twice. To go on "
+                "although entities fail, resume with --max-failures N (-1: no limit)."
             )
         else:
             yield "Resuming continues with the entities that are left, and writes nothing twice."

@@ -31,6 +31,7 @@ from bulkup.core.events import (
     Warned,
     WouldChange,
 )
+from bulkup.core.visible import assignment
 from bulkup.report.bar import progress_bar, progress_line
 from bulkup.report.change_lines import change_lines
 from bulkup.report.namespace_grid import namespace_name
@@ -267,7 +268,7 @@ def _start_lines(event: RunStarted) -> Iterator[str]:
     about = f" ({clean(event.description)})" if event.description else ""
     yield f"{_verb(event)} {clean(event.updater)}{about} on {clean(str(event.target))}"
     if event.params:
-        params = [clean(f"{name}={value}") for name, value in event.params.items()]
+        params = [clean(assignment(name, value)) for name, value in event.params.items()]
         yield f"with {', '.join(params)}"
     if event.dry_run:
         yield NOTHING_WRITTEN

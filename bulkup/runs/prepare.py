@@ -28,7 +28,7 @@ from bulkup.datastore.target import Target
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
 from bulkup.engine.scan import QueryPlan, plan_query
 from bulkup.runs.context import RunContext
-from bulkup.runs.target import TargetOptions, open_target
+from bulkup.runs.target import TargetOptions, ignored_emulator, open_target
 from bulkup.state.run_records import Ledger
 
 
@@ -119,6 +119,7 @@ def prepare(
     A CallError that leaves the block is turned into an error that a user can act on.
     `check_target` is called before anything is sent to the target.
     """
+    ignored = ignored_emulator(target_options)  # inside, the environment has our own server
     with (
         open_and_load(updater, params, target_options, context, check_target=check_target) as (
             target,
@@ -128,7 +129,10 @@ def prepare(
         closing(context.connect(target)) as rpc,
         explained(rpc),
     ):
-        yield _bind(loaded, created, target, rpc, context, first_contact=True)
+        prepared = _bind(loaded, created, target, rpc, context, first_contact=True)
+        if ignored:
+            prepared.warnings.append(Warned(ignored))
+        yield prepared
 
 
 @contextmanager

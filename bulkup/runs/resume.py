@@ -12,6 +12,7 @@ from bulkup.core.errors import Exit, MismatchError, NotFoundError, StateError
 from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo, next_id
+from bulkup.core.visible import assignment
 from bulkup.runs.acquire import acquire_lease, lock_folder
 from bulkup.runs.chain import execute_successors, resume_chain, unfinished_successor
 from bulkup.runs.context import RunContext
@@ -118,7 +119,8 @@ def check_same_params(run_info: RunInfo, params: Mapping[str, str]) -> None:
         if recorded is None:
             mismatch = f"has no parameter {name}"
         else:
-            mismatch = f"was started with {name}={recorded}, not {name}={value}"
+            was, now = assignment(name, recorded), assignment(name, value)
+            mismatch = f"was started with {was}, not {now}"
         raise MismatchError(
             f"run {run_info.run_id} {mismatch}; resume it without -p, or start a new run"
         )

@@ -10,6 +10,7 @@ from bulkup.core.errors import NotFoundError, UsageError
 from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo, first_id
+from bulkup.core.visible import assignment
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.chain import execute_successors, resume_chain
 from bulkup.runs.execute import execute, execute_dry_run, request_sample
@@ -132,7 +133,7 @@ def _similar_runs(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[War
 
 
 def _assignments(params: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in params.items()) or "no parameters"
+    return ", ".join(assignment(name, value) for name, value in params.items()) or "no parameters"
 
 
 def _resuming(record: RunRecord, prepared: PreparedRun) -> Warned:

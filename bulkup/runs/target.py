@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from bulkup.core.errors import MismatchError, UsageError
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import RunInfo
-from bulkup.datastore.target import Target, emulator_host, resolve
+from bulkup.datastore.target import EMULATOR_VARIABLE, Target, emulator_host, resolve
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,17 @@ class TargetOptions:
     namespace: str | None = None
     local: str | None = None
     """The file of an embedded Datastore."""
+
+
+def ignored_emulator(options: TargetOptions) -> str | None:
+    """The warning that an emulator is set in the environment and is not used; None: there is none.
+
+    Without it, whoever has both would look for the changes in the wrong one.
+    """
+    host = os.environ.get(EMULATOR_VARIABLE)
+    if options.local is None or not host:
+        return None
+    return f"{EMULATOR_VARIABLE} ({host}) is not used: this works on the file {options.local}"
 
 
 @contextmanager

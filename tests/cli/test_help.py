@@ -123,6 +123,9 @@ def test_params_shows_what_an_updater_takes(nowhere: Shell) -> None:
         (("run", "bump.py", "--all-namespaces", "--namespace", "a"), "--all-namespaces and"),
         (("status", "--namespaces", "a*", "--namespace", "a"), "--namespaces and --namespace"),
         (("migrate", "--to", "a", "--only", "b"), "--to and --only cannot"),
+        (("run", "bump.py", "-n", "--new"), "-n and --new cannot"),
+        (("run", "bump.py", "-n", "--no-record"), "-n and --no-record cannot"),
+        (("run", "bump.py", "--wait", "5s", "--dry-run"), "-n and --wait cannot"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(
@@ -140,3 +143,9 @@ def test_a_typed_option_wins_over_what_the_environment_contradicts(nowhere: Shel
     result = nowhere.bulkup("run", "missing.py", env={"BULKUP_QUIET": "1", "BULKUP_VERBOSE": "1"})
     assert result.code == 2
     assert "-q and -v" in result.err
+    # A dry run is never dropped for what is typed: it would become a real one.
+    result = nowhere.bulkup("run", "bump.py", "--new", env={"BULKUP_RUN_DRY_RUN": "1"})
+    assert result.code == 2
+    assert "-n and --new" in result.err
+    env = {"BULKUP_WAIT": "5s"}
+    nowhere.bulkup("run", "missing.py", "-n", env=env).fails(10, "missing.py")

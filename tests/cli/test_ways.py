@@ -312,6 +312,12 @@ def test_a_run_on_a_local_file_stops_and_resumes(nowhere: Shell) -> None:
     stopped = nowhere.bulkup("run", "bump.py", "--local", "data.db", "--limit", "3")
     assert stopped.code == 75, stopped
     assert "in " + str(file) in stopped.out
+    # An emulator in the environment is not where the changes are.
+    ignored = nowhere.bulkup(
+        "run", "bump.py", "--local", "data.db", "-n",
+        env={"DATASTORE_EMULATOR_HOST": "localhost:1"},
+    )  # fmt: skip
+    assert "Warning: DATASTORE_EMULATOR_HOST (localhost:1) is not used: this" in ignored.err
     assert nowhere.bulkup("resume").code == 0
     with start_local(str(file)) as served:
         client = Server("EM", served.host, "local").client()

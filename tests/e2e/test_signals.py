@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from bulkup.datastore.retry import FIRST_CONTACT_S
-from tests.cli.nursery import Forked
 from tests.cli.shell import BUMP, TIMEOUT_S, Shell, ended, seed, values
 from tests.conftest import Server
 
@@ -29,7 +29,7 @@ def slow_bump(shell: Shell, seconds: float = 0.02, *, only_the_fifth: bool = Fal
     )
 
 
-def at_work(shell: Shell, *args: object) -> Forked:
+def at_work(shell: Shell, *args: object) -> subprocess.Popen[str]:
     process = shell.begin(*args)
     assert process.stdout is not None
     assert process.stdout.readline() == "at work\n"

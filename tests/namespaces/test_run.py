@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from bulkup.state.kinds import GROUP_KIND
-from tests.cli.nursery import Forked
 from tests.cli.shell import Shell, ended, seed
 from tests.conftest import Server
 from tests.namespaces.conftest import NAMESPACES, SMALL, Tenants, make_tenants
@@ -107,7 +107,7 @@ def test_of_two_started_together_one_waits_and_no_namespace_is_repeated(
     assert all(len(tenants.records(namespace)) == 1 for namespace in NAMESPACES)
 
 
-def until(process: Forked, text: str) -> str:
+def until(process: subprocess.Popen[str], text: str) -> str:
     """The lines a process prints, up to the one that contains this text."""
     assert process.stderr is not None
     said = ""
