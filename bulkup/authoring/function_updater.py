@@ -36,9 +36,10 @@ class FunctionSpec:
     max_failures: int
     rewrite_unchanged: bool
     then: Any
+    once: bool = False
 
 
-def updater(
+def updater(  # noqa: PLR0913  # the attributes of a class, by name
     kind: str | None = None,
     *,
     query: Callable[[Client], Query] | None = None,
@@ -48,6 +49,7 @@ def updater(
     max_failures: int = 0,
     rewrite_unchanged: bool = False,
     then: Any = None,
+    once: bool = False,
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
 
@@ -57,7 +59,8 @@ def updater(
 
     `kind`, with `filters` (`("age", ">=", 18)`) and `order`, selects the entities. Or give `query`,
     a function that takes a `google.cloud.datastore.Client` and returns a query. `then` is the
-    updater to run when this one has finished, as in a class.
+    updater to run when this one has finished, and `once` does nothing when the same work was
+    finished before, as in a class.
     Raises UsageError when neither or both are given.
     """
     if callable(kind):
@@ -79,6 +82,7 @@ def updater(
         max_failures=max_failures,
         rewrite_unchanged=rewrite_unchanged,
         then=then,
+        once=once,
     )
 
     def mark(function: F) -> F:
@@ -119,6 +123,7 @@ class FunctionUpdater(Updater):
         self.spec = spec
         self.max_failures = spec.max_failures
         self.rewrite_unchanged = spec.rewrite_unchanged
+        self.once = spec.once
         self.arguments: dict[str, Any] = {}
 
     def get_query(self) -> Query:

@@ -47,12 +47,15 @@ class Updater:
                          failure, -1 never stops.
     `rewrite_unchanged`  write an entity that is put unchanged. By default such a put costs no
                          write.
+    `once`               do nothing when a run has finished the same work before: same source,
+                         parameters and query (`bulkup run --once`).
     `then`               the updater to run when this one has finished: a class, a function, or a
                          string like "other.py:Name", relative to this file's folder.
     """
 
     max_failures: int = 0
     rewrite_unchanged: bool = False
+    once: bool = False
 
     client: Client
     """A `google.cloud.datastore.Client` for the run's target."""
@@ -109,7 +112,8 @@ class Updater:
     def put(self, *entities: Entity | Iterable[Entity]) -> None:
         """Queue one or several entities for writing, as they are at this moment.
 
-        They may be other entities than the handled one. One with an incomplete key gets an id.
+        They may be other entities than the handled one. One with an incomplete key gets an id,
+        which its `key` shows from then on, in this call.
         Raises TypeError for anything that is not an Entity.
         """
         sink = self._sink or self._writing()

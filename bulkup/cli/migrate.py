@@ -13,8 +13,9 @@ from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
 from bulkup.cli.migration_params import params_of_migrations
 from bulkup.cli.options import (
+    AllowEmpty,
     EngineArgs,
-    MigrationsFolder,
+    FolderArgs,
     NamespacesArgs,
     OutputArgs,
     StateDir,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MigrateArgs:
-    folder: MigrationsFolder
+    folder: FolderArgs
     to: Annotated[
         str | None,
         click.Option(["--to"], metavar="NAME", help="Apply migrations up to and including NAME."),
@@ -71,6 +72,7 @@ class MigrateArgs:
     target: TargetArgs
     namespaces: NamespacesArgs
     engine: EngineArgs
+    allow_empty: AllowEmpty
     wait: Wait
     state_dir: StateDir
     yes: Yes
@@ -78,13 +80,14 @@ class MigrateArgs:
 
     def same_command(self) -> str:
         """The command that continues."""
-        words = ["bulkup", "migrate", str(self.folder)]
+        words = ["bulkup", "migrate", str(self.folder.path)]
         for assignment in self.param:
             words += ["-p", assignment]
         words += self.namespaces.words()
         words += self.target.words()
         words += typed_words(to=self.to, only=self.only)
         words += self.engine.options().words()
+        words += ["--allow-empty"] if self.allow_empty else []
         words += state_dir_words(self.state_dir)
         return shlex.join(words)
 
@@ -93,8 +96,9 @@ class MigrateArgs:
 def command(args: MigrateArgs) -> int:
     """Apply the pending migrations of a folder, in the order of their file names.
 
-    DIR is the folder, by default updaters. Each file in it holds one updater, and its name is
-    the name of the migration.
+    DIR is the folder, by default updaters. Each file in it whose name begins with digits
+    (0001_add_name.py) holds one updater, and its name is the name of the migration. Other files are
+    helpers.
 
     Stops at the first migration that fails. An interrupted migration resumes where it was, from any
     machine. Each namespace has its own record of what is applied.
@@ -144,8 +148,8 @@ def _selection(args: MigrateArgs) -> Selection:
     from bulkup.migrations.apply import Selection
     from bulkup.migrations.folder import read_folder
 
-    folder = read_folder(args.folder)
-    params = params_of_migrations(args.param, [migration.name for migration in folder])
+    folder = read_folder(args.folder.path)
+    params = params_of_migrations(args.param, folder.names, is_default=not args.folder.is_typed)
     return Selection(folder, args.to, args.only, args.accept_changed, params)
 
 
@@ -159,6 +163,7 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
         args.wait,
         resume_command=session.resume_command,
         owns_process=True,
+        allow_empty=args.allow_empty,
     )
 
 

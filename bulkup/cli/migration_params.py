@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import click
-
 from bulkup.cli.settings import current_settings
 from bulkup.core.errors import NotFoundError, ParameterError
 
 
 def params_of_migrations(
-    assignments: Iterable[str], names: Sequence[str]
+    assignments: Iterable[str], names: Sequence[str], *, is_default: bool
 ) -> dict[str, dict[str, str]]:
     """Parameters by the name of their migration; typed ones win. `names`: of all migrations.
+    `is_default`: no other folder was typed.
 
     Raises ParameterError, NotFoundError, UsageError.
     """
@@ -30,16 +29,15 @@ def params_of_migrations(
                 f"such as -p {example}:{name if '=' in name else 'sep=-'}"
             )
         typed.setdefault(find_name(names, name), []).append(assignment)
-    params = _configured(names)
+    params = _configured(names, is_default=is_default)
     for name, own in typed.items():
         params[name] = {**params.get(name, {}), **parse_assignments(own)}
     return params
 
 
-def _configured(names: Sequence[str]) -> dict[str, dict[str, str]]:
+def _configured(names: Sequence[str], *, is_default: bool) -> dict[str, dict[str, str]]:
     settings = current_settings()
-    source = click.get_current_context().get_parameter_source("folder")
-    if source is not click.core.ParameterSource.COMMANDLINE:  # another folder has others
+    if is_default:  # another folder has others
         for name in settings.migration_params:
             if name not in names:
                 raise NotFoundError(

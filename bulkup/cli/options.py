@@ -54,15 +54,55 @@ Wait = Annotated[
         help="How long to wait while another process holds the run.  [default: exit 11 at once]",
     ),
 ]
-MigrationsFolder = Annotated[
-    Path,
-    click.Argument(
-        ["folder"],
-        metavar="[DIR]",
-        type=click.Path(path_type=Path),
-        default=Path("updaters"),
+AllowEmpty = Annotated[
+    bool,
+    click.Option(
+        ["--allow-empty"],
+        is_flag=True,
+        help="Run even if the kind holds nothing and something similar is there.",
     ),
 ]
+MIGRATIONS_DIR = Path("updaters")
+
+
+@dataclass(frozen=True)
+class FolderArgs:
+    """The folder of the migrations, in the same way for each command that takes one."""
+
+    directory: Annotated[
+        Path | None,
+        click.Argument(
+            ["directory"], metavar="[DIR]", type=click.Path(path_type=Path), required=False
+        ),
+    ]
+    folder: Annotated[
+        Path | None,
+        click.Option(
+            ["--folder", "--in"],
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Folder of the migrations, another way to give DIR.  [default: updaters]",
+        ),
+    ]
+
+    @property
+    def is_typed(self) -> bool:
+        """It is on the command line, and neither a default nor from the configuration."""
+        return self.directory is not None or self._option_is_typed
+
+    @property
+    def _option_is_typed(self) -> bool:
+        source = click.get_current_context().get_parameter_source("folder")
+        return source is click.core.ParameterSource.COMMANDLINE
+
+    @property
+    def path(self) -> Path:
+        """Raises click.UsageError."""
+        if self.directory and self._option_is_typed and self.directory != self.folder:
+            raise click.UsageError(
+                f"two folders were given, {self.directory} and --in {self.folder}; give one"
+            )
+        return self.directory or self.folder or MIGRATIONS_DIR
 
 
 @dataclass(frozen=True)

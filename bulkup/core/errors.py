@@ -9,6 +9,7 @@
     ├── HeldError                 11   another runner holds this run
     ├── UpdaterError               1   the user's code failed outside handle_entity
     ├── TargetError                1   Datastore is unreachable, forbidden or does not exist
+    ├── PendingError               4   the migrations applied are not those of the folder
     ├── StateError                 1   the run state is damaged or not writable
     └── StopAskedError      130, 143   the user stopped the command before the run started
 
@@ -32,7 +33,8 @@ class Exit(IntEnum):
     USAGE = 2
     DONE_WITH_FAILURES = 3
     PENDING = 4
-    """Only `bulkup status --check` uses it."""
+    """`bulkup status --check`: something is pending or wrong. `bulkup migrate`: what was applied is
+    not in the folder."""
     NOT_FOUND = 10
     HELD = 11
     LIMIT = 75
@@ -89,6 +91,10 @@ class UpdaterError(BulkupError):
 
 class TargetError(BulkupError):
     pass
+
+
+class PendingError(BulkupError):
+    exit_code = Exit.PENDING
 
 
 class StateError(BulkupError):

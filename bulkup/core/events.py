@@ -103,6 +103,10 @@ class WarningKind(str, Enum):
     """An unfinished run that may have been meant, but has other parameters."""
     CODE_CHANGED = "code_changed"
     """The updater's source has changed since the run started."""
+    DONE_BEFORE = "done_before"
+    """A run has finished the same work before."""
+    NO_NUMBER = "no_number"
+    """Files of a folder of migrations that seem to be updaters, but have no number."""
     OTHER = "other"
 
 
@@ -112,6 +116,24 @@ class Warned:
 
     message: str
     kind: WarningKind = WarningKind.OTHER
+
+
+@dataclass(frozen=True)
+class AlreadyDone:
+    """A run that has finished the same work before. With `--once` there is nothing to do then."""
+
+    run_id: str
+    updater: str
+    ended: datetime
+    ago_s: float
+    who: str
+    """user@host, who ran it."""
+    counts: Counts
+    """With those of its successors."""
+    exit_code: Exit
+    """How it ended, without failures or with some."""
+    same_source: bool
+    """Whether the source of the updater is the same, too."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +266,7 @@ Event = (
     | EntityFailed
     | Logged
     | Warned
+    | AlreadyDone
     | WouldChange
     | RunEnded
     | GroupStarted

@@ -52,6 +52,11 @@ from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
 from bulkup.state.record import Made, RunRecord
 
+NOTHING_FOUND = (
+    "the query found no entities: check the kind's name, the filters and the target (project, "
+    "database, namespace)"
+)
+
 
 class Execution:
     """One runner.
@@ -309,11 +314,7 @@ class Execution:
         or the successor cannot begin. Then the run is to be resumed.
         """
         if not self._progress.counts.handled:
-            self.warn(
-                "the query found no entities: check the kind's name, the filters and the "
-                "target (project, database, namespace)",
-                WarningKind.EMPTY_QUERY,
-            )
+            self.warn(self._task.nothing_there or NOTHING_FOUND, WarningKind.EMPTY_QUERY)
         if self._taken is None or self._lease is None or self._completion is None:
             return self._report(started, FINISHED)
         # Before Datastore says that the run is finished: nobody resumes it after that.

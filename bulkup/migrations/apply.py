@@ -8,21 +8,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bulkup.core.errors import Exit, NotFoundError, StopAskedError
-from bulkup.core.events import Event, Report
+from bulkup.core.events import Event, Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.datastore.containment import contained
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
-from bulkup.migrations.folder import MigrationFile
+from bulkup.migrations.folder import MigrationFolder
 from bulkup.migrations.lock import migrate_lock
 from bulkup.migrations.manual import accept_changed
 from bulkup.migrations.record import load_migration, record_of
-from bulkup.migrations.status import FolderStatus, MigrationEntry
+from bulkup.migrations.status import FolderStatus, MigrationEntry, unnumbered
 from bulkup.runs.context import RunContext
 from bulkup.runs.execute import acquire_and_execute
 from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.limits import RunLimits
+from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import prepare_on
 from bulkup.state.lease import Lease
 from bulkup.state.run_records import Ledger
@@ -32,7 +33,7 @@ from bulkup.state.run_records import Ledger
 class Selection:
     """Which migrations of a folder to apply."""
 
-    folder: Sequence[MigrationFile]
+    folder: MigrationFolder
     up_to: str | None = None
     only: str | None = None
     accept_changed: Sequence[str] = ()
@@ -117,6 +118,9 @@ class Migrator:
     def _run(self, rpc: Rpc) -> MigrateResult:
         ledger = Ledger(rpc, self._target.info)
         status = self._status(ledger)
+        if status.folder.updaters_without_number and not status.holds_unnumbered_only:
+            warning = Warned(unnumbered(status.folder), WarningKind.NO_NUMBER)
+            self._context.listener(warning)
         if self._selection.accept_changed:
             accept_changed(ledger, status, self._selection.accept_changed)
             status = self._status(ledger)
@@ -207,6 +211,8 @@ class Migrator:
             contained(context.containment(self._target)),
             prepare_on(self._target, load_migration(entry, params), context) as prepared,
         ):
+            if entry.record is None:
+                check_kind(prepared)
             record = record_of(entry, prepared)
             return acquire_and_execute(prepared, record)
 

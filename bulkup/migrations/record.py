@@ -58,13 +58,18 @@ def record_of(entry: MigrationEntry, prepared: PreparedRun) -> RunRecord:
     Raises MismatchError, CallError.
     """
     assert entry.file is not None
-    # The class's name and not its path, which is different on each machine.
-    identity = f"{entry.name}/{prepared.query.identity(prepared.source.name, prepared.params)}"
-    migration = MigrationInfo(entry.name, entry.file.code, origin=origin_of(os.environ))
     record = entry.record
+    started_as = record.migration if record is not None else None
+    name = started_as.first_name if started_as is not None else entry.name
+    # The class's name and not its path, which is different on each machine.
+    identity = f"{name}/{prepared.query.identity(prepared.source.name, prepared.params)}"
+    former = started_as.former if started_as is not None else ()
+    migration = MigrationInfo(
+        entry.name, entry.file.code, origin=origin_of(os.environ), former=former
+    )
     if record is not None:
         _check_same(entry, record, prepared, identity)
-        marked = record.migration.marked if record.migration is not None else None
+        marked = started_as.marked if started_as is not None else None
         return replace(record, migration=replace(migration, marked=marked))
     # When a record was deleted by hand, its claim was not, and would block this migration forever.
     prepared.ledger.unfinished_before_start(identity)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bulkup.core.events import (
+    AlreadyDone,
     Counts,
     Failure,
     FailureGroup,
@@ -96,6 +97,17 @@ def progress_fields(event: Progress) -> dict[str, Any]:
         "retries": event.retries,
         "waiting": event.waiting or "",
         "pace": event.rate_limit or "",
+    }
+
+
+def already_done_fields(event: AlreadyDone) -> dict[str, Any]:
+    return {
+        "updater": event.updater,
+        "ended": iso(event.ended),
+        "ago_s": event.ago_s,
+        "who": event.who,
+        "counts": counts_fields(event.counts),
+        "exit_code": int(event.exit_code),
     }
 
 

@@ -32,6 +32,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                run_id; namespaces: [{namespace, run_id, state, counts, exit_code, note}], with the
                additional state "not begun"; appeared: namespaces that appeared during the run and
                were not processed
+    already_done  run_id (of the run that did the work before), updater, ended, ago_s, who, counts,
+               exit_code: with `--once` there was nothing to do; no start and no summary follow
     delivery   channel (file, mail), ok, message: what became of the report
     error      message, details, exit_code, next_steps: the command ended without a summary
 
@@ -44,8 +46,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     state      running, finished, failed, stopped, interrupted, abandoned
     total      null where the server cannot count; before/after: null where there is no value
 
-With `-q` there are start, failure, warning, summary, namespaces, group, delivery and error. All
-failures are printed as they happen, and all changes.
+With `-q` there are start, failure, warning, already_done, summary, namespaces, group, delivery and
+error. All failures are printed as they happen, and all changes.
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ from typing import TextIO
 
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import (
+    AlreadyDone,
     EntityFailed,
     Event,
     GroupEnded,
@@ -72,6 +75,7 @@ from bulkup.core.events import (
     WouldChange,
 )
 from bulkup.report.json_fields import (
+    already_done_fields,
     change_fields,
     failure_fields,
     namespaces_fields,
@@ -120,6 +124,7 @@ class JsonPrinter(Printer):
             RunEnded: self._ended,
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
+            AlreadyDone: self._already_done,
         }
         if not quiet:
             self._handlers = {
@@ -169,6 +174,10 @@ class JsonPrinter(Printer):
 
     def _warned(self, event: Warned) -> None:
         self._write("warning", {"message": event.message, "kind": event.kind.value})
+
+    def _already_done(self, event: AlreadyDone) -> None:
+        self.lines.run_id = event.run_id
+        self._write("already_done", already_done_fields(event))
 
     def _failed(self, event: EntityFailed) -> None:
         limits = {"failed": event.failed, "max_failures": event.max_failures}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bulkup.core.events import Report, RunState
+from bulkup.core.clock import rough_age
+from bulkup.core.events import AlreadyDone, Report, RunState
 from bulkup.report.namespace_grid import namespace_names
 from bulkup.report.text import clean, duration, plural
 
@@ -170,3 +171,14 @@ def _meaning(report: Report) -> Iterator[str]:
             )
         else:
             yield "Resuming continues with the entities that are left, and writes nothing twice."
+
+
+def already_done(event: AlreadyDone) -> str:
+    """`already done as RUN, ...`: after the name of the updater."""
+    counts, ago = event.counts, rough_age(event.ago_s)
+    who = f" by {clean(event.who)}" if event.who else ""
+    failed = f", {counts.failed:,} of them failed" if counts.failed else ""
+    return (
+        f"already done as {clean(event.run_id)}, {ago} ago{who} "
+        f"({plural(counts.handled, 'entity', 'entities')}{failed}); --new does it again"
+    )

@@ -29,6 +29,7 @@ from bulkup.datastore.user_client import ReadOnlyClient, UserClient
 from bulkup.engine.scan import QueryPlan, plan_query
 from bulkup.runs.context import RunContext
 from bulkup.runs.target import TargetOptions, ignored_emulator, open_target
+from bulkup.state.kinds import OWN_KINDS
 from bulkup.state.run_records import Ledger
 
 
@@ -61,6 +62,8 @@ class PreparedRun:
     context: RunContext
     first_entity_bytes: int = 0
     """Size of the first entity the query returns; 0: it returns none."""
+    nothing_there: str | None = None
+    """What is there instead, when the kind of the query holds nothing at all."""
     warnings: list[Warned] = field(default_factory=list)
     """Passed on to the run's events when it starts."""
     own_links: set[str] = field(default_factory=set)
@@ -208,6 +211,8 @@ def _bind(
     if first_contact:
         rpc.connect()
     results = rpc.run_query(first, query.namespace).result().batch.entity_results
+    if query.is_kindless:
+        results = [r for r in results if r.entity.key.path[-1].kind not in OWN_KINDS]
     return PreparedRun(
         source,
         params,

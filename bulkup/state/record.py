@@ -100,6 +100,13 @@ class MigrationInfo:
     """Who set the state by hand (`bulkup mark`); None: it was reached by running."""
     origin: Origin = field(default_factory=Origin)
     """Where the last runner ran."""
+    former: tuple[str, ...] = ()
+    """The names it had before (`bulkup mark --renamed-to`), oldest first. Its run id is made from
+    the first."""
+
+    @property
+    def first_name(self) -> str:
+        return self.former[0] if self.former else self.name
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ def _migration_values(migration: MigrationInfo) -> dict[str, Stored]:
         "bulkup_version": migration.origin.version,
         "ci_job": migration.origin.ci_job,
         "git_commit": migration.origin.git_commit,
+        **({"renamed_from": json.dumps(migration.former)} if migration.former else {}),
     }
 
 
@@ -198,6 +199,7 @@ def _parse_migration(values: dict[str, Any]) -> MigrationInfo | None:
             values.get("ci_job") or "",
             values.get("git_commit") or "",
         ),
+        tuple(str(name) for name in json.loads(values.get("renamed_from") or "[]")),
     )
 
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bulkup.core.errors import StateError
-from bulkup.core.model import TargetInfo
+from bulkup.core.model import RunState, TargetInfo
 from bulkup.core.records import RunInfo, is_run_id
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
@@ -133,6 +133,14 @@ class Ledger:
             ("open", "EQUAL", ValuePb(boolean_value=True)),
         )
 
+    def finished_runs_of(self, identity: str) -> Iterator[RunRecord]:
+        """The finished runs of the same updater, parameters and query, in the order of their ids.
+        The query is sent at once; taking the first record raises CallError."""
+        return self._query(
+            ("identity", "EQUAL", ValuePb(string_value=identity)),
+            ("state", "EQUAL", ValuePb(string_value=RunState.FINISHED.value)),
+        )
+
     def to_sweep(self) -> Iterator[RunRecord]:
         """Finished runs whose last markers may be removed by now (see `state/sweeping.py`). The
         query is sent at once; taking the first record raises CallError."""
@@ -190,6 +198,18 @@ class Ledger:
             record, over=over, successor=successor, extra_mutations=extra_mutations
         )
         return self.end_sure_write(record, call)
+
+    def write_together(self, records: Sequence[RunRecord]) -> None:
+        """Write several records over the versions they were read at: all of them, or none.
+
+        Raises RecordMovedOn, CallError.
+        """
+        mutations = []
+        for record in records:
+            entity = EntityPb()
+            write_record(entity, self._key(record.run_info.run_id), record)
+            mutations.append(guarded_write(entity, record.version).SerializeToString())
+        self.end_sure_write(records[0], self._rpc.commit(mutations))
 
     def begin_write(
         self,

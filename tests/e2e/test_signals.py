@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkup.datastore.retry import FIRST_CONTACT_S
+from bulkup.datastore.retry import FIRST_ANSWER_S
 from tests.cli.shell import BUMP, TIMEOUT_S, Shell, ended, seed, values
 from tests.conftest import Server
 
@@ -112,7 +112,7 @@ def test_ctrl_c_before_the_server_answers_starts_nothing(lf_shell: Shell) -> Non
             process.send_signal(signal.SIGINT)
             begun = time.monotonic()
             result = ended(process)
-    assert time.monotonic() - begun < FIRST_CONTACT_S
+    assert time.monotonic() - begun < FIRST_ANSWER_S
     assert result.code == 130
     assert "Traceback" not in result.err
     assert lf_shell.runs() == []

@@ -468,7 +468,7 @@ def test_only_when_no_namespace_has_entities_there_is_a_warning(
     assert row_of(result.out, "tenant-3") == ["tenant-3", "finished", "0", "0", "0"]
     assert "Warning" not in result.out + result.err
     source = (tenants.shell.folder / "bump.py").read_text()
-    tenants.shell.write("bump.py", source.replace("Item", "Itm"))
+    tenants.shell.write("bump.py", source.replace("Item", "Missing"))
     result = tenants.shell.bulkup(*RUN)
     assert result.err.count("found no entities") == 1
     assert "the query found no entities in any namespace" in result.out
