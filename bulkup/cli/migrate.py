@@ -26,7 +26,7 @@ from bulkup.cli.options import (
     typed_words,
 )
 from bulkup.cli.session import Session
-from bulkup.cli.values import Assignment
+from bulkup.cli.values import Assignment, completed
 from bulkup.core.events import GroupStarted, Warned, WarningKind
 
 if TYPE_CHECKING:
@@ -48,14 +48,23 @@ class MigrateArgs:
     folder: FolderArgs
     to: Annotated[
         str | None,
-        click.Option(["--to"], metavar="NAME", help="Apply migrations up to and including NAME."),
+        click.Option(
+            ["--to"],
+            metavar="NAME",
+            shell_complete=completed,
+            help="Apply migrations up to and including NAME.",
+        ),
     ]
-    only: Annotated[str | None, click.Option(["--only"], metavar="NAME", help="Apply only NAME.")]
+    only: Annotated[
+        str | None,
+        click.Option(["--only"], metavar="NAME", shell_complete=completed, help="Apply only NAME."),
+    ]
     accept_changed: Annotated[
         tuple[str, ...],
         click.Option(
             ["--accept-changed"],
             metavar="NAME",
+            shell_complete=completed,
             multiple=True,
             help="Accept that NAME was changed after it was applied.",
         ),
@@ -101,7 +110,14 @@ class MigrateArgs:
         return shlex.join(words)
 
 
-@verb("migrate", MigrateArgs)
+@verb(
+    "migrate",
+    MigrateArgs,
+    examples=(
+        ("bulkup migrate --target prod", "apply what is pending"),
+        ("bulkup migrate --to 0002_price_to_cents", "up to and including one"),
+    ),
+)
 def command(args: MigrateArgs) -> int:
     """Apply the pending migrations of a folder, in the order of their file names.
 

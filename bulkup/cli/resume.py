@@ -22,6 +22,7 @@ from bulkup.cli.options import (
     Yes,
 )
 from bulkup.cli.session import RunSession
+from bulkup.cli.values import completed
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResumeArgs:
-    run: Annotated[str | None, click.Argument(["run"], required=False)]
+    run: Annotated[str | None, click.Argument(["run"], shell_complete=completed, required=False)]
     param: Params
     target: TargetArgs
     engine: EngineArgs
@@ -41,7 +42,14 @@ class ResumeArgs:
     output: OutputArgs
 
 
-@verb("resume", ResumeArgs)
+@verb(
+    "resume",
+    ResumeArgs,
+    examples=(
+        ("bulkup resume", "the latest unfinished run"),
+        ("bulkup resume RUN --max-failures 10", "go on although entities fail"),
+    ),
+)
 def command(args: ResumeArgs) -> int:
     """Resume RUN, or the latest unfinished run.
 

@@ -11,6 +11,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import Json, StateDir
+from bulkup.cli.values import completed
 from bulkup.core.records import group_of
 
 if TYPE_CHECKING:
@@ -20,12 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShowArgs:
-    run: Annotated[str | None, click.Argument(["run"], required=False)]
+    run: Annotated[str | None, click.Argument(["run"], shell_complete=completed, required=False)]
     state_dir: StateDir
     json: Json
 
 
-@verb("show", ShowArgs)
+@verb(
+    "show",
+    ShowArgs,
+    examples=(
+        ("bulkup show", "the run that was worked on last"),
+        ("bulkup show RUN --json", "the same for programs"),
+    ),
+)
 def command(args: ShowArgs) -> None:
     """Show one run: its report, all failures, and its log.
 

@@ -27,10 +27,12 @@ from bulkup.datastore.lazy_entity import (
     read_version,
 )
 from bulkup.datastore.messages import EntityPb, Mutation
+from bulkup.datastore.new_key import NewKey
 from bulkup.datastore.raw_requests import put_mutation
 from bulkup.datastore.reads import ABSENT
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.handled import Handled, Write, written
+from bulkup.engine.new_ids import STAND_IN, NewIds
 from bulkup.engine.previewed import CallReads, Previewed
 from bulkup.engine.scan import QueryPlan
 
@@ -71,13 +73,17 @@ class Handler(WriteSink):
         self._key = b""
         self._version = 0
         self._fresh_keys = fresh_from
+        self._made: set[bytes] = set()
+        """Keys of new entities whose ids this call has looked at."""
         self.previewed = Previewed() if keeps_before else None
         """What a dry run would have written."""
         self.reads = CallReads(self._writes, self.previewed)
         self._versions = self.reads.versions
         client = getattr(updater, "client", None)
+        self._new_ids = NewIds(None)
         if isinstance(client, UserClient):  # else the updater has made it itself
             client.note_reads_of(updater)
+            self._new_ids = NewIds(client._rpc)
 
     def open(self) -> AbstractContextManager[None]:
         """Let the updater put, delete and log for as long as this is open."""
@@ -97,6 +103,7 @@ class Handler(WriteSink):
         if self._writes or self._versions:
             self._writes.clear()
             self.reads.clear()
+            self._made.clear()
         self._changed = False
         if self._keeps_before:
             item.before = pb
@@ -179,12 +186,42 @@ class Handler(WriteSink):
             self._add(key_bytes(key_to_pb(entity.key)), None)
             return
         if not pb.key.path[-1].WhichOneof("id_type"):
-            self._fresh_keys += 1
-            fresh = b"incomplete %d" % self._fresh_keys
-            self._add(fresh, Write(fresh, Mutation(insert=pb).SerializeToString(), 0, False, True))
+            self._put_new(entity, pb)
             return
         key = key_bytes(pb.key)
         self._add_put(key, pb, self._version_of(key, entity))
+
+    def _put_new(self, entity: Entity, pb: Any) -> None:
+        """Its id is allocated with those of the whole batch, unless the handler looks at it."""
+        self._fresh_keys += 1
+        number, fresh = self._fresh_keys, b"incomplete %d" % self._fresh_keys
+        write = Write(fresh, Mutation(insert=pb).SerializeToString(), 0, False, True)
+        self._add(fresh, write)
+
+        def id_of_write() -> int:
+            if write.incomplete:
+                self._complete(write, number)
+            return int(key_of(write.key).path[-1].id)
+
+        entity.key = NewKey.of(entity.key, id_of_write)
+
+    def _complete(self, write: Write, number: int) -> None:
+        if self._writes.get(write.key) is not write or self._updater._open_sink is not self:
+            raise RuntimeError(
+                "the id of a new entity was asked for after the handle_entity call that put it; "
+                "look at entity.key there, after put"
+            )
+        mutation = Mutation.FromString(write.mutation)
+        key = mutation.insert.key
+        if self._keeps_before:
+            key.path[-1].id = STAND_IN + number
+        else:
+            key.CopyFrom(self._new_ids.complete(key))
+        del self._writes[write.key]
+        write.key, write.mutation = key_bytes(key), mutation.SerializeToString()
+        write.incomplete = False
+        self._add(write.key, write)
+        self._made.add(write.key)
 
     def _add_put(self, key: bytes, pb: Any, version: int) -> None:
         mutation = put_mutation(pb.SerializeToString(), version)
@@ -216,6 +253,8 @@ class Handler(WriteSink):
         """
         if key == self._key and self._version:
             return self._version
+        if key in self._made:
+            return ABSENT
         read = self._versions.get(key, 0)
         kept = 0
         if isinstance(entity, LazyEntity) and not is_moved(entity):
