@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from bulkup.core.errors import Exit
+from bulkup.core.failure_groups import FailureGroup as FailureGroup
 from bulkup.core.model import Counts as Counts
 from bulkup.core.model import Failure as Failure
 from bulkup.core.model import RunState as RunState
@@ -199,6 +200,10 @@ class Report:
     retries: int
     failures: tuple[Failure, ...] = ()
     """The first ones; `counts.failed` says how many there are."""
+    failure_groups: tuple[FailureGroup, ...] = ()
+    """All of them by their error, the largest group first."""
+    other_failures: int = 0
+    """Failures that are in no group, because there are too many different errors."""
     log_lines: tuple[str, ...] = ()
     """The first ones."""
     log_total: int = 0

@@ -17,6 +17,7 @@ from bulkup.datastore.target import Target
 from bulkup.migrations.folder import MigrationFolder
 from bulkup.migrations.lock import migrate_lock
 from bulkup.migrations.manual import accept_changed
+from bulkup.migrations.preview import Preview, preview_each
 from bulkup.migrations.record import load_migration, record_of
 from bulkup.migrations.status import FolderStatus, MigrationEntry, unnumbered
 from bulkup.runs.context import RunContext
@@ -61,6 +62,8 @@ class MigrateHooks:
     """Before the first change; may raise."""
     on_next: Callable[[NextMigration], None] = lambda _: None
     on_report: Callable[[Report], None] = lambda _: None
+    on_preview: Callable[[str, str, Preview], None] = lambda *_: None
+    """In a dry run, after each migration, with the namespace and the migration's name."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class MigrateResult:
     """The migrations that are still to be applied, in order."""
     reports: tuple[tuple[str, Report], ...] = ()
     """Pairs of a migration's name and its report."""
+    dry_run: bool = False
+    """Those that are left were previewed."""
 
 
 class Migrator:
@@ -124,6 +129,8 @@ class Migrator:
         if status.folder.updaters_without_number and not status.holds_unnumbered_only:
             warning = Warned(unnumbered(status.folder), WarningKind.NO_NUMBER)
             self._context.listener(warning)
+        if self._context.options.dry_run:
+            return self._preview(status)
         if self._selection.accept_changed:
             accept_changed(ledger, status, self._selection.accept_changed)
             status = self._status(ledger)
@@ -137,6 +144,20 @@ class Migrator:
         ):
             sweep_markers(ledger, rpc, ledger.to_sweep())
             return self._apply_all(ledger, lock)
+
+    def _preview(self, status: FolderStatus) -> MigrateResult:
+        status.check_consistent(accepted=self._selection.accept_changed)
+        entries = status.to_apply(self._selection.up_to, self._selection.only)
+
+        def on_preview(entry: MigrationEntry, preview: Preview) -> None:
+            if isinstance(preview, Report):
+                self._reports.append((entry.name, preview))
+            self._hooks.on_preview(self._target.info.namespace, entry.name, preview)
+
+        exit_code = preview_each(
+            self._target, entries, self._selection.params, self._context, on_preview
+        )
+        return replace(self._result(exit_code, left=entries), dry_run=True)
 
     def _status(self, ledger: Ledger) -> FolderStatus:
         # Before the clock is asked: the answer brings the time.

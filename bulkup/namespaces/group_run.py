@@ -381,6 +381,8 @@ class GroupRun:
             elapsed_s=clock.monotonic() - self._started_at,
             retries=totals.retries,
             failures=tuple(totals.failures),
+            failure_groups=totals.groups.largest_first(),
+            other_failures=totals.groups.others,
             log_lines=tuple(totals.log_lines),
             log_total=totals.log_total,
             warnings=totals.warnings(),
