@@ -190,6 +190,7 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
         args.wait,
         resume_command=session.resume_command,
         owns_process=True,
+        reports_itself=True,
         allow_empty=args.allow_empty,
     )
 
@@ -221,6 +222,7 @@ def _hooks(args: MigrateArgs, target: Target, session: Session, *, say_saved: bo
 
     def on_report(report: Report) -> None:
         session.save(report, Path(report.state_file).parent, say_so=say_saved)
+        session.reported(report, Path(report.state_file).parent)
 
     def on_preview(namespace: str, name: str, preview: Preview) -> None:
         if not args.output.json:
