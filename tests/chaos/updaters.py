@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from google.cloud.datastore import Entity, Query
-from google.cloud.datastore.query import PropertyFilter
 
 from bulkup import Updater
 
@@ -189,15 +188,15 @@ class Nothing(Updater):
     """A run without entities."""
 
     def get_query(self) -> Query:
-        query = self.client.query(kind="Thing")
-        query.add_filter(filter=PropertyFilter("n", "=", -1))
-        return query
+        return self.client.query(kind="Vacuum")
 
     def handle_entity(self, entity: Entity) -> None:
         raise AssertionError("there is nothing")
 
 
 def _open() -> Any:
+    from google.cloud.datastore.query import PropertyFilter
+
     return PropertyFilter("open", "=", True)
 
 
