@@ -163,4 +163,4 @@ def _where_all_are(report: Report) -> str:
         return "a dry run keeps none; --json prints each as it happens."
     if report.spaces:
         return "bulkup show RUN, with the run of the namespace."
-    return show_command(report.run_id)
+    return show_command(report.run_id, report.state_file)
