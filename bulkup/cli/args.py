@@ -108,9 +108,9 @@ def verb(
     def decorate(function: Callable[[Args], int | None]) -> ArgsCommand:
         def callback(args: Args) -> int | None:
             if wants_json(args):
-                from bulkup.report.stdout import keep_stdout
+                from bulkup.report.json_lines import json_stdout
 
-                keep_stdout()  # before any of the user's code is imported
+                json_stdout()  # before any of the user's code is imported
             return function(args)
 
         return ArgsCommand(

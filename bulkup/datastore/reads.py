@@ -33,6 +33,8 @@ class Reads:
         also note the `kind_mark` of their kind: what is written may belong to their results."""
         self.on_commit: Callable[[], None] | None = None
         """Called before the handler writes through its client, on the thread that does."""
+        self.on_committed: Callable[[list[bytes]], None] = lambda keys: None
+        """Called with what the handler has written through its client."""
         self.commits_itself = False
         """The handler writes through the client, after reads. That happens again whenever it is
         called again."""
@@ -133,12 +135,26 @@ class WatchedApi:
         reads.commits_itself = reads.commits_itself or bool(reads.versions)
         if reads.on_commit is not None:
             reads.on_commit()
-        return self._api.commit(request=request, **options)
+        response = self._api.commit(request=request, **options)
+        reads.on_committed(_written_keys(request))
+        return response
 
     def begin_transaction(self, request: Any, **options: Any) -> Any:
         response = self._api.begin_transaction(request=request, **options)
         self._reads.note_begun(response.transaction, _part(request, "transaction_options"))
         return response
+
+
+def _written_keys(request: Any) -> list[bytes]:
+    """The keys of a CommitRequest, without those that the server completes."""
+    mutations = request["mutations"] if isinstance(request, dict) else request.mutations
+    keys = []
+    for mutation in map(_raw, mutations):
+        key = getattr(mutation, mutation.WhichOneof("operation"))
+        key = getattr(key, "key", key)
+        if key.path[-1].WhichOneof("id_type"):
+            keys.append(key.SerializeToString(deterministic=True))
+    return keys
 
 
 def _raw(message: Any) -> Any:

@@ -18,7 +18,7 @@ from bulkup.core.stop import end_if_fork
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.entity_patch import encode_put, patched
-from bulkup.datastore.keys import key_bytes, key_of, key_to_pb
+from bulkup.datastore.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.datastore.lazy_entity import (
     LazyEntity,
     has_come_to_nothing,
@@ -78,6 +78,10 @@ class Handler(WriteSink):
         self.previewed = Previewed() if keeps_before else None
         """What a dry run would have written."""
         self.reads = CallReads(self._writes, self.previewed)
+        self.reads.on_committed = self._note_committed
+        self._committed: dict[bytes, bool] = {}
+        """What the call with this message has written through its client: whether read before."""
+        self._committed_in: Any = None
         self._versions = self.reads.versions
         client = getattr(updater, "client", None)
         self._new_ids = NewIds(None)
@@ -141,6 +145,8 @@ class Handler(WriteSink):
             item.adopt(self.handle(result, item.key, item.cursor))
 
     def _collect_writes(self, item: Handled, read: Any) -> None:
+        if self._committed_in is read and self._fail_if_committed(item):
+            return
         asked: tuple[Any, ...] = tuple(self._writes.values())
         if None in asked:
             asked = tuple(write for write in asked if write is not None)
@@ -148,6 +154,38 @@ class Handler(WriteSink):
         item.set_writes(asked)
         if self._ranged and not self.moves:
             self.moves = any(_moves(read, item.key, write, self._ranged) for write in asked)
+
+    def _note_committed(self, keys: list[bytes]) -> None:
+        pb = page_entity(self.own)
+        if self._committed_in is not pb:
+            self._committed.clear()
+            self._committed_in = pb
+        for key in keys:
+            self._committed[key] = key in self._versions
+
+    def _fail_if_committed(self, item: Handled) -> bool:
+        """Whether the call guards a write with a version that it has itself made an old one.
+
+        No repetition would help: each would write through the client, and be refused, again.
+        """
+        own = key_bytes(key_of(self._key))
+        for write in self._writes.values():
+            if write is None or not write.version:
+                continue
+            key = own if write.key == self._key else write.key
+            was_read = self._committed.get(key)
+            if was_read is None:
+                continue
+            if was_read or key == own or write.version != self._versions.get(key):
+                does = "deletes" if write.deletes else "puts"
+                item.fail(
+                    "handle",
+                    f"handle_entity writes {key_text(key_of(key))} through its client (a "
+                    f"transaction, client.put), which is stored now, and then {does} it as it was "
+                    f"read before; leave out self.{does[:-1]}, or the write through the client",
+                )
+                return True
+        return False
 
     # --- called by the updater ---
 
