@@ -76,7 +76,7 @@ def complete(error: BulkupError) -> None:
     error.message = _COMMAND.sub(replace, error.message)
     error.details = _COMMAND.sub(replace, error.details)
     known = [_completed(step, typed) for step in error.next_steps]
-    error.next_steps = tuple(dict.fromkeys([*known, *steps] if known else steps))
+    error.next_steps = tuple(dict.fromkeys(known or steps))
 
 
 def _completed(command: str, typed: dict[str, list[str]]) -> str:

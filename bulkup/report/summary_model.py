@@ -211,7 +211,7 @@ def _rest(left_out: int, what: str, where_all_are: str) -> str | None:
 def _where_keys_are(report: Report) -> str:
     if report.dry_run or not report.run_id:
         return ""
-    return f"{show_command(report.run_id)} --failed-keys"
+    return f"{show_command(report.run_id, report.state_file)} --failed-keys"
 
 
 def _where_all_are(report: Report) -> str:
