@@ -108,6 +108,7 @@ def is_the_report(result: Result, run_id: str) -> None:
     assert [failure["key"] for failure in summary["failures"]] == ["Key('Item', 3)"]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("at", "options"),
     [
@@ -180,6 +181,7 @@ def test_a_program_gets_the_report_of_the_run_that_was_killed(
     assert second == f"{shell.runs()[1]} finished 0 {COUNT}"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("at", ["recorded", "noted", "saved"])
 @pytest.mark.parametrize("again", [("run", "bump.py"), ("resume",)])
 def test_a_chain_goes_on_after_the_report_that_a_kill_has_kept_back(
