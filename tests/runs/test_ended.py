@@ -336,3 +336,31 @@ def test_who_waits_for_a_chain_waits_for_all_of_it(
     assert values(items) == dict.fromkeys(range(1, COUNT + 1), 1)
     assert values(items, name="second") == dict.fromkeys(range(1, COUNT + 1), 1)
     assert markers(embedded) == []
+
+
+MIGRATING = """
+    import bulkup.migrations.lock as lock
+    from bulkup.core.events import Warned
+    def warned(message, kind):
+        open({go!r}, "w").close()
+        return Warned(message, kind)
+    lock.Warned = warned
+    from bulkup.cli import call
+    raise SystemExit(call(["migrate", "--wait", "120s", "--json"]))
+"""
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_who_waits_for_a_migration_ends_as_it_did(
+    shell: Shell, items: datastore.Client, fails: bool
+) -> None:
+    (shell.folder / "updaters").mkdir()
+    (shell.folder / "bump.py").rename(shell.folder / "updaters/0001_bump.py")
+    process = holding(shell, "migrate", **({"FAIL": "1"} if fails else {}))
+    result = shell.script(MIGRATING.format(go=str(shell.folder / "go")))
+    code = Exit.DONE_WITH_FAILURES if fails else Exit.DONE
+    assert ended(process).code == result.code == code, result
+    (line,) = result.of_type("migrate")
+    assert (line["applied"], line["left"]) == ([], [])
+    assert "0001_bump was applied by" in result.of_type("warning")[-1]["message"]
+    assert values(items) == {1: 1, 2: 1, 3: int(not fails), 4: 1, 5: 1}
