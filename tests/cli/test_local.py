@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -349,7 +350,9 @@ def test_a_served_file_keeps_what_was_written_and_the_server_exits_with_zero(
         new = datastore.Entity(client.key("Product", 3))
         new["name"] = "served"
         client.put(new)
-        held = nowhere.bulkup("local", "dump", "store")
+        dumped = nowhere.bulkup("local", "dump", "store")
+        assert (dumped.code, dumped.out.count("served")) == (0, 1), dumped
+        held = nowhere.bulkup("local", "load", "store", "-", "--kind", "K")
         held.fails(1, "is already open", str(process.pid), "DATASTORE_EMULATOR_HOST")
         process.send_signal(number)
         result = ended(process)
@@ -377,3 +380,42 @@ def test_a_port_can_be_chosen_and_a_taken_one_is_named(nowhere: Shell) -> None:
         second.fails(1, f"127.0.0.1:{port}", "in use")
     with serving(nowhere, "store", "--port", port) as (_, again):
         assert again.base_url == client.base_url
+
+
+WAITING = """
+    import os, time
+    import bulkup
+
+    @bulkup.updater(kind="Product")
+    def touch(entity):
+        open("handling", "w").close()
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+        entity["touched"] = True
+        return entity
+"""
+
+
+def test_a_file_that_a_run_works_on_can_be_read(nowhere: Shell) -> None:
+    loaded(nowhere, "--kind", "Product", "--id-field", "id")
+    nowhere.write("updaters/0001_wait.py", WAITING)
+    local = ("--local", "store", "--project", "local")
+    applying = nowhere.begin("migrate", *local)
+    try:
+        deadline = time.monotonic() + 120
+        while not (nowhere.folder / "handling").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        status = nowhere.bulkup("status", *local, "--json")
+        assert [line["standing"] for line in status.of_type("migration")] == ["running"]
+        listed = nowhere.bulkup("list", "--all", *local, "--state-dir", "elsewhere", "--json")
+        assert [line["updater"] for line in listed.of_type("run")] == ["touch"]
+        dumped = nowhere.bulkup("local", "dump", "store", "--kind", "Product")
+        assert (dumped.code, len(dumped.out.splitlines())) == (0, 2)
+        assert "touched" not in dumped.out
+        nowhere.bulkup("mark", "0001_wait", "--applied", *local).fails(1, "is already open")
+    finally:
+        (nowhere.folder / "go").touch()
+        assert ended(applying).code == 0
+    assert nowhere.bulkup("status", *local, "--check").code == 0
+    assert nowhere.bulkup("local", "dump", "store").out.count("touched") == 2
