@@ -180,7 +180,7 @@ def test_data_is_readable_only_by_its_owner(nowhere: Shell) -> None:
 
 def test_the_reader_of_a_pipe_may_leave(nowhere: Shell) -> None:
     loaded(nowhere, "--kind", "K", text="".join(f'{{"n": {n}}}\n' for n in range(5000)))
-    process = nowhere.start("local", "dump", "store")
+    process = nowhere.begin("local", "dump", "store")
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
@@ -192,7 +192,7 @@ def test_the_reader_of_a_pipe_may_leave(nowhere: Shell) -> None:
 
 def test_an_interrupted_dump_says_that_it_is_not_complete(nowhere: Shell) -> None:
     loaded(nowhere, "--kind", "K", text="".join(f'{{"n": {n}}}\n' for n in range(5000)))
-    process = nowhere.start("local", "dump", "store")
+    process = nowhere.begin("local", "dump", "store")
     assert process.stdout is not None
     process.stdout.readline()  # the rest does not fit into the pipe
     process.send_signal(signal.SIGINT)
@@ -320,7 +320,7 @@ def serving(
     shell: Shell, *args: str, env: Mapping[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], datastore.Client]]:
     """A server, and a client made from the line it printed, which is all it printed."""
-    process = shell.start("local", "serve", *args, env=env)
+    process = shell.begin("local", "serve", *args, env=env)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -376,7 +376,7 @@ def test_without_a_file_nothing_is_left(nowhere: Shell, tmp_path: Path) -> None:
 def test_a_port_can_be_chosen_and_a_taken_one_is_named(nowhere: Shell) -> None:
     with serving(nowhere) as (_, client):
         port = client.base_url.rsplit(":", 1)[1]
-        second = ended(nowhere.start("local", "serve", "store", "--port", port))
+        second = ended(nowhere.begin("local", "serve", "store", "--port", port))
         second.fails(1, f"127.0.0.1:{port}", "in use")
     with serving(nowhere, "store", "--port", port) as (_, again):
         assert again.base_url == client.base_url
