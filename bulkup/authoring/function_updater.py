@@ -8,7 +8,7 @@ def add_full_name(entity, *, sep: str = " "):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,10 +35,11 @@ class FunctionSpec:
     keys_only: bool
     max_failures: int
     rewrite_unchanged: bool
+    allow_unwritten_changes: bool
     then: Any
 
 
-def updater(
+def updater(  # noqa: PLR0913 - all by name, and each with a default
     kind: str | None = None,
     *,
     query: Callable[[Client], Query] | None = None,
@@ -47,6 +48,7 @@ def updater(
     keys_only: bool = False,
     max_failures: int = 0,
     rewrite_unchanged: bool = False,
+    allow_unwritten_changes: bool = False,
     then: Any = None,
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
@@ -57,7 +59,9 @@ def updater(
 
     `kind`, with `filters` (`("age", ">=", 18)`) and `order`, selects the entities. Or give `query`,
     a function that takes a `google.cloud.datastore.Client` and returns a query. `then` is the
-    updater to run when this one has finished, as in a class.
+    updater to run when this one has finished, as in a class; so are `max_failures`,
+    `rewrite_unchanged` and `allow_unwritten_changes` (a function that changes the entity and does
+    not return it is an error without it).
     Raises UsageError when neither or both are given.
     """
     if callable(kind):
@@ -78,6 +82,7 @@ def updater(
         keys_only=keys_only,
         max_failures=max_failures,
         rewrite_unchanged=rewrite_unchanged,
+        allow_unwritten_changes=allow_unwritten_changes,
         then=then,
     )
 
@@ -119,6 +124,7 @@ class FunctionUpdater(Updater):
         self.spec = spec
         self.max_failures = spec.max_failures
         self.rewrite_unchanged = spec.rewrite_unchanged
+        self.allow_unwritten_changes = spec.allow_unwritten_changes
         self.arguments: dict[str, Any] = {}
 
     def get_query(self) -> Query:
@@ -151,6 +157,8 @@ class FunctionUpdater(Updater):
         elif isinstance(result, Delete):
             self.delete(result.key)
         elif isinstance(result, Iterable) and not isinstance(result, (str, bytes, dict)):
+            if isinstance(result, Iterator):
+                self._writing().may_change_after_put = True  # until the next one is asked for
             for item in result:
                 self._write(item)
         else:

@@ -46,12 +46,18 @@ class Updater:
                          failure, -1 never stops.
     `rewrite_unchanged`  write an entity that is put unchanged. By default such a put costs no
                          write.
+    `allow_unwritten_changes`
+                         the handler may change the entity it is given without putting it. By
+                         default the run stops if it changes entities and writes none of these
+                         changes, and warns if it does so for some. This concerns the entity that
+                         `handle_entity` is given, not those that it reads with `self.client`.
     `then`               the updater to run when this one has finished: a class, a function, or a
                          string like "other.py:Name", relative to this file's folder.
     """
 
     max_failures: int = 0
     rewrite_unchanged: bool = False
+    allow_unwritten_changes: bool = False
 
     client: Client
     """A `google.cloud.datastore.Client` for the run's target."""

@@ -84,14 +84,12 @@ def _to_json(run: ReadableRun | DamagedRun) -> dict[str, Any]:
 
     if isinstance(run, DamagedRun):
         return {"run_id": run.run_id, "state": "damaged", "error": run.error}
-    info, counts = run.run_info, run.counts
+    info = run.run_info
     return {
         "run_id": info.run_id,
         "updater": info.updater,
         "state": run.state,
-        "handled": counts.handled,
-        "written": counts.writes,
-        "failed": counts.failed,
+        **run.counts.named(),
         "started": info.created,
         "target": str(info.target),
         "params": info.params,

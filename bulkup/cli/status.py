@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,7 +119,7 @@ def _record_to_json(record: RunRecord) -> dict[str, Any]:
         "ended": _iso(record.ended),
         "lease_until": _iso(record.lease.until),
         "params": record.run_info.params,
-        "counts": {**asdict(record.counts), "writes": record.counts.writes},
+        "counts": record.counts.named(),
         "applied_code": migration.code,
         "bulkup_version": migration.origin.version,
         "ci_job": migration.origin.ci_job,

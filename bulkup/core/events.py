@@ -101,6 +101,8 @@ class WarningKind(str, Enum):
     """An unfinished run that may have been meant, but has other parameters."""
     CODE_CHANGED = "code_changed"
     """The updater's source has changed since the run started."""
+    UNWRITTEN = "unwritten"
+    """Handlers have changed entities and have not written the changes."""
     OTHER = "other"
 
 

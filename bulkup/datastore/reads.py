@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bulkup.datastore.keys import key_of
-from bulkup.datastore.messages import Pb
+from bulkup.datastore.messages import Mutation, Pb
 
 ABSENT = -1
 """In place of a version: there was no such entity. A put is then an insert."""
+
+
+MAX_KEPT = 1_000
+"""Of what is wanted for the current call alone; that of earlier ones does no harm."""
 
 
 class Written(NamedTuple):
@@ -36,6 +40,8 @@ class Reads:
         self.commits_itself = False
         """The handler writes through the client, after reads. That happens again whenever it is
         called again."""
+        self.committed: set[bytes] = set()
+        """Keys that handlers have written through the client, lately."""
         self._historic: set[bytes] = set()
         """Transactions that read the past."""
 
@@ -73,9 +79,23 @@ class Reads:
         for result in response.batch.entity_results:
             self.note(result.entity.key.SerializeToString(deterministic=True), result.version)
 
+    def note_commit(self, request: Any) -> None:
+        """Note the keys of a CommitRequest, which the official client builds as a dict."""
+        if len(self.committed) > MAX_KEPT:
+            self.committed.clear()
+        mutations = request["mutations"] if isinstance(request, dict) else request.mutations
+        for mutation in map(_raw, mutations):
+            operation = mutation.WhichOneof("operation") if isinstance(mutation, Mutation) else None
+            if operation:
+                written = getattr(mutation, operation)
+                key = written if operation == "delete" else written.key
+                self.committed.add(key.SerializeToString(deterministic=True))
+
     def note_begun(self, transaction: bytes, options: Pb | None) -> None:
         """Note a new transaction. `options`: its TransactionOptions."""
         if options is not None and options.read_only.HasField("read_time"):
+            if len(self._historic) > MAX_KEPT:
+                self._historic.clear()
             self._historic.add(transaction)
 
     def _reads_the_past(self, response: Pb, options: Pb | None) -> bool:
@@ -133,6 +153,7 @@ class WatchedApi:
         reads.commits_itself = reads.commits_itself or bool(reads.versions)
         if reads.on_commit is not None:
             reads.on_commit()
+        reads.note_commit(request)
         return self._api.commit(request=request, **options)
 
     def begin_transaction(self, request: Any, **options: Any) -> Any:

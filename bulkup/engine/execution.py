@@ -46,6 +46,7 @@ from bulkup.engine.throttle.concurrency import Concurrency
 from bulkup.engine.throttle.ramp import Warm
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.throttling import Throttle
+from bulkup.engine.unwritten import ChangesUnwrittenError, UnwrittenChanges
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
@@ -104,6 +105,7 @@ class Execution:
             monotonic=clock.monotonic,
             on_check=self._tick,
         )
+        self._unwritten = UnwrittenChanges(updater, lambda: self._progress.counts)
         self._handlers = self._make_handlers(keeps_before=taken is None)
         self._move_watch = MoveWatch(task.query, self.warn)
         self._markers = Markers(rpc, task.run_info.target.namespace, task.run_info.run_id)
@@ -183,6 +185,8 @@ class Execution:
             outcome = outcome_of(error, self._rpc, self._control)
             if isinstance(error, BudgetExceeded):
                 self._count_stopping(error)
+            elif isinstance(error, ChangesUnwrittenError) and taken is not None:
+                taken.checkpoint.stopped_with(self._unwritten.counts)
             if outcome.details:
                 self.warn(f"the error in full: {outcome.details}")
             report = self._report(started, outcome)
@@ -203,7 +207,7 @@ class Execution:
         if self._taken is not None:
             self._taken.checkpoint.stopped_by(exceeded.failure)
         else:
-            self._progress.add(Counts(failed=1))
+            self._progress.add(Counts(handled=1, failed=1))
 
     def _dry_run(self) -> None:
         assert isinstance(self._handlers, InProcessPool)
@@ -211,7 +215,9 @@ class Execution:
         scan = Scan(self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes)
         with SeenKeys() if self._query.ranged else nullcontext() as seen:
             previewed = self._handlers.previewed
-            sink = DryRunSink(self._event_log, self._progress.add, previewed, seen)
+            sink = DryRunSink(
+                self._event_log, self._progress.add, previewed, seen, unwritten=self._unwritten
+            )
             dry_run(
                 scan, self._handlers, sink, self._rate_limiter,
                 nap=self._rpc.nap, batch_size=size,
@@ -289,6 +295,7 @@ class Execution:
                 unix_time=self._clock.unix,
             ),
             made=MadeEntities(self._query, self._rpc, lease, checkpoint),
+            unwritten=self._unwritten,
         )
 
     # --- the end ---
@@ -316,6 +323,9 @@ class Execution:
 
     def _report(self, started: datetime, outcome: Outcome) -> Report:
         """The report of a runner that ends now."""
+        counts = self._progress.counts
+        if counts.unwritten and self._unwritten.is_settled:
+            self.warn(self._unwritten.warning(counts), WarningKind.UNWRITTEN)
         self._progress.tick(force=True)
         if self._taken is None:
             report = dry_report(
@@ -357,4 +367,7 @@ class Execution:
 
 def _known_counts(taken: TakenRun) -> Counts:
     """The counts of earlier runners. If the checkpoint was lost, the run record has rough ones."""
-    return max(taken.checkpoint.counts(), taken.record.counts, key=lambda counts: counts.handled)
+    checkpoint, status = taken.checkpoint, taken.checkpoint.status()
+    if status.clean and status.generation == taken.record.lease.generation - 1:
+        return checkpoint.done()
+    return max(checkpoint.done(), taken.record.counts, key=lambda counts: counts.handled)

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bulkup.core.events import Progress
+from bulkup.report.summary_rows import others, writes
 from bulkup.report.text import clean, duration, per_second, plural
 
 WAITING_LIMIT = 300
@@ -77,13 +78,12 @@ def _moving(progress: Progress) -> list[str]:
 
 def _done(progress: Progress, dry_run: bool) -> list[str]:
     counts = progress.counts
-    parts = []
-    if counts.puts or not counts.deletes:
-        parts.append(f"would write {counts.puts:,}" if dry_run else f"{counts.puts:,} written")
-    if counts.deletes:
-        deletes = f"{counts.deletes:,}"
-        parts.append(f"would delete {deletes}" if dry_run else f"{deletes} deleted")
-    parts.append(f"{counts.failed:,} failed")
+    parts = [
+        writes(counts.written, counts.deleted, dry_run=dry_run),
+        f"{counts.failed:,} failed",
+    ]
+    if besides := others(counts, dry_run=dry_run):
+        parts.append(besides)
     if progress.retries:
         parts.append(plural(progress.retries, "retry", "retries"))
     return parts

@@ -31,8 +31,11 @@ removed. Ignore fields and types you do not know.
     error      message, details, exit_code: the command ended without a summary
 
     target     {project, database, namespace, emulator, local}; "" is the default
-    counts     {handled, puts, deletes, writes, unchanged, failed, vanished, conflicts}; in a dry
-               run puts and deletes are what would be written
+    counts     handled = written + deleted + unchanged + left_alone + vanished + failed (entities of
+               the query); changed_not_written (among these); other_written, other_deleted
+               (entities that handlers wrote besides); conflicts; puts = written + other_written,
+               deletes = deleted + other_deleted, writes = puts + deletes. In a dry run: what
+               would be written. docs/counts.md defines each
     state      running, finished, failed, stopped, interrupted
     total      null where the server cannot count; before/after: null where there is no value
 
@@ -241,7 +244,7 @@ def _start(event: RunStarted) -> dict[str, Any]:
 
 
 def _counts(counts: Counts) -> dict[str, int]:
-    return {**asdict(counts), "writes": counts.writes}
+    return counts.named()
 
 
 def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:

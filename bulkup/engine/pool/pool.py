@@ -180,8 +180,8 @@ class WorkerPool:
             raise protocol.unpacked_error(error)
         again = protocol.unpacked(data)
         item.set_writes(again.writes)
-        item.unchanged, item.log_lines, item.failure = (
-            again.unchanged, again.log_lines, again.failure,
+        item.unchanged, item.unwritten, item.log_lines, item.failure = (
+            again.unchanged, again.unwritten, again.log_lines, again.failure,
         )  # fmt: skip
 
     def collect(self) -> None:
