@@ -12,6 +12,7 @@ from bulkup.authoring.function_updater import updater
 from bulkup.authoring.param import param
 from bulkup.authoring.updater import BulkDelete, BulkPut, Updater, client
 from bulkup.authoring.writes import delete
+from bulkup.core import grpc_forks  # noqa: F401 - before any import of grpc, so not a lazy one
 from bulkup.core.errors import BulkupError
 from bulkup.core.version import __version__ as __version__
 

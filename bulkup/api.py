@@ -37,6 +37,8 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     max_failures: int | None = None,
     limit: int | None = None,
     retry_for_s: float | None = None,
+    allow_empty: bool = False,
+    once: bool = False,
     listener: Listener | None = None,
 ) -> Report:
     """Run an updater and return its report: `bulkup run` as a function.
@@ -45,7 +47,9 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     resolved as `google.cloud.datastore.Client()` resolves it. `max_rate` is "auto", "off", or
     entities per second. With `processes` above 1, each worker process loads the updater again from
     its file: call this below `if __name__ == "__main__":`, and expect each worker to keep its own
-    `self`. Nothing is printed; `listener` is called with each event.
+    `self`. `allow_empty`: run also if the query's kind is not there, but a similar one is.
+    `once`: if a run has finished the same work, do nothing; the report then has that run's id.
+    Nothing is printed; `listener` is called with each event.
 
     Raises BulkupError when the run cannot start. Once it has started, the report says how it ended.
     """
@@ -67,7 +71,9 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     options = Options(
         dry_run=dry_run, **{name: value for name, value in given.items() if value is not None}
     )
-    context = RunContext(options, Path(state_dir), listener or _ignore)
+    context = RunContext(
+        options, Path(state_dir), listener or _ignore, allow_empty=allow_empty, once=once
+    )
     target = TargetOptions(project, database, namespace, local)
     with prepare(updater, params or {}, target, context) as prepared:
         return start(prepared)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -13,11 +16,15 @@ import pytest
 from google.cloud import datastore
 
 from tests import examples
+from tests.cli import nursery
 from tests.emulators import require
 from tests.shared_servers import Keeper, host_of
 
-# The tests start hundreds of Python processes; compiling the package anew is a fifth of a start.
+# The tests start hundreds of Python processes; compiling the package anew is a fifth of a start,
+# and compiling the tests anew is half of what each worker of pytest does before its first test.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+nursery.install()
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Run in the background of a shell: Ctrl-C would be ignored here and in every process that the
@@ -46,6 +53,17 @@ def is_nightly(config: pytest.Config) -> bool:
 
 EMULATORS = ("LF", "FS")
 """What a test of the client alone asks every night, and not every day."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What collection makes stays to the end: looking for garbage in it is a fifth of its time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

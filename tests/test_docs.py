@@ -11,6 +11,7 @@ import click
 from bulkup.cli import cli
 from bulkup.core.errors import Exit
 from bulkup.state.kinds import OWN_KINDS
+from tests.draw_dry_run import PICTURE, draw, dry_run, shown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -68,6 +69,15 @@ def test_the_python_of_the_docs_is_python() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
             ast.parse(block)
+
+
+def test_the_picture_of_a_dry_run_shows_what_one_prints(tmp_path: Path) -> None:
+    drawn = draw(shown(dry_run(tmp_path), tmp_path))
+    assert _texts(drawn) == _texts(PICTURE.read_text()), "python -m tests.draw_dry_run draws it"
+
+
+def _texts(svg: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
 
 
 def test_the_first_updater_of_the_readme_works() -> None:

@@ -126,12 +126,17 @@ def check(definition: Any, name: str) -> None:
     if isinstance(definition, type):
         _check_class(definition, name)
         failures = inspect.getattr_static(definition, "max_failures")
+        once = inspect.getattr_static(definition, "once")
     else:
         if _is_async(definition):
             raise UsageError(
                 f"{name} is async, which bulkup does not support; use def instead of async def"
             )
-        failures = inspect.getattr_static(definition, SPEC_ATTRIBUTE).max_failures
+        spec = inspect.getattr_static(definition, SPEC_ATTRIBUTE)
+        failures, once = spec.max_failures, spec.once
+    # A class may have had a method of this name before it meant anything.
+    if not (isinstance(once, (bool, Param)) or callable(once)):
+        raise UsageError(f"once of {name} is {once!r:.80}; use True or False")
     if isinstance(failures, Param):
         return
     if isinstance(failures, bool) or not isinstance(failures, int) or failures < -1:

@@ -37,9 +37,10 @@ class FunctionSpec:
     rewrite_unchanged: bool
     allow_unwritten_changes: bool
     then: Any
+    once: bool = False
 
 
-def updater(  # noqa: PLR0913 - all by name, and each with a default
+def updater(  # noqa: PLR0913  # the attributes of a class, by name
     kind: str | None = None,
     *,
     query: Callable[[Client], Query] | None = None,
@@ -50,6 +51,7 @@ def updater(  # noqa: PLR0913 - all by name, and each with a default
     rewrite_unchanged: bool = False,
     allow_unwritten_changes: bool = False,
     then: Any = None,
+    once: bool = False,
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
 
@@ -59,9 +61,10 @@ def updater(  # noqa: PLR0913 - all by name, and each with a default
 
     `kind`, with `filters` (`("age", ">=", 18)`) and `order`, selects the entities. Or give `query`,
     a function that takes a `google.cloud.datastore.Client` and returns a query. `then` is the
-    updater to run when this one has finished, as in a class; so are `max_failures`,
-    `rewrite_unchanged` and `allow_unwritten_changes` (a function that changes the entity and does
-    not return it is an error without it).
+    updater to run when this one has finished, and `once` does nothing when the same work was
+    finished before, as in a class; so are `max_failures`, `rewrite_unchanged` and
+    `allow_unwritten_changes`: without it, a function that changes the entity and does not return
+    it stops the run.
     Raises UsageError when neither or both are given.
     """
     if callable(kind):
@@ -84,6 +87,7 @@ def updater(  # noqa: PLR0913 - all by name, and each with a default
         rewrite_unchanged=rewrite_unchanged,
         allow_unwritten_changes=allow_unwritten_changes,
         then=then,
+        once=once,
     )
 
     def mark(function: F) -> F:
@@ -125,6 +129,7 @@ class FunctionUpdater(Updater):
         self.max_failures = spec.max_failures
         self.rewrite_unchanged = spec.rewrite_unchanged
         self.allow_unwritten_changes = spec.allow_unwritten_changes
+        self.once = spec.once
         self.arguments: dict[str, Any] = {}
 
     def get_query(self) -> Query:

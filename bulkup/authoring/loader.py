@@ -169,8 +169,8 @@ def _split(spec: str) -> tuple[str, str | None]:
         return spec, None  # a path with a colon in it
     if not name.isidentifier():
         raise UsageError(
-            f"{printable(name) or 'nothing'} after the colon of {printable(spec)} is not a valid "
-            "name of a class or function; leave it out if the file has only one updater"
+            f"{printable(name) if name else 'nothing'} after the colon of {printable(spec)} is not "
+            "a valid name of a class or function; leave it out if the file has only one updater"
         )
     return where, name
 

@@ -28,6 +28,7 @@ from bulkup.authoring.text_form import NONE_TEXT, to_text, type_text
 from bulkup.authoring.updater import Updater
 from bulkup.core.errors import ParameterError, UsageError
 from bulkup.core.user_traceback import error_line
+from bulkup.core.visible import visible
 
 __all__ = ["Parameter", "convert", "parameters_of", "parse_assignments", "to_text"]
 
@@ -82,12 +83,14 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
     return texts
 
 
-def convert(source: HasParameters, values: Mapping[str, Any]) -> dict[str, Any]:
+def convert(
+    source: HasParameters, values: Mapping[str, Any], *, prefix: str = ""
+) -> dict[str, Any]:
     """The value of every parameter of `source`: the given ones, and the defaults of the others.
 
     A str is parsed, as after `-p`; anything else must already have the parameter's type. To get the
     same values again, even if the defaults in the source change, store `{name: to_text(value)}` of
-    the result and convert that.
+    the result and convert that. `prefix`: of names after `-p`, where they need one.
     Raises ParameterError for an unknown name, a missing value or one that is not valid.
     """
     known = {parameter.name: parameter for parameter in source.parameters}
@@ -96,7 +99,7 @@ def convert(source: HasParameters, values: Mapping[str, Any]) -> dict[str, Any]:
             raise _unknown(source.name, name, list(known))
     missing = [p for p in source.parameters if p.required and p.name not in values]
     if missing:
-        wanted = ", ".join(f"-p {p.name}=... ({p.form})" for p in missing)
+        wanted = ", ".join(f"-p {prefix}{p.name}=... ({p.form})" for p in missing)
         raise ParameterError(f"{source.name} needs {wanted}")
     return {
         name: _value(parameter, values[name]) if name in values else _copied(parameter.default)
@@ -292,7 +295,7 @@ def _unknown(owner: str, name: object, known: list[str]) -> ParameterError:
 
 def _shown(value: object) -> str:
     try:
-        text = value if isinstance(value, str) and value.isprintable() else ascii(value)
+        text = visible(value) if isinstance(value, str) else ascii(value)
     except Exception as exc:
         text = f"a {type(value).__name__} ({type(exc).__name__} when shown)"
     return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable
 
 from bulkup.core.errors import NotFoundError, UsageError
+from bulkup.core.visible import visible
 
 _LISTED = 10
 """How many names an error message lists."""
@@ -82,5 +83,5 @@ def suggest(wanted: str, there: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """A name for a message; with control characters in it, as a Python literal."""
-    return text if text.isprintable() else ascii(text)
+    """A name for a message; as a Python literal if a reader would not see all of it."""
+    return visible(text)

@@ -63,7 +63,10 @@ def locate(specs: Sequence[str], folder: str) -> str:
             where = os.path.normpath(os.path.join(folder, where))
             folder = os.path.dirname(where)
         else:
-            module = find_spec(where)
+            try:
+                module = find_spec(where)
+            except (Exception, SystemExit):  # its package cannot be imported; `load` says why
+                module = None
             if module is not None and module.origin:
                 folder = os.path.dirname(module.origin)
         found = f"{where}:{name}" if name else where

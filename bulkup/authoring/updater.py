@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bulkup.authoring.call_threads import SharedSink, end_call, handling
 from bulkup.authoring.writes import WriteSink, flat, key_to_delete, put_others
 from bulkup.core.errors import UpdaterError
 
@@ -51,6 +52,8 @@ class Updater:
                          default the run stops if it changes entities and writes none of these
                          changes, and warns if it does so for some. This concerns the entity that
                          `handle_entity` is given, not those that it reads with `self.client`.
+    `once`               do nothing when a run has finished the same work before: same source,
+                         parameters and query (`bulkup run --once`).
     `then`               the updater to run when this one has finished: a class, a function, or a
                          string like "other.py:Name", relative to this file's folder.
     """
@@ -58,11 +61,16 @@ class Updater:
     max_failures: int = 0
     rewrite_unchanged: bool = False
     allow_unwritten_changes: bool = False
+    once: bool = False
 
     client: Client
     """A `google.cloud.datastore.Client` for the run's target."""
 
+    _open_sink: WriteSink | None = None
+    """While handlers run."""
     _sink: WriteSink | None = None
+    """The same, until a handler starts a thread: from then on `_writing` looks who calls."""
+    _has_threads = False
     _then: Then | None = None
 
     def get_query(self) -> Query:
@@ -85,8 +93,9 @@ class Updater:
 
         What handlers stored on `self` is available only with one process (`--processes`).
 
-        After success it is called before the run is recorded as finished. If the process dies in
-        between, the next one calls it again.
+        After success it is called before the run is recorded as finished. If it raises, or the
+        process dies, or the successor cannot begin, the run is not finished, and whoever resumes it
+        calls `finish` again. So anything it does may happen twice.
         """
 
     def then(self, updater: Any, /, **params: Any) -> None:
@@ -100,7 +109,7 @@ class Updater:
         the run would not know about a call in `handle_entity`. Raises RuntimeError there, and when
         there already is a successor.
         """
-        if self._sink is not None:
+        if self._open_sink is not None:
             raise RuntimeError("call then in finish, get_query or __init__, not in handle_entity")
         if self._then is not None:
             raise RuntimeError("an updater has one successor, and then has already been called")
@@ -124,7 +133,7 @@ class Updater:
 
         Raises TypeError for anything that is neither an Entity nor a Key.
         """
-        sink = self._writing()
+        sink = self._sink or self._writing()
         own = sink.own
         for item in entities_or_keys:
             if item is own:
@@ -135,15 +144,16 @@ class Updater:
 
     def log(self, message: object) -> None:
         """Add a line to the run's report and log."""
-        self._writing().log(str(message))
+        (self._sink or self._writing()).log(str(message))
 
     def _writing(self) -> WriteSink:
-        if self._sink is None:
+        sink = self._open_sink
+        if sink is None:
             raise RuntimeError(
                 "put, delete and log work only while bulkup runs handle_entity; in a test, call "
                 "bulkup.testing.handle(updater, entity)"
             )
-        return self._sink
+        return SharedSink(sink) if sink.is_shared else sink
 
 
 class BulkPut(Updater):
@@ -173,13 +183,22 @@ _handling: ContextVar[Updater | None] = ContextVar("_handling", default=None)
 @contextmanager
 def writing_to(sink: WriteSink, updater: Updater) -> Iterator[None]:
     """Send the updater's writes to `sink` within this block."""
-    before, updater._sink = updater._sink, sink
+
+    def share() -> None:
+        updater._has_threads, updater._sink = True, None
+
+    before = updater._open_sink, updater._sink
+    updater._open_sink = updater._sink = sink
+    sink.on_share = share
+    if updater._has_threads:
+        sink.share()
     token = _handling.set(updater)
     try:
-        yield
+        with handling(sink):
+            yield
     finally:
         _handling.reset(token)
-        updater._sink = before
+        updater._open_sink, updater._sink = before
 
 
 def client() -> Client:
@@ -214,7 +233,11 @@ def handle_into(updater: Updater, entity: Entity, sink: WriteSink) -> None:
 
     Raises what the handler raises, and TypeError if the handler returns something.
     """
+    sink.own = entity
     with writing_to(sink, updater):
-        result: Any = updater.handle_entity(entity)  # type: ignore[func-returns-value]
+        try:
+            result: Any = updater.handle_entity(entity)  # type: ignore[func-returns-value]
+        finally:
+            end_call(sink)
     if result is not None:
         raise returned_something(updater, result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,15 @@ class WriteSink:
 
     reads: Any = None
     """Where the updater's client notes what the handler reads (`datastore/reads.py`)."""
+
+    is_shared = False
+    """A handler has started threads, so who puts, deletes or logs is looked at."""
+
+    on_share: Callable[[], None] = staticmethod(lambda: None)
+
+    def share(self) -> None:
+        self.is_shared = True
+        self.on_share()
 
     def put(self, entity: Entity) -> None:
         raise NotImplementedError

@@ -6,15 +6,18 @@ once. `call` is the one place where errors become exit codes.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
+from typing import TextIO
 
 import click
 
 from bulkup.cli.errors import ShownError
-from bulkup.core.errors import BulkupError, Exit
+from bulkup.core.errors import BulkupError, Exit, StateError, StopAskedError, UsageError
 from bulkup.core.secrets import without_secrets
 from bulkup.core.version import __version__
 
@@ -23,11 +26,14 @@ _COMMANDS = {
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
+    "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
+    "prune": ("bulkup.cli.prune", "Delete the folders of old runs that are over."),
     "migrate": ("bulkup.cli.migrate", "Apply the pending migrations of a folder."),
     "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
     "unlock": ("bulkup.cli.unlock", "Release a dead process's lock on a run."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
+    "config": ("bulkup.cli.config", "Show which settings are in force, and where from."),
     "local": ("bulkup.cli.local", "Serve, load or dump a Datastore in a file."),
     "demo": ("bulkup.cli.demo", "Try bulkup on sample data, in a new folder."),
 }
@@ -68,19 +74,34 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code (see `core.errors.Exit`): the console script."""
-    sys.exit(call(args))
+    # With --json, standard output stays bulkup's to the end: user code may print as it exits.
+    sys.exit(_call(args))
 
 
 def call(args: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit code."""
-    verbose = any(a.startswith("-v") for a in (sys.argv[1:] if args is None else args))
+    """Run a command in this process; return its exit code."""
+    try:
+        return _call(args)
+    finally:
+        from bulkup.report.stdout import kept_stdout
+
+        if kept := kept_stdout():
+            kept.release()
+
+
+def _call(args: Sequence[str] | None) -> int:
+    words = sys.argv[1:] if args is None else args
+    verbose = any(word.startswith("-v") for word in words)
     try:
         code = cli.main(args, prog_name="bulkup", standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        _write_error(UsageError(error.format_message()), words)
         return error.exit_code
     except click.Abort:
-        click.echo("Aborted; nothing was started.", err=True)
+        stopped = StopAskedError("Aborted; nothing was started.", Exit.SIGINT)
+        click.echo(stopped.message, err=True)
+        _write_error(stopped, words)
         return Exit.SIGINT
     except ShownError as shown:
         return shown.exit_code
@@ -89,20 +110,50 @@ def call(args: Sequence[str] | None = None) -> int:
 
         with make_printer() as printer:
             printer.error(error)
+        _write_error(error, words)
         return error.exit_code
     except KeyboardInterrupt:
-        click.echo("\nStopped at once; nothing is lost. Continue with: bulkup resume", err=True)
+        stopped = StopAskedError(
+            "Stopped at once; nothing is lost. Continue with: bulkup resume",
+            Exit.SIGINT,
+            next_steps=["bulkup resume"],
+        )
+        click.echo(f"\n{stopped.message}", err=True)
+        _write_error(stopped, words)
         return Exit.SIGINT
+    except BrokenPipeError:
+        # `bulkup list | head`: the reader has what it wants. Python must not complain at exit.
+        _lead_nowhere(sys.stdout)
+        return Exit.FAILED
     except Exception as error:
         if verbose:
             click.echo(without_secrets(traceback.format_exc()), err=True)
         # repr: the message may hold anything, and must not reach the terminal raw.
         message = without_secrets(str(error))[:300]
-        click.echo(
-            f"Error: this is a bug in bulkup ({type(error).__name__}: {message!r}). What was "
+        bug = (
+            f"this is a bug in bulkup ({type(error).__name__}: {message!r}). What was "
             "written is safe, and `bulkup resume` continues. Please report the bug with the "
-            "output of -v.",
-            err=True,
+            "output of -v."
         )
+        click.echo(f"Error: {bug}", err=True)
+        _write_error(BulkupError(bug), words)
         return Exit.FAILED
     return int(code or 0)
+
+
+def _write_error(error: BulkupError, words: Sequence[str]) -> None:
+    """With --json, an error is a line, too. `words`: of a command that may not have been parsed."""
+    from bulkup.report.stdout import kept_stdout
+
+    if kept_stdout() is None and "--json" not in words:
+        return
+    from bulkup.report.json_lines import stdout_lines
+
+    with suppress(BrokenPipeError, StateError):  # it is told on standard error, too
+        stdout_lines().error(error)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -20,6 +20,10 @@ from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import click
 
+from bulkup.cli.contradictions import settle
+from bulkup.cli.named_target import check_chosen
+from bulkup.cli.settings import defaults_from, key_for, load_settings, with_environment
+
 Args = TypeVar("Args")
 
 
@@ -31,19 +35,38 @@ class ArgsCommand(click.Command):
         self._groups: dict[str, tuple[type[Any], list[str]]] = {}
         """The dataclasses of option groups, and their options, by field."""
         params: list[click.Parameter] = []
+        self.keys: dict[str, str | None] = {}
+        """The key of the configuration file that sets each parameter; None: none does."""
         for field, hint in get_type_hints(args_type, include_extras=True).items():
             if get_origin(hint) is Annotated:
-                params += hint.__metadata__
+                members = {field: hint}
             else:
-                options = get_type_hints(hint, include_extras=True)
-                self._groups[field] = hint, [*options]
-                for option in options.values():
-                    params += option.__metadata__
+                members = get_type_hints(hint, include_extras=True)
+                self._groups[field] = hint, [*members]
+            for member in members.values():
+                for param in member.__metadata__:
+                    key = key_for(name, param, None if members == {field: hint} else hint)
+                    self.keys[str(param.name)] = key
+                    params.append(with_environment(name, param, key))
         super().__init__(name, params=params, **attributes)
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_values(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse options and arguments into `ctx.params`, by the order that `settings` describes.
+
+        Raises click.UsageError; UsageError for a configuration file that is not valid.
+        """
+        # A help page must not need a valid configuration; nor may completion, which parses
+        # incomplete lines, fail for it.
+        if not (ctx.resilient_parsing or any(arg in ctx.help_option_names for arg in args)):
+            ctx.default_map = defaults_from(load_settings(ctx), self.keys)
         rest = super().parse_args(ctx, args)
-        if not ctx.resilient_parsing:  # in shell completion, which parses incomplete lines
+        if not ctx.resilient_parsing:
+            settle(ctx)
+        return rest
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = self.parse_values(ctx, args)
+        if not ctx.resilient_parsing:
             values = ctx.params
             groups = {
                 field: group(**{option: values.pop(option) for option in options})
@@ -52,6 +75,15 @@ class ArgsCommand(click.Command):
             ctx.params = {"args": self._args_type(**values, **groups)}
         return rest
 
+    def invoke(self, ctx: click.Context) -> Any:
+        check_chosen(ctx)
+        return super().invoke(ctx)
+
+
+def wants_json(args: object) -> bool:
+    """Whether --json was given, as an option of its own or among those of the output."""
+    return bool(getattr(args, "json", False) or getattr(getattr(args, "output", 0), "json", False))
+
 
 def verb(
     name: str, args_type: type[Args], *, short_help: str | None = None
@@ -59,8 +91,15 @@ def verb(
     """Make a command of a function; its docstring is the help page."""
 
     def decorate(function: Callable[[Args], int | None]) -> ArgsCommand:
+        def callback(args: Args) -> int | None:
+            if wants_json(args):
+                from bulkup.report.stdout import keep_stdout
+
+                keep_stdout()  # before any of the user's code is imported
+            return function(args)
+
         return ArgsCommand(
-            name, args_type, callback=function, help=function.__doc__, short_help=short_help
+            name, args_type, callback=callback, help=function.__doc__, short_help=short_help
         )
 
     return decorate

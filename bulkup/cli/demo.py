@@ -69,11 +69,13 @@ def _say(*lines: str) -> None:
 
 @contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    """In the folder, without options from the environment, which are meant for real runs."""
+    """In the folder, without options from the environment or a configuration file, which are meant
+    for real runs."""
     before, environment = Path.cwd(), dict(os.environ)
     for name in environment:
         if name.startswith("BULKUP_"):
             del os.environ[name]
+    os.environ["BULKUP_CONFIG"] = os.devnull
     os.chdir(folder)
     try:
         yield

@@ -2,129 +2,163 @@
 
 from __future__ import annotations
 
-import json
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
 from bulkup.cli.args import verb
-from bulkup.cli.options import Json, StateDir
-from bulkup.core.errors import StateError
+from bulkup.cli.options import Json, StateDir, TargetArgs, given_options
+from bulkup.core.visible import assignment
 
 if TYPE_CHECKING:
-    from bulkup.core.model import Counts
-    from bulkup.core.records import RunInfo
-
-WIDE = 110
-"""Columns of a terminal that has room for targets; `bulkup show` and --json always show them."""
+    from bulkup.runs.listing import DamagedRun, ListedRun
 
 
 @dataclass(frozen=True)
 class ListArgs:
+    all: Annotated[
+        bool,
+        click.Option(
+            ["--all"],
+            is_flag=True,
+            help="Also the runs that Datastore knows of, whoever started them.",
+        ),
+    ]
+    target: TargetArgs
     state_dir: StateDir
     json: Json
 
 
-@dataclass(frozen=True)
-class ReadableRun:
-    run_info: RunInfo
-    state: str
-    counts: Counts
-    successor: str | None
-
-
-@dataclass(frozen=True)
-class DamagedRun:
-    run_id: str
-    error: str
-
-
 @verb("list", ListArgs)
 def command(args: ListArgs) -> None:
-    """List the runs in the state directory, the latest first."""
-    from bulkup.state.files import run_folders
+    """List the runs in the state directory, the latest first.
 
-    runs = [_read(folder) for folder in reversed(run_folders(args.state_dir))]
+    With --all, those in a Datastore too: runs started on other machines, or whose state directory
+    is lost. Their states are then those in Datastore. The options that name a target go with --all.
+    Writes nothing.
+    """
+    from bulkup.report.text import utc_now
+    from bulkup.runs.listing import runs_here, runs_on
+
+    if not args.all and (given := given_options(TargetArgs)):
+        raise click.UsageError(f"{given[0]} goes with --all, which asks Datastore for its runs")
+    runs = runs_here(args.state_dir)
+    where = repr(str(args.state_dir))
+    if args.all:
+        from bulkup.migrations.connect import open_ledger
+        from bulkup.migrations.lock import LOCK_ID
+
+        with open_ledger(args.target.options()) as (ledger, target):
+            records = [r for r in ledger.all_records() if r.run_info.run_id != LOCK_ID]
+            runs = runs_on(target, records, runs, ledger.server_time.now())
+        where += f", nor on {target}"
     if args.json:
+        from bulkup.report.json_lines import stdout_lines
+
+        lines = stdout_lines()
         for run in runs:
-            click.echo(json.dumps({"type": "run", **_to_json(run)}))
+            lines.write("run", _to_json(run, utc_now()))
     elif runs:
-        _print(runs)
+        for line in _lines(runs, utc_now()):
+            click.echo(line)
     else:
-        click.echo(f"No runs in {str(args.state_dir)!r}.", err=True)
+        from bulkup.report.text import clean
+
+        click.echo(clean(f"No runs in {where}."), err=True)
 
 
-def _read(folder: Path) -> ReadableRun | DamagedRun:
-    import sqlite3
-
-    from bulkup.state.checkpoint import Checkpoint
-    from bulkup.state.display import state_text
-
-    try:
-        checkpoint = Checkpoint.open(folder, check=False)
-    except StateError as error:
-        return DamagedRun(folder.name, error.message)
-    try:
-        return ReadableRun(
-            checkpoint.run_info,
-            state_text(checkpoint),
-            checkpoint.counts(),
-            checkpoint.status().successor,
-        )
-    except sqlite3.DatabaseError as error:
-        return DamagedRun(folder.name, f"the checkpoint in {str(folder)!r} is damaged ({error})")
-    finally:
-        checkpoint.close()
-
-
-def _to_json(run: ReadableRun | DamagedRun) -> dict[str, Any]:
+def _to_json(run: ListedRun | DamagedRun, now: datetime) -> dict[str, Any]:
     from bulkup.core.records import predecessor_of
+    from bulkup.report.json_fields import counts_fields
+    from bulkup.report.text import iso
+    from bulkup.runs.listing import DamagedRun
 
     if isinstance(run, DamagedRun):
         return {"run_id": run.run_id, "state": "damaged", "error": run.error}
-    info = run.run_info
+    info, counts = run.run_info, run.counts
     return {
         "run_id": info.run_id,
         "updater": info.updater,
         "state": run.state,
-        **run.counts.named(),
+        "handled": counts.handled,
+        "written": counts.reconciled().written,
+        "deleted": counts.reconciled().deleted,
+        "failed": counts.failed,
+        "counts": counts_fields(counts),
+        "total": run.total,
         "started": info.created,
+        "ended": iso(run.ended) if run.ended else None,
+        "elapsed_s": run.took_s(now),
         "target": str(info.target),
         "params": info.params,
+        "who": run.who,
+        "is_here": run.is_here,
         "predecessor": predecessor_of(info.run_id),
         "successor": run.successor or "",
     }
 
 
-def _print(runs: list[ReadableRun | DamagedRun]) -> None:
-    from bulkup.cli.tables import console, print_table
-
-    out = console()
-    titles = ["Run", "Updater", "State", "Handled", "Failed"]
-    if out.width >= WIDE:
-        titles.append("Target")
-    if any(isinstance(run, ReadableRun) and run.successor for run in runs):
-        titles.append("Then")
-    rows = []
-    for run in runs:
-        cells = _cells(run)
-        rows.append([cells.get(title, "") for title in titles])
-    print_table(out, titles, rows, numbers=("Handled", "Failed"), wraps=titles[1:])
+_TITLES = ("Run", "State", "Started", "Took", "Handled")
 
 
-def _cells(run: ReadableRun | DamagedRun) -> dict[str, str]:
-    """The cells of a row, by column title."""
+def _lines(runs: Sequence[ListedRun | DamagedRun], now: datetime) -> list[str]:
+    """A row of aligned cells for each run, and below it what has no room there at 80 columns."""
+    from bulkup.cli.tables import console
+    from bulkup.report.text import clean
+
+    width = console().width
+    rows = [_TITLES, *(tuple(clean(cell) for cell in _cells(run, now)) for run in runs)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_TITLES))]
+    lines = []
+    for row, run in zip(rows, [None, *runs], strict=True):
+        cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+        if run is not None:
+            more = textwrap.TextWrapper(width, initial_indent="  ", subsequent_indent="    ")
+            lines += more.wrap(clean(_more(run)))
+    return lines
+
+
+def _cells(run: ListedRun | DamagedRun, now: datetime) -> tuple[str, ...]:
+    from bulkup.report.text import duration
+    from bulkup.runs.listing import DamagedRun
+
     if isinstance(run, DamagedRun):
-        return {"Run": run.run_id, "State": "damaged"}
-    info, counts = run.run_info, run.counts
-    return {
-        "Run": info.run_id,
-        "Updater": info.updater,
-        "State": run.state,
-        "Handled": f"{counts.handled:,}",
-        "Failed": f"{counts.failed:,}",
-        "Target": str(info.target),
-        "Then": run.successor or "",
-    }
+        return run.run_id, "damaged", "", "", ""
+    took_s, handled = run.took_s(now), f"{run.counts.handled:,}"
+    if run.total and run.state != "finished":
+        handled += f" ({min(run.counts.handled * 100 // run.total, 100)}%)"
+    return (
+        run.run_info.run_id,
+        run.state,
+        _day_and_time(run.started, now),
+        "" if took_s is None else duration(took_s),
+        handled,
+    )
+
+
+def _day_and_time(when: datetime, now: datetime) -> str:
+    """`28 Nov 20:38` in UTC; `28 Nov 2025` of another year."""
+    return f"{when:%d %b %H:%M}" if when.year == now.year else f"{when:%d %b %Y}"
+
+
+def _more(run: ListedRun | DamagedRun) -> str:
+    from bulkup.runs.listing import DamagedRun
+
+    if isinstance(run, DamagedRun):
+        return run.error
+    info = run.run_info
+    parts = [f"{info.updater} on {info.target}"]
+    if run.counts.failed:
+        parts.append(f"{run.counts.failed:,} failed")
+    if info.params:
+        parts.append(", ".join(assignment(name, value) for name, value in info.params.items()))
+    if run.successor:
+        parts.append(f"then {run.successor}")
+    if not run.is_here:
+        parts.append(f"by {run.who or 'another process'}, not in this state directory")
+    return "; ".join(parts)

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import click
 
 from bulkup.cli.args import verb
-from bulkup.cli.options import TargetArgs
+from bulkup.cli.options import FolderArgs, TargetArgs
 
 
 @dataclass(frozen=True)
 class MarkArgs:
     name: Annotated[str, click.Argument(["name"])]
+    folder: FolderArgs
     applied: Annotated[
         bool | None,
         click.Option(
             ["--applied/--pending"], default=None, help="Mark it as applied, or as pending."
         ),
     ]
-    folder: Annotated[
-        Path,
+    renamed_to: Annotated[
+        str | None,
         click.Option(
-            ["--folder", "--in"],
-            type=click.Path(path_type=Path),
-            default=Path("updaters"),
-            show_default=True,
-            metavar="DIR",
-            help="Folder of the migrations.",
+            ["--renamed-to"], metavar="NEW", help="Rename it: its file in DIR is NEW.py now."
         ),
     ]
     target: TargetArgs
@@ -38,34 +33,36 @@ class MarkArgs:
 
 @verb("mark", MarkArgs)
 def command(args: MarkArgs) -> None:
-    """Mark migration NAME as applied, or as pending, without running it.
+    """Mark migration NAME as applied, as pending or as renamed, without running it.
+
+    DIR is the folder of the migrations, by default updaters.
 
     Use it for migrations applied before the project used bulkup, or by hand. The next `bulkup
-    migrate` applies a migration marked as pending again, to every entity.
+    migrate` applies a migration marked as pending again, to every entity. A migration whose file
+    was renamed stays what it is under its new name.
     """
     from bulkup.core.clock import Clock
     from bulkup.migrations.connect import open_ledger
     from bulkup.migrations.folder import read_folder
-    from bulkup.migrations.manual import mark
+    from bulkup.migrations.manual import mark, rename
     from bulkup.migrations.origin import origin_of
     from bulkup.migrations.status import FolderStatus
     from bulkup.report.text import clean
 
-    if args.applied is None:
-        raise click.UsageError("choose one: --applied or --pending")
-    folder = read_folder(args.folder)
+    if (args.applied is None) == (args.renamed_to is None):
+        raise click.UsageError("choose one: --applied, --pending or --renamed-to")
+    folder = read_folder(args.folder.path)
     with open_ledger(args.target.options()) as (ledger, target):
         clock = Clock(unix=ledger.server_time.now)
         status = FolderStatus(folder, ledger.migrations(), target, clock.unix())
         entry = status.entry(args.name)
-        changed = mark(
-            ledger,
-            entry,
-            applied=args.applied,
-            target=target,
-            origin=origin_of(os.environ),
-            clock=clock,
-        )
-    wanted = "applied" if args.applied else "pending"
+        if args.renamed_to is not None:
+            new_name = rename(ledger, status, entry, args.renamed_to)
+            click.echo(clean(f"{entry.name} is now {new_name} on {target}."))
+            return
+        applied = bool(args.applied)
+        origin = origin_of(os.environ)
+        changed = mark(ledger, status, entry, applied=applied, origin=origin, clock=clock)
+    wanted = "applied" if applied else "pending"
     where = clean(f"{entry.name} {'is now' if changed else 'is already'} {wanted} on {target}")
     click.echo(f"{where}." if changed else f"{where}; nothing to change.")

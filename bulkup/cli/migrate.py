@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
+from bulkup.cli.migration_params import params_of_migrations
 from bulkup.cli.options import (
+    AllowEmpty,
     EngineArgs,
-    MigrationsFolder,
+    FolderArgs,
     NamespacesArgs,
     OutputArgs,
     StateDir,
@@ -25,6 +26,8 @@ from bulkup.cli.options import (
     typed_words,
 )
 from bulkup.cli.session import Session
+from bulkup.cli.values import Assignment
+from bulkup.core.events import Warned
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MigrateArgs:
-    folder: MigrationsFolder
+    folder: FolderArgs
     to: Annotated[
         str | None,
         click.Option(["--to"], metavar="NAME", help="Apply migrations up to and including NAME."),
@@ -56,9 +59,20 @@ class MigrateArgs:
             help="Accept that NAME was changed after it was applied.",
         ),
     ]
+    param: Annotated[
+        tuple[str, ...],
+        click.Option(
+            ["-p", "--param"],
+            type=Assignment(),
+            multiple=True,
+            metavar="NAME:PARAM=VALUE",
+            help="Set parameter PARAM of migration NAME.",
+        ),
+    ]
     target: TargetArgs
     namespaces: NamespacesArgs
     engine: EngineArgs
+    allow_empty: AllowEmpty
     wait: Wait
     state_dir: StateDir
     yes: Yes
@@ -66,11 +80,14 @@ class MigrateArgs:
 
     def same_command(self) -> str:
         """The command that continues."""
-        words = ["bulkup", "migrate", str(self.folder)]
+        words = ["bulkup", "migrate", str(self.folder.path)]
+        for assignment in self.param:
+            words += ["-p", assignment]
         words += self.namespaces.words()
         words += self.target.words()
         words += typed_words(to=self.to, only=self.only)
         words += self.engine.options().words()
+        words += ["--allow-empty"] if self.allow_empty else []
         words += state_dir_words(self.state_dir)
         return shlex.join(words)
 
@@ -79,14 +96,13 @@ class MigrateArgs:
 def command(args: MigrateArgs) -> int:
     """Apply the pending migrations of a folder, in the order of their file names.
 
-    DIR is the folder, by default updaters. Each file in it holds one updater, and its name is
-    the name of the migration.
+    DIR is the folder, by default updaters. Each file in it whose name begins with digits
+    (0001_add_name.py) holds one updater, and its name is the name of the migration. Other files are
+    helpers.
 
     Stops at the first migration that fails. An interrupted migration resumes where it was, from any
     machine. Each namespace has its own record of what is applied.
     """
-    if args.to and args.only:
-        raise click.UsageError("--to and --only cannot be used together")
     pattern = args.namespaces.pattern(args.target)
     with Session(args.output, args.same_command()) as session:
         if pattern is None:
@@ -96,9 +112,12 @@ def command(args: MigrateArgs) -> int:
 
 def _migrate(args: MigrateArgs, session: Session) -> MigrateResult:
     from bulkup.migrations.apply import Migrator
-    from bulkup.runs.target import open_target
+    from bulkup.runs.target import ignored_emulator, open_target
 
-    with open_target(args.target.options()) as target:
+    options = args.target.options()
+    with open_target(options) as target:
+        if warning := ignored_emulator(options):
+            session.printer(Warned(warning))
         hooks = _hooks(args, target, session, say_saved=True)
         return Migrator(target, _selection(args), _context(args, session), hooks).run()
 
@@ -107,14 +126,17 @@ def _migrate_all(args: MigrateArgs, pattern: str, session: Session) -> MigrateAl
     from bulkup.cli.migrate_result import sentence_of
     from bulkup.namespaces.migrate_all import AllNamespacesMigrator
     from bulkup.report.namespace_grid import namespace_name
-    from bulkup.runs.target import open_target
+    from bulkup.runs.target import ignored_emulator, open_target
 
     def on_result(namespace: str, result: MigrateResult) -> None:
         if args.output.shows_progress:
             line = f"{namespace_name(namespace)}: {sentence_of(result, args.same_command())}"
             click.echo(line, err=True)
 
-    with open_target(args.target.options()) as target:
+    options = args.target.options()
+    with open_target(options) as target:
+        if warning := ignored_emulator(options):
+            session.printer(Warned(warning))
         hooks = _hooks(args, target, session, say_saved=False)
         selection, context = _selection(args), _context(args, session)
         migrator = AllNamespacesMigrator(target, pattern, selection, context, hooks, on_result)
@@ -126,7 +148,9 @@ def _selection(args: MigrateArgs) -> Selection:
     from bulkup.migrations.apply import Selection
     from bulkup.migrations.folder import read_folder
 
-    return Selection(read_folder(args.folder), args.to, args.only, args.accept_changed)
+    folder = read_folder(args.folder.path)
+    params = params_of_migrations(args.param, folder.names, is_default=not args.folder.is_typed)
+    return Selection(folder, args.to, args.only, args.accept_changed, params)
 
 
 def _context(args: MigrateArgs, session: Session) -> RunContext:
@@ -139,6 +163,7 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
         args.wait,
         resume_command=session.resume_command,
         owns_process=True,
+        allow_empty=args.allow_empty,
     )
 
 
@@ -165,8 +190,11 @@ def _show(result: MigrateResult, args: MigrateArgs, session: Session) -> int:
     from bulkup.cli.migrate_result import sentence_of, to_json
 
     sentence = sentence_of(result, args.same_command())
+    if args.output.json:
+        session.json_line("migrate", to_json(result, args.same_command()))
     session.printer.close()  # until here standard output was the printer's
-    click.echo(json.dumps(to_json(result)) if args.output.json else sentence)
+    if not args.output.json:
+        click.echo(sentence)
     if session.page is not None:
         for name, report in result.reports:
             session.page.report(report, name)
@@ -181,10 +209,10 @@ def _show_all(result: MigrateAllResult, args: MigrateArgs, session: Session) -> 
     from bulkup.report.namespace_grid import DEFAULT, grid_lines
 
     sentence = sentence_of_all(result, args.same_command())
-    session.printer.close()
     if args.output.json:
-        click.echo(json.dumps(all_to_json(result)))
-    else:
+        session.json_line("group", all_to_json(result, args.same_command()))
+    session.printer.close()
+    if not args.output.json:
         for line in grid_lines(grid_of(result)) if result.namespaces else ():
             click.echo(line)
         click.echo(sentence)

@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from bulkup.namespaces.migrate_all import MigrateAllResult
 
 
-def to_json(result: MigrateResult) -> dict[str, Any]:
+def to_json(result: MigrateResult, same_command: str) -> dict[str, Any]:
+    """The fields of a `migrate` line."""
     return {
-        "type": "migrate",
         "applied": result.applied,
         "stopped_at": result.stopped_at or "",
         "reason": result.reason or "",
         "left": result.left,
         "exit_code": int(result.exit_code),
+        "next_steps": [same_command] if result.left or result.reason else [],
     }
 
 
@@ -36,11 +37,13 @@ def sentence_of(result: MigrateResult, same_command: str) -> str:
     return f"{applied}, none left." if result.applied else "Nothing is pending."
 
 
-def all_to_json(result: MigrateAllResult) -> dict[str, Any]:
+def all_to_json(result: MigrateAllResult, same_command: str) -> dict[str, Any]:
+    """The fields of a `group` line."""
+    is_left = result.stopped_at is not None or result.pending or result.appeared
     return {
-        "type": "group",
+        # Their commands are the one of the whole, below.
         "namespaces": [
-            {**to_json(one), "type": "namespace", "namespace": namespace}
+            {**to_json(one, ""), "type": "namespace", "namespace": namespace, "next_steps": []}
             for namespace, one in result.results
         ],
         "stopped_at": result.stopped_at,
@@ -48,6 +51,7 @@ def all_to_json(result: MigrateAllResult) -> dict[str, Any]:
         "pending": result.pending,
         "appeared": result.appeared,
         "exit_code": int(result.exit_code),
+        "next_steps": [same_command] if is_left else [],
     }
 
 

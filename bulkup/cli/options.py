@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 
+from bulkup.cli.named_target import NamedTarget, TargetName
 from bulkup.cli.values import Assignment, Auto, Duration, Rate
 from bulkup.engine.throttle.max_rate import MaxRate
 
@@ -53,21 +54,70 @@ Wait = Annotated[
         help="How long to wait while another process holds the run.  [default: exit 11 at once]",
     ),
 ]
-MigrationsFolder = Annotated[
-    Path,
-    click.Argument(
-        ["folder"],
-        metavar="[DIR]",
-        type=click.Path(path_type=Path),
-        default=Path("updaters"),
+AllowEmpty = Annotated[
+    bool,
+    click.Option(
+        ["--allow-empty"],
+        is_flag=True,
+        help="Run even if the kind holds nothing and something similar is there.",
     ),
 ]
+MIGRATIONS_DIR = Path("updaters")
+
+
+@dataclass(frozen=True)
+class FolderArgs:
+    """The folder of the migrations, in the same way for each command that takes one."""
+
+    directory: Annotated[
+        Path | None,
+        click.Argument(
+            ["directory"], metavar="[DIR]", type=click.Path(path_type=Path), required=False
+        ),
+    ]
+    folder: Annotated[
+        Path | None,
+        click.Option(
+            ["--folder", "--in"],
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Folder of the migrations, another way to give DIR.  [default: updaters]",
+        ),
+    ]
+
+    @property
+    def is_typed(self) -> bool:
+        """It is on the command line, and neither a default nor from the configuration."""
+        return self.directory is not None or self._option_is_typed
+
+    @property
+    def _option_is_typed(self) -> bool:
+        source = click.get_current_context().get_parameter_source("folder")
+        return source is click.core.ParameterSource.COMMANDLINE
+
+    @property
+    def path(self) -> Path:
+        """Raises click.UsageError."""
+        if self.directory and self._option_is_typed and self.directory != self.folder:
+            raise click.UsageError(
+                f"two folders were given, {self.directory} and --in {self.folder}; give one"
+            )
+        return self.directory or self.folder or MIGRATIONS_DIR
 
 
 @dataclass(frozen=True)
 class TargetArgs:
-    """Which Datastore. None: the environment decides."""
+    """Which Datastore. None: the named target decides, or else the environment."""
 
+    target: Annotated[
+        NamedTarget | None,
+        click.Option(
+            ["--target"],
+            type=TargetName(),
+            metavar="NAME",
+            help="A target that the configuration file names.",
+        ),
+    ]
     project: Annotated[
         str | None,
         click.Option(
@@ -96,11 +146,18 @@ class TargetArgs:
     def options(self) -> TargetOptions:
         from bulkup.runs.target import TargetOptions
 
-        return TargetOptions(self.project, self.database, self.namespace, self.local)
+        named = self.target or NamedTarget("")
+        return TargetOptions(
+            self.project or named.project,
+            named.database if self.database is None else self.database,
+            named.namespace if self.namespace is None else self.namespace,
+            self.local or named.local,
+        )
 
     def words(self) -> list[str]:
         """The options as they are typed."""
         return typed_words(
+            target=self.target.name if self.target else None,
             project=self.project,
             database=self.database,
             namespace=self.namespace,
@@ -343,3 +400,15 @@ def typed_words(**values: object) -> list[str]:
 
 def state_dir_words(state_dir: Path) -> list[str]:
     return [] if state_dir == STATE_DIR else ["--state-dir", str(state_dir)]
+
+
+def given_options(group: type[object]) -> list[str]:
+    """The options of a group that were typed on the command line."""
+    context = click.get_current_context()
+    typed = click.core.ParameterSource.COMMANDLINE
+    names = {field.name for field in fields(group)}  # type: ignore[arg-type]
+    return [
+        max(option.opts, key=len)
+        for option in context.command.params
+        if option.name in names and context.get_parameter_source(option.name) is typed
+    ]

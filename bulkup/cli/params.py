@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,8 +29,11 @@ def command(args: ParamsArgs) -> None:
     with contained(Containment(None, dry_run=True, owns_process=True)):
         source = load(args.updater)
     if args.json:
+        from bulkup.report.json_lines import stdout_lines
+
+        lines = stdout_lines()
         for p in source.parameters:
-            click.echo(json.dumps(_to_json(p)))
+            lines.write("param", _to_json(p))
         return
     from bulkup.cli.tables import console, print_table
     from bulkup.report.text import clean
@@ -51,7 +53,6 @@ def command(args: ParamsArgs) -> None:
 
 def _to_json(parameter: Parameter) -> dict[str, Any]:
     return {
-        "type": "param",
         "name": parameter.name,
         "value_type": parameter.type,
         "required": parameter.required,

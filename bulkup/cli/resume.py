@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
@@ -20,6 +22,10 @@ from bulkup.cli.options import (
     Yes,
 )
 from bulkup.cli.session import RunSession
+
+if TYPE_CHECKING:
+    from bulkup.core.events import Report
+    from bulkup.runs.context import RunContext
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,9 @@ class ResumeArgs:
 def command(args: ResumeArgs) -> int:
     """Resume RUN, or the latest unfinished run.
 
+    RUN is a run id, an unambiguous prefix of one, or the id of a group of runs, one in each
+    namespace.
+
     The updater, its parameters and the target are those the run was started with. Options that name
     them again only check that they are the same. The options for speed and failures are those of
     the last start or resume, unless given again.
@@ -46,12 +55,38 @@ def command(args: ResumeArgs) -> int:
     with RunSession(args.output, args.mail, args.state_dir) as session:
         from bulkup.authoring.parameters import parse_assignments
         from bulkup.runs.resume import open_unfinished, prepare_resume, resume
+        from bulkup.state.files import group_folders
 
         context = session.context(args.engine.options(), args.wait)
         params = parse_assignments(args.param)
+        if args.run and (folders := group_folders(context.state_dir, args.run)):
+            return _resume_group(args.run, folders, args, context, params).exit_code
         with (
             open_unfinished(args.run, context) as checkpoint,
             prepare_resume(checkpoint, args.target.options(), params, context) as prepared,
         ):
             confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
             return resume(prepared, checkpoint).exit_code
+
+
+def _resume_group(
+    group_id: str,
+    folders: Sequence[Path],
+    args: ResumeArgs,
+    context: RunContext,
+    params: Mapping[str, str],
+) -> Report:
+    """Continue in the namespaces that are left. What the group's record says of itself, it must
+    have been started with here."""
+    from bulkup.namespaces.group_run import resume_group
+    from bulkup.namespaces.stored import group_info
+    from bulkup.runs.prepare import open_and_load
+    from bulkup.runs.resume import check_same_params
+    from bulkup.runs.target import options_for
+
+    run_info = group_info(folders)
+    check_same_params(run_info, params)
+    options = replace(options_for(run_info, args.target.options()), namespace="")
+    with open_and_load(run_info.spec, run_info.params, options, context) as (target, loaded, _):
+        confirm(f"Run {loaded.source.name} in the namespaces of {group_id}", target, yes=args.yes)
+        return resume_group(loaded, target, group_id, context)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import click
 
 from bulkup.cli.args import verb
-from bulkup.cli.confirm import confirm
+from bulkup.cli.confirm import confirm, confirm_again
 from bulkup.cli.options import (
+    AllowEmpty,
     EngineArgs,
     MailArgs,
     NamespacesArgs,
@@ -24,6 +25,7 @@ from bulkup.cli.options import (
     state_dir_words,
 )
 from bulkup.cli.session import RunSession
+from bulkup.core.events import Warned
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
@@ -47,6 +49,16 @@ class RunArgs:
         bool,
         click.Option(["--new"], is_flag=True, help="Start a new run even if one is unfinished."),
     ]
+    once: Annotated[
+        bool,
+        click.Option(
+            ["--once"],
+            is_flag=True,
+            help="Do nothing if a run has finished the same work (same source, parameters and "
+            "query).",
+        ),
+    ]
+    allow_empty: AllowEmpty
     wait: Wait
     no_record: Annotated[
         bool,
@@ -70,13 +82,24 @@ def command(args: RunArgs) -> int:
     with its exit code; otherwise it exits with 3 if entities failed. The same command continues
     where it stopped.
 
+    If the same work was finished before, you are asked on a terminal, and warned elsewhere. With
+    --once nothing is done then: a job in CI can be repeated whatever became of it.
+
     Ctrl-C finishes the commits in flight and saves. Whatever stopped a run, `bulkup resume`
     continues it.
     """
+    if args.new and args.once:
+        raise click.UsageError("--new and --once cannot be used together")
     pattern = args.namespaces.pattern(args.target)
     resume_command = None if pattern is None else _same_command(args)
     with RunSession(args.output, args.mail, args.state_dir, resume_command) as session:
         context = session.context(args.engine.options(dry_run=args.dry_run), args.wait)
+        context = replace(
+            context,
+            allow_empty=args.allow_empty,
+            once=args.once,
+            on_done=lambda done: confirm_again(done, yes=args.yes or args.dry_run),
+        )
         if pattern is not None:
             return _run_in_namespaces(args, pattern, context).exit_code
 
@@ -96,6 +119,7 @@ def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Repo
     from bulkup.namespaces.group_run import run_in_namespaces
     from bulkup.report.namespace_grid import namespace_names
     from bulkup.runs.prepare import open_and_load
+    from bulkup.runs.target import ignored_emulator
 
     if args.no_record:
         raise click.UsageError(
@@ -103,8 +127,12 @@ def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Repo
             "are done"
         )
     params = parse_assignments(args.param)
-    with open_and_load(args.updater, params, args.target.options(), context) as opened:
+    options = args.target.options()
+    ignored = ignored_emulator(options)
+    with open_and_load(args.updater, params, options, context) as opened:
         target, loaded, _ = opened
+        if ignored:
+            context.listener(Warned(ignored))
 
         def ask(namespaces: Sequence[str]) -> None:
             where = f"in {len(namespaces)} namespaces ({namespace_names(namespaces)})"
@@ -121,5 +149,7 @@ def _same_command(args: RunArgs) -> str:
     words += args.namespaces.words()
     words += args.target.words()
     words += args.engine.options().words()
+    words += ["--once"] if args.once else []
+    words += ["--allow-empty"] if args.allow_empty else []
     words += state_dir_words(args.state_dir)
     return shlex.join(words)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bulkup.cli.errors import ShownError
 from bulkup.cli.options import MailArgs, OutputArgs
@@ -85,6 +86,13 @@ class Session:
         if say_so or not delivery.ok:
             self.printer.delivered(delivery)
 
+    def json_line(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Print a line that is about none of the events, with --json."""
+        from bulkup.report.jsonl import JsonPrinter
+
+        assert isinstance(self.printer, JsonPrinter)
+        self.printer.lines.write(kind, {"run_id": "", **fields})
+
     def _deliver(self) -> None:
         """Called at the end, unless the user has interrupted the command."""
 
@@ -95,6 +103,7 @@ class Session:
             "stopped at once; nothing is lost, and nothing will be written twice. Continue with: "
             f"{self.resume_command}",
             Exit.SIGINT,
+            next_steps=[self.resume_command],
         )
 
 

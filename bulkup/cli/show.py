@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import Json, StateDir
-from bulkup.core.events import EntityFailed, Logged, RunEnded
+from bulkup.core.records import group_of
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShowArgs:
-    run: Annotated[str, click.Argument(["run"])]
+    run: Annotated[str | None, click.Argument(["run"], required=False)]
     state_dir: StateDir
     json: Json
 
@@ -27,15 +29,27 @@ class ShowArgs:
 def command(args: ShowArgs) -> None:
     """Show one run: its report, all failures, and its log.
 
-    RUN is a run id, or an unambiguous prefix of one.
+    RUN is a run id, an unambiguous prefix of one, or the id of a group of runs, one in each
+    namespace. Without RUN: the run that was worked on last.
     """
+    from bulkup.state.files import find_latest, find_run, group_folders
+
+    latest = find_latest(args.state_dir) if args.run is None else None
+    group_id = group_of(latest.name) if latest is not None else args.run
+    of_group = group_folders(args.state_dir, group_id) if group_id else []
+    if group_id and of_group:
+        _show_group(group_id, of_group, args)
+    else:
+        _show_run(latest or find_run(args.state_dir, args.run or ""), args)
+
+
+def _show_run(folder: Path, args: ShowArgs) -> None:
     from bulkup.engine.reports import stored_report
     from bulkup.report.summary_model import MOST_FAILURES
     from bulkup.state.checkpoint import Checkpoint
     from bulkup.state.display import resume_command
-    from bulkup.state.files import find_run
 
-    checkpoint = Checkpoint.open(find_run(args.state_dir, args.run))
+    checkpoint = Checkpoint.open(folder)
     try:
         next_command = resume_command(checkpoint.run_info.run_id, args.state_dir)
         report = stored_report(checkpoint, next_command=next_command, shown=MOST_FAILURES)
@@ -47,16 +61,39 @@ def command(args: ShowArgs) -> None:
         checkpoint.close()
 
 
-def _print_json(report: Report, checkpoint: Checkpoint) -> None:
-    from bulkup.report import make_printer
+def _show_group(group_id: str, folders: Sequence[Path], args: ShowArgs) -> None:
+    from rich.console import Console
 
-    with make_printer(json=True) as printer:
-        max_failures = checkpoint.status().max_failures
-        for position, failure in enumerate(checkpoint.failures(), 1):
-            printer(EntityFailed(failure, position, max_failures))
-        for line in checkpoint.log_lines():
-            printer(Logged(line))
-        printer(RunEnded(report))
+    from bulkup.namespaces.stored import stored_group
+    from bulkup.report import summarize
+    from bulkup.report.summary_terminal import print_summary
+    from bulkup.state.display import resume_command
+
+    command = resume_command(group_id, args.state_dir)
+    report = stored_group(group_id, folders, next_command=command)
+    if args.json:
+        from bulkup.report.json_fields import namespaces_fields, summary_fields
+        from bulkup.report.json_lines import stdout_lines
+
+        fields = {**summary_fields(report), **namespaces_fields(report)}
+        stdout_lines().write("group", fields, at=report.ended)
+    else:
+        print_summary(Console(highlight=False), summarize(report))
+
+
+def _print_json(report: Report, checkpoint: Checkpoint) -> None:
+    from bulkup.report.json_fields import failure_fields, summary_fields
+    from bulkup.report.json_lines import stdout_lines
+
+    lines = stdout_lines()
+    lines.run_id = report.run_id
+    max_failures = checkpoint.status().max_failures
+    for position, failure in enumerate(checkpoint.failures(), 1):
+        limits = {"failed": position, "max_failures": max_failures}
+        lines.write("failure", {**failure_fields(failure), **limits})
+    for line in checkpoint.log_lines():
+        lines.write("log", {"line": line})
+    lines.write("summary", summary_fields(report), at=report.ended)
 
 
 def _print(report: Report, checkpoint: Checkpoint) -> None:

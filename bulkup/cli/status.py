@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 
 from bulkup.cli.args import verb
-from bulkup.cli.options import Json, MigrationsFolder, NamespacesArgs, TargetArgs
+from bulkup.cli.options import FolderArgs, Json, NamespacesArgs, TargetArgs
 from bulkup.core.errors import Exit
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ LOG_WIDTH = 160
 
 @dataclass(frozen=True)
 class StatusArgs:
-    folder: MigrationsFolder
+    folder: FolderArgs
     check: Annotated[
         bool,
         click.Option(
@@ -39,8 +38,8 @@ class StatusArgs:
 def command(args: StatusArgs) -> int:
     """Show which migrations in DIR (default: updaters) are applied, pending, running or wrong.
 
-    A migration is wrong if its file was changed after it was applied, or is missing.
-    Writes nothing.
+    A migration is wrong if its file was changed after it was applied, or is missing. Files whose
+    names do not begin with digits are no migrations. Writes nothing.
     """
     pattern = args.namespaces.pattern(args.target)
     all_applied = _show(args) if pattern is None else _show_all(args, pattern)
@@ -53,13 +52,16 @@ def _show(args: StatusArgs) -> bool:
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.status import FolderStatus
 
-    folder = read_folder(args.folder)
+    folder = read_folder(args.folder.path)
     with open_ledger(args.target.options()) as (ledger, target):
         status = FolderStatus(folder, ledger.migrations(), target, ledger.server_time.now())
     if args.json:
+        from bulkup.report.json_lines import stdout_lines
+
+        lines = stdout_lines()
         for entry in status.entries:
-            click.echo(json.dumps(_to_json(entry)))
-        click.echo(json.dumps({"type": "status", "done": status.all_applied}))
+            lines.write("migration", _to_json(entry))
+        lines.write("status", {"done": status.all_applied, **_left_out(status)})
     else:
         _print(status, str(target))
     return status.all_applied
@@ -73,7 +75,7 @@ def _show_all(args: StatusArgs, pattern: str) -> bool:
     from bulkup.namespaces.find import match_namespaces
     from bulkup.state.run_records import Ledger
 
-    folder = read_folder(args.folder)
+    folder = read_folder(args.folder.path)
     statuses: dict[str, FolderStatus] = {}
     with open_connection(args.target.options()) as (rpc, info):
         info = replace(info, namespace="")
@@ -84,11 +86,15 @@ def _show_all(args: StatusArgs, pattern: str) -> bool:
             statuses[namespace] = FolderStatus(folder, records, target, now)
     all_applied = all(status.all_applied for status in statuses.values())
     if args.json:
+        from bulkup.report.json_lines import stdout_lines
+
+        lines = stdout_lines()
         for namespace, status in statuses.items():
             for entry in status.entries:
-                click.echo(json.dumps({**_to_json(entry), "namespace": namespace}))
+                lines.write("migration", {**_to_json(entry), "namespace": namespace})
         namespaces = {name: status.all_applied for name, status in statuses.items()}
-        click.echo(json.dumps({"type": "status", "done": all_applied, "namespaces": namespaces}))
+        left_out = _left_out(*statuses.values())
+        lines.write("status", {"done": all_applied, "namespaces": namespaces, **left_out})
     else:
         _print_all(statuses, str(info))
     return all_applied
@@ -96,16 +102,25 @@ def _show_all(args: StatusArgs, pattern: str) -> bool:
 
 def _to_json(entry: MigrationEntry) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "type": "migration",
         "name": entry.name,
         "standing": entry.status.value,
         "path": str(entry.file.path) if entry.file else "",
         "code": entry.file.code if entry.file else "",
     }
+    if entry.same_code:
+        fields["same_code"] = entry.same_code
     return fields if entry.record is None else {**fields, **_record_to_json(entry.record)}
 
 
+def _left_out(*statuses: FolderStatus) -> dict[str, Any]:
+    """The updaters that are no migrations, where there are any."""
+    names = {name for status in statuses for name in status.folder.updaters_without_number}
+    return {"updaters_without_number": sorted(names)} if names else {}
+
+
 def _record_to_json(record: RunRecord) -> dict[str, Any]:
+    from bulkup.report.json_fields import counts_fields
+
     holder, migration = record.lease.holder, record.migration
     assert migration is not None
     return {
@@ -119,7 +134,7 @@ def _record_to_json(record: RunRecord) -> dict[str, Any]:
         "ended": _iso(record.ended),
         "lease_until": _iso(record.lease.until),
         "params": record.run_info.params,
-        "counts": record.counts.named(),
+        "counts": counts_fields(record.counts),
         "applied_code": migration.code,
         "bulkup_version": migration.origin.version,
         "ci_job": migration.origin.ci_job,
@@ -138,20 +153,34 @@ _TITLES = ("Migration", "State", "Handled", "Who", "When", "")
 
 def _print(status: FolderStatus, target: str) -> None:
     from bulkup.cli.tables import console, print_table
+    from bulkup.migrations.status import moved
     from bulkup.report.text import clean, plural
 
     click.echo(f"Migrations on {clean(target)}")
     if not status.entries:
         click.echo("There are none.")
+        _print_left_out(status)
         return
     rows = map(_cells, status.entries)
     print_table(console(LOG_WIDTH), _TITLES, rows, numbers=("Handled",), wraps=("",))
+    _print_left_out(status)
     if status.all_applied:
         click.echo("Everything is applied.")
         return
+    for entry in status.entries:
+        if entry.is_gone or entry.status.value == "renamed":
+            click.echo(clean(f"{moved(status, entry)}."))
     to_apply = sum(entry.needs_applying for entry in status.entries)
     wrong = sum(not e.needs_applying and e.status.value != "applied" for e in status.entries)
     click.echo(f"{plural(to_apply, 'migration')} to apply, {wrong} wrong.")
+
+
+def _print_left_out(*statuses: FolderStatus) -> None:
+    from bulkup.migrations.status import unnumbered
+    from bulkup.report.text import clean
+
+    for sentence in {unnumbered(s.folder) for s in statuses if s.folder.updaters_without_number}:
+        click.echo(clean(f"{sentence}."))
 
 
 def _print_all(statuses: dict[str, FolderStatus], target: str) -> None:
@@ -174,6 +203,7 @@ def _print_all(statuses: dict[str, FolderStatus], target: str) -> None:
             rows += [(name, *_cells(entry)) for entry in unapplied]
     titles = ("Namespace", *_TITLES)
     print_table(console(LOG_WIDTH), titles, rows, numbers=("Handled",), wraps=("",))
+    _print_left_out(*statuses.values())
     left = sum(not status.all_applied for status in statuses.values())
     if left:
         click.echo(f"{plural(left, 'namespace')} of {len(statuses):,} not up to date.")
@@ -188,12 +218,17 @@ def _cells(entry: MigrationEntry) -> tuple[str, ...]:
     record = entry.record
     if record is None:
         return entry.name, entry.status.value, "", "", "", ""
+    if entry.status is MigrationStatus.RENAMED:
+        later = record.migration.name if record.migration else ""
+        return entry.name, entry.status.value, "", "", "", f"in the ledger it is {later}"
     if entry.status is MigrationStatus.RUNNING or not record.ended:
         when = f"since {moment(datetime.fromisoformat(record.run_info.created))}"
     else:
         when = moment(datetime.fromtimestamp(record.ended, timezone.utc))
     holder, migration = record.lease.holder, record.migration
-    notes = (_note(entry.status, record), migration.marked if migration else None)
+    same_code = f"{entry.same_code[0]} has its code" if entry.same_code else None
+    marked = migration.marked if migration else None
+    notes = (_note(entry.status, record), same_code, marked)
     return (
         entry.name,
         entry.status.value,
@@ -207,6 +242,9 @@ def _cells(entry: MigrationEntry) -> tuple[str, ...]:
 def _note(status: MigrationStatus, record: RunRecord) -> str | None:
     from bulkup.migrations.status import MigrationStatus
 
+    if status is MigrationStatus.APPLIED and record.migration and not record.migration.marked:
+        counts_of_all = not record.chain.links
+        return "matched 0" if counts_of_all and not record.counts.handled else None
     if status is MigrationStatus.CHANGED:
         return "changed after it was applied"
     if status is MigrationStatus.MISSING:

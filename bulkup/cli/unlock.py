@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from bulkup.cli.args import verb
-from bulkup.cli.options import TargetArgs, Yes
+from bulkup.cli.options import FolderArgs, TargetArgs, Yes
 from bulkup.core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -20,23 +20,26 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class UnlockArgs:
     run: Annotated[str, click.Argument(["run"])]
+    folder: FolderArgs
     target: TargetArgs
     yes: Yes
 
 
 @verb("unlock", UnlockArgs)
 def command(args: UnlockArgs) -> int:
-    """Release a dead process's lock on RUN (a run id, or a migration's name).
+    """Release a dead process's lock on RUN (a run id, or a migration's name, or its file in DIR).
 
     The lock of a dead process expires after a minute even without this command. If the process
     is alive after all, its next write is refused; nothing is written twice.
     """
     from bulkup.migrations.connect import open_ledger
+    from bulkup.migrations.folder import names_in
     from bulkup.migrations.manual import find_held, unlock
     from bulkup.report.text import clean
 
+    there = names_in(args.folder.path)
     with open_ledger(args.target.options()) as (ledger, _):
-        held = find_held(ledger, args.run)
+        held = find_held(ledger, args.run, there)
         if not unlock(ledger, held, confirm=lambda record: _is_dead(record, ledger, args)):
             click.echo("Nothing was changed.", err=True)
             return Exit.FAILED

@@ -26,3 +26,13 @@ class Clock:
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.unix(), timezone.utc)
+
+
+def rough_age(seconds: float) -> str:
+    """How long ago, in its largest unit: `3 days`, `1 hour`, `12 seconds`."""
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        count = int(seconds // size)
+        if count > 0:
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    count = max(int(seconds), 0)
+    return f"{count} second{'' if count == 1 else 's'}"

@@ -9,6 +9,7 @@
     ├── HeldError                 11   another runner holds this run
     ├── UpdaterError               1   the user's code failed outside handle_entity
     ├── TargetError                1   Datastore is unreachable, forbidden or does not exist
+    ├── PendingError               4   the migrations applied are not those of the folder
     ├── StateError                 1   the run state is damaged or not writable
     └── StopAskedError      130, 143   the user stopped the command before the run started
 
@@ -18,6 +19,7 @@ reaches the command line is a bug in bulkup and is reported as one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 from bulkup.core.secrets import without_secrets
@@ -31,7 +33,8 @@ class Exit(IntEnum):
     USAGE = 2
     DONE_WITH_FAILURES = 3
     PENDING = 4
-    """Only `bulkup status --check` uses it."""
+    """`bulkup status --check`: something is pending or wrong. `bulkup migrate`: what was applied is
+    not in the folder."""
     NOT_FOUND = 10
     HELD = 11
     LIMIT = 75
@@ -46,15 +49,16 @@ class BulkupError(Exception):
     """Base of bulkup's errors. `exit_code` is the exit code of the command line.
 
     `details` are more lines for the reader (a trimmed traceback, an index definition), shown below
-    the message.
+    the message. `next_steps` are the commands that the message proposes, ready for a shell.
     """
 
     exit_code: Exit = Exit.FAILED
 
-    def __init__(self, message: str, *, details: str = "") -> None:
+    def __init__(self, message: str, *, details: str = "", next_steps: Sequence[str] = ()) -> None:
         super().__init__(without_secrets(message))
         self.message = without_secrets(message)
         self.details = without_secrets(details)
+        self.next_steps = tuple(map(without_secrets, next_steps))
 
 
 class UsageError(BulkupError):
@@ -89,11 +93,15 @@ class TargetError(BulkupError):
     pass
 
 
+class PendingError(BulkupError):
+    exit_code = Exit.PENDING
+
+
 class StateError(BulkupError):
     pass
 
 
 class StopAskedError(BulkupError):
-    def __init__(self, message: str, exit_code: Exit) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, exit_code: Exit, *, next_steps: Sequence[str] = ()) -> None:
+        super().__init__(message, next_steps=next_steps)
         self.exit_code = exit_code

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 from bulkup.core.errors import Exit
 from bulkup.core.model import Counts as Counts
@@ -103,6 +104,10 @@ class WarningKind(str, Enum):
     """The updater's source has changed since the run started."""
     UNWRITTEN = "unwritten"
     """Handlers have changed entities and have not written the changes."""
+    DONE_BEFORE = "done_before"
+    """A run has finished the same work before."""
+    NO_NUMBER = "no_number"
+    """Files of a folder of migrations that seem to be updaters, but have no number."""
     OTHER = "other"
 
 
@@ -115,12 +120,32 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class AlreadyDone:
+    """A run that has finished the same work before. With `--once` there is nothing to do then."""
+
+    run_id: str
+    updater: str
+    ended: datetime
+    ago_s: float
+    who: str
+    """user@host, who ran it."""
+    counts: Counts
+    """With those of its successors."""
+    exit_code: Exit
+    """How it ended, without failures or with some."""
+    same_source: bool
+    """Whether the source of the updater is the same, too."""
+
+
+@dataclass(frozen=True)
 class PropertyChange:
     name: str
     before: str | None
     """None: the property is new."""
     after: str | None
     """None: the property is removed."""
+    values: Callable[[], tuple[Any, Any]] | None = field(default=None, compare=False, repr=False)
+    """The values before and after in the form of Datastore's REST API, for programs."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +211,8 @@ class Report:
     max_failures: int | None = None
     """The failure budget. -1: no limit. None: unknown (the headline is then `reason`)."""
 
+    only_end_left: bool = False
+    """Every entity is done, but the run has not ended: its `finish` raised, say."""
     predecessor: str = ""
     """The id of the run before this one in its chain."""
     successor: str = ""
@@ -236,6 +263,7 @@ Event = (
     | EntityFailed
     | Logged
     | Warned
+    | AlreadyDone
     | WouldChange
     | RunEnded
     | GroupStarted

@@ -16,7 +16,8 @@ class RunState(str, Enum):
     RUNNING      STOPPED      --limit or --max-time was reached
     RUNNING      INTERRUPTED  SIGINT or SIGTERM
     any but FINISHED, ABANDONED -> RUNNING   the run is resumed
-    any but FINISHED -> ABANDONED            `--new` started another run in its place
+    any but FINISHED -> ABANDONED            `--new` started another run in its place, or
+                                             `bulkup abandon` gave it up
 
     A run that is RUNNING and has no living runner was killed.
     """

@@ -156,6 +156,12 @@ def next_id(run_id: str) -> str:
     return f"{first}+{int(number) + 1}" if plus else f"{run_id}+1"
 
 
+def group_of(run_id: str) -> str | None:
+    """The id of the group that a run in a namespace belongs to; None: it belongs to none."""
+    group, at, _ = run_id.partition("@")
+    return group if at else None
+
+
 def predecessor_of(run_id: str) -> str:
     """The id of the run before this one in its chain; empty for the first."""
     first, plus, number = run_id.rpartition("+")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from bulkup.core import grpc_forks
 from bulkup.core.errors import Exit, StopAskedError
 from bulkup.core.model import RunState
 
@@ -146,6 +147,7 @@ _forking = threading.local()
 def _before_fork() -> None:
     """A signal that reaches the new process before it has its handlers would be lost."""
     if _listening:
+        grpc_forks.warn_if_unsafe()
         _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 

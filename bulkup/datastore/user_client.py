@@ -48,7 +48,7 @@ class UserClient(Client):  # type: ignore[misc]
     def reads(self) -> Reads | None:
         """Where reads are noted; None: no handler runs."""
         updater = self._updater()
-        sink = None if updater is None else updater._sink
+        sink = None if updater is None else updater._open_sink
         return None if sink is None else sink.reads
 
     @property

@@ -110,10 +110,13 @@ class Completion:
         live_markers: Sequence[LiveMarker],
         *,
         clean: bool,
+        only_end_left: bool = False,
     ) -> None:
         """The runner ends before the run does. If Datastore is unavailable, its lease expires.
 
-        `clean`: the outcome of every commit that was sent is known.
+        `clean`: the outcome of every commit that was sent is known. `only_end_left`: every entity
+        is done. Recorded as a run without shards, whoever resumes it reads no entity again, even
+        with the checkpoint lost: markers would not tell what was done without a write.
         """
         if not clean:
             # Try once only: the runner may have ended because Datastore is unavailable.
@@ -121,7 +124,9 @@ class Completion:
             self._lease.drop_what_is_in_flight()
         fenced_until = self._fenced_until(live_markers)
         try:
-            self._lease.give_back(state, reason, counts, fenced_until=fenced_until, sweep_at=0)
+            self._lease.give_back(
+                state, reason, counts, fenced_until=fenced_until, only_end_left=only_end_left
+            )
         except (CallError, BulkupError) as error:
             self._warn(
                 f"the run record could not be updated ({error}); the run can be resumed here now, "

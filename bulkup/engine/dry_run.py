@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bulkup.core.events import Listener, PropertyChange, WouldChange
@@ -12,6 +13,7 @@ from bulkup.core.stop import Stopped
 from bulkup.datastore.entity_diff import describe_changes
 from bulkup.datastore.keys import key_digest, key_text
 from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.rest_form import changed_values
 from bulkup.engine.budget import HandlerOverBudget
 from bulkup.engine.commit_resolution import sum_of
 from bulkup.engine.handled import Handled, Write, written
@@ -88,7 +90,10 @@ class DryRunSink:
     def _put(self, item: Handled, write: Write) -> WouldChange:
         after = written(write)
         before = LazyEntity(item.before) if write.key == item.key else LazyEntity(_empty(after))
-        changes = tuple(PropertyChange(*c) for c in describe_changes(before, after))
+        changes = tuple(
+            PropertyChange(*change, values=partial(changed_values, before, after, change[0]))
+            for change in describe_changes(before, after)
+        )
         return WouldChange(key_text(after.key), "put", changes)
 
 

@@ -53,6 +53,11 @@ from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
 from bulkup.state.record import Made, RunRecord
 
+NOTHING_FOUND = (
+    "the query found no entities: check the kind's name, the filters and the target (project, "
+    "database, namespace)"
+)
+
 
 class Execution:
     """One runner.
@@ -95,8 +100,9 @@ class Execution:
             warm=Warm(*taken.record.warm) if taken and taken.record.warm else None,
         )
         self._progress = ProgressTracker(
-            self._event_log, clock, self._already, self._rate_limiter.text
-        )
+            self._event_log, clock, self._already, self._rate_limiter.text,
+            taken.checkpoint.total_is if taken else lambda _: None,
+        )  # fmt: skip
         self._budget = Budget(self._max_failures, self._already.failed, self._event_log.failed)
         self._control = Control(
             surroundings.stop,
@@ -121,6 +127,8 @@ class Execution:
             )  # fmt: skip
         # Until recovery is done, this runner knows what the last one knew.
         self._clean = taken.checkpoint.status().clean if taken and self._resumed else True
+        self._only_end_left = False
+        """Every entity is done, and Datastore may be told so: only the end of the run is left."""
         rpc.on_tick = self._tick
         rpc.on_retry = self._retrying
         rpc.retry_for(options.retry_for_s)
@@ -146,7 +154,13 @@ class Execution:
     def _refresh(self, record: RunRecord) -> RunRecord:
         """What a renewal of the lease updates in the run record."""
         warm = self._rate_limiter.warm()
-        return replace(record, counts=self._progress.counts, warm=astuple(warm) if warm else ())
+        total = self._progress.total
+        return replace(
+            record,
+            counts=self._progress.counts,
+            total=record.total if total is None else total,
+            warm=astuple(warm) if warm else (),
+        )
 
     def _before_send(self) -> None:
         """Make sure that Datastore holds what a commit relies on. Raises HeldError, CallError."""
@@ -194,9 +208,9 @@ class Execution:
             self._progress.close()
         if taken is not None:
             report = self._record_end(taken.checkpoint, report)
-        if self._final_hook.code is None and not self._options.dry_run:  # finish may write
+        if not self._final_hook.called and not self._options.dry_run:  # finish may write
             self._final_hook.call(report)
-        if self._final_hook.code is Exit.FAILED:
+        if self._final_hook.failed:
             code = report.exit_code if report.exit_code else Exit.FAILED
             report = replace(report, exit_code=code, warnings=tuple(self._event_log.warnings))
         self._event_log(RunEnded(report))
@@ -303,21 +317,18 @@ class Execution:
     def _finish_run(self, started: datetime) -> Report:
         """Every entity is done: call the updater's `finish`, and record the end of the run.
 
-        Raises HeldError, CallError when it could not be recorded.
+        Raises HeldError, CallError when it could not be recorded, UpdaterError when `finish` raised
+        or the successor cannot begin. Then the run is to be resumed.
         """
         if not self._progress.counts.handled:
-            self.warn(
-                "the query found no entities: check the kind's name, the filters and the "
-                "target (project, database, namespace)",
-                WarningKind.EMPTY_QUERY,
-            )
+            self.warn(self._task.nothing_there or NOTHING_FOUND, WarningKind.EMPTY_QUERY)
         if self._taken is None or self._lease is None or self._completion is None:
             return self._report(started, FINISHED)
         # Before Datastore says that the run is finished: nobody resumes it after that.
         self._taken.checkpoint.all_is_known()
         report = self._report(started, FINISHED)
-        self._final_hook.conclude(report, self._lease.record)
-        successor = self._final_hook.successor
+        self._only_end_left = self._clean
+        successor = self._final_hook.conclude(report, self._lease.record)
         self._completion.finish(report.counts, self._live_markers, successor)
         return replace(report, successor=successor.run_info.run_id if successor else "")
 
@@ -340,10 +351,11 @@ class Execution:
         return self._with_latest(report)
 
     def _with_latest(self, report: Report) -> Report:
+        total = self._progress.total
         return replace(
             report,
             ended=self._clock.now(),
-            total=self._progress.total,
+            total=report.total if total is None else total,
             elapsed_s=self._progress.elapsed_s,
             retries=self._progress.retries,
             warnings=tuple(self._event_log.warnings),
@@ -360,8 +372,16 @@ class Execution:
         )  # fmt: skip
         if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
             self._completion.release(
-                state, reason, report.counts, self._live_markers, clean=self._clean
+                state, reason, report.counts, self._live_markers,
+                clean=self._clean, only_end_left=self._only_end_left,
+            )  # fmt: skip
+        if checkpoint.is_deleted():
+            self.warn(
+                f"the folder of this run, {str(checkpoint.folder)!r}, was deleted while the run "
+                "worked: keep what is printed here, because `bulkup show` cannot show it again"
+                + ("" if state is RunState.FINISHED else "; the same `bulkup run` resumes the run")
             )
+            report = replace(report, state_file="", next_command="")
         return replace(report, warnings=tuple(self._event_log.warnings))
 
 

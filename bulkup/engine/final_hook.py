@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bulkup.authoring.updater import Updater
-from bulkup.core.errors import BulkupError, Exit
+from bulkup.core.errors import BulkupError, HeldError, UpdaterError
 from bulkup.core.events import Report
-from bulkup.core.user_traceback import user_traceback
+from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.state.record import RunRecord
 
 BeginSuccessor = Callable[[RunRecord], RunRecord | None]
@@ -24,33 +24,50 @@ class FinalHook:
         self._updater = updater
         self._begin_successor = begin_successor
         self._warn = warn
-        self.code: Exit | None = None
-        """How `finish` ended; None: it was not called."""
-        self.successor: RunRecord | None = None
+        self.called = False
+        self.failed = False
+        """`finish` raised after a run that has not succeeded."""
 
-    def conclude(self, report: Report, record: RunRecord) -> None:
-        """Call `finish` and prepare the successor, before the end of the run is recorded: the
-        write that records it also begins the successor."""
-        self.call(report)
-        if self.code is Exit.DONE:
-            try:
-                self.successor = self._begin_successor(record)
-            except BulkupError as error:
-                self._failed(f"the successor cannot begin: {error.message}", error.details)
+    def conclude(self, report: Report, record: RunRecord) -> RunRecord | None:
+        """Call `finish`, and return the record of the successor; None: there is none.
+
+        Called before the end of the run is recorded: the write that records it also begins the
+        successor. Raises UpdaterError when `finish` raised or the successor cannot begin. Then the
+        run must not end, since nobody would call `finish` again: whoever resumes it does.
+        """
+        self.called = True
+        try:
+            self._updater.finish(report.success, report)
+        except (KeyboardInterrupt, HeldError):
+            raise
+        except BaseException as error:
+            raise UpdaterError(
+                f"every entity is done, but {report.updater}.finish raised {error_line(error)}; "
+                "fix it, then resume the run",
+                details=f"{report.updater}.finish raised, so the run is not finished and no "
+                f"successor begins\n{user_traceback(error)}",
+            ) from error
+        try:
+            return self._begin_successor(record)
+        except HeldError:
+            raise
+        except BulkupError as error:
+            raise UpdaterError(
+                f"every entity is done, but the successor of {report.updater} cannot begin: "
+                f"{error.message}; fix it, then resume the run",
+                details=error.details,
+            ) from error
 
     def call(self, report: Report) -> None:
-        self.code = Exit.DONE
+        """Call `finish` after a run that has not succeeded. What it raises is a warning."""
+        self.called = True
         try:
             self._updater.finish(report.success, report)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            self._failed(
-                f"{report.updater}.finish raised after the work had ended; the entities are not "
-                "affected, and no successor begins",
-                user_traceback(error),
+            self.failed = True
+            self._warn(
+                f"{report.updater}.finish raised after the work had stopped; the entities are not "
+                f"affected\n{user_traceback(error)}".rstrip()
             )
-
-    def _failed(self, message: str, details: str) -> None:
-        self.code = Exit.FAILED
-        self._warn(f"{message}\n{details}".rstrip())

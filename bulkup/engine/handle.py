@@ -10,6 +10,7 @@ from typing import Any
 
 from google.cloud.datastore import Entity, Key
 
+from bulkup.authoring.call_threads import end_call
 from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.authoring.updater import Updater, returned_something, writing_to
 from bulkup.authoring.writes import WriteSink
@@ -132,15 +133,10 @@ class Handler(WriteSink):
             item.fail("handle", error_line(error), user_traceback(error))
             if self._changed:
                 has_come_to_nothing(entity)
-        else:
-            if self._writes:
-                self._collect_writes(item, pb)
-            if (
-                self._looks_for_unwritten
-                and (self.may_change_after_put or self._put_as is _NOT_PUT)
-                and not is_untouched(entity)
-            ):
-                item.unwritten = self._is_unwritten(entity)
+        if self.is_shared:
+            end_call(self)
+        if item.failure is None:
+            self._note_outcome(item, entity, pb)
         if self._log_lines:
             item.log_lines, self._log_lines = self._log_lines, []
         if self._versions:
@@ -159,17 +155,25 @@ class Handler(WriteSink):
         with self.open():
             item.adopt(self.handle(result, item.key, item.cursor))
 
-    def _collect_writes(self, item: Handled, read: Any) -> None:
-        asked: tuple[Any, ...] = tuple(self._writes.values())
-        if None in asked:
-            asked = tuple(write for write in asked if write is not None)
-            item.unchanged = int(self._writes.get(item.key, item) is None)
-        if len(asked) == 1 and not asked[0].incomplete:  # the common case, without a loop
-            item.writes, item.size = asked, len(asked[0].mutation)
-        else:
-            item.set_writes(asked)
-        if self._ranged and not self.moves:
-            self.moves = any(_moves(read, item.key, write, self._ranged) for write in asked)
+    def _note_outcome(self, item: Handled, entity: LazyEntity, read: Any) -> None:
+        """Note what the handler asked for when it has returned."""
+        if self._writes:
+            asked: tuple[Any, ...] = tuple(self._writes.values())
+            if None in asked:
+                asked = tuple(write for write in asked if write is not None)
+                item.unchanged = int(self._writes.get(item.key, item) is None)
+            if len(asked) == 1 and not asked[0].incomplete:  # the common case, without a loop
+                item.writes, item.size = asked, len(asked[0].mutation)
+            else:
+                item.set_writes(asked)
+            if self._ranged and not self.moves:
+                self.moves = any(_moves(read, item.key, write, self._ranged) for write in asked)
+        if (
+            self._looks_for_unwritten
+            and (self.may_change_after_put or self._put_as is _NOT_PUT)
+            and not is_untouched(entity)
+        ):
+            item.unwritten = self._is_unwritten(entity)
 
     def _is_unwritten(self, entity: LazyEntity) -> bool:
         """Whether the handler has changed the entity since it was read or put."""

@@ -20,7 +20,8 @@ EVERY_S = 1.0
 
 
 class ProgressTracker:
-    """`already`: the counts of earlier runners. `rate_limit`: says what limits the rate now."""
+    """`already`: the counts of earlier runners. `rate_limit`: says what limits the rate now.
+    `on_total` is called once the number of entities is known."""
 
     def __init__(
         self,
@@ -28,10 +29,12 @@ class ProgressTracker:
         clock: Clock,
         already: Counts,
         rate_limit: Callable[[], str | None] = lambda: None,
+        on_total: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._listener = listener
         self._clock = clock
         self._rate_limit = rate_limit
+        self._on_total = on_total
         self.counts = already
         self.total: int | None = None
         self.retries = 0
@@ -87,6 +90,8 @@ class ProgressTracker:
             self.total = count_of(call.first_answer())
         except CallError:
             self.total = None  # some servers cannot count; the progress bar has no end then
+        else:
+            self._on_total(self.total)
 
     def close(self) -> None:
         if self._count_call is not None:

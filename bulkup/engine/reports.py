@@ -35,7 +35,7 @@ def stored_report(
         reason=status.reason or "",
         exit_code=status.exit_code,
         counts=checkpoint.counts(),
-        total=None,
+        total=status.total,
         started=started,
         ended=ended,
         elapsed_s=(ended - started).total_seconds(),
@@ -47,6 +47,7 @@ def stored_report(
         next_command=next_command if status.state is not RunState.FINISHED else "",
         runners=status.runners,
         max_failures=status.max_failures,
+        only_end_left=checkpoint.only_end_left(),
         predecessor=predecessor_of(run_info.run_id),
         successor=status.successor or "",
     )
@@ -62,6 +63,7 @@ def report_of_end(checkpoint: Checkpoint, outcome: Outcome, *, next_command: str
         exit_code=final_exit(outcome.state, outcome.exit_code, report.counts.failed),
         next_command="" if outcome.state is RunState.FINISHED else next_command,
         successor="",
+        only_end_left=report.only_end_left and outcome.state is not RunState.FINISHED,
     )
 
 

@@ -28,6 +28,8 @@ class Task:
     run_info: RunInfo
     entity_bytes: int = 0
     """Expected size of an entity; 0: unknown."""
+    nothing_there: str | None = None
+    """What is there instead, when the kind of the query was found to hold nothing at all."""
 
 
 @dataclass(frozen=True)

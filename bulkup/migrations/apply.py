@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bulkup.core.errors import Exit, NotFoundError, StopAskedError
-from bulkup.core.events import Event, Report
+from bulkup.core.events import Event, Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.datastore.containment import contained
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
-from bulkup.migrations.folder import MigrationFile
+from bulkup.migrations.folder import MigrationFolder
 from bulkup.migrations.lock import migrate_lock
 from bulkup.migrations.manual import accept_changed
 from bulkup.migrations.record import load_migration, record_of
-from bulkup.migrations.status import FolderStatus, MigrationEntry
+from bulkup.migrations.status import FolderStatus, MigrationEntry, unnumbered
 from bulkup.runs.context import RunContext
 from bulkup.runs.execute import acquire_and_execute
 from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.limits import RunLimits
+from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import prepare_on
 from bulkup.state.lease import Lease
 from bulkup.state.run_records import Ledger
@@ -32,11 +33,13 @@ from bulkup.state.run_records import Ledger
 class Selection:
     """Which migrations of a folder to apply."""
 
-    folder: Sequence[MigrationFile]
+    folder: MigrationFolder
     up_to: str | None = None
     only: str | None = None
     accept_changed: Sequence[str] = ()
     """Names of changed migrations whose change the user accepts."""
+    params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Parameters by the name of their migration."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,9 @@ class Migrator:
     def _run(self, rpc: Rpc) -> MigrateResult:
         ledger = Ledger(rpc, self._target.info)
         status = self._status(ledger)
+        if status.folder.updaters_without_number and not status.holds_unnumbered_only:
+            warning = Warned(unnumbered(status.folder), WarningKind.NO_NUMBER)
+            self._context.listener(warning)
         if self._selection.accept_changed:
             accept_changed(ledger, status, self._selection.accept_changed)
             status = self._status(ledger)
@@ -178,13 +184,6 @@ class Migrator:
             )
         if not report.successor:  # otherwise the migration continues with its successor
             self._applied.append(name)
-        if report.exit_code is Exit.FAILED:
-            return self._result(
-                Exit.FAILED,
-                stopped_at=name,
-                reason="it is applied, but its finish failed; see its report",
-                left=entries[1:],
-            )
         self._exit_code = report.exit_code or self._exit_code
         return None
 
@@ -207,10 +206,13 @@ class Migrator:
 
     def _apply(self, entry: MigrationEntry, lock: Lease) -> Report:
         context = self._context_of(entry, lock)
+        params = self._selection.params.get(entry.name, {})
         with (
             contained(context.containment(self._target)),
-            prepare_on(self._target, load_migration(entry), context) as prepared,
+            prepare_on(self._target, load_migration(entry, params), context) as prepared,
         ):
+            if entry.record is None:
+                check_kind(prepared)
             record = record_of(entry, prepared)
             return acquire_and_execute(prepared, record)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import ast
 import heapq
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bulkup.authoring.source_files import printable, read_source, suggest
-from bulkup.core.errors import NotFoundError, UpdaterError, UsageError
+from bulkup.core.errors import BulkupError, NotFoundError, UpdaterError, UsageError
 from bulkup.migrations.code import code_checksum
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -33,31 +35,135 @@ class MigrationFile:
     """Names of migrations to apply before this one, whatever the order of the names."""
 
 
-def read_folder(folder: Path) -> list[MigrationFile]:
-    """The migrations of a folder in the order they are applied.
+@dataclass(frozen=True)
+class _OtherFile:
+    """A file whose name does not begin with a digit: a helper, unless it is known to be a
+    migration."""
 
-    Files whose names start with `_` or `.` are not migrations. Raises NotFoundError; UsageError
-    for invalid names, unknown predecessors and circular dependencies; UpdaterError for a file that
-    is not valid Python.
+    path: Path
+    source: bytes
+
+    @cached_property
+    def migration(self) -> MigrationFile:
+        """Raises UpdaterError, UsageError when it cannot be one."""
+        return _parse(self.path, self.source)
+
+    @property
+    def code(self) -> str | None:
+        """None: it is not Python."""
+        try:
+            return self.migration.code
+        except BulkupError:
+            return None
+
+    @property
+    def has_updater(self) -> bool:
+        """Whether it seems to define an updater. It is not run."""
+        try:
+            tree = ast.parse(self.source)
+        except (SyntaxError, ValueError):
+            return False
+        return any(_is_updater(statement) for statement in tree.body)
+
+
+class MigrationFolder:
+    """The migrations of a folder, in the order they are applied.
+
+    They are the files whose names begin with digits, those that their `after` names, and those that
+    a ledger knows (`known`): before, any file was a migration, and what was applied stays one.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        numbered: Sequence[MigrationFile],
+        others: Mapping[str, _OtherFile],
+        known: Iterable[str] = (),
+    ) -> None:
+        """Raises UsageError, UpdaterError."""
+        self.path = path
+        self._numbered = numbered
+        self._others = others
+        chosen = {file.name: file for file in numbered}
+        waiting = [*known, *(name for file in numbered for name in file.after)]
+        while waiting:
+            name = waiting.pop()
+            if name in others and name not in chosen:
+                chosen[name] = others[name].migration
+                waiting += chosen[name].after
+        self.migrations = tuple(in_order(chosen.values()))
+
+    def __iter__(self) -> Iterator[MigrationFile]:
+        return iter(self.migrations)
+
+    def with_known(self, names: Iterable[str]) -> MigrationFolder:
+        """The folder beside a ledger that has migrations of these names."""
+        return MigrationFolder(self.path, self._numbered, self._others, names)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all files that are migrations, or may be beside a ledger that knows them."""
+        return list(dict.fromkeys([*(file.name for file in self.migrations), *self._others]))
+
+    @property
+    def has_numbered(self) -> bool:
+        return bool(self._numbered)
+
+    @cached_property
+    def updaters_without_number(self) -> tuple[str, ...]:
+        """Names of the files that are no migrations, but seem to define updaters."""
+        names = {file.name for file in self.migrations}
+        return tuple(
+            name for name, file in self._others.items() if name not in names and file.has_updater
+        )
+
+    def others_with_code(self, code: str) -> list[str]:
+        """Names of the files that are no migrations, but have this code."""
+        names = {file.name for file in self.migrations}
+        return [
+            name for name, file in self._others.items() if name not in names and file.code == code
+        ]
+
+
+def read_folder(folder: Path) -> MigrationFolder:
+    """Read a folder of migrations. Files whose names start with `_` or `.` are never migrations.
+
+    Raises NotFoundError; UsageError for invalid names, unknown predecessors and circular
+    dependencies; UpdaterError for a file that is not valid Python.
     """
     if not folder.is_dir():
         raise NotFoundError(
             f"there is no folder {printable(str(folder))}; name the folder of the migrations: "
             "`bulkup migrate DIR`, `bulkup mark --in DIR`"
         )
-    paths = sorted(p for p in folder.glob("*.py") if p.name[0] not in "_.")
-    return in_order([_read(path) for path in paths])
+    numbered: list[MigrationFile] = []
+    others: dict[str, _OtherFile] = {}
+    for path in sorted(p for p in folder.glob("*.py") if p.name[0] not in "_."):
+        if path.name[0] in "0123456789":
+            numbered.append(_parse(path, read_source(str(path))))
+        elif is_valid_name(path.stem):
+            with suppress(BulkupError):  # a folder or a pipe of that name is no migration
+                others[path.stem] = _OtherFile(path, read_source(str(path)))
+    return MigrationFolder(folder, numbered, others)
 
 
-def _read(path: Path) -> MigrationFile:
+def names_in(folder: Path) -> list[str]:
+    """Names of the files with a number in a folder, which need not be there or be valid."""
+    return [path.stem for path in folder.glob("[0-9]*.py")]
+
+
+def is_valid_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and len(name) <= MAX_NAME_LENGTH
+
+
+def _parse(path: Path, source: bytes) -> MigrationFile:
     shown = printable(str(path))
     name = path.name[: -len(".py")]
-    if not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
+    if not is_valid_name(name):
         raise UsageError(
             f"{shown} is not a valid name for a migration; use letters, digits, '_', '-' and '.', "
             f"at most {MAX_NAME_LENGTH} characters (start the name of a helper file with '_')"
         )
-    source = read_source(str(path))
     try:
         tree = ast.parse(source)
         return MigrationFile(name, path.absolute(), code_checksum(source), _after(tree, shown))
@@ -66,6 +172,27 @@ def _read(path: Path) -> MigrationFile:
         raise UpdaterError(
             f"{shown} is not valid Python{line}; fix it and try again", details=str(error)
         ) from error
+
+
+_BASES = re.compile(r"\w*(Updater|BulkPut|BulkDelete)")
+
+
+def _is_updater(statement: ast.stmt) -> bool:
+    """A class whose base is named like one of ours, or a function decorated with `updater`."""
+    if isinstance(statement, ast.ClassDef):
+        return any(_BASES.fullmatch(_last_name(base)) for base in statement.bases)
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return any(_last_name(one) == "updater" for one in statement.decorator_list)
+    return False
+
+
+def _last_name(expression: ast.expr) -> str:
+    """`updater` of `bulkup.updater(kind="Person")`."""
+    if isinstance(expression, ast.Call):
+        return _last_name(expression.func)
+    if isinstance(expression, ast.Attribute):
+        return expression.attr
+    return expression.id if isinstance(expression, ast.Name) else ""
 
 
 def _after(tree: ast.Module, shown: str) -> tuple[str, ...]:
@@ -97,7 +224,7 @@ def _stem(name: str) -> str:
 
 
 def in_order(migrations: Iterable[MigrationFile]) -> list[MigrationFile]:
-    """Sort by name, but each migration after its `after`. Raises UsageError."""
+    """Sort by number, then by name, but each migration after its `after`. Raises UsageError."""
     by_name = {m.name: m for m in migrations}
     waiting = {m.name: set(m.after) for m in by_name.values()}
     for name, needed in waiting.items():
@@ -106,21 +233,28 @@ def in_order(migrations: Iterable[MigrationFile]) -> list[MigrationFile]:
                 f"{name} names {printable(missing)} in `after`, but there is no such migration"
                 + suggest(missing, by_name)
             )
-    ready = [name for name, needed in waiting.items() if not needed]
+    ready = [_place(name) for name, needed in waiting.items() if not needed]
     heapq.heapify(ready)
     ordered: list[MigrationFile] = []
     while ready:
-        name = heapq.heappop(ready)
+        *_, name = heapq.heappop(ready)
         ordered.append(by_name[name])
         del waiting[name]
         for other, needed in waiting.items():
             if name in needed:
                 needed.remove(name)
                 if not needed:
-                    heapq.heappush(ready, other)
+                    heapq.heappush(ready, _place(other))
     if waiting:
         raise UsageError(f"circular `after` dependency: {', '.join(_cycle(waiting))}")
     return ordered
+
+
+def _place(name: str) -> tuple[bool, int, str]:
+    """`2_b` before `10_a`, and files of one number in the order of their names."""
+    number = re.match(r"[0-9]*", name)
+    digits = number[0] if number else ""
+    return not digits, int(digits or 0), name
 
 
 def _cycle(waiting: dict[str, set[str]]) -> list[str]:

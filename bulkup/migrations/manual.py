@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from bulkup.authoring.source_files import printable, suggest
 from bulkup.core.clock import Clock
-from bulkup.core.errors import HeldError, NotFoundError
+from bulkup.core.errors import HeldError, NotFoundError, UsageError
 from bulkup.core.model import RunState, TargetInfo
 from bulkup.core.records import NoSource, Origin, RunInfo
 from bulkup.migrations.folder import find_name
 from bulkup.migrations.lock import LOCK_ID
-from bulkup.migrations.status import FolderStatus, MigrationEntry, MigrationStatus, run_id_of
+from bulkup.migrations.status import (
+    FolderStatus,
+    MigrationEntry,
+    MigrationStatus,
+    mark_command,
+    moved,
+    run_id_of,
+)
 from bulkup.state.holder import has_died, this_process
 from bulkup.state.record import Holder, LeaseTerms, MigrationInfo, RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
@@ -37,10 +44,10 @@ def accept_changed(ledger: Ledger, status: FolderStatus, names: Sequence[str]) -
 
 def mark(
     ledger: Ledger,
+    status: FolderStatus,
     entry: MigrationEntry,
     *,
     applied: bool,
-    target: TargetInfo,
     origin: Origin,
     clock: Clock,
 ) -> bool:
@@ -51,6 +58,8 @@ def mark(
     wanted = MigrationStatus.APPLIED if applied else MigrationStatus.PENDING
     if entry.status is wanted:
         return False
+    if entry.status is MigrationStatus.RENAMED:
+        raise UsageError(moved(status, entry))
     if entry.status is MigrationStatus.RUNNING:
         assert entry.record is not None
         runner = entry.record.lease.holder
@@ -60,7 +69,7 @@ def mark(
             "it has ended"
         )
     holder, now = this_process(), int(clock.unix())
-    record = _record_to_mark(entry, target, clock)
+    record = _record_to_mark(entry, status.target, clock)
     if not record.state.is_over:
         # The markers of its commits stay as long as a late copy of a commit may arrive.
         layout = after_late_copies(record.layout, ledger.server_time)
@@ -73,12 +82,51 @@ def mark(
             reason=None,
             ended=now,
             migration=MigrationInfo(
-                entry.name, _code_of(entry), f"{wanted.value} by {holder.who}", origin=origin
+                entry.name,
+                _code_of(entry),
+                f"{wanted.value} by {holder.who}",
+                origin,
+                record.migration.former if record.migration is not None else (),
             ),
         ),
         over=True,
     )
     return True
+
+
+def rename(ledger: Ledger, status: FolderStatus, entry: MigrationEntry, new_name: str) -> str:
+    """Give a migration whose file was renamed its new name in the ledger; return that name.
+
+    All its records get it, in one commit. Their ids stay, so an unfinished migration keeps its
+    markers and its checkpoint, and is resumed. Raises NotFoundError, UsageError, HeldError,
+    CallError.
+    """
+    if entry.status is MigrationStatus.RUNNING:
+        raise HeldError(f"a process is applying {entry.name}; wait until it has ended")
+    if entry.status is not MigrationStatus.MISSING:
+        raise UsageError(
+            f"{entry.name} is {entry.status.value}, and its file is in the folder; rename the file "
+            "first, and then the migration"
+        )
+    new = status.entry(new_name)
+    was_this_one = new.status is MigrationStatus.RENAMED and new.record == entry.record
+    if new.name in status.records or not (was_this_one or new.status is MigrationStatus.PENDING):
+        raise UsageError(
+            f"the ledger already has a migration {new.name} ({new.status.value}); to forget "
+            f"{entry.name} instead: {mark_command(status, entry.name, '--pending')}"
+        )
+    marked = f"renamed from {entry.name} by {this_process().who}"
+    renamed = []
+    for record in status.records[entry.name]:
+        assert record.migration is not None
+        former = (*record.migration.former, entry.name)
+        migration = replace(record.migration, name=new.name, former=former, marked=marked)
+        renamed.append(replace(record, migration=migration))
+    try:
+        ledger.write_together(renamed)
+    except RecordMovedOn:
+        raise _just_changed(entry.name) from None
+    return new.name
 
 
 def _record_to_mark(entry: MigrationEntry, target: TargetInfo, clock: Clock) -> RunRecord:
@@ -117,14 +165,18 @@ def _write(ledger: Ledger, record: RunRecord, *, over: bool = False) -> None:
         ledger.write(record, over=over)
     except RecordMovedOn:
         name = record.migration.name if record.migration else record.run_info.run_id
-        raise HeldError(
-            f"another process has just changed {name}; look at `bulkup status` and try again"
-        ) from None
+        raise _just_changed(name) from None
 
 
-def find_held(ledger: Ledger, name: str) -> list[RunRecord]:
+def _just_changed(name: str) -> HeldError:
+    return HeldError(
+        f"another process has just changed {name}; look at `bulkup status` and try again"
+    )
+
+
+def find_held(ledger: Ledger, name: str, there: Iterable[str] = ()) -> list[RunRecord]:
     """The records that `unlock` releases: the run with this id or migration name, and the migrate
-    lock if the same process holds it.
+    lock if the same process holds it. `there`: names of migrations that need not have started.
 
     Raises NotFoundError, UsageError, CallError.
     """
@@ -133,12 +185,18 @@ def find_held(ledger: Ledger, name: str) -> list[RunRecord]:
         records = sorted(ledger.migrations(), key=lambda record: record.run_info.created)
         latest = {r.migration.name: r for r in records if r.migration is not None}
         try:
-            record = latest[find_name(latest, name)]
+            full_name = find_name({*latest, *there}, name)
         except NotFoundError:
             raise NotFoundError(
                 f"there is no run or migration {printable(name)} on this target"
                 f"{suggest(name, latest)}; `bulkup list` shows runs, `bulkup status` migrations"
             ) from None
+        record = latest.get(full_name)
+        if record is None:
+            raise NotFoundError(
+                f"there is no run or migration {printable(name)} on this target; {full_name} is in "
+                "the folder, but was not started here"
+            )
     if (
         record is None
         or record.lease.holder is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 
 from bulkup.authoring.loader import load
@@ -10,26 +11,45 @@ from bulkup.authoring.named_successors import follow
 from bulkup.core.errors import MismatchError
 from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import RunState
+from bulkup.core.visible import assignment
 from bulkup.migrations.origin import origin_of
 from bulkup.migrations.status import MigrationEntry, run_id_of
-from bulkup.runs.prepare import LoadedUpdater, PreparedRun, load_updater
+from bulkup.runs.prepare import LoadedUpdater, PreparedRun, load_updater, with_parameters
 from bulkup.runs.successor import check_same_successor
 from bulkup.state.markers import Markers
 from bulkup.state.record import MigrationInfo, RunRecord
 
 
-def load_migration(entry: MigrationEntry) -> LoadedUpdater:
+def load_migration(entry: MigrationEntry, params: Mapping[str, str]) -> LoadedUpdater:
     """The updater in the migration's file, or the successor that it has got to.
 
-    A migration that has started keeps its parameters. Raises BulkupError.
+    A migration that has started keeps its parameters: MismatchError if others are given. Raises
+    BulkupError.
     """
     assert entry.file is not None
     path = entry.file.path
     if entry.record is None:
-        return load_updater(str(path), {})
-    links = entry.record.chain.links
+        return load_updater(str(path), params, prefix=f"{entry.name}:")
+    links, recorded = entry.record.chain.links, entry.record.run_info.params
     spec = follow(load(str(path)), links) if links else str(path)
-    return load_updater(spec, entry.record.run_info.params)
+    loaded = load_updater(spec, recorded)
+    if params and not links:
+        _check_same_params(entry, loaded, params)
+    return loaded
+
+
+def _check_same_params(
+    entry: MigrationEntry, loaded: LoadedUpdater, params: Mapping[str, str]
+) -> None:
+    """Whether `params`, in whatever form they are typed, are those of the started migration."""
+    given = with_parameters(loaded.source, {**loaded.params, **params}, prefix=f"{entry.name}:")
+    for name, value in given.params.items():
+        if loaded.params[name] != value:
+            raise MismatchError(
+                f"{entry.name} was started with {assignment(name, loaded.params[name])}, not with "
+                f"{assignment(name, value)}; continue it as it was started, or apply it from the "
+                f"start: bulkup mark {entry.name} --pending"
+            )
 
 
 def record_of(entry: MigrationEntry, prepared: PreparedRun) -> RunRecord:
@@ -38,13 +58,18 @@ def record_of(entry: MigrationEntry, prepared: PreparedRun) -> RunRecord:
     Raises MismatchError, CallError.
     """
     assert entry.file is not None
-    # The class's name and not its path, which is different on each machine.
-    identity = f"{entry.name}/{prepared.query.identity(prepared.source.name, prepared.params)}"
-    migration = MigrationInfo(entry.name, entry.file.code, origin=origin_of(os.environ))
     record = entry.record
+    started_as = record.migration if record is not None else None
+    name = started_as.first_name if started_as is not None else entry.name
+    # The class's name and not its path, which is different on each machine.
+    identity = f"{name}/{prepared.query.identity(prepared.source.name, prepared.params)}"
+    former = started_as.former if started_as is not None else ()
+    migration = MigrationInfo(
+        entry.name, entry.file.code, origin=origin_of(os.environ), former=former
+    )
     if record is not None:
         _check_same(entry, record, prepared, identity)
-        marked = record.migration.marked if record.migration is not None else None
+        marked = started_as.marked if started_as is not None else None
         return replace(record, migration=replace(migration, marked=marked))
     # When a record was deleted by hand, its claim was not, and would block this migration forever.
     prepared.ledger.unfinished_before_start(identity)

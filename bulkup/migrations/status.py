@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import NamedTuple
 
-from bulkup.core.errors import MismatchError, NotFoundError, StateError, UsageError
+from bulkup.authoring.source_files import listed, printable
+from bulkup.core.errors import (
+    MismatchError,
+    NotFoundError,
+    PendingError,
+    StateError,
+    UsageError,
+)
 from bulkup.core.model import RunState, TargetInfo
-from bulkup.migrations.folder import MigrationFile, find_name
+from bulkup.migrations.folder import MigrationFile, MigrationFolder, find_name
 from bulkup.state.holder import has_died
 from bulkup.state.record import RunRecord
 
@@ -31,6 +40,8 @@ class MigrationStatus(str, Enum):
     """It is applied, but the code in the folder is not the code that was applied."""
     MISSING = "missing"
     """The ledger has it, the folder does not."""
+    RENAMED = "renamed"
+    """The folder has it, but the ledger has it under the name it was given later."""
 
     def __str__(self) -> str:
         return self.value  # the same on every Python version
@@ -55,11 +66,20 @@ class MigrationEntry:
     file: MigrationFile | None = None
     """None: it is missing."""
     record: RunRecord | None = None
-    """None: it was not started, or was marked pending since."""
+    """None: it was not started, or was marked pending since. Of a renamed one, the record under its
+    later name."""
+    same_code: tuple[str, ...] = ()
+    """Of a missing one: the files that hold its code under another name."""
 
     @property
     def needs_applying(self) -> bool:
         return self.status in _TO_APPLY
+
+    @property
+    def is_gone(self) -> bool:
+        """Applied, but its file is missing."""
+        missing = self.status is MigrationStatus.MISSING
+        return missing and self.record is not None and self.record.state.is_over
 
     @property
     def is_stuck(self) -> bool:
@@ -115,24 +135,52 @@ class FolderStatus:
 
     def __init__(
         self,
-        folder: Sequence[MigrationFile],
+        folder: MigrationFolder,
         records: Iterable[RunRecord],
         target: TargetInfo,
         now: float,
     ) -> None:
+        self.target = target
+        self.records: dict[str, list[RunRecord]] = {}
+        """All records of a migration: of each attempt, and of each link of its chain."""
         # The last successor has the status of a migration with a chain.
         latest: dict[str, _Latest] = {}
         for record in records:
             assert record.migration is not None  # `Ledger.migrations` returns only these
             name = record.migration.name
-            position = _position(record.run_info.run_id, base_id(name, target))
+            self.records.setdefault(name, []).append(record)
+            position = _position(
+                record.run_info.run_id, base_id(record.migration.first_name, target)
+            )
             known = latest.get(name)
             if known is None or position > known.position:
                 latest[name] = _Latest(position, record)
-        entries = [_entry(file.name, file, latest.pop(file.name, None), now) for file in folder]
-        missing = (_entry(name, None, latest[name], now) for name in sorted(latest))
-        entries += [entry for entry in missing if entry.status is not MigrationStatus.PENDING]
+        self.folder = folder = folder.with_known(latest)
+        later_names = _later_names(latest)
+        entries = [
+            _renamed(file, latest[later_names[file.name]].record)
+            if file.name in later_names
+            else _entry(file.name, file, latest.get(file.name), now)
+            for file in folder
+        ]
+        names = {file.name for file in folder}
+        pending = [e for e in entries if e.file and (e.status in _UNKNOWN_CODE)]
+        missing = (_entry(name, None, latest[name], now) for name in sorted(set(latest) - names))
+        entries += [
+            replace(entry, same_code=self._with_code_of(entry, pending))
+            for entry in missing
+            if entry.status is not MigrationStatus.PENDING
+        ]
         self.entries = tuple(entries)
+
+    def _with_code_of(
+        self, missing: MigrationEntry, pending: Iterable[MigrationEntry]
+    ) -> tuple[str, ...]:
+        assert missing.record is not None
+        assert missing.record.migration is not None
+        code = missing.record.migration.code
+        found = [e.name for e in pending if e.file is not None and e.file.code == code]
+        return tuple(found or self.folder.others_with_code(code))
 
     def entry(self, name: str) -> MigrationEntry:
         """The entry with this name or unambiguous prefix. Raises NotFoundError, UsageError."""
@@ -142,11 +190,29 @@ class FolderStatus:
     @property
     def all_applied(self) -> bool:
         """Everything is applied, with the code that is in the folder."""
-        return all(entry.status is MigrationStatus.APPLIED for entry in self.entries)
+        return not self.holds_unnumbered_only and all(
+            entry.status is MigrationStatus.APPLIED for entry in self.entries
+        )
+
+    @property
+    def holds_unnumbered_only(self) -> bool:
+        """No file begins with digits, and some that seem to be updaters are no migrations."""
+        return not self.folder.has_numbered and bool(self.folder.updaters_without_number)
 
     def check_consistent(self) -> None:
-        """Raises MismatchError when the ledger contradicts the folder."""
+        """Raises MismatchError, PendingError, UsageError when the ledger contradicts the folder."""
+        if self.holds_unnumbered_only:
+            raise UsageError(unnumbered(self.folder))
+        gone = [entry for entry in self.entries if entry.is_gone]
+        if gone:
+            sentences = [moved(self, entry) for entry in gone]
+            steps = [rename_command(self, entry) for entry in gone if entry.same_code]
+            raise PendingError(
+                sentences[0], details="\n".join(sentences[1:]), next_steps=[s for s in steps if s]
+            )
         for entry in self.entries:
+            if entry.status is MigrationStatus.RENAMED:
+                raise PendingError(moved(self, entry))
             if entry.status is MigrationStatus.CHANGED:
                 raise MismatchError(
                     f"{entry.name} was changed after it was applied; restore it, accept the change "
@@ -155,9 +221,9 @@ class FolderStatus:
                 )
             if entry.is_stuck:
                 raise MismatchError(
-                    f"{entry.name} was started but not finished, and its file is missing; restore "
-                    f"the file, or mark the migration: bulkup mark {entry.name} --applied or "
-                    "--pending"
+                    f"{entry.name} was started but not finished, and its file is missing"
+                    f"{renamed_to(self, entry)}; restore the file, or mark the migration: bulkup "
+                    f"mark {entry.name} --applied or --pending"
                 )
 
     def to_apply(self, up_to: str | None = None, only: str | None = None) -> list[MigrationEntry]:
@@ -188,6 +254,22 @@ class FolderStatus:
                 )
 
 
+_UNKNOWN_CODE = (MigrationStatus.PENDING, MigrationStatus.RENAMED)
+
+
+def _later_names(latest: Mapping[str, _Latest]) -> dict[str, str]:
+    """The name that a migration has in the ledger, by each name that it had before."""
+    found: dict[str, str] = {}
+    for name, (_, record) in latest.items():
+        assert record.migration is not None
+        found |= {former: name for former in record.migration.former if former not in latest}
+    return found
+
+
+def _renamed(file: MigrationFile, record: RunRecord) -> MigrationEntry:
+    return MigrationEntry(file.name, MigrationStatus.RENAMED, 1, file, record)
+
+
 def _entry(
     name: str, file: MigrationFile | None, latest: _Latest | None, now: float
 ) -> MigrationEntry:
@@ -211,3 +293,65 @@ def _status(file: MigrationFile | None, record: RunRecord, now: float) -> Migrat
     if record.state is RunState.FAILED:
         return MigrationStatus.FAILED
     return MigrationStatus.INTERRUPTED
+
+
+# --- what to do about a folder that is not the ledger's ---
+
+
+def unnumbered(folder: MigrationFolder) -> str:
+    """Updaters that are no migrations, because their names do not begin with digits."""
+    names = folder.updaters_without_number
+    example = printable(names[0])
+    one = len(names) == 1
+    return (
+        f"{printable(str(folder.path))} holds {'an updater' if one else f'{len(names)} updaters'} "
+        f"whose name{' does' if one else 's do'} not begin with a number, so "
+        f"{'it is no migration' if one else 'they are no migrations'} ({listed(names)}); rename "
+        f"{example}.py to 0001_{example}.py to make it one, or _{example}.py if it is none"
+    )
+
+
+def moved(status: FolderStatus, entry: MigrationEntry) -> str:
+    """One sentence on a migration whose file is missing, or was renamed."""
+    if entry.status is MigrationStatus.RENAMED:
+        assert entry.record is not None
+        assert entry.record.migration is not None
+        return (
+            f"{entry.name} was renamed to {entry.record.migration.name} in the ledger, and its "
+            "file is here again; delete it, or give it a new name to apply it again"
+        )
+    return (
+        f"{entry.name} is applied, but its file is missing{renamed_to(status, entry)}; restore the "
+        f"file, or forget the migration if it is gone for good: "
+        f"{mark_command(status, entry.name, '--pending')}"
+    )
+
+
+def renamed_to(status: FolderStatus, entry: MigrationEntry) -> str:
+    """What to type when the file of a missing migration was renamed."""
+    if not entry.same_code:
+        command = mark_command(status, entry.name, "--renamed-to", "NAME")
+        return f"; if it was renamed: {command}"
+    name, command = entry.same_code[0], rename_command(status, entry)
+    if not command:
+        return f", and {printable(name)}.py has its code; if it was renamed, give it a number again"
+    return f", and {name} has its code; if it was renamed: {command}"
+
+
+def rename_command(status: FolderStatus, entry: MigrationEntry) -> str:
+    """Empty: the file that has the code of a missing migration has no number."""
+    name = entry.same_code[0]
+    has_number = name[0] in "0123456789"
+    return mark_command(status, entry.name, "--renamed-to", name) if has_number else ""
+
+
+def mark_command(status: FolderStatus, *words: str) -> str:
+    target, folder = status.target, status.folder.path
+    options = {
+        "--in": "" if folder == Path("updaters") else str(folder),
+        "--local": target.local,
+        "--database": target.database,
+        "--namespace": target.namespace,
+    }
+    typed = [word for option, value in options.items() if value for word in (option, value)]
+    return printable(shlex.join(["bulkup", "mark", *words, *typed]))

@@ -3,6 +3,7 @@
 find.py          the namespaces that match a pattern
 group_run.py     executes an updater in every namespace, once in each
 results.py       the result of each namespace
+stored.py        a group as the state directory knows it
 totals.py        totals over their reports
 migrate_all.py   applies the migrations of a folder in every namespace
 """

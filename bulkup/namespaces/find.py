@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Any
 
 from bulkup.core.errors import NotFoundError, TargetError
-from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
-from bulkup.datastore.queries import kind_query
+from bulkup.datastore.metadata import kind_names, namespace_names
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import OWN_KINDS
 
 ALL_NAMESPACES = "*"
 """The pattern of `--all-namespaces`."""
-
-MAX_IN_FLIGHT = 16
-"""Namespaces whose kinds are queried at the same time. Each answer is a few rows."""
-
-_PAGE_SIZE = 300
 
 
 def display_name(namespace: str) -> str:
@@ -38,7 +30,7 @@ def find_namespaces(rpc: Rpc, pattern: str, *, known: Iterable[str] = ()) -> lis
     """
     left_out = set(known)
     try:
-        all_names = list(_names(rpc, "__namespace__", "", None))
+        all_names = list(namespace_names(rpc))
     except CallError as error:
         if not error.is_unsupported:
             raise
@@ -48,19 +40,12 @@ def find_namespaces(rpc: Rpc, pattern: str, *, known: Iterable[str] = ()) -> lis
             details=error.details,
         ) from error
     names = [n for n in all_names if fnmatchcase(n, pattern) and n not in left_out]
-    waiting = deque(sorted(names, key=_natural))
-    in_flight: deque[tuple[str, Call[Any]]] = deque()
-    found = []
-    while waiting or in_flight:
-        while waiting and len(in_flight) < MAX_IN_FLIGHT:
-            name = waiting.popleft()
-            in_flight.append((name, rpc.run_query(_metadata("__kind__"), name)))
-        name, call = in_flight.popleft()
-        # Nothing but bulkup's own records: the namespace was emptied. The service has statistics
-        # under kinds named `__Stat_...__`.
-        if any(k not in OWN_KINDS and k[:2] != "__" for k in _names(rpc, "__kind__", name, call)):
-            found.append(name)
-    return found
+    # Nothing but bulkup's own records: the namespace was emptied.
+    return [
+        name
+        for name, kinds in kind_names(rpc, sorted(names, key=_natural))
+        if any(kind not in OWN_KINDS for kind in kinds)
+    ]
 
 
 def match_namespaces(rpc: Rpc, pattern: str) -> list[str]:
@@ -72,21 +57,6 @@ def match_namespaces(rpc: Rpc, pattern: str) -> list[str]:
             "string), or use --all-namespaces"
         )
     return found
-
-
-def _names(rpc: Rpc, kind: str, namespace: str, call: Call[Any] | None) -> Iterator[str]:
-    """The names that a metadata query returns. `call`: its first page, if already in flight.
-
-    The default namespace has no name (its key has the id 1).
-    """
-    query = _metadata(kind)
-    call = call or rpc.run_query(query, namespace)
-    for result in rpc.results_from(call, query, namespace):
-        yield result.entity.key.path[-1].name
-
-
-def _metadata(kind: str) -> Any:
-    return kind_query(kind, keys_only=True, limit=_PAGE_SIZE)
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:

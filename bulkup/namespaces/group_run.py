@@ -36,10 +36,12 @@ from bulkup.namespaces.results import GroupResults
 from bulkup.namespaces.totals import Totals
 from bulkup.runs.acquire import check_same_identity
 from bulkup.runs.context import RunContext
+from bulkup.runs.done_before import find_done, warn_or_ask
 from bulkup.runs.limits import RunLimits
+from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
 from bulkup.runs.start import start
-from bulkup.state.groups import Group, Groups, identity_of
+from bulkup.state.groups import Group, Groups, find_group, identity_of
 from bulkup.state.holder import this_process
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
@@ -56,8 +58,8 @@ def run_in_namespaces(
 ) -> Report:
     """Execute an updater in each namespace that matches a pattern, unless it is done there.
 
-    Stops at the first namespace whose run does not finish, or whose `finish` fails; the report has
-    the result of each namespace. `target` is in any namespace. `fresh`: start new runs even where
+    Stops at the first namespace whose run does not finish; the report has the result of each
+    namespace. `target` is in any namespace. `fresh`: start new runs even where
     one is unfinished. `confirm` is called with the namespaces before anything is written, and may
     raise. Raises BulkupError when nothing could start.
     """
@@ -66,6 +68,23 @@ def run_in_namespaces(
         rpc.connect()
         group_run = GroupRun(loaded, target, rpc, pattern, context.by_server_time(rpc), fresh=fresh)
         return group_run.run(confirm)
+
+
+def resume_group(
+    loaded: LoadedUpdater, target: Target, group_id: str, context: RunContext
+) -> Report:
+    """Continue an unfinished group. Raises NotFoundError when it is over, and BulkupError when
+    nothing could start."""
+    target = target.within("")
+    with closing(context.connect(target)) as rpc, explained(rpc):
+        rpc.connect()
+        found = find_group(rpc, target.info, group_id)
+    if found is None:
+        raise NotFoundError(
+            f"group {group_id} is finished, so there is nothing to resume; "
+            f"`bulkup show {group_id}` shows its report"
+        )
+    return run_in_namespaces(loaded, target, found[1].pattern, context)
 
 
 class _Ending(NamedTuple):
@@ -127,8 +146,10 @@ class GroupRun:
             confirm(group.namespaces)
         with self._context.stop.listening():
             if group.namespaces and not self._dry_run and not resumed:
-                with self._prepare(group.namespaces[0]):
-                    pass  # an invalid query, or a server that cannot run it, leaves no trace
+                with self._prepare(group.namespaces[0]) as prepared:
+                    for warning in self._done_before(prepared):
+                        self._warn(warning.message, warning.kind)
+                    check_kind(prepared)  # so that a query that is wrong leaves no trace
                 group = self._groups.begin(group)
             return self._run_group(group, resumed)
 
@@ -154,6 +175,14 @@ class GroupRun:
                     f"which {self._pattern!r} does not match; bulkup has not written it, so start "
                     "a new group (--new)"
                 )
+
+    def _done_before(self, prepared: PreparedRun) -> list[Warned]:
+        """Of the first namespace; asked once, for all of them."""
+        if self._fresh or self._context.once or prepared.updater.once is True:
+            return []
+        run_info = prepared.new_run_info(None, prepared.identity)
+        finished = prepared.ledger.finished_runs_of(run_info.identity)
+        return warn_or_ask(find_done(prepared.ledger, finished, run_info), self._context)
 
     def _warn_of_similar(self, group: Group) -> None:
         for other in self._groups.others(group.updater):
@@ -234,8 +263,6 @@ class GroupRun:
         if state is RunState.STOPPED:
             # The run's own reason has the part of the limit that was left for it.
             reason = self._limits.reached() or reason
-        elif state.is_over:
-            state, reason = RunState.FAILED, "its work is done, but its finish failed"
         if state is RunState.FAILED:
             reason = f"{display_name(result.namespace)}: {reason}"
         return _Ending(state, reason, result.exit_code)
@@ -244,8 +271,8 @@ class GroupRun:
         """Execute the run of one namespace; return the group as it is then. Raises BulkupError."""
         if self._dry_run:
             with self._prepare(namespace) as prepared:
-                start(prepared)
-            self._results.from_reports(namespace, self._take_reports())
+                report = start(prepared)
+            self._results.from_reports(namespace, self._take_reports() or [report])
             return group
 
         def on_found(record: RunRecord) -> None:
@@ -265,21 +292,26 @@ class GroupRun:
             if existing is not None:
                 check_same_identity(existing, prepared.identity)
             try:
-                start(prepared, fresh=group.fresh, run_id=run_id, on_found=on_found)
+                report = start(prepared, fresh=group.fresh, run_id=run_id, on_found=on_found)
             except NotFoundError:
                 # Another process has just ended this run.
                 self._read_results(group, [namespace])
                 if not self._results.is_over(namespace):
                     raise
                 return group
-        reports = self._take_reports()
+        reports = self._take_reports() or [report]  # there are no events of what was done before
         self._results.from_reports(namespace, reports)
         if reports[0].predecessor and self._results.is_over(namespace):
             self._results.count_whole_chain(namespace, self._ledger, group.run_id)
         return group
 
     def _prepare(self, namespace: str) -> AbstractContextManager[PreparedRun]:
-        context = replace(self._context, options=self._limits.remaining(), listener=self._on_event)
+        context = replace(
+            self._context,
+            options=self._limits.remaining(),
+            listener=self._on_event,
+            on_done=lambda _: True,  # see `_done_before`
+        )
         return prepare_on(self._target.within(namespace), self._loaded, context)
 
     def _read_results(self, group: Group, namespaces: Sequence[str]) -> dict[str, RunRecord]:

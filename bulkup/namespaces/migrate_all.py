@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
 from bulkup.core.errors import BulkupError, Exit, StopAskedError
-from bulkup.core.events import GroupStarted, Warned
+from bulkup.core.events import Event, GroupStarted, Warned, WarningKind
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
 from bulkup.migrations.apply import MigrateHooks, MigrateResult, Migrator, Selection
@@ -61,11 +61,20 @@ class AllNamespacesMigrator:
         self._target = target.within("")
         self._pattern = pattern
         self._selection = selection
-        self._context = context
+        self._context = replace(context, listener=self._listen)
+        self._listener = context.listener
         self._hooks = hooks
         self._on_result = on_result
         self._limits = RunLimits(context.options, context.clock)
         self._results: list[tuple[str, MigrateResult]] = []
+        self._said: set[str] = set()
+
+    def _listen(self, event: Event) -> None:
+        if isinstance(event, Warned) and event.kind is WarningKind.NO_NUMBER:
+            if event.message in self._said:
+                return  # the folder is the same in every namespace
+            self._said.add(event.message)
+        self._listener(event)
 
     def run(self) -> MigrateAllResult:
         """Migrate namespace by namespace; stop at the first in which a migration does not finish.

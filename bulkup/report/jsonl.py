@@ -1,23 +1,26 @@
 """For programs: one JSON object per line on stdout, and nothing else there.
 
-Every line is ASCII (everything else is escaped, so no line can harm a terminal) and has `type` and
-`time`. Times are ISO 8601 in UTC with milliseconds (`2026-01-02T03:04:05.678Z`), durations are
-seconds. Strings are exact: not shortened, not cleaned. Fields are added over time, never renamed or
-removed. Ignore fields and types you do not know.
+Every line is ASCII (everything else is escaped, so no line can harm a terminal) and has `type`,
+`version` (1), `time` and `run_id`. Times are ISO 8601 in UTC with milliseconds
+(`2026-01-02T03:04:05.678Z`), durations are seconds. Strings are exact: not shortened, not cleaned.
+Fields are added over time, never renamed or removed. Ignore fields and types you do not know.
+`schema.json` describes the lines of all commands, docs/json.md explains them.
 
-    start      format (1), run_id, updater, description, target, params, dry_run, resumed,
+    start      format (= version), run_id, updater, description, target, params, dry_run, resumed,
                already (counts), total, state_file
     progress   run_id, counts, total, elapsed_s, rate, retries, waiting, pace (for people; may
                change); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
-    failure    run_id, key, step, error, traceback, failed, max_failures (-1: no limit)
+    failure    run_id, key, typed_key, step, error, traceback, failed, max_failures (-1: no limit)
     log        run_id, line
-    warning    run_id, message
-    change     run_id, key, action (put, delete), changes: [{name, before, after}]; dry runs only
+    warning    run_id, message, kind
+    change     run_id, key, typed_key, action (put, delete), changes: [{name, before, after}], for
+               people, and shortened; values: the same, as values; dry runs only
     summary    run_id, updater, description, target, params, dry_run, state, success, reason,
                exit_code, counts, total, started, ended, elapsed_s, retries, failures (the first:
-               [{key, step, error, traceback}]; counts.failed says how many there are),
-               log_lines (the first), log_total, warnings, state_file, next_command, runners,
+               [{key, typed_key, step, error, traceback}]; counts.failed says how many there are),
+               log_lines (the first), log_total, warnings, state_file, next_steps (commands, ready
+               for a shell), next_command (the first of them, or ""), runners,
                max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of
                its chain, or ""), headline (for people; may change)
     namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
@@ -27,58 +30,71 @@ removed. Ignore fields and types you do not know.
                run_id; namespaces: [{namespace, run_id, state, counts, exit_code, note}], with the
                additional state "not begun"; appeared: namespaces that appeared during the run and
                were not processed
+    already_done  run_id (of the run that did the work before), updater, ended, ago_s, who, counts,
+               exit_code: with `--once` there was nothing to do; no start and no summary follow
     delivery   channel (file, mail), ok, message: what became of the report
-    error      message, details, exit_code: the command ended without a summary
+    error      message, details, exit_code, next_steps: the command ended without a summary
 
     target     {project, database, namespace, emulator, local}; "" is the default
-    counts     handled = written + deleted + unchanged + left_alone + vanished + failed (entities of
-               the query); changed_not_written (among these); other_written, other_deleted
-               (entities that handlers wrote besides); conflicts; puts = written + other_written,
-               deletes = deleted + other_deleted, writes = puts + deletes. In a dry run: what
-               would be written. docs/counts.md defines each
-    state      running, finished, failed, stopped, interrupted
+    counts     handled = written + deleted + unchanged + left_alone + vanished + failed: each entity
+               of the query is one of these; changed_not_written (some of them); other_written,
+               other_deleted (entities that handlers wrote besides); conflicts. In a dry run: what
+               would be written. docs/counts.md defines each. Deprecated: puts (written +
+               other_written), deletes (deleted + other_deleted), writes (their sum)
+    typed_key  {path: [[kind, id or name], ...], namespace}; null if the key cannot be read
+    value      {"integerValue": "5"}: the form of the REST API, as `bulkup local dump --lossless`
+    state      running, finished, failed, stopped, interrupted, abandoned
     total      null where the server cannot count; before/after: null where there is no value
 
-With `-q` there are start, failure, warning, summary, namespaces, group, delivery and error. All
-failures are printed as they happen, and all changes.
+With `-q` there are start, failure, warning, already_done, summary, namespaces, group, delivery and
+error. All failures are printed as they happen, and all changes.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, TextIO
+from typing import TextIO
 
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import (
-    Counts,
+    AlreadyDone,
     EntityFailed,
     Event,
     GroupEnded,
     GroupStarted,
     Logged,
     Progress,
-    Report,
     Retrying,
     RunEnded,
     RunStarted,
     Warned,
     WouldChange,
 )
+from bulkup.report.json_fields import (
+    already_done_fields,
+    change_fields,
+    failure_fields,
+    namespaces_fields,
+    progress_fields,
+    start_fields,
+    summary_fields,
+)
+from bulkup.report.json_lines import VERSION, JsonLines
 from bulkup.report.printer import Delivery, Handlers, Printer
+from bulkup.report.stdout import is_process_stdout, keep_stdout, kept_stdout
 from bulkup.report.stream import Stream, replace_std
-from bulkup.report.summary_wording import headline_of
-from bulkup.report.text import clean, clean_block, iso
+from bulkup.report.text import clean, clean_block
 
-FORMAT = 1
 PROGRESS_EVERY_S = 1.0
 
 
 class JsonPrinter(Printer):
-    """Until it is closed, what an updater prints to `sys.stdout` goes to `err`."""
+    """Until it is closed, what an updater writes to standard output, in whatever way, goes to
+    `err`."""
 
     def __init__(
         self,
@@ -90,26 +106,33 @@ class JsonPrinter(Printer):
         now: Callable[[], datetime],
     ) -> None:
         self._err = Stream(err)
-        self._out = Stream(out, self._out_lost)
-        self._clock, self._now = clock, now
+        self._clock = clock
         self._progress_at = -math.inf
-        self._run_id = ""
         self._replaced = replace_std(out, self._err, err, self._err)
+        if out is sys.__stdout__ and (kept_stdout() is not None or is_process_stdout(out)):
+            is_ours = kept_stdout() is None  # else the command keeps it for longer
+            kept = keep_stdout()
+            if is_ours:
+                self._replaced.callback(kept.release)
+            out = kept.stream
+        self.lines = JsonLines(Stream(out, self._out_lost), now)
+        self._write = self.lines.write
         self._handlers: Handlers = {
             EntityFailed: self._failed,
-            Warned: lambda event: self._emit("warning", {"message": event.message}),
+            Warned: self._warned,
             RunStarted: self._started,
             RunEnded: self._ended,
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
+            AlreadyDone: self._already_done,
         }
         if not quiet:
             self._handlers = {
                 **self._handlers,
                 Progress: self._progress,
-                WouldChange: lambda event: self._emit("change", asdict(event)),
-                Retrying: lambda event: self._emit("retry", asdict(event)),
-                Logged: lambda event: self._emit("log", asdict(event)),
+                WouldChange: lambda event: self._write("change", change_fields(event)),
+                Retrying: lambda event: self._write("retry", asdict(event)),
+                Logged: lambda event: self._write("log", asdict(event)),
             }
 
     def __call__(self, event: Event) -> None:
@@ -119,137 +142,53 @@ class JsonPrinter(Printer):
 
     def close(self) -> None:
         self._replaced.close()
-        self._out.flush()
         self._err.flush()
 
     def delivered(self, delivery: Delivery) -> None:
-        self._emit("delivery", asdict(delivery))
+        self._write("delivery", asdict(delivery))
         if not delivery.ok:
             self._err.line(delivery.message)
 
     def error(self, error: BulkupError) -> None:
-        fields = {"message": error.message, "details": error.details}
-        self._emit("error", {**fields, "exit_code": int(error.exit_code)})
+        self.lines.error(error)
         self._err.line(f"Error: {clean(error.message)}")
         for line in clean_block(error.details):
             self._err.line(f"  {line}")
 
     def _started(self, event: RunStarted) -> None:
-        self._run_id = event.run_id
-        self._emit("start", {"format": FORMAT, **_start(event)})
+        self.lines.run_id = event.run_id
+        self._write("start", {"format": VERSION, **start_fields(event)})
 
     def _ended(self, event: RunEnded) -> None:
-        self._run_id = event.report.run_id
-        self._emit("summary", summary(event.report))
+        self.lines.run_id = event.report.run_id
+        self._write("summary", summary_fields(event.report))
 
     def _group_started(self, event: GroupStarted) -> None:
-        self._run_id = event.group_id
-        self._emit("namespaces", asdict(event))
+        self.lines.run_id = event.group_id
+        self._write("namespaces", asdict(event))
 
     def _group_ended(self, event: GroupEnded) -> None:
-        self._run_id = event.report.run_id
-        self._emit("group", {**summary(event.report), **_namespaces(event.report)})
+        self.lines.run_id = event.report.run_id
+        fields = {**summary_fields(event.report), **namespaces_fields(event.report)}
+        self._write("group", fields)
+
+    def _warned(self, event: Warned) -> None:
+        self._write("warning", {"message": event.message, "kind": event.kind.value})
+
+    def _already_done(self, event: AlreadyDone) -> None:
+        self.lines.run_id = event.run_id
+        self._write("already_done", already_done_fields(event))
 
     def _failed(self, event: EntityFailed) -> None:
         limits = {"failed": event.failed, "max_failures": event.max_failures}
-        self._emit("failure", {**asdict(event.failure), **limits})
+        self._write("failure", {**failure_fields(event.failure), **limits})
 
     def _progress(self, event: Progress) -> None:
         now = self._clock()
         if now - self._progress_at < PROGRESS_EVERY_S:
             return
         self._progress_at = now
-        fields = {
-            "counts": _counts(event.counts),
-            "total": event.total,
-            "elapsed_s": event.elapsed_s,
-            "rate": event.rate,
-            "retries": event.retries,
-            "waiting": event.waiting or "",
-            "pace": event.rate_limit or "",
-        }
-        self._emit("progress", fields)
-
-    def _emit(self, kind: str, fields: Mapping[str, Any]) -> None:
-        head = {"type": kind, "time": iso(self._now()), "run_id": self._run_id}
-        self._out.line(json.dumps(_finite({**head, **fields}), allow_nan=False))
+        self._write("progress", progress_fields(event))
 
     def _out_lost(self, why: str) -> None:
         self._err.line(f"Warning: stdout is lost ({clean(why)}); the run continues.")
-
-
-def summary(report: Report) -> dict[str, Any]:
-    """The fields of a `summary` line, ready for `json.dumps`."""
-    return {
-        "run_id": report.run_id,
-        "updater": report.updater,
-        "description": report.description,
-        "target": asdict(report.target),
-        "params": dict(report.params),
-        "dry_run": report.dry_run,
-        "state": report.state.value,
-        "success": report.success,
-        "reason": report.reason,
-        "exit_code": int(report.exit_code),
-        "counts": _counts(report.counts),
-        "total": report.total,
-        "started": iso(report.started),
-        "ended": iso(report.ended),
-        "elapsed_s": report.elapsed_s,
-        "retries": report.retries,
-        "failures": [asdict(failure) for failure in report.failures],
-        "log_lines": list(report.log_lines),
-        "log_total": report.log_total,
-        "warnings": list(report.warnings),
-        "state_file": report.state_file,
-        "next_command": report.next_command,
-        "runners": report.runners,
-        "max_failures": report.max_failures,
-        "predecessor": report.predecessor,
-        "successor": report.successor,
-        "headline": headline_of(report),
-    }
-
-
-def _namespaces(report: Report) -> dict[str, Any]:
-    return {
-        "namespaces": [
-            {
-                "namespace": space.namespace,
-                "run_id": space.run_id,
-                "state": space.state.value if space.state is not None else "not begun",
-                "counts": _counts(space.counts),
-                "exit_code": int(space.exit_code),
-                "note": space.note,
-            }
-            for space in report.spaces
-        ],
-        "appeared": list(report.appeared),
-    }
-
-
-def _start(event: RunStarted) -> dict[str, Any]:
-    return {
-        "run_id": event.run_id,
-        "updater": event.updater,
-        "description": event.description,
-        "target": asdict(event.target),
-        "params": dict(event.params),
-        "dry_run": event.dry_run,
-        "resumed": event.resumed,
-        "already": _counts(event.already),
-        "total": event.total,
-        "state_file": event.state_file,
-    }
-
-
-def _counts(counts: Counts) -> dict[str, int]:
-    return counts.named()
-
-
-def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity, and Python's `Infinity` is an error everywhere else."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in fields.items()
-    }

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import IO, Any, TextIO, cast
 
+READER_GONE = "its reader has closed it"
+
 
 class Stream:
     """Writes to `raw` until that fails; from then on drops everything.
@@ -70,7 +72,7 @@ class Stream:
 
     def _lose(self, error: Exception) -> None:
         if isinstance(error, BrokenPipeError):
-            self.lost = "its reader has closed it"
+            self.lost = READER_GONE
         else:
             self.lost = (isinstance(error, OSError) and error.strerror) or str(error)
         self._drain()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bulkup.core.errors import Exit
 from bulkup.core.events import Counts, Report, RunState
+from bulkup.core.visible import assignment
 from bulkup.report.text import clean, moment, per_second, plural
 
 EXIT_MEANINGS = {
@@ -37,7 +38,7 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Would write" if report.dry_run else "Written", f"{counts.written:,}"),
         ("Would delete" if report.dry_run else "Deleted", _if_any(counts.deleted)),
         ("Unchanged", _if_any(counts.unchanged, "(returned unchanged; no write needed)")),
-        ("Left alone", _if_any(counts.left_alone, "(neither put nor deleted)")),
+        ("Left alone", _if_any(counts.left_alone, "(the updater has written nothing)")),
         ("Vanished", _if_any(counts.vanished, "(deleted by others during the run; not failures)")),
         ("Failed", f"{counts.failed:,}"),
         ("Not written", _if_any(counts.unwritten, "(changed by the updater and not put after it)")),
@@ -73,7 +74,7 @@ def writes(written: int, deleted: int, *, dry_run: bool) -> str:
 
 def _run_rows(report: Report) -> list[tuple[str, str | None]]:
     about = f" · {report.description}" if report.description else ""
-    params = ", ".join([clean(f"{name}={value}") for name, value in report.params.items()])
+    params = ", ".join([clean(assignment(name, value)) for name, value in report.params.items()])
     is_running, resumed = report.state is RunState.RUNNING, report.runners > 1
     return [
         ("Rate", _rate(report)),

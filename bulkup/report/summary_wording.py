@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bulkup.core.events import Report, RunState
+from bulkup.core.clock import rough_age
+from bulkup.core.events import AlreadyDone, Report, RunState
 from bulkup.report.namespace_grid import namespace_names
 from bulkup.report.summary_rows import others, writes
 from bulkup.report.text import clean, duration, plural
@@ -38,8 +39,6 @@ def headline_of(report: Report) -> str:
     if _error_leads(report):
         return ending
     if report.state in (RunState.INTERRUPTED, RunState.STOPPED) and not report.dry_run:
-        if is_resumable(report):
-            return f"{ending}. Continue with: {clean(report.next_command)}"
         return f"{ending}."
     return f"{ending}: {_counts(report)}{_took(report)}"
 
@@ -57,7 +56,9 @@ def sentences_of(report: Report) -> Iterator[str]:
     stopped = report.state in (RunState.INTERRUPTED, RunState.STOPPED) and not report.dry_run
     if stopped or _error_leads(report):
         yield f"So far: {_counts(report)}{_took(report)}."
-    if report.reason and report.state is not RunState.FINISHED and not _error_leads(report):
+    # The headline says why a run failed, and the failures are listed.
+    said = _error_leads(report) or _is_over_budget(report)
+    if report.reason and report.state is not RunState.FINISHED and not said:
         reason = clean(report.reason)
         yield reason[0].upper() + reason[1:] + ("" if reason.endswith((".", "!", "?")) else ".")
     if report.dry_run:
@@ -159,10 +160,24 @@ def _meaning(report: Report) -> Iterator[str]:
     if is_resumable(report):
         if report.state is RunState.RUNNING:
             yield "If its process was killed, nothing is lost."
-        if _is_over_budget(report):
+        if report.only_end_left:
+            yield "Resuming handles no entity again; it calls finish and ends the run."
+        elif _is_over_budget(report):
             yield (
                 "Fix the cause, then resume. Resuming retries the entity that stopped the run, "
-                "continues with the entities that are left, and writes nothing twice."
+                "continues with the entities that are left, and writes nothing twice. To go on "
+                "although entities fail, resume with --max-failures N (-1: no limit)."
             )
         else:
             yield "Resuming continues with the entities that are left, and writes nothing twice."
+
+
+def already_done(event: AlreadyDone) -> str:
+    """`already done as RUN, ...`: after the name of the updater."""
+    counts, ago = event.counts, rough_age(event.ago_s)
+    who = f" by {clean(event.who)}" if event.who else ""
+    failed = f", {counts.failed:,} of them failed" if counts.failed else ""
+    return (
+        f"already done as {clean(event.run_id)}, {ago} ago{who} "
+        f"({plural(counts.handled, 'entity', 'entities')}{failed}); --new does it again"
+    )

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import (
+    AlreadyDone,
     EntityFailed,
     Event,
     GroupEnded,
@@ -31,6 +32,7 @@ from bulkup.core.events import (
     Warned,
     WouldChange,
 )
+from bulkup.core.visible import assignment
 from bulkup.report.bar import progress_bar, progress_line
 from bulkup.report.change_lines import change_lines
 from bulkup.report.namespace_grid import namespace_name
@@ -39,7 +41,7 @@ from bulkup.report.stream import Stream, replace_std
 from bulkup.report.summary_model import Summaries, what_failed
 from bulkup.report.summary_terminal import print_summary
 from bulkup.report.summary_text import summary_text
-from bulkup.report.summary_wording import changes_sentence, headline_of
+from bulkup.report.summary_wording import already_done, changes_sentence, headline_of
 from bulkup.report.text import clean, clean_block, duration, plural, show_command
 
 LINE_EVERY_S = 10.0
@@ -93,6 +95,7 @@ class TerminalPrinter(Printer):
             RunEnded: self._ended,
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
+            AlreadyDone: self._already_done,
         }
         if not self._quiet:
             self._handlers = {
@@ -215,6 +218,14 @@ class TerminalPrinter(Printer):
     def _warned(self, event: Warned) -> None:
         self._say(f"Warning: {clean(event.message)}", "yellow")
 
+    def _already_done(self, event: AlreadyDone) -> None:
+        line = f"{clean(event.updater)} is {already_done(event)}."
+        if self._group is not None:
+            self._say(f"  {line}")
+        else:
+            self._hide_bar()
+            self._print_out(Text(line))
+
     def _group_ended(self, event: GroupEnded) -> None:
         self._group = None
         self._summarize(event.report)
@@ -267,7 +278,7 @@ def _start_lines(event: RunStarted) -> Iterator[str]:
     about = f" ({clean(event.description)})" if event.description else ""
     yield f"{_verb(event)} {clean(event.updater)}{about} on {clean(str(event.target))}"
     if event.params:
-        params = [clean(f"{name}={value}") for name, value in event.params.items()]
+        params = [clean(assignment(name, value)) for name, value in event.params.items()]
         yield f"with {', '.join(params)}"
     if event.dry_run:
         yield NOTHING_WRITTEN

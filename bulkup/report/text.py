@@ -82,6 +82,18 @@ def duration(seconds: float) -> str:
     return " ".join(parts)
 
 
+def size(count: int) -> str:
+    """`912 B`, `34 kB`, `1.2 MB`, `34 GB`: in powers of 1,000."""
+    if count < 1000:
+        return f"{count} B"
+    amount, units = count / 1000, ["TB", "GB", "MB", "kB"]
+    while amount >= 999.5 and len(units) > 1:
+        amount /= 1000
+        units.pop()
+    unit = units[-1]
+    return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:,.0f} {unit}"
+
+
 def moment(when: datetime) -> str:
     """`2026-01-02 03:04:05 UTC`."""
     return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"

@@ -9,7 +9,9 @@ successor.py      the record of a run's successor
 chain.py          execute the successors of a run
 limits.py         limits over several runs
 housekeeping.py   clean up what earlier runs left
+listing.py        what is known of all runs, here and in Datastore
 
 start.py          `bulkup run`
 resume.py         `bulkup resume`
+abandon.py        `bulkup abandon`
 """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from bulkup.core.clock import Clock
-from bulkup.core.events import Listener, Warned
+from bulkup.core.events import AlreadyDone, Listener, Warned
 from bulkup.core.paths import current_directory
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.connect import open_rpc
@@ -28,6 +30,15 @@ class RunContext:
     stop: StopRequest = field(default_factory=StopRequest)
     resume_command: str | None = None
     """The command that continues this work; None: `bulkup resume RUN`."""
+    allow_empty: bool = False
+    """Run also where the kind that the query names is not there, but a similar one is."""
+    once: bool = False
+    """Do nothing if a run has finished the same work before."""
+    on_done: Callable[[AlreadyDone], bool] | None = None
+    """Called before work that was done before is done again; may raise. False: nobody knows of it
+    yet, so warn. None: warn."""
+    known_places: list[Any] = field(default_factory=list)
+    """What `runs/missing_kind.py` has found in several namespaces; shared by their runs."""
     owns_process: bool = False
     """The process works for this context alone; False: a program has called `bulkup.run`."""
     typed_as: Path | None = None

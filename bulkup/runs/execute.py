@@ -69,7 +69,14 @@ def _execute(
 ) -> Report:
     context = prepared.context
     execution = Execution(
-        Task(prepared.updater, prepared.query, prepared.rpc, run_info, prepared.first_entity_bytes),
+        Task(
+            prepared.updater,
+            prepared.query,
+            prepared.rpc,
+            run_info,
+            prepared.first_entity_bytes,
+            prepared.nothing_there,
+        ),
         Surroundings(context.options, context.listener, context.stop, context.clock),
         taken,
         workers=workers,

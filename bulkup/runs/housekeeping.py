@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
+from bulkup.core.clock import Clock
 from bulkup.core.model import RunState
+from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
-from bulkup.runs.prepare import PreparedRun
 from bulkup.state.holder import this_process
 from bulkup.state.lease import take, without_markers
 from bulkup.state.markers import Markers
@@ -37,21 +38,22 @@ def sweep_markers(ledger: Ledger, rpc: Rpc, records: Iterable[RunRecord]) -> Non
             ledger.remove(record)
 
 
-def abandon(prepared: PreparedRun, record: RunRecord) -> None:
+def abandon(
+    ledger: Ledger, record: RunRecord, reason: str, *, clock: Clock, stop: StopRequest
+) -> None:
     """End an unfinished run where it is. What it wrote stays.
 
     Raises HeldError, NotFoundError, CallError.
     """
-    context = prepared.context
-    held = take(prepared.ledger, record, this_process(), clock=context.clock, stop=context.stop)
-    prepared.ledger.write(
+    held = take(ledger, record, this_process(), clock=clock, stop=stop)
+    ledger.write(
         replace(
             held,
             state=RunState.ABANDONED,
-            reason="replaced by a new run (--new)",
-            ended=int(context.clock.unix()),
+            reason=reason,
+            ended=int(clock.unix()),
             lease=replace(held.lease, until=0),
-            layout=after_late_copies(held.layout, prepared.ledger.server_time),
+            layout=after_late_copies(held.layout, ledger.server_time),
         ),
         over=True,
     )

@@ -66,7 +66,9 @@ def _has_begun(prepared: PreparedRun, checkpoint: Checkpoint) -> bool:
 
 
 def _record_from(checkpoint: Checkpoint) -> RunRecord:
-    shards = checkpoint.shards() or [Shard(1)]
+    shards = checkpoint.shards()
+    if not shards and not checkpoint.status().generation:
+        shards = [Shard(1)]  # not begun; one that has begun and has none is done with all entities
     in_shards = Counts()
     for shard in shards:
         in_shards = in_shards + checkpoint.counts_of(shard.id)
@@ -77,7 +79,7 @@ def _record_from(checkpoint: Checkpoint) -> RunRecord:
         lease=LeaseTerms(generation=checkpoint.status().generation),
         layout=Layout(
             shards=tuple(shard.unbegun for shard in shards),
-            next_shard=max(checkpoint.next_shard(), 1 + max(shard.id for shard in shards)),
+            next_shard=max(checkpoint.next_shard(), *(shard.id + 1 for shard in shards), 2),
             settled=checkpoint.done() - in_shards,
         ),
     )

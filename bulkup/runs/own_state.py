@@ -34,6 +34,8 @@ def check_own_state(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan)
 
 
 def _check(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan) -> None:
+    if not record.layout.shards:
+        return  # no entity is left to be read
     known_in, made = record.layout.moved_in, record.made
     if known_in:
         is_here = known_in == checkpoint.status().file_id

@@ -28,7 +28,8 @@ from bulkup.datastore.target import Target
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
 from bulkup.engine.scan import QueryPlan, plan_query
 from bulkup.runs.context import RunContext
-from bulkup.runs.target import TargetOptions, open_target
+from bulkup.runs.target import TargetOptions, ignored_emulator, open_target
+from bulkup.state.kinds import OWN_KINDS
 from bulkup.state.run_records import Ledger
 
 
@@ -61,6 +62,8 @@ class PreparedRun:
     context: RunContext
     first_entity_bytes: int = 0
     """Size of the first entity the query returns; 0: it returns none."""
+    nothing_there: str | None = None
+    """What is there instead, when the kind of the query holds nothing at all."""
     warnings: list[Warned] = field(default_factory=list)
     """Passed on to the run's events when it starts."""
     own_links: set[str] = field(default_factory=set)
@@ -85,20 +88,23 @@ class PreparedRun:
         )
 
 
-def load_updater(updater: Any, params: Mapping[str, Any]) -> LoadedUpdater:
+def load_updater(updater: Any, params: Mapping[str, Any], *, prefix: str = "") -> LoadedUpdater:
     """Load an updater and convert its parameters; check the successors it names, too.
+    `prefix`: see `convert`.
 
     Raises NotFoundError, UsageError, ParameterError, UpdaterError.
     """
     source = load(updater) if isinstance(updater, str) else describe(updater)
-    loaded = with_parameters(source, params)
+    loaded = with_parameters(source, params, prefix=prefix)
     successors.check(source)
     return loaded
 
 
-def with_parameters(source: UpdaterSource, params: Mapping[str, Any]) -> LoadedUpdater:
+def with_parameters(
+    source: UpdaterSource, params: Mapping[str, Any], *, prefix: str = ""
+) -> LoadedUpdater:
     """Raises ParameterError."""
-    values = convert(source, params)
+    values = convert(source, params, prefix=prefix)
     return LoadedUpdater(source, values, {name: to_text(v) for name, v in values.items()})
 
 
@@ -116,6 +122,7 @@ def prepare(
     A CallError that leaves the block is turned into an error that a user can act on.
     `check_target` is called before anything is sent to the target.
     """
+    ignored = ignored_emulator(target_options)  # inside, the environment has our own server
     with (
         open_and_load(updater, params, target_options, context, check_target=check_target) as (
             target,
@@ -125,7 +132,10 @@ def prepare(
         closing(context.connect(target)) as rpc,
         explained(rpc),
     ):
-        yield _bind(loaded, created, target, rpc, context, first_contact=True)
+        prepared = _bind(loaded, created, target, rpc, context, first_contact=True)
+        if ignored:
+            prepared.warnings.append(Warned(ignored))
+        yield prepared
 
 
 @contextmanager
@@ -201,6 +211,8 @@ def _bind(
     if first_contact:
         rpc.connect()
     results = rpc.run_query(first, query.namespace).result().batch.entity_results
+    if query.is_kindless:
+        results = [r for r in results if r.entity.key.path[-1].kind not in OWN_KINDS]
     return PreparedRun(
         source,
         params,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from bulkup.core.errors import Exit, MismatchError, NotFoundError, StateError
 from bulkup.core.events import Report, Warned, WarningKind
-from bulkup.core.model import RunState, TargetInfo
+from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo, next_id
-from bulkup.datastore.target import emulator_host
+from bulkup.core.visible import assignment
 from bulkup.runs.acquire import acquire_lease, lock_folder
 from bulkup.runs.chain import execute_successors, resume_chain, unfinished_successor
 from bulkup.runs.context import RunContext
@@ -20,7 +20,7 @@ from bulkup.runs.execute import execute, request_sample
 from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.lost_record import record_again
 from bulkup.runs.prepare import PreparedRun, prepare
-from bulkup.runs.target import TargetOptions
+from bulkup.runs.target import TargetOptions, check_same_target, options_for
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import find_run, run_folders
 from bulkup.state.record import RunRecord
@@ -80,17 +80,14 @@ def prepare_resume(
     Raises BulkupError; MismatchError when the target, a parameter or the query is different.
     """
     run_info = checkpoint.run_info
-    recorded = run_info.target
-    if not (recorded.local or target_options.local):
-        # Before a client is made: against the wrong server it would ask for credentials.
-        _check_same_target(run_info, replace(recorded, emulator=emulator_host()))
-    _check_same_params(run_info, params)
+    target_options = options_for(run_info, target_options)
+    check_same_params(run_info, params)
     with prepare(
         run_info.spec,
         run_info.params,
-        _with_recorded_target(target_options, recorded),
+        target_options,
         replace(context, options=context.options.or_as(checkpoint.status().asked)),
-        check_target=lambda target: _check_same_target(run_info, target),
+        check_target=lambda target: check_same_target(run_info, target),
     ) as prepared:
         if prepared.query.fingerprint(prepared.target.info) != run_info.fingerprint:
             raise MismatchError(
@@ -113,17 +110,8 @@ def prepare_resume(
         yield prepared
 
 
-def _with_recorded_target(options: TargetOptions, recorded: TargetInfo) -> TargetOptions:
-    """The target options, with what the run recorded where the user gave none."""
-    return TargetOptions(
-        project=options.project or recorded.project,
-        database=recorded.database if options.database is None else options.database,
-        namespace=recorded.namespace if options.namespace is None else options.namespace,
-        local=options.local or recorded.local or None,
-    )
-
-
-def _check_same_params(run_info: RunInfo, params: Mapping[str, str]) -> None:
+def check_same_params(run_info: RunInfo, params: Mapping[str, str]) -> None:
+    """Raises MismatchError."""
     for name, value in params.items():
         recorded = run_info.params.get(name)
         if recorded == value:
@@ -131,26 +119,11 @@ def _check_same_params(run_info: RunInfo, params: Mapping[str, str]) -> None:
         if recorded is None:
             mismatch = f"has no parameter {name}"
         else:
-            mismatch = f"was started with {name}={recorded}, not {name}={value}"
+            was, now = assignment(name, recorded), assignment(name, value)
+            mismatch = f"was started with {was}, not {now}"
         raise MismatchError(
             f"run {run_info.run_id} {mismatch}; resume it without -p, or start a new run"
         )
-
-
-def _check_same_target(run_info: RunInfo, target: TargetInfo) -> None:
-    recorded = run_info.target
-    if target == recorded:
-        return
-    if target.emulator == recorded.emulator:
-        how = "without --project, --database, --namespace and --local"
-    elif recorded.emulator:
-        how = f"with DATASTORE_EMULATOR_HOST={recorded.emulator}"
-    else:
-        how = "without DATASTORE_EMULATOR_HOST"
-    raise MismatchError(
-        f"run {run_info.run_id} is on {recorded}, not on {target}; resume it {how}, or start a new "
-        "run"
-    )
 
 
 def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:

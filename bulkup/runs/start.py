@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from bulkup.core.errors import NotFoundError, UsageError
-from bulkup.core.events import Report, Warned, WarningKind
+from bulkup.core.events import AlreadyDone, Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo, first_id
+from bulkup.core.visible import assignment
+from bulkup.engine.splits import Sampling
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.chain import execute_successors, resume_chain
+from bulkup.runs.done_before import find_done, report_of, warn_or_ask, warning_of
 from bulkup.runs.execute import execute, execute_dry_run, request_sample
 from bulkup.runs.housekeeping import abandon, sweep_markers
+from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
 
 def start(
@@ -30,40 +36,119 @@ def start(
     """Start a run and execute it, and its successors, to the end.
 
     When a run with the same updater, parameters and query is unfinished on the target, resume that
-    one; with `fresh`, abandon it and start a new run. `keep_record` False: delete the run record
-    once the run has finished. `run_id`: None makes a new one. `on_found` is called with an
-    unfinished run before it is resumed. Raises BulkupError when the run cannot start.
+    one; with `fresh`, abandon it and start a new run. When one has finished, say so, or do nothing
+    (`once`, of the context or of the updater). `keep_record` False: delete the run record once the
+    run has finished. `run_id`: None makes a new one. `on_found` is called with an unfinished run
+    before it is resumed. Raises BulkupError when the run cannot start.
     """
-    context, ledger, source = prepared.context, prepared.ledger, prepared.source
+    context, source = prepared.context, prepared.source
     if context.options.processes > 1 and source.only_here:
         raise UsageError(
             f"worker processes cannot load {source.name}, since {source.only_here}; move it to the "
             "top level of a file, or leave out processes="
         )
+    once = not fresh and (context.once or prepared.updater.once is True)
+    if once and not keep_record:
+        raise UsageError(
+            "--no-record does not work with --once: only the run record tells that the work was "
+            "done; leave one of them out"
+        )
     run_info = prepared.new_run_info(run_id, prepared.identity)
+    beginning = _Beginning(prepared, run_info, fresh, keep_record, once, on_found)
     with context.stop.listening():
-        if context.options.dry_run:
-            return _dry_run(prepared, run_info)
+        return beginning.dry_run() if context.options.dry_run else beginning.execute()
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """What is to be started, or resumed."""
+
+    prepared: PreparedRun
+    run_info: RunInfo
+    """Of the run, if it is a new one."""
+    fresh: bool
+    keep_record: bool
+    once: bool
+    on_found: Callable[[RunRecord], None]
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.prepared.ledger
+
+    def dry_run(self) -> Report:
+        prepared = self.prepared
+        finished = self.ledger.finished_runs_of(self.run_info.identity)
+        unfinished = self.ledger.unfinished(self.run_info.identity)
+        if unfinished is not None:
+            message = (
+                f"run {unfinished.run_info.run_id} of the same work is unfinished; without "
+                "--dry-run this command resumes it after the entities that are done"
+            )
+            prepared.warnings.append(Warned(message, WarningKind.UNFINISHED_RUN))
+        else:
+            done = find_done(self.ledger, finished, self.run_info)
+            if self._is_done(done):
+                return report_of(prepared, done)
+            prepared.warnings += [warning_of(done)] if done is not None else []
+            check_kind(prepared)
+        return execute_dry_run(prepared, self.run_info)
+
+    def execute(self) -> Report:
+        prepared, ledger, run_info = self.prepared, self.ledger, self.run_info
         # These requests are sent together to save round trips. None depends on another's answer:
         # swept runs are over and hold no claim, and the claim, which is written with the record,
         # detects a process that starts or ends the same work meanwhile.
         to_sweep = ledger.to_sweep()
-        open_runs = ledger.open_runs_of(run_info.updater) if not fresh else iter(())
+        open_runs = ledger.open_runs_of(run_info.updater) if not self.fresh else iter(())
+        finished = ledger.finished_runs_of(run_info.identity) if not self.fresh else iter(())
         sampling = request_sample(prepared)
         unfinished = ledger.unfinished_before_start(run_info.identity)
         sweep_markers(ledger, prepared.rpc, to_sweep)
-        if unfinished is None and not fresh:
+        if unfinished is None:
+            done = find_done(ledger, finished, run_info)
+            if self._is_done(done):
+                return report_of(prepared, done)
+            prepared.warnings += warn_or_ask(done, prepared.context)
+        if unfinished is None or self.fresh:
+            check_kind(prepared)
+        if unfinished is None and not self.fresh:
             prepared.warnings += _similar_runs(open_runs, run_info)
+        try:
+            return self._start_or_resume(unfinished, sampling)
+        except NotFoundError:
+            # Another process has just ended the run that was to be resumed.
+            done = self._done_meanwhile()
+            if done is None:
+                raise
+            return report_of(prepared, done)
+
+    def _is_done(self, done: AlreadyDone | None) -> TypeGuard[AlreadyDone]:
+        return self.once and done is not None and done.same_source
+
+    def _done_meanwhile(self) -> AlreadyDone | None:
+        if not self.once:
+            return None
+        finished = self.ledger.finished_runs_of(self.run_info.identity)
+        done = find_done(self.ledger, finished, self.run_info)
+        return done if self._is_done(done) else None
+
+    def _start_or_resume(self, unfinished: RunRecord | None, sampling: Sampling | None) -> Report:
+        prepared, ledger, run_info = self.prepared, self.ledger, self.run_info
+        context = prepared.context
         while True:
-            if unfinished and fresh and first_id(unfinished.run_info.run_id) != run_info.run_id:
-                abandon(prepared, unfinished)
+            is_other = unfinished and first_id(unfinished.run_info.run_id) != run_info.run_id
+            if unfinished and self.fresh and is_other:
+                abandon(
+                    ledger, unfinished, "replaced by a new run (--new)",
+                    clock=context.clock, stop=context.stop,
+                )  # fmt: skip
                 unfinished = None
             if unfinished is not None:
-                on_found(unfinished)
+                self.on_found(unfinished)
                 if unfinished.chain.links:
                     context.listener(_resuming(unfinished, prepared))
                     return resume_chain(prepared, unfinished)
-            record = unfinished or RunRecord(run_info, RunState.RUNNING, keep=keep_record)
+            record = unfinished or RunRecord(run_info, RunState.RUNNING, keep=self.keep_record)
             with open_checkpoint(record.run_info, prepared) as checkpoint:
                 held = _acquire(prepared, record, checkpoint)
                 if held is None:
@@ -71,19 +156,28 @@ def start(
                     continue
                 if unfinished is not None:
                     prepared.warnings.append(_resuming(unfinished, prepared))
+                else:
+                    # Asked again while nobody else can start or finish this work: another process
+                    # may have done both since.
+                    done = self._done_meanwhile()
+                    if done is not None:
+                        self._withdraw(held, done, checkpoint)
+                        return report_of(prepared, done)
                 report = execute(prepared, checkpoint, held, sampling)
             return execute_successors(prepared, report)
 
-
-def _dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
-    unfinished = prepared.ledger.unfinished(run_info.identity)
-    if unfinished is not None:
-        message = (
-            f"run {unfinished.run_info.run_id} of the same work is unfinished; without --dry-run "
-            "this command resumes it after the entities that are done"
+    def _withdraw(self, held: RunRecord, done: AlreadyDone, checkpoint: Checkpoint) -> None:
+        """End a run that has not begun, and remove its claim. Its record stays: it refuses a late
+        copy of the commit that wrote both."""
+        released = replace(
+            held,
+            state=RunState.ABANDONED,
+            reason=f"already done as {done.run_id}",
+            ended=int(self.prepared.context.clock.unix()),
+            lease=replace(held.lease, until=0),
         )
-        prepared.warnings.append(Warned(message, WarningKind.UNFINISHED_RUN))
-    return execute_dry_run(prepared, run_info)
+        self.ledger.write(released, over=True)
+        shutil.rmtree(checkpoint.folder)
 
 
 def _acquire(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> RunRecord | None:
@@ -129,7 +223,7 @@ def _similar_runs(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[War
 
 
 def _assignments(params: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in params.items()) or "no parameters"
+    return ", ".join(assignment(name, value) for name, value in params.items()) or "no parameters"
 
 
 def _resuming(record: RunRecord, prepared: PreparedRun) -> Warned:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bulkup.core.errors import UsageError
-from bulkup.datastore.target import Target, resolve
+from bulkup.core.errors import MismatchError, UsageError
+from bulkup.core.model import TargetInfo
+from bulkup.core.records import RunInfo
+from bulkup.datastore.target import EMULATOR_VARIABLE, Target, emulator_host, resolve
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,17 @@ class TargetOptions:
     namespace: str | None = None
     local: str | None = None
     """The file of an embedded Datastore."""
+
+
+def ignored_emulator(options: TargetOptions) -> str | None:
+    """The warning that an emulator is set in the environment and is not used; None: there is none.
+
+    Without it, whoever has both would look for the changes in the wrong one.
+    """
+    host = os.environ.get(EMULATOR_VARIABLE)
+    if options.local is None or not host:
+        return None
+    return f"{EMULATOR_VARIABLE} ({host}) is not used: this works on the file {options.local}"
 
 
 @contextmanager
@@ -46,3 +59,37 @@ def open_target(options: TargetOptions) -> Iterator[Target]:
             local=options.local,
             address=server.host,
         )
+
+
+def options_for(run_info: RunInfo, options: TargetOptions) -> TargetOptions:
+    """The target options, with what the run recorded where the user gave none.
+
+    Raises MismatchError for another server than the run's.
+    """
+    recorded = run_info.target
+    if not (recorded.local or options.local):
+        # Before a client is made: against the wrong server it would ask for credentials.
+        check_same_target(run_info, replace(recorded, emulator=emulator_host()))
+    return TargetOptions(
+        project=options.project or recorded.project,
+        database=recorded.database if options.database is None else options.database,
+        namespace=recorded.namespace if options.namespace is None else options.namespace,
+        local=options.local or recorded.local or None,
+    )
+
+
+def check_same_target(run_info: RunInfo, target: TargetInfo) -> None:
+    """Raises MismatchError."""
+    recorded = run_info.target
+    if target == recorded:
+        return
+    if target.emulator == recorded.emulator:
+        how = "without --project, --database, --namespace and --local"
+    elif recorded.emulator:
+        how = f"with DATASTORE_EMULATOR_HOST={recorded.emulator}"
+    else:
+        how = "without DATASTORE_EMULATOR_HOST"
+    raise MismatchError(
+        f"run {run_info.run_id} is on {recorded}, not on {target}; repeat the command {how}, or "
+        "start a new run"
+    )

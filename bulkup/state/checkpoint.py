@@ -66,6 +66,8 @@ class Status:
     """The generation of the run record when this file was last in step with it; 0: never."""
     asked: dict[str, Any]
     """The options of the last runner that were not the defaults."""
+    total: int | None
+    """How many entities the query found when the run started; None: the server did not say."""
 
 
 class Checkpoint(Outcomes, MadeKeys):
@@ -88,7 +90,15 @@ class Checkpoint(Outcomes, MadeKeys):
             file_id=str(meta["file_id"]),
             generation=int(meta["generation"]),
             asked=dict(meta.get("asked") or {}),
+            total=meta.get("total"),
         )
+
+    def only_end_left(self) -> bool:
+        """The run is not over, but every entity is done, and this file knows the outcome of all."""
+        status = self.status()
+        if status.state.is_over or not status.clean or not status.generation:
+            return False
+        return all(shard.done for shard in self.shards())
 
     def next_shard(self) -> int:
         """A shard id that was never used."""
@@ -121,6 +131,11 @@ class Checkpoint(Outcomes, MadeKeys):
                 not_done={},
             )
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
+
+    def total_is(self, total: int) -> None:
+        """Note how many entities the query finds."""
+        with self._step():
+            self._set(total=total)
 
     def all_is_known(self) -> None:
         """The outcome of every commit that was sent is in this file; sync it to disk."""

@@ -79,6 +79,7 @@ class CheckpointFile:
     def __init__(self, path: Path, connection: sqlite3.Connection, run_info: RunInfo) -> None:
         self.path = path
         self.folder = path.parent
+        self._inode = _inode(path)
         self.run_info = run_info
         self._db = connection
         columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(batches)")}
@@ -101,7 +102,7 @@ class CheckpointFile:
                 "name a writable state directory with --state-dir"
             ) from error
         # It gets its name when it is complete. After a kill before that there is no checkpoint.
-        first = cls(path, sqlite3.connect(unfinished, isolation_level=None), run_info)
+        first = cls(unfinished, sqlite3.connect(unfinished, isolation_level=None), run_info)
         with first._step(synced=True):
             for statement in _SCHEMA.split(";\n"):
                 first._db.execute(statement)
@@ -153,6 +154,10 @@ class CheckpointFile:
 
     def close(self) -> None:
         self._db.close()
+
+    def is_deleted(self) -> bool:
+        """Whether somebody has deleted or replaced the file while it was open."""
+        return _inode(self.path) != self._inode
 
     @contextlib.contextmanager
     def _step(self, *, synced: bool = False) -> Iterator[None]:
@@ -207,6 +212,13 @@ class CheckpointFile:
             name: json.loads(value)
             for name, value in self._db.execute("SELECT name, value FROM meta")
         }
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _run_info_in(db: sqlite3.Connection, path: Path) -> RunInfo:

@@ -10,6 +10,9 @@ from bulkup.core.model import RunState
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import RunLock
 
+KILLED = "killed"
+"""The state that people see of a run that is running and has no living runner."""
+
 DEFAULT_STATE_DIR = Path(".bulkup")
 
 
@@ -25,5 +28,5 @@ def state_text(checkpoint: Checkpoint) -> str:
     """The state of a run for people: a run whose runner has died is shown as killed."""
     state = checkpoint.status().state
     if state is RunState.RUNNING and not RunLock(checkpoint.folder).is_held():
-        return "killed"
+        return KILLED
     return state.value

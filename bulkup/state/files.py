@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from bulkup.core.errors import HeldError, NotFoundError, StateError, UsageError
-from bulkup.core.records import is_run_id
+from bulkup.core.records import group_of, is_run_id
 
 CHECKPOINT_NAME = "checkpoint.sqlite"
 LOCK_NAME = "lock"
@@ -78,6 +78,21 @@ def find_run(state_dir: Path, name: str) -> Path:
             "--state-dir names another state directory"
         )
     return matching[0]
+
+
+def find_latest(state_dir: Path) -> Path:
+    """The folder of the run that was worked on last."""
+    folders = run_folders(state_dir)
+    if not folders:
+        raise NotFoundError(
+            f"there are no runs in {str(state_dir)!r}; --state-dir names another state directory"
+        )
+    return max(folders, key=lambda folder: (folder / CHECKPOINT_NAME).stat().st_mtime_ns)
+
+
+def group_folders(state_dir: Path, group_id: str) -> list[Path]:
+    """The folders of a group's runs, in no useful order; empty: no such group is here."""
+    return [f for f in run_folders(state_dir) if group_of(f.name) == group_id]
 
 
 class RunLock:

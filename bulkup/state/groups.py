@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -86,31 +86,17 @@ class Groups:
     def read(self) -> Group | None:
         """The unfinished group. Raises CallError; StateError for one of another version."""
         for result in self._rpc.lookup([self._key]).values():
-            return self._parsed(result)
+            return _parsed(result)
         return None
-
-    def _parsed(self, result: Any) -> Group:
-        try:
-            return _parse(read_properties(result.entity), result.version)
-        except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
-            raise StateError(
-                f"the group record {key_text(result.entity.key)} was written by another "
-                "version of bulkup: run that version, or delete the record if you no "
-                "longer need the group",
-                details=f"{type(error).__name__}: {error}",
-            ) from error
 
     def others(self, updater: str) -> list[Group]:
         """Unfinished groups of updaters of this name, with other parameters or another pattern.
 
         Raises CallError.
         """
-        found = [
-            self._parsed(result)
-            for result in self._rpc.results(kind_query(GROUP_KIND), "")
-            if result.entity.key.path[-1].name != self._key.path[-1].name
-        ]
-        return [group for group in found if group.updater == updater]
+        name = self._key.path[-1].name
+        found = _all(self._rpc)
+        return [group for key, group in found if key != name and group.updater == updater]
 
     def begin(self, group: Group) -> Group:
         """Write a new group. If somebody else was faster, returns their group.
@@ -190,6 +176,31 @@ class Groups:
         }
         write_properties(entity, values)
         return entity
+
+
+def find_group(rpc: Rpc, target: TargetInfo, group_id: str) -> tuple[Groups, Group] | None:
+    """The unfinished group with this id. Raises CallError, StateError."""
+    for identity, group in _all(rpc):
+        if group.group_id == group_id:
+            return Groups(rpc, target, identity), group
+    return None
+
+
+def _all(rpc: Rpc) -> Iterator[tuple[str, Group]]:
+    """All unfinished groups, by the names of their records."""
+    for result in rpc.results(kind_query(GROUP_KIND), ""):
+        yield result.entity.key.path[-1].name, _parsed(result)
+
+
+def _parsed(result: Any) -> Group:
+    try:
+        return _parse(read_properties(result.entity), result.version)
+    except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        raise StateError(
+            f"the group record {key_text(result.entity.key)} was written by another version of "
+            "bulkup: run that version, or delete the record if you no longer need the group",
+            details=f"{type(error).__name__}: {error}",
+        ) from error
 
 
 def _parse(values: dict[str, Any], version: int) -> Group:

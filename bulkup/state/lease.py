@@ -331,16 +331,23 @@ class Lease:
         *,
         fenced_until: int,
         sweep_at: int = 0,
+        only_end_left: bool = False,
         successor: RunRecord | None = None,
         extra_mutations: Sequence[bytes] = (),
     ) -> None:
-        """Record that the runner or the run has ended. Raises HeldError, CallError."""
+        """Record that the runner or the run has ended. Raises HeldError, CallError.
+
+        `only_end_left`: the runner has, and left no entity to handle.
+        """
         self._next = math.inf  # no renewal may follow
         ended = int(self._clock.unix())
         sweep = sweep_later(Layout(), sweep_at, self._ledger.server_time)
 
         def change(record: RunRecord) -> RunRecord:
             record = self._refresh(record)
+            layout = record.layout
+            if only_end_left:
+                layout = replace(layout, shards=(), settled=counts)
             return replace(
                 record,
                 state=state,
@@ -349,7 +356,7 @@ class Lease:
                 ended=ended,
                 lease=replace(record.lease, until=0),
                 layout=replace(
-                    record.layout,
+                    layout,
                     fenced_until=fenced_until,
                     sweep_at=sweep.sweep_at,
                     sweep_seen=sweep.sweep_seen,

@@ -59,6 +59,7 @@ class Layout:
     """How the run is cut into shards, and what must happen to the markers left behind."""
 
     shards: tuple[Shard, ...] = (Shard(1),)
+    """None at all: every entity is done, only the end of the run is left (its `finish` raised)."""
     next_shard: int = 2
     """A shard id that was never used."""
     settled: Counts = field(default_factory=Counts)
@@ -99,6 +100,13 @@ class MigrationInfo:
     """Who set the state by hand (`bulkup mark`); None: it was reached by running."""
     origin: Origin = field(default_factory=Origin)
     """Where the last runner ran."""
+    former: tuple[str, ...] = ()
+    """The names it had before (`bulkup mark --renamed-to`), oldest first. Its run id is made from
+    the first."""
+
+    @property
+    def first_name(self) -> str:
+        return self.former[0] if self.former else self.name
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,8 @@ class RunRecord:
     reason: str | None = None
     counts: Counts = field(default_factory=Counts)
     """The counts at the last renewal."""
+    total: int | None = None
+    """How many entities the query found when the run started; None: not known."""
     ended: int = 0
     """Unix time; 0: not ended."""
     lease: LeaseTerms = field(default_factory=LeaseTerms)

@@ -65,6 +65,8 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["sweep_at"] = _time(layout.sweep_at)
     if layout.sweep_seen:
         values["sweep_seen"] = json.dumps(layout.sweep_seen)
+    if record.total is not None:
+        values["total"] = record.total
     if record.warm:
         values["warm"] = json.dumps(record.warm)
     if record.chain.links:
@@ -88,6 +90,7 @@ def _migration_values(migration: MigrationInfo) -> dict[str, Stored]:
         "bulkup_version": migration.origin.version,
         "ci_job": migration.origin.ci_job,
         "git_commit": migration.origin.git_commit,
+        **({"renamed_from": json.dumps(migration.former)} if migration.former else {}),
     }
 
 
@@ -119,6 +122,7 @@ def _check(record: RunRecord, name: str) -> None:
         record.layout.sweep_at,
         record.lease.until,
         record.ended,
+        record.total or 0,
         *(shard.id for shard in record.layout.shards),
         *asdict(record.counts).values(),
         *asdict(record.layout.settled).values(),
@@ -147,6 +151,7 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         state=RunState(values["state"]),
         reason=values["reason"] or None,
         counts=Counts(**json.loads(values["counts"])),
+        total=values.get("total"),
         ended=values["ended"] or 0,
         lease=LeaseTerms(
             Holder(**json.loads(holder)) if holder else None,
@@ -194,6 +199,7 @@ def _parse_migration(values: dict[str, Any]) -> MigrationInfo | None:
             values.get("ci_job") or "",
             values.get("git_commit") or "",
         ),
+        tuple(str(name) for name in json.loads(values.get("renamed_from") or "[]")),
     )
 
 

@@ -19,12 +19,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bulkup.core.errors import StateError
-from bulkup.core.model import TargetInfo
+from bulkup.core.model import RunState, TargetInfo
 from bulkup.core.records import RunInfo, is_run_id
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_text
 from bulkup.datastore.messages import AND, EntityPb, Mutation, Operator, Pb, QueryPb, ValuePb
+from bulkup.datastore.queries import kind_query
 from bulkup.datastore.refusals import commit_answer
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
@@ -132,6 +133,14 @@ class Ledger:
             ("open", "EQUAL", ValuePb(boolean_value=True)),
         )
 
+    def finished_runs_of(self, identity: str) -> Iterator[RunRecord]:
+        """The finished runs of the same updater, parameters and query, in the order of their ids.
+        The query is sent at once; taking the first record raises CallError."""
+        return self._query(
+            ("identity", "EQUAL", ValuePb(string_value=identity)),
+            ("state", "EQUAL", ValuePb(string_value=RunState.FINISHED.value)),
+        )
+
     def to_sweep(self) -> Iterator[RunRecord]:
         """Finished runs whose last markers may be removed by now (see `state/sweeping.py`). The
         query is sent at once; taking the first record raises CallError."""
@@ -139,6 +148,11 @@ class Ledger:
         seconds = int(time.now()) if time.is_known else END_OF_TIME
         until = ValuePb(timestamp_value={"seconds": seconds})
         return self._query(("sweep_at", "LESS_THAN_OR_EQUAL", until))
+
+    def all_records(self) -> Iterator[RunRecord]:
+        """Every record in the target's namespace, in no useful order. Raises CallError."""
+        query = kind_query(RUN_KIND)
+        return self._answers(query, self._rpc.run_query(query, self._target.namespace))
 
     def migrations(self) -> list[RunRecord]:
         """The records of all migrations, applied or not. Raises CallError."""
@@ -184,6 +198,18 @@ class Ledger:
             record, over=over, successor=successor, extra_mutations=extra_mutations
         )
         return self.end_sure_write(record, call)
+
+    def write_together(self, records: Sequence[RunRecord]) -> None:
+        """Write several records over the versions they were read at: all of them, or none.
+
+        Raises RecordMovedOn, CallError.
+        """
+        mutations = []
+        for record in records:
+            entity = EntityPb()
+            write_record(entity, self._key(record.run_info.run_id), record)
+            mutations.append(guarded_write(entity, record.version).SerializeToString())
+        self.end_sure_write(records[0], self._rpc.commit(mutations))
 
     def begin_write(
         self,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +18,7 @@ from google.cloud.datastore_v1.types import datastore as types
 from google.cloud.datastore_v1.types import entity as entity_types
 
 from bulkup.state.kinds import MARKER_KIND, OWN_KINDS
-from tests.cli.nursery import REPOSITORY, Forked, Nursery
+from tests.cli.nursery import REPOSITORY
 from tests.conftest import Server
 
 TIMEOUT_S = 300
@@ -105,9 +102,38 @@ class Shell:
         return path
 
     def start(self, *args: object, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start `python -m bulkup`, from nothing; `ended` waits for it."""
+        """Start a command from nothing; `ended` waits for it."""
+        return self._started(["-m", "bulkup", *map(str, args)], env, executable=sys.executable)
+
+    def begin(self, *args: object, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start a command in a process that is forked from a warm one; `ended` waits for it."""
+        return self._started(["-m", "bulkup", *map(str, args)], env)
+
+    def bulkup(
+        self, *args: object, env: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
+    ) -> Result:
+        """Run a command to its end, in a process forked from a preloaded one."""
+        return _result(self.begin(*args, env=env), timeout_s)
+
+    def begin_script(self, source: str) -> subprocess.Popen[str]:
+        """Start a Python script in a process that is forked from a warm one."""
+        return self._started(["-c", dedent(source)])
+
+    def script(self, source: str, timeout_s: float = TIMEOUT_S) -> Result:
+        """Run a Python script in a process that is forked from a warm one."""
+        return _result(self.begin_script(source), timeout_s)
+
+    def python(self, source: str, timeout_s: float = TIMEOUT_S) -> Result:
+        """Run a Python script in a new interpreter."""
+        cold = self._started(["-c", dedent(source)], executable=sys.executable)
+        return _result(cold, timeout_s)
+
+    def _started(
+        self, words: list[str], env: Mapping[str, str] | None = None, **options: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "bulkup", *map(str, args)],
+            [sys.executable, *words],
+            **options,  # type: ignore[call-overload]
             cwd=self.folder,
             env={**self.environment, **(env or {})},
             stdin=subprocess.DEVNULL,
@@ -115,35 +141,6 @@ class Shell:
             stderr=subprocess.PIPE,
             text=True,
         )
-
-    def bulkup(
-        self, *args: object, env: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
-    ) -> Result:
-        """Run a command to its end, in a process forked from a preloaded one."""
-        every = {**self.environment, **(env or {})}
-        return Result(*_nursery().run([str(a) for a in args], self.folder, every, timeout_s))
-
-    def begin(self, *args: object, env: Mapping[str, str] | None = None) -> Forked:
-        """Start a command in a process that is forked from a warm one; `ended` waits for it."""
-        every = {**self.environment, **(env or {})}
-        return _nursery().start([str(a) for a in args], self.folder, every)
-
-    def begin_script(self, source: str) -> Forked:
-        """Start a Python script in a process that is forked from a warm one."""
-        return _nursery().start(dedent(source), self.folder, self.environment)
-
-    def script(self, source: str, timeout_s: float = TIMEOUT_S) -> Result:
-        """Run a Python script in a process that is forked from a warm one."""
-        return Result(*_nursery().run(dedent(source), self.folder, self.environment, timeout_s))
-
-    def python(self, source: str, timeout_s: float = TIMEOUT_S) -> Result:
-        """Run a Python script in a new interpreter."""
-        done = subprocess.run(
-            [sys.executable, "-c", dedent(source)],
-            cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=timeout_s,
-        )  # fmt: skip
-        return Result(done.returncode, done.stdout, done.stderr)
 
     def runs(self) -> list[str]:
         """Ids of the runs in the state directory, oldest first."""
@@ -162,22 +159,18 @@ def refuses_to_resume(
     assert contents(server) == before
 
 
-_first_use = threading.Lock()
+def _result(process: subprocess.Popen[str], timeout_s: float) -> Result:
+    """Raises subprocess.TimeoutExpired after killing it."""
+    with process:
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except BaseException:
+            process.kill()
+            raise
+        return Result(process.returncode, out, err)
 
 
-def _nursery() -> Nursery:
-    with _first_use:  # several threads may be the first user at once
-        return _started()
-
-
-@functools.cache
-def _started() -> Nursery:
-    nursery = Nursery()
-    atexit.register(nursery.close)
-    return nursery
-
-
-def ended(process: subprocess.Popen[str] | Forked, timeout_s: float = TIMEOUT_S) -> Result:
+def ended(process: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> Result:
     """Wait for a process; kill one that hangs, and fail with its output."""
     try:
         out, err = process.communicate(timeout=timeout_s)

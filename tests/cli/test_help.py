@@ -16,7 +16,7 @@ HEAVY = ("grpc", "google.cloud", "google.auth", "google.protobuf", "rich", "sqli
 @pytest.mark.parametrize(
     "args",
     [("--help",), ("--version",)]
-    + [(command, "--help") for command in ("run", "resume", "list", "show", "params")],
+    + [(command, "--help") for command in ("run", "resume", "list", "show", "params", "config")],
     ids=" ".join,
 )
 def test_help_imports_nothing_heavy(nowhere: Shell, args: tuple[str, ...]) -> None:
@@ -48,7 +48,7 @@ def test_an_option_that_does_not_exist_is_wrong_usage(nowhere: Shell) -> None:
     assert nowhere.runs() == []
 
 
-@pytest.mark.parametrize("args", [("rum", "bump.py"), ("run",), ("show",)], ids=" ".join)
+@pytest.mark.parametrize("args", [("rum", "bump.py"), ("run",), ("abandon",)], ids=" ".join)
 def test_a_command_that_is_not_one_is_wrong_usage(nowhere: Shell, args: tuple[str, ...]) -> None:
     result = nowhere.bulkup(*args)
     assert result.code == 2
@@ -110,3 +110,42 @@ def test_params_shows_what_an_updater_takes(nowhere: Shell) -> None:
     assert (first["name"], first["value_type"], first["required"]) == ("before", "date", True)
     assert (second["name"], second["default"], second["required"]) == ("keep", "10", False)
     assert nowhere.bulkup("params", "bump.py:Nope").fails(10, "no Nope", "bump.py:Bump")
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("run", "bump.py", "-q", "-v"), "-q and -v cannot be used together"),
+        (("run", "bump.py", "-qv"), "-q and -v cannot be used together"),
+        (("resume", "--quiet", "--verbose"), "-q and -v cannot be used together"),
+        (("migrate", "-v", "-q"), "-v"),
+        (("run", "bump.py", "--target", "a", "--local", "f"), "--target and --local cannot"),
+        (("run", "bump.py", "--all-namespaces", "--namespace", "a"), "--all-namespaces and"),
+        (("status", "--namespaces", "a*", "--namespace", "a"), "--namespaces and --namespace"),
+        (("migrate", "--to", "a", "--only", "b"), "--to and --only cannot"),
+        (("run", "bump.py", "-n", "--new"), "-n and --new cannot"),
+        (("run", "bump.py", "-n", "--no-record"), "-n and --no-record cannot"),
+        (("run", "bump.py", "--wait", "5s", "--dry-run"), "-n and --wait cannot"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    nowhere: Shell, args: tuple[str, ...], says: str
+) -> None:
+    result = nowhere.bulkup(*args)
+    assert result.code == 2, result
+    assert result.out == ""
+    assert says in result.err
+    assert nowhere.runs() == []
+
+
+def test_a_typed_option_wins_over_what_the_environment_contradicts(nowhere: Shell) -> None:
+    nowhere.bulkup("run", "missing.py", "-v", env={"BULKUP_RUN_QUIET": "1"}).fails(10, "missing.py")
+    result = nowhere.bulkup("run", "missing.py", env={"BULKUP_QUIET": "1", "BULKUP_VERBOSE": "1"})
+    assert result.code == 2
+    assert "-q and -v" in result.err
+    # A dry run is never dropped for what is typed: it would become a real one.
+    result = nowhere.bulkup("run", "bump.py", "--new", env={"BULKUP_RUN_DRY_RUN": "1"})
+    assert result.code == 2
+    assert "-n and --new" in result.err
+    env = {"BULKUP_WAIT": "5s"}
+    nowhere.bulkup("run", "missing.py", "-n", env=env).fails(10, "missing.py")

@@ -46,7 +46,20 @@ def test_every_number_is_read_and_checked(
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "resume", "list", "show", "params", "migrate", "status", "mark", "unlock"]
+    "name",
+    [
+        "run",
+        "resume",
+        "list",
+        "show",
+        "abandon",
+        "prune",
+        "params",
+        "migrate",
+        "status",
+        "mark",
+        "unlock",
+    ],
 )
 def test_every_option_has_its_own_environment_variable(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -299,6 +312,12 @@ def test_a_run_on_a_local_file_stops_and_resumes(nowhere: Shell) -> None:
     stopped = nowhere.bulkup("run", "bump.py", "--local", "data.db", "--limit", "3")
     assert stopped.code == 75, stopped
     assert "in " + str(file) in stopped.out
+    # An emulator in the environment is not where the changes are.
+    ignored = nowhere.bulkup(
+        "run", "bump.py", "--local", "data.db", "-n",
+        env={"DATASTORE_EMULATOR_HOST": "localhost:1"},
+    )  # fmt: skip
+    assert "Warning: DATASTORE_EMULATOR_HOST (localhost:1) is not used: this" in ignored.err
     assert nowhere.bulkup("resume").code == 0
     with start_local(str(file)) as served:
         client = Server("EM", served.host, "local").client()

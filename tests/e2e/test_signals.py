@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from bulkup.datastore.retry import FIRST_CONTACT_S
-from tests.cli.nursery import Forked
+from bulkup.datastore.retry import FIRST_ANSWER_S
 from tests.cli.shell import BUMP, TIMEOUT_S, Shell, ended, seed, values
 from tests.conftest import Server
 
@@ -29,7 +29,7 @@ def slow_bump(shell: Shell, seconds: float = 0.02, *, only_the_fifth: bool = Fal
     )
 
 
-def at_work(shell: Shell, *args: object) -> Forked:
+def at_work(shell: Shell, *args: object) -> subprocess.Popen[str]:
     process = shell.begin(*args)
     assert process.stdout is not None
     assert process.stdout.readline() == "at work\n"
@@ -112,7 +112,7 @@ def test_ctrl_c_before_the_server_answers_starts_nothing(lf_shell: Shell) -> Non
             process.send_signal(signal.SIGINT)
             begun = time.monotonic()
             result = ended(process)
-    assert time.monotonic() - begun < FIRST_CONTACT_S
+    assert time.monotonic() - begun < FIRST_ANSWER_S
     assert result.code == 130
     assert "Traceback" not in result.err
     assert lf_shell.runs() == []

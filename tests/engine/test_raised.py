@@ -69,7 +69,7 @@ def test_a_ctrl_c_that_a_handler_hears_ends_the_run(embedded: Server, run: Run) 
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
-def test_what_finish_raises_is_a_warning_and_exit_1(
+def test_what_finish_raises_leaves_the_run_to_be_resumed(
     embedded: Server, run: Run, error: BaseException
 ) -> None:
     class Ending(raising(ValueError())):  # type: ignore[misc]
@@ -78,8 +78,9 @@ def test_what_finish_raises_is_a_warning_and_exit_1(
 
     fill(embedded, "Thing", 3, n=0)
     report = run(embedded, Ending)
-    assert report.success
+    assert not report.success
     assert report.exit_code == Exit.FAILED
+    assert "Ending.finish raised" in report.reason
     assert any("finish raised" in warning for warning in report.warnings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from bulkup import Updater
 from bulkup.core.errors import Exit
 from bulkup.core.events import Report
 from bulkup.core.model import RunState
+from tests.cli.shell import Shell
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
@@ -111,7 +113,7 @@ def test_some_unwritten_changes_are_a_warning(
 def test_after_the_fix_resume_writes_every_entity(embedded: Server, run: Run) -> None:
     """Also those that were handled before the run stopped."""
     client = fill(embedded, "Thing", 1_200)
-    first = run(embedded, updater(forgets), shards=2)
+    first = run(embedded, updater(forgets))
     assert_stopped(first, 1_000)
 
     def fixed(self: Any, entity: Entity) -> None:
@@ -121,7 +123,8 @@ def test_after_the_fix_resume_writes_every_entity(embedded: Server, run: Run) ->
     second = run(embedded, updater(fixed))
     assert second.run_id == first.run_id
     assert second.exit_code is Exit.DONE
-    assert (second.counts.handled, second.counts.written, second.counts.unwritten) == (1200,) * 2 + (0,)
+    counts = second.counts
+    assert (counts.handled, counts.written, counts.unwritten) == (1_200, 1_200, 0)
     assert all(entity["n"] == entity["i"] + 1 for entity in everything(client, "Thing"))
 
 
@@ -372,3 +375,70 @@ def test_a_counter_is_not_counted_twice_after_the_fix(embedded: Server, run: Run
     (counter,) = everything(client, "Counter")
     assert counter["n"] == 9
     assert all(entity["n"] == 1 for entity in everything(client, "Thing"))
+
+
+# --- elsewhere ---
+
+
+@bulkup.updater(kind="Thing")
+def forgets_in_a_worker(entity: Entity, *, every: int = 0) -> Any:
+    entity["n"] = 1
+    return entity if every and entity["i"] % every == 0 else None
+
+
+def test_worker_processes_find_unwritten_changes(embedded: Server, run: Run) -> None:
+    client = fill(embedded, "Thing", 60)
+    report = run(embedded, forgets_in_a_worker, processes=2)
+    assert_stopped(report, 60)
+    report = run(embedded, forgets_in_a_worker, params={"every": 20}, processes=2)
+    counts = report.counts
+    assert (report.exit_code, counts.unwritten, counts.written) == (Exit.DONE, 57, 3)
+    assert sum("n" in entity for entity in everything(client, "Thing")) == 3
+
+
+def test_a_migration_that_writes_none_of_its_changes_is_not_applied(
+    tmp_path: Path, embedded: Server
+) -> None:
+    fill(embedded, "Item", 5)
+    shell = Shell(tmp_path, embedded)
+    source = """
+        import bulkup
+
+        @bulkup.updater(kind="Item")
+        def add_n(entity):
+            entity["n"] = 1
+    """
+    path = shell.write("migrations/0001_add_n.py", source)
+    result = shell.bulkup("migrate", "migrations")
+    assert result.code == 1, result
+    assert (
+        "5 entities were changed, and none of these changes was written" in result.err + result.out
+    )
+    assert shell.bulkup("status", "migrations", "--check").code == 4
+    path.write_text(path.read_text() + "    return entity\n")
+    assert shell.bulkup("migrate", "migrations").code == 0
+    assert all(e["n"] == 1 for e in everything(embedded.client(), "Item"))
+    assert shell.bulkup("status", "migrations", "--check").code == 0
+
+
+def test_show_repeats_what_the_stopped_run_said(tmp_path: Path, embedded: Server) -> None:
+    fill(embedded, "Thing", 3)
+    shell = Shell(tmp_path, embedded)
+    shell.write(
+        "up.py",
+        """
+        import bulkup
+
+        @bulkup.updater(kind="Thing")
+        def forget(entity):
+            entity["n"] = 1
+        """,
+    )
+    ran = shell.bulkup("run", "up.py")
+    assert ran.code == 1, ran
+    run_id = next(line.split()[1] for line in ran.out.splitlines() if line.startswith("  Run "))
+    shown = shell.bulkup("show", run_id)
+    for line in ("  Handled      3", "  Left alone   3", "  Not written  3"):
+        assert line in ran.out
+        assert line in shown.out
+    assert "write `return entity`" in shown.out

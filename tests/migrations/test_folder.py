@@ -22,51 +22,89 @@ def order(path: Path) -> list[str]:
 
 
 def test_migrations_are_ordered_by_name(tmp_path: Path) -> None:
-    path = folder(tmp_path, m0010="", m0002="", m0001="", _helper="", __init__="")
+    path = folder(tmp_path, **{"0010_c": "", "0002_b": "", "0001_a": "", "_helper": ""})
     (tmp_path / "notes.txt").write_text("")
-    assert order(path) == ["m0001", "m0002", "m0010"]
+    assert order(path) == ["0001_a", "0002_b", "0010_c"]
+
+
+def test_numbers_are_ordered_as_numbers_and_equal_ones_by_name(tmp_path: Path) -> None:
+    names = ("10_e", "9_d", "0002_c", "2_b", "02_a")
+    path = folder(tmp_path, **dict.fromkeys(names, ""))
+    assert order(path) == ["0002_c", "02_a", "2_b", "9_d", "10_e"]
+
+
+def test_files_without_a_number_are_helpers_unless_a_ledger_knows_them(tmp_path: Path) -> None:
+    files = {"1_a": "", "old": "", "older": 'after = ["1_a"]', "helper": "def", "a b": "", "ä": ""}
+    path = folder(tmp_path, **files)
+    assert order(path) == ["1_a"]
+    known = read_folder(path).with_known(["old", "older", "gone"])
+    assert [file.name for file in known] == ["1_a", "old", "older"]
+
+
+def test_a_file_that_a_migration_names_in_after_is_one(tmp_path: Path) -> None:
+    path = folder(tmp_path, **{"1_a": 'after = ["base"]', "base": 'after = ["root"]', "root": ""})
+    assert order(path) == ["root", "base", "1_a"]
+
+
+UPDATERS = [
+    "import bulkup\n@bulkup.updater(kind='A')\ndef a(entity): ...",
+    "from bulkup import updater\n@updater(kind='A')\ndef a(entity): ...",
+    "class A(Updater): ...",
+    "import bulkup as b\nclass A(Mixin, b.BulkDelete): ...",
+]
+HELPERS = ["", "def updater(): ...", "class A(Base): ...", "x = Updater", "not python"]
+
+
+@pytest.mark.parametrize("source", UPDATERS + HELPERS)
+def test_an_updater_is_told_from_a_helper_without_running_it(tmp_path: Path, source: str) -> None:
+    found = read_folder(folder(tmp_path, a=source)).updaters_without_number
+    assert found == (("a",) if source in UPDATERS else ())
 
 
 def test_after_moves_only_that_migration(tmp_path: Path) -> None:
-    path = folder(tmp_path, m1='after = ["m3.py"]', m2="", m3="after: list[str] = []", m4="")
-    assert order(path) == ["m2", "m3", "m1", "m4"]
+    path = folder(
+        tmp_path, **{"1": 'after = ["3.py"]', "2": "", "3": "after: list[str] = []", "4": ""}
+    )
+    assert order(path) == ["2", "3", "1", "4"]
 
 
 def test_a_circular_dependency_is_named(tmp_path: Path) -> None:
-    path = folder(tmp_path, a='after = ["c"]', b='after = ["a"]', c='after = ["b"]', d="")
-    with pytest.raises(UsageError, match=r"circular `after` dependency: a, c, b$"):
+    path = folder(
+        tmp_path, **{"1": 'after = ["3"]', "2": 'after = ["1"]', "3": 'after = ["2"]', "4": ""}
+    )
+    with pytest.raises(UsageError, match=r"circular `after` dependency: 1, 3, 2$"):
         read_folder(path)
 
 
 def test_a_migration_after_a_cycle_is_not_part_of_it(tmp_path: Path) -> None:
-    path = folder(tmp_path, a='after = ["b"]', b='after = ["c"]', c='after = ["b"]')
-    with pytest.raises(UsageError, match=r"circular `after` dependency: b, c$"):
+    path = folder(tmp_path, **{"1": 'after = ["2"]', "2": 'after = ["3"]', "3": 'after = ["2"]'})
+    with pytest.raises(UsageError, match=r"circular `after` dependency: 2, 3$"):
         read_folder(path)
 
 
 def test_a_missing_predecessor_is_named(tmp_path: Path) -> None:
-    path = folder(tmp_path, m0001_add="", m0002='after = ["m0001_ad"]')
-    with pytest.raises(UsageError, match=r"m0002 names m0001_ad in `after`.*mean m0001_add"):
+    path = folder(tmp_path, **{"0001_add": "", "0002": 'after = ["0001_ad"]'})
+    with pytest.raises(UsageError, match=r"0002 names 0001_ad in `after`.*mean 0001_add"):
         read_folder(path)
 
 
 @pytest.mark.parametrize("value", ["names()", "'m1'", "[1]", "[x for x in y]", "1 + 'a'"])
 def test_after_is_read_without_running_the_file(tmp_path: Path, value: str) -> None:
-    path = folder(tmp_path, m1="", m2=f"raise SystemExit\nafter = {value}")
+    path = folder(tmp_path, **{"1": "", "2": f"raise SystemExit\nafter = {value}"})
     with pytest.raises(UsageError, match="line 2"):
         read_folder(path)
 
 
 def test_invalid_python_is_reported_with_file_and_line(tmp_path: Path) -> None:
-    with pytest.raises(UpdaterError, match=r"m1\.py is not valid Python \(line 2\)"):
-        read_folder(folder(tmp_path, m1="x = 1\ndef"))
-    (tmp_path / "m1.py").write_bytes(b"x = '\xff'\n")
-    with pytest.raises(UpdaterError, match=r"m1\.py is not valid Python"):
+    with pytest.raises(UpdaterError, match=r"0001\.py is not valid Python \(line 2\)"):
+        read_folder(folder(tmp_path, **{"0001": "x = 1\ndef"}))
+    (tmp_path / "0001.py").write_bytes(b"x = '\xff'\n")
+    with pytest.raises(UpdaterError, match=r"0001\.py is not valid Python"):
         read_folder(tmp_path)
 
 
 def test_a_name_unfit_for_keys_or_folders_is_refused(tmp_path: Path) -> None:
-    for name in ("a b", "ä", "x" * 201):
+    for name in ("0001 b", "1ä", "1" * 201):
         path = tmp_path / f"{name}.py"
         path.write_text("")
         with pytest.raises(UsageError, match="is not a valid name for a migration"):

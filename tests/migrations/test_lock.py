@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from google.cloud import datastore
 
-from tests.cli.nursery import Forked
 from tests.cli.shell import Shell, ended
 from tests.migrations.conftest import trails, write_step
 
@@ -29,7 +29,7 @@ def slow(project: Shell) -> Path:
     return gate
 
 
-def until_running(shell: Shell, process: Forked) -> None:
+def until_running(shell: Shell, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         assert process.poll() is None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from bulkup.state.kinds import GROUP_KIND
-from tests.cli.nursery import Forked
 from tests.cli.shell import Shell, ended, seed
 from tests.conftest import Server
 from tests.namespaces.conftest import NAMESPACES, SMALL, Tenants, make_tenants
@@ -107,7 +107,7 @@ def test_of_two_started_together_one_waits_and_no_namespace_is_repeated(
     assert all(len(tenants.records(namespace)) == 1 for namespace in NAMESPACES)
 
 
-def until(process: Forked, text: str) -> str:
+def until(process: subprocess.Popen[str], text: str) -> str:
     """The lines a process prints, up to the one that contains this text."""
     assert process.stderr is not None
     said = ""
@@ -468,7 +468,7 @@ def test_only_when_no_namespace_has_entities_there_is_a_warning(
     assert row_of(result.out, "tenant-3") == ["tenant-3", "finished", "0", "0", "0"]
     assert "Warning" not in result.out + result.err
     source = (tenants.shell.folder / "bump.py").read_text()
-    tenants.shell.write("bump.py", source.replace("Item", "Itm"))
+    tenants.shell.write("bump.py", source.replace("Item", "Missing"))
     result = tenants.shell.bulkup(*RUN)
     assert result.err.count("found no entities") == 1
     assert "the query found no entities in any namespace" in result.out

@@ -56,7 +56,8 @@ def test_nothing_is_fetched_and_nothing_runs() -> None:
 
 def test_the_page_says_what_the_text_says() -> None:
     text = Page(summary_html(summarize(interrupted()))).text
-    assert f"Interrupted; nothing is lost. Continue with: {RESUME}" in text
+    assert "Interrupted; nothing is lost." in text
+    assert text.count(RESUME) == 1
     assert "1,200 of 34,006 (3%)" in text
     failed = Page(summary_html(summarize(with_failures(105, 2)))).text
     assert "Key('City', 1)" in failed

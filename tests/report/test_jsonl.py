@@ -203,8 +203,13 @@ def test_json_does_not_import_rich() -> None:
         "import sys, bulkup.report as r; r.make_printer(json=True).close(); "
         "sys.exit('rich' in sys.modules)"
     )
-    environment = {**os.environ, "PYTHONPATH": ROOT}
-    subprocess.run([sys.executable, "-c", script], env=environment, timeout=60, check=True)
+    subprocess.run(
+        [sys.executable, "-c", script],
+        executable=sys.executable,  # from nothing
+        env={**os.environ, "PYTHONPATH": ROOT},
+        timeout=60,
+        check=True,
+    )
 
 
 def test_without_a_wait_and_a_rate_limit_progress_has_empty_strings() -> None:

@@ -95,5 +95,5 @@ def test_a_run_on_a_terminal_leaves_its_results_and_no_trace_of_the_bar() -> Non
         "printed by the updater",
         "Failed: Key('City', 7): the updater raised ValueError: no latitude",
     ]
-    assert kept[5].startswith("Interrupted; nothing is lost. Continue with: bulkup resume")
+    assert kept[5] == "Interrupted; nothing is lost."
     assert kept[-1] == "Continue with: bulkup resume 20260102-030405-3f9a"

@@ -336,7 +336,7 @@ def test_the_resume_command_is_never_wrapped(monkeypatch: pytest.MonkeyPatch) ->
     desk = Desk(out_tty=True, err_tty=True)
     with desk.printer as printer:
         printer(RunEnded(interrupted()))
-    assert desk.results().count(RESUME) == 2
+    assert desk.results().count(RESUME) == 1
     assert desk.results().endswith(f"Continue with: {RESUME}\n")
 
 

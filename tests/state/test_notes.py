@@ -82,7 +82,7 @@ def test_a_note_holds_no_secret_and_can_be_stored() -> None:
         zlib.compress(b"[]"),
         zlib.compress(b"\xff"),
         zlib.compress(b"[" * 100_000),
-        zlib.compress(b"x" * 50_000_000),
+        zlib.compress(b"x" * (MAX_RAW_BYTES + 1)),
         zlib.compress(json.dumps({"failures": [["k"]], "log": []}).encode()),
         zlib.compress(json.dumps({"failures": [["k", "handle", 5]], "log": []}).encode()),
         zlib.compress(json.dumps({"failures": 5, "log": []}).encode()),

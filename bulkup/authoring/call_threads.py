@@ -1,0 +1,140 @@
+"""Which handler call a thread works for.
+
+A handler may put, delete and log on threads that it starts. One that it leaves behind would write
+into whichever call runs by then, so each thread, and each task of a pool, belongs to the call that
+has started it. Nothing of this is done for handlers without threads.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from bulkup.authoring.writes import NOTHING, WriteSink
+
+_LEFT_BEHIND = (
+    "put, delete and log were called on a thread (or a task of one) that the running "
+    "handle_entity has not started; wait in handle_entity for the threads that it starts, "
+    "or put there what they return"
+)
+
+
+class _Call(NamedTuple):
+    sink: WriteSink
+    own: Any
+    """The handled entity, which is another object in each call."""
+
+
+class _Here(threading.local):
+    sink: WriteSink | None = None
+    """Of the handler that runs on this thread."""
+    call: _Call | None = None
+    """The call that has submitted the task which runs on this thread."""
+
+
+_here = _Here()
+_lock = threading.RLock()
+_open = 0
+_start, _submit = threading.Thread.start, ThreadPoolExecutor.submit
+
+
+def _current_call() -> _Call | None:
+    sink = _here.sink
+    if sink is not None:
+        return _Call(sink, sink.own)
+    return _here.call or getattr(threading.current_thread(), "_bulkup_call", None)
+
+
+def _is_internal(module: str) -> bool:
+    """Whether gRPC or bulkup itself starts a thread, which happens between two calls, too."""
+    package, _, rest = module.partition(".")
+    return package == "grpc" or (package == "bulkup" and not rest.startswith("examples"))
+
+
+def _start_for_call(thread: threading.Thread) -> None:
+    call = _current_call()
+    if call is not None and not _is_internal(sys._getframe(1).f_globals.get("__name__", "")):
+        thread._bulkup_call = call  # type: ignore[attr-defined]
+        call.sink.share()
+    _start(thread)
+
+
+def _submit_for_call(pool: Any, function: Any, /, *args: Any, **options: Any) -> Any:
+    call = _current_call()
+    if call is None:
+        return _submit(pool, function, *args, **options)
+    call.sink.share()
+
+    def task(*args: Any, **options: Any) -> Any:
+        before, _here.call = _here.call, call
+        try:
+            return function(*args, **options)
+        finally:
+            _here.call = before
+
+    return _submit(pool, task, *args, **options)
+
+
+def _replace(start: Any, submit: Any) -> None:
+    threading.Thread.start = start  # type: ignore[method-assign]
+    ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
+
+
+@contextmanager
+def handling(sink: WriteSink) -> Iterator[None]:
+    """Note within this block which threads the handler on this thread starts."""
+    global _open, _start, _submit
+    with _lock:
+        if _open == 0 and threading.Thread.start is not _start_for_call:
+            _start, _submit = threading.Thread.start, ThreadPoolExecutor.submit
+            _replace(_start_for_call, _submit_for_call)
+        _open += 1
+    before, _here.sink = _here.sink, sink
+    try:
+        yield
+    finally:
+        _here.sink = before
+        with _lock:
+            _open -= 1
+            if _open == 0 and threading.Thread.start is _start_for_call:
+                _replace(_start, _submit)
+
+
+def end_call(sink: WriteSink) -> None:
+    """The handler has returned: its threads are refused from now on."""
+    with _lock:
+        sink.own = NOTHING
+
+
+class SharedSink(WriteSink):
+    """A sink for one thread of several. Raises RuntimeError on those of another call."""
+
+    def __init__(self, sink: WriteSink) -> None:
+        self._sink = sink
+        self._call = _current_call()
+        if self._call is not None:
+            self.own = self._call.own
+        self._do(lambda: None)
+
+    def _do(self, write: Callable[[], None]) -> None:
+        with _lock:
+            sink, call = self._sink, self._call
+            if call is None or call.sink is not sink or call.own is not sink.own:
+                raise RuntimeError(_LEFT_BEHIND)
+            write()
+
+    def put(self, entity: Any) -> None:
+        self._do(lambda: self._sink.put(entity))
+
+    def delete(self, key: Any) -> None:
+        self._do(lambda: self._sink.delete(key))
+
+    def delete_own(self) -> None:
+        self._do(self._sink.delete_own)
+
+    def log(self, line: str) -> None:
+        self._do(lambda: self._sink.log(line))

@@ -1,0 +1,172 @@
+"""bulkup config"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import Any
+
+import click
+
+from bulkup.cli.args import ArgsCommand
+from bulkup.cli.config_keys import Settings
+from bulkup.cli.named_target import NamedTarget, check_chosen
+from bulkup.cli.settings import load_settings, variables
+from bulkup.core.secrets import without_secrets
+from bulkup.core.visible import assignment
+
+COMMANDS = ("run", "resume", "migrate", "status", "mark", "unlock", "list", "show")
+"""Those that a configuration file can set options of."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    """As in the configuration file."""
+    option: str
+    value: Any
+    source: str
+    """`command line`, `environment`, `file`, `target` (the one that is named), or `default`."""
+    where: str
+    """The variable, the file or the target."""
+
+
+@click.command(
+    "config",
+    context_settings={"ignore_unknown_options": True},
+    options_metavar="",
+)
+@click.option("--json", is_flag=True, help="Print JSON, one object per line.")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND] [OPTION]...")
+@click.pass_context
+def command(ctx: click.Context, json: bool, words: tuple[str, ...]) -> None:
+    """Show which settings are in force, and where each comes from.
+
+    COMMAND is the command they are for, by default run; OPTIONs are what you would type after it.
+    What is typed wins over an environment variable, then come the configuration file and the
+    default.
+
+    The configuration file is bulkup.toml, or the table [tool.bulkup] of pyproject.toml: the nearest
+    one from the current directory upwards, but not above the repository or your home directory.
+    BULKUP_CONFIG names another file. `bulkup help config` explains what it may hold.
+    """
+    name, rest = "run", list(words)
+    if rest and rest[0] in COMMANDS:
+        name = rest.pop(0)
+    settings = load_settings(ctx)
+    found = list(_in_force(name, rest, settings, ctx))
+    if json:
+        _print_json(name, found, settings)
+    else:
+        _print(name, found, settings)
+
+
+def _in_force(
+    name: str, words: list[str], settings: Settings, ctx: click.Context
+) -> Iterator[Setting]:
+    original: ArgsCommand = import_module(f"bulkup.cli.{name}").command
+    inner = copy.copy(original)
+    inner.params = []
+    for param in original.params:
+        param = copy.copy(param)
+        if isinstance(param, click.Argument):
+            param.required = False  # what is not given has no part in the settings
+        inner.params.append(param)
+    parent = ctx.parent
+    context = click.Context(
+        inner,
+        info_name=name,
+        parent=parent,
+        auto_envvar_prefix=f"BULKUP_{name.upper()}",
+    )
+    with context:
+        inner.parse_values(context, words)
+        check_chosen(context)
+        named: NamedTarget | None = context.params.get("target")
+        for param in inner.params:
+            key = inner.keys[str(param.name)]
+            if key is not None:
+                yield _setting(key, inner, param, context, settings, named)
+
+
+def _setting(
+    key: str,
+    inner: ArgsCommand,
+    param: click.Parameter,
+    ctx: click.Context,
+    settings: Settings,
+    named: NamedTarget | None,
+) -> Setting:
+    name = str(param.name)
+    value, source = ctx.params.get(name), ctx.get_parameter_source(name)
+    option = max(param.opts, key=len) if isinstance(param, click.Option) else "DIR"
+    if named is not None and value is None and getattr(named, name, None) is not None:
+        return Setting(key, option, getattr(named, name), "target", named.name)
+    if source is click.core.ParameterSource.COMMANDLINE:
+        return Setting(key, option, value, "command line", "")
+    if source is click.core.ParameterSource.ENVIRONMENT:
+        names = variables(str(inner.name), param, inner.keys[name])
+        variable = next((n for n in names if os.environ.get(n)), "")
+        return Setting(key, option, value, "environment", variable)
+    if source is click.core.ParameterSource.DEFAULT_MAP:
+        return Setting(key, option, settings.values[key], "file", settings.source)
+    typed = param.default if isinstance(param.default, str) else value  # `auto` becomes None
+    return Setting(key, option, typed, "default", "")
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, NamedTarget):
+        return value.name
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return list(value) if isinstance(value, tuple) else without_secrets(str(value))
+
+
+def _print_json(name: str, found: list[Setting], settings: Settings) -> None:
+    from bulkup.report.json_lines import stdout_lines
+
+    targets = {target: asdict(value) for target, value in settings.targets.items()}
+    head = {"command": name, "file": settings.source, "targets": targets,
+            "migration_params": settings.migration_params}  # fmt: skip
+    lines = stdout_lines()
+    lines.write("config", head)
+    for setting in found:
+        lines.write("setting", {**asdict(setting), "value": _as_json(setting.value)})
+
+
+def _print(name: str, found: list[Setting], settings: Settings) -> None:
+    from bulkup.cli.tables import console, print_table
+    from bulkup.report.text import clean
+
+    click.echo(clean(f"Configuration file: {settings.source or 'none'}"))
+    click.echo(f"Settings of `bulkup {name}`:")
+    rows = [
+        (setting.name, _shown(setting.value), f"{setting.source} {_where(setting)}".strip())
+        for setting in found
+    ]
+    print_table(console(160), ("Setting", "Value", "From"), rows, wraps=("Value", "From"))
+    if settings.targets:
+        click.echo("Targets:")
+        rows = [(target.name, str(target), "") for target in settings.targets.values()]
+        print_table(console(160), ("Name", "What", ""), rows, wraps=("What",))
+    for migration, params in settings.migration_params.items():
+        assignments = ", ".join(assignment(key, value) for key, value in params.items())
+        click.echo(clean(f"Parameters of migration {migration}: {assignments}"))
+
+
+def _where(setting: Setting) -> str:
+    return "" if setting.source == "file" else setting.where
+
+
+def _shown(value: Any) -> str:
+    value = _as_json(value)
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g} s"
+    return ", ".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,75 @@
+"""What is in force for a command: command line > environment variable > file > default."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import click
+
+from bulkup.cli.config_file import find_config
+from bulkup.cli.config_keys import MIGRATIONS, SHARED_IDS, Settings, is_shared, read_settings
+from bulkup.cli.named_target import offer
+from bulkup.core.paths import current_directory
+
+_SETTINGS = "bulkup.settings"
+
+WORK_IS_RECORDED = ("resume", "abandon")
+"""Commands on work whose target is recorded: a default of the user's would contradict it."""
+_WHERE = ("target", "project", "database", "namespace", "local", "all_namespaces", "namespaces")
+
+
+def key_for(command: str, param: click.Parameter, group: type | None) -> str | None:
+    """The key that sets this parameter of a command; None: no file does.
+
+    `group`: the dataclass of shared options that it is in.
+    """
+    if param.name == "folder":
+        return MIGRATIONS
+    if not (group is not None and is_shared(group)) and id(param) not in SHARED_IDS:
+        return None
+    name = str(param.name)
+    return None if command in WORK_IS_RECORDED and name in _WHERE else name
+
+
+def with_environment(command: str, param: click.Parameter, key: str | None) -> click.Parameter:
+    """A copy that also reads BULKUP_<OPTION>; click itself reads BULKUP_<COMMAND>_<OPTION>."""
+    param = copy.copy(param)
+    if key is not None and param.envvar is None:
+        param.envvar = variables(command, param, key)
+    return param
+
+
+def variables(command: str, param: click.Parameter, key: str | None) -> list[str]:
+    """The environment variables that set a parameter, the strongest first."""
+    own = f"BULKUP_{command}_{param.name}".upper()
+    if key is None:
+        return [own] if isinstance(param, click.Option) else []
+    shared = f"BULKUP_{key}".upper()
+    return [own, shared] if isinstance(param, click.Option) else [shared]
+
+
+def load_settings(ctx: click.Context) -> Settings:
+    """The settings of the configuration file; read once in a command. Raises UsageError."""
+    if _SETTINGS not in ctx.meta:
+        folder = current_directory()
+        config = find_config(folder, os.environ)
+        settings = Settings() if config is None else read_settings(config, folder)
+        ctx.meta[_SETTINGS] = settings
+        offer(ctx, settings.targets, settings.source)
+    return ctx.meta[_SETTINGS]  # type: ignore[no-any-return]
+
+
+def current_settings() -> Settings:
+    """The settings of the command that is running."""
+    return click.get_current_context().meta.get(_SETTINGS, Settings())  # type: ignore[no-any-return]
+
+
+def defaults_from(settings: Settings, keys: dict[str, str | None]) -> dict[str, Any]:
+    """Click's `default_map` for a command. `keys`: the key of each of its parameters."""
+    found = {}
+    for name, key in keys.items():
+        if key is not None and key in settings.values:
+            found[name] = settings.values[key]
+    return found

@@ -1,0 +1,51 @@
+"""Whether one name is likely a typo of another: letter case, a plural, a letter or two."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+SIMILAR = 0.8
+"""The least ratio of `difflib`: `Ordr` and `Order` have 0.89, `Order` and `OrderItem` 0.71."""
+
+_SEPARATORS = re.compile(r"[\W_]+")
+_DIGITS = re.compile(r"[0-9]+")
+
+
+def similar_names(name: str, there: Iterable[str]) -> list[str]:
+    """Those of the names that `name` may be a typo of, the most similar first."""
+    found = [(_similarity(name, other), other) for other in there if other != name]
+    found = [(ratio, other) for ratio, other in found if ratio >= SIMILAR]
+    return [other for _, other in sorted(found, key=lambda one: (-one[0], one[1]))]
+
+
+def is_similar_by_part(name: str, other: str) -> bool:
+    """For names made of parts, where a part tells one from another: `tennant-a` is likely a typo of
+    `tenant-a`, but `tenant-b` is not."""
+    if _plain(name) == _plain(other):
+        return name != other
+    parts, others = _SEPARATORS.split(name), _SEPARATORS.split(other)
+    return len(parts) == len(others) and all(
+        _similarity(part, its) >= SIMILAR for part, its in zip(parts, others, strict=True)
+    )
+
+
+def _similarity(name: str, other: str) -> float:
+    one, two = _plain(name), _plain(other)
+    if _singular(one) == _singular(two):
+        return 1.0
+    if _DIGITS.sub("", one) == _DIGITS.sub("", two):
+        return 0.0  # OrderV1 and OrderV2 are two things
+    return difflib.SequenceMatcher(None, one, two).ratio()
+
+
+def _plain(name: str) -> str:
+    return _SEPARATORS.sub("", name).casefold()
+
+
+def _singular(plain: str) -> str:
+    for ending, instead in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("s", "")):
+        if plain.endswith(ending) and not plain.endswith("ss") and len(plain) > len(ending) + 1:
+            return plain[: -len(ending)] + instead
+    return plain

@@ -1,0 +1,129 @@
+"""Events and reports as the fields of JSON lines (documented in `jsonl.py` and `schema.json`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from bulkup.core.events import (
+    AlreadyDone,
+    Counts,
+    Failure,
+    Progress,
+    Report,
+    RunStarted,
+    WouldChange,
+)
+from bulkup.core.typed_key import typed_key
+from bulkup.report.summary_wording import headline_of
+from bulkup.report.text import iso
+
+
+def summary_fields(report: Report) -> dict[str, Any]:
+    """The fields of a `summary` line, ready for `json.dumps`."""
+    return {
+        "run_id": report.run_id,
+        "updater": report.updater,
+        "description": report.description,
+        "target": asdict(report.target),
+        "params": dict(report.params),
+        "dry_run": report.dry_run,
+        "state": report.state.value,
+        "success": report.success,
+        "reason": report.reason,
+        "exit_code": int(report.exit_code),
+        "counts": counts_fields(report.counts),
+        "total": report.total,
+        "started": iso(report.started),
+        "ended": iso(report.ended),
+        "elapsed_s": report.elapsed_s,
+        "retries": report.retries,
+        "failures": [failure_fields(failure) for failure in report.failures],
+        "log_lines": list(report.log_lines),
+        "log_total": report.log_total,
+        "warnings": list(report.warnings),
+        "state_file": report.state_file,
+        "next_steps": [report.next_command] if report.next_command else [],
+        "next_command": report.next_command,
+        "runners": report.runners,
+        "max_failures": report.max_failures,
+        "predecessor": report.predecessor,
+        "successor": report.successor,
+        "headline": headline_of(report),
+    }
+
+
+def namespaces_fields(report: Report) -> dict[str, Any]:
+    return {
+        "namespaces": [
+            {
+                "namespace": space.namespace,
+                "run_id": space.run_id,
+                "state": space.state.value if space.state is not None else "not begun",
+                "counts": counts_fields(space.counts),
+                "exit_code": int(space.exit_code),
+                "note": space.note,
+            }
+            for space in report.spaces
+        ],
+        "appeared": list(report.appeared),
+    }
+
+
+def start_fields(event: RunStarted) -> dict[str, Any]:
+    return {
+        "run_id": event.run_id,
+        "updater": event.updater,
+        "description": event.description,
+        "target": asdict(event.target),
+        "params": dict(event.params),
+        "dry_run": event.dry_run,
+        "resumed": event.resumed,
+        "already": counts_fields(event.already),
+        "total": event.total,
+        "state_file": event.state_file,
+    }
+
+
+def progress_fields(event: Progress) -> dict[str, Any]:
+    return {
+        "counts": counts_fields(event.counts),
+        "total": event.total,
+        "elapsed_s": event.elapsed_s,
+        "rate": event.rate,
+        "retries": event.retries,
+        "waiting": event.waiting or "",
+        "pace": event.rate_limit or "",
+    }
+
+
+def already_done_fields(event: AlreadyDone) -> dict[str, Any]:
+    return {
+        "updater": event.updater,
+        "ended": iso(event.ended),
+        "ago_s": event.ago_s,
+        "who": event.who,
+        "counts": counts_fields(event.counts),
+        "exit_code": int(event.exit_code),
+    }
+
+
+def failure_fields(failure: Failure) -> dict[str, Any]:
+    return {**asdict(failure), "typed_key": typed_key(failure.key)}
+
+
+def change_fields(event: WouldChange) -> dict[str, Any]:
+    changes = [(change.name, change.before, change.after) for change in event.changes]
+    values = [(c.name, *c.values()) for c in event.changes if c.values is not None]
+    return {
+        "key": event.key,
+        "typed_key": typed_key(event.key),
+        "action": event.action,
+        "changes": [{"name": name, "before": old, "after": new} for name, old, new in changes],
+        "values": [{"name": name, "before": old, "after": new} for name, old, new in values],
+    }
+
+
+def counts_fields(counts: Counts) -> dict[str, int]:
+    """The names of all reports; `puts`, `deletes` and `writes` are those of earlier versions."""
+    return counts.named()

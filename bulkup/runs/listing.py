@@ -1,0 +1,143 @@
+"""The runs of a state directory, and those that Datastore knows of."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from bulkup.core.errors import StateError
+from bulkup.core.model import Counts, RunState, TargetInfo
+from bulkup.core.records import RunInfo, next_id
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.display import KILLED, state_text
+from bulkup.state.files import run_folders
+from bulkup.state.holder import has_died
+from bulkup.state.record import RunRecord
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A run whose checkpoint or record can be read."""
+
+    run_info: RunInfo
+    state: str
+    """That of `RunState`, or `killed`."""
+    counts: Counts
+    total: int | None
+    """How many entities the query found at the start; None: not known."""
+    ended: datetime | None
+    """When its last runner ended; None: it is at work, or was killed."""
+    successor: str | None
+    who: str | None
+    """user@host of the last runner; None: this run is known from its checkpoint alone."""
+    is_here: bool = True
+    """Whether its folder is in this state directory."""
+
+    @property
+    def started(self) -> datetime:
+        return datetime.fromisoformat(self.run_info.created)
+
+    def took_s(self, now: datetime) -> float | None:
+        """Seconds from its start to its end, or until now; None: not known."""
+        if self.ended is not None:
+            return (self.ended - self.started).total_seconds()
+        if self.state == RunState.RUNNING.value:
+            return (now - self.started).total_seconds()
+        return None
+
+
+@dataclass(frozen=True)
+class DamagedRun:
+    """A run whose checkpoint cannot be read."""
+
+    run_id: str
+    error: str
+
+
+def runs_here(state_dir: Path) -> list[ListedRun | DamagedRun]:
+    """The runs of a state directory as their checkpoints know them, the latest first."""
+    return [_read(folder) for folder in reversed(run_folders(state_dir))]
+
+
+def _read(folder: Path) -> ListedRun | DamagedRun:
+    try:
+        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+            status, state = checkpoint.status(), state_text(checkpoint)
+            at_work = state == RunState.RUNNING.value
+            ended = None if at_work or state == KILLED else status.ended
+            return ListedRun(
+                checkpoint.run_info,
+                state,
+                checkpoint.counts(),
+                status.total,
+                datetime.fromisoformat(ended) if ended else None,
+                status.successor,
+                who=None,
+            )
+    except StateError as error:
+        return DamagedRun(folder.name, error.message)
+    except sqlite3.DatabaseError as error:
+        return DamagedRun(folder.name, f"the checkpoint in {str(folder)!r} is damaged ({error})")
+
+
+def runs_on(
+    target: TargetInfo,
+    records: Iterable[RunRecord],
+    here: Iterable[ListedRun | DamagedRun],
+    now: float,
+) -> list[ListedRun | DamagedRun]:
+    """The runs of a target's records and those of a state directory, the latest first.
+
+    A run that both know is in the state that its record says: somebody may have continued it
+    elsewhere. `now`: the server's time.
+    """
+    merged: dict[tuple[str, str], ListedRun | DamagedRun] = {}
+    for run in here:
+        started = run.run_info.created if isinstance(run, ListedRun) else ""
+        name = run.run_info.run_id if isinstance(run, ListedRun) else run.run_id
+        merged[name, started] = run
+    records = list(records)
+    ids = {record.run_info.run_id for record in records}
+    for record in records:
+        place = record.run_info.run_id, record.run_info.created
+        local = merged.get(place)
+        if isinstance(local, ListedRun) and local.run_info.target != target:
+            continue  # a copy of the Datastore that this run worked on
+        successor = next_id(record.run_info.run_id)
+        listed = _of_record(record, now, successor if successor in ids else None)
+        if isinstance(local, ListedRun):
+            # A record's counts are those of the last renewal.
+            counts = max(local.counts, listed.counts, key=lambda counts: counts.handled)
+            listed = replace(listed, counts=counts, is_here=True)
+        merged[place] = listed
+    # Run ids sort by start time, except those made from names.
+    return sorted(merged.values(), key=_sort_key, reverse=True)
+
+
+def _of_record(record: RunRecord, now: float, successor: str | None) -> ListedRun:
+    holder = record.lease.holder
+    state = record.state.value
+    if record.state is RunState.RUNNING:
+        alive = record.lease.is_held(now) and holder is not None and not has_died(holder)
+        state = state if alive else KILLED
+    ended = datetime.fromtimestamp(record.ended, timezone.utc) if record.ended else None
+    return ListedRun(
+        record.run_info,
+        state,
+        record.counts,
+        record.total,
+        None if record.state is RunState.RUNNING else ended,
+        successor,
+        holder.who if holder else None,
+        is_here=False,
+    )
+
+
+def _sort_key(run: ListedRun | DamagedRun) -> tuple[str, str]:
+    if isinstance(run, DamagedRun):
+        return run.run_id, run.run_id
+    return run.run_info.created.replace("-", "").replace("T", "-"), run.run_info.run_id

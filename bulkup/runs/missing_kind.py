@@ -1,0 +1,158 @@
+"""A query that finds nothing, because its kind is not there: what is there instead.
+
+Asked before a new run whose query returned no first entity, so a run that finds entities pays
+nothing for it. A server that does not list its kinds (the Firestore emulator) leaves all of this
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from bulkup.authoring.source_files import printable
+from bulkup.core.errors import TargetError
+from bulkup.core.similar import is_similar_by_part, similar_names
+from bulkup.datastore.call_error import CallError
+from bulkup.datastore.metadata import kind_names, namespace_names
+from bulkup.datastore.queries import kind_query
+from bulkup.datastore.rpc import Rpc
+from bulkup.runs.prepare import PreparedRun
+from bulkup.state.kinds import OWN_KINDS
+
+MOST_KINDS = 1000
+MOST_NAMESPACES = 200
+"""How many names are read: enough to name what was meant, and soon done."""
+
+LISTED_KINDS = 24
+LISTED_NAMESPACES = 5
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The user's kinds, by namespace; namespaces without any are left out."""
+
+    kinds: Mapping[str, Sequence[str]]
+    more_namespaces: bool
+    """There are more than were looked at."""
+
+    def in_(self, namespace: str) -> Sequence[str]:
+        return self.kinds.get(namespace, ())
+
+    def others_with(self, kind: str, namespace: str) -> list[str]:
+        """Other namespaces that hold a kind; or anything at all, for the empty kind."""
+        return [
+            name
+            for name, kinds in self.kinds.items()
+            if name != namespace and (kind in kinds or not kind)
+        ]
+
+
+def check_kind(prepared: PreparedRun) -> None:
+    """Before a new run. When its kind holds nothing at all, note what is there instead, for the
+    report; refuse the run if something that is there was probably meant.
+
+    A filter that matches nothing is no reason: then the kind holds something. Of several
+    namespaces, many may have no entities of a kind; only if none has, something else was meant.
+    Raises TargetError, CallError.
+    """
+    query, rpc = prepared.query, prepared.rpc
+    kind = query.pb.kind[0].name if query.pb.kind else ""
+    if prepared.first_entity_bytes or kind.startswith("__") or _holds(rpc, kind, query.namespace):
+        return
+    is_one_of_many = prepared.target.one_of_many
+    known = prepared.context.known_places if is_one_of_many else []
+    if known and not _reason_to_refuse(known[-1], kind, query.namespace, one_of_many=True):
+        return
+    places = _look(rpc, query.namespace)
+    if places is None or (not kind and places.in_(query.namespace)):
+        return
+    known.append(places)
+    prepared.nothing_there = message = _message(prepared, places, kind)
+    if prepared.context.allow_empty:
+        return
+    meant = _reason_to_refuse(places, kind, query.namespace, one_of_many=is_one_of_many)
+    if meant and any(_holds(rpc, one, namespace) for one, namespace in meant):
+        raise TargetError(
+            f"{message} Nothing was started; fix the query or the target, or add --allow-empty "
+            "(allow_empty=True) if this is expected"
+        )
+
+
+def _holds(rpc: Rpc, kind: str, namespace: str) -> bool:
+    """Whether a kind holds anything. Metadata may lag behind, and this does not."""
+    if not kind:
+        return False
+    query = kind_query(kind, keys_only=True, limit=1)
+    return bool(rpc.run_query(query, namespace).result().batch.entity_results)
+
+
+def _look(rpc: Rpc, namespace: str) -> _Places | None:
+    """None: the server does not tell. Raises CallError when it does not answer."""
+    try:
+        names = list(islice(namespace_names(rpc), MOST_NAMESPACES + 1))
+        asked = dict.fromkeys([namespace, *names[:MOST_NAMESPACES]])
+        kinds = {
+            name: [kind for kind in islice(found, MOST_KINDS) if kind not in OWN_KINDS]
+            for name, found in kind_names(rpc, asked)
+        }
+    except CallError as error:
+        if error.worth_another_try:
+            raise
+        return None
+    filled = {name: found for name, found in kinds.items() if found}
+    return _Places(filled, len(names) > MOST_NAMESPACES)
+
+
+def _reason_to_refuse(
+    places: _Places, kind: str, namespace: str, *, one_of_many: bool
+) -> list[tuple[str, str]]:
+    """The kinds, and where they are, that were probably meant."""
+    others = places.others_with(kind, namespace)
+    if one_of_many:
+        if others or not kind:
+            return []
+        return [
+            (close, name)
+            for name, kinds in places.kinds.items()
+            for close in similar_names(kind, kinds)
+        ]
+    meant = [(close, namespace) for close in similar_names(kind, places.in_(namespace)) if kind]
+    # Nobody has chosen the default namespace. A namespace that was chosen may be a new one.
+    return meant + [
+        (kind or places.in_(name)[0], name)
+        for name in others
+        if not namespace or (name and is_similar_by_part(namespace, name))
+    ]
+
+
+def _message(prepared: PreparedRun, places: _Places, kind: str) -> str:
+    target, namespace = prepared.target.info, prepared.query.namespace
+    where = str(target) if namespace else f"{target} (the default namespace)"
+    kinds = places.in_(namespace)
+    if kind:
+        close = similar_names(kind, kinds)
+        meant = f"; did you mean {' or '.join(map(printable, close[:3]))}?" if close else "."
+        sentences = [f"There is no entity of kind {printable(kind)} on {where}{meant}"]
+    else:
+        sentences = [f"There are no entities on {where}."]
+    if kinds:
+        sentences.append(f"Kinds there: {_listed(kinds, LISTED_KINDS)}.")
+    elif kind:
+        sentences.append("It holds nothing at all: check project, database and namespace.")
+    others = places.others_with(kind, namespace)
+    if others:
+        what = "this kind" if kind else "entities"
+        number = f"{len(others)}{' or more' if places.more_namespaces else ''}"
+        sentences.append(
+            f"{number} other namespace{' holds' if len(others) == 1 else 's hold'} {what}: "
+            f"{_listed((name or '(default)' for name in others), LISTED_NAMESPACES)}."
+        )
+    return " ".join(sentences)
+
+
+def _listed(names: Iterable[str], most: int) -> str:
+    shown = [printable(name) for name in names]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
