@@ -118,7 +118,8 @@ class Updater:
     def put(self, *entities: Entity | Iterable[Entity]) -> None:
         """Queue one or several entities for writing, as they are at this moment.
 
-        They may be other entities than the handled one. One with an incomplete key gets an id.
+        They may be other entities than the handled one. One with an incomplete key gets an id,
+        which its `key` shows from then on, in this call.
         Raises TypeError for anything that is not an Entity.
         """
         sink = self._sink or self._writing()

@@ -7,10 +7,12 @@ once. `call` is the one place where errors become exit codes.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TextIO
 
@@ -36,7 +38,28 @@ _COMMANDS = {
     "config": ("bulkup.cli.config", "Show which settings are in force, and where from."),
     "local": ("bulkup.cli.local", "Serve, load or dump a Datastore in a file."),
     "demo": ("bulkup.cli.demo", "Try bulkup on sample data, in a new folder."),
+    "help": ("bulkup.cli.help", "Explain exit codes, targets, parameters, and more."),
 }
+
+_COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
+"""Set by the shell when it asks for completions."""
+
+_GROUPS = {
+    "Run an updater": ("run", "resume", "retry", "params"),
+    "Look at runs": ("list", "show"),
+    "Migrations": ("migrate", "status", "mark", "unlock"),
+    "A Datastore in a file": ("local", "demo"),
+    "Keep house": ("abandon", "prune", "config", "help"),
+}
+"""How the help page lists the commands."""
+
+_MEANT = {
+    "start": "run", "exec": "run", "continue": "resume", "ls": "list", "runs": "list",
+    "report": "show", "logs": "show", "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
+    "rm": "prune", "serve": "local serve", "load": "local load", "dump": "local dump",
+    "settings": "config", "version": "--version",
+}  # fmt: skip
+"""What users of other tools may type."""
 
 
 class _Lazy(click.Group):
@@ -52,8 +75,26 @@ class _Lazy(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                listed = [(name, _COMMANDS[name][1]) for name in names if name in _COMMANDS]
+                formatter.write_dl(listed, col_max=10)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in _COMMANDS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        close = [_MEANT[name]] if name in _MEANT else get_close_matches(name, _COMMANDS, n=2)
+        if name.endswith(".py"):
+            close = [shlex.join(["run", name])]
+        meant = " or ".join(f"`bulkup {one}`" for one in close)
+        raise click.UsageError(
+            f"there is no command {name!r}"
+            + (f"; did you mean {meant}?" if close else "; `bulkup --help` lists the commands"),
+            ctx,
+        )
 
 
 @click.group(
@@ -68,7 +109,8 @@ class _Lazy(click.Group):
 def cli() -> None:
     """Apply a Python function to every entity of a Datastore query, exactly once.
 
-    Start with `bulkup run -n UPDATER`, which shows what would change and writes nothing.
+    Start with `bulkup run -n UPDATER`, which shows what would change and writes nothing, or with
+    `bulkup demo`. `bulkup COMMAND --help` shows a command's options.
     """
 
 
@@ -91,9 +133,11 @@ def call(args: Sequence[str] | None = None) -> int:
 
 def _call(args: Sequence[str] | None) -> int:
     words = sys.argv[1:] if args is None else args
-    verbose = any(word.startswith("-v") for word in words)
+    state: dict[str, bool] = {}
+    if _COMPLETION_VARIABLE in os.environ:
+        import_module("bulkup.cli.completion")
     try:
-        code = cli.main(args, prog_name="bulkup", standalone_mode=False)
+        code = cli.main(args, prog_name="bulkup", standalone_mode=False, obj=state)
     except click.ClickException as error:
         error.show()
         _write_error(UsageError(error.format_message()), words)
@@ -126,6 +170,8 @@ def _call(args: Sequence[str] | None) -> int:
         _lead_nowhere(sys.stdout)
         return Exit.FAILED
     except Exception as error:
+        # A command without -v has no other way to show it.
+        verbose = state.get("verbose", True)
         if verbose:
             click.echo(without_secrets(traceback.format_exc()), err=True)
         # repr: the message may hold anything, and must not reach the terminal raw.
@@ -133,7 +179,7 @@ def _call(args: Sequence[str] | None) -> int:
         bug = (
             f"this is a bug in bulkup ({type(error).__name__}: {message!r}). What was "
             "written is safe, and `bulkup resume` continues. Please report the bug with the "
-            "output of -v."
+            + ("lines above." if verbose else "output of the same command and -v.")
         )
         click.echo(f"Error: {bug}", err=True)
         _write_error(BulkupError(bug), words)

@@ -10,6 +10,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import StateDir, TargetArgs, Yes
+from bulkup.cli.values import completed
 from bulkup.core.errors import Exit, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -21,13 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AbandonArgs:
-    run: Annotated[str, click.Argument(["run"])]
+    run: Annotated[str, click.Argument(["run"], shell_complete=completed)]
     target: TargetArgs
     state_dir: StateDir
     yes: Yes
 
 
-@verb("abandon", AbandonArgs)
+@verb(
+    "abandon",
+    AbandonArgs,
+    examples=(
+        ("bulkup abandon RUN", "asks first"),
+        ("bulkup abandon RUN --yes", "in scripts"),
+    ),
+)
 def command(args: AbandonArgs) -> int:
     """Give up RUN, an unfinished run: it can no longer be resumed. What it wrote stays.
 

@@ -20,14 +20,16 @@ from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import click
 
+from bulkup.cli.config_keys import is_shared
 from bulkup.cli.contradictions import settle
+from bulkup.cli.help_page import Examples, HelpPage
 from bulkup.cli.named_target import check_chosen
 from bulkup.cli.settings import defaults_from, key_for, load_settings, with_environment
 
 Args = TypeVar("Args")
 
 
-class ArgsCommand(click.Command):
+class ArgsCommand(HelpPage):
     """Calls its callback with the parsed options as `args`."""
 
     def __init__(self, name: str, args_type: type[Any], **attributes: Any) -> None:
@@ -35,20 +37,24 @@ class ArgsCommand(click.Command):
         self._groups: dict[str, tuple[type[Any], list[str]]] = {}
         """The dataclasses of option groups, and their options, by field."""
         params: list[click.Parameter] = []
+        shared = set()
         self.keys: dict[str, str | None] = {}
         """The key of the configuration file that sets each parameter; None: none does."""
         for field, hint in get_type_hints(args_type, include_extras=True).items():
             if get_origin(hint) is Annotated:
-                members = {field: hint}
+                members, group = {field: hint}, None
             else:
-                members = get_type_hints(hint, include_extras=True)
+                members, group = get_type_hints(hint, include_extras=True), hint
                 self._groups[field] = hint, [*members]
             for member in members.values():
                 for param in member.__metadata__:
-                    key = key_for(name, param, None if members == {field: hint} else hint)
+                    key = key_for(name, param, group)
                     self.keys[str(param.name)] = key
                     params.append(with_environment(name, param, key))
+                    if is_shared(param, group):
+                        shared.add(str(param.name))
         super().__init__(name, params=params, **attributes)
+        self.shared |= shared
 
     def parse_values(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse options and arguments into `ctx.params`, by the order that `settings` describes.
@@ -62,6 +68,8 @@ class ArgsCommand(click.Command):
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
             settle(ctx)
+            if ctx.obj is not None and "verbose" in ctx.params:
+                ctx.obj["verbose"] = bool(ctx.params["verbose"])
         return rest
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -86,20 +94,25 @@ def wants_json(args: object) -> bool:
 
 
 def verb(
-    name: str, args_type: type[Args], *, short_help: str | None = None
+    name: str, args_type: type[Args], *, short_help: str | None = None, examples: Examples = ()
 ) -> Callable[[Callable[[Args], int | None]], ArgsCommand]:
     """Make a command of a function; its docstring is the help page."""
 
     def decorate(function: Callable[[Args], int | None]) -> ArgsCommand:
         def callback(args: Args) -> int | None:
             if wants_json(args):
-                from bulkup.report.stdout import keep_stdout
+                from bulkup.report.json_lines import json_stdout
 
-                keep_stdout()  # before any of the user's code is imported
+                json_stdout()  # before any of the user's code is imported
             return function(args)
 
         return ArgsCommand(
-            name, args_type, callback=callback, help=function.__doc__, short_help=short_help
+            name,
+            args_type,
+            callback=callback,
+            help=function.__doc__,
+            short_help=short_help,
+            examples=examples,
         )
 
     return decorate

@@ -13,6 +13,7 @@ import click
 
 from bulkup.cli.args import ArgsCommand
 from bulkup.cli.config_keys import Settings
+from bulkup.cli.help_page import HelpPage
 from bulkup.cli.named_target import NamedTarget, check_chosen
 from bulkup.cli.settings import load_settings, variables
 from bulkup.core.secrets import without_secrets
@@ -36,6 +37,11 @@ class Setting:
 
 @click.command(
     "config",
+    cls=HelpPage,
+    examples=(
+        ("bulkup config", "the settings of `bulkup run`"),
+        ("bulkup config migrate --target prod", "of another command, with options"),
+    ),
     context_settings={"ignore_unknown_options": True},
     options_metavar="",
 )

@@ -54,12 +54,13 @@ def _shared_options() -> dict[str, click.Option]:
 
 OPTIONS = _shared_options()
 """The options that commands share, by name: each is a key of the file."""
-SHARED_IDS = {id(option) for hint in _SINGLE for option in hint.__metadata__}
+_SHARED_IDS = {id(option) for hint in _SINGLE for option in hint.__metadata__}
 """An option of another command may have the name of a shared one and mean something else."""
 
 
-def is_shared(group: type) -> bool:
-    return group in _GROUPS
+def is_shared(param: click.Parameter, group: type | None) -> bool:
+    """Whether several commands have it. `group`: the dataclass of options that it is in."""
+    return group in _GROUPS or id(param) in _SHARED_IDS
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,15 @@ from pathlib import Path
 
 import click
 
+from bulkup.cli.help_page import HelpPage
 from bulkup.core.errors import Exit
 
 
-@click.command("demo")
+@click.command(
+    "demo",
+    cls=HelpPage,
+    examples=(("bulkup demo", "in ./bulkup-demo"), ("bulkup demo /tmp/shop", "elsewhere")),
+)
 @click.argument(
     "folder", metavar="[DIR]", default="bulkup-demo", type=click.Path(path_type=Path)
 )  # fmt: skip

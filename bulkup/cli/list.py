@@ -33,7 +33,14 @@ class ListArgs:
     json: Json
 
 
-@verb("list", ListArgs)
+@verb(
+    "list",
+    ListArgs,
+    examples=(
+        ("bulkup list", "the runs of this state directory"),
+        ("bulkup list --all --target prod", "and all that Datastore knows of"),
+    ),
+)
 def command(args: ListArgs) -> None:
     """List the runs in the state directory, the latest first.
 

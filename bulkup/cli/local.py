@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from bulkup.cli.help_page import HelpPage
 from bulkup.cli.local_dump import dump
 from bulkup.cli.local_load import load
 from bulkup.core.errors import Exit
@@ -29,7 +30,14 @@ command.add_command(load)
 command.add_command(dump)
 
 
-@command.command(short_help="Serve FILE to programs on this machine.")
+@command.command(
+    cls=HelpPage,
+    short_help="Serve FILE to programs on this machine.",
+    examples=(
+        ("bulkup local serve shop.db", "until Ctrl-C"),
+        ("bulkup local serve --port 8081", "a temporary Datastore"),
+    ),
+)
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port.  [default: any free one]"

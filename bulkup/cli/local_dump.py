@@ -49,7 +49,15 @@ class DumpArgs:
     partition: PartitionArgs
 
 
-@verb("dump", DumpArgs, short_help="Write the entities of FILE as lines of JSON.")
+@verb(
+    "dump",
+    DumpArgs,
+    short_help="Write the entities of FILE as lines of JSON.",
+    examples=(
+        ("bulkup local dump shop.db --kind Order", "the entities of a kind"),
+        ("bulkup local dump shop.db > dump.jsonl", "all of them"),
+    ),
+)
 def dump(args: DumpArgs) -> None:
     """Write the entities of FILE to standard output as JSON, one object per line.
 

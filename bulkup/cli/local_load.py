@@ -35,7 +35,15 @@ class LoadArgs:
     partition: PartitionArgs
 
 
-@verb("load", LoadArgs, short_help="Load lines of JSON into FILE.")
+@verb(
+    "load",
+    LoadArgs,
+    short_help="Load lines of JSON into FILE.",
+    examples=(
+        ("bulkup local load shop.db orders.jsonl --kind Order", "lines without keys"),
+        ("bulkup local load shop.db - < dump.jsonl", "what `dump` wrote"),
+    ),
+)
 def load(args: LoadArgs) -> None:
     """Load DATA (JSON, one object per line; - is standard input) into FILE.
 

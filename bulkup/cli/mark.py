@@ -10,11 +10,12 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import FolderArgs, TargetArgs
+from bulkup.cli.values import completed
 
 
 @dataclass(frozen=True)
 class MarkArgs:
-    name: Annotated[str, click.Argument(["name"])]
+    name: Annotated[str, click.Argument(["name"], shell_complete=completed)]
     folder: FolderArgs
     applied: Annotated[
         bool | None,
@@ -31,7 +32,14 @@ class MarkArgs:
     target: TargetArgs
 
 
-@verb("mark", MarkArgs)
+@verb(
+    "mark",
+    MarkArgs,
+    examples=(
+        ("bulkup mark 0001_add_name --applied", "it was done before, or by hand"),
+        ("bulkup mark 0001_add_name --pending", "apply it again, to every entity"),
+    ),
+)
 def command(args: MarkArgs) -> None:
     """Mark migration NAME as applied, as pending or as renamed, without running it.
 

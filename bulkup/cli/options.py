@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from bulkup.cli.named_target import NamedTarget, TargetName
-from bulkup.cli.values import Assignment, Auto, Duration, Rate
+from bulkup.cli.values import Assignment, Auto, Duration, Rate, completed
 from bulkup.engine.throttle.max_rate import MaxRate
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class TargetArgs:
         click.Option(
             ["--target"],
             type=TargetName(),
+            shell_complete=completed,
             metavar="NAME",
             help="A target that the configuration file names.",
         ),

@@ -9,6 +9,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import Json
+from bulkup.cli.values import completed
 
 if TYPE_CHECKING:
     from bulkup.authoring.parameters import Parameter
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParamsArgs:
-    updater: Annotated[str, click.Argument(["updater"])]
+    updater: Annotated[str, click.Argument(["updater"], shell_complete=completed)]
     json: Json
 
 
-@verb("params", ParamsArgs)
+@verb(
+    "params",
+    ParamsArgs,
+    examples=(
+        ("bulkup params full_name.py", "what -p may set"),
+        ("bulkup params full_name.py --json", "the same for programs"),
+    ),
+)
 def command(args: ParamsArgs) -> None:
     """Show the parameters of UPDATER: types, defaults, help."""
     from bulkup.authoring.loader import load

@@ -38,7 +38,14 @@ class PruneArgs:
     yes: Yes
 
 
-@verb("prune", PruneArgs)
+@verb(
+    "prune",
+    PruneArgs,
+    examples=(
+        ("bulkup prune --older-than 30d", "shows their sizes, and asks"),
+        ("bulkup prune --older-than 30d --yes", "in scripts"),
+    ),
+)
 def command(args: PruneArgs) -> int:
     """Delete the folders of old runs that are finished or abandoned, after asking.
 

@@ -25,6 +25,7 @@ from bulkup.cli.options import (
     state_dir_words,
 )
 from bulkup.cli.session import RunSession
+from bulkup.cli.values import completed
 from bulkup.core.events import Warned
 
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunArgs:
-    updater: Annotated[str, click.Argument(["updater"])]
-    param: Params
+    updater: Annotated[str, click.Argument(["updater"], shell_complete=completed)]
     dry_run: Annotated[
         bool,
         click.Option(
             ["-n", "--dry-run"], is_flag=True, help="Show what would change; write nothing."
         ),
     ]
+    param: Params
     target: TargetArgs
     namespaces: NamespacesArgs
     engine: EngineArgs
@@ -72,7 +73,14 @@ class RunArgs:
     output: OutputArgs
 
 
-@verb("run", RunArgs)
+@verb(
+    "run",
+    RunArgs,
+    examples=(
+        ("bulkup run -n full_name.py", "preview: shows what would change"),
+        ("bulkup run full_name.py --target prod -p sep=-", "run it, with a parameter"),
+    ),
+)
 def command(args: RunArgs) -> int:
     """Run UPDATER over every entity of its query.
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bulkup.cli.config_file import find_config
-from bulkup.cli.config_keys import MIGRATIONS, SHARED_IDS, Settings, is_shared, read_settings
+from bulkup.cli.config_keys import MIGRATIONS, Settings, is_shared, read_settings
 from bulkup.cli.named_target import offer
 from bulkup.core.paths import current_directory
 
@@ -27,7 +27,7 @@ def key_for(command: str, param: click.Parameter, group: type | None) -> str | N
     """
     if param.name == "folder":
         return MIGRATIONS
-    if not (group is not None and is_shared(group)) and id(param) not in SHARED_IDS:
+    if not is_shared(param, group):
         return None
     name = str(param.name)
     return None if command in WORK_IS_RECORDED and name in _WHERE else name

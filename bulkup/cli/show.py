@@ -11,6 +11,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import Json, StateDir
+from bulkup.cli.values import completed
 from bulkup.core.records import group_of
 
 if TYPE_CHECKING:
@@ -20,12 +21,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShowArgs:
-    run: Annotated[str | None, click.Argument(["run"], required=False)]
+    run: Annotated[str | None, click.Argument(["run"], shell_complete=completed, required=False)]
+    failed_keys: Annotated[
+        bool,
+        click.Option(
+            ["--failed-keys"], is_flag=True, help="Print only the keys that failed, one a line."
+        ),
+    ]
     state_dir: StateDir
     json: Json
 
 
-@verb("show", ShowArgs)
+@verb(
+    "show",
+    ShowArgs,
+    examples=(
+        ("bulkup show", "the run that was worked on last"),
+        ("bulkup show RUN --json", "the same for programs"),
+    ),
+)
 def command(args: ShowArgs) -> None:
     """Show one run: its report, all failures, and its log.
 
@@ -37,10 +51,37 @@ def command(args: ShowArgs) -> None:
     latest = find_latest(args.state_dir) if args.run is None else None
     group_id = group_of(latest.name) if latest is not None else args.run
     of_group = group_folders(args.state_dir, group_id) if group_id else []
-    if group_id and of_group:
+    if args.failed_keys:
+        _print_failed_keys(of_group or [latest or find_run(args.state_dir, args.run or "")], args)
+    elif group_id and of_group:
         _show_group(group_id, of_group, args)
     else:
         _show_run(latest or find_run(args.state_dir, args.run or ""), args)
+
+
+def _print_failed_keys(folders: Sequence[Path], args: ShowArgs) -> None:
+    """Print the keys as they are read: there may be a million."""
+    from contextlib import closing
+
+    from bulkup.core.typed_key import typed_key
+    from bulkup.report.json_lines import stdout_lines
+    from bulkup.report.text import clean, plural
+    from bulkup.state.checkpoint import Checkpoint
+
+    lines = stdout_lines() if args.json else None
+    unnamed = 0
+    for folder in sorted(folders):
+        with closing(Checkpoint.open(folder)) as checkpoint:
+            run_id = checkpoint.run_info.run_id
+            for key in checkpoint.failed_keys():
+                if lines is None:
+                    click.echo(clean(key, len(key)))
+                else:
+                    fields = {"run_id": run_id, "key": key, "typed_key": typed_key(key)}
+                    lines.write("failed_key", fields)
+            unnamed += checkpoint.unnamed()
+    if unnamed:
+        click.echo(f"{plural(unnamed, 'more failure')}: not named here, nor in Datastore", err=True)
 
 
 def _show_run(folder: Path, args: ShowArgs) -> None:
@@ -105,11 +146,13 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
     from bulkup.report.text import clean, plural
 
     summary = summarize(report)
-    shown = len(summary.failures)
+    shown = summary.failures
     summary = replace(summary, failures_rest=None, log_lines=(), log_rest=None, next_command=None)
     print_summary(Console(highlight=False), summary)
-    for failure in checkpoint.failures(skip=shown):
-        click.echo(f"  {clean(failure.key)}: {what_failed(failure)}")
+    if any(lines.count > 1 for lines in shown) or report.other_failures:
+        click.echo("\nEach failure")
+        for failure in checkpoint.failures():
+            click.echo(f"  {clean(failure.key)}: {what_failed(failure)}")
     if unnamed := checkpoint.unnamed():
         click.echo(f"  {plural(unnamed, 'more failure')}: not named here, nor in Datastore")
     if report.log_total:

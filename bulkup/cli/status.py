@@ -34,7 +34,14 @@ class StatusArgs:
     json: Json
 
 
-@verb("status", StatusArgs)
+@verb(
+    "status",
+    StatusArgs,
+    examples=(
+        ("bulkup status", "what is applied, and what is pending"),
+        ("bulkup status --check", "a gate for deployments: exits with 4"),
+    ),
+)
 def command(args: StatusArgs) -> int:
     """Show which migrations in DIR (default: updaters) are applied, pending, running or wrong.
 

@@ -10,6 +10,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import FolderArgs, TargetArgs, Yes
+from bulkup.cli.values import completed
 from bulkup.core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -19,13 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UnlockArgs:
-    run: Annotated[str, click.Argument(["run"])]
+    run: Annotated[str, click.Argument(["run"], shell_complete=completed)]
     folder: FolderArgs
     target: TargetArgs
     yes: Yes
 
 
-@verb("unlock", UnlockArgs)
+@verb(
+    "unlock",
+    UnlockArgs,
+    examples=(
+        ("bulkup unlock RUN", "asks whether its process is dead"),
+        ("bulkup unlock 0001_add_name --yes", "of a migration; in scripts"),
+    ),
+)
 def command(args: UnlockArgs) -> int:
     """Release a dead process's lock on RUN (a run id, or a migration's name, or its file in DIR).
 

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bulkup.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+def completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The `shell_complete` of parameters that `completion.COMPLETERS` knows."""
+    completers = import_module("bulkup.cli.completion").COMPLETERS  # only when it is asked
+    command = ctx.command.name if (ctx.command.name, param.name) in completers else "*"
+    found: list[CompletionItem] = completers[command, param.name](ctx, param, incomplete)
+    return found
+
 
 _UNIT_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from bulkup.core.errors import Exit
+from bulkup.core.failure_groups import FailureGroup as FailureGroup
 from bulkup.core.model import Counts as Counts
 from bulkup.core.model import Failure as Failure
 from bulkup.core.model import RunState as RunState
@@ -104,6 +105,8 @@ class WarningKind(str, Enum):
     """The updater's source has changed since the run started."""
     UNWRITTEN = "unwritten"
     """Handlers have changed entities and have not written the changes."""
+    FINISHED_MEANWHILE = "finished_meanwhile"
+    """The report is of a run that another process has finished."""
     DONE_BEFORE = "done_before"
     """A run has finished the same work before."""
     NO_NUMBER = "no_number"
@@ -199,6 +202,10 @@ class Report:
     retries: int
     failures: tuple[Failure, ...] = ()
     """The first ones; `counts.failed` says how many there are."""
+    failure_groups: tuple[FailureGroup, ...] = ()
+    """All of them by their error, the largest group first."""
+    other_failures: int = 0
+    """Failures that are in no group, because there are too many different errors."""
     log_lines: tuple[str, ...] = ()
     """The first ones."""
     log_total: int = 0

@@ -6,14 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bulkup.datastore.keys import key_of
-from bulkup.datastore.messages import Mutation, Pb
+from bulkup.datastore.messages import Pb
 
 ABSENT = -1
 """In place of a version: there was no such entity. A put is then an insert."""
-
-
-MAX_KEPT = 1_000
-"""Of what is wanted for the current call alone; that of earlier ones does no harm."""
 
 
 class Written(NamedTuple):
@@ -37,11 +33,11 @@ class Reads:
         also note the `kind_mark` of their kind: what is written may belong to their results."""
         self.on_commit: Callable[[], None] | None = None
         """Called before the handler writes through its client, on the thread that does."""
+        self.on_committed: Callable[[list[bytes]], None] = lambda keys: None
+        """Called with what the handler has written through its client."""
         self.commits_itself = False
         """The handler writes through the client, after reads. That happens again whenever it is
         called again."""
-        self.committed: set[bytes] = set()
-        """Keys that handlers have written through the client, lately."""
         self._historic: set[bytes] = set()
         """Transactions that read the past."""
 
@@ -79,23 +75,9 @@ class Reads:
         for result in response.batch.entity_results:
             self.note(result.entity.key.SerializeToString(deterministic=True), result.version)
 
-    def note_commit(self, request: Any) -> None:
-        """Note the keys of a CommitRequest, which the official client builds as a dict."""
-        if len(self.committed) > MAX_KEPT:
-            self.committed.clear()
-        mutations = request["mutations"] if isinstance(request, dict) else request.mutations
-        for mutation in map(_raw, mutations):
-            operation = mutation.WhichOneof("operation") if isinstance(mutation, Mutation) else None
-            if operation:
-                written = getattr(mutation, operation)
-                key = written if operation == "delete" else written.key
-                self.committed.add(key.SerializeToString(deterministic=True))
-
     def note_begun(self, transaction: bytes, options: Pb | None) -> None:
         """Note a new transaction. `options`: its TransactionOptions."""
         if options is not None and options.read_only.HasField("read_time"):
-            if len(self._historic) > MAX_KEPT:
-                self._historic.clear()
             self._historic.add(transaction)
 
     def _reads_the_past(self, response: Pb, options: Pb | None) -> bool:
@@ -153,13 +135,26 @@ class WatchedApi:
         reads.commits_itself = reads.commits_itself or bool(reads.versions)
         if reads.on_commit is not None:
             reads.on_commit()
-        reads.note_commit(request)
-        return self._api.commit(request=request, **options)
+        response = self._api.commit(request=request, **options)
+        reads.on_committed(_written_keys(request))
+        return response
 
     def begin_transaction(self, request: Any, **options: Any) -> Any:
         response = self._api.begin_transaction(request=request, **options)
         self._reads.note_begun(response.transaction, _part(request, "transaction_options"))
         return response
+
+
+def _written_keys(request: Any) -> list[bytes]:
+    """The keys of a CommitRequest, without those that the server completes."""
+    mutations = request["mutations"] if isinstance(request, dict) else request.mutations
+    keys = []
+    for mutation in map(_raw, mutations):
+        key = getattr(mutation, mutation.WhichOneof("operation"))
+        key = getattr(key, "key", key)
+        if key.path[-1].WhichOneof("id_type"):
+            keys.append(key.SerializeToString(deterministic=True))
+    return keys
 
 
 def _raw(message: Any) -> Any:

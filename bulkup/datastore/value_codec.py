@@ -17,7 +17,7 @@ from google.cloud.datastore.helpers import GeoPoint
 from proto.datetime_helpers import DatetimeWithNanoseconds  # type: ignore[import-untyped]
 
 from bulkup.datastore.google_private import meanings_of
-from bulkup.datastore.keys import key_from_pb, write_key
+from bulkup.datastore.keys import key_from_pb, key_text, write_key
 from bulkup.datastore.messages import Pb, ValuePb
 from bulkup.datastore.value_flags import exclude, set_meaning
 
@@ -127,7 +127,13 @@ def _encode_timestamp(pb: Pb, value: datetime.datetime) -> None:
 
 
 def _encode_key(pb: Pb, value: Key) -> None:
-    write_key(pb.key_value, value)
+    key = pb.key_value
+    write_key(key, value)
+    if not key.path[-1].WhichOneof("id_type"):
+        raise ValueError(
+            f"{key_text(key)} is incomplete, so it names no entity; put its entity first, and then "
+            "store the entity's key, which has an id"
+        )
 
 
 def _encode_bool(pb: Pb, value: bool) -> None:

@@ -261,8 +261,9 @@ class CommitResolver:
             item.fail(
                 "write",
                 f"contended: changed {item.conflicts} times between being read and written (by "
-                "others; or by this updater, if it puts an entity that it read while handling an "
-                "earlier one: read it again in handle_entity)",
+                "others; or by this updater, if it writes it through a client of its own too, or "
+                "puts an entity that it read while handling an earlier one: read it again in "
+                "handle_entity)",
             )
         else:
             self._context.conflicts.handle_again(item, fresh)

@@ -26,7 +26,7 @@ from bulkup.datastore.entity_patch import (
     patched,
     stored_values,
 )
-from bulkup.datastore.keys import key_bytes, key_of, key_to_pb
+from bulkup.datastore.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.datastore.lazy_entity import (
     LazyEntity,
     has_come_to_nothing,
@@ -35,10 +35,12 @@ from bulkup.datastore.lazy_entity import (
     read_version,
 )
 from bulkup.datastore.messages import EntityPb, Mutation
+from bulkup.datastore.new_key import NewKey
 from bulkup.datastore.raw_requests import put_mutation
 from bulkup.datastore.reads import ABSENT
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.handled import Handled, Write, written
+from bulkup.engine.new_ids import STAND_IN, NewIds
 from bulkup.engine.previewed import CallReads, Previewed
 from bulkup.engine.scan import QueryPlan
 
@@ -88,13 +90,21 @@ class Handler(WriteSink):
         self._key = b""
         self._version = 0
         self._fresh_keys = fresh_from
+        self._made: set[bytes] = set()
+        """Keys of new entities whose ids this call has looked at."""
         self.previewed = Previewed() if keeps_before else None
         """What a dry run would have written."""
         self.reads = CallReads(self._writes, self.previewed)
+        self.reads.on_committed = self._note_committed
+        self._committed: dict[bytes, bool] = {}
+        """What the call with this message has written through its client: whether read before."""
+        self._committed_in: Any = None
         self._versions = self.reads.versions
         client = getattr(updater, "client", None)
+        self._new_ids = NewIds(None)
         if isinstance(client, UserClient):  # else the updater has made it itself
             client.note_reads_of(updater)
+            self._new_ids = NewIds(client._rpc)
 
     def open(self) -> AbstractContextManager[None]:
         """Let the updater put, delete and log for as long as this is open."""
@@ -111,9 +121,10 @@ class Handler(WriteSink):
         self._key = key
         self._version = version
         self.own = entity = LazyEntity(pb, version)
-        self._writes.clear()
-        if self._versions:
+        if self._writes or self._versions:
+            self._writes.clear()
             self.reads.clear()
+            self._made.clear()
         self._changed = False
         self._put_as = _NOT_PUT
         try:
@@ -158,6 +169,8 @@ class Handler(WriteSink):
     def _note_outcome(self, item: Handled, entity: LazyEntity, read: Any) -> None:
         """Note what the handler asked for when it has returned."""
         if self._writes:
+            if self._committed_in is read and self._fail_if_committed(item):
+                return
             asked: tuple[Any, ...] = tuple(self._writes.values())
             if None in asked:
                 asked = tuple(write for write in asked if write is not None)
@@ -180,16 +193,49 @@ class Handler(WriteSink):
         put_as, key = self._put_as, self._key
         if put_as is _NOT_PUT:
             # Another object may have been put under its key, also through the client.
-            return (
-                key not in self._writes
-                and is_changed(entity)
-                and key_bytes(key_of(key)) not in self.reads.committed
-            )
+            return key not in self._writes and is_changed(entity) and not self._has_committed(key)
         if put_as is _PUT_AS_ANOTHER:
             return False
         changed = is_changed(entity) if put_as is None else is_changed_since(entity, *put_as)
         write = self._writes.get(key) if changed else None
         return changed and not (write is not None and write.deletes)
+
+    def _has_committed(self, key: bytes) -> bool:
+        """Whether this call has written the key through its client."""
+        is_of_call = self._committed_in is page_entity(self.own)
+        return is_of_call and key_bytes(key_of(key)) in self._committed
+
+    def _note_committed(self, keys: list[bytes]) -> None:
+        pb = page_entity(self.own)
+        if self._committed_in is not pb:
+            self._committed.clear()
+            self._committed_in = pb
+        for key in keys:
+            self._committed[key] = key in self._versions
+
+    def _fail_if_committed(self, item: Handled) -> bool:
+        """Whether the call guards a write with a version that it has itself made an old one.
+
+        No repetition would help: each would write through the client, and be refused, again.
+        """
+        own = key_bytes(key_of(self._key))
+        for write in self._writes.values():
+            if write is None or not write.version:
+                continue
+            key = own if write.key == self._key else write.key
+            was_read = self._committed.get(key)
+            if was_read is None:
+                continue
+            if was_read or key == own or write.version != self._versions.get(key):
+                does = "deletes" if write.deletes else "puts"
+                item.fail(
+                    "handle",
+                    f"handle_entity writes {key_text(key_of(key))} through its client (a "
+                    f"transaction, client.put), which is stored now, and then {does} it as it was "
+                    f"read before; leave out self.{does[:-1]}, or the write through the client",
+                )
+                return True
+        return False
 
     # --- called by the updater ---
 
@@ -238,12 +284,42 @@ class Handler(WriteSink):
             self._add(key_bytes(key_to_pb(entity.key)), None)
             return
         if not pb.key.path[-1].WhichOneof("id_type"):
-            self._fresh_keys += 1
-            fresh = b"incomplete %d" % self._fresh_keys
-            self._add(fresh, Write(fresh, Mutation(insert=pb).SerializeToString(), 0, False, True))
+            self._put_new(entity, pb)
             return
         key = key_bytes(pb.key)
         self._add_put(key, pb, self._version_of(key, entity))
+
+    def _put_new(self, entity: Entity, pb: Any) -> None:
+        """Its id is allocated with those of the whole batch, unless the handler looks at it."""
+        self._fresh_keys += 1
+        number, fresh = self._fresh_keys, b"incomplete %d" % self._fresh_keys
+        write = Write(fresh, Mutation(insert=pb).SerializeToString(), 0, False, True)
+        self._add(fresh, write)
+
+        def id_of_write() -> int:
+            if write.incomplete:
+                self._complete(write, number)
+            return int(key_of(write.key).path[-1].id)
+
+        entity.key = NewKey.of(entity.key, id_of_write)
+
+    def _complete(self, write: Write, number: int) -> None:
+        if self._writes.get(write.key) is not write or self._updater._open_sink is not self:
+            raise RuntimeError(
+                "the id of a new entity was asked for after the handle_entity call that put it; "
+                "look at entity.key there, after put"
+            )
+        mutation = Mutation.FromString(write.mutation)
+        key = mutation.insert.key
+        if self._keeps_before:
+            key.path[-1].id = STAND_IN + number
+        else:
+            key.CopyFrom(self._new_ids.complete(key))
+        del self._writes[write.key]
+        write.key, write.mutation = key_bytes(key), mutation.SerializeToString()
+        write.incomplete = False
+        self._add(write.key, write)
+        self._made.add(write.key)
 
     def _add_put(self, key: bytes, pb: Any, version: int) -> None:
         mutation = put_mutation(pb.SerializeToString(), version)
@@ -275,6 +351,8 @@ class Handler(WriteSink):
         """
         if key == self._key and self._version:
             return self._version
+        if key in self._made:
+            return ABSENT
         read = self._versions.get(key, 0)
         kept = 0
         if isinstance(entity, LazyEntity) and not is_moved(entity):

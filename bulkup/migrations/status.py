@@ -199,8 +199,12 @@ class FolderStatus:
         """No file begins with digits, and some that seem to be updaters are no migrations."""
         return not self.folder.has_numbered and bool(self.folder.updaters_without_number)
 
-    def check_consistent(self) -> None:
-        """Raises MismatchError, PendingError, UsageError when the ledger contradicts the folder."""
+    def check_consistent(self, accepted: Iterable[str] = ()) -> None:
+        """`accepted`: names of migrations that may have changed.
+
+        Raises MismatchError, PendingError, UsageError when the ledger contradicts the folder.
+        """
+        may_change = {self.entry(name).name for name in accepted}
         if self.holds_unnumbered_only:
             raise UsageError(unnumbered(self.folder))
         gone = [entry for entry in self.entries if entry.is_gone]
@@ -213,7 +217,7 @@ class FolderStatus:
         for entry in self.entries:
             if entry.status is MigrationStatus.RENAMED:
                 raise PendingError(moved(self, entry))
-            if entry.status is MigrationStatus.CHANGED:
+            if entry.status is MigrationStatus.CHANGED and entry.name not in may_change:
                 raise MismatchError(
                     f"{entry.name} was changed after it was applied; restore it, accept the change "
                     f"if its effect is the same (--accept-changed {entry.name}), or apply it again "

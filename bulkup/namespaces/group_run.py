@@ -34,6 +34,12 @@ from bulkup.datastore.target import Target
 from bulkup.namespaces.find import display_name, find_namespaces, match_namespaces
 from bulkup.namespaces.results import GroupResults
 from bulkup.namespaces.totals import Totals
+from bulkup.namespaces.unheard import (
+    forget_unheard_groups,
+    note_all_done,
+    note_reported,
+    report_unheard_group,
+)
 from bulkup.runs.acquire import check_same_identity
 from bulkup.runs.context import RunContext
 from bulkup.runs.done_before import find_done, warn_or_ask
@@ -114,8 +120,8 @@ class GroupRun:
         self._fresh = fresh
         self._dry_run = context.options.dry_run
         self._ledger = Ledger(rpc, target.info)
-        identity = identity_of(loaded.source.spec, loaded.params, pattern)
-        self._groups = Groups(rpc, target.info, identity)
+        self._identity = identity_of(loaded.source.spec, loaded.params, pattern)
+        self._groups = Groups(rpc, target.info, self._identity)
         self._limits = RunLimits(context.options, context.clock)
         self._started = context.clock.now()
         self._started_at = context.clock.monotonic()
@@ -129,6 +135,13 @@ class GroupRun:
 
     def run(self, confirm: Callable[[Sequence[str]], None]) -> Report:
         unfinished = self._groups.read()
+        if self._fresh and not self._dry_run:
+            forget_unheard_groups(self._context, self._identity)
+        elif unfinished is None and not self._dry_run:
+            target = self._target.info
+            report = report_unheard_group(self._context, target, self._pattern, self._identity)
+            if report is not None:
+                return report
         resumed = unfinished is not None and not self._fresh
         if unfinished is not None and resumed:
             group = unfinished
@@ -214,6 +227,8 @@ class GroupRun:
             try:
                 with explained(self._rpc):
                     appeared = find_namespaces(self._rpc, self._pattern, known=group.namespaces)
+                    if group.namespaces:
+                        note_all_done(self._context, group.group_id, self._identity)
                     self._groups.end(group)
             except BulkupError as error:
                 self._warn(
@@ -366,6 +381,8 @@ class GroupRun:
             elapsed_s=clock.monotonic() - self._started_at,
             retries=totals.retries,
             failures=tuple(totals.failures),
+            failure_groups=totals.groups.largest_first(),
+            other_failures=totals.groups.others,
             log_lines=tuple(totals.log_lines),
             log_total=totals.log_total,
             warnings=totals.warnings(),
@@ -374,4 +391,5 @@ class GroupRun:
             appeared=appeared,
         )
         self._context.listener(GroupEnded(report))
+        note_reported(self._context, report)
         return report

@@ -9,6 +9,7 @@ from bulkup.core.events import (
     AlreadyDone,
     Counts,
     Failure,
+    FailureGroup,
     Progress,
     Report,
     RunStarted,
@@ -39,6 +40,8 @@ def summary_fields(report: Report) -> dict[str, Any]:
         "elapsed_s": report.elapsed_s,
         "retries": report.retries,
         "failures": [failure_fields(failure) for failure in report.failures],
+        "failure_groups": [_group(group) for group in report.failure_groups],
+        "other_failures": report.other_failures,
         "log_lines": list(report.log_lines),
         "log_total": report.log_total,
         "warnings": list(report.warnings),
@@ -110,6 +113,10 @@ def already_done_fields(event: AlreadyDone) -> dict[str, Any]:
 
 def failure_fields(failure: Failure) -> dict[str, Any]:
     return {**asdict(failure), "typed_key": typed_key(failure.key)}
+
+
+def _group(group: FailureGroup) -> dict[str, Any]:
+    return {**asdict(group), "typed_keys": [typed_key(key) for key in group.keys]}
 
 
 def change_fields(event: WouldChange) -> dict[str, Any]:

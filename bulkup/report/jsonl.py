@@ -19,6 +19,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     summary    run_id, updater, description, target, params, dry_run, state, success, reason,
                exit_code, counts, total, started, ended, elapsed_s, retries, failures (the first:
                [{key, typed_key, step, error, traceback}]; counts.failed says how many there are),
+               failure_groups (all of them by error: [{count, step, error, place, keys (the first),
+               typed_keys, traceback}]), other_failures (those with further errors),
                log_lines (the first), log_total, warnings, state_file, next_steps (commands, ready
                for a shell), next_command (the first of them, or ""), runners,
                max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of

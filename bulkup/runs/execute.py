@@ -16,6 +16,7 @@ from bulkup.runs.successor import successor_record
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command
 from bulkup.state.record import RunRecord
+from bulkup.state.unreported import reported
 
 
 def acquire_and_execute(prepared: PreparedRun, record: RunRecord) -> Report:
@@ -48,7 +49,10 @@ def execute(
         state_file=context.shown(checkpoint.path),
     )
     workers = _worker_pool(prepared) if context.options.processes > 1 else None
-    return _execute(prepared, run_info, taken, workers=workers, sampling=sampling)
+    report = _execute(prepared, run_info, taken, workers=workers, sampling=sampling)
+    if report.success and not context.reports_itself:
+        reported(checkpoint.folder)
+    return report
 
 
 def execute_dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:

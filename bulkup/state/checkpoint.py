@@ -24,6 +24,7 @@ from bulkup.state.checkpoint_file import COUNTS
 from bulkup.state.checkpoint_made import MadeKeys
 from bulkup.state.checkpoint_outcomes import Outcomes
 from bulkup.state.notes import Note
+from bulkup.state.unreported import begin_unreported
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class Checkpoint(Outcomes, MadeKeys):
         Until `end_work`, commits may be in flight at any time. The failure that stopped the last
         runner is removed, since its entity is handled again. So are the counts of `stopped_with`.
         """
+        begin_unreported(self.folder, self.run_info.identity)
         with self._step(synced=True):
             self._follow(shards)
             self._set(

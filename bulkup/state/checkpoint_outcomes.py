@@ -63,6 +63,15 @@ class Outcomes(CheckpointFile):
         for row in rows:
             yield Failure(*row)
 
+    def failed_keys(self) -> Iterator[str]:
+        """The keys of `failures`."""
+        rows = self._db.execute(
+            "SELECT f.key FROM failures f LEFT JOIN batches b ON b.id = f.batch "
+            "WHERE f.batch IS NULL OR b.state = 'done' ORDER BY f.id"
+        )
+        for (key,) in rows:
+            yield key
+
     def unnamed(self) -> int:
         """Failures that are counted, and that `failures` lacks: this file was made after them, and
         Datastore has no note of them."""

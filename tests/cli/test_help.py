@@ -15,7 +15,7 @@ HEAVY = ("grpc", "google.cloud", "google.auth", "google.protobuf", "rich", "sqli
 
 @pytest.mark.parametrize(
     "args",
-    [("--help",), ("--version",)]
+    [("--help",), ("--version",), ("help", "targets"), ("help", "migrate", "--help")]
     + [(command, "--help") for command in ("run", "resume", "list", "show", "params", "config")],
     ids=" ".join,
 )
@@ -29,7 +29,8 @@ def test_help_imports_nothing_heavy(nowhere: Shell, args: tuple[str, ...]) -> No
     assert "bulkup.cli" in imported
     heavy = [m for m in imported if any(m == h or m.startswith(f"{h}.") for h in HEAVY)]
     assert heavy == []
-    assert done.stdout.startswith("Usage: bulkup" if "--help" in args else "bulkup ")
+    starts = {"--version": "bulkup ", "targets": "Which Datastore"}.get(args[-1], "Usage: bulkup")
+    assert done.stdout.startswith(starts)
 
 
 def test_version_and_help_of_the_whole(nowhere: Shell) -> None:

@@ -71,7 +71,7 @@ class Random(Updater):
         if action == "gone":
             if i not in self.gone and not self.dry:
                 self.gone.add(i)
-                self.client.delete(entity.key)
+                self.outside.delete(entity.key)
             self.put(entity)
             entity["n"] = 3
             self.put(entity)
@@ -79,6 +79,8 @@ class Random(Updater):
             raise ValueError("no")
 
     dry = False
+    outside: Any
+    """The client of somebody else."""
 
 
 def expected(actions: list[tuple[str, ...]], *, dry: bool) -> dict[str, int]:
@@ -132,10 +134,11 @@ def test_the_counts_of_random_handlers_add_up_in_every_report(
     embedded: Server, run: Run, tmp_path: Any, seed: int, dry_run: bool
 ) -> None:
     actions = plan(seed, 60)
-    fill(embedded, "Thing", 60)
+    outside = fill(embedded, "Thing", 60)
+    attributes = {"actions": actions, "gone": set(), "dry": dry_run, "outside": outside}
 
     def updater() -> Any:
-        return type("R", (Random,), {"actions": actions, "gone": set(), "dry": dry_run})
+        return type("R", (Random,), attributes)
 
     if dry_run:
         report = run(embedded, updater(), dry_run=True)

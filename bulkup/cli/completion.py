@@ -1,0 +1,164 @@
+"""Shell completion of updaters, runs, migrations and targets.
+
+It reads names of files and folders, and the text of updaters; none of the user's code runs, and
+nothing is asked of Datastore. What cannot be read completes to nothing: an error has no place in a
+line that is being typed.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class
+
+from bulkup.core.errors import BulkupError
+
+MAX_BYTES = 1024 * 1024
+"""Of an updater's file. Larger ones are completed without names."""
+
+_Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _names(find: Callable[[click.Context, str], Iterator[str]]) -> _Complete:
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        try:
+            names = [name for name in find(ctx, incomplete) if name.startswith(incomplete)]
+        except (BulkupError, OSError):
+            names = []
+        # The protocol has one item a line.
+        return [CompletionItem(name) for name in sorted(set(names)) if name.isprintable()]
+
+    return complete
+
+
+def _updaters(ctx: click.Context, incomplete: str) -> Iterator[str]:
+    where, colon, _ = incomplete.rpartition(":")
+    if colon and os.path.isfile(where):
+        for name in updater_names(Path(where)):
+            yield f"{where}:{name}"
+        return
+    folder = os.path.dirname(incomplete)
+    for entry in os.scandir(folder or "."):
+        shown = os.path.join(folder, entry.name)
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if not entry.name.startswith("__"):
+                yield f"{shown}/"
+        elif entry.name.endswith(".py"):
+            names = updater_names(Path(shown))
+            if len(names) == 1:
+                yield shown
+            yield from (f"{shown}:{name}" for name in names if len(names) > 1)
+
+
+def updater_names(path: Path) -> list[str]:
+    """The names in a file that are updaters, as far as its text shows."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return []
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return []
+    found: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            bases = {_last_name(base) for base in node.bases}
+            if bases & {"Updater", "BulkPut", "BulkDelete", *found}:
+                found.append(node.name)
+        elif isinstance(node, ast.FunctionDef) and any(
+            _last_name(decorator) == "updater" for decorator in node.decorator_list
+        ):
+            found.append(node.name)
+    return found
+
+
+def _last_name(node: ast.expr) -> str:
+    """`updater` of `@bulkup.updater(kind="Person")`."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _runs(ctx: click.Context, incomplete: str) -> Iterator[str]:
+    from bulkup.state.files import run_folders
+
+    for folder in run_folders(Path(_in_force(ctx, "state_dir", ".bulkup"))):
+        yield folder.name
+
+
+def _migrations(ctx: click.Context, incomplete: str) -> Iterator[str]:
+    from bulkup.migrations.folder import read_folder
+
+    for migration in read_folder(Path(_in_force(ctx, "folder", "updaters"))):
+        yield migration.name
+
+
+def _targets(ctx: click.Context, incomplete: str) -> Iterator[str]:
+    from bulkup.cli.settings import load_settings
+
+    yield from load_settings(ctx).targets
+
+
+def _in_force(ctx: click.Context, name: str, default: str) -> str:
+    from bulkup.cli.settings import load_settings
+
+    typed = ctx.params.get(name) or (name == "folder" and ctx.params.get("directory")) or None
+    source = ctx.get_parameter_source(name)
+    if typed is not None and (name == "folder" or source is not click.core.ParameterSource.DEFAULT):
+        return str(typed)
+    key = "migrations" if name == "folder" else name
+    return str(load_settings(ctx).values.get(key, default))
+
+
+COMPLETERS: dict[tuple[str, str], _Complete] = {
+    ("*", "target"): _names(_targets),
+    ("run", "updater"): _names(_updaters),
+    ("params", "updater"): _names(_updaters),
+    ("resume", "run"): _names(_runs),
+    ("show", "run"): _names(_runs),
+    ("abandon", "run"): _names(_runs),
+    ("unlock", "run"): _names(_runs),
+    ("mark", "name"): _names(_migrations),
+    ("migrate", "to"): _names(_migrations),
+    ("migrate", "only"): _names(_migrations),
+    ("migrate", "accept_changed"): _names(_migrations),
+}
+"""By command and parameter."""
+
+
+class Bash(BashComplete):
+    """Bash splits words at colons, too, so `file.py:Name` arrives as three, and only what comes
+    after the colon may be answered."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        # Its script joins the words with line breaks.
+        words, count = os.environ["COMP_WORDS"].split("\n"), int(os.environ["COMP_CWORD"])
+        args, incomplete = super().get_completion_args()
+        self._prefix = ""
+        if ":" not in words[: count + 1]:
+            return args, incomplete
+        joined: list[str] = []
+        for word in [*args, incomplete]:
+            if joined and (word == ":" or joined[-1].endswith(":")):
+                joined[-1] += word
+            else:
+                joined.append(word)
+        *args, incomplete = joined
+        if ":" in incomplete:
+            self._prefix = incomplete[: incomplete.rindex(":") + 1]
+        return args, incomplete
+
+    def format_completion(self, item: CompletionItem) -> str:
+        return f"{item.type},{item.value.removeprefix(self._prefix)}"
+
+
+add_completion_class(Bash)

@@ -1,0 +1,132 @@
+"""What `bulkup help TOPIC` says."""
+
+from __future__ import annotations
+
+TOPICS = {
+    "exit-codes": (
+        "Exit codes",
+        """
+    0  done, all entities handled
+    1  failed: too many failures (--max-failures), an updater that cannot be loaded, or an error
+       that ended the run; also when a question was answered with no
+    2  wrong usage: an option, a parameter or the configuration is not valid
+    3  done, but some entities failed (within the budget)
+    4  a check says no: `status --check` found a migration that is pending or wrong
+   10  no such updater, run or migration
+   11  another process holds this run
+   75  stopped at a limit (--limit, --max-time); resume continues
+  130  interrupted (Ctrl-C) after a clean checkpoint; resume continues
+  143  terminated (SIGTERM), the same
+
+A code that is not listed means failure. In scripts, 0 is the only one that says that all is done;
+75, 130 and 143 say that `bulkup resume` has something left to do.
+""",
+    ),
+    "targets": (
+        "Which Datastore a command works on",
+        """
+The strongest of these decides; every command says in its first line where it works:
+
+  --local FILE       the embedded Datastore in FILE; nothing leaves this machine
+  --target NAME      a target from the configuration file (bulkup help config)
+  --project ID       a Google Cloud project, or that project on an emulator
+  (nothing)          the configuration file, then what google.cloud.datastore.Client() would use:
+                     GOOGLE_CLOUD_PROJECT, or the project of your gcloud credentials
+
+DATASTORE_EMULATOR_HOST=host:port sends everything but --local to an emulator. --database and
+--namespace choose within the project; --all-namespaces and --namespaces 'tenant-*' work in several.
+
+  bulkup run -n full_name.py --local shop.db
+  bulkup run -n full_name.py --target prod --namespace tenant-7
+
+`bulkup resume` works where the run has worked. `confirm = true` at a target in the configuration
+file makes every run on it ask, or need --yes.
+""",
+    ),
+    "parameters": (
+        "Parameters of updaters",
+        """
+A function's keyword-only arguments are parameters, and so are a class's param() attributes:
+
+  @bulkup.updater(kind="Person")
+  def full_name(person, *, sep: str = " ", before: date | None = None): ...
+
+  bulkup params full_name.py                        what it takes: types, defaults, help
+  bulkup run -n full_name.py -p sep=- -p before=2024-01-31
+  bulkup migrate -p 0001_full_name:sep=-            of a migration
+
+Values are read by the annotation: str, int, float, bool (true, false), Decimal, date, datetime,
+enums, Literal, lists (a,b,c), and `| None` (none). Quote what the shell would change: -p 'sep= '.
+
+A run keeps its parameters: `bulkup resume` uses them again. The same updater with other parameters
+is another run.
+""",
+    ),
+    "config": (
+        "The configuration file",
+        """
+[tool.bulkup] in pyproject.toml, or bulkup.toml with the same keys at the top level:
+
+  [tool.bulkup]
+  migrations = "db/migrations"        # folder of migrations
+  max_failures = 10                   # any option that several commands have, by its long name
+  email_to = ["team@example.com"]
+
+  [tool.bulkup.targets.prod]          # --target prod
+  project = "shop-prod"               # also database, namespace, local
+  confirm = true                      # ask before each run; elsewhere --yes is needed
+
+  [tool.bulkup.migration_params.0003_delete_old]
+  before = "2024-01-01"
+
+The nearest file counts, from the current directory up to the root of the repository or your home
+directory; BULKUP_CONFIG names another one. What is typed wins over the environment, and that over
+the file. Paths are relative to the file. No secrets: the password of the mail server is read from
+BULKUP_SMTP_PASSWORD.
+
+  bulkup config                       what is in force, and where each value comes from
+""",
+    ),
+    "environment": (
+        "Environment variables",
+        """
+  BULKUP_RUN_BATCH_SIZE, ...   any option of a command: BULKUP_<COMMAND>_<OPTION>
+  BULKUP_BATCH_SIZE, ...       the same for every command that shares the option
+  BULKUP_MIGRATIONS            the folder of migrations
+  BULKUP_CONFIG                the configuration file; /dev/null: none
+  BULKUP_SMTP_PASSWORD         the password of the mail server in --smtp
+  DATASTORE_EMULATOR_HOST      host:port of an emulator
+  GOOGLE_CLOUD_PROJECT, GOOGLE_APPLICATION_CREDENTIALS   as Google's libraries read them
+
+What is typed wins over the environment. -p is BULKUP_RUN_PARAM, with one NAME=VALUE a line.
+""",
+    ),
+    "json": (
+        "Output for programs",
+        """
+With --json a command prints one JSON object a line on standard output, and nothing else there;
+whatever user code prints goes to standard error. Each line has `type`, `version`, `time` and
+`run_id`. The schema is in the package: bulkup/report/schema.json.
+
+  bulkup run full_name.py --json | jq -r 'select(.type == "summary") | .state'
+  bulkup run full_name.py -n --json | jq -c 'select(.type == "change")'
+
+The `summary` of a run has its state, exit_code, counts, and next_steps: the commands to type next.
+Ignore fields and types that you do not know; new ones are added without a new version.
+""",
+    ),
+    "completion": (
+        "Completion in your shell",
+        """
+It completes commands, options, updaters (also the names in a file, after the colon), runs,
+migrations and targets. It runs none of your code. Add one line to your shell's start file:
+
+  bash   ~/.bashrc                     eval "$(_BULKUP_COMPLETE=bash_source bulkup)"
+  zsh    ~/.zshrc                      eval "$(_BULKUP_COMPLETE=zsh_source bulkup)"
+  fish   ~/.config/fish/config.fish    _BULKUP_COMPLETE=fish_source bulkup | source
+
+and open a new shell. bash needs version 4.4 or later.
+""",
+    ),
+}
+"""By name: the title and the text."""
