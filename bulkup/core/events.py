@@ -111,6 +111,8 @@ class WarningKind(str, Enum):
     """A run has finished the same work before."""
     NO_NUMBER = "no_number"
     """Files of a folder of migrations that seem to be updaters, but have no number."""
+    SUCCESSOR = "successor"
+    """The run's successor will not be able to begin."""
     OTHER = "other"
 
 

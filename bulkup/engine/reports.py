@@ -40,7 +40,7 @@ def stored_report(
         total=status.total,
         started=started,
         ended=ended,
-        elapsed_s=(ended - started).total_seconds(),
+        elapsed_s=(ended - started).total_seconds() if status.took_s is None else status.took_s,
         retries=0,
         failures=tuple(islice(checkpoint.failures(), shown)),
         failure_groups=groups.largest_first(),

@@ -8,7 +8,7 @@ again until all have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import datetime
@@ -43,6 +43,7 @@ from bulkup.namespaces.unheard import (
 from bulkup.runs.acquire import check_same_identity
 from bulkup.runs.context import RunContext
 from bulkup.runs.done_before import find_done, warn_or_ask
+from bulkup.runs.ended import report_unheard_run
 from bulkup.runs.limits import RunLimits
 from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
@@ -220,7 +221,7 @@ class GroupRun:
             self._warn(f"no namespace with data matches {self._pattern!r}; nothing was done")
         self._results = GroupResults(group.namespaces)
         if not self._dry_run:
-            self._read_results(group, group.namespaces)
+            self._report_unheard(self._read_results(group, group.namespaces))
         ending = self._run_each(group)
         appeared: list[str] = []
         if self._results.all_over and not self._dry_run:
@@ -331,6 +332,16 @@ class GroupRun:
 
     def _read_results(self, group: Group, namespaces: Sequence[str]) -> dict[str, RunRecord]:
         return self._results.from_records(namespaces, self._ledger, group.run_id)
+
+    def _report_unheard(self, records: Mapping[str, RunRecord]) -> None:
+        """Report the runs that are finished, and whose process was killed before it said so."""
+        context = replace(self._context, listener=self._on_event)
+        for namespace, record in records.items():
+            if record.state is RunState.FINISHED:
+                self._namespace = namespace
+                ledger = Ledger(self._rpc, self._target.within(namespace).info)
+                report_unheard_run(context, ledger, record)
+        self._take_reports()  # the records have given the results
 
     # --- events ---
 

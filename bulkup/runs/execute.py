@@ -12,7 +12,7 @@ from bulkup.engine.splits import Sampling, why_not_split
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.prepare import PreparedRun
-from bulkup.runs.successor import successor_record
+from bulkup.runs.successor import foretell_successor, successor_record
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command
 from bulkup.state.record import RunRecord
@@ -86,7 +86,7 @@ def _execute(
         workers=workers,
         sampling=sampling,
     )
-    for warning in prepared.warnings:
+    for warning in (*prepared.warnings, *foretell_successor(prepared)):
         execution.warn(warning.message, warning.kind)
     return execution.execute()
 

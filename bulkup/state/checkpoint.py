@@ -53,6 +53,8 @@ class Status:
     exit_code: Exit
     ended: str | None
     """ISO 8601, UTC."""
+    took_s: float | None
+    """How long the last runner worked; None: it was killed, or an earlier version of bulkup."""
     successor: str | None
     """The id of the run that this one's end started."""
     runners: int
@@ -84,6 +86,7 @@ class Checkpoint(Outcomes, MadeKeys):
             reason=meta["reason"] or None,
             exit_code=Exit(meta.get("exit_code") or 0),
             ended=meta.get("ended") or None,
+            took_s=meta.get("took_s"),
             successor=meta.get("successor") or None,
             runners=int(meta["runners"]),
             max_failures=int(meta["max_failures"]),
@@ -125,6 +128,7 @@ class Checkpoint(Outcomes, MadeKeys):
             self._set(
                 state=RunState.RUNNING.value,
                 reason="",
+                took_s=None,
                 clean=False,
                 max_failures=max_failures,
                 asked=dict(asked),
@@ -153,8 +157,9 @@ class Checkpoint(Outcomes, MadeKeys):
         clean: bool,
         successor: str | None = None,
         ended: datetime | None = None,
+        took_s: float | None = None,
     ) -> None:
-        """A runner ends, at `ended` (None: now).
+        """A runner ends, at `ended` (None: now), after `took_s` seconds.
 
         `successor` is the id of the run that this end has started.
         """
@@ -166,6 +171,7 @@ class Checkpoint(Outcomes, MadeKeys):
                 clean=clean,
                 successor=successor or "",
                 ended=(ended or datetime.now(timezone.utc)).isoformat(),
+                took_s=took_s,
             )
 
     # --- shards ---

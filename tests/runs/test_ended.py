@@ -236,6 +236,24 @@ def test_a_migration_whose_process_was_killed_at_its_end_is_reported_by_the_next
     assert row["state"] == "finished"
 
 
+@pytest.mark.parametrize("at", ["recorded", "noted"])
+def test_a_namespace_whose_process_was_killed_at_its_end_is_in_the_groups_report(
+    shell: Shell, items: datastore.Client, at: str
+) -> None:
+    shell.environment["FAIL"] = "1"
+    every = ("run", "bump.py", "--all-namespaces")
+    killed(shell, at, *every)
+    result = shell.bulkup(*every, "--json")
+    assert result.code == Exit.DONE_WITH_FAILURES, result
+    (group,) = result.of_type("group")
+    assert (group["counts"]["handled"], group["counts"]["failed"]) == (COUNT, 1)
+    assert [failure["key"] for failure in group["failures"]] == ["Key('Item', 3)"]
+    assert values(items) == {1: 1, 2: 1, 3: 0, 4: 1, 5: 1}
+    (row,) = shell.bulkup("list", "--json").lines
+    assert row["state"] == "finished"
+    shell.bulkup("resume").fails(10, "nothing to resume")
+
+
 # --- who waits for a run that another process finishes ---
 
 LISTENING = """
