@@ -33,6 +33,10 @@ MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024
 """Limit for all commits in flight together, so that memory is bounded when entities are large."""
 
 
+MAX_HANDLING_S = 2.0
+"""Seconds of handling in a batch, after which it is sent even if it is small."""
+
+
 class OpenBatch(NamedTuple):
     batch: Batch
     commit: SentCommit | None
@@ -58,6 +62,8 @@ class Committer:
         """Complete, and held back (`engine/unwritten.py`)."""
         self._in_flight: deque[OpenBatch] = deque()
         self._building = Batch(start=shard.low_cursor)
+        self._since: float | None = None
+        """When handling of the open batch began."""
         self.in_flight_bytes = 0
 
     # --- taking entities in ---
@@ -158,6 +164,19 @@ class Committer:
         if any(w.key in batch.marks for w in item.writes for batch in self._open_batches()):
             self.drain_all()
 
+    def send_if_old(self, now: float) -> None:
+        """Send a batch whose entities took long to handle, so that a kill loses little of it.
+
+        Call it before entities are handled, several times a second.
+        """
+        if self._since is None:
+            self._since = now
+        elif self._building.items and now - self._since >= MAX_HANDLING_S:
+            self.send_batch()
+            self._since = now
+        elif not self._building.items:
+            self._since = now
+
     def end_page(self) -> None:
         """Note entities that need no commit, then take in answers that have arrived."""
         if not self._building.write_count:
@@ -168,6 +187,7 @@ class Committer:
 
     def send_batch(self) -> None:
         """Send the batch as it is, once there is room for it; or hold it back."""
+        self._since = None
         batch, unwritten = self._building, self._context.unwritten
         if batch.items and not unwritten.is_settled:
             unwritten.look(batch.items)

@@ -40,6 +40,7 @@ from bulkup.engine.reports import dry_report, report_of_end
 from bulkup.engine.scan import Scan
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
+from bulkup.engine.slow_handler import SlowHandler
 from bulkup.engine.splits import Sampling
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.engine.throttle.concurrency import Concurrency
@@ -102,6 +103,7 @@ class Execution:
         self._progress = ProgressTracker(
             self._event_log, clock, self._already, self._rate_limiter.text,
             taken.checkpoint.total_is if taken else lambda _: None,
+            handled=lambda: self._control.handled, unanswered=rpc.unanswered,
         )  # fmt: skip
         self._budget = Budget(self._max_failures, self._already.failed, self._event_log.failed)
         self._control = Control(
@@ -135,10 +137,12 @@ class Execution:
 
     def _make_handlers(self, *, keeps_before: bool) -> InProcessPool | Dispatcher:
         accounts = Accounts(self._budget, self._control, self._event_log.log, self._rpc.monotonic)
+        slow = SlowHandler(self._options, self.warn)
         if self._workers is not None:
+            self._workers.on_handled = slow.took
             return Dispatcher(self._workers, accounts, ranged=bool(self._query.ranged))
         handler = Handler(self._task.updater, self._query, keeps_before=keeps_before)
-        return InProcessPool(handler, accounts)
+        return InProcessPool(handler, accounts, slow)
 
     # --- called back while others wait ---
 
@@ -274,7 +278,7 @@ class Execution:
             needs_keys=bool(self._query.ranged or lease.record.made.known_in),
         )  # fmt: skip
         left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
-        self._progress.counts = counts = checkpoint.done()
+        self._progress.begin_with(counts := checkpoint.done())
         if counts.handled > self._already.handled:
             self.warn(
                 f"Datastore knows that {counts.handled:,} entities are already done; they are not "

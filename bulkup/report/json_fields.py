@@ -90,6 +90,7 @@ def start_fields(event: RunStarted) -> dict[str, Any]:
 
 def progress_fields(event: Progress) -> dict[str, Any]:
     return {
+        "handled": max(event.handled, event.counts.handled),
         "counts": counts_fields(event.counts),
         "total": event.total,
         "elapsed_s": event.elapsed_s,

@@ -8,8 +8,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
 
     start      format (= version), run_id, updater, description, target, params, dry_run, resumed,
                already (counts), total, state_file
-    progress   run_id, counts, total, elapsed_s, rate, retries, waiting, pace (for people; may
-               change); at most one a second
+    progress   run_id, handled, counts, total, elapsed_s, rate, retries, waiting, pace (for people;
+               may change); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
     failure    run_id, key, typed_key, step, error, traceback, failed, max_failures (-1: no limit)
     log        run_id, line
