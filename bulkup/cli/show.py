@@ -123,7 +123,7 @@ def _show_group(group_id: str, folders: Sequence[Path], args: ShowArgs) -> None:
 
 
 def _print_json(report: Report, checkpoint: Checkpoint) -> None:
-    from bulkup.report.json_fields import failure_fields, summary_fields
+    from bulkup.report.json_fields import failure_fields, summary_fields, time_of
     from bulkup.report.json_lines import stdout_lines
 
     lines = stdout_lines()
@@ -131,9 +131,10 @@ def _print_json(report: Report, checkpoint: Checkpoint) -> None:
     max_failures = checkpoint.status().max_failures
     for position, failure in enumerate(checkpoint.failures(), 1):
         limits = {"failed": position, "max_failures": max_failures}
-        lines.write("failure", {**failure_fields(failure), **limits})
+        fields = {**failure_fields(failure), **limits}
+        lines.write("failure", fields, at=time_of(failure))
     for line in checkpoint.log_lines():
-        lines.write("log", {"line": line})
+        lines.write("log", {"line": line}, at=time_of(line))
     lines.write("summary", summary_fields(report), at=report.ended)
 
 

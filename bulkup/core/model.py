@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 
 
@@ -118,7 +118,7 @@ class Counts:
 
     def stored(self) -> dict[str, int]:
         """As JSON. Without the zeros that an earlier version would not know."""
-        every = {field.name: int(getattr(self, field.name)) for field in fields(self)}
+        every = {one.name: int(getattr(self, one.name)) for one in fields(self)}
         return {name: count for name, count in every.items() if count or name not in _ADDED}
 
     def reconciled(self) -> Counts:
@@ -159,6 +159,22 @@ class Failure:
     """One line: `ValueError: no latitude`."""
     traceback: str = ""
     """The user's frames, for `handle`."""
+    at: float = field(default=0.0, compare=False)
+    """When it failed, as `core.clock.timestamp` says; 0: not known."""
+
+
+class LogLine(str):
+    """A line of `self.log`, and when it was logged."""
+
+    __slots__ = ("at",)
+    at: float
+
+    @classmethod
+    def of(cls, line: str, at: float) -> LogLine:
+        """`at`: as `core.clock.timestamp` says; 0: not known."""
+        made = cls(str.__str__(line))
+        made.at = at
+        return made
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import IO, Any
 
 from bulkup.core.errors import BulkupError, Exit, StateError
-from bulkup.local.access import LocalFile, uninterrupted
+from bulkup.local.access import LocalFile, ReadableFile, uninterrupted
 from bulkup.local.entity_json import LineError, LossError, from_line, to_line
 from bulkup.local.limits import key_text
 from bulkup.local.status import RpcError
@@ -168,7 +168,7 @@ def load(file: LocalFile, source: Source, watch: Watch = lambda *_: None) -> int
 
 
 def dump(
-    file: LocalFile,
+    file: ReadableFile,
     kind: str = "",
     *,
     lossless: bool = False,

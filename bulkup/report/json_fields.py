@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime, timezone
 from typing import Any
 
 from bulkup.core.events import (
@@ -113,7 +114,22 @@ def already_done_fields(event: AlreadyDone) -> dict[str, Any]:
 
 
 def failure_fields(failure: Failure) -> dict[str, Any]:
-    return {**asdict(failure), "typed_key": typed_key(failure.key)}
+    return {
+        "key": failure.key,
+        "typed_key": typed_key(failure.key),
+        "step": failure.step,
+        "error": failure.error,
+        "traceback": failure.traceback,
+    }
+
+
+def time_of(what: Failure | str) -> datetime | None:
+    """When an entity failed or a line was logged; None: not known."""
+    at = getattr(what, "at", 0.0)
+    try:
+        return datetime.fromtimestamp(at, timezone.utc) if at else None
+    except (OverflowError, OSError, TypeError, ValueError):  # from a damaged file
+        return None
 
 
 def _group(group: FailureGroup) -> dict[str, Any]:

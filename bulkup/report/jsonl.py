@@ -84,6 +84,7 @@ from bulkup.report.json_fields import (
     progress_fields,
     start_fields,
     summary_fields,
+    time_of,
 )
 from bulkup.report.json_lines import VERSION, JsonLines
 from bulkup.report.printer import Delivery, Handlers, Printer
@@ -134,7 +135,7 @@ class JsonPrinter(Printer):
                 Progress: self._progress,
                 WouldChange: lambda event: self._write("change", change_fields(event)),
                 Retrying: lambda event: self._write("retry", asdict(event)),
-                Logged: lambda event: self._write("log", asdict(event)),
+                Logged: self._logged,
             }
 
     def __call__(self, event: Event) -> None:
@@ -181,9 +182,13 @@ class JsonPrinter(Printer):
         self.lines.run_id = event.run_id
         self._write("already_done", already_done_fields(event))
 
+    def _logged(self, event: Logged) -> None:
+        self._write("log", {"line": event.line}, at=time_of(event.line))
+
     def _failed(self, event: EntityFailed) -> None:
         limits = {"failed": event.failed, "max_failures": event.max_failures}
-        self._write("failure", {**failure_fields(event.failure), **limits})
+        fields = {**failure_fields(event.failure), **limits}
+        self._write("failure", fields, at=time_of(event.failure))
 
     def _progress(self, event: Progress) -> None:
         now = self._clock()

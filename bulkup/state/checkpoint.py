@@ -73,6 +73,16 @@ class Status:
     """How many entities the query found when the run started; None: the server did not say."""
 
 
+_PUT_FAILURE = (
+    "INSERT INTO failures (batch, key, step, error, traceback, at) VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+
+def _failure_row(batch: int | None, failure: Failure) -> tuple[Any, ...]:
+    texts = encodable(failure.key), failure.step, encodable(failure.error)
+    return batch, *texts, encodable(failure.traceback), failure.at
+
+
 class Checkpoint(Outcomes, MadeKeys):
     """The open checkpoint of one run. Every method is one atomic step."""
 
@@ -349,16 +359,11 @@ class Checkpoint(Outcomes, MadeKeys):
     def _put_outcomes(
         self, batch: int, failures: Iterable[Failure], log_lines: Iterable[str]
     ) -> None:
+        self._add_times()
+        self._db.executemany(_PUT_FAILURE, [_failure_row(batch, failure) for failure in failures])
         self._db.executemany(
-            "INSERT INTO failures (batch, key, step, error, traceback) VALUES (?, ?, ?, ?, ?)",
-            [
-                (batch, encodable(f.key), f.step, encodable(f.error), encodable(f.traceback))
-                for f in failures
-            ],
-        )
-        self._db.executemany(
-            "INSERT INTO log_lines (batch, line) VALUES (?, ?)",
-            [(batch, encodable(line)) for line in log_lines],
+            "INSERT INTO log_lines (batch, line, at) VALUES (?, ?, ?)",
+            [(batch, encodable(line), getattr(line, "at", 0.0)) for line in log_lines],
         )
 
     def numbers_up_to(self, shard: int, number: int) -> int:
@@ -390,13 +395,5 @@ class Checkpoint(Outcomes, MadeKeys):
     def stopped_by(self, failure: Failure) -> None:
         """Keep the failure that exceeded the budget. Its entity is not done; resume handles it."""
         with self._step():
-            self._db.execute(
-                "INSERT INTO failures (batch, key, step, error, traceback) "
-                "VALUES (NULL, ?, ?, ?, ?)",
-                (
-                    encodable(failure.key),
-                    failure.step,
-                    encodable(failure.error),
-                    encodable(failure.traceback),
-                ),
-            )
+            self._add_times()
+            self._db.execute(_PUT_FAILURE, _failure_row(None, failure))
