@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bulkup.cli.errors import ShownError
+from bulkup.cli.next_steps import complete
 from bulkup.cli.options import MailArgs, OutputArgs
 from bulkup.core.errors import BulkupError, Exit, StopAskedError
 from bulkup.core.events import GroupEnded, GroupStarted, RunEnded, RunStarted
@@ -68,6 +69,7 @@ class Session:
             if error is None:
                 self._deliver()
             elif isinstance(error, BulkupError):
+                complete(error)
                 self.printer.error(error)
                 if self.page is not None:
                     self.page.error(error)

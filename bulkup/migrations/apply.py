@@ -108,6 +108,8 @@ class Migrator:
         self._reports: list[tuple[str, Report]] = []
         self._exit_code = Exit.DONE
         self._records: list[RunRecord] = []
+        self._pending: set[str] = set()
+        """What was to be applied when this command began."""
 
     def run(self) -> MigrateResult:
         """Apply the selected migrations. With nothing to do this costs one query.
@@ -135,7 +137,8 @@ class Migrator:
             accept_changed(ledger, status, self._selection.accept_changed)
             status = self._status(ledger)
         self._report_unheard(ledger)
-        if not self._to_apply(status):
+        self._pending = {entry.name for entry in self._to_apply(status)}
+        if not self._pending:
             return self._result(self._exit_code)
         self._hooks.confirm()
         with (
@@ -186,6 +189,7 @@ class Migrator:
             # Read again each time: a migration may have been applied or marked meanwhile.
             entries = self._to_apply(self._status(ledger))
             if not entries:
+                self._report_applied_elsewhere()
                 return self._result(self._exit_code)
             self._context.stop.raise_if_asked()
             limit = self._limits.reached()
@@ -206,6 +210,22 @@ class Migrator:
             result = self._after(entries, report)
             if result is not None:
                 return result
+
+    def _report_applied_elsewhere(self) -> None:
+        """Another process may have applied what this one has waited to apply: end as that did."""
+        applied: dict[str, str] = {}
+        for record in self._records:
+            migration, holder = record.migration, record.lease.holder
+            if migration is None or migration.name not in self._pending - {*self._applied}:
+                continue
+            if record.state is not RunState.FINISHED or migration.marked is not None:
+                continue
+            applied[migration.name] = holder.who if holder else "another process"
+            if record.counts.failed:
+                self._exit_code = max(self._exit_code, Exit.DONE_WITH_FAILURES)
+        for name, who in sorted(applied.items()):
+            message = f"{name} was applied by {who} in the meantime"
+            self._context.listener(Warned(message, WarningKind.FINISHED_MEANWHILE))
 
     def _after(self, entries: Sequence[MigrationEntry], report: Report) -> MigrateResult | None:
         """Note the report of the first entry; the result, when nothing more may be applied."""

@@ -226,8 +226,9 @@ class FolderStatus:
             if entry.is_stuck:
                 raise MismatchError(
                     f"{entry.name} was started but not finished, and its file is missing"
-                    f"{renamed_to(self, entry)}; restore the file, or mark the migration: bulkup "
-                    f"mark {entry.name} --applied or --pending"
+                    f"{renamed_to(self, entry)}; restore the file, or mark the migration as "
+                    f"applied (bulkup mark {entry.name} --applied) or as pending "
+                    f"(bulkup mark {entry.name} --pending)"
                 )
 
     def to_apply(self, up_to: str | None = None, only: str | None = None) -> list[MigrationEntry]:

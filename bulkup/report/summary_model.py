@@ -211,7 +211,7 @@ def _rest(left_out: int, what: str, where_all_are: str) -> str | None:
 def _where_keys_are(report: Report) -> str:
     if report.dry_run or not report.run_id:
         return ""
-    return f"{show_command(report.run_id)} --failed-keys"
+    return f"{show_command(report.run_id, report.state_file)} --failed-keys"
 
 
 def _where_all_are(report: Report) -> str:
@@ -219,4 +219,4 @@ def _where_all_are(report: Report) -> str:
         return "a dry run keeps none; --json prints each as it happens."
     if report.spaces:
         return "bulkup show RUN, with the run of the namespace."
-    return show_command(report.run_id)
+    return show_command(report.run_id, report.state_file)

@@ -108,6 +108,7 @@ def is_the_report(result: Result, run_id: str) -> None:
     assert [failure["key"] for failure in summary["failures"]] == ["Key('Item', 3)"]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("at", "options"),
     [
@@ -180,6 +181,7 @@ def test_a_program_gets_the_report_of_the_run_that_was_killed(
     assert second == f"{shell.runs()[1]} finished 0 {COUNT}"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("at", ["recorded", "noted", "saved"])
 @pytest.mark.parametrize("again", [("run", "bump.py"), ("resume",)])
 def test_a_chain_goes_on_after_the_report_that_a_kill_has_kept_back(
@@ -334,3 +336,31 @@ def test_who_waits_for_a_chain_waits_for_all_of_it(
     assert values(items) == dict.fromkeys(range(1, COUNT + 1), 1)
     assert values(items, name="second") == dict.fromkeys(range(1, COUNT + 1), 1)
     assert markers(embedded) == []
+
+
+MIGRATING = """
+    import bulkup.migrations.lock as lock
+    from bulkup.core.events import Warned
+    def warned(message, kind):
+        open({go!r}, "w").close()
+        return Warned(message, kind)
+    lock.Warned = warned
+    from bulkup.cli import call
+    raise SystemExit(call(["migrate", "--wait", "120s", "--json"]))
+"""
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_who_waits_for_a_migration_ends_as_it_did(
+    shell: Shell, items: datastore.Client, fails: bool
+) -> None:
+    (shell.folder / "updaters").mkdir()
+    (shell.folder / "bump.py").rename(shell.folder / "updaters/0001_bump.py")
+    process = holding(shell, "migrate", **({"FAIL": "1"} if fails else {}))
+    result = shell.script(MIGRATING.format(go=str(shell.folder / "go")))
+    code = Exit.DONE_WITH_FAILURES if fails else Exit.DONE
+    assert ended(process).code == result.code == code, result
+    (line,) = result.of_type("migrate")
+    assert (line["applied"], line["left"]) == ([], [])
+    assert "0001_bump was applied by" in result.of_type("warning")[-1]["message"]
+    assert values(items) == {1: 1, 2: 1, 3: int(not fails), 4: 1, 5: 1}

@@ -126,6 +126,7 @@ def test_a_run_warns_of_a_parameter_that_its_successor_does_not_have(
     assert "no parameter wrod" in first["message"]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dry", [("-n",), ()])
 @pytest.mark.parametrize(
     ("then", "code", "says"),
