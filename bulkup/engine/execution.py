@@ -109,6 +109,7 @@ class Execution:
             max_time_s=options.max_time_s,
             monotonic=clock.monotonic,
             on_check=self._tick,
+            can_resume=taken is not None,
         )
         self._handlers = self._make_handlers(keeps_before=taken is None)
         self._move_watch = MoveWatch(task.query, self.warn)
