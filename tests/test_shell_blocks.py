@@ -28,6 +28,9 @@ ELSEWHERE = {
 BEFORE = {
     "bulkup resume": "bulkup run full_name.py --project shop --new --limit 1",
     "bulkup abandon": "bulkup run full_name.py --project shop --new --limit 1",
+    "bulkup mark 0002_price_to_cents --renamed-to": (
+        "mv updaters/0002_price_to_cents.py updaters/0002_cents.py"
+    ),
 }
 """What has to happen first, so that a line does what it says."""
 

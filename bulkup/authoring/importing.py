@@ -20,10 +20,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 from bulkup.authoring.source_files import listed, printable, read_source, suggest
+from bulkup.authoring.updater_names import specs_of
 from bulkup.core.errors import NotFoundError, UpdaterError, UsageError
 from bulkup.core.user_traceback import error_line, user_traceback
 
@@ -93,10 +95,13 @@ def import_name(dotted: str) -> Imported:
         raise _no_module(dotted)
     if spec.origin is None:
         folders = list(spec.submodule_search_locations or ())
-        raise UsageError(
-            f"{dotted} is a folder of modules; name one of them: "
-            + listed(f"{dotted}.{name}" for name in _modules_in(folders))
-        )
+        specs = [
+            spec
+            for folder in folders
+            for name in _modules_in([folder])
+            for spec in specs_of(Path(folder, f"{name}.py"), f"{dotted}.{name}")
+        ] or [f"{dotted}.{name}" for name in _modules_in(folders)]
+        raise UsageError(f"{dotted} is a folder of modules; name one of them: {listed(specs)}")
     if not spec.has_location or not spec.origin.endswith(".py"):
         raise UsageError(f"{dotted} has no Python source; name a module that is a .py file")
     checksum = hashlib.sha256(read_source(spec.origin)).hexdigest()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import stat
 from collections.abc import Iterable
+from pathlib import Path
 
+from bulkup.authoring.updater_names import specs_of
 from bulkup.core.errors import NotFoundError, UsageError
 from bulkup.core.visible import visible
 
@@ -24,8 +27,11 @@ def read_source(typed: str) -> bytes:
     except (OSError, ValueError) as exc:
         raise _unreadable(shown, exc) from exc
     if stat.S_ISDIR(mode):
-        files = listed(os.path.join(typed, name) for name in _python_files(typed))
-        raise UsageError(f"{shown} is a folder; name a Python file in it: {files}")
+        paths = [os.path.join(typed, name) for name in _python_files(typed)]
+        # Those that have updaters; where none seems to, whatever there is.
+        specs = [spec for path in paths for spec in specs_of(Path(path), path)] or paths
+        files = listed(map(shlex.quote, specs))
+        raise UsageError(f"{shown} is a folder; name an updater in it: {files}")
     if not typed.endswith(".py"):
         raise UsageError(f"{shown} is not a Python file; name one that ends in .py")
     if not stat.S_ISREG(mode):

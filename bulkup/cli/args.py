@@ -24,7 +24,9 @@ from bulkup.cli.config_keys import is_shared
 from bulkup.cli.contradictions import settle
 from bulkup.cli.help_page import Examples, HelpPage
 from bulkup.cli.named_target import check_chosen
+from bulkup.cli.next_steps import complete, remember_typed
 from bulkup.cli.settings import defaults_from, key_for, load_settings, with_environment
+from bulkup.core.errors import BulkupError
 
 Args = TypeVar("Args")
 
@@ -68,6 +70,7 @@ class ArgsCommand(HelpPage):
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
             settle(ctx)
+            remember_typed(ctx)
             if ctx.obj is not None and "verbose" in ctx.params:
                 ctx.obj["verbose"] = bool(ctx.params["verbose"])
         return rest
@@ -85,7 +88,11 @@ class ArgsCommand(HelpPage):
 
     def invoke(self, ctx: click.Context) -> Any:
         check_chosen(ctx)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except BulkupError as error:
+            complete(error)
+            raise
 
 
 def wants_json(args: object) -> bool:
@@ -101,9 +108,9 @@ def verb(
     def decorate(function: Callable[[Args], int | None]) -> ArgsCommand:
         def callback(args: Args) -> int | None:
             if wants_json(args):
-                from bulkup.report.stdout import keep_stdout
+                from bulkup.report.json_lines import json_stdout
 
-                keep_stdout()  # before any of the user's code is imported
+                json_stdout()  # before any of the user's code is imported
             return function(args)
 
         return ArgsCommand(

@@ -7,7 +7,6 @@ line that is being typed.
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,8 @@ from pathlib import Path
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
+from bulkup.authoring.updater_names import specs_of, updater_names
 from bulkup.core.errors import BulkupError
-
-MAX_BYTES = 1024 * 1024
-"""Of an updater's file. Larger ones are completed without names."""
 
 _Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -52,40 +49,7 @@ def _updaters(ctx: click.Context, incomplete: str) -> Iterator[str]:
             if not entry.name.startswith("__"):
                 yield f"{shown}/"
         elif entry.name.endswith(".py"):
-            names = updater_names(Path(shown))
-            if len(names) == 1:
-                yield shown
-            yield from (f"{shown}:{name}" for name in names if len(names) > 1)
-
-
-def updater_names(path: Path) -> list[str]:
-    """The names in a file that are updaters, as far as its text shows."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            return []
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError):
-        return []
-    found: list[str] = []
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            bases = {_last_name(base) for base in node.bases}
-            if bases & {"Updater", "BulkPut", "BulkDelete", *found}:
-                found.append(node.name)
-        elif isinstance(node, ast.FunctionDef) and any(
-            _last_name(decorator) == "updater" for decorator in node.decorator_list
-        ):
-            found.append(node.name)
-    return found
-
-
-def _last_name(node: ast.expr) -> str:
-    """`updater` of `@bulkup.updater(kind="Person")`."""
-    if isinstance(node, ast.Call):
-        node = node.func
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
+            yield from specs_of(Path(shown), shown)
 
 
 def _runs(ctx: click.Context, incomplete: str) -> Iterator[str]:

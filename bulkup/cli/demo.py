@@ -41,7 +41,7 @@ def command(folder: Path) -> int:
                 if number:
                     _say("")
                 code = _run(line)
-                if code not in (Exit.DONE, Exit.LIMIT):
+                if code not in (Exit.DONE, Exit.LIMIT, Exit.DONE_WITH_FAILURES):
                     return code
     _say(
         "",

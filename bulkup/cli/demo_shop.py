@@ -19,6 +19,8 @@ _LOAD = f"bulkup local load {STORE} {{}} --kind Product --id-field sku"
 LOAD = _LOAD.format(DATA)
 RUN = f"bulkup run {UPDATER} --local {STORE}"
 LOOK = f"bulkup local dump {STORE} --limit 2"
+ODD = "P2000"
+"""The product whose price is not a number."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +32,36 @@ class Step:
 
 
 STEPS = (
-    Step('2,000 products, with prices that are strings such as "12.50":', (LOAD, LOOK)),
+    Step(
+        '2,000 products, with prices that are strings such as "12.50" (one says "ask us"):',
+        (LOAD, LOOK),
+    ),
     Step(
         f"{UPDATER} turns them into whole cents. Preview it (-n writes nothing):",
         (f"{RUN} -n --limit 2",),
     ),
-    Step("Now for real:", (RUN, LOOK, "bulkup list")),
+    Step(
+        "Now for real. This run stops half-way, as it does after Ctrl-C; resume continues it.",
+        (f"{RUN} --limit 700", "bulkup resume"),
+    ),
+    Step(
+        "The product whose price is not a number has failed; all others are written, once each:",
+        ("bulkup list", LOOK),
+    ),
 )
 
 NEXT = (
     Step(
-        "Load the strings again, stop a run half-way as Ctrl-C would, and resume it:",
-        (LOAD, f"{RUN} --limit 700", "bulkup resume"),
-    ),
-    Step(
-        "Add a price that is not a number: that product is reported, the others are written:",
+        "Give that product a price, and run the updater again; what is done is left unchanged:",
         (
-            f"""echo '{{"sku": "P9999", "name": "Rare book", "price": "ask us"}}' \\\n"""
+            f"""echo '{{"sku": "{ODD}", "name": "Rare book", "price": "99.00"}}' \\\n"""
             f"    | {_LOAD.format('-')}",
             RUN,
         ),
+    ),
+    Step(
+        "Load the strings again, press Ctrl-C in the middle of this slow run, and resume it:",
+        (LOAD, f"{RUN} --new --max-rate 200", "bulkup resume"),
     ),
 )
 
@@ -104,12 +116,13 @@ _SIZES = ("S", "M", "L", "XL")
 
 
 def products() -> Iterator[dict[str, object]]:
-    """2,000 products, the same ones every time."""
+    """2,000 products, the same ones every time. The last has a price that is not a number."""
     for number, (look, thing, size) in enumerate(product(_LOOKS, _THINGS, _SIZES), 1):
         cents = 199 + number * 7_919 % 19_800
+        sku = f"P{number:04}"
         yield {
-            "sku": f"P{number:04}",
+            "sku": sku,
             "name": f"{look} {thing}, {size}",
-            "price": f"{cents // 100}.{cents % 100:02}",
+            "price": f"{cents // 100}.{cents % 100:02}" if sku != ODD else "ask us",
             "stock": number * 31 % 97,
         }

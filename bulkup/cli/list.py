@@ -59,7 +59,7 @@ def command(args: ListArgs) -> None:
         from bulkup.migrations.connect import open_ledger
         from bulkup.migrations.lock import LOCK_ID
 
-        with open_ledger(args.target.options()) as (ledger, target):
+        with open_ledger(args.target.options(), only_reads=True) as (ledger, target):
             records = [r for r in ledger.all_records() if r.run_info.run_id != LOCK_ID]
             runs = runs_on(target, records, runs, ledger.server_time.now())
         where += f", nor on {target}"

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from bulkup.cli.args import verb
-from bulkup.cli.local_file import PartitionArgs, entities, open_local_file, progress_bar, say
+from bulkup.cli.local_file import PartitionArgs, entities, open_to_read, progress_bar, say
 from bulkup.core.errors import Exit, StateError
 
 if TYPE_CHECKING:
-    from bulkup.local.access import LocalFile
+    from bulkup.local.access import ReadableFile
 
 _ADVANCE_EVERY = 500
 """Entities between two updates of the progress bar."""
@@ -72,7 +72,7 @@ def dump(args: DumpArgs) -> None:
 
     written = lossless = 0
     with (
-        open_local_file(
+        open_to_read(
             args.file, args.partition, if_interrupted="the output is not complete"
         ) as source,
         _output() as write,
@@ -98,7 +98,7 @@ def dump(args: DumpArgs) -> None:
     say(f"{entities(written)} dumped{form}.{hint}")
 
 
-def _what_else(file: LocalFile, kind: str) -> str:
+def _what_else(file: ReadableFile, kind: str) -> str:
     """Where there are entities, for a user who has found none."""
     kinds = file.names("__kind__")
     if kind and kinds and kind not in kinds:

@@ -15,7 +15,8 @@ import click
 from bulkup.core.errors import Exit
 
 if TYPE_CHECKING:
-    from bulkup.local.access import LocalFile
+    from bulkup.local.access import LocalFile, ReadableFile
+    from bulkup.local.encoding import Partition
 
 _DRAW_EVERY_S = 0.1
 
@@ -47,14 +48,38 @@ def open_local_file(
 ) -> Iterator[LocalFile]:
     """The embedded Datastore in `file`, which is created if missing. Ctrl-C exits with 130."""
     from bulkup.local.access import LocalFile
+
+    with _interruptible(if_interrupted), LocalFile(file, _place(partition)) as opened:
+        yield opened
+
+
+@contextmanager
+def open_to_read(
+    file: str, partition: PartitionArgs, *, if_interrupted: str
+) -> Iterator[ReadableFile]:
+    """The same, for reading only: if another process serves the file, through that process."""
+    from bulkup.local.access import LocalFile
+    from bulkup.local.served import ServedFile
+    from bulkup.local.sharing import served_by
+
+    with _interruptible(if_interrupted):
+        served, place = served_by(file), _place(partition)
+        source = LocalFile(file, place) if served is None else ServedFile(file, place, served)
+        with source:
+            yield source
+
+
+def _place(partition: PartitionArgs) -> Partition:
     from bulkup.local.encoding import Partition
 
+    return Partition(partition.project, partition.database, partition.namespace)
+
+
+@contextmanager
+def _interruptible(if_interrupted: str) -> Iterator[None]:
     os.umask(0o077)
     try:
-        with LocalFile(
-            file, Partition(partition.project, partition.database, partition.namespace)
-        ) as opened:
-            yield opened
+        yield
     except KeyboardInterrupt:
         say(f"Interrupted; {if_interrupted}.")
         raise click.exceptions.Exit(Exit.SIGINT) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +57,7 @@ def load(args: LoadArgs) -> None:
     An entity that exists with the same key is overwritten. Loading stops at the first line that is
     not valid; the lines before it stay loaded.
     """
-    from bulkup.local.transfer import STDIN, Source
+    from bulkup.local.transfer import STDIN, LoadError, Source
     from bulkup.local.transfer import load as load_all
 
     path = None if args.data == "-" else Path(args.data)
@@ -66,5 +68,26 @@ def load(args: LoadArgs) -> None:
         progress_bar("Loading", size) as advance,
     ):
         source = Source(stream, args.data if path else STDIN, args.kind, args.id_field)
-        count = load_all(target, source, advance)
+        try:
+            count = load_all(target, source, advance)
+        except LoadError as error:
+            if not error.needs_kind:
+                raise
+            again = _with_a_kind(args)
+            raise LoadError(
+                f"{error.message} Load again and name the kind: {again}", next_steps=[again]
+            ) from error
     say(f"{entities(count)} loaded into {args.file}.")
+
+
+def _with_a_kind(args: LoadArgs) -> str:
+    """The command with a kind, which is guessed from the name of the data."""
+    word = re.sub(r"[^A-Za-z0-9]+", " ", "" if args.data == "-" else Path(args.data).stem)
+    kind = "".join(part[0].upper() + part[1:] for part in word.split()) or "Item"
+    words = ["bulkup", "local", "load", args.file, args.data, "--kind", kind]
+    if args.id_field:
+        words += ["--id-field", args.id_field]
+    for name, default in (("project", "local"), ("database", ""), ("namespace", "")):
+        if (value := getattr(args.partition, name)) != default:
+            words += [f"--{name}", value]
+    return shlex.join(words)

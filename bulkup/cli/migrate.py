@@ -27,10 +27,10 @@ from bulkup.cli.options import (
 )
 from bulkup.cli.session import Session
 from bulkup.cli.values import Assignment, completed
-from bulkup.core.events import Warned
+from bulkup.core.events import GroupStarted, Warned, WarningKind
 
 if TYPE_CHECKING:
-    from bulkup.core.events import Report
+    from bulkup.core.events import Event, Listener, Report
     from bulkup.datastore.target import Target
     from bulkup.migrations.apply import (
         MigrateHooks,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         NextMigration,
         Selection,
     )
+    from bulkup.migrations.preview import Preview
     from bulkup.namespaces.migrate_all import MigrateAllResult
     from bulkup.runs.context import RunContext
 
@@ -66,6 +67,14 @@ class MigrateArgs:
             shell_complete=completed,
             multiple=True,
             help="Accept that NAME was changed after it was applied.",
+        ),
+    ]
+    dry_run: Annotated[
+        bool,
+        click.Option(
+            ["-n", "--dry-run"],
+            is_flag=True,
+            help="Show what each pending migration would change (-v: every change); write nothing.",
         ),
     ]
     param: Annotated[
@@ -116,6 +125,8 @@ def command(args: MigrateArgs) -> int:
     (0001_add_name.py) holds one updater, and its name is the name of the migration. Other files are
     helpers.
 
+    --dry-run previews all of them on the data as it is now, one line for each.
+
     Stops at the first migration that fails. An interrupted migration resumes where it was, from any
     machine. Each namespace has its own record of what is applied.
     """
@@ -145,7 +156,7 @@ def _migrate_all(args: MigrateArgs, pattern: str, session: Session) -> MigrateAl
     from bulkup.runs.target import ignored_emulator, open_target
 
     def on_result(namespace: str, result: MigrateResult) -> None:
-        if args.output.shows_progress:
+        if args.output.shows_progress and not result.dry_run:
             line = f"{namespace_name(namespace)}: {sentence_of(result, args.same_command())}"
             click.echo(line, err=True)
 
@@ -173,18 +184,35 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
     from bulkup.runs.context import RunContext
 
     return RunContext(
-        args.engine.options(),
+        args.engine.options(dry_run=args.dry_run),
         args.state_dir,
-        session.printer,
+        _listener(args, session),
         args.wait,
         resume_command=session.resume_command,
         owns_process=True,
+        reports_itself=True,
         allow_empty=args.allow_empty,
     )
 
 
+def _listener(args: MigrateArgs, session: Session) -> Listener:
+    """In a dry run, a line for each migration is enough, unless more is asked for."""
+    if not args.dry_run or args.output.json or args.output.verbose:
+        return session.printer
+
+    def listener(event: Event) -> None:
+        if isinstance(event, GroupStarted) or (
+            isinstance(event, Warned) and event.kind is not WarningKind.EMPTY_QUERY
+        ):
+            session.printer(event)
+
+    return listener
+
+
 def _hooks(args: MigrateArgs, target: Target, session: Session, *, say_saved: bool) -> MigrateHooks:
+    from bulkup.cli.migrate_result import preview_line
     from bulkup.migrations.apply import MigrateHooks
+    from bulkup.report.namespace_grid import namespace_name
     from bulkup.report.text import clean
 
     def on_next(migration: NextMigration) -> None:
@@ -194,11 +222,18 @@ def _hooks(args: MigrateArgs, target: Target, session: Session, *, say_saved: bo
 
     def on_report(report: Report) -> None:
         session.save(report, Path(report.state_file).parent, say_so=say_saved)
+        session.reported(report, Path(report.state_file).parent)
+
+    def on_preview(namespace: str, name: str, preview: Preview) -> None:
+        if not args.output.json:
+            place = "" if say_saved else f"{namespace_name(namespace)}: "
+            click.echo(place + preview_line(name, preview))
 
     return MigrateHooks(
         confirm=lambda: confirm("Apply migrations", target, yes=args.yes),
         on_next=on_next,
         on_report=on_report,
+        on_preview=on_preview,
     )
 
 

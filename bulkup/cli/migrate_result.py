@@ -4,12 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bulkup.core.errors import BulkupError
+from bulkup.core.model import RunState
 from bulkup.report.namespace_grid import NOTE_LIMIT, Grid, namespace_name, namespace_names
 from bulkup.report.text import clean, plural
 
 if TYPE_CHECKING:
     from bulkup.migrations.apply import MigrateResult
+    from bulkup.migrations.preview import Preview
     from bulkup.namespaces.migrate_all import MigrateAllResult
+
+
+def preview_line(name: str, preview: Preview) -> str:
+    """What a migration would do, in one line."""
+    name = clean(name)
+    if isinstance(preview, BulkupError):
+        return f"{name}: cannot run: {clean(preview.message)}"
+    counts = preview.counts
+    parts = [f"{counts.puts:,} would be written"]
+    if counts.deletes:
+        parts.append(f"{counts.deletes:,} deleted")
+    if counts.unchanged:
+        parts.append(f"{counts.unchanged:,} unchanged")
+    if counts.failed:
+        error = f" ({clean(preview.failures[0].error, NOTE_LIMIT)})" if preview.failures else ""
+        parts.append(f"{counts.failed:,} would fail{error}")
+    handled = plural(counts.handled, "entity", "entities")
+    line = f"{name}: {handled}, {', '.join(parts)}"
+    if preview.state is RunState.FINISHED:
+        return line
+    return f"{line}; it would stop: {clean(preview.reason, NOTE_LIMIT)}"
 
 
 def to_json(result: MigrateResult, same_command: str) -> dict[str, Any]:
@@ -21,11 +45,20 @@ def to_json(result: MigrateResult, same_command: str) -> dict[str, Any]:
         "left": result.left,
         "exit_code": int(result.exit_code),
         "next_steps": [same_command] if result.left or result.reason else [],
+        **({"dry_run": True} if result.dry_run else {}),
     }
 
 
 def sentence_of(result: MigrateResult, same_command: str) -> str:
     """Clean, like all that this file returns but JSON."""
+    if result.dry_run and result.left:
+        left = plural(len(result.left), "migration")
+        each = (
+            ", each previewed without the changes of those before it"
+            if len(result.left) > 1
+            else ""
+        )
+        return f"{left} to apply{each}; nothing was written. Apply with: {clean(same_command)}"
     applied = f"{plural(len(result.applied), 'migration')} applied"
     reason, continued = clean(result.reason or ""), f"Continue with: {clean(same_command)}"
     if result.left:
@@ -61,6 +94,10 @@ def sentence_of_all(result: MigrateAllResult, same_command: str) -> str:
         f"{plural(applied, 'migration')} applied in {plural(len(result.namespaces), 'namespace')}"
     )
     pending, command = namespace_names(result.pending), clean(same_command)
+    if any(one.dry_run and one.left for _, one in result.results):
+        return (
+            f"Migrations are to be applied in {pending}; nothing was written. Apply with: {command}"
+        )
     if result.stopped_at is not None:
         reason = f": {clean(result.reason)}" if result.reason else ""
         return (

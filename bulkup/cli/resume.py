@@ -62,19 +62,26 @@ def command(args: ResumeArgs) -> int:
     """
     with RunSession(args.output, args.mail, args.state_dir) as session:
         from bulkup.authoring.parameters import parse_assignments
-        from bulkup.runs.resume import open_unfinished, prepare_resume, resume
+        from bulkup.runs.ended import report_stored
+        from bulkup.runs.resume import (
+            needs_no_datastore,
+            open_unfinished,
+            prepare_resume,
+            resume,
+        )
         from bulkup.state.files import group_folders
 
         context = session.context(args.engine.options(), args.wait)
         params = parse_assignments(args.param)
         if args.run and (folders := group_folders(context.state_dir, args.run)):
             return _resume_group(args.run, folders, args, context, params).exit_code
-        with (
-            open_unfinished(args.run, context) as checkpoint,
-            prepare_resume(checkpoint, args.target.options(), params, context) as prepared,
-        ):
-            confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
-            return resume(prepared, checkpoint).exit_code
+        with open_unfinished(args.run, context) as checkpoint:
+            if needs_no_datastore(checkpoint):
+                return report_stored(context, checkpoint).exit_code
+            options = args.target.options()
+            with prepare_resume(checkpoint, options, params, context) as prepared:
+                confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
+                return resume(prepared, checkpoint).exit_code
 
 
 def _resume_group(

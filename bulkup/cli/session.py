@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bulkup.cli.errors import ShownError
+from bulkup.cli.next_steps import complete
 from bulkup.cli.options import MailArgs, OutputArgs
 from bulkup.core.errors import BulkupError, Exit, StopAskedError
 from bulkup.core.events import GroupEnded, GroupStarted, RunEnded, RunStarted
@@ -68,6 +69,7 @@ class Session:
             if error is None:
                 self._deliver()
             elif isinstance(error, BulkupError):
+                complete(error)
                 self.printer.error(error)
                 if self.page is not None:
                     self.page.error(error)
@@ -85,6 +87,13 @@ class Session:
         delivery = save_report(self.summaries.of(report), self._started_in / folder, folder)
         if say_so or not delivery.ok:
             self.printer.delivered(delivery)
+
+    def reported(self, report: Report, folder: Path) -> None:
+        """Note in the run's folder that its end was reported: printed, saved and mailed."""
+        from bulkup.state.unreported import reported
+
+        if report.success:
+            reported(self._started_in / folder)
 
     def json_line(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Print a line that is about none of the events, with --json."""
@@ -141,6 +150,7 @@ class RunSession(Session):
             wait_s,
             resume_command=self._group_command,
             owns_process=True,
+            reports_itself=True,
         )
 
     def listen(self, event: Event) -> None:
@@ -154,7 +164,9 @@ class RunSession(Session):
                 self._reports.append(event.report)
             elif event.report.state_file:
                 # Only saved: the report on all namespaces is the one that is printed and mailed.
-                self.save(event.report, Path(event.report.state_file).parent, say_so=False)
+                folder = Path(event.report.state_file).parent
+                self.save(event.report, folder, say_so=False)
+                self.reported(event.report, folder)
         elif isinstance(event, GroupStarted):
             self._in_group = True
             if not event.dry_run:
@@ -162,11 +174,14 @@ class RunSession(Session):
         elif isinstance(event, GroupEnded):
             self._reports.append(event.report)
         self.printer(event)
+        if isinstance(event, RunEnded) and event.report.successor and not self._in_group:
+            self._deliver()  # the successor may take hours, and be killed
 
     def _deliver(self) -> None:
         from bulkup.report import send_report
 
-        for report in self._reports:
+        reports, self._reports = self._reports, []
+        for report in reports:
             if self.page is not None:
                 self.page.report(report)
             folder = self._folder_of(report)
@@ -174,6 +189,8 @@ class RunSession(Session):
                 self.save(report, folder)
             if self._mail is not None:
                 self.printer.delivered(send_report(self.summaries.of(report), self._mail))
+            if folder is not None:
+                self.reported(report, folder)
 
     def _folder_of(self, report: Report) -> Path | None:
         """Where to save a report; None: a dry run saves nothing."""

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ShowArgs:
     run: Annotated[str | None, click.Argument(["run"], shell_complete=completed, required=False)]
+    failed_keys: Annotated[
+        bool,
+        click.Option(
+            ["--failed-keys"], is_flag=True, help="Print only the keys that failed, one a line."
+        ),
+    ]
     state_dir: StateDir
     json: Json
 
@@ -45,10 +51,37 @@ def command(args: ShowArgs) -> None:
     latest = find_latest(args.state_dir) if args.run is None else None
     group_id = group_of(latest.name) if latest is not None else args.run
     of_group = group_folders(args.state_dir, group_id) if group_id else []
-    if group_id and of_group:
+    if args.failed_keys:
+        _print_failed_keys(of_group or [latest or find_run(args.state_dir, args.run or "")], args)
+    elif group_id and of_group:
         _show_group(group_id, of_group, args)
     else:
         _show_run(latest or find_run(args.state_dir, args.run or ""), args)
+
+
+def _print_failed_keys(folders: Sequence[Path], args: ShowArgs) -> None:
+    """Print the keys as they are read: there may be a million."""
+    from contextlib import closing
+
+    from bulkup.core.typed_key import typed_key
+    from bulkup.report.json_lines import stdout_lines
+    from bulkup.report.text import clean, plural
+    from bulkup.state.checkpoint import Checkpoint
+
+    lines = stdout_lines() if args.json else None
+    unnamed = 0
+    for folder in sorted(folders):
+        with closing(Checkpoint.open(folder)) as checkpoint:
+            run_id = checkpoint.run_info.run_id
+            for key in checkpoint.failed_keys():
+                if lines is None:
+                    click.echo(clean(key, len(key)))
+                else:
+                    fields = {"run_id": run_id, "key": key, "typed_key": typed_key(key)}
+                    lines.write("failed_key", fields)
+            unnamed += checkpoint.unnamed()
+    if unnamed:
+        click.echo(f"{plural(unnamed, 'more failure')}: not named here, nor in Datastore", err=True)
 
 
 def _show_run(folder: Path, args: ShowArgs) -> None:
@@ -90,7 +123,7 @@ def _show_group(group_id: str, folders: Sequence[Path], args: ShowArgs) -> None:
 
 
 def _print_json(report: Report, checkpoint: Checkpoint) -> None:
-    from bulkup.report.json_fields import failure_fields, summary_fields
+    from bulkup.report.json_fields import failure_fields, summary_fields, time_of
     from bulkup.report.json_lines import stdout_lines
 
     lines = stdout_lines()
@@ -98,9 +131,10 @@ def _print_json(report: Report, checkpoint: Checkpoint) -> None:
     max_failures = checkpoint.status().max_failures
     for position, failure in enumerate(checkpoint.failures(), 1):
         limits = {"failed": position, "max_failures": max_failures}
-        lines.write("failure", {**failure_fields(failure), **limits})
+        fields = {**failure_fields(failure), **limits}
+        lines.write("failure", fields, at=time_of(failure))
     for line in checkpoint.log_lines():
-        lines.write("log", {"line": line})
+        lines.write("log", {"line": line}, at=time_of(line))
     lines.write("summary", summary_fields(report), at=report.ended)
 
 
@@ -113,11 +147,13 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
     from bulkup.report.text import clean, plural
 
     summary = summarize(report)
-    shown = len(summary.failures)
+    shown = summary.failures
     summary = replace(summary, failures_rest=None, log_lines=(), log_rest=None, next_command=None)
     print_summary(Console(highlight=False), summary)
-    for failure in checkpoint.failures(skip=shown):
-        click.echo(f"  {clean(failure.key)}: {what_failed(failure)}")
+    if any(lines.count > 1 for lines in shown) or report.other_failures:
+        click.echo("\nEach failure")
+        for failure in checkpoint.failures():
+            click.echo(f"  {clean(failure.key)}: {what_failed(failure)}")
     if unnamed := checkpoint.unnamed():
         click.echo(f"  {plural(unnamed, 'more failure')}: not named here, nor in Datastore")
     if report.log_total:

@@ -60,7 +60,7 @@ def _show(args: StatusArgs) -> bool:
     from bulkup.migrations.status import FolderStatus
 
     folder = read_folder(args.folder.path)
-    with open_ledger(args.target.options()) as (ledger, target):
+    with open_ledger(args.target.options(), only_reads=True) as (ledger, target):
         status = FolderStatus(folder, ledger.migrations(), target, ledger.server_time.now())
     if args.json:
         from bulkup.report.json_lines import stdout_lines
@@ -84,7 +84,7 @@ def _show_all(args: StatusArgs, pattern: str) -> bool:
 
     folder = read_folder(args.folder.path)
     statuses: dict[str, FolderStatus] = {}
-    with open_connection(args.target.options()) as (rpc, info):
+    with open_connection(args.target.options(), only_reads=True) as (rpc, info):
         info = replace(info, namespace="")
         for namespace in match_namespaces(rpc, pattern):
             target = replace(info, namespace=namespace)

@@ -28,6 +28,11 @@ class Clock:
         return datetime.fromtimestamp(self.unix(), timezone.utc)
 
 
+def timestamp() -> float:
+    """This machine's Unix time in whole milliseconds, the precision of what is shown."""
+    return int(time.time() * 1000) / 1000
+
+
 def rough_age(seconds: float) -> str:
     """How long ago, in its largest unit: `3 days`, `1 hour`, `12 seconds`."""
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):

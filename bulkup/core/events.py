@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from bulkup.core.errors import Exit
+from bulkup.core.failure_groups import FailureGroup as FailureGroup
 from bulkup.core.model import Counts as Counts
 from bulkup.core.model import Failure as Failure
 from bulkup.core.model import RunState as RunState
@@ -102,10 +103,14 @@ class WarningKind(str, Enum):
     """An unfinished run that may have been meant, but has other parameters."""
     CODE_CHANGED = "code_changed"
     """The updater's source has changed since the run started."""
+    FINISHED_MEANWHILE = "finished_meanwhile"
+    """The report is of a run that another process has finished."""
     DONE_BEFORE = "done_before"
     """A run has finished the same work before."""
     NO_NUMBER = "no_number"
     """Files of a folder of migrations that seem to be updaters, but have no number."""
+    SUCCESSOR = "successor"
+    """The run's successor will not be able to begin."""
     OTHER = "other"
 
 
@@ -197,6 +202,10 @@ class Report:
     retries: int
     failures: tuple[Failure, ...] = ()
     """The first ones; `counts.failed` says how many there are."""
+    failure_groups: tuple[FailureGroup, ...] = ()
+    """All of them by their error, the largest group first."""
+    other_failures: int = 0
+    """Failures that are in no group, because there are too many different errors."""
     log_lines: tuple[str, ...] = ()
     """The first ones."""
     log_total: int = 0

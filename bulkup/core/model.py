@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 
 
@@ -80,6 +80,22 @@ class Failure:
     """One line: `ValueError: no latitude`."""
     traceback: str = ""
     """The user's frames, for `handle`."""
+    at: float = field(default=0.0, compare=False)
+    """When it failed, as `core.clock.timestamp` says; 0: not known."""
+
+
+class LogLine(str):
+    """A line of `self.log`, and when it was logged."""
+
+    __slots__ = ("at",)
+    at: float
+
+    @classmethod
+    def of(cls, line: str, at: float) -> LogLine:
+        """`at`: as `core.clock.timestamp` says; 0: not known."""
+        made = cls(str.__str__(line))
+        made.at = at
+        return made
 
 
 @dataclass(frozen=True)

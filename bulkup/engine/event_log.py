@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bulkup.core.events import EntityFailed, Listener, Logged, Warned, WarningKind
+from bulkup.core.failure_groups import FailureGroups
 from bulkup.core.model import Failure
 
 SHOWN_FAILURES = 20
@@ -21,6 +22,8 @@ class EventLog:
         self.warnings: list[str] = []
         self.failures: list[Failure] = []
         """The first SHOWN_FAILURES."""
+        self.groups = FailureGroups()
+        """Those of this runner."""
         self.log_lines: list[str] = []
         """The first SHOWN_LOG_LINES."""
         self.log_total = 0
@@ -37,6 +40,7 @@ class EventLog:
         """An entity has failed; `failed`: how many have by now."""
         if len(self.failures) < SHOWN_FAILURES:
             self.failures.append(failure)
+        self.groups.add(failure)
         self(EntityFailed(failure, failed, self._max_failures))
 
     def log(self, line: str) -> None:

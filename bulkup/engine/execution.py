@@ -359,7 +359,7 @@ class Execution:
         state, reason, exit_code = report.state, report.reason, report.exit_code
         checkpoint.end_work(
             state, reason, exit_code, clean=self._clean,
-            successor=report.successor, ended=report.ended,
+            successor=report.successor, ended=report.ended, took_s=report.elapsed_s,
         )  # fmt: skip
         if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
             self._completion.release(

@@ -13,8 +13,10 @@ from google.cloud.datastore import Entity, Key
 from bulkup.authoring.call_threads import end_call
 from bulkup.authoring.updater import Updater, returned_something, writing_to
 from bulkup.authoring.writes import WriteSink
+from bulkup.core.clock import timestamp
 from bulkup.core.errors import HeldError
 from bulkup.core.limits import LARGE_BYTES, LimitError, check_key_to_write, check_whole
+from bulkup.core.model import LogLine
 from bulkup.core.stop import end_if_fork
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.call_error import CallError
@@ -69,7 +71,7 @@ class Handler(WriteSink):
         self._rewrite = updater.rewrite_unchanged
         self._writes: dict[bytes, Write | None] = {}
         """Writes by key; None: a put that changed nothing."""
-        self._log_lines: list[str] = []
+        self._log_lines: list[LogLine] = []
         self.own: LazyEntity
         self._key = b""
         self._version = 0
@@ -311,7 +313,7 @@ class Handler(WriteSink):
         return min(read, kept) if read > 0 and kept else kept or read
 
     def log(self, line: str) -> None:
-        self._log_lines.append(line)
+        self._log_lines.append(LogLine.of(line, timestamp()))
 
     def _add(self, key: bytes, write: Write | None) -> None:
         if key in self._writes:

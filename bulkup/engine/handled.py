@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import Any
 
-from bulkup.core.model import Failure
+from bulkup.core.clock import timestamp
+from bulkup.core.model import Failure, LogLine
 from bulkup.datastore.keys import key_of, key_text
 from bulkup.datastore.messages import Mutation
 from bulkup.datastore.reads import ABSENT
@@ -51,7 +52,7 @@ class Handled:
     size: int = 0
     """Bytes of its mutations."""
     unchanged: int = 0
-    log_lines: Sequence[str] = ()
+    log_lines: Sequence[LogLine] = ()
     failure: Failure | None = None
     conflicts: int = 0
     strain: float = 0.0
@@ -109,7 +110,8 @@ class Handled:
     def fail(self, step: str, error: str, traceback: str = "") -> None:
         """Turn the entity into a failure; it writes nothing."""
         self.drop_writes()
-        self.failure = Failure(key_text(key_of(self.key)), step, error, traceback)
+        key = key_text(key_of(self.key))
+        self.failure = Failure(key, step, error, traceback, timestamp())
 
 
 def written(write: Write) -> Any:

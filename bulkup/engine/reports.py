@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import islice
 
 from bulkup.core.events import Report
+from bulkup.core.failure_groups import FailureGroups
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo, predecessor_of
 from bulkup.engine.event_log import SHOWN_FAILURES, SHOWN_LOG_LINES, EventLog
@@ -22,6 +23,7 @@ def stored_report(
     The runner may be alive, dead or done.
     """
     run_info, status = checkpoint.run_info, checkpoint.status()
+    groups = FailureGroups(checkpoint.failures())
     started = datetime.fromisoformat(run_info.created)
     ended = datetime.fromisoformat(status.ended) if status.ended else started
     return Report(
@@ -38,9 +40,11 @@ def stored_report(
         total=status.total,
         started=started,
         ended=ended,
-        elapsed_s=(ended - started).total_seconds(),
+        elapsed_s=(ended - started).total_seconds() if status.took_s is None else status.took_s,
         retries=0,
         failures=tuple(islice(checkpoint.failures(), shown)),
+        failure_groups=groups.largest_first(),
+        other_failures=groups.others,
         log_lines=tuple(islice(checkpoint.log_lines(), SHOWN_LOG_LINES)),
         log_total=checkpoint.log_total(),
         state_file=str(checkpoint.path),
@@ -94,6 +98,8 @@ def dry_report(
         elapsed_s=0.0,
         retries=0,
         failures=tuple(event_log.failures),
+        failure_groups=event_log.groups.largest_first(),
+        other_failures=event_log.groups.others,
         log_lines=tuple(event_log.log_lines),
         log_total=event_log.log_total,
         max_failures=max_failures,

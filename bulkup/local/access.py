@@ -1,13 +1,14 @@
-"""A file of the embedded Datastore, used by this process itself without a server."""
+"""A file of the embedded Datastore, as `load` and `dump` use it."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -22,14 +23,79 @@ _ALLOCATED_FROM = 1 << 52
 """The embedded Datastore allocates ids from here on."""
 
 
-class LocalFile:
-    """One partition of a file, which stays locked until `close`; a context manager.
+class ReadableFile(ABC):
+    """One partition of a file, for reading; a context manager."""
+
+    is_shared = False
+    """Others may write to it meanwhile."""
+
+    def __init__(self, place: Partition) -> None:
+        self.place = place
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def _answer(self, method: str, request: Any) -> bytes:
+        """The answer to a call that reads."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def count(self, kind: str) -> int:
+        """The number of entities of a kind; of all kinds when `kind` is empty."""
+        request = self._request(m.RunAggregationQueryRequest)
+        query = request.aggregation_query
+        query.nested_query.CopyFrom(_query(kind))
+        query.aggregations.add(alias="n").count.SetInParent()
+        raw = self._answer("RunAggregationQuery", request)
+        answer = m.RunAggregationQueryResponse.FromString(raw)
+        found = answer.batch.aggregation_results[0].aggregate_properties["n"]
+        return int(found.integer_value)
+
+    def entities(self, kind: str, *, limit: int | None = None) -> Iterator[Any]:
+        """Entity messages in key order, read page by page; of all kinds when `kind` is empty."""
+        request = self._request(m.RunQueryRequest)
+        request.query.CopyFrom(_query(kind))
+        if limit is not None:
+            request.query.limit.value = limit
+        while True:
+            raw = self._answer("RunQuery", request)
+            batch = m.RunQueryResponse.FromString(raw).batch
+            for result in batch.entity_results:
+                yield result.entity
+            if batch.more_results != m.QueryResultBatch.NOT_FINISHED:
+                return
+            request.query.start_cursor = batch.end_cursor
+            if self.is_shared and batch.HasField("read_time"):
+                request.read_options.read_time.CopyFrom(batch.read_time)
+            if limit is not None:
+                request.query.limit.value -= len(batch.entity_results)
+
+    def names(self, what: str) -> list[str]:
+        """The names of all `__kind__` (in this namespace) or `__namespace__` entities, without the
+        default namespace, which has no name."""
+        found = (one.key.path[-1] for one in self.entities(what))
+        return [element.name for element in found if element.name]
+
+    def _request(self, kind: Any) -> Any:
+        request = kind(project_id=self.place.project, database_id=self.place.database)
+        place = request.partition_id
+        place.project_id, place.database_id, place.namespace_id = self.place
+        return request
+
+
+class LocalFile(ReadableFile):
+    """The same, used by this process itself without a server. It stays locked until `close`.
 
     Raises StateError when the file cannot be opened, UsageError when the partition is not valid.
     """
 
     def __init__(self, path: str | os.PathLike[str], place: Partition) -> None:
-        self.place = place
+        super().__init__(place)
         self._storage = Storage(os.fspath(path), may_defer=False)
         self._service = Service(self._storage)
         try:
@@ -44,45 +110,12 @@ class LocalFile:
     def close(self) -> None:
         self._storage.close()
 
-    def __enter__(self) -> LocalFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def count(self, kind: str) -> int:
-        """The number of entities of a kind; of all kinds when `kind` is empty."""
-        request = self._request(m.RunAggregationQueryRequest)
-        query = request.aggregation_query
-        query.nested_query.CopyFrom(_query(kind))
-        query.aggregations.add(alias="n").count.SetInParent()
-        raw = self._call(self._service.run_aggregation_query, request)
-        answer = m.RunAggregationQueryResponse.FromString(raw)
-        found = answer.batch.aggregation_results[0].aggregate_properties["n"]
-        return int(found.integer_value)
-
-    def entities(self, kind: str, *, limit: int | None = None) -> Iterator[Any]:
-        """Entity messages in key order, read page by page; of all kinds when `kind` is empty."""
-        request = self._request(m.RunQueryRequest)
-        request.query.CopyFrom(_query(kind))
-        if limit is not None:
-            request.query.limit.value = limit
-        while True:
-            raw = self._call(self._service.run_query, request)
-            batch = m.RunQueryResponse.FromString(raw).batch
-            for result in batch.entity_results:
-                yield result.entity
-            if batch.more_results != m.QueryResultBatch.NOT_FINISHED:
-                return
-            request.query.start_cursor = batch.end_cursor
-            if limit is not None:
-                request.query.limit.value -= len(batch.entity_results)
-
-    def names(self, what: str) -> list[str]:
-        """The names of all `__kind__` (in this namespace) or `__namespace__` entities, without the
-        default namespace, which has no name."""
-        found = (one.key.path[-1] for one in self.entities(what))
-        return [element.name for element in found if element.name]
+    def _answer(self, method: str, request: Any) -> bytes:
+        calls = {
+            "RunQuery": self._service.run_query,
+            "RunAggregationQuery": self._service.run_aggregation_query,
+        }
+        return self._call(calls[method], request)
 
     def put(self, entities: Sequence[Any]) -> None:
         """Write all entities or none. Incomplete keys get ids.
@@ -111,12 +144,6 @@ class LocalFile:
             project_id=self.place.project, database_id=self.place.database, keys=keys
         )
         self._call(self._service.reserve_ids, request)
-
-    def _request(self, kind: Any) -> Any:
-        request = kind(project_id=self.place.project, database_id=self.place.database)
-        place = request.partition_id
-        place.project_id, place.database_id, place.namespace_id = self.place
-        return request
 
     def _call(self, method: Any, request: Any) -> bytes:
         try:

@@ -34,6 +34,10 @@ class LineError(ValueError):
     """A line is not an entity. The message says why, as the end of a sentence."""
 
 
+class NoKindError(LineError):
+    """It has no key, and no kind was named."""
+
+
 class LossError(ValueError):
     """An entity holds something that neither form of JSON can express."""
 
@@ -211,7 +215,7 @@ def _is_lossless(form: dict[str, Any]) -> bool:
 
 def _path_of(form: dict[str, Any], kind: str, id_field: str) -> list[Any]:
     if not kind:
-        raise LineError("it has no key; use --kind to name its kind")
+        raise NoKindError("it has no key; use --kind to name its kind")
     if not id_field:
         return [kind]
     if id_field not in form:

@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from bulkup.core.errors import StateError
+from bulkup.local.sharing import holder_in, lock_path, note_holder
 
 APPLICATION_ID = 0x62756C6B
 """`bulk` in the header of the file marks it as a file of the embedded Datastore."""
@@ -126,7 +127,7 @@ def lock(path: Path) -> int:
     The lock is on a separate file: closing any descriptor of the database in this process would
     release SQLite's locks on it.
     """
-    side = path.with_name(path.name + "-lock")
+    side = lock_path(path)
     try:
         if path.is_file() and path.stat().st_nlink > 1:  # a folder has a name for each child
             raise StateError(
@@ -142,14 +143,13 @@ def lock(path: Path) -> int:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        holder = os.read(handle, 20).decode("ascii", "replace").strip()
+        holder, _ = holder_in(handle)
         os.close(handle)
         raise StateError(
             f"{path} is already open"
-            + (f" in process {holder}" if holder.isdigit() else "")
+            + (f" in process {holder}" if holder else "")
             + "; wait until that process ends, or use another file (if it is `bulkup local serve`, "
             "set DATASTORE_EMULATOR_HOST to its address)"
         ) from error
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    note_holder(handle)
     return handle

@@ -44,6 +44,7 @@ class DatastoreServer:
             raise
         self.port = self._endpoint.port
         self.host = f"{HOST}:{self.port}"
+        self.storage.announce(self.port)
         self._housekeeper = Housekeeper(self.storage)
         self._stopped = False
 

@@ -37,6 +37,7 @@ from bulkup.local.file import connect, lock, open_file
 from bulkup.local.messages import MICROS
 from bulkup.local.pending import Pending, Place, Record, State, decode, encode
 from bulkup.local.rows import write_pending
+from bulkup.local.sharing import note_holder
 
 HISTORY_MICROS = 3600 * MICROS
 """How far back `read_time` reaches: the documented hour."""
@@ -140,7 +141,12 @@ class Storage:
             connection.close()
         with self._writer:
             self._write.close()
+        os.ftruncate(self._lock_file, 0)  # the next holder must not be taken for this one
         os.close(self._lock_file)
+
+    def announce(self, port: int) -> None:
+        """Let commands that only read the file find its server (`sharing.py`)."""
+        note_holder(self._lock_file, port)
 
     # -- reading -------------------------------------------------------------------------------
 

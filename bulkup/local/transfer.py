@@ -7,14 +7,14 @@ that the error names are in the file. Memory holds one batch.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
 from bulkup.core.errors import BulkupError, Exit, StateError
-from bulkup.local.access import LocalFile, uninterrupted
-from bulkup.local.entity_json import LineError, LossError, from_line, to_line
+from bulkup.local.access import LocalFile, ReadableFile, uninterrupted
+from bulkup.local.entity_json import LineError, LossError, NoKindError, from_line, to_line
 from bulkup.local.limits import key_text
 from bulkup.local.status import RpcError
 
@@ -35,9 +35,18 @@ Watch = Callable[[int, int], None]
 class LoadError(BulkupError):
     """A line that cannot be loaded, or an interruption; `exit_code` tells which."""
 
-    def __init__(self, message: str, exit_code: Exit = Exit.FAILED) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        exit_code: Exit = Exit.FAILED,
+        *,
+        needs_kind: bool = False,
+        next_steps: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, next_steps=next_steps)
         self.exit_code = exit_code
+        self.needs_kind = needs_kind
+        """A line has no key, and the same load with a kind would do."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class Loading:
                 entity = self._entity(line, first=number == 1)
             except LineError as error:
                 self._flush(number - 1)
-                raise self._refused(number, str(error)) from error
+                raise self._line_refused(number, error) from error
             if entity is not None:
                 self._batch.append((number, entity))
             self.bytes += len(line)
@@ -119,6 +128,12 @@ class Loading:
                 self.file.put([entity for _, entity in batch])
             self.loaded += len(batch)
             self.lines = through
+
+    def _line_refused(self, number: int, error: LineError) -> LoadError:
+        if not isinstance(error, NoKindError):
+            return self._refused(number, str(error))
+        message = f"line {number} of {self.source.name}: {error}. {self.so_far()}"
+        return LoadError(message, needs_kind=True)
 
     def _refused(self, number: int, reason: str) -> LoadError:
         return LoadError(
@@ -168,7 +183,7 @@ def load(file: LocalFile, source: Source, watch: Watch = lambda *_: None) -> int
 
 
 def dump(
-    file: LocalFile,
+    file: ReadableFile,
     kind: str = "",
     *,
     lossless: bool = False,

@@ -17,15 +17,18 @@ from bulkup.datastore.target import Target
 from bulkup.migrations.folder import MigrationFolder
 from bulkup.migrations.lock import migrate_lock
 from bulkup.migrations.manual import accept_changed
+from bulkup.migrations.preview import Preview, preview_each
 from bulkup.migrations.record import load_migration, record_of
 from bulkup.migrations.status import FolderStatus, MigrationEntry, unnumbered
 from bulkup.runs.context import RunContext
+from bulkup.runs.ended import report_unheard_run
 from bulkup.runs.execute import acquire_and_execute
 from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.limits import RunLimits
 from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import prepare_on
 from bulkup.state.lease import Lease
+from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
 
 
@@ -59,6 +62,8 @@ class MigrateHooks:
     """Before the first change; may raise."""
     on_next: Callable[[NextMigration], None] = lambda _: None
     on_report: Callable[[Report], None] = lambda _: None
+    on_preview: Callable[[str, str, Preview], None] = lambda *_: None
+    """In a dry run, after each migration, with the namespace and the migration's name."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class MigrateResult:
     """The migrations that are still to be applied, in order."""
     reports: tuple[tuple[str, Report], ...] = ()
     """Pairs of a migration's name and its report."""
+    dry_run: bool = False
+    """Those that are left were previewed."""
 
 
 class Migrator:
@@ -100,6 +107,9 @@ class Migrator:
         self._applied: list[str] = []
         self._reports: list[tuple[str, Report]] = []
         self._exit_code = Exit.DONE
+        self._records: list[RunRecord] = []
+        self._pending: set[str] = set()
+        """What was to be applied when this command began."""
 
     def run(self) -> MigrateResult:
         """Apply the selected migrations. With nothing to do this costs one query.
@@ -121,11 +131,15 @@ class Migrator:
         if status.folder.updaters_without_number and not status.holds_unnumbered_only:
             warning = Warned(unnumbered(status.folder), WarningKind.NO_NUMBER)
             self._context.listener(warning)
+        if self._context.options.dry_run:
+            return self._preview(status)
         if self._selection.accept_changed:
             accept_changed(ledger, status, self._selection.accept_changed)
             status = self._status(ledger)
-        if not self._to_apply(status):
-            return MigrateResult(Exit.DONE)
+        self._report_unheard(ledger)
+        self._pending = {entry.name for entry in self._to_apply(status)}
+        if not self._pending:
+            return self._result(self._exit_code)
         self._hooks.confirm()
         with (
             self._context.stop.listening(),
@@ -134,10 +148,36 @@ class Migrator:
             sweep_markers(ledger, rpc, ledger.to_sweep())
             return self._apply_all(ledger, lock)
 
+    def _preview(self, status: FolderStatus) -> MigrateResult:
+        status.check_consistent(accepted=self._selection.accept_changed)
+        entries = status.to_apply(self._selection.up_to, self._selection.only)
+
+        def on_preview(entry: MigrationEntry, preview: Preview) -> None:
+            if isinstance(preview, Report):
+                self._reports.append((entry.name, preview))
+            self._hooks.on_preview(self._target.info.namespace, entry.name, preview)
+
+        exit_code = preview_each(
+            self._target, entries, self._selection.params, self._context, on_preview
+        )
+        return replace(self._result(exit_code, left=entries), dry_run=True)
+
     def _status(self, ledger: Ledger) -> FolderStatus:
-        records = ledger.migrations()  # before the clock is asked: its answer brings the time
+        # Before the clock is asked: the answer brings the time.
+        self._records = ledger.migrations()
         now = self._context.clock.unix()
-        return FolderStatus(self._selection.folder, records, self._target.info, now)
+        return FolderStatus(self._selection.folder, self._records, self._target.info, now)
+
+    def _report_unheard(self, ledger: Ledger) -> None:
+        """Report migrations that are applied, and whose process was killed before it said so."""
+        for record in self._records:
+            if record.state is not RunState.FINISHED or record.migration is None:
+                continue
+            report = report_unheard_run(self._context, ledger, record)
+            if report is not None:
+                self._reports.append((record.migration.name, report))
+                self._hooks.on_report(report)
+                self._exit_code = max(self._exit_code, report.exit_code)
 
     def _to_apply(self, status: FolderStatus) -> list[MigrationEntry]:
         status.check_consistent()
@@ -149,6 +189,7 @@ class Migrator:
             # Read again each time: a migration may have been applied or marked meanwhile.
             entries = self._to_apply(self._status(ledger))
             if not entries:
+                self._report_applied_elsewhere()
                 return self._result(self._exit_code)
             self._context.stop.raise_if_asked()
             limit = self._limits.reached()
@@ -170,6 +211,22 @@ class Migrator:
             if result is not None:
                 return result
 
+    def _report_applied_elsewhere(self) -> None:
+        """Another process may have applied what this one has waited to apply: end as that did."""
+        applied: dict[str, str] = {}
+        for record in self._records:
+            migration, holder = record.migration, record.lease.holder
+            if migration is None or migration.name not in self._pending - {*self._applied}:
+                continue
+            if record.state is not RunState.FINISHED or migration.marked is not None:
+                continue
+            applied[migration.name] = holder.who if holder else "another process"
+            if record.counts.failed:
+                self._exit_code = max(self._exit_code, Exit.DONE_WITH_FAILURES)
+        for name, who in sorted(applied.items()):
+            message = f"{name} was applied by {who} in the meantime"
+            self._context.listener(Warned(message, WarningKind.FINISHED_MEANWHILE))
+
     def _after(self, entries: Sequence[MigrationEntry], report: Report) -> MigrateResult | None:
         """Note the report of the first entry; the result, when nothing more may be applied."""
         name = entries[0].name
@@ -184,7 +241,7 @@ class Migrator:
             )
         if not report.successor:  # otherwise the migration continues with its successor
             self._applied.append(name)
-        self._exit_code = report.exit_code or self._exit_code
+        self._exit_code = max(self._exit_code, report.exit_code)
         return None
 
     def _result(

@@ -19,10 +19,15 @@ RETRY_FOR_S = 60.0
 
 
 @contextmanager
-def open_connection(options: TargetOptions) -> Iterator[tuple[Rpc, TargetInfo]]:
-    """Raises BulkupError when the target does not answer, also for calls made in the block."""
+def open_connection(
+    options: TargetOptions, *, only_reads: bool = False
+) -> Iterator[tuple[Rpc, TargetInfo]]:
+    """Raises BulkupError when the target does not answer, also for calls made in the block.
+
+    `only_reads`: see `open_target`.
+    """
     with (
-        open_target(options) as target,
+        open_target(options, only_reads=only_reads) as target,
         closing(open_rpc(target, RetryPolicy(RETRY_FOR_S), Clock())) as rpc,
         explained(rpc),
     ):
@@ -30,7 +35,9 @@ def open_connection(options: TargetOptions) -> Iterator[tuple[Rpc, TargetInfo]]:
 
 
 @contextmanager
-def open_ledger(options: TargetOptions) -> Iterator[tuple[Ledger, TargetInfo]]:
+def open_ledger(
+    options: TargetOptions, *, only_reads: bool = False
+) -> Iterator[tuple[Ledger, TargetInfo]]:
     """`open_connection`, with the ledger of the target."""
-    with open_connection(options) as (rpc, target):
+    with open_connection(options, only_reads=only_reads) as (rpc, target):
         yield Ledger(rpc, target), target

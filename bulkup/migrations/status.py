@@ -199,8 +199,12 @@ class FolderStatus:
         """No file begins with digits, and some that seem to be updaters are no migrations."""
         return not self.folder.has_numbered and bool(self.folder.updaters_without_number)
 
-    def check_consistent(self) -> None:
-        """Raises MismatchError, PendingError, UsageError when the ledger contradicts the folder."""
+    def check_consistent(self, accepted: Iterable[str] = ()) -> None:
+        """`accepted`: names of migrations that may have changed.
+
+        Raises MismatchError, PendingError, UsageError when the ledger contradicts the folder.
+        """
+        may_change = {self.entry(name).name for name in accepted}
         if self.holds_unnumbered_only:
             raise UsageError(unnumbered(self.folder))
         gone = [entry for entry in self.entries if entry.is_gone]
@@ -213,7 +217,7 @@ class FolderStatus:
         for entry in self.entries:
             if entry.status is MigrationStatus.RENAMED:
                 raise PendingError(moved(self, entry))
-            if entry.status is MigrationStatus.CHANGED:
+            if entry.status is MigrationStatus.CHANGED and entry.name not in may_change:
                 raise MismatchError(
                     f"{entry.name} was changed after it was applied; restore it, accept the change "
                     f"if its effect is the same (--accept-changed {entry.name}), or apply it again "
@@ -222,8 +226,9 @@ class FolderStatus:
             if entry.is_stuck:
                 raise MismatchError(
                     f"{entry.name} was started but not finished, and its file is missing"
-                    f"{renamed_to(self, entry)}; restore the file, or mark the migration: bulkup "
-                    f"mark {entry.name} --applied or --pending"
+                    f"{renamed_to(self, entry)}; restore the file, or mark the migration as "
+                    f"applied (bulkup mark {entry.name} --applied) or as pending "
+                    f"(bulkup mark {entry.name} --pending)"
                 )
 
     def to_apply(self, up_to: str | None = None, only: str | None = None) -> list[MigrationEntry]:

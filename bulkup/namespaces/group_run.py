@@ -8,7 +8,7 @@ again until all have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import datetime
@@ -34,9 +34,16 @@ from bulkup.datastore.target import Target
 from bulkup.namespaces.find import display_name, find_namespaces, match_namespaces
 from bulkup.namespaces.results import GroupResults
 from bulkup.namespaces.totals import Totals
+from bulkup.namespaces.unheard import (
+    forget_unheard_groups,
+    note_all_done,
+    note_reported,
+    report_unheard_group,
+)
 from bulkup.runs.acquire import check_same_identity
 from bulkup.runs.context import RunContext
 from bulkup.runs.done_before import find_done, warn_or_ask
+from bulkup.runs.ended import report_unheard_run
 from bulkup.runs.limits import RunLimits
 from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
@@ -114,8 +121,8 @@ class GroupRun:
         self._fresh = fresh
         self._dry_run = context.options.dry_run
         self._ledger = Ledger(rpc, target.info)
-        identity = identity_of(loaded.source.spec, loaded.params, pattern)
-        self._groups = Groups(rpc, target.info, identity)
+        self._identity = identity_of(loaded.source.spec, loaded.params, pattern)
+        self._groups = Groups(rpc, target.info, self._identity)
         self._limits = RunLimits(context.options, context.clock)
         self._started = context.clock.now()
         self._started_at = context.clock.monotonic()
@@ -129,6 +136,13 @@ class GroupRun:
 
     def run(self, confirm: Callable[[Sequence[str]], None]) -> Report:
         unfinished = self._groups.read()
+        if self._fresh and not self._dry_run:
+            forget_unheard_groups(self._context, self._identity)
+        elif unfinished is None and not self._dry_run:
+            target = self._target.info
+            report = report_unheard_group(self._context, target, self._pattern, self._identity)
+            if report is not None:
+                return report
         resumed = unfinished is not None and not self._fresh
         if unfinished is not None and resumed:
             group = unfinished
@@ -207,13 +221,15 @@ class GroupRun:
             self._warn(f"no namespace with data matches {self._pattern!r}; nothing was done")
         self._results = GroupResults(group.namespaces)
         if not self._dry_run:
-            self._read_results(group, group.namespaces)
+            self._report_unheard(self._read_results(group, group.namespaces))
         ending = self._run_each(group)
         appeared: list[str] = []
         if self._results.all_over and not self._dry_run:
             try:
                 with explained(self._rpc):
                     appeared = find_namespaces(self._rpc, self._pattern, known=group.namespaces)
+                    if group.namespaces:
+                        note_all_done(self._context, group.group_id, self._identity)
                     self._groups.end(group)
             except BulkupError as error:
                 self._warn(
@@ -318,6 +334,16 @@ class GroupRun:
     def _read_results(self, group: Group, namespaces: Sequence[str]) -> dict[str, RunRecord]:
         return self._results.from_records(namespaces, self._ledger, group.run_id)
 
+    def _report_unheard(self, records: Mapping[str, RunRecord]) -> None:
+        """Report the runs that are finished, and whose process was killed before it said so."""
+        context = replace(self._context, listener=self._on_event)
+        for namespace, record in records.items():
+            if record.state is RunState.FINISHED:
+                self._namespace = namespace
+                ledger = Ledger(self._rpc, self._target.within(namespace).info)
+                report_unheard_run(context, ledger, record)
+        self._take_reports()  # the records have given the results
+
     # --- events ---
 
     def _on_event(self, event: Event) -> None:
@@ -367,6 +393,8 @@ class GroupRun:
             elapsed_s=clock.monotonic() - self._started_at,
             retries=totals.retries,
             failures=tuple(totals.failures),
+            failure_groups=totals.groups.largest_first(),
+            other_failures=totals.groups.others,
             log_lines=tuple(totals.log_lines),
             log_total=totals.log_total,
             warnings=totals.warnings(),
@@ -375,4 +403,5 @@ class GroupRun:
             appeared=appeared,
         )
         self._context.listener(GroupEnded(report))
+        note_reported(self._context, report)
         return report

@@ -15,6 +15,7 @@ from bulkup.core.events import Event, GroupStarted, Warned, WarningKind
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
 from bulkup.migrations.apply import MigrateHooks, MigrateResult, Migrator, Selection
+from bulkup.migrations.preview import worse_of
 from bulkup.namespaces.find import display_name, find_namespaces, match_namespaces
 from bulkup.runs.context import RunContext
 from bulkup.runs.limits import RunLimits
@@ -106,7 +107,7 @@ class AllNamespacesMigrator:
                 result = self._migrate_one(namespace, hooks)
                 self._results.append((namespace, result))
                 self._on_result(namespace, result)
-                if result.exit_code not in _DONE:
+                if result.exit_code not in _DONE and not result.dry_run:
                     migration = f"{result.stopped_at}: " if result.stopped_at else ""
                     return MigrateAllResult(
                         result.exit_code,
@@ -115,7 +116,7 @@ class AllNamespacesMigrator:
                         namespace,
                         f"{display_name(namespace)}: {migration}{result.reason or ''}",
                     )
-                exit_code = max(exit_code, result.exit_code)
+                exit_code = worse_of(exit_code, result.exit_code)
         return MigrateAllResult(exit_code, all_of_them, tuple(self._results))
 
     def _migrate_one(self, namespace: str, hooks: MigrateHooks) -> MigrateResult:

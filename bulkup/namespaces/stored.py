@@ -48,6 +48,8 @@ def stored_group(group_id: str, folders: Sequence[Path], *, next_command: str) -
         ended=ended,
         elapsed_s=(ended - started).total_seconds(),
         failures=tuple(totals.failures),
+        failure_groups=totals.groups.largest_first(),
+        other_failures=totals.groups.others,
         log_lines=tuple(totals.log_lines),
         log_total=totals.log_total,
         warnings=("namespaces that were not worked on from this state directory are not listed",),

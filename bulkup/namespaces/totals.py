@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bulkup.core.events import Failure, Report
+from bulkup.core.failure_groups import FailureGroups
 from bulkup.engine.event_log import SHOWN_FAILURES, SHOWN_LOG_LINES
 
 MAX_WARNINGS = 20
@@ -16,6 +17,7 @@ class Totals:
     retries: int = 0
     log_total: int = 0
     failures: list[Failure] = field(default_factory=list)
+    groups: FailureGroups = field(default_factory=FailureGroups)
     log_lines: list[str] = field(default_factory=list)
     _warnings: list[str] = field(default_factory=list)
     _dropped_warnings: int = 0
@@ -24,6 +26,9 @@ class Totals:
         self.retries += report.retries
         self.log_total += report.log_total
         self.failures += report.failures[: SHOWN_FAILURES - len(self.failures)]
+        for group in report.failure_groups:
+            self.groups.merge(group)
+        self.groups.others += report.other_failures
         lines = report.log_lines[: SHOWN_LOG_LINES - len(self.log_lines)]
         self.log_lines += [f"{namespace}: {line}" for line in lines]
 

@@ -17,7 +17,7 @@ from bulkup.core.errors import BulkupError
 from bulkup.core.events import Report
 from bulkup.report.namespace_grid import Grid
 from bulkup.report.printer import Delivery
-from bulkup.report.summary_model import Summary, Tone, summarize, tone_of
+from bulkup.report.summary_model import FailureLines, Summary, Tone, summarize, tone_of
 from bulkup.report.text import clean, duration
 
 SHOWN_FAILURES = 5
@@ -51,7 +51,8 @@ class GitHubPage:
             level = "error" if summary.tone is Tone.BAD else "warning"
             self._command(level, title, summary.headline)
             for failure in summary.failures[:SHOWN_FAILURES]:
-                self._command(level, f"{title}: {failure.key}", failure.what)
+                what = f"{failure.what} ({failure.keys})" if failure.keys else failure.what
+                self._command(level, f"{title}: {failure.key}", what)
         for warning in summary.warnings:
             self._command("warning", title, warning)
         self._markdown.append("\n".join(_markdown_of(title, summary)))
@@ -136,11 +137,28 @@ def _markdown_of(title: str, summary: Summary) -> Iterator[str]:
         yield "| Failed | Why |"
         yield "|---|---|"
         for failure in summary.failures:
-            yield f"| {plain(failure.key)} | {plain(failure.what)} |"
+            what = f"{failure.what} ({failure.keys})" if failure.keys else failure.what
+            yield f"| {plain(failure.key)} | {plain(what)} |"
+        if summary.failures_rest:
+            yield ""
+            yield plain(summary.failures_rest)
+        for failure in summary.failures:
+            if failure.traceback:
+                yield from _traceback(failure)
     for warning in summary.warnings:
         yield ""
         yield f"⚠️ {plain(warning)}"
     yield ""
+
+
+def _traceback(failure: FailureLines) -> Iterator[str]:
+    """Folded away, and as text: each line ends in a break of our own."""
+    yield ""
+    yield f"<details><summary>Traceback: {plain(failure.key)}</summary>"
+    yield ""
+    yield "<br>".join(plain(line.replace("  ", "\u00a0\u00a0")) for line in failure.traceback)
+    yield ""
+    yield "</details>"
 
 
 def _grid(grid: Grid) -> Iterator[str]:

@@ -84,6 +84,8 @@ def _failure(failure: FailureLines) -> str:
         f'<p style="margin:8px 0 4px"><code style="{_CODE}">{escape(failure.key)}</code> '
         f"{escape(failure.what)}</p>"
     )
+    if failure.keys:
+        html += f'\n<p style="{_PARAGRAPH}"><code style="{_CODE}">{escape(failure.keys)}</code></p>'
     if failure.traceback:
         html += f'\n<pre style="{_PRE}">{escape(chr(10).join(failure.traceback))}</pre>'
     return html

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime, timezone
 from typing import Any
 
 from bulkup.core.events import (
     AlreadyDone,
     Counts,
     Failure,
+    FailureGroup,
     Progress,
     Report,
     RunStarted,
@@ -39,6 +41,8 @@ def summary_fields(report: Report) -> dict[str, Any]:
         "elapsed_s": report.elapsed_s,
         "retries": report.retries,
         "failures": [failure_fields(failure) for failure in report.failures],
+        "failure_groups": [_group(group) for group in report.failure_groups],
+        "other_failures": report.other_failures,
         "log_lines": list(report.log_lines),
         "log_total": report.log_total,
         "warnings": list(report.warnings),
@@ -109,7 +113,26 @@ def already_done_fields(event: AlreadyDone) -> dict[str, Any]:
 
 
 def failure_fields(failure: Failure) -> dict[str, Any]:
-    return {**asdict(failure), "typed_key": typed_key(failure.key)}
+    return {
+        "key": failure.key,
+        "typed_key": typed_key(failure.key),
+        "step": failure.step,
+        "error": failure.error,
+        "traceback": failure.traceback,
+    }
+
+
+def time_of(what: Failure | str) -> datetime | None:
+    """When an entity failed or a line was logged; None: not known."""
+    at = getattr(what, "at", 0.0)
+    try:
+        return datetime.fromtimestamp(at, timezone.utc) if at else None
+    except (OverflowError, OSError, TypeError, ValueError):  # from a damaged file
+        return None
+
+
+def _group(group: FailureGroup) -> dict[str, Any]:
+    return {**asdict(group), "typed_keys": [typed_key(key) for key in group.keys]}
 
 
 def change_fields(event: WouldChange) -> dict[str, Any]:

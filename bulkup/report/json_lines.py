@@ -64,7 +64,7 @@ def stdout_lines() -> JsonLines:
 
 def json_stdout() -> TextIO:
     """Standard output, which from now on nobody else writes to."""
-    if kept_stdout() is not None or is_process_stdout(sys.stdout):
+    if kept_stdout() is not None or sys.stdout is None or is_process_stdout(sys.stdout):
         return keep_stdout().stream
     return sys.stdout
 

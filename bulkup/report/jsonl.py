@@ -19,6 +19,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     summary    run_id, updater, description, target, params, dry_run, state, success, reason,
                exit_code, counts, total, started, ended, elapsed_s, retries, failures (the first:
                [{key, typed_key, step, error, traceback}]; counts.failed says how many there are),
+               failure_groups (all of them by error: [{count, step, error, place, keys (the first),
+               typed_keys, traceback}]), other_failures (those with further errors),
                log_lines (the first), log_total, warnings, state_file, next_steps (commands, ready
                for a shell), next_command (the first of them, or ""), runners,
                max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of
@@ -80,6 +82,7 @@ from bulkup.report.json_fields import (
     progress_fields,
     start_fields,
     summary_fields,
+    time_of,
 )
 from bulkup.report.json_lines import VERSION, JsonLines
 from bulkup.report.printer import Delivery, Handlers, Printer
@@ -130,7 +133,7 @@ class JsonPrinter(Printer):
                 Progress: self._progress,
                 WouldChange: lambda event: self._write("change", change_fields(event)),
                 Retrying: lambda event: self._write("retry", asdict(event)),
-                Logged: lambda event: self._write("log", asdict(event)),
+                Logged: self._logged,
             }
 
     def __call__(self, event: Event) -> None:
@@ -177,9 +180,13 @@ class JsonPrinter(Printer):
         self.lines.run_id = event.run_id
         self._write("already_done", already_done_fields(event))
 
+    def _logged(self, event: Logged) -> None:
+        self._write("log", {"line": event.line}, at=time_of(event.line))
+
     def _failed(self, event: EntityFailed) -> None:
         limits = {"failed": event.failed, "max_failures": event.max_failures}
-        self._write("failure", {**failure_fields(event.failure), **limits})
+        fields = {**failure_fields(event.failure), **limits}
+        self._write("failure", fields, at=time_of(event.failure))
 
     def _progress(self, event: Progress) -> None:
         now = self._clock()

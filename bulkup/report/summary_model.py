@@ -7,11 +7,12 @@ numbers, and the command to type next comes last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from bulkup.core.events import Failure, Report, RunState
+from bulkup.core.events import Failure, FailureGroup, Report, RunState
 from bulkup.report.namespace_grid import BRIEF_ROWS, MOST_ROWS, Grid, grid_of
 from bulkup.report.summary_rows import rows_of
 from bulkup.report.summary_wording import headline_of, is_resumable, sentences_of, subject_of
@@ -39,10 +40,16 @@ class Tone(Enum):
 
 @dataclass(frozen=True)
 class FailureLines:
+    """One failure, or several that are alike."""
+
     key: str
+    """Of several: `1,200 entities`."""
     what: str
     """`the updater raised ValueError: no latitude`."""
     traceback: tuple[str, ...]
+    keys: str = ""
+    """Of several: the first keys, and how many more there are."""
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class Summary:
     log_rest: str | None
     where_all_are: str
     """How to see the failures and log lines that are left out."""
+    where_keys_are: str
+    """How to get the keys of all that failed; empty: nothing keeps them."""
     warnings: tuple[str, ...]
     next_label: str
     next_command: str | None
@@ -73,17 +82,19 @@ class Summary:
     brief_grid: Grid | None = None
 
     def brief(self) -> Summary:
-        """What fits a screen: the first failures and log lines, and one traceback."""
+        """What fits a screen: the first failures and log lines, and no traceback twice."""
         if self.grid is None and not self.failures and not self.log_lines:
             return self
-        first, others = self.failures[:1], self.failures[1:BRIEF]
-        failures_left_out = self.failures_left_out + len(self.failures[BRIEF:])
+        failures = _without_repetition(self.failures[:BRIEF])
+        failures_left_out = self.failures_left_out + sum(f.count for f in self.failures[BRIEF:])
         log_lines_left_out = self.log_lines_left_out + len(self.log_lines[BRIEF:])
         return replace(
             self,
-            failures=(*first, *(replace(failure, traceback=()) for failure in others)),
+            failures=failures,
             failures_left_out=failures_left_out,
-            failures_rest=_rest(failures_left_out, "failure", self.where_all_are),
+            failures_rest=_failures_rest(
+                failures, failures_left_out, self.where_all_are, self.where_keys_are
+            ),
             log_lines=self.log_lines[:BRIEF],
             log_lines_left_out=log_lines_left_out,
             log_rest=_rest(log_lines_left_out, "log line", self.where_all_are),
@@ -94,11 +105,14 @@ class Summary:
 def summarize(report: Report) -> Summary:
     """Put `report` into words."""
     counts, spaces = report.counts, report.spaces
-    failures = report.failures[:MOST_FAILURES]
-    failures_left_out = counts.failed - len(failures)
+    if report.failure_groups:
+        failures = tuple(map(_group, report.failure_groups[:MOST_FAILURES]))
+    else:
+        failures = tuple(map(_failure, report.failures[:MOST_FAILURES]))
+    failures_left_out = counts.failed - sum(failure.count for failure in failures)
     log_lines = report.log_lines[:MOST_LOG_LINES]
     log_lines_left_out = report.log_total - len(log_lines)
-    where_all_are = _where_all_are(report)
+    where_all_are, where_keys_are = _where_all_are(report), _where_keys_are(report)
     return Summary(
         tone=tone_of(report),
         headline=headline_of(report),
@@ -106,13 +120,14 @@ def summarize(report: Report) -> Summary:
         ended=report.ended,
         sentences=tuple(sentences_of(report)),
         rows=tuple(rows_of(report)),
-        failures=tuple(map(_failure, failures)),
+        failures=failures,
         failures_left_out=failures_left_out,
-        failures_rest=_rest(failures_left_out, "failure", where_all_are),
+        failures_rest=_failures_rest(failures, failures_left_out, where_all_are, where_keys_are),
         log_lines=tuple(map(clean, log_lines)),
         log_lines_left_out=log_lines_left_out,
         log_rest=_rest(log_lines_left_out, "log line", where_all_are),
         where_all_are=where_all_are,
+        where_keys_are=where_keys_are,
         warnings=tuple(map(clean, report.warnings)),
         next_label="Continue with" if is_resumable(report) else "Next",
         next_command=clean(report.next_command) if report.next_command else None,
@@ -144,7 +159,7 @@ def tone_of(report: Report) -> Tone:
     return Tone.MIXED
 
 
-def what_failed(failure: Failure) -> str:
+def what_failed(failure: Failure | FailureGroup) -> str:
     """`the updater raised ValueError: no latitude`, clean."""
     step, error = clean(failure.step), clean(failure.error)
     return f"{STEPS[step]} {error}" if step == "handle" else f"{STEPS.get(step, step)}: {error}"
@@ -154,8 +169,49 @@ def _failure(failure: Failure) -> FailureLines:
     return FailureLines(clean(failure.key), what_failed(failure), clean_block(failure.traceback))
 
 
+def _group(group: FailureGroup) -> FailureLines:
+    what, traceback = what_failed(group), clean_block(group.traceback)
+    keys = [clean(key) for key in group.keys]
+    if group.count == 1:
+        return FailureLines(keys[0], what, traceback)
+    more = group.count - len(keys)
+    return FailureLines(
+        plural(group.count, "entity", "entities"),
+        what,
+        traceback,
+        ", ".join(keys) + (f" and {more:,} more" if more > 0 else ""),
+        group.count,
+    )
+
+
+def _without_repetition(failures: Sequence[FailureLines]) -> tuple[FailureLines, ...]:
+    """A traceback that has been shown is not shown again."""
+    shown: set[tuple[str, ...]] = set()
+    lines = []
+    for failure in failures:
+        lines.append(replace(failure, traceback=()) if failure.traceback in shown else failure)
+        shown.add(failure.traceback)
+    return tuple(lines)
+
+
+def _failures_rest(
+    shown: Sequence[FailureLines], left_out: int, where_all_are: str, where_keys_are: str
+) -> str | None:
+    rest = _rest(left_out, "failure", where_all_are)
+    if not where_keys_are or not any(failure.count > 1 for failure in shown):
+        return rest
+    keys = f"The keys of all that failed: {where_keys_are}"
+    return f"{rest}. {keys}" if rest else keys
+
+
 def _rest(left_out: int, what: str, where_all_are: str) -> str | None:
     return f"{plural(left_out, f'more {what}')}: {where_all_are}" if left_out > 0 else None
+
+
+def _where_keys_are(report: Report) -> str:
+    if report.dry_run or not report.run_id:
+        return ""
+    return f"{show_command(report.run_id, report.state_file)} --failed-keys"
 
 
 def _where_all_are(report: Report) -> str:
@@ -163,4 +219,4 @@ def _where_all_are(report: Report) -> str:
         return "a dry run keeps none; --json prints each as it happens."
     if report.spaces:
         return "bulkup show RUN, with the run of the namespace."
-    return show_command(report.run_id)
+    return show_command(report.run_id, report.state_file)

@@ -57,7 +57,8 @@ def _table(rows: Iterable[tuple[str, str]]) -> Table:
 
 def _failure_lines(failure: FailureLines) -> list[Text]:
     head = Text.assemble("  ", (failure.key, "bold red"), ": ", failure.what)
-    return [head, *(Text(f"      {line}", "dim") for line in failure.traceback)]
+    keys = [Text(f"      {failure.keys}")] if failure.keys else []
+    return [head, *keys, *(Text(f"      {line}", "dim") for line in failure.traceback)]
 
 
 def _print_lines(console: Console, lines: Iterable[Text]) -> None:

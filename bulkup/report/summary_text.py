@@ -35,5 +35,6 @@ def _failure_lines(summary: Summary) -> list[str]:
     lines = []
     for failure in summary.failures:
         lines.append(f"{failure.key}: {failure.what}")
+        lines += [f"    {failure.keys}"] if failure.keys else []
         lines += [f"    {line}" for line in failure.traceback]
     return lines

@@ -83,7 +83,7 @@ class TerminalPrinter(Printer):
         self._replaced = replace_std(out, self._out_stream, err, self._err_stream)
         self._bar: Live | None = None
         self._title = ""
-        self._run_id = ""
+        self._run_id = self._state_file = ""
         self._dry_run = False
         self._shown_at = clock()
         self._changes = self._changes_shown = 0
@@ -130,6 +130,7 @@ class TerminalPrinter(Printer):
     def _started(self, event: RunStarted) -> None:
         self._title = clean(event.updater)
         self._run_id, self._dry_run = event.run_id, event.dry_run
+        self._state_file = event.state_file
         self._shown_at = self._clock()
         group = self._group
         if group is not None:
@@ -201,7 +202,8 @@ class TerminalPrinter(Printer):
             return
         self._say(f"Failed: {clean(event.failure.key)}: {what_failed(event.failure)}", "red")
         if event.failed == FIRST_FAILURES and not self._verbose:
-            where = "-v names" if self._dry_run else f"{show_command(self._run_id)} names"
+            show = show_command(self._run_id, self._state_file)
+            where = "-v names" if self._dry_run else f"{show} names"
             self._say(f"Further failures are counted, not printed; {where} them all.")
 
     def _retrying(self, event: Retrying) -> None:

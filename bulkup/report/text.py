@@ -7,6 +7,7 @@ forges a second line of the report. `clean` makes all of these visible.
 
 from __future__ import annotations
 
+import os
 import shlex
 import unicodedata
 from datetime import datetime, timezone
@@ -109,6 +110,10 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def show_command(run_id: str) -> str:
-    """The command that shows a run, safe to paste into a shell."""
-    return f"bulkup show {shlex.quote(clean(run_id))}"
+def show_command(run_id: str, state_file: str = "") -> str:
+    """The command that shows a run, safe to paste into a shell. `state_file`: its checkpoint."""
+    words = ["bulkup", "show", clean(run_id)]
+    state_dir = os.path.dirname(os.path.dirname(state_file))
+    if state_file and state_dir != ".bulkup":
+        words += ["--state-dir", clean(state_dir)]
+    return shlex.join(words)

@@ -83,7 +83,7 @@ def lock_folder(folder: Path, context: RunContext) -> RunLock:
             if not warned:
                 message = f"waiting: {held.message.partition(';')[0]}"
                 context.listener(Warned(message, WarningKind.WAITING))
-                warned = True
+                warned = lock.waited = True
         context.clock.sleep(WAIT_STEP_S)
         context.stop.raise_if_asked()
 

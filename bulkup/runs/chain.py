@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bulkup.authoring.named_successors import follow
+from bulkup.core.errors import NotFoundError
 from bulkup.core.events import Report
 from bulkup.core.model import RunState
 from bulkup.core.records import next_id
+from bulkup.runs.acquire import open_checkpoint
+from bulkup.runs.ended import report_finished_meanwhile, report_record
 from bulkup.runs.execute import acquire_and_execute
 from bulkup.runs.prepare import PreparedRun, load_updater, prepare_on
 from bulkup.runs.successor import check_same_successor
@@ -25,8 +28,11 @@ def execute_successors(prepared: PreparedRun, report: Report, *, links: int = 0)
     started = context.clock.monotonic() - report.elapsed_s
     while report.successor:
         record = prepared.ledger.read(report.successor)
-        if record is None or record.state.is_over:
-            return report  # another process was faster
+        if record is None or record.state is RunState.ABANDONED:
+            return report
+        if record.state.is_over:  # another process was faster
+            report = report_record(prepared, record)
+            continue
         options = context.options
         if options.max_time_s is not None:
             elapsed = context.clock.monotonic() - started
@@ -48,14 +54,21 @@ def _execute_successor(prepared: PreparedRun, record: RunRecord, links: int) -> 
     with prepare_on(prepared.target, loaded, prepared.context) as successor:
         successor.own_links |= prepared.own_links
         check_same_successor(successor, record)
-        report = acquire_and_execute(successor, record)
+        try:
+            report = acquire_and_execute(successor, record)
+        except NotFoundError:
+            with open_checkpoint(record.run_info, successor) as checkpoint:
+                ended = report_finished_meanwhile(successor, record, checkpoint)
+            if ended is None:
+                raise
+            report = ended
         prepared.own_links |= successor.own_links
         return report
 
 
-def unfinished_successor(ledger: Ledger, record: RunRecord) -> RunRecord | None:
-    """The unfinished run of a chain whose earlier run, `record`, is finished. Raises CallError."""
-    last: RunRecord | None = record
-    while last is not None and last.state is RunState.FINISHED:
-        last = ledger.read(next_id(last.run_info.run_id))
-    return None if last is None or last is record or last.state.is_over else last
+def unfinished_from(ledger: Ledger, run_id: str) -> RunRecord | None:
+    """The unfinished run of a chain, from this one on; None: all are over. Raises CallError."""
+    record = ledger.read(run_id)
+    while record is not None and record.state is RunState.FINISHED:
+        record = ledger.read(next_id(record.run_info.run_id))
+    return None if record is None or record.state.is_over else record

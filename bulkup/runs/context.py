@@ -41,6 +41,9 @@ class RunContext:
     """What `runs/missing_kind.py` has found in several namespaces; shared by their runs."""
     owns_process: bool = False
     """The process works for this context alone; False: a program has called `bulkup.run`."""
+    reports_itself: bool = False
+    """The caller saves and mails reports, and then notes that they are `reported`; False: a report
+    that has reached the listener is."""
     typed_as: Path | None = None
     """`state_dir` as it was given; itself is made absolute."""
     started_in: str = field(default_factory=current_directory)

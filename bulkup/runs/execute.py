@@ -12,10 +12,11 @@ from bulkup.engine.splits import Sampling, why_not_split
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.prepare import PreparedRun
-from bulkup.runs.successor import successor_record
+from bulkup.runs.successor import foretell_successor, successor_record
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command
 from bulkup.state.record import RunRecord
+from bulkup.state.unreported import reported
 
 
 def acquire_and_execute(prepared: PreparedRun, record: RunRecord) -> Report:
@@ -48,7 +49,10 @@ def execute(
         state_file=context.shown(checkpoint.path),
     )
     workers = _worker_pool(prepared) if context.options.processes > 1 else None
-    return _execute(prepared, run_info, taken, workers=workers, sampling=sampling)
+    report = _execute(prepared, run_info, taken, workers=workers, sampling=sampling)
+    if report.success and not context.reports_itself:
+        reported(checkpoint.folder)
+    return report
 
 
 def execute_dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
@@ -82,7 +86,7 @@ def _execute(
         workers=workers,
         sampling=sampling,
     )
-    for warning in prepared.warnings:
+    for warning in (*prepared.warnings, *foretell_successor(prepared)):
         execution.warn(warning.message, warning.kind)
     return execution.execute()
 

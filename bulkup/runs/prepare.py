@@ -6,6 +6,7 @@ server is wrong, no trace is left, neither in Datastore nor in the state directo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 from bulkup.authoring import successors
 from bulkup.authoring.loader import UpdaterSource, describe, load, make
 from bulkup.authoring.parameters import convert, to_text
-from bulkup.authoring.updater import Updater
+from bulkup.authoring.updater import Then, Updater
 from bulkup.core.errors import BulkupError, QueryError, UpdaterError, UsageError
 from bulkup.core.events import Warned
 from bulkup.core.model import TargetInfo
@@ -98,6 +99,18 @@ def load_updater(updater: Any, params: Mapping[str, Any], *, prefix: str = "") -
     loaded = with_parameters(source, params, prefix=prefix)
     successors.check(source)
     return loaded
+
+
+def load_successor(source: UpdaterSource, then: Then) -> tuple[str, LoadedUpdater]:
+    """Load the successor that an updater has asked for, and check those that it names in turn.
+
+    Returns its link (see `authoring/successors.py`), too. Raises BulkupError.
+    """
+    folder = os.path.dirname(source.path)
+    link = successors.relative_spec(then.updater, folder)
+    loaded = with_parameters(load(successors.locate([link], folder)), then.params)
+    successors.check(loaded.source)
+    return link, loaded
 
 
 def with_parameters(
@@ -199,6 +212,12 @@ def _bind(
     client_class = ReadOnlyClient if context.options.dry_run else UserClient
     updater.client = client_class.over(rpc, target.client)
     query = checked_query(updater, source, target)
+    if updater._then is not None:  # asked for in __init__ or get_query
+        try:
+            load_successor(source, updater._then)
+        except BulkupError as error:
+            message = f"the successor of {source.name} cannot begin: {error.message}"
+            raise type(error)(message, details=error.details) from error
     check_not_replaced()
     if context.options.processes > 1 and threads_are_replaced():
         raise UsageError(

@@ -11,27 +11,30 @@ from pathlib import Path
 from bulkup.core.errors import Exit, MismatchError, NotFoundError, StateError
 from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
-from bulkup.core.records import RunInfo, next_id
+from bulkup.core.records import RunInfo, next_id, predecessor_of
 from bulkup.core.visible import assignment
 from bulkup.runs.acquire import acquire_lease, lock_folder
-from bulkup.runs.chain import execute_successors, resume_chain, unfinished_successor
+from bulkup.runs.chain import execute_successors, resume_chain, unfinished_from
 from bulkup.runs.context import RunContext
+from bulkup.runs.ended import report_finished_meanwhile, report_if_finished, report_stored
 from bulkup.runs.execute import execute, request_sample
 from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.lost_record import record_again
 from bulkup.runs.prepare import PreparedRun, prepare
 from bulkup.runs.target import TargetOptions, check_same_target, options_for
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.files import find_run, run_folders
+from bulkup.state.files import CHECKPOINT_NAME, find_run, run_folders
 from bulkup.state.record import RunRecord
+from bulkup.state.unreported import is_unreported
 
 
 @contextmanager
 def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoint]:
     """Lock and open the checkpoint of the named run, or of the latest unfinished one.
 
-    Raises NotFoundError when there is nothing to resume, HeldError while another process executes
-    the run.
+    A run that is finished is opened, too, if it has not reported that, if this process has waited
+    for another to finish it, or if its successor has not begun here. Raises NotFoundError when
+    there is nothing to resume, HeldError while another process executes the run.
     """
     if name is not None:
         folder = find_run(context.state_dir, name)
@@ -40,26 +43,58 @@ def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoin
     lock = lock_folder(folder, context)
     try:
         with closing(Checkpoint.open(folder)) as checkpoint:
-            state = checkpoint.status().state
-            if state.is_over:
-                raise NotFoundError(
-                    f"run {folder.name} is {state.value}, so there is nothing to resume; "
-                    f"`bulkup show {folder.name}` shows its report"
-                )
+            status = checkpoint.status()
+            waited = lock.waited and status.state is RunState.FINISHED
+            if not waited and not _is_open(checkpoint) and not _has_open_chain(checkpoint):
+                raise _nothing_to_resume(folder.name, status.state)
             yield checkpoint
     finally:
         lock.release()
 
 
+def _nothing_to_resume(run_id: str, state: RunState) -> NotFoundError:
+    return NotFoundError(
+        f"run {run_id} is {state.value}, so there is nothing to resume; "
+        f"`bulkup show {run_id}` shows its report"
+    )
+
+
+def _is_open(checkpoint: Checkpoint) -> bool:
+    """Whether there is something to resume, or a report to be delivered."""
+    state = checkpoint.status().state
+    return not state.is_over or (state is RunState.FINISHED and is_unreported(checkpoint.folder))
+
+
+def _has_open_chain(checkpoint: Checkpoint) -> bool:
+    """Whether the run's successor, or that one's, is not known to be over."""
+    while checkpoint.status().state is RunState.FINISHED:
+        successor = checkpoint.status().successor
+        if not successor:
+            return False
+        folder = checkpoint.folder.with_name(successor)
+        if not (folder / CHECKPOINT_NAME).exists():
+            return True
+        with closing(Checkpoint.open(folder, check=False)) as next_one:
+            if not next_one.status().state.is_over:
+                return True
+            return _has_open_chain(next_one)
+    return False
+
+
 def _latest_unfinished(context: RunContext) -> Path:
+    successor_left: Path | None = None
     for folder in reversed(run_folders(context.state_dir)):
         try:
             with closing(Checkpoint.open(folder, check=False)) as checkpoint:
-                if not checkpoint.status().state.is_over:
+                if _is_open(checkpoint):
                     return folder
+                if successor_left is None and _has_open_chain(checkpoint):
+                    successor_left = folder
         except (StateError, sqlite3.DatabaseError):
             message = f"skipped run {folder.name}: its checkpoint is damaged"
             context.listener(Warned(message))
+    if successor_left is not None:
+        return successor_left
     raise NotFoundError(
         f"there is nothing to resume in {str(context.typed_state_dir)!r}, which has no unfinished "
         "run; look elsewhere with --state-dir, or use `bulkup run UPDATER`, which resumes an "
@@ -139,17 +174,42 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
         sweep_markers(ledger, prepared.rpc, to_sweep)
         if record is not None:
             _check_not_replaced(record, checkpoint)
-            successor = unfinished_successor(ledger, record)
-            if successor is not None:
+        links = int(run_info.run_id.rpartition("+")[2]) if predecessor_of(run_info.run_id) else 0
+        report = report_if_finished(context, ledger, record, checkpoint)
+        is_finished = checkpoint.status().state is RunState.FINISHED
+        successor = None
+        if is_finished or (record is not None and record.state is RunState.FINISHED):
+            successor = unfinished_from(ledger, next_id(run_info.run_id))
+        if successor is not None:
+            if not is_finished:
                 first = next_id(run_info.run_id)
-                checkpoint.end_work(record.state, None, Exit.DONE, clean=True, successor=first)
-                return resume_chain(prepared, successor, links=len(record.chain.links))
+                checkpoint.end_work(RunState.FINISHED, None, Exit.DONE, clean=True, successor=first)
+            return resume_chain(prepared, successor, links=links)
+        if report is not None:
+            return execute_successors(prepared, report, links=links)
+        if is_finished:
+            if _has_open_chain(checkpoint):  # not as Datastore knows it
+                raise _nothing_to_resume(run_info.run_id, RunState.FINISHED)
+            return report_stored(context, checkpoint)  # this process has waited for its end
+        if record is not None:
             _check_not_ended(record, checkpoint)
         else:
             record = record_again(prepared, checkpoint)
-        held = acquire_lease(prepared, record, checkpoint)
-        report = execute(prepared, checkpoint, held, request_sample(prepared))
-        return execute_successors(prepared, report, links=len(record.chain.links))
+        try:
+            held = acquire_lease(prepared, record, checkpoint)
+        except NotFoundError:
+            report = report_finished_meanwhile(prepared, record, checkpoint)
+            if report is None:
+                raise
+        else:
+            report = execute(prepared, checkpoint, held, request_sample(prepared))
+        return execute_successors(prepared, report, links=links)
+
+
+def needs_no_datastore(checkpoint: Checkpoint) -> bool:
+    """Whether all that is left is to deliver the report of an opened run (`report_stored`)."""
+    status = checkpoint.status()
+    return status.state is RunState.FINISHED and not status.successor
 
 
 def _check_not_replaced(record: RunRecord, checkpoint: Checkpoint) -> None:

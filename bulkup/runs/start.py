@@ -16,6 +16,7 @@ from bulkup.engine.splits import Sampling
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.chain import execute_successors, resume_chain
 from bulkup.runs.done_before import find_done, report_of, warn_or_ask, warning_of
+from bulkup.runs.ended import forget_unheard, report_finished_meanwhile, report_unheard
 from bulkup.runs.execute import execute, execute_dry_run, request_sample
 from bulkup.runs.housekeeping import abandon, sweep_markers
 from bulkup.runs.missing_kind import check_kind
@@ -54,7 +55,8 @@ def start(
             "done; leave one of them out"
         )
     run_info = prepared.new_run_info(run_id, prepared.identity)
-    beginning = _Beginning(prepared, run_info, fresh, keep_record, once, on_found)
+    in_group = run_id is not None
+    beginning = _Beginning(prepared, run_info, fresh, keep_record, once, on_found, in_group)
     with context.stop.listening():
         return beginning.dry_run() if context.options.dry_run else beginning.execute()
 
@@ -70,6 +72,8 @@ class _Beginning:
     keep_record: bool
     once: bool
     on_found: Callable[[RunRecord], None]
+    in_group: bool
+    """The run's id is that of a group, which knows by itself what is done."""
 
     @property
     def ledger(self) -> Ledger:
@@ -104,6 +108,11 @@ class _Beginning:
         sampling = request_sample(prepared)
         unfinished = ledger.unfinished_before_start(run_info.identity)
         sweep_markers(ledger, prepared.rpc, to_sweep)
+        if not self.in_group:
+            if self.fresh:
+                forget_unheard(prepared)
+            elif (report := report_unheard(prepared, unfinished)) and unfinished is None:
+                return report
         if unfinished is None:
             done = find_done(ledger, finished, run_info)
             if self._is_done(done):
@@ -149,22 +158,40 @@ class _Beginning:
                     context.listener(_resuming(unfinished, prepared))
                     return resume_chain(prepared, unfinished)
             record = unfinished or RunRecord(run_info, RunState.RUNNING, keep=self.keep_record)
-            with open_checkpoint(record.run_info, prepared) as checkpoint:
-                held = _acquire(prepared, record, checkpoint)
-                if held is None:
-                    unfinished = ledger.unfinished_before_start(run_info.identity)
-                    continue
-                if unfinished is not None:
-                    prepared.warnings.append(_resuming(unfinished, prepared))
-                else:
-                    # Asked again while nobody else can start or finish this work: another process
-                    # may have done both since.
-                    done = self._done_meanwhile()
-                    if done is not None:
-                        self._withdraw(held, done, checkpoint)
-                        return report_of(prepared, done)
-                report = execute(prepared, checkpoint, held, sampling)
+            report = self._execute_first(record, unfinished, sampling)
+            if report is None:
+                unfinished = ledger.unfinished_before_start(run_info.identity)
+                continue
             return execute_successors(prepared, report)
+
+    def _execute_first(
+        self, record: RunRecord, unfinished: RunRecord | None, sampling: Sampling | None
+    ) -> Report | None:
+        """Execute the new run, or the unfinished one; None: another process has just started the
+        same work."""
+        prepared = self.prepared
+        with open_checkpoint(record.run_info, prepared) as checkpoint:
+            try:
+                held = _acquire(prepared, record, checkpoint)
+            except NotFoundError:
+                if unfinished is None:
+                    raise
+                report = report_finished_meanwhile(prepared, record, checkpoint)
+                if report is None:
+                    raise
+                return report
+            if held is None:
+                return None
+            if unfinished is not None:
+                prepared.warnings.append(_resuming(unfinished, prepared))
+            else:
+                # Asked again while nobody else can start or finish this work: another process may
+                # have done both since.
+                done = self._done_meanwhile()
+                if done is not None:
+                    self._withdraw(held, done, checkpoint)
+                    return report_of(prepared, done)
+            return execute(prepared, checkpoint, held, sampling)
 
     def _withdraw(self, held: RunRecord, done: AlreadyDone, checkpoint: Checkpoint) -> None:
         """End a run that has not begun, and remove its claim. Its record stays: it refuses a late

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from bulkup.authoring import successors
-from bulkup.authoring.loader import load
-from bulkup.core.errors import MismatchError
+from bulkup.authoring.then_calls import then_problems
+from bulkup.authoring.updater import Then
+from bulkup.core.errors import BulkupError, MismatchError
+from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import next_id
-from bulkup.datastore.user_client import UserClient
-from bulkup.runs.prepare import PreparedRun, checked_query, with_parameters
+from bulkup.datastore.user_client import ReadOnlyClient, UserClient
+from bulkup.runs.prepare import PreparedRun, checked_query, load_successor
 from bulkup.state.record import Chain, RunRecord
 
 
@@ -31,26 +32,50 @@ def check_same_successor(prepared: PreparedRun, record: RunRecord) -> None:
 def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | None:
     """The record of the successor that a finished run's updater asks for; None: it asks for none.
 
-    `record` is that of the finished run. Raises BulkupError when the successor cannot be loaded.
+    `record` is that of the finished run. Raises BulkupError when the successor cannot begin.
     """
     then = successors.wanted(prepared.source, prepared.updater)
     if then is None:
         return None
-    folder = os.path.dirname(prepared.source.path)
-    link = successors.relative_spec(then.updater, folder)
+    link, successor = _created(prepared, then)
     prepared.own_links.add(link)
-    loaded = with_parameters(load(successors.locate([link], folder)), then.params)
-    updater = loaded.create()
-    updater.client = UserClient.over(prepared.rpc, prepared.target.client)
-    query = checked_query(updater, loaded.source, prepared.target)
-    successor = replace(
-        prepared, source=loaded.source, params=loaded.params, updater=updater, query=query
-    )
+    source, query = successor.source, successor.query
     return RunRecord(
         successor.new_run_info(next_id(record.run_info.run_id), record.run_info.identity),
         RunState.RUNNING,
         keep=record.keep,
         migration=replace(record.migration, marked=None) if record.migration else None,
-        chain=Chain((*record.chain.links, link), query.identity(loaded.source.name, loaded.params)),
+        chain=Chain((*record.chain.links, link), query.identity(source.name, successor.params)),
         warm=record.warm,
+    )
+
+
+def foretell_successor(prepared: PreparedRun) -> list[Warned]:
+    """What can be known, before the run's end, of a successor that will not begin.
+
+    A run warns of what the code says; a dry run tries to create the successor, too, which may
+    depend on what the run changes.
+    """
+    source, is_dry = prepared.source, prepared.context.options.dry_run
+    messages = then_problems(source, loads=is_dry)
+    then = successors.wanted(source, prepared.updater)
+    if is_dry and then is not None:
+        try:
+            _created(prepared, then)
+        except BulkupError as error:
+            messages.append(
+                f"as things are now, the successor of {source.name} cannot begin: {error.message}"
+            )
+    return [Warned(message, WarningKind.SUCCESSOR) for message in messages]
+
+
+def _created(prepared: PreparedRun, then: Then) -> tuple[str, PreparedRun]:
+    """A successor's link, and the successor with its query. Raises BulkupError."""
+    link, loaded = load_successor(prepared.source, then)
+    updater = loaded.create()
+    client_class = ReadOnlyClient if prepared.context.options.dry_run else UserClient
+    updater.client = client_class.over(prepared.rpc, prepared.target.client)
+    query = checked_query(updater, loaded.source, prepared.target)
+    return link, replace(
+        prepared, source=loaded.source, params=loaded.params, updater=updater, query=query
     )

@@ -36,10 +36,10 @@ def ignored_emulator(options: TargetOptions) -> str | None:
 
 
 @contextmanager
-def open_target(options: TargetOptions) -> Iterator[Target]:
+def open_target(options: TargetOptions, *, only_reads: bool = False) -> Iterator[Target]:
     """Resolve a target. If it is an embedded Datastore, serve it until the block ends.
 
-    Raises UsageError, TargetError.
+    `only_reads`: if another process serves it, ask that one. Raises UsageError, TargetError.
     """
     if options.local is None:
         yield resolve(options.project, options.database, options.namespace)
@@ -50,7 +50,18 @@ def open_target(options: TargetOptions) -> Iterator[Target]:
             "`bulkup demo` one to play with"
         )
     from bulkup.local.process import start_local
+    from bulkup.local.sharing import served_by
 
+    served = served_by(options.local) if only_reads else None
+    if served is not None:
+        yield resolve(
+            options.project,
+            options.database,
+            options.namespace,
+            local=options.local,
+            address=served.host,
+        )
+        return
     with start_local(options.local) as server:
         yield resolve(
             options.project,

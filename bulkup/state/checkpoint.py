@@ -24,6 +24,7 @@ from bulkup.state.checkpoint_file import COUNTS
 from bulkup.state.checkpoint_made import MadeKeys
 from bulkup.state.checkpoint_outcomes import Outcomes
 from bulkup.state.notes import Note
+from bulkup.state.unreported import begin_unreported
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Status:
     exit_code: Exit
     ended: str | None
     """ISO 8601, UTC."""
+    took_s: float | None
+    """How long the last runner worked; None: it was killed, or an earlier version of bulkup."""
     successor: str | None
     """The id of the run that this one's end started."""
     runners: int
@@ -70,6 +73,16 @@ class Status:
     """How many entities the query found when the run started; None: the server did not say."""
 
 
+_PUT_FAILURE = (
+    "INSERT INTO failures (batch, key, step, error, traceback, at) VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+
+def _failure_row(batch: int | None, failure: Failure) -> tuple[Any, ...]:
+    texts = encodable(failure.key), failure.step, encodable(failure.error)
+    return batch, *texts, encodable(failure.traceback), failure.at
+
+
 class Checkpoint(Outcomes, MadeKeys):
     """The open checkpoint of one run. Every method is one atomic step."""
 
@@ -83,6 +96,7 @@ class Checkpoint(Outcomes, MadeKeys):
             reason=meta["reason"] or None,
             exit_code=Exit(meta.get("exit_code") or 0),
             ended=meta.get("ended") or None,
+            took_s=meta.get("took_s"),
             successor=meta.get("successor") or None,
             runners=int(meta["runners"]),
             max_failures=int(meta["max_failures"]),
@@ -118,11 +132,13 @@ class Checkpoint(Outcomes, MadeKeys):
         Until `end_work`, commits may be in flight at any time. The failure that stopped the last
         runner is removed, since its entity is handled again.
         """
+        begin_unreported(self.folder, self.run_info.identity)
         with self._step(synced=True):
             self._follow(shards)
             self._set(
                 state=RunState.RUNNING.value,
                 reason="",
+                took_s=None,
                 clean=False,
                 max_failures=max_failures,
                 asked=dict(asked),
@@ -150,8 +166,9 @@ class Checkpoint(Outcomes, MadeKeys):
         clean: bool,
         successor: str | None = None,
         ended: datetime | None = None,
+        took_s: float | None = None,
     ) -> None:
-        """A runner ends, at `ended` (None: now).
+        """A runner ends, at `ended` (None: now), after `took_s` seconds.
 
         `successor` is the id of the run that this end has started.
         """
@@ -163,6 +180,7 @@ class Checkpoint(Outcomes, MadeKeys):
                 clean=clean,
                 successor=successor or "",
                 ended=(ended or datetime.now(timezone.utc)).isoformat(),
+                took_s=took_s,
             )
 
     # --- shards ---
@@ -339,16 +357,11 @@ class Checkpoint(Outcomes, MadeKeys):
     def _put_outcomes(
         self, batch: int, failures: Iterable[Failure], log_lines: Iterable[str]
     ) -> None:
+        self._add_times()
+        self._db.executemany(_PUT_FAILURE, [_failure_row(batch, failure) for failure in failures])
         self._db.executemany(
-            "INSERT INTO failures (batch, key, step, error, traceback) VALUES (?, ?, ?, ?, ?)",
-            [
-                (batch, encodable(f.key), f.step, encodable(f.error), encodable(f.traceback))
-                for f in failures
-            ],
-        )
-        self._db.executemany(
-            "INSERT INTO log_lines (batch, line) VALUES (?, ?)",
-            [(batch, encodable(line)) for line in log_lines],
+            "INSERT INTO log_lines (batch, line, at) VALUES (?, ?, ?)",
+            [(batch, encodable(line), getattr(line, "at", 0.0)) for line in log_lines],
         )
 
     def numbers_up_to(self, shard: int, number: int) -> int:
@@ -374,13 +387,5 @@ class Checkpoint(Outcomes, MadeKeys):
     def stopped_by(self, failure: Failure) -> None:
         """Keep the failure that exceeded the budget. Its entity is not done; resume handles it."""
         with self._step():
-            self._db.execute(
-                "INSERT INTO failures (batch, key, step, error, traceback) "
-                "VALUES (NULL, ?, ?, ?, ?)",
-                (
-                    encodable(failure.key),
-                    failure.step,
-                    encodable(failure.error),
-                    encodable(failure.traceback),
-                ),
-            )
+            self._add_times()
+            self._db.execute(_PUT_FAILURE, _failure_row(None, failure))

@@ -56,13 +56,15 @@ CREATE TABLE batches (
 CREATE TABLE failures (
     id INTEGER PRIMARY KEY,
     batch INTEGER REFERENCES batches (id) ON DELETE CASCADE,  -- NULL: stopped the run
-    key TEXT NOT NULL, step TEXT NOT NULL, error TEXT NOT NULL, traceback TEXT NOT NULL
+    key TEXT NOT NULL, step TEXT NOT NULL, error TEXT NOT NULL, traceback TEXT NOT NULL,
+    at REAL NOT NULL DEFAULT 0  -- when it failed; 0: not known
 );
 CREATE INDEX failures_by_batch ON failures (batch);
 CREATE TABLE log_lines (
     id INTEGER PRIMARY KEY,
     batch INTEGER REFERENCES batches (id) ON DELETE CASCADE,
-    line TEXT NOT NULL
+    line TEXT NOT NULL,
+    at REAL NOT NULL DEFAULT 0
 );
 CREATE INDEX log_lines_by_batch ON log_lines (batch);
 CREATE TABLE handled (        -- for queries that may return an entity twice
@@ -179,6 +181,25 @@ class CheckpointFile:
                 f"cannot write the run state to {str(self.path)!r} ({error}); free disk space or "
                 f"fix the cause, then continue with `bulkup resume {self.run_info.run_id}`"
             ) from error
+
+    def _at(self, table: str) -> str:
+        """The time of a row of failures or log lines, as a column."""
+        return f"{table}.at" if self._has_times() else "0.0"
+
+    def _has_times(self) -> bool:
+        """False: the file is of an earlier version, and nothing was added to it since."""
+        if not self._times:
+            columns = self._db.execute("PRAGMA table_info(log_lines)")  # it gets its column last
+            self._times = any(name == "at" for _, name, *_ in columns)
+        return self._times
+
+    def _add_times(self) -> None:
+        """Not when the file is opened: to look at a run must not change it."""
+        if not self._has_times():
+            for table in ("failures", "log_lines"):
+                self._db.execute(f"ALTER TABLE {table} ADD COLUMN at REAL NOT NULL DEFAULT 0")
+
+    _times = False
 
     def _set(self, **values: Any) -> None:
         self._db.executemany(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bulkup.core.model import Counts, Failure
+from bulkup.core.model import Counts, Failure, LogLine
 from bulkup.core.records import Shard
 from bulkup.state.checkpoint_file import COUNTS, CheckpointFile
 
@@ -57,13 +57,22 @@ class Outcomes(CheckpointFile):
         """Failures in the order they happened: those of batches that are done, and the one that
         stopped the run."""
         rows = self._db.execute(
-            "SELECT f.key, f.step, f.error, f.traceback FROM failures f "
+            f"SELECT f.key, f.step, f.error, f.traceback, {self._at('f')} FROM failures f "  # noqa: S608 (our own column name)
             "LEFT JOIN batches b ON b.id = f.batch "
             "WHERE f.batch IS NULL OR b.state = 'done' ORDER BY f.id LIMIT -1 OFFSET ?",
             (skip,),
         )
         for row in rows:
             yield Failure(*row)
+
+    def failed_keys(self) -> Iterator[str]:
+        """The keys of `failures`."""
+        rows = self._db.execute(
+            "SELECT f.key FROM failures f LEFT JOIN batches b ON b.id = f.batch "
+            "WHERE f.batch IS NULL OR b.state = 'done' ORDER BY f.id"
+        )
+        for (key,) in rows:
+            yield key
 
     def unnamed(self) -> int:
         """Failures that are counted, and that `failures` lacks: this file was made after them, and
@@ -74,13 +83,13 @@ class Outcomes(CheckpointFile):
         ).fetchone()
         return max(0, self.counts().failed - int(named))
 
-    def log_lines(self) -> Iterator[str]:
+    def log_lines(self) -> Iterator[LogLine]:
         rows = self._db.execute(
-            "SELECT l.line FROM log_lines l JOIN batches b ON b.id = l.batch "
+            f"SELECT l.line, {self._at('l')} FROM log_lines l JOIN batches b ON b.id = l.batch "  # noqa: S608 (our own column name)
             "WHERE b.state = 'done' ORDER BY l.id"
         )
-        for (line,) in rows:
-            yield line
+        for line, at in rows:
+            yield LogLine.of(line, at)
 
     def log_total(self) -> int:
         (total,) = self._db.execute(

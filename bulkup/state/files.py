@@ -100,6 +100,8 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOCK_NAME
+        self.waited = False
+        """Another process held it, and this one has waited for that one."""
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:

@@ -14,9 +14,10 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
-from bulkup.core.model import Failure, TargetInfo
+from bulkup.core.model import Failure, LogLine, TargetInfo
 from bulkup.core.secrets import without_secrets
 from bulkup.core.user_traceback import encodable
 from bulkup.datastore.messages import Mutation
@@ -44,6 +45,9 @@ MAX_LINE_CHARS = 2_000
 MAX_FAILURES = 500
 """One for each entity of a batch."""
 MAX_LOG_LINES = 5_000
+
+_MAX_TIME = 4_102_444_800
+"""2100, as Unix time."""
 
 MAX_KNOWN_KEYS = 400
 """So that memory does not grow with the number of batches that fail."""
@@ -128,10 +132,12 @@ def pack(failures: Sequence[Failure], log_lines: Sequence[str], limit: int) -> b
     """
     rows = [_row(failure) for failure in failures[:MAX_FAILURES]]
     lines = [_text(line, MAX_LINE_CHARS) for line in log_lines[:MAX_LOG_LINES]]
+    times = [getattr(line, "at", 0.0) for line in log_lines[:MAX_LOG_LINES]]
     tracebacks = len(rows)
     while rows or lines:
         kept = [*rows[:tracebacks], *(row[:3] for row in rows[tracebacks:])]
-        raw = json.dumps({"failures": kept, "log": lines}, ensure_ascii=False).encode()
+        note = {"failures": kept, "log": lines, "log_at": times[: len(lines)]}
+        raw = json.dumps(note, ensure_ascii=False).encode()
         if len(raw) <= MAX_RAW_BYTES:
             data = zlib.compress(raw, 1)  # tracebacks repeat each other; more takes much longer
             if len(data) <= limit:
@@ -145,14 +151,16 @@ def pack(failures: Sequence[Failure], log_lines: Sequence[str], limit: int) -> b
     return None
 
 
-def _row(failure: Failure) -> list[str]:
-    row = [
+def _row(failure: Failure) -> list[Any]:
+    row: list[Any] = [
         _text(failure.key, MAX_KEY_CHARS),
         failure.step,
         _text(failure.error, MAX_ERROR_CHARS),
     ]
-    if failure.traceback:
+    if failure.traceback or failure.at:
         row.append(_both_ends(failure.traceback, MAX_TRACEBACK_CHARS))
+    if failure.at:
+        row.append(failure.at)
     return row
 
 
@@ -179,26 +187,34 @@ def _parse(entity: Any) -> Note | None:
         return None  # damaged, or not of our making; the run counts its failures in any case
 
 
-def unpack(data: bytes) -> tuple[list[Failure], list[str]]:
+def unpack(data: bytes) -> tuple[list[Failure], list[LogLine]]:
     """The failures and log lines in a note. Raises ValueError for anything else."""
     try:
         raw = json.loads(zlib.decompressobj().decompress(data, MAX_RAW_BYTES))
+        lines = [_kept(line, MAX_LINE_CHARS) for line in raw["log"][:MAX_LOG_LINES]]
+        times = [*map(_time, raw.get("log_at", ())), *repeat(0.0, len(lines))]
         return (
             [_failure(row) for row in raw["failures"][:MAX_FAILURES]],
-            [_kept(line, MAX_LINE_CHARS) for line in raw["log"][:MAX_LOG_LINES]],
+            [LogLine.of(line, at) for line, at in zip(lines, times, strict=False)],
         )
     except (ValueError, TypeError, KeyError, zlib.error, RecursionError) as error:
         raise ValueError("not a note") from error
 
 
 def _failure(row: Sequence[object]) -> Failure:
-    key, step, error, *traceback = row
+    key, step, error, *more = row
     return Failure(
         _kept(key, MAX_KEY_CHARS),
         _kept(step, 20),
         _kept(error, MAX_ERROR_CHARS),
-        _kept(traceback[0], 2 * MAX_TRACEBACK_CHARS) if traceback else "",
+        _kept(more[0], 2 * MAX_TRACEBACK_CHARS) if more else "",
+        _time(more[1]) if len(more) > 1 else 0.0,
     )
+
+
+def _time(at: object) -> float:
+    """Notes are untrusted: a time that a calendar does not hold is none."""
+    return float(at) if isinstance(at, (int, float)) and 0 <= at < _MAX_TIME else 0.0
 
 
 def _kept(text: object, limit: int) -> str:

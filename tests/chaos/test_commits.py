@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import grpc
 import pytest
 
@@ -195,9 +197,12 @@ def test_a_live_write_is_kept_while_a_late_copy_is_in_flight(world: World) -> No
 
 
 def test_an_entity_that_others_keep_changing_fails_as_contended(world: World) -> None:
+    one_at_a_time = threading.Lock()  # several transactions on one entity only abort each other
+
     def meddle(seen: Seen) -> Action:
         if seen.method == "Commit":
-            world.touch(8)
+            with one_at_a_time:
+                world.touch(8)
         return Pass()
 
     world.proxy.faults = meddle

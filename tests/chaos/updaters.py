@@ -188,7 +188,7 @@ class Nothing(Updater):
     """A run without entities."""
 
     def get_query(self) -> Query:
-        return self.client.query(kind="Nothing")
+        return self.client.query(kind="Vacuum")
 
     def handle_entity(self, entity: Entity) -> None:
         raise AssertionError("there is nothing")

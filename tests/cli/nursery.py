@@ -2,8 +2,8 @@
 
 Importing grpc and google.cloud takes most of the second that a short command lasts, and there are
 a thousand such commands in these tests: 0.1 s of CPU each, and not 1.2. After `install`, this holds
-for every `subprocess.Popen` of this interpreter with `-m` or `-c`, also where bulkup starts its
-embedded server or worker processes, and again within a process that was started in this way. It
+for every `subprocess.Popen` of this interpreter with `-m bulkup` or `-c`, also where bulkup starts
+its embedded server or worker processes, and again within a process that was started in this way. It
 stays a child process like any other, with the same pipes, folder, environment and session. Only
 a start with `executable=...` or with options for the interpreter is one from nothing.
 """
@@ -70,7 +70,9 @@ def _can_be_forked(given: Mapping[str, Any]) -> bool:
     args = given["args"]
     if given["executable"] or given["shell"] or given["preexec_fn"] or isinstance(args, str | Path):
         return False
-    if args[0] != sys.executable or args[1:2] not in (["-m"], ["-c"]):
+    if args[0] != sys.executable or args[1] not in ("-m", "-c"):
+        return False
+    if args[1] == "-m" and args[2] not in ("bulkup", "bulkup.local"):
         return False
     env: Mapping[str, str] = os.environ if given["env"] is None else given["env"]
     asks = {name for name in env if name.startswith(("PYTHON", "LC_"))} - _HARMLESS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkup.cli.completion import updater_names
+from bulkup.authoring.updater_names import updater_names
 from tests.cli.shell import BUMP, Shell
 
 TWO = BUMP + BUMP.replace("class Bump", "class Jump") + "class _Base(Updater): ...\n"

@@ -82,6 +82,41 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     assert (row["written"], row["deleted"]) == (4, 1)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_show_repeats_the_lines_of_the_run_with_their_times(
+    shell: Shell, embedded: Server, processes: int
+) -> None:
+    seed(embedded, 6)
+    words = ("--max-failures", "2", "--processes", processes, "--json")
+    ran = shell.bulkup("run", "wordy.py", *words)
+    assert ran.code == 3, ran
+    shown = shell.bulkup("show", "--json")
+    for kind in ("failure", "log"):
+        assert ran.of_type(kind)
+        assert shown.of_type(kind) == ran.of_type(kind)
+    assert shown.summary["time"] == shown.summary["ended"]
+
+
+def test_the_failure_that_stopped_a_run_keeps_its_time(shell: Shell, embedded: Server) -> None:
+    seed(embedded, 6)
+    (failure,) = shell.bulkup("run", "wordy.py", "--json").of_type("failure")
+    assert shell.bulkup("show", "--json").of_type("failure") == [failure]
+
+
+def test_times_outlive_the_state_directory(shell: Shell, embedded: Server) -> None:
+    seed(embedded, 6)
+    options = ("--max-failures", "2", "--batch-size", "1", "--json")
+    ran = shell.bulkup("run", "wordy.py", "--limit", "4", *options)
+    shell.state_dir.rename(shell.folder / "lost")
+    assert shell.bulkup("run", "wordy.py", *options).code == 3
+    shown = shell.bulkup("show", "--json")
+    assert ran.of_type("failure") == shown.of_type("failure")
+    earlier = {line["line"]: line["time"] for line in ran.of_type("log")}
+    assert len(earlier) == 4
+    now = {line["line"]: line["time"] for line in shown.of_type("log")}
+    assert earlier.items() <= now.items()
+
+
 def test_each_line_of_migrations_is_as_the_schema_says(shell: Shell, embedded: Server) -> None:
     seed(embedded, 8)
     for number, mark in enumerate("ab", 1):

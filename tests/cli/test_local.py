@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,7 +180,7 @@ def test_data_is_readable_only_by_its_owner(nowhere: Shell) -> None:
 
 def test_the_reader_of_a_pipe_may_leave(nowhere: Shell) -> None:
     loaded(nowhere, "--kind", "K", text="".join(f'{{"n": {n}}}\n' for n in range(5000)))
-    process = nowhere.start("local", "dump", "store")
+    process = nowhere.begin("local", "dump", "store")
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
@@ -191,7 +192,7 @@ def test_the_reader_of_a_pipe_may_leave(nowhere: Shell) -> None:
 
 def test_an_interrupted_dump_says_that_it_is_not_complete(nowhere: Shell) -> None:
     loaded(nowhere, "--kind", "K", text="".join(f'{{"n": {n}}}\n' for n in range(5000)))
-    process = nowhere.start("local", "dump", "store")
+    process = nowhere.begin("local", "dump", "store")
     assert process.stdout is not None
     process.stdout.readline()  # the rest does not fit into the pipe
     process.send_signal(signal.SIGINT)
@@ -319,7 +320,7 @@ def serving(
     shell: Shell, *args: str, env: Mapping[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], datastore.Client]]:
     """A server, and a client made from the line it printed, which is all it printed."""
-    process = shell.start("local", "serve", *args, env=env)
+    process = shell.begin("local", "serve", *args, env=env)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -349,7 +350,9 @@ def test_a_served_file_keeps_what_was_written_and_the_server_exits_with_zero(
         new = datastore.Entity(client.key("Product", 3))
         new["name"] = "served"
         client.put(new)
-        held = nowhere.bulkup("local", "dump", "store")
+        dumped = nowhere.bulkup("local", "dump", "store")
+        assert (dumped.code, dumped.out.count("served")) == (0, 1), dumped
+        held = nowhere.bulkup("local", "load", "store", "-", "--kind", "K")
         held.fails(1, "is already open", str(process.pid), "DATASTORE_EMULATOR_HOST")
         process.send_signal(number)
         result = ended(process)
@@ -373,7 +376,46 @@ def test_without_a_file_nothing_is_left(nowhere: Shell, tmp_path: Path) -> None:
 def test_a_port_can_be_chosen_and_a_taken_one_is_named(nowhere: Shell) -> None:
     with serving(nowhere) as (_, client):
         port = client.base_url.rsplit(":", 1)[1]
-        second = ended(nowhere.start("local", "serve", "store", "--port", port))
+        second = ended(nowhere.begin("local", "serve", "store", "--port", port))
         second.fails(1, f"127.0.0.1:{port}", "in use")
     with serving(nowhere, "store", "--port", port) as (_, again):
         assert again.base_url == client.base_url
+
+
+WAITING = """
+    import os, time
+    import bulkup
+
+    @bulkup.updater(kind="Product")
+    def touch(entity):
+        open("handling", "w").close()
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+        entity["touched"] = True
+        return entity
+"""
+
+
+def test_a_file_that_a_run_works_on_can_be_read(nowhere: Shell) -> None:
+    loaded(nowhere, "--kind", "Product", "--id-field", "id")
+    nowhere.write("updaters/0001_wait.py", WAITING)
+    local = ("--local", "store", "--project", "local")
+    applying = nowhere.begin("migrate", *local)
+    try:
+        deadline = time.monotonic() + 120
+        while not (nowhere.folder / "handling").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        status = nowhere.bulkup("status", *local, "--json")
+        assert [line["standing"] for line in status.of_type("migration")] == ["running"]
+        listed = nowhere.bulkup("list", "--all", *local, "--state-dir", "elsewhere", "--json")
+        assert [line["updater"] for line in listed.of_type("run")] == ["touch"]
+        dumped = nowhere.bulkup("local", "dump", "store", "--kind", "Product")
+        assert (dumped.code, len(dumped.out.splitlines())) == (0, 2)
+        assert "touched" not in dumped.out
+        nowhere.bulkup("mark", "0001_wait", "--applied", *local).fails(1, "is already open")
+    finally:
+        (nowhere.folder / "go").touch()
+        assert ended(applying).code == 0
+    assert nowhere.bulkup("status", *local, "--check").code == 0
+    assert nowhere.bulkup("local", "dump", "store").out.count("touched") == 2

@@ -89,7 +89,7 @@ def test_bulkup_resume_resumes_it(in_place: Project, name: str) -> None:
 def test_several_processes_resume_it_in_other_shards(in_place: Project) -> None:
     shell = in_place("killed")
     options = ("--shards", "3", "--processes", "2", "--batch-size", "7")
-    result = ended(shell.start("resume", unfinished_run(shell), *options))
+    result = ended(shell.begin("resume", unfinished_run(shell), *options))
     assert result.code == 3, result
     assert items(shell, "n") == BUMPED
 

@@ -522,3 +522,35 @@ def test_the_legacy_emulator_lists_its_namespaces_too(legacy: Server, tmp_path: 
     assert tenants.shell.bulkup(*RUN, env={"DIE_IN": "tenant-2"}).code == -9
     assert tenants.shell.bulkup(*RUN).code == 0
     tenants.assert_each_done()
+
+
+DIE_AFTER_THE_END = """
+    import os, signal
+    from bulkup.state.groups import Groups
+    end = Groups.end
+    def ending(groups, group):
+        end(groups, group)
+        os.kill(os.getpid(), signal.SIGKILL)
+    Groups.end = ending
+    from bulkup.cli import call
+    raise SystemExit(call(["run", "bump.py", "--all-namespaces", "--max-failures", "1"]))
+"""
+
+
+def test_a_group_killed_after_its_end_is_reported_and_not_run_again(
+    embedded_tenants: Tenants,
+) -> None:
+    shell = embedded_tenants.shell
+    shell.environment["FAIL_IN"] = "tenant-2"
+    assert shell.script(DIE_AFTER_THE_END).code == -9
+    every = ("run", "bump.py", "--all-namespaces", "--max-failures", "1")
+    result = shell.bulkup(*every, "--json")
+    assert result.code == 3, result
+    (report,) = result.of_type("group")
+    assert (report["state"], report["counts"]["handled"]) == ("finished", 24)
+    assert report["counts"]["failed"] == 1
+    assert "killed before it could report" in result.of_type("warning")[-1]["message"]
+    embedded_tenants.assert_each_done(namespaces=("", "tenant-1", "tenant-10"))
+    shell.environment.pop("FAIL_IN")
+    assert shell.bulkup(*every).code == 0  # a new group, as ever
+    embedded_tenants.assert_each_done(2, namespaces=("", "tenant-1", "tenant-10"))

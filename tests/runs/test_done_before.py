@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +51,27 @@ def test_work_done_before_is_named_and_done_again(shell: Shell, items: datastore
     dry = shell.bulkup("run", "bump.py", "-n")
     assert "finished the same work" in dry.err
     assert "finished the same work" not in shell.bulkup("run", "bump.py", "--new").err
+
+
+def test_on_a_terminal_somebody_is_asked_before_work_is_done_again(
+    shell: Shell, items: datastore.Client
+) -> None:
+    shell.bulkup("run", "bump.py")
+    for words, answer, code, total in (((), "n", 130, 1), ((), "y", 0, 2), (("--yes",), "", 0, 3)):
+        terminal, theirs = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-m", "bulkup", "run", "bump.py", *words],
+            cwd=shell.folder, env=shell.environment, stdin=theirs, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, start_new_session=True, text=True,
+        ) as process:  # fmt: skip
+            os.write(terminal, f"{answer}\n".encode())
+            _, err = process.communicate(timeout=300)
+        os.close(theirs)
+        os.close(terminal)
+        assert ("Do it again?" in err) == (not words), err
+        assert ("this run handles all entities again" in err) == bool(words), err
+        assert process.returncode == code, err
+        assert counted(items) == {total}
 
 
 @pytest.mark.parametrize("words", [("bump.py", "--once"), ("once.py",)], ids=" ".join)

@@ -145,6 +145,7 @@ def test_what_finish_raised_is_shown_with_the_users_own_lines(
     assert any("raise ValueError('no disk')" in warning for warning in summary["warnings"])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("options", [(), ("--no-record",), ("--processes", "2")])
 def test_a_finish_that_failed_is_called_again_without_the_state_directory(
     tmp_path: Path, server: Server, options: tuple[str, ...]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bulkup.core.errors import Exit, HeldError, StateError
-from bulkup.core.model import Counts, Failure, RunState, TargetInfo
+from bulkup.core.model import Counts, Failure, LogLine, RunState, TargetInfo
 from bulkup.core.records import RunInfo, Shard
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 from bulkup.state.files import RunLock, find_run, make_run_folder, run_folders
@@ -269,3 +269,24 @@ def test_folders_that_are_no_runs_are_passed_over(tmp_path: Path) -> None:
     assert run_folders(tmp_path) == [made.folder]
     assert find_run(tmp_path, "2026") == made.folder
     assert run_folders(tmp_path / "nowhere") == []
+
+
+def test_a_file_of_an_earlier_version_has_no_times_until_something_is_added(
+    tmp_path: Path,
+) -> None:
+    made = new(tmp_path)
+    first, second = row(1, b"", b"b", Counts(), done=True), row(2, b"b", b"c", Counts(), done=True)
+    made.batch_done(first, low=None, failures=[Failure("k", "handle", "e")], log_lines=["a"])
+    for table in ("failures", "log_lines"):
+        made._db.execute(f"ALTER TABLE {table} DROP COLUMN at")
+    made.close()
+    before = made.path.read_bytes()
+    with closing(Checkpoint.open(made.folder)) as old:
+        assert [failure.at for failure in old.failures()] == [0.0]
+        assert [(line, line.at) for line in old.log_lines()] == [("a", 0.0)]
+    assert made.path.read_bytes() == before
+    with closing(Checkpoint.open(made.folder)) as old:
+        failure, line = Failure("l", "handle", "e", "", 12.5), LogLine.of("b", 13.5)
+        old.batch_done(second, low=None, failures=[failure], log_lines=[line])
+        assert [failure.at for failure in old.failures()] == [0.0, 12.5]
+        assert [line.at for line in old.log_lines()] == [0.0, 13.5]

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from bulkup.core.model import Failure
+from bulkup.core.model import Failure, LogLine
 from bulkup.state.notes import MAX_LINE_CHARS, MAX_NOTE_BYTES, MAX_RAW_BYTES, pack, unpack
 
 TRACEBACK = "Traceback (most recent call last):\n" + '  File "u.py", line 1, in f\n' * 30
@@ -104,3 +104,21 @@ def test_a_note_of_another_making_is_bounded() -> None:
     assert len(json.dumps(rows)) < MAX_RAW_BYTES
     found, _ = unpack(zlib.compress(json.dumps({"failures": rows, "log": []}).encode()))
     assert len(found) == 500
+
+
+def test_times_are_kept_and_forged_ones_are_not() -> None:
+    failure = Failure("Key('A', 1)", "handle", "E: x", "", 1700000000.125)
+    data = pack([failure], [LogLine.of("said", 1700000001.5)], MAX_NOTE_BYTES)
+    assert data is not None
+    (kept,), (line,) = unpack(data)
+    assert (kept.at, line.at) == (1700000000.125, 1700000001.5)
+    for at in ("x", None, 1e300, -1.0, float("nan")):
+        forged = {"failures": [["k", "handle", "e", "", at]], "log": ["a"], "log_at": [at]}
+        (kept,), (line,) = unpack(zlib.compress(json.dumps(forged).encode()))
+        assert (kept.at, line.at) == (0.0, 0.0)
+
+
+def test_notes_of_earlier_versions_have_no_times() -> None:
+    old = {"failures": [["k", "write", "e"], ["k", "handle", "e", "tb"]], "log": ["a", "b"]}
+    failures, lines = unpack(zlib.compress(json.dumps(old).encode()))
+    assert [failure.at for failure in failures] == [line.at for line in lines] == [0.0, 0.0]

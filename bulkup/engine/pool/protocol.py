@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from bulkup.core.model import Failure, TargetInfo
+from bulkup.core.model import Failure, LogLine, TargetInfo
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.messages import QueryPb
 from bulkup.engine.handled import Handled, Write
@@ -156,8 +156,8 @@ def packed(item: Handled) -> tuple[Any, ...]:
         item.cursor,
         [(w.key, w.mutation, w.version, w.deletes, w.incomplete) for w in writes],
         item.unchanged,
-        [str.__str__(line) for line in item.log_lines],  # marshal takes no subclass
-        failure and (failure.key, failure.step, failure.error, failure.traceback),
+        [(str.__str__(line), line.at) for line in item.log_lines],  # marshal takes no subclass
+        failure and (failure.key, failure.step, failure.error, failure.traceback, failure.at),
         item.reads,
     )
 
@@ -169,7 +169,8 @@ def unpacked(data: tuple[Any, ...]) -> Handled:
     if len(data) == 5:
         item.set_writes((Write(data[0], data[2], data[3], data[4], False),))
         return item
-    _, _, writes, item.unchanged, item.log_lines, failure, item.reads = data
+    _, _, writes, item.unchanged, log_lines, failure, item.reads = data
+    item.log_lines = [LogLine.of(line, at) for line, at in log_lines]
     item.set_writes([Write(*write) for write in writes])
     item.failure = Failure(*failure) if failure else None
     return item

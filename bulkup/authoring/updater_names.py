@@ -1,0 +1,45 @@
+"""The updaters in a file, as far as its text shows: nothing is executed."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+MAX_BYTES = 1024 * 1024
+"""Of a file. Larger ones are passed over."""
+
+
+def updater_names(path: Path) -> list[str]:
+    """The names in a file that are updaters, as far as its text shows."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return []
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return []
+    found: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            bases = {_last_name(base) for base in node.bases}
+            if bases & {"Updater", "BulkPut", "BulkDelete", *found}:
+                found.append(node.name)
+        elif isinstance(node, ast.FunctionDef) and any(
+            _last_name(decorator) == "updater" for decorator in node.decorator_list
+        ):
+            found.append(node.name)
+    return found
+
+
+def _last_name(node: ast.expr) -> str:
+    """`updater` of `@bulkup.updater(kind="Person")`."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def specs_of(path: Path, typed: str) -> list[str]:
+    """What to type for each updater in a file: `typed` alone if there is only one."""
+    names = updater_names(path)
+    return [typed] if len(names) == 1 else [f"{typed}:{name}" for name in names]

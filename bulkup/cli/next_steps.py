@@ -1,0 +1,108 @@
+"""The commands that errors propose, with the options of the user's own command.
+
+An error that comes from a lower layer knows what to type next, but not that the user typed
+`--state-dir` or `--target`: without them the proposed command would look elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import click
+
+from bulkup.cli.named_target import NamedTarget
+from bulkup.core.errors import BulkupError
+
+_TYPED = "bulkup.typed"
+
+_WHERE = ("target", "project", "database", "namespace", "local")
+_FOLDER = ("directory", "folder")
+_TAKES = {
+    "list": ("state_dir",),
+    "show": ("state_dir",),
+    "resume": ("state_dir",),
+    "prune": ("state_dir",),
+    "abandon": (*_WHERE, "state_dir"),
+    "status": (*_FOLDER, *_WHERE),
+    "mark": (*_FOLDER, *_WHERE),
+    "unlock": (*_FOLDER, *_WHERE),
+    "migrate": (*_FOLDER, *_WHERE, "state_dir"),
+}
+"""Options that decide where a command works, by command."""
+
+_WORD = r"""(?:'[^']*'|"[^"]*"|[^\s`;,()'"])+?"""
+_COMMAND = re.compile(
+    r"`(?P<quoted>bulkup [^`]+)`"
+    r"|(?<=\()(?P<bracketed>bulkup [^()`]+)(?=\))"
+    # Up to the end of the clause; a word that has more in it than a word does is quoted.
+    rf"|(?<=: )(?P<last>bulkup(?: {_WORD})+)(?=[;,.]?(?:\s|$))",
+    re.MULTILINE,
+)
+_PLACEHOLDER = re.compile(r"[A-Z][A-Z_]+|\.\.\.")
+
+
+def remember_typed(ctx: click.Context) -> None:
+    """Keep what the user typed about where the command works."""
+    typed: dict[str, list[str]] = {}
+    for param in ctx.command.params:
+        name = str(param.name)
+        value = ctx.params.get(name)
+        source = ctx.get_parameter_source(name)
+        if value is None or source is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        if name in (*_WHERE, "state_dir"):
+            text = value.name if isinstance(value, NamedTarget) else str(value)
+            typed[name] = [f"--{name.replace('_', '-')}", text]
+        elif name in _FOLDER:
+            typed[name] = ["--in", str(value)]
+    ctx.meta[_TYPED] = typed
+
+
+def complete(error: BulkupError) -> None:
+    """Complete the commands in an error's message, and list them as its next steps."""
+    ctx = click.get_current_context(silent=True)
+    typed: dict[str, list[str]] = ctx.meta.get(_TYPED, {}) if ctx is not None else {}
+    steps: list[str] = []
+
+    def replace(match: re.Match[str]) -> str:
+        (name,) = [name for name, text in match.groupdict().items() if text is not None]
+        command = _completed(match[name], typed)
+        if _is_whole(command):
+            steps.append(command)
+        return f"`{command}`" if name == "quoted" else command
+
+    error.message = _COMMAND.sub(replace, error.message)
+    error.details = _COMMAND.sub(replace, error.details)
+    known = [_completed(step, typed) for step in error.next_steps]
+    error.next_steps = tuple(dict.fromkeys(known or steps))
+
+
+def _completed(command: str, typed: dict[str, list[str]]) -> str:
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command  # not for a shell
+    verb = words[1] if len(words) > 1 else ""
+    missing = list(_missing(verb, words, typed))
+    return f"{command} {shlex.join(missing)}" if missing else command
+
+
+def _missing(verb: str, words: list[str], typed: dict[str, list[str]]) -> Iterator[str]:
+    names_one = verb in ("migrate", "status") and not "".join(words[2:3]).startswith("-")
+    has_folder = "--in" in words or (names_one and len(words) > 2)
+    for name in _TAKES.get(verb, ()):
+        option = typed.get(name)
+        if option is None or option[0] in words or (name in _FOLDER and has_folder):
+            continue
+        if name in _WHERE and name != "namespace" and {"--target", "--local"} & {*words}:
+            continue  # it says where already
+        yield from option
+
+
+def _is_whole(command: str) -> bool:
+    """It can be typed as it is: it has no placeholders, and says on what it works."""
+    words = command.split()[1:]
+    needs_more = words == ["run"] or (words[:1] == ["local"] and len(words) < 3)
+    return not needs_more and not any(_PLACEHOLDER.fullmatch(word) for word in words)

@@ -1,0 +1,106 @@
+"""Where the process that serves a file can be asked: for commands that only read it meanwhile.
+
+The process writes its port into the lock file, which it holds as long as it runs. So what is read
+there is true while the lock is held, and the lock file can be written by its owner alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST = "127.0.0.1"
+
+_WAIT_S = 5.0
+"""A server that starts holds the lock for about a second before it has a port. `bulkup local load`
+never gets one."""
+_POLL_S = 0.05
+_MOST_BYTES = 40
+"""Two numbers."""
+
+
+@dataclass(frozen=True)
+class ServedBy:
+    """The process that serves a file."""
+
+    pid: int
+    port: int
+
+    @property
+    def host(self) -> str:
+        return f"{HOST}:{self.port}"
+
+
+def lock_path(path: Path) -> Path:
+    return path.with_name(path.name + "-lock")
+
+
+def note_holder(handle: int, port: int = 0) -> None:
+    """Say in the lock file who holds it. Whoever holds the lock calls this."""
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()} {port}".encode() if port else str(os.getpid()).encode(), 0)
+
+
+def holder_in(handle: int) -> tuple[int, int]:
+    """The process and the port that a lock file names; 0: none."""
+    words = os.pread(handle, _MOST_BYTES, 0).decode("ascii", "replace").split()
+    numbers = [int(word) if word.isdecimal() and len(word) < 11 else 0 for word in words]
+    pid, port, *_ = (*numbers, 0, 0)
+    return pid, port if 0 < port < 1 << 16 else 0
+
+
+def served_by(file: str | os.PathLike[str]) -> ServedBy | None:
+    """Who serves a file; None: nobody does, or it cannot be asked.
+
+    Waits a few seconds for a server that is just starting.
+    """
+    path = Path(os.path.realpath(file))
+    try:
+        handle = os.open(lock_path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None  # no lock file, so nobody holds it; or it is not ours to read
+    try:
+        if not _is_ours(handle):
+            return None
+        deadline = time.monotonic() + _WAIT_S
+        while True:
+            pid, port = holder_in(handle)
+            # The lock is tried last, since trying may take it for a moment from one who starts. A
+            # holder that was killed has left its words in the file.
+            if not (_is_alive(pid) and _is_locked(handle)):
+                return None
+            if port:
+                return ServedBy(pid, port)
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(_POLL_S)
+    finally:
+        os.close(handle)
+
+
+def _is_ours(handle: int) -> bool:
+    """In a folder that others can write to, another user may have made the file."""
+    status = os.fstat(handle)
+    others_may_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not others_may_write
+
+
+def _is_locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError, OverflowError):
+        return False
+    return pid > 0
