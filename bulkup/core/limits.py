@@ -281,9 +281,8 @@ def check_properties(entity: Any, prefix: str = "", depth: int = 0) -> None:
 
 
 def check_value(path: str, value: Any, depth: int = 0) -> None:
-    """The same of one Value message."""
-    if value.meaning:
-        check_meaning(path, value)
+    """The same of one Value message. Meanings, and types that this client does not know, are left
+    to the server: what was read is written back as it is."""
     which = value.WhichOneof("value_type")
     if which in ("string_value", "blob_value"):
         check_length(path, value, which)
@@ -294,17 +293,11 @@ def check_value(path: str, value: Any, depth: int = 0) -> None:
             check_key_value(inner.key, complete=False)
     elif which == "array_value":
         _check_array(path, value, depth)
-    elif which is None:
-        raise no_value(path)
-    else:
+    elif which is not None:
         check_range(path, value, which)
 
 
 def _check_array(path: str, value: Any, depth: int) -> None:
-    if value.meaning == VECTOR:
-        return
-    if value.exclude_from_indexes:
-        raise excluded_array(path)
     for element in value.array_value.values:
         if element.WhichOneof("value_type") == "array_value":
             raise array_in_array(path)

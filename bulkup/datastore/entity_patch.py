@@ -204,7 +204,7 @@ def _add_property(entity: LazyEntity, properties: Pb, name: Any, nested: bool) -
         return
     if not name or name[0] == "_" or len(name) > MAX_INDEXED_BYTES // 4:
         check_property_name(name)
-    if type(value) not in _IMMUTABLE or pb.meaning or len(data) > MAX_INDEXED_BYTES:
+    if type(value) not in _IMMUTABLE or len(data) > MAX_INDEXED_BYTES:
         check_value(name, pb)
     properties[name] = data
 
