@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -17,6 +19,12 @@ from google.cloud import datastore
 
 from tests import examples
 from tests.cli import nursery
+from tests.costs import (  # noqa: F401 - hooks of pytest
+    pytest_addoption,
+    pytest_runtest_makereport,
+    pytest_runtest_setup,
+    show,
+)
 from tests.emulators import require
 from tests.shared_servers import Keeper, host_of
 
@@ -51,15 +59,30 @@ def is_nightly(config: pytest.Config) -> bool:
     return examples.is_nightly(config.option.markexpr)
 
 
+def _import_my_share_first(config: pytest.Config) -> None:
+    """In a worker of xdist that collects all: import the test modules, from another one on than the
+    other workers do. After a change each of them is so compiled by one worker and not by all."""
+    here = Path(__file__).parent
+    worker = getattr(config, "workerinput", None)
+    if worker is None or config.args != config.getini("testpaths"):
+        return
+    modules = sorted(here.rglob("test_*.py"))
+    number = int(worker["workerid"].removeprefix("gw"))
+    first = number * len(modules) // worker["workercount"]
+    for path in modules[first:] + modules[:first]:
+        importlib.import_module(".".join(path.relative_to(here.parent).with_suffix("").parts))
+
+
 EMULATORS = ("LF", "FS")
 """What a test of the client alone asks every night, and not every day."""
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """What collection makes stays to the end: looking for garbage in it is a fifth of its time."""
     gc.disable()
     try:
+        _import_my_share_first(session.config)
         yield
     finally:
         gc.freeze()
@@ -105,6 +128,7 @@ def _leave_to_the_night(cases: list[pytest.Function]) -> None:
             case.add_marker(pytest.mark.chaos)
 
 
+KEEPER = pytest.StashKey[Keeper]()
 KEEPER_PORT = pytest.StashKey[int]()
 
 
@@ -115,8 +139,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[KEEPER_PORT] = worker_input["keeper_port"]
         return
     keeper = Keeper()
+    config.stash[KEEPER] = keeper
     config.stash[KEEPER_PORT] = keeper.port
     config.add_cleanup(keeper.close)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.option.costs:
+        show(terminalreporter, config.stash[KEEPER].pid)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -50,6 +50,10 @@ class Keeper:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def close(self) -> None:
         """Close the pipe, and wait until the servers are gone."""
         assert self._process.stdin is not None

@@ -8,7 +8,7 @@ def add_full_name(entity, *, sep: str = " "):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,6 +35,7 @@ class FunctionSpec:
     keys_only: bool
     max_failures: int
     rewrite_unchanged: bool
+    allow_unwritten_changes: bool
     then: Any
     once: bool = False
 
@@ -48,6 +49,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     keys_only: bool = False,
     max_failures: int = 0,
     rewrite_unchanged: bool = False,
+    allow_unwritten_changes: bool = False,
     then: Any = None,
     once: bool = False,
 ) -> Callable[[F], F]:
@@ -60,7 +62,9 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     `kind`, with `filters` (`("age", ">=", 18)`) and `order`, selects the entities. Or give `query`,
     a function that takes a `google.cloud.datastore.Client` and returns a query. `then` is the
     updater to run when this one has finished, and `once` does nothing when the same work was
-    finished before, as in a class.
+    finished before, as in a class; so are `max_failures`, `rewrite_unchanged` and
+    `allow_unwritten_changes`: without it, a function that changes the entity and does not return
+    it stops the run.
     Raises UsageError when neither or both are given.
     """
     if callable(kind):
@@ -81,6 +85,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         keys_only=keys_only,
         max_failures=max_failures,
         rewrite_unchanged=rewrite_unchanged,
+        allow_unwritten_changes=allow_unwritten_changes,
         then=then,
         once=once,
     )
@@ -123,6 +128,7 @@ class FunctionUpdater(Updater):
         self.spec = spec
         self.max_failures = spec.max_failures
         self.rewrite_unchanged = spec.rewrite_unchanged
+        self.allow_unwritten_changes = spec.allow_unwritten_changes
         self.once = spec.once
         self.arguments: dict[str, Any] = {}
 
@@ -156,6 +162,8 @@ class FunctionUpdater(Updater):
         elif isinstance(result, Delete):
             self.delete(result.key)
         elif isinstance(result, Iterable) and not isinstance(result, (str, bytes, dict)):
+            if isinstance(result, Iterator):
+                self._writing().may_change_after_put = True  # until the next one is asked for
             for item in result:
                 self._write(item)
         else:

@@ -130,7 +130,7 @@ def _of_class(cls: type[Updater]) -> Iterable[Parameter]:
         declared = inspect.getattr_static(cls, name)
         if not isinstance(declared, Param):
             continue
-        if name not in ("max_failures", "rewrite_unchanged") and (
+        if name not in ("max_failures", "rewrite_unchanged", "allow_unwritten_changes") and (
             hasattr(Updater, name) or name in Updater.__annotations__
         ):
             raise ParameterError(

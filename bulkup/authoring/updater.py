@@ -47,6 +47,11 @@ class Updater:
                          failure, -1 never stops.
     `rewrite_unchanged`  write an entity that is put unchanged. By default such a put costs no
                          write.
+    `allow_unwritten_changes`
+                         the handler may change the entity it is given without putting it. By
+                         default the run stops if it changes entities and writes none of these
+                         changes, and warns if it does so for some. This concerns the entity that
+                         `handle_entity` is given, not those that it reads with `self.client`.
     `once`               do nothing when a run has finished the same work before: same source,
                          parameters and query (`bulkup run --once`).
     `then`               the updater to run when this one has finished: a class, a function, or a
@@ -55,6 +60,7 @@ class Updater:
 
     max_failures: int = 0
     rewrite_unchanged: bool = False
+    allow_unwritten_changes: bool = False
     once: bool = False
 
     client: Client

@@ -18,6 +18,9 @@ class WriteSink:
     own: Any = NOTHING
     """The handled entity. It is written most often, and `put` need not check it."""
 
+    may_change_after_put = True
+    """The handler may still run when it has put the entity. False: a function has returned it."""
+
     reads: Any = None
     """Where the updater's client notes what the handler reads (`datastore/reads.py`)."""
 

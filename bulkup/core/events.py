@@ -54,9 +54,13 @@ class Progress:
     retries: int = 0
     """Calls that this runner had to send again."""
     waiting: str | None = None
-    """Why nothing moves: `UNAVAILABLE, next try in 8 s (attempt 4)`; None when all is well."""
+    """Why nothing moves: `UNAVAILABLE, next try in 8 s (attempt 4)`, or `waiting for
+    localhost:8081, 7 s`; None when all is well."""
     rate_limit: str | None = None
     """The rate limit in force and why: `ramp-up 750/s, next step in 3:10`; None: no limit."""
+    handled: int = 0
+    """Entities handled by now. `counts` has those that are done: written, if there is something to
+    write."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,10 @@ class WarningKind(str, Enum):
     """An unfinished run that may have been meant, but has other parameters."""
     CODE_CHANGED = "code_changed"
     """The updater's source has changed since the run started."""
+    SLOW_HANDLER = "slow_handler"
+    """Handlers take more than a second for an entity."""
+    UNWRITTEN = "unwritten"
+    """Handlers have changed entities and have not written the changes."""
     FINISHED_MEANWHILE = "finished_meanwhile"
     """The report is of a run that another process has finished."""
     DONE_BEFORE = "done_before"

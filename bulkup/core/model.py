@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 
 
@@ -40,32 +40,111 @@ class RunState(str, Enum):
 
 @dataclass(frozen=True)
 class Counts:
-    """What a run, or one batch, has done so far."""
+    """What a run, or one batch, has done so far. Stored by the names of the fields.
+
+    Each handled entity is exactly one of these, so they add up to `handled`: `written`, `deleted`,
+    `unchanged`, `left_alone`, `vanished`, `failed`. See docs/counts.md.
+    """
 
     handled: int = 0
-    """Entities the run is done with, including failed and vanished ones."""
+    """Entities of the query whose outcome is known, including the failure that has stopped the
+    run."""
     puts: int = 0
-    """Entities written."""
+    """Entities put: handled ones, and the others that handlers put beside them."""
     deletes: int = 0
-    """Entities deleted."""
+    """Entities deleted, likewise."""
     unchanged: int = 0
-    """Puts that cost no write because nothing had changed."""
+    """Handled entities whose put cost no write because nothing had changed."""
     failed: int = 0
     """Entities that could not be handled or written (each is a `Failure`)."""
     vanished: int = 0
     """Entities that somebody deleted between our read and our write. They are not failures."""
     conflicts: int = 0
     """How often an entity was read and handled again because somebody had changed it."""
+    other_puts: int = 0
+    """Those of `puts` that are not the handled entity itself."""
+    other_deletes: int = 0
+    """Those of `deletes` that are not the handled entity itself."""
+    unwritten: int = 0
+    """Handled entities that the handler has changed without writing (all of) the changes. They
+    also count as what became of them: left alone, unchanged or, if changed after a put, written."""
 
     @property
     def writes(self) -> int:
         return self.puts + self.deletes
+
+    @property
+    def written(self) -> int:
+        """Handled entities that were put."""
+        return self.puts - self.other_puts
+
+    @property
+    def deleted(self) -> int:
+        """Handled entities that were deleted."""
+        return self.deletes - self.other_deletes
+
+    @property
+    def left_alone(self) -> int:
+        """Handled entities that were neither put nor deleted, did not vanish and did not fail."""
+        return self.handled - (
+            self.written + self.deleted + self.unchanged + self.vanished + self.failed
+        )
+
+    @property
+    def add_up(self) -> bool:
+        """Whether every handled entity is one of the six, as it must be."""
+        six = self.written, self.deleted, self.unchanged, self.left_alone, self.vanished
+        return min(*six, self.failed, self.other_puts, self.other_deletes) >= 0
+
+    def named(self) -> dict[str, int]:
+        """By the names that reports use: the six outcomes, and what else is counted."""
+        counts = self.reconciled()
+        return {
+            "handled": counts.handled,
+            "written": counts.written,
+            "deleted": counts.deleted,
+            "unchanged": counts.unchanged,
+            "left_alone": counts.left_alone,
+            "vanished": counts.vanished,
+            "failed": counts.failed,
+            "changed_not_written": counts.unwritten,
+            "other_written": counts.other_puts,
+            "other_deleted": counts.other_deletes,
+            "conflicts": counts.conflicts,
+            "puts": counts.puts,
+            "deletes": counts.deletes,
+            "writes": counts.writes,
+        }
+
+    def stored(self) -> dict[str, int]:
+        """As JSON. Without the zeros that an earlier version would not know."""
+        every = {one.name: int(getattr(self, one.name)) for one in fields(self)}
+        return {name: count for name, count in every.items() if count or name not in _ADDED}
+
+    def reconciled(self) -> Counts:
+        """Counts of an earlier version did not tell the writes of other entities from those of
+        handled ones. So as many are taken for others as would exceed the handled ones."""
+        if self.left_alone >= 0:
+            return self
+        excess = -self.left_alone
+        unchanged = min(self.unchanged, excess)
+        puts = min(self.written, excess - unchanged)
+        return replace(
+            self,
+            unchanged=self.unchanged - unchanged,
+            other_puts=self.other_puts + puts,
+            other_deletes=self.other_deletes + excess - unchanged - puts,
+        )
 
     def __sub__(self, other: Counts) -> Counts:
         return Counts(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(Counts)))
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts)))
+
+
+_ADDED = frozenset({"other_puts", "other_deletes", "unwritten"})
+"""Fields that the first version did not have."""
 
 
 @dataclass(frozen=True)

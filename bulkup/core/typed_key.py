@@ -23,8 +23,8 @@ def typed_key(text: str) -> dict[str, Any] | None:
     if found is None:
         return None
     try:
-        parts = [literal_eval(part) for part in _PARTS.findall(found[1])]
-        namespace = literal_eval(found[2]) if found[2] else ""
+        parts = [_value(part) for part in _PARTS.findall(found[1])]
+        namespace = _value(found[2]) if found[2] else ""
     except (SyntaxError, ValueError):  # an escape of no character, an id that begins with zeros
         return None
     if len(parts) % 2:
@@ -36,3 +36,10 @@ def typed_key(text: str) -> dict[str, Any] | None:
         "path": [list(pair) for pair in zip(kinds, idents, strict=True)],
         "namespace": namespace,
     }
+
+
+def _value(part: str) -> Any:
+    # Most are ids and names without escapes, and need no parser.
+    if part.isdigit() and part[0] != "0":
+        return int(part)
+    return part[1:-1] if part[0] in "'\"" and "\\" not in part else literal_eval(part)

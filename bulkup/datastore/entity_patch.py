@@ -6,10 +6,13 @@ that was changed in place is found as surely as an assignment.
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from google.cloud.datastore import Entity
+from google.cloud.datastore import Entity, Key
 from google.protobuf.message import DecodeError
+from proto.datetime_helpers import DatetimeWithNanoseconds  # type: ignore[import-untyped]
 
 from bulkup.core.limits import (
     MAX_INDEXED_BYTES,
@@ -67,6 +70,10 @@ def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
 
 _PLAIN = {type_: name for name, type_ in PLAIN.items()}
 _IMMUTABLE = frozenset({*_PLAIN, type(None)})
+_CONSTANT = frozenset({*_IMMUTABLE, type(UNREAD), DatetimeWithNanoseconds, datetime.datetime, Key})
+_get: Any = dict.get
+_UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError, DecodeError)
+"""What `patched` raises for a value that Datastore cannot store, which is a new one."""
 
 _Edit: TypeAlias = tuple[str, bytes, Any]
 """A changed property: its name, its new serialized Value, and the value encoded there. A plain
@@ -104,6 +111,9 @@ def patched(entity: LazyEntity, *, in_place: bool = False, nested: bool = False)
         for name, data, value in edits:
             properties[name] = data
             seen[name] = value  # the message no longer says what was read
+        for name in added:
+            value = entity[name]
+            seen[name] = value if type(value) in _IMMUTABLE else UNREAD
     if deleted:
         for name in [name for name in properties if name not in entity]:
             del properties[name]
@@ -114,6 +124,56 @@ def patched(entity: LazyEntity, *, in_place: bool = False, nested: bool = False)
         if entity._key is not None:
             pb.key = key_to_pb(entity._key).SerializeToString()
     return pb
+
+
+def is_untouched(entity: LazyEntity) -> bool:
+    """Whether every value still is the very object that was read or put in place. False: it may
+    have changed, or not. Cheap, for this is asked of every entity."""
+    if entity._more_than_values:
+        return False
+    seen = entity._seen
+    if dict.__len__(entity) != (len(entity._properties) if entity._named else len(seen) + 1):
+        return False  # a property was added or removed, or there was none
+    if entity._values is None:  # nothing that was read can be changed in place
+        for name, value in seen.items():  # noqa: SIM110 - a generator takes longer
+            if _get(entity, name) is not value:
+                return False
+        return True
+    for name, value in seen.items():
+        if _get(entity, name) is not value or type(value) not in _CONSTANT:
+            return False
+    return True
+
+
+def is_changed(entity: LazyEntity) -> bool:
+    """Whether the entity differs from its message: from what was read or, if that was patched in
+    place, put."""
+    try:
+        return patched(entity) is not None
+    except _UNSTORABLE:
+        return True
+
+
+def is_changed_since(entity: LazyEntity, put: Pb, key: Any, values: Mapping[str, Any]) -> bool:
+    """Whether the entity differs from the message `put`, a copy that `patched` returned when the
+    entity had these `stored_values`."""
+    if not entity._more_than_values and entity._key is key:
+        storage: Any = dict.items(entity)
+        if len(storage) == len(values) and all(
+            value is values.get(name, values) and type(value) in _CONSTANT
+            for name, value in storage
+        ):
+            return False
+    try:
+        now = patched(entity)
+    except _UNSTORABLE:
+        return True
+    return bool(now is None or now != put)
+
+
+def stored_values(entity: LazyEntity) -> tuple[Any, Mapping[str, Any]]:
+    """The key and the values that `is_changed_since` compares with."""
+    return entity._key, dict.copy(entity)
 
 
 def _find_changed_values(

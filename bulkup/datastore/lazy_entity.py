@@ -87,6 +87,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
     """The message inside a Value from which a nested entity was decoded."""
     _unsent = False
     """The message was patched in place for a put that was not sent."""
+    _more_than_values = False
+    """Its key was set, or its index flags or meanings were looked at, so they may have changed."""
     _has_twin = False
     """A copy shares the message, so it must not be patched in place any more."""
     _key: Any = UNREAD
@@ -128,6 +130,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
     @key.setter
     def key(self, key: Key | None) -> None:
         self._key = key
+        self._more_than_values = True
 
     @property
     def exclude_from_indexes(self) -> set[str]:
@@ -135,18 +138,21 @@ class LazyEntity(Entity):  # type: ignore[misc]
         if self._excluded is UNREAD:
             names = self._properties
             self._excluded = {name for name in names if is_excluded(value_message(self, name))}
+            self._more_than_values = True
         excluded: set[str] = self._excluded
         return excluded
 
     @exclude_from_indexes.setter
     def exclude_from_indexes(self, names: set[str]) -> None:
         self._excluded = names
+        self._more_than_values = True
 
     @property
     def _meanings(self) -> dict[str, Any]:
         """As the official client keeps them: {name: (meaning, the value it was read with)}."""
         if self._read_meanings is UNREAD:
             self._read_meanings = {}
+            self._more_than_values = True
             self._read_readable()
             for name in self._properties:
                 value_pb = value_message(self, name)
@@ -168,6 +174,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
     @_meanings.setter
     def _meanings(self, meanings: dict[str, Any]) -> None:
         self._read_meanings = meanings
+        self._more_than_values = True
 
     def _read(self, name: str, default: Any = UNREAD) -> Any:
         """Read a property that is not decoded yet. Raises KeyError without a default."""
@@ -344,7 +351,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
 _OWN = frozenset(
     {
         "_named", "_values", "_origin", "_unsent", "_has_twin", "_key", "_read_key", "_excluded",
-        "_read_meanings",
+        "_read_meanings", "_more_than_values",
     }
 )  # fmt: skip
 

@@ -89,6 +89,30 @@ _PROBE_EVERY_S = 3.0
 _CALLS = "RunQuery", "RunAggregationQuery", "Lookup", "Commit", "AllocateIds"
 
 
+class _Method:
+    """A method of the server whose unanswered calls are noted in `in_flight`."""
+
+    def __init__(
+        self, method: Any, in_flight: dict[object, float], monotonic: Callable[[], float]
+    ) -> None:
+        self._method = method
+        self._in_flight = in_flight
+        self._monotonic = monotonic
+
+    def __call__(self, request: bytes, **options: Any) -> Any:
+        return self._method(request, **options)
+
+    def future(self, request: bytes, **options: Any) -> Any:
+        call = self._method.future(request, **options)
+        self._in_flight[call] = self._monotonic()
+        call.add_done_callback(self._answered)
+        return call
+
+    def _answered(self, call: Any) -> None:
+        # Runs on a thread of gRPC, so only what needs no lock.
+        self._in_flight.pop(call, None)
+
+
 class Rpc:
     """A connection to one database.
 
@@ -115,6 +139,8 @@ class Rpc:
         that ends for that reason does not wait for each of its last calls as long again."""
         self.heard_at = 0.0
         """When the last answer arrived."""
+        self.in_flight: dict[object, float] = {}
+        """Attempts that are not answered, oldest first, and when they were sent."""
         self._refreshed_at = -math.inf
         self.on_tick: Callable[[], None] = lambda: None
         self.on_retry: Callable[[CallError, int, float, float], None] = lambda *_: None
@@ -151,13 +177,23 @@ class Rpc:
             channel = grpc.insecure_channel(self.address, options=options)
         self._channel = channel
         self.methods = {
-            name: channel.unary_unary(
-                f"/google.datastore.v1.Datastore/{name}",
-                request_serializer=None,
-                response_deserializer=None,
+            name: _Method(
+                channel.unary_unary(
+                    f"/google.datastore.v1.Datastore/{name}",
+                    request_serializer=None,
+                    response_deserializer=None,
+                ),
+                # Nothing waits for a count, and counting takes long.
+                {} if name == "RunAggregationQuery" else self.in_flight,
+                self.monotonic,
             )
             for name in _CALLS
         }
+
+    def unanswered(self) -> tuple[str, float]:
+        """The server's address, and for how many seconds it has not answered a call."""
+        oldest = next(iter(self.in_flight.copy().values()), None)
+        return self.address, 0.0 if oldest is None else self.monotonic() - oldest
 
     def fell_silent(self, since: float) -> None:
         """A call that was sent at `since` got no answer in time. If no other call did either, use a

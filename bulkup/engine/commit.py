@@ -26,11 +26,15 @@ from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_of
 from bulkup.engine.batches import Batch
 from bulkup.engine.commit_context import CommitContext, ShardProgress
-from bulkup.engine.commit_resolution import CommitResolver, SentCommit
+from bulkup.engine.commit_resolution import CommitResolver, SentCommit, sum_of
 from bulkup.engine.handled import Handled
 
 MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024
 """Limit for all commits in flight together, so that memory is bounded when entities are large."""
+
+
+MAX_HANDLING_S = 2.0
+"""Seconds of handling in a batch, after which it is sent even if it is small."""
 
 
 class OpenBatch(NamedTuple):
@@ -54,8 +58,12 @@ class Committer:
         self.foreign = context.foreign
         self._resolver = CommitResolver(context, shard)
         self._peers = peers
+        self._held: deque[Batch] = deque()
+        """Complete, and held back (`engine/unwritten.py`)."""
         self._in_flight: deque[OpenBatch] = deque()
         self._building = Batch(start=shard.low_cursor)
+        self._since: float | None = None
+        """When handling of the open batch began."""
         self.in_flight_bytes = 0
 
     # --- taking entities in ---
@@ -63,7 +71,12 @@ class Committer:
     @property
     def is_idle(self) -> bool:
         """Nothing is in flight or waits to be sent."""
-        return not self._in_flight and not self._building.items
+        return not (self._in_flight or self._held or self._building.items)
+
+    @property
+    def only_holds(self) -> bool:
+        """All that is left is held back."""
+        return bool(self._held) and not (self._in_flight or self._building.items)
 
     def has_room(self) -> bool:
         """Another batch may be sent without waiting for one that is in flight."""
@@ -82,8 +95,10 @@ class Committer:
         return [
             batch
             for peer in self._peers
-            for batch in (*(open_batch.batch for open_batch in peer._in_flight), peer._building)
-        ]
+            for batch in (
+                *(open_batch.batch for open_batch in peer._in_flight), *peer._held, peer._building
+            )
+        ]  # fmt: skip
 
     def left_out(self) -> Callable[[Any], bool] | None:
         """See `Sink.left_out`. Asked for every page, so that most entities are not looked at."""
@@ -149,6 +164,19 @@ class Committer:
         if any(w.key in batch.marks for w in item.writes for batch in self._open_batches()):
             self.drain_all()
 
+    def send_if_old(self, now: float) -> None:
+        """Send a batch whose entities took long to handle, so that a kill loses little of it.
+
+        Call it before entities are handled, several times a second.
+        """
+        if self._since is None:
+            self._since = now
+        elif self._building.items and now - self._since >= MAX_HANDLING_S:
+            self.send_batch()
+            self._since = now
+        elif not self._building.items:
+            self._since = now
+
     def end_page(self) -> None:
         """Note entities that need no commit, then take in answers that have arrived."""
         if not self._building.write_count:
@@ -158,14 +186,27 @@ class Committer:
     # --- commits ---
 
     def send_batch(self) -> None:
-        """Send the batch as it is, once there is room for it."""
-        batch = self._building
-        if not batch.items:
+        """Send the batch as it is, once there is room for it; or hold it back."""
+        self._since = None
+        batch, unwritten = self._building, self._context.unwritten
+        if batch.items and not unwritten.is_settled:
+            unwritten.look(batch.items)
+        if unwritten.is_holding:
+            if batch.items:
+                self._building = Batch(start=batch.end)
+                self._held.append(batch)
+                unwritten.hold(len(batch.items), batch.size, self._limits.entities)
             return
+        while self._held:
+            self._send(self._held.popleft())
+        if batch.items:
+            self._building = Batch(start=batch.end)
+            self._send(batch)
+
+    def _send(self, batch: Batch) -> None:
         self.resolve_answered()
         while not self.has_room():
             self._resolve_oldest()
-        self._building = Batch(start=batch.end)
         commit = None
         if batch.needs_commit:
             batch.number = self.shard.next_number
@@ -181,6 +222,8 @@ class Committer:
     def drain(self) -> None:
         """Send what is left and wait until everything is done."""
         self.send_batch()
+        if self._held:
+            raise self._context.unwritten.error()
         while self._in_flight:
             self._resolve_oldest()
 
@@ -207,6 +250,15 @@ class Committer:
             self._in_flight.popleft()
             self.in_flight_bytes -= batch.size
             self.foreign.release(batch)
+
+    def give_up_held(self) -> None:
+        """The run ends while batches are held back. Their entities are not done."""
+        unwritten = self._context.unwritten
+        for batch in (*self._held, self._building):
+            unwritten.counts += sum_of(batch.items, beside=bool(batch.foreign))
+            self.foreign.release(batch)
+        self._building = Batch(start=(self._held or [self._building])[0].part_start)
+        self._held.clear()
 
     def note_applied(self) -> None:
         """A batch has ended the run with its outcome unknown: note which commits after it were

@@ -17,6 +17,7 @@ from bulkup.engine.journal import BatchJournal
 from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.scan import QueryPlan
 from bulkup.engine.throttling import Throttle
+from bulkup.engine.unwritten import UnwrittenChanges
 from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
 
@@ -124,6 +125,7 @@ class CommitContext:
     conflicts: ConflictPolicy
     runner: CommittingRunner
     made: MadeEntities
+    unwritten: UnwrittenChanges
     foreign: ForeignKeys = field(default_factory=ForeignKeys, init=False)
 
 

@@ -104,7 +104,8 @@ class CommitResolver:
     def _row(self, batch: Batch, span: Sequence[Handled]) -> BatchRow:
         return BatchRow(
             shard=self._shard.id, number=batch.number, part=batch.part, start=batch.part_start,
-            end=span[-1].cursor, whole_end=batch.end, done=False, counts=_sum(span),
+            end=span[-1].cursor, whole_end=batch.end, done=False,
+            counts=sum_of(span, beside=bool(batch.foreign)),
         )  # fmt: skip
 
     def resolve(self, batch: Batch, commit: SentCommit | None) -> None:
@@ -324,10 +325,19 @@ class CommitResolver:
                 live_markers.rotate(-1)
 
 
-def _sum(items: Sequence[Handled]) -> Counts:
-    """Adds plain integers, because this looks at every entity of a run."""
-    puts = deletes = unchanged = failed = vanished = conflicts = 0
+def sum_of(items: Sequence[Handled], *, beside: bool) -> Counts:
+    """Adds plain integers, because this looks at every entity of a run. `beside`: some may write
+    others beside themselves."""
+    puts = deletes = unchanged = failed = vanished = conflicts = unwritten = 0
+    other_puts = other_deletes = 0
     for item in items:
+        if item.unwritten:
+            unwritten += 1
+        if beside:
+            for write in item.writes:
+                if write.key != item.key:
+                    other_puts += not write.deletes
+                    other_deletes += write.deletes
         for write in item.writes:
             if write.deletes:
                 deletes += 1
@@ -339,4 +349,7 @@ def _sum(items: Sequence[Handled]) -> Counts:
             failed += 1
         elif item.vanished:
             vanished += 1
-    return Counts(len(items), puts, deletes, unchanged, failed, vanished, conflicts)
+    return Counts(
+        len(items), puts, deletes, unchanged, failed, vanished, conflicts,
+        other_puts, other_deletes, unwritten,
+    )  # fmt: skip

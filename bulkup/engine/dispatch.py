@@ -42,8 +42,10 @@ class Dispatcher:
 
     def step(self, shard: ShardRunner) -> bool:
         """Raises CallError of a handler's own reads, besides what HandlerPool.step raises."""
-        if self._accounts.monotonic() >= self._accounts.control.next_check:
+        now = self._accounts.monotonic()
+        if now >= self._accounts.control.next_check:
             self._accounts.control.check()
+        shard.committer.send_if_old(now)
         added = self._add_next(shard)
         return self._hand_out_some(shard) or added
 

@@ -8,17 +8,20 @@ from functools import partial
 from typing import Any
 
 from bulkup.core.events import Listener, PropertyChange, WouldChange
-from bulkup.core.model import Counts
+from bulkup.core.model import Counts, RunState
+from bulkup.core.stop import Stopped
 from bulkup.datastore.entity_diff import describe_changes
 from bulkup.datastore.keys import key_digest, key_text
 from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.rest_form import changed_values
 from bulkup.engine.budget import HandlerOverBudget
+from bulkup.engine.commit_resolution import sum_of
 from bulkup.engine.handled import Handled, Write, written
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.previewed import Previewed
 from bulkup.engine.scan import Scan
 from bulkup.engine.throttle.rate import RateLimiter
+from bulkup.engine.unwritten import UnwrittenChanges
 
 
 class SeenKeys:
@@ -52,11 +55,14 @@ class DryRunSink:
         on_done: Callable[[Counts], None],
         previewed: Previewed | None,
         seen: SeenKeys | None = None,
+        *,
+        unwritten: UnwrittenChanges,
     ) -> None:
         self._listener = listener
         self._on_done = on_done
         self._previewed = previewed
         self._seen = seen
+        self._unwritten = unwritten
 
     def left_out(self) -> Callable[[Any], bool] | None:
         seen = self._seen
@@ -65,23 +71,21 @@ class DryRunSink:
     def add(self, item: Handled) -> None:
         if self._previewed is not None:
             self._previewed.add(item)
-        deletes = 0
         for write in item.writes:
             if write.deletes:
-                deletes += 1
                 self._listener(WouldChange(key_text(written(write)), "delete"))
             else:
                 self._listener(self._put(item, write))
-        self._on_done(
-            Counts(
-                handled=1,
-                puts=len(item.writes) - deletes,
-                deletes=deletes,
-                unchanged=item.unchanged,
-                failed=1 if item.failure else 0,
-                vanished=1 if item.vanished else 0,
-            )
-        )
+        if not self._unwritten.is_settled:  # asked before anything is counted
+            self._unwritten.look([item])
+        self._on_done(sum_of([item], beside=True))
+        if self._unwritten.is_holding:
+            self._unwritten.hold(1, 0, 1)
+
+    def check_end(self) -> None:
+        """Raises ChangesUnwrittenError when the entities are those that the run handles."""
+        if self._unwritten.is_holding:
+            raise self._unwritten.error()
 
     def _put(self, item: Handled, write: Write) -> WouldChange:
         after = written(write)
@@ -115,8 +119,13 @@ def dry_run(
                 nap(rate.wait_s(len(span)))
                 rate.spend(len(span))
                 handlers.handle(span, sink)
+        sink.check_end()
     except HandlerOverBudget as over:
         raise over.exceeded from None
+    except Stopped as stopped:
+        if stopped.state is RunState.STOPPED:  # not by a signal
+            sink.check_end()
+        raise
     finally:
         scan.close()
 

@@ -40,12 +40,14 @@ from bulkup.engine.reports import dry_report, report_of_end
 from bulkup.engine.scan import Scan
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
+from bulkup.engine.slow_handler import SlowHandler
 from bulkup.engine.splits import Sampling
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.engine.throttle.concurrency import Concurrency
 from bulkup.engine.throttle.ramp import Warm
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.throttling import Throttle
+from bulkup.engine.unwritten import ChangesUnwrittenError, UnwrittenChanges
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
@@ -101,6 +103,7 @@ class Execution:
         self._progress = ProgressTracker(
             self._event_log, clock, self._already, self._rate_limiter.text,
             taken.checkpoint.total_is if taken else lambda _: None,
+            handled=lambda: self._control.handled, unanswered=rpc.unanswered,
         )  # fmt: skip
         self._budget = Budget(self._max_failures, self._already.failed, self._event_log.failed)
         self._control = Control(
@@ -111,6 +114,7 @@ class Execution:
             on_check=self._tick,
             can_resume=taken is not None,
         )
+        self._unwritten = UnwrittenChanges(updater, lambda: self._progress.counts)
         self._handlers = self._make_handlers(keeps_before=taken is None)
         self._move_watch = MoveWatch(task.query, self.warn)
         self._markers = Markers(rpc, task.run_info.target.namespace, task.run_info.run_id)
@@ -134,10 +138,12 @@ class Execution:
 
     def _make_handlers(self, *, keeps_before: bool) -> InProcessPool | Dispatcher:
         accounts = Accounts(self._budget, self._control, self._event_log.log, self._rpc.monotonic)
+        slow = SlowHandler(self._options, self.warn)
         if self._workers is not None:
+            self._workers.on_handled = slow.took
             return Dispatcher(self._workers, accounts, ranged=bool(self._query.ranged))
         handler = Handler(self._task.updater, self._query, keeps_before=keeps_before)
-        return InProcessPool(handler, accounts)
+        return InProcessPool(handler, accounts, slow)
 
     # --- called back while others wait ---
 
@@ -198,6 +204,8 @@ class Execution:
             outcome = outcome_of(error, self._rpc, self._control)
             if isinstance(error, BudgetExceeded):
                 self._count_stopping(error)
+            elif isinstance(error, ChangesUnwrittenError) and taken is not None:
+                taken.checkpoint.stopped_with(self._unwritten.counts)
             if outcome.details:
                 self.warn(f"the error in full: {outcome.details}")
             report = self._report(started, outcome)
@@ -218,7 +226,7 @@ class Execution:
         if self._taken is not None:
             self._taken.checkpoint.stopped_by(exceeded.failure)
         else:
-            self._progress.add(Counts(failed=1))
+            self._progress.add(Counts(handled=1, failed=1))
 
     def _dry_run(self) -> None:
         assert isinstance(self._handlers, InProcessPool)
@@ -226,7 +234,9 @@ class Execution:
         scan = Scan(self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes)
         with SeenKeys() if self._query.ranged else nullcontext() as seen:
             previewed = self._handlers.previewed
-            sink = DryRunSink(self._event_log, self._progress.add, previewed, seen)
+            sink = DryRunSink(
+                self._event_log, self._progress.add, previewed, seen, unwritten=self._unwritten
+            )
             dry_run(
                 scan, self._handlers, sink, self._rate_limiter,
                 nap=self._rpc.nap, batch_size=size,
@@ -269,7 +279,7 @@ class Execution:
             needs_keys=bool(self._query.ranged or lease.record.made.known_in),
         )  # fmt: skip
         left_markers = recover(recovery, checkpoint, lease, self._clock.unix())
-        self._progress.counts = counts = checkpoint.done()
+        self._progress.begin_with(counts := checkpoint.done())
         if counts.handled > self._already.handled:
             self.warn(
                 f"Datastore knows that {counts.handled:,} entities are already done; they are not "
@@ -304,6 +314,7 @@ class Execution:
                 unix_time=self._clock.unix,
             ),
             made=MadeEntities(self._query, self._rpc, lease, checkpoint),
+            unwritten=self._unwritten,
         )
 
     # --- the end ---
@@ -328,6 +339,9 @@ class Execution:
 
     def _report(self, started: datetime, outcome: Outcome) -> Report:
         """The report of a runner that ends now."""
+        counts = self._progress.counts
+        if counts.unwritten and self._unwritten.is_settled:
+            self.warn(self._unwritten.warning(counts), WarningKind.UNWRITTEN)
         self._progress.tick(force=True)
         if self._taken is None:
             report = dry_report(
@@ -378,4 +392,7 @@ class Execution:
 
 def _known_counts(taken: TakenRun) -> Counts:
     """The counts of earlier runners. If the checkpoint was lost, the run record has rough ones."""
-    return max(taken.checkpoint.counts(), taken.record.counts, key=lambda counts: counts.handled)
+    checkpoint, status = taken.checkpoint, taken.checkpoint.status()
+    if status.clean and status.generation == taken.record.lease.generation - 1:
+        return checkpoint.done()
+    return max(checkpoint.done(), taken.record.counts, key=lambda counts: counts.handled)

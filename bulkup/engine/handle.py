@@ -11,6 +11,7 @@ from typing import Any
 from google.cloud.datastore import Entity, Key
 
 from bulkup.authoring.call_threads import end_call
+from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.authoring.updater import Updater, returned_something, writing_to
 from bulkup.authoring.writes import WriteSink
 from bulkup.core.clock import timestamp
@@ -20,7 +21,14 @@ from bulkup.core.model import LogLine
 from bulkup.core.stop import end_if_fork
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.call_error import CallError
-from bulkup.datastore.entity_patch import encode_put, patched
+from bulkup.datastore.entity_patch import (
+    encode_put,
+    is_changed,
+    is_changed_since,
+    is_untouched,
+    patched,
+    stored_values,
+)
 from bulkup.datastore.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.datastore.lazy_entity import (
     LazyEntity,
@@ -40,6 +48,10 @@ from bulkup.engine.previewed import CallReads, Previewed
 from bulkup.engine.scan import QueryPlan
 
 _FAIL: Any = Mutation.FAIL
+
+_NOT_PUT: Any = object()
+_PUT_AS_ANOTHER: Any = object()
+"""What was put under the current entity's key is another object, for example a copy of it."""
 
 
 class Handler(WriteSink):
@@ -66,6 +78,11 @@ class Handler(WriteSink):
         """Patch the message that was read: nothing compares with it afterwards."""
         self._changed = False
         """The message of the current entity may differ from what was read."""
+        self._looks_for_unwritten = not updater.allow_unwritten_changes
+        self.may_change_after_put = not isinstance(updater, FunctionUpdater)
+        self._put_as: Any = _NOT_PUT
+        """How the current entity was last put: as its message (None), or as a copy (a tuple for
+        `is_changed_since`)."""
         self.moves = False
         """A write has changed a property that the query orders or ranges on."""
         self._rewrite = updater.rewrite_unchanged
@@ -114,11 +131,10 @@ class Handler(WriteSink):
             self.reads.clear()
             self._made.clear()
         self._changed = False
-        if self._keeps_before:
-            item.before = pb
+        self._put_as = _NOT_PUT
         try:
-            if not self._in_place:  # all values are looked at later: fail here if one is corrupt
-                EntityPb.FromString(pb.SerializeToString())
+            if not self._in_place:
+                self._keep_before(item, pb)
             returned: Any = self._handle_entity(entity)
             if returned is not None:
                 raise returned_something(self._updater, returned)
@@ -135,13 +151,19 @@ class Handler(WriteSink):
                 has_come_to_nothing(entity)
         if self.is_shared:
             end_call(self)
-        if self._writes and item.failure is None:
-            self._collect_writes(item, pb)
+        if item.failure is None:
+            self._note_outcome(item, entity, pb)
         if self._log_lines:
             item.log_lines, self._log_lines = self._log_lines, []
         if self._versions:
             item.reads = tuple(self._versions)
         return item
+
+    def _keep_before(self, item: Handled, pb: Any) -> None:
+        """What was read is looked at later: fail here if one of its values is corrupt."""
+        if self._keeps_before:
+            item.before = pb
+        EntityPb.FromString(pb.SerializeToString())
 
     def handle_again(self, item: Handled, result: Any) -> None:
         """Handle an entity again, with what was just read. The first outcome is forgotten."""
@@ -149,16 +171,44 @@ class Handler(WriteSink):
         with self.open():
             item.adopt(self.handle(result, item.key, item.cursor))
 
-    def _collect_writes(self, item: Handled, read: Any) -> None:
-        if self._committed_in is read and self._fail_if_committed(item):
-            return
-        asked: tuple[Any, ...] = tuple(self._writes.values())
-        if None in asked:
-            asked = tuple(write for write in asked if write is not None)
-            item.unchanged = len(self._writes) - len(asked)
-        item.set_writes(asked)
-        if self._ranged and not self.moves:
-            self.moves = any(_moves(read, item.key, write, self._ranged) for write in asked)
+    def _note_outcome(self, item: Handled, entity: LazyEntity, read: Any) -> None:
+        """Note what the handler asked for when it has returned."""
+        if self._writes:
+            if self._committed_in is read and self._fail_if_committed(item):
+                return
+            asked: tuple[Any, ...] = tuple(self._writes.values())
+            if None in asked:
+                asked = tuple(write for write in asked if write is not None)
+                item.unchanged = int(self._writes.get(item.key, item) is None)
+            if len(asked) == 1 and not asked[0].incomplete:  # the common case, without a loop
+                item.writes, item.size = asked, len(asked[0].mutation)
+            else:
+                item.set_writes(asked)
+            if self._ranged and not self.moves:
+                self.moves = any(_moves(read, item.key, write, self._ranged) for write in asked)
+        if (
+            self._looks_for_unwritten
+            and (self.may_change_after_put or self._put_as is _NOT_PUT)
+            and not is_untouched(entity)
+        ):
+            item.unwritten = self._is_unwritten(entity)
+
+    def _is_unwritten(self, entity: LazyEntity) -> bool:
+        """Whether the handler has changed the entity since it was read or put."""
+        put_as, key = self._put_as, self._key
+        if put_as is _NOT_PUT:
+            # Another object may have been put under its key, also through the client.
+            return key not in self._writes and is_changed(entity) and not self._has_committed(key)
+        if put_as is _PUT_AS_ANOTHER:
+            return False
+        changed = is_changed(entity) if put_as is None else is_changed_since(entity, *put_as)
+        write = self._writes.get(key) if changed else None
+        return changed and not (write is not None and write.deletes)
+
+    def _has_committed(self, key: bytes) -> bool:
+        """Whether this call has written the key through its client."""
+        is_of_call = self._committed_in is page_entity(self.own)
+        return is_of_call and key_bytes(key_of(key)) in self._committed
 
     def _note_committed(self, keys: list[bytes]) -> None:
         pb = page_entity(self.own)
@@ -212,6 +262,7 @@ class Handler(WriteSink):
                 raise ValueError("cannot put an entity that contains itself") from error
             raise
         if pb is None:
+            self._put_as = None
             if not (self._changed or self._rewrite):
                 self._add(self._key, None)
                 return
@@ -219,12 +270,21 @@ class Handler(WriteSink):
             pb = page_entity(entity)
         elif pb is page_entity(entity):
             self._changed = True
+            self._put_as = None
+        elif self.may_change_after_put:
+            self._put_as = pb, *stored_values(entity)
+        else:
+            self._put_as = None
         self._add_put(self._key, pb, self._version)
 
     def _put_other(self, entity: Entity) -> None:
         # A copy of the handled entity shares its message, which an earlier put may have patched.
         twin = isinstance(entity, LazyEntity) and page_entity(entity) is page_entity(self.own)
         pb = encode_put(entity, rewrite=self._rewrite or (twin and self._changed))
+        if entity is self.own:  # under another key
+            self._put_as = patched(entity), *stored_values(entity)
+        elif self._put_as is not _NOT_PUT and entity.key == self.own.key:
+            self._put_as = _PUT_AS_ANOTHER
         if pb is None:
             self._add(key_bytes(key_to_pb(entity.key)), None)
             return

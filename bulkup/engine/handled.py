@@ -52,6 +52,9 @@ class Handled:
     size: int = 0
     """Bytes of its mutations."""
     unchanged: int = 0
+    """1: the entity itself was put, and nothing had changed."""
+    unwritten: bool = False
+    """The handler has changed the entity, and has not put it after that."""
     log_lines: Sequence[LogLine] = ()
     failure: Failure | None = None
     conflicts: int = 0
@@ -90,6 +93,7 @@ class Handled:
         self.incomplete = False
         self.size = 0
         self.unchanged = 0
+        self.unwritten = False
 
     def reset(self) -> None:
         """Forget what the handler did, because it is about to be called again."""
@@ -103,6 +107,7 @@ class Handled:
         self.incomplete = again.incomplete
         self.size = again.size
         self.unchanged = again.unchanged
+        self.unwritten = again.unwritten
         self.log_lines = again.log_lines
         self.failure = again.failure
         self.before = again.before

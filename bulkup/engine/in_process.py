@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from bulkup.engine.accounts import Accounts, Sink
 from bulkup.engine.commit import Committer
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
+from bulkup.engine.slow_handler import SLOW_S, SlowHandler
 
 if TYPE_CHECKING:
     from bulkup.engine.shard_runner import ShardRunner
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 class InProcessPool:
     """A HandlerPool without processes."""
 
-    def __init__(self, handler: Handler, accounts: Accounts) -> None:
+    def __init__(self, handler: Handler, accounts: Accounts, slow: SlowHandler) -> None:
         self._handler = handler
+        self._slow = slow
         self._accounts = accounts
         self.handle_again = handler.handle_again
         self.previewed = handler.previewed
@@ -71,11 +74,18 @@ class InProcessPool:
         rewritten = committer or self.previewed
         foreign: Container[bytes] = rewritten.foreign if rewritten is not None else ()
         is_left_out = sink.left_out()
+        before, is_timed = math.inf, False
         with self._handler.open():
             for result in results:
                 now = monotonic()
                 if now >= control.next_check or control.handled >= control.limit:
                     control.check()
+                    # What the last entity took includes its commit, so the next one is timed.
+                    is_timed = now - before > SLOW_S
+                    now = monotonic()
+                    if committer is not None:
+                        committer.send_if_old(now)
+                before = now
                 key: bytes = result.entity.key
                 if is_left_out is not None and is_left_out(result):
                     continue
@@ -84,6 +94,9 @@ class InProcessPool:
                     item = self._handle_rewritten(result, committer)
                 else:
                     item = handle(result, key, result.cursor)
+                if is_timed:
+                    self._slow.took(monotonic() - now, suspects=1)
+                    is_timed = False
                 if item.reads or landed is not None:
                     item = self._settle_reads(item, landed, committer)
                 # As Accounts.enter does, without a call for each entity.

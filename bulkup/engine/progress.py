@@ -18,10 +18,14 @@ current."""
 
 EVERY_S = 1.0
 
+UNANSWERED_S = 5.0
+"""A server that does not answer for this long is named."""
+
 
 class ProgressTracker:
     """`already`: the counts of earlier runners. `rate_limit`: says what limits the rate now.
-    `on_total` is called once the number of entities is known."""
+    `on_total` is called once the number of entities is known. `handled`: how many this runner has
+    handled. `unanswered`: the address of the server, and for how long it has not answered."""
 
     def __init__(
         self,
@@ -30,12 +34,17 @@ class ProgressTracker:
         already: Counts,
         rate_limit: Callable[[], str | None] = lambda: None,
         on_total: Callable[[int], None] = lambda _: None,
+        *,
+        handled: Callable[[], int] = lambda: 0,
+        unanswered: Callable[[], tuple[str, float]] = lambda: ("", 0.0),
     ) -> None:
         self._listener = listener
         self._clock = clock
         self._rate_limit = rate_limit
         self._on_total = on_total
-        self.counts = already
+        self._handled = handled
+        self._unanswered = unanswered
+        self.counts = self._before = already
         self.total: int | None = None
         self.retries = 0
         self._count_call: Call[object] | None = None
@@ -51,6 +60,10 @@ class ProgressTracker:
     def ask_total(self, call: Call[object]) -> None:
         """Show the answer of a COUNT call once it arrives; the run does not wait for it."""
         self._count_call = call
+
+    def begin_with(self, counts: Counts) -> None:
+        """What earlier runners have done, when that is known for certain."""
+        self.counts = self._before = counts
 
     def add(self, counts: Counts) -> None:
         self.counts = self.counts + counts
@@ -69,17 +82,22 @@ class ProgressTracker:
             return
         self._emitted_at = now
         self._see_total()
-        self._samples.append((now, self.counts.handled))
+        handled_now = max(self.counts.handled, self._before.handled + self._handled())
+        self._samples.append((now, handled_now))
         while len(self._samples) > 2 and now - self._samples[1][0] > RATE_OVER_S:
             self._samples.popleft()
         since, handled = self._samples[0]
-        rate = (self.counts.handled - handled) / (now - since) if now > since else 0.0
+        rate = (handled_now - handled) / (now - since) if now > since else 0.0
         self._listener(
             Progress(
-                self.counts, self.total, now - self._started, rate, self.retries, self._waiting,
-                self._rate_limit(),
+                self.counts, self.total, now - self._started, rate, self.retries,
+                self._waiting or self._waiting_for(), self._rate_limit(), handled_now,
             )
         )  # fmt: skip
+
+    def _waiting_for(self) -> str | None:
+        address, seconds = self._unanswered()
+        return f"waiting for {address}, {seconds:.0f} s" if seconds >= UNANSWERED_S else None
 
     def _see_total(self) -> None:
         call = self._count_call

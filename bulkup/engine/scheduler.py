@@ -20,6 +20,7 @@ from bulkup.engine.pool.pool import WorkerDiedError
 from bulkup.engine.shard_runner import ShardContext, ShardRunner
 from bulkup.engine.shard_splitter import ShardSplitter
 from bulkup.engine.splits import Sample
+from bulkup.engine.unwritten import ChangesUnwrittenError
 from bulkup.state.lease import Lease
 
 
@@ -46,6 +47,7 @@ class Scheduler:
         self._context = context
         self._rpc = context.commits.rpc
         self._throttle = context.commits.throttle
+        self._unwritten = context.commits.unwritten
         self._handlers = context.handlers
         self._lease = lease
         self._control = control
@@ -64,8 +66,8 @@ class Scheduler:
     def run(self) -> None:
         """Work on every shard that is not done.
 
-        Raises BudgetExceeded, Stopped and WorkerDiedError after commits in flight have ended;
-        HeldError and CallError at once.
+        Raises BudgetExceeded, Stopped, ChangesUnwrittenError and WorkerDiedError after commits in
+        flight have ended; HeldError and CallError at once.
         """
         shards = self._context.checkpoint.shards()
         self._waiting.extend(shard for shard in shards if not shard.done)
@@ -85,6 +87,7 @@ class Scheduler:
                             self.live_markers.extend(runner.live_markers)
                     self._runners.rotate(-1)  # so that no shard is always the last
                     if not moved:
+                        self._check_held()
                         self._control.check()
                         self._rpc.wait(self._throttle.wait_s)
             self.clean = True
@@ -112,6 +115,12 @@ class Scheduler:
     def _free_places(self) -> int:
         return self._width - sum(runner.is_reading for runner in self._runners)
 
+    def _check_held(self) -> None:
+        """Raises ChangesUnwrittenError when only batches are left that are held back."""
+        is_over = not self._waiting and all(runner.is_held for runner in self._runners)
+        if self._unwritten.is_holding and is_over:
+            raise self._unwritten.error()
+
     # --- the end of a runner ---
 
     @contextmanager
@@ -123,8 +132,13 @@ class Scheduler:
         try:
             try:
                 yield
-            except (Stopped, WorkerDiedError):
+            except (Stopped, WorkerDiedError) as stopped:
                 self._collect()
+                self._wind_up()
+                if self._unwritten.is_holding and not self._control.is_interrupted:
+                    raise self._unwritten.error() from stopped
+                raise
+            except ChangesUnwrittenError:
                 self._wind_up()
                 raise
         except HandlerOverBudget as over:
@@ -141,11 +155,26 @@ class Scheduler:
             return  # nothing may be done after an undecided batch: the mark would pass it
         self._handlers.collect(self._runners)
 
+    def _give_up_held(self) -> BudgetExceeded | None:
+        """Send the last batches, or give up those that are held back."""
+        self._unwritten.is_ending = True
+        exceeded = None
+        committers = [c for c in self._context.committers if not c.shard.broken]
+        for committer in committers:
+            try:
+                committer.send_batch()
+            except BudgetExceeded as error:
+                exceeded = exceeded or error
+        if self._unwritten.is_holding:
+            for committer in committers:
+                committer.give_up_held()
+        return exceeded
+
     def _wind_up(self) -> None:
         """Bring commits in flight to their end. Raises BudgetExceeded, after all the rest, when
         one of them has one failure too many."""
         committers = self._context.committers
-        exceeded = None
+        exceeded = self._give_up_held()
         for committer in committers:
             try:
                 if not committer.shard.broken:

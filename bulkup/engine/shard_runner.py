@@ -105,6 +105,11 @@ class ShardRunner:
     def is_reading(self) -> bool:
         return not self.scan.is_over or bool(self.page)
 
+    @property
+    def is_held(self) -> bool:
+        """Everything is handled, and what is not done is held back (`engine/unwritten.py`)."""
+        return self.committer.only_holds and not (self.chunks or self.is_reading)
+
     def step(self) -> bool:
         """Do what can be done without waiting. Returns False when nothing can.
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bulkup.core.events import Progress
+from bulkup.report.summary_rows import others, writes
 from bulkup.report.text import clean, duration, per_second, plural
 
 WAITING_LIMIT = 300
@@ -22,7 +23,7 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
 
     Where the server cannot count the entities, the bar pulses instead of promising an end.
     """
-    handled, total = progress.counts.handled, progress.total
+    handled, total = _handled(progress), progress.total
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
     grid.add_column(ratio=1)
@@ -47,7 +48,7 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
         second.highlight_regex(r"[\d,]+ failed", "bold red")
     if not progress.waiting:
         return Group(grid, second)
-    waiting = Text(f"  waiting: {clean(progress.waiting, WAITING_LIMIT)}", "yellow")
+    waiting = Text(f"  {_waiting(progress.waiting)}", "yellow")
     waiting.no_wrap, waiting.overflow = True, "ellipsis"
     return Group(grid, second, waiting)
 
@@ -56,12 +57,22 @@ def progress_line(progress: Progress, *, dry_run: bool) -> str:
     """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed` and the limit."""
     line = ", ".join((*_moving(progress), *_done(progress, dry_run))) + _rate_limiter(progress)
     if progress.waiting:
-        line += f"; waiting: {clean(progress.waiting, WAITING_LIMIT)}"
+        line += f"; {_waiting(progress.waiting)}"
     return line
 
 
+def _handled(progress: Progress) -> int:
+    return max(progress.handled, progress.counts.handled)
+
+
+def _waiting(why: str) -> str:
+    """`waiting: UNAVAILABLE, ...` or `waiting for localhost:8081, 7 s`."""
+    shown = clean(why, WAITING_LIMIT)
+    return shown if shown.startswith("waiting for ") else f"waiting: {shown}"
+
+
 def _moving(progress: Progress) -> list[str]:
-    handled, total = progress.counts.handled, progress.total
+    handled, total = _handled(progress), progress.total
     parts = [f"{handled:,} handled"]
     if total:
         parts = [f"{handled:,} of {total:,} ({min(handled * 100 // total, 100)}%)"]
@@ -77,13 +88,12 @@ def _moving(progress: Progress) -> list[str]:
 
 def _done(progress: Progress, dry_run: bool) -> list[str]:
     counts = progress.counts
-    parts = []
-    if counts.puts or not counts.deletes:
-        parts.append(f"would write {counts.puts:,}" if dry_run else f"{counts.puts:,} written")
-    if counts.deletes:
-        deletes = f"{counts.deletes:,}"
-        parts.append(f"would delete {deletes}" if dry_run else f"{deletes} deleted")
-    parts.append(f"{counts.failed:,} failed")
+    parts = [
+        writes(counts.written, counts.deleted, dry_run=dry_run),
+        f"{counts.failed:,} failed",
+    ]
+    if besides := others(counts, dry_run=dry_run):
+        parts.append(besides)
     if progress.retries:
         parts.append(plural(progress.retries, "retry", "retries"))
     return parts

@@ -15,7 +15,7 @@ from typing import TextIO
 
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import Report
-from bulkup.report.namespace_grid import Grid
+from bulkup.report.namespace_grid import Grid, count_cells, count_titles
 from bulkup.report.printer import Delivery
 from bulkup.report.summary_model import FailureLines, Summary, Tone, summarize, tone_of
 from bulkup.report.text import clean, duration
@@ -61,10 +61,12 @@ class GitHubPage:
         """What one `migrate` did; a migration without a report was not started."""
         lines = ["## Migrations", ""]
         if rows:
+            deletes = any(report.counts.deleted for _, report in rows if report is not None)
+            titles = count_titles(deletes=deletes)
             lines += [
-                "| | Migration | State | Handled | Written | Failed | Took |",
-                "|---|---|---|--:|--:|--:|--:|",
-                *(_migration_row(name, report) for name, report in rows),
+                f"| | Migration | State | {' | '.join(titles)} | Took |",
+                f"|---|---|---|{'--:|' * len(titles)}--:|",
+                *(_migration_row(name, report, deletes=deletes) for name, report in rows),
                 "",
             ]
         lines += [plain(clean(outcome)), ""]
@@ -169,18 +171,15 @@ def _grid(grid: Grid) -> Iterator[str]:
         yield from ("", plain(grid.rest))
 
 
-def _migration_row(name: str, report: Report | None) -> str:
+def _migration_row(name: str, report: Report | None, *, deletes: bool) -> str:
     shown = plain(clean(name))
     if report is None:
-        return f"| ⏳ | {shown} | pending | | | | |"
-    counts = report.counts
+        return f"| ⏳ | {shown} | pending |{' |' * len(count_titles(deletes=deletes))} |"
     cells = (
         ICONS[tone_of(report)],
         shown,
         report.state.value,
-        f"{counts.handled:,}",
-        f"{counts.writes:,}",
-        f"{counts.failed:,}",
+        *count_cells(report.counts, deletes=deletes),
         plain(duration(report.elapsed_s)),
     )
     return f"| {' | '.join(cells)} |"

@@ -91,6 +91,7 @@ def start_fields(event: RunStarted) -> dict[str, Any]:
 
 def progress_fields(event: Progress) -> dict[str, Any]:
     return {
+        "handled": max(event.handled, event.counts.handled),
         "counts": counts_fields(event.counts),
         "total": event.total,
         "elapsed_s": event.elapsed_s,
@@ -148,7 +149,5 @@ def change_fields(event: WouldChange) -> dict[str, Any]:
 
 
 def counts_fields(counts: Counts) -> dict[str, int]:
-    """`written` and `deleted` are the names; puts, deletes and writes are those of earlier
-    versions."""
-    named = {"written": counts.puts, "deleted": counts.deletes}
-    return {**asdict(counts), **named, "writes": counts.writes}
+    """The names of all reports; `puts`, `deletes` and `writes` are those of earlier versions."""
+    return counts.named()

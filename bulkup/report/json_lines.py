@@ -41,7 +41,12 @@ class JsonLines:
             "time": iso(at or self._now()),
             "run_id": self.run_id,
         }
-        self.stream.line(json.dumps(finite({**head, **fields}), allow_nan=False))
+        line = {**head, **fields}
+        try:
+            text = json.dumps(line, allow_nan=False)
+        except ValueError:
+            text = json.dumps(finite(line), allow_nan=False)
+        self.stream.line(text)
 
     def error(self, error: BulkupError) -> None:
         """The line of an error that ended the command."""

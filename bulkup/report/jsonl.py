@@ -8,8 +8,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
 
     start      format (= version), run_id, updater, description, target, params, dry_run, resumed,
                already (counts), total, state_file
-    progress   run_id, counts, total, elapsed_s, rate, retries, waiting, pace (for people; may
-               change); at most one a second
+    progress   run_id, handled, counts, total, elapsed_s, rate, retries, waiting, pace (for people;
+               may change); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
     failure    run_id, key, typed_key, step, error, traceback, failed, max_failures (-1: no limit)
     log        run_id, line
@@ -38,9 +38,11 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     error      message, details, exit_code, next_steps: the command ended without a summary
 
     target     {project, database, namespace, emulator, local}; "" is the default
-    counts     {handled, written, deleted, unchanged, failed, vanished, conflicts}; in a dry
-               run written and deleted are what would be. Deprecated: puts (= written), deletes
-               (= deleted), writes (their sum)
+    counts     handled = written + deleted + unchanged + left_alone + vanished + failed: each entity
+               of the query is one of these; changed_not_written (some of them); other_written,
+               other_deleted (entities that handlers wrote besides); conflicts. In a dry run: what
+               would be written. docs/counts.md defines each. Deprecated: puts (written +
+               other_written), deletes (deleted + other_deleted), writes (their sum)
     typed_key  {path: [[kind, id or name], ...], namespace}; null if the key cannot be read
     value      {"integerValue": "5"}: the form of the REST API, as `bulkup local dump --lossless`
     state      running, finished, failed, stopped, interrupted, abandoned

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bulkup.core.events import Report, SpaceResult
-from bulkup.core.model import RunState
+from bulkup.core.model import Counts, RunState
 from bulkup.report.text import clean, plural
 
 MOST_ROWS = 1000
@@ -34,11 +34,12 @@ class Grid:
 def grid_of(report: Report, most_rows: int) -> Grid:
     """A row for each namespace of a report that covers several."""
     shown, left_out = _chosen(report.spaces, most_rows)
-    writes = "Would write" if report.dry_run else "Written"
+    counts = report.counts
+    titles = count_titles(deletes=bool(counts.deleted), dry_run=report.dry_run)
     return Grid(
-        ("Namespace", "State", "Handled", writes, "Failed", ""),
-        tuple(_row(space) for space in shown),
-        frozenset({2, 3, 4}),
+        ("Namespace", "State", *titles, ""),
+        tuple(_row(space, deletes=bool(counts.deleted)) for space in shown),
+        frozenset(range(2, 2 + len(titles))),
         f"{plural(left_out, 'namespace')} more, finished" if left_out else None,
     )
 
@@ -55,19 +56,24 @@ def _chosen(spaces: Sequence[SpaceResult], most: int) -> tuple[list[SpaceResult]
     return shown[::-1], len(spaces) - len(shown)
 
 
-def _row(space: SpaceResult) -> tuple[str, ...]:
+def _row(space: SpaceResult, *, deletes: bool) -> tuple[str, ...]:
     name, note = namespace_name(space.namespace), clean(space.note, NOTE_LIMIT)
+    counts = count_cells(space.counts, deletes=deletes)
     if space.state is None:
-        return name, "not begun", "", "", "", note
-    counts = space.counts
-    return (
-        name,
-        space.state.value,
-        f"{counts.handled:,}",
-        f"{counts.writes:,}",
-        f"{counts.failed:,}",
-        note,
-    )
+        return name, "not begun", *("" for _ in counts), note
+    return name, space.state.value, *counts, note
+
+
+def count_titles(*, deletes: bool, dry_run: bool = False) -> tuple[str, ...]:
+    """The columns of `count_cells`. `deletes`: with those that were deleted."""
+    deleted = ("Would delete" if dry_run else "Deleted",) if deletes else ()
+    return ("Handled", "Would write" if dry_run else "Written", *deleted, "Failed")
+
+
+def count_cells(counts: Counts, *, deletes: bool) -> tuple[str, ...]:
+    counts = counts.reconciled()
+    deleted = (counts.deleted,) if deletes else ()
+    return tuple(f"{n:,}" for n in (counts.handled, counts.written, *deleted, counts.failed))
 
 
 def namespace_name(namespace: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bulkup.core.errors import Exit
-from bulkup.core.events import Report, RunState
+from bulkup.core.events import Counts, Report, RunState
 from bulkup.core.visible import assignment
 from bulkup.report.text import clean, moment, per_second, plural
 
@@ -28,36 +28,48 @@ def rows_of(report: Report) -> list[tuple[str, str]]:
 
 
 def _count_rows(report: Report) -> list[tuple[str, str | None]]:
-    counts = report.counts
+    counts = report.counts.reconciled()
     handled = f"{counts.handled:,}"
     if report.total and report.state is not RunState.FINISHED:
         share = min(counts.handled / report.total, 1)
         handled += f" of {report.total:,} ({int(share * 100)}%)"
-    unchanged, vanished, conflicts = counts.unchanged, counts.vanished, counts.conflicts
     return [
         ("Handled", handled),
-        ("Would write" if report.dry_run else "Written", f"{counts.puts:,}"),
-        (
-            "Would delete" if report.dry_run else "Deleted",
-            f"{counts.deletes:,}" if counts.deletes else None,
-        ),
-        (
-            "Unchanged",
-            f"{unchanged:,} (returned unchanged; no write needed)" if unchanged else None,
-        ),
+        ("Would write" if report.dry_run else "Written", f"{counts.written:,}"),
+        ("Would delete" if report.dry_run else "Deleted", _if_any(counts.deleted)),
+        ("Unchanged", _if_any(counts.unchanged, "(returned unchanged; no write needed)")),
+        ("Left alone", _if_any(counts.left_alone, "(the updater has written nothing)")),
+        ("Vanished", _if_any(counts.vanished, "(deleted by others during the run; not failures)")),
         ("Failed", f"{counts.failed:,}"),
-        (
-            "Vanished",
-            f"{vanished:,} (deleted by others during the run; not failures)" if vanished else None,
-        ),
+        ("Not written", _if_any(counts.unwritten, "(changed by the updater and not put after it)")),
+        ("Others", others(counts, dry_run=report.dry_run)),
         (
             "Conflicts",
-            f"{conflicts:,} (changed by others during the run; handled again)"
-            if conflicts
-            else None,
+            _if_any(counts.conflicts, "(changed by others during the run; handled again)"),
         ),
         ("Retries", f"{plural(report.retries, 'call')} sent again" if report.retries else None),
     ]
+
+
+def _if_any(count: int, meaning: str = "") -> str | None:
+    return f"{count:,} {meaning}".rstrip() if count else None
+
+
+def others(counts: Counts, *, dry_run: bool) -> str | None:
+    """What handlers wrote besides the entity they were given; None: nothing."""
+    if not (counts.other_puts or counts.other_deletes):
+        return None
+    return f"{writes(counts.other_puts, counts.other_deletes, dry_run=dry_run)} besides these"
+
+
+def writes(written: int, deleted: int, *, dry_run: bool) -> str:
+    """`34,006 written, 5 deleted`."""
+    parts = []
+    if written or not deleted:
+        parts.append(f"would write {written:,}" if dry_run else f"{written:,} written")
+    if deleted:
+        parts.append(f"would delete {deleted:,}" if dry_run else f"{deleted:,} deleted")
+    return ", ".join(parts)
 
 
 def _run_rows(report: Report) -> list[tuple[str, str | None]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from bulkup.core.clock import rough_age
 from bulkup.core.events import AlreadyDone, Report, RunState
 from bulkup.report.namespace_grid import namespace_names
+from bulkup.report.summary_rows import others, writes
 from bulkup.report.text import clean, duration, plural
 
 SUBJECT_LIMIT = 180
@@ -128,16 +129,14 @@ def _ending(report: Report) -> str:
 
 def _counts(report: Report) -> str:
     """`34,006 entities handled, 34,006 written, 0 failed`."""
-    counts, dry_run = report.counts, report.dry_run
-    parts = [f"{plural(counts.handled, 'entity', 'entities')} handled"]
-    if counts.puts or not counts.deletes:
-        parts.append(f"would write {counts.puts:,}" if dry_run else f"{counts.puts:,} written")
-    if counts.deletes:
-        parts.append(
-            f"would delete {counts.deletes:,}" if dry_run else f"{counts.deletes:,} deleted"
-        )
-    parts.append(f"{counts.failed:,} failed")
-    return ", ".join(parts)
+    counts, dry_run = report.counts.reconciled(), report.dry_run
+    parts = [
+        f"{plural(counts.handled, 'entity', 'entities')} handled",
+        writes(counts.written, counts.deleted, dry_run=dry_run),
+        f"{counts.failed:,} failed",
+    ]
+    besides = others(counts, dry_run=dry_run)
+    return ", ".join([*parts, besides] if besides else parts)
 
 
 def _took(report: Report) -> str:

@@ -130,7 +130,7 @@ class Checkpoint(Outcomes, MadeKeys):
         """A runner starts: the `generation`th, on these shards (see `follow`).
 
         Until `end_work`, commits may be in flight at any time. The failure that stopped the last
-        runner is removed, since its entity is handled again.
+        runner is removed, since its entity is handled again. So are the counts of `stopped_with`.
         """
         begin_unreported(self.folder, self.run_info.identity)
         with self._step(synced=True):
@@ -144,6 +144,7 @@ class Checkpoint(Outcomes, MadeKeys):
                 asked=dict(asked),
                 generation=generation,
                 runners=max(int(self._meta()["runners"]) + 1, generation),
+                not_done={},
             )
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
 
@@ -336,6 +337,7 @@ class Checkpoint(Outcomes, MadeKeys):
                 "DELETE FROM batches WHERE shard = ? AND number = ? AND part = ?",
                 (row.shard, row.number, row.part),
             )
+        self._add_missing_columns()
         names = ", ".join(COUNTS)
         marks = ", ".join("?" * (7 + len(COUNTS)))
         cursor = self._db.execute(
@@ -375,7 +377,7 @@ class Checkpoint(Outcomes, MadeKeys):
     def batches_above(self, shard: Shard) -> list[BatchRow]:
         """The rows of a shard above its low-water mark, by number and part."""
         rows = self._db.execute(
-            f'SELECT shard, number, part, start, "end", whole_end, state, {", ".join(COUNTS)} '  # noqa: S608 (our own column names)
+            f'SELECT shard, number, part, start, "end", whole_end, state, {self._counts} '  # noqa: S608 (our own column names)
             "FROM batches WHERE shard = ? AND number > ? ORDER BY number, part",
             (shard.id, shard.low_number),
         )
@@ -383,6 +385,12 @@ class Checkpoint(Outcomes, MadeKeys):
             BatchRow(shard_id, number, part, start, end, whole, state == "done", Counts(*counts))
             for shard_id, number, part, start, end, whole, state, *counts in rows
         ]
+
+    def stopped_with(self, counts: Counts) -> None:
+        """Keep the counts of entities that were changed and not written, which has stopped the
+        run. They are not done; resume handles them."""
+        with self._step():
+            self._set(not_done=counts.stored())
 
     def stopped_by(self, failure: Failure) -> None:
         """Keep the failure that exceeded the budget. Its entity is not done; resume handles it."""

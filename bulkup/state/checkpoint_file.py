@@ -84,6 +84,9 @@ class CheckpointFile:
         self._inode = _inode(path)
         self.run_info = run_info
         self._db = connection
+        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(batches)")}
+        self._missing = [name for name in COUNTS if name not in columns]
+        """Columns of counts that a file of an earlier version lacks until something is written."""
 
     @classmethod
     def create(cls, folder: Path, run_info: RunInfo) -> Self:
@@ -181,6 +184,24 @@ class CheckpointFile:
                 f"cannot write the run state to {str(self.path)!r} ({error}); free disk space or "
                 f"fix the cause, then continue with `bulkup resume {self.run_info.run_id}`"
             ) from error
+
+    def _add_missing_columns(self) -> None:
+        """Not when the file is opened: to look at a run must not change it."""
+        for name in self._missing:
+            self._db.execute(f"ALTER TABLE batches ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+        self._missing = []
+
+    @property
+    def _sums(self) -> str:
+        """The sums of all counts, as columns of a query of `batches`."""
+        return ", ".join(
+            "0" if name in self._missing else f"coalesce(sum({name}), 0)" for name in COUNTS
+        )
+
+    @property
+    def _counts(self) -> str:
+        """All counts, likewise."""
+        return ", ".join("0" if name in self._missing else name for name in COUNTS)
 
     def _at(self, table: str) -> str:
         """The time of a row of failures or log lines, as a column."""

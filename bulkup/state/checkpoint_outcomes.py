@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from bulkup.core.model import Counts, Failure, LogLine
 from bulkup.core.records import Shard
-from bulkup.state.checkpoint_file import COUNTS, CheckpointFile
-
-_SUMS = ", ".join(f"coalesce(sum({name}), 0)" for name in COUNTS)
+from bulkup.state.checkpoint_file import CheckpointFile
 
 
 class Outcomes(CheckpointFile):
@@ -18,10 +15,10 @@ class Outcomes(CheckpointFile):
     def counts_of(self, shard: int) -> Counts:
         """The sum of a shard's batches that are done."""
         row = self._db.execute(
-            f"SELECT {_SUMS} FROM batches WHERE state = 'done' AND shard = ?",  # noqa: S608 (our own column names)
+            f"SELECT {self._sums} FROM batches WHERE state = 'done' AND shard = ?",  # noqa: S608 (our own column names)
             (shard,),
         ).fetchone()
-        return Counts(*row)
+        return Counts(*row).reconciled()
 
     def counts_around_mark(self, shard: Shard) -> tuple[Counts, Counts]:
         """The counts up to the shard's low-water mark, and those of the batches after it, none of
@@ -29,7 +26,7 @@ class Outcomes(CheckpointFile):
         counts, above = self.counts_of(shard.id), Counts()
         position = shard.low_cursor
         for start, end, *unnumbered in self._db.execute(
-            f'SELECT start, "end", {", ".join(COUNTS)} FROM batches '  # noqa: S608 (our own column names)
+            f'SELECT start, "end", {self._counts} FROM batches '  # noqa: S608 (our own column names)
             "WHERE shard = ? AND number IS NULL AND state = 'done' ORDER BY id DESC",
             (shard.id,),
         ):
@@ -41,17 +38,18 @@ class Outcomes(CheckpointFile):
 
     def done(self) -> Counts:
         """The sum of the batches that are done."""
-        row = self._db.execute(f"SELECT {_SUMS} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
-        return Counts(*row)
+        row = self._db.execute(f"SELECT {self._sums} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
+        return Counts(*row).reconciled()
 
     def counts(self) -> Counts:
-        """The sum of the batches that are done, and the failure that stopped the run."""
+        """The sum of the batches that are done, and what stopped the run: a failure, or entities
+        that were changed and not written. The next runner handles those again."""
         *done, stopped = self._db.execute(
-            f"SELECT {_SUMS}, (SELECT count(*) FROM failures WHERE batch IS NULL) "  # noqa: S608 (our own column names)
+            f"SELECT {self._sums}, (SELECT count(*) FROM failures WHERE batch IS NULL) "  # noqa: S608 (our own column names)
             "FROM batches WHERE state = 'done'"
         ).fetchone()
-        counts = Counts(*done)
-        return replace(counts, failed=counts.failed + stopped) if stopped else counts
+        not_done = Counts(**self._meta().get("not_done") or {})
+        return Counts(*done).reconciled() + not_done + Counts(handled=stopped, failed=stopped)
 
     def failures(self, skip: int = 0) -> Iterator[Failure]:
         """Failures in the order they happened: those of batches that are done, and the one that

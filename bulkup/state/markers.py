@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -92,8 +92,8 @@ class Markers:
             {
                 "low": marker.low,
                 "fence": marker.fence,
-                "counts": asdict(marker.counts),
-                "before": asdict(marker.before),
+                "counts": marker.counts.stored(),
+                "before": marker.before.stored(),
             }
         )
         for name, text in (("runner", marker.runner), ("facts", facts)):

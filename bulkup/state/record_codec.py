@@ -46,7 +46,7 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         "started": started,
         "ended": _time(record.ended),
         "parameters": json.dumps(run_info.params),
-        "counts": json.dumps(asdict(record.counts)),
+        "counts": json.dumps(record.counts.stored()),
         "lease_until": _time(lease.until),
         # For the next runner.
         "identity": run_info.identity,
@@ -56,7 +56,7 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         "generation": lease.generation,
         "shards": json.dumps([_shard_to_json(shard) for shard in layout.shards]),
         "next_shard": layout.next_shard,
-        "settled": json.dumps(asdict(layout.settled)),
+        "settled": json.dumps(layout.settled.stored()),
         "fenced_until": layout.fenced_until,
         "moved_in": layout.moved_in or "",
         "keep": record.keep,

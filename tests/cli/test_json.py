@@ -127,6 +127,7 @@ def test_each_line_of_migrations_is_as_the_schema_says(shell: Shell, embedded: S
     (last,) = failed.of_type("migrate")
     assert last["next_steps"] == ["bulkup migrate updaters"]
     assert types(shell.bulkup("status", "--json")) == {"migration", "status"}
+    assert types(shell.bulkup("migrate", "-n", "--json")) >= {"migrate"}
     assert types(shell.bulkup("migrate", "--json")) >= {"start", "summary", "migrate"}
 
 

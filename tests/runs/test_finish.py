@@ -65,12 +65,12 @@ FAULTS = {
     "raises": "raise ValueError('no disk')",
     "exits": "raise SystemExit(3)",
     "then_twice": "self.then(Second); self.then(Second)",
+    "killed": "os.kill(os.getpid(), signal.SIGKILL)",
     "typo": "self.then(Second, wrod='b')",
     "no_file": "self.then('no_such_file.py')",
     "no_module": "self.then('no_such_package.module:Name')",
     "does_not_load": "self.then('broken.py')",
     "no_updater": "self.then(5)",
-    "killed": "os.kill(os.getpid(), signal.SIGKILL)",
 }
 
 
@@ -99,6 +99,7 @@ def is_done_once(shell: Shell, client: datastore.Client, finishes: int) -> None:
     assert list(client.query(kind="BulkupClaim").fetch()) == []
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_after_a_finish_that_failed_no_entity_is_handled_again(
     tmp_path: Path, embedded: Server, fault: str

@@ -36,8 +36,8 @@ CHUNK_S = 0.05
 shorter ones the cost of sending them shows."""
 
 MAX_CHUNK = 500
-FIRST_CHUNK = 20
-"""Entities, until it is known how long one takes."""
+FIRST_CHUNK = 1
+"""Entities, until it is known how long one takes: it may be a minute."""
 
 MAX_CHUNK_BYTES = 256 * 1024
 PIPE_BYTES = 1024 * 1024
@@ -84,6 +84,8 @@ class WorkerPool:
         """How long one entity takes on average; 0: not known."""
         self.on_client_commit: Callable[[], None] = lambda: None
         """Called when a handler writes through its client."""
+        self.on_handled: Callable[[float, int], None] = lambda seconds, entities: None
+        """Called with how long a worker took for some entities."""
         self.moves = False
         """Some write changed a property that the query orders or ranges on."""
 
@@ -180,8 +182,8 @@ class WorkerPool:
             raise protocol.unpacked_error(error)
         again = protocol.unpacked(data)
         item.set_writes(again.writes)
-        item.unchanged, item.log_lines, item.failure = (
-            again.unchanged, again.log_lines, again.failure,
+        item.unchanged, item.unwritten, item.log_lines, item.failure = (
+            again.unchanged, again.unwritten, again.log_lines, again.failure,
         )  # fmt: skip
 
     def collect(self) -> None:
@@ -243,6 +245,7 @@ class WorkerPool:
         chunk.error = protocol.unpacked_error(error) if error is not None else None
         self.moves |= moves
         if items:
+            self.on_handled(seconds, len(items))
             each = seconds / len(items)
             self._entity_s += (each - self._entity_s) * (0.3 if self._entity_s else 1.0)
 

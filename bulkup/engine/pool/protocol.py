@@ -143,7 +143,7 @@ class Writer:
 def packed(item: Handled) -> tuple[Any, ...]:
     """A handled entity as plain data, short in the two common cases."""
     writes = item.writes
-    if not (item.log_lines or item.failure or item.unchanged or item.reads):
+    if not (item.log_lines or item.failure or item.unchanged or item.reads or item.unwritten):
         if not writes:
             return item.key, item.cursor
         if len(writes) == 1:
@@ -159,6 +159,7 @@ def packed(item: Handled) -> tuple[Any, ...]:
         [(str.__str__(line), line.at) for line in item.log_lines],  # marshal takes no subclass
         failure and (failure.key, failure.step, failure.error, failure.traceback, failure.at),
         item.reads,
+        item.unwritten,
     )
 
 
@@ -169,7 +170,7 @@ def unpacked(data: tuple[Any, ...]) -> Handled:
     if len(data) == 5:
         item.set_writes((Write(data[0], data[2], data[3], data[4], False),))
         return item
-    _, _, writes, item.unchanged, log_lines, failure, item.reads = data
+    _, _, writes, item.unchanged, log_lines, failure, item.reads, item.unwritten = data
     item.log_lines = [LogLine.of(line, at) for line, at in log_lines]
     item.set_writes([Write(*write) for write in writes])
     item.failure = Failure(*failure) if failure else None
