@@ -293,6 +293,8 @@ def check_value(path: str, value: Any, depth: int = 0) -> None:
             check_key_value(inner.key, complete=False)
     elif which == "array_value":
         _check_array(path, value, depth)
+    elif which == "key_value":
+        check_key_value(value.key_value, complete=False)  # a new one was found to be complete
     elif which is not None:
         check_range(path, value, which)
 
