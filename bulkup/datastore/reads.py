@@ -33,8 +33,9 @@ class Reads:
         also note the `kind_mark` of their kind: what is written may belong to their results."""
         self.on_commit: Callable[[], None] | None = None
         """Called before the handler writes through its client, on the thread that does."""
-        self.on_committed: Callable[[list[bytes]], None] = lambda keys: None
-        """Called with what the handler has written through its client."""
+        self.on_committed: Callable[[list[tuple[bytes, int]]], None] = lambda versions: None
+        """Called with the keys that the handler has written through its client, and the versions
+        they have now."""
         self.commits_itself = False
         """The handler writes through the client, after reads. That happens again whenever it is
         called again."""
@@ -136,7 +137,7 @@ class WatchedApi:
         if reads.on_commit is not None:
             reads.on_commit()
         response = self._api.commit(request=request, **options)
-        reads.on_committed(_written_keys(request))
+        reads.on_committed(_written(request, _raw(response)))
         return response
 
     def begin_transaction(self, request: Any, **options: Any) -> Any:
@@ -145,16 +146,16 @@ class WatchedApi:
         return response
 
 
-def _written_keys(request: Any) -> list[bytes]:
-    """The keys of a CommitRequest, without those that the server completes."""
+def _written(request: Any, response: Any) -> list[tuple[bytes, int]]:
+    """The keys of a CommitRequest, without those that the server completes, and their versions."""
     mutations = request["mutations"] if isinstance(request, dict) else request.mutations
-    keys = []
-    for mutation in map(_raw, mutations):
+    written = []
+    for mutation, result in zip(map(_raw, mutations), response.mutation_results, strict=True):
         key = getattr(mutation, mutation.WhichOneof("operation"))
         key = getattr(key, "key", key)
         if key.path[-1].WhichOneof("id_type"):
-            keys.append(key.SerializeToString(deterministic=True))
-    return keys
+            written.append((key.SerializeToString(deterministic=True), result.version))
+    return written
 
 
 def _raw(message: Any) -> Any:

@@ -99,8 +99,10 @@ class Handler(WriteSink):
         """What a dry run would have written."""
         self.reads = CallReads(self._writes, self.previewed)
         self.reads.on_committed = self._note_committed
-        self._committed: dict[bytes, bool] = {}
-        """What the call with this message has written through its client: whether read before."""
+        self._once_more = False
+        self._committed: dict[bytes, tuple[bool, int]] = {}
+        """What the call with this message has written through its client: whether it has read it
+        before, and the version it has made."""
         self._committed_in: Any = None
         self._versions = self.reads.versions
         client = getattr(updater, "client", None)
@@ -169,12 +171,20 @@ class Handler(WriteSink):
         """Handle an entity again, with what was just read. The first outcome is forgotten."""
         item.reset()
         with self.open():
-            item.adopt(self.handle(result, item.key, item.cursor))
+            item.adopt(self.handle_once_more(result, item.key, item.cursor))
+
+    def handle_once_more(self, result: Any, key: bytes, cursor: bytes) -> Handled:
+        """`handle`, after a write of the same entity was refused as a conflict."""
+        self._once_more = True
+        try:
+            return self.handle(result, key, cursor)
+        finally:
+            self._once_more = False
 
     def _note_outcome(self, item: Handled, entity: LazyEntity, read: Any) -> None:
         """Note what the handler asked for when it has returned."""
         if self._writes:
-            if self._committed_in is read and self._fail_if_committed(item):
+            if self._once_more and self._committed_in is read and self._fail_if_committed(item):
                 return
             asked: tuple[Any, ...] = tuple(self._writes.values())
             if None in asked:
@@ -210,26 +220,27 @@ class Handler(WriteSink):
         is_of_call = self._committed_in is page_entity(self.own)
         return is_of_call and key_bytes(key_of(key)) in self._committed
 
-    def _note_committed(self, keys: list[bytes]) -> None:
+    def _note_committed(self, versions: list[tuple[bytes, int]]) -> None:
         pb = page_entity(self.own)
         if self._committed_in is not pb:
             self._committed.clear()
             self._committed_in = pb
-        for key in keys:
-            self._committed[key] = key in self._versions
+        for key, version in versions:
+            self._committed[key] = key in self._versions, version
 
     def _fail_if_committed(self, item: Handled) -> bool:
         """Whether the call guards a write with a version that it has itself made an old one.
 
-        No repetition would help: each would write through the client, and be refused, again.
+        Looked for in a repetition only. A write through the client may change nothing the second
+        time, and then the guard holds. If it does, no further repetition would help.
         """
         own = key_bytes(key_of(self._key))
         for write in self._writes.values():
             if write is None or not write.version:
                 continue
             key = own if write.key == self._key else write.key
-            was_read = self._committed.get(key)
-            if was_read is None:
+            was_read, version = self._committed.get(key, (False, write.version))
+            if version == write.version:
                 continue
             if was_read or key == own or write.version != self._versions.get(key):
                 does = "deletes" if write.deletes else "puts"

@@ -180,7 +180,7 @@ class Worker:
             _, number, key, cursor, data = self._urgent.popleft()
             item = error = None
             try:
-                item = self._handler.handle(PageResult.FromString(data), key, cursor)
+                item = self._handler.handle_once_more(PageResult.FromString(data), key, cursor)
             except CallError as failed:
                 error = protocol.packed_error(failed)
             self._send(
