@@ -14,6 +14,13 @@ from google.cloud.datastore import Entity, Key
 from google.protobuf.message import DecodeError
 from proto.datetime_helpers import DatetimeWithNanoseconds  # type: ignore[import-untyped]
 
+from bulkup.core.limits import (
+    MAX_INDEXED_BYTES,
+    LimitError,
+    check_properties,
+    check_property_name,
+    check_value,
+)
 from bulkup.datastore.keys import key_to_pb
 from bulkup.datastore.lazy_entity import (
     UNREAD,
@@ -51,6 +58,7 @@ def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
             return EntityPb.FromString(patch.SerializeToString())
         pb = EntityPb()
         write_entity(pb, entity)
+        check_properties(pb)
         return pb
     except RecursionError as error:
         raise ValueError("cannot put an entity that contains itself") from error
@@ -72,20 +80,21 @@ _Edit: TypeAlias = tuple[str, bytes, Any]
 tuple, for one is made per changed property."""
 
 
-def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
+def patched(entity: LazyEntity, *, in_place: bool = False, nested: bool = False) -> Pb | None:
     """A copy of the entity's PageEntity with its changes patched in, or None without changes.
 
     `in_place`: where that is safe the message itself is patched and returned, and what is put next
-    is compared with what was put now.
+    is compared with what was put now. `nested`: what contains the entity is checked as a whole, so
+    that a LimitError names the path from there.
     """
     edits: list[_Edit] = []
     added: list[Any] = []
     if entity._excluded is UNREAD and entity._read_meanings is UNREAD:
-        independent = _find_changed_values(entity, edits, added)
+        independent = _find_changed_values(entity, edits, added, nested)
         in_place = in_place and independent and not entity._has_twin
     else:
         entity._name_all()
-        _find_changed_properties(entity, edits, added)
+        _find_changed_properties(entity, edits, added, nested)
         in_place = False
     deleted = entity._named and dict.__len__(entity) - len(added) < len(entity._properties)
     moved = entity._key is not entity._read_key and is_moved(entity)
@@ -109,7 +118,7 @@ def patched(entity: LazyEntity, *, in_place: bool = False) -> Pb | None:
         for name in [name for name in properties if name not in entity]:
             del properties[name]
     for name in added:
-        _add_property(entity, properties, name)
+        _add_property(entity, properties, name, nested)
     if moved:
         pb.ClearField("key")
         if entity._key is not None:
@@ -167,7 +176,9 @@ def stored_values(entity: LazyEntity) -> tuple[Any, Mapping[str, Any]]:
     return entity._key, dict.copy(entity)
 
 
-def _find_changed_values(entity: LazyEntity, edits: list[_Edit], added: list[Any]) -> bool:
+def _find_changed_values(
+    entity: LazyEntity, edits: list[_Edit], added: list[Any], nested: bool
+) -> bool:
     """Collect the properties that changed or are new, when nobody looked at index flags.
 
     Returns whether the message may be patched in place: whatever was read inside a nested entity
@@ -192,20 +203,28 @@ def _find_changed_values(entity: LazyEntity, edits: list[_Edit], added: list[Any
             new = rewritten(data, value)
             if new is not None:
                 if new != data:
+                    if len(new) > MAX_INDEXED_BYTES and not nested:
+                        check_value(name, ValuePb.FromString(new))
                     edits.append((name, new, value))
                 continue
             original = value_message(entity, name)
             edit = edited(original, value)
             if edit is not None:
+                if not nested:
+                    check_value(name, edit)
                 edits.append((name, edit.SerializeToString(), value))
                 plain = _PLAIN.get(type(value), "")
                 independent = independent and original.WhichOneof("value_type") == plain
+    except LimitError:
+        raise  # it names the property
     except (TypeError, ValueError) as error:
         raise named(name, error) from error
     return independent
 
 
-def _find_changed_properties(entity: LazyEntity, edits: list[_Edit], added: list[Any]) -> None:
+def _find_changed_properties(
+    entity: LazyEntity, edits: list[_Edit], added: list[Any], nested: bool
+) -> None:
     """The same when index flags or meanings were looked at, so that these may have changed too."""
     properties = entity._properties
     name: Any
@@ -219,12 +238,16 @@ def _find_changed_properties(entity: LazyEntity, edits: list[_Edit], added: list
                 continue
             edit = _edited_property(entity, name, value_message(entity, name), value)
             if edit is not None:
+                if not nested:
+                    check_value(name, edit)
                 edits.append((name, edit.SerializeToString(), value))
+    except LimitError:
+        raise
     except (TypeError, ValueError) as error:
         raise named(name, error) from error
 
 
-def _add_property(entity: LazyEntity, properties: Pb, name: Any) -> None:
+def _add_property(entity: LazyEntity, properties: Pb, name: Any, nested: bool) -> None:
     if not isinstance(name, str):
         raise TypeError(f"property {name!r}: a property's name is a str")
     value = entity[name]
@@ -235,7 +258,15 @@ def _add_property(entity: LazyEntity, properties: Pb, name: Any) -> None:
         meaning, read_value = entity._read_meanings.get(name, (None, None))
         if read_value is value:
             set_meaning(pb, meaning)
-    properties[name] = pb.SerializeToString()
+    data = pb.SerializeToString()
+    if nested:
+        properties[name] = data
+        return
+    if not name or name[0] == "_" or len(name) > MAX_INDEXED_BYTES // 4:
+        check_property_name(name)
+    if type(value) not in _IMMUTABLE or len(data) > MAX_INDEXED_BYTES:
+        check_value(name, pb)
+    properties[name] = data
 
 
 def _edited_property(entity: LazyEntity, name: str, original: Pb, value: Any) -> Pb | None:
@@ -308,7 +339,7 @@ def _edited_entity(original: Pb, value: dict[str, Any]) -> Pb | None:
     nested = original.entity_value
     # protobuf caches wrappers while they live, so `is` finds the entity decoded from this message.
     if isinstance(value, LazyEntity) and value._origin is nested:
-        patch = patched(value)
+        patch = patched(value, nested=True)
         if patch is None:
             return None
         pb = _copied(ValuePb, original)
@@ -372,7 +403,7 @@ def _copied(class_: Any, original: Pb) -> Pb:
 
 
 def _encode_lazy(pb: Pb, value: LazyEntity) -> None:
-    patch = patched(value) or value._pb
+    patch = patched(value, nested=True) or value._pb
     pb.entity_value.SetInParent()
     pb.entity_value.ParseFromString(patch.SerializeToString())
 

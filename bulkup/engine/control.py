@@ -17,6 +17,7 @@ CHECK_EVERY_S = 0.1
 class Control:
     """The requests that a runner obeys between two entities.
 
+    `can_resume`: False for a dry run, which leaves nothing behind that is to be continued.
     `on_check` reports progress and renews the lease; it is called every CHECK_EVERY_S at most. A
     request that comes through the run record (pause, tune, cancel) is to be adopted from there,
     once per renewal, and obeyed in `check`.
@@ -30,11 +31,13 @@ class Control:
         max_time_s: float | None,
         monotonic: Callable[[], float],
         on_check: Callable[[], None],
+        can_resume: bool = True,
     ) -> None:
         self._stop = stop
         self._monotonic = monotonic
         self._give_up = math.inf if max_time_s is None else monotonic() + max_time_s
         self._on_check = on_check
+        self._at_limit = Exit.LIMIT if can_resume else Exit.DONE
         self.limit: float = math.inf if limit is None else limit
         self.handled = 0
         """Entities that this runner has handled."""
@@ -55,10 +58,10 @@ class Control:
         if self.handled >= self.limit:
             noun = "entity" if self.limit == 1 else "entities"
             raise Stopped(
-                RunState.STOPPED, f"stopped after {self.limit} {noun} (--limit)", Exit.LIMIT
+                RunState.STOPPED, f"stopped after {self.limit} {noun} (--limit)", self._at_limit
             )
         if now >= self._give_up:
-            raise Stopped(RunState.STOPPED, "time is up (--max-time)", Exit.LIMIT)
+            raise Stopped(RunState.STOPPED, "time is up (--max-time)", self._at_limit)
 
     def _check_at_once(self) -> None:
         """Make the entity that is being handled the last one, even if its batch has more."""

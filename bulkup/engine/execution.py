@@ -112,6 +112,7 @@ class Execution:
             max_time_s=options.max_time_s,
             monotonic=clock.monotonic,
             on_check=self._tick,
+            can_resume=taken is not None,
         )
         self._unwritten = UnwrittenChanges(updater, lambda: self._progress.counts)
         self._handlers = self._make_handlers(keeps_before=taken is None)

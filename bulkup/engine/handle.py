@@ -16,6 +16,7 @@ from bulkup.authoring.updater import Updater, returned_something, writing_to
 from bulkup.authoring.writes import WriteSink
 from bulkup.core.clock import timestamp
 from bulkup.core.errors import HeldError
+from bulkup.core.limits import LARGE_BYTES, LimitError, check_key_to_write, check_whole
 from bulkup.core.model import LogLine
 from bulkup.core.stop import end_if_fork
 from bulkup.core.user_traceback import error_line, user_traceback
@@ -106,9 +107,11 @@ class Handler(WriteSink):
         self._versions = self.reads.versions
         client = getattr(updater, "client", None)
         self._new_ids = NewIds(None)
+        self._place: tuple[str, str] | None = None
         if isinstance(client, UserClient):  # else the updater has made it itself
             client.note_reads_of(updater)
             self._new_ids = NewIds(client._rpc)
+            self._place = client._rpc.project, client._rpc.database
 
     def open(self) -> AbstractContextManager[None]:
         """Let the updater put, delete and log for as long as this is open."""
@@ -145,7 +148,7 @@ class Handler(WriteSink):
             end_if_fork()
             if isinstance(error, CallError) and error.worth_another_try:
                 raise  # Datastore is unavailable; that is not this entity's fault
-            item.fail("handle", error_line(error), user_traceback(error))
+            _fail(item, error)
             if self._changed:
                 has_come_to_nothing(entity)
         if self.is_shared:
@@ -296,6 +299,7 @@ class Handler(WriteSink):
         if pb is None:
             self._add(key_bytes(key_to_pb(entity.key)), None)
             return
+        check_key_to_write(pb.key, self._place, complete=False)
         if not pb.key.path[-1].WhichOneof("id_type"):
             self._put_new(entity, pb)
             return
@@ -304,6 +308,9 @@ class Handler(WriteSink):
 
     def _put_new(self, entity: Entity, pb: Any) -> None:
         """Its id is allocated with those of the whole batch, unless the handler looks at it."""
+        size = pb.ByteSize()
+        if size > LARGE_BYTES:
+            check_whole(pb, size)
         self._fresh_keys += 1
         number, fresh = self._fresh_keys, b"incomplete %d" % self._fresh_keys
         write = Write(fresh, Mutation(insert=pb).SerializeToString(), 0, False, True)
@@ -335,7 +342,10 @@ class Handler(WriteSink):
         self._made.add(write.key)
 
     def _add_put(self, key: bytes, pb: Any, version: int) -> None:
-        mutation = put_mutation(pb.SerializeToString(), version)
+        data = pb.SerializeToString()
+        if len(data) > LARGE_BYTES:
+            check_whole(EntityPb.FromString(data), len(data))
+        mutation = put_mutation(data, version)
         self._add(key, Write(key, mutation, version, False, False))
 
     def delete_own(self) -> None:
@@ -349,6 +359,7 @@ class Handler(WriteSink):
     def delete(self, key: Key) -> None:
         mutation = Mutation()
         mutation.delete.CopyFrom(key_to_pb(key))
+        check_key_to_write(mutation.delete, self._place, complete=True)
         identity = key_bytes(mutation.delete)
         version = self._version_of(identity, None)
         if version == ABSENT:
@@ -379,6 +390,13 @@ class Handler(WriteSink):
         if key in self._writes:
             del self._writes[key]  # the last write to a key wins, and moves to the end
         self._writes[key] = write
+
+
+def _fail(item: Handled, error: BaseException) -> None:
+    if isinstance(error, LimitError):  # what the server would say, only sooner
+        item.fail("write", f"INVALID_ARGUMENT: {error}", user_traceback(error))
+    else:
+        item.fail("handle", error_line(error), user_traceback(error))
 
 
 def _guarded_delete(key: bytes, mutation: Any, version: int) -> Write:

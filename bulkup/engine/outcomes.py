@@ -58,7 +58,8 @@ def _over_budget(exceeded: BudgetExceeded) -> str:
 
 
 def final_exit(state: RunState, exit_code: Exit, failed: int) -> Exit:
-    """A finished run in which entities have failed has an exit code of its own."""
-    if state is RunState.FINISHED and exit_code is Exit.DONE and failed:
+    """A finished run, or a dry run at its limit, in which entities have failed has an exit code of
+    its own."""
+    if state in (RunState.FINISHED, RunState.STOPPED) and exit_code is Exit.DONE and failed:
         return Exit.DONE_WITH_FAILURES
     return exit_code

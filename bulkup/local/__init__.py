@@ -27,7 +27,7 @@ This package imports only `bulkup.core`.
     storage.py   catalog.py   housekeeping.py versions, snapshots, names, history
     file.py                                   schema, lock, connections
     encoding.py  intervals.py sql.py          keys and values as bytes that sort; pieces of SQL
-    limits.py    values.py    status.py       what is refused, and how
+    limits.py    status.py                    what is refused, and how (with core/limits.py)
     messages.py                               protobuf
     access.py    transfer.py  entity_json.py v1_json.py   files without a server
 

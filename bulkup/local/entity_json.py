@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 
 from google.protobuf import json_format
 
+from bulkup.core.limits import MAX_INDEXED_BYTES
 from bulkup.local import messages as m
 from bulkup.local import v1_json
 from bulkup.local.encoding import Partition
-from bulkup.local.limits import MAX_INDEXED_BYTES
 
 KEY_MEMBER = "__key__"
 """Member for the key of a plain line. Datastore reserves such names, so no property has it."""

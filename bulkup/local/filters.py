@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from bulkup.core.limits import MAX_INDEXED_BYTES, too_long
 from bulkup.local import messages as m
 from bulkup.local.encoding import BYTES, encode_path, encode_value, path_end
 from bulkup.local.intervals import (
@@ -31,13 +32,13 @@ from bulkup.local.intervals import (
 )
 from bulkup.local.limits import (
     MAX_DISJUNCTIONS,
-    MAX_INDEXED_BYTES,
     MAX_NOT_IN_VALUES,
+    check_meaning,
     check_property_name,
-    too_long,
+    check_range,
+    refused,
 )
 from bulkup.local.status import invalid
-from bulkup.local.values import check_meaning, check_range
 
 KEY = "__key__"
 _F = m.PropertyFilter
@@ -200,7 +201,7 @@ def _encoded(name: str, value: Any) -> bytes:
         raise invalid(f"{'A list' if which == 'array_value' else 'An entity'} value is not allowed")
     check_range(name, value, which)
     if len(encoded) > MAX_INDEXED_BYTES + 1 and encoded[:1] == BYTES:
-        raise too_long(name)
+        raise refused(too_long(name))
     return encoded
 
 

@@ -17,18 +17,28 @@ import hashlib
 import struct
 from typing import Any
 
-from bulkup.local.encoding import BYTES, encode_key_value, encode_value
-from bulkup.local.limits import (
+from bulkup.core.limits import (
     MAX_INDEXED_BYTES,
     MAX_INDEXED_VALUES,
     MAX_NESTING,
-    check_key_value,
-    check_property_name,
+    VECTOR,
+    array_in_array,
+    excluded_array,
+    nested_too_deep,
+    no_value,
     too_long,
+    too_many,
+)
+from bulkup.local.encoding import BYTES, encode_key_value, encode_value
+from bulkup.local.limits import (
+    check_key_value,
+    check_length,
+    check_meaning,
+    check_property_name,
+    check_range,
+    refused,
 )
 from bulkup.local.packing import ELEMENT, SINGLE, TIMESTAMP, Values
-from bulkup.local.status import invalid
-from bulkup.local.values import VECTOR, check_meaning, check_range
 
 Entries = dict[str, Values]
 """By property path."""
@@ -45,8 +55,6 @@ _LATE = 253402300799
 SCATTER = "__scatter__"
 _SCATTER_BELOW = 0x1000
 """Out of 0x10000: one in sixteen."""
-_MAX_MEMBER_BYTES = 1_048_487
-"""Maximum of one string or blob that is excluded from indexes, as measured on Google's emulator."""
 
 
 def scatter_entry(path: bytes) -> bytes | None:
@@ -98,13 +106,12 @@ def index_entries(entity: Any) -> Entries:
     entries: Entries = {}
     _entity(entity, "", True, 0, SINGLE, entries)
     # Counting is only worthwhile with many properties or long arrays.
-    if len(entries) > 100 or any(len(values) > 1600 for values in entries.values()):
+    if len(entries) > 100 or any(
+        len(values) > MAX_INDEXED_VALUES // 100 for values in entries.values()
+    ):
         total = sum(1 if isinstance(v, bytes) else len(v) for v in entries.values())
         if total > MAX_INDEXED_VALUES:
-            raise invalid(
-                f"Too many indexed properties: {total} index entries, the limit for an entity is "
-                f"{MAX_INDEXED_VALUES}"
-            )
+            raise refused(too_many(total))
     return entries
 
 
@@ -112,7 +119,7 @@ def _entity(
     entity: Any, prefix: str, indexed: bool, depth: int, form: int, entries: Entries
 ) -> None:
     if depth > MAX_NESTING:
-        raise invalid(f"At most {MAX_NESTING} nested entity values are supported.")
+        raise refused(nested_too_deep())
     for name, value in entity.properties.items():
         if not name or name[0] == "_" or len(name) > 375:
             check_property_name(name)
@@ -124,7 +131,7 @@ def _entity(
             if which == "string_value":
                 encoded = b"\x04" + value.string_value.encode()
                 if len(encoded) > _LONGEST:
-                    raise too_long(prefix + name)
+                    raise refused(too_long(prefix + name))
             elif which == "integer_value":
                 encoded = b"\x02" + _U64.pack(value.integer_value + _SIGN & _MASK)
             else:
@@ -149,7 +156,7 @@ def _value(path: str, value: Any, indexed: bool, depth: int, form: int, entries:
         if indexed and inner.key.path:
             _add(path + ".__key__", encode_key_value(inner.key), form, entries)
     elif which is None:
-        raise invalid(f'The value "{path}" does not contain a value.')
+        raise refused(no_value(path))
     else:
         _scalar(path, value, indexed, form, entries)
 
@@ -158,15 +165,12 @@ def _array(path: str, value: Any, indexed: bool, depth: int, entries: Entries) -
     if value.meaning == VECTOR:
         return
     if value.exclude_from_indexes:
-        raise invalid(
-            f"Exclude from indexes cannot be set on a list value, only on its elements: "
-            f'property "{path}"'
-        )
+        raise refused(excluded_array(path))
     for element in value.array_value.values:
         if element.meaning:
             check_meaning(path, element)
         if element.WhichOneof("value_type") == "array_value":
-            raise invalid(f'The value of property "{path}" is an array that contains an array.')
+            raise refused(array_in_array(path))
         _value(path, element, indexed, depth, ELEMENT, entries)
 
 
@@ -179,7 +183,7 @@ def _scalar(path: str, value: Any, indexed: bool, form: int, entries: Entries) -
     check_range(path, value, which)
     if not indexed:
         if which in ("string_value", "blob_value"):
-            _check_member(path, getattr(value, which), excluded=value.exclude_from_indexes)
+            check_length(path, value, which)
         return
     encoded = encode_value(value)
     if encoded is not None:
@@ -191,7 +195,7 @@ def _scalar(path: str, value: Any, indexed: bool, form: int, entries: Entries) -
 def _add(path: str, encoded: bytes, form: int, entries: Entries) -> None:
     # Keys have limits of their own; strings and blobs are encoded as a tag and their bytes.
     if len(encoded) > MAX_INDEXED_BYTES + 1 and encoded[:1] == BYTES:
-        raise too_long(path)
+        raise refused(too_long(path))
     found = entries.get(path)
     if found is None:
         entries[path] = {encoded: form}
@@ -200,11 +204,3 @@ def _add(path: str, encoded: bytes, form: int, entries: Entries) -> None:
         # To a query, `a.b` and the `b` of an entity `a` are the same property.
         found = entries[path] = {found: SINGLE}
     found[encoded] = form
-
-
-def _check_member(path: str, content: str | bytes, *, excluded: bool) -> None:
-    limit = _MAX_MEMBER_BYTES if excluded else MAX_INDEXED_BYTES
-    if len(content) > limit // 4:
-        size = len(content.encode() if isinstance(content, str) else content)
-        if size > limit:
-            raise invalid(f'The value of property "{path}" is longer than {limit} bytes.')

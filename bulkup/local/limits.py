@@ -1,25 +1,21 @@
-"""What the service refuses before it looks at what is stored.
-
-The numbers are the documented limits of Firestore in Datastore mode. The messages are the service's
-own where they are known from its emulators.
-"""
+"""What the service refuses before it looks at what is stored: requests, and (`core/limits.py`)
+entities."""
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec
 
+from bulkup.core import limits
+from bulkup.core.limits import LimitError, is_reserved
 from bulkup.local.encoding import Partition, encode_id, encode_path
 from bulkup.local.status import RpcError, invalid
 
+P = ParamSpec("P")
+
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
-MAX_ENTITY_BYTES = 1_048_572
-MAX_INDEXED_BYTES = 1500
-MAX_NAME_BYTES = 1500
-MAX_KEY_ELEMENTS = 100
-MAX_NESTING = 20
-MAX_INDEXED_VALUES = 20_000
 MAX_LOOKUP_KEYS = 1000
 MAX_DISJUNCTIONS = 30
 MAX_NOT_IN_VALUES = 10
@@ -29,12 +25,6 @@ MAX_TRANSFORMS = 500
 
 _PROJECT = re.compile(r"[A-Za-z\d.\-_:~]{1,100}", re.ASCII)
 """Including the domain of old projects: `example.com:project`."""
-_NAMESPACE = re.compile(r"[A-Za-z\d.\-_]{1,100}", re.ASCII)
-
-
-def is_reserved(name: str) -> bool:
-    """Whether a name matches `__.*__`, which the service reserves."""
-    return len(name) >= 4 and name.startswith("__") and name.endswith("__")
 
 
 def check_request_size(size: int) -> None:
@@ -60,53 +50,37 @@ def partition_of(message: Any, project: str, database: str) -> Partition:
     found = message.project_id or project
     if found == project and message.database_id == database and not message.namespace_id:
         return _nameless(project, database)
-    if found != project or message.database_id != database:
-        raise invalid(
-            f"mismatched databases within request: {project}/{database or '(default)'} vs. "
-            f"{found}/{message.database_id or '(default)'}"
-        )
-    check_namespace(message.namespace_id)
+    _check_partition(message, project, database)
     return Partition(project, database, message.namespace_id)
 
 
-def check_namespace(namespace: str) -> None:
-    if namespace and _NAMESPACE.fullmatch(namespace) is None:
-        raise invalid(f'Illegal string "{namespace[:110]}" in namespace id.')
+def _refusing(check: Callable[P, None]) -> Callable[P, None]:
+    """The same check, which raises INVALID_ARGUMENT."""
+
+    @wraps(check)
+    def refuse(*args: P.args, **options: P.kwargs) -> None:
+        try:
+            check(*args, **options)
+        except LimitError as error:
+            raise refused(error) from None
+
+    return refuse
 
 
-def check_key(key: Any, *, complete: bool, reserved_ok: bool = False) -> None:
-    """Raise INVALID_ARGUMENT for a key that no entity can have.
+def refused(error: LimitError) -> RpcError:
+    """Without the hint, which is for users of bulkup."""
+    return invalid(error.message)
 
-    `complete=False` allows the last element to have neither id nor name.
-    """
-    path = key.path
-    if not path:
-        raise invalid("The key path must not be empty.")
-    if len(path) > MAX_KEY_ELEMENTS:
-        raise invalid(f"Key path is too long. Cannot exceed {MAX_KEY_ELEMENTS} elements.")
-    last = len(path) - 1
-    for number, element in enumerate(path):
-        kind, name = element.kind, element.name
-        if not kind:
-            raise invalid("The kind is the empty string.")
-        if len(kind) > 375 and len(kind.encode()) > MAX_NAME_BYTES:
-            raise invalid(f"The kind is longer than {MAX_NAME_BYTES} bytes.")
-        if kind.startswith("__") and not reserved_ok and is_reserved(kind):
-            raise invalid(f'The kind "{kind}" is reserved.')
-        which = element.WhichOneof("id_type")
-        if which is None:
-            if complete or number != last:
-                raise invalid(f"Key path element must not be incomplete: {_path_text(path)}")
-        elif which == "id":
-            if element.id == 0:
-                raise invalid("Key path id is invalid. Must not be zero.")
-        elif not name:
-            raise invalid("The key path element name is the empty string.")
-        else:
-            if len(name) > 375 and len(name.encode()) > MAX_NAME_BYTES:
-                raise invalid(f"The key path element name is longer than {MAX_NAME_BYTES} bytes.")
-            if name.startswith("__") and not reserved_ok and is_reserved(name):
-                raise invalid(f'The key path element name "{name}" is reserved.')
+
+_check_partition = _refusing(limits.check_partition)
+check_namespace = _refusing(limits.check_namespace)
+check_key = _refusing(limits.check_key)
+check_key_value = _refusing(limits.check_key_value)
+check_property_name = _refusing(limits.check_property_name)
+check_entity_size = _refusing(limits.check_entity_size)
+check_range = _refusing(limits.check_range)
+check_length = _refusing(limits.check_length)
+check_meaning = _refusing(limits.check_meaning)
 
 
 _heads: dict[str, tuple[bytes, str]] = {}
@@ -138,41 +112,6 @@ def checked_place(key: Any, *, complete: bool, reserved_ok: bool = False) -> tup
     return encoded, kind
 
 
-def check_key_value(key: Any, *, complete: bool = True) -> None:
-    """Raise INVALID_ARGUMENT for a key value that no entity can have, here or elsewhere."""
-    check_key(key, complete=complete, reserved_ok=True)
-    check_namespace(key.partition_id.namespace_id)
-
-
-def _path_text(path: Any) -> str:
-    parts = []
-    for element in path:
-        ident = repr(element.name) if element.name else str(element.id) if element.id else "?"
-        parts.append(f"{element.kind}: {ident}")
-    return "[" + ", ".join(parts)[:300] + "]"
-
-
 def key_text(key: Any) -> str:
     """A key as messages show it."""
-    return _path_text(key.path)
-
-
-def check_property_name(name: str, *, reserved_ok: bool = False) -> None:
-    if not name:
-        raise invalid("The property.name is the empty string.")
-    if len(name) > 375 and len(name.encode()) > MAX_NAME_BYTES:
-        raise invalid(f"The property.name is longer than {MAX_NAME_BYTES} bytes.")
-    if name.startswith("__") and not reserved_ok and is_reserved(name):
-        raise invalid(f'The property.name "{name}" is reserved.')
-
-
-def too_long(name: str) -> RpcError:
-    return invalid(f'The value of property "{name}" is longer than {MAX_INDEXED_BYTES} bytes.')
-
-
-def check_entity_size(size: int) -> None:
-    if size > MAX_ENTITY_BYTES:
-        raise invalid(
-            f"The entity is too big: it has {size} bytes, the maximum entity size is "
-            f"{MAX_ENTITY_BYTES} bytes."
-        )
+    return limits.path_text(key.path)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from bulkup.core.limits import is_reserved
 from bulkup.local import messages as m
-from bulkup.local.limits import is_reserved
 from bulkup.local.status import invalid
 
 Path = tuple[str, ...]

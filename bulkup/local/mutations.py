@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from bulkup.core.limits import MAX_INDEXED_BYTES, is_reserved
 from bulkup.local import messages as m
 from bulkup.local.changes import EntryChanges, entry_changes, new_properties
 from bulkup.local.encoding import Partition
 from bulkup.local.indexing import Entries, index_entries, is_surely_valid
 from bulkup.local.limits import (
-    MAX_INDEXED_BYTES,
     MAX_TRANSFORMS,
     check_entity_size,
     checked_place,
-    is_reserved,
     key_text,
     partition_of,
 )

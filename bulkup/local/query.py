@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bulkup.core.limits import MAX_NAME_BYTES
 from bulkup.local import messages as m
 from bulkup.local.cursors import CursorCodec, Position
 from bulkup.local.encoding import Partition
@@ -18,7 +19,7 @@ from bulkup.local.filters import (
     key_path,
 )
 from bulkup.local.intervals import EVERYTHING
-from bulkup.local.limits import MAX_NAME_BYTES, check_property_name, partition_of
+from bulkup.local.limits import check_property_name, partition_of
 from bulkup.local.masks import Mask
 from bulkup.local.status import invalid, unimplemented
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from bulkup.core.limits import is_reserved
 from bulkup.local import messages as m
 from bulkup.local.encoding import encode_value
-from bulkup.local.limits import is_reserved
 from bulkup.local.masks import split_path
 from bulkup.local.status import invalid
 

@@ -246,7 +246,8 @@ class GroupRun:
             if not self._results.is_over(namespace):
                 limit = self._limits.reached()
                 if limit is not None:
-                    return _Ending(RunState.STOPPED, limit, Exit.LIMIT)
+                    code = Exit.DONE if self._dry_run else Exit.LIMIT  # nothing to resume
+                    return _Ending(RunState.STOPPED, limit, code)
                 self._namespace = namespace
                 try:
                     self._context.stop.raise_if_asked()
