@@ -44,8 +44,8 @@ class FinalHook:
             raise UpdaterError(
                 f"every entity is done, but {report.updater}.finish raised {error_line(error)}; "
                 "fix it, then resume the run",
-                details=f"{report.updater}.finish raised, so the run is not finished and no "
-                f"successor begins\n{user_traceback(error)}",
+                details=f"{report.updater}.finish raised {error_line(error)}, so the run is not "
+                f"finished and no successor begins\n{user_traceback(error)}",
             ) from error
         try:
             return self._begin_successor(record)
@@ -68,7 +68,7 @@ class FinalHook:
         except BaseException as error:
             self.failed = True
             message = (
-                f"{report.updater}.finish raised after the work had stopped; the entities are not "
-                "affected"
+                f"{report.updater}.finish raised {error_line(error)} after the work had stopped; "
+                "the entities are not affected"
             )
             self._warn(Detailed(message, user_traceback(error).rstrip()))
