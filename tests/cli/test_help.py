@@ -161,7 +161,7 @@ def test_a_default_that_nobody_sees_is_quoted(nowhere: Shell) -> None:
         from bulkup import updater
 
         @updater(kind="Item")
-        def join(entity, sep: str = " "):
+        def join(entity, *, sep: str = " "):
             return None
         """,
     )
