@@ -73,6 +73,11 @@ def start(
             return report_of(prepared, done)
 
 
+END_S = 5.0
+"""A process records the end of its run a moment before it lets its file go, and the times of two
+processes differ by a second."""
+
+
 @dataclass(frozen=True)
 class _Beginning:
     """What is to be started, or resumed."""
@@ -139,7 +144,14 @@ class _Beginning:
         return unfinished, sampling
 
     def _is_done(self, done: AlreadyDone | None) -> TypeGuard[AlreadyDone]:
-        return self.once and done is not None and done.same_source
+        if done is None or not done.same_source:
+            return False
+        # Whoever waits for another process to do the work does not want it done twice.
+        now, waited_from = (
+            self.prepared.context.clock.monotonic(),
+            self.prepared.context.waited_from,
+        )
+        return self.once or any(done.ago_s < now - began + END_S for began in waited_from)
 
     def done_meanwhile(self) -> AlreadyDone | None:
         if not self.once:
