@@ -51,7 +51,7 @@ def command(args: UnlockArgs) -> int:
 
     there = names_in(args.folder.path)
     options = _options(args)
-    not_here = f"there is no run {printable(args.run)} in {str(STATE_DIR)!r}"
+    not_here = f"there is no run or migration {printable(args.run)} in {str(STATE_DIR)!r}"
     with no_target_is(not_here, options), open_ledger(options) as (ledger, _):
         held = find_held(ledger, args.run, there)
         if not unlock(ledger, held, confirm=lambda record: _is_dead(record, ledger, args)):

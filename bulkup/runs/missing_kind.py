@@ -13,11 +13,13 @@ from itertools import islice
 
 from bulkup.authoring.source_files import printable
 from bulkup.core.errors import TargetError
+from bulkup.core.model import TargetInfo
 from bulkup.core.similar import is_one_character_off, is_similar_by_part, similar_names
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.metadata import kind_names, namespace_names
 from bulkup.datastore.queries import kind_query
 from bulkup.datastore.rpc import Rpc
+from bulkup.runs.context import RunContext
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.kinds import OWN_KINDS
 
@@ -83,7 +85,7 @@ def check_kind(prepared: PreparedRun) -> None:
     if places is None or (not kind and places.in_(query.namespace)):
         return
     known.append(places)
-    elsewhere = [] if places.kinds else _other_databases(prepared)
+    elsewhere = [] if places.kinds else _other_databases(prepared.target.info)
     prepared.nothing_there = message = _message(prepared, places, kind, elsewhere)
     if prepared.context.allow_empty:
         return
@@ -92,6 +94,19 @@ def check_kind(prepared: PreparedRun) -> None:
         raise TargetError(
             f"{message} Nothing was started; fix the query or the target, or add --allow-empty "
             "(allow_empty=True) if this is expected"
+        )
+
+
+def check_file(target: TargetInfo, context: RunContext) -> None:
+    """Of a target without any namespace: refuse it if its file holds another project.
+
+    Raises TargetError.
+    """
+    if not context.allow_empty and (elsewhere := _other_databases(target)):
+        raise TargetError(
+            f"There are no entities on {target}. The file holds "
+            f"{_listed(elsewhere, LISTED_NAMESPACES)}. Nothing was started; fix the target, or add "
+            "--allow-empty if this is expected"
         )
 
 
@@ -120,9 +135,8 @@ def _look(rpc: Rpc, namespace: str) -> _Places | None:
     return _Places(filled, len(names) > MOST_NAMESPACES)
 
 
-def _other_databases(prepared: PreparedRun) -> list[str]:
+def _other_databases(target: TargetInfo) -> list[str]:
     """Where else in the file of an embedded Datastore there are entities. In words."""
-    target = prepared.target.info
     if not target.local:
         return []
     from bulkup.local.inventory import databases_in

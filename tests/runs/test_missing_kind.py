@@ -142,7 +142,12 @@ def test_another_project_than_the_file_holds_is_refused(tmp_path: Path) -> None:
     assert "The file holds project local." in " ".join(allowed.out.split())
     assert shell.bulkup(*run).code == 0
     shell.write("updaters/0001_bump.py", BUMP)
-    assert shell.bulkup("migrate", "--local", "p.db", "--project", "shop").code == 1
+    migrate = ("migrate", "--local", "p.db", "--project", "shop")
+    assert shell.bulkup(*migrate).code == 1
+    for command in ((*run, "--project", "shop"), migrate):
+        refused = shell.bulkup(*command, "--all-namespaces")
+        refused.fails(1, "The file holds project local.", "--allow-empty")
+        assert shell.bulkup(*command, "--all-namespaces", "--allow-empty").code == 0
     assert shell.bulkup("migrate", "--local", "p.db").code == 0
 
 
