@@ -25,6 +25,7 @@ from bulkup.core.events import (
     SpaceResult,
     Warned,
     WarningKind,
+    after,
 )
 from bulkup.core.model import RunState
 from bulkup.core.records import first_id, new_run_id
@@ -357,7 +358,7 @@ class GroupRun:
         if isinstance(event, Warned):
             if event.kind is WarningKind.EMPTY_QUERY:
                 return  # many tenants have no entities of a kind; the table says 0
-            self._totals.warn(f"{display_name(self._namespace)}: {event.message}")
+            self._totals.warn(after(f"{display_name(self._namespace)}: ", event.message))
         self._context.listener(event)
 
     def _take_reports(self) -> list[Report]:

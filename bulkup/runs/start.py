@@ -282,6 +282,7 @@ def _resuming(record: RunRecord, prepared: PreparedRun) -> Warned:
         f"resuming run {run_info.run_id} of {run_info.updater}, started by {who} on "
         f"{run_info.created[:16].replace('T', ' ')} UTC (--new starts a new run)"
     )
-    if not record.chain.links and run_info.checksum != prepared.source.checksum:
+    is_changed = not record.chain.links and run_info.checksum != prepared.source.checksum
+    if is_changed and record.layout.shards:  # else every entity is done
         message += "; its source has changed, and the remaining entities get the new code"
     return Warned(message, WarningKind.UNFINISHED_RUN)
