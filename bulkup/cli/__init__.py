@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
 from bulkup.cli.errors import ShownError
+from bulkup.cli.next_steps import complete
 from bulkup.core.errors import BulkupError, Exit, StateError, StopAskedError, UsageError
 from bulkup.core.secrets import without_secrets
 from bulkup.core.version import __version__
@@ -116,24 +117,17 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code (see `core.errors.Exit`): the console script."""
-    # With --json, standard output stays bulkup's to the end: user code may print as it exits.
-    sys.exit(_call(args))
+    sys.exit(call(args, releases_stdout=False))
 
 
-def call(args: Sequence[str] | None = None) -> int:
-    """Run a command in this process; return its exit code."""
-    try:
-        return _call(args)
-    finally:
-        from bulkup.report.stdout import kept_stdout
+def call(args: Sequence[str] | None = None, *, releases_stdout: bool = True) -> int:
+    """Run a command in this process; return its exit code.
 
-        if kept := kept_stdout():
-            kept.release()
-
-
-def _call(args: Sequence[str] | None) -> int:
+    With --json, standard output is bulkup's until then; without `releases_stdout` to the end of the
+    process, since user code may print as it exits.
+    """
     words = sys.argv[1:] if args is None else args
-    state: dict[str, bool] = {}
+    state: dict[str, Any] = {}
     if _COMPLETION_VARIABLE in os.environ:
         import_module("bulkup.cli.completion")
     try:
@@ -150,6 +144,7 @@ def _call(args: Sequence[str] | None) -> int:
     except ShownError as shown:
         return shown.exit_code
     except BulkupError as error:
+        complete(error, state)
         from bulkup.report import make_printer
 
         with make_printer() as printer:
@@ -184,7 +179,17 @@ def _call(args: Sequence[str] | None) -> int:
         click.echo(f"Error: {bug}", err=True)
         _write_error(BulkupError(bug), words)
         return Exit.FAILED
+    finally:
+        if releases_stdout:
+            _release_stdout()
     return int(code or 0)
+
+
+def _release_stdout() -> None:
+    from bulkup.report.stdout import kept_stdout
+
+    if kept := kept_stdout():
+        kept.release()
 
 
 def _write_error(error: BulkupError, words: Sequence[str]) -> None:

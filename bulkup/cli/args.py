@@ -20,13 +20,10 @@ from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import click
 
-from bulkup.cli.config_keys import is_shared
 from bulkup.cli.contradictions import settle
 from bulkup.cli.help_page import Examples, HelpPage
-from bulkup.cli.named_target import check_chosen
-from bulkup.cli.next_steps import complete, remember_typed
-from bulkup.cli.settings import defaults_from, key_for, load_settings, with_environment
-from bulkup.core.errors import BulkupError
+from bulkup.cli.next_steps import remember_typed
+from bulkup.cli.settings import bound_to_settings, defaults_from, load_settings
 
 Args = TypeVar("Args")
 
@@ -38,10 +35,7 @@ class ArgsCommand(HelpPage):
         self._args_type = args_type
         self._groups: dict[str, tuple[type[Any], list[str]]] = {}
         """The dataclasses of option groups, and their options, by field."""
-        params: list[click.Parameter] = []
-        shared = set()
-        self.keys: dict[str, str | None] = {}
-        """The key of the configuration file that sets each parameter; None: none does."""
+        given: list[tuple[click.Parameter, type[Any] | None]] = []
         for field, hint in get_type_hints(args_type, include_extras=True).items():
             if get_origin(hint) is Annotated:
                 members, group = {field: hint}, None
@@ -49,12 +43,9 @@ class ArgsCommand(HelpPage):
                 members, group = get_type_hints(hint, include_extras=True), hint
                 self._groups[field] = hint, [*members]
             for member in members.values():
-                for param in member.__metadata__:
-                    key = key_for(name, param, group)
-                    self.keys[str(param.name)] = key
-                    params.append(with_environment(name, param, key))
-                    if is_shared(param, group):
-                        shared.add(str(param.name))
+                given += [(param, group) for param in member.__metadata__]
+        params, self.keys, shared = bound_to_settings(name, given)
+        """`keys`: the key of the configuration file that sets each parameter; None: none does."""
         super().__init__(name, params=params, **attributes)
         self.shared |= shared
 
@@ -83,16 +74,13 @@ class ArgsCommand(HelpPage):
                 field: group(**{option: values.pop(option) for option in options})
                 for field, (group, options) in self._groups.items()
             }
-            ctx.params = {"args": self._args_type(**values, **groups)}
-        return rest
+            parsed = self._args_type(**values, **groups)
+            ctx.params = {"args": parsed}
+            if wants_json(parsed):
+                from bulkup.report.json_lines import json_stdout
 
-    def invoke(self, ctx: click.Context) -> Any:
-        check_chosen(ctx)
-        try:
-            return super().invoke(ctx)
-        except BulkupError as error:
-            complete(error)
-            raise
+                json_stdout()  # before any of the user's code is imported
+        return rest
 
 
 def wants_json(args: object) -> bool:
@@ -106,17 +94,10 @@ def verb(
     """Make a command of a function; its docstring is the help page."""
 
     def decorate(function: Callable[[Args], int | None]) -> ArgsCommand:
-        def callback(args: Args) -> int | None:
-            if wants_json(args):
-                from bulkup.report.json_lines import json_stdout
-
-                json_stdout()  # before any of the user's code is imported
-            return function(args)
-
         return ArgsCommand(
             name,
             args_type,
-            callback=callback,
+            callback=function,
             help=function.__doc__,
             short_help=short_help,
             examples=examples,

@@ -41,26 +41,21 @@ _SECRET = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.
 _PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/]*@")
 
 
-_GROUPS = (TargetArgs, NamespacesArgs, EngineArgs, MailArgs, OutputArgs)
+GROUPS = (TargetArgs, NamespacesArgs, EngineArgs, MailArgs, OutputArgs)
 _SINGLE: tuple[Any, ...] = (StateDir, Wait, Yes, Json)
 
 
 def _shared_options() -> dict[str, click.Option]:
     hints: list[Any] = list(_SINGLE)
-    for group in _GROUPS:
+    for group in GROUPS:
         hints += get_type_hints(group, include_extras=True).values()
     return {str(option.name): option for hint in hints for option in hint.__metadata__}
 
 
 OPTIONS = _shared_options()
 """The options that commands share, by name: each is a key of the file."""
-_SHARED_IDS = {id(option) for hint in _SINGLE for option in hint.__metadata__}
+SHARED_IDS = {id(option) for hint in _SINGLE for option in hint.__metadata__}
 """An option of another command may have the name of a shared one and mean something else."""
-
-
-def is_shared(param: click.Parameter, group: type | None) -> bool:
-    """Whether several commands have it. `group`: the dataclass of options that it is in."""
-    return group in _GROUPS or id(param) in _SHARED_IDS
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ _OVERRIDES = {
     "local": ("target",),
     "project": ("target", "local"),
 }
-_SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
-"""Of click, the strongest first."""
+_SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
+"""Of click, the strongest first; what comes from none of them is not set."""
 _FILE = _SOURCES.index("DEFAULT_MAP")
 _LOCAL_REPLACES = ("project", "database", "namespace")
 """Of the configuration file's: they are about the service. An embedded Datastore's own project
@@ -56,22 +56,23 @@ and so on come from the command line or the environment."""
 
 def settle(ctx: click.Context) -> None:
     """Drop what a stronger source contradicts. Raises UsageError for a real contradiction."""
+    ranks = _ranks(ctx)
     for name, weaker in _OVERRIDES.items():
-        if _is_set(ctx, name):
+        if name in ranks:
             for other in weaker:
-                if _is_set(ctx, other) and _rank(ctx, other) > _rank(ctx, name):
-                    _drop(ctx, other)
-    if _is_set(ctx, "local") and _rank(ctx, "local") < _FILE:
+                if ranks.get(other, -1) > ranks[name]:
+                    _drop(ctx, ranks, other)
+    if ranks.get("local", _FILE) < _FILE:
         for other in _LOCAL_REPLACES:
-            if _is_set(ctx, other) and _rank(ctx, other) == _FILE:
-                _drop(ctx, other)
+            if ranks.get(other) == _FILE:
+                _drop(ctx, ranks, other)
     for exclusive in EXCLUSIVE:
-        given = [name for name in exclusive.names if _is_set(ctx, name)]
+        given = [name for name in exclusive.names if name in ranks]
         if len(given) < 2:
             continue
         kept = [name for name in given if name == exclusive.never_ignored] or given
-        weakest = min(_rank(ctx, name) for name in kept)
-        same = [name for name in given if _rank(ctx, name) <= weakest]
+        weakest = min(ranks[name] for name in kept)
+        same = [name for name in given if ranks[name] <= weakest]
         if len(same) > 1:
             raise click.UsageError(
                 f"{_shown(ctx, same[0])} and {_shown(ctx, same[1])} cannot be used together: "
@@ -80,23 +81,21 @@ def settle(ctx: click.Context) -> None:
             )
         for name in given:
             if name not in same:
-                _drop(ctx, name)
+                _drop(ctx, ranks, name)
 
 
-def _is_set(ctx: click.Context, name: str) -> bool:
-    value = ctx.params.get(name)
-    if _rank(ctx, name) >= _SOURCES.index("DEFAULT"):
-        return False
-    return value is not None and value is not False and value != 0
+def _ranks(ctx: click.Context) -> dict[str, int]:
+    """Of the options that are set: the index of their source, so smaller is stronger."""
+    ranks = {}
+    for name, value in ctx.params.items():
+        source = ctx.get_parameter_source(name)
+        if value not in (None, False) and source is not None and source.name in _SOURCES:
+            ranks[name] = _SOURCES.index(source.name)
+    return ranks
 
 
-def _rank(ctx: click.Context, name: str) -> int:
-    """Smaller is stronger."""
-    source = ctx.get_parameter_source(name)
-    return _SOURCES.index(source.name) if source and source.name in _SOURCES else len(_SOURCES)
-
-
-def _drop(ctx: click.Context, name: str) -> None:
+def _drop(ctx: click.Context, ranks: dict[str, int], name: str) -> None:
+    del ranks[name]
     param = _param(ctx, name)
     default: Any = 0 if getattr(param, "count", False) else None
     ctx.params[name] = False if getattr(param, "is_bool_flag", False) else default

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import click
 
 from bulkup.cli.named_target import NamedTarget
 from bulkup.core.errors import BulkupError
 
-_TYPED = "bulkup.typed"
+TYPED = "typed"
+"""Where a command's context keeps what the user typed."""
 
 _WHERE = ("target", "project", "database", "namespace", "local")
 _FOLDER = ("directory", "folder")
@@ -57,13 +59,19 @@ def remember_typed(ctx: click.Context) -> None:
             typed[name] = [f"--{name.replace('_', '-')}", text]
         elif name in _FOLDER:
             typed[name] = ["--in", str(value)]
-    ctx.meta[_TYPED] = typed
+    if ctx.obj is not None:
+        ctx.obj[TYPED] = typed
 
 
-def complete(error: BulkupError) -> None:
-    """Complete the commands in an error's message, and list them as its next steps."""
-    ctx = click.get_current_context(silent=True)
-    typed: dict[str, list[str]] = ctx.meta.get(_TYPED, {}) if ctx is not None else {}
+def complete(error: BulkupError, state: Mapping[str, Any] | None = None) -> None:
+    """Complete the commands in an error's message, and list them as its next steps.
+
+    `state`: the object of the command's context; None: that of the current one.
+    """
+    if state is None:
+        ctx = click.get_current_context(silent=True)
+        state = (ctx.obj if ctx is not None else None) or {}
+    typed: dict[str, list[str]] = state.get(TYPED, {})
     steps: list[str] = []
 
     def replace(match: re.Match[str]) -> str:

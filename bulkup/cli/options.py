@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from bulkup.cli.named_target import NamedTarget, TargetName
+from bulkup.cli.named_target import NamedTarget, TargetName, check_chosen
 from bulkup.cli.values import Assignment, Auto, Duration, Rate, completed
 from bulkup.engine.throttle.max_rate import MaxRate
 
@@ -147,6 +147,7 @@ class TargetArgs:
     def options(self) -> TargetOptions:
         from bulkup.runs.target import TargetOptions
 
+        check_chosen(click.get_current_context())
         named = self.target or NamedTarget("")
         return TargetOptions(
             self.project or named.project,

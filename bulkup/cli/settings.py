@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
 from bulkup.cli.config_file import find_config
-from bulkup.cli.config_keys import MIGRATIONS, Settings, is_shared, read_settings
+from bulkup.cli.config_keys import GROUPS, MIGRATIONS, SHARED_IDS, Settings, read_settings
 from bulkup.cli.named_target import offer
 from bulkup.core.paths import current_directory
 
@@ -20,25 +21,29 @@ WORK_IS_RECORDED = ("resume", "abandon")
 _WHERE = ("target", "project", "database", "namespace", "local", "all_namespaces", "namespaces")
 
 
-def key_for(command: str, param: click.Parameter, group: type | None) -> str | None:
-    """The key that sets this parameter of a command; None: no file does.
+def bound_to_settings(
+    command: str, given: Iterable[tuple[click.Parameter, type | None]]
+) -> tuple[list[click.Parameter], dict[str, str | None], set[str]]:
+    """A command's parameters, bound to the environment and the configuration file.
 
-    `group`: the dataclass of shared options that it is in.
+    `given`: each with the dataclass of shared options that it is in. Returns copies that also read
+    BULKUP_<OPTION> (click itself reads BULKUP_<COMMAND>_<OPTION>); by name the key that sets a
+    parameter, None if no file does; and the names of those that several commands have.
     """
-    if param.name == "folder":
-        return MIGRATIONS
-    if not is_shared(param, group):
-        return None
-    name = str(param.name)
-    return None if command in WORK_IS_RECORDED and name in _WHERE else name
-
-
-def with_environment(command: str, param: click.Parameter, key: str | None) -> click.Parameter:
-    """A copy that also reads BULKUP_<OPTION>; click itself reads BULKUP_<COMMAND>_<OPTION>."""
-    param = copy.copy(param)
-    if key is not None and param.envvar is None:
-        param.envvar = variables(command, param, key)
-    return param
+    params, keys, shared = [], {}, set()
+    for original, group in given:
+        param, name = copy.copy(original), str(original.name)
+        is_shared = group in GROUPS or id(original) in SHARED_IDS
+        if is_shared:
+            shared.add(name)
+        key = MIGRATIONS if name == "folder" else name if is_shared else None
+        if command in WORK_IS_RECORDED and name in _WHERE:
+            key = None
+        if key is not None and param.envvar is None:
+            param.envvar = variables(command, param, key)
+        params.append(param)
+        keys[name] = key
+    return params, keys, shared
 
 
 def variables(command: str, param: click.Parameter, key: str | None) -> list[str]:

@@ -49,7 +49,7 @@ def execute(
         state_file=context.shown(checkpoint.path),
     )
     workers = _worker_pool(prepared) if context.options.processes > 1 else None
-    report = _execute(prepared, run_info, taken, workers=workers, sampling=sampling)
+    report = _execution(prepared, run_info, taken, workers=workers, sampling=sampling).execute()
     if report.success and not context.reports_itself:
         reported(checkpoint.folder)
     return report
@@ -60,17 +60,17 @@ def execute_dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
     if prepared.context.options.processes > 1:
         message = "a dry run ignores --processes and handles all entities in this process"
         prepared.warnings.append(Warned(message))
-    return _execute(prepared, run_info, None)
+    return _execution(prepared, run_info, None).execute()
 
 
-def _execute(
+def _execution(
     prepared: PreparedRun,
     run_info: RunInfo,
     taken: TakenRun | None,
     *,
     workers: WorkerPool | None = None,
     sampling: Sampling | None = None,
-) -> Report:
+) -> Execution:
     context = prepared.context
     execution = Execution(
         Task(
@@ -88,7 +88,7 @@ def _execute(
     )
     for warning in (*prepared.warnings, *foretell_successor(prepared)):
         execution.warn(warning.message, warning.kind)
-    return execution.execute()
+    return execution
 
 
 def request_sample(prepared: PreparedRun) -> Sampling | None:

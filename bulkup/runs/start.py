@@ -58,7 +58,19 @@ def start(
     in_group = run_id is not None
     beginning = _Beginning(prepared, run_info, fresh, keep_record, once, on_found, in_group)
     with context.stop.listening():
-        return beginning.dry_run() if context.options.dry_run else beginning.execute()
+        if context.options.dry_run:
+            return beginning.dry_run()
+        found = beginning.look()
+        if isinstance(found, Report):
+            return found
+        try:
+            return beginning.start_or_resume(*found)
+        except NotFoundError:
+            # Another process has just ended the run that was to be resumed.
+            done = beginning.done_meanwhile()
+            if done is None:
+                raise
+            return report_of(prepared, done)
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,9 @@ class _Beginning:
             check_kind(prepared)
         return execute_dry_run(prepared, self.run_info)
 
-    def execute(self) -> Report:
+    def look(self) -> Report | tuple[RunRecord | None, Sampling | None]:
+        """The unfinished run of the same work, if there is one, and a sample to split the query
+        at; or the report of a run that has done all there is to do."""
         prepared, ledger, run_info = self.prepared, self.ledger, self.run_info
         # These requests are sent together to save round trips. None depends on another's answer:
         # swept runs are over and hold no claim, and the claim, which is written with the record,
@@ -122,26 +136,19 @@ class _Beginning:
             check_kind(prepared)
         if unfinished is None and not self.fresh:
             prepared.warnings += _similar_runs(open_runs, run_info)
-        try:
-            return self._start_or_resume(unfinished, sampling)
-        except NotFoundError:
-            # Another process has just ended the run that was to be resumed.
-            done = self._done_meanwhile()
-            if done is None:
-                raise
-            return report_of(prepared, done)
+        return unfinished, sampling
 
     def _is_done(self, done: AlreadyDone | None) -> TypeGuard[AlreadyDone]:
         return self.once and done is not None and done.same_source
 
-    def _done_meanwhile(self) -> AlreadyDone | None:
+    def done_meanwhile(self) -> AlreadyDone | None:
         if not self.once:
             return None
         finished = self.ledger.finished_runs_of(self.run_info.identity)
         done = find_done(self.ledger, finished, self.run_info)
         return done if self._is_done(done) else None
 
-    def _start_or_resume(self, unfinished: RunRecord | None, sampling: Sampling | None) -> Report:
+    def start_or_resume(self, unfinished: RunRecord | None, sampling: Sampling | None) -> Report:
         prepared, ledger, run_info = self.prepared, self.ledger, self.run_info
         context = prepared.context
         while True:
@@ -158,40 +165,43 @@ class _Beginning:
                     context.listener(_resuming(unfinished, prepared))
                     return resume_chain(prepared, unfinished)
             record = unfinished or RunRecord(run_info, RunState.RUNNING, keep=self.keep_record)
-            report = self._execute_first(record, unfinished, sampling)
-            if report is None:
-                unfinished = ledger.unfinished_before_start(run_info.identity)
-                continue
-            return execute_successors(prepared, report)
+            with open_checkpoint(record.run_info, prepared) as checkpoint:
+                held = self._acquire_first(record, unfinished, checkpoint)
+                if isinstance(held, RunRecord):
+                    held = execute(prepared, checkpoint, held, sampling)
+            if held is not None:
+                return execute_successors(prepared, held)
+            unfinished = ledger.unfinished_before_start(run_info.identity)
 
-    def _execute_first(
-        self, record: RunRecord, unfinished: RunRecord | None, sampling: Sampling | None
-    ) -> Report | None:
-        """Execute the new run, or the unfinished one; None: another process has just started the
-        same work."""
+    def _acquire_first(
+        self, record: RunRecord, unfinished: RunRecord | None, checkpoint: Checkpoint
+    ) -> RunRecord | Report | None:
+        """Take the lease on the new run, or on the unfinished one.
+
+        A report: there is nothing left to do. None: another process has just started the same work.
+        """
         prepared = self.prepared
-        with open_checkpoint(record.run_info, prepared) as checkpoint:
-            try:
-                held = _acquire(prepared, record, checkpoint)
-            except NotFoundError:
-                if unfinished is None:
-                    raise
-                report = report_finished_meanwhile(prepared, record, checkpoint)
-                if report is None:
-                    raise
-                return report
-            if held is None:
-                return None
-            if unfinished is not None:
-                prepared.warnings.append(_resuming(unfinished, prepared))
-            else:
-                # Asked again while nobody else can start or finish this work: another process may
-                # have done both since.
-                done = self._done_meanwhile()
-                if done is not None:
-                    self._withdraw(held, done, checkpoint)
-                    return report_of(prepared, done)
-            return execute(prepared, checkpoint, held, sampling)
+        try:
+            held = _acquire(prepared, record, checkpoint)
+        except NotFoundError:
+            if unfinished is None:
+                raise
+            report = report_finished_meanwhile(prepared, record, checkpoint)
+            if report is None:
+                raise
+            return report
+        if held is None:
+            return None
+        if unfinished is not None:
+            prepared.warnings.append(_resuming(unfinished, prepared))
+        else:
+            # Asked again while nobody else can start or finish this work: another process may
+            # have done both since.
+            done = self.done_meanwhile()
+            if done is not None:
+                self._withdraw(held, done, checkpoint)
+                return report_of(prepared, done)
+        return held
 
     def _withdraw(self, held: RunRecord, done: AlreadyDone, checkpoint: Checkpoint) -> None:
         """End a run that has not begun, and remove its claim. Its record stays: it refuses a late
