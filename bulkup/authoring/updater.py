@@ -71,6 +71,7 @@ class Updater:
     _sink: WriteSink | None = None
     """The same, until a handler starts a thread: from then on `_writing` looks who calls."""
     _has_threads = False
+    _is_finishing = False
     _then: Then | None = None
 
     def get_query(self) -> Query:
@@ -96,6 +97,8 @@ class Updater:
         After success it is called before the run is recorded as finished. If it raises, or the
         process dies, or the successor cannot begin, the run is not finished, and whoever resumes it
         calls `finish` again. So anything it does may happen twice.
+
+        `put`, `delete` and `log` do not work here: use `self.client` and `print`.
         """
 
     def then(self, updater: Any, /, **params: Any) -> None:
@@ -149,12 +152,26 @@ class Updater:
 
     def _writing(self) -> WriteSink:
         sink = self._open_sink
+        if sink is None and self._is_finishing:
+            raise RuntimeError(
+                "put, delete and log work only in handle_entity, not in finish: write with "
+                "self.client there, and print what people should see"
+            )
         if sink is None:
             raise RuntimeError(
                 "put, delete and log work only while bulkup runs handle_entity; in a test, call "
                 "bulkup.testing.handle(updater, entity)"
             )
         return SharedSink(sink) if sink.is_shared else sink
+
+
+def finish(updater: Updater, report: Report) -> None:
+    """Call the updater's `finish`. Raises what that raises."""
+    updater._is_finishing = True
+    try:
+        updater.finish(report.success, report)
+    finally:
+        updater._is_finishing = False
 
 
 class BulkPut(Updater):

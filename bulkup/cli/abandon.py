@@ -67,14 +67,15 @@ def command(args: AbandonArgs) -> int:
 def _abandon_run(
     args: AbandonArgs, options: TargetOptions, run_id: str, checkpoint: Checkpoint | None
 ) -> bool:
-    from bulkup.migrations.connect import open_connection
+    from bulkup.migrations.connect import no_target_is, open_connection
     from bulkup.runs.abandon import abandon_by_hand
     from bulkup.runs.target import check_same_target, options_for
     from bulkup.state.run_records import Ledger
 
     if checkpoint is not None:
         options = options_for(checkpoint.run_info, options)
-    with open_connection(options) as (rpc, target):
+    not_here = f"there is no run {run_id!r} in {str(args.state_dir)!r}"
+    with no_target_is(not_here, options), open_connection(options) as (rpc, target):
         if checkpoint is not None:
             check_same_target(checkpoint.run_info, target)
         ledger = Ledger(rpc, target)

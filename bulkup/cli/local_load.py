@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,18 +72,15 @@ def load(args: LoadArgs) -> None:
         except LoadError as error:
             if not error.needs_kind:
                 raise
-            again = _with_a_kind(args)
             raise LoadError(
-                f"{error.message} Load again and name the kind: {again}", next_steps=[again]
+                f"{error.message} Load again and name the kind: {_with_a_kind(args)}"
             ) from error
     say(f"{entities(count)} loaded into {args.file}.")
 
 
 def _with_a_kind(args: LoadArgs) -> str:
-    """The command with a kind, which is guessed from the name of the data."""
-    word = re.sub(r"[^A-Za-z0-9]+", " ", "" if args.data == "-" else Path(args.data).stem)
-    kind = "".join(part[0].upper() + part[1:] for part in word.split()) or "Item"
-    words = ["bulkup", "local", "load", args.file, args.data, "--kind", kind]
+    """The command with a placeholder: what the kind is called, only the user knows."""
+    words = ["bulkup", "local", "load", args.file, args.data, "--kind", "KIND"]
     if args.id_field:
         words += ["--id-field", args.id_field]
     for name, default in (("project", "local"), ("database", ""), ("namespace", "")):

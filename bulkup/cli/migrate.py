@@ -139,21 +139,24 @@ def command(args: MigrateArgs) -> int:
 
 def _migrate(args: MigrateArgs, session: Session) -> MigrateResult:
     from bulkup.migrations.apply import Migrator
-    from bulkup.runs.target import ignored_emulator, open_target
+    from bulkup.runs.open_to_run import open_to_run
+    from bulkup.runs.target import ignored_emulator
 
     options = args.target.options()
-    with open_target(options) as target:
+    context = _context(args, session)
+    with open_to_run(options, context) as target:
         if warning := ignored_emulator(options):
             session.printer(Warned(warning))
         hooks = _hooks(args, target, session, say_saved=True)
-        return Migrator(target, _selection(args), _context(args, session), hooks).run()
+        return Migrator(target, _selection(args), context, hooks).run()
 
 
 def _migrate_all(args: MigrateArgs, pattern: str, session: Session) -> MigrateAllResult:
     from bulkup.cli.migrate_result import sentence_of
     from bulkup.namespaces.migrate_all import AllNamespacesMigrator
     from bulkup.report.namespace_grid import namespace_name
-    from bulkup.runs.target import ignored_emulator, open_target
+    from bulkup.runs.open_to_run import open_to_run
+    from bulkup.runs.target import ignored_emulator
 
     def on_result(namespace: str, result: MigrateResult) -> None:
         if args.output.shows_progress and not result.dry_run:
@@ -161,11 +164,12 @@ def _migrate_all(args: MigrateArgs, pattern: str, session: Session) -> MigrateAl
             click.echo(line, err=True)
 
     options = args.target.options()
-    with open_target(options) as target:
+    context = _context(args, session)
+    with open_to_run(options, context) as target:
         if warning := ignored_emulator(options):
             session.printer(Warned(warning))
         hooks = _hooks(args, target, session, say_saved=False)
-        selection, context = _selection(args), _context(args, session)
+        selection = _selection(args)
         migrator = AllNamespacesMigrator(target, pattern, selection, context, hooks, on_result)
         return migrator.run()
 

@@ -100,7 +100,8 @@ def _completed(command: str, typed: dict[str, list[str]]) -> str:
 def _missing(verb: str, words: list[str], typed: dict[str, list[str]]) -> Iterator[str]:
     names_one = verb in ("migrate", "status") and not "".join(words[2:3]).startswith("-")
     has_folder = "--in" in words or (names_one and len(words) > 2)
-    for name in _TAKES.get(verb, ()):
+    asks_datastore = _WHERE if verb == "list" and "--all" in words else ()
+    for name in (*asks_datastore, *_TAKES.get(verb, ())):
         option = typed.get(name)
         if option is None or option[0] in words or (name in _FOLDER and has_folder):
             continue

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import click
 
 from bulkup.cli.args import verb
-from bulkup.cli.options import FolderArgs, TargetArgs, Yes
+from bulkup.cli.options import STATE_DIR, FolderArgs, TargetArgs, Yes
 from bulkup.cli.values import completed
-from bulkup.core.errors import Exit, UsageError
+from bulkup.core.errors import Exit, StateError, UsageError
 
 if TYPE_CHECKING:
+    from bulkup.runs.target import TargetOptions
     from bulkup.state.record import RunRecord
     from bulkup.state.run_records import Ledger
 
@@ -40,19 +43,41 @@ def command(args: UnlockArgs) -> int:
     The lock of a dead process expires after a minute even without this command. If the process
     is alive after all, its next write is refused; nothing is written twice.
     """
-    from bulkup.migrations.connect import open_ledger
+    from bulkup.authoring.source_files import printable
+    from bulkup.migrations.connect import no_target_is, open_ledger
     from bulkup.migrations.folder import names_in
     from bulkup.migrations.manual import find_held, unlock
     from bulkup.report.text import clean
 
     there = names_in(args.folder.path)
-    with open_ledger(args.target.options()) as (ledger, _):
+    options = _options(args)
+    not_here = f"there is no run or migration {printable(args.run)} in {str(STATE_DIR)!r}"
+    with no_target_is(not_here, options), open_ledger(options) as (ledger, _):
         held = find_held(ledger, args.run, there)
         if not unlock(ledger, held, confirm=lambda record: _is_dead(record, ledger, args)):
             click.echo("Nothing was changed.", err=True)
             return Exit.FAILED
     click.echo(f"{clean(held[0].run_info.run_id)} is unlocked.")
     return Exit.DONE
+
+
+def _options(args: UnlockArgs) -> TargetOptions:
+    """The target that the user gave; or else, of a run that was started here, that of the run."""
+    from bulkup.datastore.target import EMULATOR_VARIABLE
+    from bulkup.runs.target import TargetOptions, options_for
+    from bulkup.state.checkpoint import Checkpoint
+    from bulkup.state.files import run_folders
+
+    options = args.target.options()
+    folder = next((f for f in run_folders(STATE_DIR) if f.name == args.run), None)
+    if options != TargetOptions() or os.environ.get(EMULATOR_VARIABLE) or folder is None:
+        return options
+    try:
+        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+            run_info = checkpoint.run_info
+    except StateError:
+        return options  # the record in Datastore is what is unlocked
+    return options_for(run_info, options)
 
 
 def _is_dead(record: RunRecord, ledger: Ledger, args: UnlockArgs) -> bool:

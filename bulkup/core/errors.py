@@ -9,6 +9,7 @@
     ├── HeldError                 11   another runner holds this run
     ├── UpdaterError               1   the user's code failed outside handle_entity
     ├── TargetError                1   Datastore is unreachable, forbidden or does not exist
+    │   └── NoTargetError          1   nothing says which Datastore, or how to log in to it
     ├── PendingError               4   the migrations applied are not those of the folder
     ├── StateError                 1   the run state is damaged or not writable
     └── StopAskedError      130, 143   the user stopped the command before the run started
@@ -91,6 +92,10 @@ class UpdaterError(BulkupError):
 
 class TargetError(BulkupError):
     pass
+
+
+class NoTargetError(TargetError):
+    """Neither the command nor the environment says which Datastore, or how to log in to it."""
 
 
 class PendingError(BulkupError):

@@ -92,6 +92,26 @@ class Logged:
     line: str
 
 
+class Detailed(str):
+    """A message with more lines below it, such as a traceback; as a string it has them all."""
+
+    __slots__ = ("details", "head")
+    head: str
+    details: str
+
+    def __new__(cls, head: str, details: str = "") -> Detailed:
+        self = super().__new__(cls, f"{head}\n{details}" if details else head)
+        self.head, self.details = head, details
+        return self
+
+
+def after(prefix: str, message: str) -> str:
+    """The message behind a prefix, with the same lines below it."""
+    if isinstance(message, Detailed):
+        return Detailed(prefix + message.head, message.details)
+    return prefix + message
+
+
 class WarningKind(str, Enum):
     """What a warning is about, so that nothing has to compare its words."""
 
@@ -226,6 +246,12 @@ class Report:
     max_failures: int | None = None
     """The failure budget. -1: no limit. None: unknown (the headline is then `reason`)."""
 
+    over_budget: bool | None = None
+    """Whether failures have stopped the run. None: unknown (the counts are then all there is)."""
+    not_done: int = 0
+    """Entities that were handled and do not count as done, since their changes were not written."""
+    alive: bool | None = None
+    """Of a run that has not ended: whether a process works on it. None: unknown."""
     only_end_left: bool = False
     """Every entity is done, but the run has not ended: its `finish` raised, say."""
     predecessor: str = ""

@@ -31,6 +31,15 @@ def is_similar_by_part(name: str, other: str) -> bool:
     )
 
 
+def is_one_character_off(name: str, other: str) -> bool:
+    """One has a character that the other lacks: `tenant-11` and `tenant-1`. Two of equal length are
+    two of a series: `tenant-1` and `tenant-2`."""
+    short, long = sorted((name, other), key=len)
+    return len(long) == len(short) + 1 and any(
+        long[:at] + long[at + 1 :] == short for at in range(len(long))
+    )
+
+
 def _similarity(name: str, other: str) -> float:
     one, two = _plain(name), _plain(other)
     if _singular(one) == _singular(two):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bulkup.core.environment import settled
-from bulkup.core.errors import TargetError, UsageError
+from bulkup.core.errors import NoTargetError, UsageError
 from bulkup.core.model import TargetInfo
 from bulkup.datastore.causes import credentials_problem, is_loopback, spare_loopback_the_proxy
 
@@ -63,7 +63,7 @@ def resolve(
 ) -> Target:
     """Resolve the target as `google.cloud.datastore.Client()` would.
 
-    `address` is where the embedded Datastore of the file `local` listens. Raises TargetError
+    `address` is where the embedded Datastore of the file `local` listens. Raises NoTargetError
     without a project or credentials, UsageError for invalid names.
     """
     from google.auth.exceptions import GoogleAuthError
@@ -87,10 +87,10 @@ def resolve(
             )
     except GoogleAuthError as error:
         if emulator and not project:  # an emulator needs no credentials, only the project does
-            raise TargetError(_NO_PROJECT, details=str(error)) from error
-        raise TargetError(credentials_problem(str(error)), details=str(error)) from error
+            raise NoTargetError(_NO_PROJECT, details=str(error)) from error
+        raise NoTargetError(credentials_problem(str(error)), details=str(error)) from error
     except OSError as error:
-        raise TargetError(_NO_PROJECT, details=str(error)) from error
+        raise NoTargetError(_NO_PROJECT, details=str(error)) from error
     info = TargetInfo(
         project=client.project,
         database=client.database or "",

@@ -206,8 +206,8 @@ class Execution:
                 self._count_stopping(error)
             elif isinstance(error, ChangesUnwrittenError) and taken is not None:
                 taken.checkpoint.stopped_with(self._unwritten.counts)
-            if outcome.details:
-                self.warn(f"the error in full: {outcome.details}")
+            if outcome.warning:
+                self.warn(outcome.warning)
             report = self._report(started, outcome)
         finally:
             self._progress.close()
@@ -374,6 +374,7 @@ class Execution:
         checkpoint.end_work(
             state, reason, exit_code, clean=self._clean,
             successor=report.successor, ended=report.ended, took_s=report.elapsed_s,
+            over_budget=bool(report.over_budget),
         )  # fmt: skip
         if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
             self._completion.release(

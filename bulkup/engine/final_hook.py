@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bulkup.authoring.updater import Updater
+from bulkup.authoring.updater import Updater, finish
 from bulkup.core.errors import BulkupError, HeldError, UpdaterError
-from bulkup.core.events import Report
+from bulkup.core.events import Detailed, Report
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.state.record import RunRecord
 
@@ -37,7 +37,7 @@ class FinalHook:
         """
         self.called = True
         try:
-            self._updater.finish(report.success, report)
+            finish(self._updater, report)
         except (KeyboardInterrupt, HeldError):
             raise
         except BaseException as error:
@@ -62,12 +62,13 @@ class FinalHook:
         """Call `finish` after a run that has not succeeded. What it raises is a warning."""
         self.called = True
         try:
-            self._updater.finish(report.success, report)
+            finish(self._updater, report)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             self.failed = True
-            self._warn(
+            message = (
                 f"{report.updater}.finish raised after the work had stopped; the entities are not "
-                f"affected\n{user_traceback(error)}".rstrip()
+                "affected"
             )
+            self._warn(Detailed(message, user_traceback(error).rstrip()))

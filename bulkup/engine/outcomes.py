@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bulkup.core.errors import BulkupError, Exit
+from bulkup.core.events import Detailed
 from bulkup.core.model import RunState
 from bulkup.core.stop import Stopped
 from bulkup.datastore.call_error import CallError
@@ -20,6 +21,14 @@ class Outcome(NamedTuple):
     exit_code: Exit
     details: str = ""
     """What else the user should know, as a warning."""
+    over_budget: bool = False
+    """Failures have stopped the runner."""
+
+    @property
+    def warning(self) -> str:
+        """`details` as a warning; empty: there are none."""
+        first, _, rest = self.details.partition("\n")
+        return Detailed(f"the error in full: {first}", rest) if first else ""
 
 
 FINISHED = Outcome(RunState.FINISHED, "", Exit.DONE)
@@ -32,7 +41,7 @@ def outcome_of(
     if isinstance(error, Stopped):
         return Outcome(error.state, error.reason, error.exit_code)
     if isinstance(error, BudgetExceeded):
-        return Outcome(RunState.FAILED, _over_budget(error), Exit.FAILED)
+        return Outcome(RunState.FAILED, _over_budget(error), Exit.FAILED, over_budget=True)
     if isinstance(error, BulkupError):
         return Outcome(RunState.FAILED, error.message, error.exit_code, error.details)
     if control.is_interrupted and error.worth_another_try:

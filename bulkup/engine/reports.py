@@ -51,6 +51,8 @@ def stored_report(
         next_command=next_command if status.state is not RunState.FINISHED else "",
         runners=status.runners,
         max_failures=status.max_failures,
+        over_budget=status.over_budget,
+        not_done=checkpoint.not_done().handled,
         only_end_left=checkpoint.only_end_left(),
         predecessor=predecessor_of(run_info.run_id),
         successor=status.successor or "",
@@ -66,6 +68,7 @@ def report_of_end(checkpoint: Checkpoint, outcome: Outcome, *, next_command: str
         reason=outcome.reason,
         exit_code=final_exit(outcome.state, outcome.exit_code, report.counts.failed),
         next_command="" if outcome.state is RunState.FINISHED else next_command,
+        over_budget=outcome.over_budget,
         successor="",
         only_end_left=report.only_end_left and outcome.state is not RunState.FINISHED,
     )
@@ -103,4 +106,5 @@ def dry_report(
         log_lines=tuple(event_log.log_lines),
         log_total=event_log.log_total,
         max_failures=max_failures,
+        over_budget=outcome.over_budget,
     )

@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 
-from bulkup.core.errors import BulkupError
+from bulkup.core.errors import BulkupError, Exit
+from bulkup.local.sharing import FileInUseError
 
 
 def main() -> int:
@@ -40,7 +41,7 @@ def main() -> int:
         server = DatastoreServer(options.file, port=options.port)
     except BulkupError as error:
         print(error.message, file=sys.stderr)
-        return int(error.exit_code)
+        return int(Exit.HELD if isinstance(error, FileInUseError) else error.exit_code)
     dedicate_process()
     with server:
         print(f"ready {server.host}", flush=True)

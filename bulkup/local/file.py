@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from bulkup.core.errors import StateError
-from bulkup.local.sharing import holder_in, lock_path, note_holder
+from bulkup.local.sharing import FileInUseError, holder_in, lock_path, note_holder
 
 APPLICATION_ID = 0x62756C6B
 """`bulk` in the header of the file marks it as a file of the embedded Datastore."""
@@ -145,7 +145,7 @@ def lock(path: Path) -> int:
     except OSError as error:
         holder, _ = holder_in(handle)
         os.close(handle)
-        raise StateError(
+        raise FileInUseError(
             f"{path} is already open"
             + (f" in process {holder}" if holder else "")
             + "; wait until that process ends, or use another file (if it is `bulkup local serve`, "

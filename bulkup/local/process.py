@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from bulkup.core.errors import BulkupError, Exit, StateError, TargetError, UsageError
+from bulkup.local.sharing import FileInUseError
 
 _START_SECONDS = 60
 _STOP_SECONDS = 15
@@ -63,8 +64,8 @@ class LocalServer:
 def start_local(file: str | os.PathLike[str] | None = None, *, port: int = 0) -> LocalServer:
     """Serve `file`, or a temporary file if it is None; returns once the server accepts calls.
 
-    Raises StateError when the file cannot be used (another format, a newer version, already open,
-    not writable), TargetError when the port is taken or the server does not start.
+    Raises StateError when the file cannot be used (another format, a newer version, not writable;
+    FileInUseError: already open), TargetError when the port is taken or the server does not start.
     """
     scratch = None
     if file is None:
@@ -124,6 +125,8 @@ def _failure(process: subprocess.Popen[bytes], errors: IO[bytes]) -> BulkupError
     lines = message.splitlines() or [f"exit code {code}"]
     if len(lines) == 1 and code == Exit.USAGE:
         return UsageError(lines[0])
+    if len(lines) == 1 and code == Exit.HELD:
+        return FileInUseError(lines[0])
     if len(lines) == 1 and "listen" in lines[0]:
         return TargetError(lines[0])
     if len(lines) == 1:

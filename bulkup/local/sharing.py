@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bulkup.core.errors import StateError
+
 HOST = "127.0.0.1"
 
 _WAIT_S = 5.0
@@ -21,6 +23,10 @@ never gets one."""
 _POLL_S = 0.05
 _MOST_BYTES = 40
 """Two numbers."""
+
+
+class FileInUseError(StateError):
+    """Another process has the file open."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,19 @@ def served_by(file: str | os.PathLike[str]) -> ServedBy | None:
             if time.monotonic() >= deadline:
                 return None
             time.sleep(_POLL_S)
+    finally:
+        os.close(handle)
+
+
+def is_in_use(file: str | os.PathLike[str]) -> bool:
+    """Whether a process that is alive has the file open. May be wrong about another user's."""
+    path = Path(os.path.realpath(file))
+    try:
+        handle = os.open(lock_path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return _is_alive(holder_in(handle)[0]) and _is_locked(handle)
     finally:
         os.close(handle)
 

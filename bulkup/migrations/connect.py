@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from bulkup.core.clock import Clock
+from bulkup.core.errors import NoTargetError, NotFoundError
 from bulkup.core.model import TargetInfo
 from bulkup.datastore.connect import open_rpc
 from bulkup.datastore.retry import RetryPolicy
@@ -16,6 +17,23 @@ from bulkup.state.run_records import Ledger
 
 RETRY_FOR_S = 60.0
 """How long these commands retry while Datastore is unavailable."""
+
+
+@contextmanager
+def no_target_is(not_here: str, options: TargetOptions) -> Iterator[None]:
+    """Where nothing says which Datastore to look in for a run, say that the run is not here.
+
+    Raises NotFoundError in place of NoTargetError.
+    """
+    try:
+        yield
+    except NoTargetError as error:
+        if options.project or options.local:
+            raise
+        raise NotFoundError(
+            f"{not_here}; --project or --local says in which Datastore to look for it, "
+            "`bulkup list` shows the runs here"
+        ) from error
 
 
 @contextmanager

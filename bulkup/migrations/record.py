@@ -92,7 +92,8 @@ def _check_same(
             f"{entry.name} was started with another query, class or parameters than it has now; "
             f"restore them, or apply it from the start: bulkup mark {entry.name} --pending"
         )
-    if record.migration is None or record.migration.code != entry.file.code:
+    is_changed = record.migration is None or record.migration.code != entry.file.code
+    if is_changed and record.layout.shards:  # else every entity is done
         message = (
             f"{entry.name} has changed since it was started; the remaining entities get the new "
             "code"

@@ -25,6 +25,7 @@ from bulkup.core.events import (
     SpaceResult,
     Warned,
     WarningKind,
+    after,
 )
 from bulkup.core.model import RunState
 from bulkup.core.records import first_id, new_run_id
@@ -45,7 +46,7 @@ from bulkup.runs.context import RunContext
 from bulkup.runs.done_before import find_done, warn_or_ask
 from bulkup.runs.ended import report_unheard_run
 from bulkup.runs.limits import RunLimits
-from bulkup.runs.missing_kind import check_kind
+from bulkup.runs.missing_kind import check_file, check_kind
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
 from bulkup.runs.start import start
 from bulkup.state.groups import Group, Groups, find_group, identity_of
@@ -150,6 +151,8 @@ class GroupRun:
         else:
             group = self._new_group(replaces=unfinished)
             self._warn_of_similar(group)
+        if not group.namespaces:
+            check_file(self._target.info, self._context)
         if self._dry_run:
             if unfinished is not None:
                 self._warn(
@@ -355,7 +358,7 @@ class GroupRun:
         if isinstance(event, Warned):
             if event.kind is WarningKind.EMPTY_QUERY:
                 return  # many tenants have no entities of a kind; the table says 0
-            self._totals.warn(f"{display_name(self._namespace)}: {event.message}")
+            self._totals.warn(after(f"{display_name(self._namespace)}: ", event.message))
         self._context.listener(event)
 
     def _take_reports(self) -> list[Report]:

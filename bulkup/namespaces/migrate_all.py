@@ -19,6 +19,7 @@ from bulkup.migrations.preview import worse_of
 from bulkup.namespaces.find import display_name, find_namespaces, match_namespaces
 from bulkup.runs.context import RunContext
 from bulkup.runs.limits import RunLimits
+from bulkup.runs.missing_kind import check_file
 
 _DONE = (Exit.DONE, Exit.DONE_WITH_FAILURES)
 
@@ -85,6 +86,8 @@ class AllNamespacesMigrator:
         with closing(self._context.connect(self._target)) as rpc, explained(rpc):
             rpc.connect()
             namespaces = tuple(match_namespaces(rpc, self._pattern))
+            if not namespaces:
+                check_file(self._target.info, self._context)
             self._context.listener(
                 GroupStarted("", "migrations", self._target.info, self._pattern, namespaces)
             )

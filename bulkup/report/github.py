@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -53,7 +53,7 @@ class GitHubPage:
             for failure in summary.failures[:SHOWN_FAILURES]:
                 what = f"{failure.what} ({failure.keys})" if failure.keys else failure.what
                 self._command(level, f"{title}: {failure.key}", what)
-        for warning in summary.warnings:
+        for warning, *_ in summary.warnings:
             self._command("warning", title, warning)
         self._markdown.append("\n".join(_markdown_of(title, summary)))
 
@@ -147,18 +147,24 @@ def _markdown_of(title: str, summary: Summary) -> Iterator[str]:
         for failure in summary.failures:
             if failure.traceback:
                 yield from _traceback(failure)
-    for warning in summary.warnings:
+    for warning, *details in summary.warnings:
         yield ""
         yield f"⚠️ {plain(warning)}"
+        if details:
+            yield from _folded("In full", details)
     yield ""
 
 
 def _traceback(failure: FailureLines) -> Iterator[str]:
     """Folded away, and as text: each line ends in a break of our own."""
+    yield from _folded(f"Traceback: {failure.key}", failure.traceback)
+
+
+def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
     yield ""
-    yield f"<details><summary>Traceback: {plain(failure.key)}</summary>"
+    yield f"<details><summary>{plain(title)}</summary>"
     yield ""
-    yield "<br>".join(plain(line.replace("  ", "\u00a0\u00a0")) for line in failure.traceback)
+    yield "<br>".join(plain(line.replace("  ", "\u00a0\u00a0")) for line in lines)
     yield ""
     yield "</details>"
 

@@ -50,7 +50,7 @@ def summary_html(summary: Summary) -> str:
     if summary.failures or summary.failures_rest:
         parts += _section("Failures", map(_failure, summary.failures), summary.failures_rest)
     if summary.warnings:
-        parts += _section("Warnings", [_list(summary.warnings)], None)
+        parts += _section("Warnings", [_items(map(_warning, summary.warnings))], None)
     if summary.log_lines or summary.log_rest:
         parts += _section("Log", [_list(summary.log_lines)], summary.log_rest)
     parts.append("</div></body></html>")
@@ -91,6 +91,17 @@ def _failure(failure: FailureLines) -> str:
     return html
 
 
+def _warning(lines: Sequence[str]) -> str:
+    warning, *details = lines
+    more = f'\n<pre style="{_PRE}">{escape(chr(10).join(details))}</pre>' if details else ""
+    return escape(warning) + more
+
+
 def _list(lines: Sequence[str]) -> str:
-    items = "\n".join(f"<li>{escape(line)}</li>" for line in lines)
+    return _items(map(escape, lines))
+
+
+def _items(parts: Iterable[str]) -> str:
+    """`parts` are HTML already."""
+    items = "\n".join(f"<li>{part}</li>" for part in parts)
     return f'<ul style="margin:0;padding-left:20px">\n{items}\n</ul>'

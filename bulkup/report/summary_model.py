@@ -16,7 +16,7 @@ from bulkup.core.events import Failure, FailureGroup, Report, RunState
 from bulkup.report.namespace_grid import BRIEF_ROWS, MOST_ROWS, Grid, grid_of
 from bulkup.report.summary_rows import rows_of
 from bulkup.report.summary_wording import headline_of, is_resumable, sentences_of, subject_of
-from bulkup.report.text import clean, clean_block, plural, show_command
+from bulkup.report.text import clean, clean_block, clean_message, plural, show_command
 
 BRIEF = 5
 """Failures, and log lines, in a summary on the terminal; `-v` and the saved report have more."""
@@ -74,7 +74,8 @@ class Summary:
     """How to see the failures and log lines that are left out."""
     where_keys_are: str
     """How to get the keys of all that failed; empty: nothing keeps them."""
-    warnings: tuple[str, ...]
+    warnings: tuple[tuple[str, ...], ...]
+    """Of each the line, and those below it: a traceback, say."""
     next_label: str
     next_command: str | None
     grid: Grid | None = None
@@ -128,7 +129,7 @@ def summarize(report: Report) -> Summary:
         log_rest=_rest(log_lines_left_out, "log line", where_all_are),
         where_all_are=where_all_are,
         where_keys_are=where_keys_are,
-        warnings=tuple(map(clean, report.warnings)),
+        warnings=tuple(map(clean_message, report.warnings)),
         next_label="Continue with" if is_resumable(report) else "Next",
         next_command=clean(report.next_command) if report.next_command else None,
         grid=grid_of(report, MOST_ROWS) if spaces else None,

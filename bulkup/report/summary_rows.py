@@ -33,6 +33,9 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
     if report.total and report.state is not RunState.FINISHED:
         share = min(counts.handled / report.total, 1)
         handled += f" of {report.total:,} ({int(share * 100)}%)"
+    if report.not_done:
+        all_of_them = report.not_done >= counts.handled
+        handled += f", {'none' if all_of_them else f'{counts.handled - report.not_done:,}'} done"
     return [
         ("Handled", handled),
         ("Would write" if report.dry_run else "Written", f"{counts.written:,}"),

@@ -36,7 +36,9 @@ def print_summary(console: Console, summary: Summary) -> None:
         _print_rest(console, summary.failures_rest)
     if summary.warnings:
         console.print(Text("\nWarnings", "bold"))
-        _print_lines(console, (Text(f"  {warning}", "yellow") for warning in summary.warnings))
+        for warning, *details in summary.warnings:
+            lines = (Text(f"      {line}", "dim") for line in details)
+            _print_lines(console, (Text(f"  {warning}", "yellow"), *lines))
     if summary.log_lines or summary.log_rest:
         console.print(Text("\nLog", "bold"))
         _print_lines(console, (Text(f"  {line}") for line in summary.log_lines))

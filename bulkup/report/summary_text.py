@@ -18,7 +18,7 @@ def summary_text(summary: Summary) -> str:
     if summary.failures or summary.failures_rest:
         lines += _section("Failures", _failure_lines(summary), summary.failures_rest)
     if summary.warnings:
-        lines += _section("Warnings", summary.warnings)
+        lines += _section("Warnings", _warning_lines(summary))
     if summary.log_lines or summary.log_rest:
         lines += _section("Log", summary.log_lines, summary.log_rest)
     if summary.next_command:
@@ -29,6 +29,13 @@ def summary_text(summary: Summary) -> str:
 def _section(title: str, lines: Sequence[str], rest: str | None = None) -> list[str]:
     shown = (*lines, rest) if rest else lines
     return ["", title, *(f"  {line}" for line in shown)]
+
+
+def _warning_lines(summary: Summary) -> list[str]:
+    lines = []
+    for warning, *details in summary.warnings:
+        lines += [warning, *(f"    {line}" for line in details)]
+    return lines
 
 
 def _failure_lines(summary: Summary) -> list[str]:

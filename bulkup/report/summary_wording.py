@@ -95,8 +95,11 @@ def is_resumable(report: Report) -> bool:
 
 def _is_over_budget(report: Report) -> bool:
     budget = report.max_failures
+    if report.over_budget is not None:
+        return report.over_budget and report.state is RunState.FAILED
     return (
         report.state is RunState.FAILED
+        and not report.only_end_left
         and budget is not None
         and 0 <= budget < report.counts.failed
     )
@@ -118,6 +121,8 @@ def _ending(report: Report) -> str:
         if not failed:
             return "Finished"
         return f"Finished, but {plural(failed, 'entity', 'entities')} failed"
+    if state is RunState.RUNNING and report.alive is not None:
+        return "Still running" if report.alive else "Killed"
     if state is not RunState.FAILED:
         return _ENDINGS[state]
     if not _is_over_budget(report):
@@ -141,6 +146,8 @@ def _counts(report: Report) -> str:
 
 def _took(report: Report) -> str:
     """The time since the last resume: nothing ran between an interruption and the resume."""
+    if report.state is RunState.RUNNING and report.alive is not None:
+        return ""  # nobody has noted it yet
     took = duration(report.elapsed_s)
     return f" in {took}" if report.runners <= 1 else f" ({took} since the last resume)"
 
@@ -158,10 +165,15 @@ def _meaning(report: Report) -> Iterator[str]:
             "read to the end."
         )
     if is_resumable(report):
-        if report.state is RunState.RUNNING:
-            yield "If its process was killed, nothing is lost."
+        if report.state is RunState.RUNNING and not report.alive:
+            if report.alive is None:
+                yield "If its process was killed, nothing is lost."
+            else:
+                yield "Its process was killed; nothing is lost."
         if report.only_end_left:
             yield "Resuming handles no entity again; it calls finish and ends the run."
+        elif report.not_done:
+            yield _not_done(report)
         elif _is_over_budget(report):
             yield (
                 "Fix the cause, then resume. Resuming retries the entity that stopped the run, "
@@ -170,6 +182,24 @@ def _meaning(report: Report) -> Iterator[str]:
             )
         else:
             yield "Resuming continues with the entities that are left, and writes nothing twice."
+
+
+def _not_done(report: Report) -> str:
+    handled, not_done = report.counts.handled, report.not_done
+    if not_done >= handled:
+        which = "The entity that was handled does not count as done"
+        if handled > 1:
+            which = f"None of the {handled:,} entities that were handled counts as done"
+    else:
+        verb = "does" if not_done == 1 else "do"
+        which = (
+            f"{not_done:,} of the {handled:,} entities that were handled {verb} not count as done"
+        )
+    again = "it" if not_done == 1 else "them"
+    rest = ""
+    if report.total is None or handled < report.total:
+        rest = ", continues with the entities that are left,"
+    return f"{which}: after the fix, resuming handles {again} again{rest} and writes nothing twice."
 
 
 def already_done(event: AlreadyDone) -> str:

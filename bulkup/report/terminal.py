@@ -42,7 +42,7 @@ from bulkup.report.summary_model import Summaries, what_failed
 from bulkup.report.summary_terminal import print_summary
 from bulkup.report.summary_text import summary_text
 from bulkup.report.summary_wording import already_done, changes_sentence, headline_of
-from bulkup.report.text import clean, clean_block, duration, plural, show_command
+from bulkup.report.text import clean, clean_block, clean_message, duration, plural, show_command
 
 LINE_EVERY_S = 10.0
 """Plain progress lines: a night's log stays readable."""
@@ -218,7 +218,12 @@ class TerminalPrinter(Printer):
         self._say(f"log: {clean(event.line)}")
 
     def _warned(self, event: Warned) -> None:
-        self._say(f"Warning: {clean(event.message)}", "yellow")
+        warning, *details = clean_message(event.message)
+        self._say(f"Warning: {warning}", "yellow")
+        if self._group is not None and self._group.title == "migrations":
+            # Of these no summary follows, which would have them.
+            for line in details:
+                self._say(f"  {line}")
 
     def _already_done(self, event: AlreadyDone) -> None:
         line = f"{clean(event.updater)} is {already_done(event)}."

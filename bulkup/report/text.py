@@ -12,6 +12,8 @@ import shlex
 import unicodedata
 from datetime import datetime, timezone
 
+from bulkup.core.events import Detailed
+
 VALUE_LIMIT = 200
 """Characters of one property value in a diff; --json prints the whole value."""
 LINE_LIMIT = 2000
@@ -45,6 +47,13 @@ def clean_block(text: str) -> tuple[str, ...]:
         gone = len(lines) - 2 * half
         lines = [*lines[:half], f"  … {plural(gone, 'line')} left out …", *lines[-half:]]
     return tuple(clean(line.expandtabs(4), TRACEBACK_WIDTH) for line in lines)
+
+
+def clean_message(text: str) -> tuple[str, ...]:
+    """`text` as one clean line and, if it is `Detailed`, the lines below it."""
+    if isinstance(text, Detailed):
+        return clean(text.head), *clean_block(text.details)
+    return (clean(text),)
 
 
 def _visible(char: str) -> str:

@@ -39,6 +39,9 @@ class RunContext:
     yet, so warn. None: warn."""
     known_places: list[Any] = field(default_factory=list)
     """What `runs/missing_kind.py` has found in several namespaces; shared by their runs."""
+    waited_from: list[float] = field(default_factory=list)
+    """When this process began to wait for a file that another one had open, by `clock`; empty: it
+    has not waited."""
     owns_process: bool = False
     """The process works for this context alone; False: a program has called `bulkup.run`."""
     reports_itself: bool = False

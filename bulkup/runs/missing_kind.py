@@ -13,11 +13,13 @@ from itertools import islice
 
 from bulkup.authoring.source_files import printable
 from bulkup.core.errors import TargetError
-from bulkup.core.similar import is_similar_by_part, similar_names
+from bulkup.core.model import TargetInfo
+from bulkup.core.similar import is_one_character_off, is_similar_by_part, similar_names
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.metadata import kind_names, namespace_names
 from bulkup.datastore.queries import kind_query
 from bulkup.datastore.rpc import Rpc
+from bulkup.runs.context import RunContext
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.kinds import OWN_KINDS
 
@@ -39,6 +41,20 @@ class _Places:
 
     def in_(self, namespace: str) -> Sequence[str]:
         return self.kinds.get(namespace, ())
+
+    def meant_by(self, namespace: str, kind: str) -> list[str]:
+        """Other namespaces that hold the kind, and that a chosen one is likely a typo of.
+
+        One that holds nothing at all is nobody's yet, so a character more or less is enough.
+        """
+        is_empty = not self.in_(namespace)
+        return [
+            name
+            for name in self.others_with(kind, namespace)
+            if namespace and name
+            if is_similar_by_part(namespace, name)
+            or (is_empty and is_one_character_off(namespace, name))
+        ]
 
     def others_with(self, kind: str, namespace: str) -> list[str]:
         """Other namespaces that hold a kind; or anything at all, for the empty kind."""
@@ -69,14 +85,28 @@ def check_kind(prepared: PreparedRun) -> None:
     if places is None or (not kind and places.in_(query.namespace)):
         return
     known.append(places)
-    prepared.nothing_there = message = _message(prepared, places, kind)
+    elsewhere = [] if places.kinds else _other_databases(prepared.target.info)
+    prepared.nothing_there = message = _message(prepared, places, kind, elsewhere)
     if prepared.context.allow_empty:
         return
     meant = _reason_to_refuse(places, kind, query.namespace, one_of_many=is_one_of_many)
-    if meant and any(_holds(rpc, one, namespace) for one, namespace in meant):
+    if elsewhere or any(_holds(rpc, one, namespace) for one, namespace in meant):
         raise TargetError(
             f"{message} Nothing was started; fix the query or the target, or add --allow-empty "
             "(allow_empty=True) if this is expected"
+        )
+
+
+def check_file(target: TargetInfo, context: RunContext) -> None:
+    """Of a target without any namespace: refuse it if its file holds another project.
+
+    Raises TargetError.
+    """
+    if not context.allow_empty and (elsewhere := _other_databases(target)):
+        raise TargetError(
+            f"There are no entities on {target}. The file holds "
+            f"{_listed(elsewhere, LISTED_NAMESPACES)}. Nothing was started; fix the target, or add "
+            "--allow-empty if this is expected"
         )
 
 
@@ -105,6 +135,20 @@ def _look(rpc: Rpc, namespace: str) -> _Places | None:
     return _Places(filled, len(names) > MOST_NAMESPACES)
 
 
+def _other_databases(target: TargetInfo) -> list[str]:
+    """Where else in the file of an embedded Datastore there are entities. In words."""
+    if not target.local:
+        return []
+    from bulkup.local.inventory import databases_in
+
+    found = databases_in(target.local, OWN_KINDS)
+    return [
+        f"project {project}" + (f" (database {database})" if database else "")
+        for project, database in found
+        if (project, database) != (target.project, target.database)
+    ]
+
+
 def _reason_to_refuse(
     places: _Places, kind: str, namespace: str, *, one_of_many: bool
 ) -> list[tuple[str, str]]:
@@ -120,25 +164,22 @@ def _reason_to_refuse(
         ]
     meant = [(close, namespace) for close in similar_names(kind, places.in_(namespace)) if kind]
     # Nobody has chosen the default namespace. A namespace that was chosen may be a new one.
-    return meant + [
-        (kind or places.in_(name)[0], name)
-        for name in others
-        if not namespace or (name and is_similar_by_part(namespace, name))
-    ]
+    instead = places.meant_by(namespace, kind) if namespace else others
+    return meant + [(kind or places.in_(name)[0], name) for name in instead]
 
 
-def _message(prepared: PreparedRun, places: _Places, kind: str) -> str:
+def _message(prepared: PreparedRun, places: _Places, kind: str, elsewhere: Sequence[str]) -> str:
     target, namespace = prepared.target.info, prepared.query.namespace
     where = str(target) if namespace else f"{target} (the default namespace)"
     kinds = places.in_(namespace)
-    if kind:
-        close = similar_names(kind, kinds)
-        meant = f"; did you mean {' or '.join(map(printable, close[:3]))}?" if close else "."
-        sentences = [f"There is no entity of kind {printable(kind)} on {where}{meant}"]
-    else:
-        sentences = [f"There are no entities on {where}."]
+    close = (similar_names(kind, kinds) if kind else []) or places.meant_by(namespace, kind)
+    meant = f"; did you mean {' or '.join(map(printable, close[:3]))}?" if close else "."
+    what = f"is no entity of kind {printable(kind)}" if kind else "are no entities"
+    sentences = [f"There {what} on {where}{meant}"]
     if kinds:
         sentences.append(f"Kinds there: {_listed(kinds, LISTED_KINDS)}.")
+    elif elsewhere:
+        sentences.append(f"The file holds {_listed(elsewhere, LISTED_NAMESPACES)}.")
     elif kind:
         sentences.append("It holds nothing at all: check project, database and namespace.")
     others = places.others_with(kind, namespace)

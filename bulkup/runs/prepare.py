@@ -29,7 +29,8 @@ from bulkup.datastore.target import Target
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
 from bulkup.engine.scan import QueryPlan, plan_query
 from bulkup.runs.context import RunContext
-from bulkup.runs.target import TargetOptions, ignored_emulator, open_target
+from bulkup.runs.open_to_run import open_to_run
+from bulkup.runs.target import TargetOptions, ignored_emulator
 from bulkup.state.kinds import OWN_KINDS
 from bulkup.state.run_records import Ledger
 
@@ -168,7 +169,7 @@ def open_and_load(
     with ExitStack() as stack:
         target = unusable = None
         try:
-            target = stack.enter_context(open_target(target_options))
+            target = stack.enter_context(open_to_run(target_options, context))
             check_target(target.info)
         except BulkupError as error:
             target, unusable = None, error

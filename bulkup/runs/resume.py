@@ -136,7 +136,7 @@ def prepare_resume(
                 "that started them"
             )
             prepared.warnings.append(Warned(message))
-        if prepared.source.checksum != run_info.checksum:
+        if prepared.source.checksum != run_info.checksum and not checkpoint.only_end_left():
             message = (
                 f"{run_info.source_path} has changed since run {run_info.run_id} started; the "
                 "remaining entities get the new code"

@@ -73,6 +73,11 @@ def start(
             return report_of(prepared, done)
 
 
+END_S = 5.0
+"""A process records the end of its run a moment before it lets its file go, and the times of two
+processes differ by a second."""
+
+
 @dataclass(frozen=True)
 class _Beginning:
     """What is to be started, or resumed."""
@@ -139,7 +144,14 @@ class _Beginning:
         return unfinished, sampling
 
     def _is_done(self, done: AlreadyDone | None) -> TypeGuard[AlreadyDone]:
-        return self.once and done is not None and done.same_source
+        if done is None or not done.same_source:
+            return False
+        # Whoever waits for another process to do the work does not want it done twice.
+        now, waited_from = (
+            self.prepared.context.clock.monotonic(),
+            self.prepared.context.waited_from,
+        )
+        return self.once or any(done.ago_s < now - began + END_S for began in waited_from)
 
     def done_meanwhile(self) -> AlreadyDone | None:
         if not self.once:
@@ -270,6 +282,7 @@ def _resuming(record: RunRecord, prepared: PreparedRun) -> Warned:
         f"resuming run {run_info.run_id} of {run_info.updater}, started by {who} on "
         f"{run_info.created[:16].replace('T', ' ')} UTC (--new starts a new run)"
     )
-    if not record.chain.links and run_info.checksum != prepared.source.checksum:
+    is_changed = not record.chain.links and run_info.checksum != prepared.source.checksum
+    if is_changed and record.layout.shards:  # else every entity is done
         message += "; its source has changed, and the remaining entities get the new code"
     return Warned(message, WarningKind.UNFINISHED_RUN)

@@ -61,6 +61,8 @@ class Status:
     """How many processes have worked on the run."""
     max_failures: int
     """The failure budget of the last runner."""
+    over_budget: bool | None
+    """Whether failures have stopped it; None: it has not ended, or an earlier version of bulkup."""
     clean: bool
     """When the last runner ended, it knew the outcome of every commit it had sent."""
     file_id: str
@@ -100,6 +102,7 @@ class Checkpoint(Outcomes, MadeKeys):
             successor=meta.get("successor") or None,
             runners=int(meta["runners"]),
             max_failures=int(meta["max_failures"]),
+            over_budget=meta.get("over_budget"),
             clean=bool(meta["clean"]),
             file_id=str(meta["file_id"]),
             generation=int(meta["generation"]),
@@ -139,6 +142,7 @@ class Checkpoint(Outcomes, MadeKeys):
                 state=RunState.RUNNING.value,
                 reason="",
                 took_s=None,
+                over_budget=None,
                 clean=False,
                 max_failures=max_failures,
                 asked=dict(asked),
@@ -168,6 +172,7 @@ class Checkpoint(Outcomes, MadeKeys):
         successor: str | None = None,
         ended: datetime | None = None,
         took_s: float | None = None,
+        over_budget: bool = False,
     ) -> None:
         """A runner ends, at `ended` (None: now), after `took_s` seconds.
 
@@ -182,6 +187,7 @@ class Checkpoint(Outcomes, MadeKeys):
                 successor=successor or "",
                 ended=(ended or datetime.now(timezone.utc)).isoformat(),
                 took_s=took_s,
+                over_budget=over_budget,
             )
 
     # --- shards ---

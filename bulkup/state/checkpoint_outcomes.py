@@ -41,6 +41,10 @@ class Outcomes(CheckpointFile):
         row = self._db.execute(f"SELECT {self._sums} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
         return Counts(*row).reconciled()
 
+    def not_done(self) -> Counts:
+        """Of entities that were changed and not written, which has stopped the run."""
+        return Counts(**self._meta().get("not_done") or {})
+
     def counts(self) -> Counts:
         """The sum of the batches that are done, and what stopped the run: a failure, or entities
         that were changed and not written. The next runner handles those again."""
@@ -48,8 +52,9 @@ class Outcomes(CheckpointFile):
             f"SELECT {self._sums}, (SELECT count(*) FROM failures WHERE batch IS NULL) "  # noqa: S608 (our own column names)
             "FROM batches WHERE state = 'done'"
         ).fetchone()
-        not_done = Counts(**self._meta().get("not_done") or {})
-        return Counts(*done).reconciled() + not_done + Counts(handled=stopped, failed=stopped)
+        return (
+            Counts(*done).reconciled() + self.not_done() + Counts(handled=stopped, failed=stopped)
+        )
 
     def failures(self, skip: int = 0) -> Iterator[Failure]:
         """Failures in the order they happened: those of batches that are done, and the one that

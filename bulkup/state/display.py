@@ -26,7 +26,11 @@ def resume_command(run_id: str, state_dir: Path, words: Sequence[str] = ()) -> s
 
 def state_text(checkpoint: Checkpoint) -> str:
     """The state of a run for people: a run whose runner has died is shown as killed."""
-    state = checkpoint.status().state
-    if state is RunState.RUNNING and not RunLock(checkpoint.folder).is_held():
-        return KILLED
-    return state.value
+    return KILLED if is_alive(checkpoint) is False else checkpoint.status().state.value
+
+
+def is_alive(checkpoint: Checkpoint) -> bool | None:
+    """Whether a process of this machine works on a run that has not ended; None: it has ended."""
+    if checkpoint.status().state is not RunState.RUNNING:
+        return None
+    return RunLock(checkpoint.folder).is_held()

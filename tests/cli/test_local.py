@@ -133,7 +133,7 @@ def test_a_bad_line_is_one_sentence_and_what_came_before_it_stays(nowhere: Shell
     result = loaded(nowhere, "--kind", "Product", "--id-field", "id", text=PRODUCTS + "{no}\n")
     result.fails(1, "line 3 of data.jsonl", "not JSON", "The 2 entities before it", "tail -n +3")
     assert nowhere.bulkup("local", "dump", "store").out == DUMPED
-    loaded(nowhere).fails(1, "line 1", "it has no key", "--kind", "Nothing was loaded")
+    loaded(nowhere).fails(1, "line 1", "it has no key", "--kind KIND", "Nothing was loaded")
 
 
 def test_escapes_in_data_do_not_reach_the_terminal(nowhere: Shell) -> None:
@@ -394,6 +394,34 @@ WAITING = """
         entity["touched"] = True
         return entity
 """
+
+
+def test_a_second_run_on_a_file_is_told_or_waits(nowhere: Shell) -> None:
+    loaded(nowhere, "--kind", "Product", "--id-field", "id")
+    nowhere.write("touch.py", WAITING)
+    run = ("run", "touch.py", "--local", "store")
+    first = nowhere.begin(*run)
+    try:
+        deadline = time.monotonic() + 120
+        while not (nowhere.folder / "handling").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        for wait in ([], ["--wait", "1s"]):
+            held = nowhere.bulkup("run", "touch.py", "--local", "store", *wait, "--quiet")
+            held.fails(11, "store is already open in process", "nothing was started", "--wait 30m")
+        other = nowhere.bulkup("run", "bump.py", "--local", "store")
+        other.fails(11, "store is already open in process")
+        nowhere.write("updaters/0001_touch.py", WAITING)
+        nowhere.bulkup("migrate", "--local", "store").fails(11, "is already open in process")
+        second = nowhere.begin(*run, "--wait", "2m", "--json")
+        assert second.stdout is not None
+        assert '"waiting: ' in second.stdout.readline()
+    finally:
+        (nowhere.folder / "go").touch()
+        assert ended(first).code == 0
+    waited = ended(second)
+    assert waited.code == 0, waited
+    assert len(nowhere.runs()) == 1  # the work is not done twice
 
 
 def test_a_file_that_a_run_works_on_can_be_read(nowhere: Shell) -> None:

@@ -106,6 +106,9 @@ SITUATIONS = {
     "nothing to resume": Situation(
         [[*RUN], ["resume", "--state-dir", STATE, "2"]], ["bulkup show"]
     ),
+    "no such run to abandon": Situation(
+        [["abandon", "x", *KEPT]], ["bulkup list --all --local 'my data.db' --state-dir"]
+    ),
     "no such run": Situation([["show", "x", "--state-dir", STATE]], ["bulkup list --state-dir"]),
     "a migration needs another": Situation(
         [["migrate", "my late ups", *KEPT, "--only", "0002_b"]],
@@ -113,10 +116,6 @@ SITUATIONS = {
     ),
     "no such migration": Situation(
         [["mark", "0009_x", "--applied", "--in", "my ups", *HERE]], ["bulkup status --in 'my ups'"]
-    ),
-    "lines without a kind": Situation(
-        [["local", "load", "new.db", "my orders.jsonl", "--id-field", "id", "--namespace", "a"]],
-        ["bulkup local load new.db 'my orders.jsonl' --kind MyOrders --id-field id"],
     ),
     "no file": Situation([["run", "my bump.py", "--local", "none.db"]], ["bulkup demo"]),
 }
@@ -246,3 +245,19 @@ def test_verbose_shows_what_v_shows(
     assert result.code == 1, result
     assert "bug in bulkup" in result.err
     assert ("Traceback" in result.err) is shows
+
+
+@pytest.mark.parametrize("verb", ["abandon", "unlock"])
+def test_without_any_target_a_run_is_only_looked_for_here(nowhere: Shell, verb: str) -> None:
+    nowhere.bulkup(verb, "nope", "--yes").fails(
+        10, "there is no run", "'.bulkup'", "--project or --local"
+    )
+    nowhere.bulkup(verb, "nope", "--yes", "--project", "p").fails(1, "credentials")
+
+
+def test_unlock_looks_where_the_run_that_was_started_here_is(nowhere: Shell) -> None:
+    nowhere.write("rows.jsonl", '{"n": 0}\n{"n": 0}\n')
+    assert nowhere.bulkup("local", "load", DATA, "rows.jsonl", "--kind", "Item").code == 0
+    assert nowhere.bulkup("run", "bump.py", "--local", DATA, "--limit", "1").code == 75
+    (run_id,) = nowhere.runs()
+    nowhere.bulkup("unlock", run_id, "--yes").fails(10, "no process holds")

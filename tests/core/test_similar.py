@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkup.core.similar import is_similar_by_part, similar_names
+from bulkup.core.similar import is_one_character_off, is_similar_by_part, similar_names
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,17 @@ def test_other_things_are_not(name: str, there: str) -> None:
 )  # fmt: skip
 def test_a_namespace_is_compared_part_by_part(name: str, other: str, similar: bool) -> None:
     assert is_similar_by_part(name, other) is similar
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "off"),
+    [
+        ("tenant-11", "tenant-1", True), ("tenant-1", "tenant-11", True), ("acm", "acme", True),
+        ("tenant-1", "tenant-2", False), ("tenant-1", "tenant-1", False),
+        ("tenant-100", "tenant-1", False), ("xtenan", "tenant-1", False),
+    ],
+)  # fmt: skip
+def test_one_character_more_or_less_is_not_another_of_the_series(
+    name: str, other: str, off: bool
+) -> None:
+    assert is_one_character_off(name, other) is off

@@ -442,3 +442,32 @@ def test_show_repeats_what_the_stopped_run_said(tmp_path: Path, embedded: Server
         assert line in ran.out
         assert line in shown.out
     assert "write `return entity`" in shown.out
+
+
+@pytest.mark.parametrize("command", ["run", "show"])
+def test_the_report_says_that_none_of_them_counts_as_done(
+    embedded: Server, tmp_path: Path, command: str
+) -> None:
+    fill(embedded, "Thing", 5)
+    shell = Shell(tmp_path, embedded)
+    shell.write(
+        "forgets.py",
+        """
+        import bulkup
+
+        @bulkup.updater(kind="Thing")
+        def forgets(entity):
+            entity["n"] = 1
+        """,
+    )
+    result = shell.bulkup("run", "forgets.py")
+    assert result.code == Exit.FAILED
+    if command == "show":
+        result = shell.bulkup("show")
+    out = " ".join(result.out.split())
+    assert (
+        "None of the 5 entities that were handled counts as done: after the fix, resuming handles "
+        "them again and writes nothing twice."
+    ) in out
+    assert "5 of 5 (100%), none done" in out
+    assert "entities that are left" not in out

@@ -328,3 +328,78 @@ def test_a_group_goes_on_in_the_namespace_whose_finish_failed(
         assert tenants.values("tenant-1", "tenant-2") == {"tenant-1": {1}, "tenant-2": {0}}
     assert tenants.shell.bulkup(*every, env={"FIXED": "1"}).code == 0
     tenants.assert_each_done()
+
+
+def test_a_finish_that_raises_is_the_headline_whatever_the_budget_of_the_resume(
+    tmp_path: Path, embedded: Server
+) -> None:
+    seed(embedded, COUNT)
+    shell = project(tmp_path, embedded, "raise ValueError('no disk')")
+    path = shell.folder / "twice.py"
+    path.write_text(
+        path.read_text().replace(
+            'with open("handled', 'entity.key.id % 2 and 1 / 0\n        with open("handled'
+        )
+    )
+    assert shell.bulkup("run", "twice.py:First", "--max-failures", "5").code == Exit.FAILED
+    path.write_text(path.read_text() + "\n# changed\n")
+    again = shell.bulkup("resume", "--max-failures", "1")
+    shown = shell.bulkup("show")
+    for out in (again.out, shown.out):
+        assert out.startswith(
+            "Failed: every entity is done, but First.finish raised ValueError: no disk"
+        ), out
+        assert "allowed)" not in out
+        assert "--max-failures N" not in out
+        assert "handles no entity again" in out
+    assert again.code == Exit.FAILED
+    assert "get the new code" not in again.err  # there are none that could get it
+
+
+def test_what_finish_raised_is_shown_once_in_lines(tmp_path: Path, embedded: Server) -> None:
+    seed(embedded, COUNT)
+    shell = project(tmp_path, embedded, FAULTS["raises"])
+    result = shell.bulkup("run", "twice.py:First")
+    both = result.out + result.err
+    assert "\\n" not in both, both
+    assert both.count("Traceback (most recent call last):") == 1
+    assert "\n      Traceback (most recent call last):\n" in result.out
+    (saved,) = shell.folder.glob(".bulkup/**/report.txt")
+    assert "\n      Traceback (most recent call last):\n" in saved.read_text()
+
+
+def test_log_in_finish_says_what_to_use_instead(tmp_path: Path, embedded: Server) -> None:
+    seed(embedded, COUNT)
+    shell = project(tmp_path, embedded, "self.log('done')")
+    result = shell.bulkup("run", "twice.py:First", "--json")
+    assert result.code == Exit.FAILED
+    reason = result.summary["reason"]
+    assert "not in finish: " in reason
+    assert "print" in reason
+    assert "bulkup.testing" not in reason
+
+
+def test_in_many_namespaces_too_what_finish_raised_is_shown_once_in_lines(
+    tmp_path: Path, embedded: Server
+) -> None:
+    tenants = make_tenants(tmp_path, embedded)
+    write(tenants.shell, FAULTS["raises"])
+    result = tenants.shell.bulkup("run", "twice.py:First", "--all-namespaces")
+    both = result.out + result.err
+    assert result.code == Exit.FAILED
+    assert "\\n" not in both, both
+    assert both.count("Traceback (most recent call last):") == 1
+    assert "\n      Traceback (most recent call last):\n" in result.out
+
+
+def test_a_run_command_that_only_calls_finish_does_not_speak_of_remaining_entities(
+    tmp_path: Path, embedded: Server
+) -> None:
+    seed(embedded, COUNT)
+    shell = project(tmp_path, embedded, FAULTS["raises"])
+    assert shell.bulkup("run", "twice.py:First").code == Exit.FAILED
+    write(shell, "pass")
+    result = shell.bulkup("run", "twice.py:First")
+    assert result.code == 0
+    assert "resuming run" in result.err
+    assert "the new code" not in result.err

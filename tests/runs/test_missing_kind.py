@@ -19,7 +19,7 @@ def shell(tmp_path: Path, embedded: Server) -> Shell:
     return _shell(tmp_path, embedded)
 
 
-def _shell(folder: Path, server: Server) -> Shell:
+def _shell(folder: Path, server: Server | None) -> Shell:
     shell = Shell(folder, server)
     for name, source in (("typo", TYPO), ("new", NEW), ("bump", BUMP)):
         shell.write(f"{name}.py", source)
@@ -111,6 +111,44 @@ def test_a_namespace_that_was_chosen_is_refused_only_as_a_typo(
     result = shell.bulkup("run", "bump.py", "--namespace", "tenant-b")
     assert result.code == 0
     assert "1 other namespace holds this kind: tenant-a." in result.out
+
+
+def test_a_character_too_many_in_an_empty_namespace_is_a_typo(
+    shell: Shell, embedded: Server
+) -> None:
+    seed(embedded, 1, namespace="tenant-1")
+    for dry in ([], ["-n"]):
+        shell.bulkup("run", "bump.py", "--namespace", "tenant-11", *dry).fails(
+            1, "did you mean tenant-1?", "--allow-empty"
+        )
+    assert shell.runs() == []
+    assert shell.bulkup("run", "bump.py", "--namespace", "tenant-11", "--allow-empty").code == 0
+    assert shell.bulkup("run", "bump.py", "--namespace", "tenant-2").code == 0
+    seed(embedded, 1, kind="Other", namespace="tenant-12")
+    assert shell.bulkup("run", "bump.py", "--namespace", "tenant-12").code == 0
+
+
+def test_another_project_than_the_file_holds_is_refused(tmp_path: Path) -> None:
+    shell = _shell(tmp_path, None)
+    shell.write("rows.jsonl", '{"n": 0}\n')
+    assert shell.bulkup("local", "load", "p.db", "rows.jsonl", "--kind", "Item").code == 0
+    run = ("run", "bump.py", "--local", "p.db")
+    for where in (["--project", "shop"], ["--project", "shop", "--namespace", "a"]):
+        shell.bulkup(*run, *where).fails(1, "The file holds project local.", "--allow-empty")
+    shell.bulkup(*run, "--database", "x").fails(1, "The file holds project local.")
+    assert shell.runs() == []
+    allowed = shell.bulkup(*run, "--project", "shop", "--allow-empty")
+    assert allowed.code == 0
+    assert "The file holds project local." in " ".join(allowed.out.split())
+    assert shell.bulkup(*run).code == 0
+    shell.write("updaters/0001_bump.py", BUMP)
+    migrate = ("migrate", "--local", "p.db", "--project", "shop")
+    assert shell.bulkup(*migrate).code == 1
+    for command in ((*run, "--project", "shop"), migrate):
+        refused = shell.bulkup(*command, "--all-namespaces")
+        refused.fails(1, "The file holds project local.", "--allow-empty")
+        assert shell.bulkup(*command, "--all-namespaces", "--allow-empty").code == 0
+    assert shell.bulkup("migrate", "--local", "p.db").code == 0
 
 
 def test_a_query_without_a_kind_finds_nothing_in_an_empty_namespace(

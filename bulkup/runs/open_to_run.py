@@ -1,0 +1,46 @@
+"""Open a target for runs: the file of an embedded Datastore may be another process's for now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from bulkup.core.errors import HeldError
+from bulkup.core.events import Warned, WarningKind
+from bulkup.datastore.target import Target
+from bulkup.local.sharing import FileInUseError, is_in_use
+from bulkup.runs.context import RunContext
+from bulkup.runs.target import TargetOptions, open_target
+
+STEP_S = 0.5
+
+
+@contextmanager
+def open_to_run(options: TargetOptions, context: RunContext) -> Iterator[Target]:
+    """`open_target`; waits as long as `context` says while another process has the file open.
+
+    Raises HeldError, UsageError, TargetError, StateError.
+    """
+    clock = context.clock
+    deadline = clock.monotonic() + (context.wait_s or 0.0)  # None: a dry run drops it
+    with ExitStack() as stack:
+        while True:
+            try:
+                target = stack.enter_context(open_target(options))
+                break
+            except FileInUseError as error:
+                what = error.message.partition("; wait until")[0]
+                if clock.monotonic() >= deadline:
+                    raise HeldError(
+                        f"{what}, so nothing was started; try again when that process has ended, "
+                        "or wait for it with --wait 30m (if it is `bulkup local serve`, set "
+                        "DATASTORE_EMULATOR_HOST to its address)"
+                    ) from error
+                if not context.waited_from:
+                    context.waited_from.append(clock.monotonic())
+                    context.listener(Warned(f"waiting: {what}", WarningKind.WAITING))
+            clock.sleep(STEP_S)
+            # Cheaper than to start a server that will find the file in use.
+            while options.local and is_in_use(options.local) and clock.monotonic() < deadline:
+                clock.sleep(STEP_S)
+        yield target

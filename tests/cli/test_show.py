@@ -1,0 +1,50 @@
+"""`bulkup show` of a run that has not ended, and the command that it proposes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.shell import Shell, seed
+from tests.conftest import Server
+
+pytestmark = pytest.mark.client_side
+
+DIES = """
+    import os, signal
+    import bulkup
+
+    @bulkup.updater(kind="Item")
+    def bump(entity):
+        if entity.key.id == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        entity["n"] += 1
+        return entity
+"""
+
+
+def test_a_killed_run_is_shown_as_killed_without_a_time(tmp_path: Path, embedded: Server) -> None:
+    seed(embedded, 5)
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", DIES)
+    assert shell.bulkup("run", "bump.py", "--batch-size", "1").code == -9
+    (row,) = shell.bulkup("list", "--json").lines
+    assert row["state"] == "killed"
+    out = shell.bulkup("show").out
+    headline = out.partition("\n")[0]
+    assert headline.startswith("Killed: ")
+    assert headline.endswith(" 0 failed")  # and no time
+    assert "Its process was killed; nothing is lost." in out
+    assert "still running" not in out
+
+
+def test_show_proposes_the_command_of_the_runs_own_report(tmp_path: Path, embedded: Server) -> None:
+    seed(embedded, 5)
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", DIES.replace("os.kill(os.getpid(), signal.SIGKILL)", "1 / 0"))
+    options = ("--max-failures", "5", "--batch-size", "2", "--limit", "4")
+    ran = shell.bulkup("run", "bump.py", *options, "--json")
+    (step,) = ran.summary["next_steps"]
+    assert step.endswith("--batch-size 2 --max-failures 5"), step
+    assert shell.bulkup("show", "--json").summary["next_steps"] == [step]
