@@ -23,7 +23,7 @@ import click
 from bulkup.cli.contradictions import settle
 from bulkup.cli.help_page import Examples, HelpPage
 from bulkup.cli.next_steps import remember_typed
-from bulkup.cli.settings import bound_to_settings, defaults_from, load_settings
+from bulkup.cli.settings import bound_to_settings, defaults_from, load_settings, variable_of
 
 Args = TypeVar("Args")
 
@@ -58,13 +58,30 @@ class ArgsCommand(HelpPage):
         # incomplete lines, fail for it.
         if not (ctx.resilient_parsing or any(arg in ctx.help_option_names for arg in args)):
             ctx.default_map = defaults_from(load_settings(ctx), self.keys)
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            self._say_where_from(error, ctx)
+            raise
         if not ctx.resilient_parsing:
             settle(ctx)
             remember_typed(ctx)
             if ctx.obj is not None and "verbose" in ctx.params:
                 ctx.obj["verbose"] = bool(ctx.params["verbose"])
         return rest
+
+    def _say_where_from(self, error: click.BadParameter, ctx: click.Context) -> None:
+        """Nobody would look for what is wrong with an option that was not typed."""
+        param = error.param
+        if param is None or param.name not in self.keys:
+            return
+        where, source = "", ctx.get_parameter_source(str(param.name))
+        if source is click.core.ParameterSource.ENVIRONMENT:
+            where = variable_of(str(self.name), param, self.keys[str(param.name)])
+        elif source is click.core.ParameterSource.DEFAULT_MAP:
+            where = load_settings(ctx).source
+        if where:
+            error.param_hint = f"{param.get_error_hint(ctx)} from {where}"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = self.parse_values(ctx, args)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -15,7 +14,7 @@ from bulkup.cli.args import ArgsCommand
 from bulkup.cli.config_keys import Settings
 from bulkup.cli.help_page import HelpPage
 from bulkup.cli.named_target import NamedTarget, check_chosen
-from bulkup.cli.settings import load_settings, variables
+from bulkup.cli.settings import load_settings, variable_of
 from bulkup.core.secrets import without_secrets
 from bulkup.core.visible import assignment
 
@@ -114,8 +113,7 @@ def _setting(
     if source is click.core.ParameterSource.COMMANDLINE:
         return Setting(key, option, value, "command line", "")
     if source is click.core.ParameterSource.ENVIRONMENT:
-        names = variables(str(inner.name), param, inner.keys[name])
-        variable = next((n for n in names if os.environ.get(n)), "")
+        variable = variable_of(str(inner.name), param, inner.keys[name])
         return Setting(key, option, value, "environment", variable)
     if source is click.core.ParameterSource.DEFAULT_MAP:
         return Setting(key, option, settings.values[key], "file", settings.source)

@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 import click
 
 from bulkup.cli.config_file import ConfigFile
-from bulkup.cli.named_target import NamedTarget, unknown_target
+from bulkup.cli.named_target import NamedTarget
 from bulkup.cli.options import (
     EngineArgs,
     Json,
@@ -87,8 +87,6 @@ def read_settings(config: ConfigFile, shown_from: str) -> Settings:
         for name, value in reader.table(table.pop(PARAMS, {}), PARAMS).items()
     }
     values = {name: reader.value(name, value, name) for name, value in table.items()}
-    if "target" in values and values["target"] not in targets:
-        raise UsageError(unknown_target(values["target"], targets, str(config)))
     return Settings(str(config), values, targets, params)
 
 

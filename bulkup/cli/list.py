@@ -97,12 +97,13 @@ def _to_json(run: ListedRun | DamagedRun, now: datetime) -> dict[str, Any]:
         "failed": counts.failed,
         "counts": counts_fields(counts),
         "total": run.total,
-        "started": info.created,
+        "started": iso(run.started),
         "ended": iso(run.ended) if run.ended else None,
         "elapsed_s": run.took_s(now),
         "target": str(info.target),
         "params": info.params,
         "who": run.who,
+        "marked": run.marked,
         "is_here": run.is_here,
         "predecessor": predecessor_of(info.run_id),
         "successor": run.successor or "",
@@ -137,11 +138,11 @@ def _cells(run: ListedRun | DamagedRun, now: datetime) -> tuple[str, ...]:
     if isinstance(run, DamagedRun):
         return run.run_id, "damaged", "", "", ""
     took_s, handled = run.took_s(now), f"{run.counts.handled:,}"
-    if run.total and run.state != "finished":
+    if run.total and run.shown_state not in ("finished", "marked applied"):
         handled += f" ({min(run.counts.handled * 100 // run.total, 100)}%)"
     return (
         run.run_info.run_id,
-        run.state,
+        run.shown_state,
         _day_and_time(run.started, now),
         "" if took_s is None else duration(took_s),
         handled,
@@ -164,6 +165,8 @@ def _more(run: ListedRun | DamagedRun) -> str:
         parts.append(f"{run.counts.failed:,} failed")
     if info.params:
         parts.append(", ".join(assignment(name, value) for name, value in info.params.items()))
+    if run.marked:
+        parts.append(run.marked)
     if run.successor:
         parts.append(f"then {run.successor}")
     if not run.is_here:

@@ -14,6 +14,7 @@ import click
 from bulkup.cli.help_page import HelpPage
 from bulkup.cli.local_dump import dump
 from bulkup.cli.local_load import load
+from bulkup.cli.values import WholeNumber
 from bulkup.core.errors import Exit
 
 
@@ -40,7 +41,7 @@ command.add_command(dump)
 )
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port.  [default: any free one]"
+    "--port", type=WholeNumber(0, 65535), default=0, help="Port.  [default: any free one]"
 )
 def serve(file: str | None, port: int) -> int:
     """Serve FILE to programs on this machine until Ctrl-C; without FILE, serve a temporary one that

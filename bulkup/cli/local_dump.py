@@ -13,6 +13,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.local_file import PartitionArgs, entities, open_to_read, progress_bar, say
+from bulkup.cli.values import WholeNumber
 from bulkup.core.errors import Exit, StateError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class DumpArgs:
         int | None,
         click.Option(
             ["--limit"],
-            type=click.IntRange(min=0),
+            type=WholeNumber(min=0),
             metavar="N",
             help="Dump only the first N, by key.",
         ),

@@ -47,7 +47,8 @@ def command(args: MarkArgs) -> None:
 
     Use it for migrations applied before the project used bulkup, or by hand. The next `bulkup
     migrate` applies a migration marked as pending again, to every entity. A migration whose file
-    was renamed stays what it is under its new name.
+    was renamed stays what it is under its new name. One whose file is gone is forgotten when it is
+    marked as pending.
     """
     from bulkup.core.clock import Clock
     from bulkup.migrations.connect import open_ledger
@@ -59,7 +60,7 @@ def command(args: MarkArgs) -> None:
 
     if (args.applied is None) == (args.renamed_to is None):
         raise click.UsageError("choose one: --applied, --pending or --renamed-to")
-    folder = read_folder(args.folder.path)
+    folder = read_folder(args.folder.path, "bulkup mark NAME --in DIR")
     with open_ledger(args.target.options()) as (ledger, target):
         clock = Clock(unix=ledger.server_time.now)
         status = FolderStatus(folder, ledger.migrations(), target, clock.unix())
@@ -71,6 +72,9 @@ def command(args: MarkArgs) -> None:
         applied = bool(args.applied)
         origin = origin_of(os.environ)
         changed = mark(ledger, status, entry, applied=applied, origin=origin, clock=clock)
+    if changed and not applied and entry.file is None:
+        click.echo(clean(f"{entry.name} is forgotten: it has no file here (on {target})."))
+        return
     wanted = "applied" if applied else "pending"
     where = clean(f"{entry.name} {'is now' if changed else 'is already'} {wanted} on {target}")
     click.echo(f"{where}." if changed else f"{where}; nothing to change.")

@@ -33,18 +33,20 @@ def preview_line(name: str, preview: Preview) -> str:
     line = f"{name}: {handled}, {', '.join(parts)}"
     if preview.state is RunState.FINISHED:
         return line
-    return f"{line}; it would stop: {clean(preview.reason, NOTE_LIMIT)}"
+    why = preview.reason.removeprefix("stopped ")
+    return f"{line}; it would stop: {clean(why, NOTE_LIMIT)}"
 
 
 def to_json(result: MigrateResult, same_command: str) -> dict[str, Any]:
     """The fields of a `migrate` line."""
+    is_left, would_stop = result.left or result.reason, result.dry_run and result.exit_code
     return {
         "applied": result.applied,
         "stopped_at": result.stopped_at or "",
         "reason": result.reason or "",
         "left": result.left,
         "exit_code": int(result.exit_code),
-        "next_steps": [same_command] if result.left or result.reason else [],
+        "next_steps": [same_command] if is_left and not would_stop else [],
         **({"dry_run": True} if result.dry_run else {}),
     }
 
@@ -58,7 +60,7 @@ def sentence_of(result: MigrateResult, same_command: str) -> str:
             if len(result.left) > 1
             else ""
         )
-        return f"{left} to apply{each}; nothing was written. Apply with: {clean(same_command)}"
+        return f"{left} to apply{each}; nothing was written.{_apply(result, same_command)}"
     applied = f"{plural(len(result.applied), 'migration')} applied"
     reason, continued = clean(result.reason or ""), f"Continue with: {clean(same_command)}"
     if result.left:
@@ -70,9 +72,15 @@ def sentence_of(result: MigrateResult, same_command: str) -> str:
     return f"{applied}, none left." if result.applied else "Nothing is pending."
 
 
+def _apply(result: MigrateResult | MigrateAllResult, same_command: str) -> str:
+    """Nothing after a dry run that has found what would stop the migration."""
+    return "" if result.exit_code else f" Apply with: {clean(same_command)}"
+
+
 def all_to_json(result: MigrateAllResult, same_command: str) -> dict[str, Any]:
     """The fields of a `group` line."""
     is_left = result.stopped_at is not None or result.pending or result.appeared
+    would_stop = result.exit_code and any(one.dry_run for _, one in result.results)
     return {
         # Their commands are the one of the whole, below.
         "namespaces": [
@@ -84,7 +92,7 @@ def all_to_json(result: MigrateAllResult, same_command: str) -> dict[str, Any]:
         "pending": result.pending,
         "appeared": result.appeared,
         "exit_code": int(result.exit_code),
-        "next_steps": [same_command] if is_left else [],
+        "next_steps": [same_command] if is_left and not would_stop else [],
     }
 
 
@@ -96,7 +104,8 @@ def sentence_of_all(result: MigrateAllResult, same_command: str) -> str:
     pending, command = namespace_names(result.pending), clean(same_command)
     if any(one.dry_run and one.left for _, one in result.results):
         return (
-            f"Migrations are to be applied in {pending}; nothing was written. Apply with: {command}"
+            f"Migrations are to be applied in {pending}; nothing was written."
+            f"{_apply(result, same_command)}"
         )
     if result.stopped_at is not None:
         reason = f": {clean(result.reason)}" if result.reason else ""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from bulkup.cli.config_file import SHARED_NAME, SHARED_TABLE
 
 if TYPE_CHECKING:
     from bulkup.core.model import TargetInfo
@@ -99,11 +102,17 @@ def unknown_target(name: str, targets: Mapping[str, NamedTarget], source: str | 
     if not targets:
         where = f"{source} defines none" if source else "there is no configuration file"
         return (
-            f"there is no target {name!r}: {where}; define it as [tool.bulkup.targets.{name}] in "
-            "pyproject.toml"
+            f"there is no target {name!r}: {where}; define it as {_table(name, source)}"
             if name.isidentifier()
             else f"{name!r} is not the name of a target; {where}"
         )
     close = difflib.get_close_matches(name, targets, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else f"; they are: {', '.join(targets)}"
     return f"there is no target {name!r} in {source}{meant}"
+
+
+def _table(name: str, source: str | None) -> str:
+    """Where to write it. Only one file may configure: the one that is there, if there is one."""
+    if not source or source.endswith(SHARED_TABLE):
+        return f"{SHARED_TABLE[:-1]}.targets.{name}] in {SHARED_NAME}"
+    return f"[targets.{name}] in {os.path.basename(source)}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from bulkup.cli.named_target import NamedTarget, TargetName, check_chosen
-from bulkup.cli.values import Assignment, Auto, Duration, Rate, completed
+from bulkup.cli.values import Assignment, Auto, Duration, Rate, WholeNumber, completed
 from bulkup.engine.throttle.max_rate import MaxRate
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class EngineArgs:
         int,
         click.Option(
             ["--batch-size"],
-            type=click.IntRange(1, 500),
+            type=WholeNumber(1, 500),
             default=500,
             show_default=True,
             metavar="N",
@@ -251,7 +251,7 @@ class EngineArgs:
         int,
         click.Option(
             ["--processes"],
-            type=click.IntRange(1, 64),
+            type=WholeNumber(1, 64),
             default=1,
             show_default=True,
             metavar="N",
@@ -275,7 +275,7 @@ class EngineArgs:
         int | None,
         click.Option(
             ["--max-failures"],
-            type=click.IntRange(min=-1),
+            type=WholeNumber(min=-1),
             metavar="N",
             help="Stop when more than N entities have failed; -1: no limit.  "
             "[default: the updater's]",
@@ -284,7 +284,7 @@ class EngineArgs:
     limit: Annotated[
         int | None,
         click.Option(
-            ["--limit"], type=click.IntRange(min=1), metavar="N", help="Stop after N entities."
+            ["--limit"], type=WholeNumber(min=1), metavar="N", help="Stop after N entities."
         ),
     ]
     max_time: Annotated[
@@ -311,7 +311,7 @@ class EngineArgs:
         int,
         click.Option(
             ["--conflict-retries"],
-            type=click.IntRange(min=0),
+            type=WholeNumber(min=0),
             default=8,
             show_default=True,
             metavar="N",

@@ -10,6 +10,7 @@ import click
 from bulkup.cli.args import verb
 from bulkup.cli.options import Json
 from bulkup.cli.values import completed
+from bulkup.core.visible import visible
 
 if TYPE_CHECKING:
     from bulkup.authoring.parameters import Parameter
@@ -53,7 +54,7 @@ def command(args: ParamsArgs) -> None:
         return
     titles = ("Name", "Type", "Default", "Help")
     rows = [
-        (p.name, p.type, "(must be given)" if p.required else p.default_text, p.help)
+        (p.name, p.type, "(must be given)" if p.required else visible(p.default_text), p.help)
         for p in source.parameters
     ]
     print_table(console(), titles, rows, wraps=titles)

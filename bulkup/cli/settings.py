@@ -55,6 +55,12 @@ def variables(command: str, param: click.Parameter, key: str | None) -> list[str
     return [own, shared] if isinstance(param, click.Option) else [shared]
 
 
+def variable_of(command: str, param: click.Parameter, key: str | None) -> str:
+    """The environment variable that sets a parameter now; empty: none does."""
+    names = variables(command, param, key)
+    return next((name for name in names if os.environ.get(name)), "")
+
+
 def load_settings(ctx: click.Context) -> Settings:
     """The settings of the configuration file; read once in a command. Raises UsageError."""
     if _SETTINGS not in ctx.meta:

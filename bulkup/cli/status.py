@@ -59,7 +59,7 @@ def _show(args: StatusArgs) -> bool:
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.status import FolderStatus
 
-    folder = read_folder(args.folder.path)
+    folder = read_folder(args.folder.path, "bulkup status DIR")
     with open_ledger(args.target.options(), only_reads=True) as (ledger, target):
         status = FolderStatus(folder, ledger.migrations(), target, ledger.server_time.now())
     if args.json:
@@ -82,7 +82,7 @@ def _show_all(args: StatusArgs, pattern: str) -> bool:
     from bulkup.namespaces.find import match_namespaces
     from bulkup.state.run_records import Ledger
 
-    folder = read_folder(args.folder.path)
+    folder = read_folder(args.folder.path, "bulkup status DIR")
     statuses: dict[str, FolderStatus] = {}
     with open_connection(args.target.options(), only_reads=True) as (rpc, info):
         info = replace(info, namespace="")
@@ -127,6 +127,7 @@ def _left_out(*statuses: FolderStatus) -> dict[str, Any]:
 
 def _record_to_json(record: RunRecord) -> dict[str, Any]:
     from bulkup.report.json_fields import counts_fields
+    from bulkup.report.text import iso
 
     holder, migration = record.lease.holder, record.migration
     assert migration is not None
@@ -137,8 +138,8 @@ def _record_to_json(record: RunRecord) -> dict[str, Any]:
         "reason": record.reason or "",
         "who": holder.who if holder else "",
         "marked": migration.marked or "",
-        "started": record.run_info.created,
-        "ended": _iso(record.ended),
+        "started": iso(datetime.fromisoformat(record.run_info.created)),
+        "ended": iso(ended) if (ended := record.ended_at()) else None,
         "lease_until": _iso(record.lease.until),
         "params": record.run_info.params,
         "counts": counts_fields(record.counts),
@@ -177,9 +178,11 @@ def _print(status: FolderStatus, target: str) -> None:
     for entry in status.entries:
         if entry.is_gone or entry.status.value == "renamed":
             click.echo(clean(f"{moved(status, entry)}."))
-    to_apply = sum(entry.needs_applying for entry in status.entries)
+    failed = sum(entry.status.value == "failed" for entry in status.entries)
+    to_apply = sum(entry.needs_applying for entry in status.entries) - failed
     wrong = sum(not e.needs_applying and e.status.value != "applied" for e in status.entries)
-    click.echo(f"{plural(to_apply, 'migration')} to apply, {wrong} wrong.")
+    how_many_failed = f" {failed} failed," if failed else ""
+    click.echo(f"{plural(to_apply, 'migration')} to apply,{how_many_failed} {wrong} wrong.")
 
 
 def _print_left_out(*statuses: FolderStatus) -> None:

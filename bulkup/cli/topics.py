@@ -11,8 +11,9 @@ TOPICS = {
        that ended the run; also when a question was answered with no
     2  wrong usage: an option, a parameter or the configuration is not valid
     3  done, but some entities failed (within the budget)
-    4  a check says no: `status --check` found a migration that is pending or wrong
-   10  no such updater, run or migration
+    4  `bulkup status --check`: a migration is pending or wrong; `bulkup migrate`: the file of an
+       applied one is missing
+   10  no such updater, run, migration, folder or namespace pattern
    11  another process holds this run
    75  stopped at a limit (--limit, --max-time); resume continues
   130  interrupted (Ctrl-C) after a clean checkpoint; resume continues

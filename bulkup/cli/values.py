@@ -41,6 +41,20 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since
         return sum(float(number) * seconds for number, seconds in parts if number)
 
 
+class WholeNumber(click.IntRange):
+    """What is no number is refused with the range, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            int(value)
+        except ValueError:
+            limits = f"from {self.min} to {self.max}"
+            if self.max is None:
+                limits = f"of {self.min} or more"
+            self.fail(f"{value!r} is not a whole number {limits}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Auto(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """`auto` -> None, or a number in a range."""
 

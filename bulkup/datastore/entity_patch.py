@@ -38,27 +38,29 @@ from bulkup.datastore.value_compare import same
 from bulkup.datastore.value_flags import exclude, is_excluded, meaning_of, set_meaning
 
 
-def encode_put(entity: Entity, *, rewrite: bool = False) -> Pb | None:
+def encode_put(entity: Entity, *, rewrite: bool = False, checked: bool = False) -> Pb | None:
     """The Entity message to write for `put(entity)`. Later changes to the entity do not reach it.
 
     For a LazyEntity it is the original message with the changes patched in, or None without changes
     (with `rewrite`: a copy of the original). A new key is a change. For any other Entity it is what
     the official client would send.
 
-    Raises ValueError or TypeError, naming the property, for what Datastore cannot store.
+    Raises ValueError or TypeError, naming the property, for what cannot be encoded, and LimitError,
+    if `checked`, for what Datastore would refuse.
     """
     lazy = isinstance(entity, LazyEntity)
     if not (has_key(entity) if lazy else entity.key is not None):
         raise ValueError("cannot put an entity that has no key")
     try:
         if lazy:
-            patch = patched(entity)
+            patch = patched(entity, checked=checked)
             if patch is None:
                 return read_message(entity) if rewrite or entity._unsent else None
             return EntityPb.FromString(patch.SerializeToString())
         pb = EntityPb()
         write_entity(pb, entity)
-        check_properties(pb)
+        if checked:
+            check_properties(pb)
         return pb
     except RecursionError as error:
         raise ValueError("cannot put an entity that contains itself") from error
@@ -80,21 +82,21 @@ _Edit: TypeAlias = tuple[str, bytes, Any]
 tuple, for one is made per changed property."""
 
 
-def patched(entity: LazyEntity, *, in_place: bool = False, nested: bool = False) -> Pb | None:
+def patched(entity: LazyEntity, *, in_place: bool = False, checked: bool = False) -> Pb | None:
     """A copy of the entity's PageEntity with its changes patched in, or None without changes.
 
     `in_place`: where that is safe the message itself is patched and returned, and what is put next
-    is compared with what was put now. `nested`: what contains the entity is checked as a whole, so
-    that a LimitError names the path from there.
+    is compared with what was put now. `checked`: raise LimitError for a change that
+    Datastore would refuse; nested entities are checked with the property that contains them.
     """
     edits: list[_Edit] = []
     added: list[Any] = []
     if entity._excluded is UNREAD and entity._read_meanings is UNREAD:
-        independent = _find_changed_values(entity, edits, added, nested)
+        independent = _find_changed_values(entity, edits, added, checked)
         in_place = in_place and independent and not entity._has_twin
     else:
         entity._name_all()
-        _find_changed_properties(entity, edits, added, nested)
+        _find_changed_properties(entity, edits, added, checked)
         in_place = False
     deleted = entity._named and dict.__len__(entity) - len(added) < len(entity._properties)
     moved = entity._key is not entity._read_key and is_moved(entity)
@@ -118,7 +120,7 @@ def patched(entity: LazyEntity, *, in_place: bool = False, nested: bool = False)
         for name in [name for name in properties if name not in entity]:
             del properties[name]
     for name in added:
-        _add_property(entity, properties, name, nested)
+        _add_property(entity, properties, name, checked)
     if moved:
         pb.ClearField("key")
         if entity._key is not None:
@@ -177,7 +179,7 @@ def stored_values(entity: LazyEntity) -> tuple[Any, Mapping[str, Any]]:
 
 
 def _find_changed_values(
-    entity: LazyEntity, edits: list[_Edit], added: list[Any], nested: bool
+    entity: LazyEntity, edits: list[_Edit], added: list[Any], checked: bool
 ) -> bool:
     """Collect the properties that changed or are new, when nobody looked at index flags.
 
@@ -203,14 +205,14 @@ def _find_changed_values(
             new = rewritten(data, value)
             if new is not None:
                 if new != data:
-                    if len(new) > MAX_INDEXED_BYTES and not nested:
+                    if len(new) > MAX_INDEXED_BYTES and checked:
                         check_value(name, ValuePb.FromString(new))
                     edits.append((name, new, value))
                 continue
             original = value_message(entity, name)
             edit = edited(original, value)
             if edit is not None:
-                if not nested:
+                if checked:
                     check_value(name, edit)
                 edits.append((name, edit.SerializeToString(), value))
                 plain = _PLAIN.get(type(value), "")
@@ -223,7 +225,7 @@ def _find_changed_values(
 
 
 def _find_changed_properties(
-    entity: LazyEntity, edits: list[_Edit], added: list[Any], nested: bool
+    entity: LazyEntity, edits: list[_Edit], added: list[Any], checked: bool
 ) -> None:
     """The same when index flags or meanings were looked at, so that these may have changed too."""
     properties = entity._properties
@@ -238,7 +240,7 @@ def _find_changed_properties(
                 continue
             edit = _edited_property(entity, name, value_message(entity, name), value)
             if edit is not None:
-                if not nested:
+                if checked:
                     check_value(name, edit)
                 edits.append((name, edit.SerializeToString(), value))
     except LimitError:
@@ -247,7 +249,7 @@ def _find_changed_properties(
         raise named(name, error) from error
 
 
-def _add_property(entity: LazyEntity, properties: Pb, name: Any, nested: bool) -> None:
+def _add_property(entity: LazyEntity, properties: Pb, name: Any, checked: bool) -> None:
     if not isinstance(name, str):
         raise TypeError(f"property {name!r}: a property's name is a str")
     value = entity[name]
@@ -259,7 +261,7 @@ def _add_property(entity: LazyEntity, properties: Pb, name: Any, nested: bool) -
         if read_value is value:
             set_meaning(pb, meaning)
     data = pb.SerializeToString()
-    if nested:
+    if not checked:
         properties[name] = data
         return
     if not name or name[0] == "_" or len(name) > MAX_INDEXED_BYTES // 4:
@@ -339,7 +341,7 @@ def _edited_entity(original: Pb, value: dict[str, Any]) -> Pb | None:
     nested = original.entity_value
     # protobuf caches wrappers while they live, so `is` finds the entity decoded from this message.
     if isinstance(value, LazyEntity) and value._origin is nested:
-        patch = patched(value, nested=True)
+        patch = patched(value)
         if patch is None:
             return None
         pb = _copied(ValuePb, original)
@@ -403,7 +405,7 @@ def _copied(class_: Any, original: Pb) -> Pb:
 
 
 def _encode_lazy(pb: Pb, value: LazyEntity) -> None:
-    patch = patched(value, nested=True) or value._pb
+    patch = patched(value) or value._pb
     pb.entity_value.SetInParent()
     pb.entity_value.ParseFromString(patch.SerializeToString())
 

@@ -266,7 +266,7 @@ class Handler(WriteSink):
                 "erase those it has in Datastore (drop keys_only from the query)"
             )
         try:
-            pb = patched(entity, in_place=self._in_place)
+            pb = patched(entity, in_place=self._in_place, checked=True)
         except BaseException as error:
             self._changed = self._changed or self._in_place
             if isinstance(error, RecursionError):
@@ -291,7 +291,7 @@ class Handler(WriteSink):
     def _put_other(self, entity: Entity) -> None:
         # A copy of the handled entity shares its message, which an earlier put may have patched.
         twin = isinstance(entity, LazyEntity) and page_entity(entity) is page_entity(self.own)
-        pb = encode_put(entity, rewrite=self._rewrite or (twin and self._changed))
+        pb = encode_put(entity, rewrite=self._rewrite or (twin and self._changed), checked=True)
         if entity is self.own:  # under another key
             self._put_as = patched(entity), *stored_values(entity)
         elif self._put_as is not _NOT_PUT and entity.key == self.own.key:

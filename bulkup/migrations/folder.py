@@ -106,6 +106,13 @@ class MigrationFolder:
         return list(dict.fromkeys([*(file.name for file in self.migrations), *self._others]))
 
     @property
+    def next_number(self) -> str:
+        """That of a new migration, with as many digits as the last one has."""
+        digits = [_leading_digits(file.name) for file in self._numbered]
+        last = max(digits, key=int, default="0000")
+        return str(int(last) + 1).zfill(len(last))
+
+    @property
     def has_numbered(self) -> bool:
         return bool(self._numbered)
 
@@ -125,8 +132,10 @@ class MigrationFolder:
         ]
 
 
-def read_folder(folder: Path) -> MigrationFolder:
+def read_folder(folder: Path, usage: str = "bulkup migrate DIR") -> MigrationFolder:
     """Read a folder of migrations. Files whose names start with `_` or `.` are never migrations.
+
+    `usage`: how the command that reads it takes the name of a folder.
 
     Raises NotFoundError; UsageError for invalid names, unknown predecessors and circular
     dependencies; UpdaterError for a file that is not valid Python.
@@ -134,7 +143,7 @@ def read_folder(folder: Path) -> MigrationFolder:
     if not folder.is_dir():
         raise NotFoundError(
             f"there is no folder {printable(str(folder))}; name the folder of the migrations: "
-            "`bulkup migrate DIR`, `bulkup mark --in DIR`"
+            f"`{usage}`"
         )
     numbered: list[MigrationFile] = []
     others: dict[str, _OtherFile] = {}
@@ -217,6 +226,10 @@ def _after(tree: ast.Module, shown: str) -> tuple[str, ...]:
             )
         return tuple(_stem(v) for v in value)
     return ()
+
+
+def _leading_digits(name: str) -> str:
+    return name[: len(name) - len(name.lstrip("0123456789"))]
 
 
 def _stem(name: str) -> str:

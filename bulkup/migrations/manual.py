@@ -37,7 +37,7 @@ def accept_changed(ledger: Ledger, status: FolderStatus, names: Sequence[str]) -
             assert entry.record is not None
             assert entry.record.migration is not None
             assert entry.file is not None
-            marked = f"change accepted by {this_process().who}"
+            marked = _marked(entry.record, f"change accepted by {this_process().who}")
             migration = replace(entry.record.migration, code=entry.file.code, marked=marked)
             _write(ledger, replace(entry.record, migration=migration))
 
@@ -115,11 +115,11 @@ def rename(ledger: Ledger, status: FolderStatus, entry: MigrationEntry, new_name
             f"the ledger already has a migration {new.name} ({new.status.value}); to forget "
             f"{entry.name} instead: {mark_command(status, entry.name, '--pending')}"
         )
-    marked = f"renamed from {entry.name} by {this_process().who}"
     renamed = []
     for record in status.records[entry.name]:
         assert record.migration is not None
         former = (*record.migration.former, entry.name)
+        marked = _marked(record, f"renamed from {entry.name} by {this_process().who}")
         migration = replace(record.migration, name=new.name, former=former, marked=marked)
         renamed.append(replace(record, migration=migration))
     try:
@@ -127,6 +127,16 @@ def rename(ledger: Ledger, status: FolderStatus, entry: MigrationEntry, new_name
     except RecordMovedOn:
         raise _just_changed(entry.name) from None
     return new.name
+
+
+_STATE_MARKS = ("applied by ", "pending by ")
+
+
+def _marked(record: RunRecord, mark: str) -> str:
+    """The latest mark, and the one that says why the record is in its state, if there is one."""
+    earlier = record.migration.marked if record.migration is not None else None
+    last = (earlier or "").split("; ")[-1]
+    return f"{mark}; {last}" if last.startswith(_STATE_MARKS) else mark
 
 
 def _record_to_mark(entry: MigrationEntry, target: TargetInfo, clock: Clock) -> RunRecord:

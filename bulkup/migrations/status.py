@@ -312,7 +312,8 @@ def unnumbered(folder: MigrationFolder) -> str:
         f"{printable(str(folder.path))} holds {'an updater' if one else f'{len(names)} updaters'} "
         f"whose name{' does' if one else 's do'} not begin with a number, so "
         f"{'it is no migration' if one else 'they are no migrations'} ({listed(names)}); rename "
-        f"{example}.py to 0001_{example}.py to make it one, or _{example}.py if it is none"
+        f"{example}.py to {folder.next_number}_{example}.py to make it one, or _{example}.py if it "
+        "is none"
     )
 
 

@@ -225,7 +225,7 @@ def _report_of_record(prepared: PreparedRun, record: RunRecord) -> Report:
     """What Datastore knows of a run that was finished elsewhere."""
     run_info, counts = record.run_info, record.counts
     started = datetime.fromisoformat(run_info.created)
-    ended = _time(record.ended) if record.ended else started
+    ended = record.ended_at() or started
     successor = prepared.ledger.read(next_id(run_info.run_id))
     return Report(
         run_id=run_info.run_id,

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 
 from bulkup.core.errors import StateError
@@ -36,13 +36,25 @@ class ListedRun:
     """user@host of the last runner; None: this run is known from its checkpoint alone."""
     is_here: bool = True
     """Whether its folder is in this state directory."""
+    marked: str = ""
+    """Of a migration: how `bulkup mark` changed it, and who did."""
+
+    @property
+    def shown_state(self) -> str:
+        """What a reader is told: nobody gave up a migration that was marked."""
+        if self.marked and self.state == RunState.ABANDONED.value:
+            return "marked pending" if "pending by" in self.marked else "renamed"
+        return "marked applied" if "applied by" in self.marked else self.state
 
     @property
     def started(self) -> datetime:
         return datetime.fromisoformat(self.run_info.created)
 
     def took_s(self, now: datetime) -> float | None:
-        """Seconds from its start to its end, or until now; None: not known."""
+        """Seconds from its start to its end, or until now; None: not known, as of a migration
+        whose `ended` is when it was marked."""
+        if self.shown_state != self.state:
+            return None
         if self.ended is not None:
             return (self.ended - self.started).total_seconds()
         if self.state == RunState.RUNNING.value:
@@ -124,16 +136,16 @@ def _of_record(record: RunRecord, now: float, successor: str | None) -> ListedRu
     if record.state is RunState.RUNNING:
         alive = record.lease.is_held(now) and holder is not None and not has_died(holder)
         state = state if alive else KILLED
-    ended = datetime.fromtimestamp(record.ended, timezone.utc) if record.ended else None
     return ListedRun(
         record.run_info,
         state,
         record.counts,
         record.total,
-        None if record.state is RunState.RUNNING else ended,
+        None if record.state is RunState.RUNNING else record.ended_at(),
         successor,
         holder.who if holder else None,
         is_here=False,
+        marked=(record.migration.marked or "") if record.migration is not None else "",
     )
 
 

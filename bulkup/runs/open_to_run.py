@@ -22,7 +22,7 @@ def open_to_run(options: TargetOptions, context: RunContext) -> Iterator[Target]
     Raises HeldError, UsageError, TargetError, StateError.
     """
     clock = context.clock
-    deadline = clock.monotonic() + context.wait_s
+    deadline = clock.monotonic() + (context.wait_s or 0.0)  # None: a dry run drops it
     with ExitStack() as stack:
         while True:
             try:

@@ -10,6 +10,7 @@ Times are Unix time by the server's clock (see `datastore/server_time.py`), in w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Origin, RunInfo, Shard
@@ -147,3 +148,10 @@ class RunRecord:
     """The version of the run's claim; 0: not known, or of a new record: it has none. Not stored."""
     created_ns: int = field(default=0, compare=False)
     """When the server created the record, in nanoseconds; 0: it does not say. Not stored."""
+
+    def ended_at(self) -> datetime | None:
+        """Never before its start, which has fractions of a second, by the starter's clock."""
+        if not self.ended:
+            return None
+        started = datetime.fromisoformat(self.run_info.created)
+        return max(datetime.fromtimestamp(self.ended, timezone.utc), started)

@@ -290,3 +290,36 @@ def test_two_files_in_one_folder_are_refused_and_one_about_other_tools_is_none(
     (tmp_path / "bulkup.toml").unlink()
     (tmp_path / "pyproject.toml").write_text("not TOML, and not about this tool")
     assert find_config(str(tmp_path), {}) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "toml", "table"),
+    [
+        ("bulkup.toml", "target = 'dev'", "[targets.dev] in bulkup.toml"),
+        (
+            "pyproject.toml",
+            "[tool.bulkup]\ntarget = 'dev'",
+            "[tool.bulkup.targets.dev] in pyproject.toml",
+        ),
+    ],
+)
+def test_a_target_that_is_not_there_is_refused_where_one_is_needed(
+    home: Shell, name: str, toml: str, table: str
+) -> None:
+    home.write(name, toml)
+    (home.folder / "updaters").mkdir()
+    for command in ("status", "list --all"):
+        refused = home.bulkup(*command.split())
+        assert refused.code == 2, refused
+        assert f"define it as {table}" in refused.err
+    for command in ("list", "prune --yes"):
+        assert home.bulkup(*command.split()).code == 0, command
+
+
+def test_a_wrong_value_names_the_variable_it_is_from(home: Shell) -> None:
+    wrong = home.bulkup("run", "bump.py", env={"BULKUP_BATCH_SIZE": "foo"})
+    assert wrong.code == 2
+    said = "'--batch-size' from BULKUP_BATCH_SIZE: 'foo' is not a whole number from 1 to 500"
+    assert said in " ".join(wrong.err.split())
+    typed = home.bulkup("run", "bump.py", "--limit", "many", env={"BULKUP_BATCH_SIZE": "5"})
+    assert "'--limit': 'many' is not a whole number of 1 or more" in typed.err

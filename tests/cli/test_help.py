@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from bulkup import __version__
+from tests.cli.nursery import REPOSITORY
 from tests.cli.shell import Shell
 
 HEAVY = ("grpc", "google.cloud", "google.auth", "google.protobuf", "rich", "sqlite3")
@@ -150,3 +152,28 @@ def test_a_typed_option_wins_over_what_the_environment_contradicts(nowhere: Shel
     assert "-n and --new" in result.err
     env = {"BULKUP_WAIT": "5s"}
     nowhere.bulkup("run", "missing.py", "-n", env=env).fails(10, "missing.py")
+
+
+def test_a_default_that_nobody_sees_is_quoted(nowhere: Shell) -> None:
+    nowhere.write(
+        "join.py",
+        """
+        from bulkup import updater
+
+        @updater(kind="Item")
+        def join(entity, *, sep: str = " "):
+            return None
+        """,
+    )
+    shown = nowhere.bulkup("params", "join.py")
+    assert shown.code == 0, shown
+    assert "' '" in shown.out
+
+
+def test_the_readme_and_the_help_agree_on_exit_codes(nowhere: Shell) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    table = re.findall(r"^\| (4|10) \| (.+) \|$", readme, re.MULTILINE)
+    assert [code for code, _ in table] == ["4", "10"]
+    told = " ".join(nowhere.bulkup("help", "exit-codes").out.split())
+    for code, meaning in table:
+        assert f"{code} {meaning}" in told

@@ -41,7 +41,8 @@ def test_a_preview_goes_on_after_a_migration_that_would_fail(
     assert result.code == 1
     first, second, third, fourth, _ = result.out.splitlines()
     assert first.startswith("0001_a: ")
-    assert "1 would fail (ValueError: not today); it would stop: " in first
+    assert "1 would fail (ValueError: not today); it would stop: at the first" in first
+    assert "Apply with" not in result.out
     assert second.startswith("0002_b: cannot run: ")
     assert third == "0003_c: 12 entities, 12 would be written"
     assert fourth.startswith("0004_typo: cannot run: ")
@@ -58,6 +59,7 @@ def test_the_lines_of_json_say_that_it_was_a_dry_run(
     assert len(result.of_type("change")) == 36
     (line,) = result.of_type("migrate")
     assert (line["dry_run"], line["applied"]) == (True, [])
+    assert line["next_steps"] == ["bulkup migrate updaters"]
     assert line["left"] == ["0001_a", "0002_b", "0003_c"]
 
 

@@ -104,3 +104,44 @@ def test_unlock_releases_what_a_dead_machine_holds(project: Shell, items: datast
 
 def test_unlock_of_an_unknown_migration(project: Shell, items: datastore.Client) -> None:
     project.bulkup("unlock", "0001", "--yes").fails(10, "no run or migration 0001")
+
+
+def test_a_migration_without_a_file_that_is_marked_pending_is_forgotten(
+    project: Shell, items: datastore.Client
+) -> None:
+    assert project.bulkup("migrate").code == 0
+    (project.folder / "updaters/0003_c.py").unlink()
+    marked = project.bulkup("mark", "0003_c", "--pending")
+    assert marked.code == 0
+    assert "0003_c is forgotten: it has no file here" in marked.out
+    assert statuses(project) == ["applied", "applied"]
+
+
+def test_the_list_says_what_was_marked_and_for_how_long_it_is_not_known(
+    project: Shell, items: datastore.Client
+) -> None:
+    assert project.bulkup("migrate", "--to", "0002").code == 0
+    assert project.bulkup("mark", "0002_b", "--pending").code == 0
+    assert project.bulkup("mark", "0003_c", "--applied").code == 0
+    (project.folder / "updaters/0001_a.py").rename(project.folder / "updaters/0001_z.py")
+    assert project.bulkup("mark", "0001_a", "--renamed-to", "0001_z").code == 0
+    listed = " ".join(project.bulkup("list", "--all").out.split())
+    assert "abandoned" not in listed
+    for text in ("marked pending", "marked applied", "renamed from 0001_a by "):
+        assert text in listed
+    rows = project.bulkup("list", "--all", "--json").of_type("run")
+    found = {row["marked"].split(" by ")[0]: row["elapsed_s"] for row in rows}
+    assert found["renamed from 0001_a"] is not None
+    assert (found["pending"], found["applied"]) == (None, None)
+
+
+def test_a_migration_that_was_marked_and_then_renamed_keeps_both_marks(
+    project: Shell, items: datastore.Client
+) -> None:
+    assert project.bulkup("mark", "0001_a", "--applied").code == 0
+    (project.folder / "updaters/0001_a.py").rename(project.folder / "updaters/0001_z.py")
+    assert project.bulkup("mark", "0001_a", "--renamed-to", "0001_z").code == 0
+    (row,) = project.bulkup("list", "--all", "--json").of_type("run")
+    assert row["marked"].startswith("renamed from 0001_a by ")
+    assert "; applied by " in row["marked"]
+    assert row["elapsed_s"] is None

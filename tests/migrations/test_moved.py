@@ -148,11 +148,11 @@ def test_files_without_a_number_are_helpers_and_updaters_among_them_are_named(
     write_step(project, "again", "x")
     result = project.bulkup("migrate")
     assert result.code == 0
-    assert "(again); rename again.py to 0001_again.py" in result.err
+    assert "(again); rename again.py to 0004_again.py" in result.err
     assert trails(items) == {"abc"}
     status = project.bulkup("status", "--check")
     assert status.code == 0
-    assert "rename again.py to 0001_again.py" in status.out
+    assert "rename again.py to 0004_again.py" in status.out
     assert "tools" not in status.out
     (line,) = project.bulkup("status", "--json").of_type("status")
     assert (line["done"], line["updaters_without_number"]) == (True, ["again"])

@@ -111,6 +111,23 @@ def test_a_running_migration_shows_its_holder_and_progress(
     project.bulkup("status").out.index("since 20")
 
 
+def test_a_failed_migration_is_counted_as_failed(project: Shell, items: datastore.Client) -> None:
+    failed(project, items)
+    assert "1 migration to apply, 1 failed, 0 wrong." in project.bulkup("status").out
+
+
+def test_times_have_one_format_and_nothing_ends_before_it_starts(
+    project: Shell, items: datastore.Client
+) -> None:
+    assert project.bulkup("mark", "0001_a", "--applied").code == 0  # it starts and ends at once
+    (run,) = project.bulkup("list", "--all", "--json").of_type("run")
+    migration = project.bulkup("status", "--json").of_type("migration")[0]
+    for row in (run, migration):
+        assert row["started"].endswith("Z")
+        assert len(row["started"]) == len(row["ended"])
+        assert row["started"] <= row["ended"]
+
+
 def test_status_does_not_run_the_users_code(project: Shell, items: datastore.Client) -> None:
     project.write("updaters/0004_d.py", "raise SystemExit('run')")
     result = project.bulkup("status", "--json")
@@ -119,7 +136,7 @@ def test_status_does_not_run_the_users_code(project: Shell, items: datastore.Cli
 
 
 def test_a_missing_and_an_empty_folder(project: Shell, items: datastore.Client) -> None:
-    project.bulkup("status", "nowhere").fails(10, "no folder nowhere")
+    project.bulkup("status", "nowhere").fails(10, "no folder nowhere", "`bulkup status DIR`")
     (project.folder / "empty").mkdir()
     result = project.bulkup("status", "empty", "--check")
     assert (result.code, result.out.splitlines()[-1]) == (0, "There are none.")
