@@ -154,8 +154,8 @@ class Updater:
         sink = self._open_sink
         if sink is None and self._is_finishing:
             raise RuntimeError(
-                "put, delete and log work only in handle_entity, not in finish: write with "
-                "self.client there, and print what people should see"
+                "put, delete and log work only while bulkup runs handle_entity, not in finish: "
+                "write with self.client there, and print what people should see"
             )
         if sink is None:
             raise RuntimeError(
