@@ -69,8 +69,9 @@ def test_what_is_used_most_comes_first() -> None:
     places = [
         shown.index(f"\n  {text}")
         for text in ("-n, --dry-run", "-p, --param", "--target", "--batch-size", "--max-failures",
-                     "--email-to", "--state-dir", "-h, --help")
+                     "--email-to", "--state-dir")
     ]  # fmt: skip
+    places.append(shown.index("--help  "))
     assert places == sorted(places)
 
 
