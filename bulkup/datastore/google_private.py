@@ -24,9 +24,9 @@ from bulkup.datastore.messages import Pb
 
 C = TypeVar("C", bound=Client)
 
-MAX_STATE_WATCH_S = 1.0
+MAX_STATE_WATCH_S = 10.0
 """How long gRPC may take to stop watching a channel's state: `_poll_connectivity` looks every
-0.2 s."""
+0.2 s, and on a busy machine it may have to wait for its turn."""
 
 REFRESH_TIMEOUT_S = 10.0
 """How long a request for a new token may take. Nothing else is done meanwhile."""
