@@ -45,6 +45,17 @@ class ReadableFile(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _check_partition(self) -> None:
+        """Read nothing, to see that the partition is valid. If not, close and raise UsageError."""
+        try:
+            list(self.entities("", limit=0))
+        except RpcError as error:
+            self.close()
+            raise UsageError(error.message) from error
+        except BaseException:
+            self.close()
+            raise
+
     def count(self, kind: str) -> int:
         """The number of entities of a kind; of all kinds when `kind` is empty."""
         request = self._request(m.RunAggregationQueryRequest)
@@ -98,14 +109,7 @@ class LocalFile(ReadableFile):
         super().__init__(place)
         self._storage = Storage(os.fspath(path), may_defer=False)
         self._service = Service(self._storage)
-        try:
-            list(self.entities("", limit=0))
-        except RpcError as error:
-            self.close()
-            raise UsageError(error.message) from error
-        except BaseException:
-            self.close()
-            raise
+        self._check_partition()
 
     def close(self) -> None:
         self._storage.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from bulkup.core.errors import StateError, UsageError
+from bulkup.core.errors import StateError
 from bulkup.local.access import ReadableFile
 from bulkup.local.encoding import Partition
 from bulkup.local.service import SERVICE
@@ -34,14 +34,7 @@ class ServedFile(ReadableFile):
             served.host,
             options=[("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)],
         )
-        try:
-            list(self.entities("", limit=0))
-        except RpcError as error:
-            self.close()
-            raise UsageError(error.message) from error
-        except BaseException:
-            self.close()
-            raise
+        self._check_partition()
 
     def close(self) -> None:
         self._channel.close()

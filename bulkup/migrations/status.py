@@ -328,7 +328,7 @@ def moved(status: FolderStatus, entry: MigrationEntry) -> str:
         )
     return (
         f"{entry.name} is applied, but its file is missing{renamed_to(status, entry)}; restore the "
-        f"file, or forget the migration if it is gone for good: "
+        f"file, or forget the migration if you deleted it on purpose: "
         f"{mark_command(status, entry.name, '--pending')}"
     )
 

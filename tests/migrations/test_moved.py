@@ -136,7 +136,7 @@ def test_renames_that_say_something_else_than_the_folder_are_refused(
     project.bulkup(*rename, "0002_b").fails(2, "already has a migration 0002_b (applied)")
     project.bulkup(*rename, "0009").fails(10, "no migration 0009")
     assert project.bulkup(*rename, "0003_c", "--applied").code == 2
-    assert project.bulkup("mark", "0001_a", "--pending").code == 0  # it is gone for good
+    assert project.bulkup("mark", "0001_a", "--pending").code == 0  # deleted on purpose
     assert project.bulkup("migrate").code == 0
     assert trails(items) == {"abc"}
 
