@@ -6,7 +6,7 @@ sentence when a new version of a library changes one of them.
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -25,8 +25,8 @@ from bulkup.datastore.messages import Pb
 C = TypeVar("C", bound=Client)
 
 MAX_STATE_WATCH_S = 10.0
-"""How long gRPC may take to stop watching a channel's state: `_poll_connectivity` looks every
-0.2 s, and on a busy machine it may have to wait for its turn."""
+"""How long gRPC's thread may take to stop watching a channel: it looks every 0.2 s, and on a busy
+machine it may have to wait for its turn."""
 
 REFRESH_TIMEOUT_S = 10.0
 """How long a request for a new token may take. Nothing else is done meanwhile."""
@@ -125,16 +125,17 @@ def watch_clients(
             Client.__init__, Client._datastore_api = _init, _api
 
 
-def watch_ready(channel: grpc.Channel) -> tuple[Any, set[threading.Thread]]:
-    """A future of the channel's readiness, and the threads with which gRPC watches for it.
+def close_channel(channel: grpc.Channel) -> None:
+    """Close a channel that `channel_ready_future` may have watched.
 
-    gRPC watches a channel's state for a while after the future is done, and its thread dies with
-    a traceback when the channel is closed meanwhile. Join these threads before closing; they have
-    no handle but `threading.enumerate`.
+    Its thread watches the channel for another 0.2 s after the future is done, and dies with a
+    traceback when the channel is closed meanwhile. Nothing public can wait for it.
     """
-    before = set(threading.enumerate())
-    ready = grpc.channel_ready_future(channel)
-    return ready, set(threading.enumerate()) - before
+    channel._unsubscribe_all()
+    give_up = time.monotonic() + MAX_STATE_WATCH_S
+    while channel._connectivity_state.polling and time.monotonic() < give_up:
+        time.sleep(0.005)
+    channel.close()
 
 
 ENTITY_STATE = frozenset({"key", "exclude_from_indexes", "_meanings"})
@@ -142,7 +143,7 @@ ENTITY_STATE = frozenset({"key", "exclude_from_indexes", "_meanings"})
 never runs `Entity.__init__`."""
 
 __all__ = [
-    "ENTITY_STATE", "MAX_STATE_WATCH_S", "Entity", "copy_of", "database_of", "datastore_api",
+    "ENTITY_STATE", "Entity", "close_channel", "copy_of", "database_of", "datastore_api",
     "meanings_of",
-    "query_message", "refresh_token", "secure_channel", "watch_clients", "watch_ready",
+    "query_message", "refresh_token", "secure_channel", "watch_clients",
 ]  # fmt: skip

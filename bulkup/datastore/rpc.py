@@ -23,12 +23,7 @@ from bulkup.core.clock import Clock
 from bulkup.datastore.call import TICK_S, Call
 from bulkup.datastore.call_error import MAX_ANSWER_BYTES, CallError
 from bulkup.datastore.causes import cause_of, is_loopback
-from bulkup.datastore.google_private import (
-    MAX_STATE_WATCH_S,
-    refresh_token,
-    secure_channel,
-    watch_ready,
-)
+from bulkup.datastore.google_private import close_channel, refresh_token, secure_channel
 from bulkup.datastore.greenlets import tell_grpc
 from bulkup.datastore.messages import (
     AllocateIdsRequest,
@@ -154,7 +149,6 @@ class Rpc:
         url = urlparse(client.base_url)
         self.address = url.netloc
         self._secure = url.scheme == "https"
-        self._watching: set[threading.Thread] = set()
         self.methods: Mapping[str, Any]
         self._open_channel()
         routing = f"project_id={quote(self.project, safe='')}"
@@ -204,7 +198,7 @@ class Rpc:
         old = self._channel
         self._open_channel()
         self.heard_at = self.monotonic()  # the calls in flight on the old one say nothing about it
-        old.close()
+        close_channel(old)
 
     def refresh_credentials(self, since: float, error: CallError) -> None:
         """The server has refused the token of a call that was sent at `since`: get a new one,
@@ -222,10 +216,10 @@ class Rpc:
         This tells a port that accepts and says nothing from a busy server, which shakes hands at
         once.
         """
-        ready, self._watching = watch_ready(self._channel)
         limit_s = min(FIRST_CONTACT_S, self.retry_policy.retry_for_s)
         give_up = self.monotonic() + limit_s
         probe_at = 0.0
+        ready = grpc.channel_ready_future(self._channel)
         try:
             while True:
                 try:
@@ -259,9 +253,7 @@ class Rpc:
 
     def close(self) -> None:
         """End the calls in flight and close the channel."""
-        for thread in self._watching:
-            thread.join(MAX_STATE_WATCH_S)
-        self._channel.close()
+        close_channel(self._channel)
 
     def retry_for(self, seconds: float) -> None:
         """From now on retry calls for this many seconds; 0: not at all."""

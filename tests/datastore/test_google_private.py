@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +149,27 @@ def test_messages_inside_a_message_are_the_same_objects_while_they_live() -> Non
     )
 
 
-def test_grpc_stops_watching_a_ready_channel(server: Server) -> None:
-    with grpc.insecure_channel(server.host) as channel:
-        ready, watching = google_private.watch_ready(channel)
-        ready.result(timeout=30)
-        assert watching, "gRPC watches a channel's state by other means than threads now"
-        assert watching <= set(threading.enumerate()) or not any(t.is_alive() for t in watching)
-        for thread in watching:
-            thread.join(30)
-            assert not thread.is_alive()
+def test_a_channel_is_closed_when_grpc_no_longer_watches_it(server: Server) -> None:
+    channel = grpc.insecure_channel(server.host)
+    grpc.channel_ready_future(channel).result(timeout=30)
+    assert channel._connectivity_state.polling, "gRPC watches a channel's state in another way now"
+    google_private.close_channel(channel)  # the thread would die of a channel closed under it
+    assert not channel._connectivity_state.polling
+
+
+def test_a_channel_is_closed_at_once_beside_threads_of_others(server: Server) -> None:
+    """The thread of another connection that begins at the same moment is none of it."""
+    over = threading.Event()
+    channel = grpc.insecure_channel(server.host)
+    ready = grpc.channel_ready_future(channel)
+    other = threading.Thread(target=over.wait)
+    other.start()
+    ready.result(timeout=30)
+    begun = time.monotonic()
+    google_private.close_channel(channel)
+    assert time.monotonic() - begun < google_private.MAX_STATE_WATCH_S
+    over.set()
+    other.join()
 
 
 def test_every_read_of_the_client_goes_through_one_object() -> None:
