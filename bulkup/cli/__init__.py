@@ -27,6 +27,7 @@ from bulkup.core.version import __version__
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
+    "retry": ("bulkup.cli.retry", "Handle the failed entities of a run again."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),

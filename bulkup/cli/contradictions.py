@@ -30,6 +30,10 @@ EXCLUSIVE = (
     Exclusive(("all_namespaces", "namespaces", "namespace"), "choose one"),
     Exclusive(("to", "only"), "choose one"),
     *(
+        Exclusive(("keys_from", name), "a list of keys is for one namespace; leave one out")
+        for name in ("all_namespaces", "namespaces")
+    ),
+    *(
         Exclusive(("dry_run", name), f"a dry run {why}; leave one out", never_ignored="dry_run")
         for name, why in (
             ("new", "starts no run, neither a new one nor an old one"),

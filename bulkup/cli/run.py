@@ -13,7 +13,9 @@ from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm, confirm_again
 from bulkup.cli.options import (
     AllowEmpty,
+    DryRun,
     EngineArgs,
+    KeysFrom,
     MailArgs,
     NamespacesArgs,
     OutputArgs,
@@ -36,12 +38,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class RunArgs:
     updater: Annotated[str, click.Argument(["updater"], shell_complete=completed)]
-    dry_run: Annotated[
-        bool,
-        click.Option(
-            ["-n", "--dry-run"], is_flag=True, help="Show what would change; write nothing."
-        ),
-    ]
+    dry_run: DryRun
+    keys_from: KeysFrom
     param: Params
     target: TargetArgs
     namespaces: NamespacesArgs
@@ -90,6 +88,10 @@ def command(args: RunArgs) -> int:
     with its exit code; otherwise it exits with 3 if entities failed. The same command continues
     where it stopped.
 
+    With --keys-from, a list of keys takes the place of the query: every entity in it is handled,
+    whether or not it matches the query's filters. Only its kind counts. A key without an entity
+    counts as vanished.
+
     If the same work was finished before, you are asked on a terminal, and warned elsewhere. With
     --once nothing is done then: a job in CI can be repeated whatever became of it.
 
@@ -112,11 +114,13 @@ def command(args: RunArgs) -> int:
             return _run_in_namespaces(args, pattern, context).exit_code
 
         from bulkup.authoring.parameters import parse_assignments
+        from bulkup.runs.key_input import keys_from_file
         from bulkup.runs.prepare import prepare
         from bulkup.runs.start import start
 
         params = parse_assignments(args.param)
-        with prepare(args.updater, params, args.target.options(), context) as prepared:
+        keys = keys_from_file(args.keys_from) if args.keys_from is not None else None
+        with prepare(args.updater, params, args.target.options(), context, keys=keys) as prepared:
             if not args.dry_run:
                 confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
             return start(prepared, fresh=args.new, keep_record=not args.no_record).exit_code

@@ -169,6 +169,20 @@ class AlreadyDone:
 
 
 @dataclass(frozen=True)
+class NothingToRetry:
+    """`bulkup retry` was asked to handle the failed entities of a run again, and it names none."""
+
+    run_id: str
+    updater: str
+    unnamed: int
+    """Entities that have failed and that nothing names, so they cannot be handled again."""
+
+    @property
+    def exit_code(self) -> Exit:
+        return Exit.DONE_WITH_FAILURES if self.unnamed else Exit.DONE
+
+
+@dataclass(frozen=True)
 class PropertyChange:
     name: str
     before: str | None
@@ -258,6 +272,12 @@ class Report:
     """The id of the run before this one in its chain."""
     successor: str = ""
     """The id of the run that this one's end started."""
+    retry_of: str = ""
+    """The id of the run whose failed entities this one handles again; empty: it is no retry."""
+    retried_by: tuple[str, ...] = ()
+    """The ids of the runs that have handled failed entities of this one again."""
+    retried: int = 0
+    """Of `counts.failed`: how many entities these have handled; they are not in `failures`."""
 
     spaces: tuple[SpaceResult, ...] = ()
     """Set in the report about several namespaces, whose counts are sums and whose run id is the
@@ -305,6 +325,7 @@ Event = (
     | Logged
     | Warned
     | AlreadyDone
+    | NothingToRetry
     | WouldChange
     | RunEnded
     | GroupStarted

@@ -129,7 +129,7 @@ class Committer:
             is_made = self._context.made.is_made
             # One that was deleted and made anew is another entity than the one that was read.
             return None if is_made is not None and is_made(result) else result
-        return None
+        return self._context.query.without_entity(key)
 
     def is_stale(self, reads: Sequence[bytes]) -> bool:
         """Whether an open batch writes what a handler has read: keys, and marks of queries."""

@@ -28,8 +28,9 @@ from bulkup.engine.dry_run import DryRunSink, SeenKeys, dry_run
 from bulkup.engine.event_log import EventLog
 from bulkup.engine.final_hook import FinalHook
 from bulkup.engine.gc_tuning import seldom_collecting
-from bulkup.engine.handle import Handler
 from bulkup.engine.in_process import InProcessPool
+from bulkup.engine.key_handler import make_handler
+from bulkup.engine.key_scan import KeyPlan, KeySampling, open_scan
 from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.moved_entities import MoveWatch
 from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
@@ -37,7 +38,6 @@ from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.recovery import Recovery, recover
 from bulkup.engine.reports import dry_report, report_of_end
-from bulkup.engine.scan import Scan
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
 from bulkup.engine.slow_handler import SlowHandler
@@ -54,11 +54,6 @@ from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
 from bulkup.state.record import Made, RunRecord
 
-NOTHING_FOUND = (
-    "the query found no entities: check the kind's name, the filters and the target (project, "
-    "database, namespace)"
-)
-
 
 class Execution:
     """One runner.
@@ -73,7 +68,7 @@ class Execution:
         taken: TakenRun | None,
         *,
         workers: WorkerPool | None = None,
-        sampling: Sampling | None = None,
+        sampling: Sampling | KeySampling | None = None,
     ) -> None:
         updater, rpc, options = task.updater, task.rpc, surroundings.options
         self._task = task
@@ -142,7 +137,7 @@ class Execution:
         if self._workers is not None:
             self._workers.on_handled = slow.took
             return Dispatcher(self._workers, accounts, ranged=bool(self._query.ranged))
-        handler = Handler(self._task.updater, self._query, keeps_before=keeps_before)
+        handler = make_handler(self._task.updater, self._query, keeps_before=keeps_before)
         return InProcessPool(handler, accounts, slow)
 
     # --- called back while others wait ---
@@ -191,7 +186,9 @@ class Execution:
             )
         )  # fmt: skip
         try:
-            if taken is None or taken.record.made == Made():  # else it would count what was made
+            if isinstance(self._query, KeyPlan):
+                self._progress.total_is(self._query.keys.count)
+            elif taken is None or taken.record.made == Made():  # else it would count what was made
                 self._progress.ask_total(self._rpc.count(self._query.pb, self._query.namespace))
             with seldom_collecting():
                 if taken is None or self._lease is None:
@@ -231,7 +228,9 @@ class Execution:
     def _dry_run(self) -> None:
         assert isinstance(self._handlers, InProcessPool)
         size = self._options.batch_size
-        scan = Scan(self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes)
+        scan = open_scan(
+            self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes
+        )
         with SeenKeys() if self._query.ranged else nullcontext() as seen:
             previewed = self._handlers.previewed
             sink = DryRunSink(
@@ -325,8 +324,8 @@ class Execution:
         Raises HeldError, CallError when it could not be recorded, UpdaterError when `finish` raised
         or the successor cannot begin. Then the run is to be resumed.
         """
-        if not self._progress.counts.handled:
-            self.warn(self._task.nothing_there or NOTHING_FOUND, WarningKind.EMPTY_QUERY)
+        if message := self._task.why_empty(self._progress.counts):
+            self.warn(message, WarningKind.EMPTY_QUERY)
         if self._taken is None or self._lease is None or self._completion is None:
             return self._report(started, FINISHED)
         # Before Datastore says that the run is finished: nobody resumes it after that.
@@ -350,8 +349,9 @@ class Execution:
             )  # fmt: skip
         else:
             report = report_of_end(
-                self._taken.checkpoint, outcome, next_command=self._taken.next_command
-            )
+                self._taken.checkpoint, outcome, next_command=self._taken.next_command,
+                retry_command=self._taken.retry_command,
+            )  # fmt: skip
             report = replace(report, state_file=self._taken.state_file)
         return self._with_latest(report)
 

@@ -53,6 +53,9 @@ def summary_fields(report: Report) -> dict[str, Any]:
         "max_failures": report.max_failures,
         "predecessor": report.predecessor,
         "successor": report.successor,
+        "retry_of": report.retry_of,
+        "retried_by": list(report.retried_by),
+        "retried": report.retried,
         "headline": headline_of(report),
     }
 

@@ -43,7 +43,7 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Unchanged", _if_any(counts.unchanged, "(returned unchanged; no write needed)")),
         ("Left alone", _if_any(counts.left_alone, "(the updater has written nothing)")),
         ("Vanished", _if_any(counts.vanished, "(deleted by others during the run; not failures)")),
-        ("Failed", f"{counts.failed:,}"),
+        ("Failed", _failed(report)),
         ("Not written", _if_any(counts.unwritten, "(changed by the updater and not put after it)")),
         ("Others", others(counts, dry_run=report.dry_run)),
         (
@@ -52,6 +52,11 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
         ),
         ("Retries", f"{plural(report.retries, 'call')} sent again" if report.retries else None),
     ]
+
+
+def _failed(report: Report) -> str:
+    since = f" ({report.retried:,} handled since, by retries)" if report.retried else ""
+    return f"{report.counts.failed:,}{since}"
 
 
 def _if_any(count: int, meaning: str = "") -> str | None:
@@ -91,6 +96,8 @@ def _run_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Group" if report.spaces else "Run", clean(report.run_id)),
         ("After run", clean(report.predecessor) if report.predecessor else None),
         ("Then run", clean(report.successor) if report.successor else None),
+        ("Retry of", clean(report.retry_of) if report.retry_of else None),
+        ("Retried by", ", ".join(map(clean, report.retried_by)) or None),
         ("Run state", clean(report.state_file) if report.state_file else None),
         ("Exit code", _exit(report.exit_code) if report.exit_code is not Exit.DONE else None),
     ]

@@ -24,6 +24,7 @@ from bulkup.core.events import (
     GroupEnded,
     GroupStarted,
     Logged,
+    NothingToRetry,
     Progress,
     Report,
     Retrying,
@@ -41,7 +42,12 @@ from bulkup.report.stream import Stream, replace_std
 from bulkup.report.summary_model import Summaries, what_failed
 from bulkup.report.summary_terminal import print_summary
 from bulkup.report.summary_text import summary_text
-from bulkup.report.summary_wording import already_done, changes_sentence, headline_of
+from bulkup.report.summary_wording import (
+    already_done,
+    changes_sentence,
+    headline_of,
+    nothing_to_retry,
+)
 from bulkup.report.text import clean, clean_block, clean_message, duration, plural, show_command
 
 LINE_EVERY_S = 10.0
@@ -96,6 +102,7 @@ class TerminalPrinter(Printer):
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
             AlreadyDone: self._already_done,
+            NothingToRetry: self._nothing_to_retry,
         }
         if not self._quiet:
             self._handlers = {
@@ -224,6 +231,10 @@ class TerminalPrinter(Printer):
             # Of these no summary follows, which would have them.
             for line in details:
                 self._say(f"  {line}")
+
+    def _nothing_to_retry(self, event: NothingToRetry) -> None:
+        self._hide_bar()
+        self._print_out(Text(nothing_to_retry(event)))
 
     def _already_done(self, event: AlreadyDone) -> None:
         line = f"{clean(event.updater)} is {already_done(event)}."

@@ -35,7 +35,7 @@ def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | No
     `record` is that of the finished run. Raises BulkupError when the successor cannot begin.
     """
     then = successors.wanted(prepared.source, prepared.updater)
-    if then is None:
+    if then is None or _is_of_part(prepared):
         return None
     link, successor = _created(prepared, then)
     prepared.own_links.add(link)
@@ -50,6 +50,12 @@ def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | No
     )
 
 
+def _is_of_part(prepared: PreparedRun) -> bool:
+    """A run on a list of keys is no reason for its successor: what that one waits for is the whole
+    query. Of a retry, the successor began when the run itself was finished."""
+    return bool(prepared.query.digest)
+
+
 def foretell_successor(prepared: PreparedRun) -> list[Warned]:
     """What can be known, before the run's end, of a successor that will not begin.
 
@@ -57,6 +63,11 @@ def foretell_successor(prepared: PreparedRun) -> list[Warned]:
     depend on what the run changes.
     """
     source, is_dry = prepared.source, prepared.context.options.dry_run
+    if _is_of_part(prepared):
+        if prepared.retry_of or successors.wanted(source, prepared.updater) is None:
+            return []
+        message = f"the successor of {source.name} does not begin after a run on a list of keys"
+        return [Warned(message, WarningKind.SUCCESSOR)]
     messages = then_problems(source, loads=is_dry)
     then = successors.wanted(source, prepared.updater)
     if is_dry and then is not None:
