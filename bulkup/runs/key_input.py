@@ -175,7 +175,9 @@ class KeyCheck:
         try:
             check_key_to_write(key, None, complete=True)
         except LimitError as error:
-            raise BadKeyError(f"{text} is the key of no entity: {error}") from error
+            raise BadKeyError(
+                f"{text} is the key of no entity: {str(error).rstrip('.')}"
+            ) from error
         return key_bytes(key)
 
 

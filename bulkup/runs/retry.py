@@ -136,8 +136,10 @@ def retry(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
 def settle_retry(retried: Checkpoint, context: RunContext) -> None:
     """Bring the failures of the first run up to date, after one of its retries was resumed. If that
     run's folder is in use or gone, the next retry does it."""
+    if not retried.run_info.retry_of:
+        return
     folder = retried.folder.with_name(retried.run_info.retry_of)
-    if not retried.run_info.retry_of or not (folder / CHECKPOINT_NAME).exists():
+    if not (folder / CHECKPOINT_NAME).exists():
         return
     lock = RunLock(folder)
     try:

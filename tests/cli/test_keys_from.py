@@ -114,7 +114,7 @@ BAD = [
     ("Key('Item', 1)\nKey(Item, 2)\n", "line 2", "is not a key"),
     ("5\n", "line 1", "is not a key"),
     ("Key('Item')\n", "line 1", "is incomplete"),
-    ("Key('Item', 0)\n", "line 1", "must not be zero"),
+    ("Key('Item', 0)\n", "line 1", "Must not be zero"),
     ("Key('Item', 1, namespace='x')\n", "line 1", "is of namespace 'x'"),
     ("Key('Other', 1)\n", "line 1", "is not of the kind that the updater's query names (Item)"),
     ("Key('BulkupRun', 'a')\n", "line 1", "is of a kind of bulkup's own"),
