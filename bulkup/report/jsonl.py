@@ -34,6 +34,7 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                were not processed
     already_done  run_id (of the run that did the work before), updater, ended, ago_s, who, counts,
                exit_code: with `--once` there was nothing to do; no start and no summary follow
+    plan       what `bulkup plan` predicts (docs/plan.md); no summary follows
     delivery   channel (file, mail), ok, message: what became of the report
     error      message, details, exit_code, next_steps: the command ended without a summary
 
@@ -61,6 +62,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TextIO
 
+from bulkup.core.changes import change_fields
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import (
     AlreadyDone,
@@ -69,6 +71,7 @@ from bulkup.core.events import (
     GroupEnded,
     GroupStarted,
     Logged,
+    Planned,
     Progress,
     Retrying,
     RunEnded,
@@ -76,9 +79,9 @@ from bulkup.core.events import (
     Warned,
     WouldChange,
 )
+from bulkup.core.plan_json import plan_fields
 from bulkup.report.json_fields import (
     already_done_fields,
-    change_fields,
     failure_fields,
     namespaces_fields,
     progress_fields,
@@ -128,6 +131,7 @@ class JsonPrinter(Printer):
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
             AlreadyDone: self._already_done,
+            Planned: lambda event: self._write("plan", plan_fields(event.plan)),
         }
         if not quiet:
             self._handlers = {
