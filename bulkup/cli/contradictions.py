@@ -29,6 +29,7 @@ EXCLUSIVE = (
     Exclusive(("target", "local"), "each says where the data is; choose one"),
     Exclusive(("all_namespaces", "namespaces", "namespace"), "choose one"),
     Exclusive(("to", "only"), "choose one"),
+    Exclusive(("full", "sample"), "--full handles all entities; leave one out"),
     *(
         Exclusive(("keys_from", name), "a list of keys is for one namespace; leave one out")
         for name in ("all_namespaces", "namespaces")

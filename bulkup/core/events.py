@@ -11,14 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
+from bulkup.core.changes import PropertyChange as PropertyChange
+from bulkup.core.changes import WouldChange as WouldChange
 from bulkup.core.errors import Exit
 from bulkup.core.failure_groups import FailureGroup as FailureGroup
 from bulkup.core.model import Counts as Counts
 from bulkup.core.model import Failure as Failure
 from bulkup.core.model import RunState as RunState
 from bulkup.core.model import TargetInfo as TargetInfo
+from bulkup.core.plan import Planned as Planned
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class RunStarted:
     total: int | None = None
     """How many entities the query matches; None where the server cannot count them."""
     state_file: str = ""
+    planned: bool = False
+    """A plan is made: it writes nothing, and `Planned` follows in place of `RunEnded`."""
 
 
 @dataclass(frozen=True)
@@ -183,27 +187,6 @@ class NothingToRetry:
 
 
 @dataclass(frozen=True)
-class PropertyChange:
-    name: str
-    before: str | None
-    """None: the property is new."""
-    after: str | None
-    """None: the property is removed."""
-    values: Callable[[], tuple[Any, Any]] | None = field(default=None, compare=False, repr=False)
-    """The values before and after in the form of Datastore's REST API, for programs."""
-
-
-@dataclass(frozen=True)
-class WouldChange:
-    """One write that a dry run would have made."""
-
-    key: str
-    action: str
-    """`put` or `delete`."""
-    changes: tuple[PropertyChange, ...] = ()
-
-
-@dataclass(frozen=True)
 class SpaceResult:
     """One namespace in the report about several."""
 
@@ -328,6 +311,7 @@ Event = (
     | NothingToRetry
     | WouldChange
     | RunEnded
+    | Planned
     | GroupStarted
     | GroupEnded
 )

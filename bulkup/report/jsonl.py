@@ -38,6 +38,7 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                exit_code: with `--once` there was nothing to do; no start and no summary follow
     nothing_to_retry  run_id, updater, unnamed, exit_code: the run that was to be retried names no
                failed entity; no start and no summary follow
+    plan       what `bulkup plan` predicts (docs/plan.md); no summary follows
     delivery   channel (file, mail), ok, message: what became of the report
     error      message, details, exit_code, next_steps: the command ended without a summary
 
@@ -65,6 +66,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TextIO
 
+from bulkup.core.changes import change_fields
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import (
     AlreadyDone,
@@ -74,6 +76,7 @@ from bulkup.core.events import (
     GroupStarted,
     Logged,
     NothingToRetry,
+    Planned,
     Progress,
     Retrying,
     RunEnded,
@@ -81,9 +84,9 @@ from bulkup.core.events import (
     Warned,
     WouldChange,
 )
+from bulkup.core.plan_json import plan_fields
 from bulkup.report.json_fields import (
     already_done_fields,
-    change_fields,
     failure_fields,
     namespaces_fields,
     progress_fields,
@@ -134,6 +137,7 @@ class JsonPrinter(Printer):
             GroupEnded: self._group_ended,
             AlreadyDone: self._already_done,
             NothingToRetry: self._nothing_to_retry,
+            Planned: lambda event: self._write("plan", plan_fields(event.plan)),
         }
         if not quiet:
             self._handlers = {
