@@ -17,6 +17,7 @@ from bulkup.core.errors import Exit
 from bulkup.core.failure_groups import FailureGroup as FailureGroup
 from bulkup.core.model import Counts as Counts
 from bulkup.core.model import Failure as Failure
+from bulkup.core.model import GateResult as GateResult
 from bulkup.core.model import RunState as RunState
 from bulkup.core.model import TargetInfo as TargetInfo
 
@@ -38,6 +39,15 @@ class RunStarted:
     total: int | None = None
     """How many entities the query matches; None where the server cannot count them."""
     state_file: str = ""
+    gate: bool = False
+    """This is the dry pass that comes before the first write."""
+
+
+@dataclass(frozen=True)
+class GatePassed:
+    """The dry pass is clean, and the run starts."""
+
+    result: GateResult
 
 
 @dataclass(frozen=True)
@@ -258,6 +268,9 @@ class Report:
     """The id of the run before this one in its chain."""
     successor: str = ""
     """The id of the run that this one's end started."""
+    gate: GateResult | None = None
+    """What the dry pass before the first write found; None: none was asked for. If it was not
+    clean, the report is of that pass, and nothing was written."""
 
     spaces: tuple[SpaceResult, ...] = ()
     """Set in the report about several namespaces, whose counts are sums and whose run id is the
@@ -299,6 +312,7 @@ class GroupEnded:
 
 Event = (
     RunStarted
+    | GatePassed
     | Progress
     | Retrying
     | EntityFailed

@@ -7,7 +7,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
 `schema.json` describes the lines of all commands, docs/json.md explains them.
 
     start      format (= version), run_id, updater, description, target, params, dry_run, resumed,
-               already (counts), total, state_file
+               already (counts), total, state_file; gate (true): it is the dry pass of --gate clean
+    gate       passed, counts, elapsed_s, checked_before: that pass was clean, and the run begins
     progress   run_id, handled, counts, total, elapsed_s, rate, retries, waiting, pace (for people;
                may change); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
@@ -24,7 +25,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                log_lines (the first), log_total, warnings, state_file, next_steps (commands, ready
                for a shell), next_command (the first of them, or ""), runners,
                max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of
-               its chain, or ""), headline (for people; may change)
+               its chain, or ""), headline (for people; may change); gate (with --gate clean; the
+               fields of a gate line: if not passed, the summary is of the dry pass)
     namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
                `group`, is about these namespaces, one after another (`target.namespace` of
                start and summary says which)
@@ -66,6 +68,7 @@ from bulkup.core.events import (
     AlreadyDone,
     EntityFailed,
     Event,
+    GatePassed,
     GroupEnded,
     GroupStarted,
     Logged,
@@ -80,6 +83,7 @@ from bulkup.report.json_fields import (
     already_done_fields,
     change_fields,
     failure_fields,
+    gate_fields,
     namespaces_fields,
     progress_fields,
     start_fields,
@@ -128,6 +132,7 @@ class JsonPrinter(Printer):
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
             AlreadyDone: self._already_done,
+            GatePassed: lambda event: self._write("gate", gate_fields(event.result)),
         }
         if not quiet:
             self._handlers = {
