@@ -70,7 +70,8 @@ def check_begun(prepared: PreparedRun, record: RunRecord) -> None:
         return
     run_info, migration = record.run_info, record.migration
     if migration is not None:
-        name, instead = migration.name, f"bulkup mark {migration.name} --pending"
+        name = migration.name
+        instead = f"apply it from the start (`bulkup mark {name} --pending`)"
     else:
         name, instead = f"run {run_info.run_id}", "start a new run (--new)"
     raise MismatchError(

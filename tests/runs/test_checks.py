@@ -265,7 +265,7 @@ def test_checks_that_cannot_work_are_refused_before_anything_else(
     shell.write("b.py", function.replace("def check(", "async def check("))
     shell.bulkup("run", "b.py").fails(Exit.USAGE, "check_after", "async")
     shell.write("c.py", function.replace("=check)", "=5)"))
-    shell.bulkup("run", "c.py").fails(Exit.FAILED, "check_after= takes a function")
+    shell.bulkup("run", "c.py").fails(Exit.USAGE, "check_after= takes a function")
     shell.write("d.py", method + "\n        check_after = 5\n")
     shell.bulkup("run", "d.py").fails(Exit.USAGE, "check_after", "cannot be called")
 
@@ -298,11 +298,11 @@ def test_a_migration_whose_check_before_failed_is_not_started(
     form = CLASS.format(name="check_before", body="return 'not yet'")
     shell.write("updaters/0001_count.py", form)
     before = user_data(embedded)
-    result = shell.bulkup("migrate")
+    result = shell.bulkup("migrate", "-q")
     result.fails(Exit.FAILED, "check_before of Count failed: not yet; nothing was started")
     assert user_data(embedded) == before
     (row,) = shell.bulkup("status", "--json").of_type("migration")
-    assert row["state"] == "pending"
+    assert row["standing"] == "pending"
     preview = shell.bulkup("migrate", "--dry-run")
     assert preview.code == Exit.FAILED
     assert "check_before of Count failed" in preview.out
