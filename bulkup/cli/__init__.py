@@ -31,6 +31,7 @@ _COMMANDS = {
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
     "prune": ("bulkup.cli.prune", "Delete the folders of old runs that are over."),
+    "diff": ("bulkup.cli.diff", "Show what differs between two times or places."),
     "migrate": ("bulkup.cli.migrate", "Apply the pending migrations of a folder."),
     "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
@@ -48,6 +49,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 _GROUPS = {
     "Run an updater": ("run", "resume", "retry", "params"),
     "Look at runs": ("list", "show"),
+    "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
     "A Datastore in a file": ("local", "demo"),
     "Keep house": ("abandon", "prune", "config", "help"),
@@ -58,7 +60,7 @@ _MEANT = {
     "start": "run", "exec": "run", "continue": "resume", "ls": "list", "runs": "list",
     "report": "show", "logs": "show", "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
     "rm": "prune", "serve": "local serve", "load": "local load", "dump": "local dump",
-    "settings": "config", "version": "--version",
+    "settings": "config", "compare": "diff", "version": "--version",
 }  # fmt: skip
 """What users of other tools may type."""
 

@@ -12,7 +12,7 @@ TOPICS = {
     2  wrong usage: an option, a parameter or the configuration is not valid
     3  done, but some entities failed (within the budget)
     4  `bulkup status --check`: a migration is pending or wrong; `bulkup migrate`: the file of an
-       applied one is missing
+       applied one is missing; `bulkup diff`: the sides differ
    10  no such updater, run, migration, folder or namespace pattern
    11  another process holds this run
    75  stopped at a limit (--limit, --max-time); resume continues

@@ -35,7 +35,7 @@ class Exit(IntEnum):
     DONE_WITH_FAILURES = 3
     PENDING = 4
     """`bulkup status --check`: something is pending or wrong. `bulkup migrate`: what was applied is
-    not in the folder."""
+    not in the folder. `bulkup diff`: the sides differ."""
     NOT_FOUND = 10
     HELD = 11
     LIMIT = 75

@@ -156,6 +156,7 @@ class Rpc:
             routing += f"&database_id={quote(self.database, safe='')}"
         self.metadata: Sequence[tuple[str, str]] = (("x-goog-request-params", routing),)
         self._database = {"project_id": self.project, "database_id": self.database}
+        self._read_options: dict[str, Any] = {}
         head = CommitRequest(**self._database, mode=CommitRequest.TRANSACTIONAL)
         head.single_use_transaction.read_write.SetInParent()
         self._commit_head: bytes = head.SerializeToString()
@@ -251,6 +252,11 @@ class Rpc:
                 return error.details() or ""
         return ""  # it is still connecting, or has just connected
 
+    def read_at(self, micros: int) -> None:
+        """From now on read what was stored at this time (Unix, in microseconds)."""
+        time = {"seconds": micros // 1_000_000, "nanos": micros % 1_000_000 * 1000}
+        self._read_options = {"read_options": {"read_time": time}}
+
     def close(self) -> None:
         """End the calls in flight and close the channel."""
         close_channel(self._channel)
@@ -286,8 +292,9 @@ class Rpc:
                 return
 
     def _partition(self, namespace: str) -> dict[str, Any]:
-        """The fields of a request that say where its query is run."""
-        return {**self._database, "partition_id": {**self._database, "namespace_id": namespace}}
+        """The fields of a request that say where, and when, its query is run."""
+        partition = {**self._database, "namespace_id": namespace}
+        return {**self._database, "partition_id": partition, **self._read_options}
 
     def page(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery that is answered by a Page, in whose results the values stay bytes."""
@@ -301,8 +308,12 @@ class Rpc:
 
     def _query_answer(self, serialized: bytes) -> Pb:
         answer = RunQueryResponse.FromString(serialized)
-        self.server_time.learn(answer.batch.read_time)
+        self._learn(answer.batch.read_time)
         return answer
+
+    def _learn(self, read_time: Any) -> None:
+        if not self._read_options:  # else it is a time of the past
+            self.server_time.learn(read_time)
 
     def results(self, query: Pb, namespace: str) -> Iterator[Pb]:
         """All EntityResult messages of a query, page by page; moves the query's start cursor.
@@ -368,7 +379,8 @@ class Rpc:
         most = MAX_LOOKUP_KEYS
         while waiting:
             asked, waiting = waiting[:most], waiting[most:]
-            payload = LookupRequest(**self._database, keys=asked).SerializeToString()
+            request = LookupRequest(**self._database, **self._read_options, keys=asked)
+            payload = request.SerializeToString()
             try:
                 answer = Call(self, "Lookup", payload, LookupResponse.FromString).result()
             except CallError as error:
@@ -377,7 +389,7 @@ class Rpc:
                     raise
                 waiting = asked + waiting
                 continue
-            self.server_time.learn(answer.read_time)
+            self._learn(answer.read_time)
             for result in answer.found:
                 found[result.entity.key.SerializeToString(deterministic=True)] = result
             waiting = [*answer.deferred, *waiting]
