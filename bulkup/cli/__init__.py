@@ -26,6 +26,7 @@ from bulkup.core.version import __version__
 
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
+    "plan": ("bulkup.cli.plan", "Predict what a run would do, cost and risk."),
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
@@ -47,7 +48,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 """Set by the shell when it asks for completions."""
 
 _GROUPS = {
-    "Run an updater": ("run", "resume", "retry", "params"),
+    "Run an updater": ("run", "plan", "resume", "retry", "params"),
     "Look at runs": ("list", "show"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
@@ -57,7 +58,8 @@ _GROUPS = {
 """How the help page lists the commands."""
 
 _MEANT = {
-    "start": "run", "exec": "run", "continue": "resume", "ls": "list", "runs": "list",
+    "start": "run", "exec": "run", "preview": "plan", "explain": "plan", "continue": "resume",
+    "ls": "list", "runs": "list",
     "report": "show", "logs": "show", "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
     "rm": "prune", "serve": "local serve", "load": "local load", "dump": "local dump",
     "settings": "config", "compare": "diff", "version": "--version",

@@ -29,6 +29,7 @@ EXCLUSIVE = (
     Exclusive(("target", "local"), "each says where the data is; choose one"),
     Exclusive(("all_namespaces", "namespaces", "namespace"), "choose one"),
     Exclusive(("to", "only"), "choose one"),
+    Exclusive(("full", "sample"), "--full handles all entities; leave one out"),
     *(
         Exclusive(("dry_run", name), f"a dry run {why}; leave one out", never_ignored="dry_run")
         for name, why in (

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
+from bulkup.core.changes import PropertyChange as PropertyChange
+from bulkup.core.changes import WouldChange as WouldChange
 from bulkup.core.errors import Exit
 from bulkup.core.failure_groups import FailureGroup as FailureGroup
 from bulkup.core.model import Counts as Counts
@@ -20,6 +21,7 @@ from bulkup.core.model import Failure as Failure
 from bulkup.core.model import GateResult as GateResult
 from bulkup.core.model import RunState as RunState
 from bulkup.core.model import TargetInfo as TargetInfo
+from bulkup.core.plan import Planned as Planned
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class RunStarted:
     total: int | None = None
     """How many entities the query matches; None where the server cannot count them."""
     state_file: str = ""
+    planned: bool = False
+    """A plan is made: it writes nothing, and `Planned` follows in place of `RunEnded`."""
     gate: bool = False
     """This is the dry pass that comes before the first write."""
 
@@ -179,27 +183,6 @@ class AlreadyDone:
 
 
 @dataclass(frozen=True)
-class PropertyChange:
-    name: str
-    before: str | None
-    """None: the property is new."""
-    after: str | None
-    """None: the property is removed."""
-    values: Callable[[], tuple[Any, Any]] | None = field(default=None, compare=False, repr=False)
-    """The values before and after in the form of Datastore's REST API, for programs."""
-
-
-@dataclass(frozen=True)
-class WouldChange:
-    """One write that a dry run would have made."""
-
-    key: str
-    action: str
-    """`put` or `delete`."""
-    changes: tuple[PropertyChange, ...] = ()
-
-
-@dataclass(frozen=True)
 class SpaceResult:
     """One namespace in the report about several."""
 
@@ -321,6 +304,7 @@ Event = (
     | AlreadyDone
     | WouldChange
     | RunEnded
+    | Planned
     | GroupStarted
     | GroupEnded
 )

@@ -187,7 +187,7 @@ class Execution:
             RunStarted(
                 run_info.run_id, run_info.updater, run_info.description, run_info.target,
                 run_info.params, self._options.dry_run, self._resumed, self._already, None,
-                taken.state_file if taken else "", self._options.gate_pass,
+                taken.state_file if taken else "", gate=self._options.gate_pass,
             )
         )  # fmt: skip
         try:

@@ -15,7 +15,6 @@ from bulkup.core.events import (
     Progress,
     Report,
     RunStarted,
-    WouldChange,
 )
 from bulkup.core.typed_key import typed_key
 from bulkup.report.summary_wording import headline_of
@@ -146,18 +145,6 @@ def time_of(what: Failure | str) -> datetime | None:
 
 def _group(group: FailureGroup) -> dict[str, Any]:
     return {**asdict(group), "typed_keys": [typed_key(key) for key in group.keys]}
-
-
-def change_fields(event: WouldChange) -> dict[str, Any]:
-    changes = [(change.name, change.before, change.after) for change in event.changes]
-    values = [(c.name, *c.values()) for c in event.changes if c.values is not None]
-    return {
-        "key": event.key,
-        "typed_key": typed_key(event.key),
-        "action": event.action,
-        "changes": [{"name": name, "before": old, "after": new} for name, old, new in changes],
-        "values": [{"name": name, "before": old, "after": new} for name, old, new in values],
-    }
 
 
 def counts_fields(counts: Counts) -> dict[str, int]:

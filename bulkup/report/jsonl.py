@@ -36,6 +36,7 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                were not processed
     already_done  run_id (of the run that did the work before), updater, ended, ago_s, who, counts,
                exit_code: with `--once` there was nothing to do; no start and no summary follow
+    plan       what `bulkup plan` predicts (docs/plan.md); no summary follows
     delivery   channel (file, mail), ok, message: what became of the report
     error      message, details, exit_code, next_steps: the command ended without a summary
 
@@ -63,6 +64,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TextIO
 
+from bulkup.core.changes import change_fields
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import (
     AlreadyDone,
@@ -72,6 +74,7 @@ from bulkup.core.events import (
     GroupEnded,
     GroupStarted,
     Logged,
+    Planned,
     Progress,
     Retrying,
     RunEnded,
@@ -79,9 +82,9 @@ from bulkup.core.events import (
     Warned,
     WouldChange,
 )
+from bulkup.core.plan_json import plan_fields
 from bulkup.report.json_fields import (
     already_done_fields,
-    change_fields,
     failure_fields,
     gate_fields,
     namespaces_fields,
@@ -133,6 +136,7 @@ class JsonPrinter(Printer):
             GroupEnded: self._group_ended,
             AlreadyDone: self._already_done,
             GatePassed: lambda event: self._write("gate", gate_fields(event.result)),
+            Planned: lambda event: self._write("plan", plan_fields(event.plan)),
         }
         if not quiet:
             self._handlers = {

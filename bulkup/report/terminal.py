@@ -25,6 +25,7 @@ from bulkup.core.events import (
     GroupEnded,
     GroupStarted,
     Logged,
+    Planned,
     Progress,
     Report,
     Retrying,
@@ -37,6 +38,8 @@ from bulkup.core.visible import assignment
 from bulkup.report.bar import progress_bar, progress_line
 from bulkup.report.change_lines import change_lines
 from bulkup.report.namespace_grid import namespace_name
+from bulkup.report.plan_summary import summarize_plan
+from bulkup.report.plan_terminal import plan_lines
 from bulkup.report.printer import Delivery, Handlers, Printer
 from bulkup.report.stream import Stream, replace_std
 from bulkup.report.summary_model import Summaries, what_failed
@@ -99,6 +102,7 @@ class TerminalPrinter(Printer):
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
             AlreadyDone: self._already_done,
+            Planned: self._planned,
         }
         if not self._quiet:
             self._handlers = {
@@ -273,6 +277,14 @@ class TerminalPrinter(Printer):
             if summary.next_command:
                 self._say(f"{summary.next_label}: {summary.next_command}")
 
+    def _planned(self, event: Planned) -> None:
+        self._hide_bar()
+        summary = summarize_plan(event.plan)
+        for line in plan_lines(summary):
+            self._print_out(line)
+        if self._out_stream.lost:
+            self._say(summary.headline)
+
     def _print_out(self, text: Text) -> None:
         if self._out.is_terminal:
             self._out.print(text, soft_wrap=True)
@@ -313,6 +325,8 @@ def _namespace_line(event: RunStarted, group: GroupStarted) -> str:
 
 
 def _verb(event: RunStarted | GroupStarted) -> str:
+    if isinstance(event, RunStarted) and event.planned:
+        return "Planning"
     return "Dry run of" if event.dry_run else "Resuming" if event.resumed else "Running"
 
 

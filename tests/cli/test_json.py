@@ -75,6 +75,7 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     assert types(shell.bulkup("list", "--all", "--json")) == {"run"}
     assert types(shell.bulkup("params", "bump.py", "--json")) == {"param"}
     assert types(shell.bulkup("config", "--json")) == {"config", "setting"}
+    assert types(shell.bulkup("plan", "wordy.py", "--json")) >= {"start", "failure", "log", "plan"}
     assert types(shell.bulkup("diff", "--from", "20m", "--json")) == {"diff", "difference"}
     (row,) = shell.bulkup("list", "--json").lines
     counts = resumed.summary["counts"]
@@ -326,7 +327,9 @@ def _names(part: Any) -> set[str]:
 
 
 def test_every_command_with_json_is_tested_here() -> None:
-    tested = {"run", "resume", "list", "show", "params", "migrate", "status", "config", "diff"}
+    tested = {
+        "run", "plan", "resume", "list", "show", "params", "migrate", "status", "config", "diff",
+    }  # fmt: skip
     from bulkup.cli import cli
 
     for name in _COMMANDS:
