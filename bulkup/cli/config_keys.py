@@ -21,6 +21,7 @@ from bulkup.cli.config_file import ConfigFile
 from bulkup.cli.named_target import NamedTarget
 from bulkup.cli.options import (
     EngineArgs,
+    Gate,
     Json,
     MailArgs,
     NamespacesArgs,
@@ -44,7 +45,7 @@ _PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/]*@")
 
 
 GROUPS = (TargetArgs, NamespacesArgs, EngineArgs, MailArgs, OutputArgs)
-_SINGLE: tuple[Any, ...] = (StateDir, Wait, Yes, Json)
+_SINGLE: tuple[Any, ...] = (StateDir, Wait, Gate, Yes, Json)
 
 
 def _shared_options() -> dict[str, click.Option]:

@@ -40,6 +40,7 @@ EXCLUSIVE = (
             ("new", "starts no run, neither a new one nor an old one"),
             ("no_record", "keeps no record in any case"),
             ("once", "leaves no trace, so it may be repeated"),
+            ("gate", "is what --gate clean does first"),
             ("wait", "does not wait for the process that holds the run"),
         )
     ),

@@ -15,6 +15,7 @@ from bulkup.cli.options import (
     AllowEmpty,
     DryRun,
     EngineArgs,
+    Gate,
     KeysFrom,
     MailArgs,
     NamespacesArgs,
@@ -25,6 +26,7 @@ from bulkup.cli.options import (
     Wait,
     Yes,
     state_dir_words,
+    typed_words,
 )
 from bulkup.cli.session import RunSession
 from bulkup.cli.values import completed
@@ -57,6 +59,7 @@ class RunArgs:
             "query).",
         ),
     ]
+    gate: Gate
     allow_empty: AllowEmpty
     wait: Wait
     no_record: Annotated[
@@ -108,6 +111,7 @@ def command(args: RunArgs) -> int:
             context,
             allow_empty=args.allow_empty,
             once=args.once,
+            gate=args.gate is not None,
             on_done=lambda done: confirm_again(done, yes=args.yes or args.dry_run),
         )
         if pattern is not None:
@@ -162,6 +166,7 @@ def _same_command(args: RunArgs) -> str:
     words += args.target.words()
     words += args.engine.options().words()
     words += ["--once"] if args.once else []
+    words += typed_words(gate=args.gate)
     words += ["--allow-empty"] if args.allow_empty else []
     words += state_dir_words(args.state_dir)
     return shlex.join(words)

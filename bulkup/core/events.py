@@ -18,6 +18,7 @@ from bulkup.core.errors import Exit
 from bulkup.core.failure_groups import FailureGroup as FailureGroup
 from bulkup.core.model import Counts as Counts
 from bulkup.core.model import Failure as Failure
+from bulkup.core.model import GateResult as GateResult
 from bulkup.core.model import RunState as RunState
 from bulkup.core.model import TargetInfo as TargetInfo
 from bulkup.core.plan import Planned as Planned
@@ -42,6 +43,15 @@ class RunStarted:
     state_file: str = ""
     planned: bool = False
     """A plan is made: it writes nothing, and `Planned` follows in place of `RunEnded`."""
+    gate: bool = False
+    """This is the dry pass that comes before the first write."""
+
+
+@dataclass(frozen=True)
+class GatePassed:
+    """The dry pass is clean, and the run starts."""
+
+    result: GateResult
 
 
 @dataclass(frozen=True)
@@ -261,6 +271,9 @@ class Report:
     """The ids of the runs that have handled failed entities of this one again."""
     retried: int = 0
     """Of `counts.failed`: how many entities these have handled; they are not in `failures`."""
+    gate: GateResult | None = None
+    """What the dry pass before the first write found; None: none was asked for. If it was not
+    clean, the report is of that pass, and nothing was written."""
 
     spaces: tuple[SpaceResult, ...] = ()
     """Set in the report about several namespaces, whose counts are sums and whose run id is the
@@ -302,6 +315,7 @@ class GroupEnded:
 
 Event = (
     RunStarted
+    | GatePassed
     | Progress
     | Retrying
     | EntityFailed

@@ -46,12 +46,13 @@ class SeenKeys:
 class DryRunSink:
     """Takes handled entities and reports what each would write.
 
-    `seen`: the keys that came before, for a query that may return an entity twice.
+    `listener`: None if nobody is to hear of single changes, which saves comparing. `seen`: the
+    keys that came before, for a query that may return an entity twice.
     """
 
     def __init__(
         self,
-        listener: Listener,
+        listener: Listener | None,
         on_done: Callable[[Counts], None],
         previewed: Previewed | None,
         seen: SeenKeys | None = None,
@@ -71,12 +72,13 @@ class DryRunSink:
     def add(self, item: Handled) -> None:
         if self._previewed is not None:
             self._previewed.add(item)
-        for write in item.writes:
-            if write.deletes:
-                self._listener(WouldChange(key_text(written(write)), "delete"))
-            else:
-                before = LazyEntity(item.before) if write.key == item.key else None
-                self._listener(would_put(before, written(write)))
+        if self._listener is not None:
+            for write in item.writes:
+                if write.deletes:
+                    self._listener(WouldChange(key_text(written(write)), "delete"))
+                else:
+                    before = LazyEntity(item.before) if write.key == item.key else None
+                    self._listener(would_put(before, written(write)))
         if not self._unwritten.is_settled:  # asked before anything is counted
             self._unwritten.look([item])
         self._on_done(sum_of([item], beside=True))

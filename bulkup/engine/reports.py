@@ -64,6 +64,7 @@ def stored_report(
         retry_of=run_info.retry_of,
         retried_by=tuple(checkpoint.retries()),
         retried=checkpoint.retried(),
+        gate=status.gate,
     )
 
 

@@ -11,6 +11,7 @@ from bulkup.core.events import (
     Counts,
     Failure,
     FailureGroup,
+    GateResult,
     Progress,
     Report,
     RunStarted,
@@ -56,6 +57,16 @@ def summary_fields(report: Report) -> dict[str, Any]:
         "retried_by": list(report.retried_by),
         "retried": report.retried,
         "headline": headline_of(report),
+        **({"gate": gate_fields(report.gate)} if report.gate is not None else {}),
+    }
+
+
+def gate_fields(gate: GateResult) -> dict[str, Any]:
+    return {
+        "passed": gate.passed,
+        "counts": counts_fields(gate.counts),
+        "elapsed_s": gate.elapsed_s,
+        "checked_before": gate.checked,
     }
 
 
@@ -88,6 +99,7 @@ def start_fields(event: RunStarted) -> dict[str, Any]:
         "already": counts_fields(event.already),
         "total": event.total,
         "state_file": event.state_file,
+        **({"gate": True} if event.gate else {}),
     }
 
 

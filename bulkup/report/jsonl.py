@@ -7,7 +7,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
 `schema.json` describes the lines of all commands, docs/json.md explains them.
 
     start      format (= version), run_id, updater, description, target, params, dry_run, resumed,
-               already (counts), total, state_file
+               already (counts), total, state_file; gate (true): it is the dry pass of --gate clean
+    gate       passed, counts, elapsed_s, checked_before: that pass was clean, and the run begins
     progress   run_id, handled, counts, total, elapsed_s, rate, retries, waiting, pace (for people;
                may change); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
@@ -26,7 +27,9 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of
                its chain, or ""), retry_of (id of the run whose failed entities it handles again,
                or ""), retried_by (ids of the runs that do that for this one), retried (how many
-               of counts.failed they have handled), headline (for people; may change)
+               of counts.failed they have handled), headline (for people; may change);
+               gate (with --gate clean; the fields of a gate line: if not passed, the summary is of
+               the dry pass)
     namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
                `group`, is about these namespaces, one after another (`target.namespace` of
                start and summary says which)
@@ -72,6 +75,7 @@ from bulkup.core.events import (
     AlreadyDone,
     EntityFailed,
     Event,
+    GatePassed,
     GroupEnded,
     GroupStarted,
     Logged,
@@ -88,6 +92,7 @@ from bulkup.core.plan_json import plan_fields
 from bulkup.report.json_fields import (
     already_done_fields,
     failure_fields,
+    gate_fields,
     namespaces_fields,
     progress_fields,
     start_fields,
@@ -137,6 +142,7 @@ class JsonPrinter(Printer):
             GroupEnded: self._group_ended,
             AlreadyDone: self._already_done,
             NothingToRetry: self._nothing_to_retry,
+            GatePassed: lambda event: self._write("gate", gate_fields(event.result)),
             Planned: lambda event: self._write("plan", plan_fields(event.plan)),
         }
         if not quiet:

@@ -21,6 +21,7 @@ from bulkup.core.events import (
     AlreadyDone,
     EntityFailed,
     Event,
+    GatePassed,
     GroupEnded,
     GroupStarted,
     Logged,
@@ -43,6 +44,7 @@ from bulkup.report.plan_terminal import plan_lines
 from bulkup.report.printer import Delivery, Handlers, Printer
 from bulkup.report.stream import Stream, replace_std
 from bulkup.report.summary_model import Summaries, what_failed
+from bulkup.report.summary_rows import gate_passed
 from bulkup.report.summary_terminal import print_summary
 from bulkup.report.summary_text import summary_text
 from bulkup.report.summary_wording import (
@@ -62,6 +64,7 @@ FIRST_FAILURES = 20
 """Failures named as they happen; a run without a failure budget may have a million."""
 
 NOTHING_WRITTEN = "Nothing will be written."
+NOTHING_YET = "Nothing is written before this dry pass is clean (--gate clean)."
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class TerminalPrinter(Printer):
                 **self._handlers,
                 Progress: self._line if not self._draws else self._draw,
                 Warned: self._warned,
+                GatePassed: self._gate_passed,
                 **({Logged: self._logged, Retrying: self._retrying} if self._verbose else {}),
             }
 
@@ -240,6 +244,10 @@ class TerminalPrinter(Printer):
         self._hide_bar()
         self._print_out(Text(nothing_to_retry(event)))
 
+    def _gate_passed(self, event: GatePassed) -> None:
+        self._hide_bar()
+        self._say(f"Gate: {gate_passed(event.result)}. Writing begins.")
+
     def _already_done(self, event: AlreadyDone) -> None:
         line = f"{clean(event.updater)} is {already_done(event)}."
         if self._group is not None:
@@ -311,7 +319,7 @@ def _start_lines(event: RunStarted) -> Iterator[str]:
         params = [clean(assignment(name, value)) for name, value in event.params.items()]
         yield f"with {', '.join(params)}"
     if event.dry_run:
-        yield NOTHING_WRITTEN
+        yield NOTHING_YET if event.gate else NOTHING_WRITTEN
     elif event.resumed:
         handled = plural(event.already.handled, "entity", "entities")
         yield f"Run {clean(event.run_id)}; {handled} already handled, and skipped."

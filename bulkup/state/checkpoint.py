@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from bulkup.core.errors import Exit
-from bulkup.core.model import Counts, Failure, RunState
+from bulkup.core.model import Counts, Failure, GateResult, RunState
 from bulkup.core.records import Shard
 from bulkup.core.user_traceback import encodable
 from bulkup.datastore.keys import key_digest
@@ -25,6 +25,7 @@ from bulkup.state.checkpoint_made import MadeKeys
 from bulkup.state.checkpoint_outcomes import Outcomes
 from bulkup.state.checkpoint_retries import Retries
 from bulkup.state.notes import Note
+from bulkup.state.terms_codec import gate_from_json, gate_to_json
 from bulkup.state.unreported import begin_unreported
 
 
@@ -74,6 +75,8 @@ class Status:
     """The options of the last runner that were not the defaults."""
     total: int | None
     """How many entities the query found when the run started; None: the server did not say."""
+    gate: GateResult | None
+    """The dry pass before the first write; None: none was asked for."""
 
 
 _PUT_FAILURE = (
@@ -109,6 +112,7 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
             generation=int(meta["generation"]),
             asked=dict(meta.get("asked") or {}),
             total=meta.get("total"),
+            gate=gate_from_json(meta.get("gate")),
         )
 
     def only_end_left(self) -> bool:
@@ -130,6 +134,7 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
         *,
         max_failures: int,
         asked: Mapping[str, Any],
+        gate: GateResult | None = None,
     ) -> None:
         """A runner starts: the `generation`th, on these shards (see `follow`).
 
@@ -147,6 +152,7 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
                 clean=False,
                 max_failures=max_failures,
                 asked=dict(asked),
+                gate=gate_to_json(gate),
                 generation=generation,
                 runners=max(int(self._meta()["runners"]) + 1, generation),
                 not_done={},
