@@ -94,7 +94,7 @@ def _earlier_runs(prepared: PreparedRun) -> Iterator[PlanWarning]:
     if unfinished is not None:
         yield PlanWarning(
             Hazard.UNFINISHED_RUN,
-            f"run {unfinished.run_info.run_id} of the same work is unfinished: `bulkup run` resumes it "
+            f"run {unfinished.run_info.run_id} is unfinished: `bulkup run` resumes it "
             "after the entities that are done, and this plan is about all of them",
         )
     elif done := find_done(ledger, finished, run_info):
