@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -226,11 +228,9 @@ def test_a_retry_begins_no_successor(shell: Shell, server: Server) -> None:
 def test_failures_that_nothing_names_are_said(shell: Shell, server: Server) -> None:
     seed(server, 12)
     run = failed(shell)
-    import sqlite3
-
-    with sqlite3.connect(shell.checkpoint(run)) as db:
+    with closing(sqlite3.connect(shell.checkpoint(run))) as db:
         db.execute("DELETE FROM failures WHERE key = ?", ("Key('Item', 6)",))
-    db.close()
+        db.commit()
     shell.write("bump.py", BUMP)
     again = shell.bulkup("retry", run)
     assert again.code == 0, again
