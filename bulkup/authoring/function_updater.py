@@ -43,6 +43,7 @@ class FunctionSpec:
     once: bool = False
     check_before: Check | None = None
     check_after: Check | None = None
+    idempotent: bool = False
 
 
 def updater(  # noqa: PLR0913  # the attributes of a class, by name
@@ -59,6 +60,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     once: bool = False,
     check_before: Check | None = None,
     check_after: Check | None = None,
+    idempotent: bool = False,
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
 
@@ -69,7 +71,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     `kind`, with `filters` (`("age", ">=", 18)`) and `order`, selects the entities. Or give `query`,
     a function that takes a `google.cloud.datastore.Client` and returns a query. `then` is the
     updater to run when this one has finished, and `once` does nothing when the same work was
-    finished before, as in a class; so are `max_failures`, `rewrite_unchanged` and
+    finished before, as in a class; so are `idempotent`, `max_failures`, `rewrite_unchanged` and
     `allow_unwritten_changes`: without it, a function that changes the entity and does not return
     it stops the run. `check_before` and `check_after` are functions that take a client, and do what
     the methods of these names do.
@@ -101,6 +103,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         once=once,
         check_before=check_before,
         check_after=check_after,
+        idempotent=idempotent,
     )
 
     def mark(function: F) -> F:
@@ -143,6 +146,7 @@ class FunctionUpdater(Updater):
         self.rewrite_unchanged = spec.rewrite_unchanged
         self.allow_unwritten_changes = spec.allow_unwritten_changes
         self.once = spec.once
+        self.idempotent = spec.idempotent
         self.arguments: dict[str, Any] = {}
         for name in CHECKS:
             if getattr(spec, name) is not None:

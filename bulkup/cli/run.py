@@ -60,6 +60,15 @@ class RunArgs:
         ),
     ]
     gate: Gate
+    until_clean: Annotated[
+        bool,
+        click.Option(
+            ["--until-clean"],
+            is_flag=True,
+            help="Repeat the run, for entities that were created or changed behind it, until a "
+            "pass has nothing to write. For idempotent updaters.",
+        ),
+    ]
     allow_empty: AllowEmpty
     wait: Wait
     no_record: Annotated[
@@ -98,6 +107,11 @@ def command(args: RunArgs) -> int:
     If the same work was finished before, you are asked on a terminal, and warned elsewhere. With
     --once nothing is done then: a job in CI can be repeated whatever became of it.
 
+    With --until-clean, further passes follow, each a run of its own, until one has nothing to
+    write: at most 10, and each has to write less than the one before, or the command exits with 4.
+    A pass leaves out what was not changed since the one before began, where the server says when
+    that was.
+
     Ctrl-C finishes the commits in flight and saves. Whatever stopped a run, `bulkup resume`
     continues it.
     """
@@ -112,6 +126,7 @@ def command(args: RunArgs) -> int:
             allow_empty=args.allow_empty,
             once=args.once,
             gate=args.gate is not None,
+            until_clean=args.until_clean,
             on_done=lambda done: confirm_again(done, yes=args.yes or args.dry_run),
         )
         if pattern is not None:
@@ -167,6 +182,7 @@ def _same_command(args: RunArgs) -> str:
     words += args.engine.options().words()
     words += ["--once"] if args.once else []
     words += typed_words(gate=args.gate)
+    words += ["--until-clean"] if args.until_clean else []
     words += ["--allow-empty"] if args.allow_empty else []
     words += state_dir_words(args.state_dir)
     return shlex.join(words)

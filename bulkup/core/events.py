@@ -151,6 +151,8 @@ class WarningKind(str, Enum):
     """A run has finished the same work before."""
     NO_NUMBER = "no_number"
     """Files of a folder of migrations that seem to be updaters, but have no number."""
+    NOT_CLEAN = "not_clean"
+    """The passes of --until-clean have ended, and the last one has still written."""
     SUCCESSOR = "successor"
     """The run's successor will not be able to begin."""
     OTHER = "other"
@@ -274,6 +276,9 @@ class Report:
     gate: GateResult | None = None
     """What the dry pass before the first write found; None: none was asked for. If it was not
     clean, the report is of that pass, and nothing was written."""
+    passes: tuple[int, ...] | None = None
+    """Of `--until-clean`: how much each of the passes before this run has written; None: the run is
+    not repeated."""
 
     spaces: tuple[SpaceResult, ...] = ()
     """Set in the report about several namespaces, whose counts are sums and whose run id is the

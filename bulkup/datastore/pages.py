@@ -114,6 +114,12 @@ def updated_micros(result: Pb) -> int:
     return micros
 
 
+def updated_ns(result: Pb) -> int:
+    """When the entity of a PageResult was last changed; otherwise like `created_ns`."""
+    nanoseconds: int = Timestamp.FromString(result.update_time).ToNanoseconds()
+    return nanoseconds
+
+
 def read_page(answer: bytes) -> Pb:
     """Parse the answer to a RunQuery. Raises DecodeError.
 

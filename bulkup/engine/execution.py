@@ -188,6 +188,8 @@ class Execution:
         try:
             if isinstance(self._query, KeyPlan):
                 self._progress.total_is(self._query.keys.count)
+            elif self._query.since_ns:
+                pass  # most of what the query finds is not handled
             elif taken is None or taken.record.made == Made():  # else it would count what was made
                 self._progress.ask_total(self._rpc.count(self._query.pb, self._query.namespace))
             with seldom_collecting():
@@ -336,6 +338,9 @@ class Execution:
         self._only_end_left = self._clean
         successor = self._final_hook.conclude(report, self._lease.record)
         self._completion.finish(report.counts, self._live_markers, successor)
+        if why := self._taken.why_not_clean(report.counts):
+            self.warn(why, WarningKind.NOT_CLEAN)
+            report = replace(report, exit_code=Exit.PENDING)
         return replace(report, successor=successor.run_info.run_id if successor else "")
 
     def _report(self, started: datetime, outcome: Outcome) -> Report:

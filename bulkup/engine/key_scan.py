@@ -29,11 +29,14 @@ QUERIES_AT_ONCE = 64
 """Where each entity is read by a query of its own, so many are in flight."""
 
 
+_NO_KEYS = KeyFacts("", 0, "")
+
+
 @dataclass(frozen=True)
 class KeyPlan(QueryPlan):
     """A query whose results are replaced by a list of keys."""
 
-    keys: KeyFacts
+    keys: KeyFacts = _NO_KEYS
     list: KeyList | None = None
     """None: in a worker process, which gets entities and reads none."""
 
@@ -47,7 +50,7 @@ class KeyPlan(QueryPlan):
         del pb.order[:]
         return cls(
             pb, query.namespace, False, query.has_filters and keys.matching, frozenset(),
-            keys, key_list,
+            keys=keys, list=key_list,
         )  # fmt: skip
 
     def fingerprint(self, target: TargetInfo) -> str:

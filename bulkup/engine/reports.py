@@ -65,6 +65,7 @@ def stored_report(
         retried_by=tuple(checkpoint.retries()),
         retried=checkpoint.retried(),
         gate=status.gate,
+        passes=run_info.passes,
     )
 
 

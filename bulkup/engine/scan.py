@@ -45,6 +45,10 @@ class QueryPlan:
     """Properties it orders or ranges on. A change of one of these moves the entity within the scan,
     perhaps ahead, where it is read again (the Halloween problem). And one server returns an entity
     once for each element of an array that the query orders or ranges on."""
+    is_repeated: bool = False
+    """All was handled before: this is a further pass (`--until-clean`)."""
+    since_ns: int = 0
+    """Entities that were not changed after this time are not handled; see `RunInfo`."""
 
     def fingerprint(self, target: TargetInfo) -> str:
         """Changes when the query or its target changes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bulkup.authoring.updater import Updater
@@ -43,6 +44,8 @@ class Task:
 
     def why_empty(self, counts: Counts) -> str | None:
         """What to tell of a run that has met no entity; None: it has met some."""
+        if self.query.is_repeated:
+            return None
         if self.query.digest:
             return NONE_THERE if counts.vanished == counts.handled else None
         return None if counts.handled else self.nothing_there or NOTHING_FOUND
@@ -61,6 +64,9 @@ class TakenRun:
     begin_successor: BeginSuccessor
     retry_command: str = ""
     """How to handle its failed entities again, once it is finished."""
+    why_not_clean: Callable[[Counts], str] = lambda _: ""
+    """Why no further pass follows although this one has written (`--until-clean`); empty: one
+    follows, or none need."""
     state_file: str = ""
     """The checkpoint's path, as it is shown."""
 

@@ -56,6 +56,7 @@ def summary_fields(report: Report) -> dict[str, Any]:
         "retry_of": report.retry_of,
         "retried_by": list(report.retried_by),
         "retried": report.retried,
+        "passes": [] if report.passes is None else [*report.passes, report.counts.writes],
         "headline": headline_of(report),
         **({"gate": gate_fields(report.gate)} if report.gate is not None else {}),
     }

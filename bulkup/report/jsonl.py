@@ -27,9 +27,10 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of
                its chain, or ""), retry_of (id of the run whose failed entities it handles again,
                or ""), retried_by (ids of the runs that do that for this one), retried (how many
-               of counts.failed they have handled), headline (for people; may change);
-               gate (with --gate clean; the fields of a gate line: if not passed, the summary is of
-               the dry pass)
+               of counts.failed they have handled), passes (of --until-clean: how much each has
+               written, this one last; else []), headline (for people; may change); gate (with
+               --gate clean; the fields of a gate line: if not passed, the summary is of the dry
+               pass)
     namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
                `group`, is about these namespaces, one after another (`target.namespace` of
                start and summary says which)

@@ -110,6 +110,7 @@ def _run_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Group" if report.spaces else "Run", clean(report.run_id)),
         ("After run", clean(report.predecessor) if report.predecessor else None),
         ("Then run", clean(report.successor) if report.successor else None),
+        ("Pass", _pass(report)),
         ("Retry of", clean(report.retry_of) if report.retry_of else None),
         ("Retried by", ", ".join(map(clean, report.retried_by)) or None),
         ("Run state", clean(report.state_file) if report.state_file else None),
@@ -122,6 +123,16 @@ def _gate(report: Report) -> str | None:
         return None
     again = "; not repeated on resume" if report.runners > 1 else ""
     return gate_passed(report.gate) + again
+
+
+def _pass(report: Report) -> str | None:
+    """`3 of --until-clean (the passes wrote 120, 3, 0)`."""
+    if report.passes is None:
+        return None
+    written = ", ".join(f"{count:,}" for count in (*report.passes, report.counts.writes))
+    number = len(report.passes) + 1
+    wrote = "the passes wrote" if report.passes else "it wrote"
+    return f"{number} of --until-clean ({wrote} {written})"
 
 
 def _namespaces(report: Report) -> str:

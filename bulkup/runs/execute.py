@@ -13,6 +13,7 @@ from bulkup.engine.pool.protocol import WorkerSetup
 from bulkup.engine.splits import Sampling, why_not_split
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
+from bulkup.runs.passes import as_pass, passes_of, why_not_clean
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.successor import foretell_successor, successor_record
 from bulkup.state.checkpoint import Checkpoint
@@ -39,6 +40,7 @@ def execute(
 ) -> Report:
     """Execute a run that this process has acquired. `sampling`: from `request_sample`."""
     context, run_info = prepared.context, checkpoint.run_info
+    prepared = as_pass(prepared, run_info)
     next_command = context.resume_command or resume_command(
         run_info.run_id, context.typed_state_dir, context.options.words()
     )
@@ -49,6 +51,7 @@ def execute(
         next_command,
         begin_successor=lambda record: successor_record(prepared, record),
         retry_command=retry_command(run_info, context.typed_state_dir),
+        why_not_clean=lambda counts: why_not_clean(passes_of(context, held), counts),
         state_file=context.shown(checkpoint.path),
     )
     workers = _worker_pool(prepared) if context.options.processes > 1 else None

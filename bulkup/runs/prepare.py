@@ -96,7 +96,12 @@ class PreparedRun:
             fingerprint=self.query.fingerprint(target),
             created=created,
         )
-        return replace(run_info, keys=self.query.digest, retry_of=self.retry_of)
+        return replace(
+            run_info,
+            keys=self.query.digest,
+            retry_of=self.retry_of,
+            passes=() if self.context.until_clean else None,
+        )
 
 
 def load_updater(updater: Any, params: Mapping[str, Any], *, prefix: str = "") -> LoadedUpdater:

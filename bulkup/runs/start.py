@@ -22,6 +22,7 @@ from bulkup.runs.execute import execute, execute_dry_run, request_sample
 from bulkup.runs.gate import check_begun, open_gate
 from bulkup.runs.housekeeping import abandon, sweep_markers
 from bulkup.runs.missing_kind import check_kind
+from bulkup.runs.passes import check_repeatable
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.record import RunRecord
@@ -60,6 +61,13 @@ def start(
         )
     run_info = prepared.new_run_info(run_id, prepared.identity)
     in_group = run_id is not None
+    if context.until_clean:
+        check_repeatable(prepared)
+        if not keep_record:
+            raise UsageError(
+                "--no-record does not work with --until-clean: the run record says what the passes "
+                "have done; leave one of them out"
+            )
     beginning = _Beginning(prepared, run_info, fresh, keep_record, once, on_found, in_group)
     with context.stop.listening():
         if context.options.dry_run:

@@ -9,7 +9,7 @@ from pathlib import Path
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.files import RunLock
+from bulkup.state.files import CHECKPOINT_NAME, RunLock
 
 KILLED = "killed"
 """The state that people see of a run that is running and has no living runner."""
@@ -28,7 +28,9 @@ def resume_command(run_id: str, state_dir: Path, words: Sequence[str] = ()) -> s
 def retry_command(run_info: RunInfo, state_dir: Path) -> str:
     """The command that handles a run's failed entities again. What a retry leaves is in the list of
     the run that it is a retry of."""
-    words = ["bulkup", "retry", run_info.retry_of or run_info.run_id]
+    first = run_info.retry_of
+    is_here = first and (state_dir / first / CHECKPOINT_NAME).exists()
+    words = ["bulkup", "retry", first if is_here else run_info.run_id]
     if state_dir != DEFAULT_STATE_DIR:
         words += ["--state-dir", str(state_dir)]
     return shlex.join(words)

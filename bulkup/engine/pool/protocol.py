@@ -67,7 +67,7 @@ class WorkerSetup:
             (
                 query.pb.SerializeToString(), query.namespace, query.keys_only,
                 query.has_filters, tuple(query.ranged),
-                astuple(query.keys) if isinstance(query, KeyPlan) else None,
+                astuple(query.keys) if isinstance(query, KeyPlan) else None, query.is_repeated,
             ),
             self.retry_for_s,
         )  # fmt: skip
@@ -75,10 +75,11 @@ class WorkerSetup:
     @classmethod
     def unpacked(cls, data: tuple[Any, ...]) -> WorkerSetup:
         spec, checksum, params, target, address, query, retry_for_s = data
-        pb, namespace, keys_only, has_filters, ranged, keys = query
+        pb, namespace, keys_only, has_filters, ranged, keys, is_repeated = query
         plan = QueryPlan(
-            QueryPb.FromString(pb), namespace, keys_only, has_filters, frozenset(ranged)
-        )
+            QueryPb.FromString(pb), namespace, keys_only, has_filters, frozenset(ranged),
+            is_repeated=is_repeated,
+        )  # fmt: skip
         if keys is not None:
             plan = KeyPlan.of(plan, KeyFacts(*keys), None)
         return cls(spec, checksum, params, TargetInfo(*target), address, plan, retry_for_s)
