@@ -59,7 +59,7 @@ class PlanWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        check_replaceable(path, _is_plan, "a plan")
+        check_replaceable(path, is_plan, "a plan")
         try:
             self._file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115
                 dir=path.parent
@@ -164,13 +164,14 @@ def read_plan(path: Path) -> PlanFile:
         raise UsageError(f"{shown} lacks a part of a plan; make the plan again") from error
 
 
-def _is_plan(beginning: bytes) -> bool:
+def is_plan(beginning: bytes) -> bool:
+    """Whether a file begins like that of a plan."""
     return beginning.startswith(b'{"type": "plan", ')
 
 
 def _head(first: bytes) -> dict[str, Any] | None:
     try:
-        head = json.loads(first) if _is_plan(first) else None
+        head = json.loads(first) if is_plan(first) else None
     except (ValueError, RecursionError):
         return None
     return head if isinstance(head, dict) else None
