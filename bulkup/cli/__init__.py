@@ -27,6 +27,7 @@ from bulkup.core.version import __version__
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
+    "verify": ("bulkup.cli.verify", "Name the entities that an updater has not done."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
@@ -46,7 +47,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 """Set by the shell when it asks for completions."""
 
 _GROUPS = {
-    "Run an updater": ("run", "resume", "retry", "params"),
+    "Run an updater": ("run", "resume", "retry", "verify", "params"),
     "Look at runs": ("list", "show"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
     "A Datastore in a file": ("local", "demo"),

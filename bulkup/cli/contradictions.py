@@ -36,6 +36,7 @@ EXCLUSIVE = (
             ("no_record", "keeps no record in any case"),
             ("once", "leaves no trace, so it may be repeated"),
             ("wait", "does not wait for the process that holds the run"),
+            ("verify", "writes nothing that could be verified"),
         )
     ),
 )

@@ -19,6 +19,8 @@ from bulkup.core.model import Counts as Counts
 from bulkup.core.model import Failure as Failure
 from bulkup.core.model import RunState as RunState
 from bulkup.core.model import TargetInfo as TargetInfo
+from bulkup.core.verification import Found as Found
+from bulkup.core.verification import Verification as Verification
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class RunStarted:
     total: int | None = None
     """How many entities the query matches; None where the server cannot count them."""
     state_file: str = ""
+    verifies: bool = False
+    """Entities are looked at by `bulkup verify`; `dry_run` is True, too."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +263,9 @@ class Report:
     successor: str = ""
     """The id of the run that this one's end started."""
 
+    verification: Verification | None = None
+    """Set in the report of `bulkup verify`, whose failures are the entities that are not done."""
+
     spaces: tuple[SpaceResult, ...] = ()
     """Set in the report about several namespaces, whose counts are sums and whose run id is the
     group's."""
@@ -306,6 +313,7 @@ Event = (
     | Warned
     | AlreadyDone
     | WouldChange
+    | Found
     | RunEnded
     | GroupStarted
     | GroupEnded

@@ -29,18 +29,18 @@ from bulkup.datastore.messages import (
     AllocateIdsRequest,
     AllocateIdsResponse,
     CommitRequest,
-    CommitResponse,
     LookupRequest,
     LookupResponse,
     MoreResults,
     Pb,
     RunAggregationQueryRequest,
-    RunAggregationQueryResponse,
     RunQueryRequest,
     RunQueryResponse,
 )
+from bulkup.datastore.meter import Meter
 from bulkup.datastore.pages import read_page
 from bulkup.datastore.raw_requests import commit_request
+from bulkup.datastore.request_tags import tagged
 from bulkup.datastore.retry import FIRST_CONTACT_S, RetryPolicy
 from bulkup.datastore.server_time import ServerTime
 
@@ -156,7 +156,14 @@ class Rpc:
             routing += f"&database_id={quote(self.database, safe='')}"
         self.metadata: Sequence[tuple[str, str]] = (("x-goog-request-params", routing),)
         self._database = {"project_id": self.project, "database_id": self.database}
-        head = CommitRequest(**self._database, mode=CommitRequest.TRANSACTIONAL)
+        self.meter = Meter()
+        self.tag("")
+
+    def tag(self, updater: str) -> None:
+        """From now on, tag requests as made for this updater. A request that is sent again stays as
+        it was."""
+        self._head: dict[str, Any] = {**self._database, **tagged(updater)}
+        head = CommitRequest(**self._head, mode=CommitRequest.TRANSACTIONAL)
         head.single_use_transaction.read_write.SetInParent()
         self._commit_head: bytes = head.SerializeToString()
 
@@ -287,17 +294,19 @@ class Rpc:
 
     def _partition(self, namespace: str) -> dict[str, Any]:
         """The fields of a request that say where its query is run."""
-        return {**self._database, "partition_id": {**self._database, "namespace_id": namespace}}
+        return {**self._head, "partition_id": {**self._database, "namespace_id": namespace}}
 
     def page(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery that is answered by a Page, in whose results the values stay bytes."""
         request = RunQueryRequest(**self._partition(namespace), query=query)
-        return Call(self, "RunQuery", request.SerializeToString(), read_page)
+        parse = self.meter.query(read_page, query)
+        return Call(self, "RunQuery", request.SerializeToString(), parse)
 
     def run_query(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery of a Query message in a namespace."""
         request = RunQueryRequest(**self._partition(namespace), query=query)
-        return Call(self, "RunQuery", request.SerializeToString(), self._query_answer)
+        parse = self.meter.query(self._query_answer, query)
+        return Call(self, "RunQuery", request.SerializeToString(), parse)
 
     def _query_answer(self, serialized: bytes) -> Pb:
         answer = RunQueryResponse.FromString(serialized)
@@ -336,12 +345,8 @@ class Rpc:
         request = RunAggregationQueryRequest(**self._partition(namespace))
         request.aggregation_query.nested_query.CopyFrom(query)
         request.aggregation_query.aggregations.add(alias="n").count.SetInParent()
-        return Call(
-            self,
-            "RunAggregationQuery",
-            request.SerializeToString(),
-            RunAggregationQueryResponse.FromString,
-        )
+        payload = request.SerializeToString()
+        return Call(self, "RunAggregationQuery", payload, self.meter.count)
 
     def commit(
         self, mutations: list[bytes], before_resend: Callable[[], None] | None = None
@@ -350,13 +355,8 @@ class Rpc:
 
         `before_resend` may raise to prevent another attempt.
         """
-        return Call(
-            self,
-            "Commit",
-            commit_request(self._commit_head, mutations),
-            CommitResponse.FromString,
-            before_resend,
-        )
+        payload = commit_request(self._commit_head, mutations)
+        return Call(self, "Commit", payload, self.meter.commit(mutations), before_resend)
 
     def lookup(self, keys: Sequence[Pb]) -> dict[bytes, Pb]:
         """Read entities by their Key messages, strongly consistent. Raises CallError.
@@ -368,7 +368,7 @@ class Rpc:
         most = MAX_LOOKUP_KEYS
         while waiting:
             asked, waiting = waiting[:most], waiting[most:]
-            payload = LookupRequest(**self._database, keys=asked).SerializeToString()
+            payload = LookupRequest(**self._head, keys=asked).SerializeToString()
             try:
                 answer = Call(self, "Lookup", payload, LookupResponse.FromString).result()
             except CallError as error:
@@ -378,6 +378,7 @@ class Rpc:
                 waiting = asked + waiting
                 continue
             self.server_time.learn(answer.read_time)
+            self.meter.read(len(answer.found) + len(answer.missing))
             for result in answer.found:
                 found[result.entity.key.SerializeToString(deterministic=True)] = result
             waiting = [*answer.deferred, *waiting]
@@ -385,7 +386,7 @@ class Rpc:
 
     def allocate_ids(self, keys: Sequence[Pb]) -> list[Pb]:
         """Complete incomplete Key messages, in their order. Raises CallError."""
-        payload = AllocateIdsRequest(**self._database, keys=keys).SerializeToString()
+        payload = AllocateIdsRequest(**self._head, keys=keys).SerializeToString()
         return list(
             Call(self, "AllocateIds", payload, AllocateIdsResponse.FromString).result().keys
         )

@@ -54,6 +54,7 @@ def summary_fields(report: Report) -> dict[str, Any]:
         "predecessor": report.predecessor,
         "successor": report.successor,
         "headline": headline_of(report),
+        **({"verification": asdict(report.verification)} if report.verification else {}),
     }
 
 
@@ -86,6 +87,7 @@ def start_fields(event: RunStarted) -> dict[str, Any]:
         "already": counts_fields(event.already),
         "total": event.total,
         "state_file": event.state_file,
+        "verifies": event.verifies,
     }
 
 

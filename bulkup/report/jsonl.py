@@ -12,6 +12,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                may change); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
     failure    run_id, key, typed_key, step, error, traceback, failed, max_failures (-1: no limit)
+    finding    key, typed_key, step, error, traceback, found, young: of `bulkup verify`, an entity
+               that is not done
     log        run_id, line
     warning    run_id, message, kind
     change     run_id, key, typed_key, action (put, delete), changes: [{name, before, after}], for
@@ -24,7 +26,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                log_lines (the first), log_total, warnings, state_file, next_steps (commands, ready
                for a shell), next_command (the first of them, or ""), runners,
                max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of
-               its chain, or ""), headline (for people; may change)
+               its chain, or ""), headline (for people; may change), verification: of `bulkup
+               verify` only, whose failures are the entities that are not done
     namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
                `group`, is about these namespaces, one after another (`target.namespace` of
                start and summary says which)
@@ -48,8 +51,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     state      running, finished, failed, stopped, interrupted, abandoned
     total      null where the server cannot count; before/after: null where there is no value
 
-With `-q` there are start, failure, warning, already_done, summary, namespaces, group, delivery and
-error. All failures are printed as they happen, and all changes.
+With `-q` there are start, failure, finding, warning, already_done, summary, namespaces, group,
+delivery and error. All failures are printed as they happen, and all changes.
 """
 
 from __future__ import annotations
@@ -66,6 +69,7 @@ from bulkup.core.events import (
     AlreadyDone,
     EntityFailed,
     Event,
+    Found,
     GroupEnded,
     GroupStarted,
     Logged,
@@ -122,6 +126,7 @@ class JsonPrinter(Printer):
         self._write = self.lines.write
         self._handlers: Handlers = {
             EntityFailed: self._failed,
+            Found: self._found,
             Warned: self._warned,
             RunStarted: self._started,
             RunEnded: self._ended,
@@ -189,6 +194,10 @@ class JsonPrinter(Printer):
         limits = {"failed": event.failed, "max_failures": event.max_failures}
         fields = {**failure_fields(event.failure), **limits}
         self._write("failure", fields, at=time_of(event.failure))
+
+    def _found(self, event: Found) -> None:
+        fields = {**failure_fields(event.failure), "found": event.found, "young": event.young}
+        self._write("finding", fields, at=time_of(event.failure))
 
     def _progress(self, event: Progress) -> None:
         now = self._clock()

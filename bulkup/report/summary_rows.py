@@ -6,6 +6,7 @@ from bulkup.core.errors import Exit
 from bulkup.core.events import Counts, Report, RunState
 from bulkup.core.visible import assignment
 from bulkup.report.text import clean, moment, per_second, plural
+from bulkup.report.verification_wording import verified_rows
 
 EXIT_MEANINGS = {
     Exit.DONE: "done",
@@ -23,7 +24,8 @@ EXIT_MEANINGS = {
 
 def rows_of(report: Report) -> list[tuple[str, str]]:
     """Only the rows that have something to say."""
-    rows = (*_count_rows(report), *_run_rows(report))
+    counted = _count_rows(report) if report.verification is None else verified_rows(report)
+    rows = (*counted, *_run_rows(report))
     return [(name, value) for name, value in rows if value]
 
 

@@ -210,6 +210,7 @@ def _bind(
     `first_contact`: nothing has been sent to the target yet, so its address may be wrong.
     """
     source, params = loaded.source, loaded.params
+    rpc.tag(source.name)
     client_class = ReadOnlyClient if context.options.dry_run else UserClient
     updater.client = client_class.over(rpc, target.client)
     query = checked_query(updater, source, target)
