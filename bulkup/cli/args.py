@@ -23,7 +23,13 @@ import click
 from bulkup.cli.contradictions import settle
 from bulkup.cli.help_page import Examples, HelpPage
 from bulkup.cli.next_steps import remember_typed
-from bulkup.cli.settings import bound_to_settings, defaults_from, load_settings, variable_of
+from bulkup.cli.settings import (
+    bound_to_settings,
+    defaults_from,
+    load_settings,
+    misspelled,
+    variable_of,
+)
 
 Args = TypeVar("Args")
 
@@ -66,9 +72,19 @@ class ArgsCommand(HelpPage):
         if not ctx.resilient_parsing:
             settle(ctx)
             remember_typed(ctx)
+            self._warn_of_misspelled_variable(ctx)
             if ctx.obj is not None and "verbose" in ctx.params:
                 ctx.obj["verbose"] = bool(ctx.params["verbose"])
         return rest
+
+    def _warn_of_misspelled_variable(self, ctx: click.Context) -> None:
+        group = ctx.parent.command if ctx.parent is not None else None
+        if isinstance(group, click.Group):
+            warning = misspelled(self, self.keys, group.list_commands(ctx))
+            if warning:
+                from bulkup.report.text import clean
+
+                click.echo(clean(f"Warning: {warning}"), err=True)
 
     def _say_where_from(self, error: click.BadParameter, ctx: click.Context) -> None:
         """Nobody would look for what is wrong with an option that was not typed."""

@@ -68,14 +68,19 @@ def load(args: LoadArgs) -> None:
     ):
         source = Source(stream, args.data if path else STDIN, args.kind, args.id_field)
         try:
-            count = load_all(target, source, advance)
+            loaded = load_all(target, source, advance)
         except LoadError as error:
             if not error.needs_kind:
                 raise
             raise LoadError(
                 f"{error.message} Load again and name the kind: {_with_a_kind(args)}"
             ) from error
-    say(f"{entities(count)} loaded into {args.file}.")
+    say(f"{entities(loaded.entities)} loaded into {args.file}.")
+    if new := loaded.with_new_ids:
+        say(
+            f"The file assigned an id to {new:,} of them, so loading the same lines again adds "
+            "them again; --id-field NAME uses a member of each line as its id."
+        )
 
 
 def _with_a_kind(args: LoadArgs) -> str:

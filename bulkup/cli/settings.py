@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -13,8 +13,10 @@ from bulkup.cli.config_file import find_config
 from bulkup.cli.config_keys import GROUPS, MIGRATIONS, SHARED_IDS, Settings, read_settings
 from bulkup.cli.named_target import offer
 from bulkup.core.paths import current_directory
+from bulkup.core.similar import similar_names
 
 _SETTINGS = "bulkup.settings"
+_PREFIX = "BULKUP_"
 
 WORK_IS_RECORDED = ("resume", "abandon")
 """Commands on work whose target is recorded: a default of the user's would contradict it."""
@@ -48,10 +50,10 @@ def bound_to_settings(
 
 def variables(command: str, param: click.Parameter, key: str | None) -> list[str]:
     """The environment variables that set a parameter, the strongest first."""
-    own = f"BULKUP_{command}_{param.name}".upper()
+    own = f"{_PREFIX}{command}_{param.name}".upper()
     if key is None:
         return [own] if isinstance(param, click.Option) else []
-    shared = f"BULKUP_{key}".upper()
+    shared = f"{_PREFIX}{key}".upper()
     return [own, shared] if isinstance(param, click.Option) else [shared]
 
 
@@ -59,6 +61,22 @@ def variable_of(command: str, param: click.Parameter, key: str | None) -> str:
     """The environment variable that sets a parameter now; empty: none does."""
     names = variables(command, param, key)
     return next((name for name in names if os.environ.get(name)), "")
+
+
+def misspelled(command: click.Command, keys: Mapping[str, str | None], verbs: Iterable[str]) -> str:
+    """A sentence about an environment variable that is likely meant for an option of this command,
+    and that nothing reads; empty: there is none. `verbs`: all commands."""
+    read: set[str] = set()
+    for param in command.params:
+        read.update(variables(str(command.name), param, keys.get(str(param.name))))
+    others = tuple(f"{_PREFIX}{verb}_".upper() for verb in verbs if verb != command.name)
+    for name in sorted(os.environ):
+        if not name.startswith(_PREFIX) or name in read or name.startswith(others):
+            continue
+        plain = (one.removeprefix(_PREFIX) for one in sorted(read))
+        if close := similar_names(name.removeprefix(_PREFIX), plain):
+            return f"{name} is set, and nothing reads it; is it meant to be {_PREFIX}{close[0]}?"
+    return ""
 
 
 def load_settings(ctx: click.Context) -> Settings:

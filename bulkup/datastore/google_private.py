@@ -125,7 +125,7 @@ def watch_clients(
             Client.__init__, Client._datastore_api = _init, _api
 
 
-def close_channel(channel: grpc.Channel) -> None:
+def close_channel(channel: Any) -> None:
     """Close a channel that `channel_ready_future` may have watched.
 
     Its thread watches the channel for another 0.2 s after the future is done, and dies with a

@@ -59,6 +59,14 @@ class Source:
     id_field: str = ""
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """How many entities were loaded, and how many of them have an id that the file assigned."""
+
+    entities: int
+    with_new_ids: int
+
+
 class Loading:
     """Loads a source into a file; see `load`."""
 
@@ -71,10 +79,12 @@ class Loading:
         self.lines = 0
         """Lines that need no more work: loaded or empty."""
         self.bytes = 0
+        self.with_new_ids = 0
+        """Entities whose id the file has assigned."""
         self._batch: list[tuple[int, Any]] = []
         self._batch_bytes = 0
 
-    def run(self) -> int:
+    def run(self) -> Loaded:
         number = 0
         while line := self.source.stream.readline(LINE_BYTES + 1):
             number += 1
@@ -90,7 +100,7 @@ class Loading:
             if len(self._batch) >= BATCH_ENTITIES or self._batch_bytes >= BATCH_BYTES:
                 self._flush(number)
         self._flush(number)
-        return self.loaded
+        return Loaded(self.loaded, self.with_new_ids)
 
     def _entity(self, line: bytes, *, first: bool) -> Any | None:
         if len(line) > LINE_BYTES:
@@ -125,7 +135,10 @@ class Loading:
         # Ctrl-C must not come between the write and the count, or the advice would be wrong.
         with uninterrupted():
             if batch:
-                self.file.put([entity for _, entity in batch])
+                entities = [entity for _, entity in batch]
+                new = sum(not e.key.path[-1].WhichOneof("id_type") for e in entities)
+                self.file.put(entities)
+                self.with_new_ids += new
             self.loaded += len(batch)
             self.lines = through
 
@@ -161,8 +174,8 @@ class Loading:
         return f"load the rest (tail -n +{number} {shlex.quote(self.source.name)})"
 
 
-def load(file: LocalFile, source: Source, watch: Watch = lambda *_: None) -> int:
-    """Put the entities of all lines into a file; returns their number.
+def load(file: LocalFile, source: Source, watch: Watch = lambda *_: None) -> Loaded:
+    """Put the entities of all lines into a file.
 
     An entity replaces an earlier one with the same key, in the file or in the source. Raises
     LoadError for the first line that is not an entity or that Datastore would refuse: the lines

@@ -323,3 +323,15 @@ def test_a_wrong_value_names_the_variable_it_is_from(home: Shell) -> None:
     assert said in " ".join(wrong.err.split())
     typed = home.bulkup("run", "bump.py", "--limit", "many", env={"BULKUP_BATCH_SIZE": "5"})
     assert "'--limit': 'many' is not a whole number of 1 or more" in typed.err
+
+
+def test_a_misspelled_variable_is_named_with_what_it_may_mean(home: Shell) -> None:
+    environment = {"BULKUP_RUN_MAXRATE": "5", "BULKUP_RESUME_MAX_RATE": "5", "BULKUP_MINE": "x"}
+    run = home.bulkup("run", "-n", "bump.py", "--local", "x.db", env=environment)
+    said = "BULKUP_RUN_MAXRATE is set, and nothing reads it; is it meant to be BULKUP_RUN_MAX_RATE?"
+    assert run.err.count("nothing reads it") == 1
+    assert said in run.err
+    right = home.bulkup(
+        "run", "-n", "bump.py", "--local", "x.db", env={"BULKUP_RUN_MAX_RATE": "500"}
+    )
+    assert "nothing reads" not in right.err

@@ -70,6 +70,12 @@ def test_what_is_loaded_is_dumped(nowhere: Shell) -> None:
     assert nowhere.bulkup("local", "dump", "store", "--kind", "No").out == ""
 
 
+def test_lines_that_get_a_new_id_each_time_are_said(nowhere: Shell) -> None:
+    once = loaded(nowhere, "--kind", "Product")
+    assert "The file assigned an id to 2 of them" in once.err
+    assert "loading the same lines again adds them again; --id-field NAME" in once.err
+
+
 def test_standard_input_is_a_source_and_the_locale_does_not_matter(nowhere: Shell) -> None:
     nowhere.environment["LC_ALL"] = "C"
     nowhere.environment["PYTHONCOERCECLOCALE"] = "0"
