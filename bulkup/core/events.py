@@ -19,6 +19,7 @@ from bulkup.core.model import Counts as Counts
 from bulkup.core.model import Failure as Failure
 from bulkup.core.model import RunState as RunState
 from bulkup.core.model import TargetInfo as TargetInfo
+from bulkup.core.operations import OperationCounts as OperationCounts
 from bulkup.core.verification import Found as Found
 from bulkup.core.verification import Verification as Verification
 
@@ -263,6 +264,9 @@ class Report:
     successor: str = ""
     """The id of the run that this one's end started."""
 
+    operations: OperationCounts | None = None
+    """Of this process, as they are billed; None: not counted. In a dry run the predicted ones are
+    those of a run."""
     verification: Verification | None = None
     """Set in the report of `bulkup verify`, whose failures are the entities that are not done."""
 

@@ -13,7 +13,6 @@ from functools import partial, wraps
 from operator import attrgetter
 from typing import Any, TypeVar
 
-import grpc
 from google.auth.exceptions import GoogleAuthError
 from google.cloud._helpers import make_secure_channel
 from google.cloud._http import DEFAULT_USER_AGENT

@@ -32,11 +32,11 @@ from bulkup.engine.handle import Handler
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.moved_entities import MoveWatch
-from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
+from bulkup.engine.outcomes import FINISHED, NOTHING_FOUND, Outcome, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.recovery import Recovery, recover
-from bulkup.engine.reports import dry_report, report_of_end
+from bulkup.engine.reports import dry_report, operations_of, report_of_end
 from bulkup.engine.scan import Scan
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
@@ -53,11 +53,6 @@ from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
 from bulkup.state.record import Made, RunRecord
-
-NOTHING_FOUND = (
-    "the query found no entities: check the kind's name, the filters and the target (project, "
-    "database, namespace)"
-)
 
 
 class Execution:
@@ -363,6 +358,9 @@ class Execution:
             total=report.total if total is None else total,
             elapsed_s=self._progress.elapsed_s,
             retries=self._progress.retries,
+            operations=operations_of(self._rpc, self._progress.counts_here)
+            if self._taken
+            else None,
             warnings=tuple(self._event_log.warnings),
         )
 

@@ -54,8 +54,13 @@ def summary_fields(report: Report) -> dict[str, Any]:
         "predecessor": report.predecessor,
         "successor": report.successor,
         "headline": headline_of(report),
+        **({"operations": asdict(report.operations)} if _is_counted(report) else {}),
         **({"verification": asdict(report.verification)} if report.verification else {}),
     }
+
+
+def _is_counted(report: Report) -> bool:
+    return report.operations is not None and not report.dry_run
 
 
 def namespaces_fields(report: Report) -> dict[str, Any]:

@@ -53,7 +53,22 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
             _if_any(counts.conflicts, "(changed by others during the run; handled again)"),
         ),
         ("Retries", f"{plural(report.retries, 'call')} sent again" if report.retries else None),
+        ("Operations", _operations(report)),
     ]
+
+
+def _operations(report: Report) -> str | None:
+    if report.operations is None or report.dry_run:
+        return None
+    counted, predicted = report.operations.counted, report.operations.predicted
+    parts = [
+        f"{getattr(counted, name):,} {name} ({getattr(predicted, name):,} predicted)"
+        for name in ("reads", "writes", "deletes")
+        if getattr(counted, name) or getattr(predicted, name)
+    ]
+    if counted.index_updates is not None:
+        parts.append(f"{counted.index_updates:,} index updates")
+    return ", ".join(parts) + (" by this process" if report.runners > 1 else "")
 
 
 def _if_any(count: int, meaning: str = "") -> str | None:

@@ -24,11 +24,10 @@ from bulkup.datastore.call_error import CallError
 from bulkup.datastore.containment import contained
 from bulkup.engine.control import Control
 from bulkup.engine.event_log import SHOWN_FAILURES, EventLog
-from bulkup.engine.execution import NOTHING_FOUND
 from bulkup.engine.gc_tuning import seldom_collecting
 from bulkup.engine.judge import Judge
 from bulkup.engine.options import AUTO_SHARDS
-from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
+from bulkup.engine.outcomes import FINISHED, NOTHING_FOUND, Outcome, outcome_of
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.reports import dry_report
 from bulkup.engine.suspects import Span

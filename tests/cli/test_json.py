@@ -71,6 +71,8 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     assert resumed.summary["next_steps"] == []
     shown = shell.bulkup("show", shell.runs()[-1], "--json")
     assert types(shown) >= {"failure", "log", "summary"}
+    verified = shell.bulkup("verify", "wordy.py", "--json")
+    assert types(verified) >= {"start", "finding", "summary"}
     assert types(shell.bulkup("list", "--json")) == {"run"}
     assert types(shell.bulkup("list", "--all", "--json")) == {"run"}
     assert types(shell.bulkup("params", "bump.py", "--json")) == {"param"}
@@ -325,7 +327,9 @@ def _names(part: Any) -> set[str]:
 
 
 def test_every_command_with_json_is_tested_here() -> None:
-    tested = {"run", "resume", "list", "show", "params", "migrate", "status", "config"}
+    tested = {
+        "run", "resume", "verify", "list", "show", "params", "migrate", "status", "config",
+    }  # fmt: skip
     from bulkup.cli import cli
 
     for name in _COMMANDS:

@@ -1,13 +1,8 @@
-"""What `bulkup verify` finds and does not find, beside live writers, and that it writes nothing."""
+"""What `bulkup verify` takes for done, and that it writes nothing."""
 
 from __future__ import annotations
 
-import queue
-import random
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,75 +12,12 @@ from google.cloud.datastore import Entity
 
 import bulkup
 from bulkup import Updater
-from bulkup.core.errors import BulkupError, Exit, MismatchError, UsageError
-from bulkup.core.events import Event, Found, Report
+from bulkup.core.errors import Exit, UsageError
 from bulkup.core.model import RunState
-from bulkup.datastore.connect import open_rpc
-from bulkup.datastore.messages import QueryPb
-from bulkup.datastore.retry import RetryPolicy
-from bulkup.datastore.target import resolve
-from bulkup.engine import suspects
-from bulkup.engine.options import Options
-from bulkup.runs.context import RunContext
-from bulkup.runs.prepare import prepare
-from bulkup.runs.target import TargetOptions
-from bulkup.runs.verify import verify
+from tests.cli.shell import contents
 from tests.conftest import Server
 from tests.engine.conftest import fill
-
-Verify = Callable[..., Report]
-
-
-@pytest.fixture
-def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Verify:
-    """Verify on a server, with a state directory that must never appear."""
-    monkeypatch.setattr(suspects, "RECHECK_S", 0.1)
-
-    def check_on(server: Server, updater: Any, **options: Any) -> Report:
-        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
-        out = options.pop("out", None)
-        listener = options.pop("listener", lambda event: None)
-        state = tmp_path / "no-state"
-        context = RunContext(Options(dry_run=True, **options), state, listener)
-        target = TargetOptions(project=server.project)
-        with prepare(updater, {}, target, context) as prepared:
-            report = verify(prepared, out)
-        assert not state.exists()
-        return report
-
-    return check_on
-
-
-def keys_of(report: Report) -> set[str]:
-    return {key for group in report.failure_groups for key in group.keys}
-
-
-def named(*ids: int) -> set[str]:
-    return {f"Key('Thing', {i})" for i in ids}
-
-
-@bulkup.updater(kind="Thing")
-def double(entity: Entity) -> Entity:
-    entity["twice"] = 2 * entity["i"]
-    return entity
-
-
-def all_bytes(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every entity of a project with its version, bulkup's own among them."""
-    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
-    rpc = open_rpc(resolve(server.project), RetryPolicy(60.0))
-    try:
-        query = QueryPb()
-        query.limit.value = 300
-        return sorted(
-            result.entity.SerializeToString(deterministic=True) + b"%d" % result.version
-            for result in rpc.results(query, "")
-        )
-    finally:
-        rpc.close()
-
-
-# --- what is done, and what is not ---
+from tests.runs.conftest import Verify, double, keys_of, named
 
 
 def test_what_a_run_has_done_is_clean_and_what_was_planted_is_named(
@@ -194,9 +126,6 @@ def test_a_forgotten_return_is_not_clean(embedded: Server, check: Verify) -> Non
     assert "would change twice without writing that" in group.error
 
 
-# --- is_done ---
-
-
 def test_is_done_decides_where_there_is_one(server: Server, check: Verify) -> None:
     fill(server, "Thing", 10, n=lambda i: i)
 
@@ -301,241 +230,6 @@ def test_is_done_that_returns_nothing_or_writes_accepts_nothing(
     )
 
 
-# --- beside live writers ---
-
-
-@contextmanager
-def working(job: Callable[[threading.Event], None]) -> Iterator[None]:
-    """A thread that works until the block ends; what it raises is raised here."""
-    over, raised = threading.Event(), []
-
-    def work() -> None:
-        try:
-            job(over)
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    if raised:
-        raise raised[0]
-
-
-def test_beside_live_writers_there_is_no_false_finding_and_none_of_20_is_missed(
-    server: Server, check: Verify, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(suspects, "RECHECK_S", 0.5)
-    undone = range(1, 61)
-    planted, flicker = range(1, 21), range(21, 61)
-    client = fill(server, "Thing", 400, twice=lambda i: 0 if i in undone else 2 * i)
-    live = server.client()
-    seen: queue.Queue[int] = queue.Queue()
-    born = [1_000, 1_001, 1_002] if server.name != "LF" else []
-    restored: set[int] = set()
-
-    class Double(Updater):
-        def get_query(self) -> Any:
-            return self.client.query(kind="Thing")
-
-        def handle_entity(self, entity: Entity) -> None:
-            if entity["twice"] != 2 * entity["i"]:
-                seen.put(entity["i"])
-            entity["twice"] = 2 * entity["i"]
-            self.put(entity)
-
-    def write_all_the_time(over: threading.Event) -> None:
-        """Users edit everything, also the planted ones, which stay undone. What they have half
-        done when it is read is done soon after. And some is created that is not done."""
-        chance = random.Random(1)
-        seen_first = seen.get(timeout=60)
-        for i in born:
-            entity = Entity(live.key("Thing", i))
-            entity.update(i=i, twice=0)
-            live.put(entity)
-        waiting = [seen_first]
-        while not over.is_set():
-            with live.transaction():
-                edited = live.get(live.key("Thing", chance.randint(1, 400)))
-                edited["note"] = chance.random()
-                live.put(edited)
-            while not seen.empty():
-                waiting.append(seen.get())
-            for i in waiting:
-                if i in flicker and i not in restored:
-                    with live.transaction():
-                        half = live.get(live.key("Thing", i))
-                        half["twice"] = 2 * i
-                        live.put(half)
-                    restored.add(i)
-            waiting.clear()
-
-    found: list[str] = []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, Found) and not event.young:
-            found.append(event.failure.key)
-
-    with working(write_all_the_time):
-        report = check(server, Double, listener=listen, shards=3)
-    assert restored == set(flicker)
-    assert set(found) == named(*planted)
-    assert len(found) == report.counts.failed == 20
-    assert report.counts.add_up
-    assert report.verification is not None
-    assert report.verification.done_since == len(flicker)
-    assert report.verification.tells_births == (server.name != "LF")
-    assert report.verification.young <= len(born)
-    assert client.get(client.key("Thing", 1))["twice"] == 0
-
-
-@pytest.mark.parametrize("name", ["embedded", "fs"])
-def test_what_is_created_meanwhile_is_listed_apart(
-    request: pytest.FixtureRequest, name: str, check: Verify
-) -> None:
-    server: Server = request.getfixturevalue(name)
-    fill(server, "Thing", 3, twice=lambda i: 2 * i if i > 1 else 0)
-    live = server.client()
-    made = []
-
-    class Double(Updater):
-        def get_query(self) -> Any:
-            query = self.client.query(kind="Thing")
-            query.order = ["i"]
-            return query
-
-        def handle_entity(self, entity: Entity) -> None:
-            entity["twice"] = 2 * entity["i"]
-            self.put(entity)
-
-    def create(event: Event) -> None:
-        if not made and type(event).__name__ == "RunStarted":
-            made.extend(range(100, 107))
-            for i in made:
-                entity = Entity(live.key("Thing", i))
-                entity.update(i=i)
-                live.put(entity)
-
-    report = check(server, Double, listener=create)
-    assert keys_of(report) == named(1)
-    assert report.exit_code is Exit.PENDING
-    verification = report.verification
-    assert verification is not None
-    assert verification.young == 7
-    assert len(verification.young_keys) == 5
-    assert set(verification.young_keys) <= named(*made)
-
-
-def test_young_ones_alone_are_clean(embedded: Server, check: Verify) -> None:
-    fill(embedded, "Thing", 1, twice=2)
-    live = embedded.client()
-
-    def create(event: Event) -> None:
-        if type(event).__name__ == "RunStarted":
-            entity = Entity(live.key("Thing", 9))
-            entity.update(i=9)
-            live.put(entity)
-
-    report = check(embedded, double, listener=create)
-    assert report.exit_code is Exit.DONE
-    assert report.verification is not None
-    assert report.verification.young_keys == ("Key('Thing', 9)",)
-
-
-def test_what_leaves_the_query_while_it_is_read_again_is_no_finding(
-    server: Server, check: Verify
-) -> None:
-    fill(server, "Thing", 4, old=True)
-    live = server.client()
-    handled: queue.Queue[int] = queue.Queue()
-
-    @bulkup.updater(kind="Thing", filters=[("old", "=", True)])
-    def renew(entity: Entity) -> Entity:
-        handled.put(entity["i"])
-        entity["old"] = False
-        return entity
-
-    def write(over: threading.Event) -> None:
-        for _ in range(4):
-            i = handled.get(timeout=60)
-            entity = live.get(live.key("Thing", i))
-            if i == 1:
-                live.delete(entity.key)
-            elif i in (2, 3):
-                entity["old"] = False
-                live.put(entity)
-            else:
-                entity["note"] = 1
-                live.put(entity)
-
-    with working(write):
-        report = check(server, renew)
-    assert keys_of(report) == named(4)
-    assert (report.counts.handled, report.counts.vanished, report.counts.failed) == (4, 3, 1)
-    assert report.verification is not None
-    assert report.verification.filtered
-
-
-def test_what_others_keep_changing_is_named_after_all(
-    embedded: Server, check: Verify, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(embedded, "Thing", 1, n=0)
-    live = embedded.client()
-    handled: queue.Queue[int] = queue.Queue()
-    looks = []
-
-    @bulkup.updater(kind="Thing")
-    def renew(entity: Entity) -> Entity:
-        looks.append(entity["n"])
-        answered = threading.Event()
-        handled.put(answered)  # type: ignore[arg-type]
-        assert answered.wait(60)
-        entity["done"] = True
-        return entity
-
-    def write(over: threading.Event) -> None:
-        while not over.is_set():
-            try:
-                answered: Any = handled.get(timeout=0.05)
-            except queue.Empty:
-                continue
-            entity = live.get(live.key("Thing", 1))
-            entity["n"] += 1
-            live.put(entity)
-            answered.set()
-
-    with working(write):
-        report = check(embedded, renew)
-    assert keys_of(report) == named(1)
-    assert looks == list(range(suspects.MAX_LOOKS))
-
-
-@pytest.mark.parametrize(
-    ("value", "unsteady"), [(time.time_ns, 3), (random.random, 3), (lambda: 5, 0)]
-)
-def test_results_that_differ_each_time_are_said(
-    embedded: Server, check: Verify, value: Callable[[], Any], unsteady: int
-) -> None:
-    fill(embedded, "Thing", 3)
-
-    @bulkup.updater(kind="Thing")
-    def stamp(entity: Entity) -> Entity:
-        entity["at"] = value()
-        return entity
-
-    report = check(embedded, stamp)
-    assert report.counts.failed == 3
-    assert report.verification is not None
-    assert report.verification.unsteady == unsteady
-
-
-# --- queries ---
-
-
 def test_each_entity_is_read_once_however_the_query_is_split(server: Server, check: Verify) -> None:
     fill(server, "Thing", 1200, twice=lambda i: 2 * i if i % 100 else 0)
     report = check(server, double, shards=4)
@@ -570,9 +264,6 @@ def test_an_entity_that_the_query_returns_twice_is_named_once(
 
     report = check(embedded, tagged)
     assert (report.counts.handled, report.counts.failed) == (3, 3)
-
-
-# --- nothing is written ---
 
 
 def test_neither_datastore_nor_the_run_state_is_touched(
@@ -611,142 +302,10 @@ def test_neither_datastore_nor_the_run_state_is_touched(
             if path.is_file()
         }
 
-    before, stored = folder(), all_bytes(server, monkeypatch)
-    assert any(b"Thing" in one for one in stored)
+    before, stored = folder(), contents(server)
+    assert len(stored) > 40  # with what bulkup keeps of the run
     report = check(server, Sneaky)
     assert (report.counts.handled, report.counts.failed) == (40, 40)
     assert folder() == before
-    assert all_bytes(server, monkeypatch) == stored
+    assert contents(server) == stored
     assert client.get(client.key("Thing", 1)) is not None
-
-
-# --- a file to continue from ---
-
-
-class Killed(BaseException):
-    pass
-
-
-def test_killed_at_any_place_it_continues_and_ends_with_the_same_findings(
-    embedded: Server, check: Verify, tmp_path: Path
-) -> None:
-    fill(embedded, "Thing", 120, twice=lambda i: 2 * i if i % 10 else 0)
-    expected = {f"Key('Thing', {i})" for i in range(10, 121, 10)}
-
-    def killed_after(count: int) -> Any:
-        left = [count]
-
-        def listen(event: Event) -> None:
-            if isinstance(event, Found):
-                left[0] -= 1
-                if left[0] < 0:
-                    raise Killed
-
-        return listen
-
-    import json
-
-    for count in (0, 1, 5, 11):
-        out = tmp_path / f"left{count}.jsonl"
-        options = {"out": out, "batch_size": 7, "shards": 2}
-        with pytest.raises(Killed):
-            check(embedded, double, listener=killed_after(count), **options)
-        first = out.read_bytes()
-        assert first.startswith(b'{"type": "verify"')
-        out.write_bytes(first + b'{"type": "find')  # a line that a killed process left behind
-        report = check(embedded, double, **options)
-        assert (report.counts.handled, report.counts.failed) == (120, 12), count
-        lines = [json.loads(line) for line in out.read_text().splitlines()]
-        assert sorted(line["key"] for line in lines) == sorted(expected)
-        assert all(line["typed_key"]["path"][0][0] == "Thing" for line in lines)
-        assert out.stat().st_mode & 0o777 == 0o600
-
-
-def test_a_limit_stops_with_75_and_the_same_file_continues(
-    embedded: Server, check: Verify, tmp_path: Path
-) -> None:
-    fill(embedded, "Thing", 50, twice=lambda i: 2 * i if i < 50 else 0)
-    out = tmp_path / "left.jsonl"
-    stopped = check(embedded, double, out=out, limit=20, batch_size=10)
-    assert (stopped.exit_code, stopped.counts.handled) == (Exit.LIMIT, 20)
-    report = check(embedded, double, out=out, limit=1000)
-    assert (report.exit_code, report.counts.handled) == (Exit.PENDING, 50)
-    assert keys_of(report) == named(50)
-    # Complete: the same command begins again.
-    again = check(embedded, double, out=out)
-    assert again.counts.handled == 50
-    assert out.read_text().count("finding") == 1
-
-
-def test_what_was_found_before_a_limit_is_said_with_4(embedded: Server, check: Verify) -> None:
-    fill(embedded, "Thing", 50)
-    report = check(embedded, double, limit=3)
-    assert (report.exit_code, report.counts.handled, report.counts.failed) == (Exit.PENDING, 3, 3)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"Key('Thing', 1)\n", "is not a file of `bulkup verify`, so it is left as it is"),
-        (b"\n\nprecious", "is not a file of `bulkup verify`"),
-        (b"\x00\xff", "is not a file of `bulkup verify`"),
-        (b'{"type": "verify", "identity": 1}\n', "line 1 of .* is damaged"),
-    ],
-)
-def test_a_file_of_something_else_is_left_as_it_is(
-    embedded: Server, check: Verify, tmp_path: Path, content: bytes, says: str
-) -> None:
-    fill(embedded, "Thing", 1)
-    out = tmp_path / "precious"
-    out.write_bytes(content)
-    with pytest.raises(UsageError, match=says):
-        check(embedded, double, out=out)
-    assert out.read_bytes() == content
-
-
-def unfinished(embedded: Server, check: Verify, out: Path) -> None:
-    fill(embedded, "Thing", 20, twice=0)
-    stopped = check(embedded, double, out=out, limit=10, batch_size=5)
-    assert stopped.counts.handled == 10
-
-
-def test_an_unfinished_file_of_other_work_is_refused(
-    embedded: Server, check: Verify, tmp_path: Path
-) -> None:
-    out = tmp_path / "left.jsonl"
-    unfinished(embedded, check, out)
-    before = out.read_bytes()
-
-    @bulkup.updater(kind="Thing")
-    def other(entity: Entity) -> Entity:
-        return entity
-
-    with pytest.raises(MismatchError, match="unfinished verification of another updater"):
-        check(embedded, other, out=out)
-    lines = out.read_text().splitlines()
-    with pytest.raises(MismatchError, match="another target"):
-        elsewhere = Server(embedded.name, embedded.host, embedded.project + "x")
-        fill(elsewhere, "Thing", 1)
-        check(elsewhere, double, out=out)
-    assert out.read_bytes() == before
-    lines[2] = "nonsense"
-    out.write_text("\n".join(lines) + "\n")
-    with pytest.raises(UsageError, match="line 3 of .* is damaged"):
-        check(embedded, double, out=out)
-
-
-def test_two_processes_do_not_write_one_file(
-    embedded: Server, check: Verify, tmp_path: Path
-) -> None:
-    fill(embedded, "Thing", 1)
-    out = tmp_path / "left.jsonl"
-    raised: list[BulkupError] = []
-
-    def again(event: Event) -> None:
-        if type(event).__name__ == "RunStarted":
-            with pytest.raises(BulkupError, match="another process writes to") as error:
-                check(embedded, double, out=out)
-            raised.append(error.value)
-
-    assert check(embedded, double, out=out, listener=again).counts.handled == 1
-    assert raised[0].exit_code is Exit.HELD
