@@ -125,7 +125,7 @@ class Suspects:
             span.done_since += 1
         else:
             same = one.version == again.result.version
-            if not same and one.looks < MAX_LOOKS:
+            if not same and one.looks + 1 < MAX_LOOKS:
                 one.version, one.digest = again.result.version, again.digest
                 one.failure, one.looks = again.item.failure, one.looks + 1
                 one.due = self._rpc.monotonic() + RECHECK_S

@@ -148,7 +148,8 @@ class Verification:
 
     def _look_again(self) -> bool:
         count = self._suspects.look_again()
-        self._reading.rate.spend(count)
+        if count:
+            self._reading.rate.spend(count)
         return count > 0
 
     def _fill(self) -> bool:

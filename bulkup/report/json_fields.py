@@ -54,13 +54,15 @@ def summary_fields(report: Report) -> dict[str, Any]:
         "predecessor": report.predecessor,
         "successor": report.successor,
         "headline": headline_of(report),
-        **({"operations": asdict(report.operations)} if _is_counted(report) else {}),
+        **_operations_fields(report),
         **({"verification": asdict(report.verification)} if report.verification else {}),
     }
 
 
-def _is_counted(report: Report) -> bool:
-    return report.operations is not None and not report.dry_run
+def _operations_fields(report: Report) -> dict[str, Any]:
+    if report.operations is None or report.dry_run:
+        return {}
+    return {"operations": asdict(report.operations)}
 
 
 def namespaces_fields(report: Report) -> dict[str, Any]:

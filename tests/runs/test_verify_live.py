@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from google.cloud import datastore
 from google.cloud.datastore import Entity
 
 import bulkup
 from bulkup import Updater
 from bulkup.core.errors import Exit
-from bulkup.core.events import Event, Found
+from bulkup.core.events import Event, Found, RunStarted
 from bulkup.engine import suspects
 from tests.conftest import Server
 from tests.engine.conftest import fill
@@ -45,53 +46,60 @@ def working(job: Callable[[threading.Event], None]) -> Iterator[None]:
         raise raised[0]
 
 
+def put_new(client: datastore.Client, *ids: int) -> None:
+    """Create entities that are not done."""
+    for i in ids:
+        entity = Entity(client.key("Thing", i))
+        entity.update(i=i, twice=0)
+        client.put(entity)
+
+
 def test_beside_live_writers_there_is_no_false_finding_and_none_of_20_is_missed(
     server: Server, check: Verify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suspects, "RECHECK_S", 0.5)
-    undone = range(1, 61)
-    planted, flicker = range(1, 21), range(21, 61)
+    undone, planted, flicker = range(1, 61), range(1, 21), range(21, 61)
     client = fill(server, "Thing", 400, twice=lambda i: 0 if i in undone else 2 * i)
     live = server.client()
-    seen: queue.Queue[int] = queue.Queue()
+    half_done: queue.Queue[tuple[int, threading.Event]] = queue.Queue()
     born = [1_000, 1_001, 1_002] if server.name != "LF" else []
     restored: set[int] = set()
 
     class Double(Updater):
+        """Meets entities that a user is just changing: what it has read is half done, and is
+        completed before it is read again."""
+
         def get_query(self) -> Any:
             return self.client.query(kind="Thing")
 
         def handle_entity(self, entity: Entity) -> None:
-            if entity["twice"] != 2 * entity["i"]:
-                seen.put(entity["i"])
-            entity["twice"] = 2 * entity["i"]
+            i = entity["i"]
+            if i in flicker and i not in restored:
+                assert entity["twice"] == 0
+                completed = threading.Event()
+                half_done.put((i, completed))
+                assert completed.wait(60)
+            entity["twice"] = 2 * i
             self.put(entity)
 
-    def write_all_the_time(over: threading.Event) -> None:
-        """Users edit everything, also the planted ones, which stay undone. What they have half
-        done when it is read is done soon after. And some is created that is not done."""
-        chance = random.Random(1)
-        seen_first = seen.get(timeout=60)
-        for i in born:
-            entity = Entity(live.key("Thing", i))
-            entity.update(i=i, twice=0)
+    def change(i: int, **properties: Any) -> None:
+        with live.transaction():
+            entity = live.get(live.key("Thing", i))
+            entity.update(properties)
             live.put(entity)
-        waiting = [seen_first]
+
+    def write_all_the_time(over: threading.Event) -> None:
+        """Users edit everything, also what was planted and stays undone, and create more."""
+        chance = random.Random(1)
         while not over.is_set():
-            with live.transaction():
-                edited = live.get(live.key("Thing", chance.randint(1, 400)))
-                edited["note"] = chance.random()
-                live.put(edited)
-            while not seen.empty():
-                waiting.append(seen.get())
-            for i in waiting:
-                if i in flicker and i not in restored:
-                    with live.transaction():
-                        half = live.get(live.key("Thing", i))
-                        half["twice"] = 2 * i
-                        live.put(half)
-                    restored.add(i)
-            waiting.clear()
+            change(chance.randint(1, 400), note=chance.random())
+            while not half_done.empty():
+                i, completed = half_done.get()
+                change(i, twice=2 * i)
+                restored.add(i)
+                completed.set()
+            if restored:
+                put_new(live, *born[1:])
 
     found: list[str] = []
 
@@ -132,12 +140,10 @@ def test_what_is_created_meanwhile_is_listed_apart(
             self.put(entity)
 
     def create(event: Event) -> None:
-        if not made and type(event).__name__ == "RunStarted":
+        if not made and isinstance(event, RunStarted):
             made.extend(range(100, 107))
-            for i in made:
-                entity = Entity(live.key("Thing", i))
-                entity.update(i=i)
-                live.put(entity)
+            with working(lambda _: put_new(live, *made)):
+                pass
 
     report = check(server, Double, listener=create)
     assert keys_of(report) == named(1)
@@ -154,10 +160,9 @@ def test_young_ones_alone_are_clean(embedded: Server, check: Verify) -> None:
     live = embedded.client()
 
     def create(event: Event) -> None:
-        if type(event).__name__ == "RunStarted":
-            entity = Entity(live.key("Thing", 9))
-            entity.update(i=9)
-            live.put(entity)
+        if isinstance(event, RunStarted):
+            with working(lambda _: put_new(live, 9)):
+                pass
 
     report = check(embedded, double, listener=create)
     assert report.exit_code is Exit.DONE
