@@ -108,7 +108,7 @@ def _firestore_jar(root: Path) -> Path:
 
 def _command(root: Path, name: str, port: int, scratch: Path) -> list[str]:
     java = [
-        "java", "-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+        "java", "-Xmx3g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
         # Else a JVM that is killed leaves files in /tmp.
         "-XX:-UsePerfData", f"-Djava.io.tmpdir={scratch}",
     ]  # fmt: skip

@@ -66,12 +66,17 @@ def variable_of(command: str, param: click.Parameter, key: str | None) -> str:
 def misspelled(command: click.Command, keys: Mapping[str, str | None], verbs: Iterable[str]) -> str:
     """A sentence about an environment variable that is likely meant for an option of this command,
     and that nothing reads; empty: there is none. `verbs`: all commands."""
-    read: set[str] = set()
-    for param in command.params:
-        read.update(variables(str(command.name), param, keys.get(str(param.name))))
+    there = sorted(name for name in os.environ if name.startswith(_PREFIX))
+    if not there:
+        return ""
+    read = {
+        name
+        for param in command.params
+        for name in variables(str(command.name), param, keys.get(str(param.name)))
+    }
     others = tuple(f"{_PREFIX}{verb}_".upper() for verb in verbs if verb != command.name)
-    for name in sorted(os.environ):
-        if not name.startswith(_PREFIX) or name in read or name.startswith(others):
+    for name in there:
+        if name in read or name.startswith(others):
             continue
         plain = (one.removeprefix(_PREFIX) for one in sorted(read))
         if close := similar_names(name.removeprefix(_PREFIX), plain):

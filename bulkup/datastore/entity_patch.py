@@ -391,10 +391,18 @@ def _edited_array(original: Pb, values: list[Any]) -> Pb | None:
 
 
 def _matches(element: Pb, value: Any) -> bool:
-    if isinstance(value, LazyEntity) and element.HasField("entity_value"):
-        # By identity, even if changed: comparing here and patching later would do the work twice
-        # at every level of nesting.
-        return value._origin is element.entity_value
+    """Encodes nothing that is of another type: what is read may be refused when it is written."""
+    if isinstance(value, dict):
+        if not element.HasField("entity_value"):
+            return False
+        if isinstance(value, LazyEntity):
+            # By identity, even if changed: comparing here and patching later would do the work
+            # twice at every level of nesting.
+            return value._origin is element.entity_value
+    elif not isinstance(value, list):
+        return same(element, value)
+    elif not element.HasField("array_value"):
+        return False
     return edited(element, value) is None
 
 

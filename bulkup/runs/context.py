@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bulkup.core.clock import Clock
-from bulkup.core.events import AlreadyDone, Listener, Warned
+from bulkup.core.events import AlreadyDone, Listener, Warned, WarningKind
 from bulkup.core.paths import current_directory
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.connect import open_rpc
@@ -17,6 +17,7 @@ from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.target import Target
 from bulkup.engine.options import Options
+from bulkup.engine.progress import UNANSWERED_S
 
 
 @dataclass(frozen=True)
@@ -86,4 +87,22 @@ class RunContext:
         """Open a connection whose calls are retried as the options say, and not long after a stop
         request."""
         policy = RetryPolicy(self.options.retry_for_s, stopping_s=self.stop.seconds)
-        return open_rpc(target, policy, self.clock)
+        rpc = open_rpc(target, policy, self.clock)
+        rpc.on_tick = _SilenceWatch(rpc, self.listener)
+        return rpc
+
+
+class _SilenceWatch:
+    """Names, once, a server that has answered and does not any more, before a run shows its
+    progress. A server that has never answered is soon given up, and its error names it."""
+
+    def __init__(self, rpc: Rpc, listener: Listener) -> None:
+        self._rpc, self._listener = rpc, listener
+        self._has_said = False
+
+    def __call__(self) -> None:
+        address, seconds = self._rpc.unanswered()
+        if self._rpc.contacted and seconds >= UNANSWERED_S and not self._has_said:
+            self._has_said = True
+            message = f"waiting for {address}, which has not answered for {seconds:.0f} s"
+            self._listener(Warned(message, WarningKind.WAITING))

@@ -282,10 +282,12 @@ def _run(how: str, what: str, *args: str) -> int:
     sys.argv = [how, *args]
     code = 0
     try:
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
         if how == "-m":
-            runpy.run_module(what, run_name="__main__", alter_sys=True)
+            # What the interpreter calls; `run_module` looks at `sys.argv` once more at the end,
+            # which an updater may have changed.
+            runpy._run_module_as_main(what)  # type: ignore[attr-defined]
         else:
-            main = sys.modules["__main__"] = types.ModuleType("__main__")
             exec(compile(what, "<string>", "exec"), main.__dict__)
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)

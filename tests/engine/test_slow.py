@@ -204,6 +204,37 @@ def test_a_server_that_does_not_answer_is_named(
     assert f"; waiting for {proxy.address}, " in shown[0]
 
 
+def test_a_server_that_falls_silent_before_the_run_begins_is_named_once(
+    embedded: Server, start_on: Start, hours: Hours
+) -> None:
+    fill(embedded, "Thing", 5)
+    was_named = threading.Event()
+    queries: list[str] = []
+    events: list[Event] = []
+    with proxy_to(embedded.host) as proxy:
+
+        def stall(seen: Seen) -> Action:
+            queries.append(seen.method)
+            if queries.count("RunQuery") > 1 and not was_named.is_set():
+                hours.passed += 7.0
+                was_named.wait(60)
+            return Pass()
+
+        def listen(event: Event) -> None:
+            events.append(event)
+            if isinstance(event, Warned) and event.kind is WarningKind.WAITING:
+                was_named.set()
+
+        proxy.faults = stall
+        there = replace(embedded, host=proxy.address)
+        report = start_on(there, slow(hours, lambda n: 0.0), listen)
+        assert report.exit_code is Exit.DONE
+    assert was_named.is_set()
+    before = events[: next(n for n, e in enumerate(events) if isinstance(e, RunStarted))]
+    (warned,) = [event for event in before if isinstance(event, Warned)]
+    assert f"waiting for {proxy.address}, which has not answered for " in warned.message
+
+
 def test_only_after_five_seconds() -> None:
     now = 0.0
     silent = [0.0]
