@@ -34,8 +34,8 @@ class Exit(IntEnum):
     USAGE = 2
     DONE_WITH_FAILURES = 3
     PENDING = 4
-    """`bulkup status --check`: something is pending or wrong. `bulkup verify`: an entity is not done.
-    `bulkup migrate`: what was applied is not in the folder."""
+    """`bulkup verify`: an entity is not done. `bulkup status --check`: something is pending or
+    wrong. `bulkup migrate`: what was applied is not in the folder."""
     NOT_FOUND = 10
     HELD = 11
     LIMIT = 75

@@ -7,7 +7,7 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
 `schema.json` describes the lines of all commands, docs/json.md explains them.
 
     start      format (= version), run_id, updater, description, target, params, dry_run, resumed,
-               already (counts), total, state_file
+               already (counts), total, state_file, verifies (of `bulkup verify`)
     progress   run_id, handled, counts, total, elapsed_s, rate, retries, waiting, pace (for people;
                may change); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
@@ -48,6 +48,7 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                other_written), deletes (deleted + other_deleted), writes (their sum)
     typed_key  {path: [[kind, id or name], ...], namespace}; null if the key cannot be read
     value      {"integerValue": "5"}: the form of the REST API, as `bulkup local dump --lossless`
+    operations {predicted, counted}: {reads, writes, deletes, index_updates}, of this process
     state      running, finished, failed, stopped, interrupted, abandoned
     total      null where the server cannot count; before/after: null where there is no value
 

@@ -175,26 +175,29 @@ def test_what_leaves_the_query_while_it_is_read_again_is_no_finding(
 ) -> None:
     fill(server, "Thing", 4, old=True)
     live = server.client()
-    handled: queue.Queue[int] = queue.Queue()
+    handled: queue.Queue[tuple[int, threading.Event]] = queue.Queue()
+    seen: set[int] = set()
 
     @bulkup.updater(kind="Thing", filters=[("old", "=", True)])
     def renew(entity: Entity) -> Entity:
-        handled.put(entity["i"])
+        if entity["i"] not in seen:
+            seen.add(entity["i"])
+            changed = threading.Event()
+            handled.put((entity["i"], changed))
+            assert changed.wait(60)
         entity["old"] = False
         return entity
 
     def write(over: threading.Event) -> None:
         for _ in range(4):
-            i = handled.get(timeout=60)
+            i, changed = handled.get(timeout=60)
             entity = live.get(live.key("Thing", i))
             if i == 1:
                 live.delete(entity.key)
-            elif i in (2, 3):
-                entity["old"] = False
-                live.put(entity)
             else:
-                entity["note"] = 1
+                entity.update({"note": 1} if i == 4 else {"old": False})
                 live.put(entity)
+            changed.set()
 
     with working(write):
         report = check(server, renew)
