@@ -39,6 +39,7 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     retry_for_s: float | None = None,
     allow_empty: bool = False,
     once: bool = False,
+    gate: str | None = None,
     listener: Listener | None = None,
 ) -> Report:
     """Run an updater and return its report: `bulkup run` as a function.
@@ -49,6 +50,8 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     its file: call this below `if __name__ == "__main__":`, and expect each worker to keep its own
     `self`. `allow_empty`: run also if the query's kind is not there, but a similar one is.
     `once`: if a run has finished the same work, do nothing; the report then has that run's id.
+    `gate="clean"`: begin to write only after a dry pass over all entities without failures; if it
+    is not clean, the report is of that pass (`report.gate.passed` is False).
     Nothing is printed; `listener` is called with each event.
 
     Raises BulkupError when the run cannot start. Once it has started, the report says how it ended.
@@ -58,6 +61,10 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
             "this file starts a run when it is imported, and worker processes import it "
             '(processes=); move the call below `if __name__ == "__main__":`'
         )
+    if gate not in (None, "clean"):
+        raise UsageError(f"gate is {gate!r}; the only gate is 'clean'")
+    if gate and dry_run:
+        raise UsageError("a dry run is what gate='clean' does first; leave one of them out")
     given: dict[str, Any] = {
         "batch_size": batch_size,
         "in_flight": in_flight,
@@ -72,8 +79,9 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
         dry_run=dry_run, **{name: value for name, value in given.items() if value is not None}
     )
     context = RunContext(
-        options, Path(state_dir), listener or _ignore, allow_empty=allow_empty, once=once
-    )
+        options, Path(state_dir), listener or _ignore, allow_empty=allow_empty, once=once,
+        gate=gate is not None,
+    )  # fmt: skip
     target = TargetOptions(project, database, namespace, local)
     with prepare(updater, params or {}, target, context) as prepared:
         return start(prepared)

@@ -12,7 +12,7 @@ from bulkup.authoring.function_updater import SPEC_ATTRIBUTE, FunctionSpec
 from bulkup.authoring.importing import Imported, users_code
 from bulkup.authoring.param import Param
 from bulkup.authoring.source_files import printable, suggest
-from bulkup.authoring.updater import Updater
+from bulkup.authoring.updater import CHECKS, Updater
 from bulkup.core.errors import NotFoundError, UsageError
 
 
@@ -133,6 +133,9 @@ def check(definition: Any, name: str) -> None:
                 f"{name} is async, which bulkup does not support; use def instead of async def"
             )
         spec = inspect.getattr_static(definition, SPEC_ATTRIBUTE)
+        for hook in CHECKS:
+            if _is_async(getattr(spec, hook)):
+                raise UsageError(f"{hook} of {name} is async, which bulkup does not support")
         failures, once = spec.max_failures, spec.once
     # A class may have had a method of this name before it meant anything.
     if not (isinstance(once, (bool, Param)) or callable(once)):
@@ -147,7 +150,10 @@ def check(definition: Any, name: str) -> None:
 
 
 def _check_class(cls: type[Updater], name: str) -> None:
-    for method in ("get_query", "handle_entity", "finish"):
+    for hook in CHECKS:
+        if not callable(getattr(cls, hook)):
+            raise UsageError(f"{hook} of {name} cannot be called; make it a method")
+    for method in ("get_query", "handle_entity", "finish", *CHECKS):
         if _is_async(getattr(cls, method)):
             raise UsageError(f"{name}.{method} is async, which bulkup does not support; use def")
     if inspect.isgeneratorfunction(inspect.unwrap(cls.handle_entity)):

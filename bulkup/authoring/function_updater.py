@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bulkup.authoring.updater import Updater
+from bulkup.authoring.updater import CHECKS, Updater
 from bulkup.authoring.writes import Delete
 from bulkup.core.errors import UsageError
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity, Query
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+Check = Callable[["Client"], "bool | str | None"]
+"""See `Updater.check_before`."""
 
 SPEC_ATTRIBUTE = "__bulkup_updater__"
 
@@ -39,6 +42,8 @@ class FunctionSpec:
     then: Any
     once: bool = False
     is_done: Callable[..., Any] | None = None
+    check_before: Check | None = None
+    check_after: Check | None = None
 
 
 def updater(  # noqa: PLR0913  # the attributes of a class, by name
@@ -54,6 +59,8 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     then: Any = None,
     once: bool = False,
     is_done: Callable[..., bool] | None = None,
+    check_before: Check | None = None,
+    check_after: Check | None = None,
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
 
@@ -68,6 +75,8 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     `allow_unwritten_changes`: without it, a function that changes the entity and does not return
     it stops the run. `is_done` takes an entity, and those parameters that it names, and says
     whether the entity is as this updater leaves it (`bulkup verify`).
+    `check_before` and `check_after` are functions that take a client, and do what the methods of
+    these names do.
     Raises UsageError when neither or both are given.
     """
     if callable(kind):
@@ -82,6 +91,9 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         raise UsageError("@bulkup.updater: query= takes a function that gets a client")
     elif filters or order or keys_only:
         raise UsageError("@bulkup.updater: filters, order and keys_only go with kind=, not query=")
+    for name, check in (("check_before", check_before), ("check_after", check_after)):
+        if check is not None and not callable(check):
+            raise UsageError(f"@bulkup.updater: {name}= takes a function that gets a client")
     spec = FunctionSpec(
         kind=kind,
         query=query,
@@ -94,6 +106,8 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         then=then,
         once=once,
         is_done=is_done,
+        check_before=check_before,
+        check_after=check_after,
     )
 
     def mark(function: F) -> F:
@@ -137,6 +151,9 @@ class FunctionUpdater(Updater):
         self.allow_unwritten_changes = spec.allow_unwritten_changes
         self.once = spec.once
         self.arguments: dict[str, Any] = {}
+        for name in CHECKS:
+            if getattr(spec, name) is not None:
+                setattr(self, name, getattr(spec, name))
 
     def get_query(self) -> Query:
         spec = self.spec

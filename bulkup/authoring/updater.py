@@ -71,7 +71,8 @@ class Updater:
     _sink: WriteSink | None = None
     """The same, until a handler starts a thread: from then on `_writing` looks who calls."""
     _has_threads = False
-    _is_finishing = False
+    _in_hook = ""
+    """`finish`, `check_before` or `check_after` while it runs."""
     _then: Then | None = None
 
     def get_query(self) -> Query:
@@ -110,6 +111,21 @@ class Updater:
         `put`, `delete` and `log` do not work here: use `self.client` and `print`.
         """
 
+    def check_before(self, client: Client) -> bool | str | None:
+        """Called before the run writes anything, and in a dry run. It holds if it returns nothing
+        or True. If it raises, or returns False or a string (the reason), nothing is started.
+
+        `client` only reads, and so does `self.client` here. Not called when a run is resumed.
+        """
+        return None
+
+    def check_after(self, client: Client) -> bool | str | None:
+        """Called when every entity is done, before `finish`; holds as `check_before` does.
+
+        If it does not hold, the run is not finished, and whoever resumes it calls this again.
+        """
+        return None
+
     def then(self, updater: Any, /, **params: Any) -> None:
         """Run another updater, once, when this run has finished successfully.
 
@@ -121,8 +137,11 @@ class Updater:
         the run would not know about a call in `handle_entity`. Raises RuntimeError there, and when
         there already is a successor.
         """
-        if self._open_sink is not None:
-            raise RuntimeError("call then in finish, get_query or __init__, not in handle_entity")
+        if self._open_sink is not None or self._in_hook in CHECKS:
+            raise RuntimeError(
+                "call then in finish, get_query or __init__, not in "
+                f"{self._in_hook or 'handle_entity'}"
+            )
         if self._then is not None:
             raise RuntimeError("an updater has one successor, and then has already been called")
         self._then = Then(updater, params)
@@ -161,10 +180,11 @@ class Updater:
 
     def _writing(self) -> WriteSink:
         sink = self._open_sink
-        if sink is None and self._is_finishing:
+        if sink is None and self._in_hook:
+            instead = "write with self.client there, and " if self._in_hook == "finish" else ""
             raise RuntimeError(
-                "put, delete and log work only while bulkup runs handle_entity, not in finish: "
-                "write with self.client there, and print what people should see"
+                "put, delete and log work only while bulkup runs handle_entity, not in "
+                f"{self._in_hook}: {instead}print what people should see"
             )
         if sink is None:
             raise RuntimeError(
@@ -174,13 +194,23 @@ class Updater:
         return SharedSink(sink) if sink.is_shared else sink
 
 
+CHECKS = ("check_before", "check_after")
+
+
+@contextmanager
+def in_hook(updater: Updater, name: str) -> Iterator[None]:
+    """Within this block the updater's method of this name runs, which handles no entity."""
+    updater._in_hook = name
+    try:
+        yield
+    finally:
+        updater._in_hook = ""
+
+
 def finish(updater: Updater, report: Report) -> None:
     """Call the updater's `finish`. Raises what that raises."""
-    updater._is_finishing = True
-    try:
+    with in_hook(updater, "finish"):
         updater.finish(report.success, report)
-    finally:
-        updater._is_finishing = False
 
 
 class BulkPut(Updater):

@@ -26,12 +26,14 @@ from bulkup.core.version import __version__
 
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
+    "plan": ("bulkup.cli.plan", "Predict what a run would do, cost and risk."),
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "verify": ("bulkup.cli.verify", "Name the entities that an updater has not done."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
     "prune": ("bulkup.cli.prune", "Delete the folders of old runs that are over."),
+    "diff": ("bulkup.cli.diff", "Show what differs between two times or places."),
     "migrate": ("bulkup.cli.migrate", "Apply the pending migrations of a folder."),
     "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
@@ -47,8 +49,9 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 """Set by the shell when it asks for completions."""
 
 _GROUPS = {
-    "Run an updater": ("run", "resume", "retry", "verify", "params"),
+    "Run an updater": ("run", "plan", "resume", "retry", "verify", "params"),
     "Look at runs": ("list", "show"),
+    "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
     "A Datastore in a file": ("local", "demo"),
     "Keep house": ("abandon", "prune", "config", "help"),
@@ -56,10 +59,11 @@ _GROUPS = {
 """How the help page lists the commands."""
 
 _MEANT = {
-    "start": "run", "exec": "run", "continue": "resume", "ls": "list", "runs": "list",
+    "start": "run", "exec": "run", "preview": "plan", "explain": "plan", "continue": "resume",
+    "ls": "list", "runs": "list",
     "report": "show", "logs": "show", "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
     "rm": "prune", "serve": "local serve", "load": "local load", "dump": "local dump",
-    "settings": "config", "version": "--version",
+    "settings": "config", "compare": "diff", "version": "--version",
 }  # fmt: skip
 """What users of other tools may type."""
 

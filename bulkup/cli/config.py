@@ -18,7 +18,7 @@ from bulkup.cli.settings import load_settings, variable_of
 from bulkup.core.secrets import without_secrets
 from bulkup.core.visible import assignment
 
-COMMANDS = ("run", "resume", "migrate", "status", "mark", "unlock", "list", "show")
+COMMANDS = ("run", "plan", "resume", "migrate", "status", "mark", "unlock", "list", "show")
 """Those that a configuration file can set options of."""
 
 

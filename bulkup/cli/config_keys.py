@@ -7,6 +7,7 @@ by the first command and not by the one that needed the setting.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from bulkup.cli.config_file import ConfigFile
 from bulkup.cli.named_target import NamedTarget
 from bulkup.cli.options import (
     EngineArgs,
+    Gate,
     Json,
     MailArgs,
     NamespacesArgs,
@@ -35,6 +37,7 @@ from bulkup.core.errors import UsageError
 MIGRATIONS = "migrations"
 TARGETS = "targets"
 PARAMS = "migration_params"
+PRICES = "prices"
 PATHS = ("state_dir", "local", MIGRATIONS)
 
 _TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -43,7 +46,7 @@ _PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/]*@")
 
 
 GROUPS = (TargetArgs, NamespacesArgs, EngineArgs, ReadingArgs, MailArgs, OutputArgs)
-_SINGLE: tuple[Any, ...] = (StateDir, Wait, Yes, Json)
+_SINGLE: tuple[Any, ...] = (StateDir, Wait, Gate, Yes, Json)
 
 
 def _shared_options() -> dict[str, click.Option]:
@@ -69,6 +72,8 @@ class Settings:
     """By the name of an option, or MIGRATIONS; as a user would type them."""
     targets: Mapping[str, NamedTarget] = field(default_factory=dict)
     migration_params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    prices: Mapping[str, Any] = field(default_factory=dict)
+    """Of 100,000 operations: region, currency, reads, writes, deletes, as far as they are set."""
 
 
 def read_settings(config: ConfigFile, shown_from: str) -> Settings:
@@ -77,7 +82,7 @@ def read_settings(config: ConfigFile, shown_from: str) -> Settings:
     Raises UsageError.
     """
     reader = _Reader(config, Path(shown_from))
-    known = [*OPTIONS, MIGRATIONS, TARGETS, PARAMS]
+    known = [*OPTIONS, MIGRATIONS, TARGETS, PARAMS, PRICES]
     table = reader.keys(config.table, known, "")
     targets = {
         name: reader.target(name, value)
@@ -87,8 +92,9 @@ def read_settings(config: ConfigFile, shown_from: str) -> Settings:
         name: reader.params(name, value)
         for name, value in reader.table(table.pop(PARAMS, {}), PARAMS).items()
     }
+    prices = reader.prices(table.pop(PRICES, {}))
     values = {name: reader.value(name, value, name) for name, value in table.items()}
-    return Settings(str(config), values, targets, params)
+    return Settings(str(config), values, targets, params, prices)
 
 
 class _Reader:
@@ -163,6 +169,22 @@ class _Reader:
         if "local" in values:
             values["local"] = str(Path(self._shown_from, values["local"]))
         return NamedTarget(name, **values, confirm=confirm)
+
+    def prices(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self._wrong(PRICES, value, f"a table; write [{self._prefix}{PRICES}]")
+        names = {"region": "a string", "currency": "a string"}
+        table = self.keys(value, [*names, "reads", "writes", "deletes"], f"{PRICES}.")
+        for name, price in table.items():
+            key = f"{PRICES}.{name}"
+            if name in names:
+                self._typed(key, price, isinstance(price, str), names[name])
+                self._text(key, price)
+            else:
+                is_price = isinstance(price, (int, float)) and not isinstance(price, bool)
+                is_price = is_price and 0 <= price < math.inf
+                self._typed(key, price, is_price, "the price of 100,000, such as 0.06")
+        return table
 
     def params(self, migration: str, value: Any) -> dict[str, str]:
         key = f"{PARAMS}.{migration}"

@@ -29,12 +29,14 @@ EXCLUSIVE = (
     Exclusive(("target", "local"), "each says where the data is; choose one"),
     Exclusive(("all_namespaces", "namespaces", "namespace"), "choose one"),
     Exclusive(("to", "only"), "choose one"),
+    Exclusive(("full", "sample"), "--full handles all entities; leave one out"),
     *(
         Exclusive(("dry_run", name), f"a dry run {why}; leave one out", never_ignored="dry_run")
         for name, why in (
             ("new", "starts no run, neither a new one nor an old one"),
             ("no_record", "keeps no record in any case"),
             ("once", "leaves no trace, so it may be repeated"),
+            ("gate", "is what --gate clean does first"),
             ("wait", "does not wait for the process that holds the run"),
             ("verify", "writes nothing that could be verified"),
         )

@@ -16,6 +16,7 @@ from bulkup.cli.options import (
     AllowEmpty,
     EngineArgs,
     FolderArgs,
+    Gate,
     NamespacesArgs,
     OutputArgs,
     StateDir,
@@ -90,6 +91,7 @@ class MigrateArgs:
     target: TargetArgs
     namespaces: NamespacesArgs
     engine: EngineArgs
+    gate: Gate
     allow_empty: AllowEmpty
     wait: Wait
     state_dir: StateDir
@@ -105,6 +107,7 @@ class MigrateArgs:
         words += self.target.words()
         words += typed_words(to=self.to, only=self.only)
         words += self.engine.options().words()
+        words += typed_words(gate=self.gate)
         words += ["--allow-empty"] if self.allow_empty else []
         words += state_dir_words(self.state_dir)
         return shlex.join(words)
@@ -196,6 +199,7 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
         owns_process=True,
         reports_itself=True,
         allow_empty=args.allow_empty,
+        gate=args.gate is not None,
     )
 
 
@@ -225,6 +229,8 @@ def _hooks(args: MigrateArgs, target: Target, session: Session, *, say_saved: bo
             click.echo(f"Migration {clean(migration.name)}{more}", err=True)
 
     def on_report(report: Report) -> None:
+        if not report.state_file:
+            return  # a dry pass that was not clean has left no folder
         session.save(report, Path(report.state_file).parent, say_so=say_saved)
         session.reported(report, Path(report.state_file).parent)
 

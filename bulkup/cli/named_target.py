@@ -97,6 +97,14 @@ def check_chosen(ctx: click.Context) -> None:
         raise click.UsageError(unknown_target(chosen.name, known, ctx.meta.get(_SOURCE)), ctx)
 
 
+def find_target(ctx: click.Context, name: str) -> NamedTarget:
+    """A target of the configuration file. Raises click.UsageError."""
+    known: Mapping[str, NamedTarget] = ctx.meta.get(_TARGETS, {})
+    if name not in known:
+        raise click.UsageError(unknown_target(name, known, ctx.meta.get(_SOURCE)), ctx)
+    return known[name]
+
+
 def unknown_target(name: str, targets: Mapping[str, NamedTarget], source: str | None) -> str:
     """The sentence for a name that is none of the targets."""
     if not targets:

@@ -62,6 +62,15 @@ AllowEmpty = Annotated[
         help="Run even if the kind holds nothing and something similar is there.",
     ),
 ]
+Gate = Annotated[
+    str | None,
+    click.Option(
+        ["--gate"],
+        type=click.Choice(["clean"]),
+        metavar="clean",
+        help="Handle everything in a dry run first, and write only if nothing fails there.",
+    ),
+]
 MIGRATIONS_DIR = Path("updaters")
 
 

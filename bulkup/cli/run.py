@@ -14,6 +14,7 @@ from bulkup.cli.confirm import confirm, confirm_again
 from bulkup.cli.options import (
     AllowEmpty,
     EngineArgs,
+    Gate,
     MailArgs,
     NamespacesArgs,
     OutputArgs,
@@ -23,6 +24,7 @@ from bulkup.cli.options import (
     Wait,
     Yes,
     state_dir_words,
+    typed_words,
 )
 from bulkup.cli.session import RunSession
 from bulkup.cli.values import completed
@@ -59,6 +61,7 @@ class RunArgs:
             "query).",
         ),
     ]
+    gate: Gate
     allow_empty: AllowEmpty
     wait: Wait
     no_record: Annotated[
@@ -119,6 +122,7 @@ def command(args: RunArgs) -> int:
             context,
             allow_empty=args.allow_empty,
             once=args.once,
+            gate=args.gate is not None,
             on_done=lambda done: confirm_again(done, yes=args.yes or args.dry_run),
         )
         if pattern is not None:
@@ -177,6 +181,7 @@ def _same_command(args: RunArgs) -> str:
     words += args.target.words()
     words += args.engine.options().words()
     words += ["--once"] if args.once else []
+    words += typed_words(gate=args.gate)
     words += ["--allow-empty"] if args.allow_empty else []
     words += state_dir_words(args.state_dir)
     return shlex.join(words)

@@ -51,6 +51,8 @@ def bound_to_settings(
 def variables(command: str, param: click.Parameter, key: str | None) -> list[str]:
     """The environment variables that set a parameter, the strongest first."""
     own = f"{_PREFIX}{command}_{param.name}".upper()
+    if isinstance(param.envvar, str):  # its name is not that of the option
+        own = param.envvar
     if key is None:
         return [own] if isinstance(param, click.Option) else []
     shared = f"{_PREFIX}{key}".upper()

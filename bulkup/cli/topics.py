@@ -10,9 +10,10 @@ TOPICS = {
     1  failed: too many failures (--max-failures), an updater that cannot be loaded, or an error
        that ended the run; also when a question was answered with no
     2  wrong usage: an option, a parameter or the configuration is not valid
-    3  done, but some entities failed (within the budget)
+    3  done, but some entities failed (within the budget; `bulkup plan`: some would fail)
     4  `bulkup verify`: an entity is not done; `bulkup status --check`: a migration is pending or
-       wrong; `bulkup migrate`: the file of an applied one is missing
+       wrong; `bulkup migrate`: the file of an applied one is missing; `bulkup diff`: the sides
+       differ
    10  no such updater, run, migration, folder or namespace pattern
    11  another process holds this run
    75  stopped at a limit (--limit, --max-time); resume continues
@@ -79,6 +80,9 @@ is another run.
 
   [tool.bulkup.migration_params.0003_delete_old]
   before = "2024-01-01"
+
+  [tool.bulkup.prices]                # of `bulkup plan`; or reads, writes, deletes: of 100,000
+  region = "us-central1"
 
 The nearest file counts, from the current directory up to the root of the repository or your home
 directory; BULKUP_CONFIG names another one. What is typed wins over the environment, and that over

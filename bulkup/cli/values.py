@@ -41,6 +41,27 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since
         return sum(float(number) * seconds for number, seconds in parts if number)
 
 
+class Time(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """`2026-11-28T09:00Z`, `20m` (so long ago) or `now` -> Moment."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from bulkup.core.moment import NOW, Moment, parse_time
+
+        if isinstance(value, Moment):
+            return value
+        text = value.strip()
+        if text.lower() == "now":
+            return NOW
+        if text and _DURATION.fullmatch(text.lower()) and not text.isdecimal():
+            return Moment(ago_s=Duration().convert(text, param, ctx))
+        try:
+            return parse_time(text)
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
+
+
 class WholeNumber(click.IntRange):
     """What is no number is refused with the range, too."""
 
@@ -73,6 +94,25 @@ class Auto(click.ParamType):  # type: ignore[type-arg]  # generic only since cli
         if not self._low <= number <= self._high:
             limits = f"from {self._low} to {self._high}"
             self.fail(f"{value!r} is neither auto nor a number {limits}", param, ctx)
+        return number
+
+
+class AllOrNumber(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """`all` -> None, or a number in a range."""
+
+    name = "all or number"
+
+    def __init__(self, low: int, high: int) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = str(value).strip().lower()
+        if text == "all":
+            return None
+        number = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else -1
+        if not self._low <= number <= self._high:
+            limits = f"from {self._low} to {self._high}"
+            self.fail(f"{value!r} is neither all nor a number {limits}", param, ctx)
         return number
 
 

@@ -35,7 +35,8 @@ class Exit(IntEnum):
     DONE_WITH_FAILURES = 3
     PENDING = 4
     """`bulkup verify`: an entity is not done. `bulkup status --check`: something is pending or
-    wrong. `bulkup migrate`: what was applied is not in the folder."""
+    wrong. `bulkup migrate`: what was applied is not in the folder. `bulkup diff`: the sides
+    differ."""
     NOT_FOUND = 10
     HELD = 11
     LIMIT = 75

@@ -11,15 +11,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
+from bulkup.core.changes import PropertyChange as PropertyChange
+from bulkup.core.changes import WouldChange as WouldChange
 from bulkup.core.errors import Exit
 from bulkup.core.failure_groups import FailureGroup as FailureGroup
 from bulkup.core.model import Counts as Counts
 from bulkup.core.model import Failure as Failure
+from bulkup.core.model import GateResult as GateResult
 from bulkup.core.model import RunState as RunState
 from bulkup.core.model import TargetInfo as TargetInfo
 from bulkup.core.operations import OperationCounts as OperationCounts
+from bulkup.core.plan import Planned as Planned
 from bulkup.core.verification import Found as Found
 from bulkup.core.verification import Verification as Verification
 
@@ -43,6 +46,17 @@ class RunStarted:
     state_file: str = ""
     verifies: bool = False
     """Entities are looked at by `bulkup verify`; `dry_run` is True, too."""
+    planned: bool = False
+    """A plan is made: it writes nothing, and `Planned` follows in place of `RunEnded`."""
+    gate: bool = False
+    """This is the dry pass that comes before the first write."""
+
+
+@dataclass(frozen=True)
+class GatePassed:
+    """The dry pass is clean, and the run starts."""
+
+    result: GateResult
 
 
 @dataclass(frozen=True)
@@ -174,27 +188,6 @@ class AlreadyDone:
 
 
 @dataclass(frozen=True)
-class PropertyChange:
-    name: str
-    before: str | None
-    """None: the property is new."""
-    after: str | None
-    """None: the property is removed."""
-    values: Callable[[], tuple[Any, Any]] | None = field(default=None, compare=False, repr=False)
-    """The values before and after in the form of Datastore's REST API, for programs."""
-
-
-@dataclass(frozen=True)
-class WouldChange:
-    """One write that a dry run would have made."""
-
-    key: str
-    action: str
-    """`put` or `delete`."""
-    changes: tuple[PropertyChange, ...] = ()
-
-
-@dataclass(frozen=True)
 class SpaceResult:
     """One namespace in the report about several."""
 
@@ -263,6 +256,9 @@ class Report:
     """The id of the run before this one in its chain."""
     successor: str = ""
     """The id of the run that this one's end started."""
+    gate: GateResult | None = None
+    """What the dry pass before the first write found; None: none was asked for. If it was not
+    clean, the report is of that pass, and nothing was written."""
 
     operations: OperationCounts | None = None
     """Of this process, as they are billed; None: not counted. In a dry run the predicted ones are
@@ -310,6 +306,7 @@ class GroupEnded:
 
 Event = (
     RunStarted
+    | GatePassed
     | Progress
     | Retrying
     | EntityFailed
@@ -319,6 +316,7 @@ Event = (
     | WouldChange
     | Found
     | RunEnded
+    | Planned
     | GroupStarted
     | GroupEnded
 )

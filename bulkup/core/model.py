@@ -163,6 +163,21 @@ class Failure:
     """When it failed, as `core.clock.timestamp` says; 0: not known."""
 
 
+@dataclass(frozen=True)
+class GateResult:
+    """A dry pass that comes before the first write (`--gate clean`), and what it found. Stored by
+    the names of the fields."""
+
+    passed: bool = False
+    """The pass handled every entity, none failed, and the updater's `check_before` held. Of a
+    record: False while the pass is still to come."""
+    counts: Counts = field(default_factory=Counts)
+    """What would be done."""
+    elapsed_s: float = 0.0
+    checked: bool = False
+    """The updater has a `check_before`."""
+
+
 class LogLine(str):
     """A line of `self.log`, and when it was logged."""
 

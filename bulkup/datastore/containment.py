@@ -129,7 +129,7 @@ class _WatchedApi:
         self._client = client
 
     def __getattr__(self, name: str) -> Any:
-        for containment in list(_active):
+        for containment in reversed(list(_active)):  # the innermost allows least
             if containment.applies:
                 containment.check(self._client, name)
         return getattr(datastore_api(self._client), name)

@@ -32,10 +32,8 @@ def describe_changes(
     changes = []
     for name in sorted({*old, *new}):
         one, other = old.get(name), new.get(name)
-        if one is None or other is None:
-            changes.append((name, *_cut(_text(one), _text(other))))
-        elif one != other:
-            changes.append((name, *_difference(one, other)))
+        if one is None or other is None or one != other:
+            changes.append((name, *describe_values(one, other)))
     return tuple(changes)
 
 
@@ -63,7 +61,10 @@ def unwritten_names(entity: LazyEntity) -> tuple[str, ...]:
     return changed_names(read_message(entity), EntityPb.FromString(patch.SerializeToString()))
 
 
-def _difference(one: Pb, other: Pb) -> tuple[str | None, str | None]:
+def describe_values(one: Pb | None, other: Pb | None) -> tuple[str | None, str | None]:
+    """Two Value messages that differ, in the way of `describe_changes`; None: there is none."""
+    if one is None or other is None:
+        return _cut(_text(one), _text(other))
     before, after = value_text(one), value_text(other)
     notes = ["", ""]
     if is_excluded(one) != is_excluded(other):

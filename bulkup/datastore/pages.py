@@ -56,7 +56,7 @@ def _classes() -> dict[str, Any]:
     message(
         EntityResultPb,
         entity="Entity", version=_Field.TYPE_INT64, cursor=_Field.TYPE_BYTES,
-        create_time=_Field.TYPE_BYTES,
+        create_time=_Field.TYPE_BYTES, update_time=_Field.TYPE_BYTES,
     )  # fmt: skip
     batch = message(
         QueryResultBatchPb,
@@ -90,6 +90,13 @@ def created_ns(result: Pb) -> int:
     """When the entity of a PageResult was created, in nanoseconds; 0: the server does not say."""
     nanoseconds: int = Timestamp.FromString(result.create_time).ToNanoseconds()
     return nanoseconds
+
+
+def updated_micros(result: Pb) -> int:
+    """When the entity of a PageResult was last written, in microseconds; 0: the server does not
+    say."""
+    micros: int = Timestamp.FromString(result.update_time).ToMicroseconds()
+    return micros
 
 
 def read_page(answer: bytes) -> Pb:

@@ -38,6 +38,7 @@ from bulkup.datastore.messages import (
     RunQueryResponse,
 )
 from bulkup.datastore.meter import Meter
+from bulkup.datastore.noted_method import NotedMethod
 from bulkup.datastore.pages import read_page
 from bulkup.datastore.raw_requests import commit_request
 from bulkup.datastore.request_tags import tagged
@@ -82,30 +83,6 @@ _PROBE_EVERY_S = 3.0
 """How often a channel that does not get ready is asked why."""
 
 _CALLS = "RunQuery", "RunAggregationQuery", "Lookup", "Commit", "AllocateIds"
-
-
-class _Method:
-    """A method of the server whose unanswered calls are noted in `in_flight`."""
-
-    def __init__(
-        self, method: Any, in_flight: dict[object, float], monotonic: Callable[[], float]
-    ) -> None:
-        self._method = method
-        self._in_flight = in_flight
-        self._monotonic = monotonic
-
-    def __call__(self, request: bytes, **options: Any) -> Any:
-        return self._method(request, **options)
-
-    def future(self, request: bytes, **options: Any) -> Any:
-        call = self._method.future(request, **options)
-        self._in_flight[call] = self._monotonic()
-        call.add_done_callback(self._answered)
-        return call
-
-    def _answered(self, call: Any) -> None:
-        # Runs on a thread of gRPC, so only what needs no lock.
-        self._in_flight.pop(call, None)
 
 
 class Rpc:
@@ -156,6 +133,7 @@ class Rpc:
             routing += f"&database_id={quote(self.database, safe='')}"
         self.metadata: Sequence[tuple[str, str]] = (("x-goog-request-params", routing),)
         self._database = {"project_id": self.project, "database_id": self.database}
+        self._read_options: dict[str, Any] = {}
         self.meter = Meter()
         self.tag("")
 
@@ -178,7 +156,7 @@ class Rpc:
             channel = grpc.insecure_channel(self.address, options=options)
         self._channel = channel
         self.methods = {
-            name: _Method(
+            name: NotedMethod(
                 channel.unary_unary(
                     f"/google.datastore.v1.Datastore/{name}",
                     request_serializer=None,
@@ -258,6 +236,11 @@ class Rpc:
                 return error.details() or ""
         return ""  # it is still connecting, or has just connected
 
+    def read_at(self, micros: int) -> None:
+        """From now on read what was stored at this time (Unix, in microseconds)."""
+        time = {"seconds": micros // 1_000_000, "nanos": micros % 1_000_000 * 1000}
+        self._read_options = {"read_options": {"read_time": time}}
+
     def close(self) -> None:
         """End the calls in flight and close the channel."""
         close_channel(self._channel)
@@ -293,8 +276,9 @@ class Rpc:
                 return
 
     def _partition(self, namespace: str) -> dict[str, Any]:
-        """The fields of a request that say where its query is run."""
-        return {**self._head, "partition_id": {**self._database, "namespace_id": namespace}}
+        """The fields of a request that say where, and when, its query is run."""
+        partition = {**self._database, "namespace_id": namespace}
+        return {**self._head, "partition_id": partition, **self._read_options}
 
     def page(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery that is answered by a Page, in whose results the values stay bytes."""
@@ -310,8 +294,12 @@ class Rpc:
 
     def _query_answer(self, serialized: bytes) -> Pb:
         answer = RunQueryResponse.FromString(serialized)
-        self.server_time.learn(answer.batch.read_time)
+        self._learn(answer.batch.read_time)
         return answer
+
+    def _learn(self, read_time: Any) -> None:
+        if not self._read_options:  # else it is a time of the past
+            self.server_time.learn(read_time)
 
     def results(self, query: Pb, namespace: str) -> Iterator[Pb]:
         """All EntityResult messages of a query, page by page; moves the query's start cursor.
@@ -368,7 +356,8 @@ class Rpc:
         most = MAX_LOOKUP_KEYS
         while waiting:
             asked, waiting = waiting[:most], waiting[most:]
-            payload = LookupRequest(**self._head, keys=asked).SerializeToString()
+            request = LookupRequest(**self._head, **self._read_options, keys=asked)
+            payload = request.SerializeToString()
             try:
                 answer = Call(self, "Lookup", payload, LookupResponse.FromString).result()
             except CallError as error:
@@ -377,7 +366,7 @@ class Rpc:
                     raise
                 waiting = asked + waiting
                 continue
-            self.server_time.learn(answer.read_time)
+            self._learn(answer.read_time)
             self.meter.read(len(answer.found) + len(answer.missing))
             for result in answer.found:
                 found[result.entity.key.SerializeToString(deterministic=True)] = result

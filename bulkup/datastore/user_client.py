@@ -134,25 +134,34 @@ def _merged(
 
 
 class WriteInDryRunError(RuntimeError):
-    """The updater used its client to write in a dry run."""
+    """The updater used its client to write where it may only read."""
 
 
 class _ReadOnlyApi:
-    def __init__(self, api: Any) -> None:
+    def __init__(self, api: Any, why: str) -> None:
         self._api = api
+        self._why = why
 
     def __getattr__(self, name: str) -> Any:
         if name == "commit":
-            raise WriteInDryRunError(
-                "this is a dry run, so the updater cannot write through its client; use self.put "
-                "and self.delete, which a dry run shows and a run guards"
-            )
+            raise WriteInDryRunError(self._why)
         return getattr(self._api, name)
 
 
 class ReadOnlyClient(UserClient):
     """A client that refuses to commit, for a dry run."""
 
+    _why = (
+        "this is a dry run, so the updater cannot write through its client; use self.put and "
+        "self.delete, which a dry run shows and a run guards"
+    )
+
     @property
     def _datastore_api(self) -> Any:
-        return _ReadOnlyApi(self._watched_api())
+        return _ReadOnlyApi(self._watched_api(), self._why)
+
+
+class CheckClient(ReadOnlyClient):
+    """The same, for an updater's `check_before` and `check_after`."""
+
+    _why = "a check only reads, so it cannot write through its client"

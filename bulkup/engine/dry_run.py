@@ -16,7 +16,7 @@ from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.rest_form import changed_values
 from bulkup.engine.budget import HandlerOverBudget
 from bulkup.engine.commit_resolution import sum_of
-from bulkup.engine.handled import Handled, Write, written
+from bulkup.engine.handled import Handled, written
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.previewed import Previewed
 from bulkup.engine.scan import Scan
@@ -46,12 +46,13 @@ class SeenKeys:
 class DryRunSink:
     """Takes handled entities and reports what each would write.
 
-    `seen`: the keys that came before, for a query that may return an entity twice.
+    `listener`: None if nobody is to hear of single changes, which saves comparing. `seen`: the
+    keys that came before, for a query that may return an entity twice.
     """
 
     def __init__(
         self,
-        listener: Listener,
+        listener: Listener | None,
         on_done: Callable[[Counts], None],
         previewed: Previewed | None,
         seen: SeenKeys | None = None,
@@ -71,11 +72,13 @@ class DryRunSink:
     def add(self, item: Handled) -> None:
         if self._previewed is not None:
             self._previewed.add(item)
-        for write in item.writes:
-            if write.deletes:
-                self._listener(WouldChange(key_text(written(write)), "delete"))
-            else:
-                self._listener(self._put(item, write))
+        if self._listener is not None:
+            for write in item.writes:
+                if write.deletes:
+                    self._listener(WouldChange(key_text(written(write)), "delete"))
+                else:
+                    before = LazyEntity(item.before) if write.key == item.key else None
+                    self._listener(would_put(before, written(write)))
         if not self._unwritten.is_settled:  # asked before anything is counted
             self._unwritten.look([item])
         self._on_done(sum_of([item], beside=True))
@@ -87,14 +90,16 @@ class DryRunSink:
         if self._unwritten.is_holding:
             raise self._unwritten.error()
 
-    def _put(self, item: Handled, write: Write) -> WouldChange:
-        after = written(write)
-        before = LazyEntity(item.before) if write.key == item.key else LazyEntity(_empty(after))
-        changes = tuple(
-            PropertyChange(*change, values=partial(changed_values, before, after, change[0]))
-            for change in describe_changes(before, after)
-        )
-        return WouldChange(key_text(after.key), "put", changes)
+
+def would_put(before: LazyEntity | None, after: Any) -> WouldChange:
+    """The event of a put. `before`: the entity as it is; None: it is new."""
+    if before is None:
+        before = LazyEntity(_empty(after))
+    changes = tuple(
+        PropertyChange(*change, values=partial(changed_values, before, after, change[0]))
+        for change in describe_changes(before, after)
+    )
+    return WouldChange(key_text(after.key), "put", changes)
 
 
 def dry_run(

@@ -85,7 +85,7 @@ class Execution:
         self._event_log = EventLog(surroundings.listener, self._max_failures)
         self.warn = self._event_log.warn
         self._final_hook = FinalHook(
-            updater, taken.begin_successor if taken else lambda _: None, self.warn
+            updater, rpc, taken.begin_successor if taken else lambda _: None, self.warn
         )
         self._resumed = taken is not None and taken.record.lease.generation > 1
         self._already = _known_counts(taken) if taken and self._resumed else Counts()
@@ -182,7 +182,7 @@ class Execution:
             RunStarted(
                 run_info.run_id, run_info.updater, run_info.description, run_info.target,
                 run_info.params, self._options.dry_run, self._resumed, self._already, None,
-                taken.state_file if taken else "",
+                taken.state_file if taken else "", gate=self._options.gate_pass,
             )
         )  # fmt: skip
         try:
@@ -229,8 +229,9 @@ class Execution:
         scan = Scan(self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes)
         with SeenKeys() if self._query.ranged else nullcontext() as seen:
             previewed = self._handlers.previewed
+            changes = None if self._options.gate_pass else self._event_log
             sink = DryRunSink(
-                self._event_log, self._progress.add, previewed, seen, unwritten=self._unwritten
+                changes, self._progress.add, previewed, seen, unwritten=self._unwritten
             )
             dry_run(
                 scan, self._handlers, sink, self._rate_limiter,
@@ -248,6 +249,7 @@ class Execution:
                 lease.record.lease.generation,
                 max_failures=self._max_failures,
                 asked=self._options.asked(),
+                gate=lease.record.gate,
             )
             self._clean = True  # nothing has been sent yet
             sampling = self._sampling

@@ -1,4 +1,5 @@
-"""Calls the updater's `finish` when every entity is done, and starts the successor it asks for."""
+"""Calls the updater's `check_after` and `finish` when every entity is done, and starts the
+successor that it asks for."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from bulkup.authoring.updater import Updater, finish
 from bulkup.core.errors import BulkupError, HeldError, UpdaterError
 from bulkup.core.events import Detailed, Report
 from bulkup.core.user_traceback import error_line, user_traceback
+from bulkup.datastore.rpc import Rpc
+from bulkup.engine.checks import objection
 from bulkup.state.record import RunRecord
 
 BeginSuccessor = Callable[[RunRecord], RunRecord | None]
@@ -18,23 +21,29 @@ class FinalHook:
     def __init__(
         self,
         updater: Updater,
+        rpc: Rpc,
         begin_successor: BeginSuccessor,
         warn: Callable[[str], None],
     ) -> None:
         self._updater = updater
+        self._rpc = rpc
         self._begin_successor = begin_successor
         self._warn = warn
         self.called = False
+        """`finish` was called."""
         self.failed = False
         """`finish` raised after a run that has not succeeded."""
 
     def conclude(self, report: Report, record: RunRecord) -> RunRecord | None:
-        """Call `finish`, and return the record of the successor; None: there is none.
+        """Call `check_after` and then `finish`, and return the record of the successor; None: there
+        is none.
 
         Called before the end of the run is recorded: the write that records it also begins the
-        successor. Raises UpdaterError when `finish` raised or the successor cannot begin. Then the
-        run must not end, since nobody would call `finish` again: whoever resumes it does.
+        successor. Raises UpdaterError when `check_after` does not hold, `finish` raised or the
+        successor cannot begin. Then the run must not end, since nobody would call them again:
+        whoever resumes it does.
         """
+        self._check_after(report.updater)
         self.called = True
         try:
             finish(self._updater, report)
@@ -57,6 +66,19 @@ class FinalHook:
                 f"{error.message}; fix it, then resume the run",
                 details=error.details,
             ) from error
+
+    def _check_after(self, name: str) -> None:
+        found = objection(self._updater, "check_after", self._rpc)
+        if found is None:
+            return
+        what, details = found
+        if details:
+            details = f"check_after of {name} {what}, so the run is not finished\n{details}"
+        raise UpdaterError(
+            f"every entity is done, but check_after of {name} {what}; fix the cause, then resume "
+            "the run",
+            details=details,
+        )
 
     def call(self, report: Report) -> None:
         """Call `finish` after a run that has not succeeded. What it raises is a warning."""

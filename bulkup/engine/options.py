@@ -43,6 +43,8 @@ class Options:
     max_failures: int | None = None
     """None: the updater's own."""
     dry_run: bool = False
+    gate_pass: bool = False
+    """This dry run is the pass that comes before the first write (`--gate clean`)."""
 
     def __post_init__(self) -> None:
         """Raises UsageError. The command line has its own checks; for Python these are the only

@@ -58,6 +58,7 @@ def stored_report(
         only_end_left=checkpoint.only_end_left(),
         predecessor=predecessor_of(run_info.run_id),
         successor=status.successor or "",
+        gate=status.gate,
     )
 
 

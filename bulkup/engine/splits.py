@@ -70,37 +70,29 @@ class Sample:
         return self._keys[first:last]
 
 
-class Sampling:
-    """A sample of keys to split a query at, into `shards` that are worked on at once.
+class Scatter:
+    """Keys of a query's kind that have the property `__scatter__`, in its order: as good as random.
 
     Creating it sends the request; `take` waits for the answer.
     """
 
-    def __init__(self, rpc: Rpc, query: QueryPlan, shards: int) -> None:
+    def __init__(self, rpc: Rpc, query: QueryPlan, wanted: int) -> None:
         self._rpc = rpc
-        self._query = query
-        self.shards = shards
-        self._wanted = min(MAX_SAMPLE, shards * KEYS_PER_SHARD)
+        self._namespace = query.namespace
+        self._wanted = wanted
         # Of the whole kind: a filter beside this order would need an index of its own.
         self._pb = QueryPb()
         self._pb.kind.extend(query.pb.kind)
         self._pb.order.add(direction=Direction.ASCENDING).property.name = "__scatter__"
         self._pb.projection.add().property.name = "__key__"
-        self._first = self._request(self._wanted)
-
-    def take(self) -> Sample:
-        """Raises CallError."""
-        keys = self._scattered()
-        ancestor = _ancestor(self._query.pb.filter)
-        if ancestor is not None:
-            keys = [key for key in keys if key_order(key)[: len(ancestor)] == ancestor]
-        return Sample(keys or _probed(self._rpc, self._query, self.shards * PROBED_PER_SHARD))
+        self._first = self._request(wanted)
 
     def _request(self, wanted: int) -> Call[Any]:
         self._pb.limit.value = wanted
-        return self._rpc.run_query(self._pb, self._query.namespace)
+        return self._rpc.run_query(self._pb, self._namespace)
 
-    def _scattered(self) -> list[Any]:
+    def take(self) -> list[Any]:
+        """The first `wanted` keys; fewer where fewer have it. Raises CallError."""
         keys: list[Any] = []
         call = self._first
         while True:
@@ -116,6 +108,28 @@ class Sampling:
                 return keys
             self._pb.start_cursor = batch.end_cursor
             call = self._request(self._wanted - len(keys))
+
+
+class Sampling:
+    """A sample of keys to split a query at, into `shards` that are worked on at once.
+
+    Creating it sends the request; `take` waits for the answer.
+    """
+
+    def __init__(self, rpc: Rpc, query: QueryPlan, shards: int) -> None:
+        self._rpc = rpc
+        self._query = query
+        self.shards = shards
+        self._wanted = min(MAX_SAMPLE, shards * KEYS_PER_SHARD)
+        self._scatter = Scatter(rpc, query, self._wanted)
+
+    def take(self) -> Sample:
+        """Raises CallError."""
+        keys = self._scatter.take()
+        ancestor = _ancestor(self._query.pb.filter)
+        if ancestor is not None:
+            keys = [key for key in keys if key_order(key)[: len(ancestor)] == ancestor]
+        return Sample(keys or _probed(self._rpc, self._query, self.shards * PROBED_PER_SHARD))
 
 
 def _ancestor(part: Any) -> Order | None:

@@ -23,6 +23,7 @@ from bulkup.migrations.status import FolderStatus, MigrationEntry, unnumbered
 from bulkup.runs.context import RunContext
 from bulkup.runs.ended import report_unheard_run
 from bulkup.runs.execute import acquire_and_execute
+from bulkup.runs.gate import open_gate
 from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.limits import RunLimits
 from bulkup.runs.missing_kind import check_kind
@@ -270,8 +271,10 @@ class Migrator:
         ):
             if entry.record is None:
                 check_kind(prepared)
-            record = record_of(entry, prepared)
-            return acquire_and_execute(prepared, record)
+            opened = open_gate(prepared, record_of(entry, prepared))
+            if isinstance(opened, Report):
+                return opened
+            return acquire_and_execute(prepared, opened)
 
     def _context_of(self, entry: MigrationEntry, lock: Lease) -> RunContext:
         """The context of one migration's run: it keeps the lock, and has what is left of the

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from bulkup.authoring.code_checksum import code_checksum
 from bulkup.authoring.source_files import printable, read_source, suggest
 from bulkup.core.errors import BulkupError, NotFoundError, UpdaterError, UsageError
-from bulkup.migrations.code import code_checksum
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

@@ -15,7 +15,14 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from bulkup.core.errors import BulkupError, Exit, NotFoundError, StateError, StopAskedError
+from bulkup.core.errors import (
+    BulkupError,
+    Exit,
+    MismatchError,
+    NotFoundError,
+    StateError,
+    StopAskedError,
+)
 from bulkup.core.events import (
     Event,
     GroupEnded,
@@ -27,12 +34,14 @@ from bulkup.core.events import (
     WarningKind,
     after,
 )
-from bulkup.core.model import RunState
+from bulkup.core.model import Counts, GateResult, RunState
 from bulkup.core.records import first_id, new_run_id
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
+from bulkup.engine.checks import has_check
 from bulkup.namespaces.find import display_name, find_namespaces, match_namespaces
+from bulkup.namespaces.group_gate import gates_of, pass_gate_of_group
 from bulkup.namespaces.results import GroupResults
 from bulkup.namespaces.totals import Totals
 from bulkup.namespaces.unheard import (
@@ -134,6 +143,9 @@ class GroupRun:
         self._reports: list[Report] = []
         """The reports of that namespace: its run's, and those of the successors."""
         self._any_run_ended = False
+        self._gate: GateResult | None = None
+        self._gates: dict[str, GateResult] = {}
+        """The dry passes that came before this group, by namespace."""
 
     def run(self, confirm: Callable[[Sequence[str]], None]) -> Report:
         unfinished = self._groups.read()
@@ -148,6 +160,7 @@ class GroupRun:
         if unfinished is not None and resumed:
             group = unfinished
             self._check_namespaces(group)
+            self._take_gate_of(group)
         else:
             group = self._new_group(replaces=unfinished)
             self._warn_of_similar(group)
@@ -167,6 +180,11 @@ class GroupRun:
                     for warning in self._done_before(prepared):
                         self._warn(warning.message, warning.kind)
                     check_kind(prepared)  # so that a query that is wrong leaves no trace
+                    checked = has_check(prepared.updater, "check_before")
+                if self._context.gate:
+                    closed = self._pass_gate(checked=checked)
+                    if closed is not None:
+                        return closed
                 group = self._groups.begin(group)
             return self._run_group(group, resumed)
 
@@ -180,6 +198,7 @@ class GroupRun:
             created=self._started.isoformat(),
             who=this_process().who,
             fresh=self._fresh,
+            gate=self._context.gate,
             version=replaces.version if replaces is not None else 0,
         )
 
@@ -192,6 +211,32 @@ class GroupRun:
                     f"which {self._pattern!r} does not match; bulkup has not written it, so start "
                     "a new group (--new)"
                 )
+
+    def _take_gate_of(self, group: Group) -> None:
+        """A group goes on as it began, whichever command continues it. Raises MismatchError."""
+        if self._context.gate and not group.gate and not self._dry_run:
+            raise MismatchError(
+                f"group {group.group_id} was started without --gate clean, and may have written "
+                "already; resume it without --gate, or start new runs (--new)"
+            )
+        self._context = replace(self._context, gate=group.gate)
+
+    def _pass_gate(self, *, checked: bool) -> Report | None:
+        """A dry run of all namespaces, before the first of them is written to; its report, if it
+        is not clean. Raises BulkupError."""
+        options = replace(self._limits.remaining(), limit=None)
+
+        def dry_run(context: RunContext) -> Report:
+            loaded, pattern = self._loaded, self._pattern
+            group_run = GroupRun(
+                loaded, self._target, self._rpc, pattern, context, fresh=self._fresh
+            )
+            return group_run.run(lambda _: None)
+
+        context = replace(self._context, options=options)
+        report, self._gate = pass_gate_of_group(self._target, context, dry_run, checked=checked)
+        self._gates = gates_of(report, self._gate)
+        return None if self._gate.passed else report
 
     def _done_before(self, prepared: PreparedRun) -> list[Warned]:
         """Of the first namespace; asked once, for all of them."""
@@ -309,6 +354,7 @@ class GroupRun:
             return group
         run_id = group.run_id(namespace)
         with self._prepare(namespace) as prepared:
+            prepared.gate = self._gates.get(namespace)
             if existing is not None:
                 check_same_identity(existing, prepared.identity)
             try:
@@ -320,6 +366,8 @@ class GroupRun:
                     raise
                 return group
         reports = self._take_reports() or [report]  # there are no events of what was done before
+        # Of a dry pass that was not clean, nothing was done.
+        reports = [replace(one, counts=Counts()) if one.dry_run else one for one in reports]
         self._results.from_reports(namespace, reports)
         if reports[0].predecessor and self._results.is_over(namespace):
             self._results.count_whole_chain(namespace, self._ledger, group.run_id)
@@ -404,6 +452,7 @@ class GroupRun:
             next_command=(self._context.resume_command or "") if can_resume else "",
             spaces=results,
             appeared=appeared,
+            gate=self._gate,
         )
         self._context.listener(GroupEnded(report))
         note_reported(self._context, report)

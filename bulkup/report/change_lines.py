@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from bulkup.core.events import WouldChange
+from bulkup.core.events import PropertyChange, WouldChange
 from bulkup.report.text import VALUE_LIMIT, clean
 
 
@@ -18,13 +18,17 @@ def change_lines(event: WouldChange) -> list[Text]:
     if not event.changes and not deleted:
         head.append(" (no property changes)")
     lines = [head]
-    for change in event.changes:
-        line = Text(f"    {clean(change.name)}: ")
-        line.append(*_side(change.before, "(new)", "red"))
-        line.append(" → ")
-        line.append(*_side(change.after, "(removed)", "green"))
-        lines.append(line)
+    lines += [property_line(change, "(new)", "(removed)") for change in event.changes]
     return lines
+
+
+def property_line(change: PropertyChange, new: str, removed: str) -> Text:
+    """`    name: before → after`. `new`, `removed`: in place of a value that is not there."""
+    line = Text(f"    {clean(change.name)}: ")
+    line.append(*_side(change.before, new, "red"))
+    line.append(" → ")
+    line.append(*_side(change.after, removed, "green"))
+    return line
 
 
 def _side(value: str | None, absent: str, style: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
 from bulkup.report.namespace_grid import Grid
@@ -23,43 +23,70 @@ _PRE = f"{_MONO};background:#f6f8fa;padding:8px;margin:4px 0 12px;white-space:pr
 
 def summary_html(summary: Summary) -> str:
     """The summary as a whole HTML document."""
-    parts = [
+    parts = [f'<p style="{_PARAGRAPH}">{escape(text)}</p>' for text in summary.sentences]
+    if summary.next_command:
+        parts.append(f'<p style="{_PARAGRAPH}">{escape(summary.next_label)}:</p>')
+        parts.append(f'<pre style="{_PRE}">{escape(summary.next_command)}</pre>')
+    parts += html_rows(summary.rows)
+    if summary.grid is not None:
+        parts += _grid(summary.grid)
+    if summary.failures or summary.failures_rest:
+        parts += html_section(
+            summary.failures_title, map(_failure, summary.failures), summary.failures_rest
+        )
+    if summary.warnings:
+        parts += html_section("Warnings", [_items(map(_warning, summary.warnings))], None)
+    if summary.log_lines or summary.log_rest:
+        parts += html_section("Log", [_list(summary.log_lines)], summary.log_rest)
+    return html_page(summary.subject, summary.headline, summary.tone, parts)
+
+
+def html_page(title: str, headline: str, tone: Tone, parts: Iterable[str]) -> str:
+    """A whole HTML document. `parts` are HTML already."""
+    page = [
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width">',
         # Some readers recolour mails in dark mode until nothing contrasts; this page is light.
         '<meta name="color-scheme" content="light">',
-        f'<title>{escape(summary.subject)}</title></head><body style="{_BODY}">',
+        f'<title>{escape(title)}</title></head><body style="{_BODY}">',
         f'<div style="max-width:760px;margin:0 auto;{_WRAP}">',
-        f'<h1 style="margin:0 0 12px;padding:12px 16px;background:{COLOURS[summary.tone]};'
-        f'color:#ffffff;border-radius:6px;font-size:18px">{escape(summary.headline)}</h1>',
-        *[f'<p style="{_PARAGRAPH}">{escape(text)}</p>' for text in summary.sentences],
+        f'<h1 style="margin:0 0 12px;padding:12px 16px;background:{COLOURS[tone]};'
+        f'color:#ffffff;border-radius:6px;font-size:18px">{escape(headline)}</h1>',
+        *parts,
+        "</div></body></html>",
     ]
-    if summary.next_command:
-        parts.append(f'<p style="{_PARAGRAPH}">{escape(summary.next_label)}:</p>')
-        parts.append(f'<pre style="{_PRE}">{escape(summary.next_command)}</pre>')
-    parts.append('<table role="presentation" style="border-collapse:collapse;margin:16px 0">')
-    parts += [
-        f'<tr><td style="{_NAME}">{escape(name)}</td>'
-        f'<td style="padding:3px 0;{_WRAP}">{escape(value)}</td></tr>'
-        for name, value in summary.rows
+    return "\n".join(page) + "\n"
+
+
+def html_rows(rows: Iterable[tuple[str, str]]) -> list[str]:
+    """A table of names and values."""
+    return [
+        '<table role="presentation" style="border-collapse:collapse;margin:16px 0">',
+        *(
+            f'<tr><td style="{_NAME}">{escape(name)}</td>'
+            f'<td style="padding:3px 0;{_WRAP}">{escape(value)}</td></tr>'
+            for name, value in rows
+        ),
+        "</table>",
     ]
-    parts.append("</table>")
-    if summary.grid is not None:
-        parts += _grid(summary.grid)
-    if summary.failures or summary.failures_rest:
-        parts += _section(
-            summary.failures_title, map(_failure, summary.failures), summary.failures_rest
+
+
+def html_table(rows: Iterable[Sequence[str]], numbers: Collection[int]) -> list[str]:
+    """A table whose first row is its head. `numbers`: the columns that are aligned to the right."""
+    lines = []
+    for position, row in enumerate(rows):
+        tag = "td" if position else "th"
+        cells = "".join(
+            f'<{tag} style="padding:3px 16px 3px 0;text-align:'
+            f'{"right" if i in numbers else "left"}">{escape(cell)}</{tag}>'
+            for i, cell in enumerate(row)
         )
-    if summary.warnings:
-        parts += _section("Warnings", [_items(map(_warning, summary.warnings))], None)
-    if summary.log_lines or summary.log_rest:
-        parts += _section("Log", [_list(summary.log_lines)], summary.log_rest)
-    parts.append("</div></body></html>")
-    return "\n".join(parts) + "\n"
+        lines.append(f"<tr>{cells}</tr>")
+    return ['<table style="border-collapse:collapse;margin:0 0 16px">', *lines, "</table>"]
 
 
-def _section(title: str, parts: Iterable[str], rest: str | None) -> list[str]:
+def html_section(title: str, parts: Iterable[str], rest: str | None = None) -> list[str]:
     """`parts` are HTML already."""
     section = [f'<h2 style="font-size:16px;margin:20px 0 8px">{escape(title)}</h2>', *parts]
     if rest:
@@ -67,18 +94,14 @@ def _section(title: str, parts: Iterable[str], rest: str | None) -> list[str]:
     return section
 
 
+def html_block(lines: Iterable[str]) -> str:
+    """Lines in a font of fixed width."""
+    return f'<pre style="{_PRE}">{escape(chr(10).join(lines))}</pre>'
+
+
 def _grid(grid: Grid) -> list[str]:
-    rows = []
-    for position, row in enumerate((grid.head, *grid.rows)):
-        tag = "td" if position else "th"
-        cells = "".join(
-            f'<{tag} style="padding:3px 16px 3px 0;text-align:'
-            f'{"right" if i in grid.numbers else "left"}">{escape(cell)}</{tag}>'
-            for i, cell in enumerate(row)
-        )
-        rows.append(f"<tr>{cells}</tr>")
-    table = ['<table style="border-collapse:collapse;margin:0 0 16px">', *rows, "</table>"]
-    return _section("Namespaces", table, grid.rest)
+    table = html_table((grid.head, *grid.rows), grid.numbers)
+    return html_section("Namespaces", table, grid.rest)
 
 
 def _failure(failure: FailureLines) -> str:

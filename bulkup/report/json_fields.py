@@ -11,10 +11,10 @@ from bulkup.core.events import (
     Counts,
     Failure,
     FailureGroup,
+    GateResult,
     Progress,
     Report,
     RunStarted,
-    WouldChange,
 )
 from bulkup.core.typed_key import typed_key
 from bulkup.report.summary_wording import headline_of
@@ -56,6 +56,16 @@ def summary_fields(report: Report) -> dict[str, Any]:
         "headline": headline_of(report),
         **_operations_fields(report),
         **({"verification": asdict(report.verification)} if report.verification else {}),
+        **({"gate": gate_fields(report.gate)} if report.gate is not None else {}),
+    }
+
+
+def gate_fields(gate: GateResult) -> dict[str, Any]:
+    return {
+        "passed": gate.passed,
+        "counts": counts_fields(gate.counts),
+        "elapsed_s": gate.elapsed_s,
+        "checked_before": gate.checked,
     }
 
 
@@ -95,6 +105,7 @@ def start_fields(event: RunStarted) -> dict[str, Any]:
         "total": event.total,
         "state_file": event.state_file,
         "verifies": event.verifies,
+        **({"gate": True} if event.gate else {}),
     }
 
 
@@ -143,18 +154,6 @@ def time_of(what: Failure | str) -> datetime | None:
 
 def _group(group: FailureGroup) -> dict[str, Any]:
     return {**asdict(group), "typed_keys": [typed_key(key) for key in group.keys]}
-
-
-def change_fields(event: WouldChange) -> dict[str, Any]:
-    changes = [(change.name, change.before, change.after) for change in event.changes]
-    values = [(c.name, *c.values()) for c in event.changes if c.values is not None]
-    return {
-        "key": event.key,
-        "typed_key": typed_key(event.key),
-        "action": event.action,
-        "changes": [{"name": name, "before": old, "after": new} for name, old, new in changes],
-        "values": [{"name": name, "before": old, "after": new} for name, old, new in values],
-    }
 
 
 def counts_fields(counts: Counts) -> dict[str, int]:

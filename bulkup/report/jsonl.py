@@ -7,7 +7,9 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
 `schema.json` describes the lines of all commands, docs/json.md explains them.
 
     start      format (= version), run_id, updater, description, target, params, dry_run, resumed,
-               already (counts), total, state_file, verifies (of `bulkup verify`)
+               already (counts), total, state_file, verifies (of `bulkup verify`); gate (true): it
+               is the dry pass of --gate clean
+    gate       passed, counts, elapsed_s, checked_before: that pass was clean, and the run begins
     progress   run_id, handled, counts, total, elapsed_s, rate, retries, waiting, pace (for people;
                may change); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
@@ -26,8 +28,9 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                log_lines (the first), log_total, warnings, state_file, next_steps (commands, ready
                for a shell), next_command (the first of them, or ""), runners,
                max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of
-               its chain, or ""), headline (for people; may change), verification: of `bulkup
-               verify` only, whose failures are the entities that are not done
+               its chain, or ""), headline (for people; may change); gate (with --gate clean; the
+               fields of a gate line: if not passed, the summary is of the dry pass); operations;
+               verification (of `bulkup verify`, whose failures are the entities that are not done)
     namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
                `group`, is about these namespaces, one after another (`target.namespace` of
                start and summary says which)
@@ -37,6 +40,7 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                were not processed
     already_done  run_id (of the run that did the work before), updater, ended, ago_s, who, counts,
                exit_code: with `--once` there was nothing to do; no start and no summary follow
+    plan       what `bulkup plan` predicts (docs/plan.md); no summary follows
     delivery   channel (file, mail), ok, message: what became of the report
     error      message, details, exit_code, next_steps: the command ended without a summary
 
@@ -65,15 +69,18 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TextIO
 
+from bulkup.core.changes import change_fields
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import (
     AlreadyDone,
     EntityFailed,
     Event,
     Found,
+    GatePassed,
     GroupEnded,
     GroupStarted,
     Logged,
+    Planned,
     Progress,
     Retrying,
     RunEnded,
@@ -81,10 +88,11 @@ from bulkup.core.events import (
     Warned,
     WouldChange,
 )
+from bulkup.core.plan_json import plan_fields
 from bulkup.report.json_fields import (
     already_done_fields,
-    change_fields,
     failure_fields,
+    gate_fields,
     namespaces_fields,
     progress_fields,
     start_fields,
@@ -134,6 +142,8 @@ class JsonPrinter(Printer):
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
             AlreadyDone: self._already_done,
+            GatePassed: lambda event: self._write("gate", gate_fields(event.result)),
+            Planned: lambda event: self._write("plan", plan_fields(event.plan)),
         }
         if not quiet:
             self._handlers = {

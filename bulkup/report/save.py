@@ -24,15 +24,16 @@ def save_report(summary: Summary, folder: Path, shown: Path | None = None) -> De
     shown = shown or folder
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(folder / "report.txt", summary_text(summary))
-        _replace(folder / "report.html", summary_html(summary))
+        replace_file(folder / "report.txt", summary_text(summary))
+        replace_file(folder / "report.html", summary_html(summary))
     except OSError as error:
         why = error.strerror or str(error)
         return Delivery("file", False, clean(f"The report could not be saved in {shown}: {why}."))
     return Delivery("file", True, clean(f"Report saved: {shown / 'report.txt'}"))
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Write a file of mode 0600, at once and whole. Raises OSError."""
     # mkstemp makes a new file of mode 0600, so neither a link lying there nor a umask widens it.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

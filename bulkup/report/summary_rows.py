@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bulkup.core.errors import Exit
-from bulkup.core.events import Counts, Report, RunState
+from bulkup.core.events import Counts, GateResult, Report, RunState
 from bulkup.core.visible import assignment
 from bulkup.report.text import clean, moment, per_second, plural
 from bulkup.report.verification_wording import verified_rows
@@ -92,6 +92,19 @@ def writes(written: int, deleted: int, *, dry_run: bool) -> str:
     return ", ".join(parts)
 
 
+def gate_passed(gate: GateResult) -> str:
+    """`clean: a dry pass of 7 entities would write 7, 0 failed; check_before holds`."""
+    counts = gate.counts
+    entities = plural(counts.handled, "entity", "entities")
+    would = writes(counts.written, counts.deleted, dry_run=True)
+    besides = others(counts, dry_run=True)
+    checked = "; check_before holds" if gate.checked else ""
+    return (
+        f"clean: a dry pass of {entities} {would}, {f'{besides}, ' if besides else ''}0 failed"
+        f"{checked}"
+    )
+
+
 def _run_rows(report: Report) -> list[tuple[str, str | None]]:
     about = f" · {report.description}" if report.description else ""
     params = ", ".join([clean(assignment(name, value)) for name, value in report.params.items()])
@@ -101,6 +114,7 @@ def _run_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Started", moment(report.started)),
         ("Ended", None if is_running else moment(report.ended)),
         ("Resumed", plural(report.runners - 1, "time") if resumed else None),
+        ("Gate", _gate(report)),
         ("Updater", clean(f"{report.updater}{about}")),
         ("Target", clean(str(report.target))),
         ("Namespaces", _namespaces(report) if report.spaces else None),
@@ -111,6 +125,13 @@ def _run_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Run state", clean(report.state_file) if report.state_file else None),
         ("Exit code", _exit(report.exit_code) if report.exit_code is not Exit.DONE else None),
     ]
+
+
+def _gate(report: Report) -> str | None:
+    if report.gate is None or not report.gate.passed:
+        return None
+    again = "; not repeated on resume" if report.runners > 1 else ""
+    return gate_passed(report.gate) + again
 
 
 def _namespaces(report: Report) -> str:

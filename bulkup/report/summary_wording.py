@@ -26,6 +26,13 @@ _DRY_RUN_ENDINGS = {
     RunState.ABANDONED: "Dry run abandoned",
 }
 
+_GATE_ENDINGS = {
+    RunState.FAILED: "Gate closed; nothing was written",
+    RunState.STOPPED: "Stopped at a limit before the first write",
+    RunState.INTERRUPTED: "Interrupted before the first write",
+}
+"""Of the dry pass that comes before the first write (`--gate clean`)."""
+
 _ENDINGS = {
     RunState.RUNNING: "Not finished: still running, or its process was killed",
     RunState.STOPPED: "Stopped at a limit; nothing is lost",
@@ -69,6 +76,8 @@ def sentences_of(report: Report) -> Iterator[str]:
         yield reason[0].upper() + reason[1:] + ("" if reason.endswith((".", "!", "?")) else ".")
     if report.dry_run:
         yield "Neither Datastore nor the run state was touched."
+        if report.gate is not None:
+            yield "Fix the cause, then repeat the command."
     else:
         yield from _meaning(report)
     if report.appeared:
@@ -118,6 +127,8 @@ def _error_leads(report: Report) -> bool:
 
 def _ending(report: Report) -> str:
     failed, state = report.counts.failed, report.state
+    if report.dry_run and report.gate is not None and state in _GATE_ENDINGS:
+        return _GATE_ENDINGS[state]
     if report.dry_run:
         ending = _DRY_RUN_ENDINGS[state]
         if state is RunState.FAILED and failed:
@@ -177,7 +188,10 @@ def _meaning(report: Report) -> Iterator[str]:
             else:
                 yield "Its process was killed; nothing is lost."
         if report.only_end_left:
-            yield "Resuming handles no entity again; it calls finish and ends the run."
+            yield (
+                "Resuming handles no entity again; it repeats the updater's last steps "
+                "(check_after, finish) and ends the run."
+            )
         elif report.not_done:
             yield _not_done(report)
         elif _is_over_budget(report):

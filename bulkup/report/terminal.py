@@ -22,9 +22,11 @@ from bulkup.core.events import (
     EntityFailed,
     Event,
     Found,
+    GatePassed,
     GroupEnded,
     GroupStarted,
     Logged,
+    Planned,
     Progress,
     Report,
     Retrying,
@@ -38,9 +40,12 @@ from bulkup.core.visible import assignment
 from bulkup.report.bar import progress_bar, progress_line
 from bulkup.report.change_lines import change_lines
 from bulkup.report.namespace_grid import namespace_name
+from bulkup.report.plan_summary import summarize_plan
+from bulkup.report.plan_terminal import plan_lines
 from bulkup.report.printer import Delivery, Handlers, Printer
 from bulkup.report.stream import Stream, replace_std
 from bulkup.report.summary_model import Summaries, what_failed
+from bulkup.report.summary_rows import gate_passed
 from bulkup.report.summary_terminal import print_summary
 from bulkup.report.summary_text import summary_text
 from bulkup.report.summary_wording import already_done, changes_sentence, headline_of
@@ -55,6 +60,7 @@ FIRST_FAILURES = 20
 """Failures named as they happen; a run without a failure budget may have a million."""
 
 NOTHING_WRITTEN = "Nothing will be written."
+NOTHING_YET = "Nothing is written before this dry pass is clean (--gate clean)."
 
 
 @dataclass(frozen=True)
@@ -99,12 +105,14 @@ class TerminalPrinter(Printer):
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
             AlreadyDone: self._already_done,
+            Planned: self._planned,
         }
         if not self._quiet:
             self._handlers = {
                 **self._handlers,
                 Progress: self._line if not self._draws else self._draw,
                 Warned: self._warned,
+                GatePassed: self._gate_passed,
                 **({Logged: self._logged, Retrying: self._retrying} if self._verbose else {}),
             }
 
@@ -239,6 +247,10 @@ class TerminalPrinter(Printer):
             for line in details:
                 self._say(f"  {line}")
 
+    def _gate_passed(self, event: GatePassed) -> None:
+        self._hide_bar()
+        self._say(f"Gate: {gate_passed(event.result)}. Writing begins.")
+
     def _already_done(self, event: AlreadyDone) -> None:
         line = f"{clean(event.updater)} is {already_done(event)}."
         if self._group is not None:
@@ -279,6 +291,14 @@ class TerminalPrinter(Printer):
             if summary.next_command:
                 self._say(f"{summary.next_label}: {summary.next_command}")
 
+    def _planned(self, event: Planned) -> None:
+        self._hide_bar()
+        summary = summarize_plan(event.plan)
+        for line in plan_lines(summary):
+            self._print_out(line)
+        if self._out_stream.lost:
+            self._say(summary.headline)
+
     def _print_out(self, text: Text) -> None:
         if self._out.is_terminal:
             self._out.print(text, soft_wrap=True)
@@ -304,7 +324,7 @@ def _start_lines(event: RunStarted) -> Iterator[str]:
     if event.verifies and event.resumed:
         yield f"{plural(event.already.handled, 'entity', 'entities')} already read, and skipped."
     if event.dry_run:
-        yield NOTHING_WRITTEN
+        yield NOTHING_YET if event.gate else NOTHING_WRITTEN
     elif event.resumed:
         handled = plural(event.already.handled, "entity", "entities")
         yield f"Run {clean(event.run_id)}; {handled} already handled, and skipped."
@@ -323,6 +343,8 @@ def _namespace_line(event: RunStarted, group: GroupStarted) -> str:
 def _verb(event: RunStarted | GroupStarted) -> str:
     if isinstance(event, RunStarted) and event.verifies:
         return "Verifying"
+    if isinstance(event, RunStarted) and event.planned:
+        return "Planning"
     return "Dry run of" if event.dry_run else "Resuming" if event.resumed else "Running"
 
 

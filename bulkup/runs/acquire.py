@@ -108,7 +108,10 @@ def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoi
         prepared.ledger,
         record,
         this_process(),
-        change=lambda record: bound_to(checkpoint, record, query),
+        change=lambda latest: replace(
+            bound_to(checkpoint, latest, query),
+            gate=record.gate or latest.gate,
+        ),
         clock=context.clock,
         stop=context.stop,
         wait_s=context.wait_s,

@@ -12,6 +12,7 @@ from bulkup.core.records import next_id
 from bulkup.runs.acquire import open_checkpoint
 from bulkup.runs.ended import report_finished_meanwhile, report_record
 from bulkup.runs.execute import acquire_and_execute
+from bulkup.runs.gate import open_gate
 from bulkup.runs.prepare import PreparedRun, load_updater, prepare_on
 from bulkup.runs.successor import check_same_successor
 from bulkup.state.record import RunRecord
@@ -54,8 +55,11 @@ def _execute_successor(prepared: PreparedRun, record: RunRecord, links: int) -> 
     with prepare_on(prepared.target, loaded, prepared.context) as successor:
         successor.own_links |= prepared.own_links
         check_same_successor(successor, record)
+        opened = open_gate(successor, record)
+        if isinstance(opened, Report):
+            return opened
         try:
-            report = acquire_and_execute(successor, record)
+            report = acquire_and_execute(successor, opened)
         except NotFoundError:
             with open_checkpoint(record.run_info, successor) as checkpoint:
                 ended = report_finished_meanwhile(successor, record, checkpoint)

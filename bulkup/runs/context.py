@@ -33,6 +33,8 @@ class RunContext:
     """The command that continues this work; None: `bulkup resume RUN`."""
     allow_empty: bool = False
     """Run also where the kind that the query names is not there, but a similar one is."""
+    gate: bool = False
+    """Begin to write only after a dry pass without failures (`--gate clean`)."""
     once: bool = False
     """Do nothing if a run has finished the same work before."""
     on_done: Callable[[AlreadyDone], bool] | None = None

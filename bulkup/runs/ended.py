@@ -246,6 +246,7 @@ def _report_of_record(prepared: PreparedRun, record: RunRecord) -> Report:
         runners=record.lease.generation,
         predecessor=predecessor_of(run_info.run_id),
         successor=successor.run_info.run_id if successor is not None else "",
+        gate=record.gate,
     )
 
 

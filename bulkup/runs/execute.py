@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bulkup.core.events import Report, Warned
 from bulkup.core.records import RunInfo
+from bulkup.engine.checks import check_before
 from bulkup.engine.execution import Execution
 from bulkup.engine.options import AUTO_SHARDS
 from bulkup.engine.pool.pool import WorkerPool
@@ -56,7 +57,11 @@ def execute(
 
 
 def execute_dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
-    """Handle every entity and write nothing, neither in Datastore nor in the state directory."""
+    """Handle every entity and write nothing, neither in Datastore nor in the state directory.
+
+    Raises UpdaterError when the updater's `check_before` does not hold.
+    """
+    check_before(prepared.updater, prepared.source.name, prepared.rpc)
     if prepared.context.options.processes > 1:
         message = "a dry run ignores --processes and handles all entities in this process"
         prepared.warnings.append(Warned(message))

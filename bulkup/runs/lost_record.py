@@ -76,6 +76,7 @@ def _record_from(checkpoint: Checkpoint) -> RunRecord:
         checkpoint.run_info,
         RunState.RUNNING,
         made=checkpoint.made(),
+        gate=checkpoint.status().gate,
         lease=LeaseTerms(generation=checkpoint.status().generation),
         layout=Layout(
             shards=tuple(shard.unbegun for shard in shards),

@@ -18,7 +18,7 @@ from bulkup.authoring.parameters import convert, to_text
 from bulkup.authoring.updater import Then, Updater
 from bulkup.core.errors import BulkupError, QueryError, UpdaterError, UsageError
 from bulkup.core.events import Warned
-from bulkup.core.model import TargetInfo
+from bulkup.core.model import GateResult, TargetInfo
 from bulkup.core.records import RunInfo, new_run_id
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.containment import OutsideTargetError, contained
@@ -68,6 +68,8 @@ class PreparedRun:
     """What is there instead, when the kind of the query holds nothing at all."""
     warnings: list[Warned] = field(default_factory=list)
     """Passed on to the run's events when it starts."""
+    gate: GateResult | None = None
+    """The dry pass that has come before this run, with those of others (`--all-namespaces`)."""
     own_links: set[str] = field(default_factory=set)
     """The links of the chain that this process has recorded."""
 

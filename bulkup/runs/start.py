@@ -18,6 +18,7 @@ from bulkup.runs.chain import execute_successors, resume_chain
 from bulkup.runs.done_before import find_done, report_of, warn_or_ask, warning_of
 from bulkup.runs.ended import forget_unheard, report_finished_meanwhile, report_unheard
 from bulkup.runs.execute import execute, execute_dry_run, request_sample
+from bulkup.runs.gate import check_begun, open_gate
 from bulkup.runs.housekeeping import abandon, sweep_markers
 from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.prepare import PreparedRun
@@ -163,8 +164,16 @@ class _Beginning:
     def start_or_resume(self, unfinished: RunRecord | None, sampling: Sampling | None) -> Report:
         prepared, ledger, run_info = self.prepared, self.ledger, self.run_info
         context = prepared.context
+        new: RunRecord | None = None
         while True:
             is_other = unfinished and first_id(unfinished.run_info.run_id) != run_info.run_id
+            if new is None and (unfinished is None or (self.fresh and is_other)):
+                opened = open_gate(
+                    prepared, RunRecord(run_info, RunState.RUNNING, keep=self.keep_record)
+                )
+                if isinstance(opened, Report):
+                    return opened
+                new = opened
             if unfinished and self.fresh and is_other:
                 abandon(
                     ledger, unfinished, "replaced by a new run (--new)",
@@ -172,11 +181,14 @@ class _Beginning:
                 )  # fmt: skip
                 unfinished = None
             if unfinished is not None:
+                if not unfinished.chain.links:
+                    check_begun(prepared, unfinished)
                 self.on_found(unfinished)
                 if unfinished.chain.links:
                     context.listener(_resuming(unfinished, prepared))
                     return resume_chain(prepared, unfinished)
-            record = unfinished or RunRecord(run_info, RunState.RUNNING, keep=self.keep_record)
+            record = unfinished or new
+            assert record is not None
             with open_checkpoint(record.run_info, prepared) as checkpoint:
                 held = self._acquire_first(record, unfinished, checkpoint)
                 if isinstance(held, RunRecord):
@@ -285,4 +297,6 @@ def _resuming(record: RunRecord, prepared: PreparedRun) -> Warned:
     is_changed = not record.chain.links and run_info.checksum != prepared.source.checksum
     if is_changed and record.layout.shards:  # else every entity is done
         message += "; its source has changed, and the remaining entities get the new code"
+    if record.gate is not None and record.gate.passed:
+        message += "; its dry pass (--gate clean) was clean before it began, and is not repeated"
     return Warned(message, WarningKind.UNFINISHED_RUN)

@@ -9,7 +9,7 @@ from bulkup.authoring.then_calls import then_problems
 from bulkup.authoring.updater import Then
 from bulkup.core.errors import BulkupError, MismatchError
 from bulkup.core.events import Warned, WarningKind
-from bulkup.core.model import RunState
+from bulkup.core.model import GateResult, RunState
 from bulkup.core.records import next_id
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
 from bulkup.runs.prepare import PreparedRun, checked_query, load_successor
@@ -46,6 +46,7 @@ def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | No
         keep=record.keep,
         migration=replace(record.migration, marked=None) if record.migration else None,
         chain=Chain((*record.chain.links, link), query.identity(source.name, successor.params)),
+        gate=GateResult() if record.gate is not None else None,  # its own is still to come
         warm=record.warm,
     )
 

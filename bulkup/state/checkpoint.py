@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from bulkup.core.errors import Exit
-from bulkup.core.model import Counts, Failure, RunState
+from bulkup.core.model import Counts, Failure, GateResult, RunState
 from bulkup.core.records import Shard
 from bulkup.core.user_traceback import encodable
 from bulkup.datastore.keys import key_digest
@@ -24,6 +24,7 @@ from bulkup.state.checkpoint_file import COUNTS
 from bulkup.state.checkpoint_made import MadeKeys
 from bulkup.state.checkpoint_outcomes import Outcomes
 from bulkup.state.notes import Note
+from bulkup.state.terms_codec import gate_from_json, gate_to_json
 from bulkup.state.unreported import begin_unreported
 
 
@@ -73,6 +74,8 @@ class Status:
     """The options of the last runner that were not the defaults."""
     total: int | None
     """How many entities the query found when the run started; None: the server did not say."""
+    gate: GateResult | None
+    """The dry pass before the first write; None: none was asked for."""
 
 
 _PUT_FAILURE = (
@@ -108,6 +111,7 @@ class Checkpoint(Outcomes, MadeKeys):
             generation=int(meta["generation"]),
             asked=dict(meta.get("asked") or {}),
             total=meta.get("total"),
+            gate=gate_from_json(meta.get("gate")),
         )
 
     def only_end_left(self) -> bool:
@@ -129,6 +133,7 @@ class Checkpoint(Outcomes, MadeKeys):
         *,
         max_failures: int,
         asked: Mapping[str, Any],
+        gate: GateResult | None = None,
     ) -> None:
         """A runner starts: the `generation`th, on these shards (see `follow`).
 
@@ -146,6 +151,7 @@ class Checkpoint(Outcomes, MadeKeys):
                 clean=False,
                 max_failures=max_failures,
                 asked=dict(asked),
+                gate=gate_to_json(gate),
                 generation=generation,
                 runners=max(int(self._meta()["runners"]) + 1, generation),
                 not_done={},

@@ -58,6 +58,8 @@ class Group:
     """It starts new runs (`--new`), even where one is unfinished."""
     adopted: Mapping[str, str] = field(default_factory=dict)
     """Ids of runs that were already unfinished when the group came to their namespace."""
+    gate: bool = False
+    """Each run begins with a dry pass (`--gate clean`)."""
     version: int = 0
 
     def run_id(self, namespace: str) -> str:
@@ -173,6 +175,7 @@ class Groups:
             "created": group.created,
             "names": names,
             "adopted": json.dumps(group.adopted),
+            **({"gate": True} if group.gate else {}),
         }
         write_properties(entity, values)
         return entity
@@ -222,5 +225,6 @@ def _parse(values: dict[str, Any], version: int) -> Group:
         who=values["who"],
         fresh=values["fresh"],
         adopted=adopted,
+        gate=values.get("gate") is True,
         version=version,
     )

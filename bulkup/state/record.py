@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from bulkup.core.model import Counts, RunState
+from bulkup.core.model import Counts, GateResult, RunState
 from bulkup.core.records import Origin, RunInfo, Shard
 
 LEASE_S = 60.0
@@ -139,6 +139,8 @@ class RunRecord:
     migration: MigrationInfo | None = None
     chain: Chain = field(default_factory=Chain)
     made: Made = field(default_factory=Made)
+    gate: GateResult | None = None
+    """The dry pass that comes before the first write; None: none was asked for."""
     warm: tuple[float, ...] = ()
     """The traffic Datastore is ready for (`engine/throttle/ramp.py`); empty: not known."""
     keep: bool = True

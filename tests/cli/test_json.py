@@ -77,6 +77,8 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     assert types(shell.bulkup("list", "--all", "--json")) == {"run"}
     assert types(shell.bulkup("params", "bump.py", "--json")) == {"param"}
     assert types(shell.bulkup("config", "--json")) == {"config", "setting"}
+    assert types(shell.bulkup("plan", "wordy.py", "--json")) >= {"start", "failure", "log", "plan"}
+    assert types(shell.bulkup("diff", "--from", "20m", "--json")) == {"diff", "difference"}
     (row,) = shell.bulkup("list", "--json").lines
     counts = resumed.summary["counts"]
     assert row["counts"] == counts
@@ -328,7 +330,8 @@ def _names(part: Any) -> set[str]:
 
 def test_every_command_with_json_is_tested_here() -> None:
     tested = {
-        "run", "resume", "verify", "list", "show", "params", "migrate", "status", "config",
+        "run", "plan", "resume", "verify", "list", "show", "params", "migrate", "status", "config",
+        "diff",
     }  # fmt: skip
     from bulkup.cli import cli
 

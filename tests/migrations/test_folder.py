@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bulkup.authoring.code_checksum import code_checksum
 from bulkup.core.errors import NotFoundError, UpdaterError, UsageError
-from bulkup.migrations.code import code_checksum
 from bulkup.migrations.folder import find_name, read_folder
 
 

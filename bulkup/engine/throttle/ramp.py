@@ -82,3 +82,15 @@ class Ramp:
             self.used_at += steps * RAMP_EVERY_S
             self.earned_s = 0.0
             self.rate = max(RAMP_FROM, self.rate / RAMP_BY ** min(steps, 100))
+
+
+def ramp_seconds(operations: int, fastest: float) -> float:
+    """How long this many operations take at least, from a cold start, for a sender that could send
+    `fastest` a second; infinite: any number."""
+    seconds, rate = 0.0, RAMP_FROM
+    left = float(operations)
+    while rate < fastest and left > rate * RAMP_EVERY_S:
+        left -= rate * RAMP_EVERY_S
+        seconds += RAMP_EVERY_S
+        rate *= RAMP_BY
+    return seconds + left / min(rate, fastest)

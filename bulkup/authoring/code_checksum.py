@@ -1,4 +1,4 @@
-"""The checksum of a migration's code, which ignores comments, blank lines and layout."""
+"""The checksum of an updater's code, which ignores comments, blank lines and layout."""
 
 from __future__ import annotations
 

@@ -1,0 +1,233 @@
+"""A plan: what a run would do, as far as the plan has looked, and what it would cost.
+
+The engine collects it, printers show it, and `runs/plan_file.py` keeps it for a later run, which
+compares itself with it. Keys, names, values and errors in here are untrusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import Enum
+
+from bulkup.core.changes import WouldChange
+from bulkup.core.failure_groups import FailureGroup
+from bulkup.core.model import TargetInfo
+
+CONFIDENCE = 0.95
+"""So often all numbers of a plan lie in their intervals at once."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A predicted number. From `low` to `high`: its interval (see CONFIDENCE); all three are equal
+    when every entity was handled."""
+
+    count: int
+    low: int
+    high: int
+
+    @classmethod
+    def exact(cls, count: int) -> Estimate:
+        return cls(count, count, count)
+
+    @property
+    def is_exact(self) -> bool:
+        return self.low == self.high
+
+
+class Total(str, Enum):
+    """How the number of entities that match is known."""
+
+    COUNTED = "counted"
+    """The server has counted them."""
+    READ = "read"
+    """All of their keys were read."""
+    ESTIMATED = "estimated"
+    """From Datastore's own statistics, which are a day or two old."""
+
+
+class Drawn(str, Enum):
+    """How the entities were chosen that the handler was called for."""
+
+    ALL = "all"
+    SCATTER = "scatter"
+    """By `__scatter__`, a hash of the key."""
+    KEYS = "keys"
+    """At random from the keys of all that match."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a run would count, by the names of reports (docs/counts.md)."""
+
+    handled: Estimate
+    written: Estimate
+    deleted: Estimate
+    unchanged: Estimate
+    left_alone: Estimate
+    vanished: Estimate
+    failed: Estimate
+    changed_not_written: Estimate
+    other_written: Estimate
+    other_deleted: Estimate
+    created: Estimate
+    """Those of `other_written` that are not there yet. A run does not count them apart."""
+
+    def named(self) -> Iterator[tuple[str, Estimate]]:
+        for one in fields(self):
+            yield one.name, getattr(self, one.name)
+
+
+@dataclass(frozen=True)
+class PropertyKind:
+    """A property that changes, and how. None: it is absent."""
+
+    name: str
+    before: str | None
+    """`string`, `integer, not indexed`."""
+    after: str | None
+
+
+@dataclass(frozen=True)
+class ChangeKind:
+    """Writes that are alike: the same properties change from the same types to the same types."""
+
+    action: str
+    """`update`, `delete`: of the handled entity; `create`, `overwrite`, `delete other`: of another
+    one."""
+    kind: str
+    """The kind of the entities written."""
+    properties: tuple[PropertyKind, ...]
+    seen: int
+    """Writes of this kind among the entities handled."""
+    predicted: Estimate
+    examples: tuple[WouldChange, ...]
+
+
+@dataclass(frozen=True)
+class BillLine:
+    operation: str
+    """`reads`, `writes`, `deletes`, `small`."""
+    count: Estimate
+    price: float
+    """Of 100,000."""
+
+    def cost(self, count: int) -> float:
+        return count * self.price / 100_000
+
+
+@dataclass(frozen=True)
+class Bill:
+    """Operations of a run by list prices, without the free quota."""
+
+    lines: tuple[BillLine, ...]
+    currency: str
+    region: str
+    """Empty: the prices are the user's own."""
+    source: str
+    """Where the prices are from."""
+    as_of: str
+    """When they were read there; empty: not known."""
+
+    @property
+    def total(self) -> tuple[float, float, float]:
+        """The likely cost, and the bounds of its interval."""
+        counts = [(line, line.count) for line in self.lines]
+        return (
+            sum(line.cost(count.count) for line, count in counts),
+            sum(line.cost(count.low) for line, count in counts),
+            sum(line.cost(count.high) for line, count in counts),
+        )
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How long a run takes at least."""
+
+    seconds: float
+    limited_by: str
+    """`ramp-up`, or `speed`: that of reading and handling in one process, as measured."""
+    speed: float
+    """Entities read and handled in a second."""
+    ramp_s: float
+    """What the ramp-up alone takes, which only a real project needs."""
+
+
+class Hazard(str, Enum):
+    """What a plan warns of, so that nothing has to compare words."""
+
+    ONE_VALUE = "one_value"
+    RISING_VALUE = "rising_value"
+    MOVES = "moves"
+    NEAR_LIMIT = "near_limit"
+    NOT_IDEMPOTENT = "not_idempotent"
+    NEEDS_INDEX = "needs_index"
+    UNFILTERED_DELETE = "unfiltered_delete"
+    FAR_AWAY = "far_away"
+    FAILURES = "failures"
+    UNWRITTEN = "unwritten"
+    EMPTY_QUERY = "empty_query"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class PlanWarning:
+    hazard: Hazard
+    message: str
+
+
+@dataclass(frozen=True)
+class PlannedWork:
+    """What was planned. A run that carries out the plan must agree in all of it but `spec`,
+    `checksum`, `created` and `version`."""
+
+    updater: str
+    description: str
+    spec: str
+    """How to load the updater again: an absolute path or dotted name, with `:Name`."""
+    checksum: str
+    """SHA-256 of the source file."""
+    code: str
+    """SHA-256 of the code in it, without comments, blank lines and layout."""
+    params: Mapping[str, str]
+    target: TargetInfo
+    fingerprint: str
+    """Of the query and of the target."""
+    identity: str
+    """Of the updater's file name, the parameters and the query; the same on every machine."""
+    created: datetime
+    version: str
+    """Of bulkup."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    work: PlannedWork
+    drawn: Drawn
+    handled: int
+    """Entities that the handler was called for."""
+    total: Total
+    predicted: Predicted
+    kinds: tuple[ChangeKind, ...] = ()
+    """Those that are most frequent, first."""
+    more_kinds: int = 0
+    """Writes of further kinds, which are not told apart."""
+    failure_groups: tuple[FailureGroup, ...] = ()
+    other_failures: int = 0
+    bill: Bill | None = None
+    forecast: Forecast | None = None
+    round_trip_s: float | None = None
+    warnings: tuple[PlanWarning, ...] = field(default=())
+
+    @property
+    def is_sample(self) -> bool:
+        return self.drawn is not Drawn.ALL
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The event that ends a plan."""
+
+    plan: Plan

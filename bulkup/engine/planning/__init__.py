@@ -1,0 +1,1 @@
+"""A plan: which entities it handles, and what is learnt from what their handlers ask for."""

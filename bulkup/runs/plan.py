@@ -1,0 +1,156 @@
+"""Plan a run: what it would do, what it would cost, how long it would take. Writes nothing, neither
+in Datastore nor in the state directory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bulkup.authoring.updater import Updater
+from bulkup.core.events import RunStarted
+from bulkup.core.plan import (
+    Bill,
+    Estimate,
+    Forecast,
+    Hazard,
+    Plan,
+    Planned,
+    PlanWarning,
+)
+from bulkup.engine.batches import MAX_BATCH_SIZE
+from bulkup.engine.planning.planner import EveryWrite, Findings, PlannedTask, Planner
+from bulkup.engine.task import Surroundings
+from bulkup.engine.throttle.ramp import ramp_seconds
+from bulkup.runs.missing_kind import check_kind
+from bulkup.runs.plan_file import PlanWriter
+from bulkup.runs.planned_work import planned_work
+from bulkup.runs.prepare import PreparedRun
+from bulkup.runs.prices import Prices, bill, prices_for
+
+DEFAULT_SAMPLE = 1000
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    sample: int | None = DEFAULT_SAMPLE
+    """How many entities to handle; None: all."""
+    out: Path | None = None
+    """Where to keep the plan with every write."""
+    prices: Prices = field(default_factory=prices_for)
+    seed: int = 0
+    """Of what is drawn at random."""
+
+
+def make_plan(prepared: PreparedRun, request: PlanRequest) -> Plan:
+    """Plan what `start` would do with the same. Its last event is Planned.
+
+    Raises BulkupError, CallError.
+    """
+    context = prepared.context
+    context.listener(
+        RunStarted(
+            "", prepared.source.name, prepared.source.description, prepared.target.info,
+            prepared.params, dry_run=True, planned=True,
+        )
+    )  # fmt: skip
+    check_kind(prepared)
+    with (
+        context.stop.listening(),
+        PlanWriter(request.out) if request.out is not None else nullcontext() as writer,
+    ):
+        planner = Planner(
+            PlannedTask(
+                prepared.updater,
+                prepared.query,
+                prepared.rpc,
+                prepared.target.info,
+                prepared.first_entity_bytes,
+                request.sample,
+                request.seed,
+            ),
+            Surroundings(context.options, context.listener, context.stop, context.clock),
+            None if writer is None else EveryWrite(writer.change, writer.failure),
+        )
+        plan = _plan(prepared, planner.plan(), request)
+        if writer is not None:
+            writer.finish(plan)
+    context.listener(Planned(plan))
+    return plan
+
+
+def _plan(prepared: PreparedRun, findings: Findings, request: PlanRequest) -> Plan:
+    warnings = [
+        *(PlanWarning(Hazard.OTHER, warned.message) for warned in prepared.warnings),
+        *_warnings(prepared, findings),
+        *findings.warnings,
+    ]
+    return Plan(
+        work=planned_work(prepared),
+        drawn=findings.drawn,
+        handled=findings.handled,
+        total=findings.matching_is,
+        predicted=findings.predicted,
+        kinds=findings.kinds.most_frequent(findings.handled, findings.matching),
+        more_kinds=findings.kinds.left_out(),
+        failure_groups=findings.failures.largest_first(),
+        other_failures=findings.failures.others,
+        bill=_bill(prepared, findings, request.prices),
+        forecast=_forecast(prepared, findings),
+        round_trip_s=findings.round_trip_s,
+        warnings=tuple(warnings),
+    )
+
+
+def _warnings(prepared: PreparedRun, findings: Findings) -> Iterator[PlanWarning]:
+    if not findings.handled:
+        yield PlanWarning(Hazard.EMPTY_QUERY, prepared.nothing_there or NOTHING_FOUND)
+    failed, allowed = findings.counts.failed, prepared.updater.max_failures
+    if failed and _is_over(prepared.updater, findings.predicted.failed.count):
+        at = "the first failure" if not allowed else f"failure {allowed + 1:,}"
+        yield PlanWarning(
+            Hazard.FAILURES,
+            f"a run stops at {at} (max_failures is {allowed}): fix the updater, or allow as many "
+            "with --max-failures",
+        )
+
+
+def _is_over(updater: Updater, failures: int) -> bool:
+    return 0 <= updater.max_failures < failures
+
+
+def _bill(prepared: PreparedRun, findings: Findings, prices: Prices) -> Bill:
+    """The operations of a run: of its query, its handlers, its writes, and bulkup's own: a marker
+    for each batch, which is deleted again."""
+    predicted, nothing = findings.predicted, Estimate.exact(0)
+    keys_only = prepared.query.keys_only
+    batches = Estimate.exact(math.ceil(findings.matching / MAX_BATCH_SIZE))
+    return bill(
+        prices,
+        reads=_sum(nothing if keys_only else predicted.handled, findings.reads),
+        writes=_sum(predicted.written, predicted.other_written, batches),
+        deletes=_sum(predicted.deleted, predicted.other_deleted, batches),
+        small=_sum(predicted.handled if keys_only else nothing, predicted.created),
+    )
+
+
+def _sum(*estimates: Estimate) -> Estimate:
+    """Adding bounds gives an interval that is wider than need be, never one that is too narrow."""
+    return Estimate(
+        sum(one.count for one in estimates),
+        sum(one.low for one in estimates),
+        sum(one.high for one in estimates),
+    )
+
+
+def _forecast(prepared: PreparedRun, findings: Findings) -> Forecast | None:
+    """The ramp of a real project, and the speed of reading and handling; None: nothing to do."""
+    if not findings.speed:
+        return None
+    entities, speed = findings.matching, findings.speed
+    seconds, ramp_s = entities / speed, ramp_seconds(entities, math.inf)
+    if prepared.target.info.is_real and ramp_s > seconds:
+        return Forecast(ramp_seconds(entities, speed), "ramp-up", speed, ramp_s)
+    return Forecast(seconds, "speed", speed, ramp_s)
