@@ -21,6 +21,7 @@ from bulkup.core.plan import (
     PlanWarning,
 )
 from bulkup.engine.batches import MAX_BATCH_SIZE
+from bulkup.engine.outcomes import NOTHING_FOUND
 from bulkup.engine.planning.planner import EveryWrite, Findings, PlannedTask, Planner
 from bulkup.engine.task import Surroundings
 from bulkup.engine.throttle.ramp import ramp_seconds
