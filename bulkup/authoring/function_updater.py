@@ -44,6 +44,7 @@ class FunctionSpec:
     is_done: Callable[..., Any] | None = None
     check_before: Check | None = None
     check_after: Check | None = None
+    idempotent: bool = False
 
 
 def updater(  # noqa: PLR0913  # the attributes of a class, by name
@@ -61,6 +62,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     is_done: Callable[..., bool] | None = None,
     check_before: Check | None = None,
     check_after: Check | None = None,
+    idempotent: bool = False,
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
 
@@ -71,7 +73,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     `kind`, with `filters` (`("age", ">=", 18)`) and `order`, selects the entities. Or give `query`,
     a function that takes a `google.cloud.datastore.Client` and returns a query. `then` is the
     updater to run when this one has finished, and `once` does nothing when the same work was
-    finished before, as in a class; so are `max_failures`, `rewrite_unchanged` and
+    finished before, as in a class; so are `idempotent`, `max_failures`, `rewrite_unchanged` and
     `allow_unwritten_changes`: without it, a function that changes the entity and does not return
     it stops the run. `is_done` takes an entity, and those parameters that it names, and says
     whether the entity is as this updater leaves it (`bulkup verify`).
@@ -108,6 +110,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         is_done=is_done,
         check_before=check_before,
         check_after=check_after,
+        idempotent=idempotent,
     )
 
     def mark(function: F) -> F:
@@ -150,6 +153,7 @@ class FunctionUpdater(Updater):
         self.rewrite_unchanged = spec.rewrite_unchanged
         self.allow_unwritten_changes = spec.allow_unwritten_changes
         self.once = spec.once
+        self.idempotent = spec.idempotent
         self.arguments: dict[str, Any] = {}
         for name in CHECKS:
             if getattr(spec, name) is not None:

@@ -18,6 +18,9 @@ from bulkup.authoring.loader import UpdaterSource, load
 from bulkup.authoring.successors import locate, named, relative_spec
 from bulkup.core.errors import MismatchError, UsageError
 
+AGAIN = "="
+"""The link from an updater to itself: a further pass of the same work."""
+
 
 def follow(source: UpdaterSource, links: Sequence[str], *, own_links: Collection[str] = ()) -> str:
     """Load a chain up to the updater before its last link; return the spec of the last one.
@@ -27,6 +30,8 @@ def follow(source: UpdaterSource, links: Sequence[str], *, own_links: Collection
     """
     spec = source.spec
     for link in links:
+        if link == AGAIN:
+            continue
         if spec != source.spec:
             source = load(spec)
         if link not in own_links and not names(source, link):

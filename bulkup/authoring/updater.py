@@ -54,6 +54,8 @@ class Updater:
                          `handle_entity` is given, not those that it reads with `self.client`.
     `once`               do nothing when a run has finished the same work before: same source,
                          parameters and query (`bulkup run --once`).
+    `idempotent`         handling an entity again changes nothing, so a run may be repeated
+                         (`bulkup run --until-clean`).
     `then`               the updater to run when this one has finished: a class, a function, or a
                          string like "other.py:Name", relative to this file's folder.
     """
@@ -62,6 +64,7 @@ class Updater:
     rewrite_unchanged: bool = False
     allow_unwritten_changes: bool = False
     once: bool = False
+    idempotent: bool = False
 
     client: Client
     """A `google.cloud.datastore.Client` for the run's target."""

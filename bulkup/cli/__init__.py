@@ -28,6 +28,7 @@ _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
     "plan": ("bulkup.cli.plan", "Predict what a run would do, cost and risk."),
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
+    "retry": ("bulkup.cli.retry", "Handle the failed entities of a run again."),
     "verify": ("bulkup.cli.verify", "Name the entities that an updater has not done."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),

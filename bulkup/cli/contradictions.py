@@ -31,10 +31,18 @@ EXCLUSIVE = (
     Exclusive(("to", "only"), "choose one"),
     Exclusive(("full", "sample"), "--full handles all entities; leave one out"),
     *(
+        Exclusive((option, name), f"{what} for one namespace; leave one out")
+        for option, what in (("keys_from", "a list of keys is"), ("until_clean", "passes are"))
+        for name in ("all_namespaces", "namespaces")
+    ),
+    Exclusive(("keys_from", "until_clean"), "a list of keys is handled once; leave one out"),
+    Exclusive(("no_record", "until_clean"), "the record tells what a pass has done; leave one out"),
+    *(
         Exclusive(("dry_run", name), f"a dry run {why}; leave one out", never_ignored="dry_run")
         for name, why in (
             ("new", "starts no run, neither a new one nor an old one"),
             ("no_record", "keeps no record in any case"),
+            ("until_clean", "writes nothing that another pass could find"),
             ("once", "leaves no trace, so it may be repeated"),
             ("gate", "is what --gate clean does first"),
             ("wait", "does not wait for the process that holds the run"),

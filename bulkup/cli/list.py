@@ -107,6 +107,9 @@ def _to_json(run: ListedRun | DamagedRun, now: datetime) -> dict[str, Any]:
         "is_here": run.is_here,
         "predecessor": predecessor_of(info.run_id),
         "successor": run.successor or "",
+        "retry_of": info.retry_of,
+        "retried_by": list(run.retried_by),
+        "retried": run.retried,
     }
 
 
@@ -162,13 +165,18 @@ def _more(run: ListedRun | DamagedRun) -> str:
     info = run.run_info
     parts = [f"{info.updater} on {info.target}"]
     if run.counts.failed:
-        parts.append(f"{run.counts.failed:,} failed")
+        since = f" ({run.retried:,} handled since)" if run.retried else ""
+        parts.append(f"{run.counts.failed:,} failed{since}")
+    if info.retry_of:
+        parts.append(f"retry of {info.retry_of}")
     if info.params:
         parts.append(", ".join(assignment(name, value) for name, value in info.params.items()))
     if run.marked:
         parts.append(run.marked)
     if run.successor:
         parts.append(f"then {run.successor}")
+    if run.retried_by:
+        parts.append(f"retried by {', '.join(run.retried_by)}")
     if not run.is_here:
         parts.append(f"by {run.who or 'another process'}, not in this state directory")
     return "; ".join(parts)

@@ -43,6 +43,19 @@ Params = Annotated[
         help="Set a parameter of the updater.",
     ),
 ]
+DryRun = Annotated[
+    bool,
+    click.Option(["-n", "--dry-run"], is_flag=True, help="Show what would change; write nothing."),
+]
+KeysFrom = Annotated[
+    str | None,
+    click.Option(
+        ["--keys-from"],
+        metavar="FILE",
+        help="Handle the entities whose keys are in FILE (-: standard input), one a line or JSON, "
+        "as bulkup prints them.",
+    ),
+]
 Yes = Annotated[bool, click.Option(["--yes"], is_flag=True, help="Do not ask for confirmation.")]
 Wait = Annotated[
     float,

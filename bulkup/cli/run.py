@@ -13,8 +13,10 @@ from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm, confirm_again
 from bulkup.cli.options import (
     AllowEmpty,
+    DryRun,
     EngineArgs,
     Gate,
+    KeysFrom,
     MailArgs,
     NamespacesArgs,
     OutputArgs,
@@ -38,12 +40,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class RunArgs:
     updater: Annotated[str, click.Argument(["updater"], shell_complete=completed)]
-    dry_run: Annotated[
-        bool,
-        click.Option(
-            ["-n", "--dry-run"], is_flag=True, help="Show what would change; write nothing."
-        ),
-    ]
+    dry_run: DryRun
+    keys_from: KeysFrom
     param: Params
     target: TargetArgs
     namespaces: NamespacesArgs
@@ -62,6 +60,15 @@ class RunArgs:
         ),
     ]
     gate: Gate
+    until_clean: Annotated[
+        bool,
+        click.Option(
+            ["--until-clean"],
+            is_flag=True,
+            help="Repeat the run, for entities that were created or changed behind it, until a "
+            "pass has nothing to write. For idempotent updaters.",
+        ),
+    ]
     allow_empty: AllowEmpty
     wait: Wait
     no_record: Annotated[
@@ -101,8 +108,17 @@ def command(args: RunArgs) -> int:
     with its exit code; otherwise it exits with 3 if entities failed. The same command continues
     where it stopped.
 
+    With --keys-from, a list of keys takes the place of the query: every entity in it is handled,
+    whether or not it matches the query's filters. Only its kind counts. A key without an entity
+    counts as vanished.
+
     If the same work was finished before, you are asked on a terminal, and warned elsewhere. With
     --once nothing is done then: a job in CI can be repeated whatever became of it.
+
+    With --until-clean, further passes follow, each a run of its own, until one has nothing to
+    write: at most 10, and each has to write less than the one before, or the command exits with 4.
+    A pass leaves out what was not changed since the one before began, where the server says when
+    that was.
 
     Ctrl-C finishes the commits in flight and saves. Whatever stopped a run, `bulkup resume`
     continues it.
@@ -123,18 +139,21 @@ def command(args: RunArgs) -> int:
             allow_empty=args.allow_empty,
             once=args.once,
             gate=args.gate is not None,
+            until_clean=args.until_clean,
             on_done=lambda done: confirm_again(done, yes=args.yes or args.dry_run),
         )
         if pattern is not None:
             return _run_in_namespaces(args, pattern, context).exit_code
 
         from bulkup.authoring.parameters import parse_assignments
+        from bulkup.runs.key_input import keys_from_file
         from bulkup.runs.prepare import prepare
         from bulkup.runs.start import start
         from bulkup.runs.verify import check_verifiable, verify_after
 
         params = parse_assignments(args.param)
-        with prepare(args.updater, params, args.target.options(), context) as prepared:
+        keys = keys_from_file(args.keys_from) if args.keys_from is not None else None
+        with prepare(args.updater, params, args.target.options(), context, keys=keys) as prepared:
             if not args.dry_run:
                 confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
             if args.verify:
@@ -182,6 +201,7 @@ def _same_command(args: RunArgs) -> str:
     words += args.engine.options().words()
     words += ["--once"] if args.once else []
     words += typed_words(gate=args.gate)
+    words += ["--until-clean"] if args.until_clean else []
     words += ["--allow-empty"] if args.allow_empty else []
     words += state_dir_words(args.state_dir)
     return shlex.join(words)

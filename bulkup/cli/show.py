@@ -89,13 +89,18 @@ def _show_run(folder: Path, args: ShowArgs) -> None:
     from bulkup.engine.reports import stored_report
     from bulkup.report.summary_model import MOST_FAILURES
     from bulkup.state.checkpoint import Checkpoint
-    from bulkup.state.display import is_alive, resume_command
+    from bulkup.state.display import is_alive, resume_command, retry_command
 
     checkpoint = Checkpoint.open(folder)
     try:
         words = Options().or_as(checkpoint.status().asked).words()
         next_command = resume_command(checkpoint.run_info.run_id, args.state_dir, words)
-        report = stored_report(checkpoint, next_command=next_command, shown=MOST_FAILURES)
+        report = stored_report(
+            checkpoint,
+            next_command=next_command,
+            retry_command=retry_command(checkpoint.run_info, args.state_dir),
+            shown=MOST_FAILURES,
+        )
         report = replace(report, alive=is_alive(checkpoint))
         if args.json:
             _print_json(report, checkpoint)
@@ -150,7 +155,7 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
     from bulkup.report.text import clean, plural
 
     summary = summarize(report)
-    shown = summary.failures
+    shown, summary_label = summary.failures, summary.next_label
     summary = replace(summary, failures_rest=None, log_lines=(), log_rest=None, next_command=None)
     print_summary(Console(highlight=False), summary)
     if any(lines.count > 1 for lines in shown) or report.other_failures:
@@ -164,4 +169,4 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
         for line in checkpoint.log_lines():
             click.echo(f"  {clean(line)}")
     if report.next_command:
-        click.echo(f"\nContinue with: {clean(report.next_command)}")
+        click.echo(f"\n{summary_label}: {clean(report.next_command)}")

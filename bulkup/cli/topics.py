@@ -13,7 +13,7 @@ TOPICS = {
     3  done, but some entities failed (within the budget; `bulkup plan`: some would fail)
     4  `bulkup verify`: an entity is not done; `bulkup status --check`: a migration is pending or
        wrong; `bulkup migrate`: the file of an applied one is missing; `bulkup diff`: the sides
-       differ
+       differ; `bulkup run --until-clean`: the last pass has still written
    10  no such updater, run, migration, folder or namespace pattern
    11  another process holds this run
    75  stopped at a limit (--limit, --max-time); resume continues

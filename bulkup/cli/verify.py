@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +38,14 @@ class VerifyArgs:
     reading: ReadingArgs
     allow_empty: AllowEmpty
     output: OutputArgs
+
+
+def _fix_command(args: VerifyArgs) -> str:
+    """The command that handles what is in the file."""
+    words = ["bulkup", "run", args.updater]
+    for assignment in args.param:
+        words += ["-p", assignment]
+    return shlex.join([*words, *args.target.words(), "--keys-from", str(args.out)])
 
 
 class _VerifySession(Session):
@@ -82,7 +91,7 @@ def command(args: VerifyArgs) -> int:
         )
         params = parse_assignments(args.param)
         with prepare(args.updater, params, args.target.options(), context) as prepared:
-            report = verify(prepared, args.out)
+            report = verify(prepared, args.out, _fix_command(args))
         if session.page is not None:
             session.page.report(report)
         return report.exit_code

@@ -36,7 +36,7 @@ class Exit(IntEnum):
     PENDING = 4
     """`bulkup verify`: an entity is not done. `bulkup status --check`: something is pending or
     wrong. `bulkup migrate`: what was applied is not in the folder. `bulkup diff`: the sides
-    differ."""
+    differ. `bulkup run --until-clean`: the last pass has still written."""
     NOT_FOUND = 10
     HELD = 11
     LIMIT = 75

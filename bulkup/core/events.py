@@ -156,6 +156,8 @@ class WarningKind(str, Enum):
     """A run has finished the same work before."""
     NO_NUMBER = "no_number"
     """Files of a folder of migrations that seem to be updaters, but have no number."""
+    NOT_CLEAN = "not_clean"
+    """The passes of --until-clean have ended, and the last one has still written."""
     SUCCESSOR = "successor"
     """The run's successor will not be able to begin."""
     OTHER = "other"
@@ -185,6 +187,20 @@ class AlreadyDone:
     """How it ended, without failures or with some."""
     same_source: bool
     """Whether the source of the updater is the same, too."""
+
+
+@dataclass(frozen=True)
+class NothingToRetry:
+    """`bulkup retry` was asked to handle the failed entities of a run again, and it names none."""
+
+    run_id: str
+    updater: str
+    unnamed: int
+    """Entities that have failed and that nothing names, so they cannot be handled again."""
+
+    @property
+    def exit_code(self) -> Exit:
+        return Exit.DONE_WITH_FAILURES if self.unnamed else Exit.DONE
 
 
 @dataclass(frozen=True)
@@ -256,9 +272,18 @@ class Report:
     """The id of the run before this one in its chain."""
     successor: str = ""
     """The id of the run that this one's end started."""
+    retry_of: str = ""
+    """The id of the run whose failed entities this one handles again; empty: it is no retry."""
+    retried_by: tuple[str, ...] = ()
+    """The ids of the runs that have handled failed entities of this one again."""
+    retried: int = 0
+    """Of `counts.failed`: how many entities these have handled; they are not in `failures`."""
     gate: GateResult | None = None
     """What the dry pass before the first write found; None: none was asked for. If it was not
     clean, the report is of that pass, and nothing was written."""
+    passes: tuple[int, ...] | None = None
+    """Of `--until-clean`: how much each of the passes before this run has written; None: the run is
+    not repeated."""
 
     operations: OperationCounts | None = None
     """Of this process, as they are billed; None: not counted. In a dry run the predicted ones are
@@ -313,6 +338,7 @@ Event = (
     | Logged
     | Warned
     | AlreadyDone
+    | NothingToRetry
     | WouldChange
     | Found
     | RunEnded

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 from bulkup.core.model import TargetInfo
 
@@ -57,6 +57,29 @@ class RunInfo:
     """The same for every run of this updater with these parameters and this query, anywhere."""
     created: str
     """ISO 8601, UTC."""
+    keys: str = ""
+    """Digest of the list of keys that it works on instead of a query's results; empty: none."""
+    retry_of: str = ""
+    """The id of the run whose failed entities it handles again; empty: it is no retry."""
+    passes: tuple[int, ...] | None = None
+    """Of `--until-clean`: how much each of the passes before this one has written; None: it is not
+    repeated."""
+    since_ns: int = 0
+    """Only entities that were changed after this time of the server's, in nanoseconds; 0: all."""
+
+    @property
+    def is_repeated(self) -> bool:
+        """It is a further pass of a run that was finished before."""
+        return bool(self.passes)
+
+    def stored(self) -> dict[str, Any]:
+        """As JSON. Without the fields that an earlier version would not know and that say nothing
+        here."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in _ADDED or value or value == ()
+        }
 
     @classmethod
     def new(
@@ -83,6 +106,10 @@ class RunInfo:
             identity=identity,
             created=created.isoformat(),
         )
+
+
+_ADDED = frozenset({"keys", "retry_of", "passes", "since_ns"})
+"""Fields that the first version did not have."""
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,12 @@ from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.messages import (
     EntityPb,
     EntityResultPb,
+    LookupResponse,
     Pb,
     QueryResultBatchPb,
     RunQueryResponse,
 )
+from bulkup.datastore.reads import ABSENT
 
 _PACKAGE = "bulkup.pages"
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -64,6 +66,9 @@ def _classes() -> dict[str, Any]:
     )  # fmt: skip
     batch.field[0].label = _Field.LABEL_REPEATED
     message(RunQueryResponse, batch="QueryResultBatch")
+    lookup = message(LookupResponse, found="EntityResult", missing="EntityResult")
+    for field in lookup.field:
+        field.label = _Field.LABEL_REPEATED
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return {
@@ -79,11 +84,21 @@ PageEntity: Any = _ours["Entity"]
 PageResult: Any = _ours["EntityResult"]
 PageBatch: Any = _ours["QueryResultBatch"]
 Page: Any = _ours["RunQueryResponse"]
+FoundPage: Any = _ours["LookupResponse"]
+"""The answer to a Lookup. A key that it neither found nor missed has to be asked for again."""
 
 
 def page_result(result: Pb) -> Pb:
     """Turn an EntityResult into a PageResult."""
     return PageResult.FromString(result.SerializeToString())
+
+
+def absent_result(key: bytes, cursor: bytes = b"") -> Pb:
+    """The PageResult of a serialized key without an entity: it has no properties, and ABSENT in
+    place of a version."""
+    result = PageResult(version=ABSENT, cursor=cursor)
+    result.entity.key = key
+    return result
 
 
 def created_ns(result: Pb) -> int:
@@ -97,6 +112,12 @@ def updated_micros(result: Pb) -> int:
     say."""
     micros: int = Timestamp.FromString(result.update_time).ToMicroseconds()
     return micros
+
+
+def updated_ns(result: Pb) -> int:
+    """When the entity of a PageResult was last changed; otherwise like `created_ns`."""
+    nanoseconds: int = Timestamp.FromString(result.update_time).ToNanoseconds()
+    return nanoseconds
 
 
 def read_page(answer: bytes) -> Pb:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_of
+from bulkup.datastore.pages import updated_ns
 from bulkup.engine.batches import Batch
 from bulkup.engine.commit_context import CommitContext, ShardProgress
 from bulkup.engine.commit_resolution import CommitResolver, SentCommit, sum_of
@@ -103,13 +104,17 @@ class Committer:
     def left_out(self) -> Callable[[Any], bool] | None:
         """See `Sink.left_out`. Asked for every page, so that most entities are not looked at."""
         self._context.made.catch_up()
-        if self._context.query.ranged:
-            return self._is_handled_or_made
+        if self._context.query.ranged or self._context.query.since_ns:
+            return self._is_left_out
         return self._context.made.is_made
 
-    def _is_handled_or_made(self, result: Any) -> bool:
-        is_made = self._context.made.is_made
-        return self._is_handled(result) or (is_made is not None and is_made(result))
+    def _is_left_out(self, result: Any) -> bool:
+        query, is_made = self._context.query, self._context.made.is_made
+        if query.since_ns and 0 < updated_ns(result) <= query.since_ns:
+            return True
+        if query.ranged and self._is_handled(result):
+            return True
+        return is_made is not None and is_made(result)
 
     def _is_handled(self, result: Any) -> bool:
         """Whether the entity came before: the query may return one twice."""
@@ -129,7 +134,7 @@ class Committer:
             is_made = self._context.made.is_made
             # One that was deleted and made anew is another entity than the one that was read.
             return None if is_made is not None and is_made(result) else result
-        return None
+        return self._context.query.without_entity(key)
 
     def is_stale(self, reads: Sequence[bytes]) -> bool:
         """Whether an open batch writes what a handler has read: keys, and marks of queries."""

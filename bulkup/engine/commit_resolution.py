@@ -276,7 +276,7 @@ class CommitResolver:
         A change may have taken it out of the query; handling it then would undo that change.
         """
         if found is None:
-            return None
+            return self._query.without_entity(item.key)
         is_made, result = self._made.is_made, page_result(found)
         if is_made is not None and is_made(result):
             return None  # deleted and made anew: another entity than the one that was read

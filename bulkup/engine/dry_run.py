@@ -18,8 +18,8 @@ from bulkup.engine.budget import HandlerOverBudget
 from bulkup.engine.commit_resolution import sum_of
 from bulkup.engine.handled import Handled, written
 from bulkup.engine.in_process import InProcessPool
+from bulkup.engine.key_scan import Pages
 from bulkup.engine.previewed import Previewed
-from bulkup.engine.scan import Scan
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.unwritten import UnwrittenChanges
 
@@ -103,7 +103,7 @@ def would_put(before: LazyEntity | None, after: Any) -> WouldChange:
 
 
 def dry_run(
-    scan: Scan,
+    scan: Pages,
     handlers: InProcessPool,
     sink: DryRunSink,
     rate: RateLimiter,

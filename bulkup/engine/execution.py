@@ -28,16 +28,16 @@ from bulkup.engine.dry_run import DryRunSink, SeenKeys, dry_run
 from bulkup.engine.event_log import EventLog
 from bulkup.engine.final_hook import FinalHook
 from bulkup.engine.gc_tuning import seldom_collecting
-from bulkup.engine.handle import Handler
 from bulkup.engine.in_process import InProcessPool
+from bulkup.engine.key_handler import make_handler
+from bulkup.engine.key_scan import KeyPlan, KeySampling, open_scan
 from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.moved_entities import MoveWatch
-from bulkup.engine.outcomes import FINISHED, NOTHING_FOUND, Outcome, outcome_of
+from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.recovery import Recovery, recover
 from bulkup.engine.reports import dry_report, operations_of, report_of_end
-from bulkup.engine.scan import Scan
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
 from bulkup.engine.slow_handler import SlowHandler
@@ -68,7 +68,7 @@ class Execution:
         taken: TakenRun | None,
         *,
         workers: WorkerPool | None = None,
-        sampling: Sampling | None = None,
+        sampling: Sampling | KeySampling | None = None,
     ) -> None:
         updater, rpc, options = task.updater, task.rpc, surroundings.options
         self._task = task
@@ -137,7 +137,7 @@ class Execution:
         if self._workers is not None:
             self._workers.on_handled = slow.took
             return Dispatcher(self._workers, accounts, ranged=bool(self._query.ranged))
-        handler = Handler(self._task.updater, self._query, keeps_before=keeps_before)
+        handler = make_handler(self._task.updater, self._query, keeps_before=keeps_before)
         return InProcessPool(handler, accounts, slow)
 
     # --- called back while others wait ---
@@ -186,7 +186,11 @@ class Execution:
             )
         )  # fmt: skip
         try:
-            if taken is None or taken.record.made == Made():  # else it would count what was made
+            if isinstance(self._query, KeyPlan):
+                self._progress.total_is(self._query.keys.count)
+            elif self._query.since_ns:
+                pass  # most of what the query finds is not handled
+            elif taken is None or taken.record.made == Made():  # else it would count what was made
                 self._progress.ask_total(self._rpc.count(self._query.pb, self._query.namespace))
             with seldom_collecting():
                 if taken is None or self._lease is None:
@@ -226,7 +230,9 @@ class Execution:
     def _dry_run(self) -> None:
         assert isinstance(self._handlers, InProcessPool)
         size = self._options.batch_size
-        scan = Scan(self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes)
+        scan = open_scan(
+            self._rpc, self._query, Shard(1), size, entity_bytes=self._task.entity_bytes
+        )
         with SeenKeys() if self._query.ranged else nullcontext() as seen:
             previewed = self._handlers.previewed
             changes = None if self._options.gate_pass else self._event_log
@@ -322,8 +328,8 @@ class Execution:
         Raises HeldError, CallError when it could not be recorded, UpdaterError when `finish` raised
         or the successor cannot begin. Then the run is to be resumed.
         """
-        if not self._progress.counts.handled:
-            self.warn(self._task.nothing_there or NOTHING_FOUND, WarningKind.EMPTY_QUERY)
+        if message := self._task.why_empty(self._progress.counts):
+            self.warn(message, WarningKind.EMPTY_QUERY)
         if self._taken is None or self._lease is None or self._completion is None:
             return self._report(started, FINISHED)
         # Before Datastore says that the run is finished: nobody resumes it after that.
@@ -332,6 +338,9 @@ class Execution:
         self._only_end_left = self._clean
         successor = self._final_hook.conclude(report, self._lease.record)
         self._completion.finish(report.counts, self._live_markers, successor)
+        if why := self._taken.why_not_clean(report.counts):
+            self.warn(why, WarningKind.NOT_CLEAN)
+            report = replace(report, exit_code=Exit.PENDING)
         return replace(report, successor=successor.run_info.run_id if successor else "")
 
     def _report(self, started: datetime, outcome: Outcome) -> Report:
@@ -347,8 +356,9 @@ class Execution:
             )  # fmt: skip
         else:
             report = report_of_end(
-                self._taken.checkpoint, outcome, next_command=self._taken.next_command
-            )
+                self._taken.checkpoint, outcome, next_command=self._taken.next_command,
+                retry_command=self._taken.retry_command,
+            )  # fmt: skip
             report = replace(report, state_file=self._taken.state_file)
         return self._with_latest(report)
 

@@ -4,6 +4,7 @@ successor that it asks for."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from bulkup.authoring.updater import Updater, finish
 from bulkup.core.errors import BulkupError, HeldError, UpdaterError
@@ -14,7 +15,7 @@ from bulkup.engine.checks import objection
 from bulkup.state.record import RunRecord
 
 BeginSuccessor = Callable[[RunRecord], RunRecord | None]
-"""From the record of a run to the record of the successor that its updater wants."""
+"""From the record of a run, with its counts, to the record of the successor that it is to have."""
 
 
 class FinalHook:
@@ -57,7 +58,7 @@ class FinalHook:
                 f"finished and no successor begins\n{user_traceback(error)}",
             ) from error
         try:
-            return self._begin_successor(record)
+            return self._begin_successor(replace(record, counts=report.counts))
         except HeldError:
             raise
         except BulkupError as error:

@@ -277,7 +277,7 @@ class Handler(WriteSink):
             raise
         if pb is None:
             self._put_as = None
-            if not (self._changed or self._rewrite):
+            if not (self._changed or self._rewrite or self._version == ABSENT):
                 self._add(self._key, None)
                 return
             # An earlier put in this call has patched the message; that is the entity now.
@@ -354,6 +354,9 @@ class Handler(WriteSink):
     def delete_own(self) -> None:
         if is_moved(self.own):
             super().delete_own()
+            return
+        if self._version == ABSENT:
+            self._add(self._key, None)
             return
         mutation = Mutation()
         mutation.delete.ParseFromString(self._key)

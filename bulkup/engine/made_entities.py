@@ -87,7 +87,7 @@ class MadeEntities:
 
         Raises HeldError, CallError.
         """
-        if self._by_key is None:
+        if self._by_key is None and self._query.meets_new_entities:
             self._is_behind = True
             if threading.get_ident() == self._thread:
                 self.catch_up()
@@ -118,6 +118,8 @@ class MadeEntities:
             self._remember(writes)
 
     def _may_be_found(self, write: Write) -> bool:
+        if not self._query.meets_new_entities:
+            return False
         key = key_of(write.key)
         if key.partition_id.namespace_id != self._query.namespace:
             return False

@@ -14,11 +14,6 @@ from bulkup.datastore.rpc_errors import explain
 from bulkup.engine.budget import BudgetExceeded
 from bulkup.engine.control import Control
 
-NOTHING_FOUND = (
-    "the query found no entities: check the kind's name, the filters and the target (project, "
-    "database, namespace)"
-)
-
 
 class Outcome(NamedTuple):
     state: RunState

@@ -66,6 +66,11 @@ class ProgressTracker:
         """Show the answer of a COUNT call once it arrives; the run does not wait for it."""
         self._count_call = call
 
+    def total_is(self, total: int) -> None:
+        """It is known without asking."""
+        self.total = total
+        self._on_total(total)
+
     def begin_with(self, counts: Counts) -> None:
         """What earlier runners have done, when that is known for certain."""
         self.counts = self._before = counts

@@ -18,11 +18,16 @@ from bulkup.state.checkpoint import Checkpoint
 
 
 def stored_report(
-    checkpoint: Checkpoint, *, next_command: str = "", shown: int = SHOWN_FAILURES
+    checkpoint: Checkpoint,
+    *,
+    next_command: str = "",
+    retry_command: str = "",
+    shown: int = SHOWN_FAILURES,
 ) -> Report:
     """What the checkpoint knows of a run, with its first `shown` failures.
 
-    The runner may be alive, dead or done.
+    The runner may be alive, dead or done. `next_command` resumes the run, and `retry_command`
+    handles its failed entities again once it is finished.
     """
     run_info, status = checkpoint.run_info, checkpoint.status()
     groups = FailureGroups(checkpoint.failures())
@@ -50,7 +55,7 @@ def stored_report(
         log_lines=tuple(islice(checkpoint.log_lines(), SHOWN_LOG_LINES)),
         log_total=checkpoint.log_total(),
         state_file=str(checkpoint.path),
-        next_command=next_command if status.state is not RunState.FINISHED else "",
+        next_command=_next(checkpoint, status.state, next_command, retry_command),
         runners=status.runners,
         max_failures=status.max_failures,
         over_budget=status.over_budget,
@@ -58,11 +63,23 @@ def stored_report(
         only_end_left=checkpoint.only_end_left(),
         predecessor=predecessor_of(run_info.run_id),
         successor=status.successor or "",
+        retry_of=run_info.retry_of,
+        retried_by=tuple(checkpoint.retries()),
+        retried=checkpoint.retried(),
         gate=status.gate,
+        passes=run_info.passes,
     )
 
 
-def report_of_end(checkpoint: Checkpoint, outcome: Outcome, *, next_command: str) -> Report:
+def _next(checkpoint: Checkpoint, state: RunState, resume: str, retry: str) -> str:
+    if state is not RunState.FINISHED:
+        return resume
+    return retry if checkpoint.has_failures_to_retry() else ""
+
+
+def report_of_end(
+    checkpoint: Checkpoint, outcome: Outcome, *, next_command: str, retry_command: str
+) -> Report:
     """The report of a runner that ends now. Its end is not in the checkpoint yet."""
     report = stored_report(checkpoint)
     return replace(
@@ -70,7 +87,7 @@ def report_of_end(checkpoint: Checkpoint, outcome: Outcome, *, next_command: str
         state=outcome.state,
         reason=outcome.reason,
         exit_code=final_exit(outcome.state, outcome.exit_code, report.counts.failed),
-        next_command="" if outcome.state is RunState.FINISHED else next_command,
+        next_command=_next(checkpoint, outcome.state, next_command, retry_command),
         over_budget=outcome.over_budget,
         successor="",
         only_end_left=report.only_end_left and outcome.state is not RunState.FINISHED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from google.cloud.datastore import Client, Query
@@ -44,6 +45,10 @@ class QueryPlan:
     """Properties it orders or ranges on. A change of one of these moves the entity within the scan,
     perhaps ahead, where it is read again (the Halloween problem). And one server returns an entity
     once for each element of an array that the query orders or ranges on."""
+    is_repeated: bool = False
+    """All was handled before: this is a further pass (`--until-clean`)."""
+    since_ns: int = 0
+    """Entities that were not changed after this time are not handled; see `RunInfo`."""
 
     def fingerprint(self, target: TargetInfo) -> str:
         """Changes when the query or its target changes."""
@@ -62,6 +67,26 @@ class QueryPlan:
         digest.update(self.namespace.encode())
         digest.update(self.pb.SerializeToString(deterministic=True))
         return digest.hexdigest()
+
+    @property
+    def digest(self) -> str:
+        """Of the keys that a list has in place of the query's results; empty: there is no list."""
+        return ""
+
+    @property
+    def meets_new_entities(self) -> bool:
+        """Whether the scan may come by an entity that the run itself has made."""
+        return True
+
+    def without_entity(self, key: bytes) -> Any:
+        """The PageResult that is handled when there is no entity of this key; None: nothing is."""
+        return None
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep in the run's folder what a resumed run needs besides its updater."""
+
+    def close(self) -> None:
+        """Release what the plan reads from."""
 
     @property
     def is_kindless(self) -> bool:

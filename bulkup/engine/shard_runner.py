@@ -11,8 +11,8 @@ from bulkup.core.records import Shard
 from bulkup.engine.commit import Committer
 from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgress
 from bulkup.engine.handled import Handled
+from bulkup.engine.key_scan import open_scan
 from bulkup.engine.pool.chunk import Chunk
-from bulkup.engine.scan import Scan
 from bulkup.state.checkpoint import Checkpoint
 
 
@@ -78,7 +78,7 @@ class ShardRunner:
             live_markers=deque(live_markers),
             counts=counts, counts_above=counts_above,
         )  # fmt: skip
-        self.scan = Scan(
+        self.scan = open_scan(
             context.commits.rpc, context.commits.query, shard, self.throttle.max_batch_size,
             entity_bytes=context.entity_bytes,
         )  # fmt: skip

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bulkup.authoring.updater import Updater
 from bulkup.core.clock import Clock
 from bulkup.core.events import Listener
+from bulkup.core.model import Counts
 from bulkup.core.records import RunInfo
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
@@ -16,6 +18,15 @@ from bulkup.engine.scan import QueryPlan
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
+
+NOTHING_FOUND = (
+    "the query found no entities: check the kind's name, the filters and the target (project, "
+    "database, namespace)"
+)
+NONE_THERE = (
+    "none of the keys has an entity that the updater is for: check the keys and the target "
+    "(project, database, namespace)"
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,14 @@ class Task:
     nothing_there: str | None = None
     """What is there instead, when the kind of the query was found to hold nothing at all."""
 
+    def why_empty(self, counts: Counts) -> str | None:
+        """What to tell of a run that has met no entity; None: it has met some."""
+        if self.query.is_repeated:
+            return None
+        if self.query.digest:
+            return NONE_THERE if counts.vanished == counts.handled else None
+        return None if counts.handled else self.nothing_there or NOTHING_FOUND
+
 
 @dataclass(frozen=True)
 class TakenRun:
@@ -43,6 +62,11 @@ class TakenRun:
     next_command: str
     """How to resume the run."""
     begin_successor: BeginSuccessor
+    retry_command: str = ""
+    """How to handle its failed entities again, once it is finished."""
+    why_not_clean: Callable[[Counts], str] = lambda _: ""
+    """Why no further pass follows although this one has written (`--until-clean`); empty: one
+    follows, or none need."""
     state_file: str = ""
     """The checkpoint's path, as it is shown."""
 

@@ -28,9 +28,13 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                log_lines (the first), log_total, warnings, state_file, next_steps (commands, ready
                for a shell), next_command (the first of them, or ""), runners,
                max_failures (-1: no limit, null: not known), predecessor, successor (ids of runs of
-               its chain, or ""), headline (for people; may change); gate (with --gate clean; the
-               fields of a gate line: if not passed, the summary is of the dry pass); operations;
-               verification (of `bulkup verify`, whose failures are the entities that are not done)
+               its chain, or ""), retry_of (id of the run whose failed entities it handles again,
+               or ""), retried_by (ids of the runs that do that for this one), retried (how many
+               of counts.failed they have handled), passes (of --until-clean: how much each has
+               written, this one last; else []), headline (for people; may change); gate (with
+               --gate clean; the fields of a gate line: if not passed, the summary is of the dry
+               pass); operations; verification (of `bulkup verify`, whose failures are the entities
+               that are not done)
     namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
                `group`, is about these namespaces, one after another (`target.namespace` of
                start and summary says which)
@@ -40,6 +44,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                were not processed
     already_done  run_id (of the run that did the work before), updater, ended, ago_s, who, counts,
                exit_code: with `--once` there was nothing to do; no start and no summary follow
+    nothing_to_retry  run_id, updater, unnamed, exit_code: the run that was to be retried names no
+               failed entity; no start and no summary follow
     plan       what `bulkup plan` predicts (docs/plan.md); no summary follows
     delivery   channel (file, mail), ok, message: what became of the report
     error      message, details, exit_code, next_steps: the command ended without a summary
@@ -56,8 +62,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     state      running, finished, failed, stopped, interrupted, abandoned
     total      null where the server cannot count; before/after: null where there is no value
 
-With `-q` there are start, failure, finding, warning, already_done, summary, namespaces, group,
-delivery and error. All failures are printed as they happen, and all changes.
+With `-q` there are start, failure, finding, warning, already_done, nothing_to_retry, summary,
+namespaces, group, delivery and error. All failures are printed as they happen, and all changes.
 """
 
 from __future__ import annotations
@@ -80,6 +86,7 @@ from bulkup.core.events import (
     GroupEnded,
     GroupStarted,
     Logged,
+    NothingToRetry,
     Planned,
     Progress,
     Retrying,
@@ -142,6 +149,7 @@ class JsonPrinter(Printer):
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
             AlreadyDone: self._already_done,
+            NothingToRetry: self._nothing_to_retry,
             GatePassed: lambda event: self._write("gate", gate_fields(event.result)),
             Planned: lambda event: self._write("plan", plan_fields(event.plan)),
         }
@@ -197,6 +205,11 @@ class JsonPrinter(Printer):
     def _already_done(self, event: AlreadyDone) -> None:
         self.lines.run_id = event.run_id
         self._write("already_done", already_done_fields(event))
+
+    def _nothing_to_retry(self, event: NothingToRetry) -> None:
+        self.lines.run_id = event.run_id
+        fields = {"updater": event.updater, "unnamed": event.unnamed}
+        self._write("nothing_to_retry", {**fields, "exit_code": int(event.exit_code)})
 
     def _logged(self, event: Logged) -> None:
         self._write("log", {"line": event.line}, at=time_of(event.line))

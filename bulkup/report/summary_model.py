@@ -113,7 +113,7 @@ def summarize(report: Report) -> Summary:
         failures = tuple(map(_group, report.failure_groups[:MOST_FAILURES]))
     else:
         failures = tuple(map(_failure, report.failures[:MOST_FAILURES]))
-    failures_left_out = counts.failed - sum(failure.count for failure in failures)
+    failures_left_out = counts.failed - report.retried - sum(f.count for f in failures)
     log_lines = report.log_lines[:MOST_LOG_LINES]
     log_lines_left_out = report.log_total - len(log_lines)
     where_all_are, where_keys_are = _where_all_are(report), _where_keys_are(report)

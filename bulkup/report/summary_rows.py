@@ -45,7 +45,7 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Unchanged", _if_any(counts.unchanged, "(returned unchanged; no write needed)")),
         ("Left alone", _if_any(counts.left_alone, "(the updater has written nothing)")),
         ("Vanished", _if_any(counts.vanished, "(deleted by others during the run; not failures)")),
-        ("Failed", f"{counts.failed:,}"),
+        ("Failed", _failed(report)),
         ("Not written", _if_any(counts.unwritten, "(changed by the updater and not put after it)")),
         ("Others", others(counts, dry_run=report.dry_run)),
         (
@@ -69,6 +69,11 @@ def _operations(report: Report) -> str | None:
     if counted.index_updates is not None:
         parts.append(f"{counted.index_updates:,} index updates")
     return ", ".join(parts) + (" by this process" if report.runners > 1 else "")
+
+
+def _failed(report: Report) -> str:
+    since = f" ({report.retried:,} handled since, by retries)" if report.retried else ""
+    return f"{report.counts.failed:,}{since}"
 
 
 def _if_any(count: int, meaning: str = "") -> str | None:
@@ -122,6 +127,9 @@ def _run_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Group" if report.spaces else "Run", clean(report.run_id)),
         ("After run", clean(report.predecessor) if report.predecessor else None),
         ("Then run", clean(report.successor) if report.successor else None),
+        ("Pass", _pass(report)),
+        ("Retry of", clean(report.retry_of) if report.retry_of else None),
+        ("Retried by", ", ".join(map(clean, report.retried_by)) or None),
         ("Run state", clean(report.state_file) if report.state_file else None),
         ("Exit code", _exit(report.exit_code) if report.exit_code is not Exit.DONE else None),
     ]
@@ -132,6 +140,16 @@ def _gate(report: Report) -> str | None:
         return None
     again = "; not repeated on resume" if report.runners > 1 else ""
     return gate_passed(report.gate) + again
+
+
+def _pass(report: Report) -> str | None:
+    """`3 of --until-clean (the passes wrote 120, 3, 0)`."""
+    if report.passes is None:
+        return None
+    written = ", ".join(f"{count:,}" for count in (*report.passes, report.counts.writes))
+    number = len(report.passes) + 1
+    wrote = "the passes wrote" if report.passes else "it wrote"
+    return f"{number} of --until-clean ({wrote} {written})"
 
 
 def _namespaces(report: Report) -> str:

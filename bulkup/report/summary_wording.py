@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bulkup.core.clock import rough_age
-from bulkup.core.events import AlreadyDone, Report, RunState
+from bulkup.core.events import AlreadyDone, NothingToRetry, Report, RunState
 from bulkup.report.namespace_grid import namespace_names
 from bulkup.report.summary_rows import others, writes
 from bulkup.report.text import clean, duration, plural
@@ -176,6 +176,8 @@ def _meaning(report: Report) -> Iterator[str]:
         whose = "the entity that failed" if failed == 1 else f"the {failed:,} that failed"
         rest = "; every other entity is done" if is_finished else ""
         yield f"Nothing was written for {whose}{rest}."
+        if report.retried:
+            yield f"Retries have handled {report.retried:,} of {whose.removeprefix('the ')} since."
     if is_finished and report.total is not None and report.total != report.counts.handled:
         yield (
             f"The initial count was {report.total:,}. Counts are estimates; the query itself was "
@@ -231,3 +233,9 @@ def already_done(event: AlreadyDone) -> str:
         f"already done as {clean(event.run_id)}, {ago} ago{who} "
         f"({plural(counts.handled, 'entity', 'entities')}{failed}); --new does it again"
     )
+
+
+def nothing_to_retry(event: NothingToRetry) -> str:
+    """`Run RUN has no failed entity to retry.`"""
+    which = "that can be named" if event.unnamed else "to retry"
+    return f"Run {clean(event.run_id)} of {clean(event.updater)} has no failed entity {which}."

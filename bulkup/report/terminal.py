@@ -26,6 +26,7 @@ from bulkup.core.events import (
     GroupEnded,
     GroupStarted,
     Logged,
+    NothingToRetry,
     Planned,
     Progress,
     Report,
@@ -48,7 +49,12 @@ from bulkup.report.summary_model import Summaries, what_failed
 from bulkup.report.summary_rows import gate_passed
 from bulkup.report.summary_terminal import print_summary
 from bulkup.report.summary_text import summary_text
-from bulkup.report.summary_wording import already_done, changes_sentence, headline_of
+from bulkup.report.summary_wording import (
+    already_done,
+    changes_sentence,
+    headline_of,
+    nothing_to_retry,
+)
 from bulkup.report.text import clean, clean_block, clean_message, duration, plural, show_command
 
 LINE_EVERY_S = 10.0
@@ -105,6 +111,7 @@ class TerminalPrinter(Printer):
             GroupStarted: self._group_started,
             GroupEnded: self._group_ended,
             AlreadyDone: self._already_done,
+            NothingToRetry: self._nothing_to_retry,
             Planned: self._planned,
         }
         if not self._quiet:
@@ -246,6 +253,10 @@ class TerminalPrinter(Printer):
             # Of these no summary follows, which would have them.
             for line in details:
                 self._say(f"  {line}")
+
+    def _nothing_to_retry(self, event: NothingToRetry) -> None:
+        self._hide_bar()
+        self._print_out(Text(nothing_to_retry(event)))
 
     def _gate_passed(self, event: GatePassed) -> None:
         self._hide_bar()

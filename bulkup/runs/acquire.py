@@ -37,6 +37,7 @@ def open_checkpoint(run_info: RunInfo, prepared: PreparedRun) -> Iterator[Checkp
             lock.release()
             folder = make_run_folder(context.state_dir, run_info.run_id)
             lock = lock_folder(folder, context)
+        prepared.query.keep_in(folder)
         if (folder / CHECKPOINT_NAME).exists():
             checkpoint = Checkpoint.open(folder)
         else:

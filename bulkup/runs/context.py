@@ -37,6 +37,8 @@ class RunContext:
     """Begin to write only after a dry pass without failures (`--gate clean`)."""
     once: bool = False
     """Do nothing if a run has finished the same work before."""
+    until_clean: bool = False
+    """Repeat the run until a pass finds nothing to write."""
     on_done: Callable[[AlreadyDone], bool] | None = None
     """Called before work that was done before is done again; may raise. False: nobody knows of it
     yet, so warn. None: warn."""

@@ -24,6 +24,7 @@ from bulkup.engine.reports import stored_report
 from bulkup.runs.context import RunContext
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.display import retry_command
 from bulkup.state.files import CHECKPOINT_NAME, RunLock
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
@@ -201,7 +202,9 @@ def _note_end(ledger: Ledger, record: RunRecord | None, checkpoint: Checkpoint) 
 
 
 def _deliver_stored(context: RunContext, checkpoint: Checkpoint, message: str) -> Report:
-    report = replace(stored_report(checkpoint), state_file=context.shown(checkpoint.path))
+    retry = retry_command(checkpoint.run_info, context.typed_state_dir)
+    report = stored_report(checkpoint, retry_command=retry)
+    report = replace(report, state_file=context.shown(checkpoint.path))
     report = _deliver(context, report, message)
     if not context.reports_itself:
         reported(checkpoint.folder)

@@ -6,16 +6,18 @@ from bulkup.core.events import Report, Warned
 from bulkup.core.records import RunInfo
 from bulkup.engine.checks import check_before
 from bulkup.engine.execution import Execution
+from bulkup.engine.key_scan import KeyPlan, KeySampling
 from bulkup.engine.options import AUTO_SHARDS
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.pool.protocol import WorkerSetup
 from bulkup.engine.splits import Sampling, why_not_split
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
+from bulkup.runs.passes import as_pass, passes_of, why_not_clean
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.successor import foretell_successor, successor_record
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.display import resume_command
+from bulkup.state.display import resume_command, retry_command
 from bulkup.state.record import RunRecord
 from bulkup.state.unreported import reported
 
@@ -34,10 +36,11 @@ def execute(
     prepared: PreparedRun,
     checkpoint: Checkpoint,
     held: RunRecord,
-    sampling: Sampling | None,
+    sampling: Sampling | KeySampling | None,
 ) -> Report:
     """Execute a run that this process has acquired. `sampling`: from `request_sample`."""
     context, run_info = prepared.context, checkpoint.run_info
+    prepared = as_pass(prepared, run_info)
     next_command = context.resume_command or resume_command(
         run_info.run_id, context.typed_state_dir, context.options.words()
     )
@@ -47,6 +50,8 @@ def execute(
         held,
         next_command,
         begin_successor=lambda record: successor_record(prepared, record),
+        retry_command=retry_command(run_info, context.typed_state_dir),
+        why_not_clean=lambda counts: why_not_clean(passes_of(context, held), counts),
         state_file=context.shown(checkpoint.path),
     )
     workers = _worker_pool(prepared) if context.options.processes > 1 else None
@@ -74,7 +79,7 @@ def _execution(
     taken: TakenRun | None,
     *,
     workers: WorkerPool | None = None,
-    sampling: Sampling | None = None,
+    sampling: Sampling | KeySampling | None = None,
 ) -> Execution:
     context = prepared.context
     execution = Execution(
@@ -96,13 +101,16 @@ def _execution(
     return execution
 
 
-def request_sample(prepared: PreparedRun) -> Sampling | None:
+def request_sample(prepared: PreparedRun) -> Sampling | KeySampling | None:
     """Ask Datastore where to split the query into shards; None: it is not to be split.
 
     This may be asked before the run is ours: a sample only proposes where to split, so an old one
     does no harm.
     """
     query, shards = prepared.query, prepared.context.options.shards
+    if isinstance(query, KeyPlan) and query.list is not None:
+        shards = shards or (AUTO_SHARDS if prepared.target.info.is_real else 1)
+        return KeySampling(query.list, shards) if shards > 1 else None
     reason = why_not_split(query)
     if reason is None:
         shards = shards or (AUTO_SHARDS if prepared.target.info.is_real else 1)

@@ -36,6 +36,10 @@ class ListedRun:
     """user@host of the last runner; None: this run is known from its checkpoint alone."""
     is_here: bool = True
     """Whether its folder is in this state directory."""
+    retried_by: tuple[str, ...] = ()
+    """The runs that have handled failed entities of this one again."""
+    retried: int = 0
+    """How many of its failed entities these have handled."""
     marked: str = ""
     """Of a migration: how `bulkup mark` changed it, and who did."""
 
@@ -89,6 +93,8 @@ def _read(folder: Path) -> ListedRun | DamagedRun:
                 datetime.fromisoformat(ended) if ended else None,
                 status.successor,
                 who=None,
+                retried_by=tuple(checkpoint.retries()),
+                retried=checkpoint.retried(),
             )
     except StateError as error:
         return DamagedRun(folder.name, error.message)
@@ -124,7 +130,10 @@ def runs_on(
         if isinstance(local, ListedRun):
             # A record's counts are those of the last renewal.
             counts = max(local.counts, listed.counts, key=lambda counts: counts.handled)
-            listed = replace(listed, counts=counts, is_here=True)
+            listed = replace(
+                listed, counts=counts, is_here=True,
+                retried_by=local.retried_by, retried=local.retried,
+            )  # fmt: skip
         merged[place] = listed
     # Run ids sort by start time, except those made from names.
     return sorted(merged.values(), key=_sort_key, reverse=True)

@@ -21,9 +21,8 @@ from bulkup.core.plan import (
     PlanWarning,
 )
 from bulkup.engine.batches import MAX_BATCH_SIZE
-from bulkup.engine.outcomes import NOTHING_FOUND
 from bulkup.engine.planning.planner import EveryWrite, Findings, PlannedTask, Planner
-from bulkup.engine.task import Surroundings
+from bulkup.engine.task import NOTHING_FOUND, Surroundings
 from bulkup.engine.throttle.ramp import ramp_seconds
 from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.plan_file import PlanWriter

@@ -7,9 +7,9 @@ server is wrong, no trace is left, neither in Datastore nor in the state directo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bulkup.authoring import successors
@@ -27,8 +27,10 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
+from bulkup.engine.key_scan import KeyPlan, first_of
 from bulkup.engine.scan import QueryPlan, plan_query
 from bulkup.runs.context import RunContext
+from bulkup.runs.key_input import KeySource
 from bulkup.runs.open_to_run import open_to_run
 from bulkup.runs.target import TargetOptions, ignored_emulator
 from bulkup.state.kinds import OWN_KINDS
@@ -72,6 +74,10 @@ class PreparedRun:
     """The dry pass that has come before this run, with those of others (`--all-namespaces`)."""
     own_links: set[str] = field(default_factory=set)
     """The links of the chain that this process has recorded."""
+    retry_of: str = ""
+    """The run whose failed entities it handles again; empty: it is no retry."""
+    settled: frozenset[str] = frozenset()
+    """The retries of that run that its list of failures knows of."""
 
     @property
     def identity(self) -> str:
@@ -81,7 +87,7 @@ class PreparedRun:
     def new_run_info(self, run_id: str | None, identity: str) -> RunInfo:
         """The fixed facts of a run created now; with a new id if it has none."""
         target, created = self.target.info, self.context.clock.now()
-        return RunInfo.new(
+        run_info = RunInfo.new(
             run_id or new_run_id(created),
             self.source,
             self.params,
@@ -89,6 +95,12 @@ class PreparedRun:
             identity=identity,
             fingerprint=self.query.fingerprint(target),
             created=created,
+        )
+        return replace(
+            run_info,
+            keys=self.query.digest,
+            retry_of=self.retry_of,
+            passes=() if self.context.until_clean else None,
         )
 
 
@@ -132,11 +144,13 @@ def prepare(
     context: RunContext,
     *,
     check_target: Callable[[TargetInfo], None] = lambda _: None,
+    keys: KeySource | None = None,
 ) -> Iterator[PreparedRun]:
     """Prepare a run on a target that is opened here. Raises BulkupError.
 
     A CallError that leaves the block is turned into an error that a user can act on.
-    `check_target` is called before anything is sent to the target.
+    `check_target` is called before anything is sent to the target. `keys`: what to work on instead
+    of the query's results.
     """
     ignored = ignored_emulator(target_options)  # inside, the environment has our own server
     with (
@@ -148,10 +162,11 @@ def prepare(
         closing(context.connect(target)) as rpc,
         explained(rpc),
     ):
-        prepared = _bind(loaded, created, target, rpc, context, first_contact=True)
+        prepared = _bind(loaded, created, target, rpc, context, first_contact=True, keys=keys)
         if ignored:
             prepared.warnings.append(Warned(ignored))
-        yield prepared
+        with closing(prepared.query):
+            yield prepared
 
 
 @contextmanager
@@ -205,11 +220,13 @@ def _bind(
     context: RunContext,
     *,
     first_contact: bool = False,
+    keys: KeySource | None = None,
 ) -> PreparedRun:
     """Give the updater its client, get its query and read the first entity.
 
     That read shows that the server answers, accepts our credentials and can execute the query.
-    `first_contact`: nothing has been sent to the target yet, so its address may be wrong.
+    `first_contact`: nothing has been sent to the target yet, so its address may be wrong. `keys`:
+    what to work on instead of the query's results.
     """
     source, params = loaded.source, loaded.params
     rpc.tag(source.name)
@@ -228,14 +245,16 @@ def _bind(
             f"--processes does not work with {source.name}, which replaces Python's threads "
             "(gevent, eventlet); leave it out"
         )
-    first = type(query.pb)()
-    first.CopyFrom(query.pb)
-    first.limit.value = 1
-    if first_contact:
-        rpc.connect()
-    results = rpc.run_query(first, query.namespace).result().batch.entity_results
-    if query.is_kindless:
-        results = [r for r in results if r.entity.key.path[-1].kind not in OWN_KINDS]
+    if keys is not None:
+        key_list = keys.read(query, target.info)
+        query = KeyPlan.of(query, key_list.facts, key_list)
+    try:
+        if first_contact:
+            rpc.connect()
+        results = _first_of(rpc, query)
+    except BaseException:
+        query.close()
+        raise
     return PreparedRun(
         source,
         params,
@@ -246,7 +265,22 @@ def _bind(
         query,
         context.by_server_time(rpc),
         first_entity_bytes=sum(result.ByteSize() for result in results),
+        retry_of=keys.retry_of if keys is not None else "",
+        settled=keys.settled if keys is not None else frozenset(),
     )
+
+
+def _first_of(rpc: Rpc, query: QueryPlan) -> Sequence[Any]:
+    """The first result, if there is one. Raises CallError."""
+    if isinstance(query, KeyPlan):
+        return first_of(rpc, query)
+    first = type(query.pb)()
+    first.CopyFrom(query.pb)
+    first.limit.value = 1
+    results = rpc.run_query(first, query.namespace).result().batch.entity_results
+    if query.is_kindless:
+        return [r for r in results if r.entity.key.path[-1].kind not in OWN_KINDS]
+    return list(results)
 
 
 def checked_query(updater: Updater, source: UpdaterSource, target: Target) -> QueryPlan:

@@ -19,8 +19,10 @@ from bulkup.runs.context import RunContext
 from bulkup.runs.ended import report_finished_meanwhile, report_if_finished, report_stored
 from bulkup.runs.execute import execute, request_sample
 from bulkup.runs.housekeeping import sweep_markers
+from bulkup.runs.key_input import keys_kept_in
 from bulkup.runs.lost_record import record_again
 from bulkup.runs.prepare import PreparedRun, prepare
+from bulkup.runs.retry import settle_retry
 from bulkup.runs.target import TargetOptions, check_same_target, options_for
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, find_run, run_folders
@@ -123,6 +125,7 @@ def prepare_resume(
         target_options,
         replace(context, options=context.options.or_as(checkpoint.status().asked)),
         check_target=lambda target: check_same_target(run_info, target),
+        keys=keys_kept_in(checkpoint.folder, run_info) if run_info.keys else None,
     ) as prepared:
         if prepared.query.fingerprint(prepared.target.info) != run_info.fingerprint:
             raise MismatchError(
@@ -203,6 +206,7 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
                 raise
         else:
             report = execute(prepared, checkpoint, held, request_sample(prepared))
+        settle_retry(checkpoint, context)
         return execute_successors(prepared, report, links=links)
 
 

@@ -12,6 +12,7 @@ from bulkup.core.events import AlreadyDone, Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo, first_id
 from bulkup.core.visible import assignment
+from bulkup.engine.key_scan import KeySampling
 from bulkup.engine.splits import Sampling
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.chain import execute_successors, resume_chain
@@ -21,6 +22,7 @@ from bulkup.runs.execute import execute, execute_dry_run, request_sample
 from bulkup.runs.gate import check_begun, open_gate
 from bulkup.runs.housekeeping import abandon, sweep_markers
 from bulkup.runs.missing_kind import check_kind
+from bulkup.runs.passes import check_repeatable
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.record import RunRecord
@@ -49,7 +51,9 @@ def start(
             f"worker processes cannot load {source.name}, since {source.only_here}; move it to the "
             "top level of a file, or leave out processes="
         )
-    once = not fresh and (context.once or prepared.updater.once is True)
+    # Entities that a retry has handled must not be handled by another one that began beside it.
+    is_retry = bool(prepared.retry_of)
+    once = is_retry or (not fresh and (context.once or prepared.updater.once is True))
     if once and not keep_record:
         raise UsageError(
             "--no-record does not work with --once: only the run record tells that the work was "
@@ -57,6 +61,13 @@ def start(
         )
     run_info = prepared.new_run_info(run_id, prepared.identity)
     in_group = run_id is not None
+    if context.until_clean:
+        check_repeatable(prepared)
+        if not keep_record:
+            raise UsageError(
+                "--no-record does not work with --until-clean: the run record says what the passes "
+                "have done; leave one of them out"
+            )
     beginning = _Beginning(prepared, run_info, fresh, keep_record, once, on_found, in_group)
     with context.stop.listening():
         if context.options.dry_run:
@@ -108,14 +119,14 @@ class _Beginning:
             )
             prepared.warnings.append(Warned(message, WarningKind.UNFINISHED_RUN))
         else:
-            done = find_done(self.ledger, finished, self.run_info)
+            done = self._find_done(finished)
             if self._is_done(done):
                 return report_of(prepared, done)
             prepared.warnings += [warning_of(done)] if done is not None else []
             check_kind(prepared)
         return execute_dry_run(prepared, self.run_info)
 
-    def look(self) -> Report | tuple[RunRecord | None, Sampling | None]:
+    def look(self) -> Report | tuple[RunRecord | None, Sampling | KeySampling | None]:
         """The unfinished run of the same work, if there is one, and a sample to split the query
         at; or the report of a run that has done all there is to do."""
         prepared, ledger, run_info = self.prepared, self.ledger, self.run_info
@@ -134,7 +145,7 @@ class _Beginning:
             elif (report := report_unheard(prepared, unfinished)) and unfinished is None:
                 return report
         if unfinished is None:
-            done = find_done(ledger, finished, run_info)
+            done = self._find_done(finished)
             if self._is_done(done):
                 return report_of(prepared, done)
             prepared.warnings += warn_or_ask(done, prepared.context)
@@ -144,7 +155,14 @@ class _Beginning:
             prepared.warnings += _similar_runs(open_runs, run_info)
         return unfinished, sampling
 
+    def _find_done(self, finished: Iterable[RunRecord]) -> AlreadyDone | None:
+        settled = self.prepared.settled
+        others = (record for record in finished if record.run_info.run_id not in settled)
+        return find_done(self.ledger, others, self.run_info)
+
     def _is_done(self, done: AlreadyDone | None) -> TypeGuard[AlreadyDone]:
+        if done is not None and self.prepared.retry_of:
+            return True
         if done is None or not done.same_source:
             return False
         # Whoever waits for another process to do the work does not want it done twice.
@@ -158,10 +176,12 @@ class _Beginning:
         if not self.once:
             return None
         finished = self.ledger.finished_runs_of(self.run_info.identity)
-        done = find_done(self.ledger, finished, self.run_info)
+        done = self._find_done(finished)
         return done if self._is_done(done) else None
 
-    def start_or_resume(self, unfinished: RunRecord | None, sampling: Sampling | None) -> Report:
+    def start_or_resume(
+        self, unfinished: RunRecord | None, sampling: Sampling | KeySampling | None
+    ) -> Report:
         prepared, ledger, run_info = self.prepared, self.ledger, self.run_info
         context = prepared.context
         new: RunRecord | None = None
@@ -269,18 +289,29 @@ def _acquire(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -
 
 
 def _similar_runs(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[Warned]:
-    """Warnings about unfinished runs the user may have meant: only a parameter, the query or the
-    file's name is different."""
+    """Warnings about unfinished runs the user may have meant: only a parameter, the query, the
+    file's name or the list of keys is different."""
+    all_entities = "all entities of its list" if run_info.keys else "all entities"
     return [
         Warned(
-            f"run {other.run_info.run_id} of {run_info.updater} is unfinished, with other "
-            f"parameters, query or file name ({_assignments(other.run_info.params)}); this is a "
-            "new run, and handles all entities",
+            f"run {other.run_info.run_id} of {run_info.updater} is unfinished, with "
+            f"{_difference(other.run_info, run_info)}; this is a new run, and handles "
+            f"{all_entities}",
             WarningKind.SIMILAR_RUN,
         )
         for other in open_runs
         if other.run_info.identity != run_info.identity  # such a run has just ended
     ]
+
+
+def _difference(other: RunInfo, run_info: RunInfo) -> str:
+    if other.keys == run_info.keys:
+        return f"other parameters, query or file name ({_assignments(other.params)})"
+    if not other.keys:
+        return "its whole query and not a list of keys"
+    if not run_info.keys:
+        return "a list of keys and not its whole query"
+    return "another list of keys"
 
 
 def _assignments(params: Mapping[str, str]) -> str:

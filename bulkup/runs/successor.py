@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bulkup.authoring import successors
+from bulkup.authoring.named_successors import AGAIN
 from bulkup.authoring.then_calls import then_problems
 from bulkup.authoring.updater import Then
 from bulkup.core.errors import BulkupError, MismatchError
@@ -12,6 +13,7 @@ from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import GateResult, RunState
 from bulkup.core.records import next_id
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
+from bulkup.runs.passes import check_repeatable, passes_of, why_not_clean
 from bulkup.runs.prepare import PreparedRun, checked_query, load_successor
 from bulkup.state.record import Chain, RunRecord
 
@@ -34,14 +36,20 @@ def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | No
 
     `record` is that of the finished run. Raises BulkupError when the successor cannot begin.
     """
+    passes = passes_of(prepared.context, record)
+    if passes is not None and record.counts.writes:
+        if why_not_clean(passes, record.counts):
+            return None
+        return _next_pass(prepared, record, passes)
     then = successors.wanted(prepared.source, prepared.updater)
-    if then is None:
+    if then is None or _is_of_part(prepared):
         return None
     link, successor = _created(prepared, then)
     prepared.own_links.add(link)
     source, query = successor.source, successor.query
+    run_info = successor.new_run_info(next_id(record.run_info.run_id), record.run_info.identity)
     return RunRecord(
-        successor.new_run_info(next_id(record.run_info.run_id), record.run_info.identity),
+        replace(run_info, passes=None),
         RunState.RUNNING,
         keep=record.keep,
         migration=replace(record.migration, marked=None) if record.migration else None,
@@ -51,6 +59,33 @@ def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | No
     )
 
 
+def _next_pass(prepared: PreparedRun, record: RunRecord, passes: tuple[int, ...]) -> RunRecord:
+    """The record of the next pass of the same updater. Raises UsageError."""
+    check_repeatable(prepared)
+    times = prepared.ledger.times(record.run_info.run_id)
+    run_info = prepared.new_run_info(next_id(record.run_info.run_id), record.run_info.identity)
+    return RunRecord(
+        replace(
+            run_info,
+            passes=(*passes, record.counts.writes),
+            since_ns=times.created_ns if times is not None else 0,
+        ),
+        RunState.RUNNING,
+        migration=replace(record.migration, marked=None) if record.migration else None,
+        chain=Chain(
+            (*record.chain.links, AGAIN),
+            prepared.query.identity(prepared.source.name, prepared.params),
+        ),
+        warm=record.warm,
+    )
+
+
+def _is_of_part(prepared: PreparedRun) -> bool:
+    """A run on a list of keys is no reason for its successor: what that one waits for is the whole
+    query. Of a retry, the successor began when the run itself was finished."""
+    return bool(prepared.query.digest)
+
+
 def foretell_successor(prepared: PreparedRun) -> list[Warned]:
     """What can be known, before the run's end, of a successor that will not begin.
 
@@ -58,6 +93,11 @@ def foretell_successor(prepared: PreparedRun) -> list[Warned]:
     depend on what the run changes.
     """
     source, is_dry = prepared.source, prepared.context.options.dry_run
+    if _is_of_part(prepared):
+        if prepared.retry_of or successors.wanted(source, prepared.updater) is None:
+            return []
+        message = f"the successor of {source.name} does not begin after a run on a list of keys"
+        return [Warned(message, WarningKind.SUCCESSOR)]
     messages = then_problems(source, loads=is_dry)
     then = successors.wanted(source, prepared.updater)
     if is_dry and then is not None:

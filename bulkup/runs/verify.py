@@ -27,10 +27,11 @@ from bulkup.engine.event_log import SHOWN_FAILURES, EventLog
 from bulkup.engine.gc_tuning import seldom_collecting
 from bulkup.engine.judge import Judge
 from bulkup.engine.options import AUTO_SHARDS
-from bulkup.engine.outcomes import FINISHED, NOTHING_FOUND, Outcome, outcome_of
+from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.reports import dry_report
 from bulkup.engine.suspects import Span
+from bulkup.engine.task import NOTHING_FOUND
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.verification import Reading, Tallies, Verification
 from bulkup.runs.execute import request_sample
@@ -43,11 +44,12 @@ RANGES_PER_SHARD = 4
 the same time."""
 
 
-def verify(prepared: PreparedRun, out: Path | None = None) -> Report:
+def verify(prepared: PreparedRun, out: Path | None = None, fix_command: str = "") -> Report:
     """Read every entity again, and report those that are not done.
 
     `prepared` for a dry run. `out`: a file for the keys, from which a verification that was stopped
-    is continued. Raises BulkupError when it cannot start.
+    is continued. `fix_command`: what handles the entities in that file; the report proposes it.
+    Raises BulkupError when it cannot start.
     """
     context = prepared.context
     with context.stop.listening(), ExitStack() as stack:
@@ -57,7 +59,7 @@ def verify(prepared: PreparedRun, out: Path | None = None) -> Report:
         if out is not None:
             file = VerifyFile.open(Path(context.started_in, out), str(out))
             stack.callback(file.close)
-        return _Run(prepared, judge, file).execute()
+        return _Run(prepared, judge, file, fix_command).execute()
 
 
 def check_verifiable(prepared: PreparedRun) -> None:
@@ -84,10 +86,13 @@ def verify_after(prepared: PreparedRun) -> Report:
 class _Run:
     """One process's work on a verification."""
 
-    def __init__(self, prepared: PreparedRun, judge: Judge, file: VerifyFile | None) -> None:
+    def __init__(
+        self, prepared: PreparedRun, judge: Judge, file: VerifyFile | None, fix_command: str
+    ) -> None:
         self._prepared = prepared
         self._judge = judge
         self._file = file
+        self._fix_command = fix_command if file is not None else ""
         context = prepared.context
         options, clock = context.options, context.clock
         self._event_log = EventLog(context.listener, -1)
@@ -267,8 +272,10 @@ class _Run:
             run_info, self._event_log, tallies.counts, outcome, started=self._started,
             max_failures=-1,
         )  # fmt: skip
+        is_listed = outcome is FINISHED and tallies.counts.failed > 0
         return replace(
             report,
+            next_command=self._fix_command if is_listed else "",
             exit_code=_exit_code(outcome, tallies.counts),
             ended=self._prepared.context.clock.now(),
             total=progress.total,

@@ -23,6 +23,7 @@ from bulkup.datastore.keys import key_digest
 from bulkup.state.checkpoint_file import COUNTS
 from bulkup.state.checkpoint_made import MadeKeys
 from bulkup.state.checkpoint_outcomes import Outcomes
+from bulkup.state.checkpoint_retries import Retries
 from bulkup.state.notes import Note
 from bulkup.state.terms_codec import gate_from_json, gate_to_json
 from bulkup.state.unreported import begin_unreported
@@ -88,7 +89,7 @@ def _failure_row(batch: int | None, failure: Failure) -> tuple[Any, ...]:
     return batch, *texts, encodable(failure.traceback), failure.at
 
 
-class Checkpoint(Outcomes, MadeKeys):
+class Checkpoint(Outcomes, MadeKeys, Retries):
     """The open checkpoint of one run. Every method is one atomic step."""
 
     # --- the run's state ---

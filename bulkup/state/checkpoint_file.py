@@ -12,7 +12,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -111,7 +111,7 @@ class CheckpointFile:
             first._set(
                 format=FORMAT,
                 file_id=uuid.uuid4().hex,
-                record=asdict(run_info),
+                record=run_info.stored(),
                 state=RunState.RUNNING.value,
                 reason="",
                 runners=0,

@@ -84,7 +84,8 @@ class Outcomes(CheckpointFile):
             "SELECT count(*) FROM failures f LEFT JOIN batches b ON b.id = f.batch "
             "WHERE f.batch IS NULL OR b.state = 'done'"
         ).fetchone()
-        return max(0, self.counts().failed - int(named))
+        retried = sum(count or 0 for count in (self._meta().get("retries") or {}).values())
+        return max(0, self.counts().failed - int(named) - retried)
 
     def log_lines(self) -> Iterator[LogLine]:
         rows = self._db.execute(

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bulkup.core.model import RunState
+from bulkup.core.records import RunInfo
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.files import RunLock
+from bulkup.state.files import CHECKPOINT_NAME, RunLock
 
 KILLED = "killed"
 """The state that people see of a run that is running and has no living runner."""
@@ -19,6 +20,17 @@ DEFAULT_STATE_DIR = Path(".bulkup")
 def resume_command(run_id: str, state_dir: Path, words: Sequence[str] = ()) -> str:
     """The command that resumes a run. `words`: options as they are typed."""
     words = ["bulkup", "resume", run_id, *words]
+    if state_dir != DEFAULT_STATE_DIR:
+        words += ["--state-dir", str(state_dir)]
+    return shlex.join(words)
+
+
+def retry_command(run_info: RunInfo, state_dir: Path) -> str:
+    """The command that handles a run's failed entities again. What a retry leaves is in the list of
+    the run that it is a retry of."""
+    first = run_info.retry_of
+    is_here = first and (state_dir / first / CHECKPOINT_NAME).exists()
+    words = ["bulkup", "retry", first if is_here else run_info.run_id]
     if state_dir != DEFAULT_STATE_DIR:
         words += ["--state-dir", str(state_dir)]
     return shlex.join(words)

@@ -52,7 +52,7 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         # For the next runner.
         "identity": run_info.identity,
         "open": not record.state.is_over,
-        "record": json.dumps(asdict(run_info)),
+        "record": json.dumps(run_info.stored()),
         "holder": json.dumps(asdict(holder)) if holder else "",
         "generation": lease.generation,
         "shards": json.dumps([_shard_to_json(shard) for shard in layout.shards]),
@@ -209,11 +209,17 @@ def _parse_migration(values: dict[str, Any]) -> MigrationInfo | None:
 
 def run_info_from_json(raw: dict[str, Any]) -> RunInfo:
     """The RunInfo of what `asdict` made of one. Raises KeyError, TypeError, ValueError."""
-    run_info = RunInfo(**{**raw, "target": TargetInfo(**raw["target"])})
-    if not is_run_id(run_info.run_id):
-        raise ValueError(f"{run_info.run_id!r} is not the id of a run")
+    passes = raw.get("passes")
+    passes = None if passes is None else tuple(passes)
+    run_info = RunInfo(**{**raw, "target": TargetInfo(**raw["target"]), "passes": passes})
+    if not all(isinstance(number, int) for number in (run_info.since_ns, *(passes or ()))):
+        raise TypeError("a number is expected")
+    for run_id in (run_info.run_id, *filter(None, [run_info.retry_of])):
+        if not is_run_id(run_id):
+            raise ValueError(f"{run_id!r} is not the id of a run")
     texts = {**asdict(run_info), **asdict(run_info.target), **run_info.params}
-    del texts["params"], texts["target"]
+    for name in ("params", "target", "passes", "since_ns"):
+        del texts[name]
     if not all(isinstance(text, str) for text in texts.values()):
         raise TypeError("a string is expected")
     datetime.fromisoformat(run_info.created)

@@ -186,13 +186,15 @@ class World:
     def run(self, updater: str, options: Options | None = None, **more: Any) -> Report:
         """Start a run in this process, through the proxy, or resume an unfinished one.
 
-        `more`: `on_send`, `state_dir`, `listener`, `clock`, and arguments of `RunContext` and
-        `start`.
+        `more`: `on_send`, `state_dir`, `listener`, `clock`, `keys` (in place of the query), and
+        arguments of `RunContext` and `start`.
         """
         more.setdefault("clock", quick_clock())
         with ExitStack() as stack:
             context = self._context(options, more)
-            prepared = prepare.prepare(f"{UPDATERS}:{updater}", {}, self._target(), context)
+            prepared = prepare.prepare(
+                f"{UPDATERS}:{updater}", {}, self._target(), context, keys=more.pop("keys", None)
+            )
             prepared = self._entered(stack, prepared)
             self._watch(prepared.rpc, more.pop("on_send", None))
             return start.start(prepared, **more)

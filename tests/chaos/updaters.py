@@ -20,6 +20,17 @@ class Increment(Updater):
         self.put(entity)
 
 
+class Ensure(Updater):
+    """Makes an entity that is not there. Not idempotent either."""
+
+    def get_query(self) -> Query:
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity: Entity) -> None:
+        entity["n"] = entity.get("n", 0) + 1
+        self.put(entity)
+
+
 class OneChild(Updater):
     """Creates one child per entity, with an id from the server; no version guards that write."""
 

@@ -68,18 +68,20 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     assert stopped.summary["next_steps"] == [f"bulkup resume {shell.runs()[-1]}"]
     resumed = shell.bulkup("resume", "--max-failures", "2", "--json")
     assert types(resumed) >= {"start", "failure", "log", "summary"}
-    assert resumed.summary["next_steps"] == []
+    assert resumed.summary["next_steps"] == [f"bulkup retry {shell.runs()[-1]}"]
     shown = shell.bulkup("show", shell.runs()[-1], "--json")
     assert types(shown) >= {"failure", "log", "summary"}
     verified = shell.bulkup("verify", "wordy.py", "--json")
     assert types(verified) >= {"start", "finding", "summary"}
+    (row,) = shell.bulkup("list", "--json").lines
+    retried = shell.bulkup("retry", shell.runs()[-1], "--max-failures", "2", "--json")
+    assert types(retried) >= {"start", "failure", "log", "summary"}
     assert types(shell.bulkup("list", "--json")) == {"run"}
     assert types(shell.bulkup("list", "--all", "--json")) == {"run"}
     assert types(shell.bulkup("params", "bump.py", "--json")) == {"param"}
     assert types(shell.bulkup("config", "--json")) == {"config", "setting"}
     assert types(shell.bulkup("plan", "wordy.py", "--json")) >= {"start", "failure", "log", "plan"}
     assert types(shell.bulkup("diff", "--from", "20m", "--json")) == {"diff", "difference"}
-    (row,) = shell.bulkup("list", "--json").lines
     counts = resumed.summary["counts"]
     assert row["counts"] == counts
     assert (counts["written"], counts["deleted"], counts["failed"]) == (4, 1, 1)
@@ -330,7 +332,8 @@ def _names(part: Any) -> set[str]:
 
 def test_every_command_with_json_is_tested_here() -> None:
     tested = {
-        "run", "plan", "resume", "verify", "list", "show", "params", "migrate", "status", "config",
+        "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
+        "config",
         "diff",
     }  # fmt: skip
     from bulkup.cli import cli

@@ -86,7 +86,9 @@ SITUATIONS = {
         [GOOD, rename, GOOD], ["bulkup mark 0001_bump --renamed-to 0001_increment"]
     ),
     "more failures than are shown": Situation(
-        [["run", "my never.py", *KEPT, "--max-failures", "-1"]], ["bulkup show"]
+        [["run", "my never.py", *KEPT, "--max-failures", "-1"]],
+        ["bulkup show", "bulkup retry"],
+        codes=(0, 3),
     ),
     "stopped at a limit": Situation([[*RUN, "--limit", "2"]], ["bulkup resume"]),
     "a handler failed": Situation([FAIL], ["bulkup resume"], before=fix),

@@ -96,6 +96,14 @@ def test_json_has_each_finding_and_a_summary(shell: Shell, items: datastore.Clie
     assert summary["failure_groups"][0]["count"] == 2
     lines = [json.loads(line) for line in (shell.folder / "left.jsonl").read_text().splitlines()]
     assert sorted(line["key"] for line in lines) == ["Key('Item', 3)", "Key('Item', 8)"]
+    (proposed,) = summary["next_steps"]
+    assert proposed == "bulkup run double.py:double --keys-from left.jsonl"
+    fixed = shell.bulkup(*proposed.split()[1:])
+    assert fixed.code == 0, fixed
+    assert "Finished: 2 entities handled, 2 written" in fixed.out
+    clean = shell.bulkup("verify", "double.py:double", "--out", "left.jsonl")
+    assert clean.code == 0
+    assert (shell.folder / "left.jsonl").read_bytes() == b""
 
 
 def test_a_killed_verification_continues_from_its_file(shell: Shell, server: Server) -> None:

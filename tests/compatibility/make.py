@@ -31,7 +31,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -217,7 +217,7 @@ def seed(
 def unanswered() -> int:
     """Items that were written by commits whose answer never reached the checkpoint."""
     (checkpoint,) = Path(".bulkup").glob("*/checkpoint.sqlite")
-    with sqlite3.connect(f"file:{checkpoint}?mode=ro", uri=True) as db:
+    with closing(sqlite3.connect(f"file:{checkpoint}?mode=ro", uri=True)) as db:
         (known,) = db.execute("SELECT sum(puts) FROM batches WHERE state = 'done'").fetchone()
     lines = bulkup("local", "dump", "shop.db", "--kind", "Item", code=0).splitlines()
     written = sum(json.loads(line).get("n") == 2 for line in lines)

@@ -27,6 +27,7 @@ def test_grpc_is_told_before_it_is_loaded(
     assert environ == {"GRPC_ENABLE_FORK_SUPPORT": ends}
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # Python's own, too
 def test_a_program_that_imported_grpc_first_is_warned_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def test_a_batch_holds_seconds_of_handling_not_minutes(
     assert (report.exit_code, report.counts.written) == (Exit.DONE, 30)
     assert all(entity["n"] == 1 for entity in everything(client, "Thing"))
     (path,) = (tmp_path / "state").glob("**/checkpoint.sqlite")
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         sizes = [handled for (handled,) in db.execute("SELECT handled FROM batches")]
     assert max(sizes) <= 5
     assert sum(sizes) == 30
@@ -173,7 +174,7 @@ def test_a_slow_handler_in_worker_processes_is_named_and_commits_as_it_goes(
     (message,) = named(events)
     assert "--processes 4" in message
     (path,) = (tmp_path / "state").glob("**/checkpoint.sqlite")
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         assert max(handled for (handled,) in db.execute("SELECT handled FROM batches")) <= 6
 
 

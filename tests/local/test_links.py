@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,9 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_hard_link_to_another_file_is_not_taken_for_a_database(tmp_path: Path) -> None:
     precious = tmp_path / "precious.db"
-    with sqlite3.connect(precious) as db:
+    with closing(sqlite3.connect(precious)) as db:
         db.execute("CREATE TABLE t(x)")
+        db.commit()
     before = precious.read_bytes()
     os.link(precious, tmp_path / "one.db")
     with pytest.raises(StateError):

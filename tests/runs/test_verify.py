@@ -231,10 +231,10 @@ def test_is_done_that_returns_nothing_or_writes_accepts_nothing(
 
 
 def test_each_entity_is_read_once_however_the_query_is_split(server: Server, check: Verify) -> None:
-    fill(server, "Thing", 1200, twice=lambda i: 2 * i if i % 100 else 0)
+    fill(server, "Thing", 420, twice=lambda i: 2 * i if i % 35 else 0)
     report = check(server, double, shards=4)
-    assert report.counts.handled == 1200
-    assert keys_of(check(server, double, shards=4, batch_size=7)) <= named(*range(100, 1201, 100))
+    assert report.counts.handled == 420
+    assert keys_of(check(server, double, shards=4, batch_size=7)) <= named(*range(35, 421, 35))
     assert report.counts.failed == 12
 
 

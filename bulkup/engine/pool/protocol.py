@@ -21,7 +21,9 @@ from bulkup.core.model import Failure, LogLine, TargetInfo
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.messages import QueryPb
 from bulkup.engine.handled import Handled, Write
+from bulkup.engine.key_scan import KeyPlan
 from bulkup.engine.scan import QueryPlan
+from bulkup.state.key_list import KeyFacts
 
 # To a worker.
 SETUP, CHUNK, AGAIN, STOP, END = range(5)
@@ -65,6 +67,7 @@ class WorkerSetup:
             (
                 query.pb.SerializeToString(), query.namespace, query.keys_only,
                 query.has_filters, tuple(query.ranged),
+                astuple(query.keys) if isinstance(query, KeyPlan) else None, query.is_repeated,
             ),
             self.retry_for_s,
         )  # fmt: skip
@@ -72,10 +75,13 @@ class WorkerSetup:
     @classmethod
     def unpacked(cls, data: tuple[Any, ...]) -> WorkerSetup:
         spec, checksum, params, target, address, query, retry_for_s = data
-        pb, namespace, keys_only, has_filters, ranged = query
+        pb, namespace, keys_only, has_filters, ranged, keys, is_repeated = query
         plan = QueryPlan(
-            QueryPb.FromString(pb), namespace, keys_only, has_filters, frozenset(ranged)
-        )
+            QueryPb.FromString(pb), namespace, keys_only, has_filters, frozenset(ranged),
+            is_repeated=is_repeated,
+        )  # fmt: skip
+        if keys is not None:
+            plan = KeyPlan.of(plan, KeyFacts(*keys), None)
         return cls(spec, checksum, params, TargetInfo(*target), address, plan, retry_for_s)
 
 

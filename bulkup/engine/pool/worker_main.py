@@ -33,6 +33,7 @@ from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.target import resolve
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.handle import Handler
+from bulkup.engine.key_handler import make_handler
 from bulkup.engine.pool import protocol
 from bulkup.engine.pool.protocol import WorkerSetup
 
@@ -140,7 +141,7 @@ class Worker:
                 f"get_query of {source.name} raised {error_line(error)} in a worker process",
                 details=user_traceback(error),
             ) from error
-        handler = Handler(updater, setup.query, fresh_from=number << 40)
+        handler = make_handler(updater, setup.query, fresh_from=number << 40)
         handler.reads.on_commit = self._commits
         return handler
 

@@ -1,0 +1,230 @@
+"""Keys that a user gives a run in place of its query: read from a file, checked, put in order.
+
+A key is written as bulkup prints it: `Key('City', 5)`, or JSON with a `typed_key` (`show
+--failed-keys`, with and without --json, and every other line that names an entity).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from bulkup.core.errors import StateError, UsageError
+from bulkup.core.limits import LimitError, check_key_to_write
+from bulkup.core.model import TargetInfo
+from bulkup.core.records import RunInfo
+from bulkup.core.typed_key import typed_key
+from bulkup.core.visible import visible
+from bulkup.datastore.keys import key_bytes, key_text
+from bulkup.datastore.messages import KeyPb, Pb
+from bulkup.engine.scan import QueryPlan
+from bulkup.state.key_list import KEYS_NAME, KeyList
+from bulkup.state.kinds import OWN_KINDS
+
+STDIN = "-"
+
+MAX_ARRAY_CHARS = 64 * 1024 * 1024
+"""Of a file that is one JSON array, which has to be in memory at once. Lines have no limit."""
+
+
+@dataclass(frozen=True)
+class KeySource:
+    """Where the keys of a run are from."""
+
+    read: Callable[[QueryPlan, TargetInfo], KeyList]
+    """Called with the updater's query and the target. Raises BulkupError."""
+    retry_of: str = ""
+    """The run whose failed entities these are."""
+    settled: frozenset[str] = frozenset()
+    """The retries of that run that its list of failures knows of."""
+
+
+class BadKeyError(ValueError):
+    """What is wrong with a key, as the end of a sentence."""
+
+
+def keys_from_file(path: str) -> KeySource:
+    """The keys in a file, or (`-`) on standard input."""
+    name = "standard input" if path == STDIN else repr(path)
+
+    def read(query: QueryPlan, target: TargetInfo) -> KeyList:
+        key_list = KeyList.of(_keys_in(path, name, query, target), name)
+        if not key_list.facts.count:
+            key_list.close()
+            raise UsageError(f"{name} has no keys, so there is nothing to run on")
+        return key_list
+
+    return KeySource(read)
+
+
+def keys_kept_in(folder: Path, run_info: RunInfo) -> KeySource:
+    """The keys that an unfinished run keeps in its folder."""
+
+    def read(query: QueryPlan, target: TargetInfo) -> KeyList:
+        key_list = KeyList.kept_in(folder)
+        if key_list is None or key_list.facts.digest != run_info.keys:
+            if key_list is not None:
+                key_list.close()
+            how = "`bulkup run UPDATER --keys-from FILE`"
+            if run_info.retry_of:
+                how = f"`bulkup retry {run_info.retry_of}`"
+            raise StateError(
+                f"the list of keys of run {run_info.run_id} is not in its folder any more "
+                f"({str(folder / KEYS_NAME)!r}): repeat {how} with the same keys, which resumes "
+                "the run"
+            )
+        return key_list
+
+    return KeySource(read, run_info.retry_of)
+
+
+def _keys_in(path: str, name: str, query: QueryPlan, target: TargetInfo) -> Iterator[bytes]:
+    """Serialized keys. Raises UsageError for the first that is not valid."""
+    check = KeyCheck(query, target)
+    with _opened(path, name) as file:
+        for number, item in _items(file, name):
+            try:
+                yield check.key(item)
+            except BadKeyError as error:
+                where = f"{name}, {number}"
+                raise UsageError(f"{where}: {error}; nothing was started") from error
+
+
+@contextmanager
+def _opened(path: str, name: str) -> Iterator[TextIO]:
+    try:
+        if path == STDIN:
+            with open(sys.stdin.fileno(), encoding="utf-8-sig", closefd=False) as file:
+                yield file
+        else:
+            with open(path, encoding="utf-8-sig") as file:
+                yield file
+    except OSError as error:
+        raise UsageError(f"cannot read keys from {name} ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{name} is not text in UTF-8 ({error.reason}); nothing was started"
+        ) from error
+
+
+def _items(file: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+    """What stands for a key, and where. Empty lines are skipped."""
+    for number, line in enumerate(file, 1):
+        text = line.strip()
+        if not text:
+            continue
+        where = f"line {number}"
+        if text.startswith("["):
+            yield from _array(text + file.read(MAX_ARRAY_CHARS), name, where)
+            return
+        if text[0] not in '{"':
+            yield where, text
+            continue
+        try:
+            yield where, json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{name}, {where}: not valid JSON ({error})") from error
+
+
+def _array(text: str, name: str, where: str) -> Iterator[tuple[str, Any]]:
+    if len(text) > MAX_ARRAY_CHARS:
+        raise UsageError(
+            f"{name} is a JSON array of more than {MAX_ARRAY_CHARS >> 20} MiB, which would have to "
+            "be in memory at once; write one key a line"
+        )
+    try:
+        items = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{name}, {where}: not valid JSON ({error})") from error
+    for number, item in enumerate(items, 1):
+        yield f"item {number} of the array", item
+
+
+class KeyCheck:
+    """Turns what stands for a key into the serialized key, if the run may work on it."""
+
+    def __init__(self, query: QueryPlan, target: TargetInfo) -> None:
+        self._target = target
+        self._kinds = frozenset(kind.name for kind in query.pb.kind)
+
+    def key(self, item: Any) -> bytes:
+        """`item`: the text of a key, or JSON that bulkup prints. Raises BadKeyError."""
+        typed = _typed(item)
+        key = key_in(self._target, typed)
+        text = key_text(key)
+        namespace = key.partition_id.namespace_id
+        if namespace != self._target.namespace:
+            raise BadKeyError(
+                f"{text} is of namespace {_named(namespace)}, but the run is for "
+                f"{_named(self._target.namespace)}; give the keys of each namespace to a run with "
+                "its --namespace"
+            )
+        kind = key.path[-1].kind
+        if kind in OWN_KINDS:
+            raise BadKeyError(f"{text} is of a kind of bulkup's own")
+        if self._kinds and kind not in self._kinds:
+            raise BadKeyError(
+                f"{text} is not of the kind that the updater's query names "
+                f"({', '.join(sorted(map(visible, self._kinds)))})"
+            )
+        try:
+            check_key_to_write(key, None, complete=True)
+        except LimitError as error:
+            raise BadKeyError(
+                f"{text} is the key of no entity: {str(error).rstrip('.')}"
+            ) from error
+        return key_bytes(key)
+
+
+def _named(namespace: str) -> str:
+    return repr(namespace) if namespace else "(default)"
+
+
+def _typed(item: Any) -> Mapping[str, Any]:
+    """As `core.typed_key` makes it."""
+    if isinstance(item, Mapping):
+        if item.get("typed_key") is not None:
+            item = item["typed_key"]
+        elif "key" in item:
+            item = item["key"]
+    typed = typed_key(item) if isinstance(item, str) else item
+    if isinstance(typed, Mapping) and isinstance(typed.get("path"), list):
+        return typed
+    if isinstance(item, Mapping):
+        kind = item.get("type")
+        what = f"a line of the type {kind!r}" if isinstance(kind, str) else "a JSON object"
+        raise BadKeyError(f"{what} that names no entity (it has no typed_key)")
+    shown = item if isinstance(item, str) else json.dumps(item)
+    shown = ascii(shown[:80]) + ("..." if len(shown) > 80 else "")
+    raise BadKeyError(f"{shown} is not a key; write it as bulkup does, for example Key('City', 5)")
+
+
+def key_in(target: TargetInfo, typed: Mapping[str, Any]) -> Pb:
+    """The Key message of a key as data (`core.typed_key`), on a target.
+
+    Raises BadKeyError.
+    """
+    key = KeyPb()
+    partition = key.partition_id
+    partition.project_id, partition.database_id = target.project, target.database
+    namespace = typed.get("namespace") or ""
+    try:
+        partition.namespace_id = namespace
+        for kind, ident in typed["path"]:
+            if isinstance(ident, bool):
+                raise TypeError("true and false are no ids")
+            element = key.path.add(kind=kind)
+            if isinstance(ident, str):
+                element.name = ident
+            elif ident is not None:
+                element.id = ident
+    except (TypeError, ValueError) as error:
+        raise BadKeyError(f"it is not a key ({error})") from error
+    if not key.path or key.path[-1].WhichOneof("id_type") is None:
+        raise BadKeyError(f"{key_text(key)} is incomplete: it has no id or name")
+    return key
