@@ -22,11 +22,14 @@ LIMIT_S = 15.0
 
 UPDATERS = {
     "a kind": 'query = self.client.query(kind="Person")',
-    "a kind with a filter": 'query = self.client.query(kind="Person", filters=[("half", "=", 1)])',
+    "a kind with a filter": (
+        'query = self.client.query(kind="Person").add_filter(filter=PropertyFilter("half", "=", 1))'
+    ),
 }
 
 UPDATER = """
 from bulkup import Updater
+from google.cloud.datastore.query import PropertyFilter
 
 class Age(Updater):
     def get_query(self):

@@ -134,7 +134,7 @@ def _print_json(name: str, found: list[Setting], settings: Settings) -> None:
 
     targets = {target: asdict(value) for target, value in settings.targets.items()}
     head = {"command": name, "file": settings.source, "targets": targets,
-            "migration_params": settings.migration_params}  # fmt: skip
+            "migration_params": settings.migration_params, "prices": settings.prices}  # fmt: skip
     lines = stdout_lines()
     lines.write("config", head)
     for setting in found:
@@ -159,6 +159,9 @@ def _print(name: str, found: list[Setting], settings: Settings) -> None:
     for migration, params in settings.migration_params.items():
         assignments = ", ".join(assignment(key, value) for key, value in params.items())
         click.echo(clean(f"Parameters of migration {migration}: {assignments}"))
+    if settings.prices:
+        assignments = ", ".join(assignment(key, str(v)) for key, v in settings.prices.items())
+        click.echo(clean(f"Prices of `bulkup plan`: {assignments}"))
 
 
 def _where(setting: Setting) -> str:

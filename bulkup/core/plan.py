@@ -169,6 +169,9 @@ class Hazard(str, Enum):
     FAILURES = "failures"
     UNWRITTEN = "unwritten"
     EMPTY_QUERY = "empty_query"
+    UNFINISHED_RUN = "unfinished_run"
+    DONE_BEFORE = "done_before"
+    SUCCESSOR = "successor"
     OTHER = "other"
 
 

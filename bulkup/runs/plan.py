@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bulkup.authoring.updater import Updater
+from bulkup.core.clock import rough_age
 from bulkup.core.events import RunStarted
 from bulkup.core.plan import (
     Bill,
@@ -24,11 +25,13 @@ from bulkup.engine.batches import MAX_BATCH_SIZE
 from bulkup.engine.planning.planner import EveryWrite, Findings, PlannedTask, Planner
 from bulkup.engine.task import NOTHING_FOUND, Surroundings
 from bulkup.engine.throttle.ramp import ramp_seconds
+from bulkup.runs.done_before import find_done
 from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.plan_file import PlanWriter
 from bulkup.runs.planned_work import planned_work
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.prices import Prices, bill, prices_for
+from bulkup.runs.successor import foretell_successor
 
 DEFAULT_SAMPLE = 1000
 
@@ -56,6 +59,7 @@ def make_plan(prepared: PreparedRun, request: PlanRequest) -> Plan:
             prepared.params, dry_run=True, planned=True,
         )
     )  # fmt: skip
+    earlier = list(_earlier_runs(prepared))
     check_kind(prepared)
     with (
         context.stop.listening(),
@@ -74,16 +78,40 @@ def make_plan(prepared: PreparedRun, request: PlanRequest) -> Plan:
             Surroundings(context.options, context.listener, context.stop, context.clock),
             None if writer is None else EveryWrite(writer.change, writer.failure),
         )
-        plan = _plan(prepared, planner.plan(), request)
+        plan = _plan(prepared, planner.plan(), request, earlier)
         if writer is not None:
             writer.finish(plan)
     context.listener(Planned(plan))
     return plan
 
 
-def _plan(prepared: PreparedRun, findings: Findings, request: PlanRequest) -> Plan:
+def _earlier_runs(prepared: PreparedRun) -> Iterator[PlanWarning]:
+    """Runs of the same work, which change what a run would do. Raises CallError."""
+    ledger = prepared.ledger
+    run_info = prepared.new_run_info(None, prepared.identity)
+    finished = ledger.finished_runs_of(run_info.identity)
+    unfinished = ledger.unfinished(run_info.identity)
+    if unfinished is not None:
+        yield PlanWarning(
+            Hazard.UNFINISHED_RUN,
+            f"run {unfinished.run_info.run_id} is unfinished: `bulkup run` resumes it "
+            "after the entities that are done, and this plan is about all of them",
+        )
+    elif done := find_done(ledger, finished, run_info):
+        yield PlanWarning(
+            Hazard.DONE_BEFORE,
+            f"run {done.run_id} finished the same work {rough_age(done.ago_s)} ago "
+            f"({done.counts.handled:,} entities); a run handles all of them again",
+        )
+
+
+def _plan(
+    prepared: PreparedRun, findings: Findings, request: PlanRequest, earlier: list[PlanWarning]
+) -> Plan:
     warnings = [
+        *earlier,
         *(PlanWarning(Hazard.OTHER, warned.message) for warned in prepared.warnings),
+        *(PlanWarning(Hazard.SUCCESSOR, one.message) for one in foretell_successor(prepared)),
         *_warnings(prepared, findings),
         *findings.warnings,
     ]

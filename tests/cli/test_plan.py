@@ -171,6 +171,9 @@ def test_the_prices_are_those_of_the_configuration(here: Shell) -> None:
     prices = {line["operation"]: line["price"] for line in bill["lines"]}
     assert prices == {"reads": 0.03, "writes": 0.09, "deletes": 0.01, "small": 0.0}
     assert (bill["region"], bill["as_of"] != "") == ("us-central1", True)
+    (head,) = here.bulkup("config", "plan", "--json").of_type("config")
+    assert head["prices"] == {"region": "us-central1"}
+    assert "Prices of `bulkup plan`: region=us-central1" in here.bulkup("config").out
     here.write("bulkup.toml", "[prices]\nreads = 1\nwrites = 2\ndeletes = 0\ncurrency = 'EUR'\n")
     bill = plan_line(here.bulkup("plan", "bump.py", "--json"))["bill"]
     assert (bill["currency"], bill["region"], bill["source"]) == (
@@ -249,6 +252,18 @@ def test_ctrl_c_ends_a_plan_at_once_and_leaves_nothing(here: Shell, embedded: Se
     assert not (here.folder / "plan.jsonl").exists()
     assert not list(here.folder.glob(".plan.jsonl*"))
     assert contents(embedded) == before
+
+
+def test_runs_of_the_same_work_are_named(here: Shell) -> None:
+    def kinds() -> set[str]:
+        result = here.bulkup("plan", "bump.py", "--json")
+        return {warning["kind"] for warning in plan_line(result)["warnings"]}
+
+    assert not kinds() & {"unfinished_run", "done_before"}
+    assert here.bulkup("run", "bump.py", "--limit", "10").code == 75
+    assert "unfinished_run" in kinds()
+    assert here.bulkup("resume").code == 0
+    assert "done_before" in kinds()
 
 
 def test_the_run_that_was_planned_does_what_the_plan_said(here: Shell, embedded: Server) -> None:

@@ -98,6 +98,7 @@ def test_a_full_plan_counts_what_the_run_then_counts(server: Server, run: Run) -
     assert plan.predicted.created == Estimate.exact(new + copies - ENTITIES // 2)
 
 
+@pytest.mark.one_in(3)
 def test_the_counts_of_a_run_lie_in_the_intervals_for_19_of_20_seeds(
     server: Server, run: Run
 ) -> None:
@@ -200,6 +201,71 @@ def test_each_kind_of_change_has_its_types_its_number_and_examples(embedded: Ser
         ("extra", "null", None),
         ("seen", None, "boolean"),
     ]
+
+
+@pytest.mark.client_side
+def test_an_entity_that_many_handlers_create_is_created_once(server: Server, run: Run) -> None:
+    fill(server, "Thing", 30)
+
+    class Counts(Updater):
+        def get_query(self) -> Any:
+            return self.client.query(kind="Thing")
+
+        def handle_entity(self, entity: Entity) -> None:
+            key = self.client.key("Count", entity["i"] % 2 + 1)
+            count = self.client.get(key) or Entity(key)
+            count["n"] = count.get("n", 0) + 1
+            self.put(count)
+
+    plan = plan_on(server, Counts, sample=None)
+    assert plan.predicted.other_written == Estimate.exact(30)
+    assert plan.predicted.created == Estimate.exact(2)
+    assert {kind.action: kind.seen for kind in plan.kinds} == {"create": 2, "overwrite": 28}
+    counts = run(server, Counts).counts.named()
+    assert counts_of(plan) == {name: counts[name] for name in OUTCOMES}
+    found = server.client().query(kind="Count").fetch()
+    assert sorted(entity["n"] for entity in found) == [15, 15]
+
+
+@pytest.mark.parametrize("sample", [None, 20])
+def test_a_query_for_keys_alone_reads_no_entities(embedded: Server, sample: int | None) -> None:
+    fill(embedded, "Thing", 60)
+
+    class Deletes(Updater):
+        def get_query(self) -> Any:
+            query = self.client.query(kind="Thing")
+            query.keys_only()
+            return query
+
+        def handle_entity(self, entity: Entity) -> None:
+            assert dict(entity) == {}
+            self.delete(entity)
+
+    plan = plan_on(embedded, Deletes, sample=sample)
+    assert plan.predicted.deleted.count == 60
+    assert plan.bill is not None
+    counts = {line.operation: line.count.count for line in plan.bill.lines}
+    assert counts == {"reads": 0, "writes": 1, "deletes": 61, "small": 60}
+
+
+@pytest.mark.parametrize("sample", [None, 20])
+def test_a_query_without_a_kind_leaves_out_what_bulkup_keeps(
+    embedded: Server, run: Run, sample: int | None
+) -> None:
+    fill(embedded, "Thing", 40)
+    fill(embedded, "Other", 10)
+    run(embedded, mixed(1))  # leaves its run record
+    left = len(contents(embedded)) - 1
+
+    class All(Updater):
+        def get_query(self) -> Any:
+            return self.client.query()
+
+        def handle_entity(self, entity: Entity) -> None: ...
+
+    plan = plan_on(embedded, All, sample=sample)
+    assert plan.predicted.handled == Estimate.exact(left)
+    assert plan.handled == (sample or left)
 
 
 def test_failures_are_grouped_and_a_run_that_would_stop_is_announced(embedded: Server) -> None:
