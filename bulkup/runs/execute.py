@@ -50,7 +50,9 @@ def execute(
         held,
         next_command,
         begin_successor=lambda record: successor_record(prepared, record),
-        retry_command=retry_command(run_info, context.typed_state_dir),
+        retry_command=""
+        if prepared.source.only_here
+        else retry_command(run_info, context.typed_state_dir),
         why_not_clean=lambda counts: why_not_clean(passes_of(context, held), counts),
         state_file=context.shown(checkpoint.path),
     )
