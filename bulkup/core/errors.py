@@ -7,6 +7,7 @@
     │   └── MismatchError          2   what is resumed does not match the run it names
     ├── NotFoundError             10   no such updater, no such run
     ├── HeldError                 11   another runner holds this run
+    ├── ApprovalError             1   the target asks for an approved plan, and there is none
     ├── UpdaterError               1   the user's code failed outside handle_entity
     ├── TargetError                1   Datastore is unreachable, forbidden or does not exist
     │   └── NoTargetError          1   nothing says which Datastore, or how to log in to it
@@ -85,6 +86,10 @@ class NotFoundError(BulkupError):
 
 class HeldError(BulkupError):
     exit_code = Exit.HELD
+
+
+class ApprovalError(BulkupError):
+    pass
 
 
 class UpdaterError(BulkupError):

@@ -23,6 +23,7 @@ from bulkup.core.model import RunState as RunState
 from bulkup.core.model import TargetInfo as TargetInfo
 from bulkup.core.operations import OperationCounts as OperationCounts
 from bulkup.core.plan import Planned as Planned
+from bulkup.core.plan_terms import PlanOutcome as PlanOutcome
 from bulkup.core.verification import Found as Found
 from bulkup.core.verification import Verification as Verification
 
@@ -156,6 +157,8 @@ class WarningKind(str, Enum):
     """A run has finished the same work before."""
     NO_NUMBER = "no_number"
     """Files of a folder of migrations that seem to be updaters, but have no number."""
+    DRIFT = "drift"
+    """The finished run differs from its plan."""
     NOT_CLEAN = "not_clean"
     """The passes of --until-clean have ended, and the last one has still written."""
     SUCCESSOR = "successor"
@@ -281,6 +284,8 @@ class Report:
     gate: GateResult | None = None
     """What the dry pass before the first write found; None: none was asked for. If it was not
     clean, the report is of that pass, and nothing was written."""
+    plan: PlanOutcome | None = None
+    """How the run has kept to its plan; None: it has none."""
     passes: tuple[int, ...] | None = None
     """Of `--until-clean`: how much each of the passes before this run has written; None: the run is
     not repeated."""

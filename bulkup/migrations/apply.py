@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from bulkup.core.errors import Exit, NotFoundError, StopAskedError
+from bulkup.core.errors import (
+    ApprovalError,
+    BulkupError,
+    Exit,
+    NotFoundError,
+    StopAskedError,
+    UpdaterError,
+)
 from bulkup.core.events import Event, Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.datastore.containment import contained
@@ -27,7 +34,8 @@ from bulkup.runs.gate import open_gate
 from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.limits import RunLimits
 from bulkup.runs.missing_kind import check_kind
-from bulkup.runs.prepare import prepare_on
+from bulkup.runs.plan_check import with_plan
+from bulkup.runs.prepare import PreparedRun, prepare_on
 from bulkup.state.lease import Lease
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
@@ -141,6 +149,7 @@ class Migrator:
         self._pending = {entry.name for entry in self._to_apply(status)}
         if not self._pending:
             return self._result(self._exit_code)
+        self._check_approved(status)
         self._hooks.confirm()
         with (
             self._context.stop.listening(),
@@ -148,6 +157,15 @@ class Migrator:
         ):
             sweep_markers(ledger, rpc, ledger.to_sweep())
             return self._apply_all(ledger, lock)
+
+    def _check_approved(self, status: FolderStatus) -> None:
+        """Where the target asks for approved plans: whether the first migration has one, before
+        anything is written. Raises ApprovalError."""
+        entry = self._to_apply(status)[0]
+        if entry.record is None and self._context.asks_for_approval(self._target.info) is not None:
+            with self._prepared(entry, self._context) as prepared:
+                run_info = prepared.new_run_info(None, prepared.identity)
+                with_plan(prepared, RunRecord(run_info, RunState.RUNNING))
 
     def _preview(self, status: FolderStatus) -> MigrateResult:
         status.check_consistent(accepted=self._selection.accept_changed)
@@ -208,9 +226,20 @@ class Migrator:
                     raise
                 lost = entry.name  # another process has just ended it: read its status again
                 continue
+            except (ApprovalError, UpdaterError) as error:
+                if not self._applied:
+                    raise
+                return self._not_started(entries, error)
             result = self._after(entries, report)
             if result is not None:
                 return result
+
+    def _not_started(self, entries: Sequence[MigrationEntry], error: BulkupError) -> MigrateResult:
+        """The result when the first entry cannot be started, and others were applied before."""
+        if error.details:
+            self._context.listener(Warned(error.details))
+        name, exit_code = entries[0].name, Exit(error.exit_code)
+        return self._result(exit_code, stopped_at=name, reason=error.message, left=entries)
 
     def _report_applied_elsewhere(self) -> None:
         """Another process may have applied what this one has waited to apply: end as that did."""
@@ -263,18 +292,22 @@ class Migrator:
         )
 
     def _apply(self, entry: MigrationEntry, lock: Lease) -> Report:
-        context = self._context_of(entry, lock)
-        params = self._selection.params.get(entry.name, {})
-        with (
-            contained(context.containment(self._target)),
-            prepare_on(self._target, load_migration(entry, params), context) as prepared,
-        ):
+        with self._prepared(entry, self._context_of(entry, lock)) as prepared:
             if entry.record is None:
                 check_kind(prepared)
             opened = open_gate(prepared, record_of(entry, prepared))
             if isinstance(opened, Report):
                 return opened
             return acquire_and_execute(prepared, opened)
+
+    @contextmanager
+    def _prepared(self, entry: MigrationEntry, context: RunContext) -> Iterator[PreparedRun]:
+        params = self._selection.params.get(entry.name, {})
+        with (
+            contained(context.containment(self._target)),
+            prepare_on(self._target, load_migration(entry, params), context) as prepared,
+        ):
+            yield prepared
 
     def _context_of(self, entry: MigrationEntry, lock: Lease) -> RunContext:
         """The context of one migration's run: it keeps the lock, and has what is left of the

@@ -12,6 +12,7 @@ from bulkup.core.events import (
     Failure,
     FailureGroup,
     GateResult,
+    PlanOutcome,
     Progress,
     Report,
     RunStarted,
@@ -62,6 +63,18 @@ def summary_fields(report: Report) -> dict[str, Any]:
         **_operations_fields(report),
         **({"verification": asdict(report.verification)} if report.verification else {}),
         **({"gate": gate_fields(report.gate)} if report.gate is not None else {}),
+        **({"plan": _plan_fields(report.plan)} if report.plan is not None else {}),
+    }
+
+
+def _plan_fields(plan: PlanOutcome) -> dict[str, Any]:
+    approved = datetime.fromtimestamp(plan.approved_at, timezone.utc)
+    return {
+        "plan_id": plan.plan_id,
+        "max_drift": plan.max_drift.share,
+        "drift": plan.drift,
+        "approved_by": plan.approved_by,
+        "approved": iso(approved) if plan.approved_by else None,
     }
 
 

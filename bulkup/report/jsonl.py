@@ -33,8 +33,9 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                of counts.failed they have handled), passes (of --until-clean: how much each has
                written, this one last; else []), headline (for people; may change); gate (with
                --gate clean; the fields of a gate line: if not passed, the summary is of the dry
-               pass); operations; verification (of `bulkup verify`, whose failures are the entities
-               that are not done)
+               pass); plan (of a run with a plan: plan_id, max_drift, drift, approved_by, approved);
+               operations; verification (of `bulkup verify`, whose failures are the entities that
+               are not done)
     namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
                `group`, is about these namespaces, one after another (`target.namespace` of
                start and summary says which)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 from bulkup.core.errors import Exit
 from bulkup.core.events import Counts, GateResult, Report, RunState
 from bulkup.core.visible import assignment
@@ -121,6 +123,7 @@ def _run_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Ended", None if is_running else moment(report.ended)),
         ("Resumed", plural(report.runners - 1, "time") if resumed else None),
         ("Gate", _gate(report)),
+        ("Plan", _plan(report)),
         ("Updater", clean(f"{report.updater}{about}")),
         ("Target", clean(str(report.target))),
         ("Namespaces", _namespaces(report) if report.spaces else None),
@@ -141,6 +144,22 @@ def _gate(report: Report) -> str | None:
         return None
     again = "; not repeated on resume" if report.runners > 1 else ""
     return gate_passed(report.gate) + again
+
+
+def _plan(report: Report) -> str | None:
+    plan = report.plan
+    if plan is None:
+        return None
+    kept = "as predicted"
+    if plan.drift:  # a run that it has stopped says more above
+        kept = "drifts" if report.state is RunState.STOPPED else f"drifts: {plan.drift}"
+    elif report.state is not RunState.FINISHED:
+        kept += " so far"
+    approved = ""
+    if plan.approved_by:
+        when = datetime.fromtimestamp(plan.approved_at, timezone.utc)
+        approved = f"; approved by {plan.approved_by}, {moment(when)}"
+    return clean(f"{plan.plan_id}: {kept}{approved}")
 
 
 def _pass(report: Report) -> str | None:

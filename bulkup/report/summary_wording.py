@@ -140,6 +140,8 @@ def _ending(report: Report) -> str:
         return f"Finished, but {plural(failed, 'entity', 'entities')} failed"
     if state is RunState.RUNNING and report.alive is not None:
         return "Still running" if report.alive else "Killed"
+    if _drifts(report):
+        return "Stopped: the run drifts from its plan; nothing is lost"
     if state is not RunState.FAILED:
         return _ENDINGS[state]
     if not _is_over_budget(report):
@@ -147,6 +149,11 @@ def _ending(report: Report) -> str:
     if failed == 1:
         return "Stopped at the first failure"
     return f"Stopped after {plural(failed, 'failure')} ({report.max_failures or 0:,} allowed)"
+
+
+def _drifts(report: Report) -> bool:
+    """What the run did was not what its plan says, and stopped it."""
+    return report.state is RunState.STOPPED and report.plan is not None and bool(report.plan.drift)
 
 
 def _counts(report: Report) -> str:
@@ -197,6 +204,12 @@ def _meaning(report: Report) -> Iterator[str]:
             )
         elif report.not_done:
             yield _not_done(report)
+        elif _drifts(report):
+            yield (
+                "The batch that went too far was not written. To go on although the run drifts, "
+                "resume with a larger --max-drift; otherwise give the run up (bulkup abandon) and "
+                "plan again."
+            )
         elif _is_over_budget(report):
             yield (
                 "Fix the cause, then resume. Resuming retries the entity that stopped the run, "
