@@ -55,7 +55,7 @@ class Updater:
     `once`               do nothing when a run has finished the same work before: same source,
                          parameters and query (`bulkup run --once`).
     `idempotent`         handling an entity again changes nothing, so a run may be repeated
-                         (`bulkup run --until-clean`).
+                         (`bulkup run --until-clean`), also without an `is_done`.
     `then`               the updater to run when this one has finished: a class, a function, or a
                          string like "other.py:Name", relative to this file's folder.
     """
@@ -92,6 +92,15 @@ class Updater:
         effect other than `put`, `delete` and `log` may happen twice.
         """
         raise NotImplementedError(f"{type(self).__name__} has no handle_entity")
+
+    def is_done(self, entity: Entity) -> bool:
+        """Whether an entity is as this updater leaves it: what `bulkup verify` asks. Optional.
+
+        Without it, verify handles each entity again, and takes it for done if that would change
+        nothing. An updater that adds, appends, or uses random numbers or the time needs it. Return
+        True or False; `put` and `delete` do not work here.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no is_done")
 
     def finish(self, success: bool, report: Report) -> None:
         """Called when a process stops working on the run. `success`: every entity was handled.
