@@ -14,6 +14,7 @@ from bulkup.authoring.param import Param
 from bulkup.authoring.source_files import printable, suggest
 from bulkup.authoring.updater import CHECKS, Updater
 from bulkup.core.errors import NotFoundError, UsageError
+from bulkup.core.similar import similar_names
 
 
 def is_updater(value: Any) -> bool:
@@ -147,6 +148,26 @@ def check(definition: Any, name: str) -> None:
             f"max_failures of {name} is {failures!r:.80}; use a whole number: 0 stops at the first "
             "failure, -1 never stops"
         )
+
+
+_ATTRIBUTES = frozenset(name for name in vars(Updater) if "_" in name and not name.startswith("_"))
+"""Those of two words or more: a class may well have a `finished` or `puts` of its own."""
+
+
+def misspelled(definition: Any) -> str:
+    """A sentence about an attribute of a class that is likely meant to be one of Updater's, and
+    that nothing reads; empty: there is none."""
+    if not isinstance(definition, type):
+        return ""
+    own = definition.__mro__[: definition.__mro__.index(Updater)]
+    names = {name for cls in own for name in vars(cls) if not name.startswith("_")}
+    for name in sorted(names - set(vars(Updater))):
+        for meant in similar_names(name, sorted(_ATTRIBUTES - names)):
+            return (
+                f"{definition.__name__} has {printable(name)}, which bulkup does not read; is it "
+                f"meant to be {meant}?"
+            )
+    return ""
 
 
 def _check_class(cls: type[Updater], name: str) -> None:

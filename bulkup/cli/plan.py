@@ -85,6 +85,7 @@ def command(args: PlanArgs) -> int:
     from bulkup.report.plan_markdown import is_plan_comment
     from bulkup.runs.context import RunContext
     from bulkup.runs.plan import PlanRequest, make_plan
+    from bulkup.runs.plan_file import is_plan
     from bulkup.runs.prepare import prepare
 
     request = PlanRequest(
@@ -92,6 +93,8 @@ def command(args: PlanArgs) -> int:
         out=None if args.out is None else args.out.absolute(),
         prices=_prices(),
     )
+    if request.out is not None:
+        check_replaceable(request.out, is_plan, "a plan")
     html, markdown = (path and path.absolute() for path in (args.html, args.markdown))
     if html is not None:
         check_replaceable(html, is_plan_page, "the page of a plan")

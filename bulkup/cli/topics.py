@@ -57,7 +57,7 @@ A function's keyword-only arguments are parameters, and so are a class's param()
   bulkup run -n full_name.py -p sep=- -p before=2024-01-31
   bulkup migrate -p 0001_full_name:sep=-            of a migration
 
-Values are read by the annotation: str, int, float, bool (true, false), Decimal, date, datetime,
+Values are read by the annotation: str, int, float, bool (true, false), date, datetime,
 enums, Literal, lists (a,b,c), and `| None` (none). Quote what the shell would change: -p 'sep= '.
 
 A run keeps its parameters: `bulkup resume` uses them again. The same updater with other parameters

@@ -79,9 +79,10 @@ class UnwrittenChanges:
         """The reason for which the run stops."""
         one = self._changed == 1
         changed = "1 entity was" if one else f"{self._changed:,} entities were"
+        none = "the change was not" if one else "none of these changes was"
         return ChangesUnwrittenError(
-            f"{changed} changed, and {'the change' if one else 'none of these changes'} was "
-            f"written (first {key_text(key_of(self._first))}): {self._what_to_write()}"
+            f"{changed} changed, and {none} written (first {key_text(key_of(self._first))}): "
+            f"{self._what_to_write()}"
         )
 
     def warning(self, counts: Counts) -> str:

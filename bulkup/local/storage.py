@@ -32,6 +32,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bulkup.core.errors import StateError
 from bulkup.local.catalog import Catalog
 from bulkup.local.file import connect, lock, open_file
 from bulkup.local.messages import MICROS
@@ -103,6 +104,11 @@ class Storage:
         self._lock_file = lock(self.path)
         try:
             self._write = open_file(self.path)
+            try:
+                self._read_state()
+            except BaseException:
+                self._write.close()
+                raise
         except BaseException:
             os.close(self._lock_file)
             raise
@@ -112,7 +118,6 @@ class Storage:
         self._writer = threading.Lock()
         self._clock_lock = threading.Lock()
         self._writing_version = 0
-        self.pending = Pending()
         self._pending_lock = threading.Lock()
         """Held to change `pending`, and to take from it what a snapshot of SQLite lacks."""
         self.last_lookup = LookedUp(0, {})
@@ -120,16 +125,26 @@ class Storage:
         self._deferred_rows = 0
         """Rows of the last commit that was deferred."""
         self._wrote_at = time.monotonic()
-        self.catalog = Catalog(self._write)
-        self.last_version = self._stored_version()
         self._floor = self.last_version
-        for version, records in self._write.execute("SELECT * FROM log ORDER BY version"):
-            self.pending.add(version, list(decode(records)))
         self._opened_at = self.last_version
         self._kind_versions: dict[int, int] = {}
         self._rows_written = 0
         self.wants_checkpoint = threading.Event()
         """Set when `checkpoint` has something to do."""
+
+    def _read_state(self) -> None:
+        """Raises StateError for a damaged file."""
+        self.pending = Pending()
+        try:
+            self.catalog = Catalog(self._write)
+            self.last_version = self._stored_version()
+            for version, records in self._write.execute("SELECT * FROM log ORDER BY version"):
+                self.pending.add(version, list(decode(records)))
+        except (sqlite3.DatabaseError, ValueError, TypeError, LookupError) as error:
+            raise StateError(
+                f"{self.path} is damaged ({error}); restore it from a copy, or load its data into "
+                "a new file"
+            ) from error
 
     def _stored_version(self) -> int:
         row = self._write.execute("SELECT value FROM meta WHERE name = 'last_version'").fetchone()

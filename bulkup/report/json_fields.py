@@ -15,6 +15,7 @@ from bulkup.core.events import (
     Progress,
     Report,
     RunStarted,
+    RunState,
 )
 from bulkup.core.typed_key import typed_key
 from bulkup.report.summary_wording import headline_of
@@ -30,10 +31,10 @@ def summary_fields(report: Report) -> dict[str, Any]:
         "target": asdict(report.target),
         "params": dict(report.params),
         "dry_run": report.dry_run,
-        "state": report.state.value,
+        "state": "killed" if report.alive is False else report.state.value,
         "success": report.success,
         "reason": report.reason,
-        "exit_code": int(report.exit_code),
+        "exit_code": None if report.state is RunState.RUNNING else int(report.exit_code),
         "counts": counts_fields(report.counts),
         "total": report.total,
         "started": iso(report.started),

@@ -111,7 +111,7 @@ def summarize_plan(plan: Plan) -> PlanSummary:
         failures_rest=_failures_rest(plan),
         bill=() if plan.bill is None else tuple(_bill_rows(plan.bill)),
         bill_note="" if plan.bill is None else _bill_note(plan.bill),
-        forecast="" if plan.forecast is None else _forecast(plan.forecast),
+        forecast="" if plan.forecast is None else _forecast(plan.forecast, plan.round_trip_s),
         warnings=tuple(clean(warning.message) for warning in plan.warnings),
     )
 
@@ -260,8 +260,10 @@ def _bill_note(bill: Bill) -> str:
     )
 
 
-def _forecast(forecast: Forecast) -> str:
+def _forecast(forecast: Forecast, round_trip_s: float | None) -> str:
     measured = f"{per_second(forecast.speed)} were read and handled here"
+    if round_trip_s is not None:
+        measured += f", with {round_trip_s * 1000:.1f} ms for a round trip to Datastore"
     if forecast.limited_by == "ramp-up":
         return f"At least {duration(forecast.seconds)}, by Datastore's ramp-up; {measured}."
     sentence = f"At least {duration(forecast.seconds)}: {measured}."

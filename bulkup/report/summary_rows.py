@@ -97,6 +97,7 @@ def _run_rows(report: Report) -> list[tuple[str, str | None]]:
     about = f" · {report.description}" if report.description else ""
     params = ", ".join([clean(assignment(name, value)) for name, value in report.params.items()])
     is_running, resumed = report.state is RunState.RUNNING, report.runners > 1
+    ended_badly = report.exit_code is not Exit.DONE and not is_running
     return [
         ("Rate", _rate(report)),
         ("Started", moment(report.started)),
@@ -114,7 +115,7 @@ def _run_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Retry of", clean(report.retry_of) if report.retry_of else None),
         ("Retried by", ", ".join(map(clean, report.retried_by)) or None),
         ("Run state", clean(report.state_file) if report.state_file else None),
-        ("Exit code", _exit(report.exit_code) if report.exit_code is not Exit.DONE else None),
+        ("Exit code", _exit(report.exit_code) if ended_badly else None),
     ]
 
 

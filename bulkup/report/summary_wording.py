@@ -171,7 +171,8 @@ def _meaning(report: Report) -> Iterator[str]:
         rest = "; every other entity is done" if is_finished else ""
         yield f"Nothing was written for {whose}{rest}."
         if report.retried:
-            yield f"Retries have handled {report.retried:,} of {whose.removeprefix('the ')} since."
+            which = "it" if failed == 1 else f"{report.retried:,} of them"
+            yield f"Since then, `bulkup retry` has handled {which}."
     if is_finished and report.total is not None and report.total != report.counts.handled:
         yield (
             f"The initial count was {report.total:,}. Counts are estimates; the query itself was "

@@ -65,7 +65,9 @@ def abandon_by_hand(
         if record is not None and record.run_info.created != run_info.created:
             record = None  # that of a later run whose id was made from the same name
     if record is not None:
-        run_info, state, counts = record.run_info, record.state, record.counts
+        run_info, state = record.run_info, record.state
+        known = [record.counts] if checkpoint is None else [record.counts, checkpoint.counts()]
+        counts = max(known, key=lambda one: one.handled)  # a renewal of the lease is behind
     elif checkpoint is None:
         raise NotFoundError(
             f"there is no run {run_id!r} in this state directory or on this target; "

@@ -104,6 +104,8 @@ def _dry_pass(prepared: PreparedRun, record: RunRecord) -> tuple[Report, GateRes
         updater = with_parameters(source, prepared.params).create()
         updater.client = ReadOnlyClient.over(rpc, prepared.target.client)
         query = checked_query(updater, source, prepared.target)
+        if prepared.query.digest:
+            query = prepared.query  # the list of keys that the run works on
         copy = replace(
             prepared, updater=updater, query=query, context=quiet, warnings=[], own_links=set()
         )

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,6 +28,9 @@ from bulkup.state.key_list import KEYS_NAME, KeyList
 from bulkup.state.kinds import OWN_KINDS
 
 STDIN = "-"
+
+MAX_LINE_CHARS = 1024 * 1024
+"""A failure's line has its traceback, too."""
 
 MAX_ARRAY_CHARS = 64 * 1024 * 1024
 """Of a file that is one JSON array, which has to be in memory at once. Lines have no limit."""
@@ -98,12 +102,11 @@ def _keys_in(path: str, name: str, query: QueryPlan, target: TargetInfo) -> Iter
 @contextmanager
 def _opened(path: str, name: str) -> Iterator[TextIO]:
     try:
-        if path == STDIN:
-            with open(sys.stdin.fileno(), encoding="utf-8-sig", closefd=False) as file:
-                yield file
-        else:
-            with open(path, encoding="utf-8-sig") as file:
-                yield file
+        is_stdin = path == STDIN
+        if is_stdin and sys.stdin is None:  # descriptor 0 is another file's by now
+            raise UsageError("cannot read keys from standard input (it is closed)")
+        with open(0 if is_stdin else path, encoding="utf-8-sig", closefd=not is_stdin) as file:
+            yield file
     except OSError as error:
         raise UsageError(f"cannot read keys from {name} ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -114,14 +117,18 @@ def _opened(path: str, name: str) -> Iterator[TextIO]:
 
 def _items(file: TextIO, name: str) -> Iterator[tuple[str, Any]]:
     """What stands for a key, and where. Empty lines are skipped."""
-    for number, line in enumerate(file, 1):
-        text = line.strip()
+    for number in count(1):
+        line = file.readline(MAX_LINE_CHARS + 1)
+        if not line:
+            return
+        text, where = line.strip(), f"line {number}"
         if not text:
             continue
-        where = f"line {number}"
         if text.startswith("["):
             yield from _array(text + file.read(MAX_ARRAY_CHARS), name, where)
             return
+        if len(line) > MAX_LINE_CHARS:
+            raise UsageError(f"{name}, {where}: longer than a key can be; nothing was started")
         if text[0] not in '{"':
             yield where, text
             continue

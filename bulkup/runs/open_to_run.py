@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from bulkup.core.errors import HeldError
+from bulkup.core.errors import HeldError, UsageError
 from bulkup.core.events import Warned, WarningKind
 from bulkup.datastore.target import Target
 from bulkup.local.sharing import FileInUseError, is_in_use
@@ -21,6 +22,8 @@ def open_to_run(options: TargetOptions, context: RunContext) -> Iterator[Target]
 
     Raises HeldError, UsageError, TargetError, StateError.
     """
+    if options.local and not context.options.dry_run:
+        _check_writable(options.local)
     clock = context.clock
     deadline = clock.monotonic() + (context.wait_s or 0.0)  # None: a dry run drops it
     with ExitStack() as stack:
@@ -44,3 +47,12 @@ def open_to_run(options: TargetOptions, context: RunContext) -> Iterator[Target]
             while options.local and is_in_use(options.local) and clock.monotonic() < deadline:
                 clock.sleep(STEP_S)
         yield target
+
+
+def _check_writable(file: str) -> None:
+    """SQLite would find out at the first write, when the run has begun. Raises UsageError."""
+    if os.path.exists(file) and not os.access(file, os.W_OK):
+        raise UsageError(
+            f"the file {file!r} cannot be written; make it writable (`chmod u+w`), or copy it and "
+            "run on the copy"
+        )

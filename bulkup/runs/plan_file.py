@@ -4,8 +4,8 @@ Its first line is the plan (`core/plan_json.py`), with what belongs to the file:
 follow, and their checksum. The others are `change` and `failure` lines, in the order of the keys.
 `plan_id` is a checksum of the first line and so of all: who approves it approves every change.
 
-The first line is known last, so the others wait in a temporary file beside it. A plan that was
-interrupted leaves none.
+The first line is known last, so the others wait in a temporary file without a name, in the same
+folder. A plan that was interrupted or killed leaves nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -58,12 +59,13 @@ class PlanWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        check_replaceable(path, _is_plan, "a plan")
+        check_replaceable(path, is_plan, "a plan")
         try:
-            descriptor, self._name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            self._file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115
+                dir=path.parent
+            )
         except OSError as error:
             raise cannot_write(path, error) from error
-        self._file: IO[bytes] = os.fdopen(descriptor, "w+b")
         self._digest = hashlib.sha256()
         self._changes = self._failures = 0
 
@@ -76,8 +78,8 @@ class PlanWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
-        Path(self._name).unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that is full has been reported
+            self._file.close()
 
     def change(self, event: WouldChange) -> None:
         self._changes += 1
@@ -162,13 +164,14 @@ def read_plan(path: Path) -> PlanFile:
         raise UsageError(f"{shown} lacks a part of a plan; make the plan again") from error
 
 
-def _is_plan(beginning: bytes) -> bool:
+def is_plan(beginning: bytes) -> bool:
+    """Whether a file begins like that of a plan."""
     return beginning.startswith(b'{"type": "plan", ')
 
 
 def _head(first: bytes) -> dict[str, Any] | None:
     try:
-        head = json.loads(first) if _is_plan(first) else None
+        head = json.loads(first) if is_plan(first) else None
     except (ValueError, RecursionError):
         return None
     return head if isinstance(head, dict) else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bulkup.authoring import successors
+from bulkup.authoring.definitions import misspelled
 from bulkup.authoring.loader import UpdaterSource, describe, load, make
 from bulkup.authoring.parameters import convert, to_text
 from bulkup.authoring.updater import Then, Updater
@@ -254,6 +255,7 @@ def _bind(
     except BaseException:
         query.close()
         raise
+    doubt = misspelled(source.definition)
     return PreparedRun(
         source,
         params,
@@ -264,6 +266,7 @@ def _bind(
         query,
         context.by_server_time(rpc),
         first_entity_bytes=sum(result.ByteSize() for result in results),
+        warnings=[Warned(doubt)] if doubt else [],
         retry_of=keys.retry_of if keys is not None else "",
         settled=keys.settled if keys is not None else frozenset(),
     )

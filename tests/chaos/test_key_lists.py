@@ -49,7 +49,8 @@ def until_finished(rng: random.Random, world: World, updater: str, **more: Any) 
         elif lost == "all":
             shutil.rmtree(world.state_dir, ignore_errors=True)
         try:
-            if lost == "nothing" and world.has_run() and rng.random() < 0.5:
+            has_keys = world.has_run() and (world.folder / KEYS_NAME).exists()
+            if lost == "nothing" and has_keys and rng.random() < 0.5:
                 try:
                     return world.resume(options, on_send=on_send)
                 except NotFoundError:

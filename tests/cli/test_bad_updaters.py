@@ -240,3 +240,38 @@ def test_with_json_an_error_is_an_object_too(nowhere: Shell) -> None:
 def test_a_file_name_that_is_not_valid_utf_8(nowhere: Shell, command: str) -> None:
     result = nowhere.bulkup(command, os.fsdecode(b"caf\xe9.py")).fails(10, "no file")
     assert "caf" in result.err
+
+
+@pytest.mark.client_side
+@pytest.mark.parametrize(
+    ("attribute", "meant"),
+    [
+        ("max_failure = 5", "max_failures"),
+        ("maxfailures = 5", "max_failures"),
+        ("def check_befor(self, client): return False", "check_before"),
+        ("puts = 0; finished = False; onces = 1; failures_max = 2", ""),
+    ],
+)
+def test_a_misspelled_attribute_of_a_class_is_named(
+    shell: Shell, attribute: str, meant: str
+) -> None:
+    code = """
+        from bulkup import Updater
+
+        class Bump(Updater):
+            {}
+
+            def get_query(self):
+                return self.client.query(kind="Item")
+
+            def handle_entity(self, entity):
+                entity["n"] = 1
+                self.put(entity)
+    """
+    shell.write("bump.py", code.format(attribute))
+    result = shell.bulkup("run", "-n", "bump.py")
+    assert result.code == 0, result
+    said = result.out + result.err
+    assert ("which bulkup does not read" in said) is bool(meant)
+    if meant:
+        assert f"is it meant to be {meant}?" in " ".join(said.split())

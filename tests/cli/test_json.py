@@ -161,6 +161,8 @@ def test_each_line_of_several_namespaces_is_as_the_schema_says(
         ("resume nope", 10),
         ("show nope", 10),
         ("params nope.py", 10),
+        ("plan nope.py", 10),
+        ("plan bump.py --out bump.py", 2),
         ("status nowhere", 10),
         ("migrate nowhere", 10),
     ],

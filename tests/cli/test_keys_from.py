@@ -155,6 +155,34 @@ def test_a_file_that_cannot_be_read_is_named(shell: Shell, server: Server) -> No
 
 
 @pytest.mark.client_side
+def test_a_file_that_never_ends_is_given_up(shell: Shell, server: Server) -> None:
+    seed(server, 3)
+    shell.bulkup("run", "bump.py", "--keys-from", "/dev/zero").fails(2, "longer than a key can be")
+
+
+@pytest.mark.client_side
+def test_the_dry_pass_of_a_gate_is_of_the_list(shell: Shell, server: Server) -> None:
+    client = seed(server, 20)
+    shell.write("keys.txt", "Key('Item', 7)\n")
+    ran = shell.bulkup("run", "bump.py", "--keys-from", "keys.txt", "--gate", "clean", "--json")
+    assert ran.code == 0, ran
+    assert ran.summary["gate"]["counts"]["handled"] == 1
+    assert values(client)[7] == 1
+
+
+@pytest.mark.client_side
+def test_standard_input_that_is_closed_is_said(shell: Shell, server: Server) -> None:
+    seed(server, 3)
+    command = f"{sys.executable} -m bulkup run bump.py --keys-from - <&-"
+    process = subprocess.run(
+        ["bash", "-c", command], cwd=shell.folder, env=shell.environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 2, process
+    assert "cannot read keys from standard input (it is closed)" in process.stderr
+
+
+@pytest.mark.client_side
 def test_standard_input_is_read_with_a_dash(shell: Shell, server: Server) -> None:
     client = seed(server, 5)
     process = subprocess.run(

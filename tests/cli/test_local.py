@@ -13,13 +13,19 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import datastore
 
-from tests.cli.shell import TIMEOUT_S, Result, Shell, ended
+from bulkup.core.errors import UsageError
+from bulkup.engine.options import Options
+from bulkup.runs.context import RunContext
+from bulkup.runs.open_to_run import open_to_run
+from bulkup.runs.target import TargetOptions
+from tests.cli.shell import BUMP, TIMEOUT_S, Result, Shell, ended
 from tests.cli.test_help import HEAVY
 
 PRODUCTS = '{"id": 1, "name": "x", "n": 1}\n{"id": 2, "name": "ü", "n": 2.5}\n'
@@ -68,6 +74,33 @@ def test_what_is_loaded_is_dumped(nowhere: Shell) -> None:
     limited = nowhere.bulkup("local", "dump", "store", "--kind", "Product", "--limit", "1")
     assert limited == Result(0, DUMPED.splitlines(keepends=True)[0], "1 entity dumped.\n")
     assert nowhere.bulkup("local", "dump", "store", "--kind", "No").out == ""
+
+
+def test_a_damaged_file_is_named_by_every_command(nowhere: Shell) -> None:
+    loaded(nowhere, "--kind", "Product", "--id-field", "id")
+    nowhere.write("bump.py", BUMP)
+    path = nowhere.folder / "store"
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+    for words in ("local dump store", "run bump.py --local store", "list --all --local store"):
+        refused = nowhere.bulkup(*words.split())
+        refused.fails(1, "is damaged (", "restore it from a copy")
+
+
+def test_a_run_on_a_file_that_cannot_be_written_does_not_begin(
+    nowhere: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded(nowhere, "--kind", "Product", "--id-field", "id")
+    path = str(nowhere.folder / "store")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everything
+    context = RunContext(Options(), nowhere.state_dir, lambda _: None)
+    there = open_to_run(TargetOptions(local=path), context)
+    with pytest.raises(UsageError, match="cannot be written; make it writable"), there:
+        pass
+    dry = replace(context, options=Options(dry_run=True))
+    with open_to_run(TargetOptions(local=path), dry) as target:
+        assert target.info.local == path
 
 
 def test_lines_that_get_a_new_id_each_time_are_said(nowhere: Shell) -> None:

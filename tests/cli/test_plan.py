@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -252,6 +253,31 @@ def test_ctrl_c_ends_a_plan_at_once_and_leaves_nothing(here: Shell, embedded: Se
     assert not (here.folder / "plan.jsonl").exists()
     assert not list(here.folder.glob(".plan.jsonl*"))
     assert contents(embedded) == before
+
+
+def test_a_plan_that_was_killed_leaves_nothing(here: Shell) -> None:
+    here.write("slow.py", SLOW)
+    process = here.begin("plan", "slow.py", "--full", "--out", "plan.jsonl")
+    while not (here.folder / "handled").exists():
+        assert process.poll() is None
+    process.kill()
+    assert ended(process).code == -signal.SIGKILL
+    assert not list(here.folder.glob("*plan.jsonl*"))
+
+
+def test_a_full_disk_ends_a_plan_in_a_sentence(here: Shell) -> None:
+    """A limit on the size of files says EFBIG, where a full disk says ENOSPC."""
+    seed_text = BUMP.replace('entity["n"] += self.step', 'entity["n"] = "x" * 1000')
+    here.write("long.py", seed_text)
+    program = f"ulimit -f 8; exec {sys.executable} -m bulkup plan long.py --out plan.jsonl"
+    done = subprocess.run(
+        ["bash", "-c", program], cwd=here.folder, env=here.environment, capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1, done
+    assert re.search(r"Error: cannot write .*plan\.jsonl \(File too large\)", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not list(here.folder.glob("*plan.jsonl*"))
 
 
 def test_runs_of_the_same_work_are_named(here: Shell) -> None:

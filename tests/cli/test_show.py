@@ -39,6 +39,22 @@ def test_a_killed_run_is_shown_as_killed_without_a_time(tmp_path: Path, embedded
     assert "still running" not in out
 
 
+def test_what_programs_read_of_a_killed_run_is_no_success(tmp_path: Path, embedded: Server) -> None:
+    seed(embedded, 5)
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", DIES)
+    assert shell.bulkup("run", "bump.py", "--batch-size", "1", "--limit", "1").code == 75
+    assert shell.bulkup("resume", "--limit", "9", "--batch-size", "1").code == -9
+    summary = shell.bulkup("show", "--json").summary
+    assert (summary["state"], summary["success"], summary["exit_code"]) == ("killed", False, None)
+    assert "Exit code" not in shell.bulkup("show").out  # that of the process before
+    asks = shell.bulkup("abandon", summary["run_id"])
+    assert asks.code == 2
+    handled = summary["counts"]["handled"]
+    counted = "1 entity" if handled == 1 else f"{handled} entities"
+    assert f"handles again the {counted} that it has handled" in asks.err
+
+
 def test_show_proposes_the_command_of_the_runs_own_report(tmp_path: Path, embedded: Server) -> None:
     seed(embedded, 5)
     shell = Shell(tmp_path, embedded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,44 @@ def test_a_full_plan_counts_what_the_run_then_counts(server: Server, run: Run) -
     assert not plan.is_sample
     counts = run(server, updater).counts.named()
     assert counts_of(plan) == {name: counts[name] for name in OUTCOMES}
+    assert model(updater.actions) == {**counts_of(plan), "created": counts["other_written"]}
     copies = len(list(client.query(kind="Copy").fetch()))
     new = len(list(client.query(kind="New").fetch()))
     assert plan.predicted.created == Estimate.exact(new + copies - ENTITIES // 2)
+
+
+def model(actions: list[tuple[str, ...]]) -> dict[str, int]:
+    """What a run of Mixed counts; what a handler wrote before it failed counts for nothing."""
+    firsts = Counter(action for action, *_ in actions)
+    besides = Counter(name for action, *names in actions if action != "fail" for name in names)
+    return {
+        "handled": len(actions),
+        "written": firsts["write"],
+        "deleted": firsts["delete"],
+        "unchanged": firsts["put unchanged"],
+        "left_alone": firsts["leave"] + firsts["forget"],
+        "vanished": 0,
+        "failed": firsts["fail"],
+        "changed_not_written": firsts["forget"],
+        "other_written": besides["create"] + besides["copy"],
+        "other_deleted": besides["delete other"],
+        "created": besides["create"] + besides["copy"],
+    }
+
+
+def test_drawn_by_scatter_the_counts_lie_in_the_intervals_for_19_of_20_seeds(
+    embedded: Server,
+) -> None:
+    """Scatter always draws the same, so here the seed decides what is done with each entity."""
+    count = 2000
+    fill(embedded, "Thing", count)
+    held = 0
+    for seed in range(20):
+        plan = plan_on(embedded, mixed(seed, count), sample=60)
+        assert plan.drawn is Drawn.SCATTER
+        counts = model(actions(seed, count))
+        held += all(one.low <= counts[name] <= one.high for name, one in plan.predicted.named())
+    assert held >= 19
 
 
 @pytest.mark.one_in(3)

@@ -81,7 +81,7 @@ def draw(
     rpc: Rpc, query: QueryPlan, wanted: int, total: int | None, random: Random, check: Check
 ) -> Sample:
     """Draw keys. `total`: from `count`. Raises CallError."""
-    if why_not_split(query) is None and not query.pb.filter.WhichOneof("filter_type"):
+    if is_plain_kind(query):
         known = (total, Total.COUNTED) if total is not None else _by_statistics(rpc, query)
         if known is not None:
             keys = Scatter(rpc, query, wanted).take()
@@ -89,6 +89,11 @@ def draw(
                 keys = sorted(keys[:wanted], key=key_order)
                 return Sample(Drawn.SCATTER, keys, max(known[0], wanted + 1), known[1])
     return _from_all_keys(rpc, query, wanted, random, check)
+
+
+def is_plain_kind(query: QueryPlan) -> bool:
+    """A kind, without conditions and orders. Of any other query all keys are read."""
+    return why_not_split(query) is None and not query.pb.filter.WhichOneof("filter_type")
 
 
 def _from_all_keys(rpc: Rpc, query: QueryPlan, wanted: int, random: Random, check: Check) -> Sample:

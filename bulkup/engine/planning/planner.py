@@ -29,7 +29,7 @@ from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.moved_entities import MoveWatch
 from bulkup.engine.planning.again import Results
 from bulkup.engine.planning.change_kinds import ChangeKinds
-from bulkup.engine.planning.draw import Sample, count, draw, drawn_pages
+from bulkup.engine.planning.draw import Sample, count, draw, drawn_pages, is_plain_kind
 from bulkup.engine.planning.hazards import distance_warnings, query_warnings
 from bulkup.engine.planning.sink import PlanSink
 from bulkup.engine.progress import ProgressTracker
@@ -38,6 +38,9 @@ from bulkup.engine.slow_handler import SlowHandler
 from bulkup.engine.task import Surroundings
 from bulkup.engine.unwritten import UnwrittenChanges
 from bulkup.state.kinds import OWN_KINDS
+
+MANY_KEYS = 1_000_000
+"""They take 10 seconds and more to be read."""
 
 ROUND_TRIPS = 3
 """That are measured; the shortest counts."""
@@ -142,6 +145,11 @@ class Planner:
         total = count(self._rpc, self._query, self._control.check)
         drawn: Sample | None = None
         if wanted is not None and (total is None or total > wanted):
+            if total is not None and total > MANY_KEYS and not is_plain_kind(self._query):
+                self._event_log.warn(
+                    f"the keys of {total:,} entities are read, so that each has the same chance to "
+                    "be drawn; --full handles all of them instead"
+                )
             drawn = draw(self._rpc, self._query, wanted, total, self._random, self._control.check)
             total = drawn.total
         self._progress.total = total if drawn is None else len(drawn.keys)
