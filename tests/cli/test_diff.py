@@ -216,6 +216,23 @@ def test_two_projects_and_a_named_target(shell: Shell, server: Server) -> None:
     assert "there is no target 'three'" in wrong.err
 
 
+def test_two_databases(tmp_path: Path, embedded: Server) -> None:
+    """Keys in values, too, are relative to the database of their side."""
+    shell = Shell(tmp_path, embedded)
+    for database, count in (("", 3), ("restored", 2)):
+        client = embedded.client(**({"database": database} if database else {}))
+        put(
+            client,
+            (
+                entity(client, "Item", i, next=client.key("Item", i + 1))
+                for i in range(1, count + 1)
+            ),
+        )
+    line = ended(shell.bulkup("diff", "--with", "database=restored", "--json"))
+    assert (line["same"], line["changed"], line["only_a"]) == (2, 0, 1)
+    assert line["b"]["target"]["database"] == "restored"
+
+
 @pytest.mark.client_side
 @pytest.mark.parametrize(
     ("words", "says"),
