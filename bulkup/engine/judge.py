@@ -46,7 +46,8 @@ class Judged:
         digest = hashlib.blake2b(digest_size=8)
         for write in self.item.writes:
             if write.key == self.item.key:
-                digest.update(write.mutation)
+                # The order of properties in a mutation is not always the same.
+                digest.update(written(write).SerializeToString(deterministic=True))
         return digest.digest()
 
 

@@ -247,7 +247,8 @@ def test_what_others_keep_changing_is_named_after_all(
 def test_results_that_differ_each_time_are_said(
     embedded: Server, check: Verify, value: Callable[[], Any], unsteady: int
 ) -> None:
-    fill(embedded, "Thing", 3)
+    many = {f"p{number}": number for number in range(20)}
+    fill(embedded, "Thing", 3, **many)
 
     @bulkup.updater(kind="Thing")
     def stamp(entity: Entity) -> Entity:
