@@ -32,6 +32,7 @@ from bulkup.cli.options import (
     Wait,
     Yes,
 )
+from bulkup.cli.reading_options import ReadingArgs
 from bulkup.core.errors import UsageError
 
 MIGRATIONS = "migrations"
@@ -45,7 +46,7 @@ _SECRET = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.
 _PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/]*@")
 
 
-GROUPS = (TargetArgs, NamespacesArgs, EngineArgs, MailArgs, OutputArgs)
+GROUPS = (TargetArgs, NamespacesArgs, EngineArgs, ReadingArgs, MailArgs, OutputArgs)
 _SINGLE: tuple[Any, ...] = (StateDir, Wait, Gate, MaxDrift, Yes, Json)
 
 

@@ -48,6 +48,7 @@ EXCLUSIVE = (
             ("gate", "is what --gate clean does first"),
             ("plan", "carries out no plan"),
             ("wait", "does not wait for the process that holds the run"),
+            ("verify", "writes nothing that could be verified"),
         )
     ),
 )

@@ -91,6 +91,14 @@ class RunArgs:
             ["--no-record"], is_flag=True, help="Delete the run record when the run has finished."
         ),
     ]
+    verify: Annotated[
+        bool,
+        click.Option(
+            ["--verify"],
+            is_flag=True,
+            help="When the run has finished, verify that every entity is done (bulkup verify).",
+        ),
+    ]
     mail: MailArgs
     state_dir: StateDir
     yes: Yes
@@ -131,6 +139,11 @@ def command(args: RunArgs) -> int:
     """
     if args.new and args.once:
         raise click.UsageError("--new and --once cannot be used together")
+    if args.verify and args.namespaces.pattern(args.target) is not None:
+        raise click.UsageError(
+            "--verify cannot be used with several namespaces; verify each with "
+            "`bulkup verify UPDATER --namespace NAME`"
+        )
     pattern = args.namespaces.pattern(args.target)
     resume_command = None if pattern is None else _same_command(args)
     with RunSession(args.output, args.mail, args.state_dir, resume_command) as session:
@@ -152,13 +165,19 @@ def command(args: RunArgs) -> int:
         from bulkup.runs.key_input import keys_from_file
         from bulkup.runs.prepare import prepare
         from bulkup.runs.start import start
+        from bulkup.runs.verify import check_verifiable, verify_after
 
         params = parse_assignments(args.param)
         keys = keys_from_file(args.keys_from) if args.keys_from is not None else None
         with prepare(args.updater, params, args.target.options(), context, keys=keys) as prepared:
             if not args.dry_run:
                 confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
-            return start(prepared, fresh=args.new, keep_record=not args.no_record).exit_code
+            if args.verify:
+                check_verifiable(prepared)
+            report = start(prepared, fresh=args.new, keep_record=not args.no_record)
+            if args.verify and report.success:
+                return verify_after(prepared).exit_code or report.exit_code
+            return report.exit_code
 
 
 def _plan(args: RunArgs, pattern: str | None) -> PlanFile | None:

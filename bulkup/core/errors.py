@@ -35,9 +35,9 @@ class Exit(IntEnum):
     USAGE = 2
     DONE_WITH_FAILURES = 3
     PENDING = 4
-    """`bulkup status --check`: something is pending or wrong. `bulkup migrate`: what was applied is
-    not in the folder. `bulkup diff`: the sides differ. `bulkup run --until-clean`: the last pass
-    has still written."""
+    """`bulkup verify`: an entity is not done. `bulkup status --check`: something is pending or
+    wrong. `bulkup migrate`: what was applied is not in the folder. `bulkup diff`: the sides
+    differ. `bulkup run --until-clean`: the last pass has still written."""
     NOT_FOUND = 10
     HELD = 11
     LIMIT = 75

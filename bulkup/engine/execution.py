@@ -38,7 +38,7 @@ from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.recovery import Recovery, recover
-from bulkup.engine.reports import dry_report, report_of_end
+from bulkup.engine.reports import dry_report, operations_of, report_of_end
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
 from bulkup.engine.slow_handler import SlowHandler
@@ -375,6 +375,9 @@ class Execution:
             total=report.total if total is None else total,
             elapsed_s=self._progress.elapsed_s,
             retries=self._progress.retries,
+            operations=operations_of(self._rpc, self._progress.counts_here)
+            if self._taken
+            else None,
             warnings=tuple(self._event_log.warnings),
         )
 

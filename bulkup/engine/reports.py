@@ -9,8 +9,10 @@ from itertools import islice
 from bulkup.core.events import Report
 from bulkup.core.failure_groups import FailureGroups
 from bulkup.core.model import Counts, RunState
+from bulkup.core.operations import OperationCounts, Operations
 from bulkup.core.plan_terms import MaxDrift, PlanOutcome
 from bulkup.core.records import RunInfo, predecessor_of
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.drift import plan_outcome
 from bulkup.engine.event_log import SHOWN_FAILURES, SHOWN_LOG_LINES, EventLog
 from bulkup.engine.outcomes import Outcome, final_exit
@@ -104,6 +106,13 @@ def report_of_end(
         plan=_plan(checkpoint, outcome.state, outcome.reason),
         only_end_left=report.only_end_left and outcome.state is not RunState.FINISHED,
     )
+
+
+def operations_of(rpc: Rpc, counts: Counts) -> OperationCounts:
+    """What this process has handled, which is predicted to cost one operation each, beside what its
+    connection has counted."""
+    predicted = Operations(reads=counts.handled, writes=counts.puts, deletes=counts.deletes)
+    return OperationCounts(predicted, rpc.meter.operations())
 
 
 def dry_report(

@@ -8,6 +8,7 @@ from bulkup.core.errors import Exit
 from bulkup.core.events import Counts, GateResult, Report, RunState
 from bulkup.core.visible import assignment
 from bulkup.report.text import clean, moment, per_second, plural
+from bulkup.report.verification_wording import verified_rows
 
 EXIT_MEANINGS = {
     Exit.DONE: "done",
@@ -25,7 +26,8 @@ EXIT_MEANINGS = {
 
 def rows_of(report: Report) -> list[tuple[str, str]]:
     """Only the rows that have something to say."""
-    rows = (*_count_rows(report), *_run_rows(report))
+    counted = _count_rows(report) if report.verification is None else verified_rows(report)
+    rows = (*counted, *_run_rows(report))
     return [(name, value) for name, value in rows if value]
 
 
@@ -53,7 +55,22 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
             _if_any(counts.conflicts, "(changed by others during the run; handled again)"),
         ),
         ("Retries", f"{plural(report.retries, 'call')} sent again" if report.retries else None),
+        ("Operations", _operations(report)),
     ]
+
+
+def _operations(report: Report) -> str | None:
+    if report.operations is None or report.dry_run:
+        return None
+    counted, predicted = report.operations.counted, report.operations.predicted
+    parts = [
+        f"{getattr(counted, name):,} {name} ({getattr(predicted, name):,} predicted)"
+        for name in ("reads", "writes", "deletes")
+        if getattr(counted, name) or getattr(predicted, name)
+    ]
+    if counted.index_updates is not None:
+        parts.append(f"{counted.index_updates:,} index updates")
+    return ", ".join(parts) + (" by this process" if report.runners > 1 else "")
 
 
 def _failed(report: Report) -> str:

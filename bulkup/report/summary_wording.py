@@ -13,6 +13,7 @@ from bulkup.core.events import AlreadyDone, NothingToRetry, Report, RunState
 from bulkup.report.namespace_grid import namespace_names
 from bulkup.report.summary_rows import others, writes
 from bulkup.report.text import clean, duration, plural
+from bulkup.report.verification_wording import verified_headline, verified_sentences
 
 SUBJECT_LIMIT = 180
 
@@ -42,6 +43,8 @@ _ENDINGS = {
 
 def headline_of(report: Report) -> str:
     """How the run ended, in one line."""
+    if report.verification is not None:
+        return verified_headline(report)
     ending = _ending(report)
     if _error_leads(report):
         return ending
@@ -52,14 +55,17 @@ def headline_of(report: Report) -> str:
 
 def subject_of(report: Report) -> str:
     """Mail subject: updater and outcome."""
-    outcome = _ending(report)
-    if not _error_leads(report):
+    outcome = headline_of(report) if report.verification is not None else _ending(report)
+    if report.verification is None and not _error_leads(report):
         outcome += f": {_counts(report)}"
     return clean(f"bulkup: {report.updater}: {outcome}", SUBJECT_LIMIT)
 
 
 def sentences_of(report: Report) -> Iterator[str]:
     """What the reader must know beyond the headline."""
+    if report.verification is not None:
+        yield from verified_sentences(report)
+        return
     stopped = report.state in (RunState.INTERRUPTED, RunState.STOPPED) and not report.dry_run
     if stopped or _error_leads(report):
         yield f"So far: {_counts(report)}{_took(report)}."

@@ -58,6 +58,9 @@ class RunContext:
     reports_itself: bool = False
     """The caller saves and mails reports, and then notes that they are `reported`; False: a report
     that has reached the listener is."""
+    reads_beside: bool = False
+    """Nothing is written: if another process serves the file of an embedded Datastore, ask that
+    one."""
     typed_as: Path | None = None
     """`state_dir` as it was given; itself is made absolute."""
     started_in: str = field(default_factory=current_directory)
