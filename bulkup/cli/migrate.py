@@ -254,6 +254,8 @@ def _hooks(args: MigrateArgs, target: Target, session: Session, *, say_saved: bo
 def _show(result: MigrateResult, args: MigrateArgs, session: Session) -> int:
     from bulkup.cli.migrate_result import sentence_of, to_json
 
+    if result.error is not None:
+        session.error(result.error)
     sentence = sentence_of(result, args.same_command())
     if args.output.json:
         session.json_line("migrate", to_json(result, args.same_command()))

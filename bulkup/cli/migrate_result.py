@@ -62,7 +62,8 @@ def sentence_of(result: MigrateResult, same_command: str) -> str:
         )
         return f"{left} to apply{each}; nothing was written.{_apply(result, same_command)}"
     applied = f"{plural(len(result.applied), 'migration')} applied"
-    reason, continued = clean(result.reason or ""), f"Continue with: {clean(same_command)}"
+    reason = "" if result.error is not None else clean(result.reason or "")
+    continued = f"Continue with: {clean(same_command)}"
     if result.left:
         where = f", stopped at {clean(result.stopped_at)}" if result.stopped_at else ""
         why = f": {reason}" if reason else ""

@@ -44,6 +44,10 @@ _COMMAND = re.compile(
     rf"|(?<=: )(?P<last>bulkup(?: {_WORD})+)(?=[;,.]?(?:\s|$))",
     re.MULTILINE,
 )
+_FOR_PEOPLE = ("abandon", "mark", "prune", "unlock")
+"""Commands that forget, repeat or release something. A message may offer one to a person who knows
+that it is right; a program that types the first of the next steps does not."""
+
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]+|\.\.\.")
 
 
@@ -66,7 +70,8 @@ def remember_typed(ctx: click.Context) -> None:
 
 
 def complete(error: BulkupError, state: Mapping[str, Any] | None = None) -> None:
-    """Complete the commands in an error's message, and list them as its next steps.
+    """Complete the commands in an error's message, and list them as its next steps: those that are
+    harmless, unless the error has steps of its own.
 
     `state`: the object of the command's context; None: that of the current one.
     """
@@ -79,7 +84,7 @@ def complete(error: BulkupError, state: Mapping[str, Any] | None = None) -> None
     def replace(match: re.Match[str]) -> str:
         (name,) = [name for name, text in match.groupdict().items() if text is not None]
         command = _completed(match[name], typed)
-        if _is_whole(command):
+        if _is_whole(command) and command.split()[1] not in _FOR_PEOPLE:
             steps.append(command)
         return f"`{command}`" if name == "quoted" else command
 

@@ -70,16 +70,20 @@ class Session:
             if error is None:
                 self._deliver()
             elif isinstance(error, BulkupError):
-                complete(error)
-                self.printer.error(error)
-                if self.page is not None:
-                    self.page.error(error)
+                self.error(error)
                 self._deliver()
                 raise ShownError(error.exit_code) from error
             elif isinstance(error, KeyboardInterrupt):
                 # Handled here because click would turn it into "Aborted".
                 self.printer.error(self._interrupted())
                 raise ShownError(Exit.SIGINT) from None
+
+    def error(self, error: BulkupError) -> None:
+        """Print an error, with the commands it proposes as the user would type them."""
+        complete(error)
+        self.printer.error(error)
+        if self.page is not None:
+            self.page.error(error)
 
     def save(self, report: Report, folder: Path, *, say_so: bool = True) -> None:
         """Save the report in its run's folder. A failure is always printed."""

@@ -46,7 +46,7 @@ class Judged:
         digest = hashlib.blake2b(digest_size=8)
         for write in self.item.writes:
             if write.key == self.item.key:
-                # The order of properties in a mutation is not always the same.
+                # The order of the properties in the mutation itself is no part of it.
                 digest.update(written(write).SerializeToString(deterministic=True))
         return digest.digest()
 

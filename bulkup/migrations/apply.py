@@ -7,14 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from bulkup.core.errors import (
-    ApprovalError,
-    BulkupError,
-    Exit,
-    NotFoundError,
-    StopAskedError,
-    UpdaterError,
-)
+from bulkup.core.errors import BulkupError, Exit, NotFoundError, StopAskedError
 from bulkup.core.events import Event, Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.datastore.containment import contained
@@ -91,6 +84,9 @@ class MigrateResult:
     """Pairs of a migration's name and its report."""
     dry_run: bool = False
     """Those that are left were previewed."""
+    error: BulkupError | None = None
+    """What ended the command after others were applied, and was not said yet; `reason` has its
+    message."""
 
 
 class Migrator:
@@ -123,8 +119,8 @@ class Migrator:
     def run(self) -> MigrateResult:
         """Apply the selected migrations. With nothing to do this costs one query.
 
-        Raises BulkupError when it cannot start. Once a migration has started, the result says how
-        it ended.
+        Raises BulkupError when it cannot start. Once a migration has been worked on, the result
+        says how it ended.
         """
         with closing(self._context.connect(self._target)) as rpc:
             self._context = self._context.by_server_time(rpc)
@@ -146,9 +142,11 @@ class Migrator:
             accept_changed(ledger, status, self._selection.accept_changed)
             status = self._status(ledger)
         self._report_unheard(ledger)
-        self._pending = {entry.name for entry in self._to_apply(status)}
-        if not self._pending:
+        entries = self._to_apply(status)
+        self._pending = {entry.name for entry in entries}
+        if not entries:
             return self._result(self._exit_code)
+        self._check_loadable(entries)
         self._check_approved(status)
         self._hooks.confirm()
         with (
@@ -198,6 +196,13 @@ class Migrator:
                 self._hooks.on_report(report)
                 self._exit_code = max(self._exit_code, report.exit_code)
 
+    def _check_loadable(self, entries: Sequence[MigrationEntry]) -> None:
+        """Before the first write: a later migration whose parameter is missing, or whose file
+        cannot be imported, would stop the command between two of them. Raises BulkupError."""
+        with contained(self._context.containment(self._target)):
+            for entry in entries:
+                load_migration(entry, self._selection.params.get(entry.name, {}))
+
     def _to_apply(self, status: FolderStatus) -> list[MigrationEntry]:
         status.check_consistent()
         return status.to_apply(self._selection.up_to, self._selection.only)
@@ -226,20 +231,21 @@ class Migrator:
                     raise
                 lost = entry.name  # another process has just ended it: read its status again
                 continue
-            except (ApprovalError, UpdaterError) as error:
-                if not self._applied:
+            except StopAskedError:
+                raise
+            except BulkupError as error:
+                if not self._reports:
                     raise
-                return self._not_started(entries, error)
+                return self._result(
+                    error.exit_code,
+                    stopped_at=entry.name,
+                    reason=error.message,
+                    left=entries,
+                    error=error,
+                )
             result = self._after(entries, report)
             if result is not None:
                 return result
-
-    def _not_started(self, entries: Sequence[MigrationEntry], error: BulkupError) -> MigrateResult:
-        """The result when the first entry cannot be started, and others were applied before."""
-        if error.details:
-            self._context.listener(Warned(error.details))
-        name, exit_code = entries[0].name, Exit(error.exit_code)
-        return self._result(exit_code, stopped_at=name, reason=error.message, left=entries)
 
     def _report_applied_elsewhere(self) -> None:
         """Another process may have applied what this one has waited to apply: end as that did."""
@@ -281,6 +287,7 @@ class Migrator:
         stopped_at: str | None = None,
         reason: str | None = None,
         left: Sequence[MigrationEntry] = (),
+        error: BulkupError | None = None,
     ) -> MigrateResult:
         return MigrateResult(
             exit_code,
@@ -289,6 +296,7 @@ class Migrator:
             reason,
             tuple(entry.name for entry in left),
             tuple(self._reports),
+            error=error,
         )
 
     def _apply(self, entry: MigrationEntry, lock: Lease) -> Report:

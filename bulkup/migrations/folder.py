@@ -84,8 +84,9 @@ class MigrationFolder:
         self.path = path
         self._numbered = numbered
         self._others = others
+        self._known = tuple(known)
         chosen = {file.name: file for file in numbered}
-        waiting = [*known, *(name for file in numbered for name in file.after)]
+        waiting = [*self._known, *(name for file in numbered for name in file.after)]
         while waiting:
             name = waiting.pop()
             if name in others and name not in chosen:
@@ -107,8 +108,10 @@ class MigrationFolder:
 
     @property
     def next_number(self) -> str:
-        """That of a new migration, with as many digits as the last one has."""
-        digits = [_leading_digits(file.name) for file in self._numbered]
+        """That of a new migration, with as many digits as the last one has. Those of `known`
+        migrations are taken, also when their files are missing."""
+        names = [file.name for file in self._numbered] + [*self._known]
+        digits = [digits for digits in map(_leading_digits, names) if digits]
         last = max(digits, key=int, default="0000")
         return str(int(last) + 1).zfill(len(last))
 

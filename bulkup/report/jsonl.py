@@ -132,6 +132,8 @@ class JsonPrinter(Printer):
         self._err = Stream(err)
         self._clock = clock
         self._progress_at = -math.inf
+        self._group_id = ""
+        self._is_between_runs = False
         self._replaced = replace_std(out, self._err, err, self._err)
         if out is sys.__stdout__ and (kept_stdout() is not None or is_process_stdout(out)):
             is_ours = kept_stdout() is None  # else the command keeps it for longer
@@ -178,21 +180,23 @@ class JsonPrinter(Printer):
             self._err.line(delivery.message)
 
     def error(self, error: BulkupError) -> None:
+        if self._is_between_runs:  # it is not about the run that has ended
+            self.lines.run_id = self._group_id
         self.lines.error(error)
         self._err.line(f"Error: {clean(error.message)}")
         for line in clean_block(error.details):
             self._err.line(f"  {line}")
 
     def _started(self, event: RunStarted) -> None:
-        self.lines.run_id = event.run_id
+        self.lines.run_id, self._is_between_runs = event.run_id, False
         self._write("start", {"format": VERSION, **start_fields(event)})
 
     def _ended(self, event: RunEnded) -> None:
-        self.lines.run_id = event.report.run_id
+        self.lines.run_id, self._is_between_runs = event.report.run_id, True
         self._write("summary", summary_fields(event.report))
 
     def _group_started(self, event: GroupStarted) -> None:
-        self.lines.run_id = event.group_id
+        self.lines.run_id = self._group_id = event.group_id
         self._write("namespaces", asdict(event))
 
     def _group_ended(self, event: GroupEnded) -> None:

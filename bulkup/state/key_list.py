@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from bulkup.core.errors import StateError
@@ -62,7 +62,7 @@ class KeyList:
         *,
         absent: bool = False,
         matching: bool = False,
-    ) -> KeyList:
+    ) -> Self:
         """Make a list of serialized keys, in any order. Raises what `keys` raises, StateError."""
         db = sqlite3.connect("", isolation_level=None)
         try:
@@ -70,10 +70,13 @@ class KeyList:
                 # Nobody reads this file after a crash.
                 db.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; {_SCHEMA}")
                 db.execute("BEGIN")
+                # Sorted first: in any order, each of a million keys would be a page of its own.
+                db.execute("CREATE TEMP TABLE unsorted (place BLOB, key BLOB)")
                 db.executemany(
-                    "INSERT INTO keys VALUES (?, ?) ON CONFLICT DO NOTHING",
-                    ((place_of(key), key) for key in keys),
+                    "INSERT INTO unsorted VALUES (?, ?)", ((place_of(key), key) for key in keys)
                 )
+                db.execute("INSERT OR IGNORE INTO keys SELECT * FROM unsorted ORDER BY place")
+                db.execute("DROP TABLE unsorted")
                 db.execute("COMMIT")
                 facts = KeyFacts(
                     _digest(db, absent, matching), _count(db), source, absent, matching
@@ -85,7 +88,7 @@ class KeyList:
         return cls(db, facts, source)
 
     @classmethod
-    def kept_in(cls, folder: Path) -> KeyList | None:
+    def kept_in(cls, folder: Path) -> Self | None:
         """The list that a run keeps in its folder; None: it is not there.
 
         Raises StateError for a list that is damaged.

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 from google.cloud import datastore
 
+from bulkup import BulkPut, Updater
 from bulkup.core.errors import Exit
+from bulkup.core.model import TargetInfo
+from bulkup.engine.options import Options
+from bulkup.runs.context import RunContext
+from bulkup.runs.plan_check import asks_for_approval
 from bulkup.state.kinds import APPROVAL_KIND, RUN_KIND
 from tests.cli.shell import BUMP, Shell, contents, entity, seed, user_data, values
 from tests.conftest import Server
@@ -59,6 +64,7 @@ def approvals(client: datastore.Client) -> list[datastore.Entity]:
     return list(client.query(kind=APPROVAL_KIND).fetch())
 
 
+@pytest.mark.client_side
 def test_without_an_approved_plan_nothing_is_written(tmp_path: Path, server: Server) -> None:
     seed(server, COUNT)
     shell = project(tmp_path, server)
@@ -81,6 +87,7 @@ def test_without_an_approved_plan_nothing_is_written(tmp_path: Path, server: Ser
         assert shell.bulkup(*reading).code == 0
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("option", [("--plan", "plan.jsonl"), ()], ids=["with", "without"])
 def test_an_approved_plan_lets_one_run_begin(
     tmp_path: Path, server: Server, option: tuple[str, ...]
@@ -362,6 +369,7 @@ def test_a_successor_needs_a_plan_of_its_own(here: Shell, embedded: Server) -> N
     assert set(values(client).values()) == {2}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "damage",
     [{"terms": "{}"}, {"terms": "null"}, {"terms": "["}, {"plan": "x"}, {"identity": "x"},
@@ -405,6 +413,18 @@ def test_approvals_are_bulkups_own(here: Shell, embedded: Server) -> None:
     assert values(client) == {}
     assert len(approvals(client)) == 1
     assert len(list(client.query(kind=RUN_KIND).fetch())) == 1
+
+
+def test_what_takes_back_needs_no_plan(tmp_path: Path) -> None:
+    """Nobody should have to wait for it. Such updaters are bulkup's own, in its package `runs`."""
+    own = type("Undo", (Updater,), {"__module__": "bulkup.runs.undo"})
+    built_in = type("Put", (BulkPut,), {"__module__": "bulkup.authoring.updater"})
+    users = type("Undo", (Updater,), {"__module__": "bulkup_runs.undo"})
+    context = RunContext(
+        Options(), tmp_path, print, asks_for_approval=lambda info: f"target {info.project}"
+    )
+    asked = [asks_for_approval(context, one(), TargetInfo("x")) for one in (own, built_in, users)]
+    assert asked == [None, "target x", "target x"]
 
 
 def test_a_flag_that_is_none_is_refused(here: Shell) -> None:

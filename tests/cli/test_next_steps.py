@@ -213,7 +213,8 @@ def test_an_error_keeps_what_the_user_has_not_typed() -> None:
     )
     complete(error)
     assert "`bulkup list`, or `bulkup run UPDATER`" in error.message
-    assert error.next_steps == ("bulkup list", "bulkup mark 0001_x --pending", "bulkup resume")
+    assert "(bulkup mark 0001_x --pending)" in error.message
+    assert error.next_steps == ("bulkup list", "bulkup resume")  # harmless, all of them
 
 
 BUG = dedent("""

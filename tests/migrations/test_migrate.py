@@ -224,3 +224,29 @@ def test_the_ledger_is_readable_by_people(project: Shell, items: datastore.Clien
     assert run_info["ended"] >= run_info["started"].replace(microsecond=0)
     assert "@" in run_info["who"]
     assert '"handled": 12' in run_info["counts"]
+
+
+def test_an_error_between_two_migrations_tells_what_was_applied_and_what_is_left(
+    project: Shell, items: datastore.Client
+) -> None:
+    source = (project.folder / "updaters/0002_b.py").read_text()
+    project.write("updaters/0002_b.py", source.replace('kind="Item"', 'kind="Itm"'))
+    stopped = project.bulkup("migrate", "--json")
+    assert stopped.code == 1
+    *_, error, last = stopped.lines
+    assert (error["type"], error["run_id"]) == ("error", "")  # it is not about 0001
+    assert "did you mean Item" in error["message"]
+    assert (last["type"], last["exit_code"]) == ("migrate", 1)
+    assert (last["applied"], last["stopped_at"]) == (["0001_a"], "0002_b")
+    assert last["left"] == ["0002_b", "0003_c"]
+    assert last["reason"] == error["message"]
+
+    project.write("updaters/0001_b.py", source)  # applied before the same error
+    stopped = project.bulkup("migrate")
+    assert stopped.code == 1
+    assert stopped.err.count("did you mean Item") == 1
+    assert "did you mean" not in stopped.out
+    assert "1 migration applied, 2 left, stopped at 0002_b. Continue with: bulkup" in stopped.out
+    # An error that comes before anything was done needs no account of it.
+    project.bulkup("migrate", "-q").fails(1, "did you mean Item")
+    assert trails(items) == {"ab"}

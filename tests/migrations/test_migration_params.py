@@ -31,6 +31,29 @@ def test_a_missing_parameter_of_a_migration_is_named_as_it_is_typed(
     assert set(values(embedded.client()).values()) == {42}
 
 
+def test_no_migration_is_applied_while_a_later_one_lacks_its_parameter(
+    shell: Shell, embedded: Server
+) -> None:
+    shell.write("updaters/0003_bump.py", NEEDS)
+    stopped = shell.bulkup("migrate", "-p", "0001:step=2")
+    stopped.fails(2, "needs -p 0003_bump:step=... (")
+    assert set(values(embedded.client()).values()) == {0}
+    every = shell.bulkup("migrate", "-p", "0001:step=2", "--all-namespaces", "--json")
+    assert [line["type"] for line in every.lines] == ["namespaces", "error"]
+    assert set(values(embedded.client()).values()) == {0}
+    # What is not to be applied needs none.
+    assert shell.bulkup("migrate", "-p", "0001:step=2", "--to", "0002").code == 0
+    assert set(values(embedded.client()).values()) == {3}
+
+
+def test_a_started_migration_keeps_its_parameters_and_needs_none_again(
+    shell: Shell, embedded: Server
+) -> None:
+    assert shell.bulkup("migrate", "-p", "0001:step=2", "--limit", "2").code == 75
+    assert shell.bulkup("migrate").code == 0
+    assert set(values(embedded.client()).values()) == {3}
+
+
 def test_the_configuration_file_has_parameters_of_migrations(
     shell: Shell, embedded: Server
 ) -> None:

@@ -158,6 +158,41 @@ def test_files_without_a_number_are_helpers_and_updaters_among_them_are_named(
     assert (line["done"], line["updaters_without_number"]) == (True, ["again"])
 
 
+def test_a_number_of_a_missing_migration_is_not_proposed_again(
+    project: Shell, items: datastore.Client
+) -> None:
+    project.bulkup("migrate")
+    (project.folder / "updaters/0003_c.py").unlink()
+    write_step(project, "again", "x")
+    assert "rename again.py to 0004_again.py" in project.bulkup("migrate").err
+    assert "rename again.py to 0004_again.py" in project.bulkup("status").out
+
+
+def test_a_program_is_offered_no_command_that_forgets_or_repeats_a_migration(
+    project: Shell, items: datastore.Client
+) -> None:
+    def steps(*args: str) -> list[str]:
+        (error,) = project.bulkup("migrate", "--json", *args).of_type("error")
+        assert "bulkup mark" in error["message"]  # a person may know better
+        found: list[str] = error["next_steps"]
+        return found
+
+    assert project.bulkup("migrate", "--to", "0001").code == 0
+    changed = project.folder / "updaters/0001_a.py"
+    source = changed.read_text()
+    changed.write_text(source.replace('+ "a"', '+ "x"'))
+    assert steps() == []
+    changed.unlink()
+    assert steps() == []
+    write_step(project, "0001_b", "y")
+    changed.with_name("0001_b.py").write_text(source)
+    assert steps() == ["bulkup mark 0001_a --renamed-to 0001_b"]
+    move(project, "0001_b", "0001_a")
+    assert project.bulkup("migrate", "--limit", "2").code == 75
+    (project.folder / "updaters/0002_b.py").unlink()
+    assert steps() == []
+
+
 def test_a_folder_without_a_number_says_how_migrations_are_named(
     project: Shell, items: datastore.Client
 ) -> None:
