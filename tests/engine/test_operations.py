@@ -81,12 +81,12 @@ def test_a_query_of_keys_only_is_one_read(embedded: Server, run: Run, keys_only:
     fill(embedded, "Thing", 200)
 
     @bulkup.updater(kind="Thing", keys_only=keys_only)
-    def drop(entity: Entity) -> Any:
-        return bulkup.delete(entity)
+    def looks(entity: Entity) -> None:
+        """What is deleted is read, too, so that it can be put back."""
 
-    report = run(embedded, drop)
+    report = run(embedded, looks)
+    assert report.counts.left_alone == 200
     assert report.operations is not None
-    assert report.operations.counted.deletes >= 200
     assert (report.operations.counted.reads < 200) == keys_only
 
 
