@@ -263,6 +263,11 @@ def _value(parameter: Parameter, given: Any) -> Any:
         value = read(given)
     except (ValueError, TypeError) as exc:
         escaped = f" (@{NONE_TEXT} is the string {NONE_TEXT})" if given == NONE_TEXT else ""
+        if isinstance(given, str) and not given.strip():
+            raise ParameterError(
+                f"parameter {parameter.name!r} is empty (is a variable of the shell not set?); "
+                f"it takes {parameter.form}"
+            ) from exc
         raise ParameterError(
             f"{parameter.name}={_shown(given)} is not valid; "
             f"parameter {parameter.name!r} takes {parameter.form}{escaped}"

@@ -42,7 +42,7 @@ def execute(
     context, run_info = prepared.context, checkpoint.run_info
     prepared = as_pass(prepared, run_info)
     next_command = context.resume_command or resume_command(
-        run_info.run_id, context.typed_state_dir, context.options.words()
+        run_info.run_id, context.typed_state_dir, [*context.options.words(), *context.repeated]
     )
     taken = TakenRun(
         checkpoint,
@@ -50,7 +50,7 @@ def execute(
         held,
         next_command,
         begin_successor=lambda record: successor_record(prepared, record),
-        retry_command=retry_command(run_info, context.typed_state_dir),
+        retry_command=retry_command(run_info, context.typed_state_dir, context.repeated),
         why_not_clean=lambda counts: why_not_clean(passes_of(context, held), counts),
         state_file=context.shown(checkpoint.path),
     )

@@ -25,12 +25,12 @@ def resume_command(run_id: str, state_dir: Path, words: Sequence[str] = ()) -> s
     return shlex.join(words)
 
 
-def retry_command(run_info: RunInfo, state_dir: Path) -> str:
+def retry_command(run_info: RunInfo, state_dir: Path, words: Sequence[str] = ()) -> str:
     """The command that handles a run's failed entities again. What a retry leaves is in the list of
-    the run that it is a retry of."""
+    the run that it is a retry of. `words`: options as they are typed."""
     first = run_info.retry_of
     is_here = first and (state_dir / first / CHECKPOINT_NAME).exists()
-    words = ["bulkup", "retry", first if is_here else run_info.run_id]
+    words = ["bulkup", "retry", first if is_here else run_info.run_id, *words]
     if state_dir != DEFAULT_STATE_DIR:
         words += ["--state-dir", str(state_dir)]
     return shlex.join(words)
