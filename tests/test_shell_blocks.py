@@ -37,6 +37,7 @@ BEFORE = {
 EXIT = {
     "bulkup run full_name.py --project shop --new --limit 1": 75,
     "bulkup unlock": 10,  # no process holds it
+    "bulkup run full_name.py --project shop --keys-from left.jsonl": 2,  # nothing was found
     "bulkup diff": 4,  # the sides differ
 }
 """Commands that do not exit with 0."""

@@ -45,6 +45,7 @@ class FunctionSpec:
     allow_unwritten_changes: bool
     then: Any
     once: bool = False
+    is_done: Callable[..., Any] | None = None
     check_before: Check | None = None
     check_after: Check | None = None
     idempotent: bool = False
@@ -80,6 +81,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     allow_unwritten_changes: bool = False,
     then: Any = None,
     once: bool = False,
+    is_done: Callable[..., bool] | None = None,
     check_before: Check | None = None,
     check_after: Check | None = None,
     idempotent: bool = False,
@@ -95,14 +97,18 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     updater to run when this one has finished, and `once` does nothing when the same work was
     finished before, as in a class; so are `idempotent`, `max_failures`, `rewrite_unchanged` and
     `allow_unwritten_changes`: without it, a function that changes the entity and does not return
-    it stops the run. `check_before` and `check_after` are functions that take a client, and do what
-    the methods of these names do.
+    it stops the run. `is_done` takes an entity, and those parameters that it names, and says
+    whether the entity is as this updater leaves it (`bulkup verify`).
+    `check_before` and `check_after` are functions that take a client, and do what the methods of
+    these names do.
     Raises UsageError when neither or both are given.
     """
     if callable(kind):
         raise UsageError('write @bulkup.updater(kind="..."), with the kind of entity to handle')
     if (kind is None) == (query is None):
         raise UsageError("@bulkup.updater needs either kind=... or query=...")
+    if not (is_done is None or callable(is_done)):
+        raise UsageError("@bulkup.updater: is_done= takes a function that gets an entity")
     if query is None:
         _check_selection(kind, filters)
     elif not callable(query):
@@ -123,6 +129,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         allow_unwritten_changes=allow_unwritten_changes,
         then=then,
         once=once,
+        is_done=is_done,
         check_before=check_before,
         check_after=check_after,
         idempotent=idempotent,

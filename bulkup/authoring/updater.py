@@ -93,6 +93,15 @@ class Updater:
         """
         raise NotImplementedError(f"{type(self).__name__} has no handle_entity")
 
+    def is_done(self, entity: Entity) -> bool:
+        """Whether an entity is as this updater leaves it: what `bulkup verify` asks. Optional.
+
+        Without it, verify handles each entity again, and takes it for done if that would change
+        nothing. An updater that adds, appends, or uses random numbers or the time needs it. Return
+        True or False; `put` and `delete` do not work here.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no is_done")
+
     def finish(self, success: bool, report: Report) -> None:
         """Called when a process stops working on the run. `success`: every entity was handled.
 

@@ -28,8 +28,10 @@ from bulkup.core.version import __version__
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
     "plan": ("bulkup.cli.plan", "Predict what a run would do, cost and risk."),
+    "approve": ("bulkup.cli.approve", "Approve a plan, so that a run may carry it out."),
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "retry": ("bulkup.cli.retry", "Handle the failed entities of a run again."),
+    "verify": ("bulkup.cli.verify", "Name the entities that an updater has not done."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
@@ -50,7 +52,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 """Set by the shell when it asks for completions."""
 
 _GROUPS = {
-    "Run an updater": ("run", "plan", "resume", "retry", "params"),
+    "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify", "params"),
     "Look at runs": ("list", "show"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),

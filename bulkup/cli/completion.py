@@ -87,6 +87,7 @@ COMPLETERS: dict[tuple[str, str], _Complete] = {
     ("*", "target"): _names(_targets),
     ("run", "updater"): _names(_updaters),
     ("params", "updater"): _names(_updaters),
+    ("verify", "updater"): _names(_updaters),
     ("resume", "run"): _names(_runs),
     ("show", "run"): _names(_runs),
     ("abandon", "run"): _names(_runs),

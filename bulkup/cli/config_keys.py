@@ -23,6 +23,7 @@ from bulkup.cli.options import (
     Gate,
     Json,
     MailArgs,
+    MaxDrift,
     NamespacesArgs,
     OutputArgs,
     StateDir,
@@ -30,6 +31,7 @@ from bulkup.cli.options import (
     Wait,
     Yes,
 )
+from bulkup.cli.reading_options import ReadingArgs
 from bulkup.core.errors import UsageError
 from bulkup.core.similar import similar_names
 
@@ -44,8 +46,8 @@ _SECRET = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.
 _PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/]*@")
 
 
-GROUPS = (TargetArgs, NamespacesArgs, EngineArgs, MailArgs, OutputArgs)
-_SINGLE: tuple[Any, ...] = (StateDir, Wait, Gate, Yes, Json)
+GROUPS = (TargetArgs, NamespacesArgs, EngineArgs, ReadingArgs, MailArgs, OutputArgs)
+_SINGLE: tuple[Any, ...] = (StateDir, Wait, Gate, MaxDrift, Yes, Json)
 
 
 def _shared_options() -> dict[str, click.Option]:
@@ -156,18 +158,21 @@ class _Reader:
             raise self._error(
                 f"{name!r} is not a valid name for a target; use letters, digits, '_', '-' and '.'"
             )
-        fields = ("project", "database", "namespace", "local", "confirm")
+        flags = ("confirm", "require_approval")
+        fields = ("project", "database", "namespace", "local", *flags)
         if not isinstance(value, dict):
             raise self._wrong(key, value, f'a table; write [{self._prefix}{key}] project = "..."')
         table = self.keys(value, list(fields), f"{key}.")
-        confirm = table.pop("confirm", False)
-        self._typed(f"{key}.confirm", confirm, isinstance(confirm, bool), "true or false")
+        asked = {flag: table.pop(flag, False) for flag in flags}
+        for flag, flag_value in asked.items():
+            is_bool = isinstance(flag_value, bool)
+            self._typed(f"{key}.{flag}", flag_value, is_bool, "true or false")
         values = {field: self.value(field, v, f"{key}.{field}") for field, v in table.items()}
         if not (values.get("project") or values.get("local")):
             raise self._error(f"{key} names neither a project nor a local file; add one")
         if "local" in values:
             values["local"] = str(Path(self._shown_from, values["local"]))
-        return NamedTarget(name, **values, confirm=confirm)
+        return NamedTarget(name, **values, **asked)
 
     def prices(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):

@@ -12,6 +12,7 @@ import click
 
 from bulkup.cli.named_target import to_confirm
 from bulkup.core.errors import UsageError
+from bulkup.core.model import TargetInfo
 
 if TYPE_CHECKING:
     from bulkup.core.events import AlreadyDone
@@ -51,7 +52,7 @@ def _default_sigint() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def confirm(action: str, target: Target, *, yes: bool) -> None:
+def confirm(action: str, target: Target | TargetInfo, *, yes: bool) -> None:
     """Ask on a terminal, unless `yes`. Raises click.Abort when the answer is no.
 
     Without a terminal nobody could answer: a scheduled job starts at once. But a target with
@@ -60,17 +61,18 @@ def confirm(action: str, target: Target, *, yes: bool) -> None:
     """
     from bulkup.report.text import clean
 
-    named = to_confirm(target.info)
+    info = target if isinstance(target, TargetInfo) else target.info
+    named = to_confirm(info)
     if named is not None:
         ctx = click.get_current_context()
         if yes and ctx.get_parameter_source("yes") is not click.core.ParameterSource.DEFAULT_MAP:
             return
         if not sys.stdin.isatty():
             raise UsageError(
-                f"target {named.name} ({target.info}) asks for confirmation, and this is not a "
+                f"target {named.name} ({info}) asks for confirmation, and this is not a "
                 "terminal; confirm with --yes"
             )
-    elif yes or not target.info.is_real or not sys.stdin.isatty():
+    elif yes or not info.is_real or not sys.stdin.isatty():
         return
     name = f" target {named.name}," if named is not None else ""
-    click.confirm(clean(f"{action} on{name} {target.info}?"), abort=True, err=True)
+    click.confirm(clean(f"{action} on{name} {info}?"), abort=True, err=True)

@@ -29,6 +29,7 @@ EXCLUSIVE = (
     Exclusive(("target", "local"), "each says where the data is; choose one"),
     Exclusive(("all_namespaces", "namespaces", "namespace"), "choose one"),
     Exclusive(("to", "only"), "choose one"),
+    Exclusive(("plan", "keys_from"), "a plan is of what the query finds; choose one"),
     Exclusive(("full", "sample"), "--full handles all entities; leave one out"),
     *(
         Exclusive((option, name), f"{what} for one namespace; leave one out")
@@ -45,7 +46,9 @@ EXCLUSIVE = (
             ("until_clean", "writes nothing that another pass could find"),
             ("once", "leaves no trace, so it may be repeated"),
             ("gate", "is what --gate clean does first"),
+            ("plan", "carries out no plan"),
             ("wait", "does not wait for the process that holds the run"),
+            ("verify", "writes nothing that could be verified"),
         )
     ),
 )

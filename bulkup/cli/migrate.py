@@ -12,11 +12,13 @@ import click
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
 from bulkup.cli.migration_params import params_of_migrations
+from bulkup.cli.named_target import asks_for_approval
 from bulkup.cli.options import (
     AllowEmpty,
     EngineArgs,
     FolderArgs,
     Gate,
+    MaxDrift,
     NamespacesArgs,
     OutputArgs,
     StateDir,
@@ -92,6 +94,7 @@ class MigrateArgs:
     namespaces: NamespacesArgs
     engine: EngineArgs
     gate: Gate
+    max_drift: MaxDrift
     allow_empty: AllowEmpty
     wait: Wait
     state_dir: StateDir
@@ -106,7 +109,7 @@ class MigrateArgs:
         words += self.namespaces.words()
         words += self.target.words()
         words += typed_words(to=self.to, only=self.only)
-        words += self.engine.options().words()
+        words += self.engine.options(max_drift=self.max_drift).words()
         words += typed_words(gate=self.gate)
         words += ["--allow-empty"] if self.allow_empty else []
         words += state_dir_words(self.state_dir)
@@ -191,7 +194,7 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
     from bulkup.runs.context import RunContext
 
     return RunContext(
-        args.engine.options(dry_run=args.dry_run),
+        args.engine.options(dry_run=args.dry_run, max_drift=args.max_drift),
         args.state_dir,
         _listener(args, session),
         args.wait,
@@ -200,6 +203,7 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
         reports_itself=True,
         allow_empty=args.allow_empty,
         gate=args.gate is not None,
+        asks_for_approval=asks_for_approval,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ class NamedTarget:
     local: str | None = None
     confirm: bool = False
     """A run on it must be confirmed, by `--yes` where there is no terminal."""
+    require_approval: bool = False
+    """A run on it must carry out an approved plan (`bulkup approve`)."""
 
     def is_part_of(self, info: TargetInfo) -> bool:
         """Whether work on `info` is work on this target, however it was named."""
@@ -53,7 +55,9 @@ class NamedTarget:
             )
             if value is not None
         ]
-        return ", ".join([*parts, "asks for confirmation"] if self.confirm else parts)
+        parts += ["asks for confirmation"] if self.confirm else []
+        parts += ["asks for an approved plan"] if self.require_approval else []
+        return ", ".join(parts)
 
 
 def offer(ctx: click.Context, targets: Mapping[str, NamedTarget], source: str) -> None:
@@ -64,14 +68,24 @@ def offer(ctx: click.Context, targets: Mapping[str, NamedTarget], source: str) -
 
 def to_confirm(info: TargetInfo) -> NamedTarget | None:
     """The target with `confirm = true` that the current command works on: named, or the same."""
+    return _first(info, lambda target: target.confirm)
+
+
+def asks_for_approval(info: TargetInfo) -> str | None:
+    """`target prod`, if the current command works on it and it has `require_approval = true`."""
+    found = _first(info, lambda target: target.require_approval)
+    return f"target {found.name}" if found is not None else None
+
+
+def _first(info: TargetInfo, asks: Callable[[NamedTarget], bool]) -> NamedTarget | None:
     ctx = click.get_current_context(silent=True)
     if ctx is None:
         return None
     chosen = ctx.meta.get(_CHOSEN)
-    if chosen is not None and chosen.confirm:
+    if chosen is not None and asks(chosen):
         return chosen  # type: ignore[no-any-return]
     targets: Mapping[str, NamedTarget] = ctx.meta.get(_TARGETS, {})
-    return next((t for t in targets.values() if t.confirm and t.is_part_of(info)), None)
+    return next((t for t in targets.values() if asks(t) and t.is_part_of(info)), None)
 
 
 class TargetName(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4

@@ -25,6 +25,7 @@ _TAKES = {
     "list": ("state_dir",),
     "show": ("state_dir",),
     "resume": ("state_dir",),
+    "plan": _WHERE,
     "retry": ("state_dir",),
     "prune": ("state_dir",),
     "abandon": (*_WHERE, "state_dir"),

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from bulkup.cli.named_target import NamedTarget, TargetName, check_chosen
-from bulkup.cli.values import Assignment, Auto, Duration, Rate, WholeNumber, completed
+from bulkup.cli.values import (
+    Assignment,
+    Auto,
+    Duration,
+    Rate,
+    Share,
+    WholeNumber,
+    completed,
+)
+from bulkup.core import plan_terms as drift
 from bulkup.engine.throttle.max_rate import MaxRate
 
 if TYPE_CHECKING:
@@ -83,6 +92,18 @@ Gate = Annotated[
         type=click.Choice(["clean"]),
         metavar="clean",
         help="Handle everything in a dry run first, and write only if nothing fails there.",
+    ),
+]
+MaxDrift = Annotated[
+    drift.MaxDrift,
+    click.Option(
+        ["--max-drift"],
+        type=Share(),
+        default="1%",
+        show_default=True,
+        metavar="N%",
+        help="Stop a run with a plan when it does more than the plan says by N% of the entities "
+        "planned.",
     ),
 ]
 MIGRATIONS_DIR = Path("updaters")
@@ -342,7 +363,7 @@ class EngineArgs:
         ),
     ]
 
-    def options(self, *, dry_run: bool = False) -> Options:
+    def options(self, *, dry_run: bool = False, max_drift: MaxDrift | None = None) -> Options:
         from bulkup.engine.options import Options
 
         return Options(
@@ -356,6 +377,7 @@ class EngineArgs:
             retry_for_s=self.retry_for,
             conflict_retries=self.conflict_retries,
             max_failures=self.max_failures,
+            max_drift=max_drift or drift.MaxDrift(),
             dry_run=dry_run,
         )
 

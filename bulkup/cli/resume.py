@@ -14,6 +14,7 @@ from bulkup.cli.confirm import confirm
 from bulkup.cli.options import (
     EngineArgs,
     MailArgs,
+    MaxDrift,
     OutputArgs,
     Params,
     StateDir,
@@ -35,6 +36,7 @@ class ResumeArgs:
     param: Params
     target: TargetArgs
     engine: EngineArgs
+    max_drift: MaxDrift
     wait: Wait
     mail: MailArgs
     state_dir: StateDir
@@ -71,7 +73,7 @@ def command(args: ResumeArgs) -> int:
         )
         from bulkup.state.files import group_folders
 
-        context = session.context(args.engine.options(), args.wait)
+        context = session.context(args.engine.options(max_drift=args.max_drift), args.wait)
         params = parse_assignments(args.param)
         if args.run and (folders := group_folders(context.state_dir, args.run)):
             return _resume_group(args.run, folders, args, context, params).exit_code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -18,6 +19,7 @@ from bulkup.cli.options import (
     Gate,
     KeysFrom,
     MailArgs,
+    MaxDrift,
     NamespacesArgs,
     OutputArgs,
     Params,
@@ -35,6 +37,7 @@ from bulkup.core.events import Warned
 if TYPE_CHECKING:
     from bulkup.core.events import Report
     from bulkup.runs.context import RunContext
+    from bulkup.runs.plan_file import PlanFile
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,17 @@ class RunArgs:
         ),
     ]
     gate: Gate
+    plan: Annotated[
+        Path | None,
+        click.Option(
+            ["--plan"],
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Carry out the plan in FILE (`bulkup plan --out FILE`): refuse if anything is not "
+            "as planned, and stop if what happens is not.",
+        ),
+    ]
+    max_drift: MaxDrift
     until_clean: Annotated[
         bool,
         click.Option(
@@ -75,6 +89,14 @@ class RunArgs:
         bool,
         click.Option(
             ["--no-record"], is_flag=True, help="Delete the run record when the run has finished."
+        ),
+    ]
+    verify: Annotated[
+        bool,
+        click.Option(
+            ["--verify"],
+            is_flag=True,
+            help="When the run has finished, verify that every entity is done (bulkup verify).",
         ),
     ]
     mail: MailArgs
@@ -117,15 +139,22 @@ def command(args: RunArgs) -> int:
     """
     if args.new and args.once:
         raise click.UsageError("--new and --once cannot be used together")
+    if args.verify and args.namespaces.pattern(args.target) is not None:
+        raise click.UsageError(
+            "--verify cannot be used with several namespaces; verify each with "
+            "`bulkup verify UPDATER --namespace NAME`"
+        )
     pattern = args.namespaces.pattern(args.target)
     resume_command = None if pattern is None else _same_command(args)
     with RunSession(args.output, args.mail, args.state_dir, resume_command) as session:
-        context = session.context(args.engine.options(dry_run=args.dry_run), args.wait)
+        options = args.engine.options(dry_run=args.dry_run, max_drift=args.max_drift)
+        context = session.context(options, args.wait)
         context = replace(
             context,
             allow_empty=args.allow_empty,
             once=args.once,
             gate=args.gate is not None,
+            plan=_plan(args, pattern),
             until_clean=args.until_clean,
             on_done=lambda done: confirm_again(done, yes=args.yes or args.dry_run),
         )
@@ -136,13 +165,33 @@ def command(args: RunArgs) -> int:
         from bulkup.runs.key_input import keys_from_file
         from bulkup.runs.prepare import prepare
         from bulkup.runs.start import start
+        from bulkup.runs.verify import check_verifiable, verify_after
 
         params = parse_assignments(args.param)
         keys = keys_from_file(args.keys_from) if args.keys_from is not None else None
         with prepare(args.updater, params, args.target.options(), context, keys=keys) as prepared:
             if not args.dry_run:
                 confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
-            return start(prepared, fresh=args.new, keep_record=not args.no_record).exit_code
+            if args.verify:
+                check_verifiable(prepared)
+            report = start(prepared, fresh=args.new, keep_record=not args.no_record)
+            if args.verify and report.success:
+                return verify_after(prepared).exit_code or report.exit_code
+            return report.exit_code
+
+
+def _plan(args: RunArgs, pattern: str | None) -> PlanFile | None:
+    """Raises UsageError."""
+    if args.plan is None:
+        return None
+    from bulkup.runs.plan_file import read_plan
+
+    if pattern is not None:
+        raise click.UsageError(
+            "--plan cannot be used with several namespaces: a plan is for one; run it with "
+            "--namespace NAME"
+        )
+    return read_plan(args.plan)
 
 
 def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Report:
@@ -179,7 +228,7 @@ def _same_command(args: RunArgs) -> str:
         words += ["-p", assignment]
     words += args.namespaces.words()
     words += args.target.words()
-    words += args.engine.options().words()
+    words += args.engine.options(max_drift=args.max_drift).words()
     words += args.mail.words()
     words += ["--once"] if args.once else []
     words += typed_words(gate=args.gate)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bulkup.cli.errors import ShownError
+from bulkup.cli.named_target import asks_for_approval
 from bulkup.cli.next_steps import complete
 from bulkup.cli.options import MailArgs, OutputArgs
 from bulkup.core.errors import BulkupError, Exit, StopAskedError
@@ -156,6 +157,7 @@ class RunSession(Session):
             repeated=tuple(self._mail_args.words()),
             owns_process=True,
             reports_itself=True,
+            asks_for_approval=asks_for_approval,
         )
 
     def listen(self, event: Event) -> None:

@@ -11,9 +11,9 @@ TOPICS = {
        that ended the run; also when a question was answered with no
     2  wrong usage: an option, a parameter or the configuration is not valid
     3  done, but some entities failed (within the budget; `bulkup plan`: some would fail)
-    4  `bulkup status --check`: a migration is pending or wrong; `bulkup migrate`: the file of an
-       applied one is missing; `bulkup diff`: the sides differ; `bulkup run --until-clean`: the
-       last pass has still written
+    4  `bulkup verify`: an entity is not done; `bulkup status --check`: a migration is pending or
+       wrong; `bulkup migrate`: the file of an applied one is missing; `bulkup diff`: the sides
+       differ; `bulkup run --until-clean`: the last pass has still written
    10  no such updater, run, migration, folder or namespace pattern
    11  another process holds this run
    75  stopped at a limit (--limit, --max-time); resume continues

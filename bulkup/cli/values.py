@@ -132,6 +132,22 @@ class Rate(click.ParamType):  # type: ignore[type-arg]  # generic only since cli
             self.fail(error.message, param, ctx)
 
 
+class Share(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """The values of `MaxDrift.parse`."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from bulkup.core.plan_terms import MaxDrift
+
+        if isinstance(value, MaxDrift):
+            return value
+        try:
+            return MaxDrift.parse(value)
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
+
+
 class Assignment(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """`NAME=VALUE`. An environment variable holds one a line."""
 

@@ -7,6 +7,7 @@
     │   └── MismatchError          2   what is resumed does not match the run it names
     ├── NotFoundError             10   no such updater, no such run
     ├── HeldError                 11   another runner holds this run
+    ├── ApprovalError             1   the target asks for an approved plan, and there is none
     ├── UpdaterError               1   the user's code failed outside handle_entity
     ├── TargetError                1   Datastore is unreachable, forbidden or does not exist
     │   └── NoTargetError          1   nothing says which Datastore, or how to log in to it
@@ -34,9 +35,9 @@ class Exit(IntEnum):
     USAGE = 2
     DONE_WITH_FAILURES = 3
     PENDING = 4
-    """`bulkup status --check`: something is pending or wrong. `bulkup migrate`: what was applied is
-    not in the folder. `bulkup diff`: the sides differ. `bulkup run --until-clean`: the last pass
-    has still written."""
+    """`bulkup verify`: an entity is not done. `bulkup status --check`: something is pending or
+    wrong. `bulkup migrate`: what was applied is not in the folder. `bulkup diff`: the sides
+    differ. `bulkup run --until-clean`: the last pass has still written."""
     NOT_FOUND = 10
     HELD = 11
     LIMIT = 75
@@ -85,6 +86,10 @@ class NotFoundError(BulkupError):
 
 class HeldError(BulkupError):
     exit_code = Exit.HELD
+
+
+class ApprovalError(BulkupError):
+    pass
 
 
 class UpdaterError(BulkupError):

@@ -21,7 +21,11 @@ from bulkup.core.model import Failure as Failure
 from bulkup.core.model import GateResult as GateResult
 from bulkup.core.model import RunState as RunState
 from bulkup.core.model import TargetInfo as TargetInfo
+from bulkup.core.operations import OperationCounts as OperationCounts
 from bulkup.core.plan import Planned as Planned
+from bulkup.core.plan_terms import PlanOutcome as PlanOutcome
+from bulkup.core.verification import Found as Found
+from bulkup.core.verification import Verification as Verification
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class RunStarted:
     total: int | None = None
     """How many entities the query matches; None where the server cannot count them."""
     state_file: str = ""
+    verifies: bool = False
+    """Entities are looked at by `bulkup verify`; `dry_run` is True, too."""
     planned: bool = False
     """A plan is made: it writes nothing, and `Planned` follows in place of `RunEnded`."""
     gate: bool = False
@@ -151,6 +157,8 @@ class WarningKind(str, Enum):
     """A run has finished the same work before."""
     NO_NUMBER = "no_number"
     """Files of a folder of migrations that seem to be updaters, but have no number."""
+    DRIFT = "drift"
+    """The finished run differs from its plan."""
     NOT_CLEAN = "not_clean"
     """The passes of --until-clean have ended, and the last one has still written."""
     SUCCESSOR = "successor"
@@ -276,9 +284,17 @@ class Report:
     gate: GateResult | None = None
     """What the dry pass before the first write found; None: none was asked for. If it was not
     clean, the report is of that pass, and nothing was written."""
+    plan: PlanOutcome | None = None
+    """How the run has kept to its plan; None: it has none."""
     passes: tuple[int, ...] | None = None
     """Of `--until-clean`: how much each of the passes before this run has written; None: the run is
     not repeated."""
+
+    operations: OperationCounts | None = None
+    """Of this process, as they are billed; None: not counted. In a dry run the predicted ones are
+    those of a run."""
+    verification: Verification | None = None
+    """Set in the report of `bulkup verify`, whose failures are the entities that are not done."""
 
     spaces: tuple[SpaceResult, ...] = ()
     """Set in the report about several namespaces, whose counts are sums and whose run id is the
@@ -329,6 +345,7 @@ Event = (
     | AlreadyDone
     | NothingToRetry
     | WouldChange
+    | Found
     | RunEnded
     | Planned
     | GroupStarted

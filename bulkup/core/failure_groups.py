@@ -1,8 +1,9 @@
 """Failures by their error: a thousand entities that fail for one reason are one group.
 
 Failures are alike if they failed in the same step, with the same type of error, raised at the same
-place, and their messages differ only in numbers, ids and quoted strings. Memory does not grow with
-the number of failures. Every string in here is as untrusted as that of a failure.
+place, and their messages differ only in numbers, ids and quoted strings. What is not done
+(`bulkup verify`) is alike only if the same properties would change. Memory does not grow with the
+number of failures. Every string in here is as untrusted as that of a failure.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bulkup.core.model import Failure
+from bulkup.core.verification import STEP
 
 FIRST_KEYS = 5
 MAX_GROUPS = 50
@@ -57,7 +59,8 @@ class FailureGroups:
         self.merge(FailureGroup(step, error, place, 1, (failure.key,), failure.traceback))
 
     def merge(self, group: FailureGroup) -> None:
-        kind = group.step, group.place, *_error_kind(group.error)
+        same_error = (group.error,) if group.step == STEP else _error_kind(group.error)
+        kind = group.step, group.place, *same_error
         first = self._first.get(kind)
         if first is None:
             if len(self._first) == MAX_GROUPS:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from bulkup.datastore.entity_patch import UNSTORABLE, patched
 from bulkup.datastore.keys import key_text
 from bulkup.datastore.lazy_entity import LazyEntity, read_message
-from bulkup.datastore.messages import Pb
+from bulkup.datastore.messages import EntityPb, Pb
 from bulkup.datastore.value_codec import decode
 from bulkup.datastore.value_flags import is_excluded
 
@@ -34,6 +35,30 @@ def describe_changes(
         if one is None or other is None or one != other:
             changes.append((name, *describe_values(one, other)))
     return tuple(changes)
+
+
+def changed_names(before: Pb, after: Pb) -> tuple[str, ...]:
+    """The properties of two Entity messages that differ, sorted; NaN equals NaN."""
+    old, new = before.properties, after.properties
+    return tuple(
+        name
+        for name in sorted({*old, *new})
+        if (name in old) != (name in new)
+        or old[name].SerializeToString(deterministic=True)
+        != new[name].SerializeToString(deterministic=True)
+    )
+
+
+def unwritten_names(entity: LazyEntity) -> tuple[str, ...]:
+    """The properties that were changed in an entity whose message is as it was read; none if
+    Datastore could not store the changes."""
+    try:
+        patch = patched(entity)
+    except UNSTORABLE:
+        return ()
+    if patch is None:
+        return ()
+    return changed_names(read_message(entity), EntityPb.FromString(patch.SerializeToString()))
 
 
 def describe_values(one: Pb | None, other: Pb | None) -> tuple[str | None, str | None]:

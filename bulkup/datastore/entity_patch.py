@@ -74,7 +74,7 @@ _PLAIN = {type_: name for name, type_ in PLAIN.items()}
 _IMMUTABLE = frozenset({*_PLAIN, type(None)})
 _CONSTANT = frozenset({*_IMMUTABLE, type(UNREAD), DatetimeWithNanoseconds, datetime.datetime, Key})
 _get: Any = dict.get
-_UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError, DecodeError)
+UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError, DecodeError)
 """What `patched` raises for a value that Datastore cannot store, which is a new one."""
 
 _Edit: TypeAlias = tuple[str, bytes, Any]
@@ -152,7 +152,7 @@ def is_changed(entity: LazyEntity) -> bool:
     place, put."""
     try:
         return patched(entity) is not None
-    except _UNSTORABLE:
+    except UNSTORABLE:
         return True
 
 
@@ -168,7 +168,7 @@ def is_changed_since(entity: LazyEntity, put: Pb, key: Any, values: Mapping[str,
             return False
     try:
         now = patched(entity)
-    except _UNSTORABLE:
+    except UNSTORABLE:
         return True
     return bool(now is None or now != put)
 

@@ -29,18 +29,19 @@ from bulkup.datastore.messages import (
     AllocateIdsRequest,
     AllocateIdsResponse,
     CommitRequest,
-    CommitResponse,
     LookupRequest,
     LookupResponse,
     MoreResults,
     Pb,
     RunAggregationQueryRequest,
-    RunAggregationQueryResponse,
     RunQueryRequest,
     RunQueryResponse,
 )
+from bulkup.datastore.meter import Meter
+from bulkup.datastore.noted_method import NotedMethod
 from bulkup.datastore.pages import read_page
 from bulkup.datastore.raw_requests import commit_request
+from bulkup.datastore.request_tags import tagged
 from bulkup.datastore.retry import FIRST_CONTACT_S, RetryPolicy
 from bulkup.datastore.server_time import ServerTime
 
@@ -82,30 +83,6 @@ _PROBE_EVERY_S = 3.0
 """How often a channel that does not get ready is asked why."""
 
 _CALLS = "RunQuery", "RunAggregationQuery", "Lookup", "Commit", "AllocateIds"
-
-
-class _Method:
-    """A method of the server whose unanswered calls are noted in `in_flight`."""
-
-    def __init__(
-        self, method: Any, in_flight: dict[object, float], monotonic: Callable[[], float]
-    ) -> None:
-        self._method = method
-        self._in_flight = in_flight
-        self._monotonic = monotonic
-
-    def __call__(self, request: bytes, **options: Any) -> Any:
-        return self._method(request, **options)
-
-    def future(self, request: bytes, **options: Any) -> Any:
-        call = self._method.future(request, **options)
-        self._in_flight[call] = self._monotonic()
-        call.add_done_callback(self._answered)
-        return call
-
-    def _answered(self, call: Any) -> None:
-        # Runs on a thread of gRPC, so only what needs no lock.
-        self._in_flight.pop(call, None)
 
 
 class Rpc:
@@ -157,7 +134,14 @@ class Rpc:
         self.metadata: Sequence[tuple[str, str]] = (("x-goog-request-params", routing),)
         self._database = {"project_id": self.project, "database_id": self.database}
         self._read_options: dict[str, Any] = {}
-        head = CommitRequest(**self._database, mode=CommitRequest.TRANSACTIONAL)
+        self.meter = Meter()
+        self.tag("")
+
+    def tag(self, updater: str) -> None:
+        """From now on, tag requests as made for this updater. A request that is sent again stays as
+        it was."""
+        self._head: dict[str, Any] = {**self._database, **tagged(updater)}
+        head = CommitRequest(**self._head, mode=CommitRequest.TRANSACTIONAL)
         head.single_use_transaction.read_write.SetInParent()
         self._commit_head: bytes = head.SerializeToString()
 
@@ -172,7 +156,7 @@ class Rpc:
             channel = grpc.insecure_channel(self.address, options=options)
         self._channel = channel
         self.methods = {
-            name: _Method(
+            name: NotedMethod(
                 channel.unary_unary(
                     f"/google.datastore.v1.Datastore/{name}",
                     request_serializer=None,
@@ -294,17 +278,19 @@ class Rpc:
     def _partition(self, namespace: str) -> dict[str, Any]:
         """The fields of a request that say where, and when, its query is run."""
         partition = {**self._database, "namespace_id": namespace}
-        return {**self._database, "partition_id": partition, **self._read_options}
+        return {**self._head, "partition_id": partition, **self._read_options}
 
     def page(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery that is answered by a Page, in whose results the values stay bytes."""
         request = RunQueryRequest(**self._partition(namespace), query=query)
-        return Call(self, "RunQuery", request.SerializeToString(), read_page)
+        parse = self.meter.query(read_page, query)
+        return Call(self, "RunQuery", request.SerializeToString(), parse)
 
     def run_query(self, query: Pb, namespace: str) -> Call[Pb]:
         """Start a RunQuery of a Query message in a namespace."""
         request = RunQueryRequest(**self._partition(namespace), query=query)
-        return Call(self, "RunQuery", request.SerializeToString(), self._query_answer)
+        parse = self.meter.query(self._query_answer, query)
+        return Call(self, "RunQuery", request.SerializeToString(), parse)
 
     def _query_answer(self, serialized: bytes) -> Pb:
         answer = RunQueryResponse.FromString(serialized)
@@ -347,12 +333,8 @@ class Rpc:
         request = RunAggregationQueryRequest(**self._partition(namespace))
         request.aggregation_query.nested_query.CopyFrom(query)
         request.aggregation_query.aggregations.add(alias="n").count.SetInParent()
-        return Call(
-            self,
-            "RunAggregationQuery",
-            request.SerializeToString(),
-            RunAggregationQueryResponse.FromString,
-        )
+        payload = request.SerializeToString()
+        return Call(self, "RunAggregationQuery", payload, self.meter.count)
 
     def commit(
         self, mutations: list[bytes], before_resend: Callable[[], None] | None = None
@@ -361,13 +343,8 @@ class Rpc:
 
         `before_resend` may raise to prevent another attempt.
         """
-        return Call(
-            self,
-            "Commit",
-            commit_request(self._commit_head, mutations),
-            CommitResponse.FromString,
-            before_resend,
-        )
+        payload = commit_request(self._commit_head, mutations)
+        return Call(self, "Commit", payload, self.meter.commit(mutations), before_resend)
 
     def lookup(self, keys: Sequence[Pb]) -> dict[bytes, Pb]:
         """Read entities by their Key messages, strongly consistent. Raises CallError.
@@ -379,7 +356,7 @@ class Rpc:
         most = MAX_LOOKUP_KEYS
         while waiting:
             asked, waiting = waiting[:most], waiting[most:]
-            request = LookupRequest(**self._database, **self._read_options, keys=asked)
+            request = LookupRequest(**self._head, **self._read_options, keys=asked)
             payload = request.SerializeToString()
             try:
                 answer = Call(self, "Lookup", payload, LookupResponse.FromString).result()
@@ -390,6 +367,7 @@ class Rpc:
                 waiting = asked + waiting
                 continue
             self._learn(answer.read_time)
+            self.meter.read(len(answer.found) + len(answer.missing))
             for result in answer.found:
                 found[result.entity.key.SerializeToString(deterministic=True)] = result
             waiting = [*answer.deferred, *waiting]
@@ -397,7 +375,7 @@ class Rpc:
 
     def allocate_ids(self, keys: Sequence[Pb]) -> list[Pb]:
         """Complete incomplete Key messages, in their order. Raises CallError."""
-        payload = AllocateIdsRequest(**self._database, keys=keys).SerializeToString()
+        payload = AllocateIdsRequest(**self._head, keys=keys).SerializeToString()
         return list(
             Call(self, "AllocateIds", payload, AllocateIdsResponse.FromString).result().keys
         )

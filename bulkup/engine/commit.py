@@ -191,9 +191,14 @@ class Committer:
     # --- commits ---
 
     def send_batch(self) -> None:
-        """Send the batch as it is, once there is room for it; or hold it back."""
+        """Send the batch as it is, once there is room for it; or hold it back.
+
+        Raises Stopped when the batch is not what the run's plan says.
+        """
         self._since = None
         batch, unwritten = self._building, self._context.unwritten
+        if batch.items and self._context.drift is not None:
+            self._context.drift.look(sum_of(batch.items, beside=bool(batch.foreign)))
         if batch.items and not unwritten.is_settled:
             unwritten.look(batch.items)
         if unwritten.is_holding:
@@ -257,7 +262,8 @@ class Committer:
             self.foreign.release(batch)
 
     def give_up_held(self) -> None:
-        """The run ends while batches are held back. Their entities are not done."""
+        """The run ends while batches are held back, or are not what its plan says. Their entities
+        are not done."""
         unwritten = self._context.unwritten
         for batch in (*self._held, self._building):
             unwritten.counts += sum_of(batch.items, beside=bool(batch.foreign))

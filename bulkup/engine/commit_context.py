@@ -12,6 +12,7 @@ from bulkup.core.model import Counts
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.batches import Batch
 from bulkup.engine.budget import Budget
+from bulkup.engine.drift import Drift
 from bulkup.engine.handled import Handled, Write
 from bulkup.engine.journal import BatchJournal
 from bulkup.engine.made_entities import MadeEntities
@@ -126,6 +127,8 @@ class CommitContext:
     runner: CommittingRunner
     made: MadeEntities
     unwritten: UnwrittenChanges
+    drift: Drift | None = None
+    """None: the run has no plan."""
     foreign: ForeignKeys = field(default_factory=ForeignKeys, init=False)
 
 

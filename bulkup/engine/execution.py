@@ -24,6 +24,7 @@ from bulkup.engine.commit_context import (
 from bulkup.engine.completion import Completion
 from bulkup.engine.control import Control
 from bulkup.engine.dispatch import Dispatcher
+from bulkup.engine.drift import DONE_BUT_DRIFTS, Drift
 from bulkup.engine.dry_run import DryRunSink, SeenKeys, dry_run
 from bulkup.engine.event_log import EventLog
 from bulkup.engine.final_hook import FinalHook
@@ -37,7 +38,7 @@ from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.recovery import Recovery, recover
-from bulkup.engine.reports import dry_report, report_of_end
+from bulkup.engine.reports import dry_report, operations_of, report_of_end
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
 from bulkup.engine.slow_handler import SlowHandler
@@ -256,6 +257,7 @@ class Execution:
                 max_failures=self._max_failures,
                 asked=self._options.asked(),
                 gate=lease.record.gate,
+                plan=lease.record.plan,
             )
             self._clean = True  # nothing has been sent yet
             sampling = self._sampling
@@ -297,7 +299,7 @@ class Execution:
         return left_markers
 
     def _commit_context(self, checkpoint: Checkpoint, lease: Lease) -> CommitContext:
-        options, handlers = self._options, self._handlers
+        options, handlers, plan = self._options, self._handlers, lease.record.plan
         return CommitContext(
             rpc=self._rpc,
             query=self._query,
@@ -318,6 +320,7 @@ class Execution:
             ),
             made=MadeEntities(self._query, self._rpc, lease, checkpoint),
             unwritten=self._unwritten,
+            drift=Drift(plan, options.max_drift, self._progress.counts) if plan else None,
         )
 
     # --- the end ---
@@ -335,6 +338,8 @@ class Execution:
         # Before Datastore says that the run is finished: nobody resumes it after that.
         self._taken.checkpoint.all_is_known()
         report = self._report(started, FINISHED)
+        if report.plan is not None and report.plan.drift:
+            self.warn(f"{DONE_BUT_DRIFTS}{report.plan.drift}", WarningKind.DRIFT)
         self._only_end_left = self._clean
         successor = self._final_hook.conclude(report, self._lease.record)
         self._completion.finish(report.counts, self._live_markers, successor)
@@ -370,6 +375,9 @@ class Execution:
             total=report.total if total is None else total,
             elapsed_s=self._progress.elapsed_s,
             retries=self._progress.retries,
+            operations=operations_of(self._rpc, self._progress.counts_here)
+            if self._taken
+            else None,
             warnings=tuple(self._event_log.warnings),
         )
 

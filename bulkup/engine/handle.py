@@ -5,6 +5,7 @@ Writes are kept back until the handler returns, so a handler that raises has wri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -59,6 +60,7 @@ class Handler(WriteSink):
 
     `keeps_before`: keep each entity as it was read; a dry run compares. `fresh_from`: the first
     stand-in number for new entities, so that the numbers of several processes do not clash.
+    `calls`: what is called with each entity in place of the updater's `handle_entity`.
     """
 
     def __init__(
@@ -68,9 +70,10 @@ class Handler(WriteSink):
         *,
         keeps_before: bool = False,
         fresh_from: int = 0,
+        calls: Callable[[Any], None] | None = None,
     ) -> None:
         self._updater = updater
-        self._handle_entity = updater.handle_entity
+        self._handle_entity = calls or updater.handle_entity
         self._keys_only = query.keys_only
         self._ranged = query.ranged
         self._keeps_before = keeps_before

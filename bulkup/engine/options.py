@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bulkup.core.errors import UsageError
+from bulkup.core.plan_terms import MaxDrift
 from bulkup.engine.batches import MAX_BATCH_SIZE
 from bulkup.engine.throttle.concurrency import MAX_IN_FLIGHT
 from bulkup.engine.throttle.max_rate import MaxRate
@@ -19,8 +20,13 @@ MAX_SHARDS = 64
 MAX_PROCESSES = 64
 
 _AUTO_RATE = MaxRate()
+_DRIFT = MaxDrift()
 
-_KEPT = ("batch_size", "in_flight", "shards", "processes", "max_rate", "max_failures")
+_KEPT = (
+    "batch_size", "in_flight", "shards", "processes", "max_rate", "max_failures", "max_drift",
+)  # fmt: skip
+_AS_TEXT = {"max_rate": MaxRate.parse, "max_drift": MaxDrift.parse}
+"""Options that are stored as they are typed."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class Options:
     conflict_retries: int = 8
     max_failures: int | None = None
     """None: the updater's own."""
+    max_drift: MaxDrift = _DRIFT
+    """How far a run may be from its plan, if it has one."""
     dry_run: bool = False
     gate_pass: bool = False
     """This dry run is the pass that comes before the first write (`--gate clean`)."""
@@ -73,15 +81,14 @@ class Options:
             for name in _KEPT
             if getattr(self, name) != getattr(Options, name)
         }
-        if "max_rate" in asked:
-            asked["max_rate"] = str(asked["max_rate"])
-        return asked
+        return asked | {name: str(asked[name]) for name in _AS_TEXT if name in asked}
 
     def or_as(self, asked: Mapping[str, Any]) -> Options:
         """These options, with those of an earlier runner wherever these are the defaults."""
         missing = {name: asked[name] for name in asked.keys() - self.asked().keys()}
-        if "max_rate" in missing:
-            missing["max_rate"] = MaxRate.parse(missing["max_rate"])
+        missing |= {
+            name: parse(missing[name]) for name, parse in _AS_TEXT.items() if name in missing
+        }
         return replace(self, **missing)
 
     def words(self) -> list[str]:

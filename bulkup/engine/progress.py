@@ -57,6 +57,11 @@ class ProgressTracker:
     def elapsed_s(self) -> float:
         return self._clock.monotonic() - self._started
 
+    @property
+    def counts_here(self) -> Counts:
+        """The counts of this runner alone."""
+        return self.counts - self._before
+
     def ask_total(self, call: Call[object]) -> None:
         """Show the answer of a COUNT call once it arrives; the run does not wait for it."""
         self._count_call = call

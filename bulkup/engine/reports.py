@@ -9,7 +9,11 @@ from itertools import islice
 from bulkup.core.events import Report
 from bulkup.core.failure_groups import FailureGroups
 from bulkup.core.model import Counts, RunState
+from bulkup.core.operations import OperationCounts, Operations
+from bulkup.core.plan_terms import MaxDrift, PlanOutcome
 from bulkup.core.records import RunInfo, predecessor_of
+from bulkup.datastore.rpc import Rpc
+from bulkup.engine.drift import plan_outcome
 from bulkup.engine.event_log import SHOWN_FAILURES, SHOWN_LOG_LINES, EventLog
 from bulkup.engine.outcomes import Outcome, final_exit
 from bulkup.state.checkpoint import Checkpoint
@@ -66,6 +70,17 @@ def stored_report(
         retried=checkpoint.retried(),
         gate=status.gate,
         passes=run_info.passes,
+        plan=_plan(checkpoint, status.state, status.reason or ""),
+    )
+
+
+def _plan(checkpoint: Checkpoint, state: RunState, reason: str) -> PlanOutcome | None:
+    status = checkpoint.status()
+    max_drift = status.asked.get("max_drift")
+    most = MaxDrift() if max_drift is None else MaxDrift.parse(max_drift)
+    is_repeated = checkpoint.run_info.is_repeated
+    return plan_outcome(
+        status.plan, checkpoint.counts(), most, state, reason, is_repeated=is_repeated
     )
 
 
@@ -88,8 +103,16 @@ def report_of_end(
         next_command=_next(checkpoint, outcome.state, next_command, retry_command),
         over_budget=outcome.over_budget,
         successor="",
+        plan=_plan(checkpoint, outcome.state, outcome.reason),
         only_end_left=report.only_end_left and outcome.state is not RunState.FINISHED,
     )
+
+
+def operations_of(rpc: Rpc, counts: Counts) -> OperationCounts:
+    """What this process has handled, which is predicted to cost one operation each, beside what its
+    connection has counted."""
+    predicted = Operations(reads=counts.handled, writes=counts.puts, deletes=counts.deletes)
+    return OperationCounts(predicted, rpc.meter.operations())
 
 
 def dry_report(

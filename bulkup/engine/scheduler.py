@@ -133,7 +133,9 @@ class Scheduler:
             try:
                 yield
             except (Stopped, WorkerDiedError) as stopped:
-                self._collect()
+                if not self._drifts:
+                    with suppress(Stopped):  # by a drift from the plan
+                        self._collect()
                 self._wind_up()
                 if self._unwritten.is_holding and not self._control.is_interrupted:
                     raise self._unwritten.error() from stopped
@@ -149,6 +151,11 @@ class Scheduler:
                 self._wind_up()
             raise exceeded from None
 
+    @property
+    def _drifts(self) -> bool:
+        drift = self._context.commits.drift
+        return drift is not None and drift.has_stopped
+
     def _collect(self) -> None:
         """Take in what handlers have started. Raises HandlerOverBudget, BudgetExceeded."""
         if any(committer.shard.broken for committer in self._context.committers):
@@ -156,7 +163,7 @@ class Scheduler:
         self._handlers.collect(self._runners)
 
     def _give_up_held(self) -> BudgetExceeded | None:
-        """Send the last batches, or give up those that are held back."""
+        """Send the last batches, or give up those that are held back or drift from the plan."""
         self._unwritten.is_ending = True
         exceeded = None
         committers = [c for c in self._context.committers if not c.shard.broken]
@@ -165,7 +172,9 @@ class Scheduler:
                 committer.send_batch()
             except BudgetExceeded as error:
                 exceeded = exceeded or error
-        if self._unwritten.is_holding:
+            except Stopped:
+                break  # by a drift from the plan
+        if self._unwritten.is_holding or self._drifts:
             for committer in committers:
                 committer.give_up_held()
         return exceeded

@@ -19,6 +19,7 @@ This package imports only `bulkup.core`.
     drivers.py   plan.py      query_rows.py   its SQL, its rows
     query_page.py             cursors.py      one page of results
     aggregation.py            metadata.py     queries of other kinds
+    explain.py                                what a query would use, and what it cost
     mutations.py prefetch.py  writes.py       a commit: checked, read ahead, applied
     masks.py     transforms.py changes.py
     rows.py      pending.py                   rows of what changed, written at once or later
@@ -42,6 +43,7 @@ service's documentation, and the module that decides gives the reason. The most 
 - Empty arrays are in no index; entities in arrays are, by their properties (indexing.py).
 - Sums skip what is not a number: arrays, timestamps (aggregation.py).
 - A query refuses a cursor of another query (cursors.py).
-- `read_time` reaches back one hour (storage.py). No query needs a composite index.
+- `read_time` reaches back one hour (storage.py). No query needs a composite index; an explanation
+  names those that the service would use (explain.py).
 - GQL and vector search are answered UNIMPLEMENTED (service.py, query.py).
 """

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bulkup.local import messages as m
@@ -70,16 +71,10 @@ class NumberSum:
         return f"{self.count} {self.integers} {self.doubles!r} {int(self.integral)}"
 
 
-def run_aggregation(
-    message: Any,
-    request: Request,
-    catalog: Catalog,
-    db: sqlite3.Connection,
-    at: int | None,
-    read_time: int,
-) -> bytes:
-    """The serialized AggregationResultBatch."""
-    names = _aliases(message.aggregations)
+def check_aggregation(message: Any, request: Request) -> None:
+    """Restricts the query to entities that have every aggregated property. Raises
+    INVALID_ARGUMENT for aggregations that the service would refuse."""
+    _aliases(message.aggregations)
     properties = _properties(message)
     if properties and request.selection.keys_only:
         raise invalid("A sum or average over a query that only returns keys is not supported.")
@@ -91,6 +86,25 @@ def run_aggregation(
     if properties and not request.kind:
         raise invalid("kind is required for sums and averages")
     _require(request, properties)
+
+
+class Aggregated(NamedTuple):
+    batch: bytes
+    """The serialized AggregationResultBatch."""
+    entities: Callable[[], int]
+    """Counts the entities that were aggregated."""
+
+
+def run_aggregation(
+    message: Any,
+    request: Request,
+    catalog: Catalog,
+    db: sqlite3.Connection,
+    at: int | None,
+    read_time: int,
+) -> Aggregated:
+    """Call `check_aggregation` first."""
+    names = _aliases(message.aggregations)
     plan = bind(request, catalog, at)
     base = None if plan is None else _Base(plan, request, catalog, db)
     answer = m.RunAggregationQueryResponse().batch
@@ -117,7 +131,9 @@ def run_aggregation(
         seconds, micros = divmod(read_time, m.MICROS)
         answer.read_time.seconds = seconds
         answer.read_time.nanos = micros * 1000
-    return bytes(answer.SerializeToString())
+    return Aggregated(
+        bytes(answer.SerializeToString()), lambda: 0 if base is None else base.count(None)
+    )
 
 
 def _aliases(aggregations: Any) -> list[str]:
@@ -250,4 +266,4 @@ class _Base:
         return packed_of("q", f"?{len(values)}", self._plan.source.kind)
 
 
-__all__ = ["NumberSum", "run_aggregation"]
+__all__ = ["NumberSum", "check_aggregation", "run_aggregation"]

@@ -13,6 +13,7 @@ from typing import Any
 from google.cloud.datastore_v1.types import datastore as _datastore
 from google.cloud.datastore_v1.types import entity as _entity
 from google.cloud.datastore_v1.types import query as _query
+from google.cloud.datastore_v1.types import query_profile as _query_profile
 
 AllocateIdsRequest: Any = _datastore.AllocateIdsRequest.pb()
 AllocateIdsResponse: Any = _datastore.AllocateIdsResponse.pb()
@@ -47,6 +48,8 @@ PropertyFilter: Any = _query.PropertyFilter.pb()
 PropertyOrder: Any = _query.PropertyOrder.pb()
 Query: Any = _query.Query.pb()
 QueryResultBatch: Any = _query.QueryResultBatch.pb()
+
+ExplainMetrics: Any = _query_profile.ExplainMetrics.pb()
 
 MICROS = 1_000_000
 _ONE_BYTE = [bytes((number,)) for number in range(0x80)]

@@ -7,15 +7,16 @@ from typing import Any
 import grpc
 
 from bulkup.local import messages as m
-from bulkup.local.aggregation import run_aggregation
+from bulkup.local.aggregation import check_aggregation, run_aggregation
 from bulkup.local.commit import run_commit
 from bulkup.local.encoding import Partition, encode_path, key_message
+from bulkup.local.explain import Explanation
 from bulkup.local.keys import allocate_id, reserve_id
 from bulkup.local.limits import check_key, check_request_size, partition_of
 from bulkup.local.lookup import run_lookup
 from bulkup.local.masks import Mask
 from bulkup.local.metadata import is_metadata, run_metadata
-from bulkup.local.query import check_query
+from bulkup.local.query import Request, check_query
 from bulkup.local.query_page import run_page
 from bulkup.local.read_options import ReadClock
 from bulkup.local.requests import Call, guarded, parse
@@ -66,8 +67,11 @@ class Service:
         partition = partition_of(request.partition_id, request.project_id, request.database_id)
         mask = Mask(request.property_mask.paths) if request.HasField("property_mask") else None
         query = check_query(request.query, partition, mask)
+        explanation = _explanation(request, query)
         with self.storage.reading() as snapshot:
             read = self._clock.read(request.read_options, snapshot)
+            if explanation is not None and not explanation.analyze:
+                return explanation.of_plan() + read.started_field()
             if is_metadata(query.kind):
                 batch = run_metadata(query, self.storage.catalog, snapshot.db, read.time)
             else:
@@ -75,7 +79,8 @@ class Service:
                 batch = page.batch
                 if read.transaction is not None:
                     read.transaction.read_query(query, page.end)
-        return m.field(1, batch) + read.started_field()
+        explained = b"" if explanation is None else explanation.of_query(batch)
+        return m.field(1, batch) + read.started_field() + explained
 
     def run_aggregation_query(self, raw: bytes) -> bytes:
         request = parse(m.RunAggregationQueryRequest, raw)
@@ -86,14 +91,21 @@ class Service:
             raise invalid("one of fields Query.query and Query.gql_query must be set")
         partition = partition_of(request.partition_id, request.project_id, request.database_id)
         query = check_query(aggregated.nested_query, partition)
+        explanation = _explanation(request, query)
         with self.storage.reading() as snapshot:
             read = self._clock.read(request.read_options, snapshot)
-            batch = run_aggregation(
+            check_aggregation(aggregated, query)
+            if explanation is not None and not explanation.analyze:
+                return explanation.of_plan() + read.started_field()
+            found = run_aggregation(
                 aggregated, query, self.storage.catalog, snapshot.db, read.at, read.time
             )
+            explained = b""
+            if explanation is not None:
+                explained = explanation.of_aggregation(found.entities())
             if read.transaction is not None:
                 read.transaction.read_query(query, None)
-        return m.field(1, batch) + read.started_field()
+        return m.field(1, found.batch) + read.started_field() + explained
 
     # -- transactions --------------------------------------------------------------------------
 
@@ -139,6 +151,13 @@ class Service:
             for key, partition in zip(request.keys, partitions, strict=True):
                 reserve_id(db, self.storage.catalog.intern_part(partition), key)
         return b""
+
+
+def _explanation(request: Any, query: Request) -> Explanation | None:
+    """None: the request asks for none."""
+    if not request.HasField("explain_options"):
+        return None
+    return Explanation(request.explain_options, query)
 
 
 def _partitions(request: Any, *, complete: bool) -> list[Partition]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -27,7 +27,8 @@ from bulkup.runs.gate import open_gate
 from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.limits import RunLimits
 from bulkup.runs.missing_kind import check_kind
-from bulkup.runs.prepare import prepare_on
+from bulkup.runs.plan_check import with_plan
+from bulkup.runs.prepare import PreparedRun, prepare_on
 from bulkup.state.lease import Lease
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
@@ -146,6 +147,7 @@ class Migrator:
         if not entries:
             return self._result(self._exit_code)
         self._check_loadable(entries)
+        self._check_approved(status)
         self._hooks.confirm()
         with (
             self._context.stop.listening(),
@@ -153,6 +155,15 @@ class Migrator:
         ):
             sweep_markers(ledger, rpc, ledger.to_sweep())
             return self._apply_all(ledger, lock)
+
+    def _check_approved(self, status: FolderStatus) -> None:
+        """Where the target asks for approved plans: whether the first migration has one, before
+        anything is written. Raises ApprovalError."""
+        entry = self._to_apply(status)[0]
+        if entry.record is None and self._context.asks_for_approval(self._target.info) is not None:
+            with self._prepared(entry, self._context) as prepared:
+                run_info = prepared.new_run_info(None, prepared.identity)
+                with_plan(prepared, RunRecord(run_info, RunState.RUNNING))
 
     def _preview(self, status: FolderStatus) -> MigrateResult:
         status.check_consistent(accepted=self._selection.accept_changed)
@@ -289,18 +300,22 @@ class Migrator:
         )
 
     def _apply(self, entry: MigrationEntry, lock: Lease) -> Report:
-        context = self._context_of(entry, lock)
-        params = self._selection.params.get(entry.name, {})
-        with (
-            contained(context.containment(self._target)),
-            prepare_on(self._target, load_migration(entry, params), context) as prepared,
-        ):
+        with self._prepared(entry, self._context_of(entry, lock)) as prepared:
             if entry.record is None:
                 check_kind(prepared)
             opened = open_gate(prepared, record_of(entry, prepared))
             if isinstance(opened, Report):
                 return opened
             return acquire_and_execute(prepared, opened)
+
+    @contextmanager
+    def _prepared(self, entry: MigrationEntry, context: RunContext) -> Iterator[PreparedRun]:
+        params = self._selection.params.get(entry.name, {})
+        with (
+            contained(context.containment(self._target)),
+            prepare_on(self._target, load_migration(entry, params), context) as prepared,
+        ):
+            yield prepared
 
     def _context_of(self, entry: MigrationEntry, lock: Lease) -> RunContext:
         """The context of one migration's run: it keeps the lock, and has what is left of the

@@ -56,6 +56,7 @@ from bulkup.runs.done_before import find_done, warn_or_ask
 from bulkup.runs.ended import report_unheard_run
 from bulkup.runs.limits import RunLimits
 from bulkup.runs.missing_kind import check_file, check_kind
+from bulkup.runs.plan_check import with_plan
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
 from bulkup.runs.start import start
 from bulkup.state.groups import Group, Groups, find_group, identity_of
@@ -181,6 +182,7 @@ class GroupRun:
                         self._warn(warning.message, warning.kind)
                     check_kind(prepared)  # so that a query that is wrong leaves no trace
                     checked = has_check(prepared.updater, "check_before")
+                self._check_approvals(group)
                 if self._context.gate:
                     closed = self._pass_gate(checked=checked)
                     if closed is not None:
@@ -220,6 +222,16 @@ class GroupRun:
                 "already; resume it without --gate, or start new runs (--new)"
             )
         self._context = replace(self._context, gate=group.gate)
+
+    def _check_approvals(self, group: Group) -> None:
+        """Where the target asks for approved plans: that of each namespace, before the first write.
+        Raises ApprovalError."""
+        if self._context.asks_for_approval(self._target.info) is None:
+            return
+        for namespace in group.namespaces:
+            with self._prepare(namespace) as prepared:
+                run_info = prepared.new_run_info(None, prepared.identity)
+                with_plan(prepared, RunRecord(run_info, RunState.RUNNING))
 
     def _pass_gate(self, *, checked: bool) -> Report | None:
         """A dry run of all namespaces, before the first of them is written to; its report, if it

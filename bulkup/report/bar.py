@@ -17,7 +17,9 @@ LONGEST_ESTIMATE_S = 30 * 86400.0
 """A longer estimate is useless, so it is not shown."""
 
 
-def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> RenderableType:
+def progress_bar(
+    progress: Progress, title: str, *, dry_run: bool, verifies: bool = False
+) -> RenderableType:
     """The bar, how far and how fast; below it what was written, the rate limit, and the call that
     is waited for.
 
@@ -42,10 +44,12 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
         ),
         Text(", ".join(_moving(progress))),
     )
-    second = Text("  " + ", ".join(_done(progress, dry_run)), no_wrap=True, overflow="ellipsis")
+    second = Text(
+        "  " + ", ".join(_done(progress, dry_run, verifies)), no_wrap=True, overflow="ellipsis"
+    )
     second.append(_rate_limiter(progress), "dim")
     if progress.counts.failed:
-        second.highlight_regex(r"[\d,]+ failed", "bold red")
+        second.highlight_regex(r"[\d,]+ (failed|not done)", "bold red")
     if not progress.waiting:
         return Group(grid, second)
     waiting = Text(f"  {_waiting(progress.waiting)}", "yellow")
@@ -53,9 +57,10 @@ def progress_bar(progress: Progress, title: str, *, dry_run: bool) -> Renderable
     return Group(grid, second, waiting)
 
 
-def progress_line(progress: Progress, *, dry_run: bool) -> str:
+def progress_line(progress: Progress, *, dry_run: bool, verifies: bool = False) -> str:
     """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed` and the limit."""
-    line = ", ".join((*_moving(progress), *_done(progress, dry_run))) + _rate_limiter(progress)
+    parts = *_moving(progress), *_done(progress, dry_run, verifies)
+    line = ", ".join(parts) + _rate_limiter(progress)
     if progress.waiting:
         line += f"; {_waiting(progress.waiting)}"
     return line
@@ -86,12 +91,14 @@ def _moving(progress: Progress) -> list[str]:
     return parts
 
 
-def _done(progress: Progress, dry_run: bool) -> list[str]:
+def _done(progress: Progress, dry_run: bool, verifies: bool) -> list[str]:
     counts = progress.counts
     parts = [
         writes(counts.written, counts.deleted, dry_run=dry_run),
         f"{counts.failed:,} failed",
     ]
+    if verifies:
+        parts = [f"{counts.failed:,} not done"]
     if besides := others(counts, dry_run=dry_run):
         parts.append(besides)
     if progress.retries:

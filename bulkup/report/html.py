@@ -31,7 +31,9 @@ def summary_html(summary: Summary) -> str:
     if summary.grid is not None:
         parts += _grid(summary.grid)
     if summary.failures or summary.failures_rest:
-        parts += html_section("Failures", map(_failure, summary.failures), summary.failures_rest)
+        parts += html_section(
+            summary.failures_title, map(_failure, summary.failures), summary.failures_rest
+        )
     if summary.warnings:
         parts += html_section("Warnings", [_items(map(_warning, summary.warnings))], None)
     if summary.log_lines or summary.log_rest:

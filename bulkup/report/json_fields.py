@@ -12,6 +12,7 @@ from bulkup.core.events import (
     Failure,
     FailureGroup,
     GateResult,
+    PlanOutcome,
     Progress,
     Report,
     RunStarted,
@@ -59,7 +60,21 @@ def summary_fields(report: Report) -> dict[str, Any]:
         "retried": report.retried,
         "passes": [] if report.passes is None else [*report.passes, report.counts.writes],
         "headline": headline_of(report),
+        **_operations_fields(report),
+        **({"verification": asdict(report.verification)} if report.verification else {}),
         **({"gate": gate_fields(report.gate)} if report.gate is not None else {}),
+        **({"plan": _plan_fields(report.plan)} if report.plan is not None else {}),
+    }
+
+
+def _plan_fields(plan: PlanOutcome) -> dict[str, Any]:
+    approved = datetime.fromtimestamp(plan.approved_at, timezone.utc)
+    return {
+        "plan_id": plan.plan_id,
+        "max_drift": plan.max_drift.share,
+        "drift": plan.drift,
+        "approved_by": plan.approved_by,
+        "approved": iso(approved) if plan.approved_by else None,
     }
 
 
@@ -70,6 +85,12 @@ def gate_fields(gate: GateResult) -> dict[str, Any]:
         "elapsed_s": gate.elapsed_s,
         "checked_before": gate.checked,
     }
+
+
+def _operations_fields(report: Report) -> dict[str, Any]:
+    if report.operations is None or report.dry_run:
+        return {}
+    return {"operations": asdict(report.operations)}
 
 
 def namespaces_fields(report: Report) -> dict[str, Any]:
@@ -101,6 +122,7 @@ def start_fields(event: RunStarted) -> dict[str, Any]:
         "already": counts_fields(event.already),
         "total": event.total,
         "state_file": event.state_file,
+        "verifies": event.verifies,
         **({"gate": True} if event.gate else {}),
     }
 

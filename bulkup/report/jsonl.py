@@ -7,12 +7,15 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
 `schema.json` describes the lines of all commands, docs/json.md explains them.
 
     start      format (= version), run_id, updater, description, target, params, dry_run, resumed,
-               already (counts), total, state_file; gate (true): it is the dry pass of --gate clean
+               already (counts), total, state_file, verifies (of `bulkup verify`); gate (true): it
+               is the dry pass of --gate clean
     gate       passed, counts, elapsed_s, checked_before: that pass was clean, and the run begins
     progress   run_id, handled, counts, total, elapsed_s, rate, retries, waiting, pace (for people;
                may change); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
     failure    run_id, key, typed_key, step, error, traceback, failed, max_failures (-1: no limit)
+    finding    key, typed_key, step, error, traceback, found, young: of `bulkup verify`, an entity
+               that is not done
     log        run_id, line
     warning    run_id, message, kind
     change     run_id, key, typed_key, action (put, delete), changes: [{name, before, after}], for
@@ -30,7 +33,9 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                of counts.failed they have handled), passes (of --until-clean: how much each has
                written, this one last; else []), headline (for people; may change); gate (with
                --gate clean; the fields of a gate line: if not passed, the summary is of the dry
-               pass)
+               pass); plan (of a run with a plan: plan_id, max_drift, drift, approved_by, approved);
+               operations; verification (of `bulkup verify`, whose failures are the entities that
+               are not done)
     namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
                `group`, is about these namespaces, one after another (`target.namespace` of
                start and summary says which)
@@ -54,11 +59,12 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                other_written), deletes (deleted + other_deleted), writes (their sum)
     typed_key  {path: [[kind, id or name], ...], namespace}; null if the key cannot be read
     value      {"integerValue": "5"}: the form of the REST API, as `bulkup local dump --lossless`
+    operations {predicted, counted}: {reads, writes, deletes, index_updates}, of this process
     state      running, finished, failed, stopped, interrupted, abandoned
     total      null where the server cannot count; before/after: null where there is no value
 
-With `-q` there are start, failure, warning, already_done, nothing_to_retry, summary, namespaces,
-group, delivery and error. All failures are printed as they happen, and all changes.
+With `-q` there are start, failure, finding, warning, already_done, nothing_to_retry, summary,
+namespaces, group, delivery and error. All failures are printed as they happen, and all changes.
 """
 
 from __future__ import annotations
@@ -76,6 +82,7 @@ from bulkup.core.events import (
     AlreadyDone,
     EntityFailed,
     Event,
+    Found,
     GatePassed,
     GroupEnded,
     GroupStarted,
@@ -138,6 +145,7 @@ class JsonPrinter(Printer):
         self._write = self.lines.write
         self._handlers: Handlers = {
             EntityFailed: self._failed,
+            Found: self._found,
             Warned: self._warned,
             RunStarted: self._started,
             RunEnded: self._ended,
@@ -215,6 +223,10 @@ class JsonPrinter(Printer):
         limits = {"failed": event.failed, "max_failures": event.max_failures}
         fields = {**failure_fields(event.failure), **limits}
         self._write("failure", fields, at=time_of(event.failure))
+
+    def _found(self, event: Found) -> None:
+        fields = {**failure_fields(event.failure), "found": event.found, "young": event.young}
+        self._write("finding", fields, at=time_of(event.failure))
 
     def _progress(self, event: Progress) -> None:
         now = self._clock()

@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import Enum
 
 from bulkup.core.events import Failure, FailureGroup, Report, RunState
+from bulkup.core.verification import STEP as VERIFY_STEP
 from bulkup.report.namespace_grid import BRIEF_ROWS, MOST_ROWS, Grid, grid_of
 from bulkup.report.summary_rows import rows_of
 from bulkup.report.summary_wording import headline_of, is_resumable, sentences_of, subject_of
@@ -28,6 +29,7 @@ STEPS = {
     "handle": "the updater raised",
     "write": "the server refused the write",
     "read": "it could not be read",
+    VERIFY_STEP: "not done",
 }
 
 
@@ -73,7 +75,7 @@ class Summary:
     where_all_are: str
     """How to see the failures and log lines that are left out."""
     where_keys_are: str
-    """How to get the keys of all that failed; empty: nothing keeps them."""
+    """A sentence on how to get the keys of all that failed; empty: nothing keeps them."""
     warnings: tuple[tuple[str, ...], ...]
     """Of each the line, and those below it: a traceback, say."""
     next_label: str
@@ -81,6 +83,7 @@ class Summary:
     grid: Grid | None = None
     """A row for each namespace, when the report covers several."""
     brief_grid: Grid | None = None
+    failures_title: str = "Failures"
 
     def brief(self) -> Summary:
         """What fits a screen: the first failures and log lines, and no traceback twice."""
@@ -134,6 +137,7 @@ def summarize(report: Report) -> Summary:
         next_command=clean(report.next_command) if report.next_command else None,
         grid=grid_of(report, MOST_ROWS) if spaces else None,
         brief_grid=grid_of(report, BRIEF_ROWS) if spaces else None,
+        failures_title="Failures" if report.verification is None else "Not done",
     )
 
 
@@ -201,8 +205,7 @@ def _failures_rest(
     rest = _rest(left_out, "failure", where_all_are)
     if not where_keys_are or not any(failure.count > 1 for failure in shown):
         return rest
-    keys = f"The keys of all that failed: {where_keys_are}"
-    return f"{rest}. {keys}" if rest else keys
+    return f"{rest}. {where_keys_are}" if rest else where_keys_are
 
 
 def _rest(left_out: int, what: str, where_all_are: str) -> str | None:
@@ -210,12 +213,19 @@ def _rest(left_out: int, what: str, where_all_are: str) -> str | None:
 
 
 def _where_keys_are(report: Report) -> str:
+    if report.verification is not None:
+        out = report.verification.out
+        return f"All keys are in {clean(out)}" if out else "All keys: verify with --out FILE"
     if report.dry_run or not report.run_id:
         return ""
-    return f"{show_command(report.run_id, report.state_file)} --failed-keys"
+    show = show_command(report.run_id, report.state_file)
+    return f"The keys of all that failed: {show} --failed-keys"
 
 
 def _where_all_are(report: Report) -> str:
+    if report.verification is not None:
+        out = report.verification.out
+        return f"{clean(out)} has them all" if out else "--out FILE writes them all to a file"
     if report.dry_run:
         return "a dry run keeps none; --json prints each as it happens."
     if report.spaces:

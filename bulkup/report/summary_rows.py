@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 from bulkup.core.errors import Exit
 from bulkup.core.events import Counts, GateResult, Report, RunState
 from bulkup.core.visible import assignment
 from bulkup.report.text import clean, moment, per_second, plural
+from bulkup.report.verification_wording import verified_rows
 
 EXIT_MEANINGS = {
     Exit.DONE: "done",
@@ -23,7 +26,8 @@ EXIT_MEANINGS = {
 
 def rows_of(report: Report) -> list[tuple[str, str]]:
     """Only the rows that have something to say."""
-    rows = (*_count_rows(report), *_run_rows(report))
+    counted = _count_rows(report) if report.verification is None else verified_rows(report)
+    rows = (*counted, *_run_rows(report))
     return [(name, value) for name, value in rows if value]
 
 
@@ -51,7 +55,22 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
             _if_any(counts.conflicts, "(changed by others during the run; handled again)"),
         ),
         ("Retries", f"{plural(report.retries, 'call')} sent again" if report.retries else None),
+        ("Operations", _operations(report)),
     ]
+
+
+def _operations(report: Report) -> str | None:
+    if report.operations is None or report.dry_run:
+        return None
+    counted, predicted = report.operations.counted, report.operations.predicted
+    parts = [
+        f"{getattr(counted, name):,} {name} ({getattr(predicted, name):,} predicted)"
+        for name in ("reads", "writes", "deletes")
+        if getattr(counted, name) or getattr(predicted, name)
+    ]
+    if counted.index_updates is not None:
+        parts.append(f"{counted.index_updates:,} index updates")
+    return ", ".join(parts) + (" by this process" if report.runners > 1 else "")
 
 
 def _failed(report: Report) -> str:
@@ -104,6 +123,7 @@ def _run_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Ended", None if is_running else moment(report.ended)),
         ("Resumed", plural(report.runners - 1, "time") if resumed else None),
         ("Gate", _gate(report)),
+        ("Plan", _plan(report)),
         ("Updater", clean(f"{report.updater}{about}")),
         ("Target", clean(str(report.target))),
         ("Namespaces", _namespaces(report) if report.spaces else None),
@@ -124,6 +144,22 @@ def _gate(report: Report) -> str | None:
         return None
     again = "; not repeated on resume" if report.runners > 1 else ""
     return gate_passed(report.gate) + again
+
+
+def _plan(report: Report) -> str | None:
+    plan = report.plan
+    if plan is None:
+        return None
+    kept = "as predicted"
+    if plan.drift:  # a run that it has stopped says more above
+        kept = "drifts" if report.state is RunState.STOPPED else f"drifts: {plan.drift}"
+    elif report.state is not RunState.FINISHED:
+        kept += " so far"
+    approved = ""
+    if plan.approved_by:
+        when = datetime.fromtimestamp(plan.approved_at, timezone.utc)
+        approved = f"; approved by {plan.approved_by}, {moment(when)}"
+    return clean(f"{plan.plan_id}: {kept}{approved}")
 
 
 def _pass(report: Report) -> str | None:

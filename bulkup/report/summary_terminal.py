@@ -30,7 +30,7 @@ def print_summary(console: Console, summary: Summary) -> None:
         console.print()
         _print_lines(console, (Text(line) for line in grid_lines(summary.grid)))
     if summary.failures or summary.failures_rest:
-        console.print(Text("\nFailures", "bold"))
+        console.print(Text(f"\n{summary.failures_title}", "bold"))
         for failure in summary.failures:
             _print_lines(console, _failure_lines(failure))
         _print_rest(console, summary.failures_rest)

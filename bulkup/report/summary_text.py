@@ -16,7 +16,7 @@ def summary_text(summary: Summary) -> str:
     if summary.grid is not None:
         lines += ["", *grid_lines(summary.grid)]
     if summary.failures or summary.failures_rest:
-        lines += _section("Failures", _failure_lines(summary), summary.failures_rest)
+        lines += _section(summary.failures_title, _failure_lines(summary), summary.failures_rest)
     if summary.warnings:
         lines += _section("Warnings", _warning_lines(summary))
     if summary.log_lines or summary.log_rest:

@@ -13,6 +13,7 @@ from bulkup.core.events import AlreadyDone, NothingToRetry, Report, RunState
 from bulkup.report.namespace_grid import namespace_names
 from bulkup.report.summary_rows import others, writes
 from bulkup.report.text import clean, duration, plural, run_command
+from bulkup.report.verification_wording import verified_headline, verified_sentences
 
 SUBJECT_LIMIT = 180
 
@@ -42,6 +43,8 @@ _ENDINGS = {
 
 def headline_of(report: Report) -> str:
     """How the run ended, in one line."""
+    if report.verification is not None:
+        return verified_headline(report)
     ending = _ending(report)
     if _error_leads(report):
         return ending
@@ -52,14 +55,17 @@ def headline_of(report: Report) -> str:
 
 def subject_of(report: Report) -> str:
     """Mail subject: updater and outcome."""
-    outcome = _ending(report)
-    if not _error_leads(report):
+    outcome = headline_of(report) if report.verification is not None else _ending(report)
+    if report.verification is None and not _error_leads(report):
         outcome += f": {_counts(report)}"
     return clean(f"bulkup: {report.updater}: {outcome}", SUBJECT_LIMIT)
 
 
 def sentences_of(report: Report) -> Iterator[str]:
     """What the reader must know beyond the headline."""
+    if report.verification is not None:
+        yield from verified_sentences(report)
+        return
     stopped = report.state in (RunState.INTERRUPTED, RunState.STOPPED) and not report.dry_run
     if stopped or _error_leads(report):
         yield f"So far: {_counts(report)}{_took(report)}."
@@ -134,6 +140,8 @@ def _ending(report: Report) -> str:
         return f"Finished, but {plural(failed, 'entity', 'entities')} failed"
     if state is RunState.RUNNING and report.alive is not None:
         return "Still running" if report.alive else "Killed"
+    if _drifts(report):
+        return "Stopped: the run drifts from its plan; nothing is lost"
     if state is not RunState.FAILED:
         return _ENDINGS[state]
     if not _is_over_budget(report):
@@ -141,6 +149,11 @@ def _ending(report: Report) -> str:
     if failed == 1:
         return "Stopped at the first failure"
     return f"Stopped after {plural(failed, 'failure')} ({report.max_failures or 0:,} allowed)"
+
+
+def _drifts(report: Report) -> bool:
+    """What the run did was not what its plan says, and stopped it."""
+    return report.state is RunState.STOPPED and report.plan is not None and bool(report.plan.drift)
 
 
 def _counts(report: Report) -> str:
@@ -191,6 +204,12 @@ def _meaning(report: Report) -> Iterator[str]:
             )
         elif report.not_done:
             yield _not_done(report)
+        elif _drifts(report):
+            yield (
+                "The batch that went too far was not written. To go on although the run drifts, "
+                "resume with a larger --max-drift; otherwise give the run up (bulkup abandon) and "
+                "plan again."
+            )
         elif _is_over_budget(report):
             yield (
                 "Fix the cause, then resume. Resuming retries the entity that stopped the run, "

@@ -21,6 +21,7 @@ from bulkup.core.events import (
     AlreadyDone,
     EntityFailed,
     Event,
+    Found,
     GatePassed,
     GroupEnded,
     GroupStarted,
@@ -35,6 +36,7 @@ from bulkup.core.events import (
     Warned,
     WouldChange,
 )
+from bulkup.core.verification import STEP
 from bulkup.core.visible import assignment
 from bulkup.report.bar import progress_bar, progress_line
 from bulkup.report.change_lines import change_lines
@@ -96,13 +98,14 @@ class TerminalPrinter(Printer):
         self._bar: Live | None = None
         self._title = ""
         self._run_id = self._state_file = ""
-        self._dry_run = False
+        self._dry_run = self._verifies = False
         self._shown_at = clock()
         self._changes = self._changes_shown = 0
         self._group: GroupStarted | None = None
         self._handlers: Handlers = {
             WouldChange: self._change,
             EntityFailed: self._failed,
+            Found: self._found,
             RunStarted: self._started,
             RunEnded: self._ended,
             GroupStarted: self._group_started,
@@ -145,6 +148,7 @@ class TerminalPrinter(Printer):
     def _started(self, event: RunStarted) -> None:
         self._title = clean(event.updater)
         self._run_id, self._dry_run = event.run_id, event.dry_run
+        self._verifies = event.verifies
         self._state_file = event.state_file
         self._shown_at = self._clock()
         group = self._group
@@ -168,7 +172,7 @@ class TerminalPrinter(Printer):
         now = self._clock()
         if now - self._shown_at >= LINE_EVERY_S:
             self._shown_at = now
-            line = progress_line(event, dry_run=self._dry_run)
+            line = progress_line(event, dry_run=self._dry_run, verifies=self._verifies)
             self._err_stream.line(f"{self._now().astimezone(timezone.utc):%H:%M:%S} UTC  {line}")
 
     def _draw(self, event: Progress) -> None:
@@ -178,7 +182,8 @@ class TerminalPrinter(Printer):
         elif now - self._shown_at < DRAW_EVERY_S:
             return
         self._shown_at = now
-        bar.update(progress_bar(event, self._title, dry_run=self._dry_run), refresh=True)
+        drawn = progress_bar(event, self._title, dry_run=self._dry_run, verifies=self._verifies)
+        bar.update(drawn, refresh=True)
 
     def _show_bar(self) -> Live:
         # Kept before it starts: a Ctrl-C meanwhile must find it, to restore the terminal.
@@ -220,6 +225,15 @@ class TerminalPrinter(Printer):
             show = show_command(self._run_id, self._state_file)
             where = "-v names" if self._dry_run else f"{show} names"
             self._say(f"Further failures are counted, not printed; {where} them all.")
+
+    def _found(self, event: Found) -> None:
+        if event.found > FIRST_FAILURES and not self._verbose:
+            return
+        what = "Young and not done" if event.young else "Not done"
+        error = event.failure.error if event.failure.step == STEP else what_failed(event.failure)
+        self._say(f"{what}: {clean(event.failure.key)}: {clean(error)}", "red")
+        if event.found == FIRST_FAILURES and not self._verbose:
+            self._say("Further ones are counted, not printed; -v names them all.")
 
     def _retrying(self, event: Retrying) -> None:
         giving_up = f", giving up in {duration(event.left_s)}" if isfinite(event.left_s) else ""
@@ -318,6 +332,8 @@ def _start_lines(event: RunStarted) -> Iterator[str]:
     if event.params:
         params = [clean(assignment(name, value)) for name, value in event.params.items()]
         yield f"with {', '.join(params)}"
+    if event.verifies and event.resumed:
+        yield f"{plural(event.already.handled, 'entity', 'entities')} already read, and skipped."
     if event.dry_run:
         yield NOTHING_YET if event.gate else NOTHING_WRITTEN
     elif event.resumed:
@@ -336,6 +352,8 @@ def _namespace_line(event: RunStarted, group: GroupStarted) -> str:
 
 
 def _verb(event: RunStarted | GroupStarted) -> str:
+    if isinstance(event, RunStarted) and event.verifies:
+        return "Verifying"
     if isinstance(event, RunStarted) and event.planned:
         return "Planning"
     return "Dry run of" if event.dry_run else "Resuming" if event.resumed else "Running"

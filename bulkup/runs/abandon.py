@@ -81,6 +81,9 @@ def abandon_by_hand(
     if record is not None:
         clock = replace(Clock(), unix=ledger.server_time.now)
         abandon(ledger, record, reason, clock=clock, stop=StopRequest())
+        if record.plan is not None:  # of the data as it was before the run
+            why = f"was given up with run {run_id}"
+            ledger.approvals().spend(record.plan.identity, why, plan_id=record.plan.plan_id)
     if checkpoint is not None:
         checkpoint.end_work(RunState.ABANDONED, reason, Exit.DONE, clean=True)
     return True

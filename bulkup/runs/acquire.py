@@ -112,6 +112,7 @@ def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoi
         change=lambda latest: replace(
             bound_to(checkpoint, latest, query),
             gate=record.gate or latest.gate,
+            plan=record.plan or latest.plan,
         ),
         clock=context.clock,
         stop=context.stop,

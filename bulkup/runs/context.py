@@ -9,6 +9,7 @@ from typing import Any
 
 from bulkup.core.clock import Clock
 from bulkup.core.events import AlreadyDone, Listener, Warned, WarningKind
+from bulkup.core.model import TargetInfo
 from bulkup.core.paths import current_directory
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.connect import open_rpc
@@ -18,6 +19,7 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.target import Target
 from bulkup.engine.options import Options
 from bulkup.engine.progress import UNANSWERED_S
+from bulkup.runs.plan_file import PlanFile
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class RunContext:
     """Run also where the kind that the query names is not there, but a similar one is."""
     gate: bool = False
     """Begin to write only after a dry pass without failures (`--gate clean`)."""
+    plan: PlanFile | None = None
+    """The plan that the run carries out (`--plan`); None: it is held to none."""
+    asks_for_approval: Callable[[TargetInfo], str | None] = lambda _: None
+    """`target prod`, if runs there must have an approved plan; None: they need not."""
     once: bool = False
     """Do nothing if a run has finished the same work before."""
     until_clean: bool = False
@@ -54,6 +60,9 @@ class RunContext:
     reports_itself: bool = False
     """The caller saves and mails reports, and then notes that they are `reported`; False: a report
     that has reached the listener is."""
+    reads_beside: bool = False
+    """Nothing is written: if another process serves the file of an embedded Datastore, ask that
+    one."""
     typed_as: Path | None = None
     """`state_dir` as it was given; itself is made absolute."""
     started_in: str = field(default_factory=current_directory)

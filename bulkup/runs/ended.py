@@ -18,7 +18,9 @@ from pathlib import Path
 from bulkup.core.errors import Exit, HeldError
 from bulkup.core.events import Report, RunEnded, RunStarted, Warned, WarningKind
 from bulkup.core.model import RunState
+from bulkup.core.plan_terms import MaxDrift
 from bulkup.core.records import next_id, predecessor_of
+from bulkup.engine.drift import plan_outcome
 from bulkup.engine.outcomes import final_exit
 from bulkup.engine.reports import stored_report
 from bulkup.runs.context import RunContext
@@ -250,6 +252,9 @@ def _report_of_record(prepared: PreparedRun, record: RunRecord) -> Report:
         predecessor=predecessor_of(run_info.run_id),
         successor=successor.run_info.run_id if successor is not None else "",
         gate=record.gate,
+        plan=plan_outcome(
+            record.plan, counts, MaxDrift(), record.state, is_repeated=run_info.is_repeated
+        ),
     )
 
 

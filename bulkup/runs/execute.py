@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bulkup.core.errors import BulkupError
 from bulkup.core.events import Report, Warned
 from bulkup.core.records import RunInfo
+from bulkup.datastore.call_error import CallError
 from bulkup.engine.checks import check_before
 from bulkup.engine.execution import Execution
 from bulkup.engine.key_scan import KeyPlan, KeySampling
@@ -50,15 +52,36 @@ def execute(
         held,
         next_command,
         begin_successor=lambda record: successor_record(prepared, record),
-        retry_command=retry_command(run_info, context.typed_state_dir, context.repeated),
+        retry_command=""
+        if prepared.source.only_here
+        else retry_command(run_info, context.typed_state_dir, context.repeated),
         why_not_clean=lambda counts: why_not_clean(passes_of(context, held), counts),
         state_file=context.shown(checkpoint.path),
     )
     workers = _worker_pool(prepared) if context.options.processes > 1 else None
     report = _execution(prepared, run_info, taken, workers=workers, sampling=sampling).execute()
-    if report.success and not context.reports_itself:
-        reported(checkpoint.folder)
+    if report.success:
+        _spend_approval(prepared, held)
+        if not context.reports_itself:
+            reported(checkpoint.folder)
     return report
+
+
+def _spend_approval(prepared: PreparedRun, held: RunRecord) -> None:
+    """An approved plan is for one run, which is finished."""
+    plan = held.plan
+    if plan is None or not plan.approved_by:
+        return
+    why = f"was carried out by run {held.run_info.run_id}"
+    try:
+        prepared.ledger.approvals().spend(plan.identity, why, plan_id=plan.plan_id)
+    except (CallError, BulkupError) as error:
+        prepared.context.listener(
+            Warned(
+                f"the run is finished, but its approval could not be marked as used ({error}): "
+                "whoever runs it again is held to the same plan"
+            )
+        )
 
 
 def execute_dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:

@@ -26,8 +26,10 @@ from bulkup.core.records import first_id
 from bulkup.datastore.containment import contained
 from bulkup.datastore.user_client import ReadOnlyClient
 from bulkup.engine.checks import check_before, has_check
+from bulkup.runs import plan_check
 from bulkup.runs.context import RunContext
 from bulkup.runs.execute import execute_dry_run
+from bulkup.runs.plan_check import with_plan
 from bulkup.runs.prepare import PreparedRun, checked_query, with_parameters
 from bulkup.state.display import resume_command
 from bulkup.state.record import RunRecord
@@ -37,12 +39,13 @@ def open_gate(prepared: PreparedRun, record: RunRecord) -> RunRecord | Report:
     """Do what must come before the first write of the record's run: new, or to be resumed.
 
     Returns the record to acquire, or the report of a dry pass that was not clean. Raises
-    UpdaterError when `check_before` does not hold, and what `check_begun` raises.
+    UpdaterError when `check_before` does not hold, and what `with_plan` and `check_begun` raise.
     """
     context = prepared.context
     if record.lease.generation:
         check_begun(prepared, record)
         return record
+    record = with_plan(prepared, record)
     if not (context.gate or record.gate is not None):
         _check_before(prepared)
         return record
@@ -64,8 +67,9 @@ def open_gate(prepared: PreparedRun, record: RunRecord) -> RunRecord | Report:
 
 
 def check_begun(prepared: PreparedRun, record: RunRecord) -> None:
-    """Raises MismatchError when a gate is asked for, and a run that is to be resumed began without
-    one."""
+    """Whether a run that has begun may be resumed by this command. Raises MismatchError when a gate
+    or a plan is asked for, and it began without; ApprovalError."""
+    plan_check.check_begun(prepared, record)
     if not prepared.context.gate or record.gate is not None:
         return
     run_info, migration = record.run_info, record.migration
@@ -105,12 +109,8 @@ def _dry_pass(prepared: PreparedRun, record: RunRecord) -> tuple[Report, GateRes
     with contained(quiet.containment(prepared.target)):
         updater = with_parameters(source, prepared.params).create()
         updater.client = ReadOnlyClient.over(rpc, prepared.target.client)
-        query = checked_query(updater, source, prepared.target)
-        if prepared.query.digest:
-            query = prepared.query  # the list of keys that the run works on
-        copy = replace(
-            prepared, updater=updater, query=query, context=quiet, warnings=[], own_links=set()
-        )
+        checked_query(updater, source, prepared.target)  # which may set what the handler needs
+        copy = replace(prepared, updater=updater, context=quiet, warnings=[], own_links=set())
         on_tick, on_retry = rpc.on_tick, rpc.on_retry
         try:
             report = execute_dry_run(copy, record.run_info)

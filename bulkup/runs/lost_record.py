@@ -77,6 +77,7 @@ def _record_from(checkpoint: Checkpoint) -> RunRecord:
         RunState.RUNNING,
         made=checkpoint.made(),
         gate=checkpoint.status().gate,
+        plan=checkpoint.status().plan,
         lease=LeaseTerms(generation=checkpoint.status().generation),
         layout=Layout(
             shards=tuple(shard.unbegun for shard in shards),

@@ -29,7 +29,7 @@ def open_to_run(options: TargetOptions, context: RunContext) -> Iterator[Target]
     with ExitStack() as stack:
         while True:
             try:
-                target = stack.enter_context(open_target(options))
+                target = stack.enter_context(open_target(options, only_reads=context.reads_beside))
                 break
             except FileInUseError as error:
                 what = error.message.partition("; wait until")[0]

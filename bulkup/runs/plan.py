@@ -126,7 +126,7 @@ def _plan(
         failure_groups=findings.failures.largest_first(),
         other_failures=findings.failures.others,
         bill=_bill(prepared, findings, request.prices),
-        forecast=_forecast(prepared, findings),
+        forecast=forecast(findings.matching, findings.speed, ramps=prepared.target.info.is_real),
         round_trip_s=findings.round_trip_s,
         warnings=tuple(warnings),
     )
@@ -173,12 +173,15 @@ def _sum(*estimates: Estimate) -> Estimate:
     )
 
 
-def _forecast(prepared: PreparedRun, findings: Findings) -> Forecast | None:
-    """The ramp of a real project, and the speed of reading and handling; None: nothing to do."""
-    if not findings.speed:
+def forecast(entities: int, speed: float, *, ramps: bool) -> Forecast | None:
+    """How long a run over so many entities takes at least; None: there is nothing to do.
+
+    `speed`: entities read and handled in a second. `ramps`: the target is a real project.
+    """
+    if not speed:
         return None
-    entities, speed = findings.matching, findings.speed
     seconds, ramp_s = entities / speed, ramp_seconds(entities, math.inf)
-    if prepared.target.info.is_real and ramp_s > seconds:
-        return Forecast(ramp_seconds(entities, speed), "ramp-up", speed, ramp_s)
+    with_ramp = ramp_seconds(entities, speed)
+    if ramps and with_ramp > seconds:
+        return Forecast(with_ramp, "ramp-up", speed, ramp_s)
     return Forecast(seconds, "speed", speed, ramp_s)

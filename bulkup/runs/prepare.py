@@ -230,6 +230,7 @@ def _bind(
     what to work on instead of the query's results.
     """
     source, params = loaded.source, loaded.params
+    rpc.tag(source.name)
     client_class = ReadOnlyClient if context.options.dry_run else UserClient
     updater.client = client_class.over(rpc, target.client)
     query = checked_query(updater, source, target)

@@ -18,6 +18,7 @@ from bulkup.runs.chain import execute_successors, resume_chain, unfinished_from
 from bulkup.runs.context import RunContext
 from bulkup.runs.ended import report_finished_meanwhile, report_if_finished, report_stored
 from bulkup.runs.execute import execute, request_sample
+from bulkup.runs.gate import check_begun
 from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.key_input import keys_kept_in
 from bulkup.runs.lost_record import record_again
@@ -198,6 +199,7 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
             _check_not_ended(record, checkpoint)
         else:
             record = record_again(prepared, checkpoint)
+        check_begun(prepared, record)
         try:
             held = acquire_lease(prepared, record, checkpoint)
         except NotFoundError:

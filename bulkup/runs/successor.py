@@ -76,6 +76,8 @@ def _next_pass(prepared: PreparedRun, record: RunRecord, passes: tuple[int, ...]
             (*record.chain.links, AGAIN),
             prepared.query.identity(prepared.source.name, prepared.params),
         ),
+        gate=GateResult() if record.gate is not None else None,
+        plan=record.plan.of_further_pass() if record.plan is not None else None,
         warm=record.warm,
     )
 

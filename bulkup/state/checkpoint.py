@@ -17,6 +17,7 @@ from typing import Any
 
 from bulkup.core.errors import Exit
 from bulkup.core.model import Counts, Failure, GateResult, RunState
+from bulkup.core.plan_terms import PlanTerms
 from bulkup.core.records import Shard
 from bulkup.core.user_traceback import encodable
 from bulkup.datastore.keys import key_digest
@@ -25,7 +26,7 @@ from bulkup.state.checkpoint_made import MadeKeys
 from bulkup.state.checkpoint_outcomes import Outcomes
 from bulkup.state.checkpoint_retries import Retries
 from bulkup.state.notes import Note
-from bulkup.state.terms_codec import gate_from_json, gate_to_json
+from bulkup.state.terms_codec import gate_from_json, gate_to_json, plan_from_json, plan_to_json
 from bulkup.state.unreported import begin_unreported
 
 
@@ -77,6 +78,8 @@ class Status:
     """How many entities the query found when the run started; None: the server did not say."""
     gate: GateResult | None
     """The dry pass before the first write; None: none was asked for."""
+    plan: PlanTerms | None
+    """The plan that the run carries out; None: it has none."""
 
 
 _PUT_FAILURE = (
@@ -113,6 +116,7 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
             asked=dict(meta.get("asked") or {}),
             total=meta.get("total"),
             gate=gate_from_json(meta.get("gate")),
+            plan=plan_from_json(meta.get("plan")),
         )
 
     def only_end_left(self) -> bool:
@@ -135,6 +139,7 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
         max_failures: int,
         asked: Mapping[str, Any],
         gate: GateResult | None = None,
+        plan: PlanTerms | None = None,
     ) -> None:
         """A runner starts: the `generation`th, on these shards (see `follow`).
 
@@ -153,6 +158,7 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
                 max_failures=max_failures,
                 asked=dict(asked),
                 gate=gate_to_json(gate),
+                plan=plan_to_json(plan),
                 generation=generation,
                 runners=max(int(self._meta()["runners"]) + 1, generation),
                 not_done={},

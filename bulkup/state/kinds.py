@@ -19,4 +19,8 @@ SEAL_KIND = "BulkupSeal"
 """A tiny entity that stays (see `state/seals.py`): one for each work that was run with
 `--no-record`, and one for each work that was run in several namespaces."""
 
-OWN_KINDS = frozenset({MARKER_KIND, RUN_KIND, CLAIM_KIND, GROUP_KIND, SEAL_KIND})
+APPROVAL_KIND = "BulkupApproval"
+"""One small entity for each work of which a plan was approved (`bulkup approve`): which plan, by
+whom, and whether a run has carried it out. It stays (see `state/approvals.py`)."""
+
+OWN_KINDS = frozenset({MARKER_KIND, RUN_KIND, CLAIM_KIND, GROUP_KIND, SEAL_KIND, APPROVAL_KIND})

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from bulkup.core.model import Counts, GateResult, RunState
+from bulkup.core.plan_terms import PlanTerms
 from bulkup.core.records import Origin, RunInfo, Shard
 
 LEASE_S = 60.0
@@ -141,6 +142,8 @@ class RunRecord:
     made: Made = field(default_factory=Made)
     gate: GateResult | None = None
     """The dry pass that comes before the first write; None: none was asked for."""
+    plan: PlanTerms | None = None
+    """The plan that the run carries out; None: it has none."""
     warm: tuple[float, ...] = ()
     """The traffic Datastore is ready for (`engine/throttle/ramp.py`); empty: not known."""
     keep: bool = True

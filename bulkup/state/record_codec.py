@@ -28,7 +28,7 @@ from bulkup.state.record import (
     MigrationInfo,
     RunRecord,
 )
-from bulkup.state.terms_codec import gate_from_json, gate_to_json
+from bulkup.state.terms_codec import gate_from_json, gate_to_json, plan_from_json, plan_to_json
 
 _INDEXED = frozenset({"updater", "state", "started", "identity", "open", "sweep_at", "migration"})
 
@@ -74,6 +74,8 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values |= {"chain": json.dumps(record.chain.links), "work": record.chain.work or ""}
     if record.gate is not None:
         values["gate"] = json.dumps(gate_to_json(record.gate))
+    if record.plan is not None:
+        values["plan"] = json.dumps(plan_to_json(record.plan))
     if record.made != Made():
         values["made"] = json.dumps(asdict(record.made))
     if record.migration:
@@ -176,6 +178,7 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         chain=Chain(tuple(json.loads(values.get("chain") or "[]")), values.get("work") or None),
         made=_parse_made(json.loads(values.get("made") or "{}")),
         gate=gate_from_json(json.loads(values.get("gate") or "null")),
+        plan=plan_from_json(json.loads(values.get("plan") or "null")),
         warm=tuple(json.loads(values.get("warm") or "[]")),
         keep=values["keep"],
         version=version,

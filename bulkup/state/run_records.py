@@ -28,6 +28,7 @@ from bulkup.datastore.messages import AND, EntityPb, Mutation, Operator, Pb, Que
 from bulkup.datastore.queries import kind_query
 from bulkup.datastore.refusals import commit_answer
 from bulkup.datastore.rpc import Rpc
+from bulkup.state.approvals import Approvals
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
 from bulkup.state.raw_entities import (
     own_key,
@@ -290,6 +291,10 @@ class Ledger:
 
     def _key(self, run_id: str) -> Pb:
         return own_key(self._target, RUN_KIND, run_id)
+
+    def approvals(self) -> Approvals:
+        """The approvals of plans, which are beside the records."""
+        return Approvals(self._rpc, self._target)
 
     # --- claims ---
 

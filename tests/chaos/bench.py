@@ -230,6 +230,7 @@ class World:
             more.pop("listener", _ignore),
             more.pop("wait_s", 0.0),
             more.pop("clock"),
+            until_clean=more.pop("until_clean", False),
         )
 
     def _entered(self, stack: ExitStack, prepared: AbstractContextManager[Any]) -> Any:

@@ -31,6 +31,20 @@ class Ensure(Updater):
         self.put(entity)
 
 
+class AtLeastOne(Updater):
+    """Idempotent."""
+
+    idempotent = True
+
+    def get_query(self) -> Query:
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity: Entity) -> None:
+        if entity["n"] < 1:
+            entity["n"] = 1
+            self.put(entity)
+
+
 class OneChild(Updater):
     """Creates one child per entity, with an id from the server; no version guards that write."""
 

@@ -30,10 +30,10 @@ def reads_the_past(server: Server) -> bool:
     return server.name != "LF"
 
 
-@pytest.fixture(params=["embedded", "fs"])
+@pytest.fixture(params=["EM", "FS"])
 def historic(request: pytest.FixtureRequest) -> Server:
     """Each of the servers that keep their past."""
-    found: Server = request.getfixturevalue(request.param)
+    found: Server = request.getfixturevalue({"EM": "embedded", "FS": "fs"}[request.param])
     return found
 
 

@@ -71,6 +71,8 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     assert resumed.summary["next_steps"] == [f"bulkup retry {shell.runs()[-1]}"]
     shown = shell.bulkup("show", shell.runs()[-1], "--json")
     assert types(shown) >= {"failure", "log", "summary"}
+    verified = shell.bulkup("verify", "wordy.py", "--json")
+    assert types(verified) >= {"start", "finding", "summary"}
     (row,) = shell.bulkup("list", "--json").lines
     retried = shell.bulkup("retry", shell.runs()[-1], "--max-failures", "2", "--json")
     assert types(retried) >= {"start", "failure", "log", "summary"}
@@ -332,7 +334,8 @@ def _names(part: Any) -> set[str]:
 
 def test_every_command_with_json_is_tested_here() -> None:
     tested = {
-        "run", "plan", "resume", "retry", "list", "show", "params", "migrate", "status", "config",
+        "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
+        "config",
         "diff",
     }  # fmt: skip
     from bulkup.cli import cli

@@ -16,6 +16,7 @@ from bulkup.core.events import (
     Counts,
     EntityFailed,
     Failure,
+    Found,
     Logged,
     PropertyChange,
     Retrying,
@@ -77,6 +78,7 @@ def every_event(printer: Printer, text: str) -> None:
     printer(Logged(text))
     printer(Warned(text))
     printer(WouldChange(text, "put", (PropertyChange(text, None, text),)))
+    printer(Found(Failure(text, "verify", text), 1))
     printer(RunEnded(hostile_report()))
     printer.delivered(Delivery("mail", False, "no"))
     printer.error(UsageError(text, details=text))
@@ -87,7 +89,7 @@ def test_each_line_is_an_object_with_type_and_time() -> None:
     desk = Desk()
     every_event(desk.printer, "x")
     kinds = " ".join(item["type"] for item in desk.objects())
-    assert kinds == "start progress retry failure log warning change summary delivery error"
+    assert kinds == "start progress retry failure log warning change finding summary delivery error"
     assert {item["time"] for item in desk.objects()} == {"2026-01-02T03:05:17.978Z"}
     assert all("run_id" in item for item in desk.objects())
 
@@ -170,7 +172,7 @@ def test_quiet_leaves_what_matters() -> None:
     desk = Desk(quiet=True)
     every_event(desk.printer, "x")
     kinds = " ".join(item["type"] for item in desk.objects())
-    assert kinds == "start failure warning summary delivery error"
+    assert kinds == "start failure warning finding summary delivery error"
 
 
 def test_what_an_updater_prints_does_not_mix_with_the_objects() -> None:

@@ -316,6 +316,31 @@ def test_a_successor_whose_gate_stays_closed_waits_and_is_tried_again(
     assert set(values(client).values()) == {10}
 
 
+def test_the_pass_is_over_what_the_run_works_on(tmp_path: Path, embedded: Server) -> None:
+    client = seed(embedded, COUNT)
+    shell = project(tmp_path, embedded)
+    shell.write("keys.txt", "Key('Item', 2)\nKey('Item', 5)\n")
+    command = ("run", "count.py", "--gate", "clean", "--keys-from", "keys.txt", "--json")
+    result = shell.bulkup(*command, env={"FAIL_AT": "1 3 7"})
+    assert result.code == 0, result
+    assert result.summary["gate"]["counts"]["handled"] == 2
+    assert values(client) == {i: int(i in (2, 5)) for i in range(1, COUNT + 1)}
+
+
+def test_each_pass_until_clean_has_a_gate_of_its_own(tmp_path: Path, embedded: Server) -> None:
+    client = seed(embedded, COUNT)
+    shell = project(tmp_path, embedded)
+    idempotent = UPDATER.replace("seen = 0", "seen = 0\n        idempotent = True")
+    shell.write("count.py", idempotent.replace('["n"] += 1', '["n"] = 1'))
+    result = shell.bulkup("run", "count.py", "--gate", "clean", "--until-clean", "--json")
+    assert result.code == 0, result
+    passes = result.of_type("summary")
+    assert len(passes) == 2
+    assert [one["gate"]["passed"] for one in passes] == [True, True]
+    assert [one["gate"]["counts"]["written"] for one in passes] == [COUNT, 0]
+    assert set(values(client).values()) == {1}
+
+
 @pytest.fixture
 def steps(tmp_path: Path, embedded: Server) -> Shell:
     shell = Shell(tmp_path, embedded)

@@ -15,6 +15,7 @@ from google.cloud.datastore.query import PropertyFilter
 from bulkup import Updater
 from bulkup.core.errors import Exit, StopAskedError
 from bulkup.core.plan import Drawn, Estimate, Hazard, Plan, Total
+from bulkup.runs.plan import forecast
 from tests.cli.shell import contents
 from tests.conftest import Server
 from tests.engine.conftest import Run, fill
@@ -345,6 +346,20 @@ def test_the_bill_counts_reads_of_handlers_and_bulkups_own_markers(embedded: Ser
     }
     cost, low, high = bill.total
     assert cost == low == high == pytest.approx((1200 * 0.06 + 602 * 0.18 + 2 * 0.02) / 100_000)
+
+
+def test_a_run_takes_as_long_as_the_ramp_or_the_handler() -> None:
+    fast = forecast(1_000_000, 9000.0, ramps=True)
+    assert fast is not None
+    assert (fast.limited_by, round(fast.seconds)) == ("ramp-up", 1070)
+    assert fast.ramp_s == fast.seconds
+    slow = forecast(1_000_000, 50.0, ramps=True)
+    assert slow is not None
+    assert (slow.limited_by, slow.seconds) == ("speed", 20_000.0)
+    emulator = forecast(1_000_000, 10_000.0, ramps=False)
+    assert emulator is not None
+    assert (emulator.limited_by, emulator.seconds) == ("speed", 100.0)
+    assert emulator.ramp_s > 1000
 
 
 def test_a_plan_that_is_interrupted_says_so_and_leaves_no_file(

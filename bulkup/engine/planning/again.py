@@ -5,7 +5,7 @@ Done when everything else is, because calling a handler twice may change what it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -23,6 +23,8 @@ MOST = 200
 """Results that are handled again."""
 
 MOST_BYTES = 16 * 1024 * 1024
+"""Of these results; larger ones are left out then."""
+
 NAMED = 5
 """Properties that the warning names."""
 
@@ -43,23 +45,24 @@ class Results:
         if self._query.keys_only or not still_matches(self._query.pb.filter, after):
             return  # the next run would not meet it
         self._seen += 1
-        if len(self._kept) < MOST and self._bytes < MOST_BYTES:
-            place = len(self._kept)
-            self._kept.append((b"", b"", 0))
-        else:
-            place = self._random.randrange(self._seen)
-        if place < len(self._kept):
-            data = after.SerializeToString()
-            self._bytes += len(data) - len(self._kept[place][1])
-            self._kept[place] = item.key, data, version
+        place = len(self._kept)
+        if place == MOST and (place := self._random.randrange(self._seen)) >= MOST:
+            return
+        data = after.SerializeToString()
+        replaced = len(self._kept[place][1]) if place < len(self._kept) else 0
+        if self._bytes + len(data) - replaced > MOST_BYTES:
+            return
+        self._bytes += len(data) - replaced
+        self._kept[place : place + 1] = [(item.key, data, version)]
 
-    def handle_again(self, handler: Handler) -> Iterator[PlanWarning]:
-        """Call the handler for each. Raises CallError, HeldError."""
+    def handle_again(self, handler: Handler, check: Callable[[], None]) -> Iterator[PlanWarning]:
+        """Call the handler for each. Raises CallError, HeldError, and what `check` raises."""
         changed = creates = fails = 0
         first = b""
         names: dict[str, None] = {}
         with handler.open():
             for key, data, version in self._kept:
+                check()
                 result = PageResult(entity=PageEntity.FromString(data), version=version)
                 item = handler.handle(result, key, b"")
                 if item.failure is not None:

@@ -226,7 +226,7 @@ class Planner:
         self._warnings += sink.warnings()
         self._warnings += query_warnings(self._query, counts, self._task.target)
         self._warnings += distance_warnings(round_trip_s, self._task.target)
-        self._warnings += results.handle_again(self._handler)
+        self._warnings += results.handle_again(self._handler, self._control.check)
 
     def _round_trips(self) -> Iterator[float]:
         """How long it takes to look up an entity that is not there."""

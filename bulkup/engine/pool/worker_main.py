@@ -128,6 +128,7 @@ class Worker:
         updater = make(source, convert(source, setup.params))
         retry_policy = RetryPolicy(setup.retry_for_s, stopping_s=self._stopping_s)
         rpc = open_rpc(target, retry_policy, Clock())
+        rpc.tag(source.name)
         rpc.contacted = True  # the run has reached the server
         rpc.on_retry = self._retrying
         updater.client = UserClient.over(rpc, target.client)

@@ -148,6 +148,7 @@ def many(server: Server) -> None:
         )
 
 
+@pytest.mark.client_side
 def test_a_kind_in_many_ranges_and_pages_is_compared_whole(server: Server) -> None:
     many(server)
     changed = [i for i in range(101, 1101) if i % 40 == 0]
@@ -171,6 +172,7 @@ def test_the_sample_is_the_first_of_each_kind_of_change_whatever_arrives_first(
     ]
 
 
+@pytest.mark.client_side
 @pytest.mark.parametrize("count", [30, 700])
 def test_a_condition_holds_if_either_side_meets_it(server: Server, count: int) -> None:
     """An entity that no longer meets it is compared, too, and not taken for a deleted one."""

@@ -13,6 +13,7 @@ from bulkup import Updater
 from bulkup.core.model import TargetInfo
 from bulkup.core.plan import Hazard, Plan
 from bulkup.datastore.google_private import query_message
+from bulkup.engine.planning.again import MOST, MOST_BYTES
 from bulkup.engine.planning.hazards import FAR_S, distance_warnings, needed_index
 from tests.conftest import Server
 from tests.engine.conftest import fill
@@ -158,6 +159,27 @@ def test_a_result_that_the_query_no_longer_finds_is_not_handled_again(
             self.put(entity)
 
     assert (Hazard.NOT_IDEMPOTENT in hazards(plan_on(embedded, Leaves))) == kept
+
+
+def test_only_so_many_results_are_kept_and_only_so_large_ones(embedded: Server) -> None:
+    fill(embedded, "Thing", MOST + 50)
+    calls: list[int] = []
+
+    class Blobs(OfThings):
+        size = 10
+
+        def handle_entity(self, entity: Entity) -> None:
+            calls.append(entity["i"])
+            entity["blob"] = b"x" * self.size
+            entity.exclude_from_indexes = {"blob"}
+            self.put(entity)
+
+    plan_on(embedded, Blobs, sample=None)
+    assert len(calls) == MOST + 50 + MOST
+    assert len(set(calls[-MOST:])) == MOST
+    calls.clear()
+    plan_on(embedded, type("Large", (Blobs,), {"size": 1_000_000}), sample=None)
+    assert len(calls) == MOST + 50 + MOST_BYTES // 1_000_000
 
 
 def test_handling_again_does_not_change_what_is_counted(embedded: Server) -> None:

@@ -19,7 +19,7 @@ from bulkup.core.errors import UsageError
 from bulkup.core.events import Counts, Event, Progress
 from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.throttle.max_rate import MaxRate
-from bulkup.engine.throttle.ramp import Warm
+from bulkup.engine.throttle.ramp import Warm, ramp_seconds
 from bulkup.engine.throttle.rate import RateLimiter
 from tests.examples import examples
 
@@ -748,3 +748,16 @@ def test_whatever_happens_it_is_never_above_the_curve(
         assert run.limiter.rate <= (rate.per_s or math.inf)
         assert 1 <= run.limiter.batch_size(500) <= 500
         assert run.limiter.text()
+
+
+@pytest.mark.parametrize("fastest", [math.inf, 5000.0, 900.0, 300.0])
+@pytest.mark.parametrize("operations", [500, 150_000, 160_000, 2_000_000])
+def test_how_long_the_ramp_takes_can_be_told_beforehand(operations: int, fastest: float) -> None:
+    run = Run()
+    while run.sent < operations:
+        began = run.time.now
+        run.commit(500)
+        run.time.now = max(run.time.now, began + 500 / fastest)
+    told = ramp_seconds(operations, fastest)
+    assert told <= run.time.now + 1.5
+    assert run.time.now <= 1.1 * told + 10
