@@ -55,7 +55,7 @@ class Updater:
     `once`               do nothing when a run has finished the same work before: same source,
                          parameters and query (`bulkup run --once`).
     `idempotent`         handling an entity again changes nothing, so a run may be repeated
-                         (`bulkup run --until-clean`).
+                         (`bulkup run --until-clean`), also without an `is_done`.
     `then`               the updater to run when this one has finished: a class, a function, or a
                          string like "other.py:Name", relative to this file's folder.
     """

@@ -80,7 +80,7 @@ class RunArgs:
             ["--until-clean"],
             is_flag=True,
             help="Repeat the run, for entities that were created or changed behind it, until a "
-            "pass has nothing to write. For idempotent updaters.",
+            "pass has nothing to write. For updaters with idempotent = True or is_done.",
         ),
     ]
     allow_empty: AllowEmpty

@@ -6,14 +6,16 @@ successor of the one before: so one commit ends a pass and begins the next, and 
 resume.
 
 A pass after the first one leaves out what was not changed since the pass before it began, where the
-server says when an entity was changed. That includes what the passes themselves have written, so an
-updater must be one that may handle an entity again (`idempotent`).
+server says when an entity was changed. What is left includes what the passes themselves have
+written, so an updater must be one that may handle an entity again (`idempotent`), or say which are
+done (`is_done`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from bulkup.authoring.acceptance import acceptance_of
 from bulkup.core.errors import UsageError
 from bulkup.core.model import Counts
 from bulkup.core.records import RunInfo
@@ -65,9 +67,10 @@ def why_not_clean(passes: tuple[int, ...] | None, counts: Counts) -> str:
 
 def check_repeatable(prepared: PreparedRun) -> None:
     """Raises UsageError for an updater that may handle an entity once only."""
-    if prepared.updater.idempotent is not True:
+    updater, name = prepared.updater, prepared.source.name
+    if updater.idempotent is not True and acceptance_of(updater, name) is None:
         raise UsageError(
-            f"--until-clean handles entities again, and {prepared.source.name} does not say that "
-            "this changes nothing: set idempotent = True in the class (or in @bulkup.updater) if "
-            "that is so"
+            f"--until-clean handles entities again, and {name} does not say that this changes "
+            "nothing: set idempotent = True in the class (or in @bulkup.updater) if that is so, "
+            "or add is_done, and what is done is left alone"
         )

@@ -110,6 +110,37 @@ def test_an_updater_that_does_not_say_that_it_may_repeat_is_refused(
 
 
 @pytest.mark.client_side
+@pytest.mark.parametrize("processes", [1, 2])
+def test_one_that_is_not_idempotent_leaves_alone_what_is_done(
+    shell: Shell, server: Server, processes: int
+) -> None:
+    client = seed(server, 20)
+    write(shell, {15: {2: -3}})
+    source = (shell.folder / "ceiling.py").read_text()
+    source = source.replace("idempotent = True", "def is_done(self, e): return e['n'] > 0")
+    source = source.replace('if entity["n"] < 10:', "if True:").replace("= 10", "+= 10")
+    (shell.folder / "ceiling.py").write_text(source)
+    words = ("--batch-size", 3, "--processes", processes)
+    ran = shell.bulkup("run", "ceiling.py", "--until-clean", *words, "--json")
+    assert ran.code == 0, ran
+    passes = ran.of_type("summary")[-1]["passes"]
+    assert passes == [20, 1, 0] or (processes > 1 and passes == [20, 0])  # it was read again
+    assert values(client) == {**dict.fromkeys(range(1, 21), 10), 2: 7}
+
+
+@pytest.mark.client_side
+def test_an_is_done_that_raises_is_a_failure_of_the_entity(shell: Shell, server: Server) -> None:
+    client = seed(server, 5)
+    broken = BUMP + "\n        \n    max_failures = -1\n    def is_done(self, e): return e['no']\n"
+    shell.write("broken.py", broken)
+    ran = shell.bulkup("run", "broken.py", "--until-clean", "--json")
+    last = ran.of_type("summary")[-1]
+    assert (ran.code, last["passes"], last["counts"]["failed"]) == (3, [5, 0], 5)
+    assert "KeyError: 'no'" in last["failures"][0]["error"]
+    assert set(values(client).values()) == {1}
+
+
+@pytest.mark.client_side
 def test_one_that_is_wrongly_said_to_be_idempotent_is_stopped(shell: Shell, server: Server) -> None:
     client = seed(server, 3)
     shell.write("bump.py", BUMP.replace("step:", "idempotent = True\n    step:"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.messages import KeyPb
 from bulkup.engine.splits import key_order
 from bulkup.state.key_list import KEYS_NAME, KeyList, place_of
+from tests.cli.nursery import REPOSITORY
 
 TEXTS = st.text(
     st.sampled_from("\0\1aAbé\u2028\U0001f600\ud7ff") | st.characters(exclude_categories=["Cs"]),
@@ -129,3 +132,33 @@ def test_a_list_that_cannot_be_kept_says_where(tmp_path: Path) -> None:
         pytest.raises(StateError, match="cannot write the list of keys to"),
     ):
         made.keep_in(folder)
+
+
+GROWS = """
+import resource, sys
+from contextlib import closing
+from bulkup.state.key_list import KeyList
+from tests.state.test_key_list import key
+
+def build(count):
+    keys = (key(("A", f"{i * 7919 % 1000003}-{'x' * 20}")) for i in range(count))
+    with closing(KeyList.of(keys, "x")) as found:
+        return sum(1 for _ in found), len(found.spread(256))
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+build(1000)
+before = peak_mib()
+assert build(200_000)[0] == 200_000
+print(peak_mib() - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_keys() -> None:
+    """As a list in Python, these keys would take more than 20 MiB."""
+    child = subprocess.run(
+        [sys.executable, "-c", GROWS], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert float(child.stdout) < 12
