@@ -262,15 +262,12 @@ def _value(parameter: Parameter, given: Any) -> Any:
     try:
         value = read(given)
     except (ValueError, TypeError) as exc:
-        escaped = f" (@{NONE_TEXT} is the string {NONE_TEXT})" if given == NONE_TEXT else ""
+        hint = f" (@{NONE_TEXT} is the string {NONE_TEXT})" if given == NONE_TEXT else ""
         if isinstance(given, str) and not given.strip():
-            raise ParameterError(
-                f"parameter {parameter.name!r} is empty (is a variable of the shell not set?); "
-                f"it takes {parameter.form}"
-            ) from exc
+            hint = "; is a variable of your shell not set?"
         raise ParameterError(
             f"{parameter.name}={_shown(given)} is not valid; "
-            f"parameter {parameter.name!r} takes {parameter.form}{escaped}"
+            f"parameter {parameter.name!r} takes {parameter.form}{hint}"
         ) from exc
     try:
         to_text(value)
