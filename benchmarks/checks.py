@@ -19,6 +19,7 @@ SHARDS_WALL = 1.3
 OF_THE_BEST = 0.9
 TWO_PROCESSES = 1.7
 MORE_MEMORY = 1.1
+IMAGES_WALL = 1.1
 
 CLASS, OFFICIAL = "bulkup, class", "official client, loop"
 
@@ -85,7 +86,8 @@ def _peer_rows(sizes: Sizes) -> list[Row]:
     return [
         peer(FLOOR, "floor", settings),
         peer(FLOOR_SHARDS, "floor_shards", settings),
-        bulkup(CLASS, "Touch", settings),
+        bulkup(CLASS, "Touch", settings, "undo?=false"),
+        bulkup("bulkup, class, before-images", "Touch", settings),
         bulkup("bulkup, decorator", "touch", settings),
         bulkup("bulkup, BulkDelete", "Remove", settings),
         peer(OFFICIAL, "official", settings, sizes.slow_peers),
@@ -111,6 +113,7 @@ def _peer_checks(results: Mapping[str, Result]) -> Iterator[Check]:
 # --- far away ---
 
 ONE_CHAIN, SHARDS = "bulkup, one chain", "bulkup, 8 shards"
+CHAIN_IMAGES, SHARDS_IMAGES = f"{ONE_CHAIN}, before-images", f"{SHARDS}, before-images"
 
 
 def _far_rows(sizes: Sizes) -> list[Row]:
@@ -118,9 +121,11 @@ def _far_rows(sizes: Sizes) -> list[Row]:
     eight = Settings(entities=sizes.shards, rtt_ms=ROUND_TRIP_MS)
     return [
         peer(FLOOR, "floor", one),
-        bulkup(ONE_CHAIN, "Touch", one, "shards?=1"),
+        bulkup(ONE_CHAIN, "Touch", one, "shards?=1", "undo?=false"),
+        bulkup(CHAIN_IMAGES, "Touch", one, "shards?=1"),
         peer(FLOOR_SHARDS, "floor_shards", eight),
-        bulkup(SHARDS, "Touch", eight, "shards=8", floor=FLOOR_SHARDS),
+        bulkup(SHARDS, "Touch", eight, "shards=8", "undo?=false", floor=FLOOR_SHARDS),
+        bulkup(SHARDS_IMAGES, "Touch", eight, "shards=8", floor=FLOOR_SHARDS),
     ]
 
 
@@ -128,6 +133,8 @@ def _far_checks(results: Mapping[str, Result]) -> Iterator[Check]:
     where = f"wall, {ROUND_TRIP_MS} ms round trips"
     yield _at_most(where, results, ONE_CHAIN, FLOOR, ONE_CHAIN_WALL)
     yield _at_most(f"{where}, 8 shards", results, SHARDS, FLOOR_SHARDS, SHARDS_WALL)
+    yield _at_most("before-images, one chain", results, CHAIN_IMAGES, ONE_CHAIN, IMAGES_WALL)
+    yield _at_most("before-images, 8 shards", results, SHARDS_IMAGES, SHARDS, IMAGES_WALL)
 
 
 # --- commits that take long ---

@@ -37,6 +37,7 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     max_failures: int | None = None,
     limit: int | None = None,
     retry_for_s: float | None = None,
+    undo: bool = True,
     allow_empty: bool = False,
     once: bool = False,
     gate: str | None = None,
@@ -49,6 +50,7 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     entities per second. With `processes` above 1, each worker process loads the updater again from
     its file: call this below `if __name__ == "__main__":`, and expect each worker to keep its own
     `self`. `allow_empty`: run also if the query's kind is not there, but a similar one is.
+    `undo`: keep before-images, so that `bulkup undo` can put back what the run changes.
     `once`: if a run has finished the same work, do nothing; the report then has that run's id.
     `gate="clean"`: begin to write only after a dry pass over all entities without failures; if it
     is not clean, the report is of that pass (`report.gate.passed` is False).
@@ -76,7 +78,9 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
         "max_rate": None if max_rate is None else MaxRate.parse(str(max_rate)),
     }
     options = Options(
-        dry_run=dry_run, **{name: value for name, value in given.items() if value is not None}
+        dry_run=dry_run,
+        no_undo=not undo,
+        **{name: value for name, value in given.items() if value is not None},
     )
     context = RunContext(
         options, Path(state_dir), listener or _ignore, allow_empty=allow_empty, once=once,

@@ -27,6 +27,7 @@ ELSEWHERE = {
 
 BEFORE = {
     "bulkup resume": "bulkup run full_name.py --project shop --new --limit 1",
+    "bulkup undo RUN --yes": "bulkup run full_name.py --project shop --new -p sep=-",
     "bulkup abandon": "bulkup run full_name.py --project shop --new --limit 1",
     "bulkup mark 0002_price_to_cents --renamed-to": (
         "mv updaters/0002_price_to_cents.py updaters/0002_cents.py"

@@ -34,6 +34,7 @@ _COMMANDS = {
     "verify": ("bulkup.cli.verify", "Name the entities that an updater has not done."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
+    "undo": ("bulkup.cli.undo", "Put back what a run has changed."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
     "prune": ("bulkup.cli.prune", "Delete the folders of old runs that are over."),
     "diff": ("bulkup.cli.diff", "Show what differs between two times or places."),
@@ -66,7 +67,8 @@ _MEANT = {
     "ls": "list", "runs": "list",
     "report": "show", "logs": "show", "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
     "rm": "prune", "serve": "local serve", "load": "local load", "dump": "local dump",
-    "settings": "config", "compare": "diff", "version": "--version",
+    "settings": "config", "compare": "diff", "rollback": "undo", "revert": "undo",
+    "restore": "undo", "version": "--version",
 }  # fmt: skip
 """What users of other tools may type."""
 

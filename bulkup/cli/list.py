@@ -104,6 +104,8 @@ def _to_json(run: ListedRun | DamagedRun, now: datetime) -> dict[str, Any]:
         "params": info.params,
         "who": run.who,
         "marked": run.marked,
+        "undone_by": run.undone_by,
+        "undo_bytes": run.undo_bytes,
         "is_here": run.is_here,
         "predecessor": predecessor_of(info.run_id),
         "successor": run.successor or "",
@@ -158,6 +160,7 @@ def _day_and_time(when: datetime, now: datetime) -> str:
 
 
 def _more(run: ListedRun | DamagedRun) -> str:
+    from bulkup.report.text import size
     from bulkup.runs.listing import DamagedRun
 
     if isinstance(run, DamagedRun):
@@ -171,6 +174,10 @@ def _more(run: ListedRun | DamagedRun) -> str:
         parts.append(f"retry of {info.retry_of}")
     if info.params:
         parts.append(", ".join(assignment(name, value) for name, value in info.params.items()))
+    if run.undone_by:
+        parts.append(f"undone by {run.undone_by}")
+    if run.undo_bytes:
+        parts.append(f"undo log {size(run.undo_bytes)}")
     if run.marked:
         parts.append(run.marked)
     if run.successor:

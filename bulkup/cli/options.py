@@ -351,6 +351,14 @@ class EngineArgs:
             help="How long to retry while Datastore is unavailable (a number alone is seconds).",
         ),
     ]
+    no_undo: Annotated[
+        bool,
+        click.Option(
+            ["--no-undo"],
+            is_flag=True,
+            help="Keep no before-images, so that `bulkup undo` cannot put back what changes.",
+        ),
+    ]
     conflict_retries: Annotated[
         int,
         click.Option(
@@ -379,6 +387,7 @@ class EngineArgs:
             max_failures=self.max_failures,
             max_drift=max_drift or drift.MaxDrift(),
             dry_run=dry_run,
+            no_undo=self.no_undo,
         )
 
 

@@ -49,7 +49,8 @@ class PruneArgs:
 def command(args: PruneArgs) -> int:
     """Delete the folders of old runs that are finished or abandoned, after asking.
 
-    Their reports, failures and logs are gone then. Folders of unfinished runs are kept, however old
+    Their reports, failures, logs and before-images are gone then, so they can no longer be undone.
+    Folders of unfinished runs are kept, however old
     they are. Nothing changes in Datastore, which still knows what is done.
     """
     from bulkup.report.text import clean, size, utc_now

@@ -18,7 +18,7 @@ from bulkup.core.similar import similar_names
 _SETTINGS = "bulkup.settings"
 _PREFIX = "BULKUP_"
 
-WORK_IS_RECORDED = ("resume", "retry", "abandon")
+WORK_IS_RECORDED = ("resume", "retry", "abandon", "undo")
 """Commands on work whose target is recorded: a default of the user's would contradict it."""
 _WHERE = ("target", "project", "database", "namespace", "local", "all_namespaces", "namespaces")
 

@@ -11,6 +11,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import Json, StateDir
+from bulkup.cli.tables import console
 from bulkup.cli.values import completed
 from bulkup.core.records import group_of
 
@@ -29,6 +30,20 @@ class ShowArgs:
             ["--failed-keys"], is_flag=True, help="Print only the keys that failed, one a line."
         ),
     ]
+    changes: Annotated[
+        bool,
+        click.Option(
+            ["--changes"], is_flag=True, help="Print what it has changed, property by property."
+        ),
+    ]
+    key: Annotated[
+        str | None,
+        click.Option(
+            ["--key"],
+            metavar="KEY",
+            help="With --changes: only what it has changed in this entity, \"Key('City', 5)\".",
+        ),
+    ]
     state_dir: StateDir
     json: Json
 
@@ -38,7 +53,7 @@ class ShowArgs:
     ShowArgs,
     examples=(
         ("bulkup show", "the run that was worked on last"),
-        ("bulkup show RUN --json", "the same for programs"),
+        ("bulkup show RUN --changes", "each entity, before and after"),
     ),
 )
 def command(args: ShowArgs) -> None:
@@ -49,11 +64,17 @@ def command(args: ShowArgs) -> None:
     """
     from bulkup.state.files import find_latest, find_run, group_folders
 
+    if args.key is not None and not args.changes:
+        raise click.UsageError("--key goes with --changes")
+    if args.changes and args.failed_keys:
+        raise click.UsageError("--changes and --failed-keys cannot be used together")
     latest = find_latest(args.state_dir) if args.run is None else None
     group_id = group_of(latest.name) if latest is not None else args.run
     of_group = group_folders(args.state_dir, group_id) if group_id else []
     if args.failed_keys:
         _print_failed_keys(of_group or [latest or find_run(args.state_dir, args.run or "")], args)
+    elif args.changes:
+        _print_changes(of_group or [latest or find_run(args.state_dir, args.run or "")], args)
     elif group_id and of_group:
         _show_group(group_id, of_group, args)
     else:
@@ -83,6 +104,35 @@ def _print_failed_keys(folders: Sequence[Path], args: ShowArgs) -> None:
             unnamed += checkpoint.unnamed()
     if unnamed:
         click.echo(f"{plural(unnamed, 'more failure')}: not named here, nor in Datastore", err=True)
+
+
+def _print_changes(folders: Sequence[Path], args: ShowArgs) -> None:
+    """Print the changes as they are read: there may be a million."""
+    from contextlib import closing
+
+    from bulkup.core.changes import change_fields
+    from bulkup.report.change_lines import change_lines
+    from bulkup.report.json_lines import stdout_lines
+    from bulkup.report.text import clean
+    from bulkup.runs.changes import changes_of
+    from bulkup.state.checkpoint import Checkpoint
+
+    lines = stdout_lines() if args.json else None
+    terminal, found = console(), 0
+    for folder in sorted(folders):
+        with closing(Checkpoint.open(folder)) as checkpoint:
+            run_id = checkpoint.run_info.run_id
+            for change in changes_of(checkpoint, args.key):
+                found += 1
+                if lines is None:
+                    for line in change_lines(change, is_done=True):
+                        terminal.print(line, soft_wrap=True)
+                else:
+                    lines.run_id = run_id
+                    lines.write("change", change_fields(change))
+    if not found:
+        what = "nothing" if args.key is None else f"nothing in {args.key}"
+        click.echo(clean(f"{run_id} has changed {what}."), err=True)
 
 
 def _show_run(folder: Path, args: ShowArgs) -> None:
@@ -176,5 +226,22 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
         click.echo("\nLog")
         for line in checkpoint.log_lines():
             click.echo(f"  {clean(line)}")
+    if undo := _undo_line(checkpoint):
+        click.echo(f"\n{clean(undo)}")
     if report.next_command:
         click.echo(f"\n{summary_label}: {clean(report.next_command)}")
+
+
+def _undo_line(checkpoint: Checkpoint) -> str:
+    """Whether the run is undone, or how long it can be; empty: it cannot."""
+    from bulkup.report.text import size
+    from bulkup.state.undo_files import undo_bytes
+
+    status, run_id = checkpoint.status(), checkpoint.run_info.run_id
+    if status.undone_by is not None:
+        return f"{'Partly undone' if status.partly else 'Undone'} by {status.undone_by}"
+    if status.brought_back_by is not None:
+        return f"Undone, and brought back by {status.brought_back_by}"
+    if not (kept := undo_bytes(checkpoint.folder)):
+        return ""
+    return f"Undo with `bulkup undo {run_id}` until its folder is deleted (undo log: {size(kept)})"

@@ -22,6 +22,7 @@ ValuePb: Any = _entity.Value.pb()
 QueryPb: Any = _query.Query.pb()
 EntityResultPb: Any = _query.EntityResult.pb()
 QueryResultBatchPb: Any = _query.QueryResultBatch.pb()
+FULL: Any = _query.EntityResult.ResultType.FULL
 AND: Any = _query.CompositeFilter.Operator.AND
 Operator: Any = _query.PropertyFilter.Operator
 Direction: Any = _query.PropertyOrder.Direction

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bulkup.datastore.keys import key_of
-from bulkup.datastore.messages import Pb
+from bulkup.datastore.messages import FULL, Pb
+
+MAX_MESSAGES = 1000
+"""A handler that reads more in one call may be streaming a large query."""
 
 ABSENT = -1
 """In place of a version: there was no such entity. A put is then an insert."""
@@ -31,6 +34,9 @@ class Reads:
         self.versions: dict[bytes, int] = {}
         """ABSENT: it was not there. 0: it was, and the server did not tell its version. Queries
         also note the `kind_mark` of their kind: what is written may belong to their results."""
+        self.messages: dict[bytes, Pb] = {}
+        """The Entity messages of these versions, as far as they are kept."""
+        self.keeps_messages = False
         self.on_commit: Callable[[], None] | None = None
         """Called before the handler writes through its client, on the thread that does."""
         self.on_committed: Callable[[list[tuple[bytes, int]]], None] = lambda versions: None
@@ -48,20 +54,24 @@ class Reads:
 
     def clear(self) -> None:
         self.versions.clear()
+        self.messages.clear()
         self._historic.clear()
 
-    def note(self, key: bytes, version: int) -> None:
+    def note(self, key: bytes, version: int, message: Pb | None = None) -> None:
         # The first of several reads counts: if the entity has changed in between, the handler knows
         # two states of it, and the older guard has it called again.
         if not self.versions.get(key):
             self.versions[key] = version
+            if self.keeps_messages and message is not None and len(self.messages) < MAX_MESSAGES:
+                self.messages[key] = message
 
     def note_lookup(self, response: Pb, options: Pb | None) -> None:
         """Note what a LookupResponse found and missed."""
         if self._reads_the_past(response, options):
             return
         for result in response.found:
-            self.note(result.entity.key.SerializeToString(deterministic=True), result.version)
+            key = result.entity.key.SerializeToString(deterministic=True)
+            self.note(key, result.version, result.entity)
         for result in response.missing:
             self.note(result.entity.key.SerializeToString(deterministic=True), ABSENT)
 
@@ -73,8 +83,10 @@ class Reads:
         self.note(kind_mark(query.kind[0].name if query is not None and query.kind else ""), 0)
         if response.DESCRIPTOR.name != "RunQueryResponse":
             return
+        is_whole = response.batch.entity_result_type == FULL
         for result in response.batch.entity_results:
-            self.note(result.entity.key.SerializeToString(deterministic=True), result.version)
+            key = result.entity.key.SerializeToString(deterministic=True)
+            self.note(key, result.version, result.entity if is_whole else None)
 
     def note_begun(self, transaction: bytes, options: Pb | None) -> None:
         """Note a new transaction. `options`: its TransactionOptions."""

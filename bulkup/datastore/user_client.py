@@ -93,7 +93,10 @@ class UserClient(Client):  # type: ignore[misc]
         reads = self.reads
         if reads is not None:
             for id_ in wanted:
-                reads.note(id_, results[id_].version if id_ in results else ABSENT)
+                if id_ in results:
+                    reads.note(id_, results[id_].version, results[id_].entity)
+                else:
+                    reads.note(id_, ABSENT)
         return [LazyEntity(results[i].entity, results[i].version) for i in wanted if i in results]
 
     def _written(self, keys: list[Key]) -> Mapping[bytes, LazyEntity | None]:

@@ -279,7 +279,7 @@ class Committer:
             if commit is None:
                 continue
             try:
-                commit.call.result()
+                answer = commit.call.result()
             except CallError:
                 continue
-            self._resolver.note_done(commit.row, low=None)
+            self._resolver.note_applied(commit, answer)

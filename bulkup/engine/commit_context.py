@@ -14,6 +14,7 @@ from bulkup.engine.batches import Batch
 from bulkup.engine.budget import Budget
 from bulkup.engine.drift import Drift
 from bulkup.engine.handled import Handled, Write
+from bulkup.engine.images import ImageLog
 from bulkup.engine.journal import BatchJournal
 from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.scan import QueryPlan
@@ -129,6 +130,8 @@ class CommitContext:
     unwritten: UnwrittenChanges
     drift: Drift | None = None
     """None: the run has no plan."""
+    images: ImageLog | None = None
+    """None: no before-images are kept."""
     foreign: ForeignKeys = field(default_factory=ForeignKeys, init=False)
 
 

@@ -41,6 +41,8 @@ class SentCommit:
     span: Sequence[Handled]
     call: Call[Any]
     row: BatchRow
+    image_frame: int = 0
+    """Of its before-images."""
 
 
 class CommitResolver:
@@ -56,6 +58,7 @@ class CommitResolver:
         self._throttle = context.throttle
         self._runner = context.runner
         self._made = context.made
+        self._images = context.images
         self._shard = shard
 
     def send(self, batch: Batch, span: Sequence[Handled]) -> SentCommit:
@@ -84,10 +87,11 @@ class CommitResolver:
         if failures or log_lines:
             mutations.extend(self._note(row, failures, log_lines, sum(map(len, mutations))))
         mutations.extend(self._markers.clear(key) for key in batch.clears)
+        image_frame = self._images.sent(row, span) if self._images is not None else 0
         self._journal.batch_sent(row, failures, log_lines, self._keys_to_note(span))
         self._runner.before_send()
         call = self._rpc.commit(mutations, before_resend=self._runner.before_send)
-        return SentCommit(span, call, row)
+        return SentCommit(span, call, row, image_frame)
 
     def _note(
         self, row: BatchRow, failures: Sequence[Failure], log_lines: Sequence[str], beside: int
@@ -153,7 +157,7 @@ class CommitResolver:
         """How many entities at the batch's front are done now, or why none is."""
         call = commit.call
         try:
-            call.result()
+            answer = call.result()
         except CallError as error:
             if error.worth_another_try or error.lacks_permission:
                 raise
@@ -169,12 +173,25 @@ class CommitResolver:
             # A copy of this commit was applied, or of a longer one that was sent before the span
             # was made smaller.
             ends = [item.cursor for item in batch.items]
-            return ends.index(marker.end) + 1, None
+            done = ends.index(marker.end) + 1
+            if self._images is not None:
+                self._images.was_applied(commit.row, marker.end)
+            return done, None
+        self._note_images(commit, answer)
         operations, latency_s = max(len(commit.span), commit.row.counts.writes), call.seconds
         self._throttle.rate.answered(operations, latency_s)
         if call.attempts == 1:
             self._throttle.concurrency.answered(latency_s)
         return len(commit.span), None
+
+    def _note_images(self, commit: SentCommit, answer: Any) -> None:
+        if self._images is not None:
+            self._images.answered(commit.image_frame, commit.row, answer)
+
+    def note_applied(self, commit: SentCommit, answer: Any) -> None:
+        """A commit behind one whose outcome is unknown was applied."""
+        self._note_images(commit, answer)
+        self.note_done(commit.row, low=None)
 
     def _late_copies_until(self, call: Call[Any]) -> float:
         if call.maybe_applied_at is None:

@@ -29,6 +29,7 @@ from bulkup.engine.dry_run import DryRunSink, SeenKeys, dry_run
 from bulkup.engine.event_log import EventLog
 from bulkup.engine.final_hook import FinalHook
 from bulkup.engine.gc_tuning import seldom_collecting
+from bulkup.engine.images import ImageLog
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.key_handler import make_handler
 from bulkup.engine.key_scan import KeyPlan, KeySampling, open_scan
@@ -49,6 +50,7 @@ from bulkup.engine.throttle.ramp import Warm
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.throttling import Throttle
 from bulkup.engine.unwritten import ChangesUnwrittenError, UnwrittenChanges
+from bulkup.state.before_images import BeforeImages
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
@@ -138,7 +140,10 @@ class Execution:
         if self._workers is not None:
             self._workers.on_handled = slow.took
             return Dispatcher(self._workers, accounts, ranged=bool(self._query.ranged))
-        handler = make_handler(self._task.updater, self._query, keeps_before=keeps_before)
+        handler = make_handler(
+            self._task.updater, self._query,
+            keeps_before=keeps_before, keeps_images=not (keeps_before or self._options.no_undo),
+        )  # fmt: skip
         return InProcessPool(handler, accounts, slow)
 
     # --- called back while others wait ---
@@ -261,7 +266,8 @@ class Execution:
             )
             self._clean = True  # nothing has been sent yet
             sampling = self._sampling
-            commits = self._commit_context(checkpoint, lease)
+            images = None if self._options.no_undo else BeforeImages(checkpoint.folder)
+            commits = self._commit_context(checkpoint, lease, images)
             self._handlers.watch_client(commits.made.client_commits)
             scheduler = Scheduler(
                 ShardContext(commits, checkpoint, self._handlers, self._task.entity_bytes),
@@ -273,6 +279,8 @@ class Execution:
             try:
                 yield scheduler
             finally:
+                if images is not None:
+                    images.close()
                 self._clean = scheduler.clean
                 self._live_markers.extend(scheduler.live_markers)
 
@@ -298,7 +306,9 @@ class Execution:
             )
         return left_markers
 
-    def _commit_context(self, checkpoint: Checkpoint, lease: Lease) -> CommitContext:
+    def _commit_context(
+        self, checkpoint: Checkpoint, lease: Lease, images: BeforeImages | None
+    ) -> CommitContext:
         options, handlers, plan = self._options, self._handlers, lease.record.plan
         return CommitContext(
             rpc=self._rpc,
@@ -321,6 +331,7 @@ class Execution:
             made=MadeEntities(self._query, self._rpc, lease, checkpoint),
             unwritten=self._unwritten,
             drift=Drift(plan, options.max_drift, self._progress.counts) if plan else None,
+            images=None if images is None else ImageLog(images, self._rpc),
         )
 
     # --- the end ---

@@ -55,11 +55,16 @@ _PUT_AS_ANOTHER: Any = object()
 """What was put under the current entity's key is another object, for example a copy of it."""
 
 
+class LeftAloneError(Exception):
+    """Raised by an updater of bulkup's own for an entity that it may not change, and says why."""
+
+
 class Handler(WriteSink):
     """Calls the updater, one entity at a time.
 
-    `keeps_before`: keep each entity as it was read; a dry run compares. `fresh_from`: the first
-    stand-in number for new entities, so that the numbers of several processes do not clash.
+    `keeps_before`: keep each entity as it was read; a dry run compares. `keeps_images`: note with
+    each write what it replaces. `fresh_from`: the first stand-in number for new entities, so that
+    the numbers of several processes do not clash.
     `calls`: what is called with each entity in place of the updater's `handle_entity`.
     """
 
@@ -69,6 +74,7 @@ class Handler(WriteSink):
         query: QueryPlan,
         *,
         keeps_before: bool = False,
+        keeps_images: bool = False,
         fresh_from: int = 0,
         calls: Callable[[Any], None] | None = None,
     ) -> None:
@@ -77,6 +83,10 @@ class Handler(WriteSink):
         self._keys_only = query.keys_only
         self._ranged = query.ranged
         self._keeps_before = keeps_before
+        self._keeps_images = keeps_images
+        self._own_is_whole = keeps_images and not query.keys_only
+        self._image: bytes | None = None
+        """The current entity as it was read, once it was put; its message may be patched then."""
         self._in_place = not keeps_before and not query.ranged
         """Patch the message that was read: nothing compares with it afterwards."""
         self._changed = False
@@ -102,6 +112,7 @@ class Handler(WriteSink):
         """What a dry run would have written."""
         self.reads = CallReads(self._writes, self.previewed)
         self.reads.on_committed = self._note_committed
+        self.reads.keeps_messages = keeps_images
         self._once_more = False
         self._committed: dict[bytes, tuple[bool, int]] = {}
         """What the call with this message has written through its client: whether it has read it
@@ -136,6 +147,7 @@ class Handler(WriteSink):
             self.reads.clear()
             self._made.clear()
         self._changed = False
+        self._image = None
         self._put_as = _NOT_PUT
         try:
             if not self._in_place:
@@ -268,6 +280,10 @@ class Handler(WriteSink):
                 "this entity came from a keys-only query and has no properties; putting it would "
                 "erase those it has in Datastore (drop keys_only from the query)"
             )
+        if self._own_is_whole and self._image is None:
+            self._image = (
+                page_entity(entity).SerializeToString() if self._version != ABSENT else b""
+            )
         try:
             pb = patched(entity, in_place=self._in_place, checked=True)
         except BaseException as error:
@@ -316,7 +332,7 @@ class Handler(WriteSink):
             check_whole(pb, size)
         self._fresh_keys += 1
         number, fresh = self._fresh_keys, b"incomplete %d" % self._fresh_keys
-        write = Write(fresh, Mutation(insert=pb).SerializeToString(), 0, False, True)
+        write = Write(fresh, Mutation(insert=pb).SerializeToString(), 0, False, True, b"")
         self._add(fresh, write)
 
         def id_of_write() -> int:
@@ -349,7 +365,44 @@ class Handler(WriteSink):
         if len(data) > LARGE_BYTES:
             check_whole(EntityPb.FromString(data), len(data))
         mutation = put_mutation(data, version)
-        self._add(key, Write(key, mutation, version, False, False))
+        before = self._image if key == self._key else None
+        if before is None and self._keeps_images:
+            before = self._image_of(key, version)
+        self._add(key, Write(key, mutation, version, False, False, before))
+
+    def _image_of(self, key: bytes, version: int) -> bytes | None:
+        """The serialized entity that a write with this guard replaces, b"" if it is none; None:
+        this call has not read it."""
+        if version == ABSENT:
+            return b""
+        if key == self._key:
+            if self._image is None and self._own_is_whole:
+                self._image = page_entity(self.own).SerializeToString()
+            return self._image
+        message = self.reads.messages.get(key)
+        if message is None or not version or version != self._versions.get(key):
+            return None
+        image: bytes = message.SerializeToString()
+        return image
+
+    def _add_delete(self, key: bytes, mutation: Any, version: int) -> None:
+        before = self._image_of(key, version) if self._keeps_images else None
+        if version:
+            mutation.base_version = version
+            mutation.conflict_resolution_strategy = _FAIL
+        self._add(key, Write(key, mutation.SerializeToString(), version, True, False, before))
+
+    def replace_own(self, message: bytes | None) -> None:
+        """Write the handled entity as this serialized message, or (b"") delete it; None: it is to
+        be counted as unchanged."""
+        if message is None:
+            self._add(self._key, None)
+        elif message:
+            before = self._image_of(self._key, self._version) if self._keeps_images else None
+            mutation = put_mutation(message, self._version)
+            self._add(self._key, Write(self._key, mutation, self._version, False, False, before))
+        else:
+            self.delete_own()
 
     def delete_own(self) -> None:
         if is_moved(self.own):
@@ -360,7 +413,7 @@ class Handler(WriteSink):
             return
         mutation = Mutation()
         mutation.delete.ParseFromString(self._key)
-        self._add(self._key, _guarded_delete(self._key, mutation, self._version))
+        self._add_delete(self._key, mutation, self._version)
 
     def delete(self, key: Key) -> None:
         mutation = Mutation()
@@ -371,7 +424,7 @@ class Handler(WriteSink):
         if version == ABSENT:
             self._add(identity, None)  # whatever is there by now is newer than this delete
         else:
-            self._add(identity, _guarded_delete(identity, mutation, version))
+            self._add_delete(identity, mutation, version)
 
     def _version_of(self, key: bytes, entity: Entity | None) -> int:
         """The version that guards a write to this key: the one this call has read, whichever object
@@ -401,15 +454,10 @@ class Handler(WriteSink):
 def _fail(item: Handled, error: BaseException) -> None:
     if isinstance(error, LimitError):  # what the server would say, only sooner
         item.fail("write", f"INVALID_ARGUMENT: {error}", user_traceback(error))
+    elif isinstance(error, LeftAloneError):
+        item.fail("write", str(error))
     else:
         item.fail("handle", error_line(error), user_traceback(error))
-
-
-def _guarded_delete(key: bytes, mutation: Any, version: int) -> Write:
-    if version:
-        mutation.base_version = version
-        mutation.conflict_resolution_strategy = _FAIL
-    return Write(key, mutation.SerializeToString(), version, True, False)
 
 
 def _moves(read: Any, key: bytes, write: Write, ranged: frozenset[str]) -> bool:

@@ -18,19 +18,27 @@ class Write:
     `key`: the serialized key. `mutation`: the serialized Mutation. `version`: the version the
     entity must still have for the write to be applied; ABSENT: there must still be none; 0: no
     guard. `incomplete`: a new entity whose id is allocated before the commit; until then its `key`
-    is a stand-in.
+    is a stand-in. `before`: the serialized entity as it was, b"" if there was none; None: not
+    known, or nobody asks (`engine/images.py`).
     """
 
-    __slots__ = ("deletes", "incomplete", "key", "mutation", "version")
+    __slots__ = ("before", "deletes", "incomplete", "key", "mutation", "version")
 
     def __init__(
-        self, key: bytes, mutation: bytes, version: int, deletes: bool, incomplete: bool
+        self,
+        key: bytes,
+        mutation: bytes,
+        version: int,
+        deletes: bool,
+        incomplete: bool,
+        before: bytes | None = None,
     ) -> None:
         self.key = key
         self.mutation = mutation
         self.version = version
         self.deletes = deletes
         self.incomplete = incomplete
+        self.before = before
 
     def is_overtaken(self, version: int | None) -> bool:
         """Whether the guard refuses the write. `version`: what is stored now; None: nothing."""

@@ -46,7 +46,8 @@ class Judged:
         digest = hashlib.blake2b(digest_size=8)
         for write in self.item.writes:
             if write.key == self.item.key:
-                digest.update(write.mutation)
+                # The order of the properties in the mutation itself is no part of it.
+                digest.update(written(write).SerializeToString(deterministic=True))
         return digest.digest()
 
 

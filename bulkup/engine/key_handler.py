@@ -24,13 +24,21 @@ class KeyHandler(Handler):
 
 
 def make_handler(
-    updater: Updater, query: QueryPlan, *, keeps_before: bool = False, fresh_from: int = 0
+    updater: Updater,
+    query: QueryPlan,
+    *,
+    keeps_before: bool = False,
+    keeps_images: bool = False,
+    fresh_from: int = 0,
 ) -> Handler:
     """The handler for what a plan reads. See `Handler`. Raises UsageError."""
     is_sure = not isinstance(query, KeyPlan) or query.keys.absent
     handler = Handler if is_sure else KeyHandler
     calls = _unless_done(updater) if query.is_repeated else None
-    return handler(updater, query, keeps_before=keeps_before, fresh_from=fresh_from, calls=calls)
+    return handler(
+        updater, query,
+        keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from, calls=calls,
+    )  # fmt: skip
 
 
 def _unless_done(updater: Updater) -> Callable[[Any], Any] | None:

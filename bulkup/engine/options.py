@@ -24,6 +24,7 @@ _DRIFT = MaxDrift()
 
 _KEPT = (
     "batch_size", "in_flight", "shards", "processes", "max_rate", "max_failures", "max_drift",
+    "no_undo",
 )  # fmt: skip
 _AS_TEXT = {"max_rate": MaxRate.parse, "max_drift": MaxDrift.parse}
 """Options that are stored as they are typed."""
@@ -53,6 +54,8 @@ class Options:
     dry_run: bool = False
     gate_pass: bool = False
     """This dry run is the pass that comes before the first write (`--gate clean`)."""
+    no_undo: bool = False
+    """Keep no before-images, so that the run cannot be undone."""
 
     def __post_init__(self) -> None:
         """Raises UsageError. The command line has its own checks; for Python these are the only
@@ -96,5 +99,5 @@ class Options:
         return [
             word
             for name, value in self.asked().items()
-            for word in (f"--{name.replace('_', '-')}", str(value))
+            for word in (f"--{name.replace('_', '-')}", *(() if value is True else (str(value),)))
         ]

@@ -1,4 +1,4 @@
-"""One change of a dry run, property by property."""
+"""One change of a dry run, or of a run, property by property."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from bulkup.core.events import PropertyChange, WouldChange
 from bulkup.report.text import VALUE_LIMIT, clean
 
 
-def change_lines(event: WouldChange) -> list[Text]:
-    """`Key('City', 5) would be written`, and each property: before → after."""
+def change_lines(event: WouldChange, *, is_done: bool = False) -> list[Text]:
+    """`Key('City', 5) would be written`, and each property: before → after. `is_done`: it was."""
     deleted = event.action == "delete"
+    verb = "was" if is_done else "would be"
     head = Text.assemble(
         (clean(event.key), "bold"),
-        " would be deleted" if deleted else " would be written",
+        f" {verb} deleted" if deleted else f" {verb} written",
     )
     if not event.changes and not deleted:
         head.append(" (no property changes)")

@@ -153,5 +153,6 @@ def _worker_pool(prepared: PreparedRun) -> WorkerPool:
         address=None if prepared.target.info.is_real else prepared.rpc.address,
         query=prepared.query,
         retry_for_s=options.retry_for_s,
+        keeps_images=not options.no_undo,
     )
     return WorkerPool(options.processes, setup, prepared.rpc, prepared.context.started_in)

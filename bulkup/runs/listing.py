@@ -17,6 +17,7 @@ from bulkup.state.display import KILLED, state_text
 from bulkup.state.files import run_folders
 from bulkup.state.holder import has_died
 from bulkup.state.record import RunRecord
+from bulkup.state.undo_files import undo_bytes
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class ListedRun:
     """user@host of the last runner; None: this run is known from its checkpoint alone."""
     is_here: bool = True
     """Whether its folder is in this state directory."""
+    undone_by: str = ""
+    """The id of the run that has put back what this one changed; empty: none."""
+    undo_bytes: int = 0
+    """The size of its undo log in this state directory."""
     retried_by: tuple[str, ...] = ()
     """The runs that have handled failed entities of this one again."""
     retried: int = 0
@@ -93,6 +98,8 @@ def _read(folder: Path) -> ListedRun | DamagedRun:
                 datetime.fromisoformat(ended) if ended else None,
                 status.successor,
                 who=None,
+                undone_by=status.undone_by or "",
+                undo_bytes=undo_bytes(folder),
                 retried_by=tuple(checkpoint.retries()),
                 retried=checkpoint.retried(),
             )
@@ -130,8 +137,10 @@ def runs_on(
         if isinstance(local, ListedRun):
             # A record's counts are those of the last renewal.
             counts = max(local.counts, listed.counts, key=lambda counts: counts.handled)
+            undone_by = local.undone_by or listed.undone_by
             listed = replace(
                 listed, counts=counts, is_here=True,
+                undone_by=undone_by, undo_bytes=local.undo_bytes,
                 retried_by=local.retried_by, retried=local.retried,
             )  # fmt: skip
         merged[place] = listed
@@ -154,6 +163,7 @@ def _of_record(record: RunRecord, now: float, successor: str | None) -> ListedRu
         successor,
         holder.who if holder else None,
         is_here=False,
+        undone_by=record.undone_by,
         marked=(record.migration.marked or "") if record.migration is not None else "",
     )
 

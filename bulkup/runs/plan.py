@@ -22,6 +22,7 @@ from bulkup.core.plan import (
     PlanWarning,
 )
 from bulkup.engine.batches import MAX_BATCH_SIZE
+from bulkup.engine.checks import objection
 from bulkup.engine.planning.planner import EveryWrite, Findings, PlannedTask, Planner
 from bulkup.engine.task import NOTHING_FOUND, Surroundings
 from bulkup.engine.throttle.ramp import ramp_seconds
@@ -133,6 +134,12 @@ def _plan(
 
 
 def _warnings(prepared: PreparedRun, findings: Findings) -> Iterator[PlanWarning]:
+    unmet = objection(prepared.updater, "check_before", prepared.rpc)
+    if unmet is not None:
+        message = (
+            f"check_before of {prepared.source.name} {unmet[0]}; until it holds, no run starts"
+        )
+        yield PlanWarning(Hazard.OTHER, message)
     if not findings.handled:
         yield PlanWarning(Hazard.EMPTY_QUERY, prepared.nothing_there or NOTHING_FOUND)
     failed, allowed = findings.counts.failed, prepared.updater.max_failures

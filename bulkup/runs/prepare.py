@@ -29,12 +29,14 @@ from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
 from bulkup.engine.key_scan import KeyPlan, first_of
+from bulkup.engine.restore import Restorer
 from bulkup.engine.scan import QueryPlan, plan_query
 from bulkup.runs.context import RunContext
 from bulkup.runs.key_input import KeySource
 from bulkup.runs.open_to_run import open_to_run
 from bulkup.runs.target import TargetOptions, ignored_emulator
 from bulkup.state.kinds import OWN_KINDS
+from bulkup.state.restore_list import RestoreList
 from bulkup.state.run_records import Ledger
 
 
@@ -249,6 +251,8 @@ def _bind(
     if keys is not None:
         key_list = keys.read(query, target.info)
         query = KeyPlan.of(query, key_list.facts, key_list)
+        if isinstance(updater, Restorer):
+            updater.restores = RestoreList.over(key_list)
     try:
         if first_contact:
             rpc.connect()

@@ -80,6 +80,12 @@ class Status:
     """The dry pass before the first write; None: none was asked for."""
     plan: PlanTerms | None
     """The plan that the run carries out; None: it has none."""
+    undone_by: str | None = None
+    """The id of the run that has put back what this one changed."""
+    partly: bool = False
+    """That one has put back only some, or others had changed some since."""
+    brought_back_by: str | None = None
+    """The id of the run that has undone the one that had undone this one."""
 
 
 _PUT_FAILURE = (
@@ -117,6 +123,9 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
             total=meta.get("total"),
             gate=gate_from_json(meta.get("gate")),
             plan=plan_from_json(meta.get("plan")),
+            undone_by=meta.get("undone_by") or None,
+            partly=bool(meta.get("partly")),
+            brought_back_by=meta.get("brought_back_by") or None,
         )
 
     def only_end_left(self) -> bool:
@@ -202,6 +211,16 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
                 took_s=took_s,
                 over_budget=over_budget,
             )
+
+    def undone(self, by: str, *, partly: bool = False) -> None:
+        """The run `by` has put back what this one changed; `partly`: not all of it."""
+        with self._step(synced=True):
+            self._set(undone_by=by, partly=partly, brought_back_by="")
+
+    def brought_back(self, by: str) -> None:
+        """The run `by` has undone the one that had undone this one."""
+        with self._step(synced=True):
+            self._set(undone_by="", partly=False, brought_back_by=by)
 
     # --- shards ---
 

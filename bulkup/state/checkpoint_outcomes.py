@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from bulkup.core.model import Counts, Failure, LogLine
 from bulkup.core.records import Shard
+from bulkup.state.before_images import Place
 from bulkup.state.checkpoint_file import CheckpointFile
 
 
@@ -55,6 +56,23 @@ class Outcomes(CheckpointFile):
         return (
             Counts(*done).reconciled() + self.not_done() + Counts(handled=stopped, failed=stopped)
         )
+
+    def written_batches(self) -> Iterator[tuple[Place | None, bytes, int]]:
+        """The place of each batch that is done and writes something, the cursor of its last entity,
+        and how many writes it has. None: of work that this file knows only the counts of."""
+        rows = self._db.execute(
+            'SELECT shard, number, part, "end", puts + deletes FROM batches '
+            "WHERE state = 'done' AND puts + deletes > 0 ORDER BY id"
+        )
+        for shard, number, part, end, writes in rows:
+            yield None if number is None else Place(shard, number, part), end, writes
+
+    def unknown_writes(self) -> int:
+        """How many writes were sent of which this file does not know whether they were applied."""
+        (writes,) = self._db.execute(
+            "SELECT coalesce(sum(puts + deletes), 0) FROM batches WHERE state = 'sent'"
+        ).fetchone()
+        return int(writes)
 
     def failures(self, skip: int = 0) -> Iterator[Failure]:
         """Failures in the order they happened: those of batches that are done, and the one that

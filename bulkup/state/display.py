@@ -27,13 +27,26 @@ def resume_command(run_id: str, state_dir: Path, words: Sequence[str] = ()) -> s
 
 def retry_command(run_info: RunInfo, state_dir: Path, words: Sequence[str] = ()) -> str:
     """The command that handles a run's failed entities again. What a retry leaves is in the list of
-    the run that it is a retry of. `words`: options as they are typed."""
-    first = run_info.retry_of
+    the run that it is a retry of; what an undo leaves alone, only force puts back. `words`: options
+    as they are typed."""
+    first, undone = run_info.retry_of, undoes(run_info)
     is_here = first and (state_dir / first / CHECKPOINT_NAME).exists()
-    words = ["bulkup", "retry", first if is_here else run_info.run_id, *words]
+    command = ["bulkup", "retry", first if is_here else run_info.run_id]
+    if undone is not None:
+        command = ["bulkup", "undo", undone, "--force"]
+    words = [*command, *words]
     if state_dir != DEFAULT_STATE_DIR:
         words += ["--state-dir", str(state_dir)]
     return shlex.join(words)
+
+
+UNDO = "bulkup/runs/undo.py:Undo"
+"""How the spec of a run that undoes another one ends."""
+
+
+def undoes(run_info: RunInfo) -> str | None:
+    """The id of the run that this one undoes; None: it does something else."""
+    return run_info.params.get("run") if run_info.spec.endswith(UNDO) else None
 
 
 def state_text(checkpoint: Checkpoint) -> str:

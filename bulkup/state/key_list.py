@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from bulkup.core.errors import StateError
@@ -62,7 +62,7 @@ class KeyList:
         *,
         absent: bool = False,
         matching: bool = False,
-    ) -> KeyList:
+    ) -> Self:
         """Make a list of serialized keys, in any order. Raises what `keys` raises, StateError."""
         db = sqlite3.connect("", isolation_level=None)
         try:
@@ -88,7 +88,7 @@ class KeyList:
         return cls(db, facts, source)
 
     @classmethod
-    def kept_in(cls, folder: Path) -> KeyList | None:
+    def kept_in(cls, folder: Path) -> Self | None:
         """The list that a run keeps in its folder; None: it is not there.
 
         Raises StateError for a list that is damaged.

@@ -146,6 +146,8 @@ class RunRecord:
     """The plan that the run carries out; None: it has none."""
     warm: tuple[float, ...] = ()
     """The traffic Datastore is ready for (`engine/throttle/ramp.py`); empty: not known."""
+    undone_by: str = ""
+    """The id of the run that has put back what this one changed; empty: none has."""
     keep: bool = True
     """False: the record is removed once the run is finished and swept."""
     version: int = 0

@@ -78,6 +78,8 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["plan"] = json.dumps(plan_to_json(record.plan))
     if record.made != Made():
         values["made"] = json.dumps(asdict(record.made))
+    if record.undone_by:
+        values["undone_by"] = record.undone_by
     if record.migration:
         values |= _migration_values(record.migration)
         # How long an ended run took, including the pauses between its runners.
@@ -180,6 +182,7 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         gate=gate_from_json(json.loads(values.get("gate") or "null")),
         plan=plan_from_json(json.loads(values.get("plan") or "null")),
         warm=tuple(json.loads(values.get("warm") or "[]")),
+        undone_by=str(values.get("undone_by") or ""),
         keep=values["keep"],
         version=version,
     )

@@ -59,6 +59,7 @@ def approvals(client: datastore.Client) -> list[datastore.Entity]:
     return list(client.query(kind=APPROVAL_KIND).fetch())
 
 
+@pytest.mark.client_side
 def test_without_an_approved_plan_nothing_is_written(tmp_path: Path, server: Server) -> None:
     seed(server, COUNT)
     shell = project(tmp_path, server)
@@ -81,6 +82,7 @@ def test_without_an_approved_plan_nothing_is_written(tmp_path: Path, server: Ser
         assert shell.bulkup(*reading).code == 0
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("option", [("--plan", "plan.jsonl"), ()], ids=["with", "without"])
 def test_an_approved_plan_lets_one_run_begin(
     tmp_path: Path, server: Server, option: tuple[str, ...]
@@ -362,6 +364,7 @@ def test_a_successor_needs_a_plan_of_its_own(here: Shell, embedded: Server) -> N
     assert set(values(client).values()) == {2}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "damage",
     [{"terms": "{}"}, {"terms": "null"}, {"terms": "["}, {"plan": "x"}, {"identity": "x"},

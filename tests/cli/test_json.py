@@ -76,12 +76,14 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     (row,) = shell.bulkup("list", "--json").lines
     retried = shell.bulkup("retry", shell.runs()[-1], "--max-failures", "2", "--json")
     assert types(retried) >= {"start", "failure", "log", "summary"}
+    assert types(shell.bulkup("show", row["run_id"], "--changes", "--json")) == {"change"}
     assert types(shell.bulkup("list", "--json")) == {"run"}
     assert types(shell.bulkup("list", "--all", "--json")) == {"run"}
     assert types(shell.bulkup("params", "bump.py", "--json")) == {"param"}
     assert types(shell.bulkup("config", "--json")) == {"config", "setting"}
     assert types(shell.bulkup("plan", "wordy.py", "--json")) >= {"start", "failure", "log", "plan"}
     assert types(shell.bulkup("diff", "--from", "20m", "--json")) == {"diff", "difference"}
+    assert types(shell.bulkup("undo", row["run_id"], "--json")) >= {"start", "summary", "delivery"}
     counts = resumed.summary["counts"]
     assert row["counts"] == counts
     assert (counts["written"], counts["deleted"], counts["failed"]) == (4, 1, 1)
@@ -335,8 +337,7 @@ def _names(part: Any) -> set[str]:
 def test_every_command_with_json_is_tested_here() -> None:
     tested = {
         "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
-        "config",
-        "diff",
+        "config", "diff", "undo",
     }  # fmt: skip
     from bulkup.cli import cli
 

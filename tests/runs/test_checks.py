@@ -94,7 +94,7 @@ OBJECTIONS = {
 }
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @FORMS
 @pytest.mark.parametrize("objection", OBJECTIONS)
 def test_a_run_whose_check_before_does_not_hold_leaves_no_trace(
@@ -170,7 +170,7 @@ def test_checks_read_what_is_there_and_self_client_only_reads_too(
     assert values(client) == dict.fromkeys(range(2, COUNT + 1), 1)  # finish may write
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @FORMS
 @pytest.mark.parametrize("objection", OBJECTIONS)
 def test_a_run_whose_check_after_does_not_hold_fails_and_resume_checks_again(
@@ -225,6 +225,22 @@ def test_a_check_after_that_failed_is_called_again_without_the_state_directory(
     result = shell.bulkup("run", "count.py", "--json")
     assert (result.code, result.summary["run_id"]) == (0, run_id), result
     assert set(values(client).values()) == {1}
+
+
+def test_a_plan_warns_of_a_check_before_that_does_not_hold(
+    tmp_path: Path, embedded: Server
+) -> None:
+    seed(embedded, COUNT)
+    shell = project(tmp_path, embedded, CLASS, "check_before", OBJECTIONS["text"][0])
+    before = contents(embedded)
+    result = shell.bulkup("plan", "count.py", "--json")
+    assert result.code == 0, result
+    (planned,) = result.of_type("plan")
+    (warning,) = [w for w in planned["warnings"] if "check_before" in w["message"]]
+    assert warning["message"] == (
+        "check_before of Count failed: 3 have no name; until it holds, no run starts"
+    )
+    assert contents(embedded) == before
 
 
 def test_a_dry_run_does_not_call_check_after(tmp_path: Path, embedded: Server) -> None:

@@ -75,6 +75,7 @@ def lines(shell: Shell, name: str) -> list[str]:
     return path.read_text().split("\n")[:-1] if path.exists() else []
 
 
+@pytest.mark.one_in(3)
 @FORMS
 def test_a_clean_gate_opens_and_the_report_says_what_it_found(
     tmp_path: Path, server: Server, form: str
@@ -102,6 +103,7 @@ def test_the_dry_pass_has_an_updater_of_its_own(tmp_path: Path, embedded: Server
     assert lines(shell, "checks.txt") == ["before", "before"]  # and right before the first write
 
 
+@pytest.mark.one_in(3)
 @FORMS
 @pytest.mark.parametrize("budget", [(), ("--max-failures", "5")], ids=["none", "5"])
 def test_one_failure_closes_the_gate_whatever_the_budget(

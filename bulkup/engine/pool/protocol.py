@@ -58,6 +58,8 @@ class WorkerSetup:
     """host:port of the emulator or the embedded Datastore; None: the real service."""
     query: QueryPlan
     retry_for_s: float
+    keeps_images: bool
+    """Note with each write what it replaces."""
 
     def packed(self) -> tuple[Any, ...]:
         """As plain data, which marshal can write."""
@@ -69,12 +71,12 @@ class WorkerSetup:
                 query.has_filters, tuple(query.ranged),
                 astuple(query.keys) if isinstance(query, KeyPlan) else None, query.is_repeated,
             ),
-            self.retry_for_s,
+            self.retry_for_s, self.keeps_images,
         )  # fmt: skip
 
     @classmethod
     def unpacked(cls, data: tuple[Any, ...]) -> WorkerSetup:
-        spec, checksum, params, target, address, query, retry_for_s = data
+        spec, checksum, params, target, address, query, retry_for_s, keeps_images = data
         pb, namespace, keys_only, has_filters, ranged, keys, is_repeated = query
         plan = QueryPlan(
             QueryPb.FromString(pb), namespace, keys_only, has_filters, frozenset(ranged),
@@ -82,7 +84,9 @@ class WorkerSetup:
         )  # fmt: skip
         if keys is not None:
             plan = KeyPlan.of(plan, KeyFacts(*keys), None)
-        return cls(spec, checksum, params, TargetInfo(*target), address, plan, retry_for_s)
+        return cls(
+            spec, checksum, params, TargetInfo(*target), address, plan, retry_for_s, keeps_images
+        )
 
 
 def frame(content: tuple[Any, ...]) -> bytes:
@@ -155,12 +159,15 @@ def packed(item: Handled) -> tuple[Any, ...]:
         if len(writes) == 1:
             write = writes[0]
             if write.key == item.key and not write.incomplete:
-                return item.key, item.cursor, write.mutation, write.version, write.deletes
+                return (
+                    item.key, item.cursor, write.mutation, write.version, write.deletes,
+                    write.before,
+                )  # fmt: skip
     failure = item.failure
     return (
         item.key,
         item.cursor,
-        [(w.key, w.mutation, w.version, w.deletes, w.incomplete) for w in writes],
+        [(w.key, w.mutation, w.version, w.deletes, w.incomplete, w.before) for w in writes],
         item.unchanged,
         [(str.__str__(line), line.at) for line in item.log_lines],  # marshal takes no subclass
         failure and (failure.key, failure.step, failure.error, failure.traceback, failure.at),
@@ -173,8 +180,8 @@ def unpacked(data: tuple[Any, ...]) -> Handled:
     item = Handled(data[0], data[1])
     if len(data) == 2:
         return item
-    if len(data) == 5:
-        item.set_writes((Write(data[0], data[2], data[3], data[4], False),))
+    if len(data) == 6:
+        item.set_writes((Write(data[0], data[2], data[3], data[4], False, data[5]),))
         return item
     _, _, writes, item.unchanged, log_lines, failure, item.reads, item.unwritten = data
     item.log_lines = [LogLine.of(line, at) for line, at in log_lines]

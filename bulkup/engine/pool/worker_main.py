@@ -141,7 +141,9 @@ class Worker:
                 f"get_query of {source.name} raised {error_line(error)} in a worker process",
                 details=user_traceback(error),
             ) from error
-        handler = make_handler(updater, setup.query, fresh_from=number << 40)
+        handler = make_handler(
+            updater, setup.query, keeps_images=setup.keeps_images, fresh_from=number << 40
+        )
         handler.reads.on_commit = self._commits
         return handler
 

@@ -1,0 +1,121 @@
+"""bulkup undo"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import click
+
+from bulkup.cli.args import verb
+from bulkup.cli.confirm import confirm
+from bulkup.cli.options import (
+    EngineArgs,
+    KeysFrom,
+    MailArgs,
+    OutputArgs,
+    StateDir,
+    TargetArgs,
+    Wait,
+    Yes,
+)
+from bulkup.cli.session import RunSession
+from bulkup.cli.values import completed
+from bulkup.core.errors import UsageError
+from bulkup.core.events import Warned
+
+if TYPE_CHECKING:
+    from bulkup.core.records import RunInfo
+    from bulkup.datastore.target import Target
+    from bulkup.runs.context import RunContext
+
+
+@dataclass(frozen=True)
+class UndoArgs:
+    run: Annotated[str, click.Argument(["run"], shell_complete=completed)]
+    dry_run: Annotated[
+        bool,
+        click.Option(
+            ["-n", "--dry-run"], is_flag=True, help="Show what would change; write nothing."
+        ),
+    ]
+    keys_from: KeysFrom
+    force: Annotated[
+        bool,
+        click.Option(
+            ["--force"],
+            is_flag=True,
+            help="Also put back what somebody has changed since; says first how many.",
+        ),
+    ]
+    target: TargetArgs
+    engine: EngineArgs
+    wait: Wait
+    mail: MailArgs
+    state_dir: StateDir
+    yes: Yes
+    output: OutputArgs
+
+
+@verb(
+    "undo",
+    UndoArgs,
+    examples=(
+        ("bulkup undo RUN --dry-run", "preview: shows what would be put back"),
+        ("bulkup undo RUN", "put it back"),
+    ),
+)
+def command(args: UndoArgs) -> int:
+    """Put back what RUN has changed, from the before-images in its folder.
+
+    RUN is a run id, an unambiguous prefix of one, or the id of a group of runs, one in each
+    namespace. Entities that it changed get back what they were, those that it deleted are there
+    again, those that it created are deleted. Of a run with successors, these are undone first, the
+    newest before the others. An unfinished run is over then.
+
+    An entity that somebody has changed since is left as it is, and named in the report; the command
+    then exits with 3. With --force it is put back, too.
+
+    This is a run itself: it can be resumed, shown, and undone.
+    """
+    with RunSession(args.output, args.mail, args.state_dir) as session:
+        from bulkup.runs.undo import UndoWishes, undo
+
+        context = session.context(args.engine.options(dry_run=args.dry_run), args.wait)
+        wishes = UndoWishes(
+            args.force,
+            args.keys_from,
+            confirm=lambda runs, target, changed: _confirm(args, context, runs, target, changed),
+        )
+        return undo(args.run, args.target.options(), context, wishes).exit_code
+
+
+def _confirm(
+    args: UndoArgs,
+    context: RunContext,
+    runs: Sequence[RunInfo],
+    target: Target,
+    changed: int | None,
+) -> None:
+    """Raises click.Abort, UsageError."""
+    from bulkup.report.text import clean, plural
+
+    what = " and ".join(f"{run.run_id} of {run.updater}" for run in runs)
+    if not changed:
+        confirm(f"Undo {what}", target, yes=args.yes)
+        return
+    many = plural(changed, "entity", "entities")
+    if not args.yes and not sys.stdin.isatty():
+        raise UsageError(
+            f"not a terminal; nothing was written; to overwrite {many} that somebody has changed "
+            "since, add --yes"
+        )
+    context.listener(Warned(f"somebody has changed {many} since; --force overwrites that"))
+    if args.yes:
+        confirm(f"Undo {what}", target, yes=True)
+    else:
+        click.confirm(
+            clean(f"Undo {what} on {target.info}, and overwrite {many}?"), abort=True, err=True
+        )
