@@ -37,6 +37,7 @@ _COMMANDS = {
     "undo": ("bulkup.cli.undo", "Put back what a run has changed."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
     "prune": ("bulkup.cli.prune", "Delete the folders of old runs that are over."),
+    "rewind": ("bulkup.cli.rewind", "Put entities back as they were at a time."),
     "diff": ("bulkup.cli.diff", "Show what differs between two times or places."),
     "migrate": ("bulkup.cli.migrate", "Apply the pending migrations of a folder."),
     "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),

@@ -79,8 +79,12 @@ def command(args: UndoArgs) -> int:
     then exits with 3. With --force it is put back, too.
 
     This is a run itself: it can be resumed, shown, and undone.
+
+    If the folder is lost, the entities of the run's kind are rewound to its beginning instead (see
+    `bulkup rewind`), as far as the past can be read; a warning says how that differs.
     """
     with RunSession(args.output, args.mail, args.state_dir) as session:
+        from bulkup.runs.lost_undo import find_lost, undo_lost
         from bulkup.runs.undo import UndoWishes, undo
 
         context = session.context(args.engine.options(dry_run=args.dry_run), args.wait)
@@ -89,7 +93,18 @@ def command(args: UndoArgs) -> int:
             args.keys_from,
             confirm=lambda runs, target, changed: _confirm(args, context, runs, target, changed),
         )
-        return undo(args.run, args.target.options(), context, wishes).exit_code
+        options = args.target.options()
+        lost = find_lost(args.run, options, context)
+        if lost is None:
+            return undo(args.run, options, context, wishes).exit_code
+        if args.force or args.keys_from is not None:
+            raise UsageError(
+                f"the folder of run {args.run} is not here, so --force and --keys-from have no "
+                "before-images to work with; leave them out"
+            )
+        return undo_lost(
+            lost, options, context, lambda run, target: _confirm(args, context, [run], target, None)
+        ).exit_code
 
 
 def _confirm(

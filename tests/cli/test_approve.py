@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 from google.cloud import datastore
 
+from bulkup import BulkPut, Updater
 from bulkup.core.errors import Exit
+from bulkup.core.model import TargetInfo
+from bulkup.engine.options import Options
+from bulkup.runs.context import RunContext
+from bulkup.runs.plan_check import asks_for_approval
 from bulkup.state.kinds import APPROVAL_KIND, RUN_KIND
 from tests.cli.shell import BUMP, Shell, contents, entity, seed, user_data, values
 from tests.conftest import Server
@@ -408,6 +413,18 @@ def test_approvals_are_bulkups_own(here: Shell, embedded: Server) -> None:
     assert values(client) == {}
     assert len(approvals(client)) == 1
     assert len(list(client.query(kind=RUN_KIND).fetch())) == 1
+
+
+def test_what_takes_back_needs_no_plan(tmp_path: Path) -> None:
+    """Nobody should have to wait for it. Such updaters are bulkup's own, in its package `runs`."""
+    own = type("Undo", (Updater,), {"__module__": "bulkup.runs.undo"})
+    built_in = type("Put", (BulkPut,), {"__module__": "bulkup.authoring.updater"})
+    users = type("Undo", (Updater,), {"__module__": "bulkup_runs.undo"})
+    context = RunContext(
+        Options(), tmp_path, print, asks_for_approval=lambda info: f"target {info.project}"
+    )
+    asked = [asks_for_approval(context, one(), TargetInfo("x")) for one in (own, built_in, users)]
+    assert asked == [None, "target x", "target x"]
 
 
 def test_a_flag_that_is_none_is_refused(here: Shell) -> None:

@@ -83,6 +83,9 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     assert types(shell.bulkup("config", "--json")) == {"config", "setting"}
     assert types(shell.bulkup("plan", "wordy.py", "--json")) >= {"start", "failure", "log", "plan"}
     assert types(shell.bulkup("diff", "--from", "20m", "--json")) == {"diff", "difference"}
+    back = ("rewind", "--kind", "Item", "--to", "20m", "--json")
+    assert types(shell.bulkup(*back)) == {"rewind", "kept"}
+    assert types(shell.bulkup(*back, "--delete-new")) == {"rewind", "change"}
     assert types(shell.bulkup("undo", row["run_id"], "--json")) >= {"start", "summary", "delivery"}
     counts = resumed.summary["counts"]
     assert row["counts"] == counts
@@ -337,7 +340,7 @@ def _names(part: Any) -> set[str]:
 def test_every_command_with_json_is_tested_here() -> None:
     tested = {
         "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
-        "config", "diff", "undo",
+        "config", "diff", "undo", "rewind",
     }  # fmt: skip
     from bulkup.cli import cli
 
