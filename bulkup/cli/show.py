@@ -226,15 +226,15 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
         click.echo("\nLog")
         for line in checkpoint.log_lines():
             click.echo(f"  {clean(line)}")
-    if undo := _undo_line(checkpoint):
+    if undo := _undo_line(checkpoint, report):
         click.echo(f"\n{clean(undo)}")
     if report.next_command:
         click.echo(f"\n{summary_label}: {clean(report.next_command)}")
 
 
-def _undo_line(checkpoint: Checkpoint) -> str:
+def _undo_line(checkpoint: Checkpoint, report: Report) -> str:
     """Whether the run is undone, or how long it can be; empty: it cannot."""
-    from bulkup.report.text import size
+    from bulkup.report.text import run_command, size
     from bulkup.state.undo_files import undo_bytes
 
     status, run_id = checkpoint.status(), checkpoint.run_info.run_id
@@ -244,4 +244,5 @@ def _undo_line(checkpoint: Checkpoint) -> str:
         return f"Undone, and brought back by {status.brought_back_by}"
     if not (kept := undo_bytes(checkpoint.folder)):
         return ""
-    return f"Undo with `bulkup undo {run_id}` until its folder is deleted (undo log: {size(kept)})"
+    command = run_command("undo", run_id, report.state_file)
+    return f"Undo with `{command}` until its folder is deleted (undo log: {size(kept)})"
