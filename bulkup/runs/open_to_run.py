@@ -34,10 +34,12 @@ def open_to_run(options: TargetOptions, context: RunContext) -> Iterator[Target]
             except FileInUseError as error:
                 what = error.message.partition("; wait until")[0]
                 if clock.monotonic() >= deadline:
+                    # What writes nothing has no --wait.
+                    wait = "" if context.options.dry_run else ", or wait for it with --wait 30m"
                     raise HeldError(
-                        f"{what}, so nothing was started; try again when that process has ended, "
-                        "or wait for it with --wait 30m (if it is `bulkup local serve`, set "
-                        "DATASTORE_EMULATOR_HOST to its address)"
+                        f"{what}, so nothing was started; try again when that process has ended"
+                        f"{wait} (if it is `bulkup local serve`, set DATASTORE_EMULATOR_HOST to "
+                        "its address)"
                     ) from error
                 if not context.waited_from:
                     context.waited_from.append(clock.monotonic())

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bulkup.local.process import start_local
 from bulkup.runs.plan_file import read_plan
 from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Result, Shell, contents, ended, seed, values
@@ -278,6 +279,14 @@ def test_a_full_disk_ends_a_plan_in_a_sentence(here: Shell) -> None:
     assert re.search(r"Error: cannot write .*plan\.jsonl \(File too large\)", done.stderr)
     assert "Traceback" not in done.stderr
     assert not list(here.folder.glob("*plan.jsonl*"))
+
+
+def test_a_file_that_another_process_has_open_is_named(here: Shell) -> None:
+    here.write("items.jsonl", '{"n": 1}\n')
+    here.bulkup("local", "load", "items.db", "items.jsonl", "--kind", "Item")
+    with start_local(str(here.folder / "items.db")):
+        result = here.bulkup("plan", "bump.py", "--local", "items.db")
+        result.fails(11, "is already open in process", "try again when that process has ended (if")
 
 
 def test_runs_of_the_same_work_are_named(here: Shell) -> None:

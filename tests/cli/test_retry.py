@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bulkup.state.files import RunLock
 from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Shell, contents, seed, values
 from tests.conftest import Server
@@ -207,6 +208,21 @@ def test_an_unfinished_run_is_resumed_before_it_is_retried(shell: Shell, server:
     assert shell.bulkup("run", "bump.py", "--batch-size", 1).code == 1
     (run,) = shell.runs()
     shell.bulkup("retry", run).fails(2, f"run {run} is not finished", f"bulkup resume {run}")
+
+
+@pytest.mark.client_side
+def test_of_two_retries_at_once_the_second_is_refused(shell: Shell, server: Server) -> None:
+    client = seed(server, 12)
+    run = failed(shell)
+    shell.write("bump.py", BUMP)
+    lock = RunLock(shell.state_dir / run)
+    lock.acquire()
+    try:
+        shell.bulkup("retry", run).fails(11, "is working on run", run)
+    finally:
+        lock.release()
+    assert shell.bulkup("retry", run).code == 0
+    assert values(client) == dict.fromkeys(range(1, 13), 10)
 
 
 @pytest.mark.client_side
