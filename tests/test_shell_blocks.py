@@ -71,15 +71,21 @@ def test_every_shell_block_is_valid_shell(page: Path) -> None:
 
 @pytest.fixture
 def shell(tmp_path: Path, embedded: Server) -> Shell:
-    """A folder with what the pages speak of, and two people in `--project shop`."""
+    """A folder with what the pages speak of, and two people in `--project shop`, which is another
+    project for each page: they are tested at the same time."""
     shell = Shell(tmp_path, embedded)
     shell.write("full_name.py", UPDATER)
     shell.write("updaters/0001_add_full_name.py", UPDATER)
     shell.write("updaters/0002_price_to_cents.py", UPDATER.replace("full_name(", "again("))
-    for server in (embedded, replace(embedded, project="shop")):
+    for server in (embedded, replace(embedded, project=_shop(embedded))):
         client = server.client()
         put(client, [entity(client, "Person", i, first="Ada", last="Lovelace") for i in (1, 2)])
+    shell.environment["SHOP"] = _shop(embedded)
     return shell
+
+
+def _shop(server: Server) -> str:
+    return f"{server.project}-shop"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +103,7 @@ def test_every_shell_command_of_the_pages_works(page: Path, shell: Shell) -> Non
 
 def execute(shell: Shell, command: str) -> None:
     expected = next((EXIT[start] for start in EXIT if command.startswith(start)), 0)
+    command = command.replace("--project shop", f"--project {shell.environment['SHOP']}")
     if not command.startswith("bulkup ") or re.search(r"[|<>$]", command):
         program = f'bulkup() {{ {shlex.quote(sys.executable)} -m bulkup "$@"; }}; {command}'
         done = subprocess.run(

@@ -107,7 +107,7 @@ def _optional(inner: ValueType) -> ValueType:
     def parse(text: str) -> Any:
         if text == NONE_TEXT:
             return None
-        if inner is not _STR and text.strip().lower() in ("", "none"):
+        if inner is not _STR and text.strip().lower() == "none":
             if inner.wordy:
                 try:
                     return inner.parse(text)
@@ -182,7 +182,7 @@ def _list(annotation: Any) -> ValueType:
 
     def parse(text: str) -> list[Any]:
         if not text.strip():
-            return []
+            raise ValueError
         if not text.lstrip().startswith("["):
             return [item.parse(part.strip()) for part in text.split(",")]
         try:
@@ -200,7 +200,7 @@ def _list(annotation: Any) -> ValueType:
 
     return ValueType(
         f"list of {item.name}",
-        f"a comma-separated list ({item.form}), or a JSON list of strings",
+        f"a comma-separated list ({item.form}), or a JSON list of strings ([]: none of them)",
         parse,
         fit,
     )

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bulkup.authoring.updater import CHECKS, Updater
 from bulkup.authoring.writes import Delete
 from bulkup.core.errors import UsageError
+from bulkup.core.similar import similar_names
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity, Query
 
 F = TypeVar("F", bound=Callable[..., Any])
+D = TypeVar("D", bound=Callable[..., Any])
 
 Check = Callable[["Client"], "bool | str | None"]
 """See `Updater.check_before`."""
@@ -47,6 +51,24 @@ class FunctionSpec:
     idempotent: bool = False
 
 
+def _named_right(decorator: D) -> D:
+    """Of a misspelled argument, say what was likely meant; Python says only that there is none."""
+    known = signature(decorator).parameters
+
+    @wraps(decorator)
+    def checked(*args: Any, **named: Any) -> Any:
+        for name in named.keys() - known:
+            close = similar_names(name, known)
+            raise UsageError(
+                f"@bulkup.updater has no argument {name}"
+                + (f"; did you mean {close[0]}?" if close else f"; it takes {', '.join(known)}")
+            )
+        return decorator(*args, **named)
+
+    return cast(D, checked)
+
+
+@_named_right
 def updater(  # noqa: PLR0913  # the attributes of a class, by name
     kind: str | None = None,
     *,

@@ -262,10 +262,12 @@ def _value(parameter: Parameter, given: Any) -> Any:
     try:
         value = read(given)
     except (ValueError, TypeError) as exc:
-        escaped = f" (@{NONE_TEXT} is the string {NONE_TEXT})" if given == NONE_TEXT else ""
+        hint = f" (@{NONE_TEXT} is the string {NONE_TEXT})" if given == NONE_TEXT else ""
+        if isinstance(given, str) and not given.strip():
+            hint = "; is a variable of your shell not set?"
         raise ParameterError(
             f"{parameter.name}={_shown(given)} is not valid; "
-            f"parameter {parameter.name!r} takes {parameter.form}{escaped}"
+            f"parameter {parameter.name!r} takes {parameter.form}{hint}"
         ) from exc
     try:
         to_text(value)

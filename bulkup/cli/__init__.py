@@ -22,6 +22,7 @@ from bulkup.cli.errors import ShownError
 from bulkup.cli.next_steps import complete
 from bulkup.core.errors import BulkupError, Exit, StateError, StopAskedError, UsageError
 from bulkup.core.secrets import without_secrets
+from bulkup.core.similar import similar_names
 from bulkup.core.version import __version__
 
 _COMMANDS = {
@@ -143,6 +144,10 @@ def call(args: Sequence[str] | None = None, *, releases_stdout: bool = True) -> 
     try:
         code = cli.main(args, prog_name="bulkup", standalone_mode=False, obj=state)
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption):  # click also offers what merely rhymes
+            name, ctx = error.option_name, error.ctx
+            close = similar_names(name, error.possibilities or ())
+            error = click.NoSuchOption(name, possibilities=close, ctx=ctx)
         error.show()
         _write_error(UsageError(error.format_message()), words)
         return error.exit_code

@@ -52,7 +52,7 @@ STEPS = (
 
 NEXT = (
     Step(
-        "Give that product a price, and run the updater again; what is done is left unchanged:",
+        "Give that product a price, and run the updater again; it leaves alone what is done:",
         (
             f"""echo '{{"sku": "{ODD}", "name": "Rare book", "price": "99.00"}}' \\\n"""
             f"    | {_LOAD.format('-')}",

@@ -44,9 +44,9 @@ _COMMAND = re.compile(
     rf"|(?<=: )(?P<last>bulkup(?: {_WORD})+)(?=[;,.]?(?:\s|$))",
     re.MULTILINE,
 )
-_FOR_PEOPLE = ("abandon", "mark", "prune", "unlock")
-"""Commands that forget, repeat or release something. A message may offer one to a person who knows
-that it is right; a program that types the first of the next steps does not."""
+_FOR_PEOPLE = ("abandon", "mark", "prune", "rewind", "undo", "unlock")
+"""Commands that forget, repeat, release or take back something. A message may offer one to a person
+who knows that it is right; a program that types the first of the next steps does not."""
 
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]+|\.\.\.")
 

@@ -73,7 +73,8 @@ Wait = Annotated[
         type=Duration(),
         default="0s",
         metavar="DURATION",
-        help="How long to wait while another process holds the run.  [default: exit 11 at once]",
+        help="How long to wait while another process holds the run (10m; a number alone is "
+        "seconds).  [default: exit 11 at once]",
     ),
 ]
 AllowEmpty = Annotated[
@@ -336,7 +337,7 @@ class EngineArgs:
             ["--max-time"],
             type=Duration(),
             metavar="DURATION",
-            help="Stop after DURATION (90s, 20m, 1h30m).",
+            help="Stop after DURATION (90s, 20m, 1h30m; a number alone is seconds).",
         ),
     ]
     retry_for: Annotated[
@@ -347,7 +348,7 @@ class EngineArgs:
             default="10m",
             show_default=True,
             metavar="DURATION",
-            help="How long to retry while Datastore is unavailable.",
+            help="How long to retry while Datastore is unavailable (a number alone is seconds).",
         ),
     ]
     no_undo: Annotated[
@@ -411,7 +412,12 @@ class MailArgs:
         ),
     ]
     smtp_plain: Annotated[
-        bool, click.Option(["--smtp-plain"], is_flag=True, help="Allow mail without encryption.")
+        bool,
+        click.Option(
+            ["--smtp-plain"],
+            is_flag=True,
+            help="Allow mail without encryption; to localhost it is allowed anyway.",
+        ),
     ]
 
     def settings(self) -> MailSettings | None:
@@ -419,6 +425,14 @@ class MailArgs:
         from bulkup.report import mail_settings
 
         return mail_settings(self.email_to, self.email_from, self.smtp, plain=self.smtp_plain)
+
+    def words(self) -> list[str]:
+        """Those that were typed; what the environment or the configuration says, it says again."""
+        typed = {name: getattr(self, name) for name in typed_names(MailArgs)}
+        addresses = typed.pop("email_to", ()) if self.email_to else ()
+        words = [word for address in addresses for word in ("--email-to", address)]
+        words += ["--smtp-plain"] if typed.pop("smtp_plain", False) and self.email_to else []
+        return words + (typed_words(**typed) if self.email_to else [])
 
 
 @dataclass(frozen=True)
@@ -459,11 +473,13 @@ def state_dir_words(state_dir: Path) -> list[str]:
 
 def given_options(group: type[object]) -> list[str]:
     """The options of a group that were typed on the command line."""
-    context = click.get_current_context()
-    typed = click.core.ParameterSource.COMMANDLINE
-    names = {field.name for field in fields(group)}  # type: ignore[arg-type]
-    return [
-        max(option.opts, key=len)
-        for option in context.command.params
-        if option.name in names and context.get_parameter_source(option.name) is typed
-    ]
+    names = typed_names(group)
+    params = click.get_current_context().command.params
+    return [max(option.opts, key=len) for option in params if option.name in names]
+
+
+def typed_names(group: type[object]) -> list[str]:
+    """The fields of a group that were typed on the command line."""
+    context, typed = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
+    names = [field.name for field in fields(group)]  # type: ignore[arg-type]
+    return [name for name in names if context.get_parameter_source(name) is typed]

@@ -31,7 +31,7 @@ class PruneArgs:
             default="30d",
             show_default=True,
             metavar="DURATION",
-            help="Delete runs that ended before this long ago.",
+            help="Delete runs that ended before this long ago (a number alone is seconds).",
         ),
     ]
     state_dir: StateDir
@@ -78,14 +78,14 @@ def command(args: PruneArgs) -> int:
 
 def _print(found: Prunable) -> None:
     from bulkup.cli.tables import console, print_table
-    from bulkup.report.text import clean, moment, plural, size
+    from bulkup.report.text import clean, plural, size
 
     if found.old:
         rows = [
-            (run.folder.name, run.updater, run.state, moment(run.ended), size(run.size))
+            (run.folder.name, run.updater, run.state, f"{run.ended:%Y-%m-%d %H:%M}", size(run.size))
             for run in found.old
         ]
-        titles = ("Run", "Updater", "State", "Ended", "Size")
+        titles = ("Run", "Updater", "State", "Ended (UTC)", "Size")
         print_table(console(), titles, rows, numbers=("Size",), wraps=("Updater",))
     kept = [
         f"{plural(found.unfinished, 'unfinished run')}" if found.unfinished else "",

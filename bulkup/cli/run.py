@@ -229,6 +229,7 @@ def _same_command(args: RunArgs) -> str:
     words += args.namespaces.words()
     words += args.target.words()
     words += args.engine.options(max_drift=args.max_drift).words()
+    words += args.mail.words()
     words += ["--once"] if args.once else []
     words += typed_words(gate=args.gate)
     words += ["--until-clean"] if args.until_clean else []

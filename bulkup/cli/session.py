@@ -154,6 +154,7 @@ class RunSession(Session):
             self.listen,
             wait_s,
             resume_command=self._group_command,
+            repeated=tuple(self._mail_args.words()),
             owns_process=True,
             reports_itself=True,
             asks_for_approval=asks_for_approval,
@@ -164,7 +165,9 @@ class RunSession(Session):
             if not event.dry_run and not self._in_group:
                 from bulkup.state.display import resume_command
 
-                self.resume_command = resume_command(event.run_id, self._state_dir)
+                self.resume_command = resume_command(
+                    event.run_id, self._state_dir, self._mail_args.words()
+                )
         elif isinstance(event, RunEnded):
             if not self._in_group:
                 self._reports.append(event.report)

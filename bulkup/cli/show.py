@@ -17,6 +17,7 @@ from bulkup.core.records import group_of
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
+    from bulkup.report.summary_model import Summary
     from bulkup.state.checkpoint import Checkpoint
 
 
@@ -161,11 +162,8 @@ def _show_run(folder: Path, args: ShowArgs) -> None:
 
 
 def _show_group(group_id: str, folders: Sequence[Path], args: ShowArgs) -> None:
-    from rich.console import Console
-
     from bulkup.namespaces.stored import stored_group
     from bulkup.report import summarize
-    from bulkup.report.summary_terminal import print_summary
     from bulkup.state.display import resume_command
 
     command = resume_command(group_id, args.state_dir)
@@ -177,7 +175,20 @@ def _show_group(group_id: str, folders: Sequence[Path], args: ShowArgs) -> None:
         fields = {**summary_fields(report), **namespaces_fields(report)}
         stdout_lines().write("group", fields, at=report.ended)
     else:
-        print_summary(Console(highlight=False), summarize(report))
+        _print_summary(summarize(report))
+
+
+def _print_summary(summary: Summary) -> None:
+    """As at the end of the run: styled and wrapped on a terminal only."""
+    from bulkup.cli.tables import console
+    from bulkup.report.summary_terminal import print_summary
+    from bulkup.report.summary_text import summary_text
+
+    out = console()
+    if out.is_terminal:
+        print_summary(out, summary)
+    else:
+        click.echo(summary_text(summary), nl=False)
 
 
 def _print_json(report: Report, checkpoint: Checkpoint) -> None:
@@ -198,16 +209,13 @@ def _print_json(report: Report, checkpoint: Checkpoint) -> None:
 
 def _print(report: Report, checkpoint: Checkpoint) -> None:
     """Print the summary, and below it the failures and log lines it has no room for."""
-    from rich.console import Console
-
     from bulkup.report.summary_model import summarize, what_failed
-    from bulkup.report.summary_terminal import print_summary
     from bulkup.report.text import clean, plural
 
     summary = summarize(report)
     shown, summary_label = summary.failures, summary.next_label
     summary = replace(summary, failures_rest=None, log_lines=(), log_rest=None, next_command=None)
-    print_summary(Console(highlight=False), summary)
+    _print_summary(summary)
     if any(lines.count > 1 for lines in shown) or report.other_failures:
         click.echo("\nEach failure")
         for failure in checkpoint.failures():
@@ -218,15 +226,15 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
         click.echo("\nLog")
         for line in checkpoint.log_lines():
             click.echo(f"  {clean(line)}")
-    if undo := _undo_line(checkpoint):
+    if undo := _undo_line(checkpoint, report):
         click.echo(f"\n{clean(undo)}")
     if report.next_command:
         click.echo(f"\n{summary_label}: {clean(report.next_command)}")
 
 
-def _undo_line(checkpoint: Checkpoint) -> str:
+def _undo_line(checkpoint: Checkpoint, report: Report) -> str:
     """Whether the run is undone, or how long it can be; empty: it cannot."""
-    from bulkup.report.text import size
+    from bulkup.report.text import run_command, size
     from bulkup.state.undo_files import undo_bytes
 
     status, run_id = checkpoint.status(), checkpoint.run_info.run_id
@@ -236,4 +244,5 @@ def _undo_line(checkpoint: Checkpoint) -> str:
         return f"Undone, and brought back by {status.brought_back_by}"
     if not (kept := undo_bytes(checkpoint.folder)):
         return ""
-    return f"Undo with `bulkup undo {run_id}` until its folder is deleted (undo log: {size(kept)})"
+    command = run_command("undo", run_id, report.state_file)
+    return f"Undo with `{command}` until its folder is deleted (undo log: {size(kept)})"

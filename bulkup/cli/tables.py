@@ -37,7 +37,8 @@ def print_table(
 
     from bulkup.report.text import clean
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    # Two spaces between columns: the box has one of them.
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in titles:
         table.add_column(
             title,

@@ -58,7 +58,9 @@ A function's keyword-only arguments are parameters, and so are a class's param()
   bulkup migrate -p 0001_full_name:sep=-            of a migration
 
 Values are read by the annotation: str, int, float, bool (true, false), date, datetime,
-enums, Literal, lists (a,b,c), and `| None` (none). Quote what the shell would change: -p 'sep= '.
+enums, Literal, lists (a,b,c; [] is empty), and `| None`. Only a string may be empty. None is typed
+as @none, and as none where the type is not a string; it is shown as @none. Quote what the shell
+would change: -p 'sep= '.
 
 A run keeps its parameters: `bulkup resume` uses them again. The same updater with other parameters
 is another run.

@@ -16,7 +16,8 @@ def request_found(rpc: Rpc, keys: Sequence[bytes]) -> Call[Pb]:
     request = LookupRequest(project_id=rpc.project, database_id=rpc.database)
     for key in keys:
         request.keys.add().ParseFromString(key)
-    return Call(rpc, "Lookup", request.SerializeToString(), FoundPage.FromString)
+    parse = rpc.meter.lookup(FoundPage.FromString)
+    return Call(rpc, "Lookup", request.SerializeToString(), parse)
 
 
 def results_in_order(answer: Pb, keys: Sequence[bytes]) -> list[Pb]:

@@ -47,6 +47,16 @@ class Meter:
 
         return parsed
 
+    def lookup(self, parse: Callable[[bytes], Pb]) -> Callable[[bytes], Pb]:
+        """`parse` of the answer to a Lookup, which also counts what it read."""
+
+        def parsed(serialized: bytes) -> Pb:
+            answer = parse(serialized)
+            self.read(len(answer.found) + len(answer.missing))
+            return answer
+
+        return parsed
+
     def commit(self, mutations: Sequence[bytes]) -> Callable[[bytes], Pb]:
         """Parses the answer to a commit of these serialized mutations, and counts them: only what
         was answered is known to be applied."""

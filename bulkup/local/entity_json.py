@@ -213,16 +213,24 @@ def _is_lossless(form: dict[str, Any]) -> bool:
     return isinstance(key, dict) and "path" in key and form.keys() <= {"key", "properties"}
 
 
+_OR_A_KEY = (
+    f'give it an id, or a "{KEY_MEMBER}" such as ["Order", 5], or move such lines to another file '
+    "and load that without --id-field"
+)
+
+
 def _path_of(form: dict[str, Any], kind: str, id_field: str) -> list[Any]:
     if not kind:
         raise NoKindError("it has no key; use --kind to name its kind")
     if not id_field:
         return [kind]
     if id_field not in form:
-        raise LineError(f"it has no {id_field!r}, which --id-field names")
+        raise LineError(f"it has no {id_field!r}, which --id-field names; {_OR_A_KEY}")
     ident = form[id_field]
     if not _is_ident(ident):
-        raise LineError(f"its {id_field!r} is neither an integer nor a string, so it is not an id")
+        raise LineError(
+            f"its {id_field!r} is neither an integer nor a string, so it is not an id; {_OR_A_KEY}"
+        )
     return [kind, ident]
 
 

@@ -45,7 +45,7 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Would write" if report.dry_run else "Written", f"{counts.written:,}"),
         ("Would delete" if report.dry_run else "Deleted", _if_any(counts.deleted)),
         ("Unchanged", _if_any(counts.unchanged, "(returned unchanged; no write needed)")),
-        ("Left alone", _if_any(counts.left_alone, "(the updater has written nothing)")),
+        ("Left alone", _if_any(counts.left_alone, "(the updater did not put or delete these)")),
         ("Vanished", _if_any(counts.vanished, "(deleted by others during the run; not failures)")),
         ("Failed", _failed(report)),
         ("Not written", _if_any(counts.unwritten, "(changed by the updater and not put after it)")),

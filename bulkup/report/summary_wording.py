@@ -12,7 +12,7 @@ from bulkup.core.clock import rough_age
 from bulkup.core.events import AlreadyDone, NothingToRetry, Report, RunState
 from bulkup.report.namespace_grid import namespace_names
 from bulkup.report.summary_rows import others, writes
-from bulkup.report.text import clean, duration, plural
+from bulkup.report.text import clean, duration, plural, run_command
 from bulkup.report.verification_wording import verified_headline, verified_sentences
 
 SUBJECT_LIMIT = 180
@@ -218,6 +218,28 @@ def _meaning(report: Report) -> Iterator[str]:
             )
         else:
             yield "Resuming continues with the entities that are left, and writes nothing twice."
+        yield from _kept_failures(report)
+    elif is_finished and failed and report.spaces:
+        yield "Once it is fixed, retry the run of each namespace (`bulkup retry RUN`)."
+
+
+def _kept_failures(report: Report) -> Iterator[str]:
+    """A resume does not repeat what failed within the budget."""
+    is_over = _is_over_budget(report)
+    failed = report.counts.failed - (1 if is_over else 0)  # one has stopped the run
+    if failed <= 0 or report.spaces:
+        return
+    retry = run_command("retry", report.run_id, report.state_file)
+    if report.not_done:
+        yield f"Failures that stay are handled again by `{retry}`, once the run has finished."
+        return
+    other = "other " if is_over else ""
+    those = f"The {other}entity" if failed == 1 else f"The {other}{failed:,} entities"
+    it, stays = ("it", "stays") if failed == 1 else ("them", "stay")
+    yield (
+        f"{those} that failed {stays} failed; once the run has finished, `{retry}` handles {it} "
+        "again."
+    )
 
 
 def _not_done(report: Report) -> str:

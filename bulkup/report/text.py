@@ -121,7 +121,12 @@ def utc_now() -> datetime:
 
 def show_command(run_id: str, state_file: str = "") -> str:
     """The command that shows a run, safe to paste into a shell. `state_file`: its checkpoint."""
-    words = ["bulkup", "show", clean(run_id)]
+    return run_command("show", run_id, state_file)
+
+
+def run_command(verb: str, run_id: str, state_file: str) -> str:
+    """A command on a run, safe to paste into a shell. `state_file`: its checkpoint."""
+    words = ["bulkup", verb, clean(run_id)]
     state_dir = os.path.dirname(os.path.dirname(state_file))
     if state_file and state_dir != ".bulkup":
         words += ["--state-dir", clean(state_dir)]

@@ -26,6 +26,8 @@ def verified_headline(report: Report) -> str:
     if failed:
         verb = "is" if failed == 1 else "are"
         return f"Not clean: {failed:,} of {_entities(handled)} {verb} not done{took}"
+    if not handled:
+        return f"Verified: the query finds no entity{took}"
     return f"Verified: {_entities(handled)}, all done{took}"
 
 
@@ -44,7 +46,7 @@ def verified_sentences(report: Report) -> Iterator[str]:
         yield f"{clean(report.reason)[:1].upper()}{clean(report.reason)[1:]}."
         if verification.out:
             yield f"The same command continues from {clean(verification.out)}."
-    yield "Nothing was written, neither in Datastore nor in the run state."
+    yield "The verification wrote nothing, neither in Datastore nor in the run state."
     if verification.by_is_done:
         yield "An entity is done if the updater's is_done says so."
     else:

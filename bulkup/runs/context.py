@@ -33,6 +33,8 @@ class RunContext:
     stop: StopRequest = field(default_factory=StopRequest)
     resume_command: str | None = None
     """The command that continues this work; None: `bulkup resume RUN`."""
+    repeated: tuple[str, ...] = ()
+    """Options as they are typed that a run does not keep, so a proposed command repeats them."""
     allow_empty: bool = False
     """Run also where the kind that the query names is not there, but a similar one is."""
     gate: bool = False

@@ -204,7 +204,7 @@ def _note_end(ledger: Ledger, record: RunRecord | None, checkpoint: Checkpoint) 
 
 
 def _deliver_stored(context: RunContext, checkpoint: Checkpoint, message: str) -> Report:
-    retry = retry_command(checkpoint.run_info, context.typed_state_dir)
+    retry = retry_command(checkpoint.run_info, context.typed_state_dir, context.repeated)
     report = stored_report(checkpoint, retry_command=retry)
     report = replace(report, state_file=context.shown(checkpoint.path))
     report = _deliver(context, report, message)

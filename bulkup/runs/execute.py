@@ -44,7 +44,7 @@ def execute(
     context, run_info = prepared.context, checkpoint.run_info
     prepared = as_pass(prepared, run_info)
     next_command = context.resume_command or resume_command(
-        run_info.run_id, context.typed_state_dir, context.options.words()
+        run_info.run_id, context.typed_state_dir, [*context.options.words(), *context.repeated]
     )
     taken = TakenRun(
         checkpoint,
@@ -54,7 +54,7 @@ def execute(
         begin_successor=lambda record: successor_record(prepared, record),
         retry_command=""
         if prepared.source.only_here
-        else retry_command(run_info, context.typed_state_dir),
+        else retry_command(run_info, context.typed_state_dir, context.repeated),
         why_not_clean=lambda counts: why_not_clean(passes_of(context, held), counts),
         state_file=context.shown(checkpoint.path),
     )

@@ -88,7 +88,9 @@ def _next_command(context: RunContext, record: RunRecord) -> str:
     """What continues after a gate stayed closed: of a new run, the same command as before."""
     if context.resume_command or not record.version:
         return context.resume_command or ""
-    return resume_command(first_id(record.run_info.run_id), context.typed_state_dir)
+    return resume_command(
+        first_id(record.run_info.run_id), context.typed_state_dir, context.repeated
+    )
 
 
 def _check_before(prepared: PreparedRun) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from bulkup.core.errors import MismatchError, UsageError
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import RunInfo
+from bulkup.core.similar import similar_names
 from bulkup.datastore.target import EMULATOR_VARIABLE, Target, emulator_host, resolve
 
 
@@ -35,6 +36,17 @@ def ignored_emulator(options: TargetOptions) -> str | None:
     return f"{EMULATOR_VARIABLE} ({host}) is not used: this works on the file {options.local}"
 
 
+def _meant(missing: str) -> str:
+    """`; did you mean 'shop.db'?`, or an empty string if no file there is similar."""
+    folder, name = os.path.split(missing)
+    try:
+        there = [one.name for one in os.scandir(folder or os.curdir) if one.is_file()]
+    except OSError:
+        return ""  # the folder is not there either
+    close = [repr(os.path.join(folder, one)) for one in similar_names(name, there)[:2]]
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
 @contextmanager
 def open_target(options: TargetOptions, *, only_reads: bool = False) -> Iterator[Target]:
     """Resolve a target. If it is an embedded Datastore, serve it until the block ends.
@@ -46,8 +58,8 @@ def open_target(options: TargetOptions, *, only_reads: bool = False) -> Iterator
         return
     if not os.path.exists(options.local):
         raise UsageError(
-            f"there is no file {options.local!r}; `bulkup local load` creates one from JSON lines, "
-            "`bulkup demo` one to play with"
+            f"there is no file {options.local!r}{_meant(options.local)}; `bulkup local load` "
+            "creates one from JSON lines, `bulkup demo` one to play with"
         )
     from bulkup.local.process import start_local
     from bulkup.local.sharing import served_by

@@ -25,14 +25,16 @@ def resume_command(run_id: str, state_dir: Path, words: Sequence[str] = ()) -> s
     return shlex.join(words)
 
 
-def retry_command(run_info: RunInfo, state_dir: Path) -> str:
+def retry_command(run_info: RunInfo, state_dir: Path, words: Sequence[str] = ()) -> str:
     """The command that handles a run's failed entities again. What a retry leaves is in the list of
-    the run that it is a retry of; what an undo leaves alone, only force puts back."""
+    the run that it is a retry of; what an undo leaves alone, only force puts back. `words`: options
+    as they are typed."""
     first, undone = run_info.retry_of, undoes(run_info)
     is_here = first and (state_dir / first / CHECKPOINT_NAME).exists()
-    words = ["bulkup", "retry", first if is_here else run_info.run_id]
+    command = ["bulkup", "retry", first if is_here else run_info.run_id]
     if undone is not None:
-        words = ["bulkup", "undo", undone, "--force"]
+        command = ["bulkup", "undo", undone, "--force"]
+    words = [*command, *words]
     if state_dir != DEFAULT_STATE_DIR:
         words += ["--state-dir", str(state_dir)]
     return shlex.join(words)

@@ -43,11 +43,17 @@ class UndoFiles:
         self.number = max((_number(path) for path in log_files(run_folder)), default=0) + 1
         self._file: int | None = None
         self._is_cut = False
+        self._is_gone = False
 
     def append(self, kind: int, payload: bytes) -> None:
-        """Write a frame. It then survives the death of this process. Raises StateError."""
+        """Write a frame. It then survives the death of this process. Raises StateError.
+
+        Does nothing once somebody has deleted the run's folder, of which the run tells at its end.
+        """
         if stop.is_fork:
             stop.end_if_fork()
+        if self._is_gone:
+            return
         packed = zlib.compress(bytes([kind]) + payload, _LEVEL)
         try:
             if self._is_cut:  # a later frame would stand behind what nobody reads
@@ -63,6 +69,9 @@ class UndoFiles:
                 rest = rest[os.write(self._file, rest) :]
             self._is_cut = False
         except OSError as error:
+            if self._file is None and not self._folder.exists():
+                self._is_gone = True
+                return
             raise StateError(
                 f"cannot write before-images to {str(self._folder)!r} ({error.strerror}); free "
                 f"disk space and continue with `bulkup resume {self._run_id}`, or with --no-undo, "

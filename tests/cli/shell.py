@@ -200,7 +200,7 @@ def entity(client: datastore.Client, *path: Any, **properties: Any) -> datastore
 def put(client: datastore.Client, entities: Iterable[datastore.Entity]) -> None:
     waiting = list(entities)
     for start in range(0, len(waiting), 500):
-        client.put_multi(waiting[start : start + 500])
+        client.put_multi(waiting[start : start + 500], timeout=600)  # LF may be busy
 
 
 def values(client: datastore.Client, kind: str = "Item", name: str = "n") -> dict[Any, Any]:

@@ -415,6 +415,18 @@ def test_approvals_are_bulkups_own(here: Shell, embedded: Server) -> None:
     assert len(list(client.query(kind=RUN_KIND).fetch())) == 1
 
 
+def test_an_approved_run_is_undone_without_a_plan(here: Shell, embedded: Server) -> None:
+    client = seed(embedded, COUNT)
+    plan(here)
+    approve(here)
+    assert here.bulkup("run", "bump.py").code == 0
+    (run_id,) = here.runs()
+    stopped = here.bulkup("undo", run_id, "--limit", "2", "--batch-size", "1", "--yes")
+    assert stopped.code == Exit.LIMIT, stopped
+    assert here.bulkup("resume", "--yes").code == 0
+    assert set(values(client).values()) == {0}
+
+
 def test_what_takes_back_needs_no_plan(tmp_path: Path) -> None:
     """Nobody should have to wait for it. Such updaters are bulkup's own, in its package `runs`."""
     own = type("Undo", (Updater,), {"__module__": "bulkup.runs.undo"})

@@ -254,3 +254,12 @@ def test_a_key_in_place_of_its_path_is_not_printed(nowhere: Shell) -> None:
         assert result.code == 1, result
         assert "no usable Google credentials" in result.out + result.err
         assert "MIIE" not in result.out + result.err
+
+
+def test_a_similar_file_is_named_beside_one_that_is_not_there(nowhere: Shell) -> None:
+    nowhere.write("data/shop.db", "")
+    (nowhere.folder / "data/shop.bdb").mkdir()
+    run = ("run", "bump.py", "--local")
+    nowhere.bulkup(*run, "data/shop.bd").fails(2, "data/shop.bd' (did you mean 'data/shop.db'?);")
+    assert "did you mean" not in nowhere.bulkup(*run, "data/other.sqlite").err
+    assert "did you mean" not in nowhere.bulkup(*run, "no/folder/shop.bd").err

@@ -275,3 +275,21 @@ def test_a_misspelled_attribute_of_a_class_is_named(
     assert ("which bulkup does not read" in said) is bool(meant)
     if meant:
         assert f"is it meant to be {meant}?" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("max_failure=3", "has no argument max_failure; did you mean max_failures?"),
+        ("filter=[]", "has no argument filter; did you mean filters?"),
+        ("colour=1", "has no argument colour; it takes kind, query, filters"),
+    ],
+)
+def test_a_misspelled_argument_of_the_decorator_is_named(
+    nowhere: Shell, argument: str, says: str
+) -> None:
+    nowhere.write("mine.py", TWO.replace('(kind="Item")', f'(kind="Item", {argument})', 1))
+    result = nowhere.bulkup("params", "mine.py")
+    assert result.code == 2
+    assert f"Error: @bulkup.updater {says}" in result.err
+    assert "TypeError" not in result.err

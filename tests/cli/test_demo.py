@@ -72,6 +72,8 @@ def test_what_it_proposes_to_try_does_what_it_says(nowhere: Shell) -> None:
     assert load.code == 0, load
     assert run.code == 0, run
     assert "2,000 entities handled, 1 written" in run.out
+    assert "it leaves alone what is done" in again.text
+    assert "Left alone  1,999 (the updater did not put or delete these)" in run.out
     assert all("price_cents" in e and "price" not in e for e in prices(nowhere, folder))
     reload, slow, resume = interrupted.commands
     assert typed(nowhere, folder, reload).code == 0

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import click
 import pytest
 
 from bulkup import __version__
@@ -177,3 +178,47 @@ def test_the_readme_and_the_help_agree_on_exit_codes(nowhere: Shell) -> None:
     told = " ".join(nowhere.bulkup("help", "exit-codes").out.split())
     for code, meaning in table:
         assert f"{code} {meaning}" in told
+
+
+def test_every_duration_says_what_a_number_alone_is() -> None:
+    from bulkup.cli import _COMMANDS, cli
+    from bulkup.cli.values import Duration
+
+    context = click.Context(cli)
+    found = 0
+    for name in _COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        for param in command.params:
+            if isinstance(param, click.Option) and isinstance(param.type, Duration):
+                assert "a number alone is seconds" in str(param.help), (name, param.name)
+                found += 1
+    assert found > 5
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("run", "x.py", "--bogus"), "No such option '--bogus'.\n"),
+        (("run", "x.py", "--max-failure", "1"), "Did you mean '--max-failures'?"),
+        (("run", "x.py", "--dryrun"), "Did you mean '--dry-run'?"),
+        (("mark", "0001", "--json"), "No such option '--json'.\n"),
+        (("local", "load", "--id-feild", "x"), "Did you mean '--id-field'?"),
+        (("--versoin",), "Did you mean '--version'?"),
+    ],
+    ids=str,
+)
+def test_only_a_similar_option_is_proposed(
+    nowhere: Shell, args: tuple[str, ...], says: str
+) -> None:
+    result = nowhere.bulkup(*args)
+    assert result.code == 2
+    assert says in result.err
+    assert ("Did you mean" in result.err) == ("Did you mean" in says)
+
+
+def test_a_setting_that_is_like_no_other_gets_no_proposal(nowhere: Shell) -> None:
+    nowhere.write("bulkup.toml", "bogus = 1\n")
+    nowhere.bulkup("list").fails(2, "there is no setting bogus; `bulkup config` lists them")
+    nowhere.write("bulkup.toml", "max_failure = 1\n")
+    nowhere.bulkup("list").fails(2, "did you mean max_failures?")

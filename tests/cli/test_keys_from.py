@@ -161,6 +161,16 @@ def test_a_file_that_never_ends_is_given_up(shell: Shell, server: Server) -> Non
 
 
 @pytest.mark.client_side
+def test_entities_that_are_read_by_key_are_counted(shell: Shell, server: Server) -> None:
+    seed(server, 300)
+    shell.write("keys.txt", "".join(f"Key('Item', {n})\n" for n in range(1, 301)))
+    ran = shell.bulkup("run", "bump.py", "--keys-from", "keys.txt", "--json")
+    operations = ran.summary["operations"]
+    assert operations["predicted"]["reads"] == 300
+    assert 300 <= operations["counted"]["reads"] <= 360  # and the run's own
+
+
+@pytest.mark.client_side
 def test_the_dry_pass_of_a_gate_is_of_the_list(shell: Shell, server: Server) -> None:
     client = seed(server, 20)
     shell.write("keys.txt", "Key('Item', 7)\n")

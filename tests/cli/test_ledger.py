@@ -181,6 +181,17 @@ def test_a_link_and_a_damaged_run_are_kept(shell: Shell, tmp_path: Path) -> None
     assert f"1 damaged one ({damaged.name})" in result.err
 
 
+def test_at_80_columns_a_name_of_15_letters_stays_in_one_piece(
+    shell: Shell, embedded: Server
+) -> None:
+    shell.write("other.py", BUMP.replace("Bump", "AddFullNameToIt"))
+    assert shell.bulkup("run", "other.py").code == 0
+    shown = shell.bulkup("prune", "--older-than", "0s", env={"COLUMNS": "80"}).out
+    (row,) = [line for line in shown.splitlines() if "finished" in line]
+    assert "  AddFullNameToIt  finished  20" in row
+    assert row.endswith("kB ")
+
+
 def test_any_age_is_an_age(shell: Shell) -> None:
     assert shell.bulkup("prune", "--older-than", "999999999d").code == 0
 

@@ -486,3 +486,18 @@ def test_a_file_that_a_run_works_on_can_be_read(nowhere: Shell) -> None:
         assert ended(applying).code == 0
     assert nowhere.bulkup("status", *local, "--check").code == 0
     assert nowhere.bulkup("local", "dump", "store").out.count("touched") == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [('{"n": 1}', "it has no 'id', which"), ('{"id": null}', "its 'id' is neither an integer")],
+)
+def test_a_line_without_an_id_says_what_to_do(nowhere: Shell, line: str, what: str) -> None:
+    result = loaded(nowhere, "--kind", "Product", "--id-field", "id", text=f'{{"id": 1}}\n{line}\n')
+    assert result.code == 1
+    assert f"line 2 of data.jsonl: {what}" in result.err
+    assert 'give it an id, or a "__key__" such as ["Order", 5]' in result.err
+    assert "to another file and load that without --id-field" in result.err
+    with_key = line.replace("{", '{"__key__": ["Product", 7], ')
+    both = ("--kind", "Product", "--id-field", "id")
+    assert loaded(nowhere, *both, text=f'{{"id": 1}}\n{with_key}\n').code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -304,3 +305,91 @@ def _service_account(path: Path) -> Path:
         )
     )  # fmt: skip
     return path
+
+
+# --- what the command that is proposed keeps ---
+
+MAIL = (
+    "--email-to", "a@x.example", "--email-to", "it's@x.example",
+    "--email-from", "b@x.example", "--smtp", "smtp://127.0.0.1:1",
+)  # fmt: skip
+"""A server that is not there: that the mail was tried is a line of its own."""
+FAILS = BUMP + "        if entity.key.id == 3: raise ValueError('three')\n"
+
+
+@pytest.mark.client_side
+def test_a_proposed_command_mails_like_the_one_before(tmp_path: Path, embedded: Server) -> None:
+    seed(embedded, 5)
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", FAILS)
+    stopped = shell.bulkup("run", "bump.py", *MAIL, "--json")
+    (step,) = stopped.summary["next_steps"]
+    assert shlex.split(step)[3:] == [*MAIL]
+    finished = shell.bulkup(*shlex.split(step)[1:], "--max-failures", "1", "--json")
+    assert finished.code == 3
+    assert [line["channel"] for line in finished.of_type("delivery")] == ["file", "mail"]
+    (step,) = finished.summary["next_steps"]
+    assert shlex.split(step)[:2] == ["bulkup", "retry"]
+    assert shlex.split(step)[3:] == [*MAIL]
+    shell.write("bump.py", BUMP)
+    retried = shell.bulkup(*shlex.split(step)[1:], "--json")
+    assert retried.code == 0
+    assert [line["channel"] for line in retried.of_type("delivery")] == ["file", "mail"]
+
+
+@pytest.mark.client_side
+def test_mail_of_the_environment_is_not_repeated_and_that_of_all_namespaces_is(
+    tmp_path: Path, embedded: Server
+) -> None:
+    seed(embedded, 5)
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", BUMP)
+    env = {
+        "BULKUP_EMAIL_TO": "a@x.example",
+        "BULKUP_EMAIL_FROM": "b@x.example",
+        "BULKUP_SMTP": "smtp://127.0.0.1:1",
+    }
+    stopped = shell.bulkup("run", "bump.py", "--limit", "2", "--json", env=env)
+    (step,) = stopped.summary["next_steps"]
+    assert shlex.split(step)[3:] == []
+    everywhere = ("--all-namespaces", "--limit", "1", *MAIL, "--smtp-plain")
+    (group,) = shell.bulkup("run", "bump.py", *everywhere, "--json").of_type("group")
+    (step,) = group["next_steps"]
+    for option in ("--email-to a@x.example", "--smtp smtp://127.0.0.1:1", "--smtp-plain"):
+        assert option in step
+
+
+@pytest.mark.client_side
+def test_what_failed_before_the_stop_is_left_to_a_retry(tmp_path: Path, embedded: Server) -> None:
+    client = seed(embedded, 9)
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", FAILS.replace("== 3", "in (3, 4, 6)"))
+    stopped = shell.bulkup("run", "bump.py", "--max-failures", "2", "--batch-size", "1")
+    assert stopped.code == 1
+    (run,) = shell.runs()
+    assert (
+        f"The other 2 entities that failed stay failed; once the run has finished, `bulkup retry "
+        f"{run}` handles them again." in stopped.out
+    )
+    shell.write("bump.py", BUMP)
+    resumed = shell.bulkup("resume")
+    assert resumed.code == 3
+    assert "Finished, but 2 entities failed" in resumed.out
+    assert f"Next: bulkup retry {run}" in resumed.out
+    assert shell.bulkup("retry", run).code == 0
+    assert set(values(client).values()) == {1}
+
+
+@pytest.mark.client_side
+def test_a_run_that_stopped_at_a_limit_says_what_stays_failed(
+    tmp_path: Path, embedded: Server
+) -> None:
+    seed(embedded, 9)
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", FAILS)
+    stopped = shell.bulkup(
+        "run", "bump.py", "--max-failures", "2", "--limit", "5", "--state-dir", "my state"
+    )
+    assert stopped.code == 75
+    assert "The entity that failed stays failed; once the run has finished, `bulkup" in stopped.out
+    assert "--state-dir 'my state'` handles it again." in stopped.out

@@ -64,3 +64,17 @@ def test_show_proposes_the_command_of_the_runs_own_report(tmp_path: Path, embedd
     (step,) = ran.summary["next_steps"]
     assert step.endswith("--batch-size 2 --max-failures 5"), step
     assert shell.bulkup("show", "--json").summary["next_steps"] == [step]
+
+
+def test_without_a_terminal_show_prints_what_run_prints(tmp_path: Path, embedded: Server) -> None:
+    seed(embedded, 5)
+    shell = Shell(tmp_path, embedded)
+    shell.environment["COLUMNS"] = "60"
+    shell.write("bump.py", DIES.replace("os.kill(os.getpid(), signal.SIGKILL)", "1 / 0"))
+    ran = shell.bulkup("run", "bump.py", "--batch-size", "1")
+    assert ran.code == 1
+    assert max(map(len, ran.out.splitlines())) > 100
+    shown = shell.bulkup("show").out
+    (wide,) = [line for line in ran.out.splitlines() if line.startswith("Fix the cause")]
+    assert wide in shown.splitlines()
+    assert not [line for line in shown.splitlines() if line != line.rstrip()]

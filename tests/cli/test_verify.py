@@ -60,7 +60,9 @@ def test_it_names_what_is_not_done_and_exits_with_4(shell: Shell, items: datasto
     result = shell.bulkup("verify", "double.py:double")
     assert result.code == 4, result
     assert "Not clean: 2 of 12 entities are not done" in result.out
-    assert "Nothing was written, neither in Datastore nor in the run state." in result.out
+    assert (
+        "The verification wrote nothing, neither in Datastore nor in the run state." in result.out
+    )
     assert "not done: a second handling would change twice" in result.out
     assert "Key('Item', 3), Key('Item', 8)" in result.out
     assert "Not done: Key('Item', 3): a second handling would change twice" in result.err

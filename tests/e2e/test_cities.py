@@ -68,7 +68,7 @@ class Raw:
                 entity.properties["population"].integer_value = city["population"]
                 for name in ("latitude", "longitude"):
                     entity.properties[name].double_value = city[name]
-            waiting.append(self._call["Commit"].future(request, timeout=60))
+            waiting.append(self._call["Commit"].future(request, timeout=600))
             if len(waiting) > IN_FLIGHT:
                 waiting.pop(0).result()
         for future in waiting:
@@ -81,7 +81,7 @@ class Raw:
             request = self._request["Lookup"](project_id=self._project)
             for number in numbers[start : start + 1000]:
                 self._key(request.keys.add(), number)
-            answer = self._call["Lookup"](request, timeout=60)
+            answer = self._call["Lookup"](request, timeout=600)
             assert not answer.deferred
             there = {r.entity.key.path[0].id: r.entity.properties for r in answer.found}
             for number in numbers[start : start + 1000]:

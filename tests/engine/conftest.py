@@ -37,7 +37,7 @@ def fill(server: Server, kind: str, count: int, **properties: Any) -> datastore.
             entity[name] = value(i) if callable(value) else value
         entities.append(entity)
     for start in range(0, count, 500):
-        client.put_multi(entities[start : start + 500])
+        client.put_multi(entities[start : start + 500], timeout=600)  # LF may be busy
     return client
 
 

@@ -38,6 +38,11 @@ def verified(verification: Verification = CLEAN, failed: int = 0, **changes: Any
     ("made", "headline", "tone"),
     [
         (verified(), "Verified: 100 entities, all done (2.0 s)", Tone.GOOD),
+        (
+            verified(counts=Counts()),
+            "Verified: the query finds no entity (2.0 s)",
+            Tone.GOOD,
+        ),
         (verified(failed=1), "Not clean: 1 of 100 entities is not done (2.0 s)", Tone.MIXED),
         (verified(failed=20), "Not clean: 20 of 100 entities are not done (2.0 s)", Tone.MIXED),
         (
@@ -86,7 +91,7 @@ def test_the_headline_says_how_it_ended(made: Report, headline: str, tone: Tone)
 def test_it_says_what_the_reader_must_know(changes: dict[str, Any], says: str) -> None:
     text = summary_text(summarize(verified(replace(CLEAN, **changes), failed=20)))
     assert says in text
-    assert "Nothing was written, neither in Datastore nor in the run state." in text
+    assert "The verification wrote nothing, neither in Datastore nor in the run state." in text
     assert "\nNot done\n" in text
     assert "\nFailures\n" not in text
 

@@ -59,7 +59,7 @@ def test_beside_live_writers_there_is_no_false_finding_and_none_of_20_is_missed(
 ) -> None:
     monkeypatch.setattr(suspects, "RECHECK_S", 0.5)
     undone, planted, flicker = range(1, 61), range(1, 21), range(21, 61)
-    client = fill(server, "Thing", 400, twice=lambda i: 0 if i in undone else 2 * i)
+    client = fill(server, "Thing", 200, twice=lambda i: 0 if i in undone else 2 * i)
     live = server.client()
     half_done: queue.Queue[tuple[int, threading.Event]] = queue.Queue()
     born = [1_000, 1_001, 1_002] if server.name != "LF" else []
@@ -92,7 +92,7 @@ def test_beside_live_writers_there_is_no_false_finding_and_none_of_20_is_missed(
         """Users edit everything, also what was planted and stays undone, and create more."""
         chance = random.Random(1)
         while not over.is_set():
-            change(chance.randint(1, 400), note=chance.random())
+            change(chance.randint(1, 200), note=chance.random())
             while not half_done.empty():
                 i, completed = half_done.get()
                 change(i, twice=2 * i)
@@ -247,7 +247,8 @@ def test_what_others_keep_changing_is_named_after_all(
 def test_results_that_differ_each_time_are_said(
     embedded: Server, check: Verify, value: Callable[[], Any], unsteady: int
 ) -> None:
-    fill(embedded, "Thing", 3)
+    many = {f"p{number}": number for number in range(20)}
+    fill(embedded, "Thing", 3, **many)
 
     @bulkup.updater(kind="Thing")
     def stamp(entity: Entity) -> Entity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,12 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b"log 1", b"log 2"))
     with pytest.raises(StateError, match="another version"):
         list(frames_in(file))
+
+
+def test_a_folder_that_is_deleted_ends_no_run(tmp_path: Path) -> None:
+    images = BeforeImages(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    images.sent(PLACE, b"", IMAGES)
+    images.sent(PLACE, b"", IMAGES)
+    images.close()
+    assert not (tmp_path / "run").exists()
