@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from bulkup.authoring.updater import CHECKS, Updater
 from bulkup.authoring.writes import Delete
 from bulkup.core.errors import UsageError
-from bulkup.core.similar import similar_names
+from bulkup.core.similar import likely_meant
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity, Query
@@ -58,7 +58,7 @@ def _named_right(decorator: D) -> D:
     @wraps(decorator)
     def checked(*args: Any, **named: Any) -> Any:
         for name in named.keys() - known:
-            close = similar_names(name, known)
+            close = likely_meant(name, known)
             raise UsageError(
                 f"@bulkup.updater has no argument {name}"
                 + (f"; did you mean {close[0]}?" if close else f"; it takes {', '.join(known)}")

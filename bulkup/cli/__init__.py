@@ -22,7 +22,7 @@ from bulkup.cli.errors import ShownError
 from bulkup.cli.next_steps import complete
 from bulkup.core.errors import BulkupError, Exit, StateError, StopAskedError, UsageError
 from bulkup.core.secrets import without_secrets
-from bulkup.core.similar import similar_names
+from bulkup.core.similar import likely_meant
 from bulkup.core.version import __version__
 
 _COMMANDS = {
@@ -146,7 +146,7 @@ def call(args: Sequence[str] | None = None, *, releases_stdout: bool = True) -> 
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption):  # click also offers what merely rhymes
             name, ctx = error.option_name, error.ctx
-            close = similar_names(name, error.possibilities or ())
+            close = likely_meant(name, error.possibilities or ())
             error = click.NoSuchOption(name, possibilities=close, ctx=ctx)
         error.show()
         _write_error(UsageError(error.format_message()), words)

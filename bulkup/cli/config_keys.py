@@ -33,7 +33,7 @@ from bulkup.cli.options import (
 )
 from bulkup.cli.reading_options import ReadingArgs
 from bulkup.core.errors import UsageError
-from bulkup.core.similar import similar_names
+from bulkup.core.similar import likely_meant
 
 MIGRATIONS = "migrations"
 TARGETS = "targets"
@@ -249,7 +249,7 @@ class _Reader:
             return f"{key} has no place here; write what [tool.bulkup] would hold at the top level"
         if name in ("param", "params", "new", "dry_run", "limit_to") and not prefix:
             return f"{prefix}{key} cannot be set for all runs; give it on the command line"
-        close = similar_names(name, known)
+        close = likely_meant(name, known)
         if close:
             return f"there is no setting {prefix}{key}; did you mean {close[0]}?"
         return f"there is no setting {prefix}{key}; `bulkup config` lists them"

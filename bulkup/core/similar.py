@@ -20,6 +20,13 @@ def similar_names(name: str, there: Iterable[str]) -> list[str]:
     return [other for _, other in sorted(found, key=lambda one: (-one[0], one[1]))]
 
 
+def likely_meant(name: str, there: Iterable[str]) -> list[str]:
+    """Those of the names of options that `name` may be a typo of; else those that it begins."""
+    names, start = list(there), _plain(name)
+    begun = [one for one in names if len(start) > 2 and _plain(one).startswith(start)]
+    return similar_names(name, names) or begun
+
+
 def is_similar_by_part(name: str, other: str) -> bool:
     """For names made of parts, where a part tells one from another: `tennant-a` is likely a typo of
     `tenant-a`, but `tenant-b` is not."""

@@ -201,6 +201,7 @@ def test_every_duration_says_what_a_number_alone_is() -> None:
     [
         (("run", "x.py", "--bogus"), "No such option '--bogus'.\n"),
         (("run", "x.py", "--max-failure", "1"), "Did you mean '--max-failures'?"),
+        (("run", "x.py", "--max-fail", "1"), "Did you mean '--max-failures'?"),
         (("run", "x.py", "--dryrun"), "Did you mean '--dry-run'?"),
         (("mark", "0001", "--json"), "No such option '--json'.\n"),
         (("local", "load", "--id-feild", "x"), "Did you mean '--id-field'?"),

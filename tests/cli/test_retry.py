@@ -257,9 +257,9 @@ def test_failures_that_nothing_names_are_said(shell: Shell, server: Server) -> N
     assert "1 failed entity cannot be retried" in rest.err
 
 
-@pytest.mark.client_side
-def test_several_namespaces_are_retried_one_at_a_time(shell: Shell, server: Server) -> None:
-    clients = [seed(server, 3, namespace=name) for name in ("a", "b")]
+def test_several_namespaces_are_retried_one_at_a_time(tmp_path: Path, embedded: Server) -> None:
+    shell = Shell(tmp_path, embedded)
+    clients = [seed(embedded, 3, namespace=name) for name in ("a", "b")]
     shell.write("bump.py", FAILING)
     ran = shell.bulkup("run", "bump.py", "--namespaces", "*", "--max-failures", -1, "--json")
     assert ran.code == 3, ran
