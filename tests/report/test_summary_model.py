@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bulkup.core.errors import Exit
-from bulkup.core.events import Counts, Failure, RunState
+from bulkup.core.events import Counts, Failure, RunState, SpaceResult
 from bulkup.report.summary_model import BRIEF, Summaries, Tone, summarize
 from bulkup.report.summary_rows import EXIT_MEANINGS
 from bulkup.report.summary_text import summary_text
@@ -224,3 +224,12 @@ def test_no_report_outgrows_a_mailbox() -> None:
     )
     assert len(summary_text(summary)) < 3_000_000
     assert summary.log_rest.startswith("4,800 more log lines")
+
+
+def test_the_failures_of_namespaces_are_retried_run_by_run() -> None:
+    counts = Counts(handled=9, puts=8, failed=1)
+    space = SpaceResult("eu", "r", RunState.FINISHED, counts, Exit.DONE_WITH_FAILURES)
+    whole = report(counts=counts, exit_code=Exit.DONE_WITH_FAILURES, spaces=(space,))
+    retry = "retry the run of each namespace (`bulkup retry RUN`)"
+    assert retry in summary_text(summarize(whole))
+    assert retry not in summary_text(summarize(report(counts=counts)))
