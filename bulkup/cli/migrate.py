@@ -25,6 +25,7 @@ from bulkup.cli.options import (
     TargetArgs,
     Wait,
     Yes,
+    begins_with_dry_pass,
     state_dir_words,
     typed_words,
 )
@@ -202,7 +203,7 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
         owns_process=True,
         reports_itself=True,
         allow_empty=args.allow_empty,
-        gate=args.gate is not None,
+        gate=begins_with_dry_pass(args.gate),
         asks_for_approval=asks_for_approval,
     )
 

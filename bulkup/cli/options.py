@@ -19,6 +19,7 @@ from bulkup.cli.values import (
     completed,
 )
 from bulkup.core import plan_terms as drift
+from bulkup.core.errors import UsageError
 from bulkup.engine.throttle.max_rate import MaxRate
 
 if TYPE_CHECKING:
@@ -89,11 +90,19 @@ Gate = Annotated[
     str | None,
     click.Option(
         ["--gate"],
-        type=click.Choice(["clean"]),
         metavar="clean",
         help="Handle everything in a dry run first, and write only if nothing fails there.",
     ),
 ]
+
+
+def begins_with_dry_pass(gate: str | None) -> bool:
+    """Whether `--gate` is given. Raises UsageError for another gate than `clean`."""
+    if gate not in (None, "clean"):
+        raise UsageError(f"--gate is {gate!r}; the only gate is 'clean'")
+    return gate is not None
+
+
 MaxDrift = Annotated[
     drift.MaxDrift,
     click.Option(

@@ -27,6 +27,7 @@ from bulkup.cli.options import (
     TargetArgs,
     Wait,
     Yes,
+    begins_with_dry_pass,
     state_dir_words,
     typed_words,
 )
@@ -153,7 +154,7 @@ def command(args: RunArgs) -> int:
             context,
             allow_empty=args.allow_empty,
             once=args.once,
-            gate=args.gate is not None,
+            gate=begins_with_dry_pass(args.gate),
             plan=_plan(args, pattern),
             until_clean=args.until_clean,
             on_done=lambda done: confirm_again(done, yes=args.yes or args.dry_run),

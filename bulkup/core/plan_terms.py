@@ -33,13 +33,15 @@ class MaxDrift:
 
     @classmethod
     def parse(cls, text: str) -> MaxDrift:
-        """Raises UsageError."""
+        """`2.5%`; without the sign a whole number alone, since 0.01 may mean either. Raises
+        UsageError."""
         number = text.strip().removesuffix("%")
         try:
             percent = float(number)
         except ValueError:
             percent = -1.0
-        if not text.strip().endswith("%") or not 0 <= percent <= 100:
+        is_clear = text.strip().endswith("%") or number.isdecimal()
+        if not is_clear or not 0 <= percent <= 100:
             raise UsageError(f"{text!r} is not a share; use 0% to 100%, such as 1%")
         return cls(percent / 100)
 
