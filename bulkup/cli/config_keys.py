@@ -17,9 +17,9 @@ from typing import Any, get_type_hints
 import click
 
 from bulkup.cli.config_file import ConfigFile
+from bulkup.cli.engine_args import EngineArgs
 from bulkup.cli.named_target import NamedTarget
 from bulkup.cli.options import (
-    EngineArgs,
     Gate,
     Json,
     MailArgs,

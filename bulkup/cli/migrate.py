@@ -11,11 +11,11 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
+from bulkup.cli.engine_args import EngineArgs
 from bulkup.cli.migration_params import params_of_migrations
 from bulkup.cli.named_target import asks_for_approval
 from bulkup.cli.options import (
     AllowEmpty,
-    EngineArgs,
     FolderArgs,
     Gate,
     MaxDrift,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, get_type_hints
 
-from bulkup.cli.options import EngineArgs
+from bulkup.cli.engine_args import EngineArgs
 from bulkup.engine.throttle.max_rate import MaxRate
 
 if TYPE_CHECKING:

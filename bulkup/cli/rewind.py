@@ -10,8 +10,9 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
+from bulkup.cli.engine_args import EngineArgs
 from bulkup.cli.local_file import progress_bar
-from bulkup.cli.options import EngineArgs, MailArgs, OutputArgs, StateDir, TargetArgs, Wait, Yes
+from bulkup.cli.options import MailArgs, OutputArgs, StateDir, TargetArgs, Wait, Yes
 from bulkup.cli.session import RunSession
 from bulkup.cli.sides import ScopeArgs
 from bulkup.cli.values import Time, WholeNumber

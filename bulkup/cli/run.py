@@ -12,10 +12,10 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm, confirm_again
+from bulkup.cli.engine_args import EngineArgs
 from bulkup.cli.options import (
     AllowEmpty,
     DryRun,
-    EngineArgs,
     Gate,
     KeysFrom,
     MailArgs,

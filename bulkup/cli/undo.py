@@ -11,8 +11,8 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
+from bulkup.cli.engine_args import EngineArgs
 from bulkup.cli.options import (
-    EngineArgs,
     KeysFrom,
     MailArgs,
     OutputArgs,

@@ -1,0 +1,152 @@
+"""The options that say how fast to work, and when to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import click
+
+from bulkup.cli.values import Auto, Duration, Rate, WholeNumber
+from bulkup.core.plan_terms import MaxDrift
+from bulkup.engine.throttle.max_rate import MaxRate
+
+if TYPE_CHECKING:
+    from bulkup.engine.options import Options
+
+
+@dataclass(frozen=True)
+class EngineArgs:
+    """How fast to work, and when to stop."""
+
+    batch_size: Annotated[
+        int,
+        click.Option(
+            ["--batch-size"],
+            type=WholeNumber(1, 500),
+            default=500,
+            show_default=True,
+            metavar="N",
+            help="Maximum entities per commit.",
+        ),
+    ]
+    in_flight: Annotated[
+        int | None,
+        click.Option(
+            ["--in-flight"],
+            type=Auto(1, 32),
+            default="auto",
+            show_default=True,
+            metavar="auto|N",
+            help="Maximum commits in flight per shard.",
+        ),
+    ]
+    shards: Annotated[
+        int | None,
+        click.Option(
+            ["--shards"],
+            type=Auto(1, 64),
+            default="auto",
+            show_default=True,
+            metavar="auto|N",
+            help="Key ranges of the query to read in parallel.",
+        ),
+    ]
+    processes: Annotated[
+        int,
+        click.Option(
+            ["--processes"],
+            type=WholeNumber(1, 64),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Processes that run the updater, for CPU-bound updaters. Attributes of self are "
+            "per process.",
+        ),
+    ]
+    max_rate: Annotated[
+        MaxRate,
+        click.Option(
+            ["--max-rate"],
+            type=Rate(),
+            default="auto",
+            show_default=True,
+            metavar="auto|N|off",
+            help="Maximum entities per second. auto: Datastore's ramp-up (500/s, then 50% more "
+            "every 5 minutes) on a real project, no limit elsewhere.",
+        ),
+    ]
+    max_failures: Annotated[
+        int | None,
+        click.Option(
+            ["--max-failures"],
+            type=WholeNumber(min=-1),
+            metavar="N",
+            help="Stop when more than N entities have failed; -1: no limit.  "
+            "[default: the updater's]",
+        ),
+    ]
+    limit: Annotated[
+        int | None,
+        click.Option(
+            ["--limit"], type=WholeNumber(min=1), metavar="N", help="Stop after N entities."
+        ),
+    ]
+    max_time: Annotated[
+        float | None,
+        click.Option(
+            ["--max-time"],
+            type=Duration(),
+            metavar="DURATION",
+            help="Stop after DURATION (90s, 20m, 1h30m; a number alone is seconds).",
+        ),
+    ]
+    retry_for: Annotated[
+        float,
+        click.Option(
+            ["--retry-for"],
+            type=Duration(),
+            default="10m",
+            show_default=True,
+            metavar="DURATION",
+            help="How long to retry while Datastore is unavailable (a number alone is seconds).",
+        ),
+    ]
+    no_undo: Annotated[
+        bool,
+        click.Option(
+            ["--no-undo"],
+            is_flag=True,
+            help="Keep no before-images, so that `bulkup undo` cannot put back what changes.",
+        ),
+    ]
+    conflict_retries: Annotated[
+        int,
+        click.Option(
+            ["--conflict-retries"],
+            type=WholeNumber(min=0),
+            default=8,
+            show_default=True,
+            metavar="N",
+            help="How many times to handle an entity again when others keep changing it.",
+        ),
+    ]
+
+    def options(self, *, dry_run: bool = False, max_drift: MaxDrift | None = None) -> Options:
+        from bulkup.engine.options import Options
+
+        return Options(
+            batch_size=self.batch_size,
+            in_flight=self.in_flight,
+            shards=self.shards,
+            processes=self.processes,
+            max_rate=self.max_rate,
+            limit=self.limit,
+            max_time_s=self.max_time,
+            retry_for_s=self.retry_for,
+            conflict_retries=self.conflict_retries,
+            max_failures=self.max_failures,
+            max_drift=max_drift or MaxDrift(),
+            dry_run=dry_run,
+            no_undo=self.no_undo,
+        )
