@@ -20,7 +20,10 @@ MakeWorld = Callable[..., World]
 
 STRIDES = pytest.mark.parametrize(
     "stride",
-    [pytest.param(9, id="some"), pytest.param(1, id="every", marks=pytest.mark.chaos)],
+    [
+        pytest.param(9, id="some"),
+        pytest.param(1, id="every", marks=(pytest.mark.chaos, pytest.mark.timeout(1800))),
+    ],
 )
 """For sweeps over every call or event: some of them daily, all of them nightly."""
 

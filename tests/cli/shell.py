@@ -227,7 +227,8 @@ def contents(server: Server, *namespaces: str) -> dict[bytes, tuple[int, bytes]]
     """Everything in these namespaces, by default the default one: key -> version, bytes."""
     found: dict[bytes, tuple[int, bytes]] = {}
     request_type: Any = types.RunQueryRequest.pb()
-    with grpc.insecure_channel(server.host) as channel:
+    anything = [("grpc.max_receive_message_length", -1)]  # FS answers with a whole kind
+    with grpc.insecure_channel(server.host, anything) as channel:
         run_query = channel.unary_unary(
             "/google.datastore.v1.Datastore/RunQuery",
             request_serializer=request_type.SerializeToString,
@@ -239,7 +240,7 @@ def contents(server: Server, *namespaces: str) -> dict[bytes, tuple[int, bytes]]
             request.partition_id.namespace_id = namespace
             request.query.SetInParent()
             while True:
-                batch = run_query(request, timeout=60).batch
+                batch = run_query(request, timeout=600).batch
                 for result in batch.entity_results:
                     key = result.entity.key.SerializeToString(deterministic=True)
                     raw = result.entity.SerializeToString(deterministic=True)

@@ -114,6 +114,7 @@ def test_another_target_is_refused(shell: Shell, server: Server) -> None:
     assert contents(server) == everything
 
 
+@pytest.mark.parametrize("server", ["EM", "LF"], indirect=True)  # FS cannot list namespaces
 def test_a_group_of_namespaces_is_undone(shell: Shell, server: Server) -> None:
     for namespace in ("a", "b"):
         seed(server, 3, namespace=namespace)

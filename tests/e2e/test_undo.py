@@ -34,5 +34,7 @@ def test_some_of_the_cities_are_what_they_were(shell: Shell, server: Server) -> 
 @pytest.mark.slow
 @pytest.mark.client_side
 @pytest.mark.timeout(900)
+# LF looks through the whole kind for each page and each change of it, which takes it half an hour.
+@pytest.mark.parametrize("server", ["EM", "FS"], indirect=True)
 def test_all_cities_are_what_they_were(shell: Shell, server: Server) -> None:
     undone(shell, server, ALL)
