@@ -317,6 +317,6 @@ def test_a_plan_is_not_of_a_list_of_keys(tmp_path: Path, embedded: Server) -> No
 
 def test_a_share_that_is_none_is_refused(tmp_path: Path, embedded: Server) -> None:
     shell = project(tmp_path, embedded)
-    result = shell.bulkup("run", "tidy.py", "--max-drift", "5")
+    result = shell.bulkup("run", "tidy.py", "--max-drift", "0.05")
     assert result.code == Exit.USAGE
     assert "use 0% to 100%" in result.err
