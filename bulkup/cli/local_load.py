@@ -56,8 +56,7 @@ def load(args: LoadArgs) -> None:
     An entity that exists with the same key is overwritten. Loading stops at the first line that is
     not valid; the lines before it stay loaded.
     """
-    from bulkup.local.transfer import STDIN, LoadError, Source
-    from bulkup.local.transfer import load as load_all
+    from bulkup.local.transfer import STDIN, LoadError, Source, load_all
 
     path = None if args.data == "-" else Path(args.data)
     size = path.stat().st_size if path and path.is_file() else None

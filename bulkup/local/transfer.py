@@ -174,7 +174,12 @@ class Loading:
         return f"load the rest (tail -n +{number} {shlex.quote(self.source.name)})"
 
 
-def load(file: LocalFile, source: Source, watch: Watch = lambda *_: None) -> Loaded:
+def load(file: LocalFile, source: Source, watch: Watch = lambda *_: None) -> int:
+    """`load_all`; returns the number of entities."""
+    return load_all(file, source, watch).entities
+
+
+def load_all(file: LocalFile, source: Source, watch: Watch = lambda *_: None) -> Loaded:
     """Put the entities of all lines into a file.
 
     An entity replaces an earlier one with the same key, in the file or in the source. Raises
