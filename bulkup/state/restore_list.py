@@ -147,7 +147,7 @@ class Restores:
             return self._db.execute(statement, values)
         except sqlite3.Error as error:
             raise StateError(
-                f"cannot write a temporary file of what is to be put back ({error}); free disk "
+                f"cannot write a temporary list of before-images ({error}); free disk "
                 "space, or name a folder with more of it in TMPDIR"
             ) from error
 
@@ -179,7 +179,7 @@ class RestoreList(KeyList):
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise StateError(
-                f"cannot write a temporary file of what is to be put back ({error}); free disk "
+                f"cannot write a temporary list of before-images ({error}); free disk "
                 "space, or name a folder with more of it in TMPDIR"
             ) from error
 
@@ -215,7 +215,7 @@ class RestoreList(KeyList):
             why = "a key is not there"
         if row is None:
             raise StateError(
-                f"the list of what is to be put back ({self._name}) is damaged ({why}); delete the "
+                f"the list of images to restore ({self._name}) is damaged ({why}); delete the "
                 "folder of this run and repeat the command that started it"
             )
         return _read(row)
