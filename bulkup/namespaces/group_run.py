@@ -133,7 +133,7 @@ class GroupRun:
         self._fresh = fresh
         self._dry_run = context.options.dry_run
         self._ledger = Ledger(rpc, target.info)
-        self._identity = identity_of(loaded.source.spec, loaded.params, pattern)
+        self._identity = identity_of(loaded.source.spec, loaded.params, pattern, loaded.selection)
         self._groups = Groups(rpc, target.info, self._identity)
         self._limits = RunLimits(context.options, context.clock)
         self._started = context.clock.now()
@@ -239,6 +239,7 @@ class GroupRun:
                 group.namespaces,
                 self._dry_run,
                 resumed and not self._dry_run,
+                self._loaded.selection,
             )
         )
         if not group.namespaces:
@@ -409,6 +410,7 @@ class GroupRun:
             description=self._loaded.source.description,
             target=self._target.info,
             params=self._loaded.params,
+            selection=self._loaded.selection,
             dry_run=self._dry_run,
             state=ending.state,
             reason=ending.reason,
