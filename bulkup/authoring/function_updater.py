@@ -49,6 +49,7 @@ class FunctionSpec:
     check_before: Check | None = None
     check_after: Check | None = None
     idempotent: bool = False
+    batch: bool = False
 
 
 def _named_right(decorator: D) -> D:
@@ -85,6 +86,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     check_before: Check | None = None,
     check_after: Check | None = None,
     idempotent: bool = False,
+    batch: bool = False,
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
 
@@ -101,6 +103,10 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     whether the entity is as this updater leaves it (`bulkup verify`).
     `check_before` and `check_after` are functions that take a client, and do what the methods of
     these names do.
+
+    With `batch`, the function gets a list of entities, and returns (or yields) one result for each,
+    in their order: what it would return for that entity alone, or an exception if that one has
+    failed.
     Raises UsageError when neither or both are given.
     """
     if callable(kind):
@@ -133,6 +139,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         check_before=check_before,
         check_after=check_after,
         idempotent=idempotent,
+        batch=batch,
     )
 
     def mark(function: F) -> F:
@@ -201,27 +208,50 @@ class FunctionUpdater(Updater):
         elif result is not None:
             self._write(result, entity)
 
-    def _write(self, result: Any, entity: Entity) -> None:
-        """Write what the function returned for `entity`."""
+    def handle_batch(self, entities: list[Entity]) -> None:
+        results = self.function(list(entities), **self.arguments)
+        if results is None:
+            return
+        if isinstance(results, (str, bytes, Mapping)) or not isinstance(results, Iterable):
+            raise TypeError(_one_for_each(f"a {type(results).__name__}"))
+        results = list(results)
+        if len(results) != len(entities):
+            raise TypeError(_one_for_each(f"{len(results)} for {len(entities)} entities"))
+        for entity, result in zip(entities, results, strict=True):
+            if isinstance(result, BaseException):
+                self.fail(entity, result)
+            else:
+                self._write(result, entity, owner=entity)
+
+    def _write(self, result: Any, entity: Entity, owner: Entity | None = None) -> None:
+        """Write what the function returned for `entity`. `owner`: that, in a batch."""
         from google.cloud.datastore import Entity
 
         if result is None:
             return
         if isinstance(result, Entity):
-            self.put(result)
+            self.put(result, owner=owner)
         elif isinstance(result, Mapping):
             apply_patch(entity, result)
-            self.put(entity)
+            self.put(entity, owner=owner)
         elif isinstance(result, Delete):
-            self.delete(entity if result.keys is None else result.keys)
+            self.delete(entity if result.keys is None else result.keys, owner=owner)
         elif isinstance(result, Iterable) and not isinstance(result, (str, bytes)):
             if isinstance(result, Iterator):
-                self._writing().may_change_after_put = True  # until the next one is asked for
+                sink = self._writing() if owner is None else self._writing().owned_by(owner)
+                sink.may_change_after_put = True  # until the next one is asked for
             for item in result:
-                self._write(item, entity)
+                self._write(item, entity, owner)
         else:
             raise TypeError(
                 "an updater function returns an Entity, bulkup.delete(...), a dict of properties "
                 "to change, several of these, or None; this one returned a "
                 f"{type(result).__name__}"
             )
+
+
+def _one_for_each(returned: str) -> str:
+    return (
+        "a function of a batch returns one result for each of its entities, in their order (None: "
+        f"nothing is written for that one); this one returned {returned}"
+    )

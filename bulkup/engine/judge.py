@@ -15,8 +15,8 @@ from bulkup.datastore.greenlets import check_not_replaced
 from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.messages import EntityPb
 from bulkup.datastore.rpc import Rpc
-from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled, Write, written
+from bulkup.engine.key_handler import make_handler
 from bulkup.engine.scan import QueryPlan
 
 _NOT_ASKED: Any = object()
@@ -58,8 +58,8 @@ class Judge:
         self._rpc = rpc
         self._is_done = acceptance_of(updater, name)
         self._answer: Any = _NOT_ASKED
-        self._handler = Handler(
-            updater, query, keeps_before=True, calls=self._ask if self._is_done else None
+        self._handler = make_handler(
+            updater, query, keeps_before=True, asks=self._ask if self._is_done else None
         )
 
     @property
@@ -75,10 +75,7 @@ class Judge:
         """
         judged: list[Judged] = []
         with self._handler.open():
-            for result in results:
-                before_each()
-                self._answer = _NOT_ASKED
-                item = self._handler.handle(result, result.entity.key, result.cursor)
+            for result, item in zip(results, self._handler.handle_many(results), strict=True):
                 one = Judged(result, item)
                 if item.failure is None:
                     self._note(one)
@@ -115,7 +112,7 @@ class Judge:
             if names:
                 one.would.append(f"change {', '.join(names)}")
         if item.unwritten:
-            names = unwritten_names(self._handler.own) or ("it",)
+            names = unwritten_names(self._handler.handled) or ("it",)
             one.would.append(f"change {', '.join(names)} without writing that (a put is missing)")
 
     def _compare_others(self, judged: Sequence[Judged]) -> None:
