@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bulkup.authoring.updater import CHECKS, Updater
 from bulkup.authoring.writes import Delete
+from bulkup.authoring.wrong_result import wrong_result
 from bulkup.core.errors import UsageError
 from bulkup.core.similar import likely_meant
 
@@ -201,7 +202,8 @@ class FunctionUpdater(Updater):
         elif result is not None:
             self._write(result)
 
-    def _write(self, result: Entity | Delete | Iterable[Any] | None) -> None:
+    def _write(self, result: Entity | Delete | Iterable[Any] | None, inside: str = "") -> None:
+        """`inside`: what the result was found in: `a list`."""
         from google.cloud.datastore import Entity
 
         if result is None:
@@ -213,10 +215,8 @@ class FunctionUpdater(Updater):
         elif isinstance(result, Iterable) and not isinstance(result, (str, bytes, dict)):
             if isinstance(result, Iterator):
                 self._writing().may_change_after_put = True  # until the next one is asked for
+            inside = f"a {type(result).__name__}"
             for item in result:
-                self._write(item)
+                self._write(item, inside)
         else:
-            raise TypeError(
-                "an updater function returns an Entity, bulkup.delete(...), several of these, "
-                f"or None; this one returned a {type(result).__name__}"
-            )
+            raise wrong_result(self.function, result, inside)

@@ -13,8 +13,10 @@ from google.cloud.datastore import Entity, Key
 
 from bulkup.authoring.call_threads import end_call
 from bulkup.authoring.function_updater import FunctionUpdater
-from bulkup.authoring.updater import Updater, returned_something, writing_to
+from bulkup.authoring.updater import Updater, writing_to
+from bulkup.authoring.user_lines import blame
 from bulkup.authoring.writes import WriteSink
+from bulkup.authoring.wrong_result import method_result
 from bulkup.core.clock import timestamp
 from bulkup.core.errors import HeldError
 from bulkup.core.limits import LARGE_BYTES, LimitError, check_key_to_write, check_whole
@@ -154,7 +156,7 @@ class Handler(WriteSink):
                 self._keep_before(item, pb)
             returned: Any = self._handle_entity(entity)
             if returned is not None:
-                raise returned_something(self._updater, returned)
+                raise method_result(self._updater, returned)
         except HeldError:
             raise  # it ends the run: a read of the handler found out that the lease is lost
         except KeyboardInterrupt:
@@ -163,7 +165,7 @@ class Handler(WriteSink):
             end_if_fork()
             if isinstance(error, CallError) and error.worth_another_try:
                 raise  # Datastore is unavailable; that is not this entity's fault
-            _fail(item, error)
+            self._fail(item, error)
             if self._changed:
                 has_come_to_nothing(entity)
         if self.is_shared:
@@ -175,6 +177,15 @@ class Handler(WriteSink):
         if self._versions:
             item.reads = tuple(self._versions)
         return item
+
+    def _fail(self, item: Handled, error: BaseException) -> None:
+        where = blame(self._updater, error)
+        if isinstance(error, LimitError):  # what the server would say, only sooner
+            item.fail("write", f"INVALID_ARGUMENT: {error}{where}", user_traceback(error))
+        elif isinstance(error, LeftAloneError):
+            item.fail("write", str(error))
+        else:
+            item.fail("handle", error_line(error) + where, user_traceback(error))
 
     def _keep_before(self, item: Handled, pb: Any) -> None:
         """What was read is looked at later: fail here if one of its values is corrupt."""
@@ -449,15 +460,6 @@ class Handler(WriteSink):
         if key in self._writes:
             del self._writes[key]  # the last write to a key wins, and moves to the end
         self._writes[key] = write
-
-
-def _fail(item: Handled, error: BaseException) -> None:
-    if isinstance(error, LimitError):  # what the server would say, only sooner
-        item.fail("write", f"INVALID_ARGUMENT: {error}", user_traceback(error))
-    elif isinstance(error, LeftAloneError):
-        item.fail("write", str(error))
-    else:
-        item.fail("handle", error_line(error), user_traceback(error))
 
 
 def _moves(read: Any, key: bytes, write: Write, ranged: frozenset[str]) -> bool:
