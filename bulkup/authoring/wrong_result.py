@@ -19,8 +19,9 @@ def wrong_result(function: Callable[..., Any], result: Any, inside: str) -> Type
         returned = f"yielded {what}"
     places = returned_at(function, result)
     error = TypeError(
-        "an updater function returns an Entity, bulkup.delete(...), several of these, or None; "
-        f"this one {returned}{_instead(result)}{in_brackets(places)}"
+        "an updater function returns an Entity, bulkup.delete(...), a dict of properties to "
+        "change, several of these, or None; this one "
+        f"{returned}{_instead(result)}{in_brackets(places)}"
     )
     _discard(result)
     return with_places(error, places)
@@ -53,8 +54,6 @@ def _instead(result: Any) -> str:
         return ": write `return entity` to write it, `return None` to leave it as it is"
     if isinstance(result, Key):
         return ": write `return bulkup.delete(key)` to delete its entity"
-    if isinstance(result, dict):
-        return ": set the properties of the entity (`entity.update(...)`) and return that"
     return ""
 
 

@@ -31,6 +31,7 @@ _INSTEAD: dict[type, str] = {
     type: "a str",
     Iterator: "a list, such as list(value)",
 }
+_REMOVE = "the whole new value (bulkup.REMOVE removes properties of the entity itself)"
 
 
 def why_unstorable(value: Any) -> str:
@@ -47,12 +48,15 @@ def _type_name(value: Any) -> str:
 
 
 def _instead(value: Any) -> str:
+    """Empty: nobody knows."""
     for type_, instead in _INSTEAD.items():
         if isinstance(value, type_):
             return instead
     if type(value).__module__.partition(".")[0] == "numpy":
         is_array = bool(getattr(value, "shape", ()))
         return f"a value of Python, such as value.{'tolist' if is_array else 'item'}()"
+    if (type(value).__module__, type(value).__name__) == ("bulkup.authoring.writes", "Remove"):
+        return _REMOVE
     if dataclasses.is_dataclass(value):
         return "a dict, such as dataclasses.asdict(value)"
     return ""
