@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -18,10 +16,10 @@ from bulkup.cli import cli
 from bulkup.cli.config_keys import OPTIONS, TABLES, TOP_LEVEL
 from bulkup.core.errors import Exit
 from bulkup.core.events import Event, WarningKind
-from docs.reference import api, commands, json_lines, settings, topics
+from docs.reference import __main__ as pages_command
+from docs.reference import api, commands, json_lines, pages, settings, topics
 from docs.reference.pages import COMMAND, JSON_PAGE, PAGES, json_page
 from docs.reference.text import Missing, attribute_texts, docstring
-from tests.cli.nursery import REPOSITORY
 
 COMMANDS = commands.page()
 
@@ -126,23 +124,16 @@ def test_what_has_no_text_is_named() -> None:
         list(commands._command(context))
 
 
-def test_a_stale_page_fails_the_check(tmp_path: Path) -> None:
-    """In a copy, as somebody leaves it who has edited the schema alone."""
-    (tmp_path / "docs").mkdir()
-    for file in (REPOSITORY / "docs").rglob("*.py"):
-        copy = tmp_path / file.relative_to(REPOSITORY)
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_bytes(file.read_bytes())
-    page = tmp_path / "docs/json.md"
-    page.write_text(JSON_PAGE.read_text().replace("The updater called self.log.", "Old."))
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "docs.reference", *words],
-            executable=sys.executable, cwd=tmp_path, capture_output=True, text=True,
-        )  # fmt: skip
-
-    stale = run("--check")
-    assert (stale.returncode, "python -m docs.reference" in stale.stderr) == (1, True), stale
-    assert run().returncode == 0
-    assert page.read_text() == JSON_PAGE.read_text()
+def test_a_stale_page_fails_the_check_and_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    current = JSON_PAGE.read_text()
+    stale = tmp_path / "json.md"
+    stale.write_text(current.replace("The updater called self.log.", "As it was."))
+    for module in (pages, pages_command):
+        monkeypatch.setattr(module, "JSON_PAGE", stale)
+    assert pages_command.main(["--check"]) == 1
+    assert COMMAND in capsys.readouterr().err
+    assert pages_command.main([]) == 0
+    assert stale.read_text() == current
+    assert pages_command.main(["--check"]) == 0

@@ -236,6 +236,14 @@ class BulkDelete(Updater):
         self.delete(entity)
 
 
+class SelectionUpdater(Updater):
+    """Base class of updaters without a query of their own: they handle what the user selects with
+    `--kind`, and perhaps `--ancestor` and `--where`."""
+
+    def get_query(self) -> Query:
+        return self.client.query()  # the run narrows it to the selection
+
+
 _handling: ContextVar[Updater | None] = ContextVar("_handling", default=None)
 """The updater whose handler runs."""
 

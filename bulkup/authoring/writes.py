@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,17 +48,48 @@ class WriteSink:
 
 @dataclass(frozen=True)
 class Delete:
-    """A deletion that a function updater returns; made by `bulkup.delete`."""
+    """Deletions that a function updater returns; made by `bulkup.delete`."""
 
-    key: Key
+    keys: tuple[Key, ...] | None
+    """None: the handled entity."""
 
 
-def delete(entity_or_key: Entity | Key) -> Delete:
-    """For function updaters: `return bulkup.delete(entity)` deletes the entity.
+def delete(*entities_or_keys: Any) -> Delete:
+    """For function updaters: `return bulkup.delete()` deletes the handled entity.
 
-    Raises TypeError for anything but an Entity or a Key.
+    `bulkup.delete(entity_or_key, ...)` deletes others instead. A collection counts as its items, so
+    an empty list deletes nothing: give a list that may be empty as one argument, without a star.
+    Raises TypeError for anything but Entities and Keys.
     """
-    return Delete(key_to_delete(entity_or_key))
+    if not entities_or_keys:
+        return Delete(None)
+    return Delete(tuple(key_to_delete(one) for item in entities_or_keys for one in flat(item)))
+
+
+class Remove:
+    """The type of REMOVE. Copies and pickles as itself."""
+
+    def __repr__(self) -> str:
+        return "bulkup.REMOVE"
+
+    def __reduce__(self) -> str:
+        return "REMOVE"
+
+
+REMOVE: Any = Remove()
+"""In a dict that a function updater returns: `{"nickname": bulkup.REMOVE}` removes the property."""
+
+
+def apply_patch(entity: Entity, patch: Mapping[Any, Any]) -> None:
+    """Change the properties that a patch names, and keep all others and all index flags.
+
+    A value replaces the whole property, also where both are nested entities.
+    """
+    for name, value in patch.items():
+        if value is not REMOVE:
+            entity[name] = value
+        elif name in entity:
+            del entity[name]
 
 
 def key_to_delete(entity_or_key: Any) -> Key:

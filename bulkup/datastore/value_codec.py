@@ -102,6 +102,7 @@ _HINTS = {
     "bytearray": "bytes",
     "Decimal": "a float or a str",
     "UUID": "a str",
+    "Remove": "the whole new value (bulkup.REMOVE removes properties of the entity itself)",
 }
 
 

@@ -12,9 +12,17 @@ import bulkup
 import bulkup.testing
 from bulkup.authoring.param import MISSING
 from bulkup.core import events
-from docs.reference.text import Missing, attribute_texts, cell, code, docstring, table
+from docs.reference.text import (
+    Missing,
+    attribute_texts,
+    cell,
+    code,
+    constant_text,
+    docstring,
+    table,
+)
 
-UPDATERS = ("Updater", "BulkPut", "BulkDelete", "updater", "param", "delete", "client")
+UPDATERS = ("Updater", "BulkPut", "BulkDelete", "updater", "param", "delete", "REMOVE", "client")
 """The page of updaters; the other names of `bulkup` are on the page of programs."""
 
 
@@ -61,9 +69,11 @@ def _documented(name: str, thing: Any) -> Iterator[str]:
             yield f"### {name}.{member}"
             yield _signature(member, method)
             yield docstring(method, f"{name}.{member}")
-    else:
+    elif callable(thing):
         yield _signature(name, thing)
         yield docstring(thing, name)
+    else:
+        yield constant_text(name.rpartition(".")[2], thing)
 
 
 def _class_docstring(class_: type, name: str) -> str:
@@ -83,9 +93,9 @@ def _own_methods(class_: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Those that the class describes itself; an override that does not is its base's."""
     for name, method in vars(class_).items():
         is_inherited = any(hasattr(base, name) for base in class_.__bases__)
-        if inspect.isfunction(method) and not name.startswith("_"):
-            if method.__doc__ or not is_inherited:
-                yield name, method
+        is_described = method.__doc__ is not None or not is_inherited
+        if inspect.isfunction(method) and not name.startswith("_") and is_described:
+            yield name, method
 
 
 class _Shown:

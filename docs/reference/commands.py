@@ -120,7 +120,7 @@ def _cells(
     return code(record[0]), cell(text), cell(default), ", ".join(map(code, names))
 
 
-def _range(type_: click.ParamType) -> str:
+def _range(type_: object) -> str:
     if not isinstance(type_, click.IntRange):
         return ""
     return f" {type_.min} or more." if type_.max is None else f" From {type_.min} to {type_.max}."

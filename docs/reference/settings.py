@@ -14,9 +14,9 @@ from docs.reference.text import Missing, cell, code, table
 INTRODUCTION = """\
 # Keys of the configuration file
 
-In `[tool.bulkup]` of `pyproject.toml`, or at the top level of `bulkup.toml`. [Configuration](../configuration.md)
-says which file is used, and what wins. Keys may be written with `-` or `_`. Any other key is
-refused."""
+They are in `[tool.bulkup]` of `pyproject.toml`, or at the top level of `bulkup.toml`.
+[Configuration](../configuration.md) says which file is used, and what wins. Keys may be written
+with `-` or `_`. Any other key is refused."""
 
 
 def page() -> str:

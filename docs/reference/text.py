@@ -64,19 +64,31 @@ def _as_list(block: str) -> str:
 
 
 def attribute_texts(class_: type) -> dict[str, str]:
-    """The string literal behind each field or member of a class, which is what describes it."""
+    """The string literal below each field or member of a class, which is what describes it."""
     (definition,) = ast.parse(dedent(inspect.getsource(class_))).body
     assert isinstance(definition, ast.ClassDef)
+    return _texts(definition.body)
+
+
+def constant_text(name: str, value: object) -> str:
+    """The string literal below a constant, in the module that has its type."""
+    module = inspect.getmodule(type(value))
+    text = _texts(ast.parse(inspect.getsource(module)).body).get(name) if module else None
+    if not text:
+        raise Missing(f"{name} has no text below it")
+    return text
+
+
+def _texts(body: Iterable[ast.stmt]) -> dict[str, str]:
     texts: dict[str, str] = {}
     last = ""
-    for node in definition.body:
+    for node in body:
         if isinstance(node, (ast.AnnAssign, ast.Assign)):
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
             last = target.id if isinstance(target, ast.Name) else ""
             texts |= {last: ""} if last else {}
         else:
-            is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-            if is_text and last:
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and last:
                 texts[last] = inspect.cleandoc(str(node.value.value))
             last = ""
     return texts
