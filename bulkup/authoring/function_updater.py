@@ -93,8 +93,9 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     the one it got, `bulkup.delete()` to delete that one, several of these (in a list, or yielded),
     or None for nothing. Its keyword-only arguments are the updater's parameters.
 
-    `kind`, with `filters` (`("age", ">=", 18)`) and `order`, selects the entities. Or give `query`,
-    a function that takes a `google.cloud.datastore.Client` and returns a query. `then` is the
+    `kind`, with `filters` (`("age", ">=", 18)`) and `order`, selects the entities; `keys_only`
+    reads nothing but their keys. Or give `query`, a function that takes a
+    `google.cloud.datastore.Client` and returns a query. `then` is the
     updater to run when this one has finished, and `once` does nothing when the same work was
     finished before, as in a class; so are `idempotent`, `max_failures`, `rewrite_unchanged` and
     `allow_unwritten_changes`: without it, a function that changes the entity and does not return
