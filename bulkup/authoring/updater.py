@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from bulkup.authoring.call_threads import SharedSink, end_call, handling
 from bulkup.authoring.writes import WriteSink, flat, key_to_delete, put_others
+from bulkup.authoring.wrong_result import method_result
 from bulkup.core.errors import UpdaterError
 
 if TYPE_CHECKING:
@@ -204,9 +205,19 @@ class Updater:
         """
         (self._sink or self._writing()).fail(entity, error)
 
-    def log(self, message: object) -> None:
-        """Add a line to the run's report and log."""
-        (self._sink or self._writing()).log(str(message))
+    def log(self, message: object, *, owner: Entity | Key | None = None) -> None:
+        """Add a line to the run's report and log. `owner`: as for `put`; without it, the line of a
+        batch is noted with its first entity."""
+        sink = self._sink or self._writing()
+        if owner is not None:
+            sink = sink.owned_by(owner)
+        sink.log(str(message))
+
+    @property
+    def _form(self) -> str:
+        """Which of FORMS it has."""
+        has_batches = type(self).handle_batch is not Updater.handle_batch
+        return "handle_batch" if has_batches else "handle_entity"
 
     def _writing(self) -> WriteSink:
         sink = self._open_sink
@@ -315,19 +326,6 @@ def client() -> Client:
     return updater.client
 
 
-def returned_something(
-    updater: Updater, result: object, method: str = "handle_entity"
-) -> TypeError:
-    """The error for a class whose handler returns a value.
-
-    A function's result is written, a method's would be lost without a word.
-    """
-    return TypeError(
-        f"{method} of {type(updater).__name__} returned a {type(result).__name__}, which "
-        "writes nothing; in a class, call self.put or self.delete"
-    )
-
-
 def handle_into(updater: Updater, entity: Entity, sink: WriteSink) -> None:
     """Let an updater handle one entity and send its writes to `sink`.
 
@@ -340,4 +338,4 @@ def handle_into(updater: Updater, entity: Entity, sink: WriteSink) -> None:
         finally:
             end_call(sink)
     if result is not None:
-        raise returned_something(updater, result)
+        raise method_result(updater, result)

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from google.cloud.datastore import Entity, Key
 
 from bulkup.authoring.call_threads import end_call
-from bulkup.authoring.updater import Updater, returned_something, writing_to
+from bulkup.authoring.updater import Updater, writing_to
 from bulkup.authoring.writes import WriteSink
+from bulkup.authoring.wrong_result import method_result
 from bulkup.core.errors import HeldError
 from bulkup.core.stop import end_if_fork
 from bulkup.core.user_traceback import one_line
@@ -230,7 +231,7 @@ class BatchHandler(WriteSink):
                 [slot.own for slot in self._active]
             )
             if returned is not None:
-                raise returned_something(self._updater, returned, "handle_batch")
+                raise method_result(self._updater, returned, "handle_batch")
         except (HeldError, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -76,7 +76,7 @@ class CallSlot(HandlerCall):
         if isinstance(error, str):
             item.fail("handle", error)
         elif error is not None:
-            fail_with(item, error)
+            fail_with(self._updater, item, error)
         if item.failure is None:
             self._note_outcome(item, self.own, self._read)
         elif self._changed:

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from bulkup.authoring.call_threads import end_call
-from bulkup.authoring.updater import returned_something, writing_to
+from bulkup.authoring.updater import writing_to
+from bulkup.authoring.wrong_result import method_result
 from bulkup.core.errors import HeldError
 from bulkup.core.stop import end_if_fork
 from bulkup.datastore.call_error import CallError
@@ -47,7 +48,7 @@ class Handler(HandlerCall):
                 self._keep_before(item, pb)
             returned: Any = self._handle_entity(entity)
             if returned is not None:
-                raise returned_something(self._updater, returned)
+                raise method_result(self._updater, returned)
         except HeldError:
             raise  # it ends the run: a read of the handler found out that the lease is lost
         except KeyboardInterrupt:
@@ -56,7 +57,7 @@ class Handler(HandlerCall):
             end_if_fork()
             if isinstance(error, CallError) and error.worth_another_try:
                 raise  # Datastore is unavailable; that is not this entity's fault
-            fail_with(item, error)
+            fail_with(self._updater, item, error)
             if self._changed:
                 has_come_to_nothing(entity)
         if self.is_shared:

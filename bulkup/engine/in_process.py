@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bulkup.datastore.greenlets import check_not_replaced
 from bulkup.engine.accounts import Accounts, Sink
-from bulkup.engine.commit import Committer
 from bulkup.engine.any_handler import AnyHandler
+from bulkup.engine.commit import Committer
 from bulkup.engine.handled import Handled
 from bulkup.engine.slow_handler import SLOW_S, SlowHandler
 
@@ -139,9 +139,7 @@ class InProcessPool:
         reads, item.reads = item.reads, ()
         is_stale = committer.is_stale(reads)
         self._lands_first = (
-            is_stale
-            or self._handler.commits_itself
-            or not (landed or set()).isdisjoint(reads)
+            is_stale or self._handler.commits_itself or not (landed or set()).isdisjoint(reads)
         )
         if not is_stale:
             return item

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from bulkup.datastore.greenlets import check_not_replaced
-from bulkup.engine.accounts import Sink
+from bulkup.engine.accounts import Accounts, Sink
+from bulkup.engine.any_handler import AnyHandler
 from bulkup.engine.batches import marks_written
 from bulkup.engine.commit import Committer
+from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
 from bulkup.engine.in_process import InProcessPool
+from bulkup.engine.slow_handler import SlowHandler
 
 
 class _Added:
@@ -37,6 +40,12 @@ class _Added:
         while self._items:  # most are never looked at
             self._marks.update(marks_written(self._items.pop()))
         return not self._marks.isdisjoint(reads)
+
+
+def in_process(handler: AnyHandler, accounts: Accounts, slow: SlowHandler) -> InProcessPool:
+    """The pool for this handler."""
+    pool = InProcessPool if isinstance(handler, Handler) else TogetherPool
+    return pool(handler, accounts, slow)
 
 
 class TogetherPool(InProcessPool):
@@ -114,9 +123,7 @@ class TogetherPool(InProcessPool):
                     )
                     if committer is not None and (reads or is_stale):
                         self._lands_first = (
-                            is_stale
-                            or self._handler.commits_itself
-                            or not landed.isdisjoint(reads)
+                            is_stale or self._handler.commits_itself or not landed.isdisjoint(reads)
                         )
                     if is_stale and committer is not None:
                         committer.drain_all()

@@ -32,6 +32,7 @@ from bulkup.datastore.pages import PageBatch, PageResult
 from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.target import resolve
 from bulkup.datastore.user_client import UserClient
+from bulkup.engine.any_handler import AnyHandler
 from bulkup.engine.handle import Handler
 from bulkup.engine.key_handler import make_handler
 from bulkup.engine.pool import protocol
@@ -57,7 +58,7 @@ class Worker:
         self._stopping = False
         self._asked_at: float | None = None
         """When the user asked to stop, as a value of time.monotonic()."""
-        self._handler: Handler
+        self._handler: AnyHandler
         self._open = ExitStack()
         """Stays open as long as the updater may be called."""
 
@@ -108,7 +109,7 @@ class Worker:
 
     # --- the updater ---
 
-    def _make_handler(self, setup: WorkerSetup, number: int) -> Handler:
+    def _make_handler(self, setup: WorkerSetup, number: int) -> AnyHandler:
         """The same updater as in the run, on the same target. Raises BulkupError."""
         global IS_LOADING
         info = setup.target
@@ -144,11 +145,11 @@ class Worker:
         handler = make_handler(
             updater, setup.query, keeps_images=setup.keeps_images, fresh_from=number << 40
         )
-        handler.reads.on_commit = self._commits
+        handler.watch_client(self._commits)
         return handler
 
     def _commits(self) -> None:
-        self._handler.reads.on_commit = None  # once is enough
+        self._handler.watch_client(None)  # once is enough
         self._send(protocol.COMMITS)
 
     def _stopping_s(self) -> float:
@@ -163,9 +164,13 @@ class Worker:
         began = time.monotonic()
         handle, packed = self._handler.handle, protocol.packed
         entities = PageBatch.FromString(data).entity_results
+        count = len(entities)
         items: list[tuple[Any, ...]] = []
         error = None
         try:
+            if not isinstance(self._handler, Handler):
+                items.extend(map(packed, self._handler.handle_many(entities)))
+                entities = ()
             for result in entities:
                 if self._urgent:
                     self._handle_urgent()
@@ -175,7 +180,7 @@ class Worker:
         except CallError as failed:
             error = protocol.packed_error(failed)
         self._send(
-            protocol.DONE, number, items, len(items) == len(entities), self._handler.moves, error,
+            protocol.DONE, number, items, len(items) == count, self._handler.moves, error,
             time.monotonic() - began,
         )  # fmt: skip
 
