@@ -31,6 +31,8 @@ from bulkup.core.verification import Verification as Verification
 
 @dataclass(frozen=True)
 class RunStarted:
+    """A run starts or is resumed."""
+
     run_id: str
     updater: str
     """The updater's name."""
@@ -103,6 +105,8 @@ class Retrying:
 
 @dataclass(frozen=True)
 class EntityFailed:
+    """An entity could not be handled or written."""
+
     failure: Failure
     failed: int
     """Failures so far, including this one."""
@@ -169,6 +173,7 @@ class WarningKind(str, Enum):
     SUCCESSOR = "successor"
     """The run's successor will not be able to begin."""
     OTHER = "other"
+    """Anything else."""
 
 
 @dataclass(frozen=True)
@@ -317,6 +322,8 @@ class Report:
 
 @dataclass(frozen=True)
 class RunEnded:
+    """This process has ended its work on a run."""
+
     report: Report
 
 
@@ -340,6 +347,8 @@ class GroupStarted:
 
 @dataclass(frozen=True)
 class GroupEnded:
+    """The work in several namespaces has ended."""
+
     report: Report
 
 
