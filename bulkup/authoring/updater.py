@@ -326,16 +326,21 @@ def client() -> Client:
     return updater.client
 
 
-def handle_into(updater: Updater, entity: Entity, sink: WriteSink) -> None:
-    """Let an updater handle one entity and send its writes to `sink`.
+def handle_into(updater: Updater, entities: list[Entity], sink: WriteSink) -> None:
+    """Let an updater handle one entity, or a batch of them, and send its writes to `sink`.
 
     Raises what the handler raises, and TypeError if the handler returns something.
     """
-    sink.own = entity
+    called = updater._form
+    sink.own = entities[0] if called == "handle_entity" else object()
     with writing_to(sink, updater):
         try:
-            result: Any = updater.handle_entity(entity)  # type: ignore[func-returns-value]
+            result: Any
+            if called == "handle_batch":
+                result = updater.handle_batch(entities)  # type: ignore[func-returns-value]
+            else:
+                result = updater.handle_entity(entities[0])  # type: ignore[func-returns-value]
         finally:
             end_call(sink)
     if result is not None:
-        raise method_result(updater, result)
+        raise method_result(updater, result, called)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from google.cloud.datastore import Entity, Key
 
+from bulkup.authoring import wrong_owner
 from bulkup.authoring.call_threads import end_call
 from bulkup.authoring.updater import Updater, writing_to
 from bulkup.authoring.writes import WriteSink
@@ -259,25 +260,21 @@ class BatchHandler(WriteSink):
     def fail(self, entity: Entity | Key, error: BaseException | str) -> None:
         slot = self._find(entity)
         if slot is None:
-            raise ValueError(f"{_named(entity)} has not failed, because it is not in this batch")
+            raise wrong_owner.fails_nobody(_named(entity))
         if not isinstance(error, BaseException | str):
-            raise TypeError(f"fail takes an exception or a string, not a {type(error).__name__}")
+            raise wrong_owner.no_error(error)
         slot.failed = one_line(error) or "failed" if isinstance(error, str) else error
 
     def owned_by(self, owner: Entity | Key) -> WriteSink:
         slot = self._find(owner)
         if slot is None:
-            raise ValueError(f"owner= takes an entity of this batch, which {_named(owner)} is not")
+            raise wrong_owner.no_owner(_named(owner))
         return slot
 
     def _slot_of(self, written: Entity | Key, does: str) -> _Slot:
         slot = self._find(written)
         if slot is None:
-            raise TypeError(
-                f"{_named(written)} is not in this batch, so say to which of its entities the "
-                f"{does} belongs: self.{does}(..., owner=entity); both are written together or not "
-                "at all"
-            )
+            raise wrong_owner.nobodys(_named(written), does)
         return slot
 
     def _find(self, entity_or_key: Entity | Key) -> _Slot | None:
@@ -303,17 +300,10 @@ class BatchHandler(WriteSink):
             return
         name, own = key_text(key_of(key)), key_text(key_of(slot.own_key))
         if member is not None:
-            raise ValueError(
-                f"{name} is in this batch, so its write belongs to itself and not to {own}; leave "
-                "out owner="
-            )
+            raise wrong_owner.own(name, own)
         first = self._owners.setdefault(key, slot)
         if first is not slot:
-            raise ValueError(
-                f"{name} is written for {key_text(key_of(first.own_key))} and for {own}, of which "
-                "one may fail and the other not: in a batch a write belongs to one entity; what "
-                "several of them add to is a case for handle_entity"
-            )
+            raise wrong_owner.several(name, key_text(key_of(first.own_key)), own)
 
     def is_in_call(self, slot: _Slot) -> bool:
         return self._updater._open_sink is self and slot in self._active

@@ -74,7 +74,7 @@ class CallSlot(HandlerCall):
         """The outcome. `error`: the call has failed, and what it asked for is dropped."""
         item = self._item
         if isinstance(error, str):
-            item.fail("handle", error)
+            item.fail("fail", error)
         elif error is not None:
             fail_with(self._updater, item, error)
         if item.failure is None:
