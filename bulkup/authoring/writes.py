@@ -113,10 +113,21 @@ def put_others(sink: WriteSink, item: Any) -> None:
 
     for entity in flat(item):
         if not isinstance(entity, Entity):
-            raise TypeError(f"put takes entities, not a {type(entity).__name__}")
+            raise TypeError(f"put takes entities, not a {type(entity).__name__}{_made_of(entity)}")
         if entity.key is None:
             raise TypeError("cannot put an entity that has no key")
         sink.put(entity)
+
+
+def _made_of(item: Any) -> str:
+    """What to write for something that is not an Entity, where that can be said."""
+    from google.cloud.datastore import Key
+
+    if isinstance(item, dict):
+        return "; make one: `entity = Entity(self.client.key(kind, id))`, then `entity.update(...)`"
+    if isinstance(item, Key):
+        return "; put the entity that has this key, or call self.delete(key)"
+    return ""
 
 
 def flat(item: Any) -> Iterable[Any]:

@@ -60,7 +60,8 @@ class ScopeArgs:
             ["--kind", "kinds"],
             multiple=True,
             metavar="KIND",
-            help="Only entities of this kind; may be repeated.  [default: all kinds]",
+            help="Only entities of this kind; may be repeated.  [default: all kinds; rewind needs "
+            "at least one]",
         ),
     ]
     where: Annotated[

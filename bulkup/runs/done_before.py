@@ -89,6 +89,7 @@ def report_of(prepared: PreparedRun, done: AlreadyDone) -> Report:
         description=source.description,
         target=prepared.target.info,
         params=prepared.params,
+        selection=prepared.selection,
         dry_run=context.options.dry_run,
         state=RunState.FINISHED,
         reason=f"already done as {done.run_id}",

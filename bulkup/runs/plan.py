@@ -57,7 +57,7 @@ def make_plan(prepared: PreparedRun, request: PlanRequest) -> Plan:
     context.listener(
         RunStarted(
             "", prepared.source.name, prepared.source.description, prepared.target.info,
-            prepared.params, dry_run=True, planned=True,
+            prepared.params, dry_run=True, planned=True, selection=prepared.selection,
         )
     )  # fmt: skip
     earlier = list(_earlier_runs(prepared))

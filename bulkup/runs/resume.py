@@ -126,6 +126,7 @@ def prepare_resume(
         target_options,
         replace(context, options=context.options.or_as(checkpoint.status().asked)),
         check_target=lambda target: check_same_target(run_info, target),
+        selection=run_info.selection,
         keys=keys_kept_in(checkpoint.folder, run_info) if run_info.keys else None,
     ) as prepared:
         if prepared.query.fingerprint(prepared.target.info) != run_info.fingerprint:
