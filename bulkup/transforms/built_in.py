@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from google.cloud.datastore import Entity, Query
+from google.cloud.datastore import Entity
 
 from bulkup.authoring.param import param
-from bulkup.authoring.updater import BulkDelete, BulkPut, Updater
-from bulkup.core.errors import UsageError
+from bulkup.authoring.updater import BulkDelete, BulkPut, SelectionUpdater
 from bulkup.transforms.transform import Transform
 
 
-class BuiltIn(Updater):
-    """An updater for the entities of one kind, which a parameter names.
-
-    A subclass may set parameters as class attributes: `kind = "Person"`.
-    """
+class BuiltIn(SelectionUpdater):
+    """An updater for the entities that the user selects. A subclass may set the kind, and its
+    parameters, as class attributes: `kind = "Person"`."""
 
     idempotent = True
 
-    kind: str | None = param(None, help="the kind of the entities")
-
-    def get_query(self) -> Query:
-        if not self.kind:
-            raise UsageError("no kind was given; say which entities to handle: -p kind=Person")
-        return self.client.query(kind=self.kind)
+    kind: str | None = param(None, help="the kind to handle, where --kind does not say it")
 
 
 class Change(BuiltIn):

@@ -85,7 +85,7 @@ class ChangeKey(_Moves):
 
     def finish(self, success: bool, report: Report) -> None:
         if success and self.references:
-            search_next(self, self.references, self.kind, self.old_key_in)
+            search_next(self, self.references, self.handled_kind, self.old_key_in)
 
 
 class SplitKind(_Moves):
@@ -123,10 +123,12 @@ class MergeKind(_Moves):
 
     def __init__(self) -> None:
         checked_kind("to", self.to)
-        if self.kind == self.to:
-            raise UsageError(f"kind and to are both {visible(self.to)}; name two kinds")
         if self.origin_in is not None:
             checked_name("origin_in", self.origin_in)
+
+    def check_kind(self) -> None:
+        if self.handled_kind == self.to:
+            raise UsageError(f"kind and to are both {visible(self.to)}; name two kinds")
 
     def new_key(self, entity: Entity) -> Key:
         return key_of_kind(entity, self.to)
