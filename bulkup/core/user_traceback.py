@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import runpy
+import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -56,6 +57,17 @@ def refused_call(exc: BaseException) -> list[Place]:
         return []
     users = [one for one in frames if not one[0].co_filename.startswith(_MACHINERY)]
     return [Place(code.co_filename, line, code.co_name) for code, line in users[-1:]]
+
+
+def calling_places() -> list[Place]:
+    """Where the user's code calls what runs now, the innermost line; empty: nowhere."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_MACHINERY):
+            return [Place(code.co_filename, frame.f_lineno, code.co_name)]
+        frame = frame.f_back  # type: ignore[assignment]
+    return []
 
 
 def error_line(exc: BaseException) -> str:

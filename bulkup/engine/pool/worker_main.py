@@ -174,10 +174,15 @@ class Worker:
                 items.append(packed(handle(result, result.entity.key, result.cursor)))
         except CallError as failed:
             error = protocol.packed_error(failed)
+        self._send_hints()
         self._send(
             protocol.DONE, number, items, len(items) == len(entities), self._handler.moves, error,
             time.monotonic() - began,
         )  # fmt: skip
+
+    def _send_hints(self) -> None:
+        if hints := self._handler.hints.taken():
+            self._send(protocol.HINTS, [tuple(hint) for hint in hints])
 
     def _handle_urgent(self) -> None:
         while self._urgent:
