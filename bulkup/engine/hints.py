@@ -22,6 +22,8 @@ from bulkup.engine.event_log import EventLog
 MOST = 20
 """Subjects of one kind: names of properties may come from data."""
 
+_UNCOUNTED = frozenset({WarningKind.MISSPELLED.value, WarningKind.PROCESS_STATE.value})
+"""Looked for now and then, so how often is not known."""
 _CONVERSIONS = frozenset({"float", "int", "round"})
 _UTC_NOW = ("utcnow", "utcfromtimestamp")
 
@@ -214,7 +216,7 @@ class Advice:
                 self._said[pair] = len(self._events.warnings), message
                 self._events.warn(message, WarningKind(hint.kind))
             at, message = self._said[pair]
-            if count > 1:
+            if count > 1 and hint.kind not in _UNCOUNTED:
                 counted = Detailed(f"{message.head} ({count:,} times)", message.details)
                 self._events.warnings[at] = counted
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bulkup.core.errors import UsageError
-from bulkup.core.events import OF_CODE, Event, Report, Warned, WarningKind
+from bulkup.core.events import OF_CODE, Event, Report, Warned
 from tests.conftest import Server
 from tests.engine.conftest import Run, fill
 
@@ -41,9 +41,7 @@ def warned(embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.Monke
         assert len(report.warnings) == len(said)
         for event, counted in zip(said, report.warnings, strict=True):
             assert counted.splitlines()[0].startswith(event.message.splitlines()[0])
-        return [
-            (event.kind.value, text) for event, text in zip(said, report.warnings, strict=True)
-        ]
+        return [(event.kind.value, text) for event, text in zip(said, report.warnings, strict=True)]
 
     return warnings_of
 
@@ -208,3 +206,63 @@ def test_a_hint_is_given_once_however_the_run_works(
     assert kind == "number_type"
     assert "(120 times)" in message
     assert f"(fix.py:{here(tmp_path)})" in message
+
+
+STATEFUL = """
+from collections import Counter
+
+total = 0
+names = []
+
+class Fix(bulkup.Updater):
+    seen = set()
+
+    def __init__(self):
+        self.count = 0
+        self.kinds = Counter()
+        self.price = 0
+        self.table = None
+        self.cache = {}
+
+    def get_query(self):
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity):
+        global total
+        {statement}  #HERE
+"""
+
+KEPT = [
+    ("self.count += 1", "self.count"),
+    ("self.count = self.count + entity['price']", "self.count"),
+    ("self.kinds[entity.key.kind] += 1", "self.kinds"),
+    ("self.seen.add(entity.key)", "Fix.seen"),
+    ("total += 1", "total"),
+    ("names.append(entity.key)", "names"),
+]
+NOT_KEPT = [
+    "self.price = entity['price']",
+    "self.table = self.table or {'a': 1}",
+    "self.cache[entity.key] = 1",
+    "self.rows = [entity]; self.rows.append(1)",
+    "count = 0; count += 1; self.log('a')",
+]
+
+
+def test_what_worker_processes_keep_is_named(warned: Warn, tmp_path: Path) -> None:
+    every = "; ".join(statement for statement, _ in KEPT)
+    found = warned(STATEFUL.replace("{statement}", every), processes=2)
+    assert {kind for kind, _ in found} == {"process_state"}
+    for _, name in KEPT:
+        (message,) = {text for _, text in found if f"handlers change {name} (" in text}
+        assert f"(fix.py:{here(tmp_path)}), and each worker process has its own" in message
+    assert len(found) == 5
+
+
+def test_what_is_no_state_is_not_named(warned: Warn) -> None:
+    assert warned(STATEFUL.replace("{statement}", "; ".join(NOT_KEPT)), processes=2) == []
+
+
+def test_one_process_may_keep_what_it_likes(warned: Warn) -> None:
+    every = "; ".join(statement for statement, _ in KEPT)
+    assert warned(STATEFUL.replace("{statement}", every), processes=1) == []
