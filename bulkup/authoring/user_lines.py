@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bulkup.core.places import Place, in_brackets, places_of, property_of, with_places
-from bulkup.core.user_traceback import refused_call
+from bulkup.core.user_traceback import BULKUP, refused_call
 
 _ADDING = frozenset(
     {
@@ -123,10 +123,12 @@ class _Index(ast.NodeVisitor):
             for keyword in node.keywords:
                 if keyword.arg is not None:
                     self._assigns(keyword.arg, keyword, keyword.value)
-        elif called == "setdefault" and len(node.args) == 2:
-            name, value = node.args
-            if isinstance(name, ast.Constant):
-                self._assigns(name.value, name, value)
+        first = node.args[0] if node.args else None
+        if isinstance(first, ast.Constant):
+            if called == "setdefault" and len(node.args) == 2:
+                self._assigns(first.value, first, node.args[1])
+            elif "retype" in (called, getattr(function, "id", "")):  # of bulkup.transforms
+                self._assigns(first.value, node, node)
         self.generic_visit(node)
 
     def visit_Return(self, node: ast.Return) -> None:
@@ -166,6 +168,12 @@ def user_handler(updater: Any) -> Any:
     """The function that the user has written to handle an entity."""
     handler: Any = getattr(updater, "function", None) or type(updater).handle_entity
     return inspect.unwrap(handler)
+
+
+def is_users_own(updater: Any) -> bool:
+    """Whether the user has written the handler; False: it is one of bulkup's."""
+    code = getattr(user_handler(updater), "__code__", None)
+    return code is not None and not code.co_filename.startswith(BULKUP)
 
 
 def assignments(updater: Any, name: str) -> list[Assignment]:

@@ -27,6 +27,7 @@ from bulkup.datastore.keys import key_to_pb
 from bulkup.datastore.lazy_entity import (
     UNREAD,
     LazyEntity,
+    carried_message,
     has_key,
     is_moved,
     read_message,
@@ -265,7 +266,11 @@ def _find_changed_properties(
                 added.append(name)
                 continue
             original = value_message(entity, name)
-            edit = _edited_property(entity, name, original, value)
+            carried = carried_message(entity, name, value)
+            if carried is None:
+                edit = _edited_property(entity, name, original, value)
+            else:
+                edit = _edited_property(entity, name, carried, value) or carried
             if edit is not None:
                 if checked:
                     check_value(name, edit)
@@ -285,13 +290,11 @@ def _add_property(
     if not isinstance(name, str):
         raise TypeError(f"property {name!r}: a property's name is a str")
     value = entity[name]
-    pb = new_value(name, value)
-    if entity._excluded is not UNREAD and name in entity._excluded:
-        exclude(pb)
-    if entity._read_meanings is not UNREAD:
-        meaning, read_value = entity._read_meanings.get(name, (None, None))
-        if read_value is value:
-            set_meaning(pb, meaning)
+    carried = carried_message(entity, name, value)
+    if carried is None:
+        pb = _new_property(entity, name, value)
+    else:
+        pb = _edited_property(entity, name, carried, value) or carried
     data = pb.SerializeToString()
     if not checked:
         properties[name] = data
@@ -307,6 +310,17 @@ def _add_property(
         about(error, name)
         raise
     properties[name] = data
+
+
+def _new_property(entity: LazyEntity, name: str, value: Any) -> Pb:
+    pb = new_value(name, value)
+    if entity._excluded is not UNREAD and name in entity._excluded:
+        exclude(pb)
+    if entity._read_meanings is not UNREAD:
+        meaning, read_value = entity._read_meanings.get(name, (None, None))
+        if read_value is value:
+            set_meaning(pb, meaning)
+    return pb
 
 
 def _edited_property(entity: LazyEntity, name: str, original: Pb, value: Any) -> Pb | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from bulkup.authoring.user_lines import Assignment, assignments, returned_at
+from bulkup.authoring.user_lines import Assignment, assignments, is_users_own, returned_at
 from bulkup.core.events import Detailed, WarningKind
 from bulkup.core.places import Place, in_brackets
 from bulkup.core.secrets import without_secrets
@@ -24,7 +24,7 @@ MOST = 20
 
 _UNCOUNTED = frozenset({WarningKind.MISSPELLED.value, WarningKind.PROCESS_STATE.value})
 """Looked for now and then, so how often is not known."""
-_CONVERSIONS = frozenset({"float", "int", "round"})
+_CONVERSIONS = frozenset({"float", "int", "round", "floor", "ceil", "trunc", "retype"})
 _UTC_NOW = ("utcnow", "utcfromtimestamp")
 
 
@@ -49,6 +49,7 @@ class Hints:
 
     def __init__(self, updater: Any) -> None:
         self._updater = updater
+        self._is_users = is_users_own(updater)
         self._told: dict[tuple[WarningKind, str], bool] = {}
         """False: it is meant."""
         self._new: dict[tuple[WarningKind, str], Hint] = {}
@@ -82,6 +83,8 @@ class Hints:
     ) -> None:
         """Note something once more. `say`: the sentence and its places; None: it is meant. Called
         the first time."""
+        if not self._is_users:
+            return
         pair = kind, subject
         is_told = self._told.get(pair)
         message = details = ""
@@ -187,12 +190,12 @@ def _is_int(value: ast.expr) -> bool:
 
 
 def _is_converted(value: ast.expr) -> bool:
-    """`float(...)`, `int(...)`, `round(...)`."""
-    return (
-        isinstance(value, ast.Call)
-        and isinstance(value.func, ast.Name)
-        and value.func.id in _CONVERSIONS
-    )
+    """`float(...)`, `int(...)`, `round(...)`, `math.floor(...)`, `retype(...)` of transforms."""
+    if not isinstance(value, ast.Call):
+        return False
+    function = value.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    return name in _CONVERSIONS
 
 
 class Advice:

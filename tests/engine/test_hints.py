@@ -19,6 +19,7 @@ pytestmark = pytest.mark.client_side
 IMPORTS = """\
 from datetime import datetime, timezone
 import bulkup
+from bulkup.transforms import RetypeProperty, retype
 from google.cloud import datastore
 from google.cloud.datastore import Entity, Key
 """
@@ -94,6 +95,7 @@ MEANT = [
     "entity['price'] = 1.5",
     "entity['rate'] = int(entity['rate'])",
     "entity['rate'] = round(entity['rate'])",
+    "entity = retype('price', 'float')(entity)",
     "entity['price'] = str(entity['price'])",
     "entity['rate'] = entity['rate'] / 2",
     "entity['half'] = entity['price'] / 2",
