@@ -177,7 +177,9 @@ def command(args: RunArgs) -> int:
             selection=args.selection.selection(), keys=keys,
         ) as prepared:  # fmt: skip
             if not args.dry_run:
-                confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
+                query = prepared.shown_query
+                over = f" over {query}" if query else ""
+                confirm(f"Run {prepared.source.name}{over}", prepared.target, yes=args.yes)
             if args.verify:
                 check_verifiable(prepared)
             report = start(prepared, fresh=args.new, keep_record=not args.no_record)
@@ -223,6 +225,7 @@ def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Repo
 
         def ask(namespaces: Sequence[str]) -> None:
             where = f"in {len(namespaces)} namespaces ({namespace_names(namespaces)})"
+            where += f", only {selection}," if selection else ""
             confirm(f"Run {loaded.source.name} {where}", target, yes=args.yes)
 
         return run_in_namespaces(loaded, target, pattern, context, fresh=args.new, confirm=ask)

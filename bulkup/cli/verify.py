@@ -47,6 +47,7 @@ def _fix_command(args: VerifyArgs) -> str:
     words = ["bulkup", "run", args.updater]
     for assignment in args.param:
         words += ["-p", assignment]
+    # A list of keys takes the place of the rest of the selection.
     words += ["--kind", args.selection.kind] if args.selection.kind else []
     return shlex.join([*words, *args.target.words(), "--keys-from", str(args.out)])
 

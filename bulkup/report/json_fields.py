@@ -131,6 +131,7 @@ def start_fields(event: RunStarted) -> dict[str, Any]:
         "verifies": event.verifies,
         **({"gate": True} if event.gate else {}),
         **selection_fields(event.selection),
+        **({"query": event.query} if event.query else {}),
     }
 
 

@@ -334,8 +334,8 @@ def _start_lines(event: RunStarted) -> Iterator[str]:
     if event.params:
         params = [clean(assignment(name, value)) for name, value in event.params.items()]
         yield f"with {', '.join(params)}"
-    if event.selection:
-        yield f"only {clean(str(event.selection))}"
+    if event.query:
+        yield f"over {clean(event.query)}"
     if event.verifies and event.resumed:
         yield f"{plural(event.already.handled, 'entity', 'entities')} already read, and skipped."
     if event.dry_run:

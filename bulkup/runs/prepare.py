@@ -92,6 +92,11 @@ class PreparedRun:
         """The same for every run of this updater with these parameters and this query."""
         return self.query.identity(self.source.spec, self.params)
 
+    @property
+    def shown_query(self) -> str:
+        """What the selection has made of the updater's query, in GQL; empty: there is none."""
+        return self.query.shown_for(self.selection, self.target.info)
+
     def new_run_info(self, run_id: str | None, identity: str) -> RunInfo:
         """The fixed facts of a run created now; with a new id if it has none."""
         target, created = self.target.info, self.context.clock.now()

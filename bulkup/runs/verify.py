@@ -135,7 +135,7 @@ class _Run:
             RunStarted(
                 "", run_info.updater, run_info.description, run_info.target, run_info.params,
                 dry_run=True, resumed=already.handled > 0, already=already, verifies=True,
-                selection=run_info.selection,
+                selection=run_info.selection, query=prepared.shown_query,
             )
         )  # fmt: skip
         for warning in prepared.warnings:

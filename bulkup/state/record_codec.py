@@ -81,6 +81,8 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["made"] = json.dumps(asdict(record.made))
     if record.undone_by:
         values["undone_by"] = record.undone_by
+        if record.undone_partly:
+            values["undone_partly"] = True
     if record.migration:
         values |= _migration_values(record.migration)
         # How long an ended run took, including the pauses between its runners.
@@ -184,6 +186,7 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         plan=plan_from_json(json.loads(values.get("plan") or "null")),
         warm=tuple(json.loads(values.get("warm") or "[]")),
         undone_by=str(values.get("undone_by") or ""),
+        undone_partly=bool(values.get("undone_partly")),
         keep=values["keep"],
         version=version,
     )

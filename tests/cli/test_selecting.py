@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.cli.json_contract import keeps_the_contract
-from tests.cli.shell import BUMP, Shell, seed, values
+from tests.cli.shell import BUMP, Shell, entity, put, seed, values
 from tests.conftest import Server
 
 pytestmark = pytest.mark.client_side
@@ -60,3 +62,27 @@ def test_another_kind_than_the_query_is_refused(shell: Shell, server: Server) ->
     shell.bulkup("run", "bump.py", "--kind", "Other").fails(2, "is for kind 'Item'", "'Other'")
     shell.bulkup("run", "bump.py", "--kind", "").fails(2, "--kind is empty")
     assert shell.bulkup("run", "bump.py", "--kind", "Item", "--json").summary["success"]
+
+
+def test_a_condition_is_joined_with_the_updaters_own(shell: Shell, server: Server) -> None:
+    client = server.client()
+    put(client, (entity(client, "Item", i, n=i, even=i % 2 == 0) for i in range(1, 9)))
+    shell.write(
+        "even.py",
+        """
+        import bulkup
+
+        @bulkup.updater(kind="Item", filters=[("even", "=", True)])
+        def mark(entity):
+            entity["marked"] = True
+            return entity
+        """,
+    )
+    words = ["even.py", "--where", "n > 3", "--where", "n<=6 "]
+    result = shell.bulkup("run", *words)
+    assert result.code == 0, result
+    query = "SELECT * FROM Item WHERE even = TRUE AND n > 3 AND n <= 6"
+    assert f"over {query}" in result.err
+    assert re.search(r"Selection +where n > 3 AND n <= 6", result.out)
+    marked = [one.key.id for one in client.query(kind="Item").fetch() if one.get("marked")]
+    assert sorted(marked) == [4, 6]
