@@ -40,6 +40,8 @@ NOT_RUN = {
 }
 """How many blocks of each page no test runs. Each has a comment before it that says why."""
 
+PYTEST = "docs/testing.md"
+"""Its blocks are tests; tests/testing/test_docs.py runs them."""
 ELSEWHERE = {page.relative_to(page.parents[1]) for page in ALONE}
 
 
@@ -70,7 +72,9 @@ def test_every_file_that_a_page_shows_is_used_by_its_commands(page: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "block", [block for block in blocks("python") if not is_alone(block)], ids=str
+    "block",
+    [block for block in blocks("python") if not is_alone(block) and block.page != PYTEST],
+    ids=str,
 )
 def test_every_python_block_works(
     block: Block, embedded: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
