@@ -97,7 +97,8 @@ def _seed(server: Server) -> None:
     put(
         client,
         [
-            entity(client, "Person", 1, first="Ada", last="Lovelace"),
+            entity(client, "Person", 1, first="Ada", last="Lovelace", fullname="Ada L", age="36"),
+            entity(client, "Animal", 1, legs=6),
             entity(client, "Switch", "names-frozen"),
         ],
     )
