@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.engine.handled import Handled
+from bulkup.engine.hints import Hints
 from bulkup.engine.previewed import Previewed
 
 
@@ -15,6 +16,7 @@ class AnyHandler(Protocol):
     """Calls an updater. What the user's code raises becomes the failure of an entity; see
     `Handler.handle` for what the methods raise."""
 
+    hints: Hints
     moves: bool
     """A write has changed a property that the query orders or ranges on."""
 

@@ -106,6 +106,7 @@ class BatchHandler(WriteSink):
 
         first = make_slot(None)
         self.previewed = first.previewed
+        self.hints = first.hints
         self.reads = CallReads(_Writes(self), first.previewed)
         self.reads.keeps_messages = keeps_images
         self.reads.on_committed = self._note_committed

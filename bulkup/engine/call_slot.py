@@ -46,6 +46,7 @@ class CallSlot(HandlerCall):
             self._fresh = beside._fresh
             self._new_ids = beside._new_ids
             self.previewed = beside.previewed
+            self.hints = beside.hints
 
     def reads_into(self, reads: CallReads) -> None:
         """Note here what the call reads."""

@@ -66,9 +66,13 @@ class TogetherPool(InProcessPool):
             committer.send_if_old(began)
         results = self._to_handle(results, sink)
         landed = committer.drain_open() if self._lands_first and committer else set()
+        if not self._first_page.is_found:
+            self._first_page.found(results)
         with self._handler.open():
             for item in self._in_order(results, committer, landed):
                 accounts.enter(item)
+                if self._first_page.is_waiting:
+                    self._first_page.handled(item)
                 sink.add(item)
                 if accounts.monotonic() >= control.next_check:
                     control.check()
