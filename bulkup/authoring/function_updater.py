@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from inspect import signature
+from inspect import isasyncgen, isawaitable, signature
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from bulkup.authoring.updater import CHECKS, Updater
+from bulkup.authoring.updater import CHECKS, Updater, is_async
 from bulkup.authoring.writes import Delete, apply_patch
 from bulkup.authoring.wrong_result import wrong_result
 from bulkup.core.errors import UsageError
@@ -51,6 +51,7 @@ class FunctionSpec:
     check_after: Check | None = None
     idempotent: bool = False
     batch: bool = False
+    concurrency: int = Updater.concurrency
     ignore_warnings: Collection[str] = ()
 
 
@@ -89,6 +90,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     check_after: Check | None = None,
     idempotent: bool = False,
     batch: bool = False,
+    concurrency: int = Updater.concurrency,
     ignore_warnings: Collection[str] = (),
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
@@ -111,7 +113,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
 
     With `batch`, the function gets a list of entities, and returns (or yields) one result for each,
     in their order: what it would return for that entity alone, or an exception if that one has
-    failed.
+    failed. An `async def` function handles `concurrency` entities at once.
     Raises UsageError when neither or both are given.
     """
     if callable(kind):
@@ -145,6 +147,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         check_after=check_after,
         idempotent=idempotent,
         batch=batch,
+        concurrency=concurrency,
         ignore_warnings=ignore_warnings,
     )
 
@@ -189,6 +192,7 @@ class FunctionUpdater(Updater):
         self.allow_unwritten_changes = spec.allow_unwritten_changes
         self.once = spec.once
         self.idempotent = spec.idempotent
+        self.concurrency = spec.concurrency
         self.ignore_warnings = spec.ignore_warnings
         self.arguments: dict[str, Any] = {}
         for name in CHECKS:
@@ -218,6 +222,20 @@ class FunctionUpdater(Updater):
             self.put(entity)
         elif result is not None:
             self._write(result, entity)
+
+    @property
+    def _is_async(self) -> bool:
+        return is_async(self.function)
+
+    async def handle_async(self, entity: Entity) -> None:
+        """As `handle_entity`, for an async function."""
+        result = self.function(entity, **self.arguments)
+        if not isasyncgen(result):
+            self._write(await result if isawaitable(result) else result, entity)
+            return
+        self._writing().may_change_after_put = True  # until the next one is asked for
+        async for item in result:
+            self._write(item, entity, "a generator")
 
     def handle_batch(self, entities: list[Entity]) -> None:
         results = self.function(list(entities), **self.arguments)

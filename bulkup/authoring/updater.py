@@ -13,15 +13,16 @@ class AddFullName(Updater):
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import inspect
+from collections.abc import Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bulkup.authoring.call_threads import SharedSink, end_call, handling
+from bulkup.authoring import call_threads
+from bulkup.authoring.call_threads import SharedSink, handling
 from bulkup.authoring.writes import WriteSink, flat, key_to_delete, put_others
-from bulkup.authoring.wrong_result import method_result
 from bulkup.core.errors import UpdaterError
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Updater:
                          parameters and query (`bulkup run --once`).
     `idempotent`         handling an entity again changes nothing, so a run may be repeated
                          (`bulkup run --until-clean`), also without an `is_done`.
+    `concurrency`        how many entities an `async def handle_entity` handles at once, in each
+                         process.
     `then`               the updater to run when this one has finished: a class, a function, or a
                          string like "other.py:Name", relative to this file's folder.
     """
@@ -69,6 +72,7 @@ class Updater:
     ignore_warnings: Collection[str] = ()
     once: bool = False
     idempotent: bool = False
+    concurrency: int = 32
 
     client: Client
     """A `google.cloud.datastore.Client` for the run's target."""
@@ -88,8 +92,11 @@ class Updater:
             f"{type(self).__name__} has no get_query; write one that returns a query"
         )
 
-    def handle_entity(self, entity: Entity) -> None:
+    def handle_entity(self, entity: Entity) -> Coroutine[Any, Any, None] | None:
         """Handle one entity. Its writes land together or, if this raises, not at all.
+
+        It may be an `async def`: then `concurrency` entities are handled at once, and each awaits
+        what it needs. Their writes are committed in the order of the query all the same.
 
         Called again with fresh data if somebody else changes what it has read before its write
         lands, or if it has read what an earlier call put and no commit has written yet. So any
@@ -120,6 +127,12 @@ class Updater:
         True or False; `put` and `delete` do not work here.
         """
         raise NotImplementedError(f"{type(self).__name__} has no is_done")
+
+    async def aclose(self) -> None:
+        """Close what an `async def handle_entity` has opened, such as an HTTP session.
+
+        Called on its event loop, when a process stops working on the run.
+        """
 
     def finish(self, success: bool, report: Report) -> None:
         """Called when a process stops working on the run. `success`: every entity was handled.
@@ -222,6 +235,10 @@ class Updater:
         has_batches = type(self).handle_batch is not Updater.handle_batch
         return "handle_batch" if has_batches else "handle_entity"
 
+    @property
+    def _is_async(self) -> bool:
+        return is_async(type(self).handle_entity)
+
     def _writing(self) -> WriteSink:
         sink = self._open_sink
         if sink is None and self._in_hook:
@@ -237,6 +254,11 @@ class Updater:
             )
         sink = sink.for_caller()
         return SharedSink(sink) if sink.is_shared else sink
+
+
+def is_async(function: Any) -> bool:
+    function = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 CHECKS = ("check_before", "check_after")
@@ -318,17 +340,24 @@ def writing_to(sink: WriteSink, updater: Updater) -> Iterator[None]:
         updater._has_threads, updater._sink = True, None
 
     before = updater._open_sink, updater._sink
-    updater._open_sink = updater._sink = sink
+    updater._open_sink = sink
+    updater._sink = None if sink.serves_many else sink
     sink.on_share = share
-    if updater._has_threads:
+    if updater._has_threads and not sink.serves_many:
         sink.share()
     token = _handling.set(updater)
     try:
-        with handling(sink):
+        with handling(None if sink.serves_many else sink):
             yield
     finally:
         _handling.reset(token)
         updater._open_sink, updater._sink = before
+
+
+def begin_task(sink: WriteSink, updater: Updater) -> None:
+    """This task handles the entity that the sink has begun with."""
+    _handling.set(updater)
+    call_threads.begin_task(sink)
 
 
 def client() -> Client:
@@ -345,23 +374,3 @@ def client() -> Client:
             "bulkup.testing.handle(updater, entity)"
         )
     return updater.client
-
-
-def handle_into(updater: Updater, entities: list[Entity], sink: WriteSink) -> None:
-    """Let an updater handle one entity, or a batch of them, and send its writes to `sink`.
-
-    Raises what the handler raises, and TypeError if the handler returns something.
-    """
-    called = updater._form
-    sink.own = entities[0] if called == "handle_entity" else object()
-    with writing_to(sink, updater):
-        try:
-            result: Any
-            if called == "handle_batch":
-                result = updater.handle_batch(entities)  # type: ignore[func-returns-value]
-            else:
-                result = updater.handle_entity(entities[0])  # type: ignore[func-returns-value]
-        finally:
-            end_call(sink)
-    if result is not None:
-        raise method_result(updater, result, called)
