@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bulkup.authoring.loader import UpdaterSource, make
+from bulkup.authoring.loader import UpdaterSource, make, with_models
 from bulkup.authoring.parameters import convert, parameters_of
 from bulkup.authoring.updater import Updater, handle_into
 from bulkup.authoring.writes import WriteSink
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Writes", "handle", "offline_client", "query"]
 
-AnyUpdater = Updater | type[Updater] | Callable[..., Any]
+AnyUpdater = Updater[Any] | type[Updater[Any]] | Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,11 @@ class _Recorder(WriteSink):
         self.logs.append(line)
 
 
-def _ready(updater: AnyUpdater, params: dict[str, Any]) -> Updater:
+def _ready(updater: AnyUpdater, params: dict[str, Any]) -> Updater[Any]:
     if isinstance(updater, Updater):
         if params:
             raise TypeError("an instance has its parameters already; set them as attributes")
-        ready = updater
+        ready = with_models(updater, type(updater).__name__)
     else:
         name = getattr(updater, "__name__", "updater")
         source = UpdaterSource(name, "", updater, "", "", "", parameters_of(updater))

@@ -21,6 +21,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELSEWHERE = {
     "pip install . && bulkup demo": "`.ci/run`, in a clean clone",
     "pip install -e '.[test]' && pytest": "`.ci/run`, in a clean clone",
+    "pip install 'bulkup[": "`.ci/run`: the extra `test` has all of them",
     "gcloud run jobs": "it needs an account; only its syntax is checked",
 }
 """What this file does not execute, and who does."""
@@ -75,6 +76,10 @@ def shell(tmp_path: Path, embedded: Server) -> Shell:
     project for each page: they are tested at the same time."""
     shell = Shell(tmp_path, embedded)
     shell.write("full_name.py", UPDATER)
+    for page in PAGES:  # those that begin with the name of their file
+        text = page.read_text()
+        for name, block in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", text, re.S):
+            shell.write(name, block)
     shell.write("updaters/0001_add_full_name.py", UPDATER)
     shell.write("updaters/0002_price_to_cents.py", UPDATER.replace("full_name(", "again("))
     for server in (embedded, replace(embedded, project=_shop(embedded))):

@@ -53,14 +53,6 @@ class Delete:
     key: Key
 
 
-def delete(entity_or_key: Entity | Key) -> Delete:
-    """For function updaters: `return bulkup.delete(entity)` deletes the entity.
-
-    Raises TypeError for anything but an Entity or a Key.
-    """
-    return Delete(key_to_delete(entity_or_key))
-
-
 def key_to_delete(entity_or_key: Any) -> Key:
     """The complete key of an entity, or the key itself. Raises TypeError for anything else."""
     from google.cloud.datastore import Entity, Key
