@@ -9,6 +9,7 @@ hook on every thread, and counts what happens in files of the package:
     files           that hold them
     file switches   calls whose file is not that of the call before
     frames          of the package on the stack when the handler is called
+    more            what each further entity of the batch adds: calls and file switches
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ def double(thing):
     thing["n"] *= 2
     return thing
 """
+
+MORE = 50
+"""Entities of the second run beside the first one."""
 
 calls: Counter[str] = Counter()
 order: list[str] = []
@@ -70,44 +74,56 @@ def count(frame: FrameType, event: str, _: Any) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        updater = Path(scratch) / "double.py"
-        updater.write_text(UPDATER)
-        from bulkup.local.process import start_local
+        Path(scratch, "double.py").write_text(UPDATER)
+        os.chdir(scratch)
+        one = figures_of(1)
+        if "-v" in sys.argv:
+            for name, number in calls.most_common():
+                print(f"{number:6} {name}")
+            print(*depths[0], sep="\n")
+        frames = len(depths[0])
+        many = figures_of(1 + MORE)
+    more = {name: (many[name] - one[name]) / MORE for name in ("calls", "file_switches")}
+    print(json.dumps({**one, "frames": frames, "more": more}))
 
-        with start_local(None) as server:
-            os.environ["DATASTORE_EMULATOR_HOST"] = server.host
-            from google.cloud import datastore
 
-            client = datastore.Client(project="calls")
-            entity = datastore.Entity(client.key("Thing", 1))
-            entity["n"] = 1
-            client.put(entity)
-            client.close()
-            os.chdir(scratch)
-            from bulkup import cli
+def figures_of(number: int) -> dict[str, int]:
+    """Run the command on so many entities, and count."""
+    from bulkup import cli
+    from bulkup.local.process import start_local
 
-            threading.setprofile(count)
-            sys.setprofile(count)
-            try:
-                code = cli.call(["run", "double.py", "--project", "calls", "-q"])
-            finally:
-                sys.setprofile(None)
-                threading.setprofile(None)
-            assert code == 0, code
-    switches = sum(a != b for a, b in itertools.pairwise(order))
-    files = {name.partition(":")[0] for name in calls}
-    figures = {
+    for counted in (calls, order, depths):
+        counted.clear()
+    with start_local(None) as server:
+        os.environ["DATASTORE_EMULATOR_HOST"] = server.host
+        put_things(number)
+        threading.setprofile(count)
+        sys.setprofile(count)
+        try:
+            code = cli.call(["run", "double.py", "--project", "calls", "-q", "--new"])
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
+        assert code == 0, code
+    return {
         "calls": sum(calls.values()),
         "functions": len(calls),
-        "files": len(files),
-        "file_switches": switches,
-        "frames": len(depths[0]),
+        "files": len({name.partition(":")[0] for name in calls}),
+        "file_switches": sum(a != b for a, b in itertools.pairwise(order)),
     }
-    print(json.dumps(figures))
-    if "-v" in sys.argv:
-        for name, number in calls.most_common():
-            print(f"{number:6} {name}")
-        print(*depths[0], sep="\n")
+
+
+def put_things(number: int) -> None:
+    from google.cloud import datastore
+
+    client = datastore.Client(project="calls")
+    things = []
+    for id_ in range(1, number + 1):
+        entity = datastore.Entity(client.key("Thing", id_))
+        entity["n"] = 1
+        things.append(entity)
+    client.put_multi(things)
+    client.close()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from bulkup.authoring.function_updater import updater
 from bulkup.authoring.model_keys import delete, key_of
 from bulkup.authoring.param import param
 from bulkup.authoring.updater import BulkDelete, BulkPut, Updater, client
+from bulkup.authoring.writes import REMOVE
 from bulkup.core import grpc_forks  # noqa: F401 - before any import of grpc, so not a lazy one
 from bulkup.core.errors import BulkupError
 from bulkup.core.version import __version__ as __version__
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from bulkup.core.events import Report
 
 __all__ = [
+    "REMOVE",
     "BulkDelete",
     "BulkPut",
     "BulkupError",

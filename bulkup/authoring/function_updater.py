@@ -8,14 +8,15 @@ def add_full_name(entity, *, sep: str = " "):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bulkup.authoring.updater import CHECKS, Updater
-from bulkup.authoring.writes import Delete
+from bulkup.authoring.writes import Delete, apply_patch
+from bulkup.authoring.wrong_result import wrong_result
 from bulkup.core.errors import UsageError
 from bulkup.core.similar import likely_meant
 
@@ -88,12 +89,13 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
 
-    It gets an entity and returns what to write: an Entity, `bulkup.delete(...)`, several of these
-    (in a list, or yielded), or None for nothing. Its keyword-only arguments are the updater's
-    parameters.
+    It gets an entity and returns what to write: an Entity, a dict of the properties to change in
+    the one it got, `bulkup.delete()` to delete that one, several of these (in a list, or yielded),
+    or None for nothing. Its keyword-only arguments are the updater's parameters.
 
-    `kind`, with `filters` (`("age", ">=", 18)`) and `order`, selects the entities. Or give `query`,
-    a function that takes a `google.cloud.datastore.Client` and returns a query. `then` is the
+    `kind`, with `filters` (`("age", ">=", 18)`) and `order`, selects the entities; `keys_only`
+    reads nothing but their keys. Or give `query`, a function that takes a
+    `google.cloud.datastore.Client` and returns a query. `then` is the
     updater to run when this one has finished, and `once` does nothing when the same work was
     finished before, as in a class; so are `idempotent`, `max_failures`, `rewrite_unchanged` and
     `allow_unwritten_changes`: without it, a function that changes the entity and does not return
@@ -199,24 +201,26 @@ class FunctionUpdater(Updater):
         if result is entity:
             self.put(entity)
         elif result is not None:
-            self._write(result)
+            self._write(result, entity)
 
-    def _write(self, result: Entity | Delete | Iterable[Any] | None) -> None:
+    def _write(self, result: Any, entity: Entity, inside: str = "") -> None:
+        """Write what the function returned for `entity`. `inside`: what the result was found in."""
         from google.cloud.datastore import Entity
 
         if result is None:
             return
         if isinstance(result, Entity):
             self.put(result)
+        elif isinstance(result, Mapping):
+            apply_patch(entity, result)
+            self.put(entity)
         elif isinstance(result, Delete):
-            self.delete(result.key)
-        elif isinstance(result, Iterable) and not isinstance(result, (str, bytes, dict)):
+            self.delete(entity if result.keys is None else result.keys)
+        elif isinstance(result, Iterable) and not isinstance(result, (str, bytes)):
             if isinstance(result, Iterator):
                 self._writing().may_change_after_put = True  # until the next one is asked for
+            inside = f"a {type(result).__name__}"
             for item in result:
-                self._write(item)
+                self._write(item, entity, inside)
         else:
-            raise TypeError(
-                "an updater function returns an Entity, bulkup.delete(...), several of these, "
-                f"or None; this one returned a {type(result).__name__}"
-            )
+            raise wrong_result(self.function, result, inside)

@@ -60,6 +60,10 @@ class ModelAdapter:
     def is_model(self, value: Any) -> bool:
         return isinstance(value, self.model)
 
+    def plain_value(self, value: Any) -> Any:
+        """What a property is set to for a value in a patch."""
+        return value
+
     def context(self, updater: Updater) -> AbstractContextManager[Any]:
         """What surrounds the user's code."""
         return nullcontext()
@@ -155,6 +159,7 @@ class ModelUpdates:
         call = self.call
         if (
             self._adapter.is_model(result)
+            and not isinstance(result, dict)  # a patch
             and id(result) not in call.by_id
             and len(call.own) == 1
             and self._adapter.key_of(result) is None
@@ -163,7 +168,10 @@ class ModelUpdates:
         return self._converted(result)
 
     def _converted(self, result: Any) -> Any:
-        if self._adapter.is_model(result):
+        is_known = id(result) in self.call.by_id
+        if type(result) is dict and not is_known:
+            return {name: self._adapter.plain_value(value) for name, value in result.items()}
+        if is_known or self._adapter.is_model(result):
             return self._entity_of(result)
         if isinstance(result, Iterator):
             return map(self._converted, result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bulkup.authoring.updater import models_of_running_handler
-from bulkup.authoring.writes import Delete, key_to_delete
+from bulkup.authoring.writes import Delete, flat, key_to_delete
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Key
@@ -30,12 +30,15 @@ def key_of(model: Any) -> Key:
     )
 
 
-def delete(entity_or_key: Any) -> Delete:
-    """For function updaters: `return bulkup.delete(entity)` deletes the entity.
+def delete(*entities_or_keys: Any) -> Delete:
+    """For function updaters: `return bulkup.delete()` deletes the handled entity.
 
-    Raises TypeError for anything but an Entity, a Key, or a model with a key.
+    `bulkup.delete(entity_or_key, ...)` deletes others instead. A collection counts as its items, so
+    an empty list deletes nothing: give a list that may be empty as one argument, without a star.
+    Raises TypeError for anything but Entities, Keys, and models with a key.
     """
+    if not entities_or_keys:
+        return Delete(None)
     models = models_of_running_handler()
-    if models is not None:
-        (entity_or_key,) = models.keys(entity_or_key)
-    return Delete(key_to_delete(entity_or_key))
+    items = flat if models is None else models.keys
+    return Delete(tuple(key_to_delete(one) for item in entities_or_keys for one in items(item)))

@@ -45,7 +45,7 @@ def update(entity: dict[str, Any], before: Mapping[str, Any], after: Mapping[str
                 continue
             entity[name] = _merged(entity.get(name), before[name], value)
         else:
-            entity[name] = _new(value)
+            entity[name] = stored(value)
     for name in before:
         if name not in after:
             entity.pop(name, None)
@@ -67,7 +67,7 @@ def new_entity(key: Any, values: Mapping[str, Any]) -> Entity:
 
     entity = Entity(key)
     for name, value in values.items():
-        entity[name] = _new(value)
+        entity[name] = stored(value)
     return entity
 
 
@@ -77,23 +77,24 @@ def _is_entity(value: Any) -> bool:
     return isinstance(value, Entity)
 
 
-def _new(value: Any) -> Any:
+def stored(value: Any) -> Any:
+    """A plain value as it is in an entity."""
     if isinstance(value, dict) and not _is_entity(value):
         return new_entity(None, value)
-    return [_new(item) for item in value] if isinstance(value, list) else value
+    return [stored(item) for item in value] if isinstance(value, list) else value
 
 
-def _merged(stored: Any, before: Any, after: Any) -> Any:
-    if isinstance(before, dict) and isinstance(after, dict) and isinstance(stored, dict):
-        update(stored, before, after)
-        return stored
-    is_list = isinstance(before, list) and isinstance(after, list) and isinstance(stored, list)
-    if is_list and len(before) == len(stored):
-        return _merged_list(stored, before, after)
-    return _new(after)
+def _merged(there: Any, before: Any, after: Any) -> Any:
+    if isinstance(before, dict) and isinstance(after, dict) and isinstance(there, dict):
+        update(there, before, after)
+        return there
+    is_list = isinstance(before, list) and isinstance(after, list) and isinstance(there, list)
+    if is_list and len(before) == len(there):
+        return _merged_list(there, before, after)
+    return stored(after)
 
 
-def _merged_list(stored: Sequence[Any], before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
+def _merged_list(there: Sequence[Any], before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
     """Elements that are still there are those that are stored, wherever they are now.
 
     A changed element is the one that was the same object, or the one in its place, if as many lie
@@ -103,11 +104,11 @@ def _merged_list(stored: Sequence[Any], before: Sequence[Any], after: Sequence[A
     result = []
     for place, value in zip(_places(before, after), after, strict=True):
         if place is None:
-            result.append(_new(value))
+            result.append(stored(value))
         elif is_same(before[place], value):
-            result.append(stored[place])
+            result.append(there[place])
         else:
-            result.append(_merged(stored[place], before[place], value))
+            result.append(_merged(there[place], before[place], value))
     return result
 
 

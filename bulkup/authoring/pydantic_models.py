@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from bulkup.authoring.entity_key import key_field
 from bulkup.authoring.mismatch import path_text
-from bulkup.authoring.model_values import Values, plain
+from bulkup.authoring.model_values import Values, plain, stored
 from bulkup.authoring.typed_models import ValueAdapter
+from bulkup.authoring.writes import REMOVE
 from bulkup.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class PydanticModels(ValueAdapter):
             return self._model.model_validate(values)
         except ValidationError as error:
             raise ValueError(_sentence(error, self._model.__name__)) from None
+
+    def plain_value(self, value: Any) -> Any:
+        values = value.model_dump(by_alias=True) if self.is_model(value) else value
+        return value if value is REMOVE else stored(_storable(plain(values)))
 
     def is_model(self, value: Any) -> bool:
         from pydantic import BaseModel

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bulkup.authoring.entity_key import key_field
 from bulkup.authoring.mismatch import mismatch
 from bulkup.authoring.model_adapter import ModelAdapter
-from bulkup.authoring.model_values import EmbeddedValues, Values, new_entity, plain, update
+from bulkup.authoring.model_values import EmbeddedValues, Values, new_entity, plain, stored, update
 from bulkup.authoring.text_form import type_text
 from bulkup.authoring.writes import Delete
 from bulkup.core.errors import UsageError
@@ -104,6 +104,9 @@ class TypedModels(ValueAdapter):
         if name is not None:
             del values[name]
         return values
+
+    def plain_value(self, value: Any) -> Any:
+        return stored(plain(self._converter.unstructure(value)))
 
     def is_model(self, value: Any) -> bool:
         if self._is_dict:

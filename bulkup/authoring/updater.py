@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from bulkup.authoring.call_threads import SharedSink, end_call, handling
 from bulkup.authoring.writes import WriteSink, flat, key_to_delete, put_others
+from bulkup.authoring.wrong_result import method_result
 from bulkup.core.errors import UpdaterError
 
 if TYPE_CHECKING:
@@ -279,6 +280,14 @@ class BulkDelete(Updater):
         self.delete(entity)
 
 
+class SelectionUpdater(Updater):
+    """Base class of updaters without a query of their own: they handle what the user selects with
+    `--kind`, and perhaps `--ancestor` and `--where`."""
+
+    def get_query(self) -> Query:
+        return self.client.query()  # the run narrows it to the selection
+
+
 _handling: ContextVar[Updater[Any] | None] = ContextVar("_handling", default=None)
 """The updater whose handler runs."""
 
@@ -326,17 +335,6 @@ def models_of_running_handler() -> Models | None:
     return None if updater is None else updater._models
 
 
-def returned_something(updater: Updater[Any], result: object) -> TypeError:
-    """The error for a class whose handler returns a value.
-
-    A function's result is written, a method's would be lost without a word.
-    """
-    return TypeError(
-        f"handle_entity of {type(updater).__name__} returned a {type(result).__name__}, which "
-        "writes nothing; in a class, call self.put or self.delete"
-    )
-
-
 def handle_into(updater: Updater[Any], entity: Entity, sink: WriteSink) -> None:
     """Let an updater handle one entity and send its writes to `sink`.
 
@@ -349,4 +347,4 @@ def handle_into(updater: Updater[Any], entity: Entity, sink: WriteSink) -> None:
         finally:
             end_call(sink)
     if result is not None:
-        raise returned_something(updater, result)
+        raise method_result(updater, result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +48,36 @@ class WriteSink:
 
 @dataclass(frozen=True)
 class Delete:
-    """A deletion that a function updater returns; made by `bulkup.delete`."""
+    """Deletions that a function updater returns; made by `bulkup.delete`."""
 
-    key: Key
+    keys: tuple[Key, ...] | None
+    """None: the handled entity."""
+
+
+class Remove:
+    """The type of REMOVE. Copies and pickles as itself."""
+
+    def __repr__(self) -> str:
+        return "bulkup.REMOVE"
+
+    def __reduce__(self) -> str:
+        return "REMOVE"
+
+
+REMOVE: Any = Remove()
+"""In a dict that a function updater returns: `{"nickname": bulkup.REMOVE}` removes the property."""
+
+
+def apply_patch(entity: Entity, patch: Mapping[Any, Any]) -> None:
+    """Change the properties that a patch names, and keep all others and all index flags.
+
+    A value replaces the whole property, also where both are nested entities.
+    """
+    for name, value in patch.items():
+        if value is not REMOVE:
+            entity[name] = value
+        elif name in entity:
+            del entity[name]
 
 
 def key_to_delete(entity_or_key: Any) -> Key:
@@ -74,10 +101,21 @@ def put_others(sink: WriteSink, item: Any) -> None:
 
     for entity in flat(item):
         if not isinstance(entity, Entity):
-            raise TypeError(f"put takes entities, not a {type(entity).__name__}")
+            raise TypeError(f"put takes entities, not a {type(entity).__name__}{_made_of(entity)}")
         if entity.key is None:
             raise TypeError("cannot put an entity that has no key")
         sink.put(entity)
+
+
+def _made_of(item: Any) -> str:
+    """What to write for something that is not an Entity, where that can be said."""
+    from google.cloud.datastore import Key
+
+    if isinstance(item, dict):
+        return "; make one: `entity = Entity(self.client.key(kind, id))`, then `entity.update(...)`"
+    if isinstance(item, Key):
+        return "; put the entity that has this key, or call self.delete(key)"
+    return ""
 
 
 def flat(item: Any) -> Iterable[Any]:

@@ -40,6 +40,43 @@ TARGETS = "targets"
 PARAMS = "migration_params"
 PRICES = "prices"
 PATHS = ("state_dir", "local", MIGRATIONS)
+TOP_LEVEL = {MIGRATIONS: "The folder of `bulkup migrate`, `status`, `mark` and `unlock`."}
+"""Keys that are no options, and what each sets."""
+_FLAGS = {
+    "confirm": "`true`: each run on it asks, or needs `--yes`.",
+    "require_approval": "`true`: a run on it needs an approved plan.",
+}
+_PRICE_STRINGS = {
+    "region": "A region of the list prices: eur3, nam5, us-central1, us-west1 or us-west2.",
+    "currency": "The currency of your own prices.",
+}
+TABLES = {
+    f"{TARGETS}.NAME": (
+        "A target that `--target NAME` names. It needs a project or a local file.",
+        {
+            "project": "Its Google Cloud project.",
+            "database": "Its named database.",
+            "namespace": "Its namespace.",
+            "local": "A file of the embedded Datastore, instead of a project.",
+            **_FLAGS,
+        },
+    ),
+    f"{PARAMS}.MIGRATION": (
+        "Parameters of a migration, by the names that the updater gives them. "
+        "`bulkup migrate -p MIGRATION:NAME=VALUE` wins over them.",
+        {},
+    ),
+    PRICES: (
+        "What `bulkup plan` calculates with.",
+        {
+            **_PRICE_STRINGS,
+            "reads": "Your own price of 100,000 reads.",
+            "writes": "Your own price of 100,000 writes.",
+            "deletes": "Your own price of 100,000 deletes.",
+        },
+    ),
+}
+"""The tables: what each is for, and what each of its keys sets."""
 
 _TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SECRET = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.IGNORECASE)
@@ -83,7 +120,7 @@ def read_settings(config: ConfigFile, shown_from: str) -> Settings:
     Raises UsageError.
     """
     reader = _Reader(config, Path(shown_from))
-    known = [*OPTIONS, MIGRATIONS, TARGETS, PARAMS, PRICES]
+    known = [*OPTIONS, *TOP_LEVEL, TARGETS, PARAMS, PRICES]
     table = reader.keys(config.table, known, "")
     targets = {
         name: reader.target(name, value)
@@ -158,12 +195,10 @@ class _Reader:
             raise self._error(
                 f"{name!r} is not a valid name for a target; use letters, digits, '_', '-' and '.'"
             )
-        flags = ("confirm", "require_approval")
-        fields = ("project", "database", "namespace", "local", *flags)
         if not isinstance(value, dict):
             raise self._wrong(key, value, f'a table; write [{self._prefix}{key}] project = "..."')
-        table = self.keys(value, list(fields), f"{key}.")
-        asked = {flag: table.pop(flag, False) for flag in flags}
+        table = self.keys(value, [*TABLES[f"{TARGETS}.NAME"][1]], f"{key}.")
+        asked = {flag: table.pop(flag, False) for flag in _FLAGS}
         for flag, flag_value in asked.items():
             is_bool = isinstance(flag_value, bool)
             self._typed(f"{key}.{flag}", flag_value, is_bool, "true or false")
@@ -177,12 +212,11 @@ class _Reader:
     def prices(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise self._wrong(PRICES, value, f"a table; write [{self._prefix}{PRICES}]")
-        names = {"region": "a string", "currency": "a string"}
-        table = self.keys(value, [*names, "reads", "writes", "deletes"], f"{PRICES}.")
+        table = self.keys(value, [*TABLES[PRICES][1]], f"{PRICES}.")
         for name, price in table.items():
             key = f"{PRICES}.{name}"
-            if name in names:
-                self._typed(key, price, isinstance(price, str), names[name])
+            if name in _PRICE_STRINGS:
+                self._typed(key, price, isinstance(price, str), "a string")
                 self._text(key, price)
             else:
                 is_price = isinstance(price, (int, float)) and not isinstance(price, bool)

@@ -30,6 +30,10 @@ EXCLUSIVE = (
     Exclusive(("all_namespaces", "namespaces", "namespace"), "choose one"),
     Exclusive(("to", "only"), "choose one"),
     Exclusive(("plan", "keys_from"), "a plan is of what the query finds; choose one"),
+    *(
+        Exclusive(("keys_from", name), "a list of keys takes the place of the query; choose one")
+        for name in ("ancestor", "where")
+    ),
     Exclusive(("full", "sample"), "--full handles all entities; leave one out"),
     *(
         Exclusive((option, name), f"{what} for one namespace; leave one out")

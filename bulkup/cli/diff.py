@@ -94,11 +94,15 @@ def command(args: DiffArgs) -> int:
     The past can be read for an hour; where point-in-time recovery is on, for seven days at whole
     minutes.
     """
+    from bulkup.core.output_file import check_replaceable
+    from bulkup.report.diff_lines import is_diff_page
     from bulkup.runs.diff import diff
     from bulkup.runs.sides import SideOptions
 
     if args.html is not None and args.sample is None:
         raise UsageError("--sample all and --html cannot be used together; give a number")
+    if args.html is not None and args.html.exists():
+        check_replaceable(args.html, is_diff_page, "the page of a comparison")
     first = args.target.options()
     printer = _Json() if args.json else _Terminal()
     shown: list[EntityDifference] = []

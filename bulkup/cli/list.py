@@ -105,6 +105,7 @@ def _to_json(run: ListedRun | DamagedRun, now: datetime) -> dict[str, Any]:
         "who": run.who,
         "marked": run.marked,
         "undone_by": run.undone_by,
+        "undone_partly": run.undone_partly,
         "undo_bytes": run.undo_bytes,
         "is_here": run.is_here,
         "predecessor": predecessor_of(info.run_id),
@@ -175,7 +176,8 @@ def _more(run: ListedRun | DamagedRun) -> str:
     if info.params:
         parts.append(", ".join(assignment(name, value) for name, value in info.params.items()))
     if run.undone_by:
-        parts.append(f"undone by {run.undone_by}")
+        partly = "partly " if run.undone_partly else ""
+        parts.append(f"{partly}undone by {run.undone_by}")
     if run.undo_bytes:
         parts.append(f"undo log {size(run.undo_bytes)}")
     if run.marked:

@@ -10,6 +10,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import AllowEmpty, OutputArgs, Params, TargetArgs
+from bulkup.cli.selecting import SelectionArgs
 from bulkup.cli.session import Session
 from bulkup.cli.settings import current_settings
 from bulkup.cli.values import WholeNumber, completed
@@ -42,6 +43,7 @@ class PlanArgs:
         bool,
         click.Option(["--full"], is_flag=True, help="Handle all entities, and predict exactly."),
     ]
+    selection: SelectionArgs
     param: Params
     target: TargetArgs
     out: Annotated[
@@ -109,7 +111,10 @@ def command(args: PlanArgs) -> int:
             owns_process=True,
         )
         params = parse_assignments(args.param)
-        with prepare(args.updater, params, args.target.options(), context) as prepared:
+        with prepare(
+            args.updater, params, args.target.options(), context,
+            selection=args.selection.selection(),
+        ) as prepared:  # fmt: skip
             plan = make_plan(prepared, request)
         _write_pages(plan, html, markdown)
         return 3 if plan.predicted.failed.count else 0

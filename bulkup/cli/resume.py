@@ -104,6 +104,8 @@ def _resume_group(
     run_info = group_info(folders)
     check_same_params(run_info, params)
     options = replace(options_for(run_info, args.target.options()), namespace="")
-    with open_and_load(run_info.spec, run_info.params, options, context) as (target, loaded, _):
+    with open_and_load(
+        run_info.spec, run_info.params, options, context, selection=run_info.selection
+    ) as (target, loaded, _):
         confirm(f"Run {loaded.source.name} in the namespaces of {group_id}", target, yes=args.yes)
         return resume_group(loaded, target, group_id, context)

@@ -167,6 +167,7 @@ def _print(found: FoundSteps, args: RewindArgs, session: RunSession) -> None:
     from bulkup.core.rewinding import KeptEntity
     from bulkup.report.change_lines import change_lines
     from bulkup.report.rewind_lines import kept_line, rewind_lines
+    from bulkup.report.text import clean
 
     out = console()
     for one in found.sample:
@@ -180,5 +181,9 @@ def _print(found: FoundSteps, args: RewindArgs, session: RunSession) -> None:
         click.echo()
     for text in rewind_lines(found.report):
         click.echo(text)
+    differing = {one.name for kind in found.report.kinds for one in kind.properties}
+    for name in args.properties:
+        if name not in differing:
+            click.echo(clean(f"No entity to put back differs in {name!r}; check --property."))
     if found.report.writes and not args.apply:
         click.echo("Nothing was written. The same command with --apply writes it.")

@@ -31,6 +31,7 @@ from bulkup.cli.options import (
     state_dir_words,
     typed_words,
 )
+from bulkup.cli.selecting import SelectionArgs
 from bulkup.cli.session import RunSession
 from bulkup.cli.values import completed
 from bulkup.core.events import Warned
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 class RunArgs:
     updater: Annotated[str, click.Argument(["updater"], shell_complete=completed)]
     dry_run: DryRun
+    selection: SelectionArgs
     keys_from: KeysFrom
     param: Params
     target: TargetArgs
@@ -170,9 +172,14 @@ def command(args: RunArgs) -> int:
 
         params = parse_assignments(args.param)
         keys = keys_from_file(args.keys_from) if args.keys_from is not None else None
-        with prepare(args.updater, params, args.target.options(), context, keys=keys) as prepared:
+        with prepare(
+            args.updater, params, args.target.options(), context,
+            selection=args.selection.selection(), keys=keys,
+        ) as prepared:  # fmt: skip
             if not args.dry_run:
-                confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
+                query = prepared.shown_query
+                over = f" over {query}" if query else ""
+                confirm(f"Run {prepared.source.name}{over}", prepared.target, yes=args.yes)
             if args.verify:
                 check_verifiable(prepared)
             report = start(prepared, fresh=args.new, keep_record=not args.no_record)
@@ -210,13 +217,15 @@ def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Repo
     params = parse_assignments(args.param)
     options = args.target.options()
     ignored = ignored_emulator(options)
-    with open_and_load(args.updater, params, options, context) as opened:
+    selection = args.selection.selection()
+    with open_and_load(args.updater, params, options, context, selection=selection) as opened:
         target, loaded, _ = opened
         if ignored:
             context.listener(Warned(ignored))
 
         def ask(namespaces: Sequence[str]) -> None:
             where = f"in {len(namespaces)} namespaces ({namespace_names(namespaces)})"
+            where += f", only {selection}," if selection else ""
             confirm(f"Run {loaded.source.name} {where}", target, yes=args.yes)
 
         return run_in_namespaces(loaded, target, pattern, context, fresh=args.new, confirm=ask)
@@ -227,6 +236,7 @@ def _same_command(args: RunArgs) -> str:
     words = ["bulkup", "run", args.updater]
     for assignment in args.param:
         words += ["-p", assignment]
+    words += args.selection.selection().words()
     words += args.namespaces.words()
     words += args.target.words()
     words += args.engine.options(max_drift=args.max_drift).words()

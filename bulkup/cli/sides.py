@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 
 from bulkup.cli.named_target import find_target
+from bulkup.cli.selecting import Condition
 from bulkup.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,26 +60,28 @@ class ScopeArgs:
             ["--kind", "kinds"],
             multiple=True,
             metavar="KIND",
-            help="Only entities of this kind; may be repeated.  [default: all kinds]",
+            help="Only entities of this kind; may be repeated.  [default: all kinds; rewind needs "
+            "at least one]",
         ),
     ]
     where: Annotated[
-        tuple[tuple[str, str], ...],
+        tuple[str, ...],
         click.Option(
             ["--where"],
-            type=_Part((), "status=open"),
+            type=Condition(),
             multiple=True,
-            metavar="NAME=VALUE",
-            help="Only entities whose indexed property NAME is VALUE, on either side. VALUE is "
-            'JSON (5, 2.5, true, null, "5"), or else a string; may be repeated.',
+            metavar="CONDITION",
+            help="Only entities that meet a condition, on either side: \"status = 'open' AND "
+            'year IN (2025, 2026)", or status=open for short; may be repeated.',
         ),
     ]
 
     def scope(self) -> Scope:
-        from bulkup.datastore.queries import Filter
+        """Raises UsageError."""
+        from bulkup.datastore.gql.shorthand import equalities
         from bulkup.engine.compare.comparison import Scope
 
-        filters = [Filter(name, "EQUAL", _value(name, text)) for name, text in self.where]
+        filters = [one for text in self.where for one in equalities(text)]
         return Scope(tuple(dict.fromkeys(self.kinds)), filters)
 
 
@@ -110,15 +112,3 @@ def other_options(parts: Sequence[tuple[str, str]], first: TargetOptions) -> Tar
         named.get("namespace", namespace),
         base.local,
     )
-
-
-def _value(name: str, text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    if isinstance(value, (dict, list)):
-        raise UsageError(f"--where {name}: {text} is no single value; compare with one value")
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        raise UsageError(f"--where {name}: {text} has more than 64 bits")
-    return value

@@ -72,7 +72,7 @@ def command(args: UndoArgs) -> int:
 
     RUN is a run id, an unambiguous prefix of one, or the id of a group of runs, one in each
     namespace. Entities that it changed get back what they were, those that it deleted are there
-    again, those that it created are deleted. Of a run with successors, these are undone first, the
+    again, those that it created are deleted. Successors and retries of RUN are undone first, the
     newest before the others. An unfinished run is over then.
 
     An entity that somebody has changed since is left as it is, and named in the report; the command

@@ -12,6 +12,7 @@ import click
 from bulkup.cli.args import verb
 from bulkup.cli.options import STATE_DIR, AllowEmpty, OutputArgs, Params, TargetArgs
 from bulkup.cli.reading_options import ReadingArgs
+from bulkup.cli.selecting import SelectionArgs
 from bulkup.cli.session import Session
 from bulkup.cli.values import completed
 from bulkup.core.errors import BulkupError, Exit, StopAskedError
@@ -33,6 +34,7 @@ class VerifyArgs:
             "from FILE.",
         ),
     ]
+    selection: SelectionArgs
     param: Params
     target: TargetArgs
     reading: ReadingArgs
@@ -45,6 +47,8 @@ def _fix_command(args: VerifyArgs) -> str:
     words = ["bulkup", "run", args.updater]
     for assignment in args.param:
         words += ["-p", assignment]
+    # A list of keys takes the place of the rest of the selection.
+    words += ["--kind", args.selection.kind] if args.selection.kind else []
     return shlex.join([*words, *args.target.words(), "--keys-from", str(args.out)])
 
 
@@ -90,7 +94,10 @@ def command(args: VerifyArgs) -> int:
             reads_beside=True,
         )
         params = parse_assignments(args.param)
-        with prepare(args.updater, params, args.target.options(), context) as prepared:
+        with prepare(
+            args.updater, params, args.target.options(), context,
+            selection=args.selection.selection(),
+        ) as prepared:  # fmt: skip
             report = verify(prepared, args.out, _fix_command(args))
         if session.page is not None:
             session.page.report(report)

@@ -24,12 +24,15 @@ from bulkup.core.model import TargetInfo as TargetInfo
 from bulkup.core.operations import OperationCounts as OperationCounts
 from bulkup.core.plan import Planned as Planned
 from bulkup.core.plan_terms import PlanOutcome as PlanOutcome
+from bulkup.core.selection import EVERYTHING, Selection
 from bulkup.core.verification import Found as Found
 from bulkup.core.verification import Verification as Verification
 
 
 @dataclass(frozen=True)
 class RunStarted:
+    """A run starts or is resumed."""
+
     run_id: str
     updater: str
     """The updater's name."""
@@ -51,6 +54,10 @@ class RunStarted:
     """A plan is made: it writes nothing, and `Planned` follows in place of `RunEnded`."""
     gate: bool = False
     """This is the dry pass that comes before the first write."""
+    selection: Selection = EVERYTHING
+    """What has narrowed the updater's query."""
+    query: str = ""
+    """The query that comes of it, in GQL; empty: the updater's own."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,8 @@ class Retrying:
 
 @dataclass(frozen=True)
 class EntityFailed:
+    """An entity could not be handled or written."""
+
     failure: Failure
     failed: int
     """Failures so far, including this one."""
@@ -164,6 +173,7 @@ class WarningKind(str, Enum):
     SUCCESSOR = "successor"
     """The run's successor will not be able to begin."""
     OTHER = "other"
+    """Anything else."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +299,8 @@ class Report:
     passes: tuple[int, ...] | None = None
     """Of `--until-clean`: how much each of the passes before this run has written; None: the run is
     not repeated."""
+    selection: Selection = EVERYTHING
+    """What has narrowed the updater's query."""
 
     operations: OperationCounts | None = None
     """Of this process, as they are billed; None: not counted. In a dry run the predicted ones are
@@ -310,6 +322,8 @@ class Report:
 
 @dataclass(frozen=True)
 class RunEnded:
+    """This process has ended its work on a run."""
+
     report: Report
 
 
@@ -327,10 +341,14 @@ class GroupStarted:
     namespaces: tuple[str, ...]
     dry_run: bool = False
     resumed: bool = False
+    selection: Selection = EVERYTHING
+    """What narrows the updater's query in each of them."""
 
 
 @dataclass(frozen=True)
 class GroupEnded:
+    """The work in several namespaces has ended."""
+
     report: Report
 
 

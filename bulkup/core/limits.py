@@ -12,6 +12,8 @@ import math
 import re
 from typing import Any
 
+from bulkup.core.places import about
+
 MAX_ENTITY_BYTES = 1_048_572
 MAX_INDEXED_BYTES = 1500
 MAX_MEMBER_BYTES = 1_048_487
@@ -276,8 +278,12 @@ def check_properties(entity: Any, prefix: str = "", depth: int = 0) -> None:
     if depth > MAX_NESTING:
         raise nested_too_deep()
     for name, value in entity.properties.items():
-        check_property_name(name)
-        check_value(prefix + name, value, depth)
+        try:
+            check_property_name(name)
+            check_value(prefix + name, value, depth)
+        except LimitError as error:
+            about(error, name)  # the outermost one is told last
+            raise
 
 
 def check_value(path: str, value: Any, depth: int = 0) -> None:

@@ -14,6 +14,7 @@ from enum import Enum
 from bulkup.core.changes import WouldChange
 from bulkup.core.failure_groups import FailureGroup
 from bulkup.core.model import TargetInfo
+from bulkup.core.selection import EVERYTHING, Selection
 
 CONFIDENCE = 0.95
 """So often all numbers of a plan lie in their intervals at once."""
@@ -203,6 +204,8 @@ class PlannedWork:
     created: datetime
     version: str
     """Of bulkup."""
+    selection: Selection = EVERYTHING
+    """What narrows the updater's query."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from bulkup.core.plan import (
     PropertyKind,
     Total,
 )
+from bulkup.core.selection import Selection
 from bulkup.core.typed_key import typed_key
 
 
@@ -59,6 +60,7 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
         "forecast": None if plan.forecast is None else asdict(plan.forecast),
         "round_trip_s": plan.round_trip_s,
         "warnings": [{"kind": w.hazard.value, "message": w.message} for w in plan.warnings],
+        **({"selection": work.selection.stored()} if work.selection else {}),
     }
 
 
@@ -105,6 +107,7 @@ def plan_of(line: Mapping[str, Any]) -> Plan:
             identity=str(line["identity"]),
             created=datetime.fromisoformat(line["created"]),
             version=str(line["bulkup"]),
+            selection=Selection.of(line.get("selection", {})),
         ),
         drawn=Drawn(line["drawn"]),
         handled=int(line["handled"]),

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeGuard
 
 from bulkup.core.model import TargetInfo
+from bulkup.core.selection import EVERYTHING, Selection
 
 
 class Source(Protocol):
@@ -66,6 +67,8 @@ class RunInfo:
     repeated."""
     since_ns: int = 0
     """Only entities that were changed after this time of the server's, in nanoseconds; 0: all."""
+    selection: Selection = EVERYTHING
+    """What narrows the updater's query."""
 
     @property
     def is_repeated(self) -> bool:
@@ -77,7 +80,7 @@ class RunInfo:
         here."""
         return {
             name: value
-            for name, value in asdict(self).items()
+            for name, value in {**asdict(self), "selection": self.selection.stored()}.items()
             if name not in _ADDED or value or value == ()
         }
 
@@ -108,7 +111,7 @@ class RunInfo:
         )
 
 
-_ADDED = frozenset({"keys", "retry_of", "passes", "since_ns"})
+_ADDED = frozenset({"keys", "retry_of", "passes", "since_ns", "selection"})
 """Fields that the first version did not have."""
 
 

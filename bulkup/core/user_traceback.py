@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from bulkup.core.places import Place, places_of
 from bulkup.core.secrets import without_secrets
 
 MAX_FRAMES = 30
@@ -35,15 +36,26 @@ def user_traceback(exc: BaseException, *, keep_from: str | None = None) -> str:
 
     Frames of bulkup, importlib and runpy are left out. `keep_from` is the path of a source file:
     if that file has a frame, the frames before its first one are left out too. Chained exceptions
-    are trimmed in the same way. The result is bounded, can always be encoded and has no secrets in
+    are trimmed in the same way. The places that `exc` names (`core/places.py`) come last. The
+    result is bounded, can always be encoded and has no secrets in
     it, and a strange exception does not make this function raise; but its content is untrusted.
     """
     printed = traceback.TracebackException.from_exception(exc, lookup_lines=False, compact=True)
     for part in _chain(printed):
         _trim(part, keep_from)
     # Secrets first: half of a key would not be recognised.
-    text = "".join(_cut(without_secrets(part), MAX_PART_CHARS) for part in printed.format())
+    parts = [*printed.format(), *(f"{place.frame()}\n" for place in places_of(exc))]
+    text = "".join(_cut(without_secrets(part), MAX_PART_CHARS) for part in parts)
     return encodable(_cut(text, MAX_CHARS)).rstrip("\n")
+
+
+def refused_call(exc: BaseException) -> list[Place]:
+    """Where the user's code called what of bulkup has raised this; empty: it was not bulkup."""
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(exc.__traceback__)]
+    if not frames or not frames[-1][0].co_filename.startswith(_BULKUP):
+        return []
+    users = [one for one in frames if not one[0].co_filename.startswith(_MACHINERY)]
+    return [Place(code.co_filename, line, code.co_name) for code, line in users[-1:]]
 
 
 def error_line(exc: BaseException) -> str:

@@ -21,6 +21,7 @@ from bulkup.core.limits import (
     check_property_name,
     check_value,
 )
+from bulkup.core.places import about
 from bulkup.datastore.keys import key_to_pb
 from bulkup.datastore.lazy_entity import (
     UNREAD,
@@ -217,8 +218,9 @@ def _find_changed_values(
                 edits.append((name, edit.SerializeToString(), value))
                 plain = _PLAIN.get(type(value), "")
                 independent = independent and original.WhichOneof("value_type") == plain
-    except LimitError:
-        raise  # it names the property
+    except LimitError as error:
+        about(error, name)
+        raise
     except (TypeError, ValueError) as error:
         raise named(name, error) from error
     return independent
@@ -243,7 +245,8 @@ def _find_changed_properties(
                 if checked:
                     check_value(name, edit)
                 edits.append((name, edit.SerializeToString(), value))
-    except LimitError:
+    except LimitError as error:
+        about(error, name)
         raise
     except (TypeError, ValueError) as error:
         raise named(name, error) from error
@@ -264,10 +267,14 @@ def _add_property(entity: LazyEntity, properties: Pb, name: Any, checked: bool) 
     if not checked:
         properties[name] = data
         return
-    if not name or name[0] == "_" or len(name) > MAX_INDEXED_BYTES // 4:
-        check_property_name(name)
-    if type(value) not in _IMMUTABLE or len(data) > MAX_INDEXED_BYTES:
-        check_value(name, pb)
+    try:
+        if not name or name[0] == "_" or len(name) > MAX_INDEXED_BYTES // 4:
+            check_property_name(name)
+        if type(value) not in _IMMUTABLE or len(data) > MAX_INDEXED_BYTES:
+            check_value(name, pb)
+    except LimitError as error:
+        about(error, name)
+        raise
     properties[name] = data
 
 

@@ -24,6 +24,7 @@ EntityResultPb: Any = _query.EntityResult.pb()
 QueryResultBatchPb: Any = _query.QueryResultBatch.pb()
 FULL: Any = _query.EntityResult.ResultType.FULL
 AND: Any = _query.CompositeFilter.Operator.AND
+OR: Any = _query.CompositeFilter.Operator.OR
 Operator: Any = _query.PropertyFilter.Operator
 Direction: Any = _query.PropertyOrder.Direction
 MoreResults: Any = _query.QueryResultBatch.MoreResultsType

@@ -16,9 +16,11 @@ from google.cloud.datastore import Entity, Key
 from google.cloud.datastore.helpers import GeoPoint
 from proto.datetime_helpers import DatetimeWithNanoseconds  # type: ignore[import-untyped]
 
+from bulkup.core.places import about
 from bulkup.datastore.google_private import meanings_of
 from bulkup.datastore.keys import key_from_pb, key_text, write_key
 from bulkup.datastore.messages import Pb, ValuePb
+from bulkup.datastore.unstorable import why_unstorable
 from bulkup.datastore.value_flags import exclude, set_meaning
 
 UTC = datetime.timezone.utc
@@ -89,20 +91,7 @@ def _encoder_of_subclass(value: Any) -> Callable[[Pb, Any], None]:
     for type_, encoder in ENCODERS.items():
         if isinstance(value, type_):
             return encoder
-    name = type(value).__name__
-    hint = _HINTS.get(name)
-    raise ValueError(f"Datastore cannot store a {name}{'; use ' + hint if hint else ''}")
-
-
-_HINTS = {
-    "date": "a datetime",
-    "tuple": "a list",
-    "set": "a list",
-    "frozenset": "a list",
-    "bytearray": "bytes",
-    "Decimal": "a float or a str",
-    "UUID": "a str",
-}
+    raise ValueError(why_unstorable(value))
 
 
 def timestamp_parts(value: datetime.datetime) -> tuple[int, int]:
@@ -148,7 +137,9 @@ def _encode_int(pb: Pb, value: int) -> None:
     try:
         pb.integer_value = value
     except ValueError as error:
-        raise ValueError("an integer in Datastore has at most 64 bits") from error
+        raise ValueError(
+            "an integer in Datastore has at most 64 bits; use a str, or a float"
+        ) from error
 
 
 def _encode_str(pb: Pb, value: str) -> None:
@@ -244,7 +235,7 @@ def _encode_property(pb: Pb, name: str, value: Any) -> None:
 def named(name: Any, error: Exception) -> Exception:
     """The same TypeError or ValueError with the property's name in front."""
     type_ = TypeError if isinstance(error, TypeError) else ValueError
-    return type_(f"property {name!r}: {error}")
+    return about(type_(f"property {name!r}: {error}"), name)
 
 
 def write_entity(pb: Pb, entity: Entity) -> None:

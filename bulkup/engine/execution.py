@@ -189,6 +189,8 @@ class Execution:
                 run_info.run_id, run_info.updater, run_info.description, run_info.target,
                 run_info.params, self._options.dry_run, self._resumed, self._already, None,
                 taken.state_file if taken else "", gate=self._options.gate_pass,
+                selection=run_info.selection,
+                query=self._query.shown_for(run_info.selection, run_info.target),
             )
         )  # fmt: skip
         try:

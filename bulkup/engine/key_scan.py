@@ -14,6 +14,7 @@ from typing import Any
 
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import Shard
+from bulkup.core.selection import Selection
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.found_pages import request_found, results_in_order
@@ -67,6 +68,9 @@ class KeyPlan(QueryPlan):
 
     def _with_keys(self, of_kinds: str) -> str:
         return hashlib.sha256(f"{of_kinds} {self.keys.digest}".encode()).hexdigest()
+
+    def shown_for(self, selection: Selection, target: TargetInfo) -> str:
+        return ""
 
     @property
     def digest(self) -> str:

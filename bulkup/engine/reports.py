@@ -70,6 +70,7 @@ def stored_report(
         retried=checkpoint.retried(),
         gate=status.gate,
         passes=run_info.passes,
+        selection=run_info.selection,
         plan=_plan(checkpoint, status.state, status.reason or ""),
     )
 
@@ -148,4 +149,5 @@ def dry_report(
         log_total=event_log.log_total,
         max_failures=max_failures,
         over_budget=outcome.over_budget,
+        selection=run_info.selection,
     )

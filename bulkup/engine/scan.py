@@ -13,6 +13,7 @@ from google.cloud.datastore import Client, Query
 from bulkup.core.errors import QueryError
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import Shard
+from bulkup.core.selection import EVERYTHING, Selection
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.google_private import query_message
@@ -20,6 +21,7 @@ from bulkup.datastore.keys import key_of
 from bulkup.datastore.messages import AND, MoreResults, Operator, QueryPb
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.query_target import check_target
+from bulkup.engine.selecting import narrow, shown_query
 from bulkup.state.kinds import OWN_KINDS
 
 _ONE_VALUE = (Operator.EQUAL, Operator.IN, Operator.HAS_ANCESTOR)
@@ -67,6 +69,10 @@ class QueryPlan:
         digest.update(self.namespace.encode())
         digest.update(self.pb.SerializeToString(deterministic=True))
         return digest.hexdigest()
+
+    def shown_for(self, selection: Selection, target: TargetInfo) -> str:
+        """What a selection has made of the updater's query, in GQL; empty: there is none."""
+        return shown_query(self.pb, target) if selection else ""
 
     @property
     def digest(self) -> str:
@@ -121,8 +127,9 @@ class QueryPlan:
         return pb
 
 
-def plan_query(query: object, client: Client) -> QueryPlan:
-    """Check what an updater's `get_query` returned. Raises QueryError with the reason."""
+def plan_query(query: object, client: Client, selection: Selection = EVERYTHING) -> QueryPlan:
+    """Check what an updater's `get_query` returned, and narrow it to what the user has selected.
+    Raises QueryError with the reason."""
     if not isinstance(query, Query):
         what = "nothing" if query is None else f"a {type(query).__name__}"
         raise QueryError(
@@ -135,6 +142,7 @@ def plan_query(query: object, client: Client) -> QueryPlan:
             "rest: drop projection and distinct_on from get_query (keys_only() is fine)"
         )
     pb = query_message(query)
+    narrow(pb, selection, client)
     check_target(query, pb, client)
     filters = [f for f in pb.filter.composite_filter.filters if not _is_key_filter(f)]
     ranged = {order.property.name for order in pb.order} | set(_ranged_in(pb.filter))

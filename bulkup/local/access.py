@@ -164,6 +164,18 @@ class LocalFile(ReadableFile):
             ) from error
 
 
+class OpenFile(LocalFile):
+    """The same, of a file that this process has open already and keeps open."""
+
+    def __init__(self, storage: Storage, place: Partition) -> None:
+        ReadableFile.__init__(self, place)
+        self._storage = storage
+        self._service = Service(storage)
+        self._check_partition()
+
+    def close(self) -> None: ...
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Delay Ctrl-C until the block ends."""

@@ -12,15 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from bulkup.core.errors import (
     BulkupError,
     Exit,
-    MismatchError,
     NotFoundError,
-    StateError,
     StopAskedError,
 )
 from bulkup.core.events import (
@@ -41,6 +38,12 @@ from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
 from bulkup.engine.checks import has_check
 from bulkup.namespaces.find import display_name, find_namespaces, match_namespaces
+from bulkup.namespaces.group_checks import (
+    check_approvals,
+    check_namespaces,
+    done_before,
+    with_gate_of,
+)
 from bulkup.namespaces.group_gate import gates_of, pass_gate_of_group
 from bulkup.namespaces.results import GroupResults
 from bulkup.namespaces.totals import Totals
@@ -52,11 +55,9 @@ from bulkup.namespaces.unheard import (
 )
 from bulkup.runs.acquire import check_same_identity
 from bulkup.runs.context import RunContext
-from bulkup.runs.done_before import find_done, warn_or_ask
 from bulkup.runs.ended import report_unheard_run
 from bulkup.runs.limits import RunLimits
 from bulkup.runs.missing_kind import check_file, check_kind
-from bulkup.runs.plan_check import with_plan
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, prepare_on
 from bulkup.runs.start import start
 from bulkup.state.groups import Group, Groups, find_group, identity_of
@@ -132,7 +133,7 @@ class GroupRun:
         self._fresh = fresh
         self._dry_run = context.options.dry_run
         self._ledger = Ledger(rpc, target.info)
-        self._identity = identity_of(loaded.source.spec, loaded.params, pattern)
+        self._identity = identity_of(loaded.source.spec, loaded.params, pattern, loaded.selection)
         self._groups = Groups(rpc, target.info, self._identity)
         self._limits = RunLimits(context.options, context.clock)
         self._started = context.clock.now()
@@ -160,8 +161,8 @@ class GroupRun:
         resumed = unfinished is not None and not self._fresh
         if unfinished is not None and resumed:
             group = unfinished
-            self._check_namespaces(group)
-            self._take_gate_of(group)
+            check_namespaces(group, self._pattern)
+            self._context = with_gate_of(group, self._context)
         else:
             group = self._new_group(replaces=unfinished)
             self._warn_of_similar(group)
@@ -178,11 +179,11 @@ class GroupRun:
         with self._context.stop.listening():
             if group.namespaces and not self._dry_run and not resumed:
                 with self._prepare(group.namespaces[0]) as prepared:
-                    for warning in self._done_before(prepared):
+                    for warning in done_before(prepared, self._context, fresh=self._fresh):
                         self._warn(warning.message, warning.kind)
                     check_kind(prepared)  # so that a query that is wrong leaves no trace
                     checked = has_check(prepared.updater, "check_before")
-                self._check_approvals(group)
+                check_approvals(group, self._target.info, self._context, self._prepare)
                 if self._context.gate:
                     closed = self._pass_gate(checked=checked)
                     if closed is not None:
@@ -204,35 +205,6 @@ class GroupRun:
             version=replaces.version if replaces is not None else 0,
         )
 
-    def _check_namespaces(self, group: Group) -> None:
-        """A record is data: it must not lead the updater to where the user did not send it."""
-        for namespace in group.namespaces:
-            if not fnmatchcase(namespace, self._pattern):
-                raise StateError(
-                    f"the record of group {group.group_id} lists the namespace {namespace!r}, "
-                    f"which {self._pattern!r} does not match; bulkup has not written it, so start "
-                    "a new group (--new)"
-                )
-
-    def _take_gate_of(self, group: Group) -> None:
-        """A group goes on as it began, whichever command continues it. Raises MismatchError."""
-        if self._context.gate and not group.gate and not self._dry_run:
-            raise MismatchError(
-                f"group {group.group_id} was started without --gate clean, and may have written "
-                "already; resume it without --gate, or start new runs (--new)"
-            )
-        self._context = replace(self._context, gate=group.gate)
-
-    def _check_approvals(self, group: Group) -> None:
-        """Where the target asks for approved plans: that of each namespace, before the first write.
-        Raises ApprovalError."""
-        if self._context.asks_for_approval(self._target.info) is None:
-            return
-        for namespace in group.namespaces:
-            with self._prepare(namespace) as prepared:
-                run_info = prepared.new_run_info(None, prepared.identity)
-                with_plan(prepared, RunRecord(run_info, RunState.RUNNING))
-
     def _pass_gate(self, *, checked: bool) -> Report | None:
         """A dry run of all namespaces, before the first of them is written to; its report, if it
         is not clean. Raises BulkupError."""
@@ -249,14 +221,6 @@ class GroupRun:
         report, self._gate = pass_gate_of_group(self._target, context, dry_run, checked=checked)
         self._gates = gates_of(report, self._gate)
         return None if self._gate.passed else report
-
-    def _done_before(self, prepared: PreparedRun) -> list[Warned]:
-        """Of the first namespace; asked once, for all of them."""
-        if self._fresh or self._context.once or prepared.updater.once is True:
-            return []
-        run_info = prepared.new_run_info(None, prepared.identity)
-        finished = prepared.ledger.finished_runs_of(run_info.identity)
-        return warn_or_ask(find_done(prepared.ledger, finished, run_info), self._context)
 
     def _warn_of_similar(self, group: Group) -> None:
         for other in self._groups.others(group.updater):
@@ -275,6 +239,7 @@ class GroupRun:
                 group.namespaces,
                 self._dry_run,
                 resumed and not self._dry_run,
+                self._loaded.selection,
             )
         )
         if not group.namespaces:
@@ -390,7 +355,7 @@ class GroupRun:
             self._context,
             options=self._limits.remaining(),
             listener=self._on_event,
-            on_done=lambda _: True,  # see `_done_before`
+            on_done=lambda _: True,  # see `group_checks.done_before`
         )
         return prepare_on(self._target.within(namespace), self._loaded, context)
 
@@ -445,6 +410,7 @@ class GroupRun:
             description=self._loaded.source.description,
             target=self._target.info,
             params=self._loaded.params,
+            selection=self._loaded.selection,
             dry_run=self._dry_run,
             state=ending.state,
             reason=ending.reason,

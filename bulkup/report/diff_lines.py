@@ -17,6 +17,8 @@ MOST_LINES = 20
 MOST_PROPERTIES = 30
 """Rows of the table of properties; --json has all of them."""
 
+GENERATOR = '<meta name="generator" content="bulkup diff">'
+
 ABSENT = "(absent)"
 _NUMBERS = range(1, 5)
 
@@ -125,4 +127,9 @@ def diff_html(report: DiffReport, differences: Sequence[EntityDifference]) -> st
         blocks = (html_block(map(str, difference_lines(one))) for one in differences)
         parts += html_section("Differences", blocks, shown_of(report, len(differences)))
     tone = Tone.MIXED if report.totals.different else Tone.GOOD
-    return html_page("bulkup diff", headline(report), tone, parts)
+    return html_page("bulkup diff", headline(report), tone, parts, meta=GENERATOR)
+
+
+def is_diff_page(beginning: bytes) -> bool:
+    """Whether a file begins like a page that this has made."""
+    return GENERATOR.encode() in beginning

@@ -41,11 +41,13 @@ def summary_html(summary: Summary) -> str:
     return html_page(summary.subject, summary.headline, summary.tone, parts)
 
 
-def html_page(title: str, headline: str, tone: Tone, parts: Iterable[str]) -> str:
-    """A whole HTML document. `parts` are HTML already."""
+def html_page(
+    title: str, headline: str, tone: Tone, parts: Iterable[str], *, meta: str = ""
+) -> str:
+    """A whole HTML document. `parts` are HTML already, and so is `meta`, which is in its head."""
     page = [
         "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8">',
+        f'<html lang="en"><head><meta charset="utf-8">{meta}',
         '<meta name="viewport" content="width=device-width">',
         # Some readers recolour mails in dark mode until nothing contrasts; this page is light.
         '<meta name="color-scheme" content="light">',

@@ -18,6 +18,7 @@ from bulkup.core.events import (
     RunStarted,
     RunState,
 )
+from bulkup.core.selection import Selection
 from bulkup.core.typed_key import typed_key
 from bulkup.report.summary_wording import headline_of
 from bulkup.report.text import iso
@@ -64,7 +65,12 @@ def summary_fields(report: Report) -> dict[str, Any]:
         **({"verification": asdict(report.verification)} if report.verification else {}),
         **({"gate": gate_fields(report.gate)} if report.gate is not None else {}),
         **({"plan": _plan_fields(report.plan)} if report.plan is not None else {}),
+        **selection_fields(report.selection),
     }
+
+
+def selection_fields(selection: Selection) -> dict[str, Any]:
+    return {"selection": selection.stored()} if selection else {}
 
 
 def _plan_fields(plan: PlanOutcome) -> dict[str, Any]:
@@ -124,6 +130,8 @@ def start_fields(event: RunStarted) -> dict[str, Any]:
         "state_file": event.state_file,
         "verifies": event.verifies,
         **({"gate": True} if event.gate else {}),
+        **selection_fields(event.selection),
+        **({"query": event.query} if event.query else {}),
     }
 
 

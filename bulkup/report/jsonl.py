@@ -103,6 +103,7 @@ from bulkup.report.json_fields import (
     gate_fields,
     namespaces_fields,
     progress_fields,
+    selection_fields,
     start_fields,
     summary_fields,
     time_of,
@@ -197,7 +198,9 @@ class JsonPrinter(Printer):
 
     def _group_started(self, event: GroupStarted) -> None:
         self.lines.run_id = self._group_id = event.group_id
-        self._write("namespaces", asdict(event))
+        fields = asdict(event)
+        del fields["selection"]
+        self._write("namespaces", {**fields, **selection_fields(event.selection)})
 
     def _group_ended(self, event: GroupEnded) -> None:
         self.lines.run_id = event.report.run_id

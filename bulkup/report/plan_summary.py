@@ -142,6 +142,8 @@ def _sentences(plan: Plan) -> Iterator[str]:
     if work.params:
         params = [clean(assignment(name, value)) for name, value in work.params.items()]
         yield f"With {', '.join(params)}."
+    if work.selection:
+        yield f"Only {clean(str(work.selection))}."
     if plan.is_sample:
         how = (
             "by __scatter__, a hash of their keys"

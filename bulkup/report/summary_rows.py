@@ -128,6 +128,7 @@ def _run_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Target", clean(str(report.target))),
         ("Namespaces", _namespaces(report) if report.spaces else None),
         ("Parameters", params),
+        ("Selection", clean(str(report.selection))),
         ("Group" if report.spaces else "Run", clean(report.run_id)),
         ("After run", clean(report.predecessor) if report.predecessor else None),
         ("Then run", clean(report.successor) if report.successor else None),

@@ -165,6 +165,8 @@ class TerminalPrinter(Printer):
             return
         many = plural(len(event.namespaces), "namespace")
         self._say(f"{_verb(event)} {clean(event.title)} in {many} of {clean(str(event.target))}")
+        if event.selection:
+            self._say(f"only {clean(str(event.selection))}")
         if event.dry_run:
             self._say(NOTHING_WRITTEN)
 
@@ -332,6 +334,8 @@ def _start_lines(event: RunStarted) -> Iterator[str]:
     if event.params:
         params = [clean(assignment(name, value)) for name, value in event.params.items()]
         yield f"with {', '.join(params)}"
+    if event.query:
+        yield f"over {clean(event.query)}"
     if event.verifies and event.resumed:
         yield f"{plural(event.already.handled, 'entity', 'entities')} already read, and skipped."
     if event.dry_run:

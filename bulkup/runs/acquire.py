@@ -62,6 +62,7 @@ def _as_here(run_info: RunInfo, prepared: PreparedRun) -> RunInfo:
         spec=source.spec,
         source_path=source.path,
         params=dict(prepared.params),
+        selection=prepared.selection,
         target=prepared.target.info,
     )
 

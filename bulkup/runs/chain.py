@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bulkup.authoring.named_successors import follow
+from bulkup.authoring.named_successors import AGAIN, follow
 from bulkup.core.errors import NotFoundError
 from bulkup.core.events import Report
 from bulkup.core.model import RunState
 from bulkup.core.records import next_id
+from bulkup.core.selection import EVERYTHING
 from bulkup.runs.acquire import open_checkpoint
 from bulkup.runs.ended import report_finished_meanwhile, report_record
 from bulkup.runs.execute import acquire_and_execute
@@ -50,8 +51,11 @@ def resume_chain(prepared: PreparedRun, record: RunRecord, *, links: int = 0) ->
 
 
 def _execute_successor(prepared: PreparedRun, record: RunRecord, links: int) -> Report:
-    spec = follow(prepared.source, record.chain.links[links:], own_links=prepared.own_links)
-    loaded = load_updater(spec, record.run_info.params)
+    following = record.chain.links[links:]
+    spec = follow(prepared.source, following, own_links=prepared.own_links)
+    is_same_work = all(link == AGAIN for link in following)  # a further pass
+    selection = prepared.selection if is_same_work else EVERYTHING
+    loaded = load_updater(spec, record.run_info.params, selection)
     with prepare_on(prepared.target, loaded, prepared.context) as successor:
         successor.own_links |= prepared.own_links
         check_same_successor(successor, record)

@@ -34,7 +34,8 @@ def find_done(
     """
     chains: dict[str, list[RunRecord]] = {}
     for record in islice(records, MOST_RECORDS):
-        if record.run_info.run_id != run_info.run_id:
+        is_undone = record.undone_by and not record.undone_partly
+        if record.run_info.run_id != run_info.run_id and not is_undone:
             chains.setdefault(first_id(record.run_info.run_id), []).append(record)
     found = [
         (chain[0].run_info.checksum == run_info.checksum, chain[-1].ended, chain)
@@ -89,6 +90,7 @@ def report_of(prepared: PreparedRun, done: AlreadyDone) -> Report:
         description=source.description,
         target=prepared.target.info,
         params=prepared.params,
+        selection=prepared.selection,
         dry_run=context.options.dry_run,
         state=RunState.FINISHED,
         reason=f"already done as {done.run_id}",

@@ -238,6 +238,7 @@ def _report_of_record(prepared: PreparedRun, record: RunRecord) -> Report:
         description=run_info.description,
         target=prepared.target.info,
         params=run_info.params,
+        selection=run_info.selection,
         dry_run=False,
         state=record.state,
         reason="",

@@ -109,7 +109,8 @@ def _dry_pass(prepared: PreparedRun, record: RunRecord) -> tuple[Report, GateRes
     with contained(quiet.containment(prepared.target)):
         updater = with_parameters(source, prepared.params).create()
         updater.client = ReadOnlyClient.over(rpc, prepared.target.client)
-        checked_query(updater, source, prepared.target)  # which may set what the handler needs
+        # It may set what the handler needs.
+        checked_query(updater, source, prepared.target, prepared.selection)
         copy = replace(prepared, updater=updater, context=quiet, warnings=[], own_links=set())
         on_tick, on_retry = rpc.on_tick, rpc.on_retry
         try:

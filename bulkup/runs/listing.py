@@ -39,6 +39,8 @@ class ListedRun:
     """Whether its folder is in this state directory."""
     undone_by: str = ""
     """The id of the run that has put back what this one changed; empty: none."""
+    undone_partly: bool = False
+    """That one has not put back all of it."""
     undo_bytes: int = 0
     """The size of its undo log in this state directory."""
     retried_by: tuple[str, ...] = ()
@@ -99,6 +101,7 @@ def _read(folder: Path) -> ListedRun | DamagedRun:
                 status.successor,
                 who=None,
                 undone_by=status.undone_by or "",
+                undone_partly=status.partly,
                 undo_bytes=undo_bytes(folder),
                 retried_by=tuple(checkpoint.retries()),
                 retried=checkpoint.retried(),
@@ -137,10 +140,11 @@ def runs_on(
         if isinstance(local, ListedRun):
             # A record's counts are those of the last renewal.
             counts = max(local.counts, listed.counts, key=lambda counts: counts.handled)
-            undone_by = local.undone_by or listed.undone_by
+            known = local if local.undone_by else listed
             listed = replace(
                 listed, counts=counts, is_here=True,
-                undone_by=undone_by, undo_bytes=local.undo_bytes,
+                undone_by=known.undone_by, undone_partly=known.undone_partly,
+                undo_bytes=local.undo_bytes,
                 retried_by=local.retried_by, retried=local.retried,
             )  # fmt: skip
         merged[place] = listed
@@ -164,6 +168,7 @@ def _of_record(record: RunRecord, now: float, successor: str | None) -> ListedRu
         holder.who if holder else None,
         is_here=False,
         undone_by=record.undone_by,
+        undone_partly=record.undone_partly,
         marked=(record.migration.marked or "") if record.migration is not None else "",
     )
 

@@ -80,7 +80,7 @@ def undo_lost(
             with closing(context.connect(target)) as rpc, explained(rpc):
                 rpc.connect()
                 updater.client = ReadOnlyClient.over(rpc, target.client)
-                query = checked_query(updater, loaded.source, target)
+                query = checked_query(updater, loaded.source, target, run_info.selection)
             kinds = tuple(str(kind.name) for kind in query.pb.kind)
             if not kinds:
                 raise UsageError(

@@ -57,7 +57,8 @@ def make_plan(prepared: PreparedRun, request: PlanRequest) -> Plan:
     context.listener(
         RunStarted(
             "", prepared.source.name, prepared.source.description, prepared.target.info,
-            prepared.params, dry_run=True, planned=True,
+            prepared.params, dry_run=True, planned=True, selection=prepared.selection,
+            query=prepared.shown_query,
         )
     )  # fmt: skip
     earlier = list(_earlier_runs(prepared))

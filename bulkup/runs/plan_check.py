@@ -16,6 +16,7 @@ from bulkup.authoring.updater import Updater
 from bulkup.core.errors import ApprovalError, MismatchError
 from bulkup.core.model import TargetInfo
 from bulkup.core.plan_terms import WATCHED, PlanTerms
+from bulkup.core.selection import Selection
 from bulkup.core.visible import assignment
 from bulkup.runs.context import RunContext
 from bulkup.runs.plan_file import PlanFile
@@ -122,6 +123,11 @@ def check_planned(prepared: PreparedRun, file: PlanFile) -> None:
             f"{shown} is a plan with {_assignments(planned.params)}, not with "
             f"{_assignments(here.params)}; give the same parameters (-p), or plan again: {plan}"
         )
+    if planned.selection != here.selection:
+        raise MismatchError(
+            f"{shown} is a plan of {_selected(planned.selection)}, not of "
+            f"{_selected(here.selection)}; select the same, or plan again: {plan}"
+        )
     if planned.code != here.code or not here.code:
         raise MismatchError(
             f"the code of {here.updater} has changed since {shown} was made; restore it, or plan "
@@ -139,6 +145,10 @@ def check_planned(prepared: PreparedRun, file: PlanFile) -> None:
         )
 
 
+def _selected(selection: Selection) -> str:
+    return str(selection) or "the whole query"
+
+
 def _assignments(params: Mapping[str, str]) -> str:
     return ", ".join(assignment(name, value) for name, value in params.items()) or "no parameters"
 
@@ -147,6 +157,7 @@ def _plan_command(prepared: PreparedRun, path: str) -> str:
     words = ["bulkup", "plan", prepared.source.spec, "--out", path]
     for name, value in prepared.params.items():
         words += ["-p", f"{name}={value}"]
+    words += prepared.selection.words()
     if prepared.target.one_of_many:
         words += ["--namespace", prepared.target.info.namespace]
     return f"`{shlex.join(words)}`"

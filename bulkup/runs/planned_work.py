@@ -27,6 +27,7 @@ def planned_work(prepared: PreparedRun) -> PlannedWork:
         identity=prepared.identity,
         created=prepared.context.clock.now(),
         version=__version__,
+        selection=prepared.selection,
     )
 
 

@@ -16,11 +16,12 @@ from bulkup.authoring import successors
 from bulkup.authoring.definitions import misspelled
 from bulkup.authoring.loader import UpdaterSource, describe, load, make
 from bulkup.authoring.parameters import convert, to_text
-from bulkup.authoring.updater import Then, Updater
+from bulkup.authoring.updater import SelectionUpdater, Then, Updater
 from bulkup.core.errors import BulkupError, QueryError, UpdaterError, UsageError
 from bulkup.core.events import Warned
 from bulkup.core.model import GateResult, TargetInfo
 from bulkup.core.records import RunInfo, new_run_id
+from bulkup.core.selection import EVERYTHING, Selection
 from bulkup.core.user_traceback import error_line, user_traceback
 from bulkup.datastore.containment import OutsideTargetError, contained
 from bulkup.datastore.greenlets import check_not_replaced, threads_are_replaced
@@ -49,6 +50,8 @@ class LoadedUpdater:
     """The converted parameters."""
     params: dict[str, str]
     """The same as strings, in the form the command line takes."""
+    selection: Selection = EVERYTHING
+    """What narrows its query."""
 
     def create(self) -> Updater:
         """Call the user's `__init__`. Raises UpdaterError."""
@@ -81,11 +84,18 @@ class PreparedRun:
     """The run whose failed entities it handles again; empty: it is no retry."""
     settled: frozenset[str] = frozenset()
     """The retries of that run that its list of failures knows of."""
+    selection: Selection = EVERYTHING
+    """What has narrowed the updater's query."""
 
     @property
     def identity(self) -> str:
         """The same for every run of this updater with these parameters and this query."""
         return self.query.identity(self.source.spec, self.params)
+
+    @property
+    def shown_query(self) -> str:
+        """What the selection has made of the updater's query, in GQL; empty: there is none."""
+        return self.query.shown_for(self.selection, self.target.info)
 
     def new_run_info(self, run_id: str | None, identity: str) -> RunInfo:
         """The fixed facts of a run created now; with a new id if it has none."""
@@ -102,12 +112,15 @@ class PreparedRun:
         return replace(
             run_info,
             keys=self.query.digest,
+            selection=self.selection,
             retry_of=self.retry_of,
             passes=() if self.context.until_clean else None,
         )
 
 
-def load_updater(updater: Any, params: Mapping[str, Any], *, prefix: str = "") -> LoadedUpdater:
+def load_updater(
+    updater: Any, params: Mapping[str, Any], selection: Selection = EVERYTHING, *, prefix: str = ""
+) -> LoadedUpdater:
     """Load an updater and convert its parameters; check the successors it names, too.
     `prefix`: see `convert`.
 
@@ -116,7 +129,7 @@ def load_updater(updater: Any, params: Mapping[str, Any], *, prefix: str = "") -
     source = load(updater) if isinstance(updater, str) else describe(updater)
     loaded = with_parameters(source, params, prefix=prefix)
     successors.check(source)
-    return loaded
+    return replace(loaded, selection=selection)
 
 
 def load_successor(source: UpdaterSource, then: Then) -> tuple[str, LoadedUpdater]:
@@ -147,21 +160,25 @@ def prepare(
     context: RunContext,
     *,
     check_target: Callable[[TargetInfo], None] = lambda _: None,
+    selection: Selection = EVERYTHING,
     keys: KeySource | None = None,
 ) -> Iterator[PreparedRun]:
     """Prepare a run on a target that is opened here. Raises BulkupError.
 
     A CallError that leaves the block is turned into an error that a user can act on.
-    `check_target` is called before anything is sent to the target. `keys`: what to work on instead
-    of the query's results.
+    `check_target` is called before anything is sent to the target. `selection` narrows the
+    updater's query. `keys`: what to work on instead of the query's results.
     """
     ignored = ignored_emulator(target_options)  # inside, the environment has our own server
     with (
-        open_and_load(updater, params, target_options, context, check_target=check_target) as (
-            target,
-            loaded,
-            created,
-        ),
+        open_and_load(
+            updater,
+            params,
+            target_options,
+            context,
+            check_target=check_target,
+            selection=selection,
+        ) as (target, loaded, created),
         closing(context.connect(target)) as rpc,
         explained(rpc),
     ):
@@ -180,6 +197,7 @@ def open_and_load(
     context: RunContext,
     *,
     check_target: Callable[[TargetInfo], None] = lambda _: None,
+    selection: Selection = EVERYTHING,
 ) -> Iterator[tuple[Target, LoadedUpdater, Updater]]:
     """Open a target, and then load an updater, and create it. Raises BulkupError.
 
@@ -195,7 +213,7 @@ def open_and_load(
             target, unusable = None, error
         stack.enter_context(contained(context.containment(target)))
         try:
-            loaded = load_updater(updater, params)
+            loaded = load_updater(updater, params, selection)
             created = loaded.create()
         except UpdaterError as error:
             if unusable is not None and isinstance(error.__cause__, OutsideTargetError):
@@ -235,7 +253,7 @@ def _bind(
     rpc.tag(source.name)
     client_class = ReadOnlyClient if context.options.dry_run else UserClient
     updater.client = client_class.over(rpc, target.client)
-    query = checked_query(updater, source, target)
+    query = checked_query(updater, source, target, loaded.selection)
     if updater._then is not None:  # asked for in __init__ or get_query
         try:
             load_successor(source, updater._then)
@@ -274,6 +292,7 @@ def _bind(
         warnings=[Warned(doubt)] if doubt else [],
         retry_of=keys.retry_of if keys is not None else "",
         settled=keys.settled if keys is not None else frozenset(),
+        selection=loaded.selection,
     )
 
 
@@ -290,8 +309,20 @@ def _first_of(rpc: Rpc, query: QueryPlan) -> Sequence[Any]:
     return list(results)
 
 
-def checked_query(updater: Updater, source: UpdaterSource, target: Target) -> QueryPlan:
-    """Get the query of an updater that has its client, and check it. Raises BulkupError."""
+def has_own_query(updater: Updater) -> bool:
+    """Whether there is anything that a selection could narrow."""
+    return type(updater).get_query is not SelectionUpdater.get_query
+
+
+def checked_query(
+    updater: Updater, source: UpdaterSource, target: Target, selection: Selection = EVERYTHING
+) -> QueryPlan:
+    """Get the query of an updater that has its client, check it, and narrow it to a selection.
+    Raises BulkupError."""
+    if not selection.kind and not has_own_query(updater):
+        raise UsageError(
+            f"{source.name} has no query of its own; say with --kind which entities to handle"
+        )
     query = _get_query(updater, source)
     namespace = getattr(query, "namespace", target.info.namespace) or ""
     if target.one_of_many and namespace != target.info.namespace:
@@ -300,7 +331,7 @@ def checked_query(updater: Updater, source: UpdaterSource, target: Target) -> Qu
             "namespace would run it there again; build the query with self.client.query(kind=...) "
             "alone, or run without --all-namespaces and --namespaces"
         )
-    return plan_query(query, target.client)
+    return plan_query(query, target.client, selection)
 
 
 def _get_query(updater: Updater, source: UpdaterSource) -> object:

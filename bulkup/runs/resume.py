@@ -25,7 +25,9 @@ from bulkup.runs.lost_record import record_again
 from bulkup.runs.prepare import PreparedRun, prepare
 from bulkup.runs.retry import settle_retry
 from bulkup.runs.target import TargetOptions, check_same_target, options_for
+from bulkup.runs.undone import settle_undo
 from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.display import undoes
 from bulkup.state.files import CHECKPOINT_NAME, find_run, run_folders
 from bulkup.state.record import RunRecord
 from bulkup.state.unreported import is_unreported
@@ -126,6 +128,7 @@ def prepare_resume(
         target_options,
         replace(context, options=context.options.or_as(checkpoint.status().asked)),
         check_target=lambda target: check_same_target(run_info, target),
+        selection=run_info.selection,
         keys=keys_kept_in(checkpoint.folder, run_info) if run_info.keys else None,
     ) as prepared:
         if prepared.query.fingerprint(prepared.target.info) != run_info.fingerprint:
@@ -171,6 +174,12 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
     The locked checkpoint is from `open_unfinished`, the run from `prepare_resume`. Raises
     HeldError, NotFoundError, TargetError when the run cannot be resumed.
     """
+    report = _resume(prepared, checkpoint)
+    settle_undo(prepared, checkpoint, report)
+    return report
+
+
+def _resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
     context, ledger, run_info = prepared.context, prepared.ledger, checkpoint.run_info
     with context.stop.listening():
         to_sweep = ledger.to_sweep()  # in flight with the next request
@@ -215,6 +224,8 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
 def needs_no_datastore(checkpoint: Checkpoint) -> bool:
     """Whether all that is left is to deliver the report of an opened run (`report_stored`)."""
     status = checkpoint.status()
+    if undoes(checkpoint.run_info) is not None:  # the run that is undone may not know of it yet
+        return False
     return status.state is RunState.FINISHED and not status.successor
 
 

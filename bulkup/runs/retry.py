@@ -119,6 +119,7 @@ def prepare_retry(
             listener=listen,
         ),
         check_target=lambda target: check_same_target(run_info, target),
+        selection=run_info.selection,
         keys=replace(source, retry_of=run_info.run_id, settled=settled),
     ) as prepared:
         yield prepared

@@ -12,9 +12,10 @@ from bulkup.core.errors import BulkupError, MismatchError
 from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import GateResult, RunState
 from bulkup.core.records import next_id
+from bulkup.core.selection import EVERYTHING
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
 from bulkup.runs.passes import check_repeatable, passes_of, why_not_clean
-from bulkup.runs.prepare import PreparedRun, checked_query, load_successor
+from bulkup.runs.prepare import PreparedRun, checked_query, has_own_query, load_successor
 from bulkup.state.record import Chain, RunRecord
 
 
@@ -83,9 +84,11 @@ def _next_pass(prepared: PreparedRun, record: RunRecord, passes: tuple[int, ...]
 
 
 def _is_of_part(prepared: PreparedRun) -> bool:
-    """A run on a list of keys is no reason for its successor: what that one waits for is the whole
-    query. Of a retry, the successor began when the run itself was finished."""
-    return bool(prepared.query.digest)
+    """A run on a list of keys, or on a part of the query, is no reason for its successor: what that
+    one waits for is the whole query. Of a retry, the successor began when the run itself was
+    finished."""
+    is_narrowed = bool(prepared.selection) and has_own_query(prepared.updater)
+    return bool(prepared.query.digest) or is_narrowed
 
 
 def foretell_successor(prepared: PreparedRun) -> list[Warned]:
@@ -98,7 +101,8 @@ def foretell_successor(prepared: PreparedRun) -> list[Warned]:
     if _is_of_part(prepared):
         if prepared.retry_of or successors.wanted(source, prepared.updater) is None:
             return []
-        message = f"the successor of {source.name} does not begin after a run on a list of keys"
+        part = "a list of keys" if prepared.query.digest else "a part of the query"
+        message = f"the successor of {source.name} does not begin after a run on {part}"
         return [Warned(message, WarningKind.SUCCESSOR)]
     messages = then_problems(source, loads=is_dry)
     then = successors.wanted(source, prepared.updater)
@@ -120,5 +124,6 @@ def _created(prepared: PreparedRun, then: Then) -> tuple[str, PreparedRun]:
     updater.client = client_class.over(prepared.rpc, prepared.target.client)
     query = checked_query(updater, loaded.source, prepared.target)
     return link, replace(
-        prepared, source=loaded.source, params=loaded.params, updater=updater, query=query
-    )
+        prepared, source=loaded.source, params=loaded.params, updater=updater, query=query,
+        selection=EVERYTHING,
+    )  # fmt: skip

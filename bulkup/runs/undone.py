@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from bulkup.core.errors import Exit, NotFoundError
-from bulkup.core.events import Warned
+from bulkup.core.errors import Exit, HeldError, NotFoundError, StateError
+from bulkup.core.events import Report, Warned
 from bulkup.core.model import RunState
+from bulkup.core.records import RunInfo
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
 from bulkup.engine.recovery import Recovery, recover
+from bulkup.runs.abandon import abandon_by_hand
 from bulkup.runs.context import RunContext
 from bulkup.runs.open_to_run import open_to_run
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.target import TargetOptions, check_same_target
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import undoes
-from bulkup.state.files import CHECKPOINT_NAME
+from bulkup.state.files import CHECKPOINT_NAME, RunLock
 from bulkup.state.holder import this_process
+from bulkup.state.key_list import KeyList
 from bulkup.state.lease import Lease, take
 from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
-from bulkup.state.record import RunRecord
+from bulkup.state.record import MigrationInfo, RunRecord
+from bulkup.state.restore_list import Restores
 from bulkup.state.run_records import Ledger
 from bulkup.state.sweeping import after_late_copies
+from bulkup.state.undo_log import UndoLog
 
 
 def end_unfinished(
@@ -93,54 +98,160 @@ def _end(
     )
 
 
-def note_undone(prepared: PreparedRun, checkpoint: Checkpoint, by: str, *, partly: bool) -> None:
-    """The run of the checkpoint was undone by the run `by`. `partly`: not all of it.
+def end_successor(
+    run_info: RunInfo,
+    successor: str,
+    options: TargetOptions,
+    context: RunContext,
+    confirm: Callable[[Target], None],
+) -> None:
+    """Give up the run that would have followed one that is to be undone.
+
+    Raises StateError if it has begun somewhere else, CallError.
+    """
+    with (
+        open_to_run(options, context) as target,
+        closing(context.connect(target)) as rpc,
+        explained(rpc),
+    ):
+        check_same_target(run_info, target.info)
+        rpc.connect()
+        ledger = Ledger(rpc, target.info)
+        record = ledger.read(successor)
+        if record is None or record.lease.generation:
+            raise StateError(
+                f"run {successor}, which followed {run_info.run_id}, is not in this state "
+                "directory, so what it changed cannot be put back first; undo it where it ran, "
+                "then this one"
+            )
+        if record.state.is_over:
+            return
+        if context.options.dry_run:
+            context.listener(Warned(f"run {successor} has not begun, and would be given up"))
+            return
+        confirm(target)
+        abandon_by_hand(ledger, successor, None, confirm=lambda *_: True)
+        context.listener(Warned(f"run {successor}, which had not begun, is given up"))
+
+
+def undone_by(checkpoint: Checkpoint, report: Report) -> list[str]:
+    """By which runs the one of the checkpoint is undone, after another one has ended: what each of
+    these has put back, its own undo brings back."""
+    earlier = checkpoint.status().undone_by_all
+    ours = [] if earlier and not report.counts.writes else [report.run_id]
+    return [*(one for one in earlier if one != report.run_id), *ours]
+
+
+def note_undone(
+    prepared: PreparedRun, checkpoint: Checkpoint, by: Sequence[str], *, partly: bool
+) -> None:
+    """The run of the checkpoint was undone by the runs `by`. `partly`: not all of it.
 
     A migration that is undone is pending again. Raises CallError.
     """
-    ledger, context = prepared.ledger, prepared.context
     checkpoint.undone(by, partly=partly)
-    record = ledger.read(checkpoint.run_info.run_id)
-    if record is not None and record.run_info.created == checkpoint.run_info.created:
-        record = replace(record, undone_by=by)
-        migration = record.migration
-        if migration is not None and record.state is RunState.FINISHED:
-            if partly:
-                message = (
-                    f"migration {migration.name} is still applied, because not all that it changed "
-                    "was put back"
-                )
-            else:
-                message = f"migration {migration.name} is no longer applied, but pending"
-                marked = f"pending by {this_process().who}"
-                record = replace(
-                    record,
-                    state=RunState.ABANDONED,
-                    ended=int(context.clock.unix()),
-                    migration=replace(migration, marked=marked),
-                )
+    _note_in_record(prepared, checkpoint.run_info, by[-1], partly=partly)
+    _note_effects(prepared, checkpoint, by[-1], partly=partly)
+
+
+def _note_in_record(
+    prepared: PreparedRun, run_info: RunInfo, undone_by: str, *, partly: bool
+) -> None:
+    """`undone_by`: empty: what the run changed is there again."""
+    target = replace(prepared.target.info, namespace=run_info.target.namespace)
+    ledger, context = Ledger(prepared.rpc, target), prepared.context
+    record = ledger.read(run_info.run_id)
+    if record is None or record.run_info.created != run_info.created:
+        return
+    record = replace(record, undone_by=undone_by, undone_partly=partly)
+    migration = record.migration
+    if migration is not None:
+        is_applied = record.state is RunState.FINISHED
+        if partly and is_applied:
+            message = (
+                f"migration {migration.name} is still applied, because not all that it changed "
+                "was put back"
+            )
             context.listener(Warned(message))
-        ledger.write(record, over=record.state.is_over)
-    if not partly:
-        _note_effects(ledger, checkpoint, by)
+        elif not partly and is_applied == bool(undone_by):
+            record = _turned(record, migration, context)
+    ledger.write(record, over=record.state.is_over)
 
 
-def _note_effects(ledger: Ledger, checkpoint: Checkpoint, by: str) -> None:
+def _turned(record: RunRecord, migration: MigrationInfo, context: RunContext) -> RunRecord:
+    """The record of a migration that was applied and is pending now, or the other way round."""
+    who = this_process().who
+    if record.state is RunState.FINISHED:
+        state, marked = RunState.ABANDONED, f"pending by {who}"
+        message = f"migration {migration.name} is no longer applied, but pending"
+    else:
+        state, marked = RunState.FINISHED, f"applied by {who}"
+        message = f"migration {migration.name} is applied again"
+    context.listener(Warned(message))
+    ended = int(context.clock.unix())
+    return replace(record, state=state, ended=ended, migration=replace(migration, marked=marked))
+
+
+def _note_effects(prepared: PreparedRun, checkpoint: Checkpoint, by: str, *, partly: bool) -> None:
     """The run of the checkpoint was undone. If it had itself undone another run, what that one
     changed is there again; and so on."""
-    run_id, is_undone = undoes(checkpoint.run_info), False
+    undo_id, run_id = checkpoint.run_info.run_id, undoes(checkpoint.run_info)
+    is_undone = False
     while run_id is not None:
         folder = checkpoint.folder.with_name(run_id)
         if not (folder / CHECKPOINT_NAME).exists():
             return
         with closing(Checkpoint.open(folder, check=False)) as earlier:
+            every = earlier.status().undone_by_all or (undo_id,)
+            if partly or len(every) > 1:  # some of it is there again; the next undo compares all
+                left = list(every)
+                earlier.undone(left, partly=True)
+                _note_in_record(prepared, earlier.run_info, left[-1], partly=True)
+                return
             if is_undone:
-                earlier.undone(by)
+                earlier.undone([by])
             else:
                 earlier.brought_back(by)
-            record = ledger.read(run_id)
-            if record is not None and record.run_info.created == earlier.run_info.created:
-                ledger.write(
-                    replace(record, undone_by=by if is_undone else ""), over=record.state.is_over
-                )
-            run_id, is_undone = undoes(earlier.run_info), not is_undone
+            _note_in_record(prepared, earlier.run_info, by if is_undone else "", partly=False)
+            undo_id, run_id = run_id, undoes(earlier.run_info)
+            is_undone = not is_undone
+
+
+def settle_undo(prepared: PreparedRun, undo: Checkpoint, report: Report) -> None:
+    """Note what a run that undoes another one has done, after it was resumed. If the folder of that
+    other run is in use, the next `bulkup undo` does it. Raises StateError, CallError."""
+    run_id, state = undoes(undo.run_info), undo.status().state
+    if run_id is None or state is not RunState.FINISHED:
+        return
+    folder = undo.folder.with_name(run_id)
+    if not (folder / CHECKPOINT_NAME).exists():
+        return
+    lock = RunLock(folder)
+    try:
+        lock.acquire()
+    except HeldError:
+        message = f"repeat `bulkup undo {run_id}`, which notes that it is undone"
+        prepared.context.listener(Warned(message))
+        return
+    try:
+        with closing(Checkpoint.open(folder)) as undone:
+            status = undone.status()
+            if undo.run_info.run_id in status.undone_by_all or status.brought_back_by:
+                return
+            if status.partly or not status.undone_by:
+                partly = bool(undo.counts().failed) or not _is_of_all(undo, undone)
+                note_undone(prepared, undone, undone_by(undone, report), partly=partly)
+    finally:
+        lock.release()
+
+
+def _is_of_all(undo: Checkpoint, undone: Checkpoint) -> bool:
+    """Whether the list of what was put back has every entity that the undone run changed."""
+    keys = KeyList.kept_in(undo.folder)
+    if keys is None:
+        return False
+    with closing(keys), closing(UndoLog(undone)) as log, closing(Restores()) as restores:
+        for change in log.changes():
+            restores.take_back(change)
+        is_known = not log.missing and not undone.unknown_writes()
+        return is_known and keys.facts.count == restores.count()

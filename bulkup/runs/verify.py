@@ -75,7 +75,9 @@ def verify_after(prepared: PreparedRun) -> Report:
     context = prepared.context
     options = replace(context.options, dry_run=True, limit=None, max_time_s=None)
     context = replace(context, options=options)
-    loaded = with_parameters(prepared.source, prepared.params)
+    loaded = replace(
+        with_parameters(prepared.source, prepared.params), selection=prepared.selection
+    )
     with (
         contained(context.containment(prepared.target)),
         prepare_on(prepared.target, loaded, context) as again,
@@ -133,6 +135,7 @@ class _Run:
             RunStarted(
                 "", run_info.updater, run_info.description, run_info.target, run_info.params,
                 dry_run=True, resumed=already.handled > 0, already=already, verifies=True,
+                selection=run_info.selection, query=prepared.shown_query,
             )
         )  # fmt: skip
         for warning in prepared.warnings:

@@ -82,6 +82,8 @@ class Status:
     """The plan that the run carries out; None: it has none."""
     undone_by: str | None = None
     """The id of the run that has put back what this one changed."""
+    undone_by_all: tuple[str, ...] = ()
+    """The ids of all such runs: one for each namespace, or for each part."""
     partly: bool = False
     """That one has put back only some, or others had changed some since."""
     brought_back_by: str | None = None
@@ -124,6 +126,7 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
             gate=gate_from_json(meta.get("gate")),
             plan=plan_from_json(meta.get("plan")),
             undone_by=meta.get("undone_by") or None,
+            undone_by_all=tuple(meta.get("undone_by_all") or ()),
             partly=bool(meta.get("partly")),
             brought_back_by=meta.get("brought_back_by") or None,
         )
@@ -212,15 +215,15 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
                 over_budget=over_budget,
             )
 
-    def undone(self, by: str, *, partly: bool = False) -> None:
-        """The run `by` has put back what this one changed; `partly`: not all of it."""
+    def undone(self, by: Sequence[str], *, partly: bool = False) -> None:
+        """The runs `by` have put back what this one changed; `partly`: not all of it."""
         with self._step(synced=True):
-            self._set(undone_by=by, partly=partly, brought_back_by="")
+            self._set(undone_by=by[-1], undone_by_all=list(by), partly=partly, brought_back_by="")
 
     def brought_back(self, by: str) -> None:
         """The run `by` has undone the one that had undone this one."""
         with self._step(synced=True):
-            self._set(undone_by="", partly=False, brought_back_by=by)
+            self._set(undone_by="", undone_by_all=[], partly=False, brought_back_by=by)
 
     # --- shards ---
 

@@ -20,6 +20,7 @@ from typing import Any
 from bulkup.core.errors import HeldError, StateError, UsageError
 from bulkup.core.model import TargetInfo
 from bulkup.core.records import is_run_id
+from bulkup.core.selection import EVERYTHING, Selection
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_text
 from bulkup.datastore.messages import EntityPb, Pb
@@ -71,9 +72,13 @@ class Group:
         return f"{self.group_id}@{namespace}"
 
 
-def identity_of(spec: str, params: Mapping[str, str], pattern: str) -> str:
+def identity_of(
+    spec: str, params: Mapping[str, str], pattern: str, selection: Selection = EVERYTHING
+) -> str:
     """The same for the same work on any machine: of a file only the name counts."""
-    work = spec.rpartition("/")[2], sorted(params.items()), pattern
+    work: tuple[Any, ...] = spec.rpartition("/")[2], sorted(params.items()), pattern
+    if selection:  # an earlier version knows groups without one
+        work = *work, sorted(selection.stored().items())
     return hashlib.sha256(repr(work).encode()).hexdigest()
 
 

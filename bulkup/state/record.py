@@ -148,6 +148,8 @@ class RunRecord:
     """The traffic Datastore is ready for (`engine/throttle/ramp.py`); empty: not known."""
     undone_by: str = ""
     """The id of the run that has put back what this one changed; empty: none has."""
+    undone_partly: bool = False
+    """That one has not put back all of it."""
     keep: bool = True
     """False: the record is removed once the run is finished and swept."""
     version: int = 0

@@ -16,6 +16,7 @@ from typing import Any
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import Origin, RunInfo, Shard, is_run_id
+from bulkup.core.selection import Selection
 from bulkup.datastore.keys import key_text
 from bulkup.datastore.messages import Pb
 from bulkup.state.raw_entities import Stored, read_properties, write_properties
@@ -80,6 +81,8 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["made"] = json.dumps(asdict(record.made))
     if record.undone_by:
         values["undone_by"] = record.undone_by
+        if record.undone_partly:
+            values["undone_partly"] = True
     if record.migration:
         values |= _migration_values(record.migration)
         # How long an ended run took, including the pauses between its runners.
@@ -183,6 +186,7 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         plan=plan_from_json(json.loads(values.get("plan") or "null")),
         warm=tuple(json.loads(values.get("warm") or "[]")),
         undone_by=str(values.get("undone_by") or ""),
+        undone_partly=bool(values.get("undone_partly")),
         keep=values["keep"],
         version=version,
     )
@@ -217,14 +221,19 @@ def run_info_from_json(raw: dict[str, Any]) -> RunInfo:
     """The RunInfo of what `asdict` made of one. Raises KeyError, TypeError, ValueError."""
     passes = raw.get("passes")
     passes = None if passes is None else tuple(passes)
-    run_info = RunInfo(**{**raw, "target": TargetInfo(**raw["target"]), "passes": passes})
+    given = {
+        "target": TargetInfo(**raw["target"]),
+        "passes": passes,
+        "selection": Selection.of(raw.get("selection", {})),
+    }
+    run_info = RunInfo(**{**raw, **given})
     if not all(isinstance(number, int) for number in (run_info.since_ns, *(passes or ()))):
         raise TypeError("a number is expected")
     for run_id in (run_info.run_id, *filter(None, [run_info.retry_of])):
         if not is_run_id(run_id):
             raise ValueError(f"{run_id!r} is not the id of a run")
     texts = {**asdict(run_info), **asdict(run_info.target), **run_info.params}
-    for name in ("params", "target", "passes", "since_ns"):
+    for name in ("params", "target", "passes", "since_ns", "selection"):
         del texts[name]
     if not all(isinstance(text, str) for text in texts.values()):
         raise TypeError("a string is expected")

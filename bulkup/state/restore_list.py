@@ -119,6 +119,11 @@ class Restores:
             found.add(key_of(key).partition_id.namespace_id)
         return sorted(found)
 
+    def count(self) -> int:
+        """How many keys there are. Raises StateError."""
+        (count,) = self._execute("SELECT count(*) FROM restores", ()).fetchone()
+        return int(count)
+
     def list_of(
         self, namespace: str, source: str, only: Iterable[bytes] | None = None
     ) -> RestoreList:

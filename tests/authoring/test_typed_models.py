@@ -334,6 +334,19 @@ def test_a_class_that_refuses_its_values_fails_the_entity() -> None:
         put(lambda one: one, Picky, age=1)
 
 
+def test_a_patch_may_hold_objects() -> None:
+    def patch(one: Person) -> Any:
+        return {"home": Address("A"), "color": Color.BLUE, "bio": bulkup.REMOVE, "age": 3}
+
+    after = {"name": "x", "home": sub(city="A", zip=None), "color": "blue", "age": 3}
+    assert put(patch, Person, name="x", bio="b") == after
+    model = {"name": "x", "home": sub(city="A", zip=None), "bio": "b"}
+    assert put(lambda one: {"home": HomeModel(city="A")}, PersonModel, name="x", bio="b") == model
+    assert put(lambda one: {"age": 3}, PersonDict, name="x", bio="b") == {
+        "name": "x", "bio": "b", "age": 3,
+    }  # fmt: skip
+
+
 # --- keys ---
 
 

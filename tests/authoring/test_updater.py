@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from google.cloud.datastore import Entity
 
 import bulkup
-from bulkup import BulkDelete, BulkPut, Updater, param
+from bulkup import REMOVE, BulkDelete, BulkPut, Updater, param
 from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.core.errors import UpdaterError, UsageError
 from bulkup.testing import handle, offline_client, query
@@ -49,10 +52,63 @@ def test_a_function_may_return_an_entity_a_deletion_several_or_none() -> None:
     assert writes_of(lambda e: None).puts == ()
 
 
-@pytest.mark.parametrize("result", ["text", 5, {"a": 1}, True, ["text"], CLIENT.key("A", 1)])
+@pytest.mark.parametrize("result", ["text", 5, True, ["text"], CLIENT.key("A", 1), [{"a": 1}, 5]])
 def test_anything_else_a_function_returns_is_refused(result: object) -> None:
     with pytest.raises(TypeError, match=r"returns an Entity, bulkup\.delete"):
         writes_of(lambda e: result)
+
+
+def patched_by(patch: Any, **properties: Any) -> Entity:
+    (put,) = handle(bulkup.updater(kind="Thing")(lambda e: patch), entity(**properties)).puts
+    return put  # type: ignore[no-any-return]
+
+
+def test_a_dict_changes_these_properties_and_keeps_the_rest() -> None:
+    assert patched_by({"b": 2, "c": None}, a=1, b=1) == entity(a=1, b=2, c=None)
+    assert patched_by({}, a=1) == entity(a=1)
+    assert patched_by(MappingProxyType({"a": 2}), a=1) == entity(a=2)
+
+
+def test_a_nested_dict_replaces_the_whole_property() -> None:
+    assert patched_by({"home": {"city": "Bern"}}, home={"city": "Köln", "zip": 5}) == entity(
+        home={"city": "Bern"}
+    )
+
+
+def test_remove_removes_a_property_and_none_makes_it_null() -> None:
+    gone = patched_by({"a": bulkup.REMOVE, "b": None, "z": bulkup.REMOVE}, a=1, b=1, c=1)
+    assert gone == entity(b=None, c=1)
+
+
+def test_remove_is_one_object_wherever_it_is_copied() -> None:
+    for copied in (copy.deepcopy({"a": bulkup.REMOVE})["a"], pickle.loads(pickle.dumps(REMOVE))):
+        assert copied is bulkup.REMOVE is REMOVE
+    assert repr(REMOVE) == "bulkup.REMOVE"
+
+
+def test_delete_without_arguments_deletes_the_handled_entity() -> None:
+    assert writes_of(lambda e: bulkup.delete()).deletes == (entity().key,)
+
+
+def test_delete_takes_several_and_a_list_that_may_be_empty() -> None:
+    one, two, three = entity("one"), entity("two"), entity("three")
+    assert writes_of(lambda e: bulkup.delete(one, two.key)).deletes == (one.key, two.key)
+    assert writes_of(lambda e: bulkup.delete([one, two], three)).deletes == (
+        one.key, two.key, three.key,
+    )  # fmt: skip
+    assert writes_of(lambda e: bulkup.delete([])).deletes == ()
+
+
+def test_patches_deletions_and_entities_may_be_mixed() -> None:
+    one, two = entity("one"), entity("two")
+    mixed = writes_of(lambda e: ({"a": 1}, one, [bulkup.delete(two)], None))
+    assert (mixed.puts, mixed.deletes) == ((entity(a=1), one), (two.key,))
+
+    def yields(e: Any) -> Any:
+        yield {"a": 1}
+        yield bulkup.delete(two)
+
+    assert writes_of(yields).puts == (entity(a=1),)
 
 
 def test_kind_filters_and_order_make_the_query() -> None:

@@ -168,6 +168,19 @@ def test_a_page_of_html_holds_everything_and_runs_nothing(shell: Shell, server: 
     failed = shell.bulkup("diff", "--with", "namespace=t", "--html", "no/where.html")
     assert failed.code == 1
     assert "cannot write 'no/where.html'" in failed.err
+    assert shell.bulkup(*words).code == 4  # its own page may be replaced
+
+
+@pytest.mark.client_side
+def test_no_other_file_is_replaced_by_a_page(shell: Shell, server: Server) -> None:
+    seed(server, 1)
+    (shell.folder / "people.db").write_bytes(b"SQLite format 3\0")
+    for name in ("bump.py", "people.db"):
+        path = shell.folder / name
+        before = path.read_bytes()
+        refused = shell.bulkup("diff", "--with", "namespace=t", "--html", name)
+        refused.fails(2, f"{name} is there and is not the page of a comparison")
+        assert path.read_bytes() == before
 
 
 @pytest.mark.client_side

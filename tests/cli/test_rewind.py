@@ -312,6 +312,16 @@ def test_a_target_with_confirm_is_asked_for(tmp_path: Path, embedded: Server) ->
     assert client.get(client.key("Item", 1))["n"] == 0
 
 
+def test_a_mistyped_property_is_named(tmp_path: Path, embedded: Server) -> None:
+    shell = Shell(tmp_path, embedded)
+    client = seed(embedded, 1)
+    then = now()
+    put(client, [entity(client, "Item", 1, n=5)])
+    words = ["rewind", "--kind", "Item", "--to", then, "--property", "n"]
+    assert "check --property" not in shell.bulkup(*words).out
+    assert "differs in 'nn'; check --property" in shell.bulkup(*words, "--property", "nn").out
+
+
 def test_a_file_is_rewound_across_restarts_of_its_server(nowhere: Shell) -> None:
     nowhere.write("rows.jsonl", '{"__key__": ["Item", 1], "n": 1}\n{"__key__": ["Item", 2]}')
     assert nowhere.bulkup("local", "load", "shop.db", "rows.jsonl").code == 0

@@ -144,6 +144,31 @@ def test_a_migration_that_is_undone_is_pending_again(shell: Shell, server: Serve
     ok(shell.bulkup("status", "--check"))
 
 
+def test_a_migration_whose_undo_is_undone_or_resumed_is_what_its_data_is(
+    shell: Shell, server: Server
+) -> None:
+    before = entities(server)
+    shell.write("updaters/0001_bump.py", BUMP)
+    ok(shell.bulkup("migrate"))
+    after = entities(server)
+    run_id = shell.runs()[-1]
+    stopped = shell.bulkup("undo", run_id, "--limit", "2", "--batch-size", "1")
+    assert stopped.code == 75, stopped
+    ok(shell.bulkup("status", "--check"))
+    resumed = shell.bulkup("resume")
+    ok(resumed)
+    assert "migration 0001_bump is no longer applied" in resumed.err
+    assert entities(server) == before
+    assert shell.bulkup("status", "--check").code == 4
+    redone = shell.bulkup("undo", shell.runs()[-1])
+    ok(redone)
+    assert "migration 0001_bump is applied again" in redone.err
+    assert entities(server) == after
+    ok(shell.bulkup("status", "--check"))
+    ok(shell.bulkup("migrate"))
+    assert entities(server) == after
+
+
 def test_prune_deletes_undo_logs_and_then_undo_needs_a_server_that_keeps_its_past(
     shell: Shell, server: Server
 ) -> None:

@@ -1,24 +1,20 @@
-"""For unit tests of your own updaters, without a Datastore and without a run.
+"""One call of a handler, without a Datastore and without a run.
 
-from bulkup.testing import handle, query
-
-def test_full_name():
-    writes = handle(AddFullName, entity, sep="-")
-    assert writes.puts[0]["full_name"] == "Ada-Lovelace"
-
-def test_query():
-    assert query(AddFullName).kind == "Person"
+writes = handle(AddFullName, {"first": "Ada", "last": "Lovelace"}, sep="-")
+assert writes.puts[0]["full_name"] == "Ada-Lovelace"
+assert query(AddFullName).kind == "Person"
 """
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bulkup.authoring.loader import UpdaterSource, make, with_models
+from bulkup.authoring.function_updater import FunctionUpdater
+from bulkup.authoring.loader import UpdaterSource, load, make, with_models
 from bulkup.authoring.parameters import convert, parameters_of
 from bulkup.authoring.updater import Updater, handle_into
 from bulkup.authoring.writes import WriteSink
@@ -26,9 +22,7 @@ from bulkup.authoring.writes import WriteSink
 if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity, Key, Query
 
-__all__ = ["Writes", "handle", "offline_client", "query"]
-
-AnyUpdater = Updater[Any] | type[Updater[Any]] | Callable[..., Any]
+AnyUpdater = Updater[Any] | type[Updater[Any]] | Callable[..., Any] | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -44,16 +38,21 @@ class Writes:
     logs: tuple[str, ...] = ()
 
 
-def handle(updater: AnyUpdater, entity: Entity, /, **params: Any) -> Writes:
+def handle(updater: AnyUpdater, entity: Entity | Mapping[str, Any], /, **params: Any) -> Writes:
     """Let an updater handle one entity, and return its writes.
 
-    `updater` is a class, a decorated function, or an instance that already has its parameters.
-    `params` are values, or strings as after `-p`. `self.client` has no credentials unless an
-    instance brings its own client: that is enough for keys and queries, and for an emulator named
-    by DATASTORE_EMULATOR_HOST.
+    `updater` is a class, a decorated function, an instance that already has its parameters, or a
+    file as after `bulkup run`. `entity` may be a dictionary: `{"__key__": ["Person", 1], "first":
+    "Ada"}`; without `__key__` it is the first one of the updater's kind. `params` are values, or
+    strings as after `-p`. `self.client` has no credentials unless an instance brings its own
+    client: that is enough for keys and queries, and for an emulator named by
+    DATASTORE_EMULATOR_HOST.
     Raises what the handler raises, ParameterError and UsageError.
     """
+    from bulkup.testing.entities import to_entity
+
     ready = _ready(updater, params)
+    entity = to_entity(entity, ready.client, lambda: kind_of(ready), 1)
     sink = _Recorder()
     handle_into(ready, entity, sink)
     return Writes(tuple(sink.puts), tuple(sink.deletes), tuple(sink.logs))
@@ -64,13 +63,24 @@ def query(updater: AnyUpdater, /, **params: Any) -> Query:
     return _ready(updater, params).get_query()
 
 
+def kind_of(updater: Updater) -> str:
+    """The kind that a ready updater's query names; empty if it names none."""
+    if isinstance(updater, FunctionUpdater) and updater.spec.kind:
+        return updater.spec.kind
+    return str(getattr(updater.get_query(), "kind", None) or "")
+
+
+def project_of_tests() -> str:
+    """The project of the clients and stores of tests."""
+    return os.environ.get("DATASTORE_PROJECT_ID") or "test"
+
+
 def offline_client() -> Client:
     """A `google.cloud.datastore.Client` that needs no credentials, for keys and queries."""
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.datastore import Client
 
-    project = os.environ.get("DATASTORE_PROJECT_ID") or "test"
-    client: Client = Client(project=project, credentials=AnonymousCredentials())
+    client: Client = Client(project=project_of_tests(), credentials=AnonymousCredentials())
     return client
 
 
@@ -101,6 +111,9 @@ def _ready(updater: AnyUpdater, params: dict[str, Any]) -> Updater[Any]:
         if params:
             raise TypeError("an instance has its parameters already; set them as attributes")
         ready = with_models(updater, type(updater).__name__)
+    elif isinstance(updater, (str, os.PathLike)):
+        source = load(os.fspath(updater))
+        ready = make(source, convert(source, params))
     else:
         name = getattr(updater, "__name__", "updater")
         source = UpdaterSource(name, "", updater, "", "", "", parameters_of(updater))

@@ -1,0 +1,201 @@
+"""Finds the lines in an updater's source file that assign a property or return a result.
+
+The source is searched, and nothing is noted while handlers run, so it costs nothing until something
+is wrong. A name that is not written out (`entity[name] = ...`) is not found.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import linecache
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from bulkup.core.places import Place, in_brackets, places_of, property_of, with_places
+from bulkup.core.user_traceback import refused_call
+
+
+class Assignment(NamedTuple):
+    place: Place
+    value: ast.expr | None
+    """What is assigned; None: the source does not say."""
+    scope: str
+    """The qualified name of the function around it."""
+
+
+class _Index(ast.NodeVisitor):
+    """What one source file assigns, returns and yields."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._scope = ""
+        """The qualified name of the function or class that is visited."""
+        self._function = ""
+        """The name of the innermost function."""
+        self.assigned: dict[str, list[Assignment]] = defaultdict(list)
+        self.returned: dict[str, list[Assignment]] = defaultdict(list)
+        """By the qualified name of the function."""
+
+    def _found(self, node: Any, value: ast.expr | None) -> Assignment:
+        place = Place(self._path, node.lineno, self._function or "<module>")
+        return Assignment(place, value, self._scope)
+
+    def _visit_inside(self, node: Any, function: str) -> None:
+        before = self._scope, self._function
+        outer = self._scope + (".<locals>." if self._function else ".") if self._scope else ""
+        self._scope, self._function = outer + node.name, function
+        for child in node.body:
+            self.visit(child)
+        self._scope, self._function = before
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self._visit_inside(node, "")
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self._visit_inside(node, node.name)
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - the names are those of `ast`
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            self._target(target, node.value)
+        self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        self._target(node.target, ast.BinOp(node.target, node.op, node.value))
+        self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self._target(node.target, node.value)
+        self.generic_visit(node)
+
+    def _target(self, target: ast.expr, value: ast.expr | None) -> None:
+        if isinstance(target, (ast.Tuple, ast.List)):
+            values = value.elts if isinstance(value, (ast.Tuple, ast.List)) else []
+            for at, inner in enumerate(target.elts):
+                self._target(inner, values[at] if len(values) == len(target.elts) else None)
+        elif isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+            self._assigns(target.slice.value, target, value)
+        elif isinstance(target, ast.Attribute) and ast.unparse(target.value) != "self":
+            self._assigns(target.attr, target, value)
+
+    def _assigns(self, name: Any, node: Any, value: ast.expr | None) -> None:
+        if isinstance(name, str):
+            self.assigned[name].append(self._found(node, value))
+
+    def visit_Dict(self, node: ast.Dict) -> None:
+        for key, value in zip(node.keys, node.values, strict=True):
+            if isinstance(key, ast.Constant):
+                self._assigns(key.value, key, value)
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        function = node.func
+        called = function.attr if isinstance(function, ast.Attribute) else ""
+        if called == "update" or (isinstance(function, ast.Name) and function.id == "dict"):
+            for keyword in node.keywords:
+                if keyword.arg is not None:
+                    self._assigns(keyword.arg, keyword, keyword.value)
+        elif called == "setdefault" and len(node.args) == 2:
+            name, value = node.args
+            if isinstance(name, ast.Constant):
+                self._assigns(name.value, name, value)
+        self.generic_visit(node)
+
+    def visit_Return(self, node: ast.Return) -> None:
+        self.returned[self._scope].append(self._found(node, node.value))
+        self.generic_visit(node)
+
+    def visit_Yield(self, node: ast.Yield) -> None:
+        self.returned[self._scope].append(self._found(node, node.value))
+        self.generic_visit(node)
+
+
+_indexes: dict[str, tuple[list[str], _Index]] = {}
+
+
+def _index(path: str) -> _Index:
+    """Empty if the file is not there, or is no Python."""
+    lines = linecache.getlines(path)
+    known = _indexes.get(path)
+    if known is not None and known[0] is lines:
+        return known[1]
+    index = _Index(path)
+    with suppress(SyntaxError, ValueError, RecursionError):
+        index.visit(ast.parse("".join(lines)))
+    _indexes[path] = lines, index
+    return index
+
+
+def _handler(updater: Any) -> Any:
+    """The function that the user has written to handle an entity."""
+    handler: Any = getattr(updater, "function", None) or type(updater).handle_entity
+    return inspect.unwrap(handler)
+
+
+def assignments(updater: Any, name: str) -> list[Assignment]:
+    """Where the updater assigns a property: in its function or class or, if that does not name the
+    property, elsewhere in the same file."""
+    handler = _handler(updater)
+    code = getattr(handler, "__code__", None)
+    if code is None:
+        return []
+    found = _index(code.co_filename).assigned.get(name, [])
+    qualified = handler.__qualname__
+    own = qualified if "function" in updater.__dict__ else qualified.rpartition(".")[0]
+    return [one for one in found if _is_within(one.scope, own or qualified)] or found
+
+
+def _is_within(scope: str, outer: str) -> bool:
+    return scope == outer or scope.startswith(outer + ".")
+
+
+def blame(updater: Any, error: BaseException) -> str:
+    """Where the user's code is to be changed: ` (assigned at fix.py:12)`, or nothing.
+
+    Only for what bulkup has raised: a traceback shows where the user's own code raises.
+    """
+    if not isinstance(error, (TypeError, ValueError)) or places_of(error):
+        return ""  # it names its places itself
+    name = property_of(error)
+    if name is not None:
+        places = _distinct(one.place for one in assignments(updater, name))
+        if where := in_brackets(places, "assigned"):
+            with_places(error, places)
+            return where
+    calls = refused_call(error)
+    if not calls and "function" in updater.__dict__:  # it has returned by then
+        calls = returned_at(updater.function, None)
+        with_places(error, calls)
+    return in_brackets(calls)
+
+
+def returned_at(function: Any, result: Any) -> list[Place]:
+    """Where a function may have returned (or yielded) this; else where it is defined. None: it has
+    returned something else than a constant."""
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return []
+    returned = _index(code.co_filename).returned.get(function.__qualname__, [])
+    exact = [one for one in returned if _says(one.value, result)]
+    found = exact or [one for one in returned if not isinstance(one.value, ast.Constant | None)]
+    return _distinct(one.place for one in found) or [
+        Place(code.co_filename, code.co_firstlineno, function.__name__)
+    ]
+
+
+def _says(value: ast.expr | None, result: Any) -> bool:
+    """Whether it is the constant that was returned."""
+    return (
+        isinstance(value, ast.Constant)
+        and type(value.value) is type(result)
+        and (bool(value.value == result))
+    )
+
+
+def _distinct(places: Iterator[Place]) -> list[Place]:
+    return list(dict.fromkeys(places))

@@ -1,0 +1,63 @@
+"""What to write instead of a result that a handler cannot return."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from bulkup.authoring.user_lines import returned_at
+from bulkup.core.places import in_brackets, with_places
+
+
+def wrong_result(function: Callable[..., Any], result: Any, inside: str) -> TypeError:
+    """The error of a function updater. `inside`: what the result was found in; empty: it is what
+    the function has returned."""
+    what = _shown(result)
+    returned = f"returned {inside} that holds {what}" if inside else f"returned {what}"
+    if inside == "a generator":
+        returned = f"yielded {what}"
+    places = returned_at(function, result)
+    error = TypeError(
+        "an updater function returns an Entity, bulkup.delete(...), a dict of properties to "
+        "change, several of these, or None; this one "
+        f"{returned}{_instead(result)}{in_brackets(places)}"
+    )
+    _discard(result)
+    return with_places(error, places)
+
+
+def method_result(updater: Any, result: Any) -> TypeError:
+    """The error of a class whose handler returns a value.
+
+    A function's result is written, a method's would be lost without a word.
+    """
+    method = type(updater).handle_entity
+    name = type(updater).__name__
+    places = returned_at(method, result)
+    error = TypeError(
+        f"handle_entity of {name} returned a {type(result).__name__}, which writes nothing; in a "
+        f"class, call self.put or self.delete{in_brackets(places)}"
+    )
+    _discard(result)
+    return with_places(error, places)
+
+
+def _shown(result: Any) -> str:
+    return str(result) if isinstance(result, bool) else f"a {type(result).__name__}"
+
+
+def _instead(result: Any) -> str:
+    from google.cloud.datastore import Key
+
+    if isinstance(result, bool):
+        return ": write `return entity` to write it, `return None` to leave it as it is"
+    if isinstance(result, Key):
+        return ": write `return bulkup.delete(key)` to delete its entity"
+    return ""
+
+
+def _discard(result: Any) -> None:
+    """Python would warn of a coroutine that nobody has awaited."""
+    if inspect.iscoroutine(result):
+        result.close()

@@ -1,0 +1,11 @@
+"""GQL, as far as it selects entities: conditions and keys as text, as data and as messages.
+
+conditions.py   what a condition is
+grammar.lark    what may be written
+parsing.py      text to conditions
+building.py     what the grammar's rules make
+explaining.py   what is wrong with a text, in a sentence
+shorthand.py    the conditions that two stores are compared by
+text.py         conditions, and whole queries, to text
+filters.py      conditions to messages, and back
+"""

@@ -1,0 +1,315 @@
+"""One call of a handler: what it puts, deletes and logs, with what guards each write.
+
+Writes are kept back until the handler returns, so a handler that raises has written nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+from google.cloud.datastore import Entity, Key
+
+from bulkup.authoring.function_updater import FunctionUpdater
+from bulkup.authoring.updater import Updater
+from bulkup.authoring.writes import WriteSink
+from bulkup.core.clock import timestamp
+from bulkup.core.limits import LARGE_BYTES, check_key_to_write, check_whole
+from bulkup.core.model import LogLine
+from bulkup.datastore.entity_patch import (
+    encode_put,
+    is_changed,
+    is_changed_since,
+    patched,
+    stored_values,
+)
+from bulkup.datastore.keys import key_bytes, key_of, key_to_pb
+from bulkup.datastore.lazy_entity import LazyEntity, is_moved, page_entity, read_version
+from bulkup.datastore.messages import EntityPb, Mutation
+from bulkup.datastore.new_key import NewKey
+from bulkup.datastore.raw_requests import put_mutation
+from bulkup.datastore.reads import ABSENT
+from bulkup.datastore.user_client import UserClient
+from bulkup.engine.client_writes import ClientWrites
+from bulkup.engine.handled import Write
+from bulkup.engine.new_ids import STAND_IN, NewIds
+from bulkup.engine.previewed import CallReads, Previewed
+from bulkup.engine.scan import QueryPlan
+
+_FAIL: Any = Mutation.FAIL
+
+NOT_PUT: Any = object()
+_PUT_AS_ANOTHER: Any = object()
+"""What was put under the current entity's key is another object, for example a copy of it."""
+
+
+class HandlerCall(WriteSink):
+    """What the call that is running asks for. One object serves many calls, one after the other.
+
+    `keeps_before`: keep each entity as it was read; a dry run compares. `keeps_images`: note with
+    each write what it replaces. `fresh_from`: the first stand-in number for new entities, so that
+    the numbers of several processes do not clash.
+    `calls`: what is called with each entity in place of the updater's `handle_entity`.
+    """
+
+    def __init__(
+        self,
+        updater: Updater,
+        query: QueryPlan,
+        *,
+        keeps_before: bool = False,
+        keeps_images: bool = False,
+        fresh_from: int = 0,
+        calls: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._updater = updater
+        self._handle_entity: Callable[[Any], Any] = calls or updater.handle_entity
+        self._keys_only = query.keys_only
+        self._ranged = query.ranged
+        self._keeps_before = keeps_before
+        self._keeps_images = keeps_images
+        self._own_is_whole = keeps_images and not query.keys_only
+        self._image: bytes | None = None
+        """The current entity as it was read, once it was put; its message may be patched then."""
+        self._in_place = not keeps_before and not query.ranged
+        """Patch the message that was read: nothing compares with it afterwards."""
+        self._changed = False
+        """The message of the current entity may differ from what was read."""
+        self._looks_for_unwritten = not updater.allow_unwritten_changes
+        self.may_change_after_put = not isinstance(updater, FunctionUpdater)
+        self._put_as: Any = NOT_PUT
+        """How the current entity was last put: as its message (None), or as a copy (a tuple for
+        `is_changed_since`)."""
+        self.moves = False
+        """A write has changed a property that the query orders or ranges on."""
+        self._rewrite = updater.rewrite_unchanged
+        self._writes: dict[bytes, Write | None] = {}
+        """Writes by key; None: a put that changed nothing."""
+        self._log_lines: list[LogLine] = []
+        self.own: LazyEntity
+        self._key = b""
+        self._version = 0
+        self._fresh: Iterator[int] = count(fresh_from + 1)
+        self._made: set[bytes] = set()
+        """Keys of new entities whose ids this call has looked at."""
+        self.previewed = Previewed() if keeps_before else None
+        """What a dry run would have written."""
+        self.reads = CallReads(self._writes, self.previewed)
+        self.reads.on_committed = self._note_committed
+        self.reads.keeps_messages = keeps_images
+        self._once_more = False
+        self._client_writes: ClientWrites | None = None
+        """None: no call has written through its client."""
+        self._versions = self.reads.versions
+        client = getattr(updater, "client", None)
+        self._new_ids = NewIds(None)
+        self._place: tuple[str, str] | None = None
+        if isinstance(client, UserClient):  # else the updater has made it itself
+            client.note_reads_of(updater)
+            self._new_ids = NewIds(client._rpc)
+            self._place = client._rpc.project, client._rpc.database
+
+    def _note_committed(self, versions: list[tuple[bytes, int]]) -> None:
+        if self._client_writes is None:
+            self._client_writes = ClientWrites(self._versions)
+        self._client_writes.note(page_entity(self.own), versions)
+
+    def _has_committed(self, key: bytes) -> bool:
+        """Whether this call has written the key through its client."""
+        writes = self._client_writes
+        return writes is not None and writes.has(page_entity(self.own), key)
+
+    def _is_unwritten(self, entity: LazyEntity) -> bool:
+        """Whether the handler has changed the entity since it was read or put."""
+        put_as, key = self._put_as, self._key
+        if put_as is NOT_PUT:
+            # Another object may have been put under its key, also through the client.
+            return key not in self._writes and is_changed(entity) and not self._has_committed(key)
+        if put_as is _PUT_AS_ANOTHER:
+            return False
+        changed = is_changed(entity) if put_as is None else is_changed_since(entity, *put_as)
+        write = self._writes.get(key) if changed else None
+        return changed and not (write is not None and write.deletes)
+
+    # --- called by the updater ---
+
+    def put(self, entity: Entity) -> None:
+        # The common case first: the handled entity itself, whose message may be patched in place.
+        if entity is not self.own or is_moved(entity):
+            self._put_other(entity)
+            return
+        if self._keys_only:
+            raise TypeError(
+                "this entity came from a keys-only query and has no properties; putting it would "
+                "erase those it has in Datastore (drop keys_only from the query)"
+            )
+        if self._own_is_whole and self._image is None:
+            self._image = (
+                page_entity(entity).SerializeToString() if self._version != ABSENT else b""
+            )
+        try:
+            pb = patched(entity, in_place=self._in_place, checked=True)
+        except BaseException as error:
+            self._changed = self._changed or self._in_place
+            if isinstance(error, RecursionError):
+                raise ValueError("cannot put an entity that contains itself") from error
+            raise
+        if pb is None:
+            self._put_as = None
+            if not (self._changed or self._rewrite or self._version == ABSENT):
+                self._add(self._key, None)
+                return
+            # An earlier put in this call has patched the message; that is the entity now.
+            pb = page_entity(entity)
+        elif pb is page_entity(entity):
+            self._changed = True
+            self._put_as = None
+        elif self.may_change_after_put:
+            self._put_as = pb, *stored_values(entity)
+        else:
+            self._put_as = None
+        self._add_put(self._key, pb, self._version)
+
+    def _put_other(self, entity: Entity) -> None:
+        # A copy of the handled entity shares its message, which an earlier put may have patched.
+        twin = isinstance(entity, LazyEntity) and page_entity(entity) is page_entity(self.own)
+        pb = encode_put(entity, rewrite=self._rewrite or (twin and self._changed), checked=True)
+        if entity is self.own:  # under another key
+            self._put_as = patched(entity), *stored_values(entity)
+        elif self._put_as is not NOT_PUT and entity.key == self.own.key:
+            self._put_as = _PUT_AS_ANOTHER
+        if pb is None:
+            self._add(key_bytes(key_to_pb(entity.key)), None)
+            return
+        check_key_to_write(pb.key, self._place, complete=False)
+        if not pb.key.path[-1].WhichOneof("id_type"):
+            self._put_new(entity, pb)
+            return
+        key = key_bytes(pb.key)
+        self._add_put(key, pb, self._version_of(key, entity))
+
+    def _put_new(self, entity: Entity, pb: Any) -> None:
+        """Its id is allocated with those of the whole batch, unless the handler looks at it."""
+        size = pb.ByteSize()
+        if size > LARGE_BYTES:
+            check_whole(pb, size)
+        number = next(self._fresh)
+        fresh = b"incomplete %d" % number
+        write = Write(fresh, Mutation(insert=pb).SerializeToString(), 0, False, True, b"")
+        self._add(fresh, write)
+
+        def id_of_write() -> int:
+            if write.incomplete:
+                self._complete(write, number)
+            return int(key_of(write.key).path[-1].id)
+
+        entity.key = NewKey.of(entity.key, id_of_write)
+
+    def _complete(self, write: Write, number: int) -> None:
+        if self._writes.get(write.key) is not write or self._updater._open_sink is not self:
+            raise RuntimeError(
+                "the id of a new entity was asked for after the handle_entity call that put it; "
+                "look at entity.key there, after put"
+            )
+        mutation = Mutation.FromString(write.mutation)
+        key = mutation.insert.key
+        if self._keeps_before:
+            key.path[-1].id = STAND_IN + number
+        else:
+            key.CopyFrom(self._new_ids.complete(key))
+        del self._writes[write.key]
+        write.key, write.mutation = key_bytes(key), mutation.SerializeToString()
+        write.incomplete = False
+        self._add(write.key, write)
+        self._made.add(write.key)
+
+    def _add_put(self, key: bytes, pb: Any, version: int) -> None:
+        data = pb.SerializeToString()
+        if len(data) > LARGE_BYTES:
+            check_whole(EntityPb.FromString(data), len(data))
+        mutation = put_mutation(data, version)
+        before = self._image if key == self._key else None
+        if before is None and self._keeps_images:
+            before = self._image_of(key, version)
+        self._add(key, Write(key, mutation, version, False, False, before))
+
+    def _image_of(self, key: bytes, version: int) -> bytes | None:
+        """The serialized entity that a write with this guard replaces, b"" if it is none; None:
+        this call has not read it."""
+        if version == ABSENT:
+            return b""
+        if key == self._key:
+            if self._image is None and self._own_is_whole:
+                self._image = page_entity(self.own).SerializeToString()
+            return self._image
+        message = self.reads.messages.get(key)
+        if message is None or not version or version != self._versions.get(key):
+            return None
+        image: bytes = message.SerializeToString()
+        return image
+
+    def _add_delete(self, key: bytes, mutation: Any, version: int) -> None:
+        before = self._image_of(key, version) if self._keeps_images else None
+        if version:
+            mutation.base_version = version
+            mutation.conflict_resolution_strategy = _FAIL
+        self._add(key, Write(key, mutation.SerializeToString(), version, True, False, before))
+
+    def replace_own(self, message: bytes | None) -> None:
+        """Write the handled entity as this serialized message, or (b"") delete it; None: it is to
+        be counted as unchanged."""
+        if message is None:
+            self._add(self._key, None)
+        elif message:
+            before = self._image_of(self._key, self._version) if self._keeps_images else None
+            mutation = put_mutation(message, self._version)
+            self._add(self._key, Write(self._key, mutation, self._version, False, False, before))
+        else:
+            self.delete_own()
+
+    def delete_own(self) -> None:
+        if is_moved(self.own):
+            super().delete_own()
+            return
+        if self._version == ABSENT:
+            self._add(self._key, None)
+            return
+        mutation = Mutation()
+        mutation.delete.ParseFromString(self._key)
+        self._add_delete(self._key, mutation, self._version)
+
+    def delete(self, key: Key) -> None:
+        mutation = Mutation()
+        mutation.delete.CopyFrom(key_to_pb(key))
+        check_key_to_write(mutation.delete, self._place, complete=True)
+        identity = key_bytes(mutation.delete)
+        version = self._version_of(identity, None)
+        if version == ABSENT:
+            self._add(identity, None)  # whatever is there by now is newer than this delete
+        else:
+            self._add_delete(identity, mutation, version)
+
+    def _version_of(self, key: bytes, entity: Entity | None) -> int:
+        """The version that guards a write to this key: the one this call has read, whichever object
+        is written; or that of an entity kept from before the call.
+
+        Keys-only results of the emulators carry version 0, which is no version and no guard.
+        """
+        if key == self._key and self._version:
+            return self._version
+        if key in self._made:
+            return ABSENT
+        read = self._versions.get(key, 0)
+        kept = 0
+        if isinstance(entity, LazyEntity) and not is_moved(entity):
+            kept = read_version(entity)
+        return min(read, kept) if read > 0 and kept else kept or read
+
+    def log(self, line: str) -> None:
+        self._log_lines.append(LogLine.of(line, timestamp()))
+
+    def _add(self, key: bytes, write: Write | None) -> None:
+        if key in self._writes:
+            del self._writes[key]  # the last write to a key wins, and moves to the end
+        self._writes[key] = write

@@ -1,0 +1,187 @@
+"""Run an updater in a test: the real engine, on an embedded Datastore in this process."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from google.cloud.datastore import Entity, Key
+
+from bulkup.core.events import EntityFailed, Event, Logged, Report
+from bulkup.core.model import Failure, RunState
+from bulkup.datastore.containment import contained
+from bulkup.datastore.keys import key_bytes
+from bulkup.datastore.messages import CommitRequest
+from bulkup.engine.options import Options
+from bulkup.local.encoding import Partition
+from bulkup.runs.context import RunContext
+from bulkup.runs.prepare import load_updater, prepare_on
+from bulkup.runs.start import start
+from bulkup.testing.entities import Entities, to_entity
+from bulkup.testing.handling import kind_of, offline_client
+from bulkup.testing.results import RunFailedError, RunResult, diffs_of, failed_entity
+from bulkup.testing.store import Store, fresh_store
+
+Watch = Callable[[Any], Any]
+"""Takes the Commit method of the connection, and returns what is used in its place."""
+
+
+def run_updater(updater: Any, entities: Entities = (), /, **params: Any) -> RunResult:
+    """Run an updater over these entities, and return what it has done.
+
+    `updater` is a class, a decorated function or a file, as for `bulkup.run`. `entities` are
+    `Entity` objects, dictionaries such as `{"__key__": ["Person", 1], "first": "Ada"}` (without
+    `__key__`: of the updater's kind, with the ids 1, 2, 3, ...), or the path of a file of JSON
+    lines as `bulkup local dump` writes them. `params` are its parameters. Entities that fail do not
+    stop the run: they are in `failed`.
+
+    Raises RunFailedError, an AssertionError, when the run does not finish: no change was written,
+    or a check does not hold. Raises BulkupError when it cannot start.
+    """
+    __tracebackhide__ = True
+    with Given(updater, params, entities).store() as store:
+        return run_on(store, updater, params)
+
+
+class Given:
+    """What a test gives, for any number of stores."""
+
+    def __init__(self, updater: Any, params: dict[str, Any], entities: Entities) -> None:
+        self._updater, self._params = updater, params
+        self._path: str | None = None
+        self._entities: list[Any] = []
+        if isinstance(entities, (str, os.PathLike)):
+            self._path = os.fspath(entities)
+        else:
+            self._entities = list(entities)
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """A new store that holds it. Raises TypeError, ValueError, OSError; BulkupError when the
+        updater cannot be loaded."""
+        keys = (one.key for one in self._entities if isinstance(one, Entity) and one.key)
+        with empty_store(next(keys, None)) as store:
+            self.fill(store)
+            yield store
+
+    def fill(self, store: Store) -> None:
+        if self._path is not None:
+            store.load(self._path, self._kind(store))
+            return
+        client = store.client
+        store.put(
+            [
+                to_entity(one, client, lambda: self._kind(store), number)
+                for number, one in enumerate(self._entities, start=1)
+            ]
+        )
+
+    def _kind(self, store: Store) -> str:
+        """The kind of what has no key: that of the updater's query."""
+        ready = load_updater(as_typed(self._updater), self._params).create()
+        ready.client = store.client
+        return kind_of(ready)
+
+
+def empty_store(key: Key | None = None) -> AbstractContextManager[Store]:
+    """A new store, in the project, database and namespace of a key or of `offline_client`."""
+    key = key or offline_client().key("Kind")
+    return fresh_store(Partition(key.project, key.database or "", key.namespace or ""))
+
+
+@dataclass
+class Heard:
+    """What the events of a run say."""
+
+    failures: list[Failure] = field(default_factory=list)
+    logged: list[str] = field(default_factory=list)
+    put: set[bytes] = field(default_factory=set)
+    """The keys of what its commits put. The version of an entity that is put unchanged stays."""
+
+    def watch(self, method: Any) -> Any:
+        return _HeardCommits(self, method)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, EntityFailed):
+            self.failures.append(event.failure)
+        elif isinstance(event, Logged):
+            self.logged.append(str(event.line))
+
+
+@dataclass(frozen=True)
+class _HeardCommits:
+    """The method Commit of gRPC's, as a run uses it."""
+
+    heard: Heard
+    method: Any
+
+    def future(self, request: bytes, **options: Any) -> Any:
+        for mutation in CommitRequest.FromString(request).mutations:
+            operation = mutation.WhichOneof("operation")
+            if operation != "delete":
+                self.heard.put.add(key_bytes(getattr(mutation, operation).key))
+        return self.method.future(request, **options)
+
+
+def run_on(store: Store, updater: Any, params: dict[str, Any], **more: Any) -> RunResult:
+    """Run an updater over what a store holds, in a state directory of its own. `more`: for
+    `execute`. Raises what `run_updater` raises."""
+    __tracebackhide__ = True
+    before = store.contents()
+    heard = Heard()
+    with tempfile.TemporaryDirectory(prefix="state-", dir=store.folder) as state_dir:
+        report = execute(store, updater, params, Path(state_dir), heard, **more)
+    after = store.contents()
+    return RunResult(
+        report.updater,
+        diffs_of(before, after, rewritten=heard.put),
+        heard.logged,
+        [failed_entity(failure, before, store.client) for failure in heard.failures],
+        report,
+        tuple(after),
+    )
+
+
+OPTIONS = Options(shards=1, in_flight=1, max_failures=-1, no_undo=True)
+
+
+def execute(
+    store: Store,
+    updater: Any,
+    params: dict[str, Any],
+    state_dir: Path,
+    heard: Heard,
+    *,
+    options: Options = OPTIONS,
+    watch: Watch | None = None,
+    again: bool = False,
+) -> Report:
+    """Start a run, or resume the unfinished one. `again`: start one also if one has finished.
+
+    Raises RunFailedError, BulkupError.
+    """
+    __tracebackhide__ = True
+    context = RunContext(options, state_dir, heard)
+    with (
+        contained(context.containment(store.target)),
+        prepare_on(store.target, load_updater(as_typed(updater), params), context) as prepared,
+    ):
+        methods = prepared.rpc.methods
+        commit = heard.watch(methods["Commit"])
+        prepared.rpc.methods = {**methods, "Commit": commit if watch is None else watch(commit)}
+        report = start(prepared, fresh=again)
+    if report.state is RunState.STOPPED:
+        raise KeyboardInterrupt  # what else stops a run that has no limit
+    if report.state is not RunState.FINISHED:
+        details = "".join(f"\n{failure.traceback}" for failure in report.failures[:1])
+        raise RunFailedError(f"{report.updater} did not finish: {report.reason}{details}")
+    return report
+
+
+def as_typed(updater: Any) -> Any:
+    return os.fspath(updater) if isinstance(updater, os.PathLike) else updater

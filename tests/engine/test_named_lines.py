@@ -1,0 +1,174 @@
+"""Errors of wrong values and results name the line of the user's file that is to be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tests.conftest import Server
+from tests.engine.conftest import Run, fill
+
+pytestmark = pytest.mark.client_side
+
+Failed = Callable[[str], str]
+
+IMPORTS = """\
+import dataclasses, datetime, decimal, enum, uuid
+import bulkup
+from google.cloud import datastore
+from google.cloud.datastore import Entity, Key
+"""
+
+
+def line_of(path: Path, part: str) -> int:
+    (number,) = [n for n, line in enumerate(path.read_text().splitlines(), 1) if part in line]
+    return number
+
+
+@pytest.fixture
+def failed(embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failed:
+    """Run this source over one entity, which fails; `#HERE` marks the line to be named."""
+    fill(embedded, "Thing", 1, price=5, names=["a"])
+    monkeypatch.chdir(tmp_path)
+
+    def run_source(source: str) -> str:
+        path = tmp_path / "fix.py"
+        path.write_text(IMPORTS + dedent(source))
+        report = run(embedded, "fix.py")
+        (failure,) = report.failures
+        (group,) = report.failure_groups
+        line = line_of(path, "#HERE")
+        assert f"fix.py:{line})" in failure.error, failure.error
+        assert group.place.startswith(f"{path}:{line} in ")
+        marked = path.read_text().splitlines()[line - 1].strip()
+        assert marked in failure.traceback
+        return failure.error
+
+    return run_source
+
+
+FUNCTION = """
+@bulkup.updater(kind="Thing")
+def fix(entity):
+    other = entity["price"]
+    entity["price"] = {value}  #HERE
+    return entity
+"""
+
+CLASS = """
+class Color(enum.Enum):
+    RED = "red"
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+class Fix(bulkup.Updater):
+    def get_query(self):
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity):
+        entity["price"] = {value}  #HERE
+        self.put(entity)
+"""
+
+VALUES = [
+    ("{1, 2}", "cannot store a set; use a list, such as sorted(value)"),
+    ("decimal.Decimal('1.5')", "Decimal; use a float or a str, such as str(value)"),
+    ("datetime.date(2020, 1, 1)", "date; use a datetime, such as datetime.combine("),
+    ("datetime.timedelta(1)", "timedelta; use a number, such as value.total_seconds()"),
+    ("uuid.UUID(int=1)", "UUID; use a str, such as str(value)"),
+    ("2 ** 63", "an integer in Datastore has at most 64 bits; use a str"),
+    ("(1, 2)", "tuple; use a list"),
+    ("[[1], [2]]", 'property "price" is an array that contains an array; put the inner one'),
+    ("[1, {2}]", "cannot store a set"),
+    ("{'a': {2}}", "property 'a': Datastore cannot store a set"),
+    ("(n for n in [1])", "generator; use a list, such as list(value)"),
+    ("'x' * 2000", 'property "price" is longer than 1500 bytes'),
+]
+
+
+@pytest.mark.parametrize(("value", "says"), VALUES)
+@pytest.mark.parametrize("form", [FUNCTION, CLASS], ids=["function", "class"])
+@pytest.mark.one_in(4)
+def test_a_value_that_cannot_be_stored_names_the_line_that_assigned_it(
+    failed: Failed, form: str, value: str, says: str
+) -> None:
+    error = failed(form.replace("{value}", value))
+    assert "price" in error
+    assert says in error
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("Color.RED", "cannot store a Color; use its value, such as value.value"),
+        ("Point(1)", "cannot store a Point; use a dict, such as dataclasses.asdict(value)"),
+    ],
+)
+def test_types_of_the_users_own_are_told_what_to_write(
+    failed: Failed, value: str, says: str
+) -> None:
+    assert says in failed(CLASS.replace("{value}", value))
+
+
+RETURNS = [
+    ("return True", "this one returned True: write `return entity` to write it"),
+    ("return 'done'", "this one returned a str"),
+    ("return entity.key", "this one returned a Key: write `return bulkup.delete(key)`"),
+    ("return [entity, 5]", "this one returned a list that holds a int"),
+    ("yield 'a'", "this one yielded a str"),
+]
+
+
+@pytest.mark.parametrize(("statement", "says"), RETURNS)
+def test_a_wrong_result_names_the_line_that_returned_it(
+    failed: Failed, statement: str, says: str
+) -> None:
+    error = failed(f"""
+        @bulkup.updater(kind="Thing")
+        def fix(entity):
+            if entity["price"] == 6:
+                return None
+            {statement}  #HERE
+    """)
+    assert says in error
+
+
+def test_a_method_that_returns_something_names_the_line(failed: Failed) -> None:
+    error = failed("""
+        class Fix(bulkup.Updater):
+            def get_query(self):
+                return self.client.query(kind="Thing")
+
+            def handle_entity(self, entity):
+                return True  #HERE
+    """)
+    assert "returned a bool, which writes nothing; in a class, call self.put" in error
+
+
+OTHERS = [
+    ("self.put({'a': 1})", "not a dict; make one: `entity = Entity(self.client.key(kind, id))`"),
+    ("self.put(entity.key)", "not a Key; put the entity that has this key, or call self.delete"),
+    ("self.put(Entity(Key('Thing', 1, project='other')))", "make the key with self.client.key"),
+    ("self.delete(Key('Thing', 1, project='other'))", "make the key with self.client.key"),
+    ("self.delete(5)", "cannot delete a int; give an Entity or a Key"),
+]
+
+
+@pytest.mark.parametrize(("statement", "says"), OTHERS)
+def test_what_cannot_be_put_or_deleted_names_the_line_that_did(
+    failed: Failed, statement: str, says: str
+) -> None:
+    error = failed(f"""
+        class Fix(bulkup.Updater):
+            def get_query(self):
+                return self.client.query(kind="Thing")
+
+            def handle_entity(self, entity):
+                {statement}  #HERE
+    """)
+    assert says in error
