@@ -81,7 +81,10 @@ def reading(
     *,
     json: bool,
 ) -> Iterator[PreparedRun]:
-    """What is selected, ready to be read. The query is told on standard error. Raises BulkupError."""
+    """What is selected, ready to be read; the query is told on standard error.
+
+    Raises BulkupError.
+    """
     from bulkup.authoring.parameters import parse_assignments
     from bulkup.core.events import Warned
     from bulkup.report.text import clean

@@ -340,7 +340,7 @@ def _names(part: Any) -> set[str]:
 def test_every_command_with_json_is_tested_here() -> None:
     tested = {
         "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
-        "config", "diff", "undo", "rewind",
+        "config", "diff", "undo", "rewind", "count", "find",
     }  # fmt: skip
     from bulkup.cli import cli
 
