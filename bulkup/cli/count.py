@@ -28,8 +28,8 @@ class CountArgs:
     "count",
     CountArgs,
     examples=(
-        ("bulkup count --kind Person --where \"country = 'CH'\"", "all that a condition selects"),
-        ("bulkup count full_name.py", "what an updater would be given"),
+        ("bulkup count --kind Person --where \"country = 'CH'\"", "of one country"),
+        ("bulkup count full_name.py", "of an updater's query"),
     ),
 )
 def command(args: CountArgs) -> None:

@@ -44,8 +44,8 @@ class FindArgs:
     "find",
     FindArgs,
     examples=(
-        ("bulkup find --kind Person --where 'age > 30' --limit 5", "the first five"),
-        ("bulkup find --kind Person --keys > keys.txt", "for `bulkup run --keys-from keys.txt`"),
+        ("bulkup find --kind Person --limit 5", "the first five"),
+        ("bulkup find full_name.py --keys > keys.txt", "for `bulkup run --keys-from keys.txt`"),
     ),
 )
 def command(args: FindArgs) -> None:
