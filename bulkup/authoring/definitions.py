@@ -11,9 +11,10 @@ from typing import Any
 from bulkup.authoring.function_updater import SPEC_ATTRIBUTE, FunctionSpec
 from bulkup.authoring.importing import Imported, users_code
 from bulkup.authoring.param import Param
-from bulkup.authoring.source_files import printable, suggest
+from bulkup.authoring.source_files import listed, printable, suggest
 from bulkup.authoring.updater import CHECKS, Updater
 from bulkup.core.errors import NotFoundError, UsageError
+from bulkup.core.events import OF_CODE
 from bulkup.core.similar import similar_names
 
 
@@ -128,6 +129,7 @@ def check(definition: Any, name: str) -> None:
         _check_class(definition, name)
         failures = inspect.getattr_static(definition, "max_failures")
         once = inspect.getattr_static(definition, "once")
+        ignored = inspect.getattr_static(definition, "ignore_warnings")
     else:
         if _is_async(definition):
             raise UsageError(
@@ -137,7 +139,8 @@ def check(definition: Any, name: str) -> None:
         for hook in CHECKS:
             if _is_async(getattr(spec, hook)):
                 raise UsageError(f"{hook} of {name} is async, which bulkup does not support")
-        failures, once = spec.max_failures, spec.once
+        failures, once, ignored = spec.max_failures, spec.once, spec.ignore_warnings
+    _check_ignored(ignored, name)
     # A class may have had a method of this name before it meant anything.
     if not (isinstance(once, (bool, Param)) or callable(once)):
         raise UsageError(f"once of {name} is {once!r:.80}; use True or False")
@@ -148,6 +151,18 @@ def check(definition: Any, name: str) -> None:
             f"max_failures of {name} is {failures!r:.80}; use a whole number: 0 stops at the first "
             "failure, -1 never stops"
         )
+
+
+def _check_ignored(ignored: Any, name: str) -> None:
+    kinds = [kind.value for kind in OF_CODE]
+    if not isinstance(ignored, (list, tuple, set, frozenset)):
+        raise UsageError(
+            f"ignore_warnings of {name} is {ignored!r:.80}; use a list of {listed(kinds)}"
+        )
+    for kind in ignored:
+        if kind not in kinds:
+            close = suggest(str(kind), kinds) or f"; use one of {listed(kinds)}"
+            raise UsageError(f"ignore_warnings of {name} has {kind!r:.80}, which is none{close}")
 
 
 _ATTRIBUTES = frozenset(name for name in vars(Updater) if "_" in name and not name.startswith("_"))
