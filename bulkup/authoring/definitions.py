@@ -57,23 +57,31 @@ def _updaters_in(module: ModuleType) -> dict[str, Any]:
     return dict(found.values())
 
 
+def _own_updaters(module: ModuleType) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in _updaters_in(module).items()
+        if getattr(value, "__module__", None) == module.__name__
+    }
+
+
+def runnable_in(module: ModuleType) -> dict[str, Any]:
+    """The updaters that a module itself defines and that can run, by name."""
+    return {
+        name: value
+        for name, value in _own_updaters(module).items()
+        if not why_not_runnable(value) and not (isinstance(value, type) and name.startswith("_"))
+    }
+
+
 def only_one(imported: Imported, where: str) -> tuple[str, Any]:
     """The name and value of the only updater that a module defines.
 
     Raises UsageError or NotFoundError, listing what there is, if it does not define exactly one.
     """
     module = imported.module
-    everything = _updaters_in(module)
-    own = {
-        name: value
-        for name, value in everything.items()
-        if getattr(value, "__module__", None) == module.__name__
-    }
-    runnable = {
-        name: value
-        for name, value in own.items()
-        if not why_not_runnable(value) and not (isinstance(value, type) and name.startswith("_"))
-    }
+    everything, own = _updaters_in(module), _own_updaters(module)
+    runnable = runnable_in(module)
     if len(runnable) == 1:
         return next(iter(runnable.items()))
     shown = printable(where)
