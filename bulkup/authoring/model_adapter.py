@@ -6,14 +6,14 @@ has none, and pays nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from bulkup.authoring.function_updater import FunctionUpdater
+from bulkup.authoring.function_updater import FunctionUpdater, one_for_each
 from bulkup.authoring.updater import Updater
 from bulkup.authoring.writes import flat
 
@@ -122,6 +122,16 @@ class ModelUpdates:
         call.by_id[id(model)] = known
         return model
 
+    def models_of(self, entities: Iterable[Entity], call: ModelCall) -> dict[int, ValueError]:
+        """Make a model of each entity of a batch, as far as possible; the errors by index."""
+        errors = {}
+        for index, entity in enumerate(entities):
+            try:
+                self.model_of(entity, call)
+            except ValueError as error:
+                errors[index] = error
+        return errors
+
     def end(self, call: ModelCall) -> None:
         """The handler has returned: let the engine see what it has changed and not put."""
         if self._looks_for_unwritten:
@@ -153,18 +163,16 @@ class ModelUpdates:
     def _flat(self, item: Any) -> Iterable[Any]:
         return (item,) if self._adapter.is_model(item) else flat(item)
 
-    def returned(self, result: Any) -> Any:
+    def returned(self, result: Any, own: Known) -> Any:
         """The same, for what a function returns. An object that it has made itself, and returns
         alone, is what the handled entity becomes."""
-        call = self.call
         if (
             self._adapter.is_model(result)
             and not isinstance(result, dict)  # a patch
-            and id(result) not in call.by_id
-            and len(call.own) == 1
+            and id(result) not in self.call.by_id
             and self._adapter.key_of(result) is None
         ):
-            return self._updated(call.own[0], result)
+            return self._updated(own, result)
         return self._converted(result)
 
     def _converted(self, result: Any) -> Any:
@@ -218,29 +226,56 @@ def adapt(updater: Updater[Any], adapter: ModelAdapter) -> None:
     """Let the handler, and `is_done`, take models from now on."""
     updater._models = updates = ModelUpdates(updater, adapter)
     instance: Any = updater
-    if not isinstance(updater, FunctionUpdater):
-        instance.handle_entity = _taking_models(updater.handle_entity, updates)
-        if type(updater).is_done is not Updater.is_done:
-            instance.is_done = _taking_models(updater.is_done, updates, writes=False)
+    if isinstance(updater, FunctionUpdater):
+        _adapt_function(updater, updates)
         return
-    function, is_done, handle_entity = updater.function, updater.spec.is_done, updater.handle_entity
+    instance.handle_entity = _taking_model(updater.handle_entity, updates)
+    instance.handle_batch = _taking_models(updater, updates)
+    if type(updater).is_done is not Updater.is_done:
+        instance.is_done = _taking_model(updater.is_done, updates, writes=False)
+
+
+def _adapt_function(updater: FunctionUpdater, updates: ModelUpdates) -> None:
+    function, is_done = updater.function, updater.spec.is_done
+    instance: Any = updater
 
     @wraps(function)
     def with_model(entity: Any, **arguments: Any) -> Any:
-        model = updates.model_of(entity, updates.begin())
-        return updates.returned(function(model, **arguments))
+        call = updates.begin()
+        result = function(updates.model_of(entity, call), **arguments)
+        return updates.returned(result, call.own[0])
 
-    def handle(entity: Any) -> None:
-        handle_entity(entity)
-        updates.end(updates.call)  # not before a generator has come to its end
+    @wraps(function)
+    def with_models(entities: list[Any], **arguments: Any) -> Any:
+        call = updates.begin()
+        failed = updates.models_of(entities, call)
+        if not call.own:
+            return list(failed.values())
+        results = function([known.model for known in call.own], **arguments)
+        if isinstance(results, (str, bytes, Mapping)) or not isinstance(results, Iterable):
+            return results  # None, or what is refused
+        results = list(results)
+        if len(results) != len(call.own):
+            raise TypeError(one_for_each(f"{len(results)} for {len(call.own)} entities"))
+        returned = map(updates.returned, results, call.own)
+        return [failed[i] if i in failed else next(returned) for i in range(len(entities))]
 
-    updater.function = with_model
-    instance.handle_entity = handle
+    def until_end(handle: Callable[[Any], None]) -> Callable[[Any], None]:
+        @wraps(handle)
+        def handle_and_end(handled: Any) -> None:
+            handle(handled)
+            updates.end(updates.call)  # not before a generator has come to its end
+
+        return handle_and_end
+
+    instance.handle_entity = until_end(updater.handle_entity)
+    instance.handle_batch = until_end(updater.handle_batch)
+    updater.function = with_models if updater.spec.batch else with_model
     if is_done is not None:
-        updater.spec = replace(updater.spec, is_done=_taking_models(is_done, updates, writes=False))
+        updater.spec = replace(updater.spec, is_done=_taking_model(is_done, updates, writes=False))
 
 
-def _taking_models(
+def _taking_model(
     method: Callable[..., Any], updates: ModelUpdates, *, writes: bool = True
 ) -> Callable[..., Any]:
     @wraps(method)
@@ -252,3 +287,20 @@ def _taking_models(
         return result
 
     return taking_model
+
+
+def _taking_models(updater: Updater[Any], updates: ModelUpdates) -> Callable[..., Any]:
+    handle_batch = updater.handle_batch
+
+    @wraps(handle_batch)
+    def taking_models(entities: list[Any]) -> Any:
+        call = updates.begin()
+        for index, error in updates.models_of(entities, call).items():
+            updater.fail(entities[index], error)
+        if not call.own:
+            return None
+        result: Any = handle_batch([known.model for known in call.own])
+        updates.end(call)
+        return result
+
+    return taking_models

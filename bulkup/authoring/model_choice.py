@@ -13,7 +13,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,7 +31,9 @@ def adapter_for(updater: Updater[Any], name: str) -> ModelAdapter | None:
         model = _annotated(updater.function, 0)
     else:
         declared = _type_argument(type(updater))
-        model = declared or _annotated(type(updater).handle_entity, 1)
+        model = declared or _annotated(getattr(type(updater), updater._form), 1)
+    if updater._form == "handle_batch" and typing.get_origin(model) in (list, Sequence, Iterable):
+        (model,) = typing.get_args(model)
     make = _maker(model)
     if make is None and declared is not None and not _is_entity(declared):
         raise UsageError(

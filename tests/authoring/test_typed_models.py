@@ -428,6 +428,51 @@ def test_an_aliased_pydantic_field_is_the_property_of_that_name() -> None:
     }  # fmt: skip
 
 
+# --- batches ---
+
+
+@bulkup.updater(kind="Person", batch=True)
+def older(people: list[Keyed]) -> list[Any]:
+    assert [one.age for one in people] == [1, 2]
+    return [replace(people[0], age=2), ValueError("not this one")]
+
+
+@bulkup.updater(kind="Person", batch=True)
+def patches(people: list[Person]) -> list[Any]:
+    return [{"age": one.age + 1} for one in people]
+
+
+class Batches(Updater[Person]):
+    kind = "Person"
+
+    def handle_batch(self, people: list[Person]) -> None:
+        for one in people:
+            one.age += 1
+            self.put(one)
+            self.put(Keyed(Key("Log", one.age, project="test"), one.name), owner=one)
+            self.log(one.name, owner=one)
+        self.fail(people[1], "never")
+
+
+@pytest.mark.parametrize("updater", [older, patches, Batches])
+def test_a_batch_is_of_models_and_one_that_cannot_be_made_fails_alone(updater: Any) -> None:
+    client = offline_client()
+    batch = []
+    for number, properties in enumerate([{"age": 1}, {"name": 3}, {"age": 2}], 1):
+        entity = Entity(client.key("Person", number))
+        entity.update({"name": "x", "bio": "b", **properties})
+        batch.append(entity)
+    writes = handle(updater, batch)
+    put_first = next(entity for entity in writes.puts if entity.key.id == 1)
+    assert dict(put_first) == {"name": "x", "bio": "b", "age": 2}
+    failed = {key.id: str(error) for key, error in writes.failures.items()}
+    assert "property 'name' is an int" in failed.pop(2)
+    assert failed == {older: {3: "not this one"}, patches: {}, Batches: {3: "never"}}[updater]
+    if updater is Batches:
+        assert sorted(e.key.id for e in writes.puts if e.key.kind == "Log") == [2, 3]
+        assert writes.logs == ("x", "x")
+
+
 # --- which type ---
 
 
