@@ -8,7 +8,7 @@ def add_full_name(entity, *, sep: str = " "):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
@@ -50,6 +50,7 @@ class FunctionSpec:
     check_before: Check | None = None
     check_after: Check | None = None
     idempotent: bool = False
+    ignore_warnings: Collection[str] = ()
 
 
 def _named_right(decorator: D) -> D:
@@ -86,6 +87,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     check_before: Check | None = None,
     check_after: Check | None = None,
     idempotent: bool = False,
+    ignore_warnings: Collection[str] = (),
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
 
@@ -102,7 +104,8 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     it stops the run. `is_done` takes an entity, and those parameters that it names, and says
     whether the entity is as this updater leaves it (`bulkup verify`).
     `check_before` and `check_after` are functions that take a client, and do what the methods of
-    these names do.
+    these names do. `ignore_warnings` names kinds of warnings about the function that are not to be
+    given, such as "naive_datetime".
     Raises UsageError when neither or both are given.
     """
     if callable(kind):
@@ -135,6 +138,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         check_before=check_before,
         check_after=check_after,
         idempotent=idempotent,
+        ignore_warnings=ignore_warnings,
     )
 
     def mark(function: F) -> F:
@@ -178,6 +182,7 @@ class FunctionUpdater(Updater):
         self.allow_unwritten_changes = spec.allow_unwritten_changes
         self.once = spec.once
         self.idempotent = spec.idempotent
+        self.ignore_warnings = spec.ignore_warnings
         self.arguments: dict[str, Any] = {}
         for name in CHECKS:
             if getattr(spec, name) is not None:

@@ -13,7 +13,7 @@ class AddFullName(Updater):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -53,6 +53,8 @@ class Updater:
                          default the run stops if it changes entities and writes none of these
                          changes, and warns if it does so for some. This concerns the entity that
                          `handle_entity` is given, not those that it reads with `self.client`.
+    `ignore_warnings`    kinds of warnings about this updater's code that are not to be given, such
+                         as "naive_datetime"; docs/messages.md lists them.
     `once`               do nothing when a run has finished the same work before: same source,
                          parameters and query (`bulkup run --once`).
     `idempotent`         handling an entity again changes nothing, so a run may be repeated
@@ -64,6 +66,7 @@ class Updater:
     max_failures: int = 0
     rewrite_unchanged: bool = False
     allow_unwritten_changes: bool = False
+    ignore_warnings: Collection[str] = ()
     once: bool = False
     idempotent: bool = False
 

@@ -43,6 +43,7 @@ _COMMANDS = {
     "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
     "unlock": ("bulkup.cli.unlock", "Release a dead process's lock on a run."),
+    "updaters": ("bulkup.cli.updaters", "List the built-in updaters, and those in a folder."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
     "config": ("bulkup.cli.config", "Show which settings are in force, and where from."),
     "local": ("bulkup.cli.local", "Serve, load or dump a Datastore in a file."),
@@ -54,7 +55,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 """Set by the shell when it asks for completions."""
 
 _GROUPS = {
-    "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify", "params"),
+    "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify", "updaters", "params"),
     "Look at runs": ("list", "show"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),

@@ -17,6 +17,7 @@ from bulkup.authoring.writes import WriteSink
 from bulkup.core.clock import timestamp
 from bulkup.core.limits import LARGE_BYTES, check_key_to_write, check_whole
 from bulkup.core.model import LogLine
+from bulkup.datastore.doubts import Doubts
 from bulkup.datastore.entity_patch import (
     encode_put,
     is_changed,
@@ -26,13 +27,14 @@ from bulkup.datastore.entity_patch import (
 )
 from bulkup.datastore.keys import key_bytes, key_of, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity, is_moved, page_entity, read_version
-from bulkup.datastore.messages import EntityPb, Mutation
+from bulkup.datastore.messages import EntityPb, Mutation, Pb
 from bulkup.datastore.new_key import NewKey
 from bulkup.datastore.raw_requests import put_mutation
 from bulkup.datastore.reads import ABSENT
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.client_writes import ClientWrites
 from bulkup.engine.handled import Write
+from bulkup.engine.hints import Hints
 from bulkup.engine.new_ids import STAND_IN, NewIds
 from bulkup.engine.previewed import CallReads, Previewed
 from bulkup.engine.scan import QueryPlan
@@ -102,7 +104,13 @@ class HandlerCall(WriteSink):
         self._client_writes: ClientWrites | None = None
         """None: no call has written through its client."""
         self._versions = self.reads.versions
+        self.hints = Hints(updater)
+        """What was noticed about the updater's code."""
+        self._doubts: Doubts = []
+        """Of the entity that is being put."""
         client = getattr(updater, "client", None)
+        self._namespaces = query.namespace, getattr(client, "namespace", None) or query.namespace
+        """Those that the updater writes to without a warning."""
         self._new_ids = NewIds(None)
         self._place: tuple[str, str] | None = None
         if isinstance(client, UserClient):  # else the updater has made it itself
@@ -149,12 +157,14 @@ class HandlerCall(WriteSink):
                 page_entity(entity).SerializeToString() if self._version != ABSENT else b""
             )
         try:
-            pb = patched(entity, in_place=self._in_place, checked=True)
+            pb = patched(entity, in_place=self._in_place, checked=True, doubts=self._doubts)
         except BaseException as error:
             self._changed = self._changed or self._in_place
             if isinstance(error, RecursionError):
                 raise ValueError("cannot put an entity that contains itself") from error
             raise
+        if self._doubts:
+            self.hints.of_values(self._doubts)
         if pb is None:
             self._put_as = None
             if not (self._changed or self._rewrite or self._version == ABSENT):
@@ -174,7 +184,10 @@ class HandlerCall(WriteSink):
     def _put_other(self, entity: Entity) -> None:
         # A copy of the handled entity shares its message, which an earlier put may have patched.
         twin = isinstance(entity, LazyEntity) and page_entity(entity) is page_entity(self.own)
-        pb = encode_put(entity, rewrite=self._rewrite or (twin and self._changed), checked=True)
+        rewrite = self._rewrite or (twin and self._changed)
+        pb = encode_put(entity, rewrite=rewrite, checked=True, doubts=self._doubts)
+        if self._doubts:
+            self.hints.of_values(self._doubts)
         if entity is self.own:  # under another key
             self._put_as = patched(entity), *stored_values(entity)
         elif self._put_as is not NOT_PUT and entity.key == self.own.key:
@@ -183,11 +196,17 @@ class HandlerCall(WriteSink):
             self._add(key_bytes(key_to_pb(entity.key)), None)
             return
         check_key_to_write(pb.key, self._place, complete=False)
+        self._look_at_namespace(pb.key, "puts")
         if not pb.key.path[-1].WhichOneof("id_type"):
             self._put_new(entity, pb)
             return
         key = key_bytes(pb.key)
         self._add_put(key, pb, self._version_of(key, entity))
+
+    def _look_at_namespace(self, key: Pb, does: str) -> None:
+        namespace = key.partition_id.namespace_id
+        if namespace not in self._namespaces:
+            self.hints.of_namespace(key.path[-1].kind, namespace, self._namespaces[0], does)
 
     def _put_new(self, entity: Entity, pb: Any) -> None:
         """Its id is allocated with those of the whole batch, unless the handler looks at it."""
@@ -283,6 +302,7 @@ class HandlerCall(WriteSink):
         mutation = Mutation()
         mutation.delete.CopyFrom(key_to_pb(key))
         check_key_to_write(mutation.delete, self._place, complete=True)
+        self._look_at_namespace(mutation.delete, "deletes")
         identity = key_bytes(mutation.delete)
         version = self._version_of(identity, None)
         if version == ABSENT:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from bulkup.datastore.greenlets import check_not_replaced
 from bulkup.engine.accounts import Accounts, Sink
 from bulkup.engine.commit import Committer
+from bulkup.engine.first_page import FirstPage
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
+from bulkup.engine.reads_each import ReadsEach
 from bulkup.engine.slow_handler import SLOW_S, SlowHandler
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ class InProcessPool:
         self._slow = slow
         self._accounts = accounts
         self.handle_again = handler.handle_again
+        self.hints = handler.hints
+        self._reads_each = ReadsEach(handler.hints, accounts.control)
+        self._first_page = FirstPage(handler.hints)
         self.previewed = handler.previewed
         self._lands_first = False
         """Open batches land before the next entity: the handler has just read what the one before
@@ -70,10 +75,14 @@ class InProcessPool:
         Raises HandlerOverBudget, and what `Control.check` and the sink raise.
         """
         accounts, control = self._accounts, self._accounts.control
-        monotonic, handle, add = accounts.monotonic, self._handler.handle, sink.add
+        monotonic, handle = accounts.monotonic, self._handler.handle
+        add: Callable[[Handled], None] = sink.add
         rewritten = committer or self.previewed
         foreign: Container[bytes] = rewritten.foreign if rewritten is not None else ()
         is_left_out = sink.left_out()
+        if not self._first_page.is_found:
+            self._first_page.found(results)
+            add = self._first_page.watching(add)
         before, is_timed = math.inf, False
         with self._handler.open():
             for result in results:
@@ -98,6 +107,8 @@ class InProcessPool:
                     self._slow.took(monotonic() - now, suspects=1)
                     is_timed = False
                 if item.reads or landed is not None:
+                    if item.reads:
+                        self._reads_each.noted()
                     item = self._settle_reads(item, landed, committer)
                 # As Accounts.enter does, without a call for each entity.
                 control.handled += 1

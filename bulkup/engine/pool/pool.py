@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -86,6 +86,8 @@ class WorkerPool:
         """Called when a handler writes through its client."""
         self.on_handled: Callable[[float, int], None] = lambda seconds, entities: None
         """Called with how long a worker took for some entities."""
+        self.on_hints: Callable[[Iterable[tuple[Any, ...]]], None] = lambda hints: None
+        """Called with what workers have noticed about the updater's code."""
         self.moves = False
         """Some write changed a property that the query orders or ranges on."""
 
@@ -213,6 +215,8 @@ class WorkerPool:
                     self._again = frame
             elif frame[0] == protocol.COMMITS:
                 self.on_client_commit()
+            elif frame[0] == protocol.HINTS:
+                self.on_hints(frame[1])
             elif frame[0] == protocol.PRINTED:
                 worker.print(frame[1], frame[2])
             elif frame[0] == protocol.RETRYING:

@@ -31,11 +31,11 @@ SETUP, CHUNK, AGAIN, STOP, END = range(5)
 (AGAIN, number, key, cursor, PageResult bytes) · (STOP, seconds since a signal or -1) · (END,)"""
 
 # From a worker.
-DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED, COMMITS = range(6)
+DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED, COMMITS, HINTS = range(7)
 """(DONE, number, items, whole, moves, error, seconds) · (HANDLED_AGAIN, number, item, moves,
 error) · (RETRYING, error, attempt, wait_s, left_s) · (PRINTED, to stderr, bytes) ·
 (REFUSED, class of the error, message, details) · (COMMITS,): a handler is about to write through
-its client, for the first time"""
+its client, for the first time · (HINTS, what was noticed about the updater's code)"""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """The run decides what a signal means, also where every process receives it."""
