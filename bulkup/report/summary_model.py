@@ -30,6 +30,7 @@ LEFT_ALONE = "left as it is: "
 
 STEPS = {
     "handle": "the updater raised",
+    "fail": "the updater failed it",
     "write": "the server refused the write",
     "read": "it could not be read",
     VERIFY_STEP: "not done",
