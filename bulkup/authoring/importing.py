@@ -121,8 +121,9 @@ def users_code(shown: str, *, does: str = "be loaded") -> Iterator[None]:
         yield
     except UsageError as exc:
         # From our own decorator, for example. The traceback shows the user's line that called it.
-        if not exc.details:
-            exc.details = user_traceback(exc)
+        text = user_traceback(exc)
+        if not exc.details and "\n" in text:  # else no frame of the user's is in it
+            exc.details = text
         raise
     except SyntaxError as exc:
         place = f"line {exc.lineno}" if exc.lineno else "the file"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bulkup.authoring.built_ins import built_in, built_in_name
 from bulkup.authoring.definitions import (
     check,
     first_line,
@@ -59,13 +60,16 @@ class UpdaterSource:
 
 
 def load(spec: str) -> UpdaterSource:
-    """Load the updater that `path/to/file.py[:Name]` or `package.module[:Name]` names.
+    """Load the updater that `path/to/file.py[:Name]` or `package.module[:Name]` names, or a
+    built-in one by its name.
 
     Without a name the file must define exactly one. The file's folder (for a dotted name, the
     current directory) stays importable.
     Raises NotFoundError, UsageError, ParameterError; UpdaterError, with a traceback as `details`,
     when importing the user's code fails.
     """
+    if (definition := built_in(spec)) is not None:
+        return describe(definition)
     where, name = _split(spec)
     imported = import_path(where) if _is_path(where) else import_name(where)
     if name is None:
@@ -95,7 +99,8 @@ def describe(definition: Any) -> UpdaterSource:
             f"{printable(repr(definition))} is not an updater; give a subclass of bulkup.Updater, "
             "a function marked with @bulkup.updater, or the path of a file that holds one"
         )
-    name = definition.__name__
+    built_in_as = built_in_name(definition)
+    name = built_in_as or definition.__name__
     if reason := why_not_runnable(definition):
         raise UsageError(f"{name} {reason}")
     check(definition, name)
@@ -110,7 +115,7 @@ def describe(definition: Any) -> UpdaterSource:
         definition=definition,
         path=path,
         checksum=checksum,
-        spec=f"{path or definition.__module__}:{name}",
+        spec=built_in_as or f"{path or definition.__module__}:{name}",
         parameters=parameters_of(definition),
         only_here=_only_here(definition, path),
     )
@@ -144,10 +149,12 @@ def make(source: UpdaterSource, values: Mapping[str, Any]) -> Updater:
     cls: Any = definition
     with users_code(source.name, does="be created"):
         updater: Updater = cls.__new__(cls)
-        for name, value in values.items():
+        names = {p.name: p.attribute for p in source.parameters if p.attribute}
+        attributes = {names.get(name, name): value for name, value in values.items()}
+        for name, value in attributes.items():
             setattr(updater, name, value)
         cls.__init__(updater)
-        for name, value in values.items():
+        for name, value in attributes.items():
             # A dataclass's __init__ assigns its defaults, and param() is one.
             if isinstance(getattr(updater, name), Param):
                 setattr(updater, name, value)

@@ -15,13 +15,16 @@ class Param:
     test, works like one created by `bulkup run`.
     """
 
-    def __init__(self, default: Any = MISSING, help: str = "") -> None:
+    def __init__(self, default: Any = MISSING, help: str = "", name: str = "") -> None:
         self.default = default
         self.help = help
-        self.name = "?"
+        self.name = name or "?"
+        """What users type; else the attribute's name."""
+        self._is_named = bool(name)
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+        if not self._is_named:
+            self.name = name
 
     def __get__(self, instance: object | None, owner: type) -> Any:
         if instance is None:
@@ -33,7 +36,7 @@ class Param:
         return self.default
 
 
-def param(default: Any = MISSING, *, help: str = "") -> Any:
+def param(default: Any = MISSING, *, help: str = "", name: str = "") -> Any:
     """Declare a parameter of an updater class.
 
         class DeleteOld(BulkDelete):
@@ -41,5 +44,8 @@ def param(default: Any = MISSING, *, help: str = "") -> Any:
 
     The annotation says how `-p cutoff=2024-01-01` is converted. Without a default the parameter is
     required. In the updater the attribute holds the converted value.
+
+    `name`: what to type after `-p`, if it is not the attribute's name. For a word that Python keeps
+    for itself: `from_: str = param(name="from")` is set by `-p from=...`.
     """
-    return Param(default, help)
+    return Param(default, help, name)

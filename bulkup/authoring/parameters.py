@@ -13,7 +13,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from bulkup.authoring.conversion import (
@@ -46,6 +46,8 @@ class Parameter:
     """A value of the type; `param.MISSING` when required."""
     help: str
     value_type: ValueType = field(repr=False, compare=False)
+    attribute: str = ""
+    """Of the class, where it is not the name; empty: it is."""
 
     @property
     def form(self) -> str:
@@ -126,10 +128,17 @@ def _of_class(cls: type[Updater]) -> Iterable[Parameter]:
         for name, value in vars(base).items()
         if isinstance(value, Param)
     )
+    attributes: dict[str, str] = {}
     for name in names:
         declared = inspect.getattr_static(cls, name)
         if not isinstance(declared, Param):
             continue
+        if declared.name in attributes:
+            raise ParameterError(
+                f"{cls.__name__} has two parameters {declared.name!r}, {attributes[declared.name]} "
+                f"and {name}; rename one"
+            )
+        attributes[declared.name] = name
         if name not in ("max_failures", "rewrite_unchanged", "allow_unwritten_changes") and (
             hasattr(Updater, name) or name in Updater.__annotations__
         ):
@@ -137,9 +146,11 @@ def _of_class(cls: type[Updater]) -> Iterable[Parameter]:
                 f"{cls.__name__} cannot have a parameter {name!r}, because every updater has an "
                 "attribute of that name; rename it"
             )
-        yield _parameter(
-            cls.__name__, name, _class_annotation(cls, name), declared.default, declared.help
-        )
+        parameter = _parameter(
+            cls.__name__, declared.name, _class_annotation(cls, name), declared.default,
+            declared.help,
+        )  # fmt: skip
+        yield replace(parameter, attribute="" if declared.name == name else name)
 
 
 def _class_annotation(cls: type, name: str) -> Any:

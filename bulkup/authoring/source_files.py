@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from bulkup.authoring.built_ins import BUILT_INS
 from bulkup.authoring.updater_names import specs_of
 from bulkup.core.errors import NotFoundError, UsageError
 from bulkup.core.visible import visible
@@ -61,8 +62,8 @@ def _no_file(typed: str) -> NotFoundError:
             f"{printable(typed)} is a link to {printable(os.readlink(typed))}, which does not "
             "exist; name another file"
         )
-    there = _python_files(folder or os.curdir)
-    meant = suggest(typed, [os.path.join(folder, name) for name in there])
+    there = [os.path.join(folder, name) for name in _python_files(folder or os.curdir)]
+    meant = suggest(typed, there if folder else [*BUILT_INS, *there])
     return NotFoundError(
         f"there is no file {printable(typed)}"
         + (meant or f"; check the path (the current directory is {printable(os.getcwd())})")

@@ -241,8 +241,26 @@ class SelectionUpdater(Updater):
     """Base class of updaters without a query of their own: they handle what the user selects with
     `--kind`, and perhaps `--ancestor` and `--where`."""
 
+    kind: str | None = None
+    """The kind to handle, where the class or a parameter says it; None: `--kind` does."""
+    selected_kind = ""
+    """The kind that was selected with `--kind`; the run sets it."""
+
+    @property
+    def handled_kind(self) -> str:
+        """Empty: none was given."""
+        return self.kind or self.selected_kind
+
+    @property
+    def has_kind(self) -> bool:
+        """Whether it has a query without a selection."""
+        return bool(self.kind) or type(self).get_query is not SelectionUpdater.get_query
+
     def get_query(self) -> Query:
-        return self.client.query()  # the run narrows it to the selection
+        return self.client.query(kind=self.handled_kind or None)
+
+    def check_kind(self) -> None:
+        """Raise UsageError for a kind that makes no sense for it."""
 
 
 _handling: ContextVar[Updater | None] = ContextVar("_handling", default=None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from bulkup.authoring.built_ins import CLASS_NAMES
+
 MAX_BYTES = 1024 * 1024
 """Of a file. Larger ones are passed over."""
 
@@ -21,7 +23,7 @@ def updater_names(path: Path) -> list[str]:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             bases = {_last_name(base) for base in node.bases}
-            if bases & {"Updater", "BulkPut", "BulkDelete", *found}:
+            if bases & {"Updater", "BulkPut", "BulkDelete", *CLASS_NAMES, *found}:
                 found.append(node.name)
         elif isinstance(node, ast.FunctionDef) and any(
             _last_name(decorator) == "updater" for decorator in node.decorator_list

@@ -80,7 +80,7 @@ def command(args: UndoArgs) -> int:
 
     This is a run itself: it can be resumed, shown, and undone.
 
-    If the folder is lost, the entities of the run's kind are rewound to its beginning instead (see
+    If the folder is lost, the entities of the run's kinds are rewound to its beginning instead (see
     `bulkup rewind`), as far as the past can be read; a warning says how that differs.
     """
     with RunSession(args.output, args.mail, args.state_dir) as session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from bulkup.core.errors import UsageError
 
@@ -11,6 +11,8 @@ MICROS = 1_000_000
 
 _LIVE_HISTORY_S = 3600
 """What is older can be read at whole minutes only."""
+_MARGIN_S = 600
+"""Reading a large kind takes its time."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ class Moment:
             return None
         step_s = 1 if self.ago_s < _LIVE_HISTORY_S else 60
         return int((now - self.ago_s) // step_s) * step_s * MICROS
+
+    def readable_for_long(self, now: datetime, *, up: bool = False) -> Moment:
+        """A whole minute, at or before `at` (`up`: or after), if it is about to be read as such
+        only."""
+        if self.at is None or (now - self.at).total_seconds() < _LIVE_HISTORY_S - _MARGIN_S:
+            return self
+        minute = self.at.replace(second=0, microsecond=0)
+        return Moment(minute + timedelta(minutes=1) if up and minute < self.at else minute)
 
 
 NOW = Moment()

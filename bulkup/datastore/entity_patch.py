@@ -26,6 +26,7 @@ from bulkup.datastore.keys import key_to_pb
 from bulkup.datastore.lazy_entity import (
     UNREAD,
     LazyEntity,
+    carried_message,
     has_key,
     is_moved,
     read_message,
@@ -240,7 +241,11 @@ def _find_changed_properties(
             if data is None:
                 added.append(name)
                 continue
-            edit = _edited_property(entity, name, value_message(entity, name), value)
+            carried = carried_message(entity, name, value)
+            if carried is None:
+                edit = _edited_property(entity, name, value_message(entity, name), value)
+            else:
+                edit = _edited_property(entity, name, carried, value) or carried
             if edit is not None:
                 if checked:
                     check_value(name, edit)
@@ -256,13 +261,11 @@ def _add_property(entity: LazyEntity, properties: Pb, name: Any, checked: bool) 
     if not isinstance(name, str):
         raise TypeError(f"property {name!r}: a property's name is a str")
     value = entity[name]
-    pb = new_value(name, value)
-    if entity._excluded is not UNREAD and name in entity._excluded:
-        exclude(pb)
-    if entity._read_meanings is not UNREAD:
-        meaning, read_value = entity._read_meanings.get(name, (None, None))
-        if read_value is value:
-            set_meaning(pb, meaning)
+    carried = carried_message(entity, name, value)
+    if carried is None:
+        pb = _new_property(entity, name, value)
+    else:
+        pb = _edited_property(entity, name, carried, value) or carried
     data = pb.SerializeToString()
     if not checked:
         properties[name] = data
@@ -276,6 +279,17 @@ def _add_property(entity: LazyEntity, properties: Pb, name: Any, checked: bool) 
         about(error, name)
         raise
     properties[name] = data
+
+
+def _new_property(entity: LazyEntity, name: str, value: Any) -> Pb:
+    pb = new_value(name, value)
+    if entity._excluded is not UNREAD and name in entity._excluded:
+        exclude(pb)
+    if entity._read_meanings is not UNREAD:
+        meaning, read_value = entity._read_meanings.get(name, (None, None))
+        if read_value is value:
+            set_meaning(pb, meaning)
+    return pb
 
 
 def _edited_property(entity: LazyEntity, name: str, original: Pb, value: Any) -> Pb | None:

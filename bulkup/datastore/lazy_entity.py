@@ -85,6 +85,8 @@ class LazyEntity(Entity):  # type: ignore[misc]
     """Value messages that nested entities and arrays were decoded from and refer to."""
     _origin: Pb | None = None
     """The message inside a Value from which a nested entity was decoded."""
+    _carried: dict[str, tuple[Pb, Any]] | None = None
+    """Value messages of properties that came from another name, and what each was decoded to."""
     _unsent = False
     """The message was patched in place for a put that was not sent."""
     _more_than_values = False
@@ -329,7 +331,10 @@ class LazyEntity(Entity):  # type: ignore[misc]
         twin = LazyEntity.__new__(LazyEntity)
         memo[id(self)] = twin
         # Shared, so that the copy can be patched too; from now on never patched in place.
-        for message in (self._pb, self._properties, self._origin, *(self._values or {}).values()):
+        for message in (
+            self._pb, self._properties, self._origin, *(self._values or {}).values(),
+            *(message for message, _ in (self._carried or {}).values()),
+        ):  # fmt: skip
             memo[id(message)] = message
         self._name_all()
         for name, value in _storage(self):
@@ -351,7 +356,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
 _OWN = frozenset(
     {
         "_named", "_values", "_origin", "_unsent", "_has_twin", "_key", "_read_key", "_excluded",
-        "_read_meanings", "_more_than_values",
+        "_read_meanings", "_more_than_values", "_carried",
     }
 )  # fmt: skip
 
@@ -365,6 +370,13 @@ def value_message(entity: LazyEntity, name: str) -> Pb:
         except DecodeError as error:
             raise ValueError(f"property {name!r} cannot be read: {error}") from error
     return pb
+
+
+def carried_message(entity: LazyEntity, name: str, value: Any) -> Pb | None:
+    """The Value message of a property that came from another name, as it was read there; None: it
+    did not, or has another value by now."""
+    message, carried = (entity._carried or {}).get(name, (None, UNREAD))
+    return message if carried is value else None
 
 
 def page_entity(entity: LazyEntity) -> Pb:

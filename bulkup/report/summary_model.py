@@ -214,8 +214,10 @@ def _rest(left_out: int, what: str, where_all_are: str) -> str | None:
 
 def _where_keys_are(report: Report) -> str:
     if report.verification is not None:
-        out = report.verification.out
-        return f"All keys are in {clean(out)}" if out else "All keys: verify with --out FILE"
+        out = clean(report.verification.out)
+        if out and report.state is RunState.FAILED:
+            return f"Some of the keys are in {out}; repeat the command to find the others"
+        return f"All keys are in {out}" if out else "All keys: verify with --out FILE"
     if report.dry_run or not report.run_id:
         return ""
     show = show_command(report.run_id, report.state_file)
@@ -224,8 +226,10 @@ def _where_keys_are(report: Report) -> str:
 
 def _where_all_are(report: Report) -> str:
     if report.verification is not None:
-        out = report.verification.out
-        return f"{clean(out)} has them all" if out else "--out FILE writes them all to a file"
+        out = clean(report.verification.out)
+        if out and report.state is RunState.FAILED:
+            return f"{out} has some; repeat the command to find the others"
+        return f"{out} has them all" if out else "--out FILE writes them all to a file"
     if report.dry_run:
         return "a dry run keeps none; --json prints each as it happens."
     if report.spaces:

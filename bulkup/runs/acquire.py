@@ -114,6 +114,7 @@ def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoi
             bound_to(checkpoint, latest, query),
             gate=record.gate or latest.gate,
             plan=record.plan or latest.plan,
+            kinds=tuple(str(kind.name) for kind in query.pb.kind),
         ),
         clock=context.clock,
         stop=context.stop,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -10,13 +10,14 @@ from datetime import datetime, timedelta, timezone
 from bulkup.core.errors import NoTargetError, NotFoundError, UsageError
 from bulkup.core.events import Report, Warned
 from bulkup.core.moment import Moment, read_time
-from bulkup.core.records import RunInfo, is_run_id
+from bulkup.core.model import RunState
+from bulkup.core.records import RunInfo, is_run_id, next_id
+from bulkup.core.rewinding import Action, RewindReport
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
-from bulkup.datastore.user_client import ReadOnlyClient
 from bulkup.engine.compare.comparison import Scope
 from bulkup.runs.context import RunContext
-from bulkup.runs.prepare import checked_query, open_and_load
+from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.rewind import RewindOptions, compare_times, prepare_rewind
 from bulkup.runs.start import start
 from bulkup.runs.target import TargetOptions, open_target, options_for
@@ -65,43 +66,88 @@ def undo_lost(
     confirm: Callable[[RunInfo, Target], None],
 ) -> Report:
     """Put the entities of the run's kind back as they were when it began, unless somebody has
-    written them after it ended. `confirm` is called before anything is written, and may raise.
+    written them after it and its successors ended. `confirm` is called before anything is written, and may raise.
 
     Raises UsageError for a run that this cannot be done for, NotFoundError when nothing differs.
     """
-    run_info = record.run_info
-    _check(record)
-    options = options_for(run_info, target_options)
-    began = datetime.fromisoformat(run_info.created)
-    ended = datetime.fromtimestamp(record.ended, timezone.utc) + timedelta(seconds=_END_ROUNDED_S)
+    options = options_for(record.run_info, target_options)
     with closing(Restores()) as restores:
-        with open_and_load(run_info.spec, run_info.params, options, context) as opened:
-            target, loaded, updater = opened
+        with open_target(options, only_reads=True) as target:
             with closing(context.connect(target)) as rpc, explained(rpc):
                 rpc.connect()
-                updater.client = ReadOnlyClient.over(rpc, target.client)
-                query = checked_query(updater, loaded.source, target, run_info.selection)
-            kinds = tuple(str(kind.name) for kind in query.pb.kind)
-            if not kinds:
-                raise UsageError(
-                    f"{_lost(run_info)}, and it worked on all kinds; put back one kind after "
-                    "another with `bulkup rewind`"
-                )
-            wanted = RewindOptions(
-                Moment(began), Scope(kinds), keep_after=Moment(min(ended, context.clock.now()))
-            )
+                ledger = Ledger(rpc, target.info)
+                _check_not_undone(ledger, record)
+                records = _chain(ledger, record)
+                now = context.by_server_time(rpc).clock.now()
+            wanted = _what_to_rewind(records, now)
             found = compare_times(target, wanted, restores=restores)
-        context.listener(Warned(_how_it_differs(record, kinds, found.report.keep_after)))
+        context.listener(Warned(_how_it_differs(records, wanted.scope.kinds, found.report)))
         if not found.report.writes:
             raise NotFoundError(
-                f"no {' or '.join(kinds)} differs from what it was when run {run_info.run_id} "
-                "began, except what was written since it ended; nothing was written"
+                f"no {' or '.join(wanted.scope.kinds)} differs from what it was when run "
+                f"{record.run_info.run_id} began, except what was created since or written since "
+                "it ended; nothing was written"
             )
         again = replace(context, on_done=lambda done: True)
         with prepare_rewind(wanted, found.report, restores, options, again) as prepared:
             if not context.options.dry_run:
-                confirm(run_info, prepared.target)
-            return start(prepared)
+                confirm(record.run_info, prepared.target)
+            report = start(prepared)
+            if not report.dry_run and report.state is RunState.FINISHED:
+                left = report.counts.failed + found.report.actions[Action.LEAVE]
+                for one in records:
+                    _note_undone(prepared, one, report.run_id, partly=bool(left))
+            return report
+
+
+def _chain(ledger: Ledger, record: RunRecord) -> list[RunRecord]:
+    """The record of a run, and those of its successors that have begun. Raises UsageError,
+    CallError."""
+    records: list[RunRecord] = []
+    following: RunRecord | None = record
+    while following is not None and (not records or following.lease.generation):
+        _check(following)
+        records.append(following)
+        following = ledger.read(next_id(following.run_info.run_id))
+    return records
+
+
+def _what_to_rewind(records: Sequence[RunRecord], now: datetime) -> RewindOptions:
+    """Raises UsageError."""
+    run_info = records[0].run_info
+    if not all(record.kinds for record in records):
+        raise UsageError(
+            f"{_lost(run_info)}, and its record does not name a kind; put back one kind after "
+            "another with `bulkup rewind`"
+        )
+    kinds = tuple(dict.fromkeys(kind for record in records for kind in record.kinds))
+    last = max(record.ended for record in records) + _END_ROUNDED_S
+    began = Moment(datetime.fromisoformat(run_info.created)).readable_for_long(now)
+    ended = Moment(datetime.fromtimestamp(last, timezone.utc)).readable_for_long(now, up=True)
+    if ended.at is None or ended.at >= now:
+        ended = Moment(now)
+    return RewindOptions(began, Scope(kinds), keep_after=ended)
+
+
+def _check_not_undone(ledger: Ledger, record: RunRecord) -> None:
+    """Raises NotFoundError, CallError."""
+    run_id = record.run_info.run_id
+    if not record.undone_by or record.undone_partly:
+        return
+    undo = ledger.read(record.undone_by)
+    if undo is None or not undo.undone_by:
+        raise NotFoundError(
+            f"run {run_id} is undone (by {record.undone_by}), so there is nothing to undo; `bulkup "
+            f"undo {record.undone_by}` brings back what it had changed"
+        )
+
+
+def _note_undone(prepared: PreparedRun, record: RunRecord, by: str, *, partly: bool) -> None:
+    """Raises CallError."""
+    ledger = prepared.ledger
+    there = ledger.read(record.run_info.run_id)
+    if there is not None and there.run_info.created == record.run_info.created:
+        ledger.write(replace(there, undone_by=by, undone_partly=partly), over=True)
 
 
 def _check(record: RunRecord) -> None:
@@ -124,11 +170,16 @@ def _lost(run_info: RunInfo) -> str:
     return f"the folder of run {run_info.run_id} is not here, and with it its before-images"
 
 
-def _how_it_differs(record: RunRecord, kinds: tuple[str, ...], ended: int | None) -> str:
-    run_info = record.run_info
+def _how_it_differs(
+    records: Sequence[RunRecord], kinds: Sequence[str], report: RewindReport
+) -> str:
+    run_info = records[0].run_info
+    followers = [record.run_info.run_id for record in records[1:]]
+    those = f" (and with {' and '.join(followers)}, which followed it)" if followers else ""
     return (
         f"{_lost(run_info)}; so every {' and '.join(kinds)} is put back as it was at "
-        f"{run_info.created}, unless it was written after {read_time(ended)}. Unlike an undo from "
-        "before-images, this also takes back what others wrote while the run worked, leaves what "
-        "was created since, and does not see other kinds that the run wrote"
+        f"{read_time(report.then.micros)}{those}, unless it was written after "
+        f"{read_time(report.keep_after)}. Unlike an undo from before-images, this also takes back "
+        "what others wrote while the run worked, leaves what was created since, and does not see "
+        "other kinds that the run wrote"
     )

@@ -311,7 +311,7 @@ def _first_of(rpc: Rpc, query: QueryPlan) -> Sequence[Any]:
 
 def has_own_query(updater: Updater) -> bool:
     """Whether there is anything that a selection could narrow."""
-    return type(updater).get_query is not SelectionUpdater.get_query
+    return not isinstance(updater, SelectionUpdater) or updater.has_kind
 
 
 def checked_query(
@@ -319,10 +319,15 @@ def checked_query(
 ) -> QueryPlan:
     """Get the query of an updater that has its client, check it, and narrow it to a selection.
     Raises BulkupError."""
-    if not selection.kind and not has_own_query(updater):
-        raise UsageError(
-            f"{source.name} has no query of its own; say with --kind which entities to handle"
-        )
+    if isinstance(updater, SelectionUpdater):
+        if not has_own_query(updater):
+            if not selection.kind:
+                raise UsageError(
+                    f"{source.name} has no query of its own; say with --kind which entities to "
+                    "handle"
+                )
+            updater.selected_kind = selection.kind
+        updater.check_kind()
     query = _get_query(updater, source)
     namespace = getattr(query, "namespace", target.info.namespace) or ""
     if target.one_of_many and namespace != target.info.namespace:

@@ -144,6 +144,8 @@ class RunRecord:
     """The dry pass that comes before the first write; None: none was asked for."""
     plan: PlanTerms | None = None
     """The plan that the run carries out; None: it has none."""
+    kinds: tuple[str, ...] = ()
+    """Those of its query, or of its list of keys; empty: all kinds, or an earlier version."""
     warm: tuple[float, ...] = ()
     """The traffic Datastore is ready for (`engine/throttle/ramp.py`); empty: not known."""
     undone_by: str = ""

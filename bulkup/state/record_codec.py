@@ -69,6 +69,8 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["sweep_seen"] = json.dumps(layout.sweep_seen)
     if record.total is not None:
         values["total"] = record.total
+    if record.kinds:
+        values["kinds"] = json.dumps(record.kinds)
     if record.warm:
         values["warm"] = json.dumps(record.warm)
     if record.chain.links:
@@ -184,6 +186,7 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         made=_parse_made(json.loads(values.get("made") or "{}")),
         gate=gate_from_json(json.loads(values.get("gate") or "null")),
         plan=plan_from_json(json.loads(values.get("plan") or "null")),
+        kinds=tuple(map(str, json.loads(values.get("kinds") or "[]"))),
         warm=tuple(json.loads(values.get("warm") or "[]")),
         undone_by=str(values.get("undone_by") or ""),
         undone_partly=bool(values.get("undone_partly")),

@@ -366,10 +366,39 @@ def test_undo_of_a_run_whose_folder_is_lost_rewinds_and_says_how_that_differs(
     assert "also takes back what others wrote while the run worked" in warning["message"]
     key = bytes(edited.key.to_protobuf()._pb.SerializeToString(deterministic=True))
     assert stored(server) == (after if dry_run else {**before, key: after[key]})
+    listed = {row["run_id"]: row for row in shell.bulkup("list", "--all", "--json").lines}
+    if dry_run:
+        assert not listed[run_id]["undone_by"]
+    else:  # the entity that was edited since is left alone
+        undo_id = shell.runs()[-1]
+        assert (listed[run_id]["undone_by"], listed[run_id]["undone_partly"]) == (undo_id, True)
     shell.bulkup("undo", "20200101-000000-00000a").fails(10, "there is no run")
     refused = shell.bulkup("undo", run_id, "--force")
     assert refused.code == 2
     assert "leave them out" in refused.err
+
+
+def test_a_lost_run_is_undone_once_and_with_its_successors(
+    tmp_path: Path, embedded: Server
+) -> None:
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", BUMP)
+    shell.write("chain.py", f'{BUMP}\nclass Chain(Bump):\n    then = "bump.py"\n')
+    seed(embedded, 5)
+    before = stored(embedded)
+    assert shell.bulkup("run", "chain.py:Chain").code == 0
+    first, second = shell.runs()
+    shell.state_dir.rename(tmp_path / "lost")
+    (shell.folder / "chain.py").write_text("raise SystemExit('no record names what is loaded')")
+    done = shell.bulkup("undo", first)
+    assert done.code == 0, done
+    assert f"{second}, which followed it" in done.err
+    assert stored(embedded) == before
+    undo_id = shell.runs()[-1]
+    everything = contents(embedded)
+    for run_id in (first, second):
+        shell.bulkup("undo", run_id).fails(10, f"is undone (by {undo_id})")
+    assert contents(embedded) == everything
 
 
 def wait_until_after_the_second(client: datastore.Client) -> None:

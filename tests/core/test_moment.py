@@ -46,6 +46,18 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         micros(text)
 
 
+def test_what_will_soon_be_read_by_the_minute_only_is_a_whole_minute() -> None:
+    at = parse_time("2026-11-28T09:00:30.5Z")
+    soon, late = (parse_time(text).at for text in ("2026-11-28T09:45Z", "2026-11-28T09:55Z"))
+    assert soon is not None
+    assert late is not None
+    assert at.readable_for_long(soon, up=True) == at
+    assert at.readable_for_long(late) == parse_time("2026-11-28T09:00Z")
+    assert at.readable_for_long(late, up=True) == parse_time("2026-11-28T09:01Z")
+    whole = parse_time("2026-11-28T09:00Z")
+    assert whole.readable_for_long(late, up=True) == whole
+
+
 def test_a_time_is_shown_with_as_many_digits_as_it_has() -> None:
     assert shown(NINE * MICROS) == "2026-11-28 09:00:00 UTC"
     assert shown(NINE * MICROS + 250_000) == "2026-11-28 09:00:00.25 UTC"

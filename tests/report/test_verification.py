@@ -112,6 +112,17 @@ def test_it_says_how_to_continue_only_where_there_is_a_file() -> None:
     assert "continues" not in summary_text(summarize(verified(**stopped)))
 
 
+def test_after_an_error_nothing_says_that_the_file_has_all() -> None:
+    there = replace(CLEAN, out="left.jsonl")
+    error = "cannot write to left.jsonl (No space left on device); name another --out"
+    for failed in (7, 5_000):
+        broken = verified(there, failed, state=RunState.FAILED, reason=error, exit_code=Exit.FAILED)
+        text = summary_text(summarize(broken))
+        assert "repeat the command to find the others" in text
+        assert "All keys" not in text
+        assert "them all" not in text
+
+
 def test_hostile_strings_are_harmless() -> None:
     hostile = replace(CLEAN, young=1, young_keys=(HOSTILE,), out=HOSTILE)
     made = verified(

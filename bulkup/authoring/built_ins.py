@@ -1,0 +1,46 @@
+"""The names of the built-in updaters, and where they are.
+
+Each has a hyphen, so that none is ever the name of a module of a user's. Their code is above this
+layer, so it is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+BUILT_INS: Mapping[str, str] = {
+    "rename-property": "property_updaters:RenameProperty",
+    "retype-property": "property_updaters:RetypeProperty",
+    "set-default": "property_updaters:SetDefault",
+    "drop-property": "property_updaters:DropProperty",
+    "embed-properties": "property_updaters:EmbedProperties",
+    "change-index": "property_updaters:ChangeIndex",
+    "change-key": "key_updaters:ChangeKey",
+    "split-kind": "key_updaters:SplitKind",
+    "merge-kind": "key_updaters:MergeKind",
+    "find-references": "references:FindReferences",
+    "put-again": "built_in:PutAgain",
+    "delete-all": "built_in:DeleteAll",
+}
+"""By name: the module in `bulkup.transforms`, and the class in it."""
+
+_NAMES = {f"bulkup.transforms.{place}": name for name, place in BUILT_INS.items()}
+
+CLASS_NAMES = frozenset(place.rpartition(":")[2] for place in BUILT_INS.values())
+
+
+def built_in(name: str) -> Any:
+    """The class of the built-in updater of this name, or None."""
+    place = BUILT_INS.get(name)
+    if place is None:
+        return None
+    module, _, class_name = place.partition(":")
+    return getattr(import_module(f"bulkup.transforms.{module}"), class_name)
+
+
+def built_in_name(definition: Any) -> str:
+    """The name of a built-in updater; empty: it is none."""
+    module, name = getattr(definition, "__module__", ""), getattr(definition, "__qualname__", "")
+    return _NAMES.get(f"{module}:{name}", "")

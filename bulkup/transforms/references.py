@@ -1,0 +1,95 @@
+"""The built-in updater that lists references to entities that are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from google.cloud.datastore import Entity, Key
+from google.cloud.datastore.query import PropertyFilter
+
+from bulkup.authoring.param import param
+from bulkup.authoring.updater import Updater
+from bulkup.core.errors import UsageError
+from bulkup.core.events import Report
+from bulkup.datastore.keys import key_text
+from bulkup.transforms.built_in import BuiltIn
+from bulkup.transforms.transform import checked_kind, checked_name
+
+
+class FindReferences(BuiltIn):
+    """List properties that refer to entities that are not there; write nothing."""
+
+    to: str | None = param(None, help="only references to this kind, or below it")
+    old_key_in: str | None = param(None, help="the property in which change-key has kept old keys")
+    then_in: list[str] = param([], help="kinds to search after this one")
+
+    def __init__(self) -> None:
+        if self.old_key_in is not None:
+            checked_name("old_key_in", self.old_key_in)
+            if self.to is None:
+                raise UsageError("old_key_in needs to=KIND, the kind whose keys have changed")
+        for kind in self.then_in:
+            checked_kind("then_in", kind)
+
+    def handle_entity(self, entity: Entity) -> None:
+        for where, key in self._dangling(entity):
+            self.log(
+                f"{key_text(entity.key)}: {where} refers to {key_text(key)}, which is not there"
+                + self._now(key)
+            )
+
+    def is_done(self, entity: Entity) -> bool:
+        return not self._dangling(entity)
+
+    def finish(self, success: bool, report: Report) -> None:
+        if success and self.then_in:
+            search_next(self, self.then_in, self.to, self.old_key_in)
+
+    def _dangling(self, entity: Entity) -> list[tuple[str, Key]]:
+        found = [
+            (where, key)
+            for name, value in entity.items()
+            for where, key in _keys_in(repr(name), value)
+            if self._is_looked_for(key)
+        ]
+        keys = list({key: None for _, key in found})
+        there = {one.key for one in self.client.get_multi(keys)} if keys else set()
+        return [(where, key) for where, key in found if key not in there]
+
+    def _is_looked_for(self, key: Key) -> bool:
+        """What another project or database holds cannot be seen from here."""
+        is_here = key.project == self.client.project and (key.database or None) == (
+            self.client.database or None
+        )
+        is_wanted = self.to is None or self.to in key.flat_path[::2]
+        return is_here and is_wanted and not key.is_partial
+
+    def _now(self, key: Key) -> str:
+        """The key that its entity has now, where change-key has kept the old one."""
+        if self.old_key_in is None or key.kind != self.to:
+            return ""
+        query = self.client.query(kind=self.to, namespace=key.namespace)
+        query.add_filter(filter=PropertyFilter(self.old_key_in, "=", key))
+        query.keys_only()
+        return "".join(f"; now {key_text(one.key)}" for one in query.fetch(limit=1))
+
+
+def search_next(
+    updater: Updater, kinds: Sequence[str], to: str | None, old_key_in: str | None
+) -> None:
+    """Search these kinds, one after the other, when the updater's run has finished."""
+    first, *rest = kinds
+    updater.then("find-references", kind=first, to=to, old_key_in=old_key_in, then_in=rest)
+
+
+def _keys_in(where: str, value: Any) -> Iterator[tuple[str, Key]]:
+    """All keys in a value, and where they are."""
+    if isinstance(value, Key):
+        yield where, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _keys_in(f"{where}.{name!r}", inner)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _keys_in(f"{where}[{number}]", inner)
