@@ -43,6 +43,7 @@ _COMMANDS = {
     "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
     "unlock": ("bulkup.cli.unlock", "Release a dead process's lock on a run."),
+    "new": ("bulkup.cli.new", "Write a new updater and its test."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
     "config": ("bulkup.cli.config", "Show which settings are in force, and where from."),
     "local": ("bulkup.cli.local", "Serve, load or dump a Datastore in a file."),
@@ -55,6 +56,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 
 _GROUPS = {
     "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify", "params"),
+    "Write an updater": ("new",),
     "Look at runs": ("list", "show"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
@@ -68,6 +70,7 @@ _MEANT = {
     "ls": "list", "runs": "list",
     "report": "show", "logs": "show", "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
     "rm": "prune", "serve": "local serve", "load": "local load", "dump": "local dump",
+    "create": "new", "generate": "new", "init": "new", "scaffold": "new",
     "settings": "config", "compare": "diff", "rollback": "undo", "revert": "undo",
     "restore": "undo", "version": "--version",
 }  # fmt: skip
