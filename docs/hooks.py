@@ -18,9 +18,10 @@ from docs.reference.text import Missing
 _FETCHED = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']?(?:https?:)?//[^>]*>"""
     r"""|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preconnect|icon|preload))[^>]*href=["']?(?:https?:)?//[^>]*>"""
+    r"""|<[^>]*data-md-component=["']?source\b[^>]*>"""
     r"""|url\(["']?(?:https?:)?//[^)]*\)|@import\s+["'](?:https?:)?//[^"']*"""
 )
-"""What a browser would fetch from another host."""
+"""What a browser would fetch from another host, also through a script of the theme."""
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -11,6 +11,7 @@ import click
 from bulkup.cli import cli
 from bulkup.core.errors import Exit
 from bulkup.state.kinds import OWN_KINDS
+from docs.reference.pages import PAGES
 from tests.draw_dry_run import PICTURE, draw, dry_run, shown
 
 ROOT = Path(__file__).parent.parent
@@ -57,12 +58,30 @@ def test_every_test_that_the_readme_names_is_there() -> None:
 def test_every_file_that_the_docs_link_to_is_there() -> None:
     pages = [
         page
-        for where in ("", "docs/", "benchmarks/", "tests/")
+        for where in ("", "docs/", "docs/*/", "benchmarks/", "tests/")
         for page in ROOT.glob(where + "*.md")
     ]
+    made = {(ROOT / "docs" / place).resolve() for place in PAGES}
     for page in pages:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            place = (page.parent / target).resolve()
+            assert place.exists() or place in made, f"{page.name}: {target}"
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    listed = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    pages = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")]
+    assert sorted(listed) == sorted([*pages, *PAGES]), "list the page in mkdocs.yml"
+
+
+def test_addresses_in_the_repository_lead_to_files() -> None:
+    """The site links to what is not part of it."""
+    for page in (ROOT / "docs").rglob("*.md"):
+        found = re.findall(
+            r"github\.com/bulkup/bulkup/(?:blob|tree)/main/([^)#\s]+)", page.read_text()
+        )
+        for path in found:
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
 def test_the_python_of_the_docs_is_python() -> None:

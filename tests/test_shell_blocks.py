@@ -1,4 +1,9 @@
-"""Every block of shell commands in the README and the docs is executed, line by line."""
+"""Every block of shell commands in the README and the docs is executed, line by line.
+
+A page in a folder of docs/ (tutorial, how-to) stands for itself: its commands begin in an empty
+folder, with the files that the page shows, and without a server. The others share a folder and two
+people on a server.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +19,7 @@ import pytest
 
 from tests.cli.shell import Shell, entity, put
 from tests.conftest import Server
-
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-ELSEWHERE = {
-    "pip install . && bulkup demo": "`.ci/run`, in a clean clone",
-    "pip install -e '.[test]' && pytest": "`.ci/run`, in a clean clone",
-    "gcloud run jobs": "it needs an account; only its syntax is checked",
-}
-"""What this file does not execute, and who does."""
+from tests.doc_blocks import PAGES, ROOT, Block, blocks_of, name_of
 
 BEFORE = {
     "bulkup resume": "bulkup run full_name.py --project shop --new --limit 1",
@@ -33,7 +29,7 @@ BEFORE = {
         "mv updaters/0002_price_to_cents.py updaters/0002_cents.py"
     ),
 }
-"""What has to happen first, so that a line does what it says."""
+"""What has to happen first, so that a line of a page with shared data does what it says."""
 
 EXIT = {
     "bulkup run full_name.py --project shop --new --limit 1": 75,
@@ -41,17 +37,15 @@ EXIT = {
     "bulkup run full_name.py --project shop --keys-from left.jsonl": 2,  # nothing was found
     "bulkup diff": 4,  # the sides differ
 }
-"""Commands that do not exit with 0."""
+"""Commands that do not exit with 0. A page that stands for itself says so: `# exit 75`."""
 
-UPDATER = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[0]
-
-
-def blocks(page: Path) -> Iterator[str]:
-    yield from re.findall(r"```bash\n(.*?)```", page.read_text(), re.S)
+UPDATER = next(b.text for b in blocks_of(ROOT / "README.md") if b.file_name == "full_name.py")
+SHARED = [page for page in PAGES if page.parent in (ROOT, ROOT / "docs")]
+ALONE = [page for page in PAGES if page not in SHARED]
 
 
 def commands(block: str) -> Iterator[str]:
-    """The commands of a block: a line each, without its comment; a here-document is one."""
+    """The commands of a block, a line each; a here-document is one. Comments may follow."""
     waiting: list[str] = []
     for line in block.splitlines():
         waiting.append(line)
@@ -59,13 +53,26 @@ def commands(block: str) -> Iterator[str]:
         if line.endswith("\\") or ("<<END" in waiting[0] and line != "END"):
             continue
         waiting = []
-        yield text if "<<END" in text else re.sub(r"\s{2,}#.*", "", text)
+        yield text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def without_comment(command: str) -> str:
+    return command if "<<END" in command else re.sub(r"\s{2,}#.*", "", command)
+
+
+def shell_blocks(page: Path) -> list[Block]:
+    return [block for block in blocks_of(page) if block.language == "bash"]
+
+
+def with_shell(pages: list[Path]) -> pytest.MarkDecorator:
+    found = [page for page in pages if shell_blocks(page)]
+    return pytest.mark.parametrize("page", found, ids=name_of)
+
+
+@with_shell(PAGES)
 def test_every_shell_block_is_valid_shell(page: Path) -> None:
-    for block in blocks(page):
-        done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+    for block in shell_blocks(page):
+        done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True)
         assert done.returncode == 0, (block, done.stderr)
 
 
@@ -88,34 +95,78 @@ def _shop(server: Server) -> str:
     return f"{server.project}-shop"
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(blocks(page))], ids=lambda p: p.name
-)
+@with_shell(SHARED)
 def test_every_shell_command_of_the_pages_works(page: Path, shell: Shell) -> None:
-    for block in blocks(page):
-        if any(command in block for command in ELSEWHERE):
-            continue
-        for command in commands(block):
+    for block in shell_blocks(page):
+        for command in map(without_comment, () if block.not_run else commands(block.text)):
             for before in [BEFORE[start] for start in BEFORE if command.startswith(start)]:
                 execute(shell, before)
             execute(shell, command)
 
 
-def execute(shell: Shell, command: str) -> None:
+@with_shell(ALONE)
+def test_a_page_that_stands_for_itself_works_as_it_is_written(page: Path, tmp_path: Path) -> None:
+    """Its files are written as the page comes to them; what it says a command prints is printed."""
+    shell, output = Shell(tmp_path), ""
+    for block in blocks_of(page):
+        if block.not_run:
+            continue
+        if block.language == "bash":
+            output = "".join(execute(shell, command) for command in commands(block.text))
+        elif block.file_name:
+            shell.write(block.file_name, block.text)
+        elif block.language == "text":
+            assert_prints(output, block)
+
+
+def assert_prints(output: str, block: Block) -> None:
+    """The block's words are in the output; `...` stands for what the page leaves out."""
+    rest = _plain(output)
+    for part in map(_plain, block.text.split("...")):
+        assert part in rest, f"{block}: {part!r} is not in {rest!r}"
+        rest = rest.partition(part)[2]
+
+
+def _plain(text: str) -> str:
+    """Without what differs from run to run and from one width of a terminal to another."""
+    text = re.sub(r"\b\d{8}-\d{6}-\w+", "RUN", text)
+    text = re.sub(r"\b\d+(\.\d+)? s\b", "N s", text)
+    text = re.sub(r"\b\d{16}\b", "ID", text)
+    return " ".join(text.split())
+
+
+def expanded(shell: Shell, command: str) -> list[str]:
+    """The words after `bulkup`, as a shell passes them on: `$(cat before)` is what it prints."""
+    if "$" not in command:
+        return shlex.split(command)[1:]
+    program = f"set -- {command}; printf '%s\\0' \"$@\""
+    done = subprocess.run(
+        ["bash", "-euc", program], cwd=shell.folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split("\0")[1:-1]
+
+
+def execute(shell: Shell, command: str) -> str:
+    """Run one command, and return what it prints."""
+    said = re.search(r"  # exit (\d+)$", command)
     expected = next((EXIT[start] for start in EXIT if command.startswith(start)), 0)
-    command = command.replace("--project shop", f"--project {shell.environment['SHOP']}")
-    if not command.startswith("bulkup ") or re.search(r"[|<>$]", command):
+    expected = int(said[1]) if said else expected
+    command = without_comment(command)
+    if "SHOP" in shell.environment:
+        command = command.replace("--project shop", f"--project {shell.environment['SHOP']}")
+    if not command.startswith("bulkup ") or re.search(r"[|<>]", command):
         program = f'bulkup() {{ {shlex.quote(sys.executable)} -m bulkup "$@"; }}; {command}'
         done = subprocess.run(
             ["bash", "-euc", program],
             cwd=shell.folder, env=shell.environment, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == expected, (command, done)
-        return
+        return done.stdout + done.stderr
     run_id = shell.runs()[-1] if shell.runs() else ""
-    words = [{"RUN": run_id, "NAME": "0002"}.get(word, word) for word in shlex.split(command)[1:]]
+    words = [{"RUN": run_id, "NAME": "0002"}.get(word, word) for word in expanded(shell, command)]
     env = {"DATASTORE_EMULATOR_HOST": ""} if "--local" in words else {}
     # Where a person at a terminal would be asked, a process without one must say --yes.
-    asks = ["--yes"] if words[0] in ("abandon", "prune") else []
+    asks = ["--yes"] if words[0] in ("abandon", "prune") and "--yes" not in words else []
     result = shell.bulkup(*words, *asks, env=env)
     assert result.code == expected, (command, result)
+    return result.out + result.err

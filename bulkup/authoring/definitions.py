@@ -11,9 +11,10 @@ from typing import Any
 from bulkup.authoring.function_updater import SPEC_ATTRIBUTE, FunctionSpec
 from bulkup.authoring.importing import Imported, users_code
 from bulkup.authoring.param import Param
-from bulkup.authoring.source_files import printable, suggest
-from bulkup.authoring.updater import CHECKS, Updater
+from bulkup.authoring.source_files import listed, printable, suggest
+from bulkup.authoring.updater import CHECKS, FORMS, Updater
 from bulkup.core.errors import NotFoundError, UsageError
+from bulkup.core.events import OF_CODE
 from bulkup.core.similar import similar_names
 
 
@@ -32,11 +33,11 @@ def why_not_runnable(definition: Any) -> str | None:
     """What a class still needs before it can run, or None; a function needs nothing."""
     if not isinstance(definition, type):
         return None
-    for method, does in (
-        ("get_query", 'returns self.client.query(kind="...")'),
-        ("handle_entity", "handles one entity"),
+    for method, instead, does in (
+        ("get_query", "get_query", 'returns self.client.query(kind="...")'),
+        ("handle_entity", "handle_batch", "handles one entity"),
     ):
-        if getattr(definition, method) is getattr(Updater, method):
+        if all(getattr(definition, name) is getattr(Updater, name) for name in (method, instead)):
             return f"has no {method}; write one that {does}"
     if inspect.isabstract(definition):
         names = ", ".join(sorted(getattr(definition, "__abstractmethods__", ())))
@@ -56,23 +57,31 @@ def _updaters_in(module: ModuleType) -> dict[str, Any]:
     return dict(found.values())
 
 
+def _own_updaters(module: ModuleType) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in _updaters_in(module).items()
+        if getattr(value, "__module__", None) == module.__name__
+    }
+
+
+def runnable_in(module: ModuleType) -> dict[str, Any]:
+    """The updaters that a module itself defines and that can run, by name."""
+    return {
+        name: value
+        for name, value in _own_updaters(module).items()
+        if not why_not_runnable(value) and not (isinstance(value, type) and name.startswith("_"))
+    }
+
+
 def only_one(imported: Imported, where: str) -> tuple[str, Any]:
     """The name and value of the only updater that a module defines.
 
     Raises UsageError or NotFoundError, listing what there is, if it does not define exactly one.
     """
     module = imported.module
-    everything = _updaters_in(module)
-    own = {
-        name: value
-        for name, value in everything.items()
-        if getattr(value, "__module__", None) == module.__name__
-    }
-    runnable = {
-        name: value
-        for name, value in own.items()
-        if not why_not_runnable(value) and not (isinstance(value, type) and name.startswith("_"))
-    }
+    everything, own = _updaters_in(module), _own_updaters(module)
+    runnable = runnable_in(module)
     if len(runnable) == 1:
         return next(iter(runnable.items()))
     shown = printable(where)
@@ -128,6 +137,7 @@ def check(definition: Any, name: str) -> None:
         _check_class(definition, name)
         failures = inspect.getattr_static(definition, "max_failures")
         once = inspect.getattr_static(definition, "once")
+        ignored = inspect.getattr_static(definition, "ignore_warnings")
     else:
         if _is_async(definition):
             raise UsageError(
@@ -137,7 +147,8 @@ def check(definition: Any, name: str) -> None:
         for hook in CHECKS:
             if _is_async(getattr(spec, hook)):
                 raise UsageError(f"{hook} of {name} is async, which bulkup does not support")
-        failures, once = spec.max_failures, spec.once
+        failures, once, ignored = spec.max_failures, spec.once, spec.ignore_warnings
+    _check_ignored(ignored, name)
     # A class may have had a method of this name before it meant anything.
     if not (isinstance(once, (bool, Param)) or callable(once)):
         raise UsageError(f"once of {name} is {once!r:.80}; use True or False")
@@ -148,6 +159,18 @@ def check(definition: Any, name: str) -> None:
             f"max_failures of {name} is {failures!r:.80}; use a whole number: 0 stops at the first "
             "failure, -1 never stops"
         )
+
+
+def _check_ignored(ignored: Any, name: str) -> None:
+    kinds = [kind.value for kind in OF_CODE]
+    if not isinstance(ignored, (list, tuple, set, frozenset)):
+        raise UsageError(
+            f"ignore_warnings of {name} is {ignored!r:.80}; use a list of {listed(kinds)}"
+        )
+    for kind in ignored:
+        if kind not in kinds:
+            close = suggest(str(kind), kinds) or f"; use one of {listed(kinds)}"
+            raise UsageError(f"ignore_warnings of {name} has {kind!r:.80}, which is none{close}")
 
 
 _ATTRIBUTES = frozenset(name for name in vars(Updater) if "_" in name and not name.startswith("_"))
@@ -174,11 +197,17 @@ def _check_class(cls: type[Updater], name: str) -> None:
     for hook in CHECKS:
         if not callable(getattr(cls, hook)):
             raise UsageError(f"{hook} of {name} cannot be called; make it a method")
-    for method in ("get_query", "handle_entity", "finish", *CHECKS):
+    for method in ("get_query", "handle_entity", "handle_batch", "finish", *CHECKS):
         if _is_async(getattr(cls, method)):
             raise UsageError(f"{name}.{method} is async, which bulkup does not support; use def")
-    if inspect.isgeneratorfunction(inspect.unwrap(cls.handle_entity)):
-        raise UsageError(f"{name}.handle_entity yields; in a class, call self.put or self.delete")
+    if all(getattr(cls, form) is not getattr(Updater, form) for form in FORMS):
+        raise UsageError(
+            f"{name} has handle_entity and handle_batch, of which bulkup would call only one; "
+            "remove one, or give it another name"
+        )
+    for method in FORMS:
+        if inspect.isgeneratorfunction(inspect.unwrap(getattr(cls, method))):
+            raise UsageError(f"{name}.{method} yields; in a class, call self.put or self.delete")
     try:
         inspect.signature(cls).bind()
     except TypeError as exc:

@@ -15,7 +15,15 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bulkup.core.places import Place, in_brackets, places_of, property_of, with_places
-from bulkup.core.user_traceback import refused_call
+from bulkup.core.user_traceback import BULKUP, refused_call
+
+_ADDING = frozenset(
+    {
+        "add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem",
+        "popleft", "remove", "setdefault", "subtract", "update",
+    }
+)  # fmt: skip
+"""Methods that change a collection."""
 
 
 class Assignment(NamedTuple):
@@ -38,6 +46,8 @@ class _Index(ast.NodeVisitor):
         self.assigned: dict[str, list[Assignment]] = defaultdict(list)
         self.returned: dict[str, list[Assignment]] = defaultdict(list)
         """By the qualified name of the function."""
+        self.kept: dict[str, list[Place]] = defaultdict(list)
+        """Where a variable or an attribute is added to, by its own name."""
 
     def _found(self, node: Any, value: ast.expr | None) -> Assignment:
         place = Place(self._path, node.lineno, self._function or "<module>")
@@ -59,13 +69,25 @@ class _Index(ast.NodeVisitor):
 
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - the names are those of `ast`
 
+    def _keeps(self, target: ast.expr) -> None:
+        """`self.count`, `count`: what is added to, when a function is called."""
+        name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+        if name and self._function:
+            self.kept[name].append(Place(self._path, target.lineno, self._function))
+
     def visit_Assign(self, node: ast.Assign) -> None:
         for target in node.targets:
             self._target(target, node.value)
+            if isinstance(target, ast.Subscript):
+                self._keeps(target.value)
+            elif any(_is_same(target, inner) for inner in ast.walk(node.value)):
+                self._keeps(target)
         self.generic_visit(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
         self._target(node.target, ast.BinOp(node.target, node.op, node.value))
+        target = node.target
+        self._keeps(target.value if isinstance(target, ast.Subscript) else target)
         self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
@@ -95,14 +117,18 @@ class _Index(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         function = node.func
         called = function.attr if isinstance(function, ast.Attribute) else ""
+        if isinstance(function, ast.Attribute) and called in _ADDING:
+            self._keeps(function.value)
         if called == "update" or (isinstance(function, ast.Name) and function.id == "dict"):
             for keyword in node.keywords:
                 if keyword.arg is not None:
                     self._assigns(keyword.arg, keyword, keyword.value)
-        elif called == "setdefault" and len(node.args) == 2:
-            name, value = node.args
-            if isinstance(name, ast.Constant):
-                self._assigns(name.value, name, value)
+        first = node.args[0] if node.args else None
+        if isinstance(first, ast.Constant):
+            if called == "setdefault" and len(node.args) == 2:
+                self._assigns(first.value, first, node.args[1])
+            elif "retype" in (called, getattr(function, "id", "")):  # of bulkup.transforms
+                self._assigns(first.value, node, node)
         self.generic_visit(node)
 
     def visit_Return(self, node: ast.Return) -> None:
@@ -112,6 +138,14 @@ class _Index(ast.NodeVisitor):
     def visit_Yield(self, node: ast.Yield) -> None:
         self.returned[self._scope].append(self._found(node, node.value))
         self.generic_visit(node)
+
+
+def _is_same(target: ast.expr, other: ast.AST) -> bool:
+    if isinstance(target, ast.Name):
+        return isinstance(other, ast.Name) and target.id == other.id
+    if isinstance(target, ast.Attribute) and isinstance(other, ast.Attribute):
+        return target.attr == other.attr and _is_same(target.value, other.value)
+    return False
 
 
 _indexes: dict[str, tuple[list[str], _Index]] = {}
@@ -130,16 +164,22 @@ def _index(path: str) -> _Index:
     return index
 
 
-def _handler(updater: Any) -> Any:
+def user_handler(updater: Any) -> Any:
     """The function that the user has written to handle an entity."""
-    handler: Any = getattr(updater, "function", None) or type(updater).handle_entity
-    return inspect.unwrap(handler)
+    function: Any = getattr(updater, "function", None)
+    return inspect.unwrap(function or getattr(type(updater), updater._form))
+
+
+def is_users_own(updater: Any) -> bool:
+    """Whether the user has written the handler; False: it is one of bulkup's."""
+    code = getattr(user_handler(updater), "__code__", None)
+    return code is not None and not code.co_filename.startswith(BULKUP)
 
 
 def assignments(updater: Any, name: str) -> list[Assignment]:
     """Where the updater assigns a property: in its function or class or, if that does not name the
     property, elsewhere in the same file."""
-    handler = _handler(updater)
+    handler = user_handler(updater)
     code = getattr(handler, "__code__", None)
     if code is None:
         return []
@@ -171,6 +211,12 @@ def blame(updater: Any, error: BaseException) -> str:
         calls = returned_at(updater.function, None)
         with_places(error, calls)
     return in_brackets(calls)
+
+
+def kept_at(updater: Any, name: str) -> list[Place]:
+    """Where the updater's file adds to a variable or an attribute."""
+    code = getattr(user_handler(updater), "__code__", None)
+    return _distinct(iter(_index(code.co_filename).kept.get(name, ()))) if code is not None else []
 
 
 def returned_at(function: Any, result: Any) -> list[Place]:

@@ -32,6 +32,8 @@ _COMMANDS = {
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "retry": ("bulkup.cli.retry", "Handle the failed entities of a run again."),
     "verify": ("bulkup.cli.verify", "Name the entities that an updater has not done."),
+    "count": ("bulkup.cli.count", "Count the entities that a selection matches."),
+    "find": ("bulkup.cli.find", "Print the entities that a selection matches."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "undo": ("bulkup.cli.undo", "Put back what a run has changed."),
@@ -44,6 +46,7 @@ _COMMANDS = {
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
     "unlock": ("bulkup.cli.unlock", "Release a dead process's lock on a run."),
     "new": ("bulkup.cli.new", "Write a new updater and its test."),
+    "updaters": ("bulkup.cli.updaters", "List the built-in updaters, and those in a folder."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
     "config": ("bulkup.cli.config", "Show which settings are in force, and where from."),
     "local": ("bulkup.cli.local", "Serve, load or dump a Datastore in a file."),
@@ -55,9 +58,10 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 """Set by the shell when it asks for completions."""
 
 _GROUPS = {
-    "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify", "params"),
-    "Write an updater": ("new",),
+    "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify"),
+    "Write an updater": ("new", "updaters", "params"),
     "Look at runs": ("list", "show"),
+    "Look at entities": ("count", "find"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
     "A Datastore in a file": ("local", "demo"),

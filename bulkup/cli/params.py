@@ -42,7 +42,7 @@ def command(args: ParamsArgs) -> None:
 
         lines = stdout_lines()
         for p in source.parameters:
-            lines.write("param", _to_json(p))
+            lines.write("param", param_fields(p))
         return
     from bulkup.cli.tables import console, print_table
     from bulkup.report.text import clean
@@ -60,7 +60,7 @@ def command(args: ParamsArgs) -> None:
     print_table(console(), titles, rows, wraps=titles)
 
 
-def _to_json(parameter: Parameter) -> dict[str, Any]:
+def param_fields(parameter: Parameter) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "value_type": parameter.type,

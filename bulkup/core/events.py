@@ -172,8 +172,31 @@ class WarningKind(str, Enum):
     """The passes of --until-clean have ended, and the last one has still written."""
     SUCCESSOR = "successor"
     """The run's successor will not be able to begin."""
+    NAIVE_DATETIME = "naive_datetime"
+    """A datetime without a time zone is stored."""
+    NUMBER_TYPE = "number_type"
+    """A property changes from integers to floats, or the other way round."""
+    OTHER_NAMESPACE = "other_namespace"
+    """Handlers write to another namespace than that of the run."""
+    READS_EACH = "reads_each"
+    """Handlers read with their client for nearly every entity."""
+    PROCESS_STATE = "process_state"
+    """Handlers keep something in a worker process that the run does not get."""
+    MISSPELLED = "misspelled"
+    """A new property is named almost like one that the entities have."""
     OTHER = "other"
     """Anything else."""
+
+
+OF_CODE = (
+    WarningKind.NAIVE_DATETIME,
+    WarningKind.NUMBER_TYPE,
+    WarningKind.OTHER_NAMESPACE,
+    WarningKind.READS_EACH,
+    WarningKind.PROCESS_STATE,
+    WarningKind.MISSPELLED,
+)
+"""What is noticed about an updater's code, which may be as it was meant: `ignore_warnings`."""
 
 
 @dataclass(frozen=True)

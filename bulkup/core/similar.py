@@ -47,6 +47,24 @@ def is_one_character_off(name: str, other: str) -> bool:
     )
 
 
+def is_slip(name: str, other: str) -> bool:
+    """Whether a finger has slipped: two neighbouring letters swapped, or one doubled or not. Never
+    the first letter, which is seldom wrong: `altitude` is no `latitude`."""
+    if len(name) < 5 or name[:1] != other[:1]:
+        return False
+    short, long = sorted((name, other), key=len)
+    if len(short) == len(long):
+        at = [n for n, (a, b) in enumerate(zip(name, other, strict=True)) if a != b]
+        if len(at) != 2 or at[1] != at[0] + 1:
+            return False
+        swapped = name[at[0]] + name[at[1]]
+        return swapped.isalpha() and other[at[0] : at[1] + 1] == swapped[::-1]
+    return len(long) == len(short) + 1 and any(
+        long[at] == long[at + 1] and long[at].isalpha() and long[:at] + long[at + 1 :] == short
+        for at in range(len(long) - 1)
+    )
+
+
 def _similarity(name: str, other: str) -> float:
     one, two = _plain(name), _plain(other)
     if _singular(one) == _singular(two):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import runpy
+import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -21,9 +22,10 @@ MAX_CHARS = 20_000
 MAX_LINE_CHARS = 500
 """Of `error_line`, which is shown in tables and mails."""
 
-_BULKUP = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+BULKUP = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+"""The folder of bulkup's own files."""
 _MACHINERY = (
-    _BULKUP,
+    BULKUP,
     "<frozen importlib",
     "<frozen runpy",
     os.path.join(os.path.dirname(importlib.__file__), ""),
@@ -52,10 +54,21 @@ def user_traceback(exc: BaseException, *, keep_from: str | None = None) -> str:
 def refused_call(exc: BaseException) -> list[Place]:
     """Where the user's code called what of bulkup has raised this; empty: it was not bulkup."""
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(exc.__traceback__)]
-    if not frames or not frames[-1][0].co_filename.startswith(_BULKUP):
+    if not frames or not frames[-1][0].co_filename.startswith(BULKUP):
         return []
     users = [one for one in frames if not one[0].co_filename.startswith(_MACHINERY)]
     return [Place(code.co_filename, line, code.co_name) for code, line in users[-1:]]
+
+
+def calling_places() -> list[Place]:
+    """Where the user's code calls what runs now, the innermost line; empty: nowhere."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_MACHINERY):
+            return [Place(code.co_filename, frame.f_lineno, code.co_name)]
+        frame = frame.f_back  # type: ignore[assignment]
+    return []
 
 
 def error_line(exc: BaseException) -> str:
@@ -64,6 +77,11 @@ def error_line(exc: BaseException) -> str:
     text = f"{type(exc).__name__}: {printed}"
     if text.endswith(": "):
         text = type(exc).__name__
+    return one_line(text)
+
+
+def one_line(text: str) -> str:
+    """A message of the user's as one bounded line without secrets; untrusted."""
     text = without_secrets(text)
     line = " ".join(text[: 2 * MAX_LINE_CHARS].split())
     if len(line) > MAX_LINE_CHARS or len(text) > 2 * MAX_LINE_CHARS:

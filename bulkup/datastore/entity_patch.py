@@ -22,6 +22,7 @@ from bulkup.core.limits import (
     check_value,
 )
 from bulkup.core.places import about
+from bulkup.datastore.doubts import Doubts, note_doubts
 from bulkup.datastore.keys import key_to_pb
 from bulkup.datastore.lazy_entity import (
     UNREAD,
@@ -40,13 +41,16 @@ from bulkup.datastore.value_compare import same
 from bulkup.datastore.value_flags import exclude, is_excluded, meaning_of, set_meaning
 
 
-def encode_put(entity: Entity, *, rewrite: bool = False, checked: bool = False) -> Pb | None:
+def encode_put(
+    entity: Entity, *, rewrite: bool = False, checked: bool = False, doubts: Doubts | None = None
+) -> Pb | None:
     """The Entity message to write for `put(entity)`. Later changes to the entity do not reach it.
 
     For a LazyEntity it is the original message with the changes patched in, or None without changes
     (with `rewrite`: a copy of the original). A new key is a change. For any other Entity it is what
     the official client would send.
 
+    `doubts`: what may not be meant is added here.
     Raises ValueError or TypeError, naming the property, for what cannot be encoded, and LimitError,
     if `checked`, for what Datastore would refuse.
     """
@@ -55,7 +59,7 @@ def encode_put(entity: Entity, *, rewrite: bool = False, checked: bool = False) 
         raise ValueError("cannot put an entity that has no key")
     try:
         if lazy:
-            patch = patched(entity, checked=checked)
+            patch = patched(entity, checked=checked, doubts=doubts)
             if patch is None:
                 return read_message(entity) if rewrite or entity._unsent else None
             return EntityPb.FromString(patch.SerializeToString())
@@ -63,6 +67,9 @@ def encode_put(entity: Entity, *, rewrite: bool = False, checked: bool = False) 
         write_entity(pb, entity)
         if checked:
             check_properties(pb)
+        if doubts is not None:
+            for name, value in entity.items():
+                note_doubts(doubts, name, None, value)
         return pb
     except RecursionError as error:
         raise ValueError("cannot put an entity that contains itself") from error
@@ -84,21 +91,28 @@ _Edit: TypeAlias = tuple[str, bytes, Any]
 tuple, for one is made per changed property."""
 
 
-def patched(entity: LazyEntity, *, in_place: bool = False, checked: bool = False) -> Pb | None:
+def patched(
+    entity: LazyEntity,
+    *,
+    in_place: bool = False,
+    checked: bool = False,
+    doubts: Doubts | None = None,
+) -> Pb | None:
     """A copy of the entity's PageEntity with its changes patched in, or None without changes.
 
     `in_place`: where that is safe the message itself is patched and returned, and what is put next
     is compared with what was put now. `checked`: raise LimitError for a change that
     Datastore would refuse; nested entities are checked with the property that contains them.
+    `doubts`: what may not be meant is added here.
     """
     edits: list[_Edit] = []
     added: list[Any] = []
     if entity._excluded is UNREAD and entity._read_meanings is UNREAD:
-        independent = _find_changed_values(entity, edits, added, checked)
+        independent = _find_changed_values(entity, edits, added, checked, doubts)
         in_place = in_place and independent and not entity._has_twin
     else:
         entity._name_all()
-        _find_changed_properties(entity, edits, added, checked)
+        _find_changed_properties(entity, edits, added, checked, doubts)
         in_place = False
     deleted = entity._named and dict.__len__(entity) - len(added) < len(entity._properties)
     moved = entity._key is not entity._read_key and is_moved(entity)
@@ -122,7 +136,7 @@ def patched(entity: LazyEntity, *, in_place: bool = False, checked: bool = False
         for name in [name for name in properties if name not in entity]:
             del properties[name]
     for name in added:
-        _add_property(entity, properties, name, checked)
+        _add_property(entity, properties, name, checked, doubts)
     if moved:
         pb.ClearField("key")
         if entity._key is not None:
@@ -181,7 +195,11 @@ def stored_values(entity: LazyEntity) -> tuple[Any, Mapping[str, Any]]:
 
 
 def _find_changed_values(
-    entity: LazyEntity, edits: list[_Edit], added: list[Any], checked: bool
+    entity: LazyEntity,
+    edits: list[_Edit],
+    added: list[Any],
+    checked: bool,
+    doubts: Doubts | None,
 ) -> bool:
     """Collect the properties that changed or are new, when nobody looked at index flags.
 
@@ -216,6 +234,8 @@ def _find_changed_values(
             if edit is not None:
                 if checked:
                     check_value(name, edit)
+                if doubts is not None:
+                    note_doubts(doubts, name, original, value)
                 edits.append((name, edit.SerializeToString(), value))
                 plain = _PLAIN.get(type(value), "")
                 independent = independent and original.WhichOneof("value_type") == plain
@@ -228,7 +248,11 @@ def _find_changed_values(
 
 
 def _find_changed_properties(
-    entity: LazyEntity, edits: list[_Edit], added: list[Any], checked: bool
+    entity: LazyEntity,
+    edits: list[_Edit],
+    added: list[Any],
+    checked: bool,
+    doubts: Doubts | None,
 ) -> None:
     """The same when index flags or meanings were looked at, so that these may have changed too."""
     properties = entity._properties
@@ -241,14 +265,17 @@ def _find_changed_properties(
             if data is None:
                 added.append(name)
                 continue
+            original = value_message(entity, name)
             carried = carried_message(entity, name, value)
             if carried is None:
-                edit = _edited_property(entity, name, value_message(entity, name), value)
+                edit = _edited_property(entity, name, original, value)
             else:
                 edit = _edited_property(entity, name, carried, value) or carried
             if edit is not None:
                 if checked:
                     check_value(name, edit)
+                if doubts is not None:
+                    note_doubts(doubts, name, original, value)
                 edits.append((name, edit.SerializeToString(), value))
     except LimitError as error:
         about(error, name)
@@ -257,7 +284,9 @@ def _find_changed_properties(
         raise named(name, error) from error
 
 
-def _add_property(entity: LazyEntity, properties: Pb, name: Any, checked: bool) -> None:
+def _add_property(
+    entity: LazyEntity, properties: Pb, name: Any, checked: bool, doubts: Doubts | None
+) -> None:
     if not isinstance(name, str):
         raise TypeError(f"property {name!r}: a property's name is a str")
     value = entity[name]
@@ -275,6 +304,8 @@ def _add_property(entity: LazyEntity, properties: Pb, name: Any, checked: bool) 
             check_property_name(name)
         if type(value) not in _IMMUTABLE or len(data) > MAX_INDEXED_BYTES:
             check_value(name, pb)
+            if doubts is not None:
+                note_doubts(doubts, name, None, value)
     except LimitError as error:
         about(error, name)
         raise

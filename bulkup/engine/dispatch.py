@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bulkup.engine.accounts import Accounts
+from bulkup.engine.first_page import FirstPage
 from bulkup.engine.handled import Handled
+from bulkup.engine.hints import Hints
 from bulkup.engine.pool.chunk import Chunk
 from bulkup.engine.pool.pool import MAX_CHUNK, QUEUED, WorkerPool
+from bulkup.engine.reads_each import ReadsEach
 
 if TYPE_CHECKING:
     from bulkup.engine.shard_runner import ShardRunner
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
 class Dispatcher:
     """The HandlerPool over worker processes. `ranged`: the query may return an entity twice."""
 
-    def __init__(self, workers: WorkerPool, accounts: Accounts, *, ranged: bool) -> None:
+    def __init__(
+        self, workers: WorkerPool, accounts: Accounts, hints: Hints, *, ranged: bool
+    ) -> None:
         self._workers = workers
         self._accounts = accounts
         self._ranged = ranged
@@ -32,6 +37,10 @@ class Dispatcher:
         """Keys at the workers, for a query that may return an entity twice."""
         self.begin_round = workers.pump
         self.handle_again = workers.handle_again
+        self.hints = hints
+        workers.on_hints = hints.receive
+        self._reads_each = ReadsEach(hints, accounts.control)
+        self._first_page = FirstPage(hints)
 
     @property
     def moves(self) -> bool:
@@ -81,18 +90,26 @@ class Dispatcher:
         committer = shard.committer
         if self._dispatched:
             self._dispatched.difference_update(item.key for item in items)
+        stale = 0
+        """So many entities, from this one on, were handled by a call that has read too early."""
         for item in items:
             reads, item.reads = item.reads, ()
-            is_stale = bool(reads) and committer.is_stale(reads)
-            if is_stale:
+            if reads:
+                self._reads_each.noted()
+                if committer.is_stale(reads):
+                    stale = item.together
+            if stale:
                 committer.drain_all()
-            if is_stale or item.key in committer.foreign:
+            if stale or item.key in committer.foreign:
                 fresh = committer.read_again(item.key)
                 if fresh is None:
                     item = Handled.gone(item.key, item.cursor)
                 else:
                     self.handle_again(item, fresh)
+            stale = max(0, stale - 1)
             self._accounts.enter(item)
+            if self._first_page.is_waiting:
+                self._first_page.handled(item)
             committer.add(item)
 
     def _hand_out_some(self, shard: ShardRunner) -> bool:
@@ -107,6 +124,8 @@ class Dispatcher:
         is_left_out = shard.committer.left_out()
         if is_left_out is not None:
             some, rest = self._new_ones(some[:MAX_CHUNK], is_left_out), some[MAX_CHUNK:]
+        if not self._first_page.is_found:
+            self._first_page.found(some)
         if some:
             chunk = self._hand_out(shard, some, most)
             some = some[chunk.count :]

@@ -29,6 +29,7 @@ from bulkup.engine.dry_run import DryRunSink, SeenKeys, dry_run
 from bulkup.engine.event_log import EventLog
 from bulkup.engine.final_hook import FinalHook
 from bulkup.engine.gc_tuning import seldom_collecting
+from bulkup.engine.hints import Advice, Hints
 from bulkup.engine.images import ImageLog
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.key_handler import make_handler
@@ -49,6 +50,7 @@ from bulkup.engine.throttle.concurrency import Concurrency
 from bulkup.engine.throttle.ramp import Warm
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.throttling import Throttle
+from bulkup.engine.together import in_process
 from bulkup.engine.unwritten import ChangesUnwrittenError, UnwrittenChanges
 from bulkup.state.before_images import BeforeImages
 from bulkup.state.checkpoint import Checkpoint
@@ -112,6 +114,7 @@ class Execution:
             on_check=self._tick,
             can_resume=taken is not None,
         )
+        self._advice = Advice(updater, self._event_log)
         self._unwritten = UnwrittenChanges(updater, lambda: self._progress.counts)
         self._handlers = self._make_handlers(keeps_before=taken is None)
         self._move_watch = MoveWatch(task.query, self.warn)
@@ -139,12 +142,13 @@ class Execution:
         slow = SlowHandler(self._options, self.warn)
         if self._workers is not None:
             self._workers.on_handled = slow.took
-            return Dispatcher(self._workers, accounts, ranged=bool(self._query.ranged))
+            hints = Hints(self._task.updater)
+            return Dispatcher(self._workers, accounts, hints, ranged=bool(self._query.ranged))
         handler = make_handler(
             self._task.updater, self._query,
             keeps_before=keeps_before, keeps_images=not (keeps_before or self._options.no_undo),
         )  # fmt: skip
-        return InProcessPool(handler, accounts, slow)
+        return in_process(handler, accounts, slow)
 
     # --- called back while others wait ---
 
@@ -172,6 +176,7 @@ class Execution:
         """Make sure that Datastore holds what a commit relies on. Raises HeldError, CallError."""
         assert self._lease is not None
         self._move_watch.look(self._handlers)
+        self._advice.take(self._handlers.hints.taken())
         self._lease.make_sure()
 
     # --- from the first event to the report ---
@@ -363,6 +368,7 @@ class Execution:
 
     def _report(self, started: datetime, outcome: Outcome) -> Report:
         """The report of a runner that ends now."""
+        self._advice.take(self._handlers.hints.taken())
         counts = self._progress.counts
         if counts.unwritten and self._unwritten.is_settled:
             self.warn(self._unwritten.warning(counts), WarningKind.UNWRITTEN)

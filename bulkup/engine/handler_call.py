@@ -17,22 +17,25 @@ from bulkup.authoring.writes import WriteSink
 from bulkup.core.clock import timestamp
 from bulkup.core.limits import LARGE_BYTES, check_key_to_write, check_whole
 from bulkup.core.model import LogLine
+from bulkup.datastore.doubts import Doubts
 from bulkup.datastore.entity_patch import (
     encode_put,
     is_changed,
     is_changed_since,
+    is_untouched,
     patched,
     stored_values,
 )
 from bulkup.datastore.keys import key_bytes, key_of, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity, is_moved, page_entity, read_version
-from bulkup.datastore.messages import EntityPb, Mutation
+from bulkup.datastore.messages import EntityPb, Mutation, Pb
 from bulkup.datastore.new_key import NewKey
 from bulkup.datastore.raw_requests import put_mutation
 from bulkup.datastore.reads import ABSENT
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.client_writes import ClientWrites
-from bulkup.engine.handled import Write
+from bulkup.engine.handled import Handled, Write, moves_in_query
+from bulkup.engine.hints import Hints
 from bulkup.engine.new_ids import STAND_IN, NewIds
 from bulkup.engine.previewed import CallReads, Previewed
 from bulkup.engine.scan import QueryPlan
@@ -102,7 +105,13 @@ class HandlerCall(WriteSink):
         self._client_writes: ClientWrites | None = None
         """None: no call has written through its client."""
         self._versions = self.reads.versions
+        self.hints = Hints(updater)
+        """What was noticed about the updater's code."""
+        self._doubts: Doubts = []
+        """Of the entity that is being put."""
         client = getattr(updater, "client", None)
+        self._namespaces = query.namespace, getattr(client, "namespace", None) or query.namespace
+        """Those that the updater writes to without a warning."""
         self._new_ids = NewIds(None)
         self._place: tuple[str, str] | None = None
         if isinstance(client, UserClient):  # else the updater has made it itself
@@ -119,6 +128,44 @@ class HandlerCall(WriteSink):
         """Whether this call has written the key through its client."""
         writes = self._client_writes
         return writes is not None and writes.has(page_entity(self.own), key)
+
+    def _keep_before(self, item: Handled, pb: Any) -> None:
+        """What was read is looked at later: fail here if one of its values is corrupt."""
+        if self._keeps_before:
+            item.before = pb
+        EntityPb.FromString(pb.SerializeToString())
+
+    def _note_outcome(self, item: Handled, entity: LazyEntity, read: Any) -> None:
+        """Note what the handler asked for when it has returned."""
+        if self._writes:
+            if self._once_more and self._fail_if_committed(item, read):
+                return
+            asked: tuple[Any, ...] = tuple(self._writes.values())
+            if None in asked:
+                asked = tuple(write for write in asked if write is not None)
+                item.unchanged = int(self._writes.get(item.key, item) is None)
+            if len(asked) == 1 and not asked[0].incomplete:  # the common case, without a loop
+                item.writes, item.size = asked, len(asked[0].mutation)
+            else:
+                item.set_writes(asked)
+            if self._ranged and not self.moves:
+                self.moves = any(
+                    moves_in_query(read, item.key, write, self._ranged) for write in asked
+                )
+        if (
+            self._looks_for_unwritten
+            and (self.may_change_after_put or self._put_as is NOT_PUT)
+            and not is_untouched(entity)
+        ):
+            item.unwritten = self._is_unwritten(entity)
+
+    def _fail_if_committed(self, item: Handled, read: Any) -> bool:
+        if self._client_writes is None:
+            return False
+        why = self._client_writes.why_refused(read, self._key, self._writes.values())
+        if why is not None:
+            item.fail("handle", why)
+        return why is not None
 
     def _is_unwritten(self, entity: LazyEntity) -> bool:
         """Whether the handler has changed the entity since it was read or put."""
@@ -149,12 +196,14 @@ class HandlerCall(WriteSink):
                 page_entity(entity).SerializeToString() if self._version != ABSENT else b""
             )
         try:
-            pb = patched(entity, in_place=self._in_place, checked=True)
+            pb = patched(entity, in_place=self._in_place, checked=True, doubts=self._doubts)
         except BaseException as error:
             self._changed = self._changed or self._in_place
             if isinstance(error, RecursionError):
                 raise ValueError("cannot put an entity that contains itself") from error
             raise
+        if self._doubts:
+            self.hints.of_values(self._doubts)
         if pb is None:
             self._put_as = None
             if not (self._changed or self._rewrite or self._version == ABSENT):
@@ -174,7 +223,10 @@ class HandlerCall(WriteSink):
     def _put_other(self, entity: Entity) -> None:
         # A copy of the handled entity shares its message, which an earlier put may have patched.
         twin = isinstance(entity, LazyEntity) and page_entity(entity) is page_entity(self.own)
-        pb = encode_put(entity, rewrite=self._rewrite or (twin and self._changed), checked=True)
+        rewrite = self._rewrite or (twin and self._changed)
+        pb = encode_put(entity, rewrite=rewrite, checked=True, doubts=self._doubts)
+        if self._doubts:
+            self.hints.of_values(self._doubts)
         if entity is self.own:  # under another key
             self._put_as = patched(entity), *stored_values(entity)
         elif self._put_as is not NOT_PUT and entity.key == self.own.key:
@@ -183,11 +235,17 @@ class HandlerCall(WriteSink):
             self._add(key_bytes(key_to_pb(entity.key)), None)
             return
         check_key_to_write(pb.key, self._place, complete=False)
+        self._look_at_namespace(pb.key, "puts")
         if not pb.key.path[-1].WhichOneof("id_type"):
             self._put_new(entity, pb)
             return
         key = key_bytes(pb.key)
         self._add_put(key, pb, self._version_of(key, entity))
+
+    def _look_at_namespace(self, key: Pb, does: str) -> None:
+        namespace = key.partition_id.namespace_id
+        if namespace not in self._namespaces:
+            self.hints.of_namespace(key.path[-1].kind, namespace, self._namespaces[0], does)
 
     def _put_new(self, entity: Entity, pb: Any) -> None:
         """Its id is allocated with those of the whole batch, unless the handler looks at it."""
@@ -206,8 +264,12 @@ class HandlerCall(WriteSink):
 
         entity.key = NewKey.of(entity.key, id_of_write)
 
+    def _is_open(self) -> bool:
+        """Whether the updater may put and delete."""
+        return self._updater._open_sink is self
+
     def _complete(self, write: Write, number: int) -> None:
-        if self._writes.get(write.key) is not write or self._updater._open_sink is not self:
+        if self._writes.get(write.key) is not write or not self._is_open():
             raise RuntimeError(
                 "the id of a new entity was asked for after the handle_entity call that put it; "
                 "look at entity.key there, after put"
@@ -283,6 +345,7 @@ class HandlerCall(WriteSink):
         mutation = Mutation()
         mutation.delete.CopyFrom(key_to_pb(key))
         check_key_to_write(mutation.delete, self._place, complete=True)
+        self._look_at_namespace(mutation.delete, "deletes")
         identity = key_bytes(mutation.delete)
         version = self._version_of(identity, None)
         if version == ABSENT:

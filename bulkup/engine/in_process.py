@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from bulkup.datastore.greenlets import check_not_replaced
 from bulkup.engine.accounts import Accounts, Sink
+from bulkup.engine.any_handler import AnyHandler
 from bulkup.engine.commit import Committer
-from bulkup.engine.handle import Handler
+from bulkup.engine.first_page import FirstPage
 from bulkup.engine.handled import Handled
+from bulkup.engine.reads_each import ReadsEach
 from bulkup.engine.slow_handler import SLOW_S, SlowHandler
 
 if TYPE_CHECKING:
@@ -20,11 +22,14 @@ if TYPE_CHECKING:
 class InProcessPool:
     """A HandlerPool without processes."""
 
-    def __init__(self, handler: Handler, accounts: Accounts, slow: SlowHandler) -> None:
+    def __init__(self, handler: AnyHandler, accounts: Accounts, slow: SlowHandler) -> None:
         self._handler = handler
         self._slow = slow
         self._accounts = accounts
         self.handle_again = handler.handle_again
+        self.hints = handler.hints
+        self._reads_each = ReadsEach(handler.hints, accounts.control)
+        self._first_page = FirstPage(handler.hints)
         self.previewed = handler.previewed
         self._lands_first = False
         """Open batches land before the next entity: the handler has just read what the one before
@@ -35,7 +40,7 @@ class InProcessPool:
         return self._handler.moves
 
     def watch_client(self, on_commit: Callable[[], None]) -> None:
-        self._handler.reads.on_commit = on_commit
+        self._handler.watch_client(on_commit)
 
     def begin_round(self) -> None:
         """Nothing arrives: `step` handles entities at once."""
@@ -70,10 +75,14 @@ class InProcessPool:
         Raises HandlerOverBudget, and what `Control.check` and the sink raise.
         """
         accounts, control = self._accounts, self._accounts.control
-        monotonic, handle, add = accounts.monotonic, self._handler.handle, sink.add
+        monotonic, handle = accounts.monotonic, self._handler.handle
+        add: Callable[[Handled], None] = sink.add
         rewritten = committer or self.previewed
         foreign: Container[bytes] = rewritten.foreign if rewritten is not None else ()
         is_left_out = sink.left_out()
+        if not self._first_page.is_found:
+            self._first_page.found(results)
+            add = self._first_page.watching(add)
         before, is_timed = math.inf, False
         with self._handler.open():
             for result in results:
@@ -98,6 +107,8 @@ class InProcessPool:
                     self._slow.took(monotonic() - now, suspects=1)
                     is_timed = False
                 if item.reads or landed is not None:
+                    if item.reads:
+                        self._reads_each.noted()
                     item = self._settle_reads(item, landed, committer)
                 # As Accounts.enter does, without a call for each entity.
                 control.handled += 1
@@ -112,14 +123,17 @@ class InProcessPool:
     def _handle_rewritten(self, result: Any, committer: Committer | None) -> Handled:
         """Handle an entity that another one's handler has written since its page was read."""
         key = result.entity.key
-        if committer is not None:
-            fresh = committer.read_again(key)
-        else:
-            assert self.previewed is not None
-            fresh = self.previewed.read_again(result)
+        fresh = self._read_again(result, committer)
         if fresh is None:
             return Handled.gone(key, result.cursor)
         return self._handler.handle(fresh, key, result.cursor)
+
+    def _read_again(self, result: Any, committer: Committer | None) -> Any:
+        """None: the entity was deleted, or is not the same any more."""
+        if committer is not None:
+            return committer.read_again(result.entity.key)
+        assert self.previewed is not None
+        return self.previewed.read_again(result)
 
     def _settle_reads(
         self, item: Handled, landed: Set[bytes] | None, committer: Committer | None
@@ -136,9 +150,7 @@ class InProcessPool:
         reads, item.reads = item.reads, ()
         is_stale = committer.is_stale(reads)
         self._lands_first = (
-            is_stale
-            or self._handler.reads.commits_itself
-            or not (landed or set()).isdisjoint(reads)
+            is_stale or self._handler.commits_itself or not (landed or set()).isdisjoint(reads)
         )
         if not is_stale:
             return item

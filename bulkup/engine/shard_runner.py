@@ -11,9 +11,15 @@ from bulkup.core.records import Shard
 from bulkup.engine.commit import Committer
 from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgress
 from bulkup.engine.handled import Handled
+from bulkup.engine.hints import Hint
 from bulkup.engine.key_scan import open_scan
 from bulkup.engine.pool.chunk import Chunk
 from bulkup.state.checkpoint import Checkpoint
+
+
+class HintSource(Protocol):
+    def taken(self) -> Sequence[Hint]:
+        """What was noted since this was called last."""
 
 
 class HandlerPool(Protocol):
@@ -22,6 +28,10 @@ class HandlerPool(Protocol):
     @property
     def moves(self) -> bool:
         """A handler has changed a property that the query orders or ranges on."""
+
+    @property
+    def hints(self) -> HintSource:
+        """What handlers have noticed about the updater's code."""
 
     def watch_client(self, on_commit: Callable[[], None]) -> None:
         """Call this when a handler writes through its client, not through the updater."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from bulkup.authoring.built_ins import CLASS_NAMES
 from bulkup.authoring.code_checksum import code_checksum
 from bulkup.authoring.source_files import printable, read_source, suggest
 from bulkup.core.errors import BulkupError, NotFoundError, UpdaterError, UsageError
@@ -216,7 +217,8 @@ _BASES = re.compile(r"\w*(Updater|BulkPut|BulkDelete)")
 def _is_updater(statement: ast.stmt) -> bool:
     """A class whose base is named like one of ours, or a function decorated with `updater`."""
     if isinstance(statement, ast.ClassDef):
-        return any(_BASES.fullmatch(_last_name(base)) for base in statement.bases)
+        bases = [_last_name(base) for base in statement.bases]
+        return any(base in CLASS_NAMES or _BASES.fullmatch(base) for base in bases)
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return any(_last_name(one) == "updater" for one in statement.decorator_list)
     return False

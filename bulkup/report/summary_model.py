@@ -27,6 +27,7 @@ MOST_LOG_LINES = 200
 
 STEPS = {
     "handle": "the updater raised",
+    "fail": "the updater failed it",
     "write": "the server refused the write",
     "read": "it could not be read",
     VERIFY_STEP: "not done",

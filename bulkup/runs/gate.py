@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from bulkup.core.errors import Exit, MismatchError
 from bulkup.core.events import (
+    OF_CODE,
     Event,
     GatePassed,
     GroupEnded,
@@ -123,7 +124,7 @@ def _dry_pass(prepared: PreparedRun, record: RunRecord) -> tuple[Report, GateRes
 def is_of_pass_alone(event: Event) -> bool:
     """What the reader of a run's events is told in another way, or by the run itself."""
     if isinstance(event, Warned):
-        return event.kind in (WarningKind.EMPTY_QUERY, WarningKind.SUCCESSOR)
+        return event.kind in (WarningKind.EMPTY_QUERY, WarningKind.SUCCESSOR, *OF_CODE)
     return isinstance(event, (WouldChange, RunEnded, GroupEnded))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from bulkup.core.errors import NoTargetError, NotFoundError, UsageError
 from bulkup.core.events import Report, Warned
-from bulkup.core.moment import Moment, read_time
 from bulkup.core.model import RunState
+from bulkup.core.moment import Moment, read_time
 from bulkup.core.records import RunInfo, is_run_id, next_id
 from bulkup.core.rewinding import Action, RewindReport
 from bulkup.datastore.rpc_errors import explained
@@ -65,8 +65,9 @@ def undo_lost(
     context: RunContext,
     confirm: Callable[[RunInfo, Target], None],
 ) -> Report:
-    """Put the entities of the run's kind back as they were when it began, unless somebody has
-    written them after it and its successors ended. `confirm` is called before anything is written, and may raise.
+    """Put the entities of the run's kinds back as they were when it began, unless somebody has
+    written them after it and its successors ended. `confirm` is called before anything is written,
+    and may raise.
 
     Raises UsageError for a run that this cannot be done for, NotFoundError when nothing differs.
     """

@@ -19,6 +19,7 @@ from bulkup.core.plan import (
     Hazard,
     Plan,
     Planned,
+    PlannedWork,
     PlanWarning,
 )
 from bulkup.engine.batches import MAX_BATCH_SIZE
@@ -61,6 +62,7 @@ def make_plan(prepared: PreparedRun, request: PlanRequest) -> Plan:
             query=prepared.shown_query,
         )
     )  # fmt: skip
+    work = planned_work(prepared)  # of the code that is about to be called
     earlier = list(_earlier_runs(prepared))
     check_kind(prepared)
     with (
@@ -80,7 +82,7 @@ def make_plan(prepared: PreparedRun, request: PlanRequest) -> Plan:
             Surroundings(context.options, context.listener, context.stop, context.clock),
             None if writer is None else EveryWrite(writer.change, writer.failure),
         )
-        plan = _plan(prepared, planner.plan(), request, earlier)
+        plan = _plan(prepared, planner.plan(), request, earlier, work)
         if writer is not None:
             writer.finish(plan)
     context.listener(Planned(plan))
@@ -108,7 +110,11 @@ def _earlier_runs(prepared: PreparedRun) -> Iterator[PlanWarning]:
 
 
 def _plan(
-    prepared: PreparedRun, findings: Findings, request: PlanRequest, earlier: list[PlanWarning]
+    prepared: PreparedRun,
+    findings: Findings,
+    request: PlanRequest,
+    earlier: list[PlanWarning],
+    work: PlannedWork,
 ) -> Plan:
     warnings = [
         *earlier,
@@ -118,7 +124,7 @@ def _plan(
         *findings.warnings,
     ]
     return Plan(
-        work=planned_work(prepared),
+        work=work,
         drawn=findings.drawn,
         handled=findings.handled,
         total=findings.matching_is,

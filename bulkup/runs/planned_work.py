@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
-from bulkup.authoring.code_checksum import code_checksum
+from bulkup.authoring.imported_code import checksum_with_imports
 from bulkup.authoring.source_files import read_source
 from bulkup.core.errors import BulkupError
 from bulkup.core.plan import PlannedWork
@@ -20,7 +21,7 @@ def planned_work(prepared: PreparedRun) -> PlannedWork:
         description=source.description,
         spec=source.spec,
         checksum=source.checksum,
-        code=_code_of(source.path, source.checksum),
+        code=_code_of(source.path, source.checksum, source.spec),
         params=dict(prepared.params),
         target=target,
         fingerprint=prepared.query.fingerprint(target),
@@ -31,12 +32,14 @@ def planned_work(prepared: PreparedRun) -> PlannedWork:
     )
 
 
-def _code_of(path: str, checksum: str) -> str:
+def _code_of(path: str, checksum: str, spec: str) -> str:
     """Empty where the source is not the one that was loaded: in no file, or changed since."""
+    module = spec.rpartition(":")[0]
+    dotted = "" if module.endswith(".py") else module
     try:
         source = read_source(path) if path else b""
         if hashlib.sha256(source).hexdigest() == checksum:
-            return code_checksum(source)
-    except (BulkupError, SyntaxError, UnicodeDecodeError):
+            return checksum_with_imports(Path(path), source, dotted)
+    except (BulkupError, SyntaxError, UnicodeDecodeError, OSError):
         pass  # loaded from bytecode, or deleted since
     return ""

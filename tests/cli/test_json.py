@@ -80,6 +80,7 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     assert types(shell.bulkup("list", "--json")) == {"run"}
     assert types(shell.bulkup("list", "--all", "--json")) == {"run"}
     assert types(shell.bulkup("params", "bump.py", "--json")) == {"param"}
+    assert types(shell.bulkup("updaters", ".", "--json")) == {"updater"}
     assert types(shell.bulkup("config", "--json")) == {"config", "setting"}
     assert types(shell.bulkup("plan", "wordy.py", "--json")) >= {"start", "failure", "log", "plan"}
     assert types(shell.bulkup("diff", "--from", "20m", "--json")) == {"diff", "difference"}
@@ -340,7 +341,7 @@ def _names(part: Any) -> set[str]:
 def test_every_command_with_json_is_tested_here() -> None:
     tested = {
         "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
-        "config", "diff", "undo", "rewind",
+        "config", "diff", "undo", "rewind", "updaters", "count", "find",
     }  # fmt: skip
     from bulkup.cli import cli
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from google.cloud import datastore
@@ -122,6 +123,21 @@ def test_a_plan_survives_comments_and_layout_in_the_code(tmp_path: Path, embedde
     shell.write("tidy.py", UPDATER.replace("import os\n", "import os  # for the environment\n\n"))
     assert shell.bulkup(*APPLY).code == 0
     assert set(values(client).values()) == {1}
+
+
+def test_code_that_the_updater_imports_from_its_project_is_planned_too(
+    tmp_path: Path, embedded: Server
+) -> None:
+    client = seed(embedded, COUNT)
+    shell = project(tmp_path, embedded)
+    shell.write("tidy.py", dedent(UPDATER) + "import steps\n")
+    shell.write("steps.py", "STEP = 1\n")
+    planned(shell)
+    shell.write("steps.py", "STEP = 2\n")
+    shell.bulkup(*APPLY).fails(Exit.USAGE, "the code of Tidy has changed since")
+    assert set(values(client).values()) == {0}
+    shell.write("steps.py", "STEP = 1  # each\n")
+    assert shell.bulkup(*APPLY).code == 0
 
 
 def test_a_plan_that_was_edited_or_is_none_is_refused(tmp_path: Path, embedded: Server) -> None:

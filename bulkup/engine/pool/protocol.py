@@ -31,11 +31,11 @@ SETUP, CHUNK, AGAIN, STOP, END = range(5)
 (AGAIN, number, key, cursor, PageResult bytes) · (STOP, seconds since a signal or -1) · (END,)"""
 
 # From a worker.
-DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED, COMMITS = range(6)
+DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED, COMMITS, HINTS = range(7)
 """(DONE, number, items, whole, moves, error, seconds) · (HANDLED_AGAIN, number, item, moves,
 error) · (RETRYING, error, attempt, wait_s, left_s) · (PRINTED, to stderr, bytes) ·
 (REFUSED, class of the error, message, details) · (COMMITS,): a handler is about to write through
-its client, for the first time"""
+its client, for the first time · (HINTS, what was noticed about the updater's code)"""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """The run decides what a signal means, also where every process receives it."""
@@ -173,6 +173,7 @@ def packed(item: Handled) -> tuple[Any, ...]:
         failure and (failure.key, failure.step, failure.error, failure.traceback, failure.at),
         item.reads,
         item.unwritten,
+        item.together,
     )
 
 
@@ -183,7 +184,9 @@ def unpacked(data: tuple[Any, ...]) -> Handled:
     if len(data) == 6:
         item.set_writes((Write(data[0], data[2], data[3], data[4], False, data[5]),))
         return item
-    _, _, writes, item.unchanged, log_lines, failure, item.reads, item.unwritten = data
+    (
+        _, _, writes, item.unchanged, log_lines, failure, item.reads, item.unwritten, item.together,
+    ) = data  # fmt: skip
     item.log_lines = [LogLine.of(line, at) for line, at in log_lines]
     item.set_writes([Write(*write) for write in writes])
     item.failure = Failure(*failure) if failure else None

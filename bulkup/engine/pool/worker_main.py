@@ -32,10 +32,13 @@ from bulkup.datastore.pages import PageBatch, PageResult
 from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.target import resolve
 from bulkup.datastore.user_client import UserClient
+from bulkup.engine.any_handler import AnyHandler
 from bulkup.engine.handle import Handler
+from bulkup.engine.handled import Handled
 from bulkup.engine.key_handler import make_handler
 from bulkup.engine.pool import protocol
 from bulkup.engine.pool.protocol import WorkerSetup
+from bulkup.engine.pool.state_watch import StateWatch
 
 IS_LOADING = False
 """The worker is importing the user's file. A `bulkup.run` at the top level of that file would start
@@ -57,7 +60,9 @@ class Worker:
         self._stopping = False
         self._asked_at: float | None = None
         """When the user asked to stop, as a value of time.monotonic()."""
-        self._handler: Handler
+        self._handler: AnyHandler
+        self._state: StateWatch
+        self._chunks = 0
         self._open = ExitStack()
         """Stays open as long as the updater may be called."""
 
@@ -84,6 +89,8 @@ class Worker:
                     self._handle_chunk(frame[1], frame[2])
                 sys.stdout.flush()
                 sys.stderr.flush()
+        self._state.look()
+        self._send_hints()
         # The listening thread keeps this object alive to the end, but what the updater has left
         # open is to be closed now.
         del self._handler
@@ -108,7 +115,7 @@ class Worker:
 
     # --- the updater ---
 
-    def _make_handler(self, setup: WorkerSetup, number: int) -> Handler:
+    def _make_handler(self, setup: WorkerSetup, number: int) -> AnyHandler:
         """The same updater as in the run, on the same target. Raises BulkupError."""
         global IS_LOADING
         info = setup.target
@@ -144,11 +151,12 @@ class Worker:
         handler = make_handler(
             updater, setup.query, keeps_images=setup.keeps_images, fresh_from=number << 40
         )
-        handler.reads.on_commit = self._commits
+        handler.watch_client(self._commits)
+        self._state = StateWatch(updater, handler.hints)
         return handler
 
     def _commits(self) -> None:
-        self._handler.reads.on_commit = None  # once is enough
+        self._handler.watch_client(None)  # once is enough
         self._send(protocol.COMMITS)
 
     def _stopping_s(self) -> float:
@@ -161,11 +169,21 @@ class Worker:
 
     def _handle_chunk(self, number: int, data: bytes) -> None:
         began = time.monotonic()
+        self._chunks += 1
         handle, packed = self._handler.handle, protocol.packed
+        if self._chunks == 1:
+            handle = self._handle_first
         entities = PageBatch.FromString(data).entity_results
+        count = len(entities)
         items: list[tuple[Any, ...]] = []
         error = None
         try:
+            if not isinstance(self._handler, Handler):
+                for item in self._handler.handle_many(entities):
+                    items.append(packed(item))
+                    if self._chunks == len(items) == 1:
+                        self._state.begin()
+                entities = ()
             for result in entities:
                 if self._urgent:
                     self._handle_urgent()
@@ -174,10 +192,22 @@ class Worker:
                 items.append(packed(handle(result, result.entity.key, result.cursor)))
         except CallError as failed:
             error = protocol.packed_error(failed)
+        if not self._chunks & (self._chunks - 1):  # 1, 2, 4, 8, ...
+            self._state.look()
+        self._send_hints()
         self._send(
-            protocol.DONE, number, items, len(items) == len(entities), self._handler.moves, error,
+            protocol.DONE, number, items, len(items) == count, self._handler.moves, error,
             time.monotonic() - began,
         )  # fmt: skip
+
+    def _handle_first(self, result: Any, key: bytes, cursor: bytes) -> Handled:
+        item = self._handler.handle(result, key, cursor)
+        self._state.begin()
+        return item
+
+    def _send_hints(self) -> None:
+        if hints := self._handler.hints.taken():
+            self._send(protocol.HINTS, [tuple(hint) for hint in hints])
 
     def _handle_urgent(self) -> None:
         while self._urgent:

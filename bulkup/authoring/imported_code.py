@@ -1,0 +1,98 @@
+"""The code that an updater imports from its own project: which files it is in, and their checksum.
+
+Import statements are followed wherever they stand in a file, also inside functions, without running
+anything. Of a project are the folder of the updater's file, the folder above its outermost package,
+and the one from which its dotted name was found. Installed packages are left out: they differ from
+machine to machine, and have versions of their own. What is imported by a computed name is not seen.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from importlib.util import decode_source
+from pathlib import Path
+
+from bulkup.authoring.code_checksum import code_checksum
+
+
+def checksum_with_imports(path: Path, source: bytes, dotted: str = "") -> str:
+    """The `code_checksum` of a file and of what it imports from its project; of a file that imports
+    nothing from there, its own.
+
+    `dotted`: the module's name, if it was found by that. Raises SyntaxError, UnicodeDecodeError.
+    """
+    own = code_checksum(source)
+    imports = _imported(path.resolve(), source, _roots(path.resolve(), dotted))
+    if not imports:
+        return own
+    digest = hashlib.sha256(own.encode())
+    for name, checksum in sorted(imports.items()):
+        digest.update(f"\0{name}\0{checksum}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _imported(path: Path, source: bytes, roots: Sequence[Path]) -> dict[str, str]:
+    """Checksums of the files by their paths relative to that of the updater's file."""
+    found: dict[str, str] = {}
+    seen, waiting = {path}, [(path, source)]
+    while waiting:
+        importer, text = waiting.pop()
+        for file in _files(importer, text, roots):
+            if file in seen:
+                continue
+            seen.add(file)
+            data = file.read_bytes()
+            try:
+                checksum = code_checksum(data)
+                waiting.append((file, data))
+            except (SyntaxError, UnicodeDecodeError):  # it may be one that is never imported
+                checksum = hashlib.sha256(data).hexdigest()
+            found[os.path.relpath(file, path.parent)] = checksum
+    return found
+
+
+def _roots(path: Path, dotted: str) -> list[Path]:
+    roots, above = [path.parent], path.parent
+    while (above / "__init__.py").is_file():
+        above = above.parent
+    roots.append(above)
+    levels = dotted.count(".")
+    if levels and levels < len(path.parents):
+        roots.append(path.parents[levels])
+    return list(dict.fromkeys(roots))
+
+
+def _files(importer: Path, source: bytes, roots: Sequence[Path]) -> Iterator[Path]:
+    """The files of the project that a file imports."""
+    for node in ast.walk(ast.parse(decode_source(source))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _modules(roots, alias.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            words = node.module.split(".") if node.module else []
+            if node.level:
+                within: Sequence[Path] = [
+                    importer.parents[min(node.level, len(importer.parents)) - 1]
+                ]
+            else:
+                within = roots
+            for alias in node.names:
+                yield from _modules(within, [*words, alias.name])  # it may be a module, too
+
+
+def _modules(folders: Sequence[Path], words: Sequence[str]) -> Iterator[Path]:
+    """The files that importing a dotted name runs: of the module, and of the packages above it."""
+    for folder in folders:
+        found = []
+        for word in words:
+            for file in (folder / word / "__init__.py", folder / f"{word}.py"):
+                if file.is_file():
+                    found.append(file.resolve())
+                    break
+            folder = folder / word
+        if found:
+            yield from found
+            return
