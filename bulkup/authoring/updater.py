@@ -88,7 +88,7 @@ class Updater:
             f"{type(self).__name__} has no get_query; write one that returns a query"
         )
 
-    def handle_entity(self, entity: Entity) -> None:
+    def handle_entity(self, entity: Entity, /) -> None:
         """Handle one entity. Its writes land together or, if this raises, not at all.
 
         Called again with fresh data if somebody else changes what it has read before its write
@@ -97,7 +97,7 @@ class Updater:
         """
         raise NotImplementedError(f"{type(self).__name__} has no handle_entity")
 
-    def is_done(self, entity: Entity) -> bool:
+    def is_done(self, entity: Entity, /) -> bool:
         """Whether an entity is as this updater leaves it: what `bulkup verify` asks. Optional.
 
         Without it, verify handles each entity again, and takes it for done if that would change
@@ -118,7 +118,7 @@ class Updater:
         `put`, `delete` and `log` do not work here: use `self.client` and `print`.
         """
 
-    def check_before(self, client: Client) -> bool | str | None:
+    def check_before(self, client: Client, /) -> bool | str | None:
         """Called before the run writes anything, and in a dry run. It holds if it returns nothing
         or True. If it raises, or returns False or a string (the reason), nothing is started.
 
@@ -126,7 +126,7 @@ class Updater:
         """
         return None
 
-    def check_after(self, client: Client) -> bool | str | None:
+    def check_after(self, client: Client, /) -> bool | str | None:
         """Called when every entity is done, before `finish`; holds as `check_before` does.
 
         If it does not hold, the run is not finished, and whoever resumes it calls this again.
@@ -225,7 +225,7 @@ class BulkPut(Updater):
 
     rewrite_unchanged = True
 
-    def handle_entity(self, entity: Entity) -> None:
+    def handle_entity(self, entity: Entity, /) -> None:
         self.put(entity)
 
 
@@ -236,7 +236,7 @@ class BulkDelete(Updater):
     entity that somebody changes meanwhile is deleted too.
     """
 
-    def handle_entity(self, entity: Entity) -> None:
+    def handle_entity(self, entity: Entity, /) -> None:
         self.delete(entity)
 
 
