@@ -113,8 +113,10 @@ def end_call(sink: WriteSink) -> None:
 class SharedSink(WriteSink):
     """A sink for one thread of several. Raises RuntimeError on those of another call."""
 
-    def __init__(self, sink: WriteSink) -> None:
+    def __init__(self, sink: WriteSink, of: WriteSink | None = None) -> None:
+        """`of`: the sink of the call, if that has one for each entity of a batch."""
         self._sink = sink
+        self._of = of or sink
         self._call = _current_call()
         if self._call is not None:
             self.own = self._call.own
@@ -122,10 +124,16 @@ class SharedSink(WriteSink):
 
     def _do(self, write: Callable[[], None]) -> None:
         with _lock:
-            sink, call = self._sink, self._call
+            sink, call = self._of, self._call
             if call is None or call.sink is not sink or call.own is not sink.own:
                 raise RuntimeError(_LEFT_BEHIND)
             write()
+
+    def owned_by(self, owner: Any) -> WriteSink:
+        return SharedSink(self._sink.owned_by(owner), self._of)
+
+    def fail(self, entity: Any, error: BaseException | str) -> None:
+        self._do(lambda: self._sink.fail(entity, error))
 
     def put(self, entity: Any) -> None:
         self._do(lambda: self._sink.put(entity))

@@ -12,7 +12,7 @@ from bulkup.authoring.function_updater import SPEC_ATTRIBUTE, FunctionSpec
 from bulkup.authoring.importing import Imported, users_code
 from bulkup.authoring.param import Param
 from bulkup.authoring.source_files import listed, printable, suggest
-from bulkup.authoring.updater import CHECKS, Updater
+from bulkup.authoring.updater import CHECKS, FORMS, Updater
 from bulkup.core.errors import NotFoundError, UsageError
 from bulkup.core.events import OF_CODE
 from bulkup.core.similar import similar_names
@@ -33,11 +33,11 @@ def why_not_runnable(definition: Any) -> str | None:
     """What a class still needs before it can run, or None; a function needs nothing."""
     if not isinstance(definition, type):
         return None
-    for method, does in (
-        ("get_query", 'returns self.client.query(kind="...")'),
-        ("handle_entity", "handles one entity"),
+    for method, instead, does in (
+        ("get_query", "get_query", 'returns self.client.query(kind="...")'),
+        ("handle_entity", "handle_batch", "handles one entity"),
     ):
-        if getattr(definition, method) is getattr(Updater, method):
+        if all(getattr(definition, name) is getattr(Updater, name) for name in (method, instead)):
             return f"has no {method}; write one that {does}"
     if inspect.isabstract(definition):
         names = ", ".join(sorted(getattr(definition, "__abstractmethods__", ())))
@@ -197,11 +197,17 @@ def _check_class(cls: type[Updater], name: str) -> None:
     for hook in CHECKS:
         if not callable(getattr(cls, hook)):
             raise UsageError(f"{hook} of {name} cannot be called; make it a method")
-    for method in ("get_query", "handle_entity", "finish", *CHECKS):
+    for method in ("get_query", "handle_entity", "handle_batch", "finish", *CHECKS):
         if _is_async(getattr(cls, method)):
             raise UsageError(f"{name}.{method} is async, which bulkup does not support; use def")
-    if inspect.isgeneratorfunction(inspect.unwrap(cls.handle_entity)):
-        raise UsageError(f"{name}.handle_entity yields; in a class, call self.put or self.delete")
+    if all(getattr(cls, form) is not getattr(Updater, form) for form in FORMS):
+        raise UsageError(
+            f"{name} has handle_entity and handle_batch, of which bulkup would call only one; "
+            "remove one, or give it another name"
+        )
+    for method in FORMS:
+        if inspect.isgeneratorfunction(inspect.unwrap(getattr(cls, method))):
+            raise UsageError(f"{name}.{method} yields; in a class, call self.put or self.delete")
     try:
         inspect.signature(cls).bind()
     except TypeError as exc:

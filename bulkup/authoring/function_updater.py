@@ -50,6 +50,7 @@ class FunctionSpec:
     check_before: Check | None = None
     check_after: Check | None = None
     idempotent: bool = False
+    batch: bool = False
     ignore_warnings: Collection[str] = ()
 
 
@@ -87,6 +88,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     check_before: Check | None = None,
     check_after: Check | None = None,
     idempotent: bool = False,
+    batch: bool = False,
     ignore_warnings: Collection[str] = (),
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
@@ -106,6 +108,10 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     `check_before` and `check_after` are functions that take a client, and do what the methods of
     these names do. `ignore_warnings` names kinds of warnings about the function that are not to be
     given, such as "naive_datetime".
+
+    With `batch`, the function gets a list of entities, and returns (or yields) one result for each,
+    in their order: what it would return for that entity alone, or an exception if that one has
+    failed.
     Raises UsageError when neither or both are given.
     """
     if callable(kind):
@@ -138,6 +144,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         check_before=check_before,
         check_after=check_after,
         idempotent=idempotent,
+        batch=batch,
         ignore_warnings=ignore_warnings,
     )
 
@@ -188,6 +195,10 @@ class FunctionUpdater(Updater):
             if getattr(spec, name) is not None:
                 setattr(self, name, getattr(spec, name))
 
+    @property
+    def _form(self) -> str:
+        return "handle_batch" if self.spec.batch else "handle_entity"
+
     def get_query(self) -> Query:
         spec = self.spec
         if spec.query is not None:
@@ -208,24 +219,50 @@ class FunctionUpdater(Updater):
         elif result is not None:
             self._write(result, entity)
 
-    def _write(self, result: Any, entity: Entity, inside: str = "") -> None:
-        """Write what the function returned for `entity`. `inside`: what the result was found in."""
+    def handle_batch(self, entities: list[Entity]) -> None:
+        results = self.function(list(entities), **self.arguments)
+        if results is None:
+            return
+        if isinstance(results, (str, bytes, Mapping)) or not isinstance(results, Iterable):
+            raise TypeError(_one_for_each(f"a {type(results).__name__}"))
+        results = list(results)
+        if len(results) != len(entities):
+            raise TypeError(_one_for_each(f"{len(results)} for {len(entities)} entities"))
+        for entity, result in zip(entities, results, strict=True):
+            if isinstance(result, BaseException):
+                self.fail(entity, result)
+            else:
+                self._write(result, entity, owner=entity)
+
+    def _write(
+        self, result: Any, entity: Entity, inside: str = "", owner: Entity | None = None
+    ) -> None:
+        """Write what the function returned for `entity`. `inside`: what the result was found in.
+        `owner`: the entity, in a batch."""
         from google.cloud.datastore import Entity
 
         if result is None:
             return
         if isinstance(result, Entity):
-            self.put(result)
+            self.put(result, owner=owner)
         elif isinstance(result, Mapping):
             apply_patch(entity, result)
-            self.put(entity)
+            self.put(entity, owner=owner)
         elif isinstance(result, Delete):
-            self.delete(entity if result.keys is None else result.keys)
+            self.delete(entity if result.keys is None else result.keys, owner=owner)
         elif isinstance(result, Iterable) and not isinstance(result, (str, bytes)):
             if isinstance(result, Iterator):
-                self._writing().may_change_after_put = True  # until the next one is asked for
+                sink = self._writing() if owner is None else self._writing().owned_by(owner)
+                sink.may_change_after_put = True  # until the next one is asked for
             inside = f"a {type(result).__name__}"
             for item in result:
-                self._write(item, entity, inside)
+                self._write(item, entity, inside, owner)
         else:
             raise wrong_result(self.function, result, inside)
+
+
+def _one_for_each(returned: str) -> str:
+    return (
+        "a function of a batch returns one result for each of its entities, in their order (None: "
+        f"nothing is written for that one); this one returned {returned}"
+    )

@@ -25,7 +25,7 @@ from bulkup.authoring.wrong_result import method_result
 from bulkup.core.errors import UpdaterError
 
 if TYPE_CHECKING:
-    from google.cloud.datastore import Client, Entity, Query
+    from google.cloud.datastore import Client, Entity, Key, Query
 
     from bulkup.core.events import Report
 
@@ -97,6 +97,21 @@ class Updater:
         """
         raise NotImplementedError(f"{type(self).__name__} has no handle_entity")
 
+    def handle_batch(self, entities: list[Entity], /) -> None:
+        """Handle several entities with one call, in place of `handle_entity`: for one look-up or
+        one request that serves them all.
+
+        Each entity's writes still land together or not at all, apart from those of the others. A
+        put or delete of one of `entities` is its own. Anything else names the one that it belongs
+        to: `self.put(invoice, owner=order)`.
+
+        `self.fail(entity, error)` fails one entity, which then writes nothing. If this raises, none
+        is named, so it is called again with each entity alone, and those that raise then have
+        failed: what it does beside `put`, `delete` and `log` may happen twice. After a conflict it
+        is called with the entity concerned, alone.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no handle_batch")
+
     def is_done(self, entity: Entity, /) -> bool:
         """Whether an entity is as this updater leaves it: what `bulkup verify` asks. Optional.
 
@@ -153,26 +168,31 @@ class Updater:
             raise RuntimeError("an updater has one successor, and then has already been called")
         self._then = Then(updater, params)
 
-    def put(self, *entities: Entity | Iterable[Entity]) -> None:
+    def put(self, *entities: Entity | Iterable[Entity], owner: Entity | Key | None = None) -> None:
         """Queue one or several entities for writing, as they are at this moment.
 
         They may be other entities than the handled one. One with an incomplete key gets an id,
-        which its `key` shows from then on, in this call.
+        which its `key` shows from then on, in this call. `owner`: in `handle_batch`, the entity of
+        the batch with which they are written.
         Raises TypeError for anything that is not an Entity.
         """
         sink = self._sink or self._writing()
+        if owner is not None:
+            sink = sink.owned_by(owner)
         for entity in entities:
             if entity is sink.own:
                 sink.put(entity)
             else:
                 put_others(sink, entity)
 
-    def delete(self, *entities_or_keys: Any) -> None:
-        """Queue one or several entities (or keys) for deletion.
+    def delete(self, *entities_or_keys: Any, owner: Entity | Key | None = None) -> None:
+        """Queue one or several entities (or keys) for deletion. `owner`: as for `put`.
 
         Raises TypeError for anything that is neither an Entity nor a Key.
         """
         sink = self._sink or self._writing()
+        if owner is not None:
+            sink = sink.owned_by(owner)
         own = sink.own
         for item in entities_or_keys:
             if item is own:
@@ -181,9 +201,26 @@ class Updater:
                 for one in flat(item):
                     sink.delete(key_to_delete(one))
 
-    def log(self, message: object) -> None:
-        """Add a line to the run's report and log."""
-        (self._sink or self._writing()).log(str(message))
+    def fail(self, entity: Entity | Key, error: BaseException | str) -> None:
+        """In `handle_batch`: this entity has failed, and what it asked for is not written.
+
+        Raises ValueError for an entity that is not in the batch.
+        """
+        (self._sink or self._writing()).fail(entity, error)
+
+    def log(self, message: object, *, owner: Entity | Key | None = None) -> None:
+        """Add a line to the run's report and log. `owner`: as for `put`; without it, the line of a
+        batch is noted with its first entity."""
+        sink = self._sink or self._writing()
+        if owner is not None:
+            sink = sink.owned_by(owner)
+        sink.log(str(message))
+
+    @property
+    def _form(self) -> str:
+        """Which of FORMS it has."""
+        has_batches = type(self).handle_batch is not Updater.handle_batch
+        return "handle_batch" if has_batches else "handle_entity"
 
     def _writing(self) -> WriteSink:
         sink = self._open_sink
@@ -198,10 +235,13 @@ class Updater:
                 "put, delete and log work only while bulkup runs handle_entity; in a test, call "
                 "bulkup.testing.handle(updater, entity)"
             )
+        sink = sink.for_caller()
         return SharedSink(sink) if sink.is_shared else sink
 
 
 CHECKS = ("check_before", "check_after")
+FORMS = ("handle_entity", "handle_batch")
+"""An updater has one of these."""
 
 
 @contextmanager
@@ -307,16 +347,21 @@ def client() -> Client:
     return updater.client
 
 
-def handle_into(updater: Updater, entity: Entity, sink: WriteSink) -> None:
-    """Let an updater handle one entity and send its writes to `sink`.
+def handle_into(updater: Updater, entities: list[Entity], sink: WriteSink) -> None:
+    """Let an updater handle one entity, or a batch of them, and send its writes to `sink`.
 
     Raises what the handler raises, and TypeError if the handler returns something.
     """
-    sink.own = entity
+    called = updater._form
+    sink.own = entities[0] if called == "handle_entity" else object()
     with writing_to(sink, updater):
         try:
-            result: Any = updater.handle_entity(entity)  # type: ignore[func-returns-value]
+            result: Any
+            if called == "handle_batch":
+                result = updater.handle_batch(entities)  # type: ignore[func-returns-value]
+            else:
+                result = updater.handle_entity(entities[0])  # type: ignore[func-returns-value]
         finally:
             end_call(sink)
     if result is not None:
-        raise method_result(updater, result)
+        raise method_result(updater, result, called)

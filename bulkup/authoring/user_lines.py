@@ -166,8 +166,8 @@ def _index(path: str) -> _Index:
 
 def user_handler(updater: Any) -> Any:
     """The function that the user has written to handle an entity."""
-    handler: Any = getattr(updater, "function", None) or type(updater).handle_entity
-    return inspect.unwrap(handler)
+    function: Any = getattr(updater, "function", None)
+    return inspect.unwrap(function or getattr(type(updater), updater._form))
 
 
 def is_users_own(updater: Any) -> bool:

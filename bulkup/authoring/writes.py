@@ -45,6 +45,21 @@ class WriteSink:
     def log(self, line: str) -> None:
         raise NotImplementedError
 
+    def for_caller(self) -> WriteSink:
+        """The sink of the call that runs where this is asked. Raises RuntimeError if none does."""
+        return self
+
+    def owned_by(self, owner: Any) -> WriteSink:
+        """The sink for what is written together with this entity. Raises ValueError."""
+        raise ValueError(
+            "owner= is for handle_batch: what handle_entity writes belongs to the entity that it "
+            "was given"
+        )
+
+    def fail(self, entity: Any, error: BaseException | str) -> None:
+        """Raises TypeError where an entity fails by raising."""
+        raise TypeError("fail is for handle_batch; in handle_entity, raise the error")
+
 
 @dataclass(frozen=True)
 class Delete:

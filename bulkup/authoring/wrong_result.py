@@ -27,16 +27,16 @@ def wrong_result(function: Callable[..., Any], result: Any, inside: str) -> Type
     return with_places(error, places)
 
 
-def method_result(updater: Any, result: Any) -> TypeError:
+def method_result(updater: Any, result: Any, called: str = "handle_entity") -> TypeError:
     """The error of a class whose handler returns a value.
 
     A function's result is written, a method's would be lost without a word.
     """
-    method = type(updater).handle_entity
+    method = getattr(type(updater), called)
     name = type(updater).__name__
     places = returned_at(method, result)
     error = TypeError(
-        f"handle_entity of {name} returned a {type(result).__name__}, which writes nothing; in a "
+        f"{called} of {name} returned a {type(result).__name__}, which writes nothing; in a "
         f"class, call self.put or self.delete{in_brackets(places)}"
     )
     _discard(result)

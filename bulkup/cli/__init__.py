@@ -32,6 +32,8 @@ _COMMANDS = {
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "retry": ("bulkup.cli.retry", "Handle the failed entities of a run again."),
     "verify": ("bulkup.cli.verify", "Name the entities that an updater has not done."),
+    "count": ("bulkup.cli.count", "Count the entities that a selection matches."),
+    "find": ("bulkup.cli.find", "Print the entities that a selection matches."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "undo": ("bulkup.cli.undo", "Put back what a run has changed."),
@@ -57,6 +59,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 _GROUPS = {
     "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify", "updaters", "params"),
     "Look at runs": ("list", "show"),
+    "Look at entities": ("count", "find"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
     "A Datastore in a file": ("local", "demo"),

@@ -154,7 +154,8 @@ class Failure:
     key: str
     """As Python: `Key('City', 5)`, with `namespace=` if it has one."""
     step: str
-    """`handle` (the updater raised), `write` (the server refused), `read` (cannot be decoded)."""
+    """`handle` (the updater raised), `fail` (it called `fail` with a string), `write` (the server
+    refused), `read` (cannot be decoded)."""
     error: str
     """One line: `ValueError: no latitude`."""
     traceback: str = ""

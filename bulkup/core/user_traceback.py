@@ -77,6 +77,11 @@ def error_line(exc: BaseException) -> str:
     text = f"{type(exc).__name__}: {printed}"
     if text.endswith(": "):
         text = type(exc).__name__
+    return one_line(text)
+
+
+def one_line(text: str) -> str:
+    """A message of the user's as one bounded line without secrets; untrusted."""
     text = without_secrets(text)
     line = " ".join(text[: 2 * MAX_LINE_CHARS].split())
     if len(line) > MAX_LINE_CHARS or len(text) > 2 * MAX_LINE_CHARS:

@@ -92,7 +92,7 @@ class Batch:
         self.write_count += writes
         self.size += item.size
         if self._marks is not None:
-            self._marks.update(_marks(item))
+            self._marks.update(marks_written(item))
         return True
 
     def is_full(self, limits: BatchLimits) -> bool:
@@ -103,7 +103,7 @@ class Batch:
     def marks(self) -> set[bytes]:
         """What it writes: keys, and the marks of queries that may find them."""
         if self._marks is None:  # most batches are never asked
-            self._marks = {mark for item in self.items for mark in _marks(item)}
+            self._marks = {mark for item in self.items for mark in marks_written(item)}
         return self._marks
 
     def next_span(self, limits: BatchLimits, suspects: int) -> Sequence[Handled]:
@@ -141,6 +141,7 @@ class Batch:
         self.carried = 0
 
 
-def _marks(item: Handled) -> Iterator[bytes]:
+def marks_written(item: Handled) -> Iterator[bytes]:
+    """The marks of what an entity's handler writes."""
     for write in item.writes:
         yield from marks_of(key_bytes(written(write).key) if write.incomplete else write.key)

@@ -90,19 +90,23 @@ class Dispatcher:
         committer = shard.committer
         if self._dispatched:
             self._dispatched.difference_update(item.key for item in items)
+        stale = 0
+        """So many entities, from this one on, were handled by a call that has read too early."""
         for item in items:
             reads, item.reads = item.reads, ()
             if reads:
                 self._reads_each.noted()
-            is_stale = bool(reads) and committer.is_stale(reads)
-            if is_stale:
+                if committer.is_stale(reads):
+                    stale = item.together
+            if stale:
                 committer.drain_all()
-            if is_stale or item.key in committer.foreign:
+            if stale or item.key in committer.foreign:
                 fresh = committer.read_again(item.key)
                 if fresh is None:
                     item = Handled.gone(item.key, item.cursor)
                 else:
                     self.handle_again(item, fresh)
+            stale = max(0, stale - 1)
             self._accounts.enter(item)
             if self._first_page.is_waiting:
                 self._first_page.handled(item)

@@ -50,6 +50,7 @@ from bulkup.engine.throttle.concurrency import Concurrency
 from bulkup.engine.throttle.ramp import Warm
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.throttling import Throttle
+from bulkup.engine.together import in_process
 from bulkup.engine.unwritten import ChangesUnwrittenError, UnwrittenChanges
 from bulkup.state.before_images import BeforeImages
 from bulkup.state.checkpoint import Checkpoint
@@ -147,7 +148,7 @@ class Execution:
             self._task.updater, self._query,
             keeps_before=keeps_before, keeps_images=not (keeps_before or self._options.no_undo),
         )  # fmt: skip
-        return InProcessPool(handler, accounts, slow)
+        return in_process(handler, accounts, slow)
 
     # --- called back while others wait ---
 

@@ -8,7 +8,7 @@ from typing import Any
 from bulkup.core.clock import timestamp
 from bulkup.core.model import Failure, LogLine
 from bulkup.datastore.keys import key_of, key_text
-from bulkup.datastore.messages import Mutation
+from bulkup.datastore.messages import EntityPb, Mutation
 from bulkup.datastore.reads import ABSENT
 
 
@@ -73,6 +73,8 @@ class Handled:
     vanished: bool = False
     reads: Sequence[bytes] = ()
     """Keys of what the handler has read through its client, and marks of its queries."""
+    together: int = 1
+    """How many entities, from this one on, were handled by the call that has read this."""
     before: Any = None
     """The PageEntity as it was read, for a dry run."""
 
@@ -131,3 +133,21 @@ def written(write: Write) -> Any:
     """The message inside the mutation: an Entity for a put, a Key for a delete."""
     mutation = Mutation.FromString(write.mutation)
     return getattr(mutation, mutation.WhichOneof("operation"))
+
+
+def moves_in_query(read: Any, key: bytes, write: Write, ranged: frozenset[str]) -> bool:
+    """Whether a write changes where the query finds the entity."""
+    if write.deletes:
+        return False
+    after = written(write)
+    if write.key != key:
+        # Its former state is unknown here; an entity of the same kind may belong to the query.
+        return bool(after.key.path[-1].kind == key_of(key).path[-1].kind)
+    before = EntityPb.FromString(read.SerializeToString()).properties
+    for name in ranged:
+        # A nested property is named with a dot: then compare the property that contains it.
+        plain = name in before or name in after.properties
+        top = name if plain else name.partition(".")[0]
+        if before.get(top) != after.properties.get(top):
+            return True
+    return False

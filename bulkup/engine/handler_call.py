@@ -22,6 +22,7 @@ from bulkup.datastore.entity_patch import (
     encode_put,
     is_changed,
     is_changed_since,
+    is_untouched,
     patched,
     stored_values,
 )
@@ -33,7 +34,7 @@ from bulkup.datastore.raw_requests import put_mutation
 from bulkup.datastore.reads import ABSENT
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.client_writes import ClientWrites
-from bulkup.engine.handled import Write
+from bulkup.engine.handled import Handled, Write, moves_in_query
 from bulkup.engine.hints import Hints
 from bulkup.engine.new_ids import STAND_IN, NewIds
 from bulkup.engine.previewed import CallReads, Previewed
@@ -127,6 +128,44 @@ class HandlerCall(WriteSink):
         """Whether this call has written the key through its client."""
         writes = self._client_writes
         return writes is not None and writes.has(page_entity(self.own), key)
+
+    def _keep_before(self, item: Handled, pb: Any) -> None:
+        """What was read is looked at later: fail here if one of its values is corrupt."""
+        if self._keeps_before:
+            item.before = pb
+        EntityPb.FromString(pb.SerializeToString())
+
+    def _note_outcome(self, item: Handled, entity: LazyEntity, read: Any) -> None:
+        """Note what the handler asked for when it has returned."""
+        if self._writes:
+            if self._once_more and self._fail_if_committed(item, read):
+                return
+            asked: tuple[Any, ...] = tuple(self._writes.values())
+            if None in asked:
+                asked = tuple(write for write in asked if write is not None)
+                item.unchanged = int(self._writes.get(item.key, item) is None)
+            if len(asked) == 1 and not asked[0].incomplete:  # the common case, without a loop
+                item.writes, item.size = asked, len(asked[0].mutation)
+            else:
+                item.set_writes(asked)
+            if self._ranged and not self.moves:
+                self.moves = any(
+                    moves_in_query(read, item.key, write, self._ranged) for write in asked
+                )
+        if (
+            self._looks_for_unwritten
+            and (self.may_change_after_put or self._put_as is NOT_PUT)
+            and not is_untouched(entity)
+        ):
+            item.unwritten = self._is_unwritten(entity)
+
+    def _fail_if_committed(self, item: Handled, read: Any) -> bool:
+        if self._client_writes is None:
+            return False
+        why = self._client_writes.why_refused(read, self._key, self._writes.values())
+        if why is not None:
+            item.fail("handle", why)
+        return why is not None
 
     def _is_unwritten(self, entity: LazyEntity) -> bool:
         """Whether the handler has changed the entity since it was read or put."""
@@ -225,8 +264,12 @@ class HandlerCall(WriteSink):
 
         entity.key = NewKey.of(entity.key, id_of_write)
 
+    def _is_open(self) -> bool:
+        """Whether the updater may put and delete."""
+        return self._updater._open_sink is self
+
     def _complete(self, write: Write, number: int) -> None:
-        if self._writes.get(write.key) is not write or self._updater._open_sink is not self:
+        if self._writes.get(write.key) is not write or not self._is_open():
             raise RuntimeError(
                 "the id of a new entity was asked for after the handle_entity call that put it; "
                 "look at entity.key there, after put"

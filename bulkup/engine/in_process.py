@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from bulkup.datastore.greenlets import check_not_replaced
 from bulkup.engine.accounts import Accounts, Sink
+from bulkup.engine.any_handler import AnyHandler
 from bulkup.engine.commit import Committer
 from bulkup.engine.first_page import FirstPage
-from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
 from bulkup.engine.reads_each import ReadsEach
 from bulkup.engine.slow_handler import SLOW_S, SlowHandler
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class InProcessPool:
     """A HandlerPool without processes."""
 
-    def __init__(self, handler: Handler, accounts: Accounts, slow: SlowHandler) -> None:
+    def __init__(self, handler: AnyHandler, accounts: Accounts, slow: SlowHandler) -> None:
         self._handler = handler
         self._slow = slow
         self._accounts = accounts
@@ -40,7 +40,7 @@ class InProcessPool:
         return self._handler.moves
 
     def watch_client(self, on_commit: Callable[[], None]) -> None:
-        self._handler.reads.on_commit = on_commit
+        self._handler.watch_client(on_commit)
 
     def begin_round(self) -> None:
         """Nothing arrives: `step` handles entities at once."""
@@ -123,14 +123,17 @@ class InProcessPool:
     def _handle_rewritten(self, result: Any, committer: Committer | None) -> Handled:
         """Handle an entity that another one's handler has written since its page was read."""
         key = result.entity.key
-        if committer is not None:
-            fresh = committer.read_again(key)
-        else:
-            assert self.previewed is not None
-            fresh = self.previewed.read_again(result)
+        fresh = self._read_again(result, committer)
         if fresh is None:
             return Handled.gone(key, result.cursor)
         return self._handler.handle(fresh, key, result.cursor)
+
+    def _read_again(self, result: Any, committer: Committer | None) -> Any:
+        """None: the entity was deleted, or is not the same any more."""
+        if committer is not None:
+            return committer.read_again(result.entity.key)
+        assert self.previewed is not None
+        return self.previewed.read_again(result)
 
     def _settle_reads(
         self, item: Handled, landed: Set[bytes] | None, committer: Committer | None
@@ -147,9 +150,7 @@ class InProcessPool:
         reads, item.reads = item.reads, ()
         is_stale = committer.is_stale(reads)
         self._lands_first = (
-            is_stale
-            or self._handler.reads.commits_itself
-            or not (landed or set()).isdisjoint(reads)
+            is_stale or self._handler.commits_itself or not (landed or set()).isdisjoint(reads)
         )
         if not is_stale:
             return item

@@ -15,8 +15,10 @@ from bulkup.datastore.greenlets import check_not_replaced
 from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.messages import EntityPb
 from bulkup.datastore.rpc import Rpc
+from bulkup.engine.any_handler import AnyHandler
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled, Write, written
+from bulkup.engine.key_handler import make_handler
 from bulkup.engine.scan import QueryPlan
 
 _NOT_ASKED: Any = object()
@@ -58,8 +60,10 @@ class Judge:
         self._rpc = rpc
         self._is_done = acceptance_of(updater, name)
         self._answer: Any = _NOT_ASKED
-        self._handler = Handler(
-            updater, query, keeps_before=True, calls=self._ask if self._is_done else None
+        self._handler: AnyHandler = (
+            make_handler(updater, query, keeps_before=True)
+            if self._is_done is None
+            else Handler(updater, query, keeps_before=True, calls=self._ask)
         )
 
     @property
@@ -75,10 +79,8 @@ class Judge:
         """
         judged: list[Judged] = []
         with self._handler.open():
-            for result in results:
-                before_each()
-                self._answer = _NOT_ASKED
-                item = self._handler.handle(result, result.entity.key, result.cursor)
+            items = self._handler.handle_many(self._each(results, before_each))
+            for result, item in zip(results, items, strict=True):
                 one = Judged(result, item)
                 if item.failure is None:
                     self._note(one)
@@ -89,6 +91,12 @@ class Judge:
             if one.would and one.item.failure is None:
                 _fail(one.item, f"a second handling would {' and '.join(one.would)}")
         return judged
+
+    def _each(self, results: Sequence[Any], before_each: Callable[[], None]) -> Iterator[Any]:
+        for result in results:
+            before_each()
+            self._answer = _NOT_ASKED
+            yield result
 
     def _ask(self, entity: Any) -> None:
         assert self._is_done is not None
@@ -115,7 +123,7 @@ class Judge:
             if names:
                 one.would.append(f"change {', '.join(names)}")
         if item.unwritten:
-            names = unwritten_names(self._handler.own) or ("it",)
+            names = unwritten_names(self._handler.handled) or ("it",)
             one.would.append(f"change {', '.join(names)} without writing that (a put is missing)")
 
     def _compare_others(self, judged: Sequence[Judged]) -> None:

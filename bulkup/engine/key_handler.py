@@ -1,4 +1,4 @@
-"""The handler for what a plan reads: not every entity of it is for the updater."""
+"""The handler for an updater, and for what a plan reads: it may be for not every entity of that."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from bulkup.authoring.acceptance import acceptance_of
 from bulkup.authoring.updater import Updater
 from bulkup.datastore.reads import ABSENT
+from bulkup.engine.any_handler import AnyHandler
+from bulkup.engine.batch_handler import BatchHandler
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
 from bulkup.engine.key_scan import KeyPlan
@@ -30,28 +32,41 @@ def make_handler(
     keeps_before: bool = False,
     keeps_images: bool = False,
     fresh_from: int = 0,
-) -> Handler:
-    """The handler for what a plan reads. See `Handler`. Raises UsageError."""
+) -> AnyHandler:
+    """The handler for what a plan reads. See `HandlerCall`. Raises UsageError."""
     is_sure = not isinstance(query, KeyPlan) or query.keys.absent
+    is_done = _checked_is_done(updater) if query.is_repeated else None
+    if updater._form == "handle_batch":
+        return BatchHandler(
+            updater, query,
+            keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
+            is_done=is_done, may_be_absent=not is_sure,
+        )  # fmt: skip
     handler = Handler if is_sure else KeyHandler
-    calls = _unless_done(updater) if query.is_repeated else None
     return handler(
         updater, query,
-        keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from, calls=calls,
+        keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
+        calls=None if is_done is None else _unless(is_done, updater.handle_entity),
     )  # fmt: skip
 
 
-def _unless_done(updater: Updater) -> Callable[[Any], Any] | None:
+def _unless(
+    is_done: Callable[[Any], bool], handle_entity: Callable[[Any], Any]
+) -> Callable[[Any], Any]:
+    return lambda entity: None if is_done(entity) else handle_entity(entity)
+
+
+def _checked_is_done(updater: Updater) -> Callable[[Any], bool] | None:
     """In a further pass (`--until-clean`), an entity that is done is left alone; None: the updater
     does not say which are, and handles all again."""
     is_done = acceptance_of(updater, type(updater).__name__)
     if is_done is None:
         return None
 
-    def handle_unless_done(entity: Any) -> Any:
+    def checked(entity: Any) -> bool:
         answer = is_done(entity)
         if answer is None:
             raise TypeError("is_done returned None; return True or False")
-        return None if answer else updater.handle_entity(entity)
+        return bool(answer)
 
-    return handle_unless_done
+    return checked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bulkup.core.events import WarningKind
-from bulkup.engine.handle import Handler
+from bulkup.engine.any_handler import AnyHandler
 from bulkup.engine.scan import QueryPlan
 from bulkup.engine.shard_runner import HandlerPool
 
@@ -18,7 +18,7 @@ class MoveWatch:
         self._warn = warn
         self._warned = False
 
-    def look(self, handlers: Handler | HandlerPool) -> None:
+    def look(self, handlers: AnyHandler | HandlerPool) -> None:
         """Called before each commit."""
         if self._warned or not handlers.moves:
             return

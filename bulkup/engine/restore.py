@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from bulkup.authoring.updater import Updater
 from bulkup.datastore.lazy_entity import page_entity, read_version
 from bulkup.datastore.reads import ABSENT
-from bulkup.engine.handle import Handler, LeftAloneError
+from bulkup.engine.call_failure import LeftAloneError
+from bulkup.engine.handle import Handler
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Entity, Query

@@ -127,7 +127,8 @@ class _Undoing:
                 self._end_successor(one)
             left = [one for one in left if one.log.total or not one.is_over]
             if not left:
-                raise nothing_changed(runs[-1])
+                undone = [one for one in runs if one.is_undone]
+                raise undone_before(undone[-1]) if undone else nothing_changed(runs[-1])
             self._runs = [one.run_info for one in left]
             if len(left) > 1:
                 later = ", ".join(one.run_id for one in left[:-1])

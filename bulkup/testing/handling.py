@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bulkup.authoring import wrong_owner
 from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.authoring.loader import UpdaterSource, load, make
 from bulkup.authoring.parameters import convert, parameters_of
@@ -27,7 +28,7 @@ AnyUpdater = Updater | type[Updater] | Callable[..., Any] | str | os.PathLike[st
 
 @dataclass(frozen=True)
 class Writes:
-    """What an updater asked for while it handled one entity, in order.
+    """What an updater asked for in one call, in order.
 
     A run may write less: putting an unchanged entity costs no write.
     """
@@ -36,10 +37,18 @@ class Writes:
     """Copies, as the entities were when they were put."""
     deletes: tuple[Key, ...] = ()
     logs: tuple[str, ...] = ()
+    failures: Mapping[Key, BaseException | str] = field(default_factory=dict)
+    """What `fail` was called with, in `handle_batch`. A run drops the writes of these entities."""
 
 
-def handle(updater: AnyUpdater, entity: Entity | Mapping[str, Any], /, **params: Any) -> Writes:
-    """Let an updater handle one entity, and return its writes.
+def handle(
+    updater: AnyUpdater,
+    entity: Entity | Mapping[str, Any] | Sequence[Entity | Mapping[str, Any]],
+    /,
+    **params: Any,
+) -> Writes:
+    """Let an updater handle one entity, and return its writes. For an updater of batches, `entity`
+    may also be a list.
 
     `updater` is a class, a decorated function, an instance that already has its parameters, or a
     file as after `bulkup run`. `entity` may be a dictionary: `{"__key__": ["Person", 1], "first":
@@ -52,10 +61,15 @@ def handle(updater: AnyUpdater, entity: Entity | Mapping[str, Any], /, **params:
     from bulkup.testing.entities import to_entity
 
     ready = _ready(updater, params)
-    entity = to_entity(entity, ready.client, lambda: kind_of(ready), 1)
-    sink = _Recorder()
-    handle_into(ready, entity, sink)
-    return Writes(tuple(sink.puts), tuple(sink.deletes), tuple(sink.logs))
+    takes_batches = ready._form == "handle_batch"
+    given = list(entity) if takes_batches and isinstance(entity, (list, tuple)) else [entity]
+    entities = [
+        to_entity(one, ready.client, lambda: kind_of(ready), number)
+        for number, one in enumerate(given, 1)
+    ]
+    sink = _BatchRecorder(entities) if takes_batches else _Recorder()
+    handle_into(ready, entities, sink)
+    return Writes(tuple(sink.puts), tuple(sink.deletes), tuple(sink.logs), sink.failures)
 
 
 def query(updater: AnyUpdater, /, **params: Any) -> Query:
@@ -93,6 +107,7 @@ class _Recorder(WriteSink):
         self.puts: list[Entity] = []
         self.deletes: list[Key] = []
         self.logs: list[str] = []
+        self.failures: dict[Key, BaseException | str] = {}
 
     def put(self, entity: Entity) -> None:
         self.puts.append(copy.deepcopy(entity))
@@ -104,6 +119,69 @@ class _Recorder(WriteSink):
 
     def log(self, line: str) -> None:
         self.logs.append(line)
+
+
+class _BatchRecorder(_Recorder):
+    """Refuses what a run refuses."""
+
+    def __init__(self, entities: Sequence[Entity]) -> None:
+        super().__init__()
+        self._keys = {entity.key for entity in entities}
+        self._owners: dict[Key, Key] = {}
+
+    def put(self, entity: Entity) -> None:
+        self._check_own(entity.key, "put")
+        super().put(entity)
+
+    def delete(self, key: Key) -> None:
+        self._check_own(key, "delete")
+        super().delete(key)
+
+    def _check_own(self, key: Key, does: str) -> None:
+        if key not in self._keys:
+            raise wrong_owner.nobodys(str(key), does)
+
+    def owned_by(self, owner: Any) -> WriteSink:
+        key = getattr(owner, "key", owner)
+        if key not in self._keys:
+            raise wrong_owner.no_owner(str(key))
+        return _Owned(self, key)
+
+    def claim(self, key: Key, owner: Key) -> None:
+        if key.is_partial or key == owner:
+            return
+        if key in self._keys:
+            raise wrong_owner.own(str(key), str(owner))
+        first = self._owners.setdefault(key, owner)
+        if first != owner:
+            raise wrong_owner.several(str(key), str(first), str(owner))
+
+    def fail(self, entity: Any, error: BaseException | str) -> None:
+        key = getattr(entity, "key", entity)
+        if key not in self._keys:
+            raise wrong_owner.fails_nobody(str(key))
+        if not isinstance(error, BaseException | str):
+            raise wrong_owner.no_error(error)
+        self.failures[key] = error
+
+
+class _Owned(WriteSink):
+    """For what is written with one entity of a batch."""
+
+    def __init__(self, recorder: _BatchRecorder, owner: Key) -> None:
+        self._recorder = recorder
+        self._owner = owner
+
+    def put(self, entity: Entity) -> None:
+        self._recorder.claim(entity.key, self._owner)
+        _Recorder.put(self._recorder, entity)
+
+    def delete(self, key: Key) -> None:
+        self._recorder.claim(key, self._owner)
+        _Recorder.delete(self._recorder, key)
+
+    def log(self, line: str) -> None:
+        self._recorder.log(line)
 
 
 def _ready(updater: AnyUpdater, params: dict[str, Any]) -> Updater:

@@ -217,6 +217,13 @@ class Followed(Stamp):
     then = Seconds
 
 
+def test_a_run_whose_successor_changed_nothing_is_undone_once(bench: Bench) -> None:
+    first = bench.run(Followed).run_id.partition("+")[0]  # there is nothing of its kind
+    bench.undo(first)
+    with pytest.raises(NotFoundError, match=f"run {first} is undone"):
+        bench.undo(first)
+
+
 def test_force_asks_for_each_run_of_a_chain(bench: Bench) -> None:
     before = entities(bench.server)
     fill(bench.server, "Second", 3, n=0)

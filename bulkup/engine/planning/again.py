@@ -14,7 +14,7 @@ from bulkup.core.visible import visible
 from bulkup.datastore.keys import key_of, key_text
 from bulkup.datastore.messages import AND, EntityPb, Operator, Pb
 from bulkup.datastore.pages import PageEntity, PageResult
-from bulkup.engine.handle import Handler
+from bulkup.engine.any_handler import AnyHandler
 from bulkup.engine.handled import Handled, written
 from bulkup.engine.planning.change_kinds import changed_properties
 from bulkup.engine.scan import QueryPlan
@@ -55,7 +55,7 @@ class Results:
         self._bytes += len(data) - replaced
         self._kept[place : place + 1] = [(item.key, data, version)]
 
-    def handle_again(self, handler: Handler, check: Callable[[], None]) -> Iterator[PlanWarning]:
+    def handle_again(self, handler: AnyHandler, check: Callable[[], None]) -> Iterator[PlanWarning]:
         """Call the handler for each. Raises CallError, HeldError, and what `check` raises."""
         changed = creates = fails = 0
         first = b""

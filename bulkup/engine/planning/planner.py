@@ -24,8 +24,7 @@ from bulkup.engine.budget import Budget
 from bulkup.engine.control import Control
 from bulkup.engine.dry_run import SeenKeys
 from bulkup.engine.event_log import EventLog
-from bulkup.engine.handle import Handler
-from bulkup.engine.in_process import InProcessPool
+from bulkup.engine.key_handler import make_handler
 from bulkup.engine.moved_entities import MoveWatch
 from bulkup.engine.planning.again import Results
 from bulkup.engine.planning.change_kinds import ChangeKinds
@@ -36,6 +35,7 @@ from bulkup.engine.progress import ProgressTracker
 from bulkup.engine.scan import QueryPlan, Scan
 from bulkup.engine.slow_handler import SlowHandler
 from bulkup.engine.task import Surroundings
+from bulkup.engine.together import in_process
 from bulkup.engine.unwritten import UnwrittenChanges
 from bulkup.state.kinds import OWN_KINDS
 
@@ -113,9 +113,9 @@ class Planner:
         self._unwritten = UnwrittenChanges(updater, lambda: self._progress.counts)
         budget = Budget(-1, 0, self._failed)
         accounts = Accounts(budget, self._control, self._event_log.log, rpc.monotonic)
-        self._handler = Handler(updater, self._query, keeps_before=True)
+        self._handler = make_handler(updater, self._query, keeps_before=True)
         slow = SlowHandler(options, lambda message, _: self._warn(Hazard.OTHER, message))
-        self._handlers = InProcessPool(self._handler, accounts, slow)
+        self._handlers = in_process(self._handler, accounts, slow)
         rpc.on_tick = self._progress.tick
         rpc.on_retry = self._progress.retrying
 

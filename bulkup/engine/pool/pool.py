@@ -63,12 +63,22 @@ class WorkerDiedError(BulkupError):
 class WorkerPool:
     """`count` worker processes; a context manager that starts and ends them.
 
-    `folder`: where they start; empty: in the current directory. Used from one thread. Chunks become
+    `folder`: where they start; empty: in the current directory. `least_chunk`: what a chunk has at
+    least, if the page and the batch size allow it. Used from one thread. Chunks become
     done when `pump` is called; `rpc.arrived` is set when there is something to pump.
     """
 
-    def __init__(self, count: int, setup: WorkerSetup, rpc: Rpc, folder: str = "") -> None:
+    def __init__(
+        self,
+        count: int,
+        setup: WorkerSetup,
+        rpc: Rpc,
+        folder: str = "",
+        *,
+        least_chunk: int = FIRST_CHUNK,
+    ) -> None:
         self.count = count
+        self._least_chunk = least_chunk
         self._setup = setup
         self._rpc = rpc
         self._folder = folder
@@ -137,9 +147,9 @@ class WorkerPool:
     def submit(self, entities: Sequence[Any], most: float) -> Chunk:
         """Send the first of these PageResults, at most `most`, to the worker with the fewest
         chunks."""
-        size = FIRST_CHUNK
+        size = self._least_chunk
         if self._entity_s:
-            size = max(1, min(int(CHUNK_S / self._entity_s), MAX_CHUNK))
+            size = max(size, min(int(CHUNK_S / self._entity_s), MAX_CHUNK))
         size = math.ceil(len(entities) / math.ceil(len(entities) / size))  # of about the same size
         some = entities[: int(min(size, most))]
         serialized: list[bytes] = []

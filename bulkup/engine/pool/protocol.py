@@ -173,6 +173,7 @@ def packed(item: Handled) -> tuple[Any, ...]:
         failure and (failure.key, failure.step, failure.error, failure.traceback, failure.at),
         item.reads,
         item.unwritten,
+        item.together,
     )
 
 
@@ -183,7 +184,9 @@ def unpacked(data: tuple[Any, ...]) -> Handled:
     if len(data) == 6:
         item.set_writes((Write(data[0], data[2], data[3], data[4], False, data[5]),))
         return item
-    _, _, writes, item.unchanged, log_lines, failure, item.reads, item.unwritten = data
+    (
+        _, _, writes, item.unchanged, log_lines, failure, item.reads, item.unwritten, item.together,
+    ) = data  # fmt: skip
     item.log_lines = [LogLine.of(line, at) for line, at in log_lines]
     item.set_writes([Write(*write) for write in writes])
     item.failure = Failure(*failure) if failure else None

@@ -32,6 +32,7 @@ from bulkup.datastore.pages import PageBatch, PageResult
 from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.target import resolve
 from bulkup.datastore.user_client import UserClient
+from bulkup.engine.any_handler import AnyHandler
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
 from bulkup.engine.key_handler import make_handler
@@ -59,7 +60,7 @@ class Worker:
         self._stopping = False
         self._asked_at: float | None = None
         """When the user asked to stop, as a value of time.monotonic()."""
-        self._handler: Handler
+        self._handler: AnyHandler
         self._state: StateWatch
         self._chunks = 0
         self._open = ExitStack()
@@ -114,7 +115,7 @@ class Worker:
 
     # --- the updater ---
 
-    def _make_handler(self, setup: WorkerSetup, number: int) -> Handler:
+    def _make_handler(self, setup: WorkerSetup, number: int) -> AnyHandler:
         """The same updater as in the run, on the same target. Raises BulkupError."""
         global IS_LOADING
         info = setup.target
@@ -150,12 +151,12 @@ class Worker:
         handler = make_handler(
             updater, setup.query, keeps_images=setup.keeps_images, fresh_from=number << 40
         )
-        handler.reads.on_commit = self._commits
+        handler.watch_client(self._commits)
         self._state = StateWatch(updater, handler.hints)
         return handler
 
     def _commits(self) -> None:
-        self._handler.reads.on_commit = None  # once is enough
+        self._handler.watch_client(None)  # once is enough
         self._send(protocol.COMMITS)
 
     def _stopping_s(self) -> float:
@@ -173,9 +174,16 @@ class Worker:
         if self._chunks == 1:
             handle = self._handle_first
         entities = PageBatch.FromString(data).entity_results
+        count = len(entities)
         items: list[tuple[Any, ...]] = []
         error = None
         try:
+            if not isinstance(self._handler, Handler):
+                for item in self._handler.handle_many(entities):
+                    items.append(packed(item))
+                    if self._chunks == len(items) == 1:
+                        self._state.begin()
+                entities = ()
             for result in entities:
                 if self._urgent:
                     self._handle_urgent()
@@ -188,7 +196,7 @@ class Worker:
             self._state.look()
         self._send_hints()
         self._send(
-            protocol.DONE, number, items, len(items) == len(entities), self._handler.moves, error,
+            protocol.DONE, number, items, len(items) == count, self._handler.moves, error,
             time.monotonic() - began,
         )  # fmt: skip
 

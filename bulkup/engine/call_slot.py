@@ -1,0 +1,86 @@
+"""A handler call that is not over when another one begins: one of a batch, or one that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bulkup.authoring.updater import Updater
+from bulkup.datastore.lazy_entity import LazyEntity, has_come_to_nothing
+from bulkup.engine.call_failure import fail_with
+from bulkup.engine.handled import Handled
+from bulkup.engine.handler_call import NOT_PUT, HandlerCall
+from bulkup.engine.previewed import CallReads
+from bulkup.engine.scan import QueryPlan
+
+
+class CallSlot(HandlerCall):
+    """What the call for one entity asks for, from `begin` to `end`.
+
+    `beside`: another slot of the same handler, with which it shares what is not of one call.
+    """
+
+    _read: Any
+    """The message of the entity."""
+    _item: Handled
+
+    def __init__(
+        self,
+        updater: Updater,
+        query: QueryPlan,
+        *,
+        keeps_before: bool = False,
+        keeps_images: bool = False,
+        fresh_from: int = 0,
+        calls: Callable[[Any], Any] | None = None,
+        beside: CallSlot | None = None,
+    ) -> None:
+        super().__init__(
+            updater, query,
+            keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
+            calls=calls,
+        )  # fmt: skip
+        self._looks_at_all = not self._in_place
+        self._in_place = False  # a batch that raises is handled again, as it was read
+        if beside is not None:
+            self._fresh = beside._fresh
+            self._new_ids = beside._new_ids
+            self.previewed = beside.previewed
+            self.hints = beside.hints
+
+    def reads_into(self, reads: CallReads) -> None:
+        """Note here what the call reads."""
+        self.reads = reads
+        self._versions = reads.versions
+
+    def begin(self, result: Any, item: Handled, *, once_more: bool = False) -> LazyEntity:
+        """Take in a PageResult. Raises ValueError if a value of it is corrupt."""
+        self._read = result.entity
+        self._item = item
+        self._key = item.key
+        self._version = result.version
+        self._once_more = once_more
+        self.own = entity = LazyEntity(result.entity, result.version)
+        self._writes.clear()
+        self._made.clear()
+        self._log_lines = []
+        self._changed = False
+        self._image = None
+        self._put_as = NOT_PUT
+        if self._looks_at_all:
+            self._keep_before(item, result.entity)
+        return entity
+
+    def end(self, error: BaseException | str | None = None) -> Handled:
+        """The outcome. `error`: the call has failed, and what it asked for is dropped."""
+        item = self._item
+        if isinstance(error, str):
+            item.fail("fail", error)
+        elif error is not None:
+            fail_with(self._updater, item, error)
+        if item.failure is None:
+            self._note_outcome(item, self.own, self._read)
+        elif self._changed:
+            has_come_to_nothing(self.own)
+        item.log_lines = self._log_lines
+        return item
