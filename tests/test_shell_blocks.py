@@ -82,6 +82,9 @@ def shell(tmp_path: Path, embedded: Server) -> Shell:
     project for each page: they are tested at the same time."""
     shell = Shell(tmp_path, embedded)
     shell.write("full_name.py", UPDATER)
+    for block in (block for page in SHARED for block in blocks_of(page)):
+        if block.language == "python" and block.file_name:
+            shell.write(block.file_name, block.text)
     shell.write("updaters/0001_add_full_name.py", UPDATER)
     shell.write("updaters/0002_price_to_cents.py", UPDATER.replace("full_name(", "again("))
     for server in (embedded, replace(embedded, project=_shop(embedded))):

@@ -22,10 +22,12 @@ CONFIG = """\
 strict = True
 explicit_package_bases = True
 # Readers need not annotate what they write, and the pages are read sooner without.
+disallow_untyped_calls = False
 disallow_untyped_defs = False
 disallow_incomplete_defs = False
 
 [mypy-updaters.*]
+disallow_untyped_calls = True
 disallow_untyped_defs = True
 disallow_incomplete_defs = True
 
