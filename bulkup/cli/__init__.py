@@ -45,6 +45,7 @@ _COMMANDS = {
     "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
     "unlock": ("bulkup.cli.unlock", "Release a dead process's lock on a run."),
+    "new": ("bulkup.cli.new", "Write a new updater and its test."),
     "updaters": ("bulkup.cli.updaters", "List the built-in updaters, and those in a folder."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
     "config": ("bulkup.cli.config", "Show which settings are in force, and where from."),
@@ -57,7 +58,8 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 """Set by the shell when it asks for completions."""
 
 _GROUPS = {
-    "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify", "updaters", "params"),
+    "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify"),
+    "Write an updater": ("new", "updaters", "params"),
     "Look at runs": ("list", "show"),
     "Look at entities": ("count", "find"),
     "Take back": ("undo", "rewind", "diff"),
@@ -72,6 +74,7 @@ _MEANT = {
     "ls": "list", "runs": "list",
     "report": "show", "logs": "show", "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
     "rm": "prune", "serve": "local serve", "load": "local load", "dump": "local dump",
+    "create": "new", "generate": "new", "init": "new", "scaffold": "new",
     "settings": "config", "compare": "diff", "rollback": "undo", "revert": "undo",
     "restore": "undo", "version": "--version",
 }  # fmt: skip

@@ -51,7 +51,7 @@ def test_entities_keep_their_keys_and_those_that_are_unchanged_are_not_written()
         [
             person(7, **PEOPLE[0]),
             {"__key__": ["Person", "grace"], **WITH_NAMES[1]},
-            {"key": offline_client().key("Other", 1), "x": 1},
+            {"__key__": offline_client().key("Other", 1), "x": 1},
         ],
     )
     assert result.written == [{**person(7, **WITH_NAMES[0])}]

@@ -94,6 +94,8 @@ def test_what_may_be_written(text: str, expected: Condition) -> None:
         ("a = 5; DELETE", "at character 6 ('; DELETE'): expected AND, OR or the end"),
         ("a = 'x", "at character 5 (\"'x\"): the closing ' is missing"),
         ("a = @p", "there are no bindings"),
+        (r"a = 'x\u0041'", r"at character 7 ("),
+        (r"a = 'x\u0041'", "there is no such escape; write a backslash as \\\\"),
         ("a = 1 AND NOT b = 2", "expected an operator"),
         ("a IN 5", "expected ( or ARRAY"),
         ("a IN ()", "expected a value"),
