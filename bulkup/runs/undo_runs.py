@@ -121,8 +121,8 @@ def without_blind_retries(runs: Sequence[OpenedRun], context: RunContext) -> lis
         is_blind = one.log.total and not one.log.is_kept
         if one is not runs[-1] and one.run_info.retry_of and is_blind:
             message = (
-                f"run {one.run_id}, which handled failures of run {one.run_info.retry_of}, has kept "
-                f"no before-images, so what it changed stays (writes: {one.log.total:,})"
+                f"run {one.run_id}, which handled failures of run {one.run_info.retry_of}, has "
+                f"kept no before-images, so what it changed stays (writes: {one.log.total:,})"
             )
             context.listener(Warned(message))
         else:
