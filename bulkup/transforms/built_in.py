@@ -35,11 +35,11 @@ class Change(BuiltIn):
         return self._transform.is_done(entity)
 
 
-class PutAgain(BuiltIn, BulkPut):
+class BulkPutKind(BuiltIn, BulkPut):
     """Put every entity again as it is, so that its index entries are written again."""
 
     idempotent = False
 
 
-class DeleteAll(BuiltIn, BulkDelete):
+class BulkDeleteKind(BuiltIn, BulkDelete):
     """Delete every entity of the kind."""
