@@ -170,6 +170,7 @@ def test_any_text_is_a_condition_or_one_sentence(text: str) -> None:
     else:
         assert list(comparisons(found))
         assert parse_condition(condition_text(found)) == found
+        write_filter(QueryPb().filter, found, HERE)
 
 
 def _or_message(parse: Callable[[str], Any], text: str) -> Any:
