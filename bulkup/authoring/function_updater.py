@@ -224,10 +224,10 @@ class FunctionUpdater(Updater):
         if results is None:
             return
         if isinstance(results, (str, bytes, Mapping)) or not isinstance(results, Iterable):
-            raise TypeError(_one_for_each(f"a {type(results).__name__}"))
+            raise TypeError(one_for_each(f"a {type(results).__name__}"))
         results = list(results)
         if len(results) != len(entities):
-            raise TypeError(_one_for_each(f"{len(results)} for {len(entities)} entities"))
+            raise TypeError(one_for_each(f"{len(results)} for {len(entities)} entities"))
         for entity, result in zip(entities, results, strict=True):
             if isinstance(result, BaseException):
                 self.fail(entity, result)
@@ -261,7 +261,7 @@ class FunctionUpdater(Updater):
             raise wrong_result(self.function, result, inside)
 
 
-def _one_for_each(returned: str) -> str:
+def one_for_each(returned: str) -> str:
     return (
         "a function of a batch returns one result for each of its entities, in their order (None: "
         f"nothing is written for that one); this one returned {returned}"

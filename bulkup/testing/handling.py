@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bulkup.authoring import wrong_owner
 from bulkup.authoring.function_updater import FunctionUpdater
-from bulkup.authoring.loader import UpdaterSource, load, make
+from bulkup.authoring.loader import UpdaterSource, load, make, with_models
 from bulkup.authoring.parameters import convert, parameters_of
 from bulkup.authoring.updater import Updater, handle_into
 from bulkup.authoring.writes import WriteSink
@@ -23,7 +23,7 @@ from bulkup.authoring.writes import WriteSink
 if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity, Key, Query
 
-AnyUpdater = Updater | type[Updater] | Callable[..., Any] | str | os.PathLike[str]
+AnyUpdater = Updater[Any] | type[Updater[Any]] | Callable[..., Any] | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ def offline_client() -> Client:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.datastore import Client
 
-    client: Client = Client(project=project_of_tests(), credentials=AnonymousCredentials())
+    # The official client refuses credentials where an emulator is named, and needs none.
+    credentials = None if "DATASTORE_EMULATOR_HOST" in os.environ else AnonymousCredentials()
+    client: Client = Client(project=project_of_tests(), credentials=credentials)
     return client
 
 
@@ -184,11 +186,11 @@ class _Owned(WriteSink):
         self._recorder.log(line)
 
 
-def _ready(updater: AnyUpdater, params: dict[str, Any]) -> Updater:
+def _ready(updater: AnyUpdater, params: dict[str, Any]) -> Updater[Any]:
     if isinstance(updater, Updater):
         if params:
             raise TypeError("an instance has its parameters already; set them as attributes")
-        ready = updater
+        ready = with_models(updater, type(updater).__name__)
     elif isinstance(updater, (str, os.PathLike)):
         source = load(os.fspath(updater))
         ready = make(source, convert(source, params))

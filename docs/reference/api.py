@@ -22,7 +22,10 @@ from docs.reference.text import (
     table,
 )
 
-UPDATERS = ("Updater", "BulkPut", "BulkDelete", "updater", "param", "delete", "REMOVE", "client")
+UPDATERS = (
+    "Updater", "BulkPut", "BulkDelete", "updater", "param", "delete", "REMOVE", "client", "key_of",
+    "EntityKey",
+)  # fmt: skip
 """The page of updaters; the other names of `bulkup` are on the page of programs."""
 
 
@@ -70,11 +73,12 @@ def documented(name: str, thing: Any, *, level: int = 2) -> Iterator[str]:
             yield f"{'#' * (level + 1)} {name}.{member}"
             yield _signature(member, method)
             yield docstring(method, f"{name}.{member}")
-    elif callable(thing):
+    elif inspect.isroutine(thing):
         yield _signature(name, thing)
         yield docstring(thing, name)
     else:
-        yield constant_text(name.rpartition(".")[2], thing)
+        own = getattr(thing, "__metadata__", (thing,))[0]  # what bulkup adds to a type
+        yield constant_text(name.rpartition(".")[2], own)
 
 
 def _class_docstring(class_: type, name: str) -> str:
