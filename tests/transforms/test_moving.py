@@ -283,6 +283,8 @@ def test_references_to_keys_that_are_gone_are_listed(embedded: Server, shell: Sh
         entity(client, "Order", 1, who=old[0], others=[old[1], client.key("Person", "p3@x")]),
         entity(client, "Order", 2, deep=nested, elsewhere=Key("Person", 1, project="other")),
         entity(client, "Order", 3, note=client.key("Person", 1, "Note", 5)),
+        entity(client, "Order", 4, note=client.key("Person", 1, "Note", 6)),
+        entity(client, "Person", 1, "Note", 5),
         entity(client, "Invoice", 1, who=old[2]),
     ])  # fmt: skip
     result = shell.bulkup(
@@ -299,7 +301,9 @@ def test_references_to_keys_that_are_gone_are_listed(embedded: Server, shell: Sh
         "now Key('Person', 'p2@x')",
         f"Key('Order', 2): 'deep'.'buyer' refers to Key('Person', 2), {gone}; "
         "now Key('Person', 'p2@x')",
-        f"Key('Order', 3): 'note' refers to Key('Person', 1, 'Note', 5), {gone}",
+        f"Key('Order', 3): 'note' refers to Key('Person', 1, 'Note', 5), {gone}; "
+        "now Key('Person', 'p1@x', 'Note', 5)",
+        f"Key('Order', 4): 'note' refers to Key('Person', 1, 'Note', 6), {gone}",
         f"Key('Invoice', 1): 'who' refers to Key('Person', 3), {gone}; now Key('Person', 'p3@x')",
     }
     first, *more = shell.runs()
