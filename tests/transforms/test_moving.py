@@ -371,4 +371,4 @@ def test_another_process_may_resume_the_search_and_nothing_else() -> None:
         assert names(source, "find-references")
         assert follow(source, ["find-references"]) == "find-references"
         with pytest.raises(MismatchError):
-            follow(source, ["delete-all"])
+            follow(source, ["bulk-delete"])
