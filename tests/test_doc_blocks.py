@@ -36,6 +36,8 @@ NOT_RUN = {
     "docs/ci.md": 3,
     "docs/gate.md": 1,
     "docs/messages.md": 1,
+    "docs/tutorial/first-migration.md": 1,
+    "docs/selecting.md": 2,
     "docs/ndb.md": 1,
     "docs/typed-entities.md": 1,
     "docs/undo.md": 1,
@@ -102,6 +104,8 @@ def _seed(server: Server) -> None:
             entity(client, "Person", 1, first="Ada", last="Lovelace", fullname="Ada L", age="36"),
             entity(client, "Animal", 1, legs=6),
             entity(client, "Product", 1, price=2.5),
+            entity(client, "Order", 1, customer=client.key("Customer", 1), zip="8001"),
+            entity(client, "Customer", 1, region="Zurich"),
             entity(client, "Switch", "names-frozen"),
         ],
     )

@@ -121,7 +121,8 @@ class RunArgs:
 def command(args: RunArgs) -> int:
     """Run UPDATER over every entity of its query.
 
-    UPDATER is path/to/file.py, path/to/file.py:Name or package.module:Name.
+    UPDATER is path/to/file.py, path/to/file.py:Name, package.module:Name, or the name of a built-in
+    one, which needs --kind (`bulkup updaters` lists them).
 
     With several namespaces, each has a run of its own. The command stops at the first that fails,
     with its exit code; otherwise it exits with 3 if entities failed. The same command continues

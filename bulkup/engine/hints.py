@@ -54,6 +54,10 @@ class Hints:
         """False: it is meant."""
         self._new: dict[tuple[WarningKind, str], Hint] = {}
 
+    @property
+    def is_function(self) -> bool:
+        return "function" in self._updater.__dict__
+
     def taken(self) -> Sequence[Hint]:
         """What was noted since this was called last."""
         if not self._new:

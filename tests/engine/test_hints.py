@@ -194,8 +194,27 @@ def test_a_read_for_each_entity_is_named_with_the_form_for_many(
     for kind, message in found:
         assert kind == "reads_each"
         assert "(100 of the first 100)" in message
-        assert "handle_batch(entities)" in message
+        assert "write handle_batch(self, entities) in place of handle_entity" in message
+        assert "self.client.get_multi(keys)" in message
         assert "(120 times)" in message
+
+
+def test_a_function_that_reads_for_each_entity_is_told_of_batches(warned: Warn) -> None:
+    statement = "bulkup.client().get(entity.key)"
+    ((kind, message),) = warned(ASSIGN.replace("{statement}", statement))
+    assert kind == "reads_each"
+    assert "give @bulkup.updater batch=True" in message
+
+
+def test_one_read_for_a_batch_is_no_read_for_each_entity(warned: Warn) -> None:
+    assert not warned("""
+        class Fix(bulkup.Updater):
+            def get_query(self):
+                return self.client.query(kind="Thing")
+
+            def handle_batch(self, entities):
+                self.client.get_multi([entity.key for entity in entities])
+    """)
 
 
 @pytest.mark.parametrize("options", [{"dry_run": True}, {"processes": 2}, {"gate": "clean"}])
