@@ -124,7 +124,7 @@ class Hints:
 
     def _naive(self, name: str) -> tuple[str, Sequence[Place]] | None:
         found = assignments(self._updater, name)
-        if found and all(_mentions(one, _UTC_NOW) for one in found):
+        if any(_mentions(one, _UTC_NOW) for one in found):
             return None
         places = self._places(found)
         return (
@@ -137,9 +137,9 @@ class Hints:
     def _number(self, name: str, doubt: Doubt) -> tuple[str, Sequence[Place]] | None:
         found = assignments(self._updater, name)
         meant = _is_float if doubt is Doubt.TO_FLOAT else _is_int
-        if found and all(one.value is not None and meant(one.value) for one in found):
-            return None
-        places = self._places([one for one in found if one.value is None or not meant(one.value)])
+        if any(one.value is not None and meant(one.value) for one in found):
+            return None  # of several lines, it may be the one that says so
+        places = self._places(found)
         if doubt is Doubt.TO_FLOAT:
             change = "an integer to a float"
             write = "// or int(...) to keep integers, or float(...) if floats are meant"
