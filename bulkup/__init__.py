@@ -9,15 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bulkup.authoring.function_updater import updater
+from bulkup.authoring.model_keys import delete, key_of
 from bulkup.authoring.param import param
 from bulkup.authoring.updater import BulkDelete, BulkPut, Updater, client
-from bulkup.authoring.writes import REMOVE, delete
+from bulkup.authoring.writes import REMOVE
 from bulkup.core import grpc_forks  # noqa: F401 - before any import of grpc, so not a lazy one
 from bulkup.core.errors import BulkupError
 from bulkup.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from bulkup.api import run
+    from bulkup.authoring.entity_key import EntityKey
     from bulkup.core.events import Report
 
 __all__ = [
@@ -25,16 +27,22 @@ __all__ = [
     "BulkDelete",
     "BulkPut",
     "BulkupError",
+    "EntityKey",
     "Report",
     "Updater",
     "client",
     "delete",
+    "key_of",
     "param",
     "run",
     "updater",
 ]
 
-_LAZY = {"Report": "bulkup.core.events", "run": "bulkup.api"}
+_LAZY = {
+    "EntityKey": "bulkup.authoring.entity_key",
+    "Report": "bulkup.core.events",
+    "run": "bulkup.api",
+}
 
 
 def __getattr__(name: str) -> Any:

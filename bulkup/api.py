@@ -11,6 +11,7 @@ from bulkup.core.errors import UsageError
 from bulkup.core.events import Event, Listener, Report
 from bulkup.engine.options import Options
 from bulkup.engine.pool import worker_main
+from bulkup.engine.selecting import selection_of
 from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.runs.context import RunContext
 from bulkup.runs.prepare import prepare
@@ -41,6 +42,9 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     allow_empty: bool = False,
     once: bool = False,
     gate: str | None = None,
+    kind: str | None = None,
+    ancestor: str | None = None,
+    where: str | None = None,
     listener: Listener | None = None,
 ) -> Report:
     """Run an updater and return its report: `bulkup run` as a function.
@@ -54,6 +58,8 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     `once`: if a run has finished the same work, do nothing; the report then has that run's id.
     `gate="clean"`: begin to write only after a dry pass over all entities without failures; if it
     is not clean, the report is of that pass (`report.gate.passed` is False).
+    `kind`, `ancestor` (a key, `"KEY(Customer, 5)"`) and `where` (a condition of GQL,
+    `"age > 30"`) narrow the updater's query.
     Nothing is printed; `listener` is called with each event.
 
     Raises BulkupError when the run cannot start. Once it has started, the report says how it ended.
@@ -87,7 +93,8 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
         gate=gate is not None,
     )  # fmt: skip
     target = TargetOptions(project, database, namespace, local)
-    with prepare(updater, params or {}, target, context) as prepared:
+    selection = selection_of(kind, ancestor, [] if where is None else [where])
+    with prepare(updater, params or {}, target, context, selection=selection) as prepared:
         return start(prepared)
 
 

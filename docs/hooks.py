@@ -12,6 +12,7 @@ from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `mkdocs` does not look where it is started
 
+from docs.reference.measured import with_measurements
 from docs.reference.pages import PAGES
 from docs.reference.text import Missing
 
@@ -31,6 +32,10 @@ def on_files(files: Files, config: Any) -> Files:
     except Missing as missing:
         raise PluginError(f"The reference is not complete: {missing}.") from missing
     return files
+
+
+def on_page_markdown(markdown: str, **kwargs: Any) -> str:
+    return with_measurements(markdown)
 
 
 def on_post_build(config: Any) -> None:

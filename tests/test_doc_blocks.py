@@ -10,14 +10,13 @@ import json
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 from check_jsonschema import main as check_jsonschema
 from click.testing import CliRunner
 
 import bulkup
-from bulkup.authoring.function_updater import SPEC_ATTRIBUTE
+from bulkup.authoring.definitions import is_updater, why_not_runnable
 from bulkup.cli.config_file import find_config
 from bulkup.cli.config_keys import read_settings
 from tests.cli.json_contract import strict_validator
@@ -36,6 +35,11 @@ NOT_RUN = {
     "docs/architecture.md": 1,
     "docs/ci.md": 3,
     "docs/gate.md": 1,
+    "docs/messages.md": 1,
+    "docs/tutorial/first-migration.md": 1,
+    "docs/selecting.md": 2,
+    "docs/ndb.md": 1,
+    "docs/typed-entities.md": 1,
     "docs/undo.md": 1,
 }
 """How many blocks of each page no test runs. Each has a comment before it that says why."""
@@ -99,6 +103,9 @@ def _seed(server: Server) -> None:
         [
             entity(client, "Person", 1, first="Ada", last="Lovelace", fullname="Ada L", age="36"),
             entity(client, "Animal", 1, legs=6),
+            entity(client, "Product", 1, price=2.5),
+            entity(client, "Order", 1, customer=client.key("Customer", 1), zip="8001"),
+            entity(client, "Customer", 1, region="Zurich"),
             entity(client, "Switch", "names-frozen"),
         ],
     )
@@ -114,12 +121,14 @@ def _imported(file: Path) -> ModuleType:
 
 
 def _updaters(module: ModuleType) -> list[str]:
-    return [name for name, value in vars(module).items() if _is_updater(value, module.__name__)]
-
-
-def _is_updater(value: Any, module: str) -> bool:
-    is_class = isinstance(value, type) and issubclass(value, bulkup.Updater)
-    return value.__module__ == module if is_class else hasattr(value, SPEC_ATTRIBUTE)
+    """Those that can run; a class that shows one attribute cannot."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if is_updater(value)
+        and value.__module__ == module.__name__
+        and why_not_runnable(value) is None
+    ]
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import get_args
@@ -12,12 +13,15 @@ import pytest
 
 import bulkup
 import bulkup.testing
+import bulkup.transforms
+from bulkup.authoring.built_ins import BUILT_INS, built_in
+from bulkup.authoring.parameters import parameters_of
 from bulkup.cli import cli
 from bulkup.cli.config_keys import OPTIONS, TABLES, TOP_LEVEL
 from bulkup.core.errors import Exit
 from bulkup.core.events import Event, WarningKind
 from docs.reference import __main__ as pages_command
-from docs.reference import api, commands, json_lines, pages, settings, topics
+from docs.reference import api, commands, json_lines, measured, pages, settings, topics, transforms
 from docs.reference.pages import COMMAND, JSON_PAGE, PAGES, json_page
 from docs.reference.text import Missing, attribute_texts, docstring
 
@@ -106,10 +110,38 @@ def test_everything_that_an_updater_can_set_or_override_is_on_the_page() -> None
 
 
 def test_everything_that_can_be_imported_is_on_a_page() -> None:
-    pages = api.updater_page() + api.programs_page()
-    for module in (bulkup, bulkup.testing):
+    pages = api.updater_page() + api.programs_page() + transforms.page()
+    for module in (bulkup, bulkup.testing, bulkup.transforms):
         for name in module.__all__:
-            assert f"\n## {module.__name__}.{name}\n" in pages, name
+            path = f"{module.__name__}.{name}"
+            assert (
+                f"\n## {path}\n" in pages
+                or f"\n### {path}\n" in pages
+                or (f"| `{path}` |" in pages)
+            ), name
+
+
+def test_every_built_in_updater_and_its_parameters_are_on_the_page() -> None:
+    for name in BUILT_INS:
+        section = transforms.page().partition(f"\n### {name}\n")[2].partition("\n### ")[0]
+        for parameter in parameters_of(built_in(name)):
+            assert f"\n| `{parameter.name}` |" in section, f"{name} {parameter.name}"
+
+
+def test_the_figures_of_other_ways_are_those_of_the_results() -> None:
+    page = (JSON_PAGE.parent / "explanation/other-ways.md").read_text()
+    assert measured.PLACE in page
+    made = measured.with_measurements(page)
+    figures = {
+        f"{row['entities_per_s']:,}"
+        for part in json.loads(measured.RESULTS.read_text())["parts"]
+        if part["name"] == "peers"
+        for row in part["rows"]
+        if "entities_per_s" in row
+    }
+    shown = re.findall(r"^\| [^|]+ \| ([\d,]+) \| \d+ µs \|", made, re.M)
+    assert len(shown) >= 3
+    assert set(shown) <= figures
 
 
 def test_what_has_no_text_is_named() -> None:

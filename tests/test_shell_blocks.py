@@ -82,6 +82,9 @@ def shell(tmp_path: Path, embedded: Server) -> Shell:
     project for each page: they are tested at the same time."""
     shell = Shell(tmp_path, embedded)
     shell.write("full_name.py", UPDATER)
+    for block in (block for page in SHARED for block in blocks_of(page)):
+        if block.language == "python" and block.file_name:
+            shell.write(block.file_name, block.text)
     shell.write("updaters/0001_add_full_name.py", UPDATER)
     shell.write("updaters/0002_price_to_cents.py", UPDATER.replace("full_name(", "again("))
     for server in (embedded, replace(embedded, project=_shop(embedded))):
@@ -135,6 +138,19 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
+def run_pytest(shell: Shell, words: list[str]) -> str:
+    """A user's pytest, which has no plugins but bulkup's."""
+    program = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    plugins = ["-p", "pytest_bulkup", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *plugins, *words],
+        cwd=shell.folder, capture_output=True, text=True,
+        env={**shell.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done
+    return done.stdout
+
+
 def expanded(shell: Shell, command: str) -> list[str]:
     """The words after `bulkup`, as a shell passes them on: `$(cat before)` is what it prints."""
     if "$" not in command:
@@ -146,14 +162,21 @@ def expanded(shell: Shell, command: str) -> list[str]:
     return done.stdout.split("\0")[1:-1]
 
 
-def execute(shell: Shell, command: str) -> str:
-    """Run one command, and return what it prints."""
+def execute(shell: Shell, command: str, *, with_errors: bool = True) -> str:
+    """Run one command, from a warm process where it is bulkup alone. Return what it prints."""
     said = re.search(r"  # exit (\d+)$", command)
     expected = next((EXIT[start] for start in EXIT if command.startswith(start)), 0)
     expected = int(said[1]) if said else expected
     command = without_comment(command)
     if "SHOP" in shell.environment:
         command = command.replace("--project shop", f"--project {shell.environment['SHOP']}")
+    to_file = re.search(r" > (\S+)$", command)
+    if to_file and command.startswith("bulkup ") and not re.search(r"[|<]", command):
+        output = execute(shell, command[: to_file.start()], with_errors=False)
+        shell.write(to_file[1], output)
+        return ""
+    if command.startswith("pytest "):
+        return run_pytest(shell, shlex.split(command)[1:])
     if not command.startswith("bulkup ") or re.search(r"[|<>]", command):
         program = f'bulkup() {{ {shlex.quote(sys.executable)} -m bulkup "$@"; }}; {command}'
         done = subprocess.run(
@@ -169,4 +192,4 @@ def execute(shell: Shell, command: str) -> str:
     asks = ["--yes"] if words[0] in ("abandon", "prune") and "--yes" not in words else []
     result = shell.bulkup(*words, *asks, env=env)
     assert result.code == expected, (command, result)
-    return result.out + result.err
+    return result.out + (result.err if with_errors else "")

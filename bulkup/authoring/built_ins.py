@@ -21,8 +21,8 @@ BUILT_INS: Mapping[str, str] = {
     "split-kind": "key_updaters:SplitKind",
     "merge-kind": "key_updaters:MergeKind",
     "find-references": "references:FindReferences",
-    "put-again": "built_in:PutAgain",
-    "delete-all": "built_in:DeleteAll",
+    "bulk-put": "built_in:BulkPutKind",
+    "bulk-delete": "built_in:BulkDeleteKind",
 }
 """By name: the module in `bulkup.transforms`, and the class in it."""
 
@@ -44,3 +44,7 @@ def built_in_name(definition: Any) -> str:
     """The name of a built-in updater; empty: it is none."""
     module, name = getattr(definition, "__module__", ""), getattr(definition, "__qualname__", "")
     return _NAMES.get(f"{module}:{name}", "")
+
+
+def is_built_in(definition: Any) -> bool:
+    return bool(built_in_name(definition))

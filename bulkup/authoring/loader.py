@@ -25,6 +25,8 @@ from bulkup.authoring.definitions import (
 )
 from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.authoring.importing import Imported, import_name, import_path, users_code
+from bulkup.authoring.model_adapter import adapt
+from bulkup.authoring.model_choice import adapter_for
 from bulkup.authoring.param import Param
 from bulkup.authoring.parameters import Parameter, parameters_of
 from bulkup.authoring.source_files import printable, read_source
@@ -145,7 +147,7 @@ def make(source: UpdaterSource, values: Mapping[str, Any]) -> Updater:
     if not isinstance(definition, type):
         function_updater = FunctionUpdater(definition)
         function_updater.arguments = dict(values)
-        return function_updater
+        return with_models(function_updater, source.name)
     cls: Any = definition
     with users_code(source.name, does="be created"):
         updater: Updater = cls.__new__(cls)
@@ -158,6 +160,15 @@ def make(source: UpdaterSource, values: Mapping[str, Any]) -> Updater:
             # A dataclass's __init__ assigns its defaults, and param() is one.
             if isinstance(getattr(updater, name), Param):
                 setattr(updater, name, value)
+    return with_models(updater, source.name)
+
+
+def with_models(updater: Updater[Any], name: str) -> Updater[Any]:
+    """The same updater, whose handler gets the objects that it is for. Raises UsageError."""
+    if updater._models is None:
+        adapter = adapter_for(updater, name)
+        if adapter is not None:
+            adapt(updater, adapter)
     return updater
 
 

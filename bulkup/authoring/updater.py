@@ -14,11 +14,11 @@ class AddFullName(Updater):
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from bulkup.authoring import call_threads
 from bulkup.authoring.call_threads import SharedSink, handling
@@ -27,8 +27,16 @@ from bulkup.core.errors import UpdaterError
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity, Key, Query
+    from typing_extensions import TypeVar
 
     from bulkup.core.events import Report
+
+    E = TypeVar("E", default=Entity)
+    """What the handler is given."""
+else:
+    from typing import TypeVar
+
+    E = TypeVar("E")
 
 
 @dataclass(frozen=True)
@@ -40,11 +48,32 @@ class Then:
     params: dict[str, Any]
 
 
-class Updater:
+class Models(Protocol):
+    """Converts models to what is written, for an updater whose handler takes models."""
+
+    def context(self) -> AbstractContextManager[Any]:
+        """What surrounds the user's code."""
+
+    def entities(self, item: Any) -> Iterator[Any]:
+        """What to put for what a handler puts."""
+
+    def keys(self, item: Any) -> Iterator[Any]:
+        """What to delete, entities or keys, for what a handler deletes."""
+
+    def key_of(self, model: Any) -> Key:
+        """Raises TypeError."""
+
+
+class Updater(Generic[E]):
     """Base class of updaters; override `get_query` and `handle_entity`.
+
+    `class Fix(Updater[Person])`: the handler is given a Person, a dataclass for example, in place
+    of an entity; `put` and `delete` take it (docs/typed-entities.md, docs/ndb.md).
 
     Class attributes to set:
 
+    `kind`               the kind to handle all entities of, in place of `get_query`; or an ndb
+                         model, which the handler is then given.
     `max_failures`       how many entities may fail before the run stops: 0 stops at the first
                          failure, -1 never stops.
     `rewrite_unchanged`  write an entity that is put unchanged. By default such a put costs no
@@ -85,14 +114,19 @@ class Updater:
     _in_hook = ""
     """`finish`, `check_before` or `check_after` while it runs."""
     _then: Then | None = None
+    _models: Models | None = None
+    """None: the handler takes entities."""
 
     def get_query(self) -> Query:
         """Return the query whose entities are handled: `self.client.query(kind=...)`."""
-        raise UpdaterError(
-            f"{type(self).__name__} has no get_query; write one that returns a query"
-        )
+        kind = getattr(self, "kind", None)
+        if not kind:
+            raise UpdaterError(
+                f"{type(self).__name__} has no get_query; write one that returns a query"
+            )
+        return self.client.query(kind=kind)
 
-    def handle_entity(self, entity: Entity) -> Coroutine[Any, Any, None] | None:
+    def handle_entity(self, entity: E, /) -> Coroutine[Any, Any, None] | None:
         """Handle one entity. Its writes land together or, if this raises, not at all.
 
         It may be an `async def`: then `concurrency` entities are handled at once, and each awaits
@@ -104,7 +138,7 @@ class Updater:
         """
         raise NotImplementedError(f"{type(self).__name__} has no handle_entity")
 
-    def handle_batch(self, entities: list[Entity]) -> None:
+    def handle_batch(self, entities: list[E], /) -> None:
         """Handle several entities with one call, in place of `handle_entity`: for one look-up or
         one request that serves them all.
 
@@ -119,7 +153,7 @@ class Updater:
         """
         raise NotImplementedError(f"{type(self).__name__} has no handle_batch")
 
-    def is_done(self, entity: Entity) -> bool:
+    def is_done(self, entity: E, /) -> bool:
         """Whether an entity is as this updater leaves it: what `bulkup verify` asks. Optional.
 
         Without it, verify handles each entity again, and takes it for done if that would change
@@ -146,7 +180,7 @@ class Updater:
         `put`, `delete` and `log` do not work here: use `self.client` and `print`.
         """
 
-    def check_before(self, client: Client) -> bool | str | None:
+    def check_before(self, client: Client, /) -> bool | str | None:
         """Called before the run writes anything, and in a dry run. It holds if it returns nothing
         or True. If it raises, or returns False or a string (the reason), nothing is started.
 
@@ -154,7 +188,7 @@ class Updater:
         """
         return None
 
-    def check_after(self, client: Client) -> bool | str | None:
+    def check_after(self, client: Client, /) -> bool | str | None:
         """Called when every entity is done, before `finish`; holds as `check_before` does.
 
         If it does not hold, the run is not finished, and whoever resumes it calls this again.
@@ -181,53 +215,60 @@ class Updater:
             raise RuntimeError("an updater has one successor, and then has already been called")
         self._then = Then(updater, params)
 
-    def put(self, *entities: Entity | Iterable[Entity], owner: Entity | Key | None = None) -> None:
-        """Queue one or several entities for writing, as they are at this moment.
+    def put(self, *entities: Any, owner: Any = None) -> None:
+        """Queue one or several entities, or models, for writing, as they are at this moment.
 
         They may be other entities than the handled one. One with an incomplete key gets an id,
         which its `key` shows from then on, in this call. `owner`: in `handle_batch`, the entity of
         the batch with which they are written.
-        Raises TypeError for anything that is not an Entity.
+        Raises TypeError for anything else.
         """
         sink = self._sink or self._writing()
         if owner is not None:
-            sink = sink.owned_by(owner)
+            sink = sink.owned_by(self._stored(owner))
         for entity in entities:
             if entity is sink.own:
                 sink.put(entity)
             else:
-                put_others(sink, entity)
+                put_others(sink, entity if self._models is None else self._models.entities(entity))
 
-    def delete(self, *entities_or_keys: Any, owner: Entity | Key | None = None) -> None:
-        """Queue one or several entities (or keys) for deletion. `owner`: as for `put`.
+    def delete(self, *entities_or_keys: Any, owner: Any = None) -> None:
+        """Queue one or several entities (or keys, or models) for deletion. `owner`: as for `put`.
 
-        Raises TypeError for anything that is neither an Entity nor a Key.
+        Raises TypeError for anything else.
         """
         sink = self._sink or self._writing()
         if owner is not None:
-            sink = sink.owned_by(owner)
+            sink = sink.owned_by(self._stored(owner))
         own = sink.own
         for item in entities_or_keys:
             if item is own:
                 sink.delete_own()
-            else:
-                for one in flat(item):
+                continue
+            for one in flat(item) if self._models is None else self._models.keys(item):
+                if one is own:
+                    sink.delete_own()
+                else:
                     sink.delete(key_to_delete(one))
 
-    def fail(self, entity: Entity | Key, error: BaseException | str) -> None:
+    def fail(self, entity: Any, error: BaseException | str) -> None:
         """In `handle_batch`: this entity has failed, and what it asked for is not written.
 
         Raises ValueError for an entity that is not in the batch.
         """
-        (self._sink or self._writing()).fail(entity, error)
+        (self._sink or self._writing()).fail(self._stored(entity), error)
 
-    def log(self, message: object, *, owner: Entity | Key | None = None) -> None:
+    def log(self, message: object, *, owner: Any = None) -> None:
         """Add a line to the run's report and log. `owner`: as for `put`; without it, the line of a
         batch is noted with its first entity."""
         sink = self._sink or self._writing()
         if owner is not None:
-            sink = sink.owned_by(owner)
+            sink = sink.owned_by(self._stored(owner))
         sink.log(str(message))
+
+    def _stored(self, owner: Any) -> Any:
+        """The entity or key that an entity, a key or a model stands for."""
+        return owner if self._models is None else next(iter(self._models.keys(owner)))
 
     @property
     def _form(self) -> str:
@@ -267,16 +308,22 @@ FORMS = ("handle_entity", "handle_batch")
 
 
 @contextmanager
-def in_hook(updater: Updater, name: str) -> Iterator[None]:
+def in_hook(updater: Updater[Any], name: str) -> Iterator[None]:
     """Within this block the updater's method of this name runs, which handles no entity."""
     updater._in_hook = name
     try:
-        yield
+        with surroundings(updater):
+            yield
     finally:
         updater._in_hook = ""
 
 
-def finish(updater: Updater, report: Report) -> None:
+def surroundings(updater: Updater[Any]) -> AbstractContextManager[Any]:
+    """What surrounds the user's code: the context that ndb needs."""
+    return nullcontext() if updater._models is None else updater._models.context()
+
+
+def finish(updater: Updater[Any], report: Report) -> None:
     """Call the updater's `finish`. Raises what that raises."""
     with in_hook(updater, "finish"):
         updater.finish(report.success, report)
@@ -287,7 +334,7 @@ class BulkPut(Updater):
 
     rewrite_unchanged = True
 
-    def handle_entity(self, entity: Entity) -> None:
+    def handle_entity(self, entity: Entity, /) -> None:
         self.put(entity)
 
 
@@ -298,7 +345,7 @@ class BulkDelete(Updater):
     entity that somebody changes meanwhile is deleted too.
     """
 
-    def handle_entity(self, entity: Entity) -> None:
+    def handle_entity(self, entity: Entity, /) -> None:
         self.delete(entity)
 
 
@@ -328,12 +375,12 @@ class SelectionUpdater(Updater):
         """Raise UsageError for a kind that makes no sense for it."""
 
 
-_handling: ContextVar[Updater | None] = ContextVar("_handling", default=None)
+_handling: ContextVar[Updater[Any] | None] = ContextVar("_handling", default=None)
 """The updater whose handler runs."""
 
 
 @contextmanager
-def writing_to(sink: WriteSink, updater: Updater) -> Iterator[None]:
+def writing_to(sink: WriteSink, updater: Updater[Any]) -> Iterator[None]:
     """Send the updater's writes to `sink` within this block."""
 
     def share() -> None:
@@ -347,7 +394,10 @@ def writing_to(sink: WriteSink, updater: Updater) -> Iterator[None]:
         sink.share()
     token = _handling.set(updater)
     try:
-        with handling(None if sink.serves_many else sink):
+        with (
+            handling(None if sink.serves_many else sink),
+            nullcontext() if sink.serves_many else surroundings(updater),
+        ):
             yield
     finally:
         _handling.reset(token)
@@ -374,3 +424,9 @@ def client() -> Client:
             "bulkup.testing.handle(updater, entity)"
         )
     return updater.client
+
+
+def models_of_running_handler() -> Models | None:
+    """None: no handler runs on this thread, or it takes entities."""
+    updater = _handling.get()
+    return None if updater is None else updater._models

@@ -72,18 +72,6 @@ class Delete:
     """None: the handled entity."""
 
 
-def delete(*entities_or_keys: Any) -> Delete:
-    """For function updaters: `return bulkup.delete()` deletes the handled entity.
-
-    `bulkup.delete(entity_or_key, ...)` deletes others instead. A collection counts as its items, so
-    an empty list deletes nothing: give a list that may be empty as one argument, without a star.
-    Raises TypeError for anything but Entities and Keys.
-    """
-    if not entities_or_keys:
-        return Delete(None)
-    return Delete(tuple(key_to_delete(one) for item in entities_or_keys for one in flat(item)))
-
-
 class Remove:
     """The type of REMOVE. Copies and pickles as itself."""
 

@@ -32,6 +32,8 @@ _COMMANDS = {
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "retry": ("bulkup.cli.retry", "Handle the failed entities of a run again."),
     "verify": ("bulkup.cli.verify", "Name the entities that an updater has not done."),
+    "count": ("bulkup.cli.count", "Count the entities that a selection matches."),
+    "find": ("bulkup.cli.find", "Print the entities that a selection matches."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "undo": ("bulkup.cli.undo", "Put back what a run has changed."),
@@ -43,6 +45,7 @@ _COMMANDS = {
     "status": ("bulkup.cli.status", "Show which migrations of a folder are applied."),
     "mark": ("bulkup.cli.mark", "Mark a migration as applied, or as pending."),
     "unlock": ("bulkup.cli.unlock", "Release a dead process's lock on a run."),
+    "new": ("bulkup.cli.new", "Write a new updater and its test."),
     "updaters": ("bulkup.cli.updaters", "List the built-in updaters, and those in a folder."),
     "params": ("bulkup.cli.params", "Show the parameters of an updater."),
     "config": ("bulkup.cli.config", "Show which settings are in force, and where from."),
@@ -55,8 +58,10 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 """Set by the shell when it asks for completions."""
 
 _GROUPS = {
-    "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify", "updaters", "params"),
+    "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify"),
+    "Write an updater": ("new", "updaters", "params"),
     "Look at runs": ("list", "show"),
+    "Look at entities": ("count", "find"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
     "A Datastore in a file": ("local", "demo"),
@@ -69,6 +74,7 @@ _MEANT = {
     "ls": "list", "runs": "list",
     "report": "show", "logs": "show", "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
     "rm": "prune", "serve": "local serve", "load": "local load", "dump": "local dump",
+    "create": "new", "generate": "new", "init": "new", "scaffold": "new",
     "settings": "config", "compare": "diff", "rollback": "undo", "revert": "undo",
     "restore": "undo", "version": "--version",
 }  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
+from bulkup.authoring.built_ins import BUILT_INS
 from bulkup.authoring.updater_names import specs_of, updater_names
 from bulkup.core.errors import BulkupError
 
@@ -40,6 +41,8 @@ def _updaters(ctx: click.Context, incomplete: str) -> Iterator[str]:
         for name in updater_names(Path(where)):
             yield f"{where}:{name}"
         return
+    if incomplete:  # else they would hide the user's own
+        yield from BUILT_INS
     folder = os.path.dirname(incomplete)
     for entry in os.scandir(folder or "."):
         shown = os.path.join(folder, entry.name)

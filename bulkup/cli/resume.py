@@ -82,7 +82,9 @@ def command(args: ResumeArgs) -> int:
                 return report_stored(context, checkpoint).exit_code
             options = args.target.options()
             with prepare_resume(checkpoint, options, params, context) as prepared:
-                confirm(f"Run {prepared.source.name}", prepared.target, yes=args.yes)
+                query = prepared.shown_query
+                over = f" over {query}" if query else ""
+                confirm(f"Run {prepared.source.name}{over}", prepared.target, yes=args.yes)
                 return resume(prepared, checkpoint).exit_code
 
 

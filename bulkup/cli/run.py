@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +35,7 @@ from bulkup.cli.options import (
 from bulkup.cli.selecting import SelectionArgs
 from bulkup.cli.session import RunSession
 from bulkup.cli.values import completed
+from bulkup.core.errors import NoTargetError
 from bulkup.core.events import Warned
 
 if TYPE_CHECKING:
@@ -119,7 +121,8 @@ class RunArgs:
 def command(args: RunArgs) -> int:
     """Run UPDATER over every entity of its query.
 
-    UPDATER is path/to/file.py, path/to/file.py:Name or package.module:Name.
+    UPDATER is path/to/file.py, path/to/file.py:Name, package.module:Name, or the name of a built-in
+    one, which needs --kind (`bulkup updaters` lists them).
 
     With several namespaces, each has a run of its own. The command stops at the first that fails,
     with its exit code; otherwise it exits with 3 if entities failed. The same command continues
@@ -172,7 +175,7 @@ def command(args: RunArgs) -> int:
 
         params = parse_assignments(args.param)
         keys = keys_from_file(args.keys_from) if args.keys_from is not None else None
-        with prepare(
+        with _planned_target_named(args, context.plan), prepare(
             args.updater, params, args.target.options(), context,
             selection=args.selection.selection(), keys=keys,
         ) as prepared:  # fmt: skip
@@ -200,6 +203,22 @@ def _plan(args: RunArgs, pattern: str | None) -> PlanFile | None:
             "--namespace NAME"
         )
     return read_plan(args.plan)
+
+
+@contextmanager
+def _planned_target_named(args: RunArgs, plan: PlanFile | None) -> Iterator[None]:
+    """Who plans on a file or an emulator, and names none for the run, is told which it was."""
+    try:
+        yield
+    except NoTargetError as error:
+        options = args.target.options()
+        if plan is None or options.local or plan.plan.work.target.is_real:
+            raise
+        target = plan.plan.work.target
+        how = f"set DATASTORE_EMULATOR_HOST={target.emulator} and add --project {target.project}"
+        if target.local:
+            how = f"add {shlex.join(['--local', target.local])}"
+        raise NoTargetError(f"{str(plan.path)!r} is a plan for {target}; {how}") from error
 
 
 def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Report:

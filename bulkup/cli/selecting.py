@@ -1,14 +1,22 @@
-"""The options that narrow an updater's query."""
+"""The options that narrow an updater's query, and the commands that only read what is selected."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
+from bulkup.cli.options import TargetArgs
+from bulkup.core.errors import Exit, StopAskedError
+
 if TYPE_CHECKING:
+    from bulkup.core.events import Event
     from bulkup.core.selection import Selection
+    from bulkup.runs.prepare import PreparedRun
 
 
 class Condition(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
@@ -62,3 +70,43 @@ class SelectionArgs:
         from bulkup.engine.selecting import selection_of
 
         return selection_of(self.kind, self.ancestor, self.where or ())
+
+
+@contextmanager
+def reading(
+    updater: str | None,
+    params: Sequence[str],
+    selection: SelectionArgs,
+    target: TargetArgs,
+    *,
+    json: bool,
+) -> Iterator[PreparedRun]:
+    """What is selected, ready to be read; the query is told on standard error.
+
+    Raises BulkupError.
+    """
+    from bulkup.authoring.parameters import parse_assignments
+    from bulkup.core.events import Warned
+    from bulkup.report.text import clean
+    from bulkup.runs.find import prepare_reading, query_of
+
+    if params and updater is None:
+        raise click.UsageError("-p sets a parameter of an updater; name the updater, too")
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Warned):
+            click.echo(clean(f"Warning: {event.message}"), err=True)
+
+    given = parse_assignments(params)
+    chosen = selection.selection()
+    try:
+        # What the updater's file prints is no result.
+        with (
+            redirect_stdout(sys.stderr),
+            prepare_reading(updater, given, chosen, target.options(), listen) as prepared,
+        ):
+            if not json:
+                click.echo(clean(f"{query_of(prepared)} on {prepared.target.info}"), err=True)
+            yield prepared
+    except KeyboardInterrupt:
+        raise StopAskedError("Interrupted; the result is not complete.", Exit.SIGINT) from None

@@ -38,7 +38,9 @@ def bound_to_settings(
         is_shared = group in GROUPS or id(original) in SHARED_IDS
         if is_shared:
             shared.add(name)
-        key = MIGRATIONS if name == "folder" else name if is_shared else None
+        key = name if is_shared else None
+        if name == "folder" and command != "new":  # which writes elsewhere, too
+            key = MIGRATIONS
         if command in WORK_IS_RECORDED and name in _WHERE:
             key = None
         if key is not None and param.envvar is None:

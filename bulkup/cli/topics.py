@@ -66,6 +66,24 @@ A run keeps its parameters: `bulkup resume` uses them again. The same updater wi
 is another run.
 """,
     ),
+    "conditions": (
+        "Conditions of --where",
+        """
+  bulkup count --kind Person --where "age > 30 AND country IN ('CH', 'AT')"
+  bulkup run -n full_name.py --where "name = 'Ada'" --ancestor "KEY(Customer, 5)"
+
+  = != < <= > >=  IN (...)  NOT IN (...)  CONTAINS  IS NULL  AND  OR  ( )
+  __key__ HAS ANCESTOR KEY(Customer, 5)
+
+Values: 5, 2.5, 'text' or "text", TRUE, FALSE, NULL, DATETIME('2026-11-28T09:00:00Z'),
+KEY(Customer, 5, Order, 'A-1'), KEY(NAMESPACE('x'), ...), BLOB('aGk='), ARRAY(1, 2).
+Backquotes hold a name that is not a plain word: `first name` = 'Ada'.
+
+Only indexed properties match. Values compare by type: 30 is not 30.0, and `age > 30` also matches
+strings, which come after all integers; `age > 30 AND age < 1000` does not. <, <=, >, >=, != and
+NOT IN read in the order of the property: one shard, resumed only with its own state directory.
+""",
+    ),
     "config": (
         "The configuration file",
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,18 +171,20 @@ def _is_key_filter(part: Any) -> bool:
 class Scan:
     """The pages of one shard, from its low-water mark to its end; one is read ahead.
 
-    `entity_bytes`: the expected size of an entity; 0: unknown.
+    `entity_bytes`: the expected size of an entity; 0: unknown. `wanted`: how many entities the
+    caller will take at most, so that no page is requested for nothing; None: all.
     """
 
     def __init__(
         self, rpc: Rpc, query: QueryPlan, shard: Shard, page_size: int, *,
-        entity_bytes: int = 0,
+        entity_bytes: int = 0, wanted: int | None = None,
     ) -> None:  # fmt: skip
         self._rpc = rpc
         self._query = query
         self.page_size = page_size
         """Entities at most, in pages that are requested from now on."""
         self._entity_bytes = max(1, entity_bytes)
+        self._wanted = sys.maxsize if wanted is None else wanted
         self._most = page_size
         """Entities at most in the next page, after a page that was too large. It grows slowly:
         small entities say nothing about those behind them."""
@@ -194,7 +197,7 @@ class Scan:
 
     def _request_page(self) -> Call[Any]:
         fitting = max(1, MAX_PAGE_BYTES // self._entity_bytes)
-        self._pb.limit.value = min(self.page_size, fitting, self._most)
+        self._pb.limit.value = min(self.page_size, fitting, self._most, self._wanted)
         return self._rpc.page(self._pb, self._query.namespace)
 
     @property
@@ -221,7 +224,8 @@ class Scan:
         results = batch.entity_results
         moved = batch.end_cursor not in (b"", self._pb.start_cursor)
         unfinished = batch.more_results == MoreResults.NOT_FINISHED and moved
-        over = batch.more_results == MoreResults.NO_MORE_RESULTS
+        self._wanted -= len(results)
+        over = batch.more_results == MoreResults.NO_MORE_RESULTS or self._wanted <= 0
         if not over and (results or unfinished):
             self._pb.start_cursor = results[-1].cursor if results else batch.end_cursor
             self._ahead = self._request_page()

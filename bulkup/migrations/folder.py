@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import heapq
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -158,6 +159,29 @@ def read_folder(folder: Path, usage: str = "bulkup migrate DIR") -> MigrationFol
             with suppress(BulkupError):  # a folder or a pipe of that name is no migration
                 others[path.stem] = _OtherFile(path, read_source(str(path)))
     return MigrationFolder(folder, numbered, others)
+
+
+def number_of_new(folder: Path, name: str) -> str:
+    """The number of a new migration, in a folder that need not be there yet.
+
+    Raises UsageError for a name that cannot be that of a migration, or that one has already; and
+    what `read_folder` raises.
+    """
+    number = "0001"
+    if os.path.lexists(folder):
+        there = read_folder(folder, f"bulkup new {name} --migration --in DIR")
+        number = there.next_number
+        if same := [one for one in there.names if re.fullmatch(rf"[0-9]+_{re.escape(name)}", one)]:
+            raise UsageError(
+                f"{printable(str(folder))} has {same[0]}.py already, so nothing was written; "
+                "choose another name"
+            )
+    if not is_valid_name(f"{number}_{name}"):
+        raise UsageError(
+            f"{printable(name)} is not a valid name for a migration; use letters from a to z, "
+            "digits and '_', as in add_full_name"
+        )
+    return number
 
 
 def names_in(folder: Path) -> list[str]:

@@ -67,6 +67,11 @@ def stdout_lines() -> JsonLines:
     return JsonLines(Stream(json_stdout(), _lost))
 
 
+def stdout_text() -> Stream:
+    """Standard output for lines that are not JSON; raises what `stdout_lines` raise."""
+    return Stream(sys.stdout, _lost)
+
+
 def json_stdout() -> TextIO:
     """Standard output, which from now on nobody else writes to."""
     if kept_stdout() is not None or sys.stdout is None or is_process_stdout(sys.stdout):

@@ -25,6 +25,9 @@ MOST_FAILURES = 50
 MOST_LOG_LINES = 200
 """In any report. With tracebacks it stays below 10 MB, where mail servers begin to refuse."""
 
+LEFT_ALONE = "left as it is: "
+"""How the error of an entity begins that an undo or a rewind does not touch."""
+
 STEPS = {
     "handle": "the updater raised",
     "fail": "the updater failed it",
@@ -168,6 +171,8 @@ def tone_of(report: Report) -> Tone:
 def what_failed(failure: Failure | FailureGroup) -> str:
     """`the updater raised ValueError: no latitude`, clean."""
     step, error = clean(failure.step), clean(failure.error)
+    if error.startswith(LEFT_ALONE):
+        return error
     return f"{STEPS[step]} {error}" if step == "handle" else f"{STEPS.get(step, step)}: {error}"
 
 

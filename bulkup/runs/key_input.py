@@ -201,7 +201,9 @@ def _typed(item: Any) -> Mapping[str, Any]:
             item = item["key"]
     typed = typed_key(item) if isinstance(item, str) else item
     if isinstance(typed, Mapping) and isinstance(typed.get("path"), list):
-        return typed
+        return (
+            _from_rest(typed) if any(isinstance(one, Mapping) for one in typed["path"]) else typed
+        )
     if isinstance(item, Mapping):
         kind = item.get("type")
         what = f"a line of the type {kind!r}" if isinstance(kind, str) else "a JSON object"
@@ -209,6 +211,18 @@ def _typed(item: Any) -> Mapping[str, Any]:
     shown = item if isinstance(item, str) else json.dumps(item)
     shown = ascii(shown[:80]) + ("..." if len(shown) > 80 else "")
     raise BadKeyError(f"{shown} is not a key; write it as bulkup does, for example Key('City', 5)")
+
+
+def _from_rest(form: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A Key of Datastore's REST API, as in the lossless lines of `bulkup find`."""
+    try:
+        path = [
+            [one["kind"], int(one["id"]) if "id" in one else one.get("name")]
+            for one in form["path"]
+        ]
+        return {"path": path, "namespace": form.get("partitionId", {}).get("namespaceId", "")}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadKeyError("it is not a key of Datastore's REST API") from error
 
 
 def key_in(target: TargetInfo, typed: Mapping[str, Any]) -> Pb:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bulkup.authoring import successors
+from bulkup.authoring.built_ins import is_built_in
 from bulkup.authoring.definitions import misspelled
 from bulkup.authoring.loader import UpdaterSource, describe, load, make
 from bulkup.authoring.parameters import convert, to_text
@@ -149,7 +150,10 @@ def with_parameters(
 ) -> LoadedUpdater:
     """Raises ParameterError."""
     values = convert(source, params, prefix=prefix)
-    return LoadedUpdater(source, values, {name: to_text(v) for name, v in values.items()})
+    texts = {name: to_text(value) for name, value in values.items()}
+    if is_built_in(source.definition) and values.get("kind") is None:
+        texts.pop("kind", None)  # the selection says it, and is stored and shown beside them
+    return LoadedUpdater(source, values, texts)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from bulkup.runs.prepare import PreparedRun, prepare
 from bulkup.runs.start import start
 from bulkup.runs.target import TargetOptions, check_same_target, options_for
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.files import CHECKPOINT_NAME, RunLock, find_run
+from bulkup.state.files import CHECKPOINT_NAME, RunLock, find_run, is_latest
 from bulkup.state.key_list import KeyList
 
 
@@ -52,7 +52,11 @@ def open_to_retry(name: str, context: RunContext) -> Iterator[Checkpoint]:
             for run_id, count in checkpoint.retries().items():
                 if count is None:
                     _settle(checkpoint, run_id)
+            before = checkpoint.retries()
             yield checkpoint
+            retries = checkpoint.retries()
+        if retries != before:
+            is_latest(folder.with_name([*retries][-1]))
     finally:
         lock.release()
 

@@ -30,9 +30,10 @@ from bulkup.runs.undo_runs import (
     nothing_changed,
     opened,
     undone_before,
+    without_blind_retries,
 )
 from bulkup.runs.undone import end_successor, end_unfinished, note_undone, undone_by
-from bulkup.state.files import find_run, group_folders
+from bulkup.state.files import find_run, group_folders, is_latest
 from bulkup.state.restore_list import RestoreList, Restores
 from bulkup.state.undo_log import UndoLog
 
@@ -117,7 +118,7 @@ class _Undoing:
         with ExitStack() as stack:
             folders = folders_to_undo(folder, context)
             runs = [stack.enter_context(opened(one, context)) for one in folders]
-            left = [one for one in runs if not one.is_undone]
+            left = without_blind_retries([one for one in runs if not one.is_undone], context)
             if not left:
                 raise undone_before(runs[-1])
             for one in left:
@@ -127,13 +128,14 @@ class _Undoing:
                 self._end_successor(one)
             left = [one for one in left if one.log.total or not one.is_over]
             if not left:
-                raise nothing_changed(runs[-1])
+                undone = [one for one in runs if one.is_undone]
+                raise undone_before(undone[-1]) if undone else nothing_changed(runs[-1])
             self._runs = [one.run_info for one in left]
             if len(left) > 1:
                 later = ", ".join(one.run_id for one in left[:-1])
                 message = f"run {left[-1].run_id} was followed by {later}, undone first"
                 context.listener(Warned(message, WarningKind.SUCCESSOR))
-            reports = []
+            reports: list[Report] = []
             for one in left:
                 try:
                     reports.append(self._undo_run(one))
@@ -142,8 +144,10 @@ class _Undoing:
                         raise
                     continue
                 if reports[-1].state is not RunState.FINISHED:
-                    return reports[-1]
-            return _worst(reports)
+                    break
+        if not context.options.dry_run:
+            is_latest(context.state_dir / reports[-1].run_id)
+        return reports[-1] if reports[-1].state is not RunState.FINISHED else _worst(reports)
 
     def _options(self, one: OpenedRun) -> TargetOptions:
         run_info = one.run_info

@@ -5,7 +5,7 @@ What followed a run is undone before it: its successors, and the retries of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -111,6 +111,23 @@ def opened(folder: Path, context: RunContext) -> Iterator[OpenedRun]:
     finally:
         if lock is not None:
             lock.release()
+
+
+def without_blind_retries(runs: Sequence[OpenedRun], context: RunContext) -> list[OpenedRun]:
+    """Of runs that are to be undone, the last of which was named, those that can be, or must be:
+    retries that have kept no before-images have changed other entities than their run."""
+    left = []
+    for one in runs:
+        is_blind = one.log.total and not one.log.is_kept
+        if one is not runs[-1] and one.run_info.retry_of and is_blind:
+            message = (
+                f"run {one.run_id}, which handled failures of run {one.run_info.retry_of}, has "
+                f"kept no before-images, so what it changed stays (writes: {one.log.total:,})"
+            )
+            context.listener(Warned(message))
+        else:
+            left.append(one)
+    return left
 
 
 def undone_before(one: OpenedRun) -> NothingToUndoError:

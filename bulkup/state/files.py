@@ -87,7 +87,16 @@ def find_latest(state_dir: Path) -> Path:
         raise NotFoundError(
             f"there are no runs in {str(state_dir)!r}; --state-dir names another state directory"
         )
-    return max(folders, key=lambda folder: (folder / CHECKPOINT_NAME).stat().st_mtime_ns)
+    # Of several within a tick of the file system's clock, the one that began last.
+    return max(
+        folders, key=lambda folder: ((folder / CHECKPOINT_NAME).stat().st_mtime_ns, folder.name)
+    )
+
+
+def is_latest(folder: Path) -> None:
+    """This run is the one that was worked on last, whatever was just noted in other folders."""
+    with contextlib.suppress(FileNotFoundError):  # the folder was deleted meanwhile
+        os.utime(folder / CHECKPOINT_NAME)
 
 
 def group_folders(state_dir: Path, group_id: str) -> list[Path]:

@@ -31,8 +31,6 @@ def to_entity(given: Any, client: Client, kind: Callable[[], str], number: int) 
         raise TypeError(f"{given!r} is not an entity; give an Entity or a dictionary")
     properties = dict(given)
     path = properties.pop(KEY, None)
-    if path is None and isinstance(properties.get("key"), Key):
-        path = properties.pop("key")
     if path is None:
         path = [_kind_for(given, kind()), number]
     key = path if isinstance(path, Key) else _key(path, client)

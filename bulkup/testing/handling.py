@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bulkup.authoring import wrong_owner
 from bulkup.authoring.call_threads import end_call
 from bulkup.authoring.function_updater import FunctionUpdater
-from bulkup.authoring.loader import UpdaterSource, load, make
+from bulkup.authoring.loader import UpdaterSource, load, make, with_models
 from bulkup.authoring.parameters import convert, parameters_of
 from bulkup.authoring.updater import Updater, begin_task, writing_to
 from bulkup.authoring.writes import WriteSink
@@ -29,7 +29,7 @@ from bulkup.authoring.wrong_result import method_result
 if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity, Key, Query
 
-AnyUpdater = Updater | type[Updater] | Callable[..., Any] | str | os.PathLike[str]
+AnyUpdater = Updater[Any] | type[Updater[Any]] | Callable[..., Any] | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def query(updater: AnyUpdater, /, **params: Any) -> Query:
 
 def kind_of(updater: Updater) -> str:
     """The kind that a ready updater's query names; empty if it names none."""
-    if isinstance(updater, FunctionUpdater) and updater.spec.kind:
+    if isinstance(updater, FunctionUpdater) and isinstance(updater.spec.kind, str):
         return updater.spec.kind
     return str(getattr(updater.get_query(), "kind", None) or "")
 
@@ -135,7 +135,9 @@ def offline_client() -> Client:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.datastore import Client
 
-    client: Client = Client(project=project_of_tests(), credentials=AnonymousCredentials())
+    # The official client refuses credentials where an emulator is named, and needs none.
+    credentials = None if "DATASTORE_EMULATOR_HOST" in os.environ else AnonymousCredentials()
+    client: Client = Client(project=project_of_tests(), credentials=credentials)
     return client
 
 
@@ -225,11 +227,11 @@ class _Owned(WriteSink):
         self._recorder.log(line)
 
 
-def _ready(updater: AnyUpdater, params: dict[str, Any]) -> Updater:
+def _ready(updater: AnyUpdater, params: dict[str, Any]) -> Updater[Any]:
     if isinstance(updater, Updater):
         if params:
             raise TypeError("an instance has its parameters already; set them as attributes")
-        ready = updater
+        ready = with_models(updater, type(updater).__name__)
     elif isinstance(updater, (str, os.PathLike)):
         source = load(os.fspath(updater))
         ready = make(source, convert(source, params))

@@ -14,7 +14,7 @@ docs/builtins.md describes them. Users may rely on the names in `__all__`.
 
 from __future__ import annotations
 
-from bulkup.transforms.built_in import DeleteAll, PutAgain
+from bulkup.transforms.built_in import BulkDeleteKind, BulkPutKind
 from bulkup.transforms.indexing import index, unindex
 from bulkup.transforms.key_updaters import ChangeKey, MergeKind, SplitKind
 from bulkup.transforms.keys import key_from_property, key_of_kind
@@ -33,15 +33,15 @@ from bulkup.transforms.retyping import retype
 from bulkup.transforms.transform import Transform, compose
 
 __all__ = [
+    "BulkDeleteKind",
+    "BulkPutKind",
     "ChangeIndex",
     "ChangeKey",
-    "DeleteAll",
     "DropProperty",
     "EmbedProperties",
     "FindReferences",
     "MergeKind",
     "Move",
-    "PutAgain",
     "RenameProperty",
     "RetypeProperty",
     "SetDefault",

@@ -6,7 +6,7 @@ from google.cloud.datastore import Entity
 
 from bulkup.authoring.param import param
 from bulkup.authoring.updater import BulkDelete, BulkPut, SelectionUpdater
-from bulkup.transforms.transform import Transform
+from bulkup.transforms.transform import Transform, checked_kind
 
 
 class BuiltIn(SelectionUpdater):
@@ -16,6 +16,9 @@ class BuiltIn(SelectionUpdater):
     idempotent = True
 
     kind: str | None = param(None, help="the kind to handle, where --kind does not say it")
+
+    def check_kind(self) -> None:
+        checked_kind("kind", self.handled_kind)
 
 
 class Change(BuiltIn):
@@ -35,11 +38,11 @@ class Change(BuiltIn):
         return self._transform.is_done(entity)
 
 
-class PutAgain(BuiltIn, BulkPut):
+class BulkPutKind(BuiltIn, BulkPut):
     """Put every entity again as it is, so that its index entries are written again."""
 
     idempotent = False
 
 
-class DeleteAll(BuiltIn, BulkDelete):
+class BulkDeleteKind(BuiltIn, BulkDelete):
     """Delete every entity of the kind."""

@@ -22,7 +22,10 @@ from docs.reference.text import (
     table,
 )
 
-UPDATERS = ("Updater", "BulkPut", "BulkDelete", "updater", "param", "delete", "REMOVE", "client")
+UPDATERS = (
+    "Updater", "BulkPut", "BulkDelete", "updater", "param", "delete", "REMOVE", "client", "key_of",
+    "EntityKey",
+)  # fmt: skip
 """The page of updaters; the other names of `bulkup` are on the page of programs."""
 
 
@@ -32,7 +35,7 @@ def updater_page() -> str:
         "What `import bulkup` has for updaters.",
     ]
     for name in UPDATERS:
-        parts += _documented(f"bulkup.{name}", getattr(bulkup, name))
+        parts += documented(f"bulkup.{name}", getattr(bulkup, name))
     return "\n\n".join(parts) + "\n"
 
 
@@ -40,11 +43,11 @@ def programs_page() -> str:
     names = [name for name in bulkup.__all__ if name not in UPDATERS]
     parts = ["# From Python programs"]
     for name in names:
-        parts += _documented(f"bulkup.{name}", getattr(bulkup, name))
+        parts += documented(f"bulkup.{name}", getattr(bulkup, name))
     about = docstring(bulkup.testing, "bulkup.testing").partition("\n\n")[0]
     parts += ["## Unit tests: `bulkup.testing`", about]
     for name in bulkup.testing.__all__:
-        parts += _documented(f"bulkup.testing.{name}", getattr(bulkup.testing, name))
+        parts += documented(f"bulkup.testing.{name}", getattr(bulkup.testing, name))
     return "\n\n".join(parts) + "\n"
 
 
@@ -61,19 +64,21 @@ def events_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _documented(name: str, thing: Any) -> Iterator[str]:
-    yield f"## {name}"
+def documented(name: str, thing: Any, *, level: int = 2) -> Iterator[str]:
+    """A section about one public name, and one about each method of a class."""
+    yield f"{'#' * level} {name}"
     if isinstance(thing, type):
         yield _class_docstring(thing, name)
         for member, method in _own_methods(thing):
-            yield f"### {name}.{member}"
+            yield f"{'#' * (level + 1)} {name}.{member}"
             yield _signature(member, method)
             yield docstring(method, f"{name}.{member}")
-    elif callable(thing):
+    elif inspect.isroutine(thing):
         yield _signature(name, thing)
         yield docstring(thing, name)
     else:
-        yield constant_text(name.rpartition(".")[2], thing)
+        own = getattr(thing, "__metadata__", (thing,))[0]  # what bulkup adds to a type
+        yield constant_text(name.rpartition(".")[2], own)
 
 
 def _class_docstring(class_: type, name: str) -> str:

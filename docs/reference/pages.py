@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from docs.reference import api, commands, json_lines, settings, topics
+from docs.reference import api, commands, json_lines, settings, topics, transforms
 from docs.reference.text import Missing
 
 PAGES: Mapping[str, Callable[[], str]] = {
@@ -14,6 +14,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/settings.md": settings.page,
     "reference/updaters.md": api.updater_page,
     "reference/programs.md": api.programs_page,
+    "reference/transforms.md": transforms.page,
     "reference/events.md": api.events_page,
     "reference/topics.md": topics.topics_page,
 }

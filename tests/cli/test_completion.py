@@ -64,6 +64,7 @@ def test_bash_completes_verbs_updaters_runs_migrations_and_targets(home: Shell) 
         ("bulkup", "mi"),
         ("bulkup", "run", "--dry"),
         ("bulkup", "run", ""),
+        ("bulkup", "run", "re"),
         # Bash splits words at colons.
         ("bulkup", "run", "two.py", ":", "J"),
         ("bulkup", "run", "two.py", ":"),
@@ -76,6 +77,7 @@ def test_bash_completes_verbs_updaters_runs_migrations_and_targets(home: Shell) 
         ["migrate"],
         ["--dry-run"],
         ["bin/", "bump.py", "else/", "two.py:Bump", "two.py:Jump", "updaters/", "ups/"],
+        ["rename-property", "retype-property"],
         ["Jump"],
         ["Bump", "Jump"],
         ["20260101-000000-aaaaaa"],

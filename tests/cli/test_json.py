@@ -341,7 +341,7 @@ def _names(part: Any) -> set[str]:
 def test_every_command_with_json_is_tested_here() -> None:
     tested = {
         "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
-        "config", "diff", "undo", "rewind", "updaters",
+        "config", "diff", "undo", "rewind", "updaters", "count", "find",
     }  # fmt: skip
     from bulkup.cli import cli
 

@@ -83,6 +83,8 @@ def test_what_others_have_changed_is_named_and_kept_without_force(
     assert (failure["key"], failure["step"]) == ("Key('Item', 2)", "write")
     assert client.get(client.key("Item", 2))["n"] == 100
     assert undone.summary["next_steps"] == [f"bulkup undo {run_id} --force"]
+    shown = shell.bulkup("show").out
+    assert "Key('Item', 2): left as it is: somebody has changed it since" in shown, shown
     shell.bulkup("retry", shell.runs()[-1]).fails(2, "cannot be repeated for a list of keys")
     everything = contents(server)
     refused = shell.bulkup("undo", run_id, "--force")

@@ -6,9 +6,11 @@ import asyncio
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
+from google.cloud import ndb
 from google.cloud.datastore import Entity
 
 import bulkup
@@ -301,6 +303,70 @@ def test_async_functions_return_or_yield_what_others_do(embedded: Server, run: R
     assert numbers(client) == [3] * 6
     assert run(embedded, yields).reason == ""
     assert (numbers(client), numbers(client, "Other")) == ([5] * 6, [6] * 6)
+
+
+@dataclass
+class Thing:
+    i: int
+    n: int
+
+
+class TakesModels(Updater[Thing]):
+    kind = "Thing"
+
+    async def handle_entity(self, thing: Thing) -> None:
+        await asyncio.sleep(0.001 * (thing.i % 3))
+        thing.n += 1
+        self.put(thing)
+
+
+@bulkup.updater(kind="Thing")
+async def adds_ten(thing: Thing) -> Any:
+    await asyncio.sleep(0)
+    thing.n += 10
+    return thing
+
+
+@bulkup.updater(kind="Thing")
+async def yields_models(thing: Thing) -> Any:
+    thing.n += 100
+    yield thing
+    await asyncio.sleep(0)
+
+
+def test_async_handlers_take_models(embedded: Server, run: Run) -> None:
+    client = fill(embedded, "Thing", 12, n=0)
+    for updater, n in (TakesModels, 1), (adds_ten, 11), (yields_models, 111):
+        assert run(embedded, updater).reason == ""
+        assert numbers(client) == [n] * 12
+
+
+def test_an_async_handler_of_models_that_writes_nothing_stops_the_run(
+    embedded: Server, run: Run
+) -> None:
+    class Forgets(Updater[Thing]):
+        kind = "Thing"
+
+        async def handle_entity(self, thing: Thing) -> None:
+            await asyncio.sleep(0)
+            thing.n += 1
+
+    fill(embedded, "Thing", 3, n=0)
+    assert run(embedded, Forgets).exit_code == Exit.FAILED
+
+
+class Model(ndb.Model):  # type: ignore[misc]
+    n = ndb.IntegerProperty()
+
+
+def test_models_of_ndb_are_not_for_async_handlers(embedded: Server, run: Run) -> None:
+    class Asks(Updater[Model]):
+        kind = Model  # type: ignore[assignment]
+
+        async def handle_entity(self, thing: Model) -> None: ...
+
+    with pytest.raises(UsageError, match="Model is a model of a library that cannot be awaited"):
+        run(embedded, Asks)
 
 
 def test_what_an_async_method_returns_is_refused(embedded: Server, run: Run) -> None:

@@ -140,6 +140,17 @@ def test_code_that_the_updater_imports_from_its_project_is_planned_too(
     assert shell.bulkup(*APPLY).code == 0
 
 
+def test_the_target_of_the_plan_is_named_where_none_is_given(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell.write("tidy.py", UPDATER)
+    shell.write("rows.jsonl", '{"__key__": ["Item", 1], "n": 1}')
+    assert shell.bulkup("local", "load", "a b.db", "rows.jsonl").code == 0
+    words = ("plan", "tidy.py", "--local", "a b.db", "--out", "plan.jsonl")
+    assert shell.bulkup(*words).code == 0
+    shell.bulkup(*APPLY).fails(1, f"add --local '{tmp_path}/a b.db'")
+    assert shell.bulkup(*APPLY, "--local", "a b.db").code == 0
+
+
 def test_a_plan_that_was_edited_or_is_none_is_refused(tmp_path: Path, embedded: Server) -> None:
     seed(embedded, COUNT)
     shell = project(tmp_path, embedded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,13 @@ class Choosy(Stamp):
         super().handle_entity(entity)
 
 
-def run_and_retry(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> tuple[Report, Report]:
+def run_and_retry(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> tuple[Report, Report]:
     first = bench.run(f"{__name__}:Choosy")
     assert (first.counts.written, first.counts.failed) == (SIZE * 2 // 3, SIZE // 3)
     monkeypatch.setattr(Choosy, "is_fixed", True)
-    context = context_of(bench)
+    context = replace(context_of(bench), options=Options(**options))
     with (
         open_to_retry(first.run_id, context) as checkpoint,
         prepare_retry(checkpoint, TargetOptions(bench.server.project), context) as prepared,
@@ -91,6 +94,14 @@ def test_a_retry_whose_folder_is_gone_is_named(
     shutil.rmtree(bench.folder(retried))
     assert bench.undo(first).counts.written == SIZE * 2 // 3
     assert f"`bulkup undo {retried.run_id}` rewinds it" in warnings_of(bench)
+
+
+def test_a_retry_without_before_images_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, retried = run_and_retry(bench, monkeypatch, no_undo=True)
+    assert bench.undo(first).counts.written == SIZE * 2 // 3
+    assert f"run {retried.run_id}, which handled failures of" in warnings_of(bench)
 
 
 def test_a_run_that_was_undone_does_not_count_as_done(bench: Bench) -> None:
@@ -215,6 +226,13 @@ class Seconds(Stamp):
 
 class Followed(Stamp):
     then = Seconds
+
+
+def test_a_run_whose_successor_changed_nothing_is_undone_once(bench: Bench) -> None:
+    first = bench.run(Followed).run_id.partition("+")[0]  # there is nothing of its kind
+    bench.undo(first)
+    with pytest.raises(NotFoundError, match=f"run {first} is undone"):
+        bench.undo(first)
 
 
 def test_force_asks_for_each_run_of_a_chain(bench: Bench) -> None:

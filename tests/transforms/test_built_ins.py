@@ -101,8 +101,8 @@ def test_an_entity_that_cannot_be_changed_fails_alone(embedded: Server, run: Run
 
 def test_put_again_and_delete_all(embedded: Server, run: Run) -> None:
     client = people(embedded)
-    assert run(embedded, "put-again", params={"kind": "Person"}).counts.puts == 2
-    assert run(embedded, "delete-all", params={"kind": "Person"}).counts.deletes == 2
+    assert run(embedded, "bulk-put", params={"kind": "Person"}).counts.puts == 2
+    assert run(embedded, "bulk-delete", params={"kind": "Person"}).counts.deletes == 2
     assert (everything(client, "Person"), len(everything(client, "Other"))) == ([], 1)
 
 
@@ -115,6 +115,8 @@ def test_the_kind_is_selected_on_the_command_line(shell: Shell, embedded: Server
     result = shell.bulkup("run", *words, "--processes", "2", "--json")
     keeps_the_contract(result.lines)
     assert (result.summary["updater"], result.summary["counts"]["written"]) == (words[0], 2)
+    assert result.summary["selection"] == {"kind": "Person"}
+    assert "kind" not in result.summary["params"]  # the selection says it
     assert shell.bulkup("verify", *words).code == 0
     assert [e.get("full_name") for e in everything(client, "Person")] == ["Ada", "Grace"]
     assert shell.bulkup("undo", shell.runs()[-1], "--yes").code == 0
@@ -133,6 +135,8 @@ def test_the_kind_is_selected_on_the_command_line(shell: Shell, embedded: Server
         ("set-default --kind Person -p property=a -p value=x -p type=int", "value='x' is not"),
         ("set-default --kind Person -p property=a", "needs -p value=..."),
         ("merge-kind --kind Person -p to=Person", "kind and to are both Person"),
+        ("merge-kind --kind Person -p to=BulkupRun", "in which bulkup keeps its runs"),
+        ("bulk-delete --kind BulkupMarker", "kind=BulkupMarker is a kind in which bulkup keeps"),
         ("split-kind --kind Person -p by=age -p into=36", "into='36' has no kind"),
         ("change-key --kind Person -p key_from=a -p old_key_in=a", "are both a"),
         ("find-references --kind Person -p old_key_in=a", "needs to=KIND"),
@@ -165,7 +169,7 @@ def test_every_built_in_loads_by_its_name_from_anywhere(name: str) -> None:
 
 def test_a_class_is_the_built_in_of_its_name(embedded: Server, run: Run) -> None:
     people(embedded)
-    report = run(embedded, RenameProperty, params={"kind": "Person", "from": "a", "to": "b"})
+    report = run(embedded, RenameProperty, kind="Person", params={"from": "a", "to": "b"})
     assert (report.updater, report.params["from"]) == ("rename-property", "a")
 
 

@@ -22,6 +22,7 @@ from bulkup.datastore.gql.conditions import (
 from bulkup.datastore.gql.explaining import WrongError
 
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
+_ESCAPES |= {char: char for char in "\\'\"`"}
 _ESCAPED = re.compile(r"\\(.)|(['\"`])\2", re.DOTALL)
 
 
@@ -153,7 +154,14 @@ def _unquoted(token: Token) -> str:
         return str(token)
 
     def meant(found: re.Match[str]) -> str:
-        return _ESCAPES.get(found[1], found[1]) if found[1] else found[2]
+        if not found[1]:
+            return found[2]
+        if found[1] not in _ESCAPES:
+            raise WrongError(
+                _at(token) + 1 + found.start(),
+                "there is no such escape; write a backslash as \\\\",
+            )
+        return _ESCAPES[found[1]]
 
     return _ESCAPED.sub(meant, token[1:-1])
 

@@ -94,6 +94,8 @@ def test_what_may_be_written(text: str, expected: Condition) -> None:
         ("a = 5; DELETE", "at character 6 ('; DELETE'): expected AND, OR or the end"),
         ("a = 'x", "at character 5 (\"'x\"): the closing ' is missing"),
         ("a = @p", "there are no bindings"),
+        (r"a = 'x\u0041'", r"at character 7 ("),
+        (r"a = 'x\u0041'", "there is no such escape; write a backslash as \\\\"),
         ("a = 1 AND NOT b = 2", "expected an operator"),
         ("a IN 5", "expected ( or ARRAY"),
         ("a IN ()", "expected a value"),
@@ -113,6 +115,7 @@ def test_what_may_be_written(text: str, expected: Condition) -> None:
         ("a HAS ANCESTOR KEY(A, 5)", "only __key__ has an ancestor"),
         ("__key__ > 5", "__key__ is compared with keys: KEY(Customer, 5)"),
         ("a = '\udcff'", "at character 6 (\"\\udcff'\"): there is a character that UTF-8 cannot"),
+        ("a = 1 AND (b = 1 OR (" * 5000 + "a = 1" + "))" * 5000, "more than 20 ANDs and ORs in"),
         ("a = 1 AND (b = 1 OR " * 11 + "a = 1" + ")" * 11, "more than 20 ANDs and ORs inside"),
     ],
 )  # fmt: skip
@@ -168,6 +171,7 @@ def test_any_text_is_a_condition_or_one_sentence(text: str) -> None:
     else:
         assert list(comparisons(found))
         assert parse_condition(condition_text(found)) == found
+        write_filter(QueryPb().filter, found, HERE)
 
 
 def _or_message(parse: Callable[[str], Any], text: str) -> Any:

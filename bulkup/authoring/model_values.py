@@ -1,0 +1,146 @@
+"""Writes into an entity what a handler changed in a model: the difference of two trees of values.
+
+Both trees are of plain dicts, lists and values. What does not differ is not touched, so that an
+unchanged property keeps its index flag, its meaning, and whatever else Python cannot hold.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from google.cloud.datastore import Entity
+
+Values = dict[str, Any]
+
+
+class EmbeddedValues(dict[str, Any]):
+    """The values of an object, and the object itself."""
+
+    of: Any = None
+
+
+def plain(value: Any) -> Any:
+    """A copy in which collections are lists, and members of an Enum are their values."""
+    if isinstance(value, EmbeddedValues):
+        copy = EmbeddedValues((name, plain(item)) for name, item in value.items())
+        copy.of = value.of
+        return copy
+    if isinstance(value, dict):
+        # An Entity in a field that is typed as one is the very object in the entity.
+        return value if _is_entity(value) else {k: plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+def update(entity: dict[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Make the changes from `before` to `after` in an entity."""
+    for name, value in after.items():
+        if name in before:
+            if is_same(before[name], value):
+                continue
+            entity[name] = _merged(entity.get(name), before[name], value)
+        else:
+            entity[name] = stored(value)
+    for name in before:
+        if name not in after:
+            entity.pop(name, None)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are stored alike: 1, 1.0 and True are not."""
+    if one is other:
+        return True
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return type(one) is type(other) and bool(one == other)
+
+
+def new_entity(key: Any, values: Mapping[str, Any]) -> Entity:
+    from google.cloud.datastore import Entity
+
+    entity = Entity(key)
+    for name, value in values.items():
+        entity[name] = stored(value)
+    return entity
+
+
+def _is_entity(value: Any) -> bool:
+    from google.cloud.datastore import Entity
+
+    return isinstance(value, Entity)
+
+
+def stored(value: Any) -> Any:
+    """A plain value as it is in an entity."""
+    if isinstance(value, dict) and not _is_entity(value):
+        return new_entity(None, value)
+    return [stored(item) for item in value] if isinstance(value, list) else value
+
+
+def _merged(there: Any, before: Any, after: Any) -> Any:
+    if isinstance(before, dict) and isinstance(after, dict) and isinstance(there, dict):
+        update(there, before, after)
+        return there
+    is_list = isinstance(before, list) and isinstance(after, list) and isinstance(there, list)
+    if is_list and len(before) == len(there):
+        return _merged_list(there, before, after)
+    return stored(after)
+
+
+def _merged_list(there: Sequence[Any], before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
+    """Elements that are still there are those that are stored, wherever they are now.
+
+    A changed element is the one that was the same object, or the one in its place, if as many lie
+    between the same neighbours. Otherwise it is new: a guess could give one element what
+    belongs to another.
+    """
+    result = []
+    for place, value in zip(_places(before, after), after, strict=True):
+        if place is None:
+            result.append(stored(value))
+        elif is_same(before[place], value):
+            result.append(there[place])
+        else:
+            result.append(_merged(there[place], before[place], value))
+    return result
+
+
+def _places(before: Sequence[Any], after: Sequence[Any]) -> list[int | None]:
+    """For each element, the index of the stored one that it is."""
+    places: list[int | None] = [None] * len(after)
+    free = dict.fromkeys(range(len(before)))
+    objects = {id(e.of): place for place, e in enumerate(before) if _has_object(e)}
+    for index, value in enumerate(after):
+        place = objects.get(id(value.of)) if _has_object(value) else None
+        if place in free:
+            places[index] = place
+            del free[place]
+    equal: dict[str, list[int]] = {}
+    for place in reversed(free):
+        equal.setdefault(repr(before[place]), []).append(place)
+    for index, value in enumerate(after):
+        if places[index] is None and (candidates := equal.get(repr(value))):
+            places[index] = place = candidates.pop()
+            del free[place]
+    _fill_gaps(places, free, len(before))
+    return places
+
+
+def _has_object(value: Any) -> bool:
+    return isinstance(value, EmbeddedValues) and value.of is not None
+
+
+def _fill_gaps(places: list[int | None], free: Mapping[int, None], end: int) -> None:
+    """Pair what is left between the same neighbours, where as many are left on both sides."""
+    known = [(-1, -1), *((i, p) for i, p in enumerate(places) if p is not None), (len(places), end)]
+    for (left, low), (right, high) in pairwise(known):
+        between = [place for place in range(low + 1, high) if place in free]
+        if right - left - 1 == len(between):
+            places[left + 1 : right] = between
