@@ -41,8 +41,8 @@ class _Moves(BuiltIn):
         # No other handler of these writes below an entity; one of a class that is derived may.
         may_be_unwritten = not is_built_in(type(self))
         move = moved(
-            entity, key, self.client,
-            descendants=self.descendants, may_be_unwritten=may_be_unwritten,
+            entity, key, self.client, descendants=self.descendants,
+            may_be_unwritten=may_be_unwritten, is_done=self.is_done,
         )  # fmt: skip
         self.put(move.puts)
         self.delete(move.deletes)
