@@ -191,6 +191,7 @@ def test_a_successor_waits_for_the_whole(shell: Shell, orders: datastore.Client)
     assert values(orders) == DONE
 
 
+@pytest.mark.parametrize("server", ["EM", "LF"], indirect=True)  # FS does not list namespaces
 def test_in_each_namespace_the_selection_is_the_same(shell: Shell, server: Server) -> None:
     shell.write("bump.py", BUMP)
     for namespace in ("a", "b"):
