@@ -22,6 +22,7 @@ class SplitAddress(Updater):
         embedded = entity.pop("address", None)
         if embedded is None:
             return
+        assert entity.key is not None  # the type of new entities allows for it
         # The key derives from the customer's, so handling a customer twice makes one address.
         address = Entity(self.client.key("Address", entity.key.id_or_name))
         address.update(embedded)

@@ -167,7 +167,7 @@ class Updater(Generic[E]):
         `put`, `delete` and `log` do not work here: use `self.client` and `print`.
         """
 
-    def check_before(self, client: Client) -> bool | str | None:
+    def check_before(self, client: Client, /) -> bool | str | None:
         """Called before the run writes anything, and in a dry run. It holds if it returns nothing
         or True. If it raises, or returns False or a string (the reason), nothing is started.
 
@@ -175,7 +175,7 @@ class Updater(Generic[E]):
         """
         return None
 
-    def check_after(self, client: Client) -> bool | str | None:
+    def check_after(self, client: Client, /) -> bool | str | None:
         """Called when every entity is done, before `finish`; holds as `check_before` does.
 
         If it does not hold, the run is not finished, and whoever resumes it calls this again.
@@ -312,7 +312,7 @@ class BulkPut(Updater):
 
     rewrite_unchanged = True
 
-    def handle_entity(self, entity: Entity) -> None:
+    def handle_entity(self, entity: Entity, /) -> None:
         self.put(entity)
 
 
@@ -323,7 +323,7 @@ class BulkDelete(Updater):
     entity that somebody changes meanwhile is deleted too.
     """
 
-    def handle_entity(self, entity: Entity) -> None:
+    def handle_entity(self, entity: Entity, /) -> None:
         self.delete(entity)
 
 

@@ -38,9 +38,15 @@ class ReadsEach:
 
     def _say(self) -> tuple[str, Sequence[Place]]:
         handled = max(self._control.handled + 1, self._reading)
+        write = (
+            "give @bulkup.updater batch=True, and read what all entities need at once with "
+            "bulkup.client().get_multi(keys)"
+            if self._hints.is_function
+            else "write handle_batch(self, entities) in place of handle_entity, and read what all "
+            "of them need at once with self.client.get_multi(keys)"
+        )
         return (
             f"the handler reads with its client for nearly every entity ({self._reading:,} of the "
-            f"first {handled:,}), and waits for an answer each time: write handle_batch(entities) "
-            "in place of handle_entity, and read what all of them need at once with self.get(keys)",
+            f"first {handled:,}), and waits for an answer each time: {write}",
             (),
         )

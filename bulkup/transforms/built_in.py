@@ -6,7 +6,7 @@ from google.cloud.datastore import Entity
 
 from bulkup.authoring.param import param
 from bulkup.authoring.updater import BulkDelete, BulkPut, SelectionUpdater
-from bulkup.transforms.transform import Transform
+from bulkup.transforms.transform import Transform, checked_kind
 
 
 class BuiltIn(SelectionUpdater):
@@ -16,6 +16,9 @@ class BuiltIn(SelectionUpdater):
     idempotent = True
 
     kind: str | None = param(None, help="the kind to handle, where --kind does not say it")
+
+    def check_kind(self) -> None:
+        checked_kind("kind", self.handled_kind)
 
 
 class Change(BuiltIn):

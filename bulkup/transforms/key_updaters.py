@@ -6,6 +6,7 @@ from typing import Any
 
 from google.cloud.datastore import Entity, Key
 
+from bulkup.authoring.built_ins import is_built_in
 from bulkup.authoring.param import param
 from bulkup.authoring.updater import Updater
 from bulkup.core.errors import UsageError
@@ -37,7 +38,12 @@ class _Moves(BuiltIn):
         if key == entity.key:
             return
         self.mark(entity)
-        move = moved(entity, key, self.client, descendants=self.descendants, may_be_unwritten=False)
+        # No other handler of these writes below an entity; one of a class that is derived may.
+        may_be_unwritten = not is_built_in(type(self))
+        move = moved(
+            entity, key, self.client, descendants=self.descendants,
+            may_be_unwritten=may_be_unwritten, is_done=self.is_done,
+        )  # fmt: skip
         self.put(move.puts)
         self.delete(move.deletes)
 
@@ -133,6 +139,7 @@ class MergeKind(_Moves):
             checked_name("origin_in", self.origin_in)
 
     def check_kind(self) -> None:
+        super().check_kind()
         if self.handled_kind == self.to:
             raise UsageError(f"kind and to are both {visible(self.to)}; name two kinds")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from google.cloud.datastore import Client, Entity, Key
@@ -41,8 +41,8 @@ def move(
     keys are read, so that a put there is refused if somebody makes an entity meanwhile.
 
     `client`: the updater's; None: that of the handler that runs.
-    Raises ValueError if an entity has a new key already, if there are more than 200 entities to
-    move, or if a descendant is of the same kind, since it would be moved without being handled.
+    Raises ValueError if an entity has a new key already, if there are more than 200 descendants, or
+    if one of them is of the same kind, since it would be moved without being handled.
     """
     return moved(entity, key, client or handlers_client(), descendants=descendants)
 
@@ -54,8 +54,10 @@ def moved(
     *,
     descendants: bool = True,
     may_be_unwritten: bool = True,
+    is_done: Callable[[Entity], bool] = lambda one: False,
 ) -> Move:
-    """`move`. `may_be_unwritten`: other handlers of the updater may write descendants."""
+    """`move`. `may_be_unwritten`: other handlers of the updater may write descendants. `is_done`:
+    whether a descendant of the same kind need not be handled any more."""
     old = entity.key
     if old is None or old.is_partial or key.is_partial:
         raise ValueError("move needs two complete keys: of what is stored, and of where it goes")
@@ -64,7 +66,7 @@ def moved(
     _check_place(old, key)
     all_moved = [entity]
     if descendants:
-        all_moved += _descendants(client, old, may_be_unwritten)
+        all_moved += _descendants(client, old, may_be_unwritten, is_done)
     old_keys = tuple(one.key for one in all_moved)
     new_keys = [_under(key, old, one) for one in old_keys]
     taken = client.get_multi(new_keys)
@@ -87,7 +89,9 @@ def _check_place(old: Key, new: Key) -> None:
         raise ValueError(f"{key_text(old)} cannot move below itself, to {key_text(new)}")
 
 
-def _descendants(client: Client, key: Key, may_be_unwritten: bool) -> list[Entity]:
+def _descendants(
+    client: Client, key: Key, may_be_unwritten: bool, is_done: Callable[[Entity], bool]
+) -> list[Entity]:
     found = descendants_of(client, key, MAX_TREE, may_be_unwritten=may_be_unwritten)
     if len(found) > MAX_TREE:
         raise ValueError(
@@ -95,10 +99,10 @@ def _descendants(client: Client, key: Key, may_be_unwritten: bool) -> list[Entit
             "commit or not at all; move the descendants first, with an updater for their kind"
         )
     for one in found:
-        if one.key.kind == key.kind:
+        if one.key.kind == key.kind and not is_done(one):
             raise ValueError(
-                f"{key_text(key)} has a descendant of its own kind, {key_text(one.key)}, which "
-                "would move without getting a new key of its own; move that one first"
+                f"{key_text(key)} has a descendant of its own kind, {key_text(one.key)}, which has "
+                "to move first; let it fail for now (--max-failures -1), and run again"
             )
     return found
 

@@ -66,13 +66,25 @@ class FindReferences(BuiltIn):
         return is_here and is_wanted and not key.is_partial
 
     def _now(self, key: Key) -> str:
-        """The key that its entity has now, where change-key has kept the old one."""
-        if self.old_key_in is None or key.kind != self.to:
-            return ""
-        query = self.client.query(kind=self.to, namespace=key.namespace)
-        query.add_filter(filter=PropertyFilter(self.old_key_in, "=", key))
-        query.keys_only()
-        return "".join(f"; now {key_text(one.key)}" for one in query.fetch(limit=1))
+        """The key that its entity has now, where change-key has kept the old one, or that of an
+        ancestor."""
+        path = key.flat_path
+        for end in range(2, len(path) + 1, 2):
+            if self.old_key_in is None or path[end - 2] != self.to:
+                continue
+            old = key if end == len(path) else _key(path[:end], key)
+            query = self.client.query(kind=self.to, namespace=key.namespace)
+            query.add_filter(filter=PropertyFilter(self.old_key_in, "=", old))
+            query.keys_only()
+            for one in query.fetch(limit=1):
+                now = _key((*one.key.flat_path, *path[end:]), key)
+                if self.client.get(now) is not None:
+                    return f"; now {key_text(now)}"
+        return ""
+
+
+def _key(path: Sequence[Any], like: Key) -> Key:
+    return Key(*path, project=like.project, database=like.database, namespace=like.namespace)
 
 
 def search_of(kinds: Sequence[str], to: str | None, old_key_in: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from google.cloud.datastore import Entity
 from bulkup.core.errors import UsageError
 from bulkup.core.limits import LimitError, check_property_name, is_long, is_reserved
 from bulkup.core.visible import is_visible, visible
+from bulkup.state.kinds import OWN_KINDS
 
 _SHOWN_CHARS = 60
 """The most characters of a value that an error message shows."""
@@ -81,6 +82,10 @@ def checked_kind(argument: str, kind: object) -> str:
     """The name of a kind, if it can be one. Raises UsageError, which names the argument."""
     if not isinstance(kind, str) or not kind or is_long(kind) or is_reserved(kind):
         raise UsageError(f"{argument}={shown(kind)} cannot be the name of a kind")
+    if kind in OWN_KINDS:
+        raise UsageError(
+            f"{argument}={kind} is a kind in which bulkup keeps its runs; name one of your own"
+        )
     return kind
 
 

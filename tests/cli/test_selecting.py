@@ -9,6 +9,9 @@ import shlex
 import pytest
 from google.cloud import datastore
 
+import bulkup
+from bulkup.core.errors import UsageError
+from bulkup.core.selection import Selection
 from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Shell, entity, put, seed, values
 from tests.conftest import Server
@@ -225,3 +228,21 @@ def test_what_cannot_be_combined_is_one_sentence(shell: Shell, orders: datastore
     several = {"BULKUP_RUN_WHERE": "state = 'open'\nn = 0\n", "BULKUP_RUN_KIND": "Item"}
     shown = shell.bulkup("run", "bump.py", "--dry-run", "--json", env=several).summary
     assert shown["selection"] == {"kind": "Item", "where": "state = 'open' AND n = 0"}
+
+
+def test_a_program_selects_in_the_same_way(
+    shell: Shell, orders: datastore.Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
+    report = bulkup.run(
+        str(shell.folder / "bump.py"),
+        project=server.project,
+        kind="Item",
+        where="state = 'open' AND n = 0",
+        state_dir=shell.state_dir,
+    )
+    assert report.counts.written == 6
+    assert report.selection == Selection("Item", where="state = 'open' AND n = 0")
+    assert values(orders) == DONE
+    with pytest.raises(UsageError, match="expected a value"):
+        bulkup.run(str(shell.folder / "bump.py"), project=server.project, where="n = ")

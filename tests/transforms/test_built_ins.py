@@ -135,6 +135,8 @@ def test_the_kind_is_selected_on_the_command_line(shell: Shell, embedded: Server
         ("set-default --kind Person -p property=a -p value=x -p type=int", "value='x' is not"),
         ("set-default --kind Person -p property=a", "needs -p value=..."),
         ("merge-kind --kind Person -p to=Person", "kind and to are both Person"),
+        ("merge-kind --kind Person -p to=BulkupRun", "in which bulkup keeps its runs"),
+        ("bulk-delete --kind BulkupMarker", "kind=BulkupMarker is a kind in which bulkup keeps"),
         ("split-kind --kind Person -p by=age -p into=36", "into='36' has no kind"),
         ("change-key --kind Person -p key_from=a -p old_key_in=a", "are both a"),
         ("find-references --kind Person -p old_key_in=a", "needs to=KIND"),

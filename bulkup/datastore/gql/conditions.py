@@ -93,6 +93,10 @@ def comparisons(condition: Condition) -> Iterator[Comparison]:
 
 def depth(condition: Condition) -> int:
     """How many junctions are inside each other."""
-    if isinstance(condition, Junction):
-        return 1 + max(map(depth, condition.parts))
-    return 0
+    deepest, waiting = 0, [(condition, 0)]
+    while waiting:  # no recursion: this decides whether it is too deep for one
+        one, outside = waiting.pop()
+        if isinstance(one, Junction):
+            deepest = max(deepest, outside + 1)
+            waiting += [(part, outside + 1) for part in one.parts]
+    return deepest

@@ -115,6 +115,7 @@ def test_what_may_be_written(text: str, expected: Condition) -> None:
         ("a HAS ANCESTOR KEY(A, 5)", "only __key__ has an ancestor"),
         ("__key__ > 5", "__key__ is compared with keys: KEY(Customer, 5)"),
         ("a = '\udcff'", "at character 6 (\"\\udcff'\"): there is a character that UTF-8 cannot"),
+        ("a = 1 AND (b = 1 OR (" * 5000 + "a = 1" + "))" * 5000, "more than 20 ANDs and ORs in"),
         ("a = 1 AND (b = 1 OR " * 11 + "a = 1" + ")" * 11, "more than 20 ANDs and ORs inside"),
     ],
 )  # fmt: skip
@@ -170,6 +171,7 @@ def test_any_text_is_a_condition_or_one_sentence(text: str) -> None:
     else:
         assert list(comparisons(found))
         assert parse_condition(condition_text(found)) == found
+        write_filter(QueryPb().filter, found, HERE)
 
 
 def _or_message(parse: Callable[[str], Any], text: str) -> Any:
