@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from bulkup.authoring.function_updater import SPEC_ATTRIBUTE, FunctionSpec
+from bulkup.authoring.function_updater import SPEC_ATTRIBUTE, FunctionSpec, is_ndb_model
 from bulkup.authoring.importing import Imported, users_code
+from bulkup.authoring.model_choice import type_argument
 from bulkup.authoring.param import Param
 from bulkup.authoring.source_files import listed, printable, suggest
 from bulkup.authoring.updater import CHECKS, FORMS, Updater
@@ -37,7 +38,9 @@ def why_not_runnable(definition: Any) -> str | None:
         ("get_query", "get_query", 'returns self.client.query(kind="...")'),
         ("handle_entity", "handle_batch", "handles one entity"),
     ):
-        if method == "get_query" and getattr(definition, "kind", None):
+        if method == "get_query" and (
+            getattr(definition, "kind", None) or is_ndb_model(type_argument(definition))
+        ):
             continue
         if all(getattr(definition, name) is getattr(Updater, name) for name in (method, instead)):
             return f"has no {method}; write one that {does}"

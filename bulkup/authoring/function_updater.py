@@ -8,6 +8,7 @@ def add_full_name(entity, *, sep: str = " "):
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -36,7 +37,7 @@ SPEC_ATTRIBUTE = "__bulkup_updater__"
 class FunctionSpec:
     """What the `updater` decorator says about a function."""
 
-    kind: str | None
+    kind: str | type[Any] | None
     query: Callable[[Client], Query] | None
     filters: Sequence[tuple[str, str, Any]]
     order: Sequence[str]
@@ -73,7 +74,7 @@ def _named_right(decorator: D) -> D:
 
 @_named_right
 def updater(  # noqa: PLR0913  # the attributes of a class, by name
-    kind: str | None = None,
+    kind: str | type[Any] | None = None,
     *,
     query: Callable[[Client], Query] | None = None,
     filters: Sequence[tuple[str, str, Any]] = (),
@@ -114,7 +115,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     failed.
     Raises UsageError when neither or both are given.
     """
-    if callable(kind):
+    if callable(kind) and not is_ndb_model(kind):
         raise UsageError('write @bulkup.updater(kind="..."), with the kind of entity to handle')
     if (kind is None) == (query is None):
         raise UsageError("@bulkup.updater needs either kind=... or query=...")
@@ -160,8 +161,14 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     return mark
 
 
+def is_ndb_model(kind: Any) -> bool:
+    """Whether it is a model of google-cloud-ndb, which is not imported for that."""
+    model = getattr(sys.modules.get("google.cloud.ndb.model"), "Model", None)
+    return isinstance(kind, type) and model is not None and issubclass(kind, model)
+
+
 def _check_selection(kind: Any, filters: Sequence[Any]) -> None:
-    if not (isinstance(kind, str) and kind):
+    if not ((isinstance(kind, str) and kind) or is_ndb_model(kind)):
         raise UsageError(f"@bulkup.updater: kind= takes the name of a kind, not {kind!r}")
     for filter_ in filters:
         # A bare ("age", ">=", 18), without a list around it, would be read character by character.

@@ -272,7 +272,16 @@ def _same_file(one: str | None, other: str) -> bool:
         return False
 
 
+_EXTRAS = {"google.cloud.ndb": "ndb", "pydantic": "pydantic", "cattrs": "typed"}
+"""Which extra of bulkup installs a module."""
+
+
 def _advice(exc: Any) -> str:
+    if isinstance(exc, ImportError):
+        is_ndb = exc.name == "google.cloud" and "'ndb'" in exc.msg  # `from google.cloud import ndb`
+        extra = "ndb" if is_ndb else _EXTRAS.get(exc.name or "")
+        if extra:
+            return f"pip install 'bulkup[{extra}]'"
     if isinstance(exc, ModuleNotFoundError) and exc.name and "." not in exc.name:
         return f"install {printable(exc.name)} where bulkup is installed, or fix the name"
     if isinstance(exc, ImportError) and "relative import" in str(exc):

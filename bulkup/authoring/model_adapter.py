@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bulkup.authoring.function_updater import FunctionUpdater, one_for_each
 from bulkup.authoring.updater import Updater
 from bulkup.authoring.writes import flat
+from bulkup.core.errors import UsageError
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Entity, Key
@@ -64,9 +65,25 @@ class ModelAdapter:
         """What a property is set to for a value in a patch."""
         return value
 
-    def context(self, updater: Updater) -> AbstractContextManager[Any]:
+    def datastore_key(self, value: Any) -> Any:
+        """The official key for a key of the models' own library; anything else as it is."""
+        return value
+
+    def context(self, updater: Updater[Any]) -> AbstractContextManager[Any]:
         """What surrounds the user's code."""
         return nullcontext()
+
+    def adapt_query(self, updater: Updater[Any]) -> None:
+        """Let `get_query` return a query of the models' own library."""
+
+    def begin_call(self) -> None:
+        """A handler is about to be called."""
+
+    def end_call(self) -> None:
+        """The handler has returned. Raises what it has begun and not waited for."""
+
+    handled: Callable[[Key], Entity | None] = staticmethod(lambda key: None)
+    """The entity of this key that the running handler was given."""
 
 
 @dataclass
@@ -100,6 +117,8 @@ class ModelUpdates:
         self._latest = ModelCall()
         self._looks_for_unwritten = not updater.allow_unwritten_changes
         self._may_change_after_put = not isinstance(updater, FunctionUpdater)
+        adapter.handled = self._handled
+        adapter.adapt_query(updater)
 
     @property
     def call(self) -> ModelCall:
@@ -109,7 +128,12 @@ class ModelUpdates:
     def context(self) -> AbstractContextManager[Any]:
         return self._adapter.context(self._updater)
 
+    def _handled(self, key: Key) -> Entity | None:
+        found = (known.entity for known in self.call.own if known.entity.key == key)
+        return next(found, None)
+
     def begin(self) -> ModelCall:
+        self._adapter.begin_call()
         self._latest = call = ModelCall()
         _call.set(call)
         return call
@@ -134,6 +158,7 @@ class ModelUpdates:
 
     def end(self, call: ModelCall) -> None:
         """The handler has returned: let the engine see what it has changed and not put."""
+        self._adapter.end_call()
         if self._looks_for_unwritten:
             for known in call.own:
                 if self._may_change_after_put or not known.is_put:
@@ -158,7 +183,8 @@ class ModelUpdates:
             if known is not None:
                 yield known.entity
             else:
-                yield self._known_key(one) if self._adapter.is_model(one) else one
+                is_model = self._adapter.is_model(one)
+                yield self._known_key(one) if is_model else self._adapter.datastore_key(one)
 
     def _flat(self, item: Any) -> Iterable[Any]:
         return (item,) if self._adapter.is_model(item) else flat(item)
@@ -224,6 +250,10 @@ class ModelUpdates:
 
 def adapt(updater: Updater[Any], adapter: ModelAdapter) -> None:
     """Let the handler, and `is_done`, take models from now on."""
+    if isinstance(updater, FunctionUpdater) and updater.spec.keys_only:
+        raise UsageError(
+            f"keys_only reads no properties to make a {adapter.model.__name__} of; leave it out"
+        )
     updater._models = updates = ModelUpdates(updater, adapter)
     instance: Any = updater
     if isinstance(updater, FunctionUpdater):

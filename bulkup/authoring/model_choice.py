@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from bulkup.authoring.function_updater import FunctionUpdater
+from bulkup.authoring.function_updater import FunctionUpdater, is_ndb_model
 from bulkup.authoring.model_adapter import ModelAdapter
 from bulkup.authoring.text_form import type_text
 from bulkup.authoring.updater import Updater
@@ -27,10 +27,13 @@ from bulkup.core.errors import UsageError
 def adapter_for(updater: Updater[Any], name: str) -> ModelAdapter | None:
     """`name`: of the updater. Raises UsageError."""
     declared = None
-    if isinstance(updater, FunctionUpdater):
+    kind = updater.spec.kind if isinstance(updater, FunctionUpdater) else _class_kind(updater)
+    if is_ndb_model(kind):
+        model = declared = kind
+    elif isinstance(updater, FunctionUpdater):
         model = _annotated(updater.function, 0)
     else:
-        declared = _type_argument(type(updater))
+        declared = type_argument(type(updater))
         model = declared or _annotated(getattr(type(updater), updater._form), 1)
     if updater._form == "handle_batch" and typing.get_origin(model) in (list, Sequence, Iterable):
         (model,) = typing.get_args(model)
@@ -38,14 +41,22 @@ def adapter_for(updater: Updater[Any], name: str) -> ModelAdapter | None:
     if make is None and declared is not None and not _is_entity(declared):
         raise UsageError(
             f"{name} is for {type_text(declared)}, and an entity is none; name a dataclass, an "
-            "attrs class, a TypedDict or a pydantic model in Updater[...]"
+            "attrs class, a TypedDict, a pydantic model or an ndb model in Updater[...]"
         )
     return None if make is None else make(model)
+
+
+def _class_kind(updater: Updater[Any]) -> Any:
+    return getattr(type(updater), "kind", None)
 
 
 def _maker(model: Any) -> Callable[[Any], ModelAdapter] | None:
     if not isinstance(model, type):
         return None
+    if is_ndb_model(model):
+        from bulkup.authoring.ndb_models import NdbModels
+
+        return NdbModels
     pydantic = sys.modules.get("pydantic")
     bases = tuple(
         base
@@ -82,7 +93,7 @@ def _is_entity(model: Any) -> bool:
     return model is Any or (isinstance(model, type) and issubclass(Entity, model))
 
 
-def _type_argument(cls: type) -> Any:
+def type_argument(cls: type) -> Any:
     """`Person` of `class Fix(Updater[Person])`."""
     for base in cls.__mro__:
         for generic in vars(base).get("__orig_bases__", ()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +25,9 @@ _ADDING = frozenset(
     }
 )  # fmt: skip
 """Methods that change a collection."""
+
+
+_WORD = re.compile(r"""['"](\w+)['"]""")
 
 
 class Assignment(NamedTuple):
@@ -211,6 +215,13 @@ def blame(updater: Any, error: BaseException) -> str:
         calls = returned_at(updater.function, None)
         with_places(error, calls)
     return in_brackets(calls)
+
+
+def words_of(updater: Any) -> set[str]:
+    """The strings of one word in the updater's file."""
+    code = getattr(user_handler(updater), "__code__", None)
+    lines = linecache.getlines(code.co_filename) if code is not None else []
+    return set(_WORD.findall("".join(lines)))
 
 
 def kept_at(updater: Any, name: str) -> list[Place]:

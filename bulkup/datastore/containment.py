@@ -3,8 +3,8 @@
 User code is loaded when the target is settled and the environment says it, so
 `datastore.Client()` means the target wherever it is called. Besides, each call of such a client is
 looked at: a dry run writes nothing, a run on a file (`--local`) reaches nothing else, and of a run
-on a server the user is told what is written past it. Not seen: clients of other libraries (ndb, the
-generated `datastore_v1` client), and other processes.
+on a server the user is told what is written past it. Not seen: clients of other libraries (the
+generated `datastore_v1` client, ndb in handlers that take no models), and other processes.
 """
 
 from __future__ import annotations

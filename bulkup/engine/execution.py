@@ -176,7 +176,8 @@ class Execution:
         """Make sure that Datastore holds what a commit relies on. Raises HeldError, CallError."""
         assert self._lease is not None
         self._move_watch.look(self._handlers)
-        self._advice.take(self._handlers.hints.taken())
+        if self._handlers.hints.new:
+            self._advice.take(self._handlers.hints.taken())
         self._lease.make_sure()
 
     # --- from the first event to the report ---

@@ -7,6 +7,7 @@ seems to be meant was left as it is.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,6 +23,8 @@ from bulkup.engine.hints import Hints
 MOST = 100
 """Entities that are looked at. What is misspelled in the code is misspelled in all of them."""
 
+_DOUBLED = re.compile(r"(.)\1+")
+
 FEWEST = 5
 """Fewer say nothing about what most entities have."""
 
@@ -32,24 +35,36 @@ class FirstPage:
         self._before: dict[bytes, Mapping[str, bytes]] = {}
         """The properties of entities that are not handled yet, as they were read, by key."""
         self._names: Counter[str] = Counter()
+        self._slips: dict[str, str] = {}
+        """Strings in the updater's file that may be slips, and what they seem to mean."""
         self._entities = 0
         self.is_found = False
+        self.is_waiting = False
+        """Something resembles a slip, so entities of the page are looked at when they are handled.
+        """
 
     def found(self, results: Sequence[Any]) -> None:
-        """A page that was read and is not handled yet: its messages may be patched then."""
+        """A page that was read and is not handled yet: its messages may be patched then.
+
+        Most files have no string that resembles the name of a property, and then nothing is looked
+        at for each entity.
+        """
         if len(results) < FEWEST:
             return
         self.is_found = True
-        for result in results[:MOST]:
-            entity = result.entity
-            self._before[entity.key] = properties = dict(entity.properties)
-            self._names.update(properties.keys())
-        self._entities = len(self._before)
-
-    @property
-    def is_waiting(self) -> bool:
-        """Some of its entities are not handled yet."""
-        return bool(self._before)
+        page = results[:MOST]
+        for result in page:
+            self._names.update(result.entity.properties.keys())
+        self._entities = len(page)
+        common = {_letters(n): n for n, times in self._names.items() if 2 * times > len(page)}
+        common |= {_single(name): name for name in common.values()}
+        for word in self._hints.words() - self._names.keys():
+            other = common.get(_letters(word)) or common.get(_single(word))
+            if other is not None and is_slip(word, other):
+                self._slips[word] = other
+        if self._slips:
+            self.is_waiting = True
+            self._before = {r.entity.key: dict(r.entity.properties) for r in page}
 
     def watching(self, add: Callable[[Handled], None]) -> Callable[[Handled], None]:
         """`add`, with a look at what is added."""
@@ -62,6 +77,7 @@ class FirstPage:
 
     def handled(self, item: Handled) -> None:
         before = self._before.pop(item.key, None)
+        self.is_waiting = bool(self._before)
         if before is None:
             return
         for write in item.writes:
@@ -69,21 +85,12 @@ class FirstPage:
                 self._look(before, written(write).properties)
 
     def _look(self, before: Mapping[str, bytes], after: Mapping[str, Any]) -> None:
-        for name in after:
-            if name in self._names:
+        for name, other in self._slips.items():
+            if not (name in after and other in before and other in after):
                 continue
-            for other in before:
-                if is_slip(name, other) and self._is_left(other, before, after):
-                    # None of the later pages is looked at, so how many there are is not counted.
-                    self._names[name] = 0
-                    self._hints.note(WarningKind.MISSPELLED, name, partial(self._say, name, other))
-                    break
-
-    def _is_left(self, other: str, before: Mapping[str, bytes], after: Mapping[str, Any]) -> bool:
-        """Whether most entities have it, and this one has it as before."""
-        if 2 * self._names[other] <= self._entities or other not in after:
-            return False
-        return bool(ValuePb.FromString(before[other]) == after[other])
+            if ValuePb.FromString(before[other]) == after[other]:
+                # No later page is looked at, so how many there are is not counted.
+                self._hints.note(WarningKind.MISSPELLED, name, partial(self._say, name, other))
 
     def _say(self, name: str, other: str) -> tuple[str, Sequence[Place]]:
         places = self._hints.places(name)
@@ -93,3 +100,13 @@ class FirstPage:
             f"{other!r}, which stays as it is: is {name!r} a misspelling?",
             places,
         )
+
+
+def _letters(name: str) -> str:
+    """The same for two names with swapped letters."""
+    return "".join(sorted(name))
+
+
+def _single(name: str) -> str:
+    """The same for two names of which one has a letter doubled."""
+    return _DOUBLED.sub(r"\1", name)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from bulkup.authoring.user_lines import Assignment, assignments, is_users_own, returned_at
+from bulkup.authoring.user_lines import Assignment, assignments, is_users_own, returned_at, words_of
 from bulkup.core.events import Detailed, WarningKind
 from bulkup.core.places import Place, in_brackets
 from bulkup.core.secrets import without_secrets
@@ -52,7 +52,8 @@ class Hints:
         self._is_users = is_users_own(updater)
         self._told: dict[tuple[WarningKind, str], bool] = {}
         """False: it is meant."""
-        self._new: dict[tuple[WarningKind, str], Hint] = {}
+        self.new: dict[tuple[WarningKind, str], Hint] = {}
+        """What `taken` returns next."""
 
     @property
     def is_function(self) -> bool:
@@ -60,19 +61,23 @@ class Hints:
 
     def taken(self) -> Sequence[Hint]:
         """What was noted since this was called last."""
-        if not self._new:
+        if not self.new:
             return ()
-        new, self._new = self._new, {}
+        new, self.new = self.new, {}
         return tuple(new.values())
 
     def receive(self, hints: Iterable[tuple[Any, ...]]) -> None:
         """Note what another process has taken from its own hints."""
         for hint in map(Hint._make, hints):
             pair = WarningKind(hint.kind), hint.subject
-            before = self._new.get(pair)
+            before = self.new.get(pair)
             if before is not None:
                 hint = before._replace(times=before.times + hint.times)
-            self._new[pair] = hint
+            self.new[pair] = hint
+
+    def words(self) -> set[str]:
+        """The strings in the updater's file that may be names of properties."""
+        return words_of(self._updater) if self._is_users else set()
 
     def places(self, name: str) -> Sequence[Place]:
         """Where the updater assigns a property."""
@@ -100,8 +105,8 @@ class Hints:
             if said is not None:
                 message, details = said[0], "\n".join(_sources(said[1]))
         if is_told:
-            hint = self._new.get(pair) or Hint(kind.value, subject, message, details, 0)
-            self._new[pair] = hint._replace(times=hint.times + times)
+            hint = self.new.get(pair) or Hint(kind.value, subject, message, details, 0)
+            self.new[pair] = hint._replace(times=hint.times + times)
 
     # --- what handlers put ---
 
@@ -124,7 +129,7 @@ class Hints:
 
     def _naive(self, name: str) -> tuple[str, Sequence[Place]] | None:
         found = assignments(self._updater, name)
-        if found and all(_mentions(one, _UTC_NOW) for one in found):
+        if any(_mentions(one, _UTC_NOW) for one in found):
             return None
         places = self._places(found)
         return (
@@ -137,9 +142,9 @@ class Hints:
     def _number(self, name: str, doubt: Doubt) -> tuple[str, Sequence[Place]] | None:
         found = assignments(self._updater, name)
         meant = _is_float if doubt is Doubt.TO_FLOAT else _is_int
-        if found and all(one.value is not None and meant(one.value) for one in found):
-            return None
-        places = self._places([one for one in found if one.value is None or not meant(one.value)])
+        if any(one.value is not None and meant(one.value) for one in found):
+            return None  # of several lines, it may be the one that says so
+        places = self._places(found)
         if doubt is Doubt.TO_FLOAT:
             change = "an integer to a float"
             write = "// or int(...) to keep integers, or float(...) if floats are meant"

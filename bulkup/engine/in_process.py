@@ -82,6 +82,7 @@ class InProcessPool:
         is_left_out = sink.left_out()
         if not self._first_page.is_found:
             self._first_page.found(results)
+        if self._first_page.is_waiting:
             add = self._first_page.watching(add)
         before, is_timed = math.inf, False
         with self._handler.open():

@@ -11,15 +11,10 @@ from bulkup.core.records import Shard
 from bulkup.engine.commit import Committer
 from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgress
 from bulkup.engine.handled import Handled
-from bulkup.engine.hints import Hint
+from bulkup.engine.hints import Hints
 from bulkup.engine.key_scan import open_scan
 from bulkup.engine.pool.chunk import Chunk
 from bulkup.state.checkpoint import Checkpoint
-
-
-class HintSource(Protocol):
-    def taken(self) -> Sequence[Hint]:
-        """What was noted since this was called last."""
 
 
 class HandlerPool(Protocol):
@@ -30,7 +25,7 @@ class HandlerPool(Protocol):
         """A handler has changed a property that the query orders or ranges on."""
 
     @property
-    def hints(self) -> HintSource:
+    def hints(self) -> Hints:
         """What handlers have noticed about the updater's code."""
 
     def watch_client(self, on_commit: Callable[[], None]) -> None:

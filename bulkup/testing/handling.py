@@ -79,7 +79,7 @@ def query(updater: AnyUpdater, /, **params: Any) -> Query:
 
 def kind_of(updater: Updater) -> str:
     """The kind that a ready updater's query names; empty if it names none."""
-    if isinstance(updater, FunctionUpdater) and updater.spec.kind:
+    if isinstance(updater, FunctionUpdater) and isinstance(updater.spec.kind, str):
         return updater.spec.kind
     return str(getattr(updater.get_query(), "kind", None) or "")
 

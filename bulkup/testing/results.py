@@ -86,9 +86,9 @@ class FailedEntity:
 
     def __str__(self) -> str:
         lines = _LINE.findall(self.traceback)
-        where = f"{PurePath(lines[-1][0]).name}, line {lines[-1][1]}" if lines else ""
-        is_said = not where or where in self.error
-        return clean(f"{key_text(self.key)}: {self.error}{'' if is_said else f' in {where}'}")
+        where = f" ({PurePath(lines[-1][0]).name}:{lines[-1][1]})" if lines else ""
+        is_said = where in self.error
+        return clean(f"{key_text(self.key)}: {self.error}{'' if is_said else where}")
 
     def __repr__(self) -> str:
         return f"<{self}>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +12,13 @@ from typing import Any
 
 from google.cloud.datastore import Entity, Key
 
-from bulkup.core.events import EntityFailed, Event, Logged, Report
+from bulkup.core.events import EntityFailed, Event, Logged, Report, RunStarted
 from bulkup.core.model import Failure, RunState
 from bulkup.datastore.containment import contained
 from bulkup.datastore.keys import key_bytes
 from bulkup.datastore.messages import CommitRequest
+from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.target import Target
 from bulkup.engine.options import Options
 from bulkup.local.encoding import Partition
 from bulkup.runs.context import RunContext
@@ -57,6 +59,8 @@ class Given:
         self._entities: list[Any] = []
         if isinstance(entities, (str, os.PathLike)):
             self._path = os.fspath(entities)
+        elif isinstance(entities, Mapping):
+            raise TypeError("give a list of entities, also for one")
         else:
             self._entities = list(entities)
 
@@ -98,6 +102,8 @@ def empty_store(key: Key | None = None) -> AbstractContextManager[Store]:
 class Heard:
     """What the events of a run say."""
 
+    updater: str = ""
+    """Its name; that of its successors comes later."""
     failures: list[Failure] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
     put: set[bytes] = field(default_factory=set)
@@ -109,6 +115,8 @@ class Heard:
     def __call__(self, event: Event) -> None:
         if isinstance(event, EntityFailed):
             self.failures.append(event.failure)
+        elif isinstance(event, RunStarted):
+            self.updater = self.updater or event.updater
         elif isinstance(event, Logged):
             self.logged.append(str(event.line))
 
@@ -128,6 +136,21 @@ class _HeardCommits:
         return self.method.future(request, **options)
 
 
+@dataclass(frozen=True)
+class _WatchedContext(RunContext):
+    """Watches the commits of a run and of its successors."""
+
+    watches: Sequence[Watch] = ()
+
+    def connect(self, target: Target) -> Rpc:
+        rpc = super().connect(target)
+        commit = rpc.methods["Commit"]
+        for watch in self.watches:
+            commit = watch(commit)
+        rpc.methods = {**rpc.methods, "Commit": commit}
+        return rpc
+
+
 def run_on(store: Store, updater: Any, params: dict[str, Any], **more: Any) -> RunResult:
     """Run an updater over what a store holds, in a state directory of its own. `more`: for
     `execute`. Raises what `run_updater` raises."""
@@ -138,7 +161,7 @@ def run_on(store: Store, updater: Any, params: dict[str, Any], **more: Any) -> R
         report = execute(store, updater, params, Path(state_dir), heard, **more)
     after = store.contents()
     return RunResult(
-        report.updater,
+        heard.updater,
         diffs_of(before, after, rewritten=heard.put),
         heard.logged,
         [failed_entity(failure, before, store.client) for failure in heard.failures],
@@ -166,14 +189,12 @@ def execute(
     Raises RunFailedError, BulkupError.
     """
     __tracebackhide__ = True
-    context = RunContext(options, state_dir, heard)
+    watches = [heard.watch, *([watch] if watch is not None else [])]
+    context = _WatchedContext(options, state_dir, heard, watches=watches)
     with (
         contained(context.containment(store.target)),
         prepare_on(store.target, load_updater(as_typed(updater), params), context) as prepared,
     ):
-        methods = prepared.rpc.methods
-        commit = heard.watch(methods["Commit"])
-        prepared.rpc.methods = {**methods, "Commit": commit if watch is None else watch(commit)}
         report = start(prepared, fresh=again)
     if report.state is RunState.STOPPED:
         raise KeyboardInterrupt  # what else stops a run that has no limit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 """Files there are in memory. On a disk, waiting for it would be most of what a run takes."""
+
+
+_resolving = threading.Lock()
+"""A client takes the address from the environment, which tests in other threads set, too."""
 
 
 class _Clock:
@@ -110,12 +115,10 @@ def fresh_store(place: Partition) -> Iterator[Store]:
         storage = Storage(Path(folder, "datastore"), clock=clock)
         server = DatastoreServer(storage.path, storage=storage)
         stack.callback(server.stop)
-        stack.enter_context(
-            settled(
-                {EMULATOR_VARIABLE: server.host, **dict.fromkeys(PROJECT_VARIABLES, place.project)}
-            )
-        )
-        target = resolve(place.project, place.database, place.namespace)
+        variables = dict.fromkeys(PROJECT_VARIABLES, place.project)
+        with _resolving:
+            stack.enter_context(settled({EMULATOR_VARIABLE: server.host, **variables}))
+            target = resolve(place.project, place.database, place.namespace)
         stack.callback(target.client.close)
         yield Store(target, Path(folder), server, place, clock)
 

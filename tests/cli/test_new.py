@@ -65,8 +65,8 @@ def test_everything_that_is_written_passes_at_once(shell: Shell, embedded: Serve
         "updaters/test_0002_second.py",
     ]  # fmt: skip
     assert contents(embedded) == before, "it only reads"
-    some = ("test_add_full_name.py", "test_no_kind.py", "test_third.py", "updaters")
-    assert "10 passed in" in session(shell.folder, *some)
+    some = ("test_add_full_name.py", "test_third.py", "updaters/test_0002_second.py")
+    assert "6 passed in" in session(shell.folder, *some)
 
 
 def test_what_entities_hold_is_written_down_without_their_values(
@@ -105,7 +105,9 @@ def test_an_updater_that_nobody_has_edited_finds_nothing(shell: Shell, embedded:
         (("new", "tested"), 2, "test_tested.py is there already"),
         (("new", "../up"), 2, "not a valid name"),
         (("new", "import"), 2, "not a valid name"),
-        (("new", "a", "--kind", ""), 2, "the name of a kind is empty"),
+        (("new", "a", "--kind", ""), 2, "not a valid name for a kind"),
+        (("new", "a", "--kind", "__a__"), 2, "not a valid name for a kind"),
+        (("new", "a", "--kind", "x" * 1501), 2, "not a valid name for a kind"),
         (("new", "a", "--from-datastore"), 2, "needs --kind"),
         (("new", "a", "--project", "x"), 2, "--project says where --from-datastore looks"),
         (("new", "été", "--migration"), 2, "not a valid name for a migration"),

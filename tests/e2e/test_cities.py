@@ -18,6 +18,7 @@ import grpc
 import pytest
 from google.cloud.datastore_v1.types import datastore as types
 
+from bulkup.core.events import OF_CODE
 from tests.cli.nursery import REPOSITORY
 from tests.cli.shell import Shell, ended, markers
 from tests.conftest import Server
@@ -137,6 +138,8 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
             assert result.code == 0, (told, result)
             assert result.summary["counts"]["handled"] == count, told
             assert result.summary["counts"]["failed"] == 0, told
+            kinds = {line["kind"] for line in result.of_type("warning")}
+            assert kinds.isdisjoint(OF_CODE), told
         assert raw.wrong(some) == [], told
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
+from google.cloud.datastore import Entity
 
 from bulkup.core.errors import UsageError
 from bulkup.core.events import OF_CODE, Event, Report, Warned
@@ -15,6 +17,8 @@ from tests.conftest import Server
 from tests.engine.conftest import Run, fill
 
 pytestmark = pytest.mark.client_side
+
+EXAMPLES_FOLDER = Path(__file__).parents[2] / "updaters"
 
 IMPORTS = """\
 from datetime import datetime, timezone
@@ -107,9 +111,17 @@ MEANT = [
 ]
 
 
-@pytest.mark.parametrize("statement", MEANT)
-def test_what_is_meant_is_not_warned_of(warned: Warn, statement: str) -> None:
-    assert warned(ASSIGN.replace("{statement}", statement)) == []
+@pytest.mark.parametrize("part", range(3))
+def test_what_is_meant_is_not_warned_of(warned: Warn, part: int) -> None:
+    """Each in a branch of its own, for entities of its own."""
+    branches = "".join(
+        f"""
+    elif entity.key.id % {len(MEANT)} == {number}:
+        {statement}"""
+        for number, statement in enumerate(MEANT)
+        if number % 3 == part
+    )
+    assert warned(ASSIGN.replace("{statement}  #HERE", "if False: pass" + branches)) == []
 
 
 def test_a_property_that_some_entities_have_is_no_misspelling(
@@ -287,3 +299,21 @@ def test_what_is_no_state_is_not_named(warned: Warn) -> None:
 def test_one_process_may_keep_what_it_likes(warned: Warn) -> None:
     every = "; ".join(statement for statement, _ in KEPT)
     assert warned(STATEFUL.replace("{statement}", every), processes=1) == []
+
+
+EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "backfill_full_name": ("Person", {"first": "Ada", "last": "Lovelace"}),
+    "cities_geopoint": ("City", {"latitude": 52.5, "longitude": lambda i: i if i % 2 else 13.4}),
+    "delete_stale_sessions": ("Session", {"last_seen": datetime(2020, 1, 1, tzinfo=timezone.utc)}),
+    "price_to_cents": ("Product", {"price": "12.50"}),
+    "split_address": ("Customer", {"address": lambda i: Entity()}),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_no_example_is_warned_of(embedded: Server, run: Run, name: str) -> None:
+    kind, properties = EXAMPLES[name]
+    fill(embedded, kind, 20, **properties)
+    params = {"before": "2024-01-31"} if name == "delete_stale_sessions" else {}
+    report = run(embedded, str(EXAMPLES_FOLDER / f"{name}.py"), params=params)
+    assert (report.warnings, report.counts.handled, report.counts.left_alone) == ((), 20, 0)

@@ -121,3 +121,28 @@ class Archive(Updater):
         self.put(copy)
         self.delete(person)
         self.log(f"archived {person.key.id}")
+
+
+class Counted(Updater):
+    """Counts what its predecessor has numbered."""
+
+    def get_query(self) -> Any:
+        return self.client.query(kind="Person")
+
+    def handle_entity(self, person: Entity) -> None:
+        person["counted"] = person["done"]
+        self.put(person)
+        self.log("counted")
+
+
+class WithSuccessor(Updater):
+    """Marks each, and then counts them."""
+
+    then = Counted
+
+    def get_query(self) -> Any:
+        return self.client.query(kind="Person")
+
+    def handle_entity(self, person: Entity) -> None:
+        person["done"] = True
+        self.put(person)

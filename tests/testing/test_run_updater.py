@@ -21,6 +21,7 @@ from tests.testing.planted import (
     WITH_NAMES,
     Archive,
     Forgotten,
+    WithSuccessor,
     full_name,
     misspelled_read,
 )
@@ -68,6 +69,13 @@ def test_created_and_deleted_entities_and_log_lines_are_there() -> None:
     assert {diff.action for diff in result.diffs} == {"created", "deleted"}
 
 
+def test_a_successor_runs_too() -> None:
+    result = run_updater(WithSuccessor, PEOPLE)
+    assert result.written == [{**person, "done": True, "counted": True} for person in PEOPLE]
+    assert result.logged == ["counted", "counted"]
+    assert "WithSuccessor handled 2" in repr(result)
+
+
 def test_what_is_put_unchanged_counts_as_written_where_the_updater_rewrites() -> None:
     class Touch(bulkup.BulkPut):
         def get_query(self) -> Any:
@@ -112,7 +120,7 @@ def test_every_failure_is_named_and_does_not_stop_the_run() -> None:
     assert [failed.key.id for failed in result.failed] == [1, 3]
     shown = "KeyError: 'fist' (did you mean 'first'?)"
     assert result.failed[0].error == shown
-    assert "in planted.py, line" in str(result.failed[0])
+    assert " (planted.py:" in str(result.failed[0])
     assert "fist" in result.failed[0].traceback
     with pytest.raises(IndexError, match=r"no entity 1; Key\('Person', 1\): KeyError: 'fist'"):
         result.written[1]
@@ -155,6 +163,11 @@ def test_what_is_no_entity_is_refused(
     else:
         with pytest.raises(error, match=message):
             run_updater(full_name, [entity])
+
+
+def test_one_entity_without_a_list_is_refused() -> None:
+    with pytest.raises(TypeError, match="give a list of entities"):
+        run_updater(full_name, PEOPLE[0])  # type: ignore[arg-type]
 
 
 def test_entities_of_two_projects_are_refused() -> None:

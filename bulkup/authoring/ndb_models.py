@@ -1,0 +1,288 @@
+"""Models of google-cloud-ndb as the objects that handlers take.
+
+A put writes what ndb itself would write, property by property, into the entity that was read. So
+what the model does not declare stays, and what is as ndb would write it is left as it is.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from google.cloud import ndb
+from google.cloud.datastore import Entity
+from google.cloud.ndb import context as ndb_context
+from google.cloud.ndb import model as ndb_model
+from google.cloud.ndb.polymodel import PolyModel
+
+from bulkup.authoring.function_updater import FunctionUpdater, is_ndb_model
+from bulkup.authoring.model_adapter import ModelAdapter
+from bulkup.authoring.model_values import is_same
+from bulkup.authoring.ndb_context import NdbClient, NdbReads, forget, ndb_context_of, run_pending
+from bulkup.authoring.ndb_query import datastore_query
+from bulkup.authoring.updater import Updater
+
+if TYPE_CHECKING:
+    from google.cloud.datastore import Key
+
+
+class NdbModels(ModelAdapter):
+    model: Any
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._reads = NdbReads()
+        self._updater: Updater[Any]
+
+    # --- calls ---
+
+    @contextmanager
+    def context(self, updater: Updater[Any]) -> Iterator[Any]:
+        self._updater = updater
+        with ndb_context_of(NdbClient(updater, self._reads, self._written)) as context:
+            yield context
+
+    def begin_call(self) -> None:
+        self._reads.clear()
+        forget(ndb_context.get_context())
+
+    def end_call(self) -> None:
+        run_pending(ndb_context.get_context())
+
+    def adapt_query(self, updater: Updater[Any]) -> None:
+        if isinstance(updater, FunctionUpdater) and is_ndb_model(updater.spec.kind):
+            filters = (*_class_filter(self.model), *updater.spec.filters)
+            updater.spec = replace(updater.spec, kind=self.model._get_kind(), filters=filters)
+        takes_all = type(updater).get_query is Updater.get_query and not isinstance(
+            getattr(updater, "kind", None), str
+        )
+        get_query = updater.get_query
+
+        def in_context() -> Any:
+            with self.context(updater):
+                query = self.model.query() if takes_all else get_query()
+                is_ndb = isinstance(query, ndb.Query)
+                return datastore_query(query, updater.client) if is_ndb else query
+
+        instance: Any = updater
+        instance.get_query = in_context
+
+    # --- models ---
+
+    def is_model(self, value: Any) -> bool:
+        return isinstance(value, ndb.Model)
+
+    def to_model(self, entity: Entity) -> Any:
+        return ndb_model._entity_from_ds_entity(_copied(entity))
+
+    def state(self, model: Any) -> None:
+        return None
+
+    def update(self, entity: Entity, model: Any, before: Any) -> tuple[Entity, Any]:
+        model._pre_put_hook()
+        legacy = _is_legacy(entity, type(model))
+        if not _has_auto_now(type(model)):
+            model._prepare_for_put()
+            _write(entity, _encoded(model, legacy), type(model))
+        else:
+            # An unchanged put costs no write, so the time of the last change is set after a change.
+            _prepare_but_auto_now(model)
+            encoded = _encoded(model, legacy)
+            if _differs(entity, encoded, type(model)):
+                model._prepare_for_put()
+                _write(entity, _encoded(model, legacy), type(model))
+        key = self.key_of(model)
+        if key is not None and not key.is_partial and key != entity.key:
+            entity.key = key
+        return entity, None
+
+    def show_changes(self, entity: Entity, model: Any, before: Any) -> None:
+        fresh = self.to_model(entity)
+        if model == fresh:
+            return
+        legacy = _is_legacy(entity, type(model))
+        for one in (model, fresh):
+            _prepare_but_auto_now(one)
+        now, then = _encoded(model, legacy), _encoded(fresh, legacy)
+        for name in now:
+            if name not in then or not _is_same(now[name], then[name]):
+                entity[name] = now[name]
+
+    def new_entity(self, model: Any, key: Key) -> Entity:
+        stored = self._reads.entity_of(key, self._updater.client)
+        if stored is not None:
+            return self.update(stored, model, None)[0]
+        model._pre_put_hook()
+        model._prepare_for_put()
+        return _encoded(model, legacy=True)
+
+    def _written(self, encoded: Entity) -> Entity:
+        """The entity to put for one that ndb puts by itself, in `person.put()`."""
+        key = encoded.key
+        handled = self.handled(key)
+        stored = handled or (
+            None if key.is_partial else self._reads.entity_of(key, self._updater.client)
+        )
+        if stored is None:
+            return encoded
+        _write(stored, encoded, type(self.to_model(encoded)))
+        return stored
+
+    def key_of(self, model: Any) -> Key | None:
+        key = model._key or ndb.Key(model._get_kind(), None)
+        datastore_key: Key = key._key
+        return datastore_key
+
+    def datastore_key(self, value: Any) -> Any:
+        return value._key if isinstance(value, ndb.Key) else value
+
+    def has_got_key(self, model: Any, entity: Entity) -> None:
+        if model._key is None or model._key._key.is_partial:
+            model._key = ndb.Key._from_ds_key(entity.key)
+
+
+def _class_filter(model: Any) -> tuple[tuple[str, str, str], ...]:
+    """Of a class below a PolyModel: that class, and those below it."""
+    is_below = issubclass(model, PolyModel) and len(model._class_key()) > 1
+    return (("class", "=", model._class_name()),) if is_below else ()
+
+
+def _encoded(model: Any, legacy: bool) -> Entity:
+    """What ndb would write. Raises BadValueError."""
+    context = ndb_context.get_context()
+    if context.legacy_data == legacy:
+        return ndb_model._entity_to_ds_entity(model)
+    with context.new(legacy_data=legacy).use():
+        return ndb_model._entity_to_ds_entity(model)
+
+
+def _copied(entity: Entity) -> Entity:
+    """ndb removes the keys of embedded entities from what it reads, which is to stay as it is."""
+    copy = Entity(entity.key, exclude_from_indexes=tuple(entity.exclude_from_indexes))
+    copy._meanings = entity._meanings
+    for name, value in entity.items():
+        if isinstance(value, list):
+            copy[name] = [_copied(one) if isinstance(one, Entity) else one for one in value]
+        else:
+            copy[name] = _copied(value) if isinstance(value, Entity) else value
+    return copy
+
+
+def _is_legacy(entity: Entity, model: Any) -> bool:
+    """Whether structured properties are stored as ndb stores them by default, as `home.city`. With
+    `legacy_data=False` they are embedded entities, which stay so."""
+    for prop in model._properties.values():
+        if not isinstance(prop, (ndb.StructuredProperty, ndb.LocalStructuredProperty)):
+            continue
+        value = entity.get(prop._name)
+        if value == [] and isinstance(prop, ndb.StructuredProperty):
+            return False  # by default nothing is written
+        first = value[0] if isinstance(value, list) and value else value
+        if first is not None and first != []:
+            return isinstance(first, dict) == isinstance(prop, ndb.LocalStructuredProperty)
+    return True
+
+
+def _write(entity: Entity, encoded: Entity, model: Any) -> None:
+    """Make an entity what ndb would write, but for what the model does not declare."""
+    excluded, meanings = entity.exclude_from_indexes, entity._meanings
+    for name in _changed_names(entity, encoded):
+        entity[name] = encoded[name]
+        if name in encoded.exclude_from_indexes:
+            excluded.add(name)
+        else:
+            excluded.discard(name)
+        if _meaning(encoded, name) is None:
+            meanings.pop(name, None)
+        else:
+            meanings[name] = encoded._meanings[name]
+    for name in _dropped_names(entity, encoded, model):
+        del entity[name]
+        excluded.discard(name)
+
+
+def _differs(entity: Entity, encoded: Entity, model: Any) -> bool:
+    return bool(
+        next(_changed_names(entity, encoded), None) or _dropped_names(entity, encoded, model)
+    )
+
+
+def _changed_names(entity: Entity, encoded: Entity) -> Iterator[str]:
+    for name, value in encoded.items():
+        if not (
+            name in entity
+            and _is_same(entity[name], value)
+            and (name in entity.exclude_from_indexes) == (name in encoded.exclude_from_indexes)
+            and _meaning(entity, name) == _meaning(encoded, name)
+        ):
+            yield name
+
+
+def _dropped_names(entity: Entity, encoded: Entity, model: Any) -> list[str]:
+    """Properties that ndb knows and would not write."""
+    knows_all = issubclass(model, ndb.Expando)
+    declared = {prop._name for prop in model._properties.values()}
+    return [
+        name
+        for name in entity
+        if name not in encoded
+        and (knows_all or name in declared or name.partition(".")[0] in declared)
+    ]
+
+
+def _meaning(entity: Entity, name: str) -> Any:
+    """None also for what was recorded for another value, which nobody writes."""
+    meaning, value = entity._meanings.get(name, (None, None))
+    return meaning if value is entity[name] else None
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values would be stored alike, with all that embedded entities hold."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return (
+            one.keys() == other.keys()
+            and getattr(one, "key", None) == getattr(other, "key", None)
+            and getattr(one, "exclude_from_indexes", None)
+            == getattr(other, "exclude_from_indexes", None)
+            and all(_is_same(one[name], other[name]) for name in one)
+            and all(_meaning(one, name) == _meaning(other, name) for name in one)
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, datetime.datetime) and isinstance(other, datetime.datetime):
+        return _in_utc(one) == _in_utc(other)  # one of them has nanoseconds
+    return is_same(one, other)
+
+
+def _in_utc(time: datetime.datetime) -> datetime.datetime:
+    return time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)
+
+
+def _is_auto_now(prop: Any) -> bool:
+    return isinstance(prop, ndb.DateTimeProperty) and bool(prop._auto_now)
+
+
+def _inner_model(prop: Any) -> Any:
+    is_nested = isinstance(prop, (ndb.StructuredProperty, ndb.LocalStructuredProperty))
+    return prop._model_class if is_nested else None
+
+
+def _has_auto_now(model: Any) -> bool:
+    return any(
+        _is_auto_now(prop) or (_inner_model(prop) and _has_auto_now(_inner_model(prop)))
+        for prop in model._properties.values()
+    )
+
+
+def _prepare_but_auto_now(model: Any) -> None:
+    for prop in model._properties.values():
+        if _inner_model(prop) is not None:
+            values = prop._get_user_value(model)
+            for value in values if prop._repeated else (values,):
+                if value is not None:
+                    _prepare_but_auto_now(value)
+        elif not _is_auto_now(prop):
+            prop._prepare_for_put(model)
