@@ -170,11 +170,15 @@ def execute(shell: Shell, command: str, *, with_errors: bool = True) -> str:
     command = without_comment(command)
     if "SHOP" in shell.environment:
         command = command.replace("--project shop", f"--project {shell.environment['SHOP']}")
-    to_file = re.search(r" > (\S+)$", command)
-    if to_file and command.startswith("bulkup ") and not re.search(r"[|<]", command):
-        output = execute(shell, command[: to_file.start()], with_errors=False)
-        shell.write(to_file[1], output)
-        return ""
+    if passed_on := re.fullmatch(r"(bulkup [^|<>]+) (?:> (\S+)|\| (.+))", command):
+        output = execute(shell, passed_on[1], with_errors=False)
+        if passed_on[2]:
+            shell.write(passed_on[2], output)
+            return ""
+        return subprocess.run(
+            ["bash", "-euc", passed_on[3]],
+            cwd=shell.folder, input=output, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
     if command.startswith("pytest "):
         return run_pytest(shell, shlex.split(command)[1:])
     if not command.startswith("bulkup ") or re.search(r"[|<>]", command):

@@ -32,7 +32,8 @@ UPDATERS = (
 def updater_page() -> str:
     parts = [
         "# Writing an updater",
-        "What `import bulkup` has for updaters.",
+        "What `import bulkup` has for updaters. [The tutorial](../tutorial/first-migration.md) "
+        "shows how one is written.",
     ]
     for name in UPDATERS:
         parts += documented(f"bulkup.{name}", getattr(bulkup, name))

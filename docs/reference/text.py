@@ -6,9 +6,12 @@ import ast
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+DOCS = Path(__file__).parents[1]
+_PAGE = re.compile(r"`?\bdocs/([\w/-]+\.md)\b`?")
 _AN_ITEM = re.compile(r"`(?P<name>\w+)`(?:\s{2,}(?P<text>\S.*))?")
 
 
@@ -36,7 +39,20 @@ def docstring(thing: Any, name: str) -> str:
     if not text or text == inspect.getdoc(object):
         raise Missing(f"{name} has no docstring")
     blocks = re.split(r"\n{2,}", text)
-    return "\n\n".join(map(_as_list, blocks))
+    return linked("\n\n".join(map(_as_list, blocks)))
+
+
+def linked(text: str) -> str:
+    """With a link for each page that the text names as the code does: docs/counts.md."""
+    return _PAGE.sub(lambda found: f"[{_title(found[1])}](../{found[1]})", text)
+
+
+def _title(page: str) -> str:
+    try:
+        first = (DOCS / page).read_text(encoding="utf-8").partition("\n")[0]
+    except FileNotFoundError:
+        raise Missing(f"docs/{page}, which a docstring names, is not there") from None
+    return first.lstrip("# ")
 
 
 def items(block: str) -> Iterator[tuple[str, str]]:
