@@ -193,6 +193,8 @@ class FunctionUpdater(Updater):
                 'mark the function with @bulkup.updater(kind="...")'
             )
         self.function = function
+        self._form = "handle_batch" if spec.batch else "handle_entity"
+        self._is_async = is_async(function)
         self.spec = spec
         self.max_failures = spec.max_failures
         self.rewrite_unchanged = spec.rewrite_unchanged
@@ -205,10 +207,6 @@ class FunctionUpdater(Updater):
         for name in CHECKS:
             if getattr(spec, name) is not None:
                 setattr(self, name, getattr(spec, name))
-
-    @property
-    def _form(self) -> str:
-        return "handle_batch" if self.spec.batch else "handle_entity"
 
     def get_query(self) -> Query:
         spec = self.spec
@@ -229,10 +227,6 @@ class FunctionUpdater(Updater):
             self.put(entity)
         elif result is not None:
             self._write(result, entity)
-
-    @property
-    def _is_async(self) -> bool:
-        return is_async(self.function)
 
     async def handle_async(self, entity: Entity) -> None:
         """As `handle_entity`, for an async function."""

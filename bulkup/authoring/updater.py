@@ -18,6 +18,7 @@ from collections.abc import Collection, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from bulkup.authoring import call_threads
@@ -271,13 +272,13 @@ class Updater(Generic[E]):
         """The entity or key that an entity, a key or a model stands for."""
         return owner if self._models is None else next(iter(self._models.keys(owner)))
 
-    @property
+    @cached_property
     def _form(self) -> str:
         """Which of FORMS it has."""
         has_batches = type(self).handle_batch is not Updater.handle_batch
         return "handle_batch" if has_batches else "handle_entity"
 
-    @property
+    @cached_property
     def _is_async(self) -> bool:
         return is_async(type(self).handle_entity)
 
