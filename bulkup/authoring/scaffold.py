@@ -18,6 +18,7 @@ from pathlib import Path
 from bulkup.authoring.scaffold_source import NewUpdater, source_of_test, source_of_updater
 from bulkup.authoring.source_files import printable
 from bulkup.core.errors import UsageError
+from bulkup.core.limits import MAX_NAME_BYTES, is_reserved
 
 MAX_NAME = 100
 """Characters, of four bytes at most: with a number and `test_`, they fit into a file's name."""
@@ -26,9 +27,10 @@ MAX_NAME = 100
 def scaffold(new: NewUpdater, folder: Path, number: str = "") -> dict[Path, str]:
     """The files of a new updater, by path; nothing is written.
 
-    `number`: that of a migration. Raises UsageError for a name that cannot be one.
+    `number`: that of a migration. Raises UsageError for a name, or a kind, that cannot be one.
     """
     _check_name(new.name, is_numbered=bool(number))
+    _check_kind(new.kind)
     stem = f"{number}_{new.name}" if number else new.name
     return {
         folder / f"{stem}.py": source_of_updater(new),
@@ -60,6 +62,19 @@ def _check_name(name: str, *, is_numbered: bool) -> None:
     if name in others:
         raise UsageError(
             f"{name}.py would hide the module {name} from the updater's test; choose another name"
+        )
+
+
+def _check_kind(kind: str) -> None:
+    """Raises UsageError for one that Datastore could not store."""
+    try:
+        is_long = len(kind.encode()) > MAX_NAME_BYTES
+    except UnicodeEncodeError:
+        raise UsageError(f"the kind {printable(kind)} is not valid UTF-8; name another") from None
+    if not kind or is_long or is_reserved(kind):
+        raise UsageError(
+            f"{printable(kind[:50])} is not a valid name for a kind, which has 1 to "
+            f"{MAX_NAME_BYTES:,} bytes and is not like __this__; name another"
         )
 
 

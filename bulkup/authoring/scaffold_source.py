@@ -18,10 +18,11 @@ PLACEHOLDER_KIND = "YourKind"
 """No entity is of it, so a run of an updater that nobody has edited finds nothing to change."""
 
 _MOST_PROPERTIES = 200
-_OURS = {"bulkup", "Any", "GeoPoint", "Key", "NotRequired", "TypedDict", "datetime", "timezone"}
+_OURS = {"bulkup", "Any", "GeoPoint", "Key", "NotRequired", "TypedDict", "datetime"}
 """What the source of an updater imports."""
-_IMPORTS = (
-    ("datetime", "from datetime import datetime"),
+_ABOUT = '"""Say here why this change is made."""\n'
+_DATETIME = "from datetime import datetime"
+_GOOGLE = (
     ("Key", "from google.cloud.datastore import Key"),
     ("GeoPoint", "from google.cloud.datastore.helpers import GeoPoint"),
 )
@@ -74,22 +75,22 @@ class NewUpdater:
 
 
 def source_of_updater(new: NewUpdater) -> str:
-    parts = ['"""Say here why this change is made."""\n']
-    sample = new.sample
-    if sample is not None:
-        types = " ".join(one.type for one in _shown(sample))
-        names = {"TypedDict": True, "NotRequired": _some_are_missing(sample), "Any": "Any" in types}
-        imports = [line for name, line in _IMPORTS if re.search(rf"\b{name}\b", types)]
-        typing = ", ".join(sorted(name for name, is_used in names.items() if is_used))
-        first = [line for line in imports if line.startswith("from datetime")]
-        others = [line for line in imports if line not in first]
-        parts.append("\n".join([*first, f"from typing import {typing}"]) + "\n")
-        parts.append("\n".join(["import bulkup", *others]) + "\n")
-        parts.append("\n" + "\n".join(_types(new, sample)) + "\n")
-    else:
-        parts.append("import bulkup\n")
-    parts.append("\n" + (_class(new) if new.is_class else _function(new)))
-    return "\n".join(parts)
+    handler = _class(new) if new.is_class else _function(new)
+    if new.sample is None:
+        return f"{_ABOUT}\nimport bulkup\n\n\n{handler}"
+    count = new.sample.entities
+    annotations = " ".join(_annotation(one, count) for one in _shown(new.sample))
+    typing = [name for name in ("Any", "NotRequired") if _uses(annotations, name)]
+    standard = [_DATETIME] if _uses(annotations, "datetime") else []
+    standard.append(f"from typing import {', '.join([*typing, 'TypedDict'])}")
+    google = [line for name, line in _GOOGLE if _uses(annotations, name)]
+    imports = "\n".join([*standard, "", "import bulkup", *google])
+    types = "\n".join(_types(new, new.sample))
+    return f"{_ABOUT}\n{imports}\n\n\n{types}\n\n\n{handler}"
+
+
+def _uses(annotations: str, name: str) -> bool:
+    return re.search(rf"\b{name}\b", annotations) is not None
 
 
 def _function(new: NewUpdater) -> str:
@@ -119,10 +120,10 @@ class {class_name(new.name)}(bulkup.Updater):
 def source_of_test(new: NewUpdater, file: str) -> str:
     properties = ['    "name": "Ada",'] if new.sample is None else [*_examples(new.sample)]
     text = "\n".join(properties)
-    standard = ["from datetime import datetime, timezone"] if "datetime(" in text else []
+    standard = [f"{_DATETIME}, timezone"] if "datetime(" in text else []
     standard.append("from pathlib import Path")
     others = ["from bulkup.testing import crash_test, run_updater"]
-    others += [line for name, line in _IMPORTS[1:] if f"{name}(" in text]
+    others += [line for name, line in _GOOGLE if f"{name}(" in text]
     imports = "\n".join([*standard, "", *others])
     return f"""\
 {imports}
@@ -153,10 +154,6 @@ def _shown(sample: Sample) -> tuple[Property, ...]:
     return sample.properties[:_MOST_PROPERTIES]
 
 
-def _some_are_missing(sample: Sample) -> bool:
-    return any(one.count < sample.entities for one in _shown(sample))
-
-
 def _types(new: NewUpdater, sample: Sample) -> Iterator[str]:
     """A comment that lists the properties, and a TypedDict of them."""
     shown, count = _shown(sample), sample.entities
@@ -166,6 +163,7 @@ def _types(new: NewUpdater, sample: Sample) -> Iterator[str]:
         yield f"#   {literal(one.name)}: {one.type} ({one.count})"
     if more := len(sample.properties) - len(shown):
         yield f"#   and {more} more"
+    yield "# With bulkup[typed] installed, a handler may take this type in place of an entity."
     name = _type_name(new)
     if all(_is_plain_name(one.name) for one in shown):
         yield f"class {name}(TypedDict):"
@@ -180,7 +178,9 @@ def _types(new: NewUpdater, sample: Sample) -> Iterator[str]:
 
 
 def _annotation(one: Property, entities: int) -> str:
-    return f"NotRequired[{one.type}]" if one.count < entities else one.type
+    # Of a property that is always null, nothing is known.
+    known = "Any" if one.type == "None" else one.type
+    return f"NotRequired[{known}]" if one.count < entities else known
 
 
 def _examples(sample: Sample) -> Iterator[str]:

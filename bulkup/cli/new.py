@@ -88,15 +88,13 @@ def command(args: NewArgs) -> None:
     from bulkup.authoring.scaffold_source import PLACEHOLDER_KIND, NewUpdater
     from bulkup.report.text import clean
 
-    if args.kind == "":
-        raise UsageError("the name of a kind is empty; name one, or leave out --kind")
     folder, number = args.folder or Path(), ""
     if args.migration:
         from bulkup.migrations.folder import number_of_new
 
         folder = args.folder or _migrations_folder()
         number = number_of_new(folder, args.name)
-    new = NewUpdater(args.name, args.kind or PLACEHOLDER_KIND, args.is_class)
+    new = NewUpdater(args.name, PLACEHOLDER_KIND if args.kind is None else args.kind, args.is_class)
     files = scaffold(new, folder, number)
     check_free(files)  # before a Datastore is asked
     if args.from_datastore:

@@ -122,6 +122,11 @@ def test_a_name_that_cannot_be_one_is_refused(tmp_path: Path, name: str, says: s
     assert "\n" not in raised.value.message
 
 
+def test_a_kind_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not valid UTF-8"):
+        scaffold(NewUpdater("up", "\udcff"), tmp_path)
+
+
 def test_a_migration_may_have_the_name_of_a_module(tmp_path: Path) -> None:
     files = scaffold(NewUpdater("json"), tmp_path, "0001")
     assert [path.name for path in files] == ["0001_json.py", "test_0001_json.py"]
