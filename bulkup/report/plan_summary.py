@@ -154,8 +154,8 @@ def _sentences(plan: Plan) -> Iterator[str]:
             else "at random from all keys"
         )
         yield (
-            f"{plural(handled, 'entity was', 'entities were')} handled, drawn {how}. In at least 95 "
-            "of 100 samples, all numbers that a run would count lie in their intervals."
+            f"{plural(handled, 'entity was', 'entities were')} handled, drawn {how}. In at least "
+            "95 of 100 samples, all numbers that a run would count lie in their intervals."
         )
     elif handled:
         which = "All" if handled > 1 else "The"
