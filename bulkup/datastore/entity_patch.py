@@ -78,6 +78,7 @@ def encode_put(
 
 _PLAIN = {type_: name for name, type_ in PLAIN.items()}
 IMMUTABLE = frozenset({*_PLAIN, type(None)})
+"""Types of values that nothing changes in place."""
 
 _Edit: TypeAlias = tuple[str, bytes, Any]
 """A changed property: its name, its new serialized Value, and the value encoded there. A plain
