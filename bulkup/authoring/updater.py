@@ -113,8 +113,9 @@ class Updater(Generic[E]):
     _models: Models | None = None
     """None: the handler takes entities."""
 
-    def get_query(self) -> Query:
-        """Return the query whose entities are handled: `self.client.query(kind=...)`."""
+    def get_query(self) -> Any:
+        """Return the query whose entities are handled: `self.client.query(kind=...)`, or one of ndb
+        where the handler takes its models."""
         kind = getattr(self, "kind", None)
         if not kind:
             raise UpdaterError(
