@@ -114,7 +114,7 @@ class Execution:
             on_check=self._tick,
             can_resume=taken is not None,
         )
-        self._advice = Advice(updater, self._event_log)
+        self._advice = Advice(self._event_log)
         self._unwritten = UnwrittenChanges(updater, lambda: self._progress.counts)
         self._handlers = self._make_handlers(keeps_before=taken is None)
         self._move_watch = MoveWatch(task.query, self.warn)

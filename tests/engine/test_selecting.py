@@ -13,6 +13,7 @@ from bulkup.core.model import TargetInfo
 from bulkup.core.selection import Selection
 from bulkup.engine.scan import QueryPlan, plan_query
 from bulkup.engine.selecting import selection_of, shown_query
+from bulkup.engine.splits import why_not_split
 from tests.conftest import Server
 
 HERE = TargetInfo("p", namespace="n")
@@ -54,6 +55,7 @@ def test_what_a_condition_does_to_order_is_known(client: Client) -> None:
     ):
         plan = narrowed(client, query, None, None, [where])
         assert plan.ranged == ranged, where
+        assert (why_not_split(plan) is None) == (not ranged), where
         assert plan.has_filters == (where != "__key__ > KEY(Item, 5)")
     assert not narrowed(client, query, None, "KEY(P, 1)").has_filters
 

@@ -223,6 +223,8 @@ class Planner:
         MoveWatch(self._query, lambda message, _: self._warn(Hazard.MOVES, message)).look(
             self._handler
         )
+        for hint in self._handlers.hints.taken():
+            self._warn(Hazard(hint.kind), hint.message)
         self._warnings += sink.warnings()
         self._warnings += query_warnings(self._query, counts, self._task.target)
         self._warnings += distance_warnings(round_trip_s, self._task.target)
