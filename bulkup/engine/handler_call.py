@@ -18,14 +18,13 @@ from bulkup.core.clock import timestamp
 from bulkup.core.limits import LARGE_BYTES, check_key_to_write, check_whole
 from bulkup.core.model import LogLine
 from bulkup.datastore.doubts import Doubts
-from bulkup.datastore.entity_patch import (
-    encode_put,
+from bulkup.datastore.entity_changes import (
     is_changed,
     is_changed_since,
     is_untouched,
-    patched,
     stored_values,
 )
+from bulkup.datastore.entity_patch import encode_put, patched
 from bulkup.datastore.keys import key_bytes, key_of, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity, is_moved, page_entity, read_version
 from bulkup.datastore.messages import EntityPb, Mutation, Pb
