@@ -90,7 +90,7 @@ class _Moves(BuiltIn):
         try:
             yield
         except ValueError as error:
-            self.fail(entity, error)
+            self.fail(entity, str(error))
 
     def is_done(self, entity: Entity) -> bool:
         return bool(self.new_key(entity) == entity.key)

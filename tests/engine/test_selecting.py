@@ -92,6 +92,14 @@ def test_a_kind_is_chosen_once(client: Client) -> None:
         narrowed(client, client.query(kind="A"), "B")
 
 
+def test_a_property_is_of_one_kind(client: Client) -> None:
+    keys = "__key__ > KEY(A, 1) AND __key__ < KEY(B, 1)"
+    assert text(client, client.query(), None, None, [keys]) == f"SELECT * WHERE {keys}"
+    assert text(client, client.query(), "A", None, ["a = 1"]).endswith("FROM A WHERE a = 1")
+    with pytest.raises(QueryError, match="--where compares a, which needs --kind"):
+        text(client, client.query(), None, None, [f"{keys} OR a = 1"])
+
+
 def test_a_selection_is_written_in_one_way() -> None:
     one = selection_of("A", "Key('P', 1)", ["b<5", "(c in ('x'))"])
     assert one == Selection("A", "KEY(P, 1)", "b < 5 AND c IN ARRAY('x')")
