@@ -19,7 +19,7 @@ from bulkup.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from bulkup.api import run
-    from bulkup.authoring.entity_key import EntityKey
+    from bulkup.authoring.field_marks import EntityKey, Unindexed
     from bulkup.core.events import Report
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "BulkupError",
     "EntityKey",
     "Report",
+    "Unindexed",
     "Updater",
     "client",
     "delete",
@@ -39,8 +40,9 @@ __all__ = [
 ]
 
 _LAZY = {
-    "EntityKey": "bulkup.authoring.entity_key",
+    "EntityKey": "bulkup.authoring.field_marks",
     "Report": "bulkup.core.events",
+    "Unindexed": "bulkup.authoring.field_marks",
     "run": "bulkup.api",
 }
 

@@ -26,7 +26,7 @@ from tests.costs import (  # noqa: F401 - hooks of pytest
     show,
 )
 from tests.emulators import require
-from tests.shared_servers import Keeper, host_of
+from tests.shared_servers import LIFE, NIGHT, Keeper, lent_host
 
 # The tests start hundreds of Python processes; compiling the package anew is a fifth of a start,
 # and compiling the tests anew is half of what each worker of pytest does before its first test.
@@ -157,31 +157,36 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["keeper_port"] = node.config.stash[KEEPER_PORT]
 
 
-def _host(request: pytest.FixtureRequest, name: str) -> str:
+def _host(request: pytest.FixtureRequest, name: str) -> Iterator[str]:
     if name != "EM":
         require()
-    return host_of(name, request.config.stash[KEEPER_PORT])
+    weight = 1
+    if name in LIFE:  # lent to each test
+        marks = {mark.name for mark in request.node.iter_markers()}
+        weight = NIGHT if marks & {"chaos", "slow"} else 1
+    with lent_host(name, request.config.stash[KEEPER_PORT], weight) as host:
+        yield host
+
+
+@pytest.fixture
+def lf_host(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from _host(request, "LF")
+
+
+@pytest.fixture
+def l_host(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from _host(request, "L")
 
 
 @pytest.fixture(scope="session")
-def lf_host(request: pytest.FixtureRequest) -> str:
-    return _host(request, "LF")
+def fs_host(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from _host(request, "FS")
 
 
 @pytest.fixture(scope="session")
-def l_host(request: pytest.FixtureRequest) -> str:
-    return _host(request, "L")
-
-
-@pytest.fixture(scope="session")
-def fs_host(request: pytest.FixtureRequest) -> str:
-    return _host(request, "FS")
-
-
-@pytest.fixture(scope="session")
-def em_host(request: pytest.FixtureRequest) -> str:
+def em_host(request: pytest.FixtureRequest) -> Iterator[str]:
     """The embedded Datastore, in memory."""
-    return _host(request, "EM")
+    yield from _host(request, "EM")
 
 
 def _server(request: pytest.FixtureRequest, name: str) -> Server:

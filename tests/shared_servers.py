@@ -7,8 +7,12 @@ after a normal end as after Ctrl-C, SIGTERM, SIGHUP or `kill -9` of pytest.
 
 Tests do not disturb each other on a shared server, because each has a project of its own. So an
 emulator may outlive several runs of pytest: BULKUP_TEST_FS=127.0.0.1:8123 names one that runs
-already, which spares its start (about 7 s of CPU). After thousands of tests LF becomes slow: 0.3 s
-for each put.
+already, which spares its start (about 7 s of CPU).
+
+LF and L become slow with use. They keep every query that they have ever seen, of all projects, and
+go through the whole list, under one lock, for each entity that is written (`LocalCompositeIndex-
+Manager.buildIndexMapFromQueryHistory`): 0.16 s for each after 1,200 tests of the night. So each of
+them is lent to a test, and after `LIFE` tests the next one starts.
 """
 
 from __future__ import annotations
@@ -30,6 +34,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 ANSWER_TIMEOUT_S = 240
 """Three emulators may have to start at once on a busy machine."""
+
+LIFE = {"LF": 400, "L": 400}
+"""So many tests are lent the same server; one of the night, which does more, counts for `NIGHT`."""
+NIGHT = 10
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -61,18 +69,22 @@ class Keeper:
         self._process.wait(timeout=60)
 
 
-def host_of(name: str, keeper_port: int) -> str:
-    """The `host:port` of EM (the embedded Datastore), LF, L or FS, which is started if needed."""
+@contextmanager
+def lent_host(name: str, keeper_port: int, weight: int = 1) -> Iterator[str]:
+    """The `host:port` of EM (the embedded Datastore), LF, L or FS, which is started if needed.
+
+    It runs until the end of the block, at least.
+    """
     with socket.create_connection(("127.0.0.1", keeper_port), ANSWER_TIMEOUT_S) as connection:
-        connection.sendall(name.encode() + b"\n")
+        connection.sendall(f"{name} {weight}\n".encode())
         with connection.makefile("rb") as answers:
             line = answers.readline()
-    if not line:
-        raise RuntimeError(f"the process that keeps the shared servers ended; {name} was asked for")
-    answer: dict[str, str] = json.loads(line)
-    if "error" in answer:
-        raise RuntimeError(f"{name} did not start\n{answer['error']}")
-    return answer["host"]
+        if not line:
+            raise RuntimeError(f"the process that keeps the servers ended; {name} was asked for")
+        answer: dict[str, str] = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"{name} did not start\n{answer['error']}")
+        yield answer["host"]
 
 
 @contextmanager
@@ -92,40 +104,82 @@ def _starting(name: str) -> AbstractContextManager[str]:
     return emulator(name)
 
 
-class _Servers:
-    """What the keeper keeps."""
+class _Server:
+    """One server, or why it did not start."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
-        self._answers: dict[str, dict[str, str]] = {}
+    def __init__(self, name: str) -> None:
         self._stack = ExitStack()
-
-    def answer(self, name: str) -> dict[str, str]:
-        with self._lock:
-            lock = self._locks.setdefault(name, threading.Lock())
-        with lock:  # different servers start side by side
-            if name not in self._answers:
-                self._answers[name] = self._start(name)
-            return self._answers[name]
+        self._life = LIFE.get(name)
+        self._borrowers = 0
+        self.answer = self._start(name)
 
     def _start(self, name: str) -> dict[str, str]:
         if running := os.environ.get(f"BULKUP_TEST_{name}"):
+            self._life = None
             return {"host": running}
         try:
             return {"host": self._stack.enter_context(_starting(name))}
         except Exception:
             return {"error": traceback.format_exc()}
 
+    @property
+    def is_worn(self) -> bool:
+        return self._life is not None and self._life <= 0
+
+    def lend(self, weight: int) -> None:
+        self._borrowers += 1
+        if self._life is not None:
+            self._life -= weight
+
+    def give_back(self) -> None:
+        self._borrowers -= 1
+        self.close_if_worn()
+
+    def close_if_worn(self) -> None:
+        if self.is_worn and not self._borrowers:
+            self.close()
+
     def close(self) -> None:
         self._stack.close()
 
 
+class _Servers:
+    """What the keeper keeps."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._current: dict[str, _Server] = {}
+        self._all: list[_Server] = []
+
+    @contextmanager
+    def lent(self, name: str, weight: int) -> Iterator[dict[str, str]]:
+        with self._lock:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:  # different servers start side by side
+            server = self._current.get(name)
+            if server is None or server.is_worn:
+                server = self._current[name] = _Server(name)
+                self._all.append(server)
+            server.lend(weight)
+        try:
+            yield server.answer
+        finally:
+            with lock:
+                server.give_back()
+
+    def close(self) -> None:
+        for server in self._all:
+            server.close()
+
+
 def _serve(connection: socket.socket, servers: _Servers) -> None:
     with connection, connection.makefile("rb") as requests:
-        name = requests.readline().decode().strip()
+        name, _, weight = requests.readline().decode().strip().partition(" ")
         if name:
-            connection.sendall(json.dumps(servers.answer(name)).encode() + b"\n")
+            with servers.lent(name, int(weight)) as answer:
+                connection.sendall(json.dumps(answer).encode() + b"\n")
+                requests.read()  # until the borrower closes the connection
 
 
 def _accept(listener: socket.socket, servers: _Servers) -> None:

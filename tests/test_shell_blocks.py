@@ -170,18 +170,18 @@ def execute(shell: Shell, command: str, *, with_errors: bool = True) -> str:
     command = without_comment(command)
     if "SHOP" in shell.environment:
         command = command.replace("--project shop", f"--project {shell.environment['SHOP']}")
-    if passed_on := re.fullmatch(r"(bulkup [^|<>]+) (?:> (\S+)|\| (.+))", command):
-        output = execute(shell, passed_on[1], with_errors=False)
-        if passed_on[2]:
-            shell.write(passed_on[2], output)
-            return ""
+    unquoted = re.sub(r"'[^']*'|\"[^\"]*\"", lambda quoted: "_" * len(quoted[0]), command)
+    if passed_on := re.fullmatch(r"bulkup [^|<>]+ ([|>]) [^|<>]+", unquoted):
+        output = execute(shell, command[: passed_on.start(1) - 1], with_errors=False)
+        rest = command[passed_on.end(1) + 1 :]
+        reader = rest if passed_on[1] == "|" else f"cat > {rest}"
         return subprocess.run(
-            ["bash", "-euc", passed_on[3]],
+            ["bash", "-euc", reader],
             cwd=shell.folder, input=output, capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
     if command.startswith("pytest "):
         return run_pytest(shell, shlex.split(command)[1:])
-    if not command.startswith("bulkup ") or re.search(r"[|<>]", command):
+    if not command.startswith("bulkup ") or re.search(r"[|<>]", unquoted):
         program = f'bulkup() {{ {shlex.quote(sys.executable)} -m bulkup "$@"; }}; {command}'
         done = subprocess.run(
             ["bash", "-euc", program],

@@ -25,6 +25,8 @@ explicit_package_bases = True
 disallow_untyped_calls = False
 disallow_untyped_defs = False
 disallow_incomplete_defs = False
+# ndb says nothing about its types, and its models are subclasses.
+disallow_subclassing_any = False
 
 [mypy-updaters.*]
 disallow_untyped_calls = True

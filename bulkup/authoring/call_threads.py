@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from bulkup.authoring.writes import NOTHING, WriteSink
@@ -19,7 +20,7 @@ from bulkup.authoring.writes import NOTHING, WriteSink
 _LEFT_BEHIND = (
     "put, delete and log were called on a thread (or a task of one) that the running "
     "handle_entity has not started; wait in handle_entity for the threads that it starts, "
-    "or put there what they return"
+    "or put there what they return; of an async handler: await the tasks that it creates"
 )
 
 
@@ -42,11 +43,26 @@ _open = 0
 _start, _submit = threading.Thread.start, ThreadPoolExecutor.submit
 
 
-def _current_call() -> _Call | None:
+_of_task: ContextVar[_Call | None] = ContextVar("_of_task", default=None)
+"""The call of an async handler, in its task and in those that this has created."""
+
+
+def current_call() -> _Call | None:
+    """The call for which this thread, or this task, works. It may have ended."""
     sink = _here.sink
     if sink is not None:
         return _Call(sink, sink.own)
-    return _here.call or getattr(threading.current_thread(), "_bulkup_call", None)
+    of_thread = getattr(threading.current_thread(), "_bulkup_call", None)
+    return _here.call or _of_task.get() or of_thread
+
+
+def begin_task(sink: WriteSink) -> None:
+    """This task works for the call that the sink has begun."""
+    _of_task.set(_Call(sink, sink.own))
+
+
+def left_behind() -> RuntimeError:
+    return RuntimeError(_LEFT_BEHIND)
 
 
 def _is_internal(module: str) -> bool:
@@ -56,7 +72,7 @@ def _is_internal(module: str) -> bool:
 
 
 def _start_for_call(thread: threading.Thread) -> None:
-    call = _current_call()
+    call = current_call()
     if call is not None and not _is_internal(sys._getframe(1).f_globals.get("__name__", "")):
         thread._bulkup_call = call  # type: ignore[attr-defined]
         call.sink.share()
@@ -64,7 +80,7 @@ def _start_for_call(thread: threading.Thread) -> None:
 
 
 def _submit_for_call(pool: Any, function: Any, /, *args: Any, **options: Any) -> Any:
-    call = _current_call()
+    call = current_call()
     if call is None:
         return _submit(pool, function, *args, **options)
     call.sink.share()
@@ -85,8 +101,9 @@ def _replace(start: Any, submit: Any) -> None:
 
 
 @contextmanager
-def handling(sink: WriteSink) -> Iterator[None]:
-    """Note within this block which threads the handler on this thread starts."""
+def handling(sink: WriteSink | None) -> Iterator[None]:
+    """Note within this block which threads the handler on this thread starts. None: handlers run
+    elsewhere, in tasks."""
     global _open, _start, _submit
     with _lock:
         if _open == 0 and threading.Thread.start is not _start_for_call:
@@ -117,7 +134,7 @@ class SharedSink(WriteSink):
         """`of`: the sink of the call, if that has one for each entity of a batch."""
         self._sink = sink
         self._of = of or sink
-        self._call = _current_call()
+        self._call = current_call()
         if self._call is not None:
             self.own = self._call.own
         self._do(lambda: None)
@@ -126,7 +143,7 @@ class SharedSink(WriteSink):
         with _lock:
             sink, call = self._of, self._call
             if call is None or call.sink is not sink or call.own is not sink.own:
-                raise RuntimeError(_LEFT_BEHIND)
+                raise left_behind()
             write()
 
     def owned_by(self, owner: Any) -> WriteSink:

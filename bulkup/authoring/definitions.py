@@ -13,7 +13,7 @@ from bulkup.authoring.importing import Imported, users_code
 from bulkup.authoring.model_choice import type_argument
 from bulkup.authoring.param import Param
 from bulkup.authoring.source_files import listed, printable, suggest
-from bulkup.authoring.updater import CHECKS, FORMS, Updater
+from bulkup.authoring.updater import CHECKS, FORMS, Updater, is_async
 from bulkup.core.errors import NotFoundError, UsageError
 from bulkup.core.events import OF_CODE
 from bulkup.core.similar import similar_names
@@ -143,17 +143,22 @@ def check(definition: Any, name: str) -> None:
         failures = inspect.getattr_static(definition, "max_failures")
         once = inspect.getattr_static(definition, "once")
         ignored = inspect.getattr_static(definition, "ignore_warnings")
+        concurrency = inspect.getattr_static(definition, "concurrency")
     else:
-        if _is_async(definition):
-            raise UsageError(
-                f"{name} is async, which bulkup does not support; use def instead of async def"
-            )
         spec = inspect.getattr_static(definition, SPEC_ATTRIBUTE)
+        if spec.batch and is_async(definition):
+            raise UsageError(
+                f"{name} is async, which bulkup does not support with batch=True; use def instead "
+                "of async def"
+            )
         for hook in CHECKS:
-            if _is_async(getattr(spec, hook)):
+            if is_async(getattr(spec, hook)):
                 raise UsageError(f"{hook} of {name} is async, which bulkup does not support")
         failures, once, ignored = spec.max_failures, spec.once, spec.ignore_warnings
+        concurrency = spec.concurrency
     _check_ignored(ignored, name)
+    if not isinstance(concurrency, Param):
+        check_concurrency(concurrency, name)
     # A class may have had a method of this name before it meant anything.
     if not (isinstance(once, (bool, Param)) or callable(once)):
         raise UsageError(f"once of {name} is {once!r:.80}; use True or False")
@@ -163,6 +168,16 @@ def check(definition: Any, name: str) -> None:
         raise UsageError(
             f"max_failures of {name} is {failures!r:.80}; use a whole number: 0 stops at the first "
             "failure, -1 never stops"
+        )
+
+
+def check_concurrency(concurrency: Any, name: str) -> None:
+    """Raises UsageError."""
+    is_number = isinstance(concurrency, int) and not isinstance(concurrency, bool)
+    if not is_number or concurrency < 1:
+        raise UsageError(
+            f"concurrency of {name} is {concurrency!r:.80}; use a whole number of entities that an "
+            "async handle_entity handles at once"
         )
 
 
@@ -202,8 +217,8 @@ def _check_class(cls: type[Updater], name: str) -> None:
     for hook in CHECKS:
         if not callable(getattr(cls, hook)):
             raise UsageError(f"{hook} of {name} cannot be called; make it a method")
-    for method in ("get_query", "handle_entity", "handle_batch", "finish", *CHECKS):
-        if _is_async(getattr(cls, method)):
+    for method in ("get_query", "handle_batch", "finish", *CHECKS):
+        if is_async(getattr(cls, method)):
             raise UsageError(f"{name}.{method} is async, which bulkup does not support; use def")
     if all(getattr(cls, form) is not getattr(Updater, form) for form in FORMS):
         raise UsageError(
@@ -211,7 +226,8 @@ def _check_class(cls: type[Updater], name: str) -> None:
             "remove one, or give it another name"
         )
     for method in FORMS:
-        if inspect.isgeneratorfunction(inspect.unwrap(getattr(cls, method))):
+        function = inspect.unwrap(getattr(cls, method))
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise UsageError(f"{name}.{method} yields; in a class, call self.put or self.delete")
     try:
         inspect.signature(cls).bind()
@@ -222,11 +238,6 @@ def _check_class(cls: type[Updater], name: str) -> None:
         ) from exc
     except ValueError:
         pass  # a class written in C has no signature
-
-
-def _is_async(function: Any) -> bool:
-    function = inspect.unwrap(function)
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def first_line(definition: Any) -> str:

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from inspect import signature
+from inspect import isasyncgen, isawaitable, signature
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from bulkup.authoring.updater import CHECKS, Updater
+from bulkup.authoring.updater import CHECKS, Updater, is_async
 from bulkup.authoring.writes import Delete, apply_patch
 from bulkup.authoring.wrong_result import wrong_result
 from bulkup.core.errors import UsageError
@@ -52,6 +52,7 @@ class FunctionSpec:
     check_after: Check | None = None
     idempotent: bool = False
     batch: bool = False
+    concurrency: int = Updater.concurrency
     ignore_warnings: Collection[str] = ()
 
 
@@ -90,6 +91,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     check_after: Check | None = None,
     idempotent: bool = False,
     batch: bool = False,
+    concurrency: int = Updater.concurrency,
     ignore_warnings: Collection[str] = (),
 ) -> Callable[[F], F]:
     """Turn a function into an updater; the function itself stays callable as before.
@@ -112,7 +114,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
 
     With `batch`, the function gets a list of entities, and returns (or yields) one result for each,
     in their order: what it would return for that entity alone, or an exception if that one has
-    failed.
+    failed. An `async def` function handles `concurrency` entities at once.
     Raises UsageError when neither or both are given.
     """
     if callable(kind) and not is_ndb_model(kind):
@@ -146,6 +148,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         check_after=check_after,
         idempotent=idempotent,
         batch=batch,
+        concurrency=concurrency,
         ignore_warnings=ignore_warnings,
     )
 
@@ -190,21 +193,20 @@ class FunctionUpdater(Updater):
                 'mark the function with @bulkup.updater(kind="...")'
             )
         self.function = function
+        self._form = "handle_batch" if spec.batch else "handle_entity"
+        self._is_async = is_async(function)
         self.spec = spec
         self.max_failures = spec.max_failures
         self.rewrite_unchanged = spec.rewrite_unchanged
         self.allow_unwritten_changes = spec.allow_unwritten_changes
         self.once = spec.once
         self.idempotent = spec.idempotent
+        self.concurrency = spec.concurrency
         self.ignore_warnings = spec.ignore_warnings
         self.arguments: dict[str, Any] = {}
         for name in CHECKS:
             if getattr(spec, name) is not None:
                 setattr(self, name, getattr(spec, name))
-
-    @property
-    def _form(self) -> str:
-        return "handle_batch" if self.spec.batch else "handle_entity"
 
     def get_query(self) -> Query:
         spec = self.spec
@@ -225,6 +227,16 @@ class FunctionUpdater(Updater):
             self.put(entity)
         elif result is not None:
             self._write(result, entity)
+
+    async def handle_async(self, entity: Entity) -> None:
+        """As `handle_entity`, for an async function."""
+        result = self.function(entity, **self.arguments)
+        if not isasyncgen(result):
+            self._write(await result if isawaitable(result) else result, entity)
+            return
+        self._writing().may_change_after_put = True  # until the next one is asked for
+        async for item in result:
+            self._write(item, entity, "a generator")
 
     def handle_batch(self, entities: list[Entity]) -> None:
         results = self.function(list(entities), **self.arguments)

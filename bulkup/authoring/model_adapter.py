@@ -6,11 +6,12 @@ has none, and pays nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from inspect import isasyncgen, isawaitable
 from typing import TYPE_CHECKING, Any
 
 from bulkup.authoring.function_updater import FunctionUpdater, one_for_each
@@ -254,6 +255,11 @@ def adapt(updater: Updater[Any], adapter: ModelAdapter) -> None:
         raise UsageError(
             f"keys_only reads no properties to make a {adapter.model.__name__} of; leave it out"
         )
+    if updater._is_async and type(adapter).context is not ModelAdapter.context:
+        raise UsageError(
+            f"{adapter.model.__name__} is a model of a library that cannot be awaited, so its "
+            "handler cannot be an async def; use def"
+        )
     updater._models = updates = ModelUpdates(updater, adapter)
     instance: Any = updater
     if isinstance(updater, FunctionUpdater):
@@ -273,7 +279,14 @@ def _adapt_function(updater: FunctionUpdater, updates: ModelUpdates) -> None:
     def with_model(entity: Any, **arguments: Any) -> Any:
         call = updates.begin()
         result = function(updates.model_of(entity, call), **arguments)
+        if isasyncgen(result):
+            return (updates.returned(one, call.own[0]) async for one in result)
+        if isawaitable(result):
+            return returned_by(result, call)
         return updates.returned(result, call.own[0])
+
+    async def returned_by(result: Awaitable[Any], call: ModelCall) -> Any:
+        return updates.returned(await result, call.own[0])
 
     @wraps(function)
     def with_models(entities: list[Any], **arguments: Any) -> Any:
@@ -298,7 +311,14 @@ def _adapt_function(updater: FunctionUpdater, updates: ModelUpdates) -> None:
 
         return handle_and_end
 
+    handle_async = updater.handle_async
+
+    async def handle_async_and_end(handled: Any) -> None:
+        await handle_async(handled)
+        updates.end(updates.call)
+
     instance.handle_entity = until_end(updater.handle_entity)
+    instance.handle_async = handle_async_and_end
     instance.handle_batch = until_end(updater.handle_batch)
     updater.function = with_models if updater.spec.batch else with_model
     if is_done is not None:
@@ -312,9 +332,16 @@ def _taking_model(
     def taking_model(entity: Any, **arguments: Any) -> Any:
         call = updates.begin()
         result = method(updates.model_of(entity, call), **arguments)
+        if isawaitable(result):
+            return awaited(result, call)
         if writes:
             updates.end(call)
         return result
+
+    async def awaited(result: Awaitable[Any], call: ModelCall) -> Any:
+        returned = await result
+        updates.end(call)
+        return returned
 
     return taking_model
 

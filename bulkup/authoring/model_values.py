@@ -7,9 +7,11 @@ unchanged property keeps its index flag, its meaning, and whatever else Python c
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+from bulkup.authoring.field_marks import unindexed_fields
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Entity
@@ -37,8 +39,15 @@ def plain(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
 
 
-def update(entity: dict[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Make the changes from `before` to `after` in an entity."""
+def update(
+    entity: dict[str, Any],
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    unindexed: Collection[str] = (),
+) -> None:
+    """Make the changes from `before` to `after` in an entity. `unindexed`: names of properties that
+    are not indexed if they are new."""
+    new = [name for name in unindexed if name in after and name not in entity]
     for name, value in after.items():
         if name in before:
             if is_same(before[name], value):
@@ -49,6 +58,9 @@ def update(entity: dict[str, Any], before: Mapping[str, Any], after: Mapping[str
     for name in before:
         if name not in after:
             entity.pop(name, None)
+    excluded = [name for name in new if name in entity]
+    if excluded:  # an Entity by then; looking at its flags costs something
+        entity.exclude_from_indexes.update(excluded)  # type: ignore[attr-defined]
 
 
 def is_same(one: Any, other: Any) -> bool:
@@ -62,13 +74,17 @@ def is_same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def new_entity(key: Any, values: Mapping[str, Any]) -> Entity:
+def new_entity(key: Any, values: Mapping[str, Any], unindexed: Collection[str] = ()) -> Entity:
     from google.cloud.datastore import Entity
 
-    entity = Entity(key)
+    entity = Entity(key, exclude_from_indexes=tuple(unindexed))
     for name, value in values.items():
         entity[name] = stored(value)
     return entity
+
+
+def _unindexed(value: Any) -> Collection[str]:
+    return unindexed_fields(type(value.of)) if _has_object(value) else ()
 
 
 def _is_entity(value: Any) -> bool:
@@ -80,13 +96,13 @@ def _is_entity(value: Any) -> bool:
 def stored(value: Any) -> Any:
     """A plain value as it is in an entity."""
     if isinstance(value, dict) and not _is_entity(value):
-        return new_entity(None, value)
+        return new_entity(None, value, _unindexed(value))
     return [stored(item) for item in value] if isinstance(value, list) else value
 
 
 def _merged(there: Any, before: Any, after: Any) -> Any:
     if isinstance(before, dict) and isinstance(after, dict) and isinstance(there, dict):
-        update(there, before, after)
+        update(there, before, after, _unindexed(after))
         return there
     is_list = isinstance(before, list) and isinstance(after, list) and isinstance(there, list)
     if is_list and len(before) == len(there):

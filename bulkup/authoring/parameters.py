@@ -139,9 +139,12 @@ def _of_class(cls: type[Updater]) -> Iterable[Parameter]:
                 f"and {name}; rename one"
             )
         attributes[declared.name] = name
-        if name not in ("max_failures", "rewrite_unchanged", "allow_unwritten_changes") and (
-            hasattr(Updater, name) or name in Updater.__annotations__
-        ):
+        if name not in (
+            "max_failures",
+            "rewrite_unchanged",
+            "allow_unwritten_changes",
+            "concurrency",
+        ) and (hasattr(Updater, name) or name in Updater.__annotations__):
             raise ParameterError(
                 f"{cls.__name__} cannot have a parameter {name!r}, because every updater has an "
                 "attribute of that name; rename it"

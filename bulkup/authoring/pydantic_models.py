@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bulkup.authoring.entity_key import key_field
+from bulkup.authoring.field_marks import key_field
 from bulkup.authoring.mismatch import path_text
 from bulkup.authoring.model_values import Values, plain, stored
 from bulkup.authoring.typed_models import ValueAdapter
@@ -46,6 +47,11 @@ class PydanticModels(ValueAdapter):
             return self._model.model_validate(values)
         except ValidationError as error:
             raise ValueError(_sentence(error, self._model.__name__)) from None
+
+    def unindexed(self, model: Any) -> Collection[str]:
+        fields = type(model).model_fields
+        names = super().unindexed(model)
+        return [fields[n].serialization_alias or fields[n].alias or n for n in names]
 
     def plain_value(self, value: Any) -> Any:
         values = value.model_dump(by_alias=True) if self.is_model(value) else value

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import MutableSequence, MutableSet, Sequence, Set
+from collections.abc import Collection, MutableSequence, MutableSet, Sequence, Set
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bulkup.authoring.entity_key import key_field
+from bulkup.authoring.field_marks import key_field, unindexed_fields
 from bulkup.authoring.mismatch import mismatch
 from bulkup.authoring.model_adapter import ModelAdapter
 from bulkup.authoring.model_values import EmbeddedValues, Values, new_entity, plain, stored, update
@@ -46,14 +46,23 @@ class ValueAdapter(ModelAdapter):
 
     def update(self, entity: Entity, model: Any, before: Values) -> tuple[Entity, Values]:
         after = self.values(model)
-        update(entity, before, after)
+        update(entity, before, after, self.unindexed(model))
         key = self.key_of(model)
         if key is not None and key != entity.key:
             entity.key = key
         return entity, after
 
     def new_entity(self, model: Any, key: Key) -> Entity:
-        return new_entity(key, self.values(model))
+        return new_entity(key, self.values(model), self.unindexed(model))
+
+    def type_of(self, model: Any) -> type:
+        """A TypedDict does not know what it is; an object may be of another class than the handled
+        one."""
+        return self.model if type(model) is dict else type(model)
+
+    def unindexed(self, model: Any) -> Collection[str]:
+        """Names of properties that are not indexed if they are new."""
+        return unindexed_fields(self.type_of(model))
 
     def key_of(self, model: Any) -> Key | None:
         name = key_field(type(model))
@@ -97,8 +106,7 @@ class TypedModels(ValueAdapter):
             raise ValueError(mismatch(error, values, self.model.__name__)) from None
 
     def values(self, model: Any) -> Values:
-        # A TypedDict does not know what it is; an object may be of another class than the handled.
-        of = self.model if type(model) is dict else type(model)
+        of = self.type_of(model)
         values: Values = plain(self._converter.unstructure(model, of))
         name = key_field(of)
         if name is not None:

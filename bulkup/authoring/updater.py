@@ -13,15 +13,17 @@ class AddFullName(Updater):
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import inspect
+from collections.abc import Collection, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
-from bulkup.authoring.call_threads import SharedSink, end_call, handling
+from bulkup.authoring import call_threads
+from bulkup.authoring.call_threads import SharedSink, handling
 from bulkup.authoring.writes import WriteSink, flat, key_to_delete, put_others
-from bulkup.authoring.wrong_result import method_result
 from bulkup.core.errors import UpdaterError
 
 if TYPE_CHECKING:
@@ -88,6 +90,8 @@ class Updater(Generic[E]):
                          parameters and query (`bulkup run --once`).
     `idempotent`         handling an entity again changes nothing, so a run may be repeated
                          (`bulkup run --until-clean`), also without an `is_done`.
+    `concurrency`        how many entities an `async def handle_entity` handles at once, in each
+                         process.
     `then`               the updater to run when this one has finished: a class, a function, or a
                          string like "other.py:Name", relative to this file's folder.
     """
@@ -98,6 +102,7 @@ class Updater(Generic[E]):
     ignore_warnings: Collection[str] = ()
     once: bool = False
     idempotent: bool = False
+    concurrency: int = 32
 
     client: Client
     """A `google.cloud.datastore.Client` for the run's target."""
@@ -113,8 +118,9 @@ class Updater(Generic[E]):
     _models: Models | None = None
     """None: the handler takes entities."""
 
-    def get_query(self) -> Query:
-        """Return the query whose entities are handled: `self.client.query(kind=...)`."""
+    def get_query(self) -> Any:
+        """Return the query whose entities are handled: `self.client.query(kind=...)`, or one of ndb
+        where the handler takes its models."""
         kind = getattr(self, "kind", None)
         if not kind:
             raise UpdaterError(
@@ -122,8 +128,11 @@ class Updater(Generic[E]):
             )
         return self.client.query(kind=kind)
 
-    def handle_entity(self, entity: E, /) -> None:
+    def handle_entity(self, entity: E, /) -> Coroutine[Any, Any, None] | None:
         """Handle one entity. Its writes land together or, if this raises, not at all.
+
+        It may be an `async def`: then `concurrency` entities are handled at once, and each awaits
+        what it needs. Their writes are committed in the order of the query all the same.
 
         Called again with fresh data if somebody else changes what it has read before its write
         lands, or if it has read what an earlier call put and no commit has written yet. So any
@@ -154,6 +163,12 @@ class Updater(Generic[E]):
         True or False; `put` and `delete` do not work here.
         """
         raise NotImplementedError(f"{type(self).__name__} has no is_done")
+
+    async def aclose(self) -> None:
+        """Close what an `async def handle_entity` has opened, such as an HTTP session.
+
+        Called on its event loop, when a process stops working on the run.
+        """
 
     def finish(self, success: bool, report: Report) -> None:
         """Called when a process stops working on the run. `success`: every entity was handled.
@@ -257,11 +272,15 @@ class Updater(Generic[E]):
         """The entity or key that an entity, a key or a model stands for."""
         return owner if self._models is None else next(iter(self._models.keys(owner)))
 
-    @property
+    @cached_property
     def _form(self) -> str:
         """Which of FORMS it has."""
         has_batches = type(self).handle_batch is not Updater.handle_batch
         return "handle_batch" if has_batches else "handle_entity"
+
+    @cached_property
+    def _is_async(self) -> bool:
+        return is_async(type(self).handle_entity)
 
     def _writing(self) -> WriteSink:
         sink = self._open_sink
@@ -278,6 +297,11 @@ class Updater(Generic[E]):
             )
         sink = sink.for_caller()
         return SharedSink(sink) if sink.is_shared else sink
+
+
+def is_async(function: Any) -> bool:
+    function = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 CHECKS = ("check_before", "check_after")
@@ -365,17 +389,27 @@ def writing_to(sink: WriteSink, updater: Updater[Any]) -> Iterator[None]:
         updater._has_threads, updater._sink = True, None
 
     before = updater._open_sink, updater._sink
-    updater._open_sink = updater._sink = sink
+    updater._open_sink = sink
+    updater._sink = None if sink.serves_many else sink
     sink.on_share = share
-    if updater._has_threads:
+    if updater._has_threads and not sink.serves_many:
         sink.share()
     token = _handling.set(updater)
     try:
-        with handling(sink), surroundings(updater):
+        with (
+            handling(None if sink.serves_many else sink),
+            nullcontext() if sink.serves_many else surroundings(updater),
+        ):
             yield
     finally:
         _handling.reset(token)
         updater._open_sink, updater._sink = before
+
+
+def begin_task(sink: WriteSink, updater: Updater) -> None:
+    """This task handles the entity that the sink has begun with."""
+    _handling.set(updater)
+    call_threads.begin_task(sink)
 
 
 def client() -> Client:
@@ -398,23 +432,3 @@ def models_of_running_handler() -> Models | None:
     """None: no handler runs on this thread, or it takes entities."""
     updater = _handling.get()
     return None if updater is None else updater._models
-
-
-def handle_into(updater: Updater[Any], entities: list[Entity], sink: WriteSink) -> None:
-    """Let an updater handle one entity, or a batch of them, and send its writes to `sink`.
-
-    Raises what the handler raises, and TypeError if the handler returns something.
-    """
-    called = updater._form
-    sink.own = entities[0] if called == "handle_entity" else object()
-    with writing_to(sink, updater):
-        try:
-            result: Any
-            if called == "handle_batch":
-                result = updater.handle_batch(entities)  # type: ignore[func-returns-value]
-            else:
-                result = updater.handle_entity(entities[0])  # type: ignore[func-returns-value]
-        finally:
-            end_call(sink)
-    if result is not None:
-        raise method_result(updater, result, called)

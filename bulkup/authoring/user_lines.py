@@ -180,6 +180,12 @@ def is_users_own(updater: Any) -> bool:
     return code is not None and not code.co_filename.startswith(BULKUP)
 
 
+def source_file(updater: Any) -> str:
+    """The file of the function that handles an entity; empty: it was not written in Python."""
+    code = getattr(user_handler(updater), "__code__", None)
+    return "" if code is None else str(code.co_filename)
+
+
 def assignments(updater: Any, name: str) -> list[Assignment]:
     """Where the updater assigns a property: in its function or class or, if that does not name the
     property, elsewhere in the same file."""

@@ -24,6 +24,9 @@ class WriteSink:
     reads: Any = None
     """Where the updater's client notes what the handler reads (`datastore/reads.py`)."""
 
+    serves_many = False
+    """Several calls run at once, and `for_caller` tells them apart."""
+
     is_shared = False
     """A handler has started threads, so who puts, deletes or logs is looked at."""
 

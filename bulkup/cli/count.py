@@ -37,7 +37,7 @@ def command(args: CountArgs) -> None:
 
     With UPDATER, how many its query matches, narrowed by --kind, --ancestor and --where as in
     `bulkup run`; without it, how many of all entities. The server counts them. Where it cannot,
-    their keys are read. Writes nothing.
+    and where a condition ranges on a property, their keys are read. Writes nothing.
     """
     from bulkup.report.json_lines import stdout_lines, stdout_text
     from bulkup.runs.find import count_matching, query_of

@@ -76,7 +76,7 @@ is another run.
   __key__ HAS ANCESTOR KEY(Customer, 5)
 
 Values: 5, 2.5, 'text' or "text", TRUE, FALSE, NULL, DATETIME('2026-11-28T09:00:00Z'),
-KEY(Customer, 5, Order, 'A-1'), KEY(NAMESPACE('x'), ...), BLOB('aGk='), ARRAY(1, 2).
+KEY(Customer, 5, Order, 'A-1'), KEY(NAMESPACE('x'), ...), BLOB('aGk'); ARRAY(1, 2) after IN.
 Backquotes hold a name that is not a plain word: `first name` = 'Ada'.
 
 Only indexed properties match. Values compare by type: 30 is not 30.0, and `age > 30` also matches

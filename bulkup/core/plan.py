@@ -173,6 +173,11 @@ class Hazard(str, Enum):
     UNFINISHED_RUN = "unfinished_run"
     DONE_BEFORE = "done_before"
     SUCCESSOR = "successor"
+    NAIVE_DATETIME = "naive_datetime"
+    NUMBER_TYPE = "number_type"
+    OTHER_NAMESPACE = "other_namespace"
+    READS_EACH = "reads_each"
+    MISSPELLED = "misspelled"
     OTHER = "other"
 
 

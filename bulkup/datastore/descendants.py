@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from google.cloud.datastore import Client, Entity, Key
 
 from bulkup.datastore.keys import key_bytes, key_to_pb
@@ -11,32 +13,39 @@ from bulkup.datastore.reads import kind_mark
 from bulkup.datastore.user_client import UserClient
 
 
-def descendants(
+def request_descendants(
     client: Client, key: Key, at_most: int, *, may_be_unwritten: bool = True
-) -> list[Entity]:
-    """The descendants of a key, without the entity itself; of more than `at_most`, one more.
+) -> Callable[[], list[Entity]]:
+    """Ask for the descendants of a key, without the entity itself. What is returned waits for them;
+    of more than `at_most`, it returns one more.
 
     What is read guards what the handler writes, as if it had read it by key.
     `may_be_unwritten`: earlier handlers of the run may have written some, so the batches that are
-    not committed yet are committed first. That costs a commit for each entity.
+    not committed yet are committed first. That costs a commit for each call of the handler.
     A client that is not a run's, as in a unit test, runs the query as the official one does.
-    Raises CallError.
+    Waiting raises CallError.
     """
     if not isinstance(client, UserClient):
         query = client.query(ancestor=key)
         query.key_filter(key, ">")
-        return list(query.fetch(limit=at_most + 1))
-    reads = client.reads
+        return lambda: list(query.fetch(limit=at_most + 1))
+    reads, pb, namespace = client.reads, _query_below(key, at_most + 1), key.namespace or ""
     if reads is not None and may_be_unwritten:
         reads.note(kind_mark(""), 0)
-    pb, found = _query_below(key, at_most + 1), list[Entity]()
-    for result in client._rpc.results(pb, key.namespace or ""):
-        if reads is not None:
-            reads.note(key_bytes(result.entity.key), result.version, result.entity)
-        found.append(LazyEntity(result.entity, result.version))
-        if len(found) > at_most:
-            break
-    return found
+    rpc = client._rpc
+    first_page = rpc.run_query(pb, namespace)
+
+    def wait() -> list[Entity]:
+        found = list[Entity]()
+        for result in rpc.results_from(first_page, pb, namespace):
+            if reads is not None:
+                reads.note(key_bytes(result.entity.key), result.version, result.entity)
+            found.append(LazyEntity(result.entity, result.version))
+            if len(found) > at_most:
+                break
+        return found
+
+    return wait
 
 
 def _query_below(key: Key, page: int) -> Pb:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bulkup.datastore.entity_patch import UNSTORABLE, patched
+from bulkup.datastore.entity_changes import UNSTORABLE
+from bulkup.datastore.entity_patch import patched
 from bulkup.datastore.keys import key_text
 from bulkup.datastore.lazy_entity import LazyEntity, read_message
 from bulkup.datastore.messages import EntityPb, Pb

@@ -6,13 +6,10 @@ that was changed in place is found as surely as an assignment.
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from google.cloud.datastore import Entity, Key
+from google.cloud.datastore import Entity
 from google.protobuf.message import DecodeError
-from proto.datetime_helpers import DatetimeWithNanoseconds  # type: ignore[import-untyped]
 
 from bulkup.core.limits import (
     MAX_INDEXED_BYTES,
@@ -80,11 +77,8 @@ def encode_put(
 
 
 _PLAIN = {type_: name for name, type_ in PLAIN.items()}
-_IMMUTABLE = frozenset({*_PLAIN, type(None)})
-_CONSTANT = frozenset({*_IMMUTABLE, type(UNREAD), DatetimeWithNanoseconds, datetime.datetime, Key})
-_get: Any = dict.get
-UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError, DecodeError)
-"""What `patched` raises for a value that Datastore cannot store, which is a new one."""
+IMMUTABLE = frozenset({*_PLAIN, type(None)})
+"""Types of values that nothing changes in place."""
 
 _Edit: TypeAlias = tuple[str, bytes, Any]
 """A changed property: its name, its new serialized Value, and the value encoded there. A plain
@@ -131,7 +125,7 @@ def patched(
             seen[name] = value  # the message no longer says what was read
         for name in added:
             value = entity[name]
-            seen[name] = value if type(value) in _IMMUTABLE else UNREAD
+            seen[name] = value if type(value) in IMMUTABLE else UNREAD
     if deleted:
         for name in [name for name in properties if name not in entity]:
             del properties[name]
@@ -142,56 +136,6 @@ def patched(
         if entity._key is not None:
             pb.key = key_to_pb(entity._key).SerializeToString()
     return pb
-
-
-def is_untouched(entity: LazyEntity) -> bool:
-    """Whether every value still is the very object that was read or put in place. False: it may
-    have changed, or not. Cheap, for this is asked of every entity."""
-    if entity._more_than_values:
-        return False
-    seen = entity._seen
-    if dict.__len__(entity) != (len(entity._properties) if entity._named else len(seen) + 1):
-        return False  # a property was added or removed, or there was none
-    if entity._values is None:  # nothing that was read can be changed in place
-        for name, value in seen.items():  # noqa: SIM110 - a generator takes longer
-            if _get(entity, name) is not value:
-                return False
-        return True
-    for name, value in seen.items():
-        if _get(entity, name) is not value or type(value) not in _CONSTANT:
-            return False
-    return True
-
-
-def is_changed(entity: LazyEntity) -> bool:
-    """Whether the entity differs from its message: from what was read or, if that was patched in
-    place, put."""
-    try:
-        return patched(entity) is not None
-    except UNSTORABLE:
-        return True
-
-
-def is_changed_since(entity: LazyEntity, put: Pb, key: Any, values: Mapping[str, Any]) -> bool:
-    """Whether the entity differs from the message `put`, a copy that `patched` returned when the
-    entity had these `stored_values`."""
-    if not entity._more_than_values and entity._key is key:
-        storage: Any = dict.items(entity)
-        if len(storage) == len(values) and all(
-            value is values.get(name, values) and type(value) in _CONSTANT
-            for name, value in storage
-        ):
-            return False
-    try:
-        now = patched(entity)
-    except UNSTORABLE:
-        return True
-    return bool(now is None or now != put)
-
-
-def stored_values(entity: LazyEntity) -> tuple[Any, Mapping[str, Any]]:
-    """The key and the values that `is_changed_since` compares with."""
-    return entity._key, dict.copy(entity)
 
 
 def _find_changed_values(
@@ -216,7 +160,7 @@ def _find_changed_values(
             if value is UNREAD:
                 continue
             # The very object that was read, of an immutable type, equals what the message says.
-            if value is seen.get(name, UNREAD) and type(value) in _IMMUTABLE:
+            if value is seen.get(name, UNREAD) and type(value) in IMMUTABLE:
                 continue
             data = properties.get(name) if isinstance(name, str) else None
             if data is None:
@@ -302,7 +246,7 @@ def _add_property(
     try:
         if not name or name[0] == "_" or len(name) > MAX_INDEXED_BYTES // 4:
             check_property_name(name)
-        if type(value) not in _IMMUTABLE or len(data) > MAX_INDEXED_BYTES:
+        if type(value) not in IMMUTABLE or len(data) > MAX_INDEXED_BYTES:
             check_value(name, pb)
             if doubts is not None:
                 note_doubts(doubts, name, None, value)

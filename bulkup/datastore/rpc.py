@@ -145,6 +145,18 @@ class Rpc:
         head.single_use_transaction.read_write.SetInParent()
         self._commit_head: bytes = head.SerializeToString()
 
+    def beside(self) -> Rpc:
+        """Another connection to the same server, which another thread may use at the same time."""
+        other = Rpc(
+            self._client, retry_policy=self.retry_policy,
+            sleep=self._sleep, monotonic=self.monotonic, server_time=self.server_time,
+        )  # fmt: skip
+        other.contacted = self.contacted
+        other.meter = self.meter
+        other._head, other._commit_head = self._head, self._commit_head
+        other._read_options = self._read_options
+        return other
+
     def _open_channel(self) -> None:
         tell_grpc()
         options: tuple[tuple[str, int], ...] = _OPTIONS

@@ -23,6 +23,7 @@ class CallSlot(HandlerCall):
     _read: Any
     """The message of the entity."""
     _item: Handled
+    _entity: LazyEntity
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class CallSlot(HandlerCall):
         self._key = item.key
         self._version = result.version
         self._once_more = once_more
-        self.own = entity = LazyEntity(result.entity, result.version)
+        self.own = self._entity = entity = LazyEntity(result.entity, result.version)
         self._writes.clear()
         self._made.clear()
         self._log_lines = []
@@ -79,8 +80,8 @@ class CallSlot(HandlerCall):
         elif error is not None:
             fail_with(self._updater, item, error)
         if item.failure is None:
-            self._note_outcome(item, self.own, self._read)
+            self._note_outcome(item, self._entity, self._read)
         elif self._changed:
-            has_come_to_nothing(self.own)
+            has_come_to_nothing(self._entity)
         item.log_lines = self._log_lines
         return item

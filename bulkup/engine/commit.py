@@ -19,7 +19,7 @@ not, and of all copies of a commit at most one can be applied.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 from bulkup.datastore.call_error import CallError
@@ -100,6 +100,14 @@ class Committer:
                 *(open_batch.batch for open_batch in peer._in_flight), *peer._held, peer._building
             )
         ]  # fmt: skip
+
+    def oldest_open(self) -> Iterator[Handled]:
+        """The first entity of each shard that is not done."""
+        for peer in self._peers:
+            for batch in (*(sent.batch for sent in peer._in_flight), *peer._held, peer._building):
+                if batch.items:
+                    yield batch.items[0]
+                    break
 
     def left_out(self) -> Callable[[Any], bool] | None:
         """See `Sink.left_out`. Asked for every page, so that most entities are not looked at."""

@@ -6,6 +6,7 @@ the order they were handed out, whichever worker finishes first.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,25 +14,25 @@ from bulkup.engine.accounts import Accounts
 from bulkup.engine.first_page import FirstPage
 from bulkup.engine.handled import Handled
 from bulkup.engine.hints import Hints
-from bulkup.engine.pool.chunk import Chunk
-from bulkup.engine.pool.pool import MAX_CHUNK, QUEUED, WorkerPool
 from bulkup.engine.reads_each import ReadsEach
+from bulkup.engine.workers import HandedOut, Workers
+from bulkup.engine.written_lately import WrittenLately
 
 if TYPE_CHECKING:
     from bulkup.engine.shard_runner import ShardRunner
 
 
 class Dispatcher:
-    """The HandlerPool over worker processes. `ranged`: the query may return an entity twice."""
+    """The HandlerPool over workers. `ranged`: the query may return an entity twice."""
 
-    def __init__(
-        self, workers: WorkerPool, accounts: Accounts, hints: Hints, *, ranged: bool
-    ) -> None:
+    def __init__(self, workers: Workers, accounts: Accounts, hints: Hints, *, ranged: bool) -> None:
         self._workers = workers
         self._accounts = accounts
         self._ranged = ranged
-        self._max_chunks = QUEUED * workers.count
-        """Per shard, so that memory stays bounded while its commits are slow."""
+        self._max_chunks = workers.most_chunks
+        self._written = WrittenLately() if workers.at_once else None
+        self._out: deque[HandedOut] = deque()
+        """Chunks that were handed out, oldest first, while `_written` is kept."""
         self._handed_out = 0
         self._dispatched: set[bytes] = set()
         """Keys at the workers, for a query that may return an entity twice."""
@@ -64,7 +65,7 @@ class Dispatcher:
             while shard.chunks and shard.chunks[0].done():
                 chunk = shard.chunks.popleft()
                 shard.throttle.rate.spend(len(chunk.items))
-                self._add(shard, chunk.result())
+                self._add(shard, chunk)
                 if not chunk.whole:
                     break  # what follows the gap is handled again by the next runner
 
@@ -79,15 +80,15 @@ class Dispatcher:
         if not shard.throttle.admit(len(chunk.items)):
             return False
         shard.chunks.popleft()
-        self._add(shard, chunk.result())
+        self._add(shard, chunk)
         if chunk.error is not None:
             raise chunk.error
         if not shard.chunks:
             shard.committer.end_page()
         return True
 
-    def _add(self, shard: ShardRunner, items: Sequence[Handled]) -> None:
-        committer = shard.committer
+    def _add(self, shard: ShardRunner, chunk: HandedOut) -> None:
+        committer, written, items = shard.committer, self._written, chunk.result()
         if self._dispatched:
             self._dispatched.difference_update(item.key for item in items)
         stale = 0
@@ -95,8 +96,9 @@ class Dispatcher:
         for item in items:
             reads, item.reads = item.reads, ()
             if reads:
-                self._reads_each.noted()
-                if committer.is_stale(reads):
+                if written is None:
+                    self._reads_each.noted()
+                if committer.is_stale(reads) or (written and written.since(chunk.ticket, reads)):
                     stale = item.together
             if stale:
                 committer.drain_all()
@@ -110,7 +112,17 @@ class Dispatcher:
             self._accounts.enter(item)
             if self._first_page.is_waiting:
                 self._first_page.handled(item)
+            if written is not None:
+                written.add(item)
             committer.add(item)
+        if written is not None:
+            self._forget(written, chunk)
+
+    def _forget(self, written: WrittenLately, chunk: HandedOut) -> None:
+        chunk.is_added = True
+        while self._out and self._out[0].is_added:
+            self._out.popleft()
+        written.forget(self._out[0].ticket if self._out else written.number)
 
     def _hand_out_some(self, shard: ShardRunner) -> bool:
         size = shard.scan.page_size = shard.throttle.batch_size()
@@ -123,7 +135,8 @@ class Dispatcher:
         some, rest = shard.page, shard.page[:0]
         is_left_out = shard.committer.left_out()
         if is_left_out is not None:
-            some, rest = self._new_ones(some[:MAX_CHUNK], is_left_out), some[MAX_CHUNK:]
+            most_looked_at = self._workers.max_chunk
+            some, rest = self._new_ones(some[:most_looked_at], is_left_out), some[most_looked_at:]
         if not self._first_page.is_found:
             self._first_page.found(some)
         if some:
@@ -132,9 +145,12 @@ class Dispatcher:
         shard.page = [*some, *rest] if rest else some
         return True
 
-    def _hand_out(self, shard: ShardRunner, some: Sequence[Any], most: float) -> Chunk:
+    def _hand_out(self, shard: ShardRunner, some: Sequence[Any], most: float) -> HandedOut:
         chunk = self._workers.submit(some, most)
         chunk.knows = shard.page_knows
+        if self._written is not None:
+            chunk.ticket = self._written.landed(shard.committer.oldest_open())
+            self._out.append(chunk)
         shard.chunks.append(chunk)
         self._handed_out += chunk.count
         shard.passed(some[chunk.count - 1])

@@ -12,8 +12,10 @@ from bulkup.core.events import Report, RunEnded, RunStarted, WarningKind
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard
 from bulkup.core.stop import Stopped
+from bulkup.core.user_traceback import error_line
 from bulkup.datastore.call_error import CallError
 from bulkup.engine.accounts import Accounts
+from bulkup.engine.async_handler import AsyncHandler
 from bulkup.engine.budget import Budget, BudgetExceeded
 from bulkup.engine.commit_context import (
     CommitContext,
@@ -34,6 +36,7 @@ from bulkup.engine.images import ImageLog
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.key_handler import make_handler
 from bulkup.engine.key_scan import KeyPlan, KeySampling, open_scan
+from bulkup.engine.loop_pool import LoopPool
 from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.moved_entities import MoveWatch
 from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
@@ -83,6 +86,8 @@ class Execution:
         self._clock = clock = surroundings.clock
         self._taken = taken
         self._workers = workers
+        self._loop: AsyncHandler | None = None
+        self._loop_pool: LoopPool | None = None
         self._sampling = sampling
         self._max_failures = (
             updater.max_failures if options.max_failures is None else options.max_failures
@@ -114,7 +119,7 @@ class Execution:
             on_check=self._tick,
             can_resume=taken is not None,
         )
-        self._advice = Advice(updater, self._event_log)
+        self._advice = Advice(self._event_log)
         self._unwritten = UnwrittenChanges(updater, lambda: self._progress.counts)
         self._handlers = self._make_handlers(keeps_before=taken is None)
         self._move_watch = MoveWatch(task.query, self.warn)
@@ -145,9 +150,15 @@ class Execution:
             hints = Hints(self._task.updater)
             return Dispatcher(self._workers, accounts, hints, ranged=bool(self._query.ranged))
         handler = make_handler(
-            self._task.updater, self._query,
+            self._task.updater, self._query, self._rpc,
             keeps_before=keeps_before, keeps_images=not (keeps_before or self._options.no_undo),
         )  # fmt: skip
+        if isinstance(handler, AsyncHandler):
+            self._loop = handler
+            if not keeps_before:
+                self._loop_pool = pool = LoopPool(handler, self._rpc)
+                pool.on_handled = slow.took
+                return Dispatcher(pool, accounts, handler.hints, ranged=bool(self._query.ranged))
         return in_process(handler, accounts, slow)
 
     # --- called back while others wait ---
@@ -224,6 +235,10 @@ class Execution:
             report = self._report(started, outcome)
         finally:
             self._progress.close()
+            if self._loop is not None:
+                self._close(self._loop)
+        if self._loop is not None:
+            report = replace(report, warnings=tuple(self._event_log.warnings))
         if taken is not None:
             report = self._record_end(taken.checkpoint, report)
         if not self._final_hook.called and not self._options.dry_run:  # finish may write
@@ -233,6 +248,14 @@ class Execution:
             report = replace(report, exit_code=code, warnings=tuple(self._event_log.warnings))
         self._event_log(RunEnded(report))
         return report
+
+    def _close(self, handler: AsyncHandler) -> None:
+        try:
+            handler.close()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.warn(f"aclose of {self._task.run_info.updater} raised {error_line(error)}")
 
     def _count_stopping(self, exceeded: BudgetExceeded) -> None:
         """Count the failure that has stopped the run."""
@@ -262,7 +285,8 @@ class Execution:
     @contextmanager
     def _scheduler(self, checkpoint: Checkpoint, lease: Lease) -> Iterator[Scheduler]:
         """Recover what the last runner left, and create a scheduler for the remaining work."""
-        with self._workers or nullcontext():  # worker processes start while recovery asks
+        # Worker processes start while recovery asks.
+        with self._workers or self._loop_pool or nullcontext():
             left_markers = self._recover(checkpoint, lease) if self._resumed else {}
             checkpoint.begin_work(
                 lease.record.layout.shards,

@@ -75,6 +75,8 @@ class Handled:
     """Keys of what the handler has read through its client, and marks of its queries."""
     together: int = 1
     """How many entities, from this one on, were handled by the call that has read this."""
+    number: int = 0
+    """Of `WrittenLately`."""
     before: Any = None
     """The PageEntity as it was read, for a dry run."""
 

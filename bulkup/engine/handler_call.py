@@ -18,20 +18,20 @@ from bulkup.core.clock import timestamp
 from bulkup.core.limits import LARGE_BYTES, check_key_to_write, check_whole
 from bulkup.core.model import LogLine
 from bulkup.datastore.doubts import Doubts
-from bulkup.datastore.entity_patch import (
-    encode_put,
+from bulkup.datastore.entity_changes import (
     is_changed,
     is_changed_since,
     is_untouched,
-    patched,
     stored_values,
 )
+from bulkup.datastore.entity_patch import encode_put, patched
 from bulkup.datastore.keys import key_bytes, key_of, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity, is_moved, page_entity, read_version
 from bulkup.datastore.messages import EntityPb, Mutation, Pb
 from bulkup.datastore.new_key import NewKey
 from bulkup.datastore.raw_requests import put_mutation
 from bulkup.datastore.reads import ABSENT
+from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.client_writes import ClientWrites
 from bulkup.engine.handled import Handled, Write, moves_in_query
@@ -124,10 +124,14 @@ class HandlerCall(WriteSink):
             self._client_writes = ClientWrites(self._versions)
         self._client_writes.note(page_entity(self.own), versions)
 
-    def _has_committed(self, key: bytes) -> bool:
-        """Whether this call has written the key through its client."""
+    def _has_committed(self, entity: LazyEntity) -> bool:
+        """Whether this call, for this entity, has written it through its client."""
         writes = self._client_writes
-        return writes is not None and writes.has(page_entity(self.own), key)
+        return writes is not None and writes.has(page_entity(entity), self._key)
+
+    def allocates_with(self, rpc: Rpc) -> None:
+        """From now on allocate ids over this connection."""
+        self._new_ids = NewIds(rpc)
 
     def _keep_before(self, item: Handled, pb: Any) -> None:
         """What was read is looked at later: fail here if one of its values is corrupt."""
@@ -172,7 +176,9 @@ class HandlerCall(WriteSink):
         put_as, key = self._put_as, self._key
         if put_as is NOT_PUT:
             # Another object may have been put under its key, also through the client.
-            return key not in self._writes and is_changed(entity) and not self._has_committed(key)
+            if key in self._writes or not is_changed(entity):
+                return False
+            return not self._has_committed(entity)
         if put_as is _PUT_AS_ANOTHER:
             return False
         changed = is_changed(entity) if put_as is None else is_changed_since(entity, *put_as)

@@ -50,6 +50,7 @@ class Hints:
     def __init__(self, updater: Any) -> None:
         self._updater = updater
         self._is_users = is_users_own(updater)
+        self._ignored = frozenset(updater.ignore_warnings)
         self._told: dict[tuple[WarningKind, str], bool] = {}
         """False: it is meant."""
         self.new: dict[tuple[WarningKind, str], Hint] = {}
@@ -92,7 +93,7 @@ class Hints:
     ) -> None:
         """Note something once more. `say`: the sentence and its places; None: it is meant. Called
         the first time."""
-        if not self._is_users:
+        if not self._is_users or kind.value in self._ignored:
             return
         pair = kind, subject
         is_told = self._told.get(pair)
@@ -210,8 +211,7 @@ def _is_converted(value: ast.expr) -> bool:
 class Advice:
     """Warns of each hint once, and says in the report how often it was noted."""
 
-    def __init__(self, updater: Any, events: EventLog) -> None:
-        self._ignored = frozenset(updater.ignore_warnings)
+    def __init__(self, events: EventLog) -> None:
         self._events = events
         self._said: dict[tuple[str, str], tuple[int, Detailed]] = {}
         """Where the message is among the warnings of the events, and the message."""
@@ -219,8 +219,6 @@ class Advice:
 
     def take(self, hints: Iterable[Hint]) -> None:
         for hint in hints:
-            if hint.kind in self._ignored:
-                continue
             pair = hint.kind, hint.subject
             count = self._counts[pair] = self._counts.get(pair, 0) + hint.times
             if pair not in self._said:

@@ -16,6 +16,7 @@ from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.messages import EntityPb
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.any_handler import AnyHandler
+from bulkup.engine.async_handler import AsyncHandler
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled, Write, written
 from bulkup.engine.key_handler import make_handler
@@ -61,7 +62,7 @@ class Judge:
         self._is_done = acceptance_of(updater, name)
         self._answer: Any = _NOT_ASKED
         self._handler: AnyHandler = (
-            make_handler(updater, query, keeps_before=True)
+            make_handler(updater, query, rpc, keeps_before=True)
             if self._is_done is None
             else Handler(updater, query, keeps_before=True, calls=self._ask)
         )
@@ -69,6 +70,10 @@ class Judge:
     @property
     def by_is_done(self) -> bool:
         return self._is_done is not None
+
+    def close(self) -> None:
+        if isinstance(self._handler, AsyncHandler):
+            self._handler.close()
 
     def judge(
         self, results: Sequence[Any], before_each: Callable[[], None] = lambda: None
@@ -78,6 +83,8 @@ class Judge:
         Raises CallError when Datastore does not answer the handler's own reads, or ours.
         """
         judged: list[Judged] = []
+        if isinstance(self._handler, AsyncHandler):
+            self._handler.on_wait = before_each
         with self._handler.open():
             items = self._handler.handle_many(self._each(results, before_each))
             for result, item in zip(results, items, strict=True):

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from bulkup.authoring.acceptance import acceptance_of
+from bulkup.authoring.definitions import check_concurrency
+from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.authoring.updater import Updater
 from bulkup.datastore.reads import ABSENT
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.any_handler import AnyHandler
+from bulkup.engine.async_handler import AsyncHandler
 from bulkup.engine.batch_handler import BatchHandler
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
@@ -28,6 +32,7 @@ class KeyHandler(Handler):
 def make_handler(
     updater: Updater,
     query: QueryPlan,
+    rpc: Rpc,
     *,
     keeps_before: bool = False,
     keeps_images: bool = False,
@@ -42,11 +47,21 @@ def make_handler(
             keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
             is_done=is_done, may_be_absent=not is_sure,
         )  # fmt: skip
+    calls = updater.handle_entity
+    if updater._is_async:
+        if isinstance(updater, FunctionUpdater):
+            calls = updater.handle_async
+        check_concurrency(updater.concurrency, type(updater).__name__)  # it may be a parameter
+        return AsyncHandler(
+            updater, query, rpc,
+            keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
+            calls=calls if is_done is None else _unless(is_done, calls), may_be_absent=not is_sure,
+        )  # fmt: skip
     handler = Handler if is_sure else KeyHandler
     return handler(
         updater, query,
         keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
-        calls=None if is_done is None else _unless(is_done, updater.handle_entity),
+        calls=None if is_done is None else _unless(is_done, calls),
     )  # fmt: skip
 
 

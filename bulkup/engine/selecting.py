@@ -17,6 +17,7 @@ from bulkup.datastore.gql.conditions import (
     KEY_PROPERTY,
     Comparison,
     Condition,
+    comparisons,
     conjuncts,
     joined,
 )
@@ -53,6 +54,12 @@ def narrow(pb: Pb, selection: Selection, client: Client) -> None:
         parts.append(Comparison(KEY_PROPERTY, "HAS ANCESTOR", parse_key(selection.ancestor)))
     if selection.where:
         parts += conjuncts(parse_condition(selection.where))
+    for one in (found for part in parts for found in comparisons(part)):
+        if not pb.kind and one.name != KEY_PROPERTY:
+            raise QueryError(
+                f"--where compares {one.name}, which needs --kind: of all kinds, only the keys can "
+                "be compared"
+            )
     place = Place(client.project, client.database or "", client.namespace or "")
     for part in parts:
         composite = pb.filter.composite_filter

@@ -13,7 +13,7 @@ from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgres
 from bulkup.engine.handled import Handled
 from bulkup.engine.hints import Hints
 from bulkup.engine.key_scan import open_scan
-from bulkup.engine.pool.chunk import Chunk
+from bulkup.engine.workers import HandedOut
 from bulkup.state.checkpoint import Checkpoint
 
 
@@ -99,7 +99,7 @@ class ShardRunner:
         self.last_key = b""
         """Key of the last entity that was handled or handed out; `last_cursor` is its cursor."""
         self.last_cursor = b""
-        self.chunks: deque[Chunk] = deque()
+        self.chunks: deque[HandedOut] = deque()
         """Handed out to worker processes, and not added to the commits yet."""
         self.may_handle = True
         self.may_end = True

@@ -8,6 +8,7 @@ from typing import Any
 from bulkup.datastore.greenlets import check_not_replaced
 from bulkup.engine.accounts import Accounts, Sink
 from bulkup.engine.any_handler import AnyHandler
+from bulkup.engine.async_handler import AsyncHandler
 from bulkup.engine.batches import marks_written
 from bulkup.engine.commit import Committer
 from bulkup.engine.handle import Handler
@@ -44,6 +45,8 @@ class _Added:
 
 def in_process(handler: AnyHandler, accounts: Accounts, slow: SlowHandler) -> InProcessPool:
     """The pool for this handler."""
+    if isinstance(handler, AsyncHandler):
+        handler.on_wait = accounts.control.check
     pool = InProcessPool if isinstance(handler, Handler) else TogetherPool
     return pool(handler, accounts, slow)
 

@@ -383,6 +383,8 @@ class GroupRun:
         if isinstance(event, Warned):
             if event.kind is WarningKind.EMPTY_QUERY:
                 return  # many tenants have no entities of a kind; the table says 0
+            if self._totals.was_said(event):
+                return
             self._totals.warn(after(f"{display_name(self._namespace)}: ", event.message))
         self._context.listener(event)
 

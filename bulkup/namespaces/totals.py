@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
-from bulkup.core.events import Failure, Report
+from bulkup.core.events import OF_CODE, Failure, Report, Warned
 from bulkup.core.failure_groups import FailureGroups
 from bulkup.engine.event_log import SHOWN_FAILURES, SHOWN_LOG_LINES
 
 MAX_WARNINGS = 20
 """Warnings kept for the report, over all namespaces. Each was printed when it came up."""
+
+MAX_SAID = 100
+"""Different warnings of the updater's code that are told apart, and said."""
+
+_NUMBER = re.compile(r"[0-9][0-9,]*")
 
 
 @dataclass
@@ -21,6 +27,8 @@ class Totals:
     log_lines: list[str] = field(default_factory=list)
     _warnings: list[str] = field(default_factory=list)
     _dropped_warnings: int = 0
+    _said: set[str] = field(default_factory=set)
+    """Warnings of the updater's code, without their numbers."""
 
     def add(self, namespace: str, report: Report) -> None:
         self.retries += report.retries
@@ -31,6 +39,16 @@ class Totals:
         self.groups.others += report.other_failures
         lines = report.log_lines[: SHOWN_LOG_LINES - len(self.log_lines)]
         self.log_lines += [f"{namespace}: {line}" for line in lines]
+
+    def was_said(self, warning: Warned) -> bool:
+        """Whether the same was said of the updater's code in another namespace."""
+        if warning.kind not in OF_CODE:
+            return False
+        words = _NUMBER.sub("#", warning.message)
+        if words in self._said or len(self._said) == MAX_SAID:
+            return True
+        self._said.add(words)
+        return False
 
     def warn(self, message: str) -> None:
         if len(self._warnings) < MAX_WARNINGS:

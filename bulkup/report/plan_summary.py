@@ -131,9 +131,12 @@ def _headline(plan: Plan) -> str:
     ]
     if not predicted.handled.count:
         return "The query finds no entities."
+    entities = "entity" if total == "1" else "entities"
     if not parts:
-        return f"Of {total} entities, none would change."
-    return f"Of {total} entities, {', '.join(parts)}."
+        failed = predicted.failed.count
+        and_fail = f", and {about}{failed:,} would fail" if failed else ""
+        return f"Of {total} {entities}, none would change{and_fail}."
+    return f"Of {total} {entities}, {', '.join(parts)}."
 
 
 def _sentences(plan: Plan) -> Iterator[str]:
@@ -151,11 +154,12 @@ def _sentences(plan: Plan) -> Iterator[str]:
             else "at random from all keys"
         )
         yield (
-            f"{handled:,} entities were handled, drawn {how}. In at least 95 of 100 samples, all "
-            "numbers that a run would count lie in their intervals."
+            f"{plural(handled, 'entity was', 'entities were')} handled, drawn {how}. In at least "
+            "95 of 100 samples, all numbers that a run would count lie in their intervals."
         )
-    else:
-        yield f"All {plural(handled, 'entity', 'entities')} were handled."
+    elif handled:
+        which = "All" if handled > 1 else "The"
+        yield f"{which} {plural(handled, 'entity was', 'entities were')} handled."
     yield "Nothing was written."
 
 

@@ -10,7 +10,7 @@ from bulkup.engine.checks import check_before
 from bulkup.engine.execution import Execution
 from bulkup.engine.key_scan import KeyPlan, KeySampling
 from bulkup.engine.options import AUTO_SHARDS
-from bulkup.engine.pool.pool import FIRST_CHUNK, WorkerPool
+from bulkup.engine.pool.pool import FIRST_CHUNK, ROUNDS, WorkerPool
 from bulkup.engine.pool.protocol import WorkerSetup
 from bulkup.engine.splits import Sampling, why_not_split
 from bulkup.engine.task import Surroundings, TakenRun, Task
@@ -155,8 +155,12 @@ def _worker_pool(prepared: PreparedRun) -> WorkerPool:
         retry_for_s=options.retry_for_s,
         keeps_images=not options.no_undo,
     )
-    takes_batches = prepared.updater._form == "handle_batch"
+    updater, least_chunk = prepared.updater, FIRST_CHUNK
+    if updater._form == "handle_batch":
+        least_chunk = options.batch_size
+    elif updater._is_async:
+        least_chunk = min(options.batch_size, ROUNDS * updater.concurrency)
     return WorkerPool(
         options.processes, setup, prepared.rpc, prepared.context.started_in,
-        least_chunk=options.batch_size if takes_batches else FIRST_CHUNK,
+        least_chunk=least_chunk,
     )  # fmt: skip

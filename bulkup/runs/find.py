@@ -82,14 +82,17 @@ def query_of(prepared: PreparedRun) -> str:
 
 
 def count_matching(prepared: PreparedRun) -> int:
-    """How many entities match. Where the server cannot count, their keys are read.
+    """How many entities match. Where the server cannot count, or counts wrongly, their keys are
+    read.
 
     Raises CallError.
     """
     query, rpc = prepared.query, prepared.rpc
     if _is_empty(prepared):
         return 0
-    if not query.is_kindless:  # else the server would count entities of bulkup's own, too
+    # Of all kinds, the server would count entities of bulkup's own, too; and with a range on a
+    # property, one server counts an entity once for each element of an array.
+    if not (query.is_kindless or query.ranged):
         try:
             return count_of(rpc.count(query.pb, query.namespace).result())
         except CallError as error:

@@ -162,10 +162,35 @@ def settle_retry(retried: Checkpoint, context: RunContext) -> None:
         lock.release()
 
 
-def _settle(first: Checkpoint, run_id: str) -> None:
+def note_retry_undone(retried: Checkpoint, *, brought_back: bool = False) -> None:
+    """A retry was undone, so what it handled has failed again; or (`brought_back`) that undo was
+    undone itself. Does nothing for other runs, and while the first run's folder is locked: then
+    that run is undone with its retry."""
+    folder = retried.folder.with_name(retried.run_info.retry_of or retried.folder.name)
+    if folder == retried.folder or not (folder / CHECKPOINT_NAME).exists():
+        return
+    lock = RunLock(folder)
+    try:
+        lock.acquire()
+    except HeldError:
+        return
+    try:
+        with closing(Checkpoint.open(folder, check=False)) as first:
+            run_id, keys = retried.run_info.run_id, KeyList.kept_in(retried.folder)
+            if brought_back:
+                _settle(first, run_id, again=True)
+            elif keys is not None:
+                with closing(keys):
+                    first.retry_undone(run_id, (key_text(key_of(key)) for key in keys))
+    finally:
+        lock.release()
+
+
+def _settle(first: Checkpoint, run_id: str, *, again: bool = False) -> None:
     """Take in what a retry has done, once it is finished."""
     folder = first.folder.with_name(run_id)
-    if first.retries().get(run_id) is not None or not (folder / CHECKPOINT_NAME).exists():
+    is_settled = first.retries().get(run_id) is not None and not again
+    if is_settled or not (folder / CHECKPOINT_NAME).exists():
         return
     with closing(Checkpoint.open(folder, check=False)) as retried:
         if retried.status().state is not RunState.FINISHED:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bulkup.authoring.param import param
-from bulkup.core.errors import UsageError
 from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState, TargetInfo
 from bulkup.core.records import RunInfo
@@ -22,6 +21,7 @@ from bulkup.runs.restore import prepare_restore
 from bulkup.runs.start import start
 from bulkup.runs.target import TargetOptions, check_same_target, options_for
 from bulkup.runs.undo_runs import (
+    NoneChosenError,
     NothingToUndoError,
     OpenedRun,
     check_can_be_undone,
@@ -139,7 +139,7 @@ class _Undoing:
             for one in left:
                 try:
                     reports.append(self._undo_run(one))
-                except NothingToUndoError:
+                except (NothingToUndoError, NoneChosenError):
                     if one is left[-1] and not reports:
                         raise
                     continue
@@ -264,7 +264,7 @@ class _Undoing:
                 strangers = wanted.facts.count - chosen.facts.count
             if not chosen.facts.count:
                 chosen.close()
-                raise UsageError(
+                raise NoneChosenError(
                     f"run {run_info.run_id} has changed none of the entities that "
                     f"{wanted.facts.source} names, so there is nothing to undo"
                 )

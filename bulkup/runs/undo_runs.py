@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bulkup.core.errors import HeldError, NotFoundError, StateError
+from bulkup.core.errors import HeldError, NotFoundError, StateError, UsageError
 from bulkup.core.events import Warned
 from bulkup.core.records import RunInfo, first_id, next_id
 from bulkup.runs.acquire import lock_folder
@@ -23,6 +23,10 @@ from bulkup.state.undo_log import UndoLog
 
 class NothingToUndoError(NotFoundError):
     pass
+
+
+class NoneChosenError(UsageError):
+    """A run has changed none of the entities that are to be put back."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from bulkup.runs.abandon import abandon_by_hand
 from bulkup.runs.context import RunContext
 from bulkup.runs.open_to_run import open_to_run
 from bulkup.runs.prepare import PreparedRun
+from bulkup.runs.retry import note_retry_undone
 from bulkup.runs.target import TargetOptions, check_same_target
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import undoes
@@ -150,6 +151,8 @@ def note_undone(
     A migration that is undone is pending again. Raises CallError.
     """
     checkpoint.undone(by, partly=partly)
+    if not partly:
+        note_retry_undone(checkpoint)
     _note_in_record(prepared, checkpoint.run_info, by[-1], partly=partly)
     _note_effects(prepared, checkpoint, by[-1], partly=partly)
 
@@ -212,6 +215,7 @@ def _note_effects(prepared: PreparedRun, checkpoint: Checkpoint, by: str, *, par
                 earlier.undone([by])
             else:
                 earlier.brought_back(by)
+            note_retry_undone(earlier, brought_back=not is_undone)
             _note_in_record(prepared, earlier.run_info, by if is_undone else "", partly=False)
             undo_id, run_id = run_id, undoes(earlier.run_info)
             is_undone = not is_undone

@@ -54,6 +54,7 @@ def verify(prepared: PreparedRun, out: Path | None = None, fix_command: str = ""
     context = prepared.context
     with context.stop.listening(), ExitStack() as stack:
         judge = Judge(prepared.updater, prepared.source.name, prepared.query, prepared.rpc)
+        stack.callback(judge.close)
         check_kind(prepared)
         file = None
         if out is not None:

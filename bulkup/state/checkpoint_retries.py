@@ -44,6 +44,27 @@ class Retries(CheckpointFile):
         for (key,) in self._db.execute(query):
             yield key
 
+    def retry_undone(self, run_id: str, keys: Iterable[str]) -> None:
+        """A finished retry was undone: its entities are in the list of failures again."""
+        error = f"was handled by run {run_id}, which was undone"
+        self._db.execute("CREATE TEMP TABLE tried (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        try:
+            with self._step(synced=True):
+                self._add_times()
+                self._db.executemany(
+                    "INSERT INTO tried VALUES (?) ON CONFLICT DO NOTHING",
+                    ((encodable(key),) for key in keys),
+                )
+                self._db.execute(
+                    "INSERT INTO failures (batch, key, step, error, traceback, at) "
+                    "SELECT (SELECT min(id) FROM batches WHERE state = 'done'), key, 'retry', ?, "
+                    "'', 0 FROM tried WHERE key NOT IN (SELECT key FROM failures)",
+                    (error,),
+                )
+                self._set(retries={**self.retries(), run_id: 0})
+        finally:
+            self._db.execute("DROP TABLE tried")
+
     def end_retry(
         self, run_id: str, keys: Iterable[str], failures: Iterable[Failure], *, unnamed: int
     ) -> None:

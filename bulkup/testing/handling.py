@@ -7,18 +7,24 @@ assert query(AddFullName).kind == "Person"
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from bulkup.authoring import wrong_owner
+from bulkup.authoring.call_threads import end_call
 from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.authoring.loader import UpdaterSource, load, make, with_models
 from bulkup.authoring.parameters import convert, parameters_of
-from bulkup.authoring.updater import Updater, handle_into
+from bulkup.authoring.updater import Updater, begin_task, writing_to
 from bulkup.authoring.writes import WriteSink
+from bulkup.authoring.wrong_result import method_result
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity, Key, Query
@@ -68,8 +74,43 @@ def handle(
         for number, one in enumerate(given, 1)
     ]
     sink = _BatchRecorder(entities) if takes_batches else _Recorder()
-    handle_into(ready, entities, sink)
+    _handle_into(ready, entities, sink)
     return Writes(tuple(sink.puts), tuple(sink.deletes), tuple(sink.logs), sink.failures)
+
+
+def _handle_into(updater: Updater, entities: list[Entity], sink: WriteSink) -> None:
+    """Raises what the handler raises, and TypeError if the handler returns something."""
+    called = updater._form
+    sink.own = entities[0] if called == "handle_entity" else object()
+    with writing_to(sink, updater):
+        try:
+            result: Any
+            if called == "handle_batch":
+                result = updater.handle_batch(entities)  # type: ignore[func-returns-value]
+            elif updater._is_async:
+                result = _awaited(updater, entities[0], sink)
+            else:
+                result = updater.handle_entity(entities[0])
+        finally:
+            end_call(sink)
+    if result is not None:
+        raise method_result(updater, result, called)
+
+
+def _awaited(updater: Updater, entity: Entity, sink: WriteSink) -> Any:
+    """What an async handler returns. A test may itself run in an event loop, so not in its
+    thread."""
+
+    async def call() -> Any:
+        begin_task(sink, updater)
+        if isinstance(updater, FunctionUpdater):
+            return await updater.handle_async(entity)
+        returned = updater.handle_entity(entity)
+        return await returned if isawaitable(returned) else returned
+
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(context.run, asyncio.run, call()).result()
 
 
 def query(updater: AnyUpdater, /, **params: Any) -> Query:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from google.cloud.datastore import Entity, Key
@@ -12,13 +14,21 @@ from bulkup.authoring.updater import Updater
 from bulkup.core.errors import UsageError
 from bulkup.core.events import Report
 from bulkup.core.visible import visible
+from bulkup.datastore.keys import key_text
 from bulkup.transforms.built_in import BuiltIn
 from bulkup.transforms.keys import key_from_property, key_of_kind
-from bulkup.transforms.moving import moved
+from bulkup.transforms.moving import Moving
 from bulkup.transforms.references import search_of
 from bulkup.transforms.transform import checked_kind, checked_name, shown
 
+AT_ONCE = 50
+"""Trees that are read at once. Each may have 200 entities."""
+
 _DESCENDANTS = "move its descendants, too; false: leave them where they are"
+
+
+class _AloneError(Exception):
+    """An entity of a batch would write another one, so each has to be handled alone."""
 
 
 class _Moves(BuiltIn):
@@ -33,19 +43,54 @@ class _Moves(BuiltIn):
     def mark(self, entity: Entity) -> None:
         """Note on a moved entity where it comes from."""
 
-    def handle_entity(self, entity: Entity) -> None:
-        key = self.new_key(entity)
-        if key == entity.key:
-            return
-        self.mark(entity)
+    def handle_batch(self, entities: list[Entity]) -> None:
+        taken: set[Key] = set()
+        for start in range(0, len(entities), AT_ONCE):
+            part = entities[start : start + AT_ONCE]
+            self._move(part, taken, is_alone=len(entities) == 1)
+
+    def _move(self, entities: list[Entity], taken: set[Key], *, is_alone: bool) -> None:
+        """`taken`: keys that others of the batch have got; these are added."""
+        new_keys: list[Key] = []
+        moves: list[tuple[Entity, Moving]] = []
+        for entity, moving in self._begun(entities):
+            with self._failing(entity):
+                new_keys += moving.new_keys()
+                moves.append((entity, moving))
+            if moving.has_own_kind and not is_alone:
+                raise _AloneError(f"{key_text(entity.key)} has others of the batch below it")
+        taken |= {one.key for one in self.client.get_multi(new_keys)} if new_keys else set()
+        for entity, moving in moves:
+            with self._failing(entity):
+                self.mark(entity)
+                move = moving.move(taken)
+                self.put(move.puts, owner=entity)
+                self.delete(move.deletes, owner=entity)
+                taken.update(one.key for one in move.puts)
+
+    def _begun(self, entities: list[Entity]) -> list[tuple[Entity, Moving]]:
+        """Those that are to move; what they have below them is on its way."""
         # No other handler of these writes below an entity; one of a class that is derived may.
         may_be_unwritten = not is_built_in(type(self))
-        move = moved(
-            entity, key, self.client, descendants=self.descendants,
-            may_be_unwritten=may_be_unwritten, is_done=self.is_done,
-        )  # fmt: skip
-        self.put(move.puts)
-        self.delete(move.deletes)
+        begun = []
+        for entity in entities:
+            with self._failing(entity):
+                key = self.new_key(entity)
+                if key == entity.key:
+                    continue
+                moving = Moving(entity, key, is_done=self.is_done)
+                if self.descendants:
+                    moving.request_descendants(self.client, may_be_unwritten=may_be_unwritten)
+                begun.append((entity, moving))
+        return begun
+
+    @contextmanager
+    def _failing(self, entity: Entity) -> Iterator[None]:
+        """What is wrong with one entity fails that one."""
+        try:
+            yield
+        except ValueError as error:
+            self.fail(entity, str(error))
 
     def is_done(self, entity: Entity) -> bool:
         return bool(self.new_key(entity) == entity.key)

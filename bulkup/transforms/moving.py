@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 from google.cloud.datastore import Client, Entity, Key
 
 from bulkup.authoring.updater import client as handlers_client
 from bulkup.authoring.writes import Delete
-from bulkup.datastore.descendants import descendants as descendants_of
+from bulkup.datastore.descendants import request_descendants
 from bulkup.datastore.keys import key_text
 
 MAX_TREE = 200
@@ -44,40 +44,68 @@ def move(
     Raises ValueError if an entity has a new key already, if there are more than 200 descendants, or
     if one of them is of the same kind, since it would be moved without being handled.
     """
-    return moved(entity, key, client or handlers_client(), descendants=descendants)
-
-
-def moved(
-    entity: Entity,
-    key: Key,
-    client: Client,
-    *,
-    descendants: bool = True,
-    may_be_unwritten: bool = True,
-    is_done: Callable[[Entity], bool] = lambda one: False,
-) -> Move:
-    """`move`. `may_be_unwritten`: other handlers of the updater may write descendants. `is_done`:
-    whether a descendant of the same kind need not be handled any more."""
-    old = entity.key
-    if old is None or old.is_partial or key.is_partial:
-        raise ValueError("move needs two complete keys: of what is stored, and of where it goes")
-    if key == old:
+    if key == entity.key:
         return Move()
-    _check_place(old, key)
-    all_moved = [entity]
+    client = client or handlers_client()
+    moving = Moving(entity, key)
     if descendants:
-        all_moved += _descendants(client, old, may_be_unwritten, is_done)
-    old_keys = tuple(one.key for one in all_moved)
-    new_keys = [_under(key, old, one) for one in old_keys]
-    taken = client.get_multi(new_keys)
-    if taken:
-        raise ValueError(
-            f"{key_text(taken[0].key)} exists already, so {key_text(old)} cannot move there; "
-            "delete or change one of them"
+        moving.request_descendants(client)
+    taken = {one.key for one in client.get_multi(moving.new_keys())}
+    return moving.move(taken)
+
+
+class Moving:
+    """A move in steps, so that what several moves read can be read at once."""
+
+    def __init__(
+        self, entity: Entity, key: Key, *, is_done: Callable[[Entity], bool] = lambda one: False
+    ) -> None:
+        """`is_done`: whether a descendant of the same kind need not be handled any more. Raises
+        ValueError."""
+        old = entity.key
+        if old is None or old.is_partial or key.is_partial:
+            raise ValueError(
+                "move needs two complete keys: of what is stored, and of where it goes"
+            )
+        _check_place(old, key)
+        self._old, self._new = old, key
+        self._is_done = is_done
+        self._entities = [entity]
+        self._wait: Callable[[], list[Entity]] = list
+        self._new_keys: list[Key] = []
+
+    def request_descendants(self, client: Client, *, may_be_unwritten: bool = True) -> None:
+        """`may_be_unwritten`: other handlers of the updater may write some."""
+        self._wait = request_descendants(
+            client, self._old, MAX_TREE, may_be_unwritten=may_be_unwritten
         )
-    for one, new_key in zip(all_moved, new_keys, strict=True):
-        one.key = new_key
-    return Move(tuple(all_moved), old_keys)
+
+    def new_keys(self) -> list[Key]:
+        """Of all entities that move; waits for the descendants. Raises ValueError."""
+        found = self._wait()
+        _check_descendants(self._old, found, self._is_done)
+        self._entities += found
+        self._new_keys = [_under(self._new, self._old, one.key) for one in self._entities]
+        return self._new_keys
+
+    @property
+    def has_own_kind(self) -> bool:
+        """Whether a descendant is of the entity's kind."""
+        return any(one.key.kind == self._old.kind for one in self._entities[1:])
+
+    def move(self, taken: Container[Key]) -> Move:
+        """`taken`: those of the new keys under which there is an entity. Raises ValueError for one
+        of these."""
+        for key in self._new_keys:
+            if key in taken:
+                raise ValueError(
+                    f"{key_text(key)} exists already, so {key_text(self._old)} cannot move there; "
+                    "delete or change one of them"
+                )
+        old_keys = tuple(one.key for one in self._entities)
+        for one, new_key in zip(self._entities, self._new_keys, strict=True):
+            one.key = new_key
+        return Move(tuple(self._entities), old_keys)
 
 
 def _check_place(old: Key, new: Key) -> None:
@@ -89,10 +117,8 @@ def _check_place(old: Key, new: Key) -> None:
         raise ValueError(f"{key_text(old)} cannot move below itself, to {key_text(new)}")
 
 
-def _descendants(
-    client: Client, key: Key, may_be_unwritten: bool, is_done: Callable[[Entity], bool]
-) -> list[Entity]:
-    found = descendants_of(client, key, MAX_TREE, may_be_unwritten=may_be_unwritten)
+def _check_descendants(key: Key, found: list[Entity], is_done: Callable[[Entity], bool]) -> None:
+    """Raises ValueError."""
     if len(found) > MAX_TREE:
         raise ValueError(
             f"{key_text(key)} has more than {MAX_TREE} descendants, and a tree is moved in one "
@@ -104,7 +130,6 @@ def _descendants(
                 f"{key_text(key)} has a descendant of its own kind, {key_text(one.key)}, which has "
                 "to move first; let it fail for now (--max-failures -1), and run again"
             )
-    return found
 
 
 def _under(new: Key, old: Key, key: Key) -> Key:

@@ -32,30 +32,36 @@ class FindReferences(BuiltIn):
         for kind in self.then_in:
             checked_kind("then_in", kind)
 
-    def handle_entity(self, entity: Entity) -> None:
-        for where, key in self._dangling(entity):
-            self.log(
-                f"{key_text(entity.key)}: {where} refers to {key_text(key)}, which is not there"
-                + self._now(key)
-            )
+    def handle_batch(self, entities: list[Entity]) -> None:
+        found = [(entity, self._references(entity)) for entity in entities]
+        gone = self._gone({key for _, references in found for _, key in references})
+        for entity, references in found:
+            for where, key in references:
+                if key in gone:
+                    self.log(
+                        f"{key_text(entity.key)}: {where} refers to {key_text(key)}, which is not "
+                        f"there{self._now(key)}",
+                        owner=entity,
+                    )
 
     def is_done(self, entity: Entity) -> bool:
-        return not self._dangling(entity)
+        return not self._gone({key for _, key in self._references(entity)})
 
     def finish(self, success: bool, report: Report) -> None:
         if success and self.then_in:
             _search_next(self, search_of(self.then_in, self.to, self.old_key_in))
 
-    def _dangling(self, entity: Entity) -> list[tuple[str, Key]]:
-        found = [
+    def _references(self, entity: Entity) -> list[tuple[str, Key]]:
+        return [
             (where, key)
             for name, value in entity.items()
             for where, key in _keys_in(repr(name), value)
             if self._is_looked_for(key)
         ]
-        keys = list({key: None for _, key in found})
-        there = {one.key for one in self.client.get_multi(keys)} if keys else set()
-        return [(where, key) for where, key in found if key not in there]
+
+    def _gone(self, keys: set[Key]) -> set[Key]:
+        """Those of the keys under which there is no entity."""
+        return keys - {one.key for one in self.client.get_multi(keys)} if keys else keys
 
     def _is_looked_for(self, key: Key) -> bool:
         """What another project or database holds cannot be seen from here."""

@@ -24,7 +24,7 @@ from docs.reference.text import (
 
 UPDATERS = (
     "Updater", "BulkPut", "BulkDelete", "updater", "param", "delete", "REMOVE", "client", "key_of",
-    "EntityKey",
+    "EntityKey", "Unindexed",
 )  # fmt: skip
 """The page of updaters; the other names of `bulkup` are on the page of programs."""
 

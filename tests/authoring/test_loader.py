@@ -584,13 +584,35 @@ def test_an_invalid_spec_shows_a_valid_form(spec: str, says: str) -> None:
 # --- updaters that would not do what they say ------------------------------------------------
 
 
-def test_async_handlers_are_refused() -> None:
+def test_async_handlers_are_updaters() -> None:
     write("fix.py", FIX.replace("def handle_entity", "async def handle_entity"))
-    refused("fix.py", UsageError, "Fix.handle_entity is async")
+    assert load("fix.py").name == "Fix"
     write("fix.py", FUNCTION.replace("def fix", "async def fix"))
-    refused("fix.py", UsageError, "fix is async")
+    assert load("fix.py").name == "fix"
     write("fix.py", FUNCTION.replace("def fix", "async def fix").replace("return", "yield"))
-    refused("fix.py", UsageError, "fix is async")
+    assert load("fix.py").name == "fix"
+
+
+def test_an_async_handler_method_that_yields_or_gets_a_batch_is_refused() -> None:
+    write(
+        "fix.py",
+        FIX.replace("def handle_entity", "async def handle_entity").replace(
+            "self.put(entity)", "yield entity"
+        ),
+    )
+    refused("fix.py", UsageError, "handle_entity yields", "self.put")
+    write("fix.py", FIX.replace("def handle_entity", "async def handle_batch"))
+    refused("fix.py", UsageError, "Fix.handle_batch is async")
+    write("fix.py", FIX.replace("def get_query", "async def get_query"))
+    refused("fix.py", UsageError, "Fix.get_query is async")
+
+
+@pytest.mark.parametrize("concurrency", ["0", "True", "'many'"])
+def test_how_many_entities_an_async_handler_takes_is_a_number(concurrency: str) -> None:
+    write(
+        "fix.py", FIX.replace("def get_query", f"concurrency = {concurrency}\n\n    def get_query")
+    )
+    refused("fix.py", UsageError, f"concurrency of Fix is {concurrency}")
 
 
 def test_a_handler_method_that_yields_is_refused_because_it_would_never_run() -> None:

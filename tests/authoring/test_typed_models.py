@@ -17,7 +17,7 @@ from google.cloud.datastore import Entity, Key
 from google.cloud.datastore.helpers import GeoPoint
 
 import bulkup
-from bulkup import EntityKey, Updater
+from bulkup import EntityKey, Unindexed, Updater
 from bulkup.core.errors import UsageError
 from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.messages import EntityPb
@@ -345,6 +345,63 @@ def test_a_patch_may_hold_objects() -> None:
     assert put(lambda one: {"age": 3}, PersonDict, name="x", bio="b") == {
         "name": "x", "bio": "b", "age": 3,
     }  # fmt: skip
+
+
+@dataclass
+class House:
+    street: str
+    history: Unindexed[str] = ""
+
+
+@dataclass
+class Owner:
+    name: str
+    bio: Unindexed[str] = ""
+    cv: Unindexed[str | None] = None
+    house: House | None = None
+
+
+class OwnerModel(pydantic.BaseModel):
+    name: str
+    bio: Unindexed[str] = ""
+    cv: Unindexed[str] = pydantic.Field("", alias="the-cv")
+
+
+class OwnerDict(TypedDict):
+    name: str
+    bio: NotRequired[Unindexed[str]]
+    cv: NotRequired[Unindexed[str]]
+
+
+@pytest.mark.parametrize("model", [Owner, OwnerModel, OwnerDict])
+def test_a_new_property_may_be_unindexed_and_one_that_is_there_keeps_its_flag(model: Any) -> None:
+    long = "x" * 2000
+
+    def fill(one: Any) -> Any:
+        set_attribute(one, "bio", "new")
+        set_attribute(one, "cv", long)
+        if model is Owner:
+            one.house = House("s", long)
+        return one
+
+    pb = stored()
+    for name in ("home", "others", "seen"):
+        del pb.properties[name]
+    item = handled(updater_of(fill, model), pb)
+    assert item.failure is None, item.failure
+    (write,) = item.writes
+    after = LazyEntity(written(write))
+    cv = "the-cv" if model is OwnerModel else "cv"
+    assert (after["bio"], after[cv], after["age"]) == ("new", long, 36)
+    assert after.exclude_from_indexes == {"name", "bio", cv}
+    if model is Owner:
+        assert after["house"].exclude_from_indexes == {"history"}
+    indexed = stored()
+    indexed.properties["bio"].exclude_from_indexes = False
+    for name in ("home", "others", "seen"):
+        del indexed.properties[name]
+    (write,) = handled(updater_of(fill, model), indexed).writes
+    assert LazyEntity(written(write)).exclude_from_indexes == {"name", cv}
 
 
 # --- keys ---

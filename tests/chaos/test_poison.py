@@ -6,7 +6,7 @@ import pytest
 
 from bulkup.core.model import RunState
 from bulkup.datastore import entity_patch
-from bulkup.engine import handle
+from bulkup.engine import handler_call
 from bulkup.engine.options import Options
 from tests.chaos.bench import World
 from tests.chaos.conftest import MakeWorld
@@ -31,7 +31,7 @@ def _nothing_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
     shows that)."""
     for name in ("check_value", "check_properties", "check_property_name"):
         monkeypatch.setattr(entity_patch, name, lambda *_: None)
-    monkeypatch.setattr(handle, "check_whole", lambda *_: None)
+    monkeypatch.setattr(handler_call, "check_whole", lambda *_: None)
 
 
 @pytest.fixture

@@ -205,7 +205,7 @@ def test_a_query_that_the_server_cannot_run_ends_before_anything_is_written(
     [
         ("max_failures = -2", ("max_failures of Odd is -2",)),
         ("def __init__(self, x): pass", ("__init__ cannot be called without arguments",)),
-        ("async def handle_entity(self, entity): pass", ("handle_entity is async",)),
+        ("async def handle_batch(self, entities): pass", ("handle_batch is async",)),
         ("def handle_entity(self, entity): yield entity", ("handle_entity yields",)),
     ],
 )

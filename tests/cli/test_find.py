@@ -62,6 +62,18 @@ def test_a_run_takes_what_find_prints(shell: Shell, server: Server) -> None:
     put(client, (entity(client, "Item", i, n=i) for i in range(1, 9)))
     shell.write("bump.py", BUMP)
     found = ""
+    shell.write(
+        "keys_only.py",
+        """
+        import bulkup
+
+        @bulkup.updater(kind="Item", keys_only=True, filters=[("n", "=", 8)])
+        def remove(entity):
+            return bulkup.delete(entity)
+        """,
+    )
+    whole = shell.bulkup("find", "keys_only.py")
+    assert json.loads(whole.out)["properties"] == {"n": {"integerValue": "8"}}
     for n, form in ((3, ["--keys"]), (4, ["--keys", "--json"]), (5, ["--json"]), (6, [])):
         found += shell.bulkup("find", "bump.py", "--where", f"n = {n}", *form).out
     assert len(found.splitlines()) == 4

@@ -33,7 +33,20 @@ BATCH = """
                 self.put(note, owner=entity)
 """
 
-FORMS = {"batch": BATCH}
+ASYNC = """
+        concurrency = 4
+
+        async def handle_entity(self, entity):
+            import asyncio
+            await asyncio.sleep(0.001)
+            note = await asyncio.to_thread(self.client.get, self.client.key("Note", entity["i"]))
+            if entity["bad"] == entity["i"]:
+                raise ValueError("bad")
+            entity["n"] = note["n"] = 7
+            self.put(entity, note)
+"""
+
+FORMS = {"batch": (BATCH, "failed it: bad"), "async": (ASYNC, "raised ValueError: bad")}
 
 
 def numbers(shell_client: object, kind: str) -> list[int]:
@@ -48,12 +61,13 @@ def test_what_comes_before_and_after_a_run(
     shell = Shell(tmp_path, embedded)
     client = fill(embedded, "Thing", 9, n=0, bad=4)
     fill(embedded, "Note", 9, n=0)
-    shell.write("seven.py", HEAD + FORMS[form])
+    source, failed = FORMS[form]
+    shell.write("seven.py", HEAD + source)
     plan = shell.bulkup("plan", "seven.py")
     assert (plan.code, "Of 9 entities, 8 written" in plan.out) == (Exit.DONE_WITH_FAILURES, True)
     dry = shell.bulkup("run", "seven.py", "--dry-run")
     assert (dry.code, "n: 0 → 7" in dry.out) == (Exit.DONE_WITH_FAILURES, True), dry
-    assert "Key('Thing', 4): the updater failed it: bad" in dry.out
+    assert f"Key('Thing', 4): the updater {failed}" in dry.out
     assert numbers(client, "Thing") == [0] * 9
     ran = shell.bulkup("run", "seven.py", "--processes", processes, "--batch-size", "4")
     assert ran.code == Exit.DONE_WITH_FAILURES, ran

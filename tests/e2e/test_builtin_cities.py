@@ -45,7 +45,7 @@ def _merged(city: Any) -> None:
 
 
 def _split(city: Any) -> None:
-    kinds = {"CH": "Swiss", "DE": "German"}
+    kinds = {"TR": "Turkish", "IN": "Indian"}
     code = city.properties["countrycode"].string_value
     city.key.path[0].kind = kinds.get(code, "City")
 
@@ -55,7 +55,7 @@ CASES: Mapping[str, tuple[tuple[str, ...], Change]] = {
     "retype-property": (("property=population", "to=str"), _with_population_as_text),
     "embed-properties": (("properties=latitude,longitude", "into=position"), _embedded),
     "merge-kind": (("to=Place", "origin_in=was"), _merged),
-    "split-kind": (("by=countrycode", "into=CH=Swiss,DE=German"), _split),
+    "split-kind": (("by=countrycode", "into=TR=Turkish,IN=Indian"), _split),
 }
 
 

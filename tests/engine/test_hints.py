@@ -13,8 +13,10 @@ from google.cloud.datastore import Entity
 
 from bulkup.core.errors import UsageError
 from bulkup.core.events import OF_CODE, Event, Report, Warned
+from bulkup.core.plan import Hazard
 from tests.conftest import Server
 from tests.engine.conftest import Run, fill
+from tests.runs.planning import plan_on
 
 pytestmark = pytest.mark.client_side
 
@@ -299,6 +301,18 @@ def test_what_is_no_state_is_not_named(warned: Warn) -> None:
 def test_one_process_may_keep_what_it_likes(warned: Warn) -> None:
     every = "; ".join(statement for statement, _ in KEPT)
     assert warned(STATEFUL.replace("{statement}", every), processes=1) == []
+
+
+def test_a_plan_has_the_same_warnings(
+    embedded: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(embedded, "Thing", 20, price=2)
+    path = tmp_path / "fix.py"
+    path.write_text(IMPORTS + ASSIGN.replace("{statement}", "entity['price'] /= 2"))
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", embedded.host)
+    found = plan_on(embedded, str(path)).warnings
+    (warning,) = [warning for warning in found if warning.hazard is Hazard.NUMBER_TYPE]
+    assert f"{path}:{here(tmp_path)}): to Datastore, 2 and 2.0" in warning.message
 
 
 EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -3,6 +3,7 @@ written, whatever the batches. Repeat a failed one by its seed."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
@@ -95,8 +96,8 @@ class Random(Updater):
         self.owner: Entity | None = None
         self.follow(entity)
 
-    def follow(self, entity: Entity) -> None:
-        for what, place, other, how in script(self.seed, entity.key.id):
+    def follow(self, entity: Entity, steps: list[Step] | None = None) -> None:
+        for what, place, other, how in steps or script(self.seed, entity.key.id):
             key = self.client.key(*place)
             if what == "raise":
                 raise ValueError("no")
@@ -146,8 +147,30 @@ def in_batches(updater: Random, entities: list[Entity]) -> None:
         updater.follow(entity)
 
 
+async def waiting(updater: Random, entity: Entity) -> None:
+    """Of those that run at once, each reads and writes at another moment."""
+    rng = random.Random(f"{updater.seed}/{entity.key.id}/pause")
+    call = Waiting.of(updater, entity)
+    for one in script(updater.seed, entity.key.id):
+        await asyncio.sleep(rng.choice([0, 0, 0.001, 0.01]))
+        call.follow(entity, [one])
+
+
+class Waiting(Random):
+    """One call of several that run at once: what it has written is its own."""
+
+    @classmethod
+    def of(cls, updater: Random, entity: Entity) -> Waiting:
+        call = cls()
+        call.written, call.owner = set(), None
+        call.client = updater.client
+        call.put, call.delete = updater.put, updater.delete  # type: ignore[method-assign]
+        return call
+
+
 FORMS: dict[str, dict[str, Any]] = {
     "handle_entity": {},
+    "async": {"handle_entity": waiting},
     "handle_batch": {"handle_batch": in_batches, "handle_entity": Updater.handle_entity},
 }
 

@@ -13,6 +13,7 @@ from bulkup.core.model import TargetInfo
 from bulkup.core.selection import Selection
 from bulkup.engine.scan import QueryPlan, plan_query
 from bulkup.engine.selecting import selection_of, shown_query
+from bulkup.engine.splits import why_not_split
 from tests.conftest import Server
 
 HERE = TargetInfo("p", namespace="n")
@@ -54,6 +55,7 @@ def test_what_a_condition_does_to_order_is_known(client: Client) -> None:
     ):
         plan = narrowed(client, query, None, None, [where])
         assert plan.ranged == ranged, where
+        assert (why_not_split(plan) is None) == (not ranged), where
         assert plan.has_filters == (where != "__key__ > KEY(Item, 5)")
     assert not narrowed(client, query, None, "KEY(P, 1)").has_filters
 
@@ -88,6 +90,14 @@ def test_a_kind_is_chosen_once(client: Client) -> None:
     assert text(client, client.query(kind="A"), "A") == "SELECT * FROM A"
     with pytest.raises(QueryError, match="is for kind 'A', so --kind 'B' selects nothing of it"):
         narrowed(client, client.query(kind="A"), "B")
+
+
+def test_a_property_is_of_one_kind(client: Client) -> None:
+    keys = "__key__ > KEY(A, 1) AND __key__ < KEY(B, 1)"
+    assert text(client, client.query(), None, None, [keys]) == f"SELECT * WHERE {keys}"
+    assert text(client, client.query(), "A", None, ["a = 1"]).endswith("FROM A WHERE a = 1")
+    with pytest.raises(QueryError, match="--where compares a, which needs --kind"):
+        text(client, client.query(), None, None, [f"{keys} OR a = 1"])
 
 
 def test_a_selection_is_written_in_one_way() -> None:

@@ -554,3 +554,26 @@ def test_a_group_killed_after_its_end_is_reported_and_not_run_again(
     shell.environment.pop("FAIL_IN")
     assert shell.bulkup(*every).code == 0  # a new group, as ever
     embedded_tenants.assert_each_done(2, namespaces=("", "tenant-1", "tenant-10"))
+
+
+def test_what_is_said_of_the_code_is_said_once_for_all_namespaces(
+    embedded_tenants: Tenants,
+) -> None:
+    shell = embedded_tenants.shell
+    shell.write(
+        "halve.py",
+        """
+        import bulkup
+
+        @bulkup.updater(kind="Item")
+        def halve(item):
+            item["n"] /= 2
+            return item
+        """,
+    )
+    result = shell.bulkup("run", "halve.py", "--all-namespaces", "--json")
+    assert result.code == 0, result
+    (warning,) = result.of_type("warning")
+    assert warning["kind"] == "number_type"
+    (counted,) = result.of_type("summary")[-1]["warnings"]
+    assert "(halve.py:6)" in counted

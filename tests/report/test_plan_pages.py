@@ -181,6 +181,17 @@ def test_an_exact_plan_has_no_intervals() -> None:
     assert "Of 3 entities, 3 written." in shown
 
 
+def test_a_plan_of_one_or_of_failures_alone_reads_well() -> None:
+    one, none = Estimate.exact(1), Estimate.exact(0)
+    shown = replace(plan().predicted, handled=one, written=one, failed=none, deleted=none)
+    text = text_of(plan(drawn=Drawn.ALL, handled=1, predicted=shown, failure_groups=()))
+    assert "Of 1 entity, 1 written." in text
+    assert "The 1 entity was handled." in text
+    shown = replace(shown, written=none, failed=one)
+    text = text_of(plan(drawn=Drawn.ALL, handled=1, predicted=shown))
+    assert "Of 1 entity, none would change, and 1 would fail." in text
+
+
 def test_files_of_plans_are_recognized() -> None:
     assert is_plan_page(html_of(plan()).encode()[:4096])
     assert not is_plan_page(b"<!DOCTYPE html><html>")

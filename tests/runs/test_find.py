@@ -73,14 +73,15 @@ def test_counting_takes_one_call(embedded: Server, monkeypatch: pytest.MonkeyPat
         assert calls == []
 
 
+@pytest.mark.client_side
 def test_an_entity_is_found_once_and_bulkups_own_are_not(
-    embedded: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = embedded.client()
+    client = server.client()
     put(client, [entity(client, "Item", 1, tags=[1, 2, 3]), entity(client, "Item", 2, tags=[5])])
     put(client, [entity(client, "BulkupRun", "x")])
     for selection, count in ((Selection("Item", where="tags > 1"), 2), (EVERYTHING, 2)):
-        with reading(embedded, selection, monkeypatch) as (prepared, _):
+        with reading(server, selection, monkeypatch) as (prepared, _):
             assert count_matching(prepared) == count
             assert len(list(find_matching(prepared))) == count
             assert len(list(find_matching(prepared, limit=1))) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from google.cloud.datastore import Entity
 
-from bulkup.core.errors import Exit, NotFoundError
+from bulkup.core.errors import Exit, NotFoundError, UsageError
 from bulkup.core.events import Report, Warned
 from bulkup.core.model import RunState
 from bulkup.engine.options import Options
@@ -19,6 +20,7 @@ from bulkup.runs.resume import open_unfinished, prepare_resume, resume
 from bulkup.runs.retry import open_to_retry, prepare_retry, retry
 from bulkup.runs.target import TargetOptions
 from bulkup.runs.undo import _Undoing
+from bulkup.state.checkpoint import Checkpoint
 from tests.cli.shell import contents
 from tests.conftest import Server
 from tests.engine.conftest import fill
@@ -85,6 +87,56 @@ def test_what_a_retry_has_written_is_undone_with_its_run(
     for run in (first, retried):
         with pytest.raises(NotFoundError, match="is undone"):
             bench.undo(run)
+
+
+def test_chosen_entities_are_put_back_though_a_follower_has_changed_none_of_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = entities(bench.server)
+    first, retried = run_and_retry(bench, monkeypatch)
+    after = entities(bench.server)
+    chosen = tmp_path / "some.keys"
+    for of_run, of_retry in ((4, 0), (0, 3), (5, 6)):
+        ids = [id_ for id_ in (of_run, of_retry) if id_]
+        chosen.write_text("".join(f"Key('Thing', {id_})\n" for id_ in ids))
+        assert bench.undo(first, keys_from=str(chosen)).exit_code == Exit.DONE
+    now = entities(bench.server)
+    assert {key for key in now if now[key] != after[key]} == {
+        f"Key('Thing', {id_})" for id_ in (3, 4, 5, 6)
+    }
+    chosen.write_text("Key('Thing', 999)\n")
+    with pytest.raises(UsageError, match="has changed none of the entities"):
+        bench.undo(first, keys_from=str(chosen))
+    assert bench.undo(first).exit_code == Exit.DONE
+    assert entities(bench.server) == before
+    with pytest.raises(NotFoundError, match="is undone"):
+        bench.undo(retried)
+
+
+def test_what_a_retry_has_handled_fails_again_when_that_is_undone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, retried = run_and_retry(bench, monkeypatch)
+
+    def to_retry() -> list[str]:
+        with closing(Checkpoint.open(bench.folder(first))) as checkpoint:
+            return sorted(checkpoint.keys_to_retry())
+
+    assert to_retry() == []
+    undone = bench.undo(retried)
+    failed = to_retry()
+    assert failed == sorted(f"Key('Thing', {i})" for i in range(3, SIZE + 1, 3))
+    redone = bench.undo(undone)
+    assert to_retry() == []
+    bench.undo(redone)
+    assert to_retry() == failed
+    context = context_of(bench)
+    with (
+        open_to_retry(first.run_id, context) as checkpoint,
+        prepare_retry(checkpoint, TargetOptions(bench.server.project), context) as prepared,
+    ):
+        assert retry(prepared, checkpoint).counts.written == SIZE // 3
+    assert to_retry() == []
 
 
 def test_a_retry_whose_folder_is_gone_is_named(

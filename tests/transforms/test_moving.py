@@ -181,8 +181,8 @@ def test_what_users_do_meanwhile_is_kept(embedded: Server, run: Run) -> None:
     class Raced(ChangeKey):
         calls = 0
 
-        def handle_entity(self, person: Entity) -> None:
-            super().handle_entity(person)
+        def handle_batch(self, people: list[Entity]) -> None:
+            super().handle_batch(people)
             type(self).calls += 1
             if self.calls == 1:  # after the note was read
                 live.put(entity(live, "Person", 1, "Note", 1, n=2))

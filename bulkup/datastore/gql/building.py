@@ -6,6 +6,7 @@ import base64
 import binascii
 import math
 import re
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -22,8 +23,9 @@ from bulkup.datastore.gql.conditions import (
 from bulkup.datastore.gql.explaining import WrongError
 
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
+_ESCAPES |= {"%": "\\%", "_": "\\_"}  # as on Google's servers: the backslash stays
 _ESCAPES |= {char: char for char in "\\'\"`"}
-_ESCAPED = re.compile(r"\\(.)|(['\"`])\2", re.DOTALL)
+_QUOTED = re.compile(r"`(?:[^`\\]|\\.|``)+`", re.DOTALL)
 
 
 @v_args(inline=True)
@@ -110,11 +112,14 @@ class Builder(Transformer[Any, Any]):
     def blob(self, token: Token) -> bytes:
         return _blob(token)
 
-    def key(self, project: Any, namespace: Any, path: Any) -> KeyLiteral:
+    def key(self, project: Any, database: Any, namespace: Any, path: Any) -> KeyLiteral:
         position, elements = path
-        return checked_key(position, elements, project, namespace)
+        return replace(checked_key(position, elements, project, namespace), database=database)
 
     def project(self, token: Token) -> str:
+        return _unquoted(token)
+
+    def database(self, token: Token) -> str:
         return _unquoted(token)
 
     def namespace(self, token: Token) -> str:
@@ -150,20 +155,24 @@ def _comparison(name: Token, operator: str, value: Value) -> Comparison:
 
 
 def _unquoted(token: Token) -> str:
-    if token.type == "NAME":
-        return str(token)
+    """A string, or a name, of which parts may be in backquotes: a.`b c`."""
+    if token.type == "STRING":
+        return _unescaped(token, _at(token))
+    return _QUOTED.sub(lambda found: _unescaped(found[0], _at(token) + found.start()), token)
+
+
+def _unescaped(quoted: str, at: int) -> str:
+    quote = quoted[0]
 
     def meant(found: re.Match[str]) -> str:
         if not found[1]:
-            return found[2]
+            return quote
         if found[1] not in _ESCAPES:
-            raise WrongError(
-                _at(token) + 1 + found.start(),
-                "there is no such escape; write a backslash as \\\\",
-            )
+            message = "there is no such escape; write a backslash as \\\\"
+            raise WrongError(at + 1 + found.start(), message)
         return _ESCAPES[found[1]]
 
-    return _ESCAPED.sub(meant, token[1:-1])
+    return re.sub(rf"\\(.)|{quote}{quote}", meant, quoted[1:-1], flags=re.DOTALL)
 
 
 def _integer(token: Token) -> int:
@@ -189,13 +198,14 @@ def _datetime(token: Token) -> datetime:
 
 
 def _blob(token: Token) -> bytes:
-    text = _unquoted(token)
+    text = _unquoted(token).rstrip("=")
     try:
-        return base64.b64decode(
-            text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_", validate=True
-        )
+        if not set(text) & {"+", "/"}:  # the alphabet that is not web-safe
+            padded = text + "=" * (-len(text) % 4)
+            return base64.b64decode(padded, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise WrongError(_at(token), "a BLOB is written in web-safe base64") from None
+        pass
+    raise WrongError(_at(token), "a BLOB is written in web-safe base64")
 
 
 def checked_key(position: int, path: Any, project: str | None, namespace: str | None) -> KeyLiteral:

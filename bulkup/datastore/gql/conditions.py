@@ -33,6 +33,7 @@ class KeyLiteral:
     path: tuple[tuple[str, int | str], ...]
     project: str | None = None
     namespace: str | None = None
+    database: str | None = None
 
 
 @dataclass(frozen=True)

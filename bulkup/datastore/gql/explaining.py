@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SHOWN_CHARS = 20
 
-_VALUE = "a value (5, 2.5, 'text', TRUE, NULL, KEY(...), DATETIME('...'), BLOB('...'), ARRAY(...))"
+_VALUE = "a value (5, 2.5, 'text', TRUE, NULL, KEY(...), DATETIME('...'), BLOB('...'))"
 _OPERATOR = "an operator (=, !=, <, <=, >, >=, IN, NOT IN, CONTAINS, HAS ANCESTOR, IS NULL)"
 _TERMINALS = {
     "STRING": "a string in quotes", "INTEGER": "a number", "COMMA": "a comma", "LPAR": "(",
@@ -67,8 +67,7 @@ def _possible(lark: Lark, before: str, what: str) -> set[str]:
 
 def _in_words(names: set[str]) -> Iterator[str]:
     if "FLOAT" in names:
-        value = _VALUE if "_ARRAY" in names else _VALUE.replace(", ARRAY(...)", "")
-        yield value if "NAME" not in names else "a property"
+        yield _VALUE if "NAME" not in names else "a property"
     elif "NAME" in names:
         yield "a kind" if "STRING" in names else "a property"
     elif "EQUAL" in names:
@@ -83,6 +82,8 @@ def _hint(names: set[str], rest: str) -> str:
         return "; there are no bindings, so write the value"
     word = re.match(r"[^\W0-9]\w*", rest)
     if "FLOAT" in names and "NAME" not in names:
+        if rest[:5].upper() == "ARRAY":
+            return "; an array goes with IN and NOT IN"
         if word and not rest[word.end() :].startswith("("):
             return f"; quote strings: '{word[0]}'"
         if rest.startswith("="):

@@ -61,7 +61,7 @@ def key_in(key: KeyLiteral, place: Place) -> Key:
     return Key(
         *(part for element in key.path for part in element),
         project=key.project or place.project,
-        database=place.database or None,
+        database=(place.database if key.database is None else key.database) or None,
         namespace=namespace or None,
     )
 
@@ -114,4 +114,5 @@ def _key_literal(pb: Pb, place: Place) -> KeyLiteral:
         path,
         None if at.project_id == place.project else at.project_id,
         None if at.namespace_id == place.namespace else at.namespace_id,
+        None if at.database_id == place.database else at.database_id,
     )

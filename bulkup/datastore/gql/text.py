@@ -11,12 +11,11 @@ from bulkup.datastore.gql.conditions import Comparison, Condition, Junction, Key
 
 _PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 _KEYWORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """AGGREGATE ANCESTOR AND ARRAY AS ASC AVG BLOB BLOBKEY BY CONTAINS COUNT COUNT_UP_TO
-        DATASET DATETIME DESC DESCENDANT DISTINCT FALSE FIRST FROM GROUP HAS IN IS KEY LIMIT
-        NAMESPACE NOT NULL OFFSET ON OR ORDER OVER PROJECT SELECT SUM TRUE WHERE""",
-    )
+    """
+    aggregate all ancestor and any as asc avg between binary by contains count count_up_to cursor
+    desc descendant distinct div false from group has having in is join like limit mod not null
+    offset on or order over parent regexp rlike select sum true where xor
+    """.split()  # noqa: SIM905  # what Google's servers refuse as a name without backquotes
 )
 _ESCAPES = {"\\": "\\\\", "\0": "\\0", "\b": "\\b", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -33,7 +32,7 @@ def condition_text(condition: Condition) -> str:
 
 
 def name_text(name: str) -> str:
-    if _PLAIN.fullmatch(name) and name.upper() not in _KEYWORDS:
+    if _PLAIN.fullmatch(name) and name.lower() not in _KEYWORDS:
         return name
     return _quoted(name, "`")
 
@@ -48,7 +47,7 @@ def value_text(value: Value) -> str:
     if isinstance(value, str):
         return _quoted(value, "'")
     if isinstance(value, bytes):
-        return f"BLOB('{base64.urlsafe_b64encode(value).decode()}')"
+        return f"BLOB('{base64.urlsafe_b64encode(value).decode().rstrip('=')}')"
     if isinstance(value, datetime):
         moment = value.astimezone(timezone.utc).replace(tzinfo=None).isoformat()
         return f"DATETIME('{moment}Z')"
@@ -58,8 +57,8 @@ def value_text(value: Value) -> str:
 
 
 def key_text(key: KeyLiteral) -> str:
-    parts = [] if key.project is None else [f"PROJECT({_quoted(key.project, chr(39))})"]
-    parts += [] if key.namespace is None else [f"NAMESPACE({_quoted(key.namespace, chr(39))})"]
+    given = {"PROJECT": key.project, "DATABASE": key.database, "NAMESPACE": key.namespace}
+    parts = [f"{of}({value_text(name)})" for of, name in given.items() if name is not None]
     for kind, ident in key.path:
         parts += [name_text(kind), value_text(ident)]
     return f"KEY({', '.join(parts)})"

@@ -81,7 +81,8 @@ class Results:
                 f"of {len(self._kept):,} results that were handled again, "
                 + ", ".join(_outcomes(changed, list(names), creates, fails))
                 + f" (first {key_text(key_of(first))}): a run handles each entity once, even if it "
-                "is killed and resumed, but a second run of this updater changes them again",
+                "is killed and resumed, but a second run of this updater "
+                + ("changes them again" if changed or creates else "fails there"),
             )
 
 

@@ -78,7 +78,8 @@ class Values:
             if one.is_one:
                 yield PlanWarning(
                     Hazard.ONE_VALUE,
-                    f"every write gives the indexed property {shown} the same value: {advice}",
+                    f"the writes that change it give the indexed property {shown} the same value: "
+                    f"{advice}",
                 )
             elif one.rises:
                 yield PlanWarning(

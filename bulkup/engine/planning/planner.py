@@ -19,6 +19,7 @@ from bulkup.core.stop import Stopped
 from bulkup.datastore.messages import KeyPb
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.accounts import Accounts
+from bulkup.engine.async_handler import AsyncHandler
 from bulkup.engine.batches import MAX_BATCH_SIZE
 from bulkup.engine.budget import Budget
 from bulkup.engine.control import Control
@@ -113,7 +114,7 @@ class Planner:
         self._unwritten = UnwrittenChanges(updater, lambda: self._progress.counts)
         budget = Budget(-1, 0, self._failed)
         accounts = Accounts(budget, self._control, self._event_log.log, rpc.monotonic)
-        self._handler = make_handler(updater, self._query, keeps_before=True)
+        self._handler = make_handler(updater, self._query, rpc, keeps_before=True)
         slow = SlowHandler(options, lambda message, _: self._warn(Hazard.OTHER, message))
         self._handlers = in_process(self._handler, accounts, slow)
         rpc.on_tick = self._progress.tick
@@ -138,6 +139,8 @@ class Planner:
             ) from None
         finally:
             self._progress.close()
+            if isinstance(self._handler, AsyncHandler):
+                self._handler.close()
 
     def _plan(self) -> Findings:
         round_trip_s = min(self._round_trips())
@@ -223,6 +226,8 @@ class Planner:
         MoveWatch(self._query, lambda message, _: self._warn(Hazard.MOVES, message)).look(
             self._handler
         )
+        for hint in self._handlers.hints.taken():
+            self._warn(Hazard(hint.kind), hint.message)
         self._warnings += sink.warnings()
         self._warnings += query_warnings(self._query, counts, self._task.target)
         self._warnings += distance_warnings(round_trip_s, self._task.target)

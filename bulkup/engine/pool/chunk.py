@@ -17,11 +17,13 @@ class Chunk:
         "count",
         "error",
         "first_key",
+        "is_added",
         "is_done",
         "items",
         "knows",
         "last_key",
         "number",
+        "ticket",
         "whole",
     )
 
@@ -32,6 +34,8 @@ class Chunk:
         self.last_key = last_key
         self.knows = 0
         """Landings of foreign keys before the page of its entities was requested."""
+        self.ticket = 0
+        self.is_added = False
         self.is_done = False
         self.items: list[tuple[Any, ...]] = []
         self.whole = False

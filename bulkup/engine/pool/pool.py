@@ -39,6 +39,9 @@ MAX_CHUNK = 500
 FIRST_CHUNK = 1
 """Entities, until it is known how long one takes: it may be a minute."""
 
+ROUNDS = 8
+"""Of async handlers in a chunk: at its end, some of those that run at once have nothing to do."""
+
 MAX_CHUNK_BYTES = 256 * 1024
 PIPE_BYTES = 1024 * 1024
 """More than QUEUED chunks, so that neither end waits for the other to read. Linux allows this much
@@ -68,6 +71,9 @@ class WorkerPool:
     done when `pump` is called; `rpc.arrived` is set when there is something to pump.
     """
 
+    at_once = False
+    max_chunk = MAX_CHUNK
+
     def __init__(
         self,
         count: int,
@@ -78,6 +84,7 @@ class WorkerPool:
         least_chunk: int = FIRST_CHUNK,
     ) -> None:
         self.count = count
+        self.most_chunks = QUEUED * count
         self._least_chunk = least_chunk
         self._setup = setup
         self._rpc = rpc

@@ -33,6 +33,7 @@ from bulkup.datastore.retry import RetryPolicy
 from bulkup.datastore.target import resolve
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.any_handler import AnyHandler
+from bulkup.engine.async_handler import AsyncHandler
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
 from bulkup.engine.key_handler import make_handler
@@ -91,6 +92,8 @@ class Worker:
                 sys.stderr.flush()
         self._state.look()
         self._send_hints()
+        if isinstance(self._handler, AsyncHandler):
+            self._handler.close()
         # The listening thread keeps this object alive to the end, but what the updater has left
         # open is to be closed now.
         del self._handler
@@ -149,11 +152,17 @@ class Worker:
                 details=user_traceback(error),
             ) from error
         handler = make_handler(
-            updater, setup.query, keeps_images=setup.keeps_images, fresh_from=number << 40
+            updater, setup.query, rpc, keeps_images=setup.keeps_images, fresh_from=number << 40
         )
         handler.watch_client(self._commits)
+        if isinstance(handler, AsyncHandler):
+            handler.on_wait = self._stop_if_asked
         self._state = StateWatch(updater, handler.hints)
         return handler
+
+    def _stop_if_asked(self) -> None:
+        if self._stopping and isinstance(self._handler, AsyncHandler):
+            self._handler.stop_starting()
 
     def _commits(self) -> None:
         self._handler.watch_client(None)  # once is enough

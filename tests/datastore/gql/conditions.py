@@ -29,6 +29,7 @@ KEYS = st.builds(
         min_size=1,
         max_size=3,
     ).map(tuple),
+    st.none() | TEXT.filter(bool),
     st.none() | TEXT,
     st.none() | TEXT,
 )
@@ -44,7 +45,7 @@ LITERALS: st.SearchStrategy[Any] = st.one_of(
 )
 ARRAYS = st.lists(LITERALS, min_size=1, max_size=3).map(tuple)
 COMPARISONS = st.one_of(
-    st.builds(Comparison, NAMES, st.sampled_from(_COMPARING), LITERALS | ARRAYS | st.just(())),
+    st.builds(Comparison, NAMES, st.sampled_from(_COMPARING), LITERALS),
     st.builds(Comparison, NAMES, st.sampled_from(_LISTING), ARRAYS),
     st.builds(Comparison, st.just(KEY_PROPERTY), st.sampled_from(_COMPARING), KEYS),
     st.builds(Comparison, st.just(KEY_PROPERTY), st.just("HAS ANCESTOR"), KEYS),

@@ -42,6 +42,8 @@ HERE = Place("p", "d", "n")
         ("`a b` = ''", Comparison("a b", "=", "")),
         ("`a``b` = 1", Comparison("a`b", "=", 1)),
         ("a.b = 1", Comparison("a.b", "=", 1)),
+        ("a.`b c`.d = 1", Comparison("a.b c.d", "=", 1)),
+        (r"""a = 'x""y\%'""", Comparison("a", "=", 'x""y\\%')),
         ("a IN ARRAY(1, 'x')", Comparison("a", "IN", (1, "x"))),
         ("a in (1)", Comparison("a", "IN", (1,))),
         ("a NOT IN (NULL)", Comparison("a", "NOT IN", (None,))),
@@ -55,8 +57,10 @@ HERE = Place("p", "d", "n")
         ),
         ("__key__ = KEY(A, 5)", Comparison("__key__", "=", KeyLiteral((("A", 5),)))),
         (
-            "__key__ HAS ANCESTOR key(PROJECT('p'), NAMESPACE(''), `A b`, 'x', 'B', -5)",
-            Comparison("__key__", "HAS ANCESTOR", KeyLiteral((("A b", "x"), ("B", -5)), "p", "")),
+            "__key__ HAS ANCESTOR key(PROJECT('p'), DATABASE('d'), NAMESPACE(''), `A`, 'x', B, -5)",
+            Comparison(
+                "__key__", "HAS ANCESTOR", KeyLiteral((("A", "x"), ("B", -5)), "p", "", "d")
+            ),
         ),
         (
             "KEY(A, 5) HAS DESCENDANT __key__",
@@ -100,7 +104,9 @@ def test_what_may_be_written(text: str, expected: Condition) -> None:
         ("a IN 5", "expected ( or ARRAY"),
         ("a IN ()", "expected a value"),
         ("a IN ARRAY()", "IN needs at least one value"),
-        ("a = ARRAY(1, ARRAY(2))", "expected a value (5, 2.5, 'text', TRUE, NULL, KEY(...), DAT"),
+        ("a = ARRAY(1)", "expected a value (5, 2.5, 'text', TRUE, NULL, KEY(...), DATETIME("),
+        ("a = ARRAY(1)", "; an array goes with IN and NOT IN"),
+        ("a IN ARRAY(1, ARRAY(2))", "expected a value"),
         ("a = 9223372036854775808", "the number has more than 64 bits"),
         ("a = " + "9" * 9999, "the number has more than 64 bits"),
         ("a = 1e999", "the number is too large for 64 bits"),
@@ -108,6 +114,7 @@ def test_what_may_be_written(text: str, expected: Condition) -> None:
         ("a = DATETIME('2026-13-01T00:00:00Z')", "a time is written like"),
         ("a = DATETIME('0001-01-01T00:00:00+05:00')", "a time is written like"),
         ("a = BLOB('!')", "a BLOB is written in web-safe base64"),
+        ("a = BLOB('/+8=')", "a BLOB is written in web-safe base64"),
         ("a = KEY(A)", "at character 10 (')'): expected a comma"),
         ("a = KEY(A, 0)", "an id of a key is not 0"),
         ("a = KEY(A, '')", "a name is not empty"),
@@ -158,7 +165,8 @@ def _place(value: Any) -> Any:
     if not isinstance(value, KeyLiteral):
         return type(value) in (int, float, bool) and type(value), value
     namespace = HERE.namespace if value.namespace is None else value.namespace
-    return value.path, value.project or HERE.project, namespace
+    database = HERE.database if value.database is None else value.database
+    return value.path, value.project or HERE.project, namespace, database
 
 
 @examples(500)

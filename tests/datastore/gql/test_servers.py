@@ -52,9 +52,9 @@ class Asked:
     """A server that is asked for the names of entities, in both ways."""
 
     def __init__(self, server: Server) -> None:
-        self._server = server
+        self.server = server
         self.client = client = server.client()
-        parent = client.key("Parent", 1)
+        parent = client.key("Owner", 1)
         for name, value in rows(client).items():
             entity = Entity(client.key("Item", name, parent=parent if name == "31" else None))
             entity.update({"v": value, "other name": value, "n": 1})
@@ -69,7 +69,7 @@ class Asked:
     def by_filter(self, condition: Condition) -> set[str] | str:
         query = QueryPb()
         query.kind.add(name="Item")
-        write_filter(query.filter, condition, Place(self._server.project))
+        write_filter(query.filter, condition, Place(self.server.project))
         return self._names(query=query)
 
     def by_gql(self, text: str) -> set[str] | str:
@@ -77,8 +77,8 @@ class Asked:
         return self._names(gql_query=gql)
 
     def _names(self, **query: Any) -> set[str] | str:
-        partition = {"project_id": self._server.project}
-        request = RunQueryRequest(project_id=self._server.project, partition_id=partition, **query)
+        partition = {"project_id": self.server.project}
+        request = RunQueryRequest(project_id=self.server.project, partition_id=partition, **query)
         try:
             batch = self._call(request, timeout=60).batch
         except grpc.RpcError as error:
@@ -119,11 +119,14 @@ def test_which_values_a_condition_meets(asked: Asked) -> None:
         ("v = BLOB('_-8=')", {"bytes"}),
         ("v = KEY(Item, '30')", {"key"}),
         (r"""v = '\'"`\\\n'""", {"quotes"}),
-        ("__key__ HAS ANCESTOR KEY(Parent, 1)", {"31"}),
+        ("__key__ HAS ANCESTOR KEY(Owner, 1)", {"31"}),
         ("__key__ = KEY(Item, '30')", {"30"}),
         ("`other name` = 30", {"30"}),
     ):  # fmt: skip
-        assert asked.by_filter(parse_condition(text)) == names, text
+        found = asked.by_filter(parse_condition(text))
+        if asked.server.name == "LF" and isinstance(found, set):
+            found -= {"empty"}  # only this emulator indexes empty arrays
+        assert found == names, text
 
 
 SPELLINGS = (
@@ -140,16 +143,17 @@ SPELLINGS = (
     "v = KEY(Item, '30')", "v = KEY('Item', '30')", "v = KEY(`Item`, '30')",
     "v = KEY(NAMESPACE(''), Item, '30')", "v = KEY(PROJECT('{project}'), Item, '30')",
     "v = KEY(PROJECT('{project}'), NAMESPACE(''), Item, '30')",
-    "__key__ HAS ANCESTOR KEY(Parent, 1)", "KEY(Parent, 1) HAS DESCENDANT __key__",
+    "__key__ HAS ANCESTOR KEY(Owner, 1)", "KEY(Owner, 1) HAS DESCENDANT __key__",
     "__key__ = KEY(Item, '30')", "__key__ > KEY(Item, '30')", "v.a = 1", "key = 1", "in = 1",
     "order = 1", "v == 30", "v LIKE 'a'", "v", "v = a", "v = 9223372036854775807",
     "v = 9223372036854775808", "v = +5", "v <> 30", "NOT v = 30", "(v = 30)",
     "((v = 30) AND n = 1)",
+    r"""v = 'a""b'""", "v = KEY(DATABASE(''), Item, '30')", "other.`other name` = 30",
     "v = KEY(Item, 0)", "v = ARRAY(29, 31)", "größe = 1", "$ = 1", "v = 'é'",
 )  # fmt: skip
 
 BEYOND_GQL = {
-    "v IN (29, 30)", "v = KEY('Item', '30')", "key = 1", "in = 1", "order = 1", "größe = 1",
+    "v IN (29, 30)", "v = KEY('Item', '30')", "in = 1", "order = 1", "v = BLOB('_-8=')",
 }  # fmt: skip
 """What bulkup takes and Google's parser does not."""
 
@@ -185,7 +189,7 @@ def conditions(chance: random.Random) -> Iterator[str]:
     times = [NOON, NOON + timedelta(microseconds=1)]
     literals = [
         "29", "30", "-5", "30.0", "29.5", "1e300", "'30'", "'a'", r"'\'\"\\'", "TRUE", "FALSE",
-        "NULL", "BLOB('_-8=')", "KEY(Item, '30')", "KEY(Parent, 1, Item, '31')",
+        "NULL", "BLOB('_-8')", "KEY(Item, '30')", "KEY(Owner, 1, Item, '31')",
         *(f"DATETIME('{time:%Y-%m-%dT%H:%M:%S.%fZ}')" for time in times),
     ]  # fmt: skip
     comparing = ("=", "!=", "<", "<=", ">", ">=")
@@ -217,11 +221,12 @@ def test_generated_conditions_give_the_keys_of_googles_gql(
     asked = Asked(request.getfixturevalue(name))
     answered, wrong = 0, []
     generated = conditions(random.Random(7))
-    for _ in range(examples(400).max_examples):
+    count = examples(400).max_examples
+    for _ in range(count):
         text = next(generated)
         ours, theirs = asked.by_filter(parse_condition(text)), asked.by_gql(text)
         answered += not isinstance(ours, str)
         if ours != theirs and not (isinstance(ours, str) and isinstance(theirs, str)):
             wrong.append((text, theirs, ours))
     assert not wrong, "\n".join(map(str, wrong))
-    assert answered > 100
+    assert answered > count // 4

@@ -139,6 +139,20 @@ def test_creating_again_and_failing_again_are_not_idempotent_either(embedded: Se
 
     found = hazards(plan_on(embedded, Creates))[Hazard.NOT_IDEMPOTENT]
     assert "3 created entities again, 1 failed" in found
+    assert "changes them again" in found
+
+
+def test_a_second_run_that_would_fail_is_not_said_to_change_anything(embedded: Server) -> None:
+    fill(embedded, "Thing", 4, old=1)
+
+    class Renames(OfThings):
+        def handle_entity(self, entity: Entity) -> None:
+            entity["new"] = entity.pop("old")
+            self.put(entity)
+
+    found = hazards(plan_on(embedded, Renames))[Hazard.NOT_IDEMPOTENT]
+    assert "4 failed" in found
+    assert found.endswith("a second run of this updater fails there")
 
 
 @pytest.mark.parametrize("kept", [True, False])
