@@ -33,8 +33,8 @@ def test_a_run_dies_right_before_and_right_after_each_commit() -> None:
         return person
 
     assert crash_test(noted, PEOPLE[:1]).crashes == 6, "begins, writes, ends"
-    # Alone three times, once of them with what the first has written; then once for each crash,
-    # and twice where the run died after the call and before its commit.
+    # Two runs, the second one of them again; then one call for each crash, and two where the run
+    # died between the call and its commit.
     assert calls == [None, 1] + [None] * (1 + 7)
 
 
