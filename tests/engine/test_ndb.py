@@ -407,6 +407,47 @@ def test_a_put_of_ndbs_own_is_queued_like_one_of_bulkup(
     assert [one["total"] for one in stored(people, "Invoice").values()] == [3]
 
 
+def test_a_second_object_of_the_same_entity_may_be_put(
+    embedded: Server, people: datastore.Client, run: Run
+) -> None:
+    def handle(self: Any, person: Person) -> None:
+        again = person.key.get()
+        again.count = 5
+        again.put()
+
+    def with_bulkup(self: Any, person: Person) -> None:
+        again = person.key.get()
+        again.count = 6
+        self.put(again)
+
+    for count, method in ((5, handle), (6, with_bulkup)):
+        report = run(embedded, updater(method))
+        assert (report.counts.written, report.counts.unwritten) == (4, 0)
+        assert {one["count"] for one in stored(people).values()} == {count}
+        assert {one["bio"] for one in stored(people).values()} == {"undeclared"}
+
+
+def test_a_namespace_is_that_of_the_run(
+    embedded: Server, people: datastore.Client, run: Run
+) -> None:
+    with ndb_on(embedded, namespace="tenant"):
+        Person(id=1, name="of tenant", friend=ndb.Key("Person", 1)).put()
+
+    def handle(self: Any, person: Person) -> None:
+        assert ndb.Key(Person, 1).get() == person.friend.get() == person
+        assert Person.query().count() == 1
+        person.name += "!"
+        self.put(person)
+        Invoice(id=1, total=1).put()
+
+    report = run(embedded, updater(handle), namespace="tenant")
+    assert (report.counts.handled, report.counts.failed) == (1, 0)
+    with ndb_on(embedded, namespace="tenant"):
+        assert Person.get_by_id(1).name == "of tenant!"
+        assert Invoice.get_by_id(1).total == 1
+    assert stored(people)[1]["name"] == "p1"
+
+
 def test_a_dry_run_writes_nothing_with_ndb_either(
     embedded: Server, people: datastore.Client, run: Run
 ) -> None:
