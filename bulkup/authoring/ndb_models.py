@@ -112,7 +112,7 @@ class NdbModels(ModelAdapter):
                 entity[name] = now[name]
 
     def new_entity(self, model: Any, key: Key) -> Entity:
-        stored = self._reads.entity_of(key, self._updater.client)
+        stored = self._stored(key)
         if stored is not None:
             return self.update(stored, model, None)[0]
         model._pre_put_hook()
@@ -123,13 +123,17 @@ class NdbModels(ModelAdapter):
         """The entity to put for one that ndb puts by itself, in `person.put()`."""
         key = encoded.key
         handled = self.handled(key)
-        stored = handled or (
-            None if key.is_partial else self._reads.entity_of(key, self._updater.client)
-        )
+        if handled is not None:
+            stored, handled.is_watched = handled.entity, False
+        else:
+            stored = None if key.is_partial else self._stored(key)
         if stored is None:
             return encoded
         _write(stored, encoded, type(self.to_model(encoded)))
         return stored
+
+    def _stored(self, key: Key) -> Entity | None:
+        return self._reads.entity_of(key, self._updater.client)
 
     def key_of(self, model: Any) -> Key | None:
         key = model._key or ndb.Key(model._get_kind(), None)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from bulkup.authoring import call_threads
 from bulkup.authoring.call_threads import SharedSink, handling
+from bulkup.authoring.reading import EntityReader
 from bulkup.authoring.writes import WriteSink, flat, key_to_delete, put_others
 from bulkup.core.errors import UpdaterError
 
@@ -65,7 +66,7 @@ class Models(Protocol):
         """Raises TypeError."""
 
 
-class Updater(Generic[E]):
+class Updater(EntityReader, Generic[E]):
     """Base class of updaters; override `get_query` and `handle_entity`.
 
     `class Fix(Updater[Person])`: the handler is given a Person, a dataclass for example, in place
@@ -103,9 +104,6 @@ class Updater(Generic[E]):
     once: bool = False
     idempotent: bool = False
     concurrency: int = 32
-
-    client: Client
-    """A `google.cloud.datastore.Client` for the run's target."""
 
     _open_sink: WriteSink | None = None
     """While handlers run."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from bulkup.datastore.keys import key_of
 from bulkup.datastore.messages import FULL, Pb
+from bulkup.datastore.read_cache import ReadCache
 
 MAX_MESSAGES = 1000
 """A handler that reads more in one call may be streaming a large query."""
@@ -37,6 +38,8 @@ class Reads:
         self.messages: dict[bytes, Pb] = {}
         """The Entity messages of these versions, as far as they are kept."""
         self.keeps_messages = False
+        self.cache: ReadCache | None = None
+        """For `Updater.get`; None: each of them asks."""
         self.on_commit: Callable[[], None] | None = None
         """Called before the handler writes through its client, on the thread that does."""
         self.on_committed: Callable[[list[tuple[bytes, int]]], None] = lambda versions: None

@@ -41,6 +41,9 @@ class AnyHandler(Protocol):
     def handle_many(self, results: Iterable[Any]) -> Iterator[Handled]:
         """Handle PageResults; their outcomes in the same order. Call it while `open`."""
 
+    def forget_reads(self) -> None:
+        """What is handled next reads anew."""
+
     def handle_again(self, item: Handled, result: Any) -> None:
         """Handle an entity again, with what was just read. The first outcome is forgotten."""
 

@@ -171,6 +171,9 @@ class AsyncHandler(WriteSink):
             client = getattr(self._updater, "client", None)
             if isinstance(client, UserClient) and client._rpc is self._own_rpc:
                 client._rpc = self._rpc
+                if client._lookups is not None:
+                    client._lookups.close()
+                    client._lookups = None
             self._own_rpc.close()
             self._own_rpc = None
         if error is not None:
@@ -218,6 +221,9 @@ class AsyncHandler(WriteSink):
                 yield item
         finally:
             self._thread.soon(self._cancel, [*waiting])
+
+    def forget_reads(self) -> None:
+        """Each call reads anew."""
 
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
         return self._alone(Given(result, key, cursor))

@@ -156,6 +156,7 @@ class InProcessPool:
         if not is_stale:
             return item
         committer.drain_all()
+        self._handler.forget_reads()
         fresh = committer.read_again(item.key)
         if fresh is None:
             return Handled.gone(item.key, item.cursor)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -407,6 +406,47 @@ def test_a_put_of_ndbs_own_is_queued_like_one_of_bulkup(
     assert [one["total"] for one in stored(people, "Invoice").values()] == [3]
 
 
+def test_a_second_object_of_the_same_entity_may_be_put(
+    embedded: Server, people: datastore.Client, run: Run
+) -> None:
+    def handle(self: Any, person: Person) -> None:
+        again = person.key.get()
+        again.count = 5
+        again.put()
+
+    def with_bulkup(self: Any, person: Person) -> None:
+        again = person.key.get()
+        again.count = 6
+        self.put(again)
+
+    for count, method in ((5, handle), (6, with_bulkup)):
+        report = run(embedded, updater(method))
+        assert (report.counts.written, report.counts.unwritten) == (4, 0)
+        assert {one["count"] for one in stored(people).values()} == {count}
+        assert {one["bio"] for one in stored(people).values()} == {"undeclared"}
+
+
+def test_a_namespace_is_that_of_the_run(
+    embedded: Server, people: datastore.Client, run: Run
+) -> None:
+    with ndb_on(embedded, namespace="tenant"):
+        Person(id=1, name="of tenant", friend=ndb.Key("Person", 1)).put()
+
+    def handle(self: Any, person: Person) -> None:
+        assert ndb.Key(Person, 1).get() == person.friend.get() == person
+        assert Person.query().count() == 1
+        person.name += "!"
+        self.put(person)
+        Invoice(id=1, total=1).put()
+
+    report = run(embedded, updater(handle), namespace="tenant")
+    assert (report.counts.handled, report.counts.failed) == (1, 0)
+    with ndb_on(embedded, namespace="tenant"):
+        assert Person.get_by_id(1).name == "of tenant!"
+        assert Invoice.get_by_id(1).total == 1
+    assert stored(people)[1]["name"] == "p1"
+
+
 def test_a_dry_run_writes_nothing_with_ndb_either(
     embedded: Server, people: datastore.Client, run: Run
 ) -> None:
@@ -635,19 +675,40 @@ def test_a_handler_is_tested_without_a_datastore() -> None:
     assert [key.id for key in writes.deletes] == [7]
 
 
-def test_without_ndb_one_sentence_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "up.py").write_text(dedent(FILE))
-    program = (
-        "import sys; sys.modules['google.cloud.ndb'] = None\n"
-        "from bulkup.cli import main; main(['run', 'up.py', '--local', 'x.db'])"
-    )
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class NotInstalled(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name in ("google.cloud.ndb", "pydantic"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
+from bulkup.cli import main
+main(["run", "up.py", "--local", "x.db"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "extra"),
+    [
+        ("from google.cloud import ndb", "ndb"),
+        ("import google.cloud.ndb as ndb", "ndb"),
+        ("import pydantic", "pydantic"),
+    ],
+)
+def test_without_the_library_one_sentence_says_what_to_install(
+    tmp_path: Path, line: str, extra: str
+) -> None:
+    (tmp_path / "up.py").write_text(line)
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", WITHOUT], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 1
     (sentence, *_) = done.stderr.splitlines()
     assert "up.py cannot be loaded" in sentence
-    assert sentence.endswith("pip install 'bulkup[ndb]'")
+    assert sentence.endswith(f"pip install 'bulkup[{extra}]'")
 
 
 def test_ndb_is_as_these_tests_expect() -> None:
