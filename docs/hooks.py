@@ -41,5 +41,6 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
 def on_post_build(config: Any) -> None:
     """Readers of the site reach its host and no other."""
     for file in sorted(Path(config.site_dir).rglob("*")):
-        if file.suffix in (".html", ".css") and (found := _FETCHED.search(file.read_text())):
+        is_shown = file.suffix in (".html", ".css", ".svg")
+        if is_shown and (found := _FETCHED.search(file.read_text(encoding="utf-8"))):
             raise PluginError(f"{file} fetches something from another host: {found.group()[:200]}")

@@ -215,6 +215,7 @@ class HandlerCall(WriteSink):
             pb = patched(entity, in_place=self._in_place, checked=True, doubts=self._doubts)
         except BaseException as error:
             self._changed = self._changed or self._in_place
+            self._doubts.clear()
             if isinstance(error, RecursionError):
                 raise ValueError("cannot put an entity that contains itself") from error
             raise
@@ -240,9 +241,10 @@ class HandlerCall(WriteSink):
         # A copy of the handled entity shares its message, which an earlier put may have patched.
         twin = isinstance(entity, LazyEntity) and page_entity(entity) is page_entity(self.own)
         rewrite = self._rewrite or (twin and self._changed)
-        pb = encode_put(entity, rewrite=rewrite, checked=True, doubts=self._doubts)
-        if self._doubts:
-            self.hints.of_values(self._doubts)
+        doubts: Doubts = []
+        pb = encode_put(entity, rewrite=rewrite, checked=True, doubts=doubts)
+        if doubts:
+            self.hints.of_values(doubts)
         if entity is self.own:  # under another key
             self._put_as = patched(entity), *stored_values(entity)
         elif self._put_as is not NOT_PUT and entity.key == self.own.key:

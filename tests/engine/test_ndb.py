@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -676,19 +675,40 @@ def test_a_handler_is_tested_without_a_datastore() -> None:
     assert [key.id for key in writes.deletes] == [7]
 
 
-def test_without_ndb_one_sentence_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "up.py").write_text(dedent(FILE))
-    program = (
-        "import sys; sys.modules['google.cloud.ndb'] = None\n"
-        "from bulkup.cli import main; main(['run', 'up.py', '--local', 'x.db'])"
-    )
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class NotInstalled(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name in ("google.cloud.ndb", "pydantic"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
+from bulkup.cli import main
+main(["run", "up.py", "--local", "x.db"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "extra"),
+    [
+        ("from google.cloud import ndb", "ndb"),
+        ("import google.cloud.ndb as ndb", "ndb"),
+        ("import pydantic", "pydantic"),
+    ],
+)
+def test_without_the_library_one_sentence_says_what_to_install(
+    tmp_path: Path, line: str, extra: str
+) -> None:
+    (tmp_path / "up.py").write_text(line)
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", WITHOUT], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 1
     (sentence, *_) = done.stderr.splitlines()
     assert "up.py cannot be loaded" in sentence
-    assert sentence.endswith("pip install 'bulkup[ndb]'")
+    assert sentence.endswith(f"pip install 'bulkup[{extra}]'")
 
 
 def test_ndb_is_as_these_tests_expect() -> None:
