@@ -32,7 +32,7 @@ class Waits(Updater):
 
 class Batch(Updater):
     def handle_batch(self, entities: list[Entity]) -> None:
-        for entity, other in zip(entities, self.get([e.key for e in entities])):
+        for entity, other in zip(entities, self.get([e.key for e in entities]), strict=True):
             if other is None:
                 self.fail(entity, "gone")
                 self.fail(entity.key, ValueError("gone"))
