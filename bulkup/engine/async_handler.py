@@ -95,6 +95,8 @@ class AsyncHandler(WriteSink):
     """
 
     serves_many = True
+    requests = 0
+    """Handlers wait for theirs together."""
 
     def __init__(
         self,

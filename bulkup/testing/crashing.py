@@ -79,7 +79,7 @@ def crash_test(updater: Any, entities: Entities, /, **params: Any) -> CrashResul
     Arguments as for `run_updater`. At a crash, nothing more is sent or saved; the run is resumed
     from what was on disk, by a new instance of the updater, with the variables of its module and
     its classes as they were at the beginning. However many entities there are, they are written in
-    at most five commits.
+    about five commits.
 
     Raises AssertionError when a resumed run ends with other entities than one that was not
     interrupted, when an entity fails, when nothing is changed, and when an updater that says
