@@ -45,7 +45,7 @@ follow_imports = skip
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Path:
-    """A folder with all Python blocks, and the updaters."""
+    """A folder with all Python blocks, the updaters, and handlers of every form."""
     folder = tmp_path / "examples"
     shutil.copytree(ROOT / "updaters", folder / "updaters")
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
@@ -54,6 +54,7 @@ def examples(tmp_path: Path) -> Path:
             line = text.count("\n", 0, block.start(3))
             name = block[1] or block[2] or f"{page.stem.replace('-', '_')}_{line}.py"
             (folder / name).write_text(block[3])
+    shutil.copy(ROOT / "tests" / "handler_forms.py", folder)
     assert len(list(folder.glob("*.py"))) > 10
     for library in OTHERS:
         stub = "from typing import Any\n\ndef __getattr__(name: str) -> Any: ...\n"
