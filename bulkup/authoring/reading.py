@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from google.cloud.datastore import Client, Entity, Key
+    from google.cloud.datastore import Client, Entity
 
 
 class EntityReader:
@@ -15,7 +15,7 @@ class EntityReader:
     client: Client
     """A `google.cloud.datastore.Client` for the run's target."""
 
-    def get(self, keys: Iterable[Key]) -> list[Entity | None]:
+    def get(self, keys: Iterable[Any]) -> list[Entity | None]:
         """Read entities with one look-up: one for each key, in their order; None: there is none.
 
         It guards what the handler writes, as any read through `self.client` does, and returns what
@@ -29,7 +29,7 @@ class EntityReader:
         found = {entity.key: entity for entity in self.client.get_multi([*dict.fromkeys(keys)])}
         return [found.get(key) for key in keys]
 
-    async def aget(self, keys: Iterable[Key]) -> list[Entity | None]:
+    async def aget(self, keys: Iterable[Any]) -> list[Entity | None]:
         """The same in an `async def handle_entity`, without stopping the other handlers. Look-ups
         of several handlers become one."""
         keys = _listed(keys)

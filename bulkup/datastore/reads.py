@@ -45,6 +45,8 @@ class Reads:
         self.on_committed: Callable[[list[tuple[bytes, int]]], None] = lambda versions: None
         """Called with the keys that the handler has written through its client, and the versions
         they have now."""
+        self.requests = 0
+        """How many were sent for reads, and waited for."""
         self.commits_itself = False
         """The handler writes through the client, after reads. That happens again whenever it is
         called again."""
@@ -129,17 +131,20 @@ class WatchedApi:
         return getattr(self._api, name)
 
     def lookup(self, request: Any, **options: Any) -> Any:
+        self._reads.requests += 1
         response = self._api.lookup(request=request, **options)
         self._reads.note_lookup(_raw(response), _part(request, "read_options"))
         return response
 
     def run_query(self, request: Any, **options: Any) -> Any:
+        self._reads.requests += 1
         response = self._api.run_query(request=request, **options)
         query = _part(request, "query")
         self._reads.note_query(_raw(response), _part(request, "read_options"), query)
         return response
 
     def run_aggregation_query(self, request: Any, **options: Any) -> Any:
+        self._reads.requests += 1
         response = self._api.run_aggregation_query(request=request, **options)
         aggregation = _part(request, "aggregation_query")
         query = None if aggregation is None else aggregation.nested_query

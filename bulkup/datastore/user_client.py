@@ -90,6 +90,7 @@ class UserClient(Client):  # type: ignore[misc]
         wanted = self._wanted(keys)
         written, known, rest = self._at_hand(wanted)
         if rest:
+            self._count_request()
             found = self._rpc.lookup([*rest.values()])
             known.update((id_, found.get(id_)) for id_ in rest)
         return self._in_order(keys, written, known, rest)
@@ -141,6 +142,7 @@ class UserClient(Client):  # type: ignore[misc]
 
     def _lookup(self, keys: list[Key], missing: Any) -> list[Entity]:
         wanted = self._wanted(keys)
+        self._count_request()
         results = self._rpc.lookup([pb for _, pb in wanted.values()])
         if missing is not None:
             missing.extend(Entity(key) for id_, (key, _) in wanted.items() if id_ not in results)
@@ -152,6 +154,10 @@ class UserClient(Client):  # type: ignore[misc]
                 else:
                     reads.note(id_, ABSENT)
         return [LazyEntity(results[i].entity, results[i].version) for i in wanted if i in results]
+
+    def _count_request(self) -> None:
+        if (reads := self.reads) is not None:
+            reads.requests += 1
 
     def _written(self, keys: list[Key]) -> Mapping[bytes, LazyEntity | None]:
         """Those of the keys that are about to be written; None: deleted."""

@@ -25,6 +25,10 @@ class AnyHandler(Protocol):
         """What a dry run would have written."""
 
     @property
+    def requests(self) -> int:
+        """How many were sent for the handler's reads so far, one after the other."""
+
+    @property
     def commits_itself(self) -> bool:
         """The handler writes through its client, after reads."""
 

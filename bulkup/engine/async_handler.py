@@ -95,6 +95,8 @@ class AsyncHandler(WriteSink):
     """
 
     serves_many = True
+    requests = 0
+    """Handlers wait for theirs together."""
 
     def __init__(
         self,
@@ -131,7 +133,7 @@ class AsyncHandler(WriteSink):
         """Called while outcomes are waited for; may raise."""
         self._on_commit: Callable[[], None] | None = None
         self._retries: deque[tuple[Any, ...]] = deque()
-        self._thread = LoopThread()
+        self._thread = LoopThread(threads=updater.concurrency)
         self._room = asyncio.Semaphore(updater.concurrency)
         self._numbers = count()
         self._running: dict[int, asyncio.Task[None]] = {}

@@ -133,6 +133,10 @@ class BatchHandler(WriteSink):
         self.reads.on_commit = on_commit
 
     @property
+    def requests(self) -> int:
+        return int(self.reads.requests)
+
+    @property
     def commits_itself(self) -> bool:
         return bool(self.reads.commits_itself)
 

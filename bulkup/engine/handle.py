@@ -97,6 +97,10 @@ class Handler(HandlerCall):
         return self.own
 
     @property
+    def requests(self) -> int:
+        return int(self.reads.requests)
+
+    @property
     def commits_itself(self) -> bool:
         """The handler writes through its client, after reads."""
         return bool(self.reads.commits_itself)
