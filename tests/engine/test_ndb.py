@@ -290,6 +290,93 @@ def test_properties_that_ndb_does_not_see_survive(
     assert Person.hooks == ["Ada"]
 
 
+class Home(ndb.Model):
+    city = ndb.StringProperty()
+
+
+class Housed(ndb.Model):
+    home = ndb.StructuredProperty(Home)
+    others = ndb.StructuredProperty(Home, repeated=True)
+    note = ndb.LocalStructuredProperty(Home)
+    changed = ndb.DateTimeProperty(auto_now=True)
+
+
+def seen_by_another(server: Server, *, embedded: bool) -> datastore.Client:
+    """Two Housed, with what Home does not declare inside all of its properties."""
+
+    def home(city: str, note: str) -> datastore.Entity:
+        made = datastore.Entity(exclude_from_indexes=["note"])
+        made.update(city=city, note=note)
+        return made
+
+    client = server.client()
+    for i in (1, 2):
+        entity = datastore.Entity(client.key("Housed", i), exclude_from_indexes=["note"])
+        entity.update({"note": home("N", "n"), "changed": NOW})
+        if embedded:
+            entity["home"] = home("A", "a")
+            entity["others"] = [home("B", "b"), home("C", "c"), home("D", "d")]
+        else:
+            entity.update({"home.city": "A", "home.note": "a"})
+            entity.update({"others.city": ["B", "C", "D"], "others.note": ["b", "c", "d"]})
+            entity.exclude_from_indexes.add("home.note")
+        client.put(entity)
+    return client
+
+
+def homes(entity: datastore.Entity) -> list[Any]:
+    """[(city, note), ...] of home, of others and of note"""
+    if "others" in entity:
+        single, several = [entity.get("home") or {}], entity["others"]
+    else:
+        single = [{n: entity.get(f"home.{n}") for n in ("city", "note")}]
+        several = [
+            {"city": city, "note": note}
+            for city, note in zip(
+                entity["others.city"], entity.get("others.note", [None] * 9), strict=False
+            )
+        ]
+    return [(one.get("city"), one.get("note")) for one in (*single, *several, entity["note"])]
+
+
+@pytest.mark.parametrize("embedded_form", [True, False])
+@pytest.mark.parametrize("by_ndb", [True, False])
+def test_what_ndb_does_not_see_inside_a_structured_property_survives(
+    embedded: Server, run: Run, embedded_form: bool, by_ndb: bool
+) -> None:
+    client = seen_by_another(embedded, embedded=embedded_form)
+
+    class Change(Updater[Housed]):
+        def handle_entity(self, one: Housed) -> None:
+            if one.key.id() == 1:
+                one.home.city = "A2"
+                one.others = [one.others[2], Home(city="new"), one.others[0]]
+                one.note.city = "N2"
+            if by_ndb:
+                one.changed = NOW
+                one.put()
+            else:
+                self.put(one)
+
+    report = run(embedded, Change)
+    assert (report.counts.written, report.counts.unchanged) == (1, 1), report.failures
+    one, two = (client.get(client.key("Housed", i)) for i in (1, 2))
+    assert homes(one) == [("A2", "a"), ("D", "d"), ("new", None), ("B", "b"), ("N2", "n")]
+    assert homes(two) == [("A", "a"), ("B", "b"), ("C", "c"), ("D", "d"), ("N", "n")]
+    nested = one["home"] if embedded_form else one
+    assert ("note" if embedded_form else "home.note") in nested.exclude_from_indexes
+
+    class Forget(Updater[Housed]):
+        def handle_entity(self, one: Housed) -> None:
+            one.home = None
+            self.put(one)
+
+    run(embedded, Forget)
+    one = client.get(client.key("Housed", 1))
+    assert one.get("home", 0) is None
+    assert "home.note" not in one
+
+
 def test_an_unchanged_put_costs_no_write_and_moves_no_time(
     embedded: Server, people: datastore.Client, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
