@@ -28,8 +28,10 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def lint(session: nox.Session) -> None:
     """Run the checks of .ci/run that are not tests."""
-    session.install("-e", ".[test,dev]")
+    session.install("-e", ".[test,dev,docs]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports", "--no-cache")
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}
+    session.run("mkdocs", "build", "--strict", "--site-dir", session.create_tmp(), env=quiet)

@@ -42,6 +42,7 @@ EXIT = {
 UPDATER = next(b.text for b in blocks_of(ROOT / "README.md") if b.file_name == "full_name.py")
 SHARED = [page for page in PAGES if page.parent in (ROOT, ROOT / "docs")]
 ALONE = [page for page in PAGES if page not in SHARED]
+TUTORIAL = [page for page in ALONE if page.parent.name == "tutorial"]
 
 
 def commands(block: str) -> Iterator[str]:
@@ -107,9 +108,19 @@ def test_every_shell_command_of_the_pages_works(page: Path, shell: Shell) -> Non
             execute(shell, command)
 
 
-@with_shell(ALONE)
+@with_shell(TUTORIAL)
+def test_the_tutorial_works_as_it_is_written(page: Path, tmp_path: Path) -> None:
+    work_through(page, tmp_path)
+
+
+@pytest.mark.one_in(2)
+@with_shell([page for page in ALONE if page not in TUTORIAL])
 def test_a_page_that_stands_for_itself_works_as_it_is_written(page: Path, tmp_path: Path) -> None:
-    """Its files are written as the page comes to them; what it says a command prints is printed."""
+    work_through(page, tmp_path)
+
+
+def work_through(page: Path, tmp_path: Path) -> None:
+    """The files are written as the page comes to them; what it says a command prints is printed."""
     shell, output = Shell(tmp_path), ""
     for block in blocks_of(page):
         if block.not_run:

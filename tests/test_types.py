@@ -17,6 +17,9 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(?:<!-- (\S+\.py) -->\n+)?```python\n(?:# (\S+\.py)\n)?(.*?)```", re.S)
 """A Python block, with the name of its file, if the page says it."""
 
+OTHERS = ("httpx",)
+"""Libraries that an example uses, and that bulkup's own tests do not need."""
+
 CONFIG = """\
 [mypy]
 strict = True
@@ -42,7 +45,7 @@ follow_imports = skip
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Path:
-    """A folder with all Python blocks, and the updaters."""
+    """A folder with all Python blocks, the updaters, and handlers of every form."""
     folder = tmp_path / "examples"
     shutil.copytree(ROOT / "updaters", folder / "updaters")
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
@@ -51,7 +54,11 @@ def examples(tmp_path: Path) -> Path:
             line = text.count("\n", 0, block.start(3))
             name = block[1] or block[2] or f"{page.stem.replace('-', '_')}_{line}.py"
             (folder / name).write_text(block[3])
+    shutil.copy(ROOT / "tests" / "handler_forms.py", folder)
     assert len(list(folder.glob("*.py"))) > 10
+    for library in OTHERS:
+        stub = "from typing import Any\n\ndef __getattr__(name: str) -> Any: ...\n"
+        (folder / f"{library}.pyi").write_text(stub)
     return folder
 
 

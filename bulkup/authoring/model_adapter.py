@@ -83,8 +83,8 @@ class ModelAdapter:
     def end_call(self) -> None:
         """The handler has returned. Raises what it has begun and not waited for."""
 
-    handled: Callable[[Key], Entity | None] = staticmethod(lambda key: None)
-    """The entity of this key that the running handler was given."""
+    handled: Callable[[Key], Known | None] = staticmethod(lambda key: None)
+    """What the running handler was given for the entity of this key."""
 
 
 @dataclass
@@ -95,6 +95,9 @@ class Known:
     entity: Entity
     before: Any
     is_put: bool = False
+    is_watched: bool = True
+    """What the handler changes after its put is looked for. Not where another object was put in its
+    place, past bulkup."""
 
 
 @dataclass
@@ -129,9 +132,8 @@ class ModelUpdates:
     def context(self) -> AbstractContextManager[Any]:
         return self._adapter.context(self._updater)
 
-    def _handled(self, key: Key) -> Entity | None:
-        found = (known.entity for known in self.call.own if known.entity.key == key)
-        return next(found, None)
+    def _handled(self, key: Key) -> Known | None:
+        return next((known for known in self.call.own if known.entity.key == key), None)
 
     def begin(self) -> ModelCall:
         self._adapter.begin_call()
@@ -162,7 +164,7 @@ class ModelUpdates:
         self._adapter.end_call()
         if self._looks_for_unwritten:
             for known in call.own:
-                if self._may_change_after_put or not known.is_put:
+                if known.is_watched and (self._may_change_after_put or not known.is_put):
                     self._adapter.show_changes(known.entity, known.model, known.before)
 
     # --- what handlers write ---
@@ -219,7 +221,7 @@ class ModelUpdates:
         known = call.by_id.get(id(model))
         if known is None:
             key = self._known_key(model)
-            known = next((one for one in call.own if one.entity.key == key), None)
+            known = self._handled(key)
         if known is None:
             entity = self._adapter.new_entity(model, key)
             call.by_id[id(model)] = Known(model, entity, self._adapter.state(model))

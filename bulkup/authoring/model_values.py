@@ -118,7 +118,7 @@ def _merged_list(there: Sequence[Any], before: Sequence[Any], after: Sequence[An
     belongs to another.
     """
     result = []
-    for place, value in zip(_places(before, after), after, strict=True):
+    for place, value in zip(places(before, after), after, strict=True):
         if place is None:
             result.append(stored(value))
         elif is_same(before[place], value):
@@ -128,25 +128,25 @@ def _merged_list(there: Sequence[Any], before: Sequence[Any], after: Sequence[An
     return result
 
 
-def _places(before: Sequence[Any], after: Sequence[Any]) -> list[int | None]:
+def places(before: Sequence[Any], after: Sequence[Any]) -> list[int | None]:
     """For each element, the index of the stored one that it is."""
-    places: list[int | None] = [None] * len(after)
+    found: list[int | None] = [None] * len(after)
     free = dict.fromkeys(range(len(before)))
     objects = {id(e.of): place for place, e in enumerate(before) if _has_object(e)}
     for index, value in enumerate(after):
         place = objects.get(id(value.of)) if _has_object(value) else None
         if place in free:
-            places[index] = place
+            found[index] = place
             del free[place]
     equal: dict[str, list[int]] = {}
     for place in reversed(free):
         equal.setdefault(repr(before[place]), []).append(place)
     for index, value in enumerate(after):
-        if places[index] is None and (candidates := equal.get(repr(value))):
-            places[index] = place = candidates.pop()
+        if found[index] is None and (candidates := equal.get(repr(value))):
+            found[index] = place = candidates.pop()
             del free[place]
-    _fill_gaps(places, free, len(before))
-    return places
+    _fill_gaps(found, free, len(before))
+    return found
 
 
 def _has_object(value: Any) -> bool:

@@ -23,6 +23,7 @@ from bulkup.authoring.model_adapter import ModelAdapter
 from bulkup.authoring.model_values import is_same
 from bulkup.authoring.ndb_context import NdbClient, NdbReads, forget, ndb_context_of, run_pending
 from bulkup.authoring.ndb_query import datastore_query
+from bulkup.authoring.ndb_undeclared import declares, inner_model, keep_undeclared
 from bulkup.authoring.updater import Updater
 
 if TYPE_CHECKING:
@@ -83,17 +84,16 @@ class NdbModels(ModelAdapter):
 
     def update(self, entity: Entity, model: Any, before: Any) -> tuple[Entity, Any]:
         model._pre_put_hook()
-        legacy = _is_legacy(entity, type(model))
         if not _has_auto_now(type(model)):
             model._prepare_for_put()
-            _write(entity, _encoded(model, legacy), type(model))
+            _write(entity, _encoded(model, entity), type(model))
         else:
             # An unchanged put costs no write, so the time of the last change is set after a change.
             _prepare_but_auto_now(model)
-            encoded = _encoded(model, legacy)
+            encoded = _encoded(model, entity)
             if _differs(entity, encoded, type(model)):
                 model._prepare_for_put()
-                _write(entity, _encoded(model, legacy), type(model))
+                _write(entity, _encoded(model, entity), type(model))
         key = self.key_of(model)
         if key is not None and not key.is_partial and key != entity.key:
             entity.key = key
@@ -103,33 +103,38 @@ class NdbModels(ModelAdapter):
         fresh = self.to_model(entity)
         if model == fresh:
             return
-        legacy = _is_legacy(entity, type(model))
         for one in (model, fresh):
             _prepare_but_auto_now(one)
-        now, then = _encoded(model, legacy), _encoded(fresh, legacy)
+        now, then = _encoded(model, entity), _encoded(fresh, entity)
         for name in now:
             if name not in then or not _is_same(now[name], then[name]):
                 entity[name] = now[name]
 
     def new_entity(self, model: Any, key: Key) -> Entity:
-        stored = self._reads.entity_of(key, self._updater.client)
+        stored = self._stored(key)
         if stored is not None:
             return self.update(stored, model, None)[0]
         model._pre_put_hook()
         model._prepare_for_put()
-        return _encoded(model, legacy=True)
+        return _encoded_as(model, legacy=True)
 
     def _written(self, encoded: Entity) -> Entity:
         """The entity to put for one that ndb puts by itself, in `person.put()`."""
         key = encoded.key
         handled = self.handled(key)
-        stored = handled or (
-            None if key.is_partial else self._reads.entity_of(key, self._updater.client)
-        )
+        if handled is not None:
+            stored, handled.is_watched = handled.entity, False
+        else:
+            stored = None if key.is_partial else self._stored(key)
         if stored is None:
             return encoded
-        _write(stored, encoded, type(self.to_model(encoded)))
+        model = self.to_model(encoded)  # once more, for the form in which it is stored
+        _prepare_but_auto_now(model)
+        _write(stored, _encoded(model, stored), type(model))
         return stored
+
+    def _stored(self, key: Key) -> Entity | None:
+        return self._reads.entity_of(key, self._updater.client)
 
     def key_of(self, model: Any) -> Key | None:
         key = model._key or ndb.Key(model._get_kind(), None)
@@ -150,8 +155,23 @@ def _class_filter(model: Any) -> tuple[tuple[str, str, str], ...]:
     return (("class", "=", model._class_name()),) if is_below else ()
 
 
-def _encoded(model: Any, legacy: bool) -> Entity:
-    """What ndb would write. Raises BadValueError."""
+def _encoded(model: Any, stored: Entity) -> Entity:
+    """What ndb would write, in the form that is stored, with what it does not see inside of it.
+    Raises BadValueError."""
+    legacy = _is_legacy(stored, model, ndb.StructuredProperty)
+    local = _is_legacy(stored, model, ndb.LocalStructuredProperty)
+    by_default = legacy in (True, None) and local in (True, None)
+    encoded = _encoded_as(model, legacy=by_default if legacy is None else legacy)
+    if local is not None and legacy is not None and local != legacy:
+        other = _encoded_as(model, legacy=local)
+        for prop in model._properties.values():
+            if isinstance(prop, ndb.LocalStructuredProperty):
+                encoded[prop._name] = other[prop._name]
+    keep_undeclared(encoded, stored, type(model))
+    return encoded
+
+
+def _encoded_as(model: Any, *, legacy: bool) -> Entity:
     context = ndb_context.get_context()
     if context.legacy_data == legacy:
         return ndb_model._entity_to_ds_entity(model)
@@ -171,19 +191,25 @@ def _copied(entity: Entity) -> Entity:
     return copy
 
 
-def _is_legacy(entity: Entity, model: Any) -> bool:
-    """Whether structured properties are stored as ndb stores them by default, as `home.city`. With
-    `legacy_data=False` they are embedded entities, which stay so."""
+def _is_legacy(entity: Entity, model: Any, kind: Any) -> bool | None:
+    """Whether properties of this kind are stored as ndb stores them by default; None: it has none.
+
+    By default a structured property is stored as `home.city`, and a local one as an embedded
+    entity. With `legacy_data=False` these are an embedded entity `home`, and bytes.
+    """
+    by_default = kind is ndb.LocalStructuredProperty
     for prop in model._properties.values():
-        if not isinstance(prop, (ndb.StructuredProperty, ndb.LocalStructuredProperty)):
+        if not isinstance(prop, kind):
             continue
         value = entity.get(prop._name)
-        if value == [] and isinstance(prop, ndb.StructuredProperty):
+        if value == [] and not by_default:
             return False  # by default nothing is written
         first = value[0] if isinstance(value, list) and value else value
         if first is not None and first != []:
-            return isinstance(first, dict) == isinstance(prop, ndb.LocalStructuredProperty)
-    return True
+            return isinstance(first, dict) == by_default
+        if not by_default and any(name.startswith(f"{prop._name}.") for name in entity):
+            return True
+    return None
 
 
 def _write(entity: Entity, encoded: Entity, model: Any) -> None:
@@ -223,13 +249,13 @@ def _changed_names(entity: Entity, encoded: Entity) -> Iterator[str]:
 
 def _dropped_names(entity: Entity, encoded: Entity, model: Any) -> list[str]:
     """Properties that ndb knows and would not write."""
-    knows_all = issubclass(model, ndb.Expando)
-    declared = {prop._name for prop in model._properties.values()}
+    inside = tuple(
+        f"{prop._name}." for prop in model._properties.values() if inner_model(prop) is not None
+    )
     return [
         name
         for name in entity
-        if name not in encoded
-        and (knows_all or name in declared or name.partition(".")[0] in declared)
+        if name not in encoded and (declares(model, name) or name.startswith(inside))
     ]
 
 
@@ -244,7 +270,7 @@ def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return (
             one.keys() == other.keys()
-            and getattr(one, "key", None) == getattr(other, "key", None)
+            and _complete_key(one) == _complete_key(other)
             and getattr(one, "exclude_from_indexes", None)
             == getattr(other, "exclude_from_indexes", None)
             and all(_is_same(one[name], other[name]) for name in one)
@@ -257,6 +283,12 @@ def _is_same(one: Any, other: Any) -> bool:
     return is_same(one, other)
 
 
+def _complete_key(entity: Any) -> Key | None:
+    """An incomplete one, which ndb gives to embedded entities, says nothing."""
+    key: Key | None = getattr(entity, "key", None)
+    return None if key is None or key.is_partial else key
+
+
 def _in_utc(time: datetime.datetime) -> datetime.datetime:
     return time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)
 
@@ -265,21 +297,16 @@ def _is_auto_now(prop: Any) -> bool:
     return isinstance(prop, ndb.DateTimeProperty) and bool(prop._auto_now)
 
 
-def _inner_model(prop: Any) -> Any:
-    is_nested = isinstance(prop, (ndb.StructuredProperty, ndb.LocalStructuredProperty))
-    return prop._model_class if is_nested else None
-
-
 def _has_auto_now(model: Any) -> bool:
     return any(
-        _is_auto_now(prop) or (_inner_model(prop) and _has_auto_now(_inner_model(prop)))
+        _is_auto_now(prop) or (inner_model(prop) and _has_auto_now(inner_model(prop)))
         for prop in model._properties.values()
     )
 
 
 def _prepare_but_auto_now(model: Any) -> None:
     for prop in model._properties.values():
-        if _inner_model(prop) is not None:
+        if inner_model(prop) is not None:
             values = prop._get_user_value(model)
             for value in values if prop._repeated else (values,):
                 if value is not None:

@@ -86,6 +86,8 @@ def _storable(value: Any) -> Any:
         return [_storable(item) for item in value]
     if type(value).__module__.startswith("google."):  # Key, GeoPoint
         return value
+    if hasattr(value, "get_secret_value"):  # SecretStr, whose JSON is stars
+        return value.get_secret_value()
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value)

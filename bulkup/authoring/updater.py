@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from bulkup.authoring import call_threads
 from bulkup.authoring.call_threads import SharedSink, handling
+from bulkup.authoring.reading import EntityReader
 from bulkup.authoring.writes import WriteSink, flat, key_to_delete, put_others
 from bulkup.core.errors import UpdaterError
 
@@ -65,7 +66,7 @@ class Models(Protocol):
         """Raises TypeError."""
 
 
-class Updater(Generic[E]):
+class Updater(EntityReader, Generic[E]):
     """Base class of updaters; override `get_query` and `handle_entity`.
 
     `class Fix(Updater[Person])`: the handler is given a Person, a dataclass for example, in place
@@ -104,9 +105,6 @@ class Updater(Generic[E]):
     idempotent: bool = False
     concurrency: int = 32
 
-    client: Client
-    """A `google.cloud.datastore.Client` for the run's target."""
-
     _open_sink: WriteSink | None = None
     """While handlers run."""
     _sink: WriteSink | None = None
@@ -115,6 +113,8 @@ class Updater(Generic[E]):
     _in_hook = ""
     """`finish`, `check_before` or `check_after` while it runs."""
     _then: Then | None = None
+    _decorated: Any = None
+    """The function that `@bulkup.updater` marks; None: this is a class of the user's."""
     _models: Models | None = None
     """None: the handler takes entities."""
 

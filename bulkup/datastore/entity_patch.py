@@ -187,7 +187,7 @@ def _find_changed_values(
         about(error, name)
         raise
     except (TypeError, ValueError) as error:
-        raise named(name, error) from error
+        raise named(name, error) from None  # it says all that the first one says
     return independent
 
 
@@ -225,7 +225,7 @@ def _find_changed_properties(
         about(error, name)
         raise
     except (TypeError, ValueError) as error:
-        raise named(name, error) from error
+        raise named(name, error) from None  # it says all that the first one says
 
 
 def _add_property(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from bulkup.datastore.keys import key_of
 from bulkup.datastore.messages import FULL, Pb
+from bulkup.datastore.read_cache import ReadCache
 
 MAX_MESSAGES = 1000
 """A handler that reads more in one call may be streaming a large query."""
@@ -37,11 +38,15 @@ class Reads:
         self.messages: dict[bytes, Pb] = {}
         """The Entity messages of these versions, as far as they are kept."""
         self.keeps_messages = False
+        self.cache: ReadCache | None = None
+        """For `Updater.get`; None: each of them asks."""
         self.on_commit: Callable[[], None] | None = None
         """Called before the handler writes through its client, on the thread that does."""
         self.on_committed: Callable[[list[tuple[bytes, int]]], None] = lambda versions: None
         """Called with the keys that the handler has written through its client, and the versions
         they have now."""
+        self.requests = 0
+        """How many were sent for reads, and waited for."""
         self.commits_itself = False
         """The handler writes through the client, after reads. That happens again whenever it is
         called again."""
@@ -126,17 +131,20 @@ class WatchedApi:
         return getattr(self._api, name)
 
     def lookup(self, request: Any, **options: Any) -> Any:
+        self._reads.requests += 1
         response = self._api.lookup(request=request, **options)
         self._reads.note_lookup(_raw(response), _part(request, "read_options"))
         return response
 
     def run_query(self, request: Any, **options: Any) -> Any:
+        self._reads.requests += 1
         response = self._api.run_query(request=request, **options)
         query = _part(request, "query")
         self._reads.note_query(_raw(response), _part(request, "read_options"), query)
         return response
 
     def run_aggregation_query(self, request: Any, **options: Any) -> Any:
+        self._reads.requests += 1
         response = self._api.run_aggregation_query(request=request, **options)
         aggregation = _part(request, "aggregation_query")
         query = None if aggregation is None else aggregation.nested_query

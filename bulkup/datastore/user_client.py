@@ -8,12 +8,13 @@ not there.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.cloud.datastore import Client, Entity, Key
 
 from bulkup.core.stop import refuse_in_fork
+from bulkup.datastore.async_lookups import AsyncLookups
 from bulkup.datastore.google_private import copy_of, datastore_api
 from bulkup.datastore.keys import key_bytes, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity, has_come_to_nothing
@@ -30,6 +31,7 @@ class UserClient(Client):  # type: ignore[misc]
     """An official client that notes what is read while a handler runs."""
 
     _rpc: Rpc
+    _lookups: AsyncLookups | None = None
     _updater: Callable[[], Any] = staticmethod(lambda: None)
     """Whose client this is. Weak, so that it does not keep the updater, which has it."""
 
@@ -83,10 +85,64 @@ class UserClient(Client):  # type: ignore[misc]
             found = self._lookup(rest, missing)
         return _merged(keys, found, written, missing) if written else found
 
-    def _lookup(self, keys: list[Key], missing: Any) -> list[Entity]:
+    def get_in_order(self, keys: Sequence[Key]) -> list[Entity | None]:
+        """What `Updater.get` returns. Raises CallError."""
+        wanted = self._wanted(keys)
+        written, known, rest = self._at_hand(wanted)
+        if rest:
+            self._count_request()
+            found = self._rpc.lookup([*rest.values()])
+            known.update((id_, found.get(id_)) for id_ in rest)
+        return self._in_order(keys, written, known, rest)
+
+    async def aget_in_order(self, keys: Sequence[Key]) -> list[Entity | None]:
+        """The same, without blocking the event loop."""
+        wanted = self._wanted(keys)
+        written, known, rest = self._at_hand(wanted)
+        if rest:
+            if self._lookups is None:
+                self._lookups = AsyncLookups(self._rpc)
+            known.update(await self._lookups.read(rest))
+        return self._in_order(keys, written, known, rest)
+
+    def _at_hand(
+        self, wanted: dict[bytes, tuple[Key, Any]]
+    ) -> tuple[Mapping[bytes, LazyEntity | None], dict[bytes, Any], dict[bytes, Any]]:
+        """What is about to be written, what is known, and what has to be asked for."""
+        reads = self.reads
+        written = self._written([key for key, _ in wanted.values()])
+        left = {id_: pb for id_, (_, pb) in wanted.items() if id_ not in written}
+        cache = None if reads is None else reads.cache
+        known = {} if cache is None else cache.known(left)
+        return written, known, {id_: pb for id_, pb in left.items() if id_ not in known}
+
+    def _in_order(
+        self,
+        keys: Sequence[Key],
+        written: Mapping[bytes, LazyEntity | None],
+        known: Mapping[bytes, Any],
+        asked: Mapping[bytes, Any],
+    ) -> list[Entity | None]:
+        reads = self.reads
+        entities: dict[bytes, Entity | None] = dict(written)
+        for id_, result in known.items():
+            version = ABSENT if result is None else result.version
+            entity = None if result is None else LazyEntity(result.entity, version)
+            entities[id_] = entity
+            if reads is not None:
+                reads.note(id_, version, None if result is None else result.entity)
+                if reads.cache is not None and id_ in asked:
+                    reads.cache.store(id_, result)
+        return [entities[_identity(key)] for key in keys]
+
+    def _wanted(self, keys: Sequence[Key]) -> dict[bytes, tuple[Key, Any]]:
         if any(key.project != self.project for key in keys):
             raise ValueError("Keys do not match project")
-        wanted = {key_bytes(pb): (key, pb) for key in keys for pb in [key_to_pb(key)]}
+        return {key_bytes(pb): (key, pb) for key in keys for pb in [key_to_pb(key)]}
+
+    def _lookup(self, keys: list[Key], missing: Any) -> list[Entity]:
+        wanted = self._wanted(keys)
+        self._count_request()
         results = self._rpc.lookup([pb for _, pb in wanted.values()])
         if missing is not None:
             missing.extend(Entity(key) for id_, (key, _) in wanted.items() if id_ not in results)
@@ -98,6 +154,10 @@ class UserClient(Client):  # type: ignore[misc]
                 else:
                     reads.note(id_, ABSENT)
         return [LazyEntity(results[i].entity, results[i].version) for i in wanted if i in results]
+
+    def _count_request(self) -> None:
+        if (reads := self.reads) is not None:
+            reads.requests += 1
 
     def _written(self, keys: list[Key]) -> Mapping[bytes, LazyEntity | None]:
         """Those of the keys that are about to be written; None: deleted."""

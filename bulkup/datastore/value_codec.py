@@ -229,7 +229,7 @@ def _encode_property(pb: Pb, name: str, value: Any) -> None:
     try:
         encode(pb, value)
     except (TypeError, ValueError) as error:
-        raise named(name, error) from error
+        raise named(name, error) from None  # it says all that the first one says
 
 
 def named(name: Any, error: Exception) -> Exception:

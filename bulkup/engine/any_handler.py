@@ -25,6 +25,10 @@ class AnyHandler(Protocol):
         """What a dry run would have written."""
 
     @property
+    def requests(self) -> int:
+        """How many were sent for the handler's reads so far, one after the other."""
+
+    @property
     def commits_itself(self) -> bool:
         """The handler writes through its client, after reads."""
 
@@ -40,6 +44,9 @@ class AnyHandler(Protocol):
 
     def handle_many(self, results: Iterable[Any]) -> Iterator[Handled]:
         """Handle PageResults; their outcomes in the same order. Call it while `open`."""
+
+    def forget_reads(self) -> None:
+        """What is handled next reads anew."""
 
     def handle_again(self, item: Handled, result: Any) -> None:
         """Handle an entity again, with what was just read. The first outcome is forgotten."""

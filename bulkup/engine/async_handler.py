@@ -95,6 +95,8 @@ class AsyncHandler(WriteSink):
     """
 
     serves_many = True
+    requests = 0
+    """Handlers wait for theirs together."""
 
     def __init__(
         self,
@@ -131,7 +133,7 @@ class AsyncHandler(WriteSink):
         """Called while outcomes are waited for; may raise."""
         self._on_commit: Callable[[], None] | None = None
         self._retries: deque[tuple[Any, ...]] = deque()
-        self._thread = LoopThread()
+        self._thread = LoopThread(threads=updater.concurrency)
         self._room = asyncio.Semaphore(updater.concurrency)
         self._numbers = count()
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -171,6 +173,9 @@ class AsyncHandler(WriteSink):
             client = getattr(self._updater, "client", None)
             if isinstance(client, UserClient) and client._rpc is self._own_rpc:
                 client._rpc = self._rpc
+                if client._lookups is not None:
+                    client._lookups.close()
+                    client._lookups = None
             self._own_rpc.close()
             self._own_rpc = None
         if error is not None:
@@ -218,6 +223,9 @@ class AsyncHandler(WriteSink):
                 yield item
         finally:
             self._thread.soon(self._cancel, [*waiting])
+
+    def forget_reads(self) -> None:
+        """Each call reads anew."""
 
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
         return self._alone(Given(result, key, cursor))

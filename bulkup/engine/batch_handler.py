@@ -24,6 +24,7 @@ from bulkup.core.user_traceback import one_line
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.read_cache import ReadCache
 from bulkup.datastore.reads import ABSENT
 from bulkup.engine.call_slot import CallSlot
 from bulkup.engine.handled import Handled, Write
@@ -109,6 +110,7 @@ class BatchHandler(WriteSink):
         self.hints = first.hints
         self.reads = CallReads(_Writes(self), first.previewed)
         self.reads.keeps_messages = keeps_images
+        self.reads.cache = self._cache = ReadCache()
         self.reads.on_committed = self._note_committed
         first.reads_into(self.reads)
         self._make_slot = make_slot
@@ -131,6 +133,10 @@ class BatchHandler(WriteSink):
         self.reads.on_commit = on_commit
 
     @property
+    def requests(self) -> int:
+        return int(self.reads.requests)
+
+    @property
     def commits_itself(self) -> bool:
         return bool(self.reads.commits_itself)
 
@@ -142,6 +148,9 @@ class BatchHandler(WriteSink):
         What one call has read is noted with the first of its entities (`Handled.together`).
         """
         return self._handle([_Given(r, r.entity.key, r.cursor) for r in results])
+
+    def forget_reads(self) -> None:
+        """Each call reads anew."""
 
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
         return next(self._handle([_Given(result, key, cursor)]))
@@ -170,6 +179,7 @@ class BatchHandler(WriteSink):
         """Call the updater once. An outcome is None if it has raised and named another entity, or
         none: that one is to be handled alone."""
         self.reads.clear()
+        self._cache.results.clear()
         outcomes: list[tuple[Handled | None, _Slot | None]] = []
         try:
             for one in given:
@@ -244,6 +254,7 @@ class BatchHandler(WriteSink):
         return None
 
     def _note_committed(self, versions: list[tuple[bytes, int]]) -> None:
+        self._cache.results.clear()
         for slot in self._active:
             slot._note_committed(versions)
 

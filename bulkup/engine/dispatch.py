@@ -40,7 +40,7 @@ class Dispatcher:
         self.handle_again = workers.handle_again
         self.hints = hints
         workers.on_hints = hints.receive
-        self._reads_each = ReadsEach(hints, accounts.control)
+        workers.on_reads = ReadsEach(hints).handled
         self._first_page = FirstPage(hints)
 
     @property
@@ -95,11 +95,10 @@ class Dispatcher:
         """So many entities, from this one on, were handled by a call that has read too early."""
         for item in items:
             reads, item.reads = item.reads, ()
-            if reads:
-                if written is None:
-                    self._reads_each.noted()
-                if committer.is_stale(reads) or (written and written.since(chunk.ticket, reads)):
-                    stale = item.together
+            if reads and (
+                committer.is_stale(reads) or (written and written.since(chunk.ticket, reads))
+            ):
+                stale = item.together
             if stale:
                 committer.drain_all()
             if stale or item.key in committer.foreign:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -22,7 +22,9 @@ class LoopThread:
     """Starts with its first task. A daemon: a handler that never returns must not keep Python from
     ending."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        """`threads`: how many `asyncio.to_thread` has."""
+        self._threads = threads
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._is_closing = False
@@ -31,6 +33,7 @@ class LoopThread:
     def loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
+            self._loop.set_default_executor(ThreadPoolExecutor(self._threads))
             self._thread = threading.Thread(target=self._run, name="bulkup-loop", daemon=True)
             self._thread.start()
         return self._loop

@@ -13,6 +13,7 @@ from bulkup.core.errors import HeldError
 from bulkup.core.stop import end_if_fork
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.lazy_entity import LazyEntity, has_come_to_nothing
+from bulkup.datastore.read_cache import ReadCache
 from bulkup.engine.call_failure import fail_with
 from bulkup.engine.handled import Handled
 from bulkup.engine.handler_call import NOT_PUT, HandlerCall
@@ -21,9 +22,20 @@ from bulkup.engine.handler_call import NOT_PUT, HandlerCall
 class Handler(HandlerCall):
     """Calls the updater, one entity at a time."""
 
+    def share_reads(self) -> None:
+        """Let `Updater.get` return what an earlier call has got by `get`, for as long as this is
+        open. Only where no other process handles entities of the run."""
+        self.reads.cache = cache = ReadCache()
+        self._cached = cache.results
+
     def open(self) -> AbstractContextManager[None]:
         """Let the updater put, delete and log for as long as this is open."""
+        self._cached.clear()
         return writing_to(self, self._updater)
+
+    def forget_reads(self) -> None:
+        """What is handled next reads anew."""
+        self._cached.clear()
 
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
         """Handle a PageResult with this serialized key. Call it while `open`.
@@ -83,6 +95,10 @@ class Handler(HandlerCall):
     def handled(self) -> LazyEntity:
         """The entity that was handled last."""
         return self.own
+
+    @property
+    def requests(self) -> int:
+        return int(self.reads.requests)
 
     @property
     def commits_itself(self) -> bool:

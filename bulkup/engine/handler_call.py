@@ -105,6 +105,8 @@ class HandlerCall(WriteSink):
         self._client_writes: ClientWrites | None = None
         """None: no call has written through its client."""
         self._versions = self.reads.versions
+        self._cached: dict[bytes, Any] = {}
+        """What a `ReadCache` of this handler has."""
         self.hints = Hints(updater)
         """What was noticed about the updater's code."""
         self._doubts: Doubts = []
@@ -120,6 +122,7 @@ class HandlerCall(WriteSink):
             self._place = client._rpc.project, client._rpc.database
 
     def _note_committed(self, versions: list[tuple[bytes, int]]) -> None:
+        self._cached.clear()
         if self._client_writes is None:
             self._client_writes = ClientWrites(self._versions)
         self._client_writes.note(page_entity(self.own), versions)
@@ -142,6 +145,8 @@ class HandlerCall(WriteSink):
     def _note_outcome(self, item: Handled, entity: LazyEntity, read: Any) -> None:
         """Note what the handler asked for when it has returned."""
         if self._writes:
+            if self._cached:
+                self._forget_written()
             if self._once_more and self._fail_if_committed(item, read):
                 return
             asked: tuple[Any, ...] = tuple(self._writes.values())
@@ -162,6 +167,11 @@ class HandlerCall(WriteSink):
             and not is_untouched(entity)
         ):
             item.unwritten = self._is_unwritten(entity)
+
+    def _forget_written(self) -> None:
+        """Whoever reads what this call writes is to read it anew."""
+        for key in self._writes:
+            self._cached.pop(key_bytes(key_of(key)) if key == self._key else key, None)
 
     def _fail_if_committed(self, item: Handled, read: Any) -> bool:
         if self._client_writes is None:
@@ -205,6 +215,7 @@ class HandlerCall(WriteSink):
             pb = patched(entity, in_place=self._in_place, checked=True, doubts=self._doubts)
         except BaseException as error:
             self._changed = self._changed or self._in_place
+            self._doubts.clear()
             if isinstance(error, RecursionError):
                 raise ValueError("cannot put an entity that contains itself") from error
             raise
@@ -230,9 +241,10 @@ class HandlerCall(WriteSink):
         # A copy of the handled entity shares its message, which an earlier put may have patched.
         twin = isinstance(entity, LazyEntity) and page_entity(entity) is page_entity(self.own)
         rewrite = self._rewrite or (twin and self._changed)
-        pb = encode_put(entity, rewrite=rewrite, checked=True, doubts=self._doubts)
-        if self._doubts:
-            self.hints.of_values(self._doubts)
+        doubts: Doubts = []
+        pb = encode_put(entity, rewrite=rewrite, checked=True, doubts=doubts)
+        if doubts:
+            self.hints.of_values(doubts)
         if entity is self.own:  # under another key
             self._put_as = patched(entity), *stored_values(entity)
         elif self._put_as is not NOT_PUT and entity.key == self.own.key:

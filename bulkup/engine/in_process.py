@@ -28,7 +28,7 @@ class InProcessPool:
         self._accounts = accounts
         self.handle_again = handler.handle_again
         self.hints = handler.hints
-        self._reads_each = ReadsEach(handler.hints, accounts.control)
+        self._reads_each = ReadsEach(handler.hints)
         self._first_page = FirstPage(handler.hints)
         self.previewed = handler.previewed
         self._lands_first = False
@@ -85,6 +85,7 @@ class InProcessPool:
         if self._first_page.is_waiting:
             add = self._first_page.watching(add)
         before, is_timed = math.inf, False
+        requests = self._handler.requests
         with self._handler.open():
             for result in results:
                 now = monotonic()
@@ -108,8 +109,6 @@ class InProcessPool:
                     self._slow.took(monotonic() - now, suspects=1)
                     is_timed = False
                 if item.reads or landed is not None:
-                    if item.reads:
-                        self._reads_each.noted()
                     item = self._settle_reads(item, landed, committer)
                 # As Accounts.enter does, without a call for each entity.
                 control.handled += 1
@@ -119,6 +118,7 @@ class InProcessPool:
                     for line in item.log_lines:
                         accounts.log(line)
                 add(item)
+        self._reads_each.handled(len(results), self._handler.requests - requests)
         check_not_replaced()
 
     def _handle_rewritten(self, result: Any, committer: Committer | None) -> Handled:
@@ -156,6 +156,7 @@ class InProcessPool:
         if not is_stale:
             return item
         committer.drain_all()
+        self._handler.forget_reads()
         fresh = committer.read_again(item.key)
         if fresh is None:
             return Handled.gone(item.key, item.cursor)

@@ -55,6 +55,7 @@ class LoopPool:
         self.most_chunks = max(WINDOW, 2 * QUEUED * handler.concurrency)
         self.on_client_commit: Callable[[], None] = lambda: None
         self.on_handled: Callable[[float, int], None] = lambda seconds, entities: None
+        self.on_reads: Callable[[int, int], None] = lambda entities, requests: None
         self.on_hints: Callable[[Iterable[tuple[Any, ...]]], None] = lambda hints: None
         self._out = 0
         """Entities at the loop."""

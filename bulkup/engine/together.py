@@ -45,6 +45,8 @@ class _Added:
 
 def in_process(handler: AnyHandler, accounts: Accounts, slow: SlowHandler) -> InProcessPool:
     """The pool for this handler."""
+    if isinstance(handler, Handler):
+        handler.share_reads()
     if isinstance(handler, AsyncHandler):
         handler.on_wait = accounts.control.check
     pool = InProcessPool if isinstance(handler, Handler) else TogetherPool

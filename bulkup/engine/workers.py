@@ -41,6 +41,8 @@ class Workers(Protocol):
     at_once: bool
     """Neighbours are handled at the same time, so one may read what another one is to write."""
     on_client_commit: Callable[[], None]
+    on_reads: Callable[[int, int], None]
+    """Called with so many entities, and how many requests for reads their handlers have sent."""
     on_hints: Callable[[Iterable[tuple[Any, ...]]], None]
 
     @property

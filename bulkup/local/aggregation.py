@@ -28,7 +28,7 @@ from bulkup.local.packing import json_path
 from bulkup.local.plan import Select
 from bulkup.local.query import Request
 from bulkup.local.query_rows import Rows, bind
-from bulkup.local.sql import packed_of
+from bulkup.local.sql import execute, packed_of
 from bulkup.local.status import invalid
 
 
@@ -234,7 +234,8 @@ class _Base:
         if statement is None:
             return 0
         sql, values = statement
-        return int(self._db.execute(f"SELECT count(*) FROM ({sql})", values).fetchone()[0])
+        counted = f"SELECT count(*) FROM ({sql})"
+        return int(execute(self._db, counted, values).fetchone()[0])
 
     def sum(self, name: str) -> _Total:
         statement = self._sql()
@@ -246,7 +247,8 @@ class _Base:
         values += [json_path(slot), f"$.t{slot}"]
         path, timestamp = f"?{len(values) - 1}", f"?{len(values)}"
         self._db.create_aggregate("number_sum", 1, NumberSum)  # type: ignore[arg-type]
-        row = self._db.execute(
+        row = execute(
+            self._db,
             f"SELECT number_sum(json_extract({packed}, {path}, {timestamp})) FROM ({sql}) q",
             values,
         ).fetchone()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from bulkup.local.filters import KEY, Alternative
 from bulkup.local.intervals import EVERYTHING, Intervals
-from bulkup.local.sql import Parameters, within
+from bulkup.local.sql import Parameters, execute, within
 
 _FEW = 2000
 """As many rows are faster to sort than to find in the right order."""
@@ -137,7 +137,8 @@ def _count_paths(plan: Plan, db: sqlite3.Connection, paths: Intervals) -> int:
 
 
 def _count(db: sqlite3.Connection, select: str, p: Parameters) -> int:
-    row = db.execute(f"SELECT count(*) FROM ({select} LIMIT {_FEW})", p.values).fetchone()
+    counted = f"SELECT count(*) FROM ({select} LIMIT {_FEW})"
+    row = execute(db, counted, p.values).fetchone()
     return int(row[0])
 
 

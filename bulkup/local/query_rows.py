@@ -12,6 +12,7 @@ from bulkup.local.drivers import Order, Plan, Sort, Source
 from bulkup.local.filters import KEY
 from bulkup.local.plan import Select
 from bulkup.local.query import Request
+from bulkup.local.sql import execute
 
 Row = tuple[Any, ...]
 """Sort values..., path, eid."""
@@ -84,7 +85,7 @@ class Rows:
         if statement is None:
             return 0, None
         counted = f"SELECT count(*) FROM ({statement[0]})"  # noqa: S608 - SQL from plan.py
-        total: int = self._db.execute(counted, statement[1]).fetchone()[0]
+        total: int = execute(self._db, counted, statement[1]).fetchone()[0]
         if not total:
             return 0, None
         return total, next(self._run(position, 1, total - 1), None)
@@ -103,8 +104,8 @@ class Rows:
         if offset:
             sql += f" OFFSET {offset}"
         if not self._plan.order.sorts:
-            yield from self._db.execute(sql, values)
+            yield from execute(self._db, sql, values)
             return
-        for row in self._db.execute(sql, values):
+        for row in execute(self._db, sql, values):
             # Sort values that are not from the index are in hexadecimal.
             yield tuple([bytes.fromhex(one) if type(one) is str else one for one in row])

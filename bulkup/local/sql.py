@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from bulkup.local.intervals import EVERYTHING, HIGHEST, LOWEST, Intervals
@@ -18,6 +20,22 @@ class Parameters:
     def __call__(self, value: object) -> str:
         self.values.append(value)
         return f"?{len(self.values)}"
+
+
+_TAKEN_FOR_NAMED = (3, 12) <= sys.version_info < (3, 12, 4)
+_NUMBER = re.compile(r"\?([0-9]+)")
+
+
+def execute(db: sqlite3.Connection, sql: str, values: Sequence[object]) -> sqlite3.Cursor:
+    """Execute SQL with numbered parameters.
+
+    Python 3.12.0 to 3.12.3 take ?1 for a named parameter, and warn if it gets a sequence
+    (gh-117995). A user's test that serves a file in its own process would fail for that.
+    """
+    if not _TAKEN_FOR_NAMED:
+        return db.execute(sql, values)
+    named = {f"p{number}": value for number, value in enumerate(values, 1)}
+    return db.execute(_NUMBER.sub(r":p\1", sql), named)
 
 
 def alive(alias: str, at: str | None) -> str:

@@ -25,6 +25,7 @@ from bulkup.local.messages import MICROS
 from bulkup.local.plan import Select
 from bulkup.local.query import Request
 from bulkup.local.query_rows import bind
+from bulkup.local.sql import execute
 from bulkup.local.status import aborted, invalid
 from bulkup.local.storage import Storage
 
@@ -122,7 +123,8 @@ def check_conflicts(transaction: Transaction, storage: Storage, db: sqlite3.Conn
         kind = storage.catalog.kind(partition, kind_name)
         if kind is None or storage.kind_version(kind) <= snapshot:
             continue
-        row = db.execute(
+        row = execute(
+            db,
             "SELECT EXISTS (SELECT 1 FROM entities WHERE kind = ?1 AND path = ?2 "
             "AND version > ?3) OR EXISTS (SELECT 1 FROM entities_past WHERE kind = ?1 "
             "AND path = ?2 AND until > ?3)",
@@ -152,6 +154,9 @@ def _query_changed(
             continue
         plan.changed_since = snapshot
         statement = Select(plan, db, request.window.start, end or request.window.end).sql(1)
-        if statement is not None and db.execute(*statement).fetchone() is not None:
+        if statement is None:
+            continue
+        sql, values = statement
+        if execute(db, sql, values).fetchone() is not None:
             return True
     return False

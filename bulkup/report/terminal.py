@@ -291,6 +291,7 @@ class TerminalPrinter(Printer):
         if report.dry_run and self._changes:
             seen = changes_sentence(self._changes, self._changes_shown)
             summary = replace(summary, sentences=(*summary.sentences, seen))
+            self._changes = self._changes_shown = 0  # another run may follow: an undo has several
         if not self._verbose:
             summary = summary.brief()
         if self._out.is_terminal:

@@ -34,8 +34,7 @@ def find_done(
     """
     chains: dict[str, list[RunRecord]] = {}
     for record in islice(records, MOST_RECORDS):
-        is_undone = record.undone_by and not record.undone_partly
-        if record.run_info.run_id != run_info.run_id and not is_undone:
+        if record.run_info.run_id != run_info.run_id and not is_undone(ledger, record):
             chains.setdefault(first_id(record.run_info.run_id), []).append(record)
     found = [
         (chain[0].run_info.checksum == run_info.checksum, chain[-1].ended, chain)
@@ -59,6 +58,15 @@ def find_done(
             same_source,
         )
     return None
+
+
+def is_undone(ledger: Ledger, record: RunRecord) -> bool:
+    """Whether what a run changed was put back, all of it, and is not there again. Raises
+    CallError."""
+    if not record.undone_by or record.undone_partly:
+        return False
+    undo = ledger.read(record.undone_by)
+    return undo is None or not undo.undone_by or undo.undone_partly
 
 
 def warning_of(done: AlreadyDone) -> Warned:

@@ -17,6 +17,7 @@ from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
 from bulkup.engine.compare.comparison import Scope
 from bulkup.runs.context import RunContext
+from bulkup.runs.done_before import is_undone
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.rewind import RewindOptions, compare_times, prepare_rewind
 from bulkup.runs.start import start
@@ -133,10 +134,7 @@ def _what_to_rewind(records: Sequence[RunRecord], now: datetime) -> RewindOption
 def _check_not_undone(ledger: Ledger, record: RunRecord) -> None:
     """Raises NotFoundError, CallError."""
     run_id = record.run_info.run_id
-    if not record.undone_by or record.undone_partly:
-        return
-    undo = ledger.read(record.undone_by)
-    if undo is None or not undo.undone_by:
+    if is_undone(ledger, record):
         raise NotFoundError(
             f"run {run_id} is undone (by {record.undone_by}), so there is nothing to undo; `bulkup "
             f"undo {record.undone_by}` brings back what it had changed"

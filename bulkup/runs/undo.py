@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bulkup.authoring.param import param
-from bulkup.core.events import Report, Warned, WarningKind
+from bulkup.core.events import Event, Report, RunStarted, Warned, WarningKind
 from bulkup.core.model import RunState, TargetInfo
 from bulkup.core.records import RunInfo
 from bulkup.datastore.target import Target
@@ -214,7 +214,13 @@ class _Undoing:
         params = {"run": one.run_id, "force": str(wishes.force).lower()}
         changed = self._changed_since(one, restores, options) if wishes.force else None
 
-        with self._prepared(one, restores, options, params, self._context) as prepared:
+        def listen(event: Event) -> None:
+            if isinstance(event, RunStarted) and not event.dry_run:
+                one.checkpoint.begin_undo(event.run_id)
+            self._context.listener(event)
+
+        context = replace(self._context, listener=listen)
+        with self._prepared(one, restores, options, params, context) as prepared:
             self._confirm(prepared.target, changed)
             report = start(prepared)
             if not report.dry_run and report.state is RunState.FINISHED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 from bulkup.core.errors import Exit, HeldError, NotFoundError, StateError
 from bulkup.core.events import Report, Warned
@@ -138,9 +139,23 @@ def end_successor(
 def undone_by(checkpoint: Checkpoint, report: Report) -> list[str]:
     """By which runs the one of the checkpoint is undone, after another one has ended: what each of
     these has put back, its own undo brings back."""
-    earlier = checkpoint.status().undone_by_all
-    ours = [] if earlier and not report.counts.writes else [report.run_id]
-    return [*(one for one in earlier if one != report.run_id), *ours]
+    status = checkpoint.status()
+    # A process may have died between the end of an undo and the note of it here.
+    earlier = dict.fromkeys((*status.undone_by_all, *status.undos))
+    earlier.pop(report.run_id, None)
+    wrote = [
+        run_id
+        for run_id in earlier
+        if run_id in status.undone_by_all or _has_written(checkpoint.folder.with_name(run_id))
+    ]
+    return wrote if wrote and not report.counts.writes else [*wrote, report.run_id]
+
+
+def _has_written(folder: Path) -> bool:
+    if not (folder / CHECKPOINT_NAME).exists():
+        return False
+    with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+        return bool(checkpoint.counts().writes)
 
 
 def note_undone(

@@ -25,6 +25,7 @@ from bulkup.state.checkpoint_file import COUNTS
 from bulkup.state.checkpoint_made import MadeKeys
 from bulkup.state.checkpoint_outcomes import Outcomes
 from bulkup.state.checkpoint_retries import Retries
+from bulkup.state.checkpoint_undone import Undone
 from bulkup.state.notes import Note
 from bulkup.state.terms_codec import gate_from_json, gate_to_json, plan_from_json, plan_to_json
 from bulkup.state.unreported import begin_unreported
@@ -84,6 +85,8 @@ class Status:
     """The id of the run that has put back what this one changed."""
     undone_by_all: tuple[str, ...] = ()
     """The ids of all such runs: one for each namespace, or for each part."""
+    undos: tuple[str, ...] = ()
+    """The ids of all runs that have begun to undo this one, since it was last brought back."""
     partly: bool = False
     """That one has put back only some, or others had changed some since."""
     brought_back_by: str | None = None
@@ -100,7 +103,7 @@ def _failure_row(batch: int | None, failure: Failure) -> tuple[Any, ...]:
     return batch, *texts, encodable(failure.traceback), failure.at
 
 
-class Checkpoint(Outcomes, MadeKeys, Retries):
+class Checkpoint(Outcomes, MadeKeys, Retries, Undone):
     """The open checkpoint of one run. Every method is one atomic step."""
 
     # --- the run's state ---
@@ -127,6 +130,7 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
             plan=plan_from_json(meta.get("plan")),
             undone_by=meta.get("undone_by") or None,
             undone_by_all=tuple(meta.get("undone_by_all") or ()),
+            undos=tuple(meta.get("undos") or ()),
             partly=bool(meta.get("partly")),
             brought_back_by=meta.get("brought_back_by") or None,
         )
@@ -214,16 +218,6 @@ class Checkpoint(Outcomes, MadeKeys, Retries):
                 took_s=took_s,
                 over_budget=over_budget,
             )
-
-    def undone(self, by: Sequence[str], *, partly: bool = False) -> None:
-        """The runs `by` have put back what this one changed; `partly`: not all of it."""
-        with self._step(synced=True):
-            self._set(undone_by=by[-1], undone_by_all=list(by), partly=partly, brought_back_by="")
-
-    def brought_back(self, by: str) -> None:
-        """The run `by` has undone the one that had undone this one."""
-        with self._step(synced=True):
-            self._set(undone_by="", undone_by_all=[], partly=False, brought_back_by=by)
 
     # --- shards ---
 

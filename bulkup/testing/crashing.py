@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -77,8 +78,8 @@ def crash_test(updater: Any, entities: Entities, /, **params: Any) -> CrashResul
 
     Arguments as for `run_updater`. At a crash, nothing more is sent or saved; the run is resumed
     from what was on disk, by a new instance of the updater, with the variables of its module and
-    its classes as they were at the beginning. Twenty entities are written in five commits, five
-    entities in five.
+    its classes as they were at the beginning. However many entities there are, they are written in
+    about five commits.
 
     Raises AssertionError when a resumed run ends with other entities than one that was not
     interrupted, when an entity fails, when nothing is changed, and when an updater that says
@@ -163,12 +164,13 @@ class _CrashTest:
         with self._given.store() as store:
             self._whole_run(store)
             self._compare(store, f"{run.updater} does not end the same each time", _RANDOM)
+        crashes = 0
         for at in range(1, commits + 1):
             for after in (False, True):
                 moment = f"{'after' if after else 'before'} commit {at} of {commits}"
                 head = f"{run.updater}, killed right {moment} and resumed, does not end like a run "
-                self._killed(at, after=after, head=f"{head}that was not interrupted")
-        return CrashResult(run.updater, 2 * commits, run, not second, second)
+                crashes += self._killed(at, after=after, head=f"{head}that was not interrupted")
+        return CrashResult(run.updater, crashes, run, not second, second)
 
     def _whole_run(self, store: Store) -> tuple[RunResult, int]:
         """A run that is not interrupted, and its number of commits. Raises AssertionError."""
@@ -191,8 +193,8 @@ class _CrashTest:
         diffs = diffs_of(before, store.contents())
         return [*map(str, run.failed), *map(str, diffs)]
 
-    def _killed(self, at: int, *, after: bool, head: str) -> None:
-        """A run that dies at a commit, and is resumed. Raises AssertionError."""
+    def _killed(self, at: int, *, after: bool, head: str) -> bool:
+        """Whether a run has died at a commit; then it is resumed. Raises AssertionError."""
         __tracebackhide__ = True
         with self._given.store() as store:
             process = _Process(store.folder / "killed", at, after=after)
@@ -205,9 +207,9 @@ class _CrashTest:
                     options=self._options, watch=process.watch,
                 )  # fmt: skip
 
-            try:
+            with suppress(_Killed):
                 live(process)
-            except _Killed:
+            if process.has_died:
                 # By then nobody takes the dead process for a live one.
                 store.later(2 * LEASE_S)
                 try:
@@ -218,6 +220,7 @@ class _CrashTest:
                 failed = failed_entity(failure, self._before, store.client)
                 raise AssertionError(f"{head}: {failed}\n{failure.traceback}\n{_LOST}")
             self._compare(store, head, _LOST)
+            return process.has_died
 
     def _numbered(self, store: Store) -> list[Any]:
         return with_numbered_ids(store.contents(), self._before)

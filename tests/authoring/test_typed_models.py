@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
+from decimal import Decimal
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
 
 import attrs
@@ -402,6 +404,32 @@ def test_a_new_property_may_be_unindexed_and_one_that_is_there_keeps_its_flag(mo
         del indexed.properties[name]
     (write,) = handled(updater_of(fill, model), indexed).writes
     assert LazyEntity(written(write)).exclude_from_indexes == {"name", cv}
+
+
+def test_what_datastore_does_not_have_is_written_as_in_pydantics_json() -> None:
+    class Account(pydantic.BaseModel):
+        id: uuid.UUID
+        balance: Decimal
+        opened: date
+        tags: set[str] = set()
+        secret: pydantic.SecretStr = pydantic.SecretStr("")
+
+    before = {
+        "id": str(uuid.UUID(int=7)), "balance": "1.50", "opened": "2024-01-31", "secret": "old",
+        "more": 1,
+    }  # fmt: skip
+
+    def change(one: Account) -> Account:
+        assert (one.id, one.balance) == (uuid.UUID(int=7), Decimal("1.50"))
+        one.balance += 1
+        one.opened = date(2024, 2, 1)
+        one.tags = {"new"}
+        one.secret = pydantic.SecretStr("new")
+        return one
+
+    changed = {"balance": "2.50", "opened": "2024-02-01", "tags": ["new"], "secret": "new"}
+    assert put(change, Account, **before) == {**before, **changed}
+    assert put(lambda one: one, Account, **before) == before
 
 
 # --- keys ---

@@ -96,6 +96,16 @@ def test_a_run_killed_at_any_event_ends_the_same_on_another_server(
     _crash_at_every(make_world, fs, updater, event, tmp_path)
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("updater", ["InBatches", "AtOnce"])
+@pytest.mark.parametrize("event", EVENTS)
+def test_a_run_of_any_form_that_is_killed_at_any_event_ends_the_same(
+    server: Server, make_world: MakeWorld, tmp_path: Path, updater: str, event: str
+) -> None:
+    _crash_at_every(make_world, server, updater, event, tmp_path)
+
+
 def _killed_repeatedly(make_world: MakeWorld, server: Server, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     world = make_world(server, 40)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from google.cloud.datastore import Entity, Query
@@ -62,6 +63,37 @@ class IncrementWithChild(Updater):
         return self.client.query(kind="Thing")
 
     def handle_entity(self, entity: Entity) -> None:
+        entity["n"] = entity["n"] + 1
+        child = Entity(self.client.key("Child", parent=entity.key))
+        child["n"] = entity["n"]
+        self.put(entity, child)
+
+
+class InBatches(Updater):
+    """The same for several entities at once, each with its own child."""
+
+    def get_query(self) -> Query:
+        return self.client.query(kind="Thing")
+
+    def handle_batch(self, entities: list[Entity]) -> None:
+        for entity in entities:
+            entity["n"] = entity["n"] + 1
+            child = Entity(self.client.key("Child", parent=entity.key))
+            child["n"] = entity["n"]
+            self.put(entity)
+            self.put(child, owner=entity)
+
+
+class AtOnce(Updater):
+    """The same for entities that wait at the same time, and not for equally long."""
+
+    concurrency = 4
+
+    def get_query(self) -> Query:
+        return self.client.query(kind="Thing")
+
+    async def handle_entity(self, entity: Entity) -> None:
+        await asyncio.sleep(entity.key.id % 3 / 1000)
         entity["n"] = entity["n"] + 1
         child = Entity(self.client.key("Child", parent=entity.key))
         child["n"] = entity["n"]

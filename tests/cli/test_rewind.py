@@ -399,6 +399,11 @@ def test_a_lost_run_is_undone_once_and_with_its_successors(
     for run_id in (first, second):
         shell.bulkup("undo", run_id).fails(10, f"is undone (by {undo_id})")
     assert contents(embedded) == everything
+    assert shell.bulkup("undo", undo_id).code == 0
+    shell.write("chain.py", f'{BUMP}\nclass Chain(Bump):\n    then = "bump.py"\n')
+    runs, everything = shell.runs(), stored(embedded)
+    assert shell.bulkup("run", "chain.py:Chain", "--once").code == 0  # it counts as done again
+    assert (shell.runs(), stored(embedded)) == (runs, everything)
 
 
 def wait_until_after_the_second(client: datastore.Client) -> None:

@@ -223,7 +223,6 @@ def test_what_cannot_be_combined_is_one_sentence(shell: Shell, orders: datastore
     for where, says in (
         ("state = open", "at character 9 ('open'): expected a value"),
         ("of = KEY(NAMESPACE('x'), Item, 1)", "of namespace 'x', but the run is for (default)"),
-        ("of = KEY(PROJECT('x'), Item, 1)", "of project 'x', but the run is for"),
     ):
         shell.bulkup("run", "bump.py", "--where", where).fails(2, says)
     assert shell.runs() == []

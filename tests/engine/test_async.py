@@ -70,6 +70,21 @@ def test_as_many_are_handled_at_once_as_concurrency_says(
     assert numbers(client) == [int("dry_run" not in options)] * 24
 
 
+def test_as_many_may_block_in_threads(embedded: Server, run: Run) -> None:
+    """asyncio's own default is fewer threads than that on a small machine."""
+
+    class Blocks(Waits):
+        concurrency = 40
+        all_are_there = threading.Barrier(40)
+
+        async def wait(self, entity: Entity) -> None:
+            await asyncio.to_thread(self.all_are_there.wait, 60)
+
+    client = fill(embedded, "Thing", 40, n=0)
+    assert run(embedded, Blocks).reason == ""
+    assert numbers(client) == [1] * 40
+
+
 def test_what_ends_first_is_not_committed_first(embedded: Server, run: Run) -> None:
     """With batches of 2, killed after any commit, the first entities are those that are done."""
 

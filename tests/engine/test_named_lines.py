@@ -45,6 +45,7 @@ def failed(embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.Monke
         assert group.place.startswith(f"{path}:{line} in ")
         marked = path.read_text().splitlines()[line - 1].strip()
         assert marked in failure.traceback
+        assert "exception" not in failure.traceback  # one after the other, that say the same
         return failure.error
 
     return run_source

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -291,6 +290,93 @@ def test_properties_that_ndb_does_not_see_survive(
     assert Person.hooks == ["Ada"]
 
 
+class Home(ndb.Model):
+    city = ndb.StringProperty()
+
+
+class Housed(ndb.Model):
+    home = ndb.StructuredProperty(Home)
+    others = ndb.StructuredProperty(Home, repeated=True)
+    note = ndb.LocalStructuredProperty(Home)
+    changed = ndb.DateTimeProperty(auto_now=True)
+
+
+def seen_by_another(server: Server, *, embedded: bool) -> datastore.Client:
+    """Two Housed, with what Home does not declare inside all of its properties."""
+
+    def home(city: str, note: str) -> datastore.Entity:
+        made = datastore.Entity(exclude_from_indexes=["note"])
+        made.update(city=city, note=note)
+        return made
+
+    client = server.client()
+    for i in (1, 2):
+        entity = datastore.Entity(client.key("Housed", i), exclude_from_indexes=["note"])
+        entity.update({"note": home("N", "n"), "changed": NOW})
+        if embedded:
+            entity["home"] = home("A", "a")
+            entity["others"] = [home("B", "b"), home("C", "c"), home("D", "d")]
+        else:
+            entity.update({"home.city": "A", "home.note": "a"})
+            entity.update({"others.city": ["B", "C", "D"], "others.note": ["b", "c", "d"]})
+            entity.exclude_from_indexes.add("home.note")
+        client.put(entity)
+    return client
+
+
+def homes(entity: datastore.Entity) -> list[Any]:
+    """[(city, note), ...] of home, of others and of note"""
+    if "others" in entity:
+        single, several = [entity.get("home") or {}], entity["others"]
+    else:
+        single = [{n: entity.get(f"home.{n}") for n in ("city", "note")}]
+        several = [
+            {"city": city, "note": note}
+            for city, note in zip(
+                entity["others.city"], entity.get("others.note", [None] * 9), strict=False
+            )
+        ]
+    return [(one.get("city"), one.get("note")) for one in (*single, *several, entity["note"])]
+
+
+@pytest.mark.parametrize("embedded_form", [True, False])
+@pytest.mark.parametrize("by_ndb", [True, False])
+def test_what_ndb_does_not_see_inside_a_structured_property_survives(
+    embedded: Server, run: Run, embedded_form: bool, by_ndb: bool
+) -> None:
+    client = seen_by_another(embedded, embedded=embedded_form)
+
+    class Change(Updater[Housed]):
+        def handle_entity(self, one: Housed) -> None:
+            if one.key.id() == 1:
+                one.home.city = "A2"
+                one.others = [one.others[2], Home(city="new"), one.others[0]]
+                one.note.city = "N2"
+            if by_ndb:
+                one.changed = NOW
+                one.put()
+            else:
+                self.put(one)
+
+    report = run(embedded, Change)
+    assert (report.counts.written, report.counts.unchanged) == (1, 1), report.failures
+    one, two = (client.get(client.key("Housed", i)) for i in (1, 2))
+    assert homes(one) == [("A2", "a"), ("D", "d"), ("new", None), ("B", "b"), ("N2", "n")]
+    assert homes(two) == [("A", "a"), ("B", "b"), ("C", "c"), ("D", "d"), ("N", "n")]
+    nested = one["home"] if embedded_form else one
+    assert ("note" if embedded_form else "home.note") in nested.exclude_from_indexes
+
+    class Forget(Updater[Housed]):
+        def handle_entity(self, one: Housed) -> None:
+            one.home = None
+            self.put(one)
+
+    run(embedded, Forget)
+    one = client.get(client.key("Housed", 1))
+    assert one.get("home", 0) is None
+    assert "home.note" not in one
+
+
 def test_an_unchanged_put_costs_no_write_and_moves_no_time(
     embedded: Server, people: datastore.Client, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +491,47 @@ def test_a_put_of_ndbs_own_is_queued_like_one_of_bulkup(
     assert {i: one["name"] for i, one in after.items()} == {1: "own", 2: "friend", 3: "p3"}
     assert {one["bio"] for one in after.values()} == {"undeclared"}
     assert [one["total"] for one in stored(people, "Invoice").values()] == [3]
+
+
+def test_a_second_object_of_the_same_entity_may_be_put(
+    embedded: Server, people: datastore.Client, run: Run
+) -> None:
+    def handle(self: Any, person: Person) -> None:
+        again = person.key.get()
+        again.count = 5
+        again.put()
+
+    def with_bulkup(self: Any, person: Person) -> None:
+        again = person.key.get()
+        again.count = 6
+        self.put(again)
+
+    for count, method in ((5, handle), (6, with_bulkup)):
+        report = run(embedded, updater(method))
+        assert (report.counts.written, report.counts.unwritten) == (4, 0)
+        assert {one["count"] for one in stored(people).values()} == {count}
+        assert {one["bio"] for one in stored(people).values()} == {"undeclared"}
+
+
+def test_a_namespace_is_that_of_the_run(
+    embedded: Server, people: datastore.Client, run: Run
+) -> None:
+    with ndb_on(embedded, namespace="tenant"):
+        Person(id=1, name="of tenant", friend=ndb.Key("Person", 1)).put()
+
+    def handle(self: Any, person: Person) -> None:
+        assert ndb.Key(Person, 1).get() == person.friend.get() == person
+        assert Person.query().count() == 1
+        person.name += "!"
+        self.put(person)
+        Invoice(id=1, total=1).put()
+
+    report = run(embedded, updater(handle), namespace="tenant")
+    assert (report.counts.handled, report.counts.failed) == (1, 0)
+    with ndb_on(embedded, namespace="tenant"):
+        assert Person.get_by_id(1).name == "of tenant!"
+        assert Invoice.get_by_id(1).total == 1
+    assert stored(people)[1]["name"] == "p1"
 
 
 def test_a_dry_run_writes_nothing_with_ndb_either(
@@ -635,19 +762,40 @@ def test_a_handler_is_tested_without_a_datastore() -> None:
     assert [key.id for key in writes.deletes] == [7]
 
 
-def test_without_ndb_one_sentence_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "up.py").write_text(dedent(FILE))
-    program = (
-        "import sys; sys.modules['google.cloud.ndb'] = None\n"
-        "from bulkup.cli import main; main(['run', 'up.py', '--local', 'x.db'])"
-    )
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class NotInstalled(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name in ("google.cloud.ndb", "pydantic"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
+from bulkup.cli import main
+main(["run", "up.py", "--local", "x.db"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "extra"),
+    [
+        ("from google.cloud import ndb", "ndb"),
+        ("import google.cloud.ndb as ndb", "ndb"),
+        ("import pydantic", "pydantic"),
+    ],
+)
+def test_without_the_library_one_sentence_says_what_to_install(
+    tmp_path: Path, line: str, extra: str
+) -> None:
+    (tmp_path / "up.py").write_text(line)
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", WITHOUT], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 1
     (sentence, *_) = done.stderr.splitlines()
     assert "up.py cannot be loaded" in sentence
-    assert sentence.endswith("pip install 'bulkup[ndb]'")
+    assert sentence.endswith(f"pip install 'bulkup[{extra}]'")
 
 
 def test_ndb_is_as_these_tests_expect() -> None:

@@ -34,7 +34,7 @@ def script(seed: int, i: int) -> list[Step]:
             rng.choices(names, [3, 3, 3, 1, 2, 1, 2, 0.3])[0],
             rng.choice(places),
             rng.choice(places),
-            rng.choice(["get", "timeout", "multi", "query"]),
+            rng.choice(["get", "timeout", "multi", "query", "shared"]),
         )
         for _ in range(rng.randint(1, 4))
     ]
@@ -133,6 +133,8 @@ class Random(Updater):
             query = self.client.query(kind=key.kind)
             query.add_filter(filter=PropertyFilter("__key__", "=", key))
             return next(iter(query.fetch()), None)
+        if how == "shared":
+            return self.get([key])[0]
         if how == "multi":
             return next(iter(self.client.get_multi([key], missing=[])), None)
         found: Entity | None = self.client.get(key, timeout=20 if how == "timeout" else None)
@@ -165,6 +167,7 @@ class Waiting(Random):
         call.written, call.owner = set(), None
         call.client = updater.client
         call.put, call.delete = updater.put, updater.delete  # type: ignore[method-assign]
+        call.get = updater.get  # type: ignore[method-assign]
         return call
 
 

@@ -299,6 +299,18 @@ def test_a_dry_run_shows_the_first_changes_and_counts_the_rest() -> None:
     assert "Nothing will be written." in desk.seen()
 
 
+def test_each_of_several_dry_runs_counts_its_own_changes() -> None:
+    desk = Desk(quiet=True)
+    with desk.printer as printer:
+        for changes in (3, 5):  # an undo of a chain, say
+            printer(started(dry_run=True))
+            for number in range(changes):
+                printer(WouldChange(f"Key('City', {number})", "put"))
+            printer(RunEnded(report(dry_run=True, counts=Counts(handled=changes, puts=changes))))
+    assert "3 changes not shown" in desk.results()
+    assert "5 changes not shown" in desk.results()
+
+
 def test_verbose_shows_all_changes_logs_and_retries() -> None:
     desk = Desk(verbose=1)
     with desk.printer as printer:

@@ -216,6 +216,29 @@ def test_an_undo_stopped_between_two_namespaces_is_not_done(
     assert entities(bench.server, "", "x") == before
 
 
+def test_an_undo_whose_end_was_not_noted_can_be_undone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = entities(bench.server)
+    first = bench.run(Stamp)
+    after = entities(bench.server)
+
+    def killed(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bulkup.runs.undo.note_undone", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bench.undo(first)
+    assert entities(bench.server) == before
+    assert bench.undo(first).counts.writes == 0
+    with pytest.raises(NotFoundError, match="is undone") as undone:
+        bench.undo(first)
+    (undo_id,) = undone.value.message.partition("(by ")[2].partition(")")[0].split(" and ")
+    assert bench.undo(undo_id).exit_code == Exit.DONE
+    assert entities(bench.server) == after
+
+
 def test_an_undo_that_was_resumed_is_noted(bench: Bench) -> None:
     before = entities(bench.server)
     first = bench.run(Stamp)

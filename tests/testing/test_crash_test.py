@@ -23,6 +23,21 @@ def test_an_updater_that_depends_on_its_entities_alone_survives() -> None:
     result.assert_idempotent()
 
 
+def test_a_run_dies_right_before_and_right_after_each_commit() -> None:
+    calls = []
+
+    @bulkup.updater(kind="Person")
+    def noted(person: Entity) -> Entity:
+        calls.append(person.get("n"))
+        person["n"] = 1
+        return person
+
+    assert crash_test(noted, PEOPLE[:1]).crashes == 6, "begins, writes, ends"
+    # Two runs, the second one of them again; then one call for each crash, and two where the run
+    # died between the call and its commit.
+    assert calls == [None, 1] + [None] * (1 + 7)
+
+
 def test_one_that_adds_survives_and_is_said_not_to_be_idempotent() -> None:
     result = crash_test(planted.increment, PEOPLE[:1])
     assert not result.idempotent

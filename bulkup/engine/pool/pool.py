@@ -103,6 +103,8 @@ class WorkerPool:
         """Called when a handler writes through its client."""
         self.on_handled: Callable[[float, int], None] = lambda seconds, entities: None
         """Called with how long a worker took for some entities."""
+        self.on_reads: Callable[[int, int], None] = lambda entities, requests: None
+        """Called with how many requests a worker's handler has sent for some entities."""
         self.on_hints: Callable[[Iterable[tuple[Any, ...]]], None] = lambda hints: None
         """Called with what workers have noticed about the updater's code."""
         self.moves = False
@@ -257,7 +259,7 @@ class WorkerPool:
         raise WorkerDiedError(message)
 
     def _take_done(self, worker: WorkerProcess, frame: tuple[Any, ...]) -> None:
-        _, number, items, whole, moves, error, seconds = frame
+        _, number, items, whole, moves, error, seconds, requests = frame
         chunk = self._chunks.pop(number, None)
         if chunk is None:
             return  # its worker was found dead before this was read
@@ -267,6 +269,7 @@ class WorkerPool:
         self.moves |= moves
         if items:
             self.on_handled(seconds, len(items))
+            self.on_reads(len(items), requests)
             each = seconds / len(items)
             self._entity_s += (each - self._entity_s) * (0.3 if self._entity_s else 1.0)
 

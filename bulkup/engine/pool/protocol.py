@@ -32,8 +32,9 @@ SETUP, CHUNK, AGAIN, STOP, END = range(5)
 
 # From a worker.
 DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED, COMMITS, HINTS = range(7)
-"""(DONE, number, items, whole, moves, error, seconds) · (HANDLED_AGAIN, number, item, moves,
-error) · (RETRYING, error, attempt, wait_s, left_s) · (PRINTED, to stderr, bytes) ·
+"""(DONE, number, items, whole, moves, error, seconds, requests for reads) ·
+(HANDLED_AGAIN, number, item, moves, error) · (RETRYING, error, attempt, wait_s, left_s) ·
+(PRINTED, to stderr, bytes) ·
 (REFUSED, class of the error, message, details) · (COMMITS,): a handler is about to write through
 its client, for the first time · (HINTS, what was noticed about the updater's code)"""
 

@@ -177,7 +177,7 @@ class Worker:
     # --- entities ---
 
     def _handle_chunk(self, number: int, data: bytes) -> None:
-        began = time.monotonic()
+        began, requests = time.monotonic(), self._handler.requests
         self._chunks += 1
         handle, packed = self._handler.handle, protocol.packed
         if self._chunks == 1:
@@ -206,7 +206,7 @@ class Worker:
         self._send_hints()
         self._send(
             protocol.DONE, number, items, len(items) == count, self._handler.moves, error,
-            time.monotonic() - began,
+            time.monotonic() - began, self._handler.requests - requests,
         )  # fmt: skip
 
     def _handle_first(self, result: Any, key: bytes, cursor: bytes) -> Handled:
