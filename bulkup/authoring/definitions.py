@@ -157,7 +157,8 @@ def check(definition: Any, name: str) -> None:
         failures, once, ignored = spec.max_failures, spec.once, spec.ignore_warnings
         concurrency = spec.concurrency
     _check_ignored(ignored, name)
-    if not isinstance(concurrency, Param):
+    # A class may have had an attribute of this name before it meant anything.
+    if concurrency is not Updater.concurrency and _has_async_handler(definition):
         check_concurrency(concurrency, name)
     # A class may have had a method of this name before it meant anything.
     if not (isinstance(once, (bool, Param)) or callable(once)):
@@ -171,8 +172,14 @@ def check(definition: Any, name: str) -> None:
         )
 
 
+def _has_async_handler(definition: Any) -> bool:
+    return is_async(getattr(definition, "handle_entity", definition))
+
+
 def check_concurrency(concurrency: Any, name: str) -> None:
     """Raises UsageError."""
+    if isinstance(concurrency, Param):
+        return  # its value is looked at when there is one
     is_number = isinstance(concurrency, int) and not isinstance(concurrency, bool)
     if not is_number or concurrency < 1:
         raise UsageError(

@@ -180,6 +180,8 @@ class WarningKind(str, Enum):
     """Handlers write to another namespace than that of the run."""
     READS_EACH = "reads_each"
     """Handlers read with their client for nearly every entity."""
+    BATCH_REPEATED = "batch_repeated"
+    """A batch has raised without naming an entity, so each was handled alone."""
     PROCESS_STATE = "process_state"
     """Handlers keep something in a worker process that the run does not get."""
     MISSPELLED = "misspelled"
@@ -193,6 +195,7 @@ OF_CODE = (
     WarningKind.NUMBER_TYPE,
     WarningKind.OTHER_NAMESPACE,
     WarningKind.READS_EACH,
+    WarningKind.BATCH_REPEATED,
     WarningKind.PROCESS_STATE,
     WarningKind.MISSPELLED,
 )

@@ -177,6 +177,7 @@ class Hazard(str, Enum):
     NUMBER_TYPE = "number_type"
     OTHER_NAMESPACE = "other_namespace"
     READS_EACH = "reads_each"
+    BATCH_REPEATED = "batch_repeated"
     MISSPELLED = "misspelled"
     OTHER = "other"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple
 
 from google.cloud.datastore import Entity, Key
@@ -19,8 +20,10 @@ from bulkup.authoring.updater import Updater, writing_to
 from bulkup.authoring.writes import WriteSink
 from bulkup.authoring.wrong_result import method_result
 from bulkup.core.errors import HeldError
+from bulkup.core.events import WarningKind
+from bulkup.core.places import Place
 from bulkup.core.stop import end_if_fork
-from bulkup.core.user_traceback import one_line
+from bulkup.core.user_traceback import error_line, one_line
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity
@@ -202,6 +205,8 @@ class BatchHandler(WriteSink):
                 self.moves = self.moves or slot.moves
                 if error is not None:
                     outcome.reads = reads
+            if error is not None and not is_alone:
+                self.hints.note(WarningKind.BATCH_REPEATED, "", partial(_repeated, error, given))
             if error is None and reads and outcomes[0][0] is not None:
                 outcomes[0][0].reads, outcomes[0][0].together = reads, len(outcomes)
             return outcomes
@@ -333,6 +338,15 @@ class BatchHandler(WriteSink):
             return member.written(member.own_key) or member.written(key)
         owner = self._owners.get(key)
         return None if owner is None else owner.written(key)
+
+
+def _repeated(error: BaseException, given: Sequence[_Given]) -> tuple[str, Sequence[Place]]:
+    return (
+        f"handle_batch raised {error_line(error)} and named no entity, so it is called again with "
+        f"each of the {len(given)} alone: call self.fail(entity, error) for those that fail, and "
+        "return",
+        (),
+    )
 
 
 def _of_entity(error: BaseException) -> BaseException:

@@ -609,9 +609,10 @@ def test_an_async_handler_method_that_yields_or_gets_a_batch_is_refused() -> Non
 
 @pytest.mark.parametrize("concurrency", ["0", "True", "'many'"])
 def test_how_many_entities_an_async_handler_takes_is_a_number(concurrency: str) -> None:
-    write(
-        "fix.py", FIX.replace("def get_query", f"concurrency = {concurrency}\n\n    def get_query")
-    )
+    source = FIX.replace("def get_query", f"concurrency = {concurrency}\n\n    def get_query")
+    write("fix.py", source)
+    assert load("fix.py").name == "Fix"  # an attribute of the user's own
+    write("fix.py", source.replace("def handle_entity", "async def handle_entity"))
     refused("fix.py", UsageError, f"concurrency of Fix is {concurrency}")
 
 

@@ -453,6 +453,17 @@ def test_what_an_updater_has_opened_is_closed_on_its_loop(
     assert all(thread.name != "bulkup-loop" for thread in threading.enumerate())
 
 
+def test_a_run_may_begin_inside_a_running_event_loop(embedded: Server, run: Run) -> None:
+    """A notebook has one; the handlers' loop is another one."""
+
+    async def in_a_loop() -> str:
+        return str(run(embedded, Waits).reason)
+
+    client = fill(embedded, "Thing", 3, n=0)
+    assert asyncio.run(in_a_loop()) == ""
+    assert numbers(client) == [1] * 3
+
+
 def test_a_unit_test_awaits_an_async_handler() -> None:
     updater = Waits()
     updater.client = offline_client()

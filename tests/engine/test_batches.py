@@ -89,6 +89,7 @@ def test_a_batch_that_raises_is_handled_again_one_by_one(
     assert "test_batches.py" in failure.traceback
     assert numbers(client) == [1, 1, 1, 0, 1, 1]
     assert Raises.sizes == [6, 1, 1, 1, 1, 1, 1]
+    assert any("handle_batch raised" in line and "self.fail" in line for line in report.warnings)
 
 
 def test_who_was_named_before_the_batch_raised_stays_failed(embedded: Server, run: Run) -> None:
