@@ -432,6 +432,29 @@ def test_new_models_and_models_of_other_keys_are_put(
     assert len(invoices) == 8
 
 
+def test_a_model_without_its_key_is_a_copy(
+    embedded: Server, people: datastore.Client, run: Run
+) -> None:
+    def copies(self: Any, person: Person) -> None:
+        person.key = None
+        person.name = "copy"
+        self.put(person)
+        assert person.key.id() > 4
+
+    def renames(self: Any, person: Person) -> None:
+        person.key = ndb.Key(Person, "new")
+        self.put(person)
+
+    report = run(embedded, updater(copies, get_query=_first))
+    assert (report.counts.other_puts, report.failures) == (1, ()), report.counts
+    report = run(embedded, updater(renames, get_query=_first))
+    assert (report.counts.other_puts, report.failures) == (1, ()), report.counts
+    after = stored(people)
+    assert len(after) == 6, list(after)
+    (copy,) = [one for i, one in after.items() if i not in (1, 2, 3, 4, "new")]
+    assert (after[1]["name"], copy["name"], after["new"]["name"]) == ("p1", "copy", "p1")
+
+
 # --- what a handler does with ndb itself ---
 
 
