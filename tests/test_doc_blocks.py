@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -89,7 +90,7 @@ def test_every_python_block_works(
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", embedded.host)
     file = tmp_path / "block.py"
     file.write_text(block.text)
-    for name in _updaters(_imported(file)):
+    for name in _updaters(_imported(file, monkeypatch)):
         report = bulkup.run(
             f"{file}:{name}", project=embedded.project, state_dir=tmp_path / "state"
         )
@@ -112,11 +113,12 @@ def _seed(server: Server) -> None:
     )
 
 
-def _imported(file: Path) -> ModuleType:
+def _imported(file: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
     return module
 

@@ -22,6 +22,7 @@ from bulkup.core.errors import Exit
 from bulkup.core.events import Event, WarningKind
 from docs.reference import __main__ as pages_command
 from docs.reference import api, commands, json_lines, measured, pages, settings, topics, transforms
+from docs.reference.other_hosts import fetched
 from docs.reference.pages import COMMAND, JSON_PAGE, PAGES, json_page
 from docs.reference.text import Missing, attribute_texts, docstring
 
@@ -142,6 +143,32 @@ def test_the_figures_of_other_ways_are_those_of_the_results() -> None:
     shown = re.findall(r"^\| [^|]+ \| ([\d,]+) \| \d+ µs \|", made, re.M)
     assert len(shown) >= 3
     assert set(shown) <= figures
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<script src="https://unpkg.com/mermaid"></script>',
+        "<img class=x src=//example.com/a.png>",
+        '<link href="https://fonts.example/css" rel="stylesheet">',
+        "@font-face { src: url(https://fonts.example/x.woff2) }",
+        "@import 'https://example.com/a.css'",
+        '<div class="md-source" data-md-component="source">',
+    ],
+)
+def test_what_a_page_would_fetch_from_another_host_is_found(text: str) -> None:
+    assert fetched(f"<p>before</p>{text}<p>after</p>")
+
+
+def test_no_drawing_fetches_anything() -> None:
+    drawings = [*JSON_PAGE.parent.rglob("*.svg"), *JSON_PAGE.parent.rglob("*.css")]
+    assert len(drawings) > 4
+    assert not any(fetched(drawing.read_text()) for drawing in drawings)
+
+
+def test_links_and_own_files_are_not_fetched_from_another_host() -> None:
+    page = '<a href="https://cloud.google.com">x</a><img src="../a.svg"><link rel="canonical" href="https://x.y">'
+    assert not fetched(page + '<svg xmlns="http://www.w3.org/2000/svg"/>')
 
 
 def test_what_has_no_text_is_named() -> None:

@@ -192,7 +192,7 @@ class FunctionUpdater(Updater):
                 f"{getattr(function, '__name__', function)!r} is not an updater; "
                 'mark the function with @bulkup.updater(kind="...")'
             )
-        self.function = function
+        self.function = self._decorated = function
         self._form = "handle_batch" if spec.batch else "handle_entity"
         self._is_async = is_async(function)
         self.spec = spec

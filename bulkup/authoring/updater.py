@@ -113,6 +113,8 @@ class Updater(EntityReader, Generic[E]):
     _in_hook = ""
     """`finish`, `check_before` or `check_after` while it runs."""
     _then: Then | None = None
+    _decorated: Any = None
+    """The function that `@bulkup.updater` marks; None: this is a class of the user's."""
     _models: Models | None = None
     """None: the handler takes entities."""
 

@@ -170,8 +170,7 @@ def _index(path: str) -> _Index:
 
 def user_handler(updater: Any) -> Any:
     """The function that the user has written to handle an entity."""
-    function: Any = getattr(updater, "function", None)
-    return inspect.unwrap(function or getattr(type(updater), updater._form))
+    return inspect.unwrap(updater._decorated or getattr(type(updater), updater._form))
 
 
 def is_users_own(updater: Any) -> bool:
@@ -195,7 +194,7 @@ def assignments(updater: Any, name: str) -> list[Assignment]:
         return []
     found = _index(code.co_filename).assigned.get(name, [])
     qualified = handler.__qualname__
-    own = qualified if "function" in updater.__dict__ else qualified.rpartition(".")[0]
+    own = qualified if updater._decorated else qualified.rpartition(".")[0]
     return [one for one in found if _is_within(one.scope, own or qualified)] or found
 
 
@@ -217,8 +216,8 @@ def blame(updater: Any, error: BaseException) -> str:
             with_places(error, places)
             return where
     calls = refused_call(error)
-    if not calls and "function" in updater.__dict__:  # it has returned by then
-        calls = returned_at(updater.function, None)
+    if not calls and updater._decorated:  # it has returned by then
+        calls = returned_at(updater._decorated, None)
         with_places(error, calls)
     return in_brackets(calls)
 

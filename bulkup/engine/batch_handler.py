@@ -24,6 +24,7 @@ from bulkup.core.user_traceback import one_line
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_of, key_text, key_to_pb
 from bulkup.datastore.lazy_entity import LazyEntity
+from bulkup.datastore.pages import PageResult
 from bulkup.datastore.read_cache import ReadCache
 from bulkup.datastore.reads import ABSENT
 from bulkup.engine.call_slot import CallSlot
@@ -222,8 +223,11 @@ class BatchHandler(WriteSink):
             self._slots.append(slot)
         slot = self._slots[len(self._active)]
         slot.failed = None
+        result = one.result
+        if slot.patches:  # a batch that raises is handled again, as it was read
+            result = PageResult.FromString(result.SerializeToString())
         try:
-            entity = slot.begin(one.result, item, once_more=once_more)
+            entity = slot.begin(result, item, once_more=once_more)
             if self._is_done is not None and self._is_done(entity):
                 return None
         except (HeldError, KeyboardInterrupt):

@@ -41,13 +41,16 @@ class CallSlot(HandlerCall):
             keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
             calls=calls,
         )  # fmt: skip
-        self._looks_at_all = not self._in_place
-        self._in_place = False  # a batch that raises is handled again, as it was read
         if beside is not None:
             self._fresh = beside._fresh
             self._new_ids = beside._new_ids
             self.previewed = beside.previewed
             self.hints = beside.hints
+
+    @property
+    def patches(self) -> bool:
+        """It changes the message that was read."""
+        return self._in_place
 
     def reads_into(self, reads: CallReads) -> None:
         """Note here what the call reads."""
@@ -68,7 +71,7 @@ class CallSlot(HandlerCall):
         self._changed = False
         self._image = None
         self._put_as = NOT_PUT
-        if self._looks_at_all:
+        if not self._in_place:
             self._keep_before(item, result.entity)
         return entity
 

@@ -144,7 +144,10 @@ class Execution:
 
     def _make_handlers(self, *, keeps_before: bool) -> InProcessPool | Dispatcher:
         accounts = Accounts(self._budget, self._control, self._event_log.log, self._rpc.monotonic)
-        slow = SlowHandler(self._options, self.warn)
+        updater = self._task.updater
+        slow = SlowHandler(
+            self._options, self.warn, updater.concurrency if updater._is_async else 0
+        )
         if self._workers is not None:
             self._workers.on_handled = slow.took
             hints = Hints(self._task.updater)

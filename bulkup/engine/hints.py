@@ -58,7 +58,7 @@ class Hints:
 
     @property
     def is_function(self) -> bool:
-        return "function" in self._updater.__dict__
+        return self._updater._decorated is not None
 
     def taken(self) -> Sequence[Hint]:
         """What was noted since this was called last."""
@@ -171,7 +171,7 @@ class Hints:
     def _places(self, found: Iterable[Assignment]) -> Sequence[Place]:
         """Where that is assigned; else where it is put, or returned."""
         places = list(dict.fromkeys(one.place for one in found)) or calling_places()
-        function = self._updater.__dict__.get("function")
+        function = self._updater._decorated
         return places if places or function is None else returned_at(function, None)
 
 

@@ -18,8 +18,12 @@ IN_A_ROW = 2
 class SlowHandler:
     """`warn`: where it is named."""
 
-    def __init__(self, options: Options, warn: Callable[[str, WarningKind], None]) -> None:
+    def __init__(
+        self, options: Options, warn: Callable[[str, WarningKind], None], concurrency: int = 0
+    ) -> None:
+        """`concurrency`: of an async handler."""
         self._options = options
+        self._concurrency = concurrency
         self._warn = warn
         self._slow = 0
 
@@ -39,6 +43,8 @@ class SlowHandler:
 
     def _what_helps(self) -> str:
         processes = self._options.processes
+        if self._concurrency:
+            return f"concurrency = {2 * self._concurrency} handles twice as many at a time"
         if self._options.dry_run:
             return "in a run, --processes 8 handles 8 entities at a time"
         if processes > 1:

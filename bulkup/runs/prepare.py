@@ -270,6 +270,11 @@ def _bind(
             f"--processes does not work with {source.name}, which replaces Python's threads "
             "(gevent, eventlet); leave it out"
         )
+    if updater._is_async and threads_are_replaced():
+        raise UsageError(
+            f"{source.name} is async, which does not work where Python's threads are replaced "
+            "(gevent, eventlet); use def"
+        )
     if keys is not None:
         key_list = keys.read(query, target.info)
         query = KeyPlan.of(query, key_list.facts, key_list)

@@ -115,7 +115,7 @@ def _cells(
     if record is None or not option.help:
         raise Missing(f"`{context.command_path} {option.opts[0]}` has no help")
     text, default = without_default(option.help)
-    default = default or str(option.get_help_extra(context).get("default", ""))
+    default = default or (str(option.default) if option.show_default is True else "")
     text += _range(option.type)
     return code(record[0]), cell(text), cell(default), ", ".join(map(code, names))
 

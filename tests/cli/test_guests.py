@@ -267,3 +267,21 @@ def test_gevent_with_worker_processes_is_refused_in_a_sentence(shell: Shell) -> 
     assert result.code == 2, result
     assert "--processes does not work with Guest" in result.err
     assert not shell.state_dir.exists()
+
+
+@pytest.mark.slow
+def test_gevent_with_an_async_handler_is_refused_in_a_sentence(shell: Shell) -> None:
+    shell.write(
+        "guest.py",
+        f"""
+        {PATCH}
+        import bulkup
+
+        @bulkup.updater(kind="Item")
+        async def guest(item):
+            return item
+        """,
+    )
+    result = shell.bulkup("run", "guest.py")
+    assert result.code == 2, result
+    assert "guest is async, which does not work where Python's threads are replaced" in result.err

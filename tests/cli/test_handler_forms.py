@@ -82,3 +82,71 @@ def test_what_comes_before_and_after_a_run(
     assert shell.bulkup("verify", "seven.py").code == Exit.DONE
     assert shell.bulkup("undo", shell.runs()[0], "--yes").code == Exit.DONE
     assert numbers(client, "Thing") == numbers(client, "Note") == [0] * 9
+
+
+ORDERED = """
+    import asyncio
+    from bulkup import Updater
+
+    class Ordered(Updater):
+        def get_query(self):
+            return self.client.query(kind="Thing", order=["n"])
+
+        def is_done(self, entity):
+            return entity["n"] >= 100
+"""
+
+MOVES = {
+    "batch": """
+        def handle_batch(self, entities):
+            for entity in entities:
+                entity["n"] = 100 + entity["i"]
+                self.put(entity)
+""",
+    "async": """
+        concurrency = 3
+
+        async def handle_entity(self, entity):
+            await asyncio.sleep(0.001 * (entity["i"] % 3))
+            entity["n"] = 100 + entity["i"]
+            self.put(entity)
+""",
+}
+
+
+@pytest.mark.parametrize("form", MOVES)
+def test_entities_that_move_in_their_query_are_handled_once_and_passes_leave_them_alone(
+    embedded: Server, tmp_path: Path, form: str
+) -> None:
+    shell = Shell(tmp_path, embedded)
+    client = fill(embedded, "Thing", 9, n=0)
+    shell.write("ordered.py", ORDERED + MOVES[form])
+    ran = shell.bulkup("run", "ordered.py", "--until-clean", "--batch-size", "2")
+    assert ran.code == Exit.DONE, ran
+    assert "entities move while they are read" in ran.err
+    assert "the passes wrote 9, 0" in ran.out
+    assert sorted(numbers(client, "Thing")) == list(range(101, 110))
+
+
+def test_a_process_that_an_async_handler_forks_does_not_become_a_second_run(
+    embedded: Server, tmp_path: Path
+) -> None:
+    shell = Shell(tmp_path, embedded)
+    client = fill(embedded, "Thing", 6, n=0)
+    shell.write(
+        "forks.py",
+        """
+        import asyncio, os, bulkup
+
+        @bulkup.updater(kind="Thing")
+        async def forks(entity):
+            await asyncio.sleep(0)
+            if entity["i"] == 3 and (child := os.fork()):
+                await asyncio.to_thread(os.waitpid, child, 0)
+            return {"n": entity["n"] + 1}
+        """,
+    )
+    ran = shell.bulkup("run", "forks.py")
+    assert ran.code == Exit.DONE, ran
+    assert "which the updater has forked and which has returned from its handler" in ran.err
+    assert numbers(client, "Thing") == [1] * 6

@@ -251,8 +251,9 @@ def test_what_an_earlier_call_left_behind_writes_into_no_other_one(
     assert everything(client, "Other") == []
 
 
-def test_what_an_async_handler_reads_guards_what_it_writes(embedded: Server, run: Run) -> None:
-    live = embedded.client()
+@pytest.mark.client_side
+def test_what_an_async_handler_reads_guards_what_it_writes(server: Server, run: Run) -> None:
+    live = server.client()
 
     class Bills(Waits):
         raced: ClassVar[set[int]] = set()
@@ -270,9 +271,9 @@ def test_what_an_async_handler_reads_guards_what_it_writes(embedded: Server, run
             bill["n"] += 1
             self.put(entity, bill)
 
-    client = fill(embedded, "Thing", 5, n=0)
-    fill(embedded, "Bill", 5, n=0)
-    report = run(embedded, Bills)
+    client = fill(server, "Thing", 5, n=0)
+    fill(server, "Bill", 5, n=0)
+    report = run(server, Bills)
     assert (report.counts.failed, report.counts.conflicts) == (0, 2)
     assert numbers(client) == [1, 1, 1, 101, 1]
     assert numbers(client, "Bill") == [1, 101, 1, 1, 1]

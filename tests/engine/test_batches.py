@@ -136,8 +136,9 @@ def test_what_an_entity_writes_lands_or_fails_with_it(embedded: Server, run: Run
     assert sorted(report.log_lines) == [f"at {i}" for i in range(1, 10)]
 
 
+@pytest.mark.client_side
 def test_an_entity_that_the_server_refuses_is_the_only_one_that_fails(
-    embedded: Server, run: Run
+    server: Server, run: Run
 ) -> None:
     class Large(Batched):
         def work(self, entities: list[Entity]) -> None:
@@ -148,8 +149,8 @@ def test_an_entity_that_the_server_refuses_is_the_only_one_that_fails(
                 entity["n"] += 1
                 self.put(entity)
 
-    client = fill(embedded, "Thing", 4, n=0)
-    report = run(embedded, Large)
+    client = fill(server, "Thing", 4, n=0)
+    report = run(server, Large)
     assert [f.key for f in report.failures] == ["Key('Thing', 2)"]
     assert numbers(client) == [1, 0, 1, 1]
 
@@ -243,9 +244,10 @@ def test_an_entity_of_the_batch_is_not_written_for_another_one(embedded: Server,
     assert (report.counts.failed, Pushes.sizes) == (0, [2, 1, 1])
 
 
-def test_what_a_batch_reads_guards_what_it_writes(embedded: Server, run: Run) -> None:
+@pytest.mark.client_side
+def test_what_a_batch_reads_guards_what_it_writes(server: Server, run: Run) -> None:
     """Somebody changes one of the entities that were read: that one's owner is handled again."""
-    live = embedded.client()
+    live = server.client()
 
     class Bills(Batched):
         raced = False
@@ -267,9 +269,9 @@ def test_what_a_batch_reads_guards_what_it_writes(embedded: Server, run: Run) ->
                 self.put(entity)
                 self.put(bills[key], owner=entity)
 
-    client = fill(embedded, "Thing", 5, n=0)
-    fill(embedded, "Bill", 5, n=0)
-    report = run(embedded, Bills)
+    client = fill(server, "Thing", 5, n=0)
+    fill(server, "Bill", 5, n=0)
+    report = run(server, Bills)
     assert (report.counts.failed, report.counts.conflicts) == (0, 2)
     assert numbers(client) == [1, 1, 1, 101, 1]
     assert numbers(client, "Bill") == [1, 101, 1, 1, 1]

@@ -139,6 +139,7 @@ def test_a_property_that_some_entities_have_is_no_misspelling(
 
 CLASS = """
 class Fix(bulkup.Updater):
+    function = "an attribute of the user's own"
     {attribute}
 
     def get_query(self):

@@ -146,6 +146,26 @@ def test_a_slow_handler_is_named_once_with_what_helps(
     assert "--processes 8" in message
 
 
+def test_a_slow_async_handler_is_named_with_what_helps(
+    embedded: Server, start_on: Start, hours: Hours
+) -> None:
+    class SlowAsync(Updater):
+        concurrency = 1
+
+        def get_query(self) -> Any:
+            return self.client.query(kind="Thing")
+
+        async def handle_entity(self, entity: Entity) -> None:
+            hours.passed += 5.0
+            self.put(entity)
+
+    fill(embedded, "Thing", 6)
+    events: list[Event] = []
+    start_on(embedded, SlowAsync, events.append)
+    (message,) = named(events)
+    assert "s for an entity: concurrency = 2 handles twice as many at a time" in message
+
+
 @pytest.mark.parametrize("calls", [(), (1,), (3, 6, 9)])
 def test_a_handler_that_is_slow_now_and_then_is_not_named(
     embedded: Server, start_on: Start, hours: Hours, calls: tuple[int, ...]

@@ -66,7 +66,7 @@ class StateWatch:
 
     def _places(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         updater = self._updater
-        if "function" not in updater.__dict__:
+        if updater._decorated is None:
             yield "self.", updater.__dict__
             for cls in type(updater).__mro__:
                 if cls is Updater:
