@@ -232,6 +232,8 @@ class ModelUpdates:
         entity, now = self._adapter.update(known.entity, model, known.before)
         # From here on, changes are those since this put.
         known.model, known.before, known.is_put = model, now, True
+        # As a new entity it has left the one that was read, whose changes are looked for.
+        known.is_watched = not entity.key.is_partial
         self.call.by_id[id(model)] = known
         return entity
 

@@ -95,7 +95,7 @@ class NdbModels(ModelAdapter):
                 model._prepare_for_put()
                 _write(entity, _encoded(model, entity), type(model))
         key = self.key_of(model)
-        if key is not None and not key.is_partial and key != entity.key:
+        if key != entity.key:
             entity.key = key
         return entity, None
 
@@ -136,7 +136,7 @@ class NdbModels(ModelAdapter):
     def _stored(self, key: Key) -> Entity | None:
         return self._reads.entity_of(key, self._updater.client)
 
-    def key_of(self, model: Any) -> Key | None:
+    def key_of(self, model: Any) -> Key:
         key = model._key or ndb.Key(model._get_kind(), None)
         datastore_key: Key = key._key
         return datastore_key

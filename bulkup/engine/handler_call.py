@@ -281,6 +281,8 @@ class HandlerCall(WriteSink):
             return int(key_of(write.key).path[-1].id)
 
         entity.key = NewKey.of(entity.key, id_of_write)
+        if entity is self.own:  # put as a copy, whose key this is no longer
+            self._put_as = _PUT_AS_ANOTHER
 
     def _is_open(self) -> bool:
         """Whether the updater may put and delete."""

@@ -50,15 +50,20 @@ def fix(entity, *, sep: str = "-"):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current directory of the test, without a trace of it in later ones."""
+    """The current directory of the test, without a trace of it in later ones, or of earlier ones
+    of other files in it."""
     monkeypatch.chdir(tmp_path)
-    path, modules = list(sys.path), set(sys.modules)
+    _forget_modules(tmp_path.parent)
+    path = list(sys.path)
     yield tmp_path
     sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")) or str(tmp_path) in str(
-            getattr(sys.modules[name], "__path__", "")
-        ):
+    _forget_modules(tmp_path)
+
+
+def _forget_modules(folder: Path) -> None:
+    for name, module in list(sys.modules.items()):
+        where = f"{getattr(module, '__file__', '')} {getattr(module, '__path__', '')}"
+        if str(folder) in where:
             del sys.modules[name]
 
 

@@ -481,6 +481,26 @@ def test_a_function_that_returns_one_new_object_returns_what_the_entity_becomes(
     assert put(rename, Frozen, name="Ada", bio="b") == {"name": "Grace", "bio": "b"}
 
 
+def test_an_object_whose_key_was_changed_is_put_under_that_key() -> None:
+    @dataclass
+    class Mutable:
+        key: EntityKey
+        name: str
+
+    class Copies(Updater[Mutable]):
+        kind = "Person"
+
+        def handle_entity(self, person: Mutable) -> None:
+            person.key = self.client.key("Person")
+            self.put(person)
+            self.log(person.key.id > 1)
+
+    writes = handle(Copies, person(name="Ada", bio="b"))
+    (put_,) = writes.puts
+    assert (put_.key.is_partial, dict(put_)) == (True, {"name": "Ada", "bio": "b"})
+    assert writes.logs == ("True",)
+
+
 def test_an_object_of_unknown_key_is_not_put() -> None:
     with pytest.raises(TypeError, match=r"the key of this Person is not known: .*EntityKey"):
         put(lambda one: [one, Person("new")], Person, name="Ada")

@@ -414,6 +414,31 @@ def test_a_change_that_is_not_put_stops_the_run(
     assert run(embedded, updater(late)).counts.unwritten == 4
 
 
+@pytest.mark.parametrize("put_first", [False, True])
+def test_a_change_deep_inside_that_is_not_put_is_seen(
+    embedded: Server, run: Run, put_first: bool
+) -> None:
+    with ndb_on(embedded):
+        full(1).put()
+    changes: list[Callable[[Any], Any]] = [
+        lambda one: one.data["a"].append(9), lambda one: one.pickled.add(9),
+        lambda one: setattr(one.home, "city", "x"), lambda one: setattr(one.notes[1], "text", "x"),
+        lambda one: one.tags.append("x"), lambda one: None,
+    ]  # fmt: skip
+    for change in changes:
+
+        def handle(self: Any, one: Any, change: Any = change) -> None:
+            if put_first:
+                one.age += 1
+                self.put(one)
+            change(one)
+
+        report = run(
+            embedded, type("Deep", (Updater,), {"kind": Everything, "handle_entity": handle})
+        )
+        assert report.counts.unwritten == int(change is not changes[-1]), changes.index(change)
+
+
 def test_new_models_and_models_of_other_keys_are_put(
     embedded: Server, people: datastore.Client, run: Run
 ) -> None:
@@ -430,6 +455,29 @@ def test_new_models_and_models_of_other_keys_are_put(
     invoices = stored(people, "Invoice")
     assert {i for i, one in invoices.items() if one["total"] == 5} == set(ids)
     assert len(invoices) == 8
+
+
+def test_a_model_without_its_key_is_a_copy(
+    embedded: Server, people: datastore.Client, run: Run
+) -> None:
+    def copies(self: Any, person: Person) -> None:
+        person.key = None
+        person.name = "copy"
+        self.put(person)
+        assert person.key.id() > 4
+
+    def renames(self: Any, person: Person) -> None:
+        person.key = ndb.Key(Person, "new")
+        self.put(person)
+
+    report = run(embedded, updater(copies, get_query=_first))
+    assert (report.counts.other_puts, report.failures) == (1, ()), report.counts
+    report = run(embedded, updater(renames, get_query=_first))
+    assert (report.counts.other_puts, report.failures) == (1, ()), report.counts
+    after = stored(people)
+    assert len(after) == 6, list(after)
+    (copy,) = [one for i, one in after.items() if i not in (1, 2, 3, 4, "new")]
+    assert (after[1]["name"], copy["name"], after["new"]["name"]) == ("p1", "copy", "p1")
 
 
 # --- what a handler does with ndb itself ---

@@ -173,3 +173,22 @@ def test_a_unit_test_sees_an_id_after_put() -> None:
     writes = handle(Parent, parent)
     assert parent["child"] == parent["key"].id is not None
     assert writes.puts[0].key.is_partial, "as it was put"
+
+
+def test_the_handled_entity_is_put_as_a_copy_under_an_incomplete_key(
+    embedded: Server, run: Run
+) -> None:
+    class Copies(Updater):
+        kind = "Thing"
+
+        def handle_entity(self, entity: Entity) -> None:
+            entity.key = self.client.key("Thing")
+            entity["copy"] = True
+            self.put(entity)
+
+    client = fill(embedded, "Thing", 2)
+    report = run(embedded, Copies)
+    assert (report.counts.other_puts, report.counts.unwritten) == (2, 0)
+    copies = [entity for entity in everything(client, "Thing") if entity.get("copy")]
+    assert sorted(entity["i"] for entity in copies) == [1, 2]
+    assert len(everything(client, "Thing")) == 4
