@@ -9,7 +9,7 @@ from typing import Any
 from docs.reference.text import Missing, table
 
 RESULTS = Path(__file__).parents[2] / "benchmarks/results/peers.json"
-PLACE = "<!-- measured: benchmarks/results/peers.json -->"
+PLACE = "*(The site has a table here, made of `benchmarks/results/peers.json`.)*"
 BEAM = "Beam, DatastoreIO"
 ROWS = {
     "bulkup, class": "bulkup, with guards, markers and checkpoint",
