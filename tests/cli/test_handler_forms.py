@@ -53,6 +53,7 @@ def numbers(shell_client: object, kind: str) -> list[int]:
     return [entity["n"] for entity in shell_client.query(kind=kind).fetch()]  # type: ignore[attr-defined]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("form", FORMS)
 def test_what_comes_before_and_after_a_run(
