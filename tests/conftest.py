@@ -157,25 +157,17 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["keeper_port"] = node.config.stash[KEEPER_PORT]
 
 
-def _host(request: pytest.FixtureRequest, name: str) -> Iterator[str]:
+def _host(request: pytest.FixtureRequest, name: str, weight: int = 1) -> Iterator[str]:
     if name != "EM":
         require()
-    weight = 1
-    if name in LIFE:  # lent to each test
-        marks = {mark.name for mark in request.node.iter_markers()}
-        weight = NIGHT if marks & {"chaos", "slow"} else 1
     with lent_host(name, request.config.stash[KEEPER_PORT], weight) as host:
         yield host
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def lf_host(request: pytest.FixtureRequest) -> Iterator[str]:
+    """One for all tests that ask for this. It becomes slow; `lf` is replaced in time."""
     yield from _host(request, "LF")
-
-
-@pytest.fixture
-def l_host(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield from _host(request, "L")
 
 
 @pytest.fixture(scope="session")
@@ -189,8 +181,24 @@ def em_host(request: pytest.FixtureRequest) -> Iterator[str]:
     yield from _host(request, "EM")
 
 
+@pytest.fixture
+def lent_lf_host(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from _host(request, "LF", _weight(request))
+
+
+@pytest.fixture
+def lent_l_host(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from _host(request, "L", _weight(request))
+
+
+def _weight(request: pytest.FixtureRequest) -> int:
+    marks = {mark.name for mark in request.node.iter_markers()}
+    return NIGHT if marks & {"chaos", "slow"} else 1
+
+
 def _server(request: pytest.FixtureRequest, name: str) -> Server:
-    host = request.getfixturevalue(f"{name.lower()}_host")
+    lent = "lent_" if name in LIFE else ""
+    host = request.getfixturevalue(f"{lent}{name.lower()}_host")
     return Server(name, host, f"t-{uuid.uuid4().hex[:12]}")
 
 

@@ -2,8 +2,9 @@
 
 Import statements are followed wherever they stand in a file, also inside functions, without running
 anything. Of a project are the folder of the updater's file, the folder above its outermost package,
-and the one from which its dotted name was found. Installed packages are left out: they differ from
-machine to machine, and have versions of their own. What is imported by a computed name is not seen.
+and the one from which its dotted name was found. Installed packages and bulkup itself are left out:
+they differ from machine to machine, and have versions of their own. What is imported by a computed
+name is not seen.
 """
 
 from __future__ import annotations
@@ -12,10 +13,21 @@ import ast
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from importlib.util import decode_source
 from pathlib import Path
+from typing import NamedTuple
 
 from bulkup.authoring.code_checksum import code_checksum
+
+_BULKUP = Path(__file__).resolve().parents[1]
+
+
+class _Import(NamedTuple):
+    level: int
+    """The number of dots before the name."""
+    words: tuple[str, ...]
+    """Of the dotted name."""
 
 
 def checksum_with_imports(path: Path, source: bytes, dotted: str = "") -> str:
@@ -24,34 +36,50 @@ def checksum_with_imports(path: Path, source: bytes, dotted: str = "") -> str:
 
     `dotted`: the module's name, if it was found by that. Raises SyntaxError, UnicodeDecodeError.
     """
-    own = code_checksum(source)
-    imports = _imported(path.resolve(), source, _roots(path.resolve(), dotted))
-    if not imports:
+    own, imports = _read(source)
+    imported = _imported(path.resolve(), imports, _roots(path.resolve(), dotted))
+    if not imported:
         return own
     digest = hashlib.sha256(own.encode())
-    for name, checksum in sorted(imports.items()):
+    for name, checksum in sorted(imported.items()):
         digest.update(f"\0{name}\0{checksum}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _imported(path: Path, source: bytes, roots: Sequence[Path]) -> dict[str, str]:
+def _imported(path: Path, imports: Sequence[_Import], roots: Sequence[Path]) -> dict[str, str]:
     """Checksums of the files by their paths relative to that of the updater's file."""
     found: dict[str, str] = {}
-    seen, waiting = {path}, [(path, source)]
+    seen, waiting = {path}, [(path, imports)]
     while waiting:
-        importer, text = waiting.pop()
-        for file in _files(importer, text, roots):
+        importer, imports = waiting.pop()
+        for file in _files(importer, imports, roots):
             if file in seen:
                 continue
             seen.add(file)
+            if file.is_relative_to(_BULKUP):
+                continue
             data = file.read_bytes()
             try:
-                checksum = code_checksum(data)
-                waiting.append((file, data))
+                checksum, its_imports = _read(data)
+                waiting.append((file, its_imports))
             except (SyntaxError, UnicodeDecodeError):  # it may be one that is never imported
                 checksum = hashlib.sha256(data).hexdigest()
             found[os.path.relpath(file, path.parent)] = checksum
     return found
+
+
+@lru_cache(maxsize=1000)
+def _read(source: bytes) -> tuple[str, tuple[_Import, ...]]:
+    """The checksum of a file's code, and what it imports."""
+    imports = []
+    for node in ast.walk(ast.parse(decode_source(source))):
+        if isinstance(node, ast.Import):
+            imports += [_Import(0, tuple(alias.name.split("."))) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            words = node.module.split(".") if node.module else []
+            # What is imported from a package may be a module, too.
+            imports += [_Import(node.level, (*words, alias.name)) for alias in node.names]
+    return code_checksum(source), tuple(dict.fromkeys(imports))
 
 
 def _roots(path: Path, dotted: str) -> list[Path]:
@@ -65,22 +93,11 @@ def _roots(path: Path, dotted: str) -> list[Path]:
     return list(dict.fromkeys(roots))
 
 
-def _files(importer: Path, source: bytes, roots: Sequence[Path]) -> Iterator[Path]:
+def _files(importer: Path, imports: Sequence[_Import], roots: Sequence[Path]) -> Iterator[Path]:
     """The files of the project that a file imports."""
-    for node in ast.walk(ast.parse(decode_source(source))):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _modules(roots, alias.name.split("."))
-        elif isinstance(node, ast.ImportFrom):
-            words = node.module.split(".") if node.module else []
-            if node.level:
-                within: Sequence[Path] = [
-                    importer.parents[min(node.level, len(importer.parents)) - 1]
-                ]
-            else:
-                within = roots
-            for alias in node.names:
-                yield from _modules(within, [*words, alias.name])  # it may be a module, too
+    for one in imports:
+        above = importer.parents[: one.level][-1:]
+        yield from _modules(above if one.level else roots, one.words)
 
 
 def _modules(folders: Sequence[Path], words: Sequence[str]) -> Iterator[Path]:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from google.cloud.datastore import helpers
 from google.cloud.ndb import context as ndb_context
 
+from bulkup.authoring.ndb_private import context_state, datastore_api, message_of
+
 if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity, Key
 
@@ -44,7 +46,7 @@ class NdbReads:
     def note_found(self, response: Any) -> None:
         for result in response.batch.entity_results:
             if len(self.found) < MAX_READ:
-                self.found.add(result.entity.key._pb.SerializeToString())
+                self.found.add(message_of(result.entity.key).SerializeToString())
 
     def entity_of(self, key: Key, client: Client) -> Entity | None:
         """What this call knows of the stored entity of a key; None: it has not read it."""
@@ -95,20 +97,20 @@ class _Stub:
         return SimpleNamespace(future=future)
 
     def _send(self, name: str, request: Any) -> Any:
-        # The official client offers no call that takes and gives messages. bulkup's own puts its
-        # guards here, and refuses writes of a dry run.
-        return getattr(self._updater.client._datastore_api, name)(request=request)
+        # bulkup's client puts its guards here, and refuses writes of a dry run.
+        return getattr(datastore_api(self._updater.client), name)(request=request)
 
     def _lookup(self, request: Any) -> Any:
-        if request._pb.HasField("read_options") and request.read_options._pb.ByteSize():
+        message = message_of(request)
+        if message.HasField("read_options") and message.read_options.ByteSize():
             return self._send("lookup", request)  # in a transaction, for example
         keys = {helpers.key_from_protobuf(key): key for key in request.keys}
         found, missing = [], dict(keys)
         for entity in self._updater.client.get_multi(list(keys)):
             self._reads.note(entity)
-            message = helpers.entity_to_protobuf(entity)
-            message._pb.key.CopyFrom(missing.pop(entity.key)._pb)
-            found.append(SimpleNamespace(entity=message))
+            answer = helpers.entity_to_protobuf(entity)
+            message_of(answer).key.CopyFrom(message_of(missing.pop(entity.key)))
+            found.append(SimpleNamespace(entity=answer))
         return SimpleNamespace(
             found=found,
             missing=[SimpleNamespace(entity=SimpleNamespace(key=key)) for key in missing.values()],
@@ -127,10 +129,10 @@ class _Stub:
         results = []
         for mutation in request.mutations:
             key = None
-            if mutation._pb.HasField("delete"):
+            if message_of(mutation).HasField("delete"):
                 updater.delete(helpers.key_from_protobuf(mutation.delete))
             else:
-                entity = helpers.entity_from_protobuf(mutation.upsert._pb)
+                entity = helpers.entity_from_protobuf(message_of(mutation.upsert))
                 is_new = entity.key.is_partial
                 entity = self._write(entity)
                 updater.put(entity)
@@ -140,22 +142,21 @@ class _Stub:
 
 
 def _serialized(key: Key) -> bytes:
-    data: bytes = key.to_protobuf()._pb.SerializeToString()
+    data: bytes = message_of(key.to_protobuf()).SerializeToString()
     return data
 
 
 @contextmanager
 def ndb_context_of(client: NdbClient) -> Iterator[Any]:
     """A context of its own, also within one of the program's: that may be of another target."""
-    state = ndb_context._state
-    before = state.context, state.toplevel_context
-    state.context = state.toplevel_context = None
+    before = context_state.context, context_state.toplevel_context
+    context_state.context = context_state.toplevel_context = None
     try:
         context = ndb_context.Context(client)
         with context.use():
             yield context
     finally:
-        state.context, state.toplevel_context = before
+        context_state.context, context_state.toplevel_context = before
 
 
 def run_pending(context: Any) -> None:

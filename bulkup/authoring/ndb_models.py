@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from google.cloud import ndb
 from google.cloud.datastore import Entity
 from google.cloud.ndb import context as ndb_context
-from google.cloud.ndb import model as ndb_model
 from google.cloud.ndb.polymodel import PolyModel
 
 from bulkup.authoring.function_updater import FunctionUpdater, is_ndb_model
 from bulkup.authoring.model_adapter import ModelAdapter
 from bulkup.authoring.model_values import is_same
 from bulkup.authoring.ndb_context import NdbClient, NdbReads, forget, ndb_context_of, run_pending
+from bulkup.authoring.ndb_private import entity_from_model, meanings_of, model_from_entity
 from bulkup.authoring.ndb_query import datastore_query
 from bulkup.authoring.ndb_undeclared import declares, inner_model, keep_undeclared
 from bulkup.authoring.updater import Updater
@@ -77,7 +77,7 @@ class NdbModels(ModelAdapter):
         return isinstance(value, ndb.Model)
 
     def to_model(self, entity: Entity) -> Any:
-        return ndb_model._entity_from_ds_entity(_copied(entity))
+        return model_from_entity(_copied(entity))
 
     def state(self, model: Any) -> None:
         return None
@@ -174,15 +174,15 @@ def _encoded(model: Any, stored: Entity) -> Entity:
 def _encoded_as(model: Any, *, legacy: bool) -> Entity:
     context = ndb_context.get_context()
     if context.legacy_data == legacy:
-        return ndb_model._entity_to_ds_entity(model)
+        return entity_from_model(model)
     with context.new(legacy_data=legacy).use():
-        return ndb_model._entity_to_ds_entity(model)
+        return entity_from_model(model)
 
 
 def _copied(entity: Entity) -> Entity:
     """ndb removes the keys of embedded entities from what it reads, which is to stay as it is."""
     copy = Entity(entity.key, exclude_from_indexes=tuple(entity.exclude_from_indexes))
-    copy._meanings = entity._meanings
+    copy._meanings = meanings_of(entity)
     for name, value in entity.items():
         if isinstance(value, list):
             copy[name] = [_copied(one) if isinstance(one, Entity) else one for one in value]
@@ -214,7 +214,7 @@ def _is_legacy(entity: Entity, model: Any, kind: Any) -> bool | None:
 
 def _write(entity: Entity, encoded: Entity, model: Any) -> None:
     """Make an entity what ndb would write, but for what the model does not declare."""
-    excluded, meanings = entity.exclude_from_indexes, entity._meanings
+    excluded, meanings = entity.exclude_from_indexes, meanings_of(entity)
     for name in _changed_names(entity, encoded):
         entity[name] = encoded[name]
         if name in encoded.exclude_from_indexes:
@@ -224,7 +224,7 @@ def _write(entity: Entity, encoded: Entity, model: Any) -> None:
         if _meaning(encoded, name) is None:
             meanings.pop(name, None)
         else:
-            meanings[name] = encoded._meanings[name]
+            meanings[name] = meanings_of(encoded)[name]
     for name in _dropped_names(entity, encoded, model):
         del entity[name]
         excluded.discard(name)
@@ -261,7 +261,7 @@ def _dropped_names(entity: Entity, encoded: Entity, model: Any) -> list[str]:
 
 def _meaning(entity: Entity, name: str) -> Any:
     """None also for what was recorded for another value, which nobody writes."""
-    meaning, value = entity._meanings.get(name, (None, None))
+    meaning, value = meanings_of(entity).get(name, (None, None))
     return meaning if value is entity[name] else None
 
 

@@ -14,6 +14,7 @@ from google.cloud import ndb
 from google.cloud.datastore import Entity
 
 from bulkup.authoring.model_values import places
+from bulkup.authoring.ndb_private import meanings_of
 
 
 def inner_model(prop: Any) -> Any:
@@ -90,9 +91,9 @@ def _copy(new: Entity, old: Entity, name: str, value: Any) -> None:
     new[name] = value
     if name in old.exclude_from_indexes:
         new.exclude_from_indexes.add(name)
-    meaning = old._meanings.get(name)
+    meaning = meanings_of(old).get(name)
     if meaning is not None:
-        new._meanings[name] = meaning
+        meanings_of(new)[name] = meaning
 
 
 def _plain(value: Any, model: Any = None) -> Any:

@@ -1,0 +1,29 @@
+"""The private names of Google's libraries that handlers of ndb models depend on.
+
+`tests/authoring/test_ndb_private.py` pins each of them. ndb itself documents the other names with an
+underscore that are called on models and properties (`_properties`, `_prepare_for_put` and so on): it
+keeps names without one for properties.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any
+
+from google.cloud.ndb import context, model
+
+datastore_api: Any = attrgetter("_datastore_api")
+"""What a client sends its calls through. The official client offers no call that takes and gives
+messages."""
+
+meanings_of: Any = attrgetter("_meanings")
+"""The meanings of an entity's properties, {name: (meaning, the value it was read with)}."""
+
+message_of: Any = attrgetter("_pb")
+"""The message inside the official client's wrapper of it."""
+
+context_state: Any = context._state
+"""Of each thread: which ndb context is in force."""
+
+model_from_entity: Any = model._entity_from_ds_entity
+entity_from_model: Any = model._entity_to_ds_entity
