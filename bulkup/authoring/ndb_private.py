@@ -1,8 +1,8 @@
 """The private names of Google's libraries that handlers of ndb models depend on.
 
-`tests/authoring/test_ndb_private.py` pins each of them. ndb itself documents the other names with an
-underscore that are called on models and properties (`_properties`, `_prepare_for_put` and so on): it
-keeps names without one for properties.
+`tests/authoring/test_ndb_private.py` pins each of them. Other names with an underscore, such as
+`_properties` and `_prepare_for_put`, are called on models and properties. ndb documents these, and
+keeps names without an underscore for properties.
 """
 
 from __future__ import annotations
