@@ -206,7 +206,8 @@ class BatchHandler(WriteSink):
                 if error is not None:
                     outcome.reads = reads
             if error is not None and not is_alone:
-                self.hints.note(WarningKind.BATCH_REPEATED, "", partial(self._repeated, error, len(given)))
+                say = partial(self._repeated, error, len(given))
+                self.hints.note(WarningKind.BATCH_REPEATED, "", say)
             if error is None and reads and outcomes[0][0] is not None:
                 outcomes[0][0].reads, outcomes[0][0].together = reads, len(outcomes)
             return outcomes

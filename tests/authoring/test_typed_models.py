@@ -679,9 +679,7 @@ def test_an_annotation_that_an_entity_is_not_is_refused_in_a_class_and_a_batch()
     @bulkup.updater(kind="Person", batch=True)
     def batch(people: list[Plain]) -> None: ...
 
-    with pytest.raises(
-        UsageError, match=r"who in Fix is annotated as Plain, .* write who: Enti"
-    ):
+    with pytest.raises(UsageError, match=r"who in Fix is annotated as Plain, .* write who: Enti"):
         handle(Fix, person())
     with pytest.raises(
         UsageError, match=r"people in batch .* Plain, .* people: list\[Entity\], or"
