@@ -18,6 +18,7 @@ from bulkup.authoring.function_updater import FunctionUpdater, one_for_each
 from bulkup.authoring.updater import Updater
 from bulkup.authoring.writes import flat
 from bulkup.core.errors import UsageError
+from bulkup.core.places import before_call
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Entity, Key
@@ -143,7 +144,10 @@ class ModelUpdates:
 
     def model_of(self, entity: Entity, call: ModelCall) -> Any:
         """Raises ValueError with the property's name."""
-        model = self._adapter.to_model(entity)
+        try:
+            model = self._adapter.to_model(entity)
+        except ValueError as error:
+            raise before_call(error)  # noqa: B904 - it is the same one
         known = Known(model, entity, self._adapter.state(model))
         call.own.append(known)
         call.by_id[id(model)] = known

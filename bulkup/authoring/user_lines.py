@@ -15,8 +15,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from bulkup.core.places import Place, in_brackets, places_of, property_of, with_places
-from bulkup.core.user_traceback import BULKUP, refused_call
+from bulkup.core.places import (
+    Place,
+    in_brackets,
+    is_before_call,
+    places_of,
+    property_of,
+    with_places,
+)
+from bulkup.core.user_traceback import BULKUP, is_own, refused_call
 
 _ADDING = frozenset(
     {
@@ -207,8 +214,8 @@ def blame(updater: Any, error: BaseException) -> str:
 
     Only for what bulkup has raised: a traceback shows where the user's own code raises.
     """
-    if not isinstance(error, (TypeError, ValueError)) or places_of(error):
-        return ""  # it names its places itself
+    if not isinstance(error, (TypeError, ValueError)) or is_before_call(error) or places_of(error):
+        return ""  # it names its places itself, or has none
     name = property_of(error)
     if name is not None:
         places = _distinct(one.place for one in assignments(updater, name))
@@ -216,7 +223,7 @@ def blame(updater: Any, error: BaseException) -> str:
             with_places(error, places)
             return where
     calls = refused_call(error)
-    if not calls and updater._decorated:  # it has returned by then
+    if not calls and updater._decorated and is_own(error):  # it has returned by then
         calls = returned_at(updater._decorated, None)
         with_places(error, calls)
     return in_brackets(calls)

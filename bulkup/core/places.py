@@ -20,6 +20,7 @@ MOST = 3
 """Places that a sentence names. More of them tell nobody where to look."""
 
 _PROPERTY, _PLACES = "_bulkup_property", "_bulkup_places"
+_UNCALLED = "_bulkup_uncalled"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,16 @@ def with_places(error: E, places: Sequence[Place]) -> E:
 def places_of(error: BaseException) -> tuple[Place, ...]:
     places: tuple[Place, ...] = error.__dict__.get(_PLACES, ())
     return places
+
+
+def before_call(error: E) -> E:
+    """The error, which was raised before the user's function was called: no line of it is wrong."""
+    error.__dict__[_UNCALLED] = True
+    return error
+
+
+def is_before_call(error: BaseException) -> bool:
+    return _UNCALLED in error.__dict__
 
 
 def _shown(path: str) -> str:

@@ -51,11 +51,19 @@ def user_traceback(exc: BaseException, *, keep_from: str | None = None) -> str:
     return encodable(_cut(text, MAX_CHARS)).rstrip("\n")
 
 
+def is_own(exc: BaseException) -> bool:
+    """Whether bulkup's code has raised this; False: the user's, or that of a library."""
+    code = None
+    for frame, _ in traceback.walk_tb(exc.__traceback__):
+        code = frame.f_code
+    return code is not None and code.co_filename.startswith(BULKUP)
+
+
 def refused_call(exc: BaseException) -> list[Place]:
     """Where the user's code called what of bulkup has raised this; empty: it was not bulkup."""
-    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(exc.__traceback__)]
-    if not frames or not frames[-1][0].co_filename.startswith(BULKUP):
+    if not is_own(exc):
         return []
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(exc.__traceback__)]
     users = [one for one in frames if not one[0].co_filename.startswith(_MACHINERY)]
     return [Place(code.co_filename, line, code.co_name) for code, line in users[-1:]]
 

@@ -19,6 +19,13 @@ _START_SECONDS = 60
 _STOP_SECONDS = 15
 
 
+_BOOT = (
+    "import sys; sys.path[:] = filter(None, sys.path); "
+    "from bulkup.local.__main__ import main; sys.exit(main())"
+)
+"""Not `-m`, which would look for modules in the current directory first: a user's `secrets.py`."""
+
+
 class LocalServer:
     """A running server; a context manager that stops it.
 
@@ -74,7 +81,7 @@ def start_local(file: str | os.PathLike[str] | None = None, *, port: int = 0) ->
     path = os.fspath(file)
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
     process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
-        [sys.executable, "-m", "bulkup.local", "--port", str(port), "--parent", "--", path],
+        [sys.executable, "-c", _BOOT, "--port", str(port), "--parent", "--", path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         # A file, not a pipe: nobody reads it while the server runs, and a full pipe would block it.

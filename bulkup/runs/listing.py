@@ -83,7 +83,7 @@ class DamagedRun:
 
 def runs_here(state_dir: Path) -> list[ListedRun | DamagedRun]:
     """The runs of a state directory as their checkpoints know them, the latest first."""
-    return [_read(folder) for folder in reversed(run_folders(state_dir))]
+    return sorted(map(_read, run_folders(state_dir)), key=_sort_key, reverse=True)
 
 
 def _read(folder: Path) -> ListedRun | DamagedRun:

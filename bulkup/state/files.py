@@ -54,7 +54,7 @@ def set_aside(folder: Path) -> Path:
 
 
 def run_folders(state_dir: Path) -> list[Path]:
-    """The folders of all runs, oldest first: run ids sort by start time."""
+    """The folders of all runs, by name. The ids of migrations do not begin with a time."""
     if not state_dir.is_dir():
         return []
     return sorted(p.parent for p in state_dir.glob(f"*/{CHECKPOINT_NAME}"))
@@ -82,15 +82,22 @@ def find_run(state_dir: Path, name: str) -> Path:
 
 def find_latest(state_dir: Path) -> Path:
     """The folder of the run that was worked on last."""
-    folders = run_folders(state_dir)
+    folders = latest_first(state_dir)
     if not folders:
         raise NotFoundError(
             f"there are no runs in {str(state_dir)!r}; --state-dir names another state directory"
         )
-    # Of several within a tick of the file system's clock, the one that began last.
-    return max(
-        folders, key=lambda folder: ((folder / CHECKPOINT_NAME).stat().st_mtime_ns, folder.name)
-    )
+    return folders[0]
+
+
+def latest_first(state_dir: Path) -> list[Path]:
+    """The folders of all runs, that of the run that was worked on last before the others."""
+
+    def last_use(folder: Path) -> tuple[int, str]:
+        # Of several within a tick of the file system's clock, the one that began last.
+        return (folder / CHECKPOINT_NAME).stat().st_mtime_ns, folder.name
+
+    return sorted(run_folders(state_dir), key=last_use, reverse=True)
 
 
 def is_latest(folder: Path) -> None:

@@ -46,6 +46,22 @@ def test_resume_takes_the_latest_unfinished_run(half: Shell, lf: Server) -> None
     refuses_to_resume(half, lf, code=10, says=("nothing to resume", "bulkup run UPDATER"))
 
 
+def test_the_latest_run_is_resumed_and_listed_first_whatever_its_id(
+    tmp_path: Path, embedded: Server
+) -> None:
+    shell = Shell(tmp_path, embedded)
+    seed(embedded, 6)
+    shell.write("bump.py", BUMP)
+    (tmp_path / "migrations").mkdir()
+    shell.write("migrations/0001_bump.py", BUMP)
+    assert shell.bulkup("run", "bump.py", "--limit", "2").code == 75
+    assert shell.bulkup("migrate", "migrations", "--limit", "2").code == 75
+    assert shell.bulkup("list", "--json").lines[0]["run_id"].startswith("0001_bump")
+    assert "Run 0001_bump" in shell.bulkup("resume").err
+    assert "Run 2" in shell.bulkup("resume").err
+    assert values(embedded.client()) == dict.fromkeys(range(1, 7), 2)
+
+
 def test_a_run_is_found_by_a_prefix_of_its_id(half: Shell, lf: Server) -> None:
     (run,) = half.runs()
     result = half.bulkup("resume", run[:-2])

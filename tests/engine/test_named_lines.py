@@ -13,7 +13,7 @@ from tests.engine.conftest import Run, fill
 
 pytestmark = pytest.mark.client_side
 
-Failed = Callable[[str], str]
+Failed = Callable[..., str]
 
 IMPORTS = """\
 import dataclasses, datetime, decimal, enum, uuid
@@ -30,18 +30,23 @@ def line_of(path: Path, part: str) -> int:
 
 @pytest.fixture
 def failed(embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failed:
-    """Run this source over one entity, which fails; `#HERE` marks the line to be named."""
+    """Run this source over one entity, which fails; `#HERE` marks the line to be named. `raised`:
+    the whole error; the user's own code raises it, so only the traceback names the line."""
     fill(embedded, "Thing", 1, price=5, names=["a"])
     monkeypatch.chdir(tmp_path)
 
-    def run_source(source: str) -> str:
+    def run_source(source: str, raised: str = "") -> str:
         path = tmp_path / "fix.py"
         path.write_text(IMPORTS + dedent(source))
         report = run(embedded, "fix.py")
         (failure,) = report.failures
         (group,) = report.failure_groups
         line = line_of(path, "#HERE")
-        assert f"fix.py:{line})" in failure.error, failure.error
+        if raised:
+            assert failure.error == raised
+            assert failure.traceback.count("  File ") == 1, failure.traceback
+        else:
+            assert f"fix.py:{line})" in failure.error, failure.error
         assert group.place.startswith(f"{path}:{line} in ")
         marked = path.read_text().splitlines()[line - 1].strip()
         assert marked in failure.traceback
@@ -235,3 +240,67 @@ def test_what_cannot_be_put_or_deleted_names_the_line_that_did(
                 {statement}  #HERE
     """)
     assert says in error
+
+
+RAISING = [
+    ("", "def", "entity"),
+    ("", "async def", "entity"),
+    ("", "def", "entity", "yield entity"),
+    ("", "async def", "entity", "yield entity"),
+    (", batch=True", "def", "entities"),
+]
+
+
+@pytest.mark.parametrize("form", RAISING, ids=["plain", "async", "yield", "async-yield", "batch"])
+def test_what_a_function_raises_itself_names_no_line_but_that(
+    failed: Failed, form: tuple[str, ...]
+) -> None:
+    option, define, argument, *ends = form
+    source = f"""
+        @bulkup.updater(kind="Thing"{option})
+        {define} fix({argument}):
+            price = None
+            price += 1.5  #HERE
+            {(ends or [f"return {argument}"])[0]}
+    """
+    failed(source, "TypeError: unsupported operand type(s) for +=: 'NoneType' and 'float'")
+
+
+def test_what_a_library_raises_for_a_function_does_not_name_what_it_returns(
+    embedded: Server, run: Run, tmp_path: Path
+) -> None:
+    fill(embedded, "Thing", 1)
+    source = """
+        import json
+        @bulkup.updater(kind="Thing")
+        def fix(entity):
+            entity["price"] = json.loads("")
+            return entity
+    """
+    (tmp_path / "fix.py").write_text(IMPORTS + dedent(source))
+    (failure,) = run(embedded, str(tmp_path / "fix.py")).failures
+    assert failure.error == "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"
+    assert "return entity" not in failure.traceback
+
+
+UNCALLED = """
+@dataclasses.dataclass
+class Thing:
+    last: str
+
+@bulkup.updater(kind="Thing"{option})
+def fix(thing: {argument}):
+    return thing
+"""
+
+
+@pytest.mark.parametrize(("option", "argument"), [("", "Thing"), (", batch=True", "list[Thing]")])
+def test_an_entity_of_another_type_names_no_line_of_a_function_that_was_not_called(
+    embedded: Server, run: Run, tmp_path: Path, option: str, argument: str
+) -> None:
+    fill(embedded, "Thing", 1)
+    path = tmp_path / "fix.py"
+    path.write_text(IMPORTS + UNCALLED.format(option=option, argument=argument))
+    (failure,) = run(embedded, str(path)).failures
+    assert "property 'last' is missing" in failure.error
+    assert "fix.py" not in failure.error + failure.traceback

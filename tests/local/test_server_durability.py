@@ -337,6 +337,26 @@ def test_a_signal_during_startup_stops_the_server_cleanly(
     assert (process.returncode, errors) == (0, b"")
 
 
+def test_a_file_of_the_user_is_not_taken_for_a_module_of_python(tmp_path: Path) -> None:
+    for name in ("secrets", "copy", "email", "attr"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('this is a script of the user')\n")
+    done = subprocess.run(
+        [
+            sys.executable, "-c",
+            "import sys; sys.path[:] = filter(None, sys.path)\n"
+            "from bulkup.local.process import start_local\n"
+            "with start_local('db') as server: print(server.host)",
+        ],
+        executable=sys.executable,  # a real interpreter, which has imported nothing
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("127.0.0.1:")
+
+
 def test_a_full_disk_is_reported_and_changes_nothing(tmp_path: Path) -> None:
     with DatastoreServer(tmp_path / "db") as server:
         rpc = Rpc(server.host)
