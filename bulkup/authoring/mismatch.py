@@ -20,9 +20,12 @@ class _Step(NamedTuple):
     type: Any
 
 
-def mismatch(error: BaseException, values: Any, model: str) -> str:
-    """`property 'age' is a str, but Person wants int`"""
-    leaves = list(_leaves(error, ()))
+def mismatch(
+    error: BaseException, values: Any, model: str, at: tuple[str, Any] | None = None
+) -> str:
+    """`property 'age' is a str, but Person wants int`. `at`: the property that was converted, and
+    its type; None: all of them were."""
+    leaves = list(_leaves(error, () if at is None else (_Step(*at),)))
     steps, leaf = leaves[0]
     others = f" (and {len(leaves) - 1} more properties)" if len(leaves) > 2 else ""
     others = " (and another property)" if len(leaves) == 2 else others
@@ -39,6 +42,11 @@ def mismatch(error: BaseException, values: Any, model: str) -> str:
         text = visible(value) if isinstance(value, str) else str(value)
         is_what = text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"
     return f"{where} is {is_what}, but {model} wants {_short(wants)}{others}"
+
+
+def is_only_missing(error: BaseException) -> bool:
+    """Whether properties are missing, and nothing else is wrong."""
+    return all(isinstance(leaf, KeyError) for _, leaf in _leaves(error, ()))
 
 
 def _with_article(noun: str) -> str:

@@ -44,10 +44,11 @@ def update(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     unindexed: Collection[str] = (),
-) -> None:
+) -> list[str]:
     """Make the changes from `before` to `after` in an entity. `unindexed`: names of properties that
-    are not indexed if they are new."""
+    are not indexed if they are new. Returns the names of those that have another value now."""
     new = [name for name in unindexed if name in after and name not in entity]
+    changed = []
     for name, value in after.items():
         if name in before:
             if is_same(before[name], value):
@@ -55,12 +56,14 @@ def update(
             entity[name] = _merged(entity.get(name), before[name], value)
         else:
             entity[name] = stored(value)
+        changed.append(name)
     for name in before:
         if name not in after:
             entity.pop(name, None)
     excluded = [name for name in new if name in entity]
     if excluded:  # an Entity by then; looking at its flags costs something
         entity.exclude_from_indexes.update(excluded)  # type: ignore[attr-defined]
+    return changed
 
 
 def is_same(one: Any, other: Any) -> bool:

@@ -12,6 +12,7 @@ from bulkup.authoring.model_values import Values, plain, stored
 from bulkup.authoring.typed_models import ValueAdapter
 from bulkup.authoring.writes import REMOVE
 from bulkup.core.errors import UsageError
+from bulkup.core.places import about
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Entity
@@ -38,15 +39,35 @@ class PydanticModels(ValueAdapter):
     def to_model(self, entity: Entity) -> Any:
         from pydantic import ValidationError
 
+        try:
+            return self._validated(entity)
+        except ValidationError as error:
+            raise ValueError(_sentence(_errors(error), self._model.__name__)) from None
+
+    def check_written(
+        self, entity: Entity, model: Any, values: Values, changed: Collection[str]
+    ) -> None:
+        from pydantic import ValidationError
+
+        if type(model) is not self._model:
+            return
+        try:
+            self._validated(entity)
+        except ValidationError as error:
+            # What was removed, or has another alias when it is read, is not of a wrong type.
+            wrong = [one for one in _errors(error) if one["type"] != "missing"]
+            if wrong:
+                refused = ValueError(_sentence(wrong, self._model.__name__))
+                raise about(refused, str(next(iter(wrong[0]["loc"]), ""))) from None
+
+    def _validated(self, entity: Entity) -> Any:
+        """Raises ValidationError."""
         names = entity if self._names is None else [n for n in self._names if n in entity]
         # A copy of plain dicts: pydantic reads a dict's own storage, which an entity fills lazily.
         values = {name: _plain_copy(entity[name]) for name in names}
         if self.key_field is not None:
             values[self.key_field] = entity.key
-        try:
-            return self._model.model_validate(values)
-        except ValidationError as error:
-            raise ValueError(_sentence(error, self._model.__name__)) from None
+        return self._model.model_validate(values)
 
     def unindexed(self, model: Any) -> Collection[str]:
         fields = type(model).model_fields
@@ -63,7 +84,9 @@ class PydanticModels(ValueAdapter):
         return isinstance(value, BaseModel)
 
     def values(self, model: Any) -> Values:
-        values: Values = model.model_dump(by_alias=True)
+        values: Values = model.model_dump(
+            by_alias=True, warnings=False
+        )  # `check_written` says more
         name = key_field(type(model))
         if name is not None:
             del values[name]
@@ -93,9 +116,12 @@ def _storable(value: Any) -> Any:
     return to_jsonable_python(value)
 
 
-def _sentence(error: Any, model: str) -> str:
+def _errors(error: Any) -> Any:
+    return error.errors(include_url=False, include_context=False, include_input=False)
+
+
+def _sentence(errors: Any, model: str) -> str:
     """`property 'home.zip': Input should be a valid integer, which Person wants`"""
-    errors = error.errors(include_url=False, include_context=False, include_input=False)
     first, *more = errors
     others = f" (and {len(more)} more)" if more else ""
     if not first["loc"]:

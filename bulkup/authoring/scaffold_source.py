@@ -139,6 +139,7 @@ AFTER = {{**BEFORE, {new.change}: True}}
 def test_a_run_changes_what_it_should_and_nothing_else():
     result = run_updater(UPDATER, [BEFORE, AFTER])
     assert not result.failed
+    assert not result.warnings
     assert result.written == [AFTER]  # the other entity is done already
 
 

@@ -14,12 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bulkup.authoring.field_marks import key_field, unindexed_fields
-from bulkup.authoring.mismatch import mismatch
+from bulkup.authoring.mismatch import is_only_missing, mismatch
 from bulkup.authoring.model_adapter import ModelAdapter
 from bulkup.authoring.model_values import EmbeddedValues, Values, new_entity, plain, stored, update
+from bulkup.authoring.stray_fields import check_no_stray
 from bulkup.authoring.text_form import type_text
 from bulkup.authoring.writes import Delete
 from bulkup.core.errors import UsageError
+from bulkup.core.places import about
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Entity, Key
@@ -44,16 +46,30 @@ class ValueAdapter(ModelAdapter):
     def state(self, model: Any) -> Values:
         return self.values(model)
 
+    def check_written(
+        self, entity: Entity, model: Any, values: Values, changed: Collection[str]
+    ) -> None:
+        """Raise ValueError, with the property's name, if a changed property of an entity that is
+        put is not of its field's type: the next handler could not read it."""
+
+    def show_changes(self, entity: Entity, model: Any, before: Values) -> None:
+        update(entity, before, self.values(model))
+
     def update(self, entity: Entity, model: Any, before: Values) -> tuple[Entity, Values]:
         after = self.values(model)
-        update(entity, before, after, self.unindexed(model))
+        changed = update(entity, before, after, self.unindexed(model))
+        if changed:
+            self.check_written(entity, model, after, changed)
         key = self.key_of(model)
         if key is not None and key != entity.key:
             entity.key = key
         return entity, after
 
     def new_entity(self, model: Any, key: Key) -> Entity:
-        return new_entity(key, self.values(model), self.unindexed(model))
+        values = self.values(model)
+        entity = new_entity(key, values, self.unindexed(model))
+        self.check_written(entity, model, values, values)
+        return entity
 
     def type_of(self, model: Any) -> type:
         """A TypedDict does not know what it is; an object may be of another class than the handled
@@ -112,6 +128,23 @@ class TypedModels(ValueAdapter):
         if name is not None:
             del values[name]
         return values
+
+    def check_written(
+        self, entity: Entity, model: Any, values: Values, changed: Collection[str]
+    ) -> None:
+        of = self.type_of(model)
+        types = typing.get_type_hints(of)
+        for name in changed:
+            if name not in types:
+                continue
+            try:
+                self._converter.structure(values[name], types[name])
+            except _UnsupportedError:
+                return  # a type that is only put: Datastore says what it cannot store
+            except Exception as error:
+                if not is_only_missing(error):
+                    sentence = mismatch(error, values, of.__name__, (name, types[name]))
+                    raise about(ValueError(sentence), name) from None
 
     def plain_value(self, value: Any) -> Any:
         return stored(plain(self._converter.unstructure(value)))
@@ -215,7 +248,10 @@ def _converter() -> Any:
     def values_hook(type_: Any) -> Any:
         values_of = make_dict_unstructure_fn(type_, converter)
 
-        def values(value: Any) -> EmbeddedValues:
+        def values(value: Any) -> Any:
+            if not isinstance(value, type_):
+                return value  # of another type than its field
+            check_no_stray(value)
             values = EmbeddedValues(values_of(value))
             values.of = value
             return values

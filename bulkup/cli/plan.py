@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from bulkup.cli.selecting import SelectionArgs
 from bulkup.cli.session import Session
 from bulkup.cli.settings import current_settings
 from bulkup.cli.values import WholeNumber, completed
+from bulkup.report.text import clean
 
 if TYPE_CHECKING:
     from bulkup.core.plan import Plan
@@ -117,6 +119,8 @@ def command(args: PlanArgs) -> int:
         ) as prepared:  # fmt: skip
             plan = make_plan(prepared, request)
         _write_pages(plan, html, markdown)
+        if args.output.shows_progress:
+            _say_where(args)
         return 3 if plan.predicted.failed.count else 0
 
 
@@ -131,6 +135,17 @@ def _write_pages(plan: Plan, html: Path | None, markdown: Path | None) -> None:
         replace_file(html, plan_html(summary))
     if markdown is not None:
         replace_file(markdown, plan_markdown(summary))
+
+
+def _say_where(args: PlanArgs) -> None:
+    written = [
+        clean(str(path)) for path in (args.out, args.html, args.markdown) if path is not None
+    ]
+    if written:
+        click.echo(f"The plan is in {' and '.join(written)}.")
+    if args.out is not None:
+        command = ["bulkup", "run", args.updater, "--plan", str(args.out)]
+        click.echo(f"To carry it out: {clean(shlex.join(command))}")
 
 
 def _prices() -> Prices:

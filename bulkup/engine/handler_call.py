@@ -26,13 +26,21 @@ from bulkup.datastore.entity_changes import (
 )
 from bulkup.datastore.entity_patch import encode_put, patched
 from bulkup.datastore.keys import key_bytes, key_of, key_to_pb
-from bulkup.datastore.lazy_entity import LazyEntity, is_moved, page_entity, read_version
+from bulkup.datastore.lazy_entity import (
+    LazyEntity,
+    has_come_to_nothing,
+    is_moved,
+    page_entity,
+    read_version,
+)
 from bulkup.datastore.messages import EntityPb, Mutation, Pb
 from bulkup.datastore.new_key import NewKey
 from bulkup.datastore.raw_requests import put_mutation
 from bulkup.datastore.reads import ABSENT
 from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.stray_attributes import check_no_stray
 from bulkup.datastore.user_client import UserClient
+from bulkup.engine.call_failure import fail_with
 from bulkup.engine.client_writes import ClientWrites
 from bulkup.engine.handled import Handled, Write, moves_in_query
 from bulkup.engine.hints import Hints
@@ -144,6 +152,14 @@ class HandlerCall(WriteSink):
 
     def _note_outcome(self, item: Handled, entity: LazyEntity, read: Any) -> None:
         """Note what the handler asked for when it has returned."""
+        if entity.__dict__:
+            try:
+                check_no_stray(entity)
+            except TypeError as error:
+                fail_with(self._updater, item, error)
+                if self._changed:
+                    has_come_to_nothing(entity)
+                return
         if self._writes:
             if self._cached:
                 self._forget_written()
@@ -242,6 +258,7 @@ class HandlerCall(WriteSink):
         twin = isinstance(entity, LazyEntity) and page_entity(entity) is page_entity(self.own)
         rewrite = self._rewrite or (twin and self._changed)
         doubts: Doubts = []
+        check_no_stray(entity)
         pb = encode_put(entity, rewrite=rewrite, checked=True, doubts=doubts)
         if doubts:
             self.hints.of_values(doubts)

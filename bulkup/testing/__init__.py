@@ -8,6 +8,7 @@
     def test_a_whole_run():
         result = run_updater(full_name, [{"first": "Ada", "last": "Lovelace"}])
         assert not result.failed
+        assert not result.warnings
         assert result.written == [{"first": "Ada", "last": "Lovelace", "full_name": ...}]
 
     def test_it_survives_crashes():

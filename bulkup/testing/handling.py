@@ -80,6 +80,8 @@ def handle(
 
 def _handle_into(updater: Updater, entities: list[Entity], sink: WriteSink) -> None:
     """Raises what the handler raises, and TypeError if the handler returns something."""
+    from bulkup.datastore.stray_attributes import check_no_stray
+
     called = updater._form
     sink.own = entities[0] if called == "handle_entity" else object()
     with writing_to(sink, updater):
@@ -95,6 +97,8 @@ def _handle_into(updater: Updater, entities: list[Entity], sink: WriteSink) -> N
             end_call(sink)
     if result is not None:
         raise method_result(updater, result, called)
+    for entity in entities:
+        check_no_stray(entity)
 
 
 def _awaited(updater: Updater, entity: Entity, sink: WriteSink) -> Any:
@@ -153,6 +157,9 @@ class _Recorder(WriteSink):
         self.failures: dict[Key, BaseException | str] = {}
 
     def put(self, entity: Entity) -> None:
+        from bulkup.datastore.stray_attributes import check_no_stray
+
+        check_no_stray(entity)
         self.puts.append(copy.deepcopy(entity))
         if entity.key.is_partial:  # a run allocates an id as soon as somebody looks at it
             entity.key = entity.key.completed_key(_STAND_IN_ID + len(self.puts))

@@ -27,7 +27,7 @@ class _Rename(Transform):
         if self.new in entity and not self.overwrite:
             raise ValueError(
                 f"property {self.new!r} exists already, so {self.old!r} was not renamed; allow "
-                "that it is overwritten (overwrite=true), or remove one of them"
+                "that it is overwritten (-p overwrite=true), or remove one of them"
             )
         move_property(entity, self.old, entity, self.new)
         return entity
@@ -126,7 +126,7 @@ class _Embed(Transform):
         if there and not self.overwrite:
             raise ValueError(
                 f"property {self.into!r} has {there[0]!r} already; allow that it is overwritten "
-                "(overwrite=true), or remove one of them"
+                "(-p overwrite=true), or remove one of them"
             )
         if nested is None:
             nested = add_nested(entity, self.into)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sized
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Generic, Literal, NewType, NotRequired, TypedDict, TypeVar
 
 import attrs
@@ -315,6 +316,67 @@ def test_a_property_of_another_type_is_named(properties: Any, sentence: str) -> 
     with pytest.raises(ValueError) as raised:
         put(lambda one: one, Person, **properties)
     assert str(raised.value).startswith(sentence), raised.value
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda one: setattr(one, "nmae", "x"), "the attribute 'nmae' was set, but Person has no"),
+        (lambda one: setattr(one.home, "ctiy", "x"), "the attribute 'ctiy' was set, but Address "),
+        (lambda one: setattr(one, "name", 3), "property 'name' is an int, but Person wants str"),
+        (lambda one: setattr(one, "home", 3), "property 'home' is an int, but Person wants Addr"),
+        (lambda one: setattr(one.home, "city", 3), "property 'home.city' is an int, but Person"),
+        (lambda one: one.others.append(Address(2)), "property 'others[0].city' is an int, but P"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_change_that_does_not_match_the_type_fails_when_it_is_put(
+    change: Any, sentence: str
+) -> None:
+    def fix(one: Person) -> Person:
+        change(one)
+        return one
+
+    with pytest.raises((TypeError, ValueError)) as raised:
+        put(fix, Person, name="Ada", home=sub(city="London"))
+    assert str(raised.value).startswith(sentence), raised.value
+
+
+@pytest.mark.parametrize("model", [AttrsPerson, PersonDict, PersonModel])
+def test_every_kind_of_type_checks_what_is_put(model: Any) -> None:
+    def fix(one: Any) -> Any:
+        set_attribute(one, "name", 3)
+        return one
+
+    with pytest.raises(ValueError, match=f"^property 'name' is .*{model.__name__} wants"):
+        put(fix, model, name="Ada")
+
+
+def test_an_object_that_a_handler_makes_is_checked() -> None:
+    def fix(one: Keyed) -> Any:
+        return Keyed(offline_client().key("Person", 2), 3)  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match=r"^property 'name' is an int, but Keyed wants str$"):
+        put(fix, Keyed, name="Ada")
+
+
+def test_a_class_may_have_attributes_of_its_own() -> None:
+    @dataclass
+    class Own:
+        name: str
+
+        def __post_init__(self) -> None:
+            self.upper = self.name.upper()
+
+        @cached_property
+        def lower(self) -> str:
+            return self.name.lower()
+
+    def fix(one: Own) -> Own:
+        one.name = one.upper + one.lower
+        one._mine = 1  # type: ignore[attr-defined]
+        return one
+
+    assert put(fix, Own, name="Ada") == {"name": "ADAada"}
 
 
 def test_a_pydantic_error_names_the_property() -> None:

@@ -92,6 +92,16 @@ def test_people_read_what_would_change_and_what_it_costs(here: Shell) -> None:
     assert "Planning Bump (Count every Item up.)" in result.err
 
 
+def test_what_was_written_and_how_to_carry_it_out_is_said_last(here: Shell) -> None:
+    result = here.bulkup("plan", "bump.py", "--out", "a plan.jsonl", "--markdown", "plan.md")
+    assert result.out.endswith(
+        "The plan is in a plan.jsonl and plan.md.\n"
+        "To carry it out: bulkup run bump.py --plan 'a plan.jsonl'\n"
+    )
+    carried_out = here.bulkup("run", "bump.py", "--plan", "a plan.jsonl", "--max-drift", "100%")
+    assert carried_out.code == 0
+
+
 def test_programs_get_the_same_as_one_line(here: Shell) -> None:
     result = here.bulkup("plan", "bump.py", "--sample", "10", "--json")
     line = plan_line(result)

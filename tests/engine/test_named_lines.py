@@ -121,6 +121,68 @@ def test_types_of_the_users_own_are_told_what_to_write(
     assert says in failed(CLASS.replace("{value}", value))
 
 
+STRAYS = [
+    """
+    @bulkup.updater(kind="Thing")
+    def fix(entity):
+        entity.city = "Bern"  #HERE
+        return entity
+    """,
+    """
+    @bulkup.updater(kind="Thing")
+    async def fix(entity):
+        entity["price"] = 6
+        entity.city = "Bern"  #HERE
+        return entity
+    """,
+    """
+    @bulkup.updater(kind="Thing", batch=True)
+    def fix(entities):
+        for entity in entities:
+            entity.city = "Bern"  #HERE
+        return [None for _ in entities]
+    """,
+    """
+    class Fix(bulkup.Updater):
+        allow_unwritten_changes = True
+
+        def get_query(self):
+            return self.client.query(kind="Thing")
+
+        def handle_entity(self, entity):
+            other = Entity(self.client.key("Thing", 7))
+            other.city = "Bern"  #HERE
+            self.put(other)
+    """,
+]
+
+
+@pytest.mark.parametrize("source", STRAYS, ids=["function", "async", "batch", "another"])
+def test_an_attribute_in_place_of_a_property_fails_the_entity_and_names_the_line(
+    failed: Failed, source: str
+) -> None:
+    error = failed(source)
+    assert "the attribute 'city' was set on an entity, which does not store it; write " in error
+
+
+def test_attributes_of_ones_own_begin_with_an_underscore(
+    embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(embedded, "Thing", 1, home={"city": "a"})
+    monkeypatch.chdir(tmp_path)
+    source = """
+        @bulkup.updater(kind="Thing")
+        def fix(entity):
+            entity{} = 1
+            entity["n"] = len(entity["home"])
+            return entity
+    """
+    for attribute, failures in (("._seen_by", 0), ("['home'].city", 1)):
+        name = f"fix{failures}.py"
+        Path(name).write_text(IMPORTS + dedent(source.format(attribute)))
+        assert len(run(embedded, name).failures) == failures
+
+
 RETURNS = [
     ("return True", "this one returned True: write `return entity` to write it"),
     ("return 'done'", "this one returned a str"),

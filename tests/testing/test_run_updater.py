@@ -224,3 +224,15 @@ def test_generated_properties_reach_handle_and_the_store_alike(properties: dict[
     expected = {**properties, "added": 1}
     assert handle(same, properties).puts == (expected,)
     assert run_updater(same, [properties]).written == [expected]
+
+
+def test_an_attribute_in_place_of_a_property_is_not_lost_in_silence() -> None:
+    @bulkup.updater(kind="Person")
+    def moves(person: Any) -> Any:
+        person.city = "Bern"
+        return person
+
+    (failure,) = run_updater(moves, [{"first": "Ada"}]).failed
+    assert "write entity['city'] = ..." in failure.error
+    with pytest.raises(TypeError, match="the attribute 'city' was set on an entity"):
+        handle(moves, {"first": "Ada"})
