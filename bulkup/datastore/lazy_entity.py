@@ -111,7 +111,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
             _setitem(self, UNREAD, UNREAD)
 
     def __getattr__(self, name: str) -> NoReturn:
-        hint = "" if name.startswith("_") else f'; the property is entity["{name}"]'
+        hint = "" if name.startswith("_") else f'; a property is read as entity["{name}"]'
         raise AttributeError(f"an Entity has no attribute {name!r}{hint}")
 
     def _name_all(self) -> None:

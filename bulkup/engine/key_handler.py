@@ -9,6 +9,7 @@ from bulkup.authoring.acceptance import acceptance_of
 from bulkup.authoring.definitions import check_concurrency
 from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.authoring.updater import Updater
+from bulkup.core.places import before_call
 from bulkup.datastore.reads import ABSENT
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.any_handler import AnyHandler
@@ -81,7 +82,7 @@ def _checked_is_done(updater: Updater) -> Callable[[Any], bool] | None:
     def checked(entity: Any) -> bool:
         answer = is_done(entity)
         if answer is None:
-            raise TypeError("is_done returned None; return True or False")
+            raise before_call(TypeError("is_done returned None; return True or False"))
         return bool(answer)
 
     return checked

@@ -240,3 +240,25 @@ def test_entities_that_are_born_behind_the_cursor_are_found(shell: Shell, server
     assert ran.code == 0, ran
     assert set(values(client).values()) == {10}
     assert values(client).keys() == {-3, -4, 1, 2, 3, 4, 5, "last"}
+
+
+def test_an_is_done_that_says_nothing_does_not_name_what_the_function_returns(
+    tmp_path: Path, embedded: Server
+) -> None:
+    seed(embedded, 1)
+    shell = Shell(tmp_path, embedded)
+    shell.write(
+        "fix.py",
+        """
+        import bulkup
+
+        @bulkup.updater(kind="Item", idempotent=True, is_done=lambda item: None)
+        def fix(item):
+            item["n"] += 1
+            return item
+        """,
+    )
+    ran = shell.bulkup("run", "fix.py", "--until-clean", "--json")
+    (failure,) = ran.of_type("failure")
+    assert failure["error"] == "TypeError: is_done returned None; return True or False"
+    assert "return item" not in failure["traceback"]
