@@ -1,5 +1,8 @@
 """Of which type the objects are that an updater's handler takes; None: it takes entities.
 
+A type that an entity neither is nor can be made into is refused: the handler would be given another
+object than it says.
+
 def fix(person: Person)              a function: its annotation
 class Fix(Updater[Person])           a class
 kind = Person                        in a class, or of the decorator: an ndb model
@@ -13,9 +16,9 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from bulkup.authoring.function_updater import FunctionUpdater, is_ndb_model
 from bulkup.authoring.model_adapter import ModelAdapter
@@ -23,27 +26,87 @@ from bulkup.authoring.text_form import type_text
 from bulkup.authoring.updater import Updater
 from bulkup.core.errors import UsageError
 
+MODELS = "a dataclass, an attrs class, a TypedDict, a pydantic model or an ndb model"
+
+
+class _Unresolved(NamedTuple):
+    """An annotation with a name that is not there when the updater runs."""
+
+    text: str
+
+
+class _Argument(NamedTuple):
+    """The first argument of a handler. `annotation`: None: it has none."""
+
+    name: str
+    annotation: Any
+
 
 def adapter_for(updater: Updater[Any], name: str) -> ModelAdapter | None:
     """`name`: of the updater. Raises UsageError."""
-    declared = None
+    declared = argument = None
     kind = updater.spec.kind if isinstance(updater, FunctionUpdater) else _class_kind(updater)
     if is_ndb_model(kind):
         model = declared = kind
     elif isinstance(updater, FunctionUpdater):
-        model = _annotated(updater.function, 0)
+        argument = _argument(updater.function, 0)
+        model = argument.annotation
     else:
-        declared = type_argument(type(updater))
-        model = declared or _annotated(getattr(type(updater), updater._form), 1)
-    if updater._form == "handle_batch" and typing.get_origin(model) in (list, Sequence, Iterable):
-        (model,) = typing.get_args(model)
+        model = declared = type_argument(type(updater))
+        if declared is None:
+            argument = _argument(getattr(type(updater), updater._form), 1)
+            model = argument.annotation
+    is_batch = updater._form == "handle_batch"
+    if is_batch:
+        model = _of_each(model)
     make = _maker(model)
-    if make is None and declared is not None and not _is_entity(declared):
+    if make is not None:
+        return make(model)
+    if declared is not None and not isinstance(declared, _Unresolved) and not _is_entity(declared):
         raise UsageError(
-            f"{name} is for {type_text(declared)}, and an entity is none; name a dataclass, an "
-            "attrs class, a TypedDict, a pydantic model or an ndb model in Updater[...]"
+            f"{name} is for {type_text(declared)}, and an entity is none; name {MODELS} in "
+            "Updater[...]"
         )
-    return None if make is None else make(model)
+    if not _may_be_entity(model):
+        raise UsageError(_refusal(name, argument, model, is_batch))
+    return None
+
+
+def _refusal(name: str, argument: _Argument | None, model: Any, is_batch: bool) -> str:
+    if isinstance(model, _Unresolved):
+        where = f"Updater[...] of {name}" if argument is None else f"{argument.name} in {name}"
+        return (
+            f"the type {model.text} of {where} is not known when the updater runs; import it at "
+            "the top of the file, outside of `if TYPE_CHECKING:`, or write Entity"
+        )
+    assert argument is not None
+    entity = "list[Entity]" if is_batch else "Entity"
+    return (
+        f"{argument.name} in {name} is annotated as {type_text(model)}, which an entity is not; "
+        f"write {argument.name}: {entity}, or name {MODELS}"
+    )
+
+
+def _of_each(annotation: Any) -> Any:
+    """`Person` of `list[Person]`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(origin, type) and issubclass(list, origin) and len(arguments) == 1:
+        return arguments[0]
+    return None if isinstance(annotation, type) and issubclass(list, annotation) else annotation
+
+
+def _may_be_entity(model: Any) -> bool:
+    """Whether a handler with this annotation can be given an entity. Only what surely is another
+    type is refused: not a type variable or a protocol."""
+    if isinstance(model, _Unresolved):  # Entity is often imported under `if TYPE_CHECKING` only
+        return "Entity" in model.text
+    origin = typing.get_origin(model)
+    if origin in (typing.Union, types.UnionType):
+        return any(map(_may_be_entity, typing.get_args(model)))
+    model = origin or model
+    if not isinstance(model, type) or getattr(model, "_is_protocol", False):
+        return True
+    return _is_entity(model) or issubclass(model, Mapping)
 
 
 def _class_kind(updater: Updater[Any]) -> Any:
@@ -105,20 +168,24 @@ def type_argument(cls: type) -> Any:
     return None
 
 
-def _annotated(function: Any, position: int) -> Any:
-    """The annotation of an argument; None: there is none, or only a type checker knows it."""
+def _argument(function: Any, position: int) -> _Argument:
     inner = inspect.unwrap(function)
     while isinstance(inner, functools.partial):
         inner = inspect.unwrap(inner.func)
-    arguments = list(inspect.signature(function).parameters.values())
-    if len(arguments) <= position or arguments[position].annotation is inspect.Parameter.empty:
-        return None
-    return _resolved(arguments[position].annotation, getattr(inner, "__globals__", {}))
+    arguments = list(inspect.signature(function).parameters.values())[position:]
+    if not arguments or arguments[0].annotation is inspect.Parameter.empty:
+        return _Argument("", None)
+    first = arguments[0]
+    if first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+        return _Argument("", None)
+    return _Argument(first.name, _resolved(first.annotation, getattr(inner, "__globals__", {})))
 
 
 def _resolved(annotation: Any, names: dict[str, Any]) -> Any:
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
         return typing.get_type_hints(holder, dict(names))["it"]
-    except Exception:  # a name that is imported under `if TYPE_CHECKING` only, as Entity often is
-        return None
+    except Exception:
+        if isinstance(annotation, typing.ForwardRef):
+            annotation = annotation.__forward_arg__
+        return _Unresolved(annotation if isinstance(annotation, str) else type_text(annotation))

@@ -16,8 +16,8 @@ def no_owner(owner: str) -> ValueError:
 
 def own(written: str, owner: str) -> ValueError:
     return ValueError(
-        f"{written} is in this batch, so its write belongs to itself and not to {owner}; leave out "
-        "owner="
+        f"{written} is in this batch, so its write belongs to itself and not to {owner}: leave out "
+        "owner= (in a function, return it as its own result)"
     )
 
 
@@ -25,7 +25,7 @@ def several(written: str, first: str, second: str) -> ValueError:
     return ValueError(
         f"{written} is written for {first} and for {second}, of which one may fail and the other "
         "not: in a batch a write belongs to one entity; what several of them add to is a case for "
-        "handle_entity"
+        "handle_entity, or for a function without batch=True"
     )
 
 

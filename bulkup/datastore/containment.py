@@ -27,7 +27,7 @@ import bulkup.core
 from bulkup.core.environment import settled
 from bulkup.datastore.google_private import datastore_api, watch_clients
 from bulkup.datastore.target import EMULATOR_VARIABLE, Target
-from bulkup.datastore.user_client import UserClient, WriteInDryRunError
+from bulkup.datastore.user_client import INSTEAD, UserClient, WriteInDryRunError
 
 PROJECT_VARIABLES = ("DATASTORE_DATASET", "GOOGLE_CLOUD_PROJECT")
 """In the order in which `Client()` reads them."""
@@ -84,13 +84,13 @@ class Containment:
         if self.dry_run:
             raise WriteInDryRunError(
                 f"nothing is written now (a dry run, for example), so the client made {where} "
-                "cannot write; use self.put and self.delete, which a dry run shows and a run guards"
+                f"cannot write; {INSTEAD}, which a dry run shows and a run guards"
             )
         if where not in self._warned:
             self._warned.add(where)
             self.warn(
                 f"the client made {where} writes to {there}, past this run: such writes are in no "
-                "report, and may be made twice; use self.put and self.delete"
+                f"report, and may be made twice; {INSTEAD}"
             )
 
 

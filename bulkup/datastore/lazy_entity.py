@@ -23,7 +23,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from copy import deepcopy
-from typing import Any
+from typing import Any, NoReturn
 
 from google.cloud.datastore import Entity, Key
 from google.protobuf.message import DecodeError
@@ -109,6 +109,10 @@ class LazyEntity(Entity):  # type: ignore[misc]
         self._seen = {}
         if properties:
             _setitem(self, UNREAD, UNREAD)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = "" if name.startswith("_") else f'; the property is entity["{name}"]'
+        raise AttributeError(f"an Entity has no attribute {name!r}{hint}")
 
     def _name_all(self) -> None:
         if self._named:

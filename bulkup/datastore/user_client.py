@@ -196,6 +196,9 @@ def _merged(
     return [entities[id_] for id_ in wanted if entities.get(id_) is not None]
 
 
+INSTEAD = "in a function, return what to write, and in a class, use self.put and self.delete"
+
+
 class WriteInDryRunError(RuntimeError):
     """The updater used its client to write where it may only read."""
 
@@ -215,8 +218,8 @@ class ReadOnlyClient(UserClient):
     """A client that refuses to commit, for a dry run."""
 
     _why = (
-        "this is a dry run, so the updater cannot write through its client; use self.put and "
-        "self.delete, which a dry run shows and a run guards"
+        "this is a dry run, so the updater cannot write through its client; "
+        f"{INSTEAD}, which a dry run shows and a run guards"
     )
 
     @property

@@ -206,7 +206,8 @@ class BatchHandler(WriteSink):
                 if error is not None:
                     outcome.reads = reads
             if error is not None and not is_alone:
-                self.hints.note(WarningKind.BATCH_REPEATED, "", partial(_repeated, error, given))
+                say = partial(self._repeated, error, len(given))
+                self.hints.note(WarningKind.BATCH_REPEATED, "", say)
             if error is None and reads and outcomes[0][0] is not None:
                 outcomes[0][0].reads, outcomes[0][0].together = reads, len(outcomes)
             return outcomes
@@ -261,6 +262,20 @@ class BatchHandler(WriteSink):
             if self.is_shared:
                 end_call(self)
         return None
+
+    def _repeated(self, error: BaseException, entities: int) -> tuple[str, Sequence[Place]]:
+        function = self._updater._decorated
+        name = "handle_batch" if function is None else function.__name__
+        instead = (
+            "call self.fail(entity, error) for those that fail, and return"
+            if function is None
+            else "return an exception as the result of each entity that fails"
+        )
+        return (
+            f"{name} raised {error_line(error)} and named no entity, so it is called again with "
+            f"each of the {entities} alone: {instead}",
+            (),
+        )
 
     def _note_committed(self, versions: list[tuple[bytes, int]]) -> None:
         self._cache.results.clear()
@@ -338,15 +353,6 @@ class BatchHandler(WriteSink):
             return member.written(member.own_key) or member.written(key)
         owner = self._owners.get(key)
         return None if owner is None else owner.written(key)
-
-
-def _repeated(error: BaseException, given: Sequence[_Given]) -> tuple[str, Sequence[Place]]:
-    return (
-        f"handle_batch raised {error_line(error)} and named no entity, so it is called again with "
-        f"each of the {len(given)} alone: call self.fail(entity, error) for those that fail, and "
-        "return",
-        (),
-    )
 
 
 def _of_entity(error: BaseException) -> BaseException:

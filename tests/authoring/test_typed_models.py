@@ -6,12 +6,12 @@ import enum
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sized
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
+from typing import Any, Generic, Literal, NewType, NotRequired, TypedDict, TypeVar
 
 import attrs
 import pydantic
@@ -711,6 +711,74 @@ def test_a_type_that_cannot_be_made_of_an_entity_is_refused() -> None:
         put(lambda one: one, Complex)
     with pytest.raises(UsageError, match=r"Sets has a field of the type set\[int\], which no prop"):
         put(lambda one: one, dataclass(type("Sets", (), {"__annotations__": {"s": set[int]}})))
+
+
+class Plain:
+    name: str
+
+
+@dataclass
+class Box(Generic[T]):
+    content: T
+
+
+@pytest.mark.parametrize("annotation", [Plain, str, Person | None, list[Person], Box[int]])
+def test_an_annotation_that_an_entity_is_not_is_refused(annotation: Any) -> None:
+    with pytest.raises(
+        UsageError, match=r"^one in rename is annotated as .*(Plain|str|Person|Box)"
+    ):
+        handle(updater_of(rename, annotation), person())
+    with pytest.raises(UsageError, match=r"; write one: Entity, or name a dataclass, an attrs cl"):
+        handle(updater_of(rename, annotation), person())
+
+
+def test_an_annotation_that_an_entity_is_not_is_refused_in_a_class_and_a_batch() -> None:
+    class Fix(Updater):
+        kind = "Person"
+
+        def handle_entity(self, who: Plain) -> None: ...
+
+    @bulkup.updater(kind="Person", batch=True)
+    def batch(people: list[Plain]) -> None: ...
+
+    with pytest.raises(UsageError, match=r"who in Fix is annotated as Plain, .* write who: Enti"):
+        handle(Fix, person())
+    with pytest.raises(
+        UsageError, match=r"people in batch .* Plain, .* people: list\[Entity\], or"
+    ):
+        handle(batch, [person()])
+
+
+def test_an_annotation_that_is_not_known_is_refused() -> None:
+    says = "the type {} is not known when the updater runs; import it at the top of the file, outs"
+    with pytest.raises(UsageError, match=says.format("Nope of one in rename")):
+        handle(updater_of(rename, "Nope"), person())
+
+    class Fix(Updater["Nope"]):  # type: ignore[name-defined]
+        kind = "Person"
+
+        def handle_entity(self, one: Any) -> None: ...
+
+    with pytest.raises(UsageError, match=says.format(r"Nope of Updater\[...\] of Fix")):
+        handle(Fix, person())
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Any, object, dict, Entity, Entity | None, Mapping, Mapping[str, Any], MutableMapping,
+        dict[str, Any], TypeVar("E"), NewType("Loan", Entity), type("Sub", (Entity,), {}), Sized,
+        "NotThere.Entity", "Entity | Nope",
+    ],
+)  # fmt: skip
+def test_an_annotation_that_an_entity_is_gets_one(annotation: Any) -> None:
+    (entity,) = handle(updater_of(rename, annotation), person(name="Ada")).puts
+    assert entity["name"] == "Bo"
+
+
+def rename(one: Any) -> Any:
+    one["name"] = "Bo"
+    return one
 
 
 def test_without_cattrs_one_sentence_says_what_to_install(tmp_path: Any) -> None:

@@ -71,7 +71,9 @@ def test_a_dry_run_writes_nothing_through_a_client_of_the_updaters_own(
     write(shell, updater(in_handler=WRITES))
     result = shell.bulkup("run", "-n", "guest.py", "--json", *local)
     assert result.code == 3, result
-    assert "guest.py, line 5" in result.of_type("failure")[0]["error"]
+    error = result.of_type("failure")[0]["error"]
+    assert "guest.py, line 5" in error
+    assert "cannot write; in a function, return what to write, and in a class, use self" in error
     write(shell, updater(at_import=WRITES))
     shell.bulkup("run", "-n", "guest.py", *local).fails(1, "guest.py, line 5", "cannot write")
     assert (contents(embedded), shell.bulkup("local", "dump", "db").out) == before
@@ -113,6 +115,7 @@ def test_writes_to_another_project_are_named(shell: Shell, embedded: Server) -> 
     (warning,) = result.of_type("warning")
     assert "guest.py, line 5" in warning["message"]
     assert f"project {elsewhere}" in warning["message"]
+    assert "in a function, return what to write" in warning["message"]
     assert values(embedded.client()) == {1: 1, 2: 1, 3: 1}
 
 

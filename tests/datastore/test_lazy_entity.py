@@ -649,3 +649,10 @@ def test_a_list_in_place_of_a_scalar_has_no_meaning() -> None:
     assert written is not None
     (element,) = written.properties["a"].array_value.values
     assert (written.properties["a"].meaning, element.meaning) == (0, 0)
+
+
+def test_a_property_is_not_an_attribute() -> None:
+    entity = LazyEntity(EntityPb())
+    with pytest.raises(AttributeError, match=r"an Entity has no attribute 'first'; .* entity\["):
+        _ = entity.first
+    assert not hasattr(entity, "__array__")

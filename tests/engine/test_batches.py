@@ -92,6 +92,21 @@ def test_a_batch_that_raises_is_handled_again_one_by_one(
     assert any("handle_batch raised" in line and "self.fail" in line for line in report.warnings)
 
 
+def test_a_function_whose_batch_raised_is_told_what_a_function_does(
+    embedded: Server, run: Run
+) -> None:
+    @bulkup.updater(kind="Thing", batch=True)
+    def halves(things: list[Entity]) -> list[Entity]:
+        raise ValueError("all bad")
+
+    fill(embedded, "Thing", 2, n=0)
+    report = run(embedded, halves, max_failures=-1)
+    assert {failure.error for failure in report.failures} == {"ValueError: all bad"}
+    (warning,) = [line for line in report.warnings if "named no entity" in line]
+    assert "halves raised ValueError: all bad" in warning
+    assert "each of the 2 alone: return an exception as the result of each entity that" in warning
+
+
 def test_who_was_named_before_the_batch_raised_stays_failed(embedded: Server, run: Run) -> None:
     class Raises(Batched):
         def work(self, entities: list[Entity]) -> None:
