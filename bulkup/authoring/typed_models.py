@@ -10,7 +10,7 @@ import dataclasses
 import typing
 from collections.abc import Collection, MutableSequence, MutableSet, Sequence, Set
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from bulkup.authoring.field_marks import key_field, unindexed_fields
@@ -133,7 +133,7 @@ class TypedModels(ValueAdapter):
         self, entity: Entity, model: Any, values: Values, changed: Collection[str]
     ) -> None:
         of = self.type_of(model)
-        types = typing.get_type_hints(of)
+        types = _types_of(of)
         for name in changed:
             if name not in types:
                 continue
@@ -153,6 +153,11 @@ class TypedModels(ValueAdapter):
         if self._is_dict:
             return type(value) is dict
         return _has_fields(type(value)) and not isinstance(value, Delete)
+
+
+@cache
+def _types_of(model: Any) -> dict[str, Any]:
+    return typing.get_type_hints(model)
 
 
 def _has_fields(type_: Any) -> bool:

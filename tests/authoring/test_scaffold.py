@@ -162,3 +162,19 @@ def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="cannot be written"):
         write_new({one: "", tmp_path / "file" / "test.py": ""})
     assert not one.exists()
+
+
+def test_the_written_test_finds_a_return_that_is_forgotten_on_one_path(tmp_path: Path) -> None:
+    new = NewUpdater("fix", "Person", False, None)
+    (tmp_path / "fix.py").write_text(
+        source_of_updater(new).replace(
+            "    return entity\n",
+            "    if entity['name'] == 'Ada':\n        return entity\n    entity['n'] = 1\n",
+        )
+    )
+    source = source_of_test(new, "fix.py").replace("[BEFORE, AFTER]", "[BEFORE, {'name': 'x'}]")
+    names = executed(source, __file__=str(tmp_path / "test_fix.py"))
+    with pytest.raises(AssertionError) as raised:
+        names["test_a_run_changes_what_it_should_and_nothing_else"]()
+    last = raised.traceback[-1].lineno
+    assert source.splitlines()[last] == "    assert not result.warnings"
