@@ -17,10 +17,10 @@ def undone(shell: Shell, server: Server, count: int) -> None:
         raw = Raw(server, channel)
         raw.load(some)
         before = entities(server)
-        assert shell.bulkup("run", UPDATER).code == 0
+        assert shell.bulkup("run", UPDATER, timeout_s=900).code == 0
         assert raw.wrong(some) == []
     (run_id,) = shell.runs()
-    result = shell.bulkup("undo", run_id, "--json", timeout_s=600)
+    result = shell.bulkup("undo", run_id, "--json", timeout_s=900)
     assert result.code == 0, result
     assert result.summary["counts"]["written"] == count
     assert entities(server) == before
@@ -33,7 +33,7 @@ def test_some_of_the_cities_are_what_they_were(shell: Shell, server: Server) -> 
 
 @pytest.mark.slow
 @pytest.mark.client_side
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 # LF looks through the whole kind for each page and each change of it, which takes it half an hour.
 @pytest.mark.parametrize("server", ["EM", "FS"], indirect=True)
 def test_all_cities_are_what_they_were(shell: Shell, server: Server) -> None:
