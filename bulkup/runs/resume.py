@@ -28,9 +28,18 @@ from bulkup.runs.target import TargetOptions, check_same_target, options_for
 from bulkup.runs.undone import settle_undo
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import undoes
-from bulkup.state.files import CHECKPOINT_NAME, find_run, latest_first
+from bulkup.state.files import CHECKPOINT_NAME, find_run, run_folders
 from bulkup.state.record import RunRecord
 from bulkup.state.unreported import is_unreported
+
+
+def _start_of(folder: Path) -> str:
+    """When a run began, in the form in which most ids begin; those of migrations do not."""
+    try:
+        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+            return checkpoint.run_info.created.replace("-", "").replace("T", "-").replace(":", "")
+    except (StateError, sqlite3.DatabaseError):
+        return folder.name
 
 
 @contextmanager
@@ -88,7 +97,7 @@ def _has_open_chain(checkpoint: Checkpoint) -> bool:
 
 def _latest_unfinished(context: RunContext) -> Path:
     successor_left: Path | None = None
-    for folder in latest_first(context.state_dir):
+    for folder in sorted(run_folders(context.state_dir), key=_start_of, reverse=True):
         try:
             with closing(Checkpoint.open(folder, check=False)) as checkpoint:
                 if _is_open(checkpoint):

@@ -82,22 +82,15 @@ def find_run(state_dir: Path, name: str) -> Path:
 
 def find_latest(state_dir: Path) -> Path:
     """The folder of the run that was worked on last."""
-    folders = latest_first(state_dir)
+    folders = run_folders(state_dir)
     if not folders:
         raise NotFoundError(
             f"there are no runs in {str(state_dir)!r}; --state-dir names another state directory"
         )
-    return folders[0]
-
-
-def latest_first(state_dir: Path) -> list[Path]:
-    """The folders of all runs, that of the run that was worked on last before the others."""
-
-    def last_use(folder: Path) -> tuple[int, str]:
-        # Of several within a tick of the file system's clock, the one that began last.
-        return (folder / CHECKPOINT_NAME).stat().st_mtime_ns, folder.name
-
-    return sorted(run_folders(state_dir), key=last_use, reverse=True)
+    # Of several within a tick of the file system's clock, the one that began last.
+    return max(
+        folders, key=lambda folder: ((folder / CHECKPOINT_NAME).stat().st_mtime_ns, folder.name)
+    )
 
 
 def is_latest(folder: Path) -> None:
