@@ -6,6 +6,7 @@ sentence when a new version of a library changes one of them.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from functools import partial, wraps
 from operator import attrgetter
 from typing import Any, TypeVar
 
+import grpc
 from google.auth.exceptions import GoogleAuthError
 from google.cloud._helpers import make_secure_channel
 from google.cloud._http import DEFAULT_USER_AGENT
@@ -124,8 +126,22 @@ def watch_clients(
             Client.__init__, Client._datastore_api = _init, _api
 
 
+def ready_future(channel: Any) -> Any:
+    """gRPC's `channel_ready_future`, for `close_channel` also when Ctrl-C interrupts it.
+
+    It notes that its thread watches the channel only after that thread has started.
+    """
+    before = set(threading.enumerate())
+    try:
+        return grpc.channel_ready_future(channel)
+    except BaseException:
+        if set(threading.enumerate()) - before:
+            channel._connectivity_state.polling = True
+        raise
+
+
 def close_channel(channel: Any) -> None:
-    """Close a channel that `channel_ready_future` may have watched.
+    """Close a channel that `ready_future` may have watched.
 
     Its thread watches the channel for another 0.2 s after the future is done, and dies with a
     traceback when the channel is closed meanwhile. Nothing public can wait for it.
@@ -144,5 +160,5 @@ never runs `Entity.__init__`."""
 __all__ = [
     "ENTITY_STATE", "Entity", "close_channel", "copy_of", "database_of", "datastore_api",
     "meanings_of",
-    "query_message", "refresh_token", "secure_channel", "watch_clients",
+    "query_message", "ready_future", "refresh_token", "secure_channel", "watch_clients",
 ]  # fmt: skip

@@ -23,7 +23,12 @@ from bulkup.core.clock import Clock
 from bulkup.datastore.call import TICK_S, Call
 from bulkup.datastore.call_error import MAX_ANSWER_BYTES, CallError
 from bulkup.datastore.causes import cause_of, is_loopback
-from bulkup.datastore.google_private import close_channel, refresh_token, secure_channel
+from bulkup.datastore.google_private import (
+    close_channel,
+    ready_future,
+    refresh_token,
+    secure_channel,
+)
 from bulkup.datastore.greenlets import tell_grpc
 from bulkup.datastore.messages import (
     AllocateIdsRequest,
@@ -216,7 +221,7 @@ class Rpc:
         limit_s = min(FIRST_CONTACT_S, self.retry_policy.retry_for_s)
         give_up = self.monotonic() + limit_s
         probe_at = 0.0
-        ready = grpc.channel_ready_future(self._channel)
+        ready = ready_future(self._channel)
         try:
             while True:
                 try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import RefreshError
 from google.cloud import _helpers, _http
@@ -155,6 +156,32 @@ def test_a_channel_is_closed_when_grpc_no_longer_watches_it(server: Server) -> N
     assert channel._connectivity_state.polling, "gRPC watches a channel's state in another way now"
     google_private.close_channel(channel)  # the thread would die of a channel closed under it
     assert not channel._connectivity_state.polling
+
+
+def test_ctrl_c_while_grpc_starts_to_watch_a_channel_leaves_no_traceback(
+    embedded: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes when the thread has started, and before gRPC has noted that."""
+    died: list[object] = []
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        started.append(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    channel = grpc.insecure_channel(embedded.host)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            google_private.ready_future(channel)
+    google_private.close_channel(channel)
+    (watcher,) = started
+    watcher.join(timeout=google_private.MAX_STATE_WATCH_S)
+    assert not watcher.is_alive()
+    assert died == []
 
 
 def test_a_channel_is_closed_at_once_beside_threads_of_others(server: Server) -> None:
