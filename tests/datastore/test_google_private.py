@@ -164,9 +164,12 @@ def test_ctrl_c_while_grpc_starts_to_watch_a_channel_leaves_no_traceback(
     """The signal comes when the thread has started, and before gRPC has noted that."""
     died: list[object] = []
     started: list[threading.Thread] = []
+    has_turn = threading.Event()
     start = threading.Thread.start
 
     def interrupted(thread: threading.Thread) -> None:
+        run = thread.run
+        monkeypatch.setattr(thread, "run", lambda: has_turn.wait() and run())
         start(thread)
         started.append(thread)
         raise KeyboardInterrupt
@@ -177,9 +180,12 @@ def test_ctrl_c_while_grpc_starts_to_watch_a_channel_leaves_no_traceback(
         patched.setattr(threading.Thread, "start", interrupted)
         with pytest.raises(KeyboardInterrupt):
             google_private.ready_future(channel)
+    turn = threading.Timer(0.1, has_turn.set)  # while the channel is being closed
+    turn.start()
     google_private.close_channel(channel)
     (watcher,) = started
     watcher.join(timeout=google_private.MAX_STATE_WATCH_S)
+    turn.join()
     assert not watcher.is_alive()
     assert died == []
 
