@@ -64,9 +64,7 @@ class Moving:
         ValueError."""
         old = entity.key
         if old is None or old.is_partial or key.is_partial:
-            raise ValueError(
-                "move needs two complete keys: of what is stored, and of where it goes"
-            )
+            raise ValueError("move needs two complete keys: the entity's own and the new one")
         _check_place(old, key)
         self._old, self._new = old, key
         self._is_done = is_done

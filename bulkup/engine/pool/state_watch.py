@@ -36,7 +36,7 @@ class StateWatch:
         self._updater = updater
         self._hints = hints
         self._before: dict[str, Any] | None = None
-        """By name: a number, or the collection with a copy of what is in it."""
+        """By attribute or variable: its number, or its collection and a copy of that."""
 
     def begin(self) -> None:
         """The first entity is handled."""
