@@ -150,6 +150,6 @@ def _or(names: Iterable[str]) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    every = list(names)
+    every = sorted(names)  # a map of protobuf has no order
     more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
     return ", ".join(map(shown, every[:LISTED])) + more
