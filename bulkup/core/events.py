@@ -27,6 +27,7 @@ from bulkup.core.plan_terms import PlanOutcome as PlanOutcome
 from bulkup.core.selection import EVERYTHING, Selection
 from bulkup.core.verification import Found as Found
 from bulkup.core.verification import Verification as Verification
+from bulkup.core.vitals import Vitals as Vitals
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Progress:
     handled: int = 0
     """Entities handled by now. `counts` has those that are done: written, if there is something to
     write."""
+    vitals: Vitals | None = None
+    """How the runner is doing; None: of work that is no run, such as `bulkup diff`."""
 
 
 @dataclass(frozen=True)
