@@ -7,8 +7,8 @@ import re
 _SELECT = re.compile(
     r"\s*SELECT\b.*?\bFROM\s+(?P<kind>\S+)(?:\s+WHERE\s+(?P<rest>.+))?", re.I | re.S
 )
-_WHERE = re.compile(r"\s*WHERE\s*", re.I)
-_NOT = re.compile(r"(?:^|[\s(])NOT[\s(]*", re.I)
+_WHERE = re.compile(r"\s*WHERE\s*", re.IGNORECASE)
+_NOT = re.compile(r"(?:^|[\s(])NOT[\s(]*", re.IGNORECASE)
 _TIME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(:\d{2})?)?")
 _WORDS = {
     "LIKE": "; there is no LIKE: for a prefix write name >= 'Jo' AND name < 'Jp'",
@@ -41,7 +41,7 @@ def hint_of(text: str, position: int) -> str:
         if rest.startswith(sign) and not rest.startswith("!="):
             return hint
     word = re.match(r"[A-Za-z]+", rest)
-    if word and word[0].upper() == "NOT" and re.search(r"\bIS\s*$", before, re.I):
+    if word and word[0].upper() == "NOT" and re.search(r"\bIS\s*$", before, re.IGNORECASE):
         return "; write != NULL"
     return _WORDS.get(word[0].upper(), "") if word else ""
 
