@@ -380,6 +380,10 @@ class Execution:
         """
         if message := self._task.why_empty(self._progress.counts):
             self.warn(message, WarningKind.EMPTY_QUERY)
+        if not (self._query.is_repeated or self._options.gate_pass):  # a further pass finds it done
+            since = "since the run was resumed: " if self._already.handled else ""
+            for message, kind in self._handlers.hints.sought.taken():
+                self.warn(since + message, kind)
         if self._taken is None or self._lease is None or self._completion is None:
             return self._report(started, FINISHED)
         # Before Datastore says that the run is finished: nobody resumes it after that.
