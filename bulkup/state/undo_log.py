@@ -48,10 +48,11 @@ def first_landed(run_folder: Path, most_bytes: int) -> Iterator[Change]:
             if most_bytes < 0:
                 return
             if frame.kind == SENT:
-                one = read_sent(frame)
-                sent[one.id] = one
-            elif frame.kind == DONE and (one := sent.pop(read_done(frame).id, None)) is not None:
-                for before, mutation in one.images:
+                commit = read_sent(frame)
+                sent[commit.id] = commit
+            elif frame.kind == DONE:
+                landed = sent.pop(read_done(frame).id, None)
+                for before, mutation in landed.images if landed is not None else ():
                     yield Change(before, mutation, 0)
 
 
