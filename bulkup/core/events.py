@@ -27,6 +27,7 @@ from bulkup.core.plan_terms import PlanOutcome as PlanOutcome
 from bulkup.core.selection import EVERYTHING, Selection
 from bulkup.core.verification import Found as Found
 from bulkup.core.verification import Verification as Verification
+from bulkup.core.vitals import Vitals as Vitals
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Progress:
     handled: int = 0
     """Entities handled by now. `counts` has those that are done: written, if there is something to
     write."""
+    vitals: Vitals | None = None
+    """How the runner is doing; None: of work that is no run, such as `bulkup diff`."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,8 @@ class WarningKind(str, Enum):
     """Handlers keep something in a worker process that the run does not get."""
     MISSPELLED = "misspelled"
     """A new property is named almost like one that the entities have."""
+    ABSENT = "absent"
+    """What a parameter of a built-in updater names is in no entity."""
     OTHER = "other"
     """Anything else."""
 
@@ -198,6 +203,7 @@ OF_CODE = (
     WarningKind.BATCH_REPEATED,
     WarningKind.PROCESS_STATE,
     WarningKind.MISSPELLED,
+    WarningKind.ABSENT,
 )
 """What is noticed about an updater's code, which may be as it was meant: `ignore_warnings`."""
 
