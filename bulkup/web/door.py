@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -40,7 +40,7 @@ FORM_TOKEN = "form_token"  # noqa: S105 - the name of a field
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -119,10 +119,10 @@ class Door:
         path: str = scope["path"]
         inside = path.startswith(f"{self._keys.base}/")
         is_known = inside and self._keys.knows(_session_of(headers))
-        if inside and path == f"{self._keys.base}/" and scope["method"] == "GET":
-            token = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=MAX_FIELDS).get("token")
+        if path == f"{self._keys.base}/" and scope["method"] == "GET":
+            token = _token_in(scope["query_string"])
             if token:
-                return self._enter(token[0], is_known)
+                return self._enter(token, is_known)
         if not is_known:
             raise Refused(
                 403,
@@ -157,9 +157,7 @@ class Door:
         # A page and no redirect: after a click on another site a browser keeps a strict cookie
         # back until a page of this site asks for the next one.
         response = HTMLResponse(_WELCOME.format(base=self._keys.base))
-        response.set_cookie(
-            COOKIE, session, path=self._keys.base, httponly=True, samesite="strict"
-        )
+        response.set_cookie(COOKIE, session, path=self._keys.base, httponly=True, samesite="strict")
         return response
 
     async def _form(self, headers: Headers, receive: Receive) -> dict[str, str]:
@@ -188,6 +186,13 @@ class Door:
         return fields
 
 
+def _token_in(query: bytes) -> str:
+    try:
+        return dict(parse_qsl(query.decode("latin-1"), max_num_fields=MAX_FIELDS)).get("token", "")
+    except ValueError:
+        raise Refused(400, "The address is not valid.") from None
+
+
 def _session_of(headers: Headers) -> str:
     try:
         found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
@@ -201,7 +206,7 @@ def _same(given: str, secret: str) -> bool:
 
 
 _WELCOME = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>bulkup</title>
+<html lang="en"><head><meta charset="utf-8"><title>bulkup</title><link rel="icon" href="data:,">
 <meta http-equiv="refresh" content="0; url={base}/"></head>
 <body><p><a href="{base}/">Continue to bulkup</a></p></body></html>
 """

@@ -1,4 +1,4 @@
-"""Templates. Whatever they print is inert: control characters are made visible, then HTML escaped."""
+"""Templates. What they print is inert: control characters become visible, HTML is escaped."""
 
 from __future__ import annotations
 
