@@ -24,9 +24,11 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from bulkup.authoring.built_ins import BUILT_INS
 from bulkup.authoring.source_files import listed, printable, read_source, suggest
 from bulkup.authoring.updater_names import specs_of
 from bulkup.core.errors import NotFoundError, UpdaterError, UsageError
+from bulkup.core.similar import similar_names
 from bulkup.core.user_traceback import error_line, user_traceback
 
 
@@ -188,6 +190,11 @@ def _no_module(dotted: str) -> NotFoundError:
         folders = list(getattr(sys.modules[found], "__path__", ()))
         found += "."
     there = [".".join([found + name, *rest[1:]]) for name in _modules_in(folders)]
+    if built_ins := similar_names(dotted, BUILT_INS):
+        return NotFoundError(
+            f"there is no module {printable(dotted)}; did you mean the built-in updater "
+            f"{built_ins[0]}?"
+        )
     return NotFoundError(
         f"there is no module {printable(dotted)}"
         + (

@@ -86,13 +86,14 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
 
 
 def convert(
-    source: HasParameters, values: Mapping[str, Any], *, prefix: str = ""
+    source: HasParameters, values: Mapping[str, Any], *, prefix: str = "", also: str = ""
 ) -> dict[str, Any]:
     """The value of every parameter of `source`: the given ones, and the defaults of the others.
 
     A str is parsed, as after `-p`; anything else must already have the parameter's type. To get the
     same values again, even if the defaults in the source change, store `{name: to_text(value)}` of
-    the result and convert that. `prefix`: of names after `-p`, where they need one.
+    the result and convert that. `prefix`: of names after `-p`, where they need one. `also`: what
+    else the user has to type, named beside the parameters that are missing.
     Raises ParameterError for an unknown name, a missing value or one that is not valid.
     """
     known = {parameter.name: parameter for parameter in source.parameters}
@@ -101,8 +102,8 @@ def convert(
             raise _unknown(source.name, name, list(known))
     missing = [p for p in source.parameters if p.required and p.name not in values]
     if missing:
-        wanted = ", ".join(f"-p {prefix}{p.name}=... ({p.form})" for p in missing)
-        raise ParameterError(f"{source.name} needs {wanted}")
+        wanted = [f"-p {prefix}{p.name}=... ({p.form})" for p in missing]
+        raise ParameterError(f"{source.name} needs {', '.join([also] * bool(also) + wanted)}")
     return {
         name: _value(parameter, values[name]) if name in values else _copied(parameter.default)
         for name, parameter in known.items()

@@ -14,7 +14,7 @@ class AddFullName(Updater):
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 from bulkup.authoring import call_threads
 from bulkup.authoring.call_threads import SharedSink, handling
 from bulkup.authoring.reading import EntityReader
+from bulkup.authoring.sought import Sought
 from bulkup.authoring.writes import WriteSink, flat, key_to_delete, put_others
 from bulkup.core.errors import UpdaterError
 
@@ -216,6 +217,10 @@ class Updater(EntityReader, Generic[E]):
         if self._then is not None:
             raise RuntimeError("an updater has one successor, and then has already been called")
         self._then = Then(updater, params)
+
+    def _sought(self) -> Sequence[Sought]:
+        """What the parameters of a built-in updater name, and entities should have."""
+        return ()
 
     def put(self, *entities: Any, owner: Any = None) -> None:
         """Queue one or several entities, or models, for writing, as they are at this moment.

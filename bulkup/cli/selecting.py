@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 
 from bulkup.cli.options import TargetArgs
-from bulkup.core.errors import Exit, StopAskedError
+from bulkup.core.errors import Exit, NotFoundError, StopAskedError
 
 if TYPE_CHECKING:
     from bulkup.core.events import Event
@@ -108,5 +109,21 @@ def reading(
             if not json:
                 click.echo(clean(f"{query_of(prepared)} on {prepared.target.info}"), err=True)
             yield prepared
+    except NotFoundError as error:
+        raise _or_kind(error, updater, selection) from error
     except KeyboardInterrupt:
         raise StopAskedError("Interrupted; the result is not complete.", Exit.SIGINT) from None
+
+
+def _or_kind(error: NotFoundError, updater: str | None, selection: SelectionArgs) -> NotFoundError:
+    """The error, if a word was typed that may be the name of a kind: how to select one."""
+    is_word = updater is not None and not (
+        selection.kind or any(mark in updater for mark in "/:") or updater.endswith(".py")
+    )
+    if updater is None or not is_word:
+        return error
+    what, _, advice = error.message.partition("; ")
+    other = f" ({advice})" if advice.startswith("did you mean") else ""
+    return NotFoundError(
+        f"{what}{other}; to select the entities of a kind, write --kind {shlex.quote(updater)}"
+    )

@@ -221,6 +221,8 @@ class WarningKind(str, Enum):
     """Handlers keep something in a worker process that the run does not get."""
     MISSPELLED = "misspelled"
     """A new property is named almost like one that the entities have."""
+    ABSENT = "absent"
+    """What a parameter of a built-in updater names is in no entity."""
     OTHER = "other"
     """Anything else."""
 
@@ -233,6 +235,7 @@ OF_CODE = (
     WarningKind.BATCH_REPEATED,
     WarningKind.PROCESS_STATE,
     WarningKind.MISSPELLED,
+    WarningKind.ABSENT,
 )
 """What is noticed about an updater's code, which may be as it was meant: `ignore_warnings`."""
 

@@ -179,6 +179,7 @@ class Hazard(str, Enum):
     READS_EACH = "reads_each"
     BATCH_REPEATED = "batch_repeated"
     MISSPELLED = "misspelled"
+    ABSENT = "absent"
     OTHER = "other"
 
 

@@ -42,6 +42,7 @@ class Dispatcher:
         workers.on_hints = hints.receive
         workers.on_reads = ReadsEach(hints).handled
         self._first_page = FirstPage(hints)
+        self._sought = hints.sought
 
     @property
     def moves(self) -> bool:
@@ -136,6 +137,8 @@ class Dispatcher:
         if is_left_out is not None:
             most_looked_at = self._workers.max_chunk
             some, rest = self._new_ones(some[:most_looked_at], is_left_out), some[most_looked_at:]
+        if self._sought.is_open:
+            self._sought.found(some)
         if not self._first_page.is_found:
             self._first_page.found(some)
         if some:

@@ -299,6 +299,7 @@ class Execution:
                 gate=lease.record.gate,
                 plan=lease.record.plan,
             )
+            checkpoint.runner_began(lease.record.lease)
             self._clean = True  # nothing has been sent yet
             sampling = self._sampling
             images = None if self._options.no_undo else BeforeImages(checkpoint.folder)
@@ -379,6 +380,10 @@ class Execution:
         """
         if message := self._task.why_empty(self._progress.counts):
             self.warn(message, WarningKind.EMPTY_QUERY)
+        if not (self._query.is_repeated or self._options.gate_pass):  # a further pass finds it done
+            since = "since the run was resumed: " if self._already.handled else ""
+            for message, kind in self._handlers.hints.sought.taken():
+                self.warn(since + message, kind)
         if self._taken is None or self._lease is None or self._completion is None:
             return self._report(started, FINISHED)
         # Before Datastore says that the run is finished: nobody resumes it after that.
@@ -433,6 +438,8 @@ class Execution:
         run record. Returns the report as it is then."""
         report = self._with_latest(report)  # `finish` may have taken long
         state, reason, exit_code = report.state, report.reason, report.exit_code
+        if self._taken is not None:
+            checkpoint.runner_ended(self._taken.record.lease, report)
         checkpoint.end_work(
             state, reason, exit_code, clean=self._clean,
             successor=report.successor, ended=report.ended, took_s=report.elapsed_s,

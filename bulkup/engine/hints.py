@@ -18,6 +18,7 @@ from bulkup.core.secrets import without_secrets
 from bulkup.core.user_traceback import calling_places, encodable
 from bulkup.datastore.doubts import Doubt, Doubts
 from bulkup.engine.event_log import EventLog
+from bulkup.engine.sought import SoughtWatch
 
 MOST = 20
 """Subjects of one kind: names of properties may come from data."""
@@ -55,6 +56,8 @@ class Hints:
         """False: it is meant."""
         self.new: dict[tuple[WarningKind, str], Hint] = {}
         """What `taken` returns next."""
+        self.sought = SoughtWatch(updater)
+        """For whoever reads pages."""
 
     @property
     def is_function(self) -> bool:

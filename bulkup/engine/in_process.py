@@ -30,6 +30,7 @@ class InProcessPool:
         self.hints = handler.hints
         self._reads_each = ReadsEach(handler.hints)
         self._first_page = FirstPage(handler.hints)
+        self._sought = handler.hints.sought
         self.previewed = handler.previewed
         self._lands_first = False
         """Open batches land before the next entity: the handler has just read what the one before
@@ -80,6 +81,8 @@ class InProcessPool:
         rewritten = committer or self.previewed
         foreign: Container[bytes] = rewritten.foreign if rewritten is not None else ()
         is_left_out = sink.left_out()
+        if self._sought.is_open:
+            self._sought.found(results)
         if not self._first_page.is_found:
             self._first_page.found(results)
         if self._first_page.is_waiting:

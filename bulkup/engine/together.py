@@ -71,6 +71,8 @@ class TogetherPool(InProcessPool):
             committer.send_if_old(began)
         results = self._to_handle(results, sink)
         landed = committer.drain_open() if self._lands_first and committer else set()
+        if self._sought.is_open:
+            self._sought.found(results)
         if not self._first_page.is_found:
             self._first_page.found(results)
         with self._handler.open():

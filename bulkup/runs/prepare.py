@@ -128,9 +128,20 @@ def load_updater(
     Raises NotFoundError, UsageError, ParameterError, UpdaterError.
     """
     source = load(updater) if isinstance(updater, str) else describe(updater)
-    loaded = with_parameters(source, params, prefix=prefix)
+    needs_kind = not (prefix or selection.kind or "kind" in params) and _has_no_kind(source)
+    also = "--kind KIND (which entities to handle)" if needs_kind else ""
+    loaded = with_parameters(source, params, prefix=prefix, also=also)
     successors.check(source)
     return replace(loaded, selection=selection)
+
+
+def _has_no_kind(source: UpdaterSource) -> bool:
+    """Whether nothing in the source says which entities are handled."""
+    cls = source.definition
+    if not (isinstance(cls, type) and issubclass(cls, SelectionUpdater)):
+        return False
+    is_given = isinstance(getattr(cls, "kind", None), str)
+    return not is_given and cls.get_query is SelectionUpdater.get_query
 
 
 def load_successor(source: UpdaterSource, then: Then) -> tuple[str, LoadedUpdater]:
@@ -146,10 +157,10 @@ def load_successor(source: UpdaterSource, then: Then) -> tuple[str, LoadedUpdate
 
 
 def with_parameters(
-    source: UpdaterSource, params: Mapping[str, Any], *, prefix: str = ""
+    source: UpdaterSource, params: Mapping[str, Any], *, prefix: str = "", also: str = ""
 ) -> LoadedUpdater:
-    """Raises ParameterError."""
-    values = convert(source, params, prefix=prefix)
+    """`prefix`, `also`: see `convert`. Raises ParameterError."""
+    values = convert(source, params, prefix=prefix, also=also)
     texts = {name: to_text(value) for name, value in values.items()}
     if is_built_in(source.definition) and values.get("kind") is None:
         texts.pop("kind", None)  # the selection says it, and is stored and shown beside them

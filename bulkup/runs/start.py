@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeGuard
 
 from bulkup.core.errors import NotFoundError, UsageError
@@ -25,6 +26,7 @@ from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.passes import check_repeatable
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.display import abandon_command, resume_command
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
 
@@ -152,7 +154,9 @@ class _Beginning:
         if unfinished is None or self.fresh:
             check_kind(prepared)
         if unfinished is None and not self.fresh:
-            prepared.warnings += _similar_runs(open_runs, run_info)
+            prepared.warnings += _similar_runs(
+                open_runs, run_info, prepared.context.typed_state_dir
+            )
         return unfinished, sampling
 
     def _find_done(self, finished: Iterable[RunRecord]) -> AlreadyDone | None:
@@ -288,7 +292,9 @@ def _acquire(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -
         return None
 
 
-def _similar_runs(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[Warned]:
+def _similar_runs(
+    open_runs: Iterable[RunRecord], run_info: RunInfo, state_dir: Path
+) -> list[Warned]:
     """Warnings about unfinished runs the user may have meant: only a parameter, the query, the
     file's name or the list of keys is different."""
     all_entities = "all entities of its list" if run_info.keys else "all entities"
@@ -296,7 +302,9 @@ def _similar_runs(open_runs: Iterable[RunRecord], run_info: RunInfo) -> list[War
         Warned(
             f"run {other.run_info.run_id} of {run_info.updater} is unfinished, with "
             f"{_difference(other.run_info, run_info)}; this is a new run, and handles "
-            f"{all_entities}",
+            f"{all_entities}: continue the other one with "
+            f"`{resume_command(other.run_info.run_id, state_dir)}`, or give it up with "
+            f"`{abandon_command(other.run_info.run_id, state_dir)}`",
             WarningKind.SIMILAR_RUN,
         )
         for other in open_runs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from google.cloud.datastore import Entity, Key
 
 from bulkup.authoring.built_ins import is_built_in
 from bulkup.authoring.param import param
+from bulkup.authoring.sought import Sought
 from bulkup.authoring.updater import Updater
 from bulkup.core.errors import UsageError
 from bulkup.core.events import Report
@@ -19,6 +20,7 @@ from bulkup.transforms.built_in import BuiltIn
 from bulkup.transforms.keys import key_from_property, key_of_kind
 from bulkup.transforms.moving import Moving
 from bulkup.transforms.references import search_of
+from bulkup.transforms.sought import HasProperty, HasValue, NewProperty
 from bulkup.transforms.transform import checked_kind, checked_name, shown
 
 AT_ONCE = 50
@@ -135,6 +137,9 @@ class ChangeKey(_Moves):
     def mark(self, entity: Entity) -> None:
         _note_origin(entity, self.old_key_in, entity.key)
 
+    def _sought(self) -> Sequence[Sought]:
+        return () if self.old_key_in is None else (NewProperty(self.old_key_in),)
+
     def finish(self, success: bool, report: Report) -> None:
         if success and self.references:
             _search(self, search_of(self.references, self.handled_kind, self.old_key_in))
@@ -171,6 +176,10 @@ class SplitKind(_Moves):
         kind = self._kinds.get(str(value)) if isinstance(value, (str, int)) else None
         return entity.key if kind is None else key_of_kind(entity, kind)
 
+    def _sought(self) -> Sequence[Sought]:
+        values = [HasValue(self.by, value, kind) for value, kind in self._kinds.items()]
+        return HasProperty(self.by, "used to move any"), *values
+
 
 class MergeKind(_Moves):
     """Move all entities of a kind to another kind."""
@@ -193,3 +202,6 @@ class MergeKind(_Moves):
 
     def mark(self, entity: Entity) -> None:
         _note_origin(entity, self.origin_in, entity.key.kind)
+
+    def _sought(self) -> Sequence[Sought]:
+        return () if self.origin_in is None else (NewProperty(self.origin_in),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from google.cloud.datastore import Entity, Key
 
 from bulkup.core.limits import MAX_NAME_BYTES, is_reserved
+from bulkup.core.similar import similar_names
 from bulkup.datastore.keys import key_text
 from bulkup.transforms.transform import shown
 
@@ -16,7 +17,9 @@ def key_from_property(entity: Entity, name: str) -> Key:
     """
     key = entity.key
     if name not in entity:
-        raise ValueError(f"{key_text(key)} has no property {name!r}, so it has no new key")
+        close = similar_names(name, entity)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{key_text(key)} has no property {name!r}, so it has no new key{meant}")
     value = entity[name]
     if isinstance(value, str):
         if not value or len(value.encode()) > MAX_NAME_BYTES or is_reserved(value):

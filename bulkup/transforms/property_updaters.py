@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
 from bulkup.authoring.conversion import value_type
 from bulkup.authoring.param import param
+from bulkup.authoring.sought import Sought
 from bulkup.core.errors import UsageError
 from bulkup.transforms.built_in import Change
 from bulkup.transforms.indexing import index, unindex
 from bulkup.transforms.properties import When, drop, embed, rename, set_default
 from bulkup.transforms.retyping import TypeName, retype
+from bulkup.transforms.sought import HasProperty, NewProperty
 from bulkup.transforms.transform import Transform, shown
 
 _OVERWRITE = "replace one of that name; otherwise such an entity fails"
@@ -27,6 +30,10 @@ class RenameProperty(Change):
     def transform(self) -> Transform:
         return rename(self.from_, self.to, overwrite=self.overwrite)
 
+    def _sought(self) -> Sequence[Sought]:
+        is_there = HasProperty(self.from_, "renamed", instead=self.to)
+        return is_there, NewProperty(self.to, others=(self.from_,))
+
 
 class RetypeProperty(Change):
     """Convert a property to another type; a value without an exact equivalent fails."""
@@ -38,6 +45,9 @@ class RetypeProperty(Change):
 
     def transform(self) -> Transform:
         return retype(self.property, self.to, timezone=self.timezone, format=self.format)
+
+    def _sought(self) -> Sequence[Sought]:
+        return (HasProperty(self.property, "converted"),)
 
 
 ValueType = Literal["str", "int", "float", "bool", "datetime"]
@@ -57,6 +67,11 @@ class SetDefault(Change):
 
     def transform(self) -> Transform:
         return set_default(self.property, self._typed(), when=self.when, indexed=self.indexed)
+
+    def _sought(self) -> Sequence[Sought]:
+        if self.when == "null":
+            return (HasProperty(self.property, "set"),)
+        return (NewProperty(self.property),)
 
     def _typed(self) -> Any:
         if self.value is None or self.type == "str":
@@ -79,6 +94,9 @@ class DropProperty(Change):
     def transform(self) -> Transform:
         return drop(*self.properties)
 
+    def _sought(self) -> Sequence[Sought]:
+        return [HasProperty(name, "removed") for name in self.properties]
+
 
 class EmbedProperties(Change):
     """Move properties into an embedded entity, with their names, values and index flags."""
@@ -90,6 +108,10 @@ class EmbedProperties(Change):
     def transform(self) -> Transform:
         return embed(*self.properties, into=self.into, overwrite=self.overwrite)
 
+    def _sought(self) -> Sequence[Sought]:
+        moved = [HasProperty(name, "moved", instead=self.into) for name in self.properties]
+        return [*moved, NewProperty(self.into, others=tuple(self.properties))]
+
 
 class ChangeIndex(Change):
     """Index properties, or exclude them from indexes."""
@@ -99,3 +121,6 @@ class ChangeIndex(Change):
 
     def transform(self) -> Transform:
         return (index if self.indexed else unindex)(*self.properties)
+
+    def _sought(self) -> Sequence[Sought]:
+        return [HasProperty(name, "changed") for name in self.properties]

@@ -9,11 +9,13 @@ from google.cloud.datastore import Entity, Key
 from google.cloud.datastore.query import PropertyFilter
 
 from bulkup.authoring.param import param
+from bulkup.authoring.sought import Sought
 from bulkup.authoring.updater import Updater
 from bulkup.core.errors import UsageError
 from bulkup.core.events import Report
 from bulkup.datastore.keys import key_text
 from bulkup.transforms.built_in import BuiltIn
+from bulkup.transforms.sought import RefersTo
 from bulkup.transforms.transform import checked_kind, checked_name
 
 
@@ -50,6 +52,9 @@ class FindReferences(BuiltIn):
     def finish(self, success: bool, report: Report) -> None:
         if success and self.then_in:
             _search_next(self, search_of(self.then_in, self.to, self.old_key_in))
+
+    def _sought(self) -> Sequence[Sought]:
+        return () if self.to is None else (RefersTo(self.to),)
 
     def _references(self, entity: Entity) -> list[tuple[str, Key]]:
         return [

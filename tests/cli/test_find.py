@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from datetime import datetime, timezone
+from shlex import quote
 
 import pytest
 from google.cloud.datastore import Entity
@@ -129,3 +130,9 @@ def test_mistakes_are_one_sentence(shell: Shell, server: Server) -> None:
     wrong = shell.bulkup("count", "-p", "a=b")
     assert wrong.code == 2
     assert "name the updater, too" in wrong.err
+
+
+@pytest.mark.parametrize("kind", ["Loan", "Loan Item", "calendar"])
+def test_a_kind_that_is_typed_as_an_updater_gets_the_option(nowhere: Shell, kind: str) -> None:
+    for command in ("find", "count"):
+        nowhere.bulkup(command, kind, "--local", "x.db").fails(10, f"write --kind {quote(kind)}")

@@ -130,6 +130,11 @@ def test_the_kind_is_selected_on_the_command_line(shell: Shell, embedded: Server
         ("rename-property --kind Person -p from=a -p to=a", "from and to are both a"),
         ("rename-property --kind Person -p from_=a -p to=b", "did you mean 'from'?"),
         ("rename-property --kind Person -p to=b", "needs -p from=..."),
+        (
+            "rename-property -p to=b",
+            "needs --kind KIND (which entities to handle), -p from=... (any string)",
+        ),
+        ("rename-property -p kind=Person -p to=b", "needs -p from=..."),
         ("rename-property --kind Other -p kind=Person -p from=a -p to=b", "is for kind 'Person'"),
         ("retype-property --kind Person -p property=a -p to=decimal", "to=decimal is not valid"),
         ("set-default --kind Person -p property=a -p value=x -p type=int", "value='x' is not"),
@@ -154,6 +159,21 @@ def test_nonsense_is_refused_before_anything_is_written(
 
 def test_a_misspelled_name_gets_a_suggestion(nowhere: Shell) -> None:
     nowhere.bulkup("run", "rename-propery").fails(10, "there is no file", "rename-property")
+    for name in ("rename_property", "RenameProperty"):
+        nowhere.bulkup("run", name).fails(
+            10, f"there is no module {name}; did you mean the built-in updater rename-property?"
+        )
+
+
+def test_a_new_run_after_a_failed_one_says_how_to_end_that(shell: Shell, embedded: Server) -> None:
+    client = people(embedded)
+    put(client, [entity(client, "Person", 3, fullname="x", full_name="y")])
+    words = ["rename-property", "--kind", "Person", "-p", "from=fullname", "-p", "to=full_name"]
+    assert shell.bulkup("run", *words).code == 1
+    (failed,) = shell.runs()
+    result = shell.bulkup("run", *words, "-p", "overwrite=true", "--state-dir", "other")
+    assert result.code == 0
+    assert f"`bulkup abandon {failed} --state-dir other`" in " ".join(result.err.split())
 
 
 @pytest.mark.parametrize("name", BUILT_INS)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bulkup.core.errors import UsageError
+from bulkup.datastore.gql.hints import hint_of
 
 if TYPE_CHECKING:
     from lark import Lark
@@ -45,7 +46,8 @@ def unexpected(lark: Lark, text: str, what: str, position: int) -> UsageError:
     names = _possible(lark, text[:position], what)
     words = list(_in_words(names))
     expected = f"expected {', '.join(words[:-1])}{' or ' if words[:-1] else ''}{words[-1]}"
-    return not_valid(text, what, position, expected + _hint(names, rest))
+    meant = hint_of(text, position) if what == "condition" else ""
+    return not_valid(text, what, position, expected + (meant or _hint(names, rest)))
 
 
 def _is_closed(rest: str) -> bool:

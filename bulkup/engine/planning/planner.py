@@ -228,6 +228,8 @@ class Planner:
         )
         for hint in self._handlers.hints.taken():
             self._warn(Hazard(hint.kind), hint.message)
+        for message, kind in self._handlers.hints.sought.taken():
+            self._warn(Hazard(kind.value), message)
         self._warnings += sink.warnings()
         self._warnings += query_warnings(self._query, counts, self._task.target)
         self._warnings += distance_warnings(round_trip_s, self._task.target)
