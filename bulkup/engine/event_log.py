@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bulkup.core.events import EntityFailed, Listener, Logged, Warned, WarningKind
+from bulkup.core.events import EntityFailed, Event, Listener, Logged, Warned, WarningKind
 from bulkup.core.failure_groups import FailureGroups
 from bulkup.core.model import Failure
 
@@ -48,3 +48,13 @@ class EventLog:
         if len(self.log_lines) < SHOWN_LOG_LINES:
             self.log_lines.append(line)
         self(Logged(line))
+
+
+def both(first: Listener, second: Listener) -> Listener:
+    """A listener that passes each event to one, and then to the other."""
+
+    def listen(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return listen

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from bulkup.core.errors import BulkupError
-from bulkup.core.events import Report, Warned
+from bulkup.core.events import Listener, Report, Warned
 from bulkup.core.records import RunInfo
 from bulkup.datastore.call_error import CallError
 from bulkup.engine.checks import check_before
+from bulkup.engine.event_log import both
 from bulkup.engine.execution import Execution
 from bulkup.engine.key_scan import KeyPlan, KeySampling
 from bulkup.engine.options import AUTO_SHARDS
@@ -21,6 +24,7 @@ from bulkup.runs.successor import foretell_successor, successor_record
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command, retry_command
 from bulkup.state.record import RunRecord
+from bulkup.state.run_log import RunLog
 from bulkup.state.unreported import reported
 
 
@@ -59,7 +63,15 @@ def execute(
         state_file=context.shown(checkpoint.path),
     )
     workers = _worker_pool(prepared) if context.options.processes > 1 else None
-    report = _execution(prepared, run_info, taken, workers=workers, sampling=sampling).execute()
+    holder = held.lease.holder
+    log = RunLog(checkpoint.folder, held.lease.generation, who=holder.who if holder else "")
+    with closing(log):
+        execution = _execution(
+            prepared, run_info, taken, both(log, context.listener),
+            workers=workers, sampling=sampling,
+        )  # fmt: skip
+        log.on_loss = execution.warn
+        report = execution.execute()
     if report.success:
         _spend_approval(prepared, held)
         if not context.reports_itself:
@@ -93,13 +105,14 @@ def execute_dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
     if prepared.context.options.processes > 1:
         message = "a dry run ignores --processes and handles all entities in this process"
         prepared.warnings.append(Warned(message))
-    return _execution(prepared, run_info, None).execute()
+    return _execution(prepared, run_info, None, prepared.context.listener).execute()
 
 
 def _execution(
     prepared: PreparedRun,
     run_info: RunInfo,
     taken: TakenRun | None,
+    listener: Listener,
     *,
     workers: WorkerPool | None = None,
     sampling: Sampling | KeySampling | None = None,
@@ -114,7 +127,7 @@ def _execution(
             prepared.first_entity_bytes,
             prepared.nothing_there,
         ),
-        Surroundings(context.options, context.listener, context.stop, context.clock),
+        Surroundings(context.options, listener, context.stop, context.clock),
         taken,
         workers=workers,
         sampling=sampling,

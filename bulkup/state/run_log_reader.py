@@ -1,0 +1,142 @@
+"""Reads the log of a run, also while another process writes it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from bulkup.core.errors import StateError
+from bulkup.state.run_log import EVENTS_NAME, OLDER_NAME
+
+MAX_LINE_BYTES = 256 * 1024
+"""A longer one was not written by bulkup."""
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """One event of a run. Its strings are untrusted."""
+
+    at: float
+    """Unix time."""
+    runner: int
+    """The generation of the runner that wrote it: 1 for the first one."""
+    kind: str
+    """`start`, `warning`, `retry`, `failure`, `log`, `gate`, `steered`, `end`, or that of a later
+    version."""
+    fields: Mapping[str, Any]
+
+    def text(self, name: str) -> str:
+        """A string of it; empty if there is none."""
+        value = self.fields.get(name)
+        return value if isinstance(value, str) else ""
+
+
+def read_log(folder: Path) -> Iterator[LogEntry]:
+    """The events of a run that are in its folder, oldest first; none if there is no log. Lines that
+    are damaged or torn are left out. Raises StateError."""
+    with LogReader(folder) as reader:
+        yield from reader.read()
+
+
+def parse_entry(raw: bytes | str) -> LogEntry | None:
+    """An event from its line; None: the line is not one."""
+    try:
+        stored = json.loads(raw)
+        at, runner, kind = float(stored.pop("at")), stored.pop("runner"), stored.pop("type")
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, OverflowError):
+        return None
+    is_one = isinstance(kind, str) and isinstance(runner, int) and math.isfinite(at)
+    return LogEntry(at, runner, kind, stored) if is_one else None
+
+
+class LogReader:
+    """A place in a run's log: each `read` yields what was added since the last one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / EVENTS_NAME
+        self._older = folder / OLDER_NAME
+        self._file: IO[bytes] | None = None
+        self._torn = b""
+        """The beginning of a line that is being written."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def read(self) -> Iterator[LogEntry]:
+        """Raises StateError when the log cannot be read."""
+        try:
+            if self._file is None:
+                self._file = _opened(self._older) or _opened(self._path)
+            while self._file is not None:
+                # In this order: what is written after the file was replaced is in the new one.
+                is_replaced = self._is_replaced()
+                yield from self._rest()
+                if not is_replaced:
+                    return
+                self._open_next()
+        except OSError as error:
+            raise StateError(
+                f"cannot read {str(self._path)!r} ({error.strerror}); make it readable and try "
+                "again"
+            ) from error
+
+    def _is_replaced(self) -> bool:
+        """Whether another file has the name of the present one by now."""
+        return self._path.exists() and not self._is_open(self._path)
+
+    def _is_open(self, path: Path) -> bool:
+        assert self._file is not None
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(self._file.fileno()), path.stat())
+        return False
+
+    def _open_next(self) -> None:
+        """The one that was written after the open one. Whoever reads slowly may find that this one
+        is the older one by now, too."""
+        following = self._path if self._is_open(self._older) else None
+        file = _opened(following or self._older) or _opened(self._path)
+        self.close()
+        self._file, self._torn = file, b""
+
+    def _rest(self) -> Iterator[LogEntry]:
+        assert self._file is not None
+        skips = False
+        while chunk := self._file.readline(MAX_LINE_BYTES):
+            line, self._torn = self._torn + chunk, b""
+            if not line.endswith(b"\n"):
+                if len(line) >= MAX_LINE_BYTES:
+                    skips = True
+                else:
+                    self._torn = line
+                continue
+            entry = None if skips else parse_entry(line)
+            skips = False
+            if entry is not None:
+                yield entry
+
+
+def _opened(path: Path) -> IO[bytes] | None:
+    with suppress(FileNotFoundError):
+        # Not blocked by a pipe that somebody has put there.
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    return None
