@@ -51,10 +51,10 @@ def command(args: MarkArgs) -> None:
     marked as pending.
     """
     from bulkup.core.clock import Clock
+    from bulkup.core.origin import origin_of
     from bulkup.migrations.connect import open_ledger
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.manual import mark, rename
-    from bulkup.migrations.origin import origin_of
     from bulkup.migrations.status import FolderStatus
     from bulkup.report.text import clean
 

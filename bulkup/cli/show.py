@@ -136,23 +136,12 @@ def _print_changes(folders: Sequence[Path], args: ShowArgs) -> None:
 
 
 def _show_run(folder: Path, args: ShowArgs) -> None:
-    from bulkup.engine.options import Options
-    from bulkup.engine.reports import stored_report
-    from bulkup.report.summary_model import MOST_FAILURES
+    from bulkup.runs.run_facts import shown_report
     from bulkup.state.checkpoint import Checkpoint
-    from bulkup.state.display import is_alive, resume_command, retry_command
 
     checkpoint = Checkpoint.open(folder)
     try:
-        words = Options().or_as(checkpoint.status().asked).words()
-        next_command = resume_command(checkpoint.run_info.run_id, args.state_dir, words)
-        report = stored_report(
-            checkpoint,
-            next_command=next_command,
-            retry_command=retry_command(checkpoint.run_info, args.state_dir),
-            shown=MOST_FAILURES,
-        )
-        report = replace(report, alive=is_alive(checkpoint))
+        report = shown_report(checkpoint, args.state_dir)
         if args.json:
             _print_json(report, checkpoint)
         else:

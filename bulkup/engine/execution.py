@@ -299,6 +299,7 @@ class Execution:
                 gate=lease.record.gate,
                 plan=lease.record.plan,
             )
+            checkpoint.runner_began(lease.record.lease)
             self._clean = True  # nothing has been sent yet
             sampling = self._sampling
             images = None if self._options.no_undo else BeforeImages(checkpoint.folder)
@@ -437,6 +438,8 @@ class Execution:
         run record. Returns the report as it is then."""
         report = self._with_latest(report)  # `finish` may have taken long
         state, reason, exit_code = report.state, report.reason, report.exit_code
+        if self._taken is not None:
+            checkpoint.runner_ended(self._taken.record.lease, report)
         checkpoint.end_work(
             state, reason, exit_code, clean=self._clean,
             successor=report.successor, ended=report.ended, took_s=report.elapsed_s,

@@ -11,8 +11,8 @@ from bulkup.authoring.named_successors import follow
 from bulkup.core.errors import MismatchError
 from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import RunState
+from bulkup.core.origin import origin_of
 from bulkup.core.visible import assignment
-from bulkup.migrations.origin import origin_of
 from bulkup.migrations.status import MigrationEntry, run_id_of
 from bulkup.runs.prepare import LoadedUpdater, PreparedRun, load_updater, with_parameters
 from bulkup.runs.successor import check_same_successor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 from bulkup.core.errors import StateError, UsageError
 from bulkup.core.events import PropertyChange, WouldChange
@@ -16,7 +17,7 @@ from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.messages import EntityPb, Mutation, Pb
 from bulkup.datastore.rest_form import changed_values
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.undo_log import Change, UndoLog
+from bulkup.state.undo_log import Change, UndoLog, first_landed
 
 
 def changes_of(checkpoint: Checkpoint, key: str | None = None) -> Iterator[WouldChange]:
@@ -43,6 +44,22 @@ def changes_of(checkpoint: Checkpoint, key: str | None = None) -> Iterator[Would
                 f"{log.missing:,} of the {log.total:,} changes of run {run_id} are missing or "
                 f"damaged in {str(checkpoint.folder)!r}; the others are shown"
             )
+
+
+FIRST_BYTES = 16 * 1024 * 1024
+"""Of an undo log, as far as `first_changes` reads: a batch is at most 10 MiB."""
+
+
+def first_changes(run_folder: Path) -> Iterator[WouldChange]:
+    """The first writes of a run of which the undo log says that they were applied.
+
+    Unlike `changes_of` this reads only the beginning of the log, so it is quick for any run, and
+    may be asked while the run is at work. Raises StateError.
+    """
+    for change in first_landed(run_folder, FIRST_BYTES):
+        event = _described(change, None)
+        if event is not None:
+            yield event
 
 
 def _described(change: Change, wanted: dict[str, object] | None) -> WouldChange | None:

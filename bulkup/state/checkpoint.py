@@ -25,6 +25,7 @@ from bulkup.state.checkpoint_file import COUNTS
 from bulkup.state.checkpoint_made import MadeKeys
 from bulkup.state.checkpoint_outcomes import Outcomes
 from bulkup.state.checkpoint_retries import Retries
+from bulkup.state.checkpoint_runners import Runners
 from bulkup.state.checkpoint_undone import Undone
 from bulkup.state.notes import Note
 from bulkup.state.terms_codec import gate_from_json, gate_to_json, plan_from_json, plan_to_json
@@ -103,7 +104,7 @@ def _failure_row(batch: int | None, failure: Failure) -> tuple[Any, ...]:
     return batch, *texts, encodable(failure.traceback), failure.at
 
 
-class Checkpoint(Outcomes, MadeKeys, Retries, Undone):
+class Checkpoint(Outcomes, MadeKeys, Retries, Runners, Undone):
     """The open checkpoint of one run. Every method is one atomic step."""
 
     # --- the run's state ---

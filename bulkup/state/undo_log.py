@@ -10,9 +10,10 @@ from __future__ import annotations
 import sqlite3
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
-from bulkup.state.before_images import DONE, SENT, Place, read_done, read_place, read_sent
+from bulkup.state.before_images import DONE, SENT, Place, Sent, read_done, read_place, read_sent
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.undo_files import frames_in, keeps_images, log_files
 
@@ -35,6 +36,24 @@ class Change(NamedTuple):
     """The serialized Mutation that was sent."""
     version: int
     """That the write has made; 0: not known."""
+
+
+def first_landed(run_folder: Path, most_bytes: int) -> Iterator[Change]:
+    """The first changes that the log itself says were applied, as far as they are in its first
+    bytes. Raises StateError."""
+    sent: dict[int, Sent] = {}
+    for path in log_files(run_folder):
+        for frame in frames_in(path):
+            most_bytes -= len(frame.payload)
+            if most_bytes < 0:
+                return
+            if frame.kind == SENT:
+                commit = read_sent(frame)
+                sent[commit.id] = commit
+            elif frame.kind == DONE:
+                landed = sent.pop(read_done(frame).id, None)
+                for before, mutation in landed.images if landed is not None else ():
+                    yield Change(before, mutation, 0)
 
 
 class UndoLog:

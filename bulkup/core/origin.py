@@ -1,4 +1,4 @@
-"""Where a migration was run: what CI systems put into the environment."""
+"""Where a run was made: what CI systems put into the environment."""
 
 from __future__ import annotations
 

@@ -1,0 +1,129 @@
+"""What is known of a run, read from its folder: for its page, `bulkup report`, `bulkup serve`.
+
+Nothing is written, and Datastore is not asked. Time and memory are bounded, except that failures
+are read to be grouped: of the undo log only the beginning is read.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from bulkup.core.clock import Clock
+from bulkup.core.errors import StateError
+from bulkup.core.events import Report, WouldChange
+from bulkup.core.run_facts import ChainLink, RunFacts, RunnerFacts
+from bulkup.engine.options import Options
+from bulkup.engine.reports import stored_report
+from bulkup.runs.changes import first_changes
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.display import is_alive, resume_command, retry_command, state_text
+from bulkup.state.files import CHECKPOINT_NAME
+from bulkup.state.timeline import read_timeline
+from bulkup.state.undo_files import keeps_images
+
+MOST_CHANGES = 20
+"""Samples of what the run has changed."""
+MOST_FAILURES = 50
+MOST_LINKS = 100
+"""Runs of a chain that are looked at."""
+
+
+def run_facts(
+    folder: Path, report: Report | None = None, *, clock: Clock | None = None
+) -> RunFacts:
+    """What the folder knows of a run, which may be at work.
+
+    `report`: that of the runner that has just ended, which knows more; None: it is read, too.
+    A damaged timeline or undo log costs only what it tells. Raises StateError for a checkpoint that
+    cannot be read.
+    """
+    try:
+        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+            runners = checkpoint.runners()
+            if report is None:
+                report = _with_last(shown_report(checkpoint, folder.parent), runners)
+            changes, note = _changes(checkpoint)
+            run_info = checkpoint.run_info
+    except sqlite3.DatabaseError as error:
+        raise StateError(
+            f"the checkpoint in {str(folder)!r} is damaged ({error}); move the folder away"
+        ) from error
+    return RunFacts(
+        report=report,
+        read_at=Clock().now(),
+        runners=runners,
+        samples=read_timeline(folder),
+        changes=changes,
+        changes_total=report.counts.writes,
+        changes_note=note,
+        chain=tuple(_chain(folder, report)),
+        source_path=run_info.source_path,
+        checksum=run_info.checksum,
+    )
+
+
+def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_FAILURES) -> Report:
+    """The report of a run as it is shown, at any time. `state_dir`: as the user has typed it."""
+    run_info = checkpoint.run_info
+    words = Options().or_as(checkpoint.status().asked).words()
+    report = stored_report(
+        checkpoint,
+        next_command=resume_command(run_info.run_id, state_dir, words),
+        retry_command=retry_command(run_info, state_dir),
+        shown=shown,
+    )
+    return replace(report, alive=is_alive(checkpoint))
+
+
+def _with_last(report: Report, runners: Sequence[RunnerFacts]) -> Report:
+    """The report with what only its last runner knew."""
+    if not runners:
+        return report
+    last = runners[-1]
+    return replace(report, retries=last.retries, operations=last.operations, warnings=last.warnings)
+
+
+def _changes(checkpoint: Checkpoint) -> tuple[tuple[WouldChange, ...], str]:
+    if not checkpoint.counts().writes:
+        return (), ""
+    if not keeps_images(checkpoint.folder):
+        return (), "The run has kept no before-images, so what it changed is not known."
+    try:
+        return tuple(islice(first_changes(checkpoint.folder), MOST_CHANGES)), ""
+    except StateError as error:
+        return (), error.message
+
+
+def _chain(folder: Path, report: Report) -> Iterator[ChainLink]:
+    """The runs of the chain, from the first on, as far as this state directory knows them."""
+    if not (report.predecessor or report.successor):
+        return
+    first, _, number = report.run_id.partition("+")
+    this = int(number or 0)
+    for position in range(max(0, this - MOST_LINKS), this + MOST_LINKS):
+        run_id = f"{first}+{position}" if position else first
+        is_known = position <= this or run_id == report.successor
+        if not is_known and not (folder.with_name(run_id) / CHECKPOINT_NAME).exists():
+            return
+        yield _link(folder.with_name(run_id), report)
+
+
+def _link(folder: Path, report: Report) -> ChainLink:
+    if folder.name == report.run_id:
+        state = "killed" if report.alive is False else report.state.value
+        return ChainLink(report.run_id, report.updater, state, report.counts, is_this=True)
+    try:
+        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+            return ChainLink(
+                folder.name,
+                checkpoint.run_info.updater,
+                state_text(checkpoint),
+                checkpoint.counts(),
+            )
+    except (StateError, sqlite3.DatabaseError):
+        return ChainLink(folder.name)
