@@ -122,7 +122,7 @@ class Session:
 
 
 class RunSession(Session):
-    """A session of runs: prints their events, then saves and mails their reports."""
+    """A session of runs: prints their events, then saves, mails and posts their reports."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class RunSession(Session):
             self._deliver()  # the successor may take hours, and be killed
 
     def _deliver(self) -> None:
-        from bulkup.report import send_report
+        from bulkup.report import post_report, send_report
 
         reports, self._reports = self._reports, []
         for report in reports:
@@ -198,6 +198,9 @@ class RunSession(Session):
                 self.save(report, folder)
             if self._mail is not None:
                 self.printer.delivered(send_report(self.summaries.of(report), self._mail))
+            if self._mail_args.webhook is not None:
+                delivery = post_report(report, self.summaries.of(report), self._mail_args.webhook)
+                self.printer.delivered(delivery)
             if folder is not None:
                 self.reported(report, folder)
 
