@@ -116,7 +116,8 @@ def _setting(
         variable = variable_of(str(inner.name), param, inner.keys[name])
         return Setting(key, option, value, "environment", variable)
     if source is click.core.ParameterSource.DEFAULT_MAP:
-        return Setting(key, option, settings.values[key], "file", settings.source)
+        written = str(value) if key == "webhook" else settings.values[key]  # it is a secret
+        return Setting(key, option, written, "file", settings.source)
     typed = param.default if isinstance(param.default, str) else value  # `auto` becomes None
     return Setting(key, option, typed, "default", "")
 

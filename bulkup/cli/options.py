@@ -13,10 +13,12 @@ from bulkup.cli.values import (
     Assignment,
     Duration,
     Share,
+    WebhookUrl,
     completed,
 )
 from bulkup.core import plan_terms as drift
 from bulkup.core.errors import UsageError
+from bulkup.core.webhook import Webhook
 
 if TYPE_CHECKING:
     from bulkup.report import MailSettings
@@ -260,6 +262,8 @@ class NamespacesArgs:
 
 @dataclass(frozen=True)
 class MailArgs:
+    """Where the report is sent."""
+
     email_to: Annotated[
         tuple[str, ...],
         click.Option(
@@ -287,6 +291,17 @@ class MailArgs:
         ),
     ]
 
+    webhook: Annotated[
+        Webhook | None,
+        click.Option(
+            ["--webhook"],
+            type=WebhookUrl(),
+            metavar="URL",
+            help="Post the report as JSON to URL, such as that of a Slack webhook. Others can read "
+            "command lines, so set $BULKUP_WEBHOOK if it is secret.",
+        ),
+    ]
+
     def settings(self) -> MailSettings | None:
         """None: no mail. Raises UsageError."""
         from bulkup.report import mail_settings
@@ -294,8 +309,12 @@ class MailArgs:
         return mail_settings(self.email_to, self.email_from, self.smtp, plain=self.smtp_plain)
 
     def words(self) -> list[str]:
-        """Those that were typed; what the environment or the configuration says, it says again."""
+        """Those that were typed; what the environment or the configuration says, it says again.
+
+        Never the webhook, which is a secret.
+        """
         typed = {name: getattr(self, name) for name in typed_names(MailArgs)}
+        typed.pop("webhook", None)
         addresses = typed.pop("email_to", ()) if self.email_to else ()
         words = [word for address in addresses for word in ("--email-to", address)]
         words += ["--smtp-plain"] if typed.pop("smtp_plain", False) and self.email_to else []

@@ -60,7 +60,8 @@ def command(args: ResumeArgs) -> int:
 
     The updater, its parameters and the target are those the run was started with. Options that name
     them again only check that they are the same. The options for speed and failures are those of
-    the last start or resume, unless given again. Those for mail are not kept; give them again.
+    the last start or resume, unless given again. Those for mail and the webhook
+    are not kept; give them again.
     """
     with RunSession(args.output, args.mail, args.state_dir) as session:
         from bulkup.authoring.parameters import parse_assignments

@@ -133,7 +133,7 @@ class Session:
 
 
 class RunSession(Session):
-    """A session of runs: prints their events, then saves and mails their reports."""
+    """A session of runs: prints their events, then saves, mails and posts their reports."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class RunSession(Session):
             self._deliver()  # the successor may take hours, and be killed
 
     def _deliver(self) -> None:
-        from bulkup.report import send_report
+        from bulkup.report import post_report, send_report
         from bulkup.report.save import page_to_mail
 
         reports, self._reports = self._reports, []
@@ -212,6 +212,9 @@ class RunSession(Session):
                 page = None if folder is None else page_to_mail(self._facts(report, folder))
                 summary = self.summaries.of(report)
                 self.printer.delivered(send_report(summary, self._mail, page))
+            if self._mail_args.webhook is not None:
+                delivery = post_report(report, self.summaries.of(report), self._mail_args.webhook)
+                self.printer.delivered(delivery)
             if folder is not None:
                 self.reported(report, folder)
 

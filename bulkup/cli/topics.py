@@ -16,12 +16,13 @@ TOPICS = {
        differ; `bulkup run --until-clean`: the last pass has still written
    10  no such updater, run, migration, folder or namespace pattern
    11  another process holds this run
+   12  cancelled (`bulkup cancel`) after a clean checkpoint; resume continues
    75  stopped at a limit (--limit, --max-time); resume continues
   130  interrupted (Ctrl-C) after a clean checkpoint; resume continues
   143  terminated (SIGTERM), the same
 
 A code that is not listed means failure. In scripts, 0 is the only one that says that all is done;
-75, 130 and 143 say that `bulkup resume` has something left to do.
+12, 75, 130 and 143 say that `bulkup resume` has something left to do.
 """,
     ),
     "targets": (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bulkup.core.errors import UsageError
+from bulkup.core.webhook import Webhook, webhook
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -39,6 +40,20 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since
             self.fail(f"{value!r} is not a duration; write it like 90s, 20m or 1h30m", param, ctx)
         parts = zip(match.groups(), _UNIT_S.values(), strict=True)
         return sum(float(number) * seconds for number, seconds in parts if number)
+
+
+class WebhookUrl(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """An address -> Webhook, which prints no more of it than its host."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, Webhook):
+            return value
+        try:
+            return webhook(value)
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
 
 
 class Time(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4

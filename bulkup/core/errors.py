@@ -40,6 +40,8 @@ class Exit(IntEnum):
     differ. `bulkup run --until-clean`: the last pass has still written."""
     NOT_FOUND = 10
     HELD = 11
+    CANCELLED = 12
+    """Somebody has cancelled the run (`bulkup cancel`); resume continues it."""
     LIMIT = 75
     SIGINT = 130
     SIGTERM = 143

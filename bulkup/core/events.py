@@ -25,6 +25,7 @@ from bulkup.core.operations import OperationCounts as OperationCounts
 from bulkup.core.plan import Planned as Planned
 from bulkup.core.plan_terms import PlanOutcome as PlanOutcome
 from bulkup.core.selection import EVERYTHING, Selection
+from bulkup.core.steering import Steering, Verb
 from bulkup.core.verification import Found as Found
 from bulkup.core.verification import Verification as Verification
 from bulkup.core.vitals import Vitals as Vitals
@@ -142,6 +143,37 @@ def after(prefix: str, message: str) -> str:
     if isinstance(message, Detailed):
         return Detailed(prefix + message.head, message.details)
     return prefix + message
+
+
+@dataclass(frozen=True)
+class Steered:
+    """Somebody has steered the run, and this runner has done what it was asked: of a pause and a
+    cancel, commits in flight have ended."""
+
+    verb: Verb
+    """`resume`: the run was paused when this runner began, and still is."""
+    steering: Steering
+    """As it is now: who changed it, and when."""
+    message: str
+    """`paused by ann@host`, in a sentence; `by` is untrusted."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A health check says no, or it is outside the run's window: nothing is handled until
+    `Released`. Emitted once commits in flight have ended, and again when the reason changes."""
+
+    why: str
+    """In a sentence; untrusted."""
+    until: datetime | None = None
+    """When the window opens; None: nobody knows."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """The run works again after `Held`."""
+
+    held_s: float
 
 
 class WarningKind(str, Enum):
@@ -391,6 +423,9 @@ Event = (
     | Retrying
     | EntityFailed
     | Logged
+    | Steered
+    | Held
+    | Released
     | Warned
     | AlreadyDone
     | NothingToRetry

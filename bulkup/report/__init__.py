@@ -23,6 +23,7 @@ from bulkup.report.printers import make_printer
 from bulkup.report.save import save_report
 from bulkup.report.summary_model import Summaries, Summary, summarize
 from bulkup.report.summary_text import summary_text
+from bulkup.report.webhook import post_report
 
 __all__ = [
     "Delivery",
@@ -34,6 +35,7 @@ __all__ = [
     "github_page",
     "mail_settings",
     "make_printer",
+    "post_report",
     "save_report",
     "send_report",
     "summarize",

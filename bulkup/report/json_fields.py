@@ -12,11 +12,13 @@ from bulkup.core.events import (
     Failure,
     FailureGroup,
     GateResult,
+    Held,
     PlanOutcome,
     Progress,
     Report,
     RunStarted,
     RunState,
+    Steered,
 )
 from bulkup.core.selection import Selection
 from bulkup.core.typed_key import typed_key
@@ -67,6 +69,24 @@ def summary_fields(report: Report) -> dict[str, Any]:
         **({"plan": _plan_fields(report.plan)} if report.plan is not None else {}),
         **selection_fields(report.selection),
     }
+
+
+def steered_fields(event: Steered) -> dict[str, Any]:
+    steering, tuning = event.steering, event.steering.tuning
+    return {
+        "verb": event.verb.value,
+        "state": steering.state.value,
+        "by": steering.by,
+        "asked_at": iso(datetime.fromtimestamp(steering.at, timezone.utc)),
+        "max_rate": tuning.max_rate,
+        "in_flight": tuning.in_flight,
+        "batch_size": tuning.batch_size,
+        "message": event.message,
+    }
+
+
+def held_fields(event: Held) -> dict[str, Any]:
+    return {"why": event.why, "until": iso(event.until) if event.until else None}
 
 
 def selection_fields(selection: Selection) -> dict[str, Any]:

@@ -17,6 +17,10 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     finding    key, typed_key, step, error, traceback, found, young: of `bulkup verify`, an entity
                that is not done
     log        run_id, line
+    steered    verb, state, by, asked_at, max_rate, in_flight, batch_size, message: somebody has
+               paused, continued, cancelled or tuned the run
+    held       why, until: a health check says no, or it is outside the run's window
+    released   held_s: it works again
     warning    run_id, message, kind
     change     run_id, key, typed_key, action (put, delete), changes: [{name, before, after}], for
                people, and shortened; values: the same, as values; dry runs only
@@ -48,7 +52,7 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     nothing_to_retry  run_id, updater, unnamed, exit_code: the run that was to be retried names no
                failed entity; no start and no summary follow
     plan       what `bulkup plan` predicts (docs/plan.md); no summary follows
-    delivery   channel (file, mail), ok, message: what became of the report
+    delivery   channel (file, mail, webhook), ok, message: what became of the report
     error      message, details, exit_code, next_steps: the command ended without a summary
 
     target     {project, database, namespace, emulator, local}; "" is the default
@@ -63,8 +67,9 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     state      running, finished, failed, stopped, interrupted, abandoned
     total      null where the server cannot count; before/after: null where there is no value
 
-With `-q` there are start, failure, finding, warning, already_done, nothing_to_retry, summary,
-namespaces, group, delivery and error. All failures are printed as they happen, and all changes.
+With `-q` there are start, failure, finding, warning, steered, held, released, already_done,
+nothing_to_retry, summary, namespaces, group, delivery and error. All failures are printed as they
+happen, and all changes.
 """
 
 from __future__ import annotations
@@ -86,13 +91,16 @@ from bulkup.core.events import (
     GatePassed,
     GroupEnded,
     GroupStarted,
+    Held,
     Logged,
     NothingToRetry,
     Planned,
     Progress,
+    Released,
     Retrying,
     RunEnded,
     RunStarted,
+    Steered,
     Warned,
     WouldChange,
 )
@@ -101,10 +109,12 @@ from bulkup.report.json_fields import (
     already_done_fields,
     failure_fields,
     gate_fields,
+    held_fields,
     namespaces_fields,
     progress_fields,
     selection_fields,
     start_fields,
+    steered_fields,
     summary_fields,
     time_of,
 )
@@ -156,6 +166,9 @@ class JsonPrinter(Printer):
             NothingToRetry: self._nothing_to_retry,
             GatePassed: lambda event: self._write("gate", gate_fields(event.result)),
             Planned: lambda event: self._write("plan", plan_fields(event.plan)),
+            Steered: lambda event: self._write("steered", steered_fields(event)),
+            Held: lambda event: self._write("held", held_fields(event)),
+            Released: lambda event: self._write("released", asdict(event)),
         }
         if not quiet:
             self._handlers = {

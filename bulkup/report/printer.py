@@ -23,7 +23,7 @@ class Delivery:
     """
 
     channel: str
-    """`file`, `mail` or `github`."""
+    """`file`, `mail`, `webhook` or `github`."""
     ok: bool
     message: str
     """One clean sentence."""
@@ -42,7 +42,7 @@ class Printer(ABC):
 
     @abstractmethod
     def delivered(self, delivery: Delivery) -> None:
-        """Print what `save_report` or `send_report` did."""
+        """Print what `save_report`, `send_report` or `post_report` did."""
 
     @abstractmethod
     def error(self, error: BulkupError) -> None:

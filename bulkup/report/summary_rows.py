@@ -18,6 +18,7 @@ EXIT_MEANINGS = {
     Exit.PENDING: "something is pending or wrong",
     Exit.NOT_FOUND: "not found",
     Exit.HELD: "held by another runner",
+    Exit.CANCELLED: "cancelled",
     Exit.LIMIT: "stopped at a limit",
     Exit.SIGINT: "interrupted",
     Exit.SIGTERM: "terminated",

@@ -25,14 +25,17 @@ from bulkup.core.events import (
     GatePassed,
     GroupEnded,
     GroupStarted,
+    Held,
     Logged,
     NothingToRetry,
     Planned,
     Progress,
+    Released,
     Report,
     Retrying,
     RunEnded,
     RunStarted,
+    Steered,
     Warned,
     WouldChange,
 )
@@ -55,7 +58,15 @@ from bulkup.report.summary_wording import (
     headline_of,
     nothing_to_retry,
 )
-from bulkup.report.text import clean, clean_block, clean_message, duration, plural, show_command
+from bulkup.report.text import (
+    clean,
+    clean_block,
+    clean_message,
+    duration,
+    moment,
+    plural,
+    show_command,
+)
 
 LINE_EVERY_S = 10.0
 """Plain progress lines: a night's log stays readable."""
@@ -120,6 +131,9 @@ class TerminalPrinter(Printer):
                 Progress: self._line if not self._draws else self._draw,
                 Warned: self._warned,
                 GatePassed: self._gate_passed,
+                Steered: self._steered,
+                Held: self._held,
+                Released: self._released,
                 **({Logged: self._logged, Retrying: self._retrying} if self._verbose else {}),
             }
 
@@ -247,6 +261,17 @@ class TerminalPrinter(Printer):
 
     def _logged(self, event: Logged) -> None:
         self._say(f"log: {clean(event.line)}")
+
+    def _steered(self, event: Steered) -> None:
+        message = clean(event.message)
+        self._say(message[:1].upper() + message[1:], "cyan")
+
+    def _held(self, event: Held) -> None:
+        until = f", until {moment(event.until)}" if event.until else ""
+        self._say(f"Held: {clean(event.why)}{until}", "yellow")
+
+    def _released(self, event: Released) -> None:
+        self._say(f"Works again, after {duration(event.held_s)}.", "cyan")
 
     def _warned(self, event: Warned) -> None:
         warning, *details = clean_message(event.message)

@@ -17,15 +17,19 @@ from bulkup.core.events import (
     EntityFailed,
     Failure,
     Found,
+    Held,
     Logged,
     PropertyChange,
+    Released,
     Retrying,
     RunEnded,
     RunState,
+    Steered,
     TargetInfo,
     Warned,
     WouldChange,
 )
+from bulkup.core.steering import Steering, SteerState, Verb
 from bulkup.report import Delivery, Printer, jsonl, make_printer
 from tests.report.samples import (
     ENDED,
@@ -76,6 +80,9 @@ def every_event(printer: Printer, text: str) -> None:
     printer(Retrying(text, text, 1, 2.0, math.inf))
     printer(EntityFailed(Failure(text, text, text, text), 1, -1))
     printer(Logged(text))
+    printer(Steered(Verb.PAUSE, Steering(SteerState.PAUSED, by=text, at=1.0), text))
+    printer(Held(text))
+    printer(Released(1.0))
     printer(Warned(text))
     printer(WouldChange(text, "put", (PropertyChange(text, None, text),)))
     printer(Found(Failure(text, "verify", text), 1))
@@ -89,7 +96,10 @@ def test_each_line_is_an_object_with_type_and_time() -> None:
     desk = Desk()
     every_event(desk.printer, "x")
     kinds = " ".join(item["type"] for item in desk.objects())
-    assert kinds == "start progress retry failure log warning change finding summary delivery error"
+    assert kinds == (
+        "start progress retry failure log steered held released warning change finding summary "
+        "delivery error"
+    )
     assert {item["time"] for item in desk.objects()} == {"2026-01-02T03:05:17.978Z"}
     assert all("run_id" in item for item in desk.objects())
 
@@ -172,7 +182,7 @@ def test_quiet_leaves_what_matters() -> None:
     desk = Desk(quiet=True)
     every_event(desk.printer, "x")
     kinds = " ".join(item["type"] for item in desk.objects())
-    assert kinds == "start failure warning finding summary delivery error"
+    assert kinds == ("start failure steered held released warning finding summary delivery error")
 
 
 def test_what_an_updater_prints_does_not_mix_with_the_objects() -> None:

@@ -11,14 +11,18 @@ from bulkup.core.events import (
     Counts,
     EntityFailed,
     Failure,
+    Held,
     Logged,
     PropertyChange,
+    Released,
     Retrying,
     RunEnded,
+    Steered,
     TargetInfo,
     Warned,
     WouldChange,
 )
+from bulkup.core.steering import Steering, SteerState, Verb
 from bulkup.report import Delivery, Printer, make_printer
 from tests.report.samples import (
     ENDED,
@@ -84,6 +88,9 @@ def every_event(printer: Printer, text: str) -> None:
         printer(Retrying(text, text, 1, 2.0, 60.0))
         printer(EntityFailed(fail, 1, -1))
         printer(Logged(text))
+        printer(Steered(Verb.PAUSE, Steering(SteerState.PAUSED, by=text, at=1.0), text))
+        printer(Held(text))
+        printer(Released(1.0))
         printer(Warned(text))
         printer(WouldChange(text, text, (PropertyChange(text, text, text),)))
         printer(progress(waiting=text, rate_limit=text))

@@ -11,6 +11,7 @@ from bulkup.report.page.render import (
     is_report_page,
     render_fragment,
     render_page,
+    render_sections,
     stylesheet,
 )
 
@@ -20,5 +21,6 @@ __all__ = [
     "is_report_page",
     "render_fragment",
     "render_page",
+    "render_sections",
     "stylesheet",
 ]

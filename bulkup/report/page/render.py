@@ -35,6 +35,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"version": __version__}
+    made.globals["draw"] = made.get_template("macros.html.jinja").module
     return made
 
 
@@ -51,6 +52,14 @@ def render_page(facts: RunFacts) -> str:
 def render_fragment(facts: RunFacts) -> str:
     """What stands in `<div id="run">` of the page: all that changes while the run is at work."""
     return environment().get_template("run.html.jinja").render(page=run_page(facts))
+
+
+def render_sections(facts: RunFacts) -> dict[str, str]:
+    """The same in parts: what stands in `<div id="section-NAME">`, by NAME. Of a section that has
+    nothing to say, an empty string."""
+    template = environment().get_template("run.html.jinja")
+    context = template.new_context({"page": run_page(facts)})
+    return {name: "".join(block(context)).strip() for name, block in template.blocks.items()}
 
 
 def is_report_page(beginning: bytes) -> bool:

@@ -1,0 +1,134 @@
+"""How a run is steered, in its folder: `steering.json`, and the runner's answer, `steered.json`.
+
+Whoever steers writes the first file, and the process that works on the run writes the second one
+once it has done what it was asked. Both are replaced as a whole. Changes are made under a lock on
+the folder, so of two at once the second sees the first. A file that is damaged counts as missing:
+the run record has the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bulkup.core.errors import StateError
+from bulkup.core.steering import UNSTEERED, Steering, newest, read_stored
+
+STEERING_NAME = "steering.json"
+ANSWER_NAME = "steered.json"
+MOST_BYTES = 16 * 1024
+"""Nothing is read beyond this. A file has a few hundred bytes."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a runner has made of the steering with this number."""
+
+    number: int
+    phase: str
+    """A value of `core.vitals.Phase`, or `ending`."""
+    pid: int = 0
+
+
+def read_steering(folder: Path) -> Steering:
+    """UNSTEERED if nobody has steered the run from this folder."""
+    with suppress(OSError, ValueError, RecursionError):
+        return read_stored(_read(folder / STEERING_NAME))
+    return UNSTEERED
+
+
+def read_answer(folder: Path) -> Answer | None:
+    """None: no runner has answered."""
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        raw = _read(folder / ANSWER_NAME)
+        return Answer(int(raw["number"]), str(raw["phase"])[:20], int(raw.get("pid", 0)))
+    return None
+
+
+def write_answer(folder: Path, answer: Answer) -> None:
+    """Raises OSError."""
+    _replace(folder / ANSWER_NAME, asdict(answer))
+
+
+def change_steering(folder: Path, change: Callable[[Steering], Steering]) -> Steering:
+    """Change what the folder says; returns what it says now. `change` may raise.
+
+    Raises StateError when the folder cannot be written.
+    """
+    try:
+        with _locked(folder):
+            there = read_steering(folder)
+            changed = change(there)
+            if changed != there:
+                _replace(folder / STEERING_NAME, changed.stored())
+            return changed
+    except OSError as error:
+        raise StateError(
+            f"cannot write to the run state in {str(folder)!r} ({error.strerror or error}); make "
+            "it writable, or name another state directory with --state-dir"
+        ) from error
+
+
+def adopt_steering(folder: Path, steering: Steering) -> Steering:
+    """Let the folder know a steering from elsewhere. Returns the one that counts.
+
+    Raises StateError.
+    """
+    return change_steering(folder, lambda there: newest(there, steering))
+
+
+class SteeringFile:
+    """Looks for changes of `steering.json`; one call of `stat` when there are none."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / STEERING_NAME
+        self._seen: tuple[int, int, int] | None = None
+
+    def changed(self) -> Steering | None:
+        """What the file says, if it was replaced since the last call; None: it was not."""
+        try:
+            stat = os.stat(self._path)
+        except OSError:
+            return None
+        now = stat.st_mtime_ns, stat.st_ino, stat.st_size
+        if now == self._seen:
+            return None
+        self._seen = now
+        return read_steering(self._folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> Any:
+    # A link or a pipe here must not lead anywhere, nor block the run.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        return json.loads(file.read(MOST_BYTES))
+
+
+def _replace(path: Path, values: object) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(values, file)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
