@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from statistics import median
 
 from bulkup.core.vitals import Phase, Sample
@@ -90,36 +91,41 @@ class Part:
         return duration(self.seconds)
 
 
-def charts_of(samples: Sequence[Sample]) -> tuple[Chart, ...]:
-    """Throughput, latency and rate limit over time; none of what there is nothing to draw."""
+@dataclass(frozen=True)
+class _Series:
+    name: str
+    style: str
+    of: Callable[[Sample], float | None]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of chart."""
+
+    name: str
+    title: str
+    shown: Callable[[float], str]
+    series: tuple[_Series, ...]
+
+    def values(self, samples: Sequence[Sample]) -> list[float]:
+        found = (one.of(sample) for one in self.series for sample in samples)
+        return [value for value in found if value is not None]
+
+
+def charts_of(samples: Sequence[Sample], beside: Sequence[Sample] = ()) -> tuple[Chart, ...]:
+    """Throughput, latency and rate limit over time; none of what there is nothing to draw.
+
+    `beside`: the timeline of a run whose charts stand beside these, with the same scale.
+    """
     samples = sorted(samples, key=lambda sample: (sample.runner, sample.at))
     if not samples:
         return ()
     axis = _Axis(samples)
-    charts = [
-        _chart(
-            axis, "throughput", "Throughput", _number,
-            (("Entities per second", "a", [sample.rate for sample in samples]),),
-        )
-    ]  # fmt: skip
-    if any(sample.median_s is not None for sample in samples):
-        charts.append(
-            _chart(
-                    axis, "latency", "Latency of commits", _seconds,
-                (
-                    ("Slowest 1%", "b", [sample.p99_s for sample in samples]),
-                    ("Median", "a", [sample.median_s for sample in samples]),
-                ),
-            )
-        )  # fmt: skip
-    if any(sample.limit_per_s is not None for sample in samples):
-        charts.append(
-            _chart(
-                axis, "limit", "Rate limit", _number,
-                (("Entities per second at most", "limit", [s.limit_per_s for s in samples]),),
-            )
-        )  # fmt: skip
-    return tuple(charts)
+    return tuple(
+        _chart(axis, kind, [*kind.values(samples), *kind.values(beside)])
+        for kind in _KINDS
+        if kind.values(samples)
+    )
 
 
 def parts_of(samples: Sequence[Sample]) -> tuple[Part, ...]:
@@ -208,16 +214,16 @@ class _Axis:
             return "0 s", duration(self.worked_s)
         return "0 s", duration(self.worked_s / 2), duration(self.worked_s)
 
-    def path(self, values: Sequence[float | None], top: float, *, steps: bool = False) -> str:
-        """A line through the values, in pieces where there are gaps or nothing is known. `steps`: a
-        value holds until the next one."""
+    def path(self, values: Sequence[float | None], top: float, style: str) -> str:
+        """A line through the values, in pieces where there are gaps or nothing is known. A limit
+        holds until the next one."""
         pieces: list[list[tuple[float, float]]] = [[]]
         for position, value in enumerate(values):
             if position in self.breaks or value is None:
                 pieces.append([])
             if value is not None:
                 x, y = self.xs[position], HEIGHT * (1 - min(max(value, 0.0), top) / top)
-                if steps and pieces[-1] and pieces[-1][-1][1] != y:
+                if style == "limit" and pieces[-1] and pieces[-1][-1][1] != y:
                     pieces[-1].append((x, pieces[-1][-1][1]))
                 pieces[-1].append((x, y))
         drawn = sum(map(len, pieces))
@@ -228,22 +234,16 @@ class _Axis:
         )
 
 
-def _chart(
-    axis: _Axis,
-    name: str,
-    title: str,
-    shown: Callable[[float], str],
-    lines: Sequence[tuple[str, str, Sequence[float | None]]],
-) -> Chart:
-    known = [value for _, _, values in lines for value in values if value is not None]
-    top = nice_top(max(known, default=0.0))
+def _chart(axis: _Axis, kind: _Kind, known: Sequence[float]) -> Chart:
+    top = nice_top(max(known))
+    shown, samples = kind.shown, axis.samples
     return Chart(
-        name=name,
-        title=title,
-        text=_told(axis, shown, lines),
+        name=kind.name,
+        title=kind.title,
+        text=_told(axis, kind),
         lines=tuple(
-            Line(one, style, axis.path(values, top, steps=style == "limit"))
-            for one, style, values in lines
+            Line(one.name, one.style, axis.path(list(map(one.of, samples)), top, one.style))
+            for one in kind.series
         ),
         bands=tuple(axis.bands()),
         y_labels=(shown(top), shown(top / 2), "0"),
@@ -251,26 +251,19 @@ def _chart(
     )
 
 
-def _told(
-    axis: _Axis,
-    shown: Callable[[float], str],
-    lines: Sequence[tuple[str, str, Sequence[float | None]]],
-) -> str:
-    parts = []
-    for name, _, values in lines:
-        known = [value for value in values if value is not None]
+def _told(axis: _Axis, kind: _Kind) -> str:
+    parts = [f"In {duration(axis.worked_s)} of work"]
+    for one in kind.series:
+        known = [value for value in map(one.of, axis.samples) if value is not None]
         if known:
-            parts.append(
-                f"{name}: between {shown(min(known))} and {shown(max(known))}, "
-                f"mostly {shown(median(known))}"
-            )
-    text = f"In {duration(axis.worked_s)} of work. {'. '.join(parts)}."
+            least, most, usual = map(kind.shown, (min(known), max(known), median(known)))
+            parts.append(f"{one.name}: between {least} and {most}, mostly about {usual}")
     holds = sum(1 for band in axis.bands() if band.kind == "held")
     if holds:
-        text += f" {plural(holds, 'hold')}."
+        parts.append(plural(holds, "hold"))
     if axis.breaks:
-        text += f" {plural(len(axis.breaks), 'break')}, drawn as narrow gaps."
-    return text
+        parts.append(plural(len(axis.breaks), "break"))
+    return f"{'. '.join(parts)}."
 
 
 def nice_top(largest: float) -> float:
@@ -307,3 +300,17 @@ def _number(value: float) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:.3g} s"
+
+
+_KINDS = (
+    _Kind("throughput", "Throughput", _number, (
+        _Series("Entities per second", "a", attrgetter("rate")),
+    )),
+    _Kind("latency", "Latency of commits", _seconds, (
+        _Series("Slowest 1%", "b", attrgetter("p99_s")),
+        _Series("Median", "a", attrgetter("median_s")),
+    )),
+    _Kind("limit", "Rate limit", _number, (
+        _Series("Entities per second at most", "limit", attrgetter("limit_per_s")),
+    )),
+)  # fmt: skip

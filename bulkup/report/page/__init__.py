@@ -5,10 +5,11 @@ Drawn from `RunFacts` alone. Nothing here reads or writes a file of a run.
 
 from __future__ import annotations
 
-from bulkup.report.page.data import facts_fields
+from bulkup.report.page.data import comparison_fields, facts_fields
 from bulkup.report.page.render import (
     environment,
     is_report_page,
+    render_comparison,
     render_fragment,
     render_page,
     render_sections,
@@ -16,9 +17,11 @@ from bulkup.report.page.render import (
 )
 
 __all__ = [
+    "comparison_fields",
     "environment",
     "facts_fields",
     "is_report_page",
+    "render_comparison",
     "render_fragment",
     "render_page",
     "render_sections",

@@ -13,6 +13,7 @@ from bulkup.core.run_facts import Incident, RunFacts, RunnerFacts
 from bulkup.report.charts import parts_of
 from bulkup.report.json_fields import counts_fields, namespaces_fields, summary_fields
 from bulkup.report.json_lines import finite
+from bulkup.report.page.comparison import compare
 from bulkup.report.text import iso
 
 if TYPE_CHECKING:
@@ -49,6 +50,21 @@ def facts_fields(facts: RunFacts) -> dict[str, Any]:
             for link in facts.chain
         ],
         "incidents": [_incident(incident) for incident in facts.incidents],
+    }
+
+
+def comparison_fields(a: RunFacts, b: RunFacts) -> dict[str, Any]:
+    """The fields of a `comparison` line."""
+    both = compare(a, b)
+    rows = {"rows": both.rows, "time": both.time, "failures": both.failures}
+    return {
+        "runs": [facts_fields(a), facts_fields(b)],
+        **{
+            name: [
+                {"name": row.name, "a": row.a, "b": row.b, "change": row.change} for row in found
+            ]
+            for name, found in rows.items()
+        },
     }
 
 

@@ -19,6 +19,8 @@ from bulkup.report.text import VALUE_LIMIT, clean, duration, moment, per_second,
 
 MOST_PROPERTIES = 30
 """Of one changed entity."""
+MOST_BANDS = 8
+"""That are named below the charts; each is named in the drawing, too."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class RunPage:
     charts: tuple[Chart, ...]
     charts_note: str
     """Why there are none."""
+    bands: tuple[str, ...]
+    """What is shaded in them."""
     parts: tuple[Part, ...]
     incidents: PageTable | None
     changes: tuple[ChangedEntity, ...]
@@ -101,6 +105,7 @@ def run_page(facts: RunFacts) -> RunPage:
         figures=tuple(_figures(facts)),
         charts=charts,
         charts_note="" if charts else _why_no_charts(report),
+        bands=tuple(_bands(charts)),
         parts=parts_of(facts.samples),
         incidents=_incidents(facts),
         changes=tuple(map(_changed, facts.changes)),
@@ -152,6 +157,14 @@ def _why_no_charts(report: Report) -> str:
     if report.spaces:
         return "The run of each namespace has its own charts."
     return "No timeline was kept: the run was too short, or an earlier version of bulkup made it."
+
+
+def _bands(charts: Sequence[Chart]) -> Iterator[str]:
+    """The same in all of them."""
+    bands = charts[0].bands if charts else ()
+    yield from (band.title for band in bands[:MOST_BANDS])
+    if (left := len(bands) - MOST_BANDS) > 0:
+        yield f"and {left:,} more"
 
 
 def _incidents(facts: RunFacts) -> PageTable | None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from bulkup.core.run_facts import RunFacts
 from bulkup.core.version import __version__
-from bulkup.report.page.data import embedded, facts_fields
+from bulkup.report.page.comparison import compare
+from bulkup.report.page.data import comparison_fields, embedded, facts_fields
 from bulkup.report.page.model import run_page
 
 if TYPE_CHECKING:
@@ -60,6 +61,13 @@ def render_sections(facts: RunFacts) -> dict[str, str]:
     template = environment().get_template("run.html.jinja")
     context = template.new_context({"page": run_page(facts)})
     return {name: "".join(block(context)).strip() for name, block in template.blocks.items()}
+
+
+def render_comparison(a: RunFacts, b: RunFacts) -> str:
+    """The page of two runs side by side, as a whole file."""
+    return _rendered(
+        "comparison.html.jinja", both=compare(a, b), data=embedded(comparison_fields(a, b))
+    )
 
 
 def is_report_page(beginning: bytes) -> bool:
