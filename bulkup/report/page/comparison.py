@@ -69,19 +69,21 @@ def _rows(a: RunFacts, b: RunFacts, first: RunPage, second: RunPage) -> Iterator
             yield _counted(title, counts[0][name], counts[1][name])
     yield _counted("Retries", a.report.retries, b.report.retries)
     took = took_s(a), took_s(b)
-    yield ComparedRow("Time at work", *map(duration, took), _share(*took))
-    rates = [
-        counts[i]["handled"] / seconds if seconds >= 1 else 0.0 for i, seconds in enumerate(took)
-    ]
-    if all(rates):
-        yield ComparedRow("Average rate", *map(per_second, rates), _share(*rates))
+    yield ComparedRow("Time at work", duration(took[0]), duration(took[1]), _share(*took))
+    if min(took) >= 1:
+        rate_a, rate_b = (counts[i]["handled"] / took[i] for i in (0, 1))
+        yield ComparedRow(
+            "Average rate", per_second(rate_a), per_second(rate_b), _share(rate_a, rate_b)
+        )
     names = dict(first.summary.rows), dict(second.summary.rows)
     for title in dict.fromkeys((*names[0], *names[1])):
         if title not in _SHOWN_OTHERWISE:
             yield ComparedRow(title, names[0].get(title, ""), names[1].get(title, ""))
     if a.checksum and b.checksum:
         same = "the same" if a.checksum == b.checksum else "another"
-        yield ComparedRow("Source of the updater", a.checksum[:12], b.checksum[:12], same)
+        yield ComparedRow(
+            "Source of the updater", clean(a.checksum)[:12], clean(b.checksum)[:12], same
+        )
 
 
 def _counted(title: str, a: int, b: int) -> ComparedRow:
