@@ -53,8 +53,7 @@ class ServeArgs:
         click.Option(
             ["--open/--no-open"],
             default=None,
-            help="Open the page in a browser.  [default: open it if standard output is a "
-            "terminal]",
+            help="Open the page in a browser.  [default: open it if standard output is a terminal]",
         ),
     ]
     target: TargetArgs

@@ -67,6 +67,17 @@ def run_facts(
     )
 
 
+def facts_of_end(folder: Path, report: Report) -> RunFacts:
+    """The facts of a runner that has just ended with this report, or of the work in several
+    namespaces, which has no checkpoint. Where the folder tells nothing, the report does."""
+    if not report.spaces:
+        try:
+            return run_facts(folder, report)
+        except StateError:
+            pass  # whoever needs the checkpoint says so; this only shows it
+    return RunFacts(report, Clock().now())
+
+
 def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_FAILURES) -> Report:
     """The report of a run as it is shown, at any time. `state_dir`: as the user has typed it."""
     run_info = checkpoint.run_info

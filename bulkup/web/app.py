@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 
 from bulkup.core.errors import BulkupError, NotFoundError
+from bulkup.report.page import stylesheet
 from bulkup.web.board import Board
 from bulkup.web.door import App, Door, Keys
 from bulkup.web.feeds import EventStream, Feeds
@@ -22,7 +23,7 @@ from bulkup.web.migrations_page import migrations_regions
 from bulkup.web.reader import Reader
 from bulkup.web.regions import Region, region
 from bulkup.web.render import render
-from bulkup.web.run_page import KINDS, run_regions, search_html
+from bulkup.web.run_page import KINDS, RunPage
 from bulkup.web.runs_page import runs_regions
 
 MAX_WORDS = 200
@@ -30,7 +31,7 @@ MAX_WORDS = 200
 WAIT_S = 5.0
 """How long a page waits for Datastore before it is sent without."""
 
-_STATIC = {"live.js": "text/javascript", "web.css": "text/css"}
+_TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
 def make_app(board: Board, keys: Keys, feeds: Feeds, port: int) -> App:
@@ -64,7 +65,8 @@ class Pages:
         self._feeds = feeds
         self._reader = Reader()
         folder = resources.files("bulkup.web") / "static"
-        self._static = {name: (folder / name).read_bytes() for name in _STATIC}
+        self._static = {name: (folder / name).read_bytes() for name in ("live.js", "web.css")}
+        self._static["page.css"] = stylesheet().encode()
 
     # --- all runs ---
 
@@ -95,13 +97,11 @@ class Pages:
     # --- one run ---
 
     async def run(self, request: Request) -> Response:
-        run_id: str = request.path_params["run_id"]
+        page, run_id = self._run_page(request)
         words, kind = _words(request), request.query_params.get("kind", "")
         kind = kind if kind in KINDS else ""
-        read = partial(run_regions, self._board, self._base, run_id, wait_s=WAIT_S)
-        regions = await self._reader.call(read)
-        find = partial(search_html, self._board, run_id, words, kind)
-        found = await self._reader.call(find)
+        regions = await self._reader.call(partial(page.regions, wait_s=WAIT_S))
+        found = await self._reader.call(partial(page.found, words, kind))
         return self._page(
             "run.html",
             stream=f"{self._base}/events/runs/{quote(run_id, safe='')}",
@@ -112,15 +112,18 @@ class Pages:
             regions=regions,
             words=words,
             kind=kind,
-            kinds=KINDS,
+            kinds=KINDS.items(),
             found=Markup(found),  # noqa: S704 - from a template
         )
 
     async def run_events(self, request: Request) -> EventStream:
+        page, run_id = self._run_page(request)
+        await self._reader.call(page.regions)  # raises NotFoundError
+        return self._events(("run", run_id), partial(_or_gone, page.regions))
+
+    def _run_page(self, request: Request) -> tuple[RunPage, str]:
         run_id: str = request.path_params["run_id"]
-        read = partial(run_regions, self._board, self._base, run_id)
-        await self._reader.call(read)  # raises NotFoundError
-        return self._events(("run", run_id), partial(_or_gone, read))
+        return RunPage(self._board, run_id, self._base, self._form_token), run_id
 
     # --- the rest ---
 
@@ -128,7 +131,7 @@ class Pages:
         name: str = request.path_params["name"]
         if name not in self._static:
             raise NotFoundError("There is no such file.")
-        return Response(self._static[name], media_type=_STATIC[name])
+        return Response(self._static[name], media_type=_TYPES[name[name.rindex(".") :]])
 
     async def not_found(self, request: Request, error: Exception) -> Response:
         message = error.message if isinstance(error, BulkupError) else "There is no such page."
@@ -142,10 +145,10 @@ class Pages:
             500,
         )
 
-    def _message(self, title: str, message: str, status: int) -> Response:
+    def _message(self, title: str, message: str, status: int, *, back: str = "") -> Response:
         return self._page(
             "message.html", stream="", here="", title=title, message=message,
-            back=f"{self._base}/", status=status,
+            back=back or f"{self._base}/", status=status,
         )  # fmt: skip
 
     def _page(self, template: str, *, status: int = 200, **values: Any) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bulkup.runs.target import TargetOptions
 from bulkup.web.app import make_app
 from bulkup.web.board import Board
 from bulkup.web.door import Keys
@@ -61,14 +63,27 @@ class Site:
         """As a browser does that opens the link."""
         assert self.client.get(self.link).status_code == 200
 
+    def page(self, path: str, *, status: int = 200, **params: str) -> httpx.Response:
+        """The page at a path below the base."""
+        answer = self.client.get(f"{self.base}{path}", params=params or None)
+        assert answer.status_code == status, answer.text
+        return answer
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    state_dir = tmp_path / ".bulkup"
+
+@contextmanager
+def site_of(state_dir: Path, target: TargetOptions | None = None) -> Iterator[Site]:
+    """The migrations are those in `updaters` beside the state directory."""
     keys, feeds = Keys(), Feeds(every_s=0.01)
-    app = make_app(Board(state_dir, None, tmp_path / "updaters"), keys, feeds, PORT)
+    board = Board(state_dir, target, state_dir.parent / "updaters")
+    app = make_app(board, keys, feeds, PORT)
     link = keys.url(PORT).removeprefix(ORIGIN)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN)
     with asyncio.Runner() as runner:
         yield Site(state_dir, keys, feeds, Client(runner, client), link)
         runner.run(client.aclose())
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with site_of(tmp_path / ".bulkup") as site:
+        yield site

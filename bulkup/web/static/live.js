@@ -13,12 +13,16 @@ function swap(region, { html, version }) {
   if (region.dataset.version === version) return;
   const open = new Map([...region.querySelectorAll("details[id]")].map((d) => [d.id, d.open]));
   const scrolled = [...region.querySelectorAll("[tabindex]")].map((e) => [e.scrollLeft, e.scrollTop]);
+  const typed = new Map([...region.querySelectorAll("input[id]")].map((i) => [i.id, i.value]));
   const focused = region.contains(document.activeElement) ? document.activeElement.id : "";
   const fresh = new DOMParser().parseFromString(html, "text/html");
   region.replaceChildren(...fresh.body.childNodes);
   region.dataset.version = version;
   for (const details of region.querySelectorAll("details[id]")) {
     if (open.has(details.id)) details.open = open.get(details.id);
+  }
+  for (const input of region.querySelectorAll("input[id]")) {
+    if (typed.has(input.id)) input.value = typed.get(input.id);
   }
   [...region.querySelectorAll("[tabindex]")].forEach((element, i) => {
     if (scrolled[i]) [element.scrollLeft, element.scrollTop] = scrolled[i];
@@ -74,6 +78,7 @@ document.addEventListener("submit", async (event) => {
     });
     const isOurs = answer.headers.get("Content-Type")?.startsWith("application/json");
     message.textContent = isOurs ? (await answer.json()).message : await answer.text();
+    if (answer.ok) form.reset();
   } catch {
     message.textContent = "bulkup serve does not answer; is it still running?";
   }
