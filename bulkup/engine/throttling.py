@@ -20,6 +20,9 @@ class Throttle:
         self.wait_s = math.inf
         """Seconds until the rate admits the next entities; infinite: no shard waits for the rate.
         The scheduler resets it before each round."""
+        self.is_full = False
+        """A shard waits, because it has as many commits in flight as it may have. Reset likewise.
+        """
 
     def batch_size(self) -> int:
         """Entities in a batch and on a page, as large as the rate and the server allow now."""
