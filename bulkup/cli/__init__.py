@@ -38,6 +38,7 @@ _COMMANDS = {
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "report": ("bulkup.cli.report", "Make the report of a run again, or compare two."),
+    "logs": ("bulkup.cli.logs", "Print what happened in a run, or follow it."),
     "serve": ("bulkup.cli.serve", "Show runs live in a browser, and steer them."),
     "undo": ("bulkup.cli.undo", "Put back what a run has changed."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
@@ -63,7 +64,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 _GROUPS = {
     "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify"),
     "Write an updater": ("new", "updaters", "params"),
-    "Look at runs": ("list", "show", "report", "serve"),
+    "Look at runs": ("list", "show", "report", "logs", "serve"),
     "Look at entities": ("count", "find"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
@@ -75,7 +76,8 @@ _GROUPS = {
 _MEANT = {
     "start": "run", "exec": "run", "preview": "plan", "explain": "plan", "continue": "resume",
     "ls": "list", "runs": "list",
-    "logs": "show", "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
+    "log": "logs", "tail": "logs",
+    "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
     "rm": "prune", "ui": "serve", "web": "serve", "load": "local load", "dump": "local dump",
     "create": "new", "generate": "new", "init": "new", "scaffold": "new",
     "settings": "config", "compare": "diff", "rollback": "undo", "revert": "undo",

@@ -10,9 +10,10 @@ from datetime import datetime, timezone
 from itertools import chain
 from pathlib import Path
 
+from bulkup.report.log_text import log_text
 from bulkup.report.summary_model import what_failed
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.run_log_reader import LogEntry, read_log
+from bulkup.state.run_log_reader import read_log
 
 MOST_HITS = 200
 MOST_S = 3.0
@@ -71,12 +72,7 @@ def _of_checkpoint(checkpoint: Checkpoint, kind: str) -> Iterator[Hit]:
 def _of_log(folder: Path, kind: str) -> Iterator[Hit]:
     for entry in read_log(folder):
         if entry.kind not in _TOLD_ELSEWHERE and kind in ("", entry.kind):
-            yield Hit(_moment(entry.at), entry.kind, _sentence(entry))
-
-
-def _sentence(entry: LogEntry) -> str:
-    told = {name: value for name, value in entry.fields.items() if value not in ("", None, [], {})}
-    return entry.text("message") or "; ".join(f"{name} {value}" for name, value in told.items())
+            yield Hit(_moment(entry.at), entry.kind, log_text(entry))
 
 
 def _moment(at: float) -> datetime | None:
