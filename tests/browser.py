@@ -70,8 +70,8 @@ def troubles(page: Page) -> list[str]:
     return found
 
 
-def check_accessible(page: Page) -> None:
-    """axe-core finds nothing serious or critical, in light and in dark."""
+def check_accessible(page: Page, name: str = "") -> None:
+    """In `page`, axe-core finds nothing serious or critical, in light and in dark."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         found = [fault for fault in _faults(page) if fault["impact"] in GRAVE]
@@ -80,7 +80,7 @@ def check_accessible(page: Page) -> None:
             for fault in found
             for node in fault["nodes"][:3]
         ]
-        assert not told, f"{scheme}: " + "\n".join(told)
+        assert not told, f"{name} {scheme}: " + "\n".join(told)
 
 
 def _faults(page: Page) -> list[dict[str, object]]:

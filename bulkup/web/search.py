@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from itertools import chain
 from pathlib import Path
 
-from bulkup.report.log_text import log_text
+from bulkup.report.log_text import log_sentence
 from bulkup.report.summary_model import what_failed
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.run_log_reader import read_log
@@ -72,7 +72,7 @@ def _of_checkpoint(checkpoint: Checkpoint, kind: str) -> Iterator[Hit]:
 def _of_log(folder: Path, kind: str) -> Iterator[Hit]:
     for entry in read_log(folder):
         if entry.kind not in _TOLD_ELSEWHERE and kind in ("", entry.kind):
-            yield Hit(_moment(entry.at), entry.kind, log_text(entry))
+            yield Hit(_moment(entry.at), entry.kind, log_sentence(entry))
 
 
 def _moment(at: float) -> datetime | None:

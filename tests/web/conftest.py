@@ -17,7 +17,6 @@ from bulkup.web.app import make_app
 from bulkup.web.board import Board
 from bulkup.web.door import Keys
 from bulkup.web.feeds import Feeds
-from tests.browser import browser, browser_context, browser_page  # noqa: F401 - fixtures
 
 PORT = 4321
 ORIGIN = f"http://127.0.0.1:{PORT}"
