@@ -201,7 +201,8 @@ def execute(shell: Shell, command: str, *, with_errors: bool = True) -> str:
         assert done.returncode == expected, (command, done)
         return done.stdout + done.stderr
     runs = shell.runs() or [""]
-    words = [{"RUN": runs[-1], "RUN2": runs[0], "NAME": "0002"}.get(word, word) for word in expanded(shell, command)]
+    names = {"RUN": runs[-1], "RUN2": runs[0], "NAME": "0002"}
+    words = [names.get(word, word) for word in expanded(shell, command)]
     env = {"DATASTORE_EMULATOR_HOST": ""} if "--local" in words else {}
     # Where a person at a terminal would be asked, a process without one must say --yes.
     asks = ["--yes"] if words[0] in ("abandon", "prune") and "--yes" not in words else []

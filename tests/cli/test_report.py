@@ -90,7 +90,8 @@ def test_a_report_is_made_again_in_every_form(shell: Shell, tmp_path: Path) -> N
     text = shell.bulkup("report").out
     assert "27 written" in text
     assert "Who ran it" in text
-    for name, beginning in (("r.html", "<!DOCTYPE html>"), ("r.md", "<!-- bulkup"), ("r.json", "{")):
+    beginnings = {"r.html": "<!DOCTYPE html>", "r.md": "<!-- bulkup", "r.json": "{"}
+    for name, beginning in beginnings.items():
         assert shell.bulkup("report", "-o", name).code == 0
         assert (tmp_path / name).read_text().startswith(beginning)
         assert shell.bulkup("report", "-o", name).code == 0  # it is ours
