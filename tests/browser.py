@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Dialog, Page
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 TIMEOUT_MS = 120_000
@@ -60,11 +60,19 @@ def browser_page(browser_context: BrowserContext) -> Page:
     return browser_context.new_page()
 
 
-def troubles(page: Page) -> list[str]:
+def troubles(page: Page, *, accepts: str | None = None) -> list[str]:
     """A list that from now on gets every dialog, error and message of the console: a page that
-    shows untrusted strings has none of them."""
+    shows untrusted strings has none of them. A dialog that begins with `accepts` is accepted."""
     found: list[str] = []
-    page.on("dialog", lambda dialog: (found.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def on_dialog(dialog: Dialog) -> None:
+        if accepts is not None and dialog.message.startswith(accepts):
+            dialog.accept()
+        else:
+            found.append(f"dialog: {dialog.message}")
+            dialog.dismiss()
+
+    page.on("dialog", on_dialog)
     page.on("pageerror", lambda error: found.append(f"error: {error}"))
     page.on("console", lambda message: found.append(f"{message.type}: {message.text}"))
     return found

@@ -56,7 +56,7 @@ def facts_fields(facts: RunFacts) -> dict[str, Any]:
 def comparison_fields(a: RunFacts, b: RunFacts) -> dict[str, Any]:
     """The fields of a `comparison` line."""
     both = compare(a, b)
-    rows = {"rows": both.rows, "time": both.time, "failures": both.failures}
+    rows = {"rows": both.rows, "spent": both.time, "failures": both.failures}
     return {
         "runs": [facts_fields(a), facts_fields(b)],
         **{
