@@ -1,8 +1,9 @@
 """A browser for tests: Playwright with the Chromium of this machine, and axe-core.
 
-One browser per worker of pytest, started by the first test that asks for it. Each test has a
-context of its own, so no test sees the cookies of another. Where there is no Chromium, these tests
-are skipped; with BULKUP_REQUIRE_BROWSER=1 (as in `.ci/run`) they fail.
+Each test that asks for a browser has its own, since Playwright leaves an event loop running in the
+thread, in which no other test could run one. It takes a second, so one test looks at many pages.
+Where there is no Chromium, these tests are skipped; with BULKUP_REQUIRE_BROWSER=1 (as in `.ci/run`)
+they fail.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def chromium() -> str:
     pytest.skip(f"no browser is here: {reason}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def browser() -> Iterator[Browser]:
     path = chromium()
     from playwright.sync_api import sync_playwright

@@ -59,7 +59,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def test_every_page_is_accessible_and_runs_nothing(browser_page: Page, tmp_path: Path) -> None:
-    """One test for all: each worker that gets one starts a browser."""
+    """One test for all: to start a browser takes a second."""
     found = troubles(browser_page)
     requests: list[str] = []
     browser_page.on("request", lambda request: requests.append(request.url))
