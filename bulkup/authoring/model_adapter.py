@@ -6,7 +6,7 @@ has none, and pays nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -66,6 +66,10 @@ class ModelAdapter:
     def plain_value(self, value: Any) -> Any:
         """What a property is set to for a value in a patch."""
         return value
+
+    def check_patched(self, entity: Entity, model: Any, names: Collection[str]) -> None:
+        """Raise ValueError, with the property's name, if a patch has set a property to a value of
+        another type than the model has there: the next handler could not read it."""
 
     def datastore_key(self, value: Any) -> Any:
         """The official key for a key of the models' own library; anything else as it is."""
@@ -240,6 +244,11 @@ class ModelUpdates:
         known.is_watched = not entity.key.is_partial
         self.call.by_id[id(model)] = known
         return entity
+
+    def check_patched(self, entity: Entity, names: Collection[str]) -> None:
+        own = next((known.model for known in self.call.own if known.entity is entity), None)
+        if own is not None:
+            self._adapter.check_patched(entity, own, names)
 
     def key_of(self, model: Any) -> Key:
         """Raises TypeError."""

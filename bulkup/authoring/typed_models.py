@@ -52,6 +52,10 @@ class ValueAdapter(ModelAdapter):
         """Raise ValueError, with the property's name, if a changed property of an entity that is
         put is not of its field's type: the next handler could not read it."""
 
+    def check_patched(self, entity: Entity, model: Any, names: Collection[str]) -> None:
+        there = {name: entity[name] for name in names if name in entity}
+        self.check_written(entity, model, there, there)
+
     def show_changes(self, entity: Entity, model: Any, before: Values) -> None:
         update(entity, before, self.values(model))
 
