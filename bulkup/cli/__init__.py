@@ -37,6 +37,7 @@ _COMMANDS = {
     "find": ("bulkup.cli.find", "Print the entities that a selection matches."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
+    "logs": ("bulkup.cli.logs", "Print what happened in a run, or follow it."),
     "undo": ("bulkup.cli.undo", "Put back what a run has changed."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
     "prune": ("bulkup.cli.prune", "Delete the folders of old runs that are over."),
@@ -61,7 +62,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 _GROUPS = {
     "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify"),
     "Write an updater": ("new", "updaters", "params"),
-    "Look at runs": ("list", "show"),
+    "Look at runs": ("list", "show", "logs"),
     "Look at entities": ("count", "find"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
@@ -73,7 +74,8 @@ _GROUPS = {
 _MEANT = {
     "start": "run", "exec": "run", "preview": "plan", "explain": "plan", "continue": "resume",
     "ls": "list", "runs": "list",
-    "report": "show", "logs": "show", "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
+    "report": "show", "log": "logs", "tail": "logs",
+    "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
     "rm": "prune", "serve": "local serve", "load": "local load", "dump": "local dump",
     "create": "new", "generate": "new", "init": "new", "scaffold": "new",
     "settings": "config", "compare": "diff", "rollback": "undo", "revert": "undo",
