@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from abc import abstractmethod
 from collections.abc import Collection, MutableSequence, MutableSet, Sequence, Set
 from datetime import datetime
 from functools import cache, partial
@@ -39,9 +40,9 @@ class ValueAdapter(ModelAdapter):
         self.model = model
         self.key_field = key_field(model)
 
+    @abstractmethod
     def values(self, model: Any) -> Values:
         """The model as plain values by property, without its key."""
-        raise NotImplementedError
 
     def state(self, model: Any) -> Values:
         return self.values(model)
