@@ -14,13 +14,14 @@ from bulkup.cli.named_target import asks_for_approval
 from bulkup.cli.next_steps import complete
 from bulkup.cli.options import MailArgs, OutputArgs
 from bulkup.core.errors import BulkupError, Exit, StopAskedError
-from bulkup.core.events import GroupEnded, GroupStarted, RunEnded, RunStarted
+from bulkup.core.events import GroupEnded, GroupStarted, RunEnded, RunStarted, Warned
 from bulkup.core.paths import current_directory
 
 if TYPE_CHECKING:
     from bulkup.core.events import Event, Report
     from bulkup.engine.options import Options
     from bulkup.report import GitHubPage, MailSettings, Printer
+    from bulkup.report.trace import TraceFile
     from bulkup.runs.context import RunContext
 
 S = TypeVar("S", bound="Session")
@@ -130,8 +131,12 @@ class RunSession(Session):
         mail: MailArgs,
         state_dir: Path,
         resume_command: str | None = None,
+        *,
+        trace: Path | None = None,
     ) -> None:
         super().__init__(output)
+        self._trace_path = trace
+        self._trace: TraceFile | None = None
         self._state_dir = state_dir
         self._mail_args = mail
         self._mail: MailSettings | None = None
@@ -141,18 +146,26 @@ class RunSession(Session):
         """Several when an updater names a successor."""
 
     def context(self, options: Options, wait_s: float) -> RunContext:
-        """How to execute runs in this session. Checks first that a mail can be sent at the end.
+        """How to execute runs in this session. Checks first that a mail can be sent at the end, and
+        that the trace can be written.
 
-        Raises UsageError.
+        Raises UsageError, StateError.
         """
         from bulkup.runs.context import RunContext
 
         self._mail = self._mail_args.settings()
+        if self._trace_path is not None:
+            from bulkup.report.trace import TraceFile
+
+            self._trace = self._open.enter_context(
+                TraceFile(self._trace_path, on_loss=lambda why: self.printer(Warned(why)))
+            )
         return RunContext(
             options,
             self._state_dir,
             self.listen,
             wait_s,
+            observer=self._trace.span if self._trace is not None else None,
             resume_command=self._group_command,
             repeated=tuple(self._mail_args.words()),
             owns_process=True,
@@ -161,6 +174,8 @@ class RunSession(Session):
         )
 
     def listen(self, event: Event) -> None:
+        if self._trace is not None:
+            self._trace.event(event)
         if isinstance(event, RunStarted):
             if not event.dry_run and not self._in_group:
                 from bulkup.state.display import resume_command
