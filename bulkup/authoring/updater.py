@@ -66,6 +66,9 @@ class Models(Protocol):
     def key_of(self, model: Any) -> Key:
         """Raises TypeError."""
 
+    def check_patched(self, entity: Entity, names: Collection[str]) -> None:
+        """Raise ValueError if a property that a patch has set is of no type that models take."""
+
 
 class Updater(EntityReader, Generic[E]):
     """Base class of updaters; override `get_query` and `handle_entity`.

@@ -19,6 +19,7 @@ from bulkup.core.paths import current_directory
 
 if TYPE_CHECKING:
     from bulkup.core.events import Event, Report
+    from bulkup.core.run_facts import RunFacts
     from bulkup.engine.options import Options
     from bulkup.report import GitHubPage, MailSettings, Printer
     from bulkup.report.trace import TraceFile
@@ -46,6 +47,7 @@ class Session:
         self._open = ExitStack()
         self._started_in = Path(current_directory())
         """An updater may change the current directory."""
+        self._last_facts: RunFacts | None = None
 
     def __enter__(self: S) -> S:
         from bulkup.report import github_page, make_printer
@@ -88,11 +90,20 @@ class Session:
 
     def save(self, report: Report, folder: Path, *, say_so: bool = True) -> None:
         """Save the report in its run's folder. A failure is always printed."""
-        from bulkup.report import save_report
+        from bulkup.report.save import save_report
 
-        delivery = save_report(self.summaries.of(report), self._started_in / folder, folder)
+        summary, facts = self.summaries.of(report), self._facts(report, folder)
+        delivery = save_report(summary, facts, self._started_in / folder, folder)
         if say_so or not delivery.ok:
             self.printer.delivered(delivery)
+
+    def _facts(self, report: Report, folder: Path) -> RunFacts:
+        """What the report's page shows."""
+        from bulkup.runs.run_facts import facts_of_end
+
+        if self._last_facts is None or self._last_facts.report is not report:
+            self._last_facts = facts_of_end(self._started_in / folder, report)
+        return self._last_facts
 
     def reported(self, report: Report, folder: Path) -> None:
         """Note in the run's folder that its end was reported: printed, saved and mailed."""
@@ -203,6 +214,7 @@ class RunSession(Session):
 
     def _deliver(self) -> None:
         from bulkup.report import post_report, send_report
+        from bulkup.report.save import page_to_mail
 
         reports, self._reports = self._reports, []
         for report in reports:
@@ -212,7 +224,9 @@ class RunSession(Session):
             if folder is not None:
                 self.save(report, folder)
             if self._mail is not None:
-                self.printer.delivered(send_report(self.summaries.of(report), self._mail))
+                page = None if folder is None else page_to_mail(self._facts(report, folder))
+                summary = self.summaries.of(report)
+                self.printer.delivered(send_report(summary, self._mail, page))
             if self._mail_args.webhook is not None:
                 delivery = post_report(report, self.summaries.of(report), self._mail_args.webhook)
                 self.printer.delivered(delivery)
