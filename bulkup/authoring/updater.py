@@ -225,6 +225,10 @@ class Updater(EntityReader, Generic[E]):
         """What the parameters of a built-in updater name, and entities should have."""
         return ()
 
+    def _new_kinds(self) -> Sequence[str]:
+        """Kinds to which a built-in updater moves entities."""
+        return ()
+
     def put(self, *entities: Any, owner: Any = None) -> None:
         """Queue one or several entities, or models, for writing, as they are at this moment.
 
