@@ -59,12 +59,12 @@ class RunPage:
     def _steering(self, folder: Path, facts: RunFacts) -> Region:
         steering = read_steering(folder)
         said = []
-        if steering.is_paused:
-            said.append(f"Paused by {steering.by}." if steering.by else "Paused.")
+        if facts.report.alive is not True:
+            if steering.is_paused:
+                said.append(f"Paused by {steering.by}." if steering.by else "Paused.")
+            said.append("No process of this machine works on it now.")
         if steering.tuning:
             said.append(f"Tuned to {steering.tuning}.")
-        if facts.report.alive is not True:
-            said.append("No process of this machine works on it now.")
         last = facts.samples[-1] if facts.samples else None
         return self._form(
             " ".join(said),
