@@ -55,6 +55,20 @@ def test_the_facts_name_who_ran_it_how_it_ended_and_what_changed(bench: Bench) -
     assert facts.source_path == __file__
 
 
+def test_of_a_run_at_work_no_command_is_proposed(bench: Bench) -> None:
+    seen = []
+
+    @bulkup.updater(kind="Thing")
+    def looks(entity: Entity) -> None:
+        (folder,) = bench.state_dir.iterdir()
+        seen.append(run_facts(folder).report)
+
+    bench.run(looks, limit=1)
+    assert (seen[0].alive, seen[0].next_command) == (True, "")
+    (folder,) = bench.state_dir.iterdir()
+    assert "bulkup resume" in run_facts(folder).report.next_command
+
+
 def test_each_process_that_worked_on_the_run_is_named(bench: Bench) -> None:
     stopped = bench.run(lengthen, limit=10, batch_size=5)
     assert stopped.state is RunState.STOPPED
