@@ -15,7 +15,7 @@ from bulkup.core.records import Shard
 from bulkup.core.stop import Stopped
 from bulkup.engine.budget import BudgetExceeded, HandlerOverBudget
 from bulkup.engine.commit_context import LiveMarker
-from bulkup.engine.control import Control
+from bulkup.engine.control import CHECK_EVERY_S, Control
 from bulkup.engine.pool.pool import WorkerDiedError
 from bulkup.engine.shard_runner import ShardContext, ShardRunner
 from bulkup.engine.shard_splitter import ShardSplitter
@@ -62,6 +62,7 @@ class Scheduler:
         )
         self.clean = False
         self.live_markers: list[LiveMarker] = []
+        control.settle, control.wait = self._settle, self._wait
 
     def run(self) -> None:
         """Work on every shard that is not done.
@@ -111,6 +112,14 @@ class Scheduler:
             runner.may_handle = splitter is None or not splitter.is_unrecorded(shard)
             self._runners.append(runner)
         return bool(self._runners)
+
+    def _settle(self) -> None:
+        for committer in list(self._context.committers):
+            committer.settle()
+
+    def _wait(self) -> None:
+        self._rpc.arrived.clear()
+        self._rpc.wait(CHECK_EVERY_S)
 
     def _free_places(self) -> int:
         return self._width - sum(runner.is_reading for runner in self._runners)

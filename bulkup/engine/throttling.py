@@ -6,6 +6,7 @@ import math
 
 from bulkup.engine.batches import BatchLimits
 from bulkup.engine.throttle.concurrency import Concurrency
+from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.engine.throttle.rate import RateLimiter
 
 
@@ -20,6 +21,12 @@ class Throttle:
         self.wait_s = math.inf
         """Seconds until the rate admits the next entities; infinite: no shard waits for the rate.
         The scheduler resets it before each round."""
+
+    def tune(self, *, max_rate: MaxRate, in_flight: int | None, batch_size: int) -> None:
+        """From the next batch on, these are what the user has set."""
+        self.rate.tune(max_rate)
+        self.concurrency.tune(in_flight)
+        self.max_batch_size = batch_size
 
     def batch_size(self) -> int:
         """Entities in a batch and on a page, as large as the rate and the server allow now."""
