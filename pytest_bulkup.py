@@ -34,10 +34,16 @@ class BulkupRun:
         Raises what `run_updater` raises.
         """
         __tracebackhide__ = True
+        from bulkup.testing.own_frames import without_own_frames
         from bulkup.testing.running import Given, run_on
 
-        Given(updater, params, entities).fill(self._store)
-        return run_on(self._store, updater, params)
+        @without_own_frames
+        def run() -> RunResult:
+            __tracebackhide__ = True
+            Given(updater, params, entities).fill(self._store)
+            return run_on(self._store, updater, params)
+
+        return run()
 
 
 @pytest.fixture

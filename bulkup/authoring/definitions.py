@@ -34,20 +34,32 @@ def why_not_runnable(definition: Any) -> str | None:
     """What a class still needs before it can run, or None; a function needs nothing."""
     if not isinstance(definition, type):
         return None
-    for method, instead, does in (
-        ("get_query", "get_query", 'returns self.client.query(kind="...")'),
-        ("handle_entity", "handle_batch", "handles one entity"),
-    ):
-        if method == "get_query" and (
-            getattr(definition, "kind", None) or is_ndb_model(type_argument(definition))
-        ):
-            continue
-        if all(getattr(definition, name) is getattr(Updater, name) for name in (method, instead)):
-            return f"has no {method}; write one that {does}"
+    has_kind = getattr(definition, "kind", None) or is_ndb_model(type_argument(definition))
+    if not has_kind and not _has(definition, "get_query"):
+        write = '; write kind = "Person", or a get_query that returns self.client.query(...)'
+        return f"has no get_query and no kind{_meant(definition, 'kind', 'get_query') or write}"
+    if not _has(definition, "handle_entity", "handle_batch"):
+        meant = _meant(definition, "handle_entity", "handle_batch")
+        return f"has no handle_entity{meant or '; write one that handles one entity'}"
     if inspect.isabstract(definition):
         names = ", ".join(sorted(getattr(definition, "__abstractmethods__", ())))
         return f"is abstract; write its {names}"
     return None
+
+
+def _has(cls: type, *names: str) -> bool:
+    return any(getattr(cls, name) is not getattr(Updater, name) for name in names)
+
+
+def _meant(cls: type, *names: str) -> str:
+    """What the class has in place of one of these, as the end of a sentence; empty: nothing."""
+    own = cls.__mro__[: cls.__mro__.index(Updater)]
+    there = {name for base in own for name in vars(base) if not name.startswith("_")}
+    for name in names:
+        if close := similar_names(name, sorted(there - set(vars(Updater)))):
+            shown = printable(close[0])
+            return f", but {shown}, which bulkup does not read: is it meant to be {name}?"
+    return ""
 
 
 def _updaters_in(module: ModuleType) -> dict[str, Any]:

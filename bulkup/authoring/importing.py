@@ -28,6 +28,7 @@ from bulkup.authoring.built_ins import BUILT_INS
 from bulkup.authoring.source_files import listed, printable, read_source, suggest
 from bulkup.authoring.updater_names import specs_of
 from bulkup.core.errors import NotFoundError, UpdaterError, UsageError
+from bulkup.core.hidden_modules import hiding_file
 from bulkup.core.similar import similar_names
 from bulkup.core.user_traceback import error_line, user_traceback
 
@@ -284,6 +285,8 @@ _EXTRAS = {"google.cloud.ndb": "ndb", "pydantic": "pydantic", "cattrs": "typed"}
 
 
 def _advice(exc: Any) -> str:
+    if isinstance(exc, (ImportError, AttributeError)) and (hiding := hiding_file()):
+        return hiding
     if isinstance(exc, ImportError):
         is_ndb = exc.name == "google.cloud" and "'ndb'" in exc.msg  # `from google.cloud import ndb`
         extra = "ndb" if is_ndb else _EXTRAS.get(exc.name or "")

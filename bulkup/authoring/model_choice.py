@@ -24,7 +24,9 @@ from bulkup.authoring.function_updater import FunctionUpdater, is_ndb_model
 from bulkup.authoring.model_adapter import ModelAdapter
 from bulkup.authoring.text_form import type_text
 from bulkup.authoring.updater import Updater
-from bulkup.core.errors import UsageError
+from bulkup.core.errors import BulkupError, UsageError
+from bulkup.core.hidden_modules import hiding_file
+from bulkup.core.user_traceback import error_line
 
 MODELS = "a dataclass, an attrs class, a TypedDict, a pydantic model or an ndb model"
 
@@ -61,7 +63,7 @@ def adapter_for(updater: Updater[Any], name: str) -> ModelAdapter | None:
         model = _of_each(model)
     make = _maker(model)
     if make is not None:
-        return make(model)
+        return _made(make, model)
     if declared is not None and not isinstance(declared, _Unresolved) and not _is_entity(declared):
         raise UsageError(
             f"{name} is for {type_text(declared)}, and an entity is none; name {MODELS} in "
@@ -70,6 +72,21 @@ def adapter_for(updater: Updater[Any], name: str) -> ModelAdapter | None:
     if not _may_be_entity(model):
         raise UsageError(_refusal(name, argument, model, is_batch))
     return None
+
+
+def _made(make: Callable[[Any], ModelAdapter], model: Any) -> ModelAdapter:
+    """Imports the library that converts models. Raises UsageError."""
+    try:
+        return make(model)
+    except BulkupError:
+        raise
+    except Exception as error:
+        hiding = hiding_file()
+        if not hiding:
+            raise
+        raise UsageError(
+            f"models of {type_text(model)} cannot be made ({error_line(error)}): {hiding}"
+        ) from error
 
 
 def _refusal(name: str, argument: _Argument | None, model: Any, is_batch: bool) -> str:

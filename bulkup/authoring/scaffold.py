@@ -40,7 +40,12 @@ def scaffold(new: NewUpdater, folder: Path, number: str = "") -> dict[Path, str]
 
 def _check_name(name: str, *, is_numbered: bool) -> None:
     """Raises UsageError."""
-    if not name.isidentifier() or keyword.iskeyword(name) or not _is_encodable(name):
+    if keyword.iskeyword(name):
+        raise UsageError(
+            f"{name} is a keyword of Python, so no module can have that name; choose another, such "
+            f"as {name.lower()}_entities"
+        )
+    if not name.isidentifier() or not _is_encodable(name):
         raise UsageError(
             f"{printable(name)} is not a valid name for a Python module; use letters, digits and "
             "'_', as in add_full_name"

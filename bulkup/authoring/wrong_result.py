@@ -9,6 +9,8 @@ from typing import Any
 from bulkup.authoring.user_lines import returned_at
 from bulkup.core.places import in_brackets, with_places
 
+_TO_AWAIT = ": what is async in it has not run; write `async def`, and await it there"
+
 
 def wrong_result(function: Callable[..., Any], result: Any, inside: str) -> TypeError:
     """The error of a function updater. `inside`: what the result was found in; empty: it is what
@@ -35,9 +37,14 @@ def method_result(updater: Any, result: Any, called: str = "handle_entity") -> T
     method = getattr(type(updater), called)
     name = type(updater).__name__
     places = returned_at(method, result)
+    instead = "; in a class, call self.put or self.delete"
+    if inspect.isawaitable(result):
+        instead = _TO_AWAIT
+        if called == "handle_batch":
+            instead = ": call functions that are not async there"
     error = TypeError(
-        f"{called} of {name} returned a {type(result).__name__}, which writes nothing; in a "
-        f"class, call self.put or self.delete{in_brackets(places)}"
+        f"{called} of {name} returned a {type(result).__name__}, which writes nothing{instead}"
+        f"{in_brackets(places)}"
     )
     _discard(result)
     return with_places(error, places)
@@ -52,6 +59,8 @@ def _instead(result: Any) -> str:
 
     if isinstance(result, bool):
         return ": write `return entity` to write it, `return None` to leave it as it is"
+    if inspect.isawaitable(result):
+        return _TO_AWAIT
     if isinstance(result, Key):
         return ": write `return bulkup.delete(key)` to delete its entity"
     return ""

@@ -21,6 +21,7 @@ import click
 from bulkup.cli.errors import ShownError
 from bulkup.cli.next_steps import complete
 from bulkup.core.errors import BulkupError, Exit, StateError, StopAskedError, UsageError
+from bulkup.core.hidden_modules import hiding_file
 from bulkup.core.secrets import without_secrets
 from bulkup.core.similar import likely_meant
 from bulkup.core.version import __version__
@@ -191,6 +192,11 @@ def call(args: Sequence[str] | None = None, *, releases_stdout: bool = True) -> 
         verbose = state.get("verbose", True)
         if verbose:
             click.echo(without_secrets(traceback.format_exc()), err=True)
+        if hiding := hiding_file():
+            hidden = UsageError(hiding)
+            click.echo(f"Error: {hidden.message}", err=True)
+            _write_error(hidden, words)
+            return Exit.USAGE
         # repr: the message may hold anything, and must not reach the terminal raw.
         message = without_secrets(str(error))[:300]
         bug = (

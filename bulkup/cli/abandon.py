@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import click
 
 from bulkup.cli.args import verb
-from bulkup.cli.options import StateDir, TargetArgs, Yes
-from bulkup.cli.values import completed
+from bulkup.cli.options import RunName, StateDir, TargetArgs, Yes
 from bulkup.core.errors import Exit, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AbandonArgs:
-    run: Annotated[str, click.Argument(["run"], shell_complete=completed)]
+    run: RunName
     target: TargetArgs
     state_dir: StateDir
     yes: Yes
@@ -47,12 +46,15 @@ def command(args: AbandonArgs) -> int:
     from bulkup.report.text import clean
     from bulkup.runs.abandon import open_to_abandon
     from bulkup.runs.target import options_for
+    from bulkup.runs.which_run import ABANDON
     from bulkup.state.files import group_folders
 
+    if args.run is None:
+        raise ABANDON.missing(args.state_dir)
     options = args.target.options()
     if folders := group_folders(args.state_dir, args.run):
         options = replace(options_for(group_info(folders), options), namespace="")
-        name, done = args.run, _abandon_group(args, options)
+        name, done = args.run, _abandon_group(args, options, args.run)
     else:
         with open_to_abandon(args.run, args.state_dir) as checkpoint:
             name = args.run if checkpoint is None else checkpoint.run_info.run_id
@@ -84,15 +86,15 @@ def _abandon_run(
         )
 
 
-def _abandon_group(args: AbandonArgs, options: TargetOptions) -> bool:
+def _abandon_group(args: AbandonArgs, options: TargetOptions, group_id: str) -> bool:
     from bulkup.migrations.connect import open_connection
     from bulkup.runs.abandon import abandon_group
     from bulkup.state.groups import find_group
 
     with open_connection(options) as (rpc, target):
-        found = find_group(rpc, target, args.run)
+        found = find_group(rpc, target, group_id)
         if found is None:
-            raise NotFoundError(f"group {args.run} is finished, so there is nothing to abandon")
+            raise NotFoundError(f"group {group_id} is finished, so there is nothing to abandon")
         groups, group = found
         what = f"group {group.group_id} of {group.updater} on {target}"
         if not _ask(args, f"Abandon {what}? The next run of the same work handles all again."):

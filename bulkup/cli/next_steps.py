@@ -27,6 +27,7 @@ _TAKES = {
     "resume": ("state_dir",),
     "plan": _WHERE,
     "retry": ("state_dir",),
+    "undo": ("state_dir",),
     "prune": ("state_dir",),
     "abandon": (*_WHERE, "state_dir"),
     "status": (*_FOLDER, *_WHERE),
@@ -84,7 +85,7 @@ def complete(error: BulkupError, state: Mapping[str, Any] | None = None) -> None
     def replace(match: re.Match[str]) -> str:
         (name,) = [name for name, text in match.groupdict().items() if text is not None]
         command = _completed(match[name], typed)
-        if _is_whole(command) and command.split()[1] not in _FOR_PEOPLE:
+        if _is_whole(command) and not _is_for_people(command):
             steps.append(command)
         return f"`{command}`" if name == "quoted" else command
 
@@ -92,6 +93,11 @@ def complete(error: BulkupError, state: Mapping[str, Any] | None = None) -> None
     error.details = _COMMAND.sub(replace, error.details)
     known = [_completed(step, typed) for step in error.next_steps]
     error.next_steps = tuple(dict.fromkeys(known or steps))
+
+
+def _is_for_people(command: str) -> bool:
+    words = command.split()
+    return words[1] in _FOR_PEOPLE or "--accept-changed" in words
 
 
 def _completed(command: str, typed: dict[str, list[str]]) -> str:

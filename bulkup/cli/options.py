@@ -50,6 +50,11 @@ Params = Annotated[
         help="Set a parameter of the updater.",
     ),
 ]
+RunName = Annotated[
+    str | None,
+    click.Argument(["run"], shell_complete=completed, required=False, metavar="RUN"),
+]
+"""Required; without it, the command's own error names the run that is likely meant."""
 DryRun = Annotated[
     bool,
     click.Option(["-n", "--dry-run"], is_flag=True, help="Show what would change; write nothing."),

@@ -27,7 +27,7 @@ class PruneArgs:
         float,
         click.Option(
             ["--older-than"],
-            type=Duration(),
+            type=Duration("30d, 12h or 1d12h"),
             default="30d",
             show_default=True,
             metavar="DURATION",

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
-
-import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
@@ -15,20 +12,20 @@ from bulkup.cli.options import (
     KeysFrom,
     MailArgs,
     OutputArgs,
+    RunName,
     StateDir,
     TargetArgs,
     Wait,
     Yes,
 )
 from bulkup.cli.session import RunSession
-from bulkup.cli.values import completed
 from bulkup.core.errors import UsageError
 from bulkup.core.events import NothingToRetry, Warned
 
 
 @dataclass(frozen=True)
 class RetryArgs:
-    run: Annotated[str, click.Argument(["run"], shell_complete=completed)]
+    run: RunName
     dry_run: DryRun
     keys_from: KeysFrom
     target: TargetArgs
@@ -58,8 +55,11 @@ def command(args: RetryArgs) -> int:
 
     A retry is a run of its own, with a report of its own. The same command resumes it.
     """
+    from bulkup.runs.which_run import RETRY
     from bulkup.state.files import group_folders
 
+    if args.run is None:
+        raise RETRY.missing(args.state_dir)
     if group_folders(args.state_dir, args.run):
         raise UsageError(
             f"{args.run} is a group of runs, one in each namespace; retry one at a time, for "

@@ -16,13 +16,13 @@ from bulkup.cli.options import (
     KeysFrom,
     MailArgs,
     OutputArgs,
+    RunName,
     StateDir,
     TargetArgs,
     Wait,
     Yes,
 )
 from bulkup.cli.session import RunSession
-from bulkup.cli.values import completed
 from bulkup.core.errors import UsageError
 from bulkup.core.events import Warned
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UndoArgs:
-    run: Annotated[str, click.Argument(["run"], shell_complete=completed)]
+    run: RunName
     dry_run: Annotated[
         bool,
         click.Option(
@@ -86,7 +86,10 @@ def command(args: UndoArgs) -> int:
     with RunSession(args.output, args.mail, args.state_dir) as session:
         from bulkup.runs.lost_undo import find_lost, undo_lost
         from bulkup.runs.undo import UndoWishes, undo
+        from bulkup.runs.which_run import UNDO
 
+        if args.run is None:
+            raise UNDO.missing(args.state_dir)
         context = session.context(args.engine.options(dry_run=args.dry_run), args.wait)
         wishes = UndoWishes(
             args.force,

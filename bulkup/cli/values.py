@@ -27,17 +27,37 @@ _UNIT_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
+_WORDS = re.compile(r"(\d+)[ _-]*(years?|months?|y|mo|[a-z])[a-z]*")
+_DAYS = {"y": 365, "mo": 30, "w": 7}
+
+
+def _in_our_units(text: str) -> str:
+    """`30 days` -> `30d`, `2w` -> `14d`; empty: nobody knows."""
+    found = _WORDS.fullmatch(text.strip().lower())
+    if found is None:
+        return ""
+    number, unit = found[1], found[2][:2] if found[2][:2] == "mo" else found[2][0]
+    if unit in _DAYS:
+        return f"{int(number) * _DAYS[unit]}d"
+    return f"{number}{unit}" if unit in _UNIT_S else ""
+
+
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """`90`, `90s`, `20m`, `1h30m` -> seconds."""
 
     name = "duration"
+
+    def __init__(self, like: str = "90s, 20m or 1h30m") -> None:
+        self._like = like
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, (int, float)):
             return float(value)
         match = _DURATION.fullmatch(value.strip().lower())
         if not match or not any(match.groups()):
-            self.fail(f"{value!r} is not a duration; write it like 90s, 20m or 1h30m", param, ctx)
+            meant = _in_our_units(value)
+            hint = f"did you mean {meant}?" if meant else f"write it like {self._like}"
+            self.fail(f"{value!r} is not a duration; {hint}", param, ctx)
         parts = zip(match.groups(), _UNIT_S.values(), strict=True)
         return sum(float(number) * seconds for number, seconds in parts if number)
 

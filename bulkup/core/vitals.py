@@ -50,12 +50,13 @@ class Waits:
 
 @dataclass(frozen=True)
 class ShardVitals:
-    """How far a shard is."""
+    """How far a shard is that is worked on."""
 
     id: int
     handled: int
-    """Entities done by this runner."""
-    done: bool = False
+    """Entities done, by all runners."""
+    share: float | None = None
+    """About how much of it is done, 0.0 to 1.0, judged by a sample of its keys; None: unknown."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,12 @@ class Vitals:
     """Calls that this runner has sent again, by call and error: `Commit: UNAVAILABLE`."""
     waits: Waits = field(default_factory=Waits)
     shards: tuple[ShardVitals, ...] = ()
-    """The shards of this runner, by their id. Those that earlier runners have finished are left
-    out."""
+    """The shards that are worked on now, by their id: as many as `--shards`, and those whose last
+    commits are in flight."""
+    shards_waiting: int = 0
+    """Shards that have not begun, or were begun by an earlier runner and wait for their turn."""
+    shards_done: int = 0
+    """Shards that this runner has finished."""
 
 
 @dataclass(frozen=True)

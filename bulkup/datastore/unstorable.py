@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import enum
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -49,6 +49,8 @@ def _type_name(value: Any) -> str:
 
 def _instead(value: Any) -> str:
     """Empty: nobody knows."""
+    if isinstance(value, Awaitable):
+        return "what it returns: await it, in an async def"
     for type_, instead in _INSTEAD.items():
         if isinstance(value, type_):
             return instead

@@ -81,7 +81,7 @@ class CallSlot(HandlerCall):
         if isinstance(error, str):
             item.fail("fail", error)
         elif error is not None:
-            fail_with(self._updater, item, error)
+            fail_with(self._updater, item, error, self._entity)
         if item.failure is None:
             self._note_outcome(item, self._entity, self._read)
         elif self._changed:

@@ -29,6 +29,7 @@ from bulkup.engine.batches import Batch
 from bulkup.engine.commit_context import CommitContext, ShardProgress
 from bulkup.engine.commit_resolution import CommitResolver, SentCommit, sum_of
 from bulkup.engine.handled import Handled
+from bulkup.engine.stopwatch import Doing
 
 MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024
 """Limit for all commits in flight together, so that memory is bounded when entities are large."""
@@ -56,6 +57,7 @@ class Committer:
         self.shard = shard
         self._context = context
         self._limits = context.throttle.limits
+        self._stopwatch = context.stopwatch
         self.foreign = context.foreign
         self._resolver = CommitResolver(context, shard)
         self._peers = peers
@@ -89,6 +91,7 @@ class Committer:
 
     def note_waiting(self) -> None:
         """A page waits because there is no room: more commits in flight might help."""
+        self._context.throttle.is_full = True
         self._context.throttle.concurrency.waited_for(len(self._peers))
 
     def _open_batches(self) -> list[Batch]:
@@ -221,7 +224,14 @@ class Committer:
             self._building = Batch(start=batch.end)
             self._send(batch)
 
+    @property
+    def in_flight(self) -> int:
+        """Commits that are sent and not answered."""
+        commits = [sent.commit for sent in self._in_flight]
+        return sum(commit is not None and commit.call.is_in_flight for commit in commits)
+
     def _send(self, batch: Batch) -> None:
+        did = self._stopwatch.switch(Doing.COMMITTING)
         self.resolve_answered()
         while not self.has_room():
             self._resolve_oldest()
@@ -236,6 +246,7 @@ class Committer:
                 raise
         self._in_flight.append(OpenBatch(batch, commit))
         self.in_flight_bytes += batch.size
+        self._stopwatch.switch(did)
 
     def drain(self) -> None:
         """Send what is left and wait until everything is done."""
@@ -265,6 +276,7 @@ class Committer:
 
     def _resolve_oldest(self) -> None:
         batch, commit = self._in_flight[0]
+        did = self._stopwatch.switch(Doing.COMMITTING)
         try:
             self._resolver.resolve(batch, commit)
         except BaseException:
@@ -274,6 +286,7 @@ class Committer:
             self._in_flight.popleft()
             self.in_flight_bytes -= batch.size
             self.foreign.release(batch)
+            self._stopwatch.switch(did)
 
     def give_up_held(self) -> None:
         """The run ends while batches are held back, or are not what its plan says. Their entities

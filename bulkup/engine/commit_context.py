@@ -16,8 +16,10 @@ from bulkup.engine.drift import Drift
 from bulkup.engine.handled import Handled, Write
 from bulkup.engine.images import ImageLog
 from bulkup.engine.journal import BatchJournal
+from bulkup.engine.latencies import Latencies
 from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.scan import QueryPlan
+from bulkup.engine.stopwatch import Stopwatch
 from bulkup.engine.throttling import Throttle
 from bulkup.engine.unwritten import UnwrittenChanges
 from bulkup.state.markers import Markers
@@ -128,6 +130,8 @@ class CommitContext:
     runner: CommittingRunner
     made: MadeEntities
     unwritten: UnwrittenChanges
+    stopwatch: Stopwatch
+    latencies: Latencies
     drift: Drift | None = None
     """None: the run has no plan."""
     images: ImageLog | None = None

@@ -180,6 +180,7 @@ class CommitResolver:
         self._note_images(commit, answer)
         operations, latency_s = max(len(commit.span), commit.row.counts.writes), call.seconds
         self._throttle.rate.answered(operations, latency_s)
+        self._context.latencies.answered(latency_s)
         if call.attempts == 1:
             self._throttle.concurrency.answered(latency_s)
         return len(commit.span), None

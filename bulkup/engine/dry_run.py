@@ -20,6 +20,7 @@ from bulkup.engine.handled import Handled, written
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.key_scan import Pages
 from bulkup.engine.previewed import Previewed
+from bulkup.engine.stopwatch import Doing, Stopwatch
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.unwritten import UnwrittenChanges
 
@@ -110,6 +111,7 @@ def dry_run(
     *,
     nap: Callable[[float], None],
     batch_size: int,
+    stopwatch: Stopwatch,
 ) -> None:
     """Handle all entities of a scan, at the rate of a real run.
 
@@ -117,12 +119,15 @@ def dry_run(
     """
     try:
         while not scan.is_over:
+            stopwatch.switch(Doing.READING)
             page = scan.take()
             while page:
                 size = rate.batch_size(batch_size)
                 span, page = page[:size], page[size:]
+                stopwatch.switch(Doing.PACED)
                 nap(rate.wait_s(len(span)))
                 rate.spend(len(span))
+                stopwatch.switch(Doing.HANDLING)
                 handlers.handle(span, sink)
         sink.check_end()
     except HandlerOverBudget as over:
@@ -132,6 +137,7 @@ def dry_run(
             sink.check_end()
         raise
     finally:
+        stopwatch.switch(Doing.NOTHING)
         scan.close()
 
 

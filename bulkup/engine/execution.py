@@ -60,6 +60,7 @@ from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.throttling import Throttle
 from bulkup.engine.together import in_process
 from bulkup.engine.unwritten import ChangesUnwrittenError, UnwrittenChanges
+from bulkup.engine.vitals import VitalsGauge
 from bulkup.state.before_images import BeforeImages
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
@@ -134,6 +135,9 @@ class Execution:
             self._steered, gates_of(task, surroundings) if taken else (), self._event_log,
             clock.monotonic, max_hold_s=options.max_hold_s,
         )  # fmt: skip
+        self._gauge = self._progress.gauge = VitalsGauge(
+            self._rate_limiter, clock.monotonic, self._holding.now
+        )
         self._budget = Budget(self._max_failures, self._already.failed, self._event_log.failed)
         self._control = Control(
             surroundings.stop,
@@ -323,7 +327,7 @@ class Execution:
             )
             dry_run(
                 scan, self._handlers, sink, self._rate_limiter,
-                nap=self._rpc.nap, batch_size=size,
+                nap=self._rpc.nap, batch_size=size, stopwatch=self._gauge.stopwatch,
             )  # fmt: skip
         self._move_watch.look(self._handlers)
 
@@ -353,6 +357,7 @@ class Execution:
                 width=sampling.shards if sampling else 1,
                 sample=sampling.take() if sampling else None,
             )  # fmt: skip
+            self._gauge.watch(scheduler, commits.throttle)
             self._clean = False
             try:
                 yield scheduler
@@ -406,6 +411,8 @@ class Execution:
             ),
             made=MadeEntities(self._query, self._rpc, lease, checkpoint),
             unwritten=self._unwritten,
+            stopwatch=self._gauge.stopwatch,
+            latencies=self._gauge.latencies,
             drift=Drift(plan, options.max_drift, self._progress.counts) if plan else None,
             images=None if images is None else ImageLog(images, self._rpc),
         )

@@ -69,7 +69,7 @@ class Handler(HandlerCall):
             end_if_fork()
             if isinstance(error, CallError) and error.worth_another_try:
                 raise  # Datastore is unavailable; that is not this entity's fault
-            fail_with(self._updater, item, error)
+            fail_with(self._updater, item, error, entity)
             if self._changed:
                 has_come_to_nothing(entity)
         if self.is_shared:

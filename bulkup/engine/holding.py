@@ -63,7 +63,6 @@ class Holding:
         """When the present hold began."""
         self._held_since: float | None = None
         """When gates that give up began to hold the run."""
-        self._earlier_s = 0.0
 
     def reason(self) -> Reason | None:
         """Why the run is to be held now; None: it may work."""
@@ -116,8 +115,6 @@ class Holding:
 
     def ended(self) -> None:
         """The runner does not wait any more: it works again, or ends."""
-        if self._since is not None:
-            self._earlier_s += self._monotonic() - self._since
         self._told = self._since = self._held_since = None
 
     def close(self) -> None:
@@ -125,14 +122,6 @@ class Holding:
         for gate in self._gates:
             gate.close()
 
-    # --- for those who show it ---
-
-    def phase_and_why(self) -> tuple[Phase, str]:
-        """WORKING unless the run is held."""
-        return (Phase.WORKING, "") if self._told is None else self._told[:2]
-
-    @property
-    def held_s(self) -> float:
-        """Seconds that this runner has been held so far."""
-        now_s = 0.0 if self._since is None else self._monotonic() - self._since
-        return self._earlier_s + now_s
+    def now(self) -> tuple[Phase, str] | None:
+        """PAUSED or HELD, and why; None: the run works."""
+        return None if self._told is None else self._told[:2]

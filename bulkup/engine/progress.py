@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from bulkup.core.clock import Clock
@@ -11,6 +11,7 @@ from bulkup.core.model import Counts
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import count_of
+from bulkup.engine.vitals import VitalsGauge
 
 RATE_OVER_S = 15.0
 """The displayed rate is an average over this time: long enough to be steady, short enough to be
@@ -47,6 +48,10 @@ class ProgressTracker:
         self.counts = self._before = already
         self.total: int | None = None
         self.retries = 0
+        self.retries_by: Counter[str] = Counter()
+        """By call and error: `Commit: UNAVAILABLE`."""
+        self.gauge: VitalsGauge | None = None
+        """Reads the vitals of a run or of a dry run; None: this is neither."""
         self._count_call: Call[object] | None = None
         self._waiting: str | None = None
         self._started = clock.monotonic()
@@ -82,6 +87,7 @@ class ProgressTracker:
     def retrying(self, error: CallError, attempt: int, wait_s: float, left_s: float) -> None:
         self.retries += 1
         reason = f"{error.call}: {error.code_name}"
+        self.retries_by[reason] += 1
         self._waiting = f"{reason}, try {attempt} failed, next in {wait_s:.0f} s"
         self._listener(Retrying(error.call, reason, attempt, wait_s, left_s))
         self.tick(force=True)
@@ -98,10 +104,14 @@ class ProgressTracker:
             self._samples.popleft()
         since, handled = self._samples[0]
         rate = (handled_now - handled) / (now - since) if now > since else 0.0
+        waiting, vitals = self._waiting or self._waiting_for(), None
+        if self.gauge is not None:
+            vitals = self.gauge.read(waiting, self.counts_here.conflicts, self.retries_by)
+            waiting = vitals.why or None
         self._listener(
             Progress(
                 self.counts, self.total, now - self._started, rate, self.retries,
-                self._waiting or self._waiting_for(), self._rate_limit(), handled_now,
+                waiting, self._rate_limit(), handled_now, vitals,
             )
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 
 from bulkup.core.records import Shard
 from bulkup.core.stop import Stopped
+from bulkup.core.vitals import ShardVitals
 from bulkup.engine.budget import BudgetExceeded, HandlerOverBudget
 from bulkup.engine.commit_context import LiveMarker
 from bulkup.engine.control import CHECK_EVERY_S, Control
@@ -20,6 +21,7 @@ from bulkup.engine.pool.pool import WorkerDiedError
 from bulkup.engine.shard_runner import ShardContext, ShardRunner
 from bulkup.engine.shard_splitter import ShardSplitter
 from bulkup.engine.splits import Sample
+from bulkup.engine.stopwatch import Doing
 from bulkup.engine.unwritten import ChangesUnwrittenError
 from bulkup.state.lease import Lease
 
@@ -48,6 +50,7 @@ class Scheduler:
         self._rpc = context.commits.rpc
         self._throttle = context.commits.throttle
         self._unwritten = context.commits.unwritten
+        self._stopwatch = context.commits.stopwatch
         self._handlers = context.handlers
         self._lease = lease
         self._control = control
@@ -55,11 +58,13 @@ class Scheduler:
         self._width = width
         self._runners: deque[ShardRunner] = deque()
         self._waiting: deque[Shard] = deque()
+        self._sample = sample
         self._splitter = (
             ShardSplitter(sample, lease, context.checkpoint, self._runners, self._waiting)
             if sample is not None
             else None
         )
+        self.shards_done = 0
         self.clean = False
         self.live_markers: list[LiveMarker] = []
         control.settle, control.wait = self._settle, self._wait
@@ -78,21 +83,25 @@ class Scheduler:
                     self._rpc.arrived.clear()
                     if self._splitter is not None and self._splitter.is_pending:
                         self._lease.see_change()
-                    self._throttle.wait_s = math.inf
+                    self._throttle.wait_s, self._throttle.is_full = math.inf, False
+                    self._stopwatch.switch(Doing.HANDLING)
                     self._handlers.begin_round()
                     moved = False
                     for runner in list(self._runners):
                         moved = runner.step() or moved
                         if runner.is_done:
                             self._runners.remove(runner)
+                            self.shards_done += 1
                             self.live_markers.extend(runner.live_markers)
                     self._runners.rotate(-1)  # so that no shard is always the last
                     if not moved:
                         self._check_held()
                         self._control.check()
+                        self._stopwatch.switch(self._waits_for())
                         self._rpc.wait(self._throttle.wait_s)
             self.clean = True
         finally:
+            self._stopwatch.switch(Doing.NOTHING)
             for runner in self._runners:
                 runner.close()
                 self.live_markers.extend(runner.live_markers)
@@ -118,8 +127,44 @@ class Scheduler:
             committer.settle()
 
     def _wait(self) -> None:
+        did = self._stopwatch.switch(Doing.HELD)
         self._rpc.arrived.clear()
         self._rpc.wait(CHECK_EVERY_S)
+        self._stopwatch.switch(did)
+
+    def _waits_for(self) -> Doing:
+        """What keeps all shards from moving; with several, what keeps one of them."""
+        if self._throttle.wait_s < math.inf:
+            return Doing.PACED
+        if self._throttle.is_full:
+            return Doing.COMMITTING
+        if any(runner.chunks for runner in self._runners):
+            return Doing.HANDLING
+        return Doing.READING if any(r.is_reading for r in self._runners) else Doing.COMMITTING
+
+    @property
+    def in_flight(self) -> int:
+        """Commits of all shards that are sent and not answered."""
+        return sum(runner.committer.in_flight for runner in self._runners)
+
+    def shards(self) -> tuple[ShardVitals, ...]:
+        """How far the shards are that are worked on, by their id."""
+        return tuple(sorted(map(self._vitals_of, self._runners), key=lambda shard: shard.id))
+
+    @property
+    def shards_waiting(self) -> int:
+        return len(self._waiting)
+
+    def _vitals_of(self, runner: ShardRunner) -> ShardVitals:
+        shard, progress = runner.shard, runner.committer.shard
+        handled = progress.counts.handled + progress.counts_above.handled
+        share = None
+        if self._sample is not None and runner.last_key and not shard.end:
+            keys = len(self._sample.inside(shard.after, shard.upto))
+            left = len(self._sample.inside(runner.last_key, shard.upto))
+            # Before the first sampled key and after the last one is a part of it, too.
+            share = 1 - (left + 0.5) / (keys + 1) if runner.is_reading else 1.0
+        return ShardVitals(shard.id, handled, share)
 
     def _free_places(self) -> int:
         return self._width - sum(runner.is_reading for runner in self._runners)

@@ -13,6 +13,7 @@ from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgres
 from bulkup.engine.handled import Handled
 from bulkup.engine.hints import Hints
 from bulkup.engine.key_scan import open_scan
+from bulkup.engine.stopwatch import Doing
 from bulkup.engine.workers import HandedOut
 from bulkup.state.checkpoint import Checkpoint
 
@@ -91,6 +92,7 @@ class ShardRunner:
         self._committers.append(self.committer)
         self.page: Sequence[Any] = ()
         """Read, and not handled yet."""
+        self._stopwatch = context.commits.stopwatch
         self._foreign = context.commits.foreign
         self.page_knows = self._ahead_knows = self._foreign.landings
         """Landings of foreign keys before the page, and the one ahead, was requested."""
@@ -142,7 +144,9 @@ class ShardRunner:
     def _take_page(self) -> None:
         foreign = self._foreign
         self.page_knows, self._ahead_knows = self._ahead_knows, foreign.landings
+        did = self._stopwatch.switch(Doing.READING)
         self.page = self.scan.take()
+        self._stopwatch.switch(did)
         if foreign:
             foreign.forget(min(runner.knows for runner in self._runners))
 

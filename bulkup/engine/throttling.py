@@ -21,6 +21,9 @@ class Throttle:
         self.wait_s = math.inf
         """Seconds until the rate admits the next entities; infinite: no shard waits for the rate.
         The scheduler resets it before each round."""
+        self.is_full = False
+        """A shard waits, because it has as many commits in flight as it may have. Reset likewise.
+        """
 
     def tune(self, *, max_rate: MaxRate, in_flight: int | None, batch_size: int) -> None:
         """From the next batch on, these are what the user has set."""

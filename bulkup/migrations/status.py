@@ -220,8 +220,8 @@ class FolderStatus:
             if entry.status is MigrationStatus.CHANGED and entry.name not in may_change:
                 raise MismatchError(
                     f"{entry.name} was changed after it was applied; restore it, accept the change "
-                    f"if its effect is the same (--accept-changed {entry.name}), or apply it again "
-                    f"(bulkup mark {entry.name} --pending)"
+                    f"if its effect is the same (bulkup migrate --accept-changed {entry.name}), or "
+                    f"apply it again (bulkup mark {entry.name} --pending)"
                 )
             if entry.is_stuck:
                 raise MismatchError(

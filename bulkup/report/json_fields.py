@@ -19,6 +19,7 @@ from bulkup.core.events import (
     RunStarted,
     RunState,
     Steered,
+    Vitals,
 )
 from bulkup.core.selection import Selection
 from bulkup.core.typed_key import typed_key
@@ -165,7 +166,12 @@ def progress_fields(event: Progress) -> dict[str, Any]:
         "retries": event.retries,
         "waiting": event.waiting or "",
         "pace": event.rate_limit or "",
+        **({"vitals": _vitals_fields(event.vitals)} if event.vitals is not None else {}),
     }
+
+
+def _vitals_fields(vitals: Vitals) -> dict[str, Any]:
+    return {**asdict(vitals), "phase": vitals.phase.value}
 
 
 def already_done_fields(event: AlreadyDone) -> dict[str, Any]:

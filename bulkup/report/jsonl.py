@@ -11,7 +11,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
                is the dry pass of --gate clean
     gate       passed, counts, elapsed_s, checked_before: that pass was clean, and the run begins
     progress   run_id, handled, counts, total, elapsed_s, rate, retries, waiting, pace (for people;
-               may change); at most one a second
+               may change), vitals (how a run is doing: phase, commits in flight and their latency,
+               retries, what it waited for, shards); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
     failure    run_id, key, typed_key, step, error, traceback, failed, max_failures (-1: no limit)
     finding    key, typed_key, step, error, traceback, found, young: of `bulkup verify`, an entity

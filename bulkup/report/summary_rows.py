@@ -50,7 +50,7 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Vanished", _if_any(counts.vanished, "(deleted by others during the run; not failures)")),
         ("Failed", _failed(report)),
         ("Not written", _if_any(counts.unwritten, "(changed by the updater and not put after it)")),
-        ("Others", others(counts, dry_run=report.dry_run)),
+        ("Others", _others(counts, dry_run=report.dry_run)),
         (
             "Conflicts",
             _if_any(counts.conflicts, "(changed by others during the run; handled again)"),
@@ -58,6 +58,13 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
         ("Retries", f"{plural(report.retries, 'call')} sent again" if report.retries else None),
         ("Operations", _operations(report)),
     ]
+
+
+def _others(counts: Counts, *, dry_run: bool) -> str | None:
+    besides = others(counts, dry_run=dry_run)
+    if besides and counts.deleted and counts.other_puts:
+        besides += " (one with a new key counts as deleted, and as written here)"
+    return besides
 
 
 def _operations(report: Report) -> str | None:

@@ -14,6 +14,7 @@ from bulkup.core.records import RunInfo, next_id
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
 from bulkup.runs.housekeeping import abandon
+from bulkup.runs.which_run import ABANDON
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import RunLock, find_run
 from bulkup.state.groups import Group
@@ -29,7 +30,7 @@ def open_to_abandon(name: str, state_dir: Path) -> Iterator[Checkpoint | None]:
     Raises HeldError while a process of this machine executes it, UsageError, StateError.
     """
     try:
-        folder = find_run(state_dir, name)
+        folder = find_run(state_dir, name, ABANDON.fits)
     except NotFoundError:
         yield None
         return

@@ -25,6 +25,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import continue_command, resume_command, retry_command
 from bulkup.state.record import RunRecord
 from bulkup.state.run_log import RunLog
+from bulkup.state.timeline import Timeline
 from bulkup.state.unreported import reported
 
 
@@ -66,12 +67,13 @@ def execute(
     workers = _worker_pool(prepared) if context.options.processes > 1 else None
     holder = held.lease.holder
     log = RunLog(checkpoint.folder, held.lease.generation, who=holder.who if holder else "")
-    with closing(log):
+    timeline = Timeline(checkpoint.folder, held.lease.generation)
+    with closing(log), closing(timeline):
         execution = _execution(
-            prepared, run_info, taken, both(log, context.listener),
+            prepared, run_info, taken, both(both(log, timeline), context.listener),
             workers=workers, sampling=sampling,
         )  # fmt: skip
-        log.on_loss = execution.warn
+        log.on_loss = timeline.on_loss = execution.warn
         report = execution.execute()
     if report.success:
         _spend_approval(prepared, held)

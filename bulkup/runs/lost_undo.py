@@ -22,6 +22,7 @@ from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.rewind import RewindOptions, compare_times, prepare_rewind
 from bulkup.runs.start import start
 from bulkup.runs.target import TargetOptions, open_target, options_for
+from bulkup.runs.which_run import UNDO
 from bulkup.state.files import find_run, group_folders
 from bulkup.state.record import RunRecord
 from bulkup.state.restore_list import Restores
@@ -39,7 +40,7 @@ def find_lost(name: str, target_options: TargetOptions, context: RunContext) -> 
     if group_folders(context.state_dir, name):
         return None
     try:
-        find_run(context.state_dir, name)
+        find_run(context.state_dir, name, UNDO.fits)
         return None
     except NotFoundError as error:
         not_here = error

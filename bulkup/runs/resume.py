@@ -26,6 +26,7 @@ from bulkup.runs.prepare import PreparedRun, prepare
 from bulkup.runs.retry import settle_retry
 from bulkup.runs.target import TargetOptions, check_same_target, options_for
 from bulkup.runs.undone import settle_undo
+from bulkup.runs.which_run import RESUME
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import undoes
 from bulkup.state.files import CHECKPOINT_NAME, find_run, run_folders
@@ -51,7 +52,7 @@ def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoin
     there is nothing to resume, HeldError while another process executes the run.
     """
     if name is not None:
-        folder = find_run(context.state_dir, name)
+        folder = find_run(context.state_dir, name, RESUME.fits)
     else:
         folder = _latest_unfinished(context)
     lock = lock_folder(folder, context)

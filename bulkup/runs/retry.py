@@ -27,6 +27,7 @@ from bulkup.runs.key_input import BadKeyError, KeyCheck, KeySource, keys_from_fi
 from bulkup.runs.prepare import PreparedRun, prepare
 from bulkup.runs.start import start
 from bulkup.runs.target import TargetOptions, check_same_target, options_for
+from bulkup.runs.which_run import RETRY
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, find_run, is_latest
 from bulkup.state.key_list import KeyList
@@ -39,7 +40,7 @@ def open_to_retry(name: str, context: RunContext) -> Iterator[Checkpoint]:
 
     Raises NotFoundError, UsageError, HeldError, StateError.
     """
-    folder = _first_folder(find_run(context.state_dir, name))
+    folder = _first_folder(find_run(context.state_dir, name, RETRY.fits))
     lock = lock_folder(folder, context)
     try:
         with closing(Checkpoint.open(folder)) as checkpoint:

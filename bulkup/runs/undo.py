@@ -33,6 +33,7 @@ from bulkup.runs.undo_runs import (
     without_blind_retries,
 )
 from bulkup.runs.undone import end_successor, end_unfinished, note_undone, undone_by
+from bulkup.runs.which_run import UNDO
 from bulkup.state.files import find_run, group_folders, is_latest
 from bulkup.state.restore_list import RestoreList, Restores
 from bulkup.state.undo_log import UndoLog
@@ -74,7 +75,7 @@ def undo(
     undoing = _Undoing(target_options, context, wishes)
     of_group = [one for one in group_folders(context.state_dir, name) if not is_successor(one.name)]
     if not of_group:
-        return undoing.undo_chain(find_run(context.state_dir, name))
+        return undoing.undo_chain(find_run(context.state_dir, name, UNDO.fits))
     reports: list[Report] = []
     for folder in sorted(of_group):
         try:

@@ -16,6 +16,7 @@ from bulkup.core.events import Warned
 from bulkup.core.records import RunInfo, first_id, next_id
 from bulkup.runs.acquire import lock_folder
 from bulkup.runs.context import RunContext
+from bulkup.runs.which_run import is_undone
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock
 from bulkup.state.undo_log import UndoLog
@@ -50,8 +51,7 @@ class OpenedRun:
 
     @property
     def is_undone(self) -> bool:
-        status = self.checkpoint.status()
-        return bool(status.brought_back_by or status.undone_by) and not status.partly
+        return is_undone(self.checkpoint)
 
     @property
     def is_whole(self) -> bool:

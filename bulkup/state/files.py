@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -60,13 +61,18 @@ def run_folders(state_dir: Path) -> list[Path]:
     return sorted(p.parent for p in state_dir.glob(f"*/{CHECKPOINT_NAME}"))
 
 
-def find_run(state_dir: Path, name: str) -> Path:
-    """The folder of the run with this id, or with this unambiguous prefix of an id."""
+def find_run(
+    state_dir: Path, name: str, fits: Callable[[Path], bool] = lambda folder: True
+) -> Path:
+    """The folder of the run with this id, or with this unambiguous prefix of an id. Of several with
+    this prefix, `fits` says which can be meant. Raises UsageError, NotFoundError."""
     if not name:
         raise UsageError("the run id is empty; `bulkup list` shows the ids")
     folders = run_folders(state_dir)
     exact = [f for f in folders if f.name == name]
     matching = exact or [f for f in folders if f.name.startswith(name)]
+    if len(matching) > 1:
+        matching = [folder for folder in matching if fits(folder)] or matching
     if len(matching) > 1:
         raise UsageError(
             f"{name!r} matches {len(matching)} runs, {matching[0].name} and {matching[1].name} "

@@ -17,9 +17,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from bulkup.core.clock import timestamp
 from bulkup.core.errors import StateError
+from bulkup.core.events import Event, Progress
 from bulkup.core.model import Counts
-from bulkup.core.vitals import Phase, Sample, Waits
+from bulkup.core.vitals import Phase, Sample, Vitals, Waits
 
 TIMELINE_NAME = "timeline.jsonl"
 MOST_LINES = 2000
@@ -33,24 +35,40 @@ _DAMAGE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 
 
 class Timeline:
-    """Writes the samples of one runner.
+    """A listener that keeps a sample of each Progress of one runner. `runner`: its generation.
 
     `on_loss` is called once, with a sentence, when the file cannot be written. After that nothing
     more is written: a full disk is no reason to end a run.
     """
 
-    def __init__(self, folder: Path, on_loss: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        runner: int,
+        *,
+        on_loss: Callable[[str], None] = lambda _: None,
+        unix: Callable[[], float] = timestamp,
+    ) -> None:
         self._path = folder / TIMELINE_NAME
-        self._on_loss = on_loss
+        self._runner = runner
+        self.on_loss = on_loss
+        self._unix = unix
         self._descriptor: int | None = None
         self._is_lost = False
         self._every_s = FIRST_EVERY_S
         self._lines = 0
         self._last: Sample | None = None
+        """The last one that was written."""
+        self._latest: Sample | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._latest = _sample_of(event, self._runner, self._unix())
+            self.add(self._latest)
 
     def add(self, sample: Sample, *, always: bool = False) -> None:
         """Write a sample if it is time for one, or if what the runner does has changed. `always`:
-        in any case, for the last one of a runner."""
+        in any case."""
         last = self._last
         is_due = last is None or sample.at - last.at >= self._every_s - EARLY_S
         # A clock that was set back must not end the timeline.
@@ -71,6 +89,13 @@ class Timeline:
             self._lose(error)
 
     def close(self) -> None:
+        """Write the latest sample, so that the timeline ends where the runner did."""
+        if self._latest is not None and self._latest is not self._last:
+            self.add(self._latest, always=True)
+        self._latest = None
+        self._close()
+
+    def _close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -111,18 +136,42 @@ class Timeline:
         except BaseException:
             os.unlink(temporary)
             raise
-        self.close()
+        self._close()
         self._descriptor = appending
         self._every_s = every_s
         self._lines = len(kept) + 1
 
     def _lose(self, error: OSError) -> None:
         self._is_lost = True
-        self.close()
-        self._on_loss(
-            f"cannot write {str(self._path)!r} ({error.strerror or error}); the run continues, and "
-            "its timeline ends here"
-        )
+        self._close()
+        if self._path.parent.is_dir():  # else the whole folder is gone, and the run says so
+            self.on_loss(
+                f"cannot write {str(self._path)!r} ({error.strerror or error}); the run continues, "
+                "and its timeline ends here"
+            )
+
+
+def _sample_of(progress: Progress, runner: int, at: float) -> Sample:
+    vitals = progress.vitals or Vitals()
+    return Sample(
+        at=at,
+        runner=runner,
+        phase=vitals.phase,
+        why=vitals.why,
+        handled=max(progress.handled, progress.counts.handled),
+        counts=progress.counts,
+        total=progress.total,
+        rate=progress.rate,
+        in_flight=vitals.in_flight,
+        batch_size=vitals.batch_size,
+        median_s=vitals.latency_median_s,
+        p99_s=vitals.latency_p99_s,
+        limit_per_s=vitals.limit_per_s,
+        limit_why=vitals.limit_why,
+        conflicts=vitals.conflicts,
+        retries=progress.retries,
+        waits=vitals.waits,
+    )
 
 
 def read_timeline(folder: Path) -> tuple[Sample, ...]:

@@ -20,6 +20,7 @@ from bulkup.state.record import LEASE_S
 from bulkup.testing.entities import Entities
 from bulkup.testing.memory import Memory
 from bulkup.testing.new_ids import with_numbered_ids
+from bulkup.testing.own_frames import without_own_frames
 from bulkup.testing.results import Diff, RunFailedError, RunResult, diffs_of, failed_entity
 from bulkup.testing.running import OPTIONS, Given, Heard, as_typed, execute, run_on
 from bulkup.testing.store import Store
@@ -73,6 +74,7 @@ class CrashResult:
             )
 
 
+@without_own_frames
 def crash_test(updater: Any, entities: Entities, /, **params: Any) -> CrashResult:
     """Kill a run of an updater before and after each of its commits, and resume it each time.
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from google.cloud.datastore import Entity
 
+from bulkup.core.meant import hint
 from bulkup.datastore.keys import key_text
 from bulkup.report.text import VALUE_LIMIT, clean
-from bulkup.testing.meant import hint
 from bulkup.testing.results import EntityList
 
 

@@ -25,6 +25,7 @@ from bulkup.authoring.parameters import convert, parameters_of
 from bulkup.authoring.updater import Updater, begin_task, writing_to
 from bulkup.authoring.writes import WriteSink
 from bulkup.authoring.wrong_result import method_result
+from bulkup.testing.own_frames import without_own_frames
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity, Key, Query
@@ -47,6 +48,7 @@ class Writes:
     """What `fail` was called with, in `handle_batch`. A run drops the writes of these entities."""
 
 
+@without_own_frames
 def handle(
     updater: AnyUpdater,
     entity: Entity | Mapping[str, Any] | Sequence[Entity | Mapping[str, Any]],
@@ -117,6 +119,7 @@ def _awaited(updater: Updater, entity: Entity, sink: WriteSink) -> Any:
         return pool.submit(context.run, asyncio.run, call()).result()
 
 
+@without_own_frames
 def query(updater: AnyUpdater, /, **params: Any) -> Query:
     """Return the query that an updater would run. Arguments as for `handle`."""
     return _ready(updater, params).get_query()

@@ -13,6 +13,7 @@ from google.cloud.datastore import Entity, Key
 from google.cloud.datastore.helpers import entity_from_protobuf
 
 from bulkup.core.changes import PropertyChange, WouldChange
+from bulkup.core.meant import error_with_hint
 from bulkup.core.model import Failure
 from bulkup.core.typed_key import typed_key
 from bulkup.datastore.entity_diff import describe_changes
@@ -21,7 +22,6 @@ from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.messages import EntityPb
 from bulkup.report.change_lines import change_lines
 from bulkup.report.text import clean
-from bulkup.testing.meant import error_with_hint
 
 if TYPE_CHECKING:
     from google.cloud.datastore import Client

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from google.cloud.datastore import Entity, Key
 
+from bulkup.authoring.source_files import suggest
+from bulkup.core.errors import BulkupError, NotFoundError, UsageError
 from bulkup.core.events import EntityFailed, Event, Logged, Report, RunStarted
 from bulkup.core.model import Failure, RunState
+from bulkup.core.visible import visible
 from bulkup.datastore.containment import contained
 from bulkup.datastore.keys import key_bytes
 from bulkup.datastore.messages import CommitRequest
@@ -26,6 +29,7 @@ from bulkup.runs.prepare import load_updater, prepare_on
 from bulkup.runs.start import start
 from bulkup.testing.entities import Entities, to_entity
 from bulkup.testing.handling import kind_of, offline_client
+from bulkup.testing.own_frames import without_own_frames
 from bulkup.testing.results import RunFailedError, RunResult, diffs_of, failed_entity
 from bulkup.testing.store import Store, fresh_store
 
@@ -33,6 +37,7 @@ Watch = Callable[[Any], Any]
 """Takes the Commit method of the connection, and returns what is used in its place."""
 
 
+@without_own_frames
 def run_updater(updater: Any, entities: Entities = (), /, **params: Any) -> RunResult:
     """Run an updater over these entities, and return what it has done.
 
@@ -75,7 +80,10 @@ class Given:
 
     def fill(self, store: Store) -> None:
         if self._path is not None:
-            store.load(self._path, self._kind(store))
+            try:
+                store.load(self._path, self._kind(store))
+            except OSError as error:
+                raise _unreadable(self._path, error) from None
             return
         client = store.client
         store.put(
@@ -90,6 +98,19 @@ class Given:
         ready = load_updater(as_typed(self._updater), self._params).create()
         ready.client = store.client
         return kind_of(ready)
+
+
+def _unreadable(path: str, error: OSError) -> BulkupError:
+    """For a file of entities."""
+    if not isinstance(error, FileNotFoundError):
+        return UsageError(f"cannot read the entities in {visible(path)} ({error.strerror})")
+    meant = ""
+    with suppress(OSError):
+        folder, name = os.path.split(path)
+        meant = suggest(name, os.listdir(folder or os.curdir))
+    beside = f"Path(__file__).with_name({os.path.basename(path)!r})"
+    where = f"; paths begin in {visible(os.getcwd())}, and {beside} is the file beside a test"
+    return NotFoundError(f"there is no file {visible(path)}{meant or where}")
 
 
 def empty_store(key: Key | None = None) -> AbstractContextManager[Store]:

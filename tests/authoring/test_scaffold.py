@@ -109,7 +109,8 @@ def test_the_updater_of_any_sample_can_be_loaded(new: NewUpdater) -> None:
     [
         ("a b", "not a valid name"), ("1a", "not a valid name"), ("../a", "not a valid name"),
         ("a.py", "not a valid name"), ("a/b", "not a valid name"), ("", "not a valid name"),
-        ("class", "not a valid name"), ("None", "not a valid name"), ("a\n", "not a valid name"),
+        ("class", "is a keyword of Python"), ("None", "such as none_entities"),
+        ("a\n", "not a valid name"),
         ("a\0", "not a valid name"), ("a-b", "not a valid name"), ("\udc80", "not a valid name"),
         ("test_a", "name for a test"), ("a_test", "name for a test"), ("conftest", "for a test"),
         ("json", "would hide the module json"), ("click", "would hide"), ("google", "would hide"),

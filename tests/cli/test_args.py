@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from bulkup.cli.args import ArgsCommand, verb
+from bulkup.cli.values import Duration
 from bulkup.engine.throttle.max_rate import MaxRate
 
 
@@ -56,3 +58,17 @@ def test_incomplete_words_can_be_completed() -> None:
     """Shell completion parses lines that lack the argument."""
     context = collecting([]).make_context("try", ["--port", "8"], resilient_parsing=True)
     assert context.params["port"] == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x", "write it like 30d or 12h"), ("30 days", "did you mean 30d?"),
+        ("2w", "did you mean 14d?"), ("3 months", "did you mean 90d?"), ("5 min", "mean 5m?"),
+        ("1y", "did you mean 365d?"), ("10sec", "did you mean 10s?"), ("5q", "write it like 30d"),
+        ("-5", "write it like"), ("", "write it like"),
+    ],
+)  # fmt: skip
+def test_a_duration_in_other_words_gets_ours(text: str, says: str) -> None:
+    with pytest.raises(click.BadParameter, match=re.escape(says)):
+        Duration("30d or 12h").convert(text, None, None)

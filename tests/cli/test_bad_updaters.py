@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import Result, Shell, contents, seed
+from tests.cli.shell import TIMEOUT_S, Result, Shell, contents, seed
 from tests.conftest import Server
 
 TWO = """
@@ -293,3 +294,30 @@ def test_a_misspelled_argument_of_the_decorator_is_named(
     assert result.code == 2
     assert f"Error: @bulkup.updater {says}" in result.err
     assert "TypeError" not in result.err
+
+
+TYPED = """
+    from dataclasses import dataclass
+
+    import bulkup
+
+    @dataclass
+    class Item:
+        n: int
+
+    @bulkup.updater(kind="Item")
+    def fix(item: Item):
+        return item
+"""
+
+
+def test_a_file_that_hides_a_library_is_named(tmp_path: Path, embedded: Server) -> None:
+    shell = Shell(tmp_path, embedded)
+    shell.write("fixes/fix.py", TYPED)
+    shell.write("fixes/attr.py", TWO)
+    cold = shell.start("run", "fixes/fix.py", "--yes")
+    out, err = cold.communicate(timeout=TIMEOUT_S)
+    assert (cold.returncode, out) == (2, "")
+    path = str(tmp_path / "fixes" / "attr.py")
+    assert f"{path!r} hides the installed module attr: rename that file" in err
+    assert "bug in bulkup" not in err

@@ -199,6 +199,7 @@ def test_the_migrations_folder_is_one_of_the_settings(here: Shell, embedded: Ser
         ("json = 'yes'", ["json is a string", "true or false"]),
         ("verbose = true", ["verbose is true", "whole number"]),
         ("max_time = 'soon'", ["max_time", "'soon' is not a duration"]),
+        ("max_time = '2 weeks'", ["max_time", "did you mean 14d?"]),
         ("max_time = nan", ["max_time", "not a duration"]),
         ("max_time = 1979-05-27", ["max_time is a date or time"]),
         ("in_flight = 99", ["in_flight", "99"]),

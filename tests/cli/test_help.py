@@ -52,7 +52,7 @@ def test_an_option_that_does_not_exist_is_wrong_usage(nowhere: Shell) -> None:
     assert nowhere.runs() == []
 
 
-@pytest.mark.parametrize("args", [("rum", "bump.py"), ("run",), ("abandon",)], ids=" ".join)
+@pytest.mark.parametrize("args", [("rum", "bump.py"), ("run",), ("approve",)], ids=" ".join)
 def test_a_command_that_is_not_one_is_wrong_usage(nowhere: Shell, args: tuple[str, ...]) -> None:
     result = nowhere.bulkup(*args)
     assert result.code == 2

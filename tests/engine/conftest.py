@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,13 @@ import pytest
 from google.cloud import datastore
 
 import bulkup
-from bulkup.core.events import Report
+from bulkup.core.clock import Clock
+from bulkup.core.events import Event, Report
+from bulkup.engine.options import Options
+from bulkup.runs.context import RunContext
+from bulkup.runs.prepare import prepare
+from bulkup.runs.start import start
+from bulkup.runs.target import TargetOptions
 from tests.conftest import Server
 
 Run = Callable[..., Report]
@@ -26,6 +33,37 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run_on
 
 
+class Hours:
+    """A clock that also advances by what is said to have passed."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+        self.clock = Clock(monotonic=lambda: time.monotonic() + self.passed)
+
+
+@pytest.fixture
+def hours() -> Hours:
+    return Hours()
+
+
+Start = Callable[..., Report]
+
+
+@pytest.fixture
+def start_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: Hours) -> Start:
+    """`bulkup.run` with a clock of the test's own."""
+
+    def start_it(
+        server: Server, updater: Any, listener: Callable[[Event], None], **options: Any
+    ) -> Report:
+        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
+        context = RunContext(Options(**options), tmp_path / "state", listener, clock=hours.clock)
+        with prepare(updater, {}, TargetOptions(server.project), context) as prepared:
+            return start(prepared)
+
+    return start_it
+
+
 def fill(server: Server, kind: str, count: int, **properties: Any) -> datastore.Client:
     """Put `count` entities, ids from 1, each with `i` and the properties (callables get i)."""
     client = server.client()
@@ -36,8 +74,8 @@ def fill(server: Server, kind: str, count: int, **properties: Any) -> datastore.
         for name, value in properties.items():
             entity[name] = value(i) if callable(value) else value
         entities.append(entity)
-    for start in range(0, count, 500):
-        client.put_multi(entities[start : start + 500], timeout=600)  # LF may be busy
+    for first in range(0, count, 500):
+        client.put_multi(entities[first : first + 500], timeout=600)  # LF may be busy
     return client
 
 

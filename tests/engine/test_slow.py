@@ -21,51 +21,15 @@ import bulkup
 from bulkup import Updater
 from bulkup.core.clock import Clock
 from bulkup.core.errors import Exit
-from bulkup.core.events import Event, Progress, Report, RunStarted, Warned, WarningKind
+from bulkup.core.events import Event, Progress, RunStarted, Warned, WarningKind
 from bulkup.core.model import Counts
-from bulkup.engine.options import Options
 from bulkup.engine.progress import ProgressTracker
 from bulkup.report.bar import progress_line
-from bulkup.runs.context import RunContext
-from bulkup.runs.prepare import prepare
-from bulkup.runs.start import start
-from bulkup.runs.target import TargetOptions
 from tests.chaos.proxy import Action, Pass, Seen, proxy_to
 from tests.conftest import Server
-from tests.engine.conftest import Run, everything, fill
+from tests.engine.conftest import Hours, Run, Start, everything, fill
 
 pytestmark = pytest.mark.client_side
-
-
-class Hours:
-    """A clock that also advances by what is said to have passed."""
-
-    def __init__(self) -> None:
-        self.passed = 0.0
-        self.clock = Clock(monotonic=lambda: time.monotonic() + self.passed)
-
-
-@pytest.fixture
-def hours() -> Hours:
-    return Hours()
-
-
-Start = Callable[..., Report]
-
-
-@pytest.fixture
-def start_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: Hours) -> Start:
-    """`bulkup.run` with a clock of the test's own."""
-
-    def start_it(
-        server: Server, updater: Any, listener: Callable[[Event], None], **options: Any
-    ) -> Report:
-        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", server.host)
-        context = RunContext(Options(**options), tmp_path / "state", listener, clock=hours.clock)
-        with prepare(updater, {}, TargetOptions(server.project), context) as prepared:
-            return start(prepared)
-
-    return start_it
 
 
 def slow(hours: Hours, seconds: Callable[[int], float]) -> type[Updater]:

@@ -114,7 +114,9 @@ def test_a_changed_migration_stops_it_until_accepted(
     path.write_text(path.read_text().replace("'''Append", "# why\n\n    '''Append"))
     assert names(project, "applied") == ["0001_a"]  # a comment and a blank line
     path.write_text(path.read_text() + "\nX = 1\n")
-    project.bulkup("migrate").fails(2, "0001_a was changed", "--accept-changed 0001_a")
+    project.bulkup("migrate").fails(
+        2, "0001_a was changed", "(bulkup migrate --accept-changed 0001_a)"
+    )
     assert trails(items) == {"a"}
     assert names(project, "changed") == ["0001_a"]
     assert project.bulkup("migrate", "--accept-changed", "0001_a").code == 0

@@ -13,7 +13,8 @@ import pytest
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts
 from bulkup.core.vitals import Phase, Sample, Waits
-from bulkup.state.timeline import MOST_LINES, TIMELINE_NAME, Timeline, read_timeline
+from bulkup.state import timeline as timeline_module
+from bulkup.state.timeline import TIMELINE_NAME, Timeline, read_timeline
 
 FULL = Sample(
     at=1_700_000_000.5,
@@ -41,7 +42,7 @@ def lost(message: str) -> None:
 
 
 def write(folder: Path, *samples: Sample) -> None:
-    timeline = Timeline(folder, lost)
+    timeline = Timeline(folder, 1, on_loss=lost)
     for sample in samples:
         timeline.add(sample)
     timeline.close()
@@ -75,14 +76,20 @@ def test_a_clock_that_is_set_back_does_not_end_the_timeline(tmp_path: Path) -> N
     assert [sample.at for sample in read_timeline(tmp_path)] == [9000.0, 10.0]
 
 
+@pytest.fixture
+def _soon_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline_module, "MOST_LINES", 200)
+
+
+@pytest.mark.usefixtures("_soon_full")
 def test_a_long_run_is_thinned_out_evenly(tmp_path: Path) -> None:
-    timeline = Timeline(tmp_path, lost)
-    seconds = 5 * MOST_LINES
+    timeline = Timeline(tmp_path, 1, on_loss=lost)
+    seconds = 1000
     for second in range(seconds):
         timeline.add(Sample(at=float(second), runner=1, handled=second))
     timeline.close()
     samples = read_timeline(tmp_path)
-    assert MOST_LINES // 2 <= len(samples) < MOST_LINES
+    assert 100 <= len(samples) < 200
     gaps = {after.at - before.at for before, after in itertools.pairwise(samples)}
     assert max(gaps) == 8.0  # doubled three times
     assert samples[0].at == 0.0
@@ -92,8 +99,9 @@ def test_a_long_run_is_thinned_out_evenly(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [TIMELINE_NAME]
 
 
+@pytest.mark.usefixtures("_soon_full")
 def test_a_later_runner_continues_with_the_same_interval(tmp_path: Path) -> None:
-    write(tmp_path, *(Sample(at=float(second), runner=1) for second in range(MOST_LINES)))
+    write(tmp_path, *(Sample(at=float(second), runner=1) for second in range(200)))
     before = read_timeline(tmp_path)
     write(tmp_path, *(Sample(at=9000.0 + second, runner=2) for second in range(5)))
     assert read_timeline(tmp_path)[: len(before)] == before
@@ -145,7 +153,7 @@ def test_what_a_later_version_adds_is_ignored(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_told_once_and_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / TIMELINE_NAME).mkdir()
     told: list[str] = []
-    timeline = Timeline(tmp_path, told.append)
+    timeline = Timeline(tmp_path, 1, on_loss=told.append)
     for second in range(3):
         timeline.add(Sample(at=float(second), runner=1))
     timeline.close()
@@ -158,7 +166,7 @@ def test_it_is_not_written_through_a_link(tmp_path: Path) -> None:
     other.write_text("mine")
     (tmp_path / TIMELINE_NAME).symlink_to(other)
     told: list[str] = []
-    Timeline(tmp_path, told.append).add(Sample(at=1.0, runner=1))
+    Timeline(tmp_path, 1, on_loss=told.append).add(Sample(at=1.0, runner=1))
     assert told
     assert other.read_text() == "mine"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bulkup
-from bulkup.core.errors import BulkupError, ParameterError
-from bulkup.testing import RunFailedError, handle, offline_client, run_updater
+from bulkup.core.errors import BulkupError, NotFoundError, ParameterError, UsageError
+from bulkup.testing import RunFailedError, crash_test, handle, offline_client, run_updater
 from tests.testing.planted import (
     PEOPLE,
     WITH_NAMES,
@@ -236,3 +238,45 @@ def test_an_attribute_in_place_of_a_property_is_not_lost_in_silence() -> None:
     assert "write entity['city'] = ..." in failure.error
     with pytest.raises(TypeError, match="the attribute 'city' was set on an entity"):
         handle(moves, {"first": "Ada"})
+
+
+def test_an_error_before_the_run_ends_at_the_line_of_the_test() -> None:
+    for call, says in (
+        (lambda: run_updater("nope.py"), "there is no file nope.py"),
+        (lambda: handle("nope.py", {}), "there is no file nope.py"),
+        (lambda: run_updater(full_name, "people.jsonl"), "with_name('people.jsonl')"),
+        (lambda: crash_test(full_name, "people.jsonl"), "no file people.jsonl"),
+    ):
+        with pytest.raises(NotFoundError, match=re.escape(says)) as raised:
+            call()
+        assert _files_of(raised.value) <= {"test_run_updater.py", "own_frames.py"}
+        assert raised.value.__cause__ is None
+
+
+def test_an_error_of_the_handler_shows_only_the_users_lines() -> None:
+    with pytest.raises(KeyError) as raised:
+        handle(misspelled_read, PEOPLE[0])
+    assert _files_of(raised.value) <= {"test_run_updater.py", "own_frames.py", "planted.py"}
+    assert raised.traceback[-1].path.name == "planted.py"
+
+
+def test_a_file_that_cannot_be_loaded_shows_where(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import bulkup\n1 / 0\n")
+    with pytest.raises(BulkupError, match="ZeroDivisionError") as raised:
+        run_updater(tmp_path / "broken.py")
+    assert 'broken.py", line 2' in raised.value.__notes__[0]
+
+
+def test_a_file_of_entities_with_a_similar_name_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("people.jsonl").touch()
+    with pytest.raises(NotFoundError, match=r"did you mean people\.jsonl"):
+        run_updater(full_name, "peple.jsonl")
+    with pytest.raises(UsageError, match="cannot read the entities"):
+        run_updater(full_name, tmp_path)
+
+
+def _files_of(error: BaseException) -> set[str]:
+    return {Path(frame.filename).name for frame in traceback.extract_tb(error.__traceback__)}

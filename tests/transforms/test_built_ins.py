@@ -231,3 +231,11 @@ def test_two_parameters_of_one_name_are_refused() -> None:
     with pytest.raises(ParameterError, match="two parameters 'to', to and into"):
         handle(Twice, entity(bulkup.testing.offline_client(), "A", 1), to="x")
     assert issubclass(ParameterError, UsageError)
+
+
+def test_the_report_says_why_a_move_counts_as_deleted_and_written(
+    shell: Shell, embedded: Server
+) -> None:
+    people(embedded)
+    result = shell.bulkup("run", "merge-kind", "--kind", "Person", "-p", "to=Human")
+    assert "(one with a new key counts as deleted, and as written here)" in result.err + result.out

@@ -166,6 +166,18 @@ class RateLimiter:
         left = RAMP_EVERY_S - self._ramp.earned_s - (now - self._window_from)
         return f"ramp-up {_number(rate)}/s, next step in {_minutes(left)}"
 
+    def why(self) -> str:
+        """What sets the rate limit in force, in words that stay the same while it does; empty: no
+        limit."""
+        if not self._is_limited:
+            return ""
+        self._advance()
+        if self._rate < self._ceiling:
+            return f"slowed: {self._backoff.reason}"
+        return (
+            "--max-rate" if self._ramp is None or self._max_rate <= self._ramp.rate else "ramp-up"
+        )
+
     def warm(self) -> Warm | None:
         """For the next runner of this run; None without a ramp."""
         ramp = self._ramp

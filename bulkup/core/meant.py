@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from ast import literal_eval
 from collections.abc import Iterable
+from functools import lru_cache
 
 from bulkup.core.similar import similar_names
 
@@ -18,7 +19,12 @@ def error_with_hint(error: str, names: Iterable[str]) -> str:
         name = literal_eval(found[1]) if found else ""
     except (SyntaxError, ValueError):
         name = ""
-    return error + hint(name, names) if isinstance(name, str) and name else error
+    return error + _hint(name, tuple(sorted(names))) if isinstance(name, str) and name else error
+
+
+@lru_cache(maxsize=1000)  # a run may have a million failures of one kind
+def _hint(name: str, names: tuple[str, ...]) -> str:
+    return hint(name, names)
 
 
 def hint(name: str, names: Iterable[str]) -> str:
