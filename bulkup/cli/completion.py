@@ -93,6 +93,7 @@ COMPLETERS: dict[tuple[str, str], _Complete] = {
     ("verify", "updater"): _names(_updaters),
     ("resume", "run"): _names(_runs),
     ("show", "run"): _names(_runs),
+    ("logs", "run"): _names(_runs),
     ("abandon", "run"): _names(_runs),
     ("unlock", "run"): _names(_runs),
     ("mark", "name"): _names(_migrations),

@@ -24,6 +24,7 @@ _FOLDER = ("directory", "folder")
 _TAKES = {
     "list": ("state_dir",),
     "show": ("state_dir",),
+    "logs": ("state_dir",),
     "resume": ("state_dir",),
     "plan": _WHERE,
     "retry": ("state_dir",),

@@ -25,6 +25,8 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     warning    run_id, message, kind
     change     run_id, key, typed_key, action (put, delete), changes: [{name, before, after}], for
                people, and shortened; values: the same, as values; dry runs only
+    end        of `bulkup logs`, a process has ended its work on the run: state, reason, exit_code,
+               counts, total, elapsed_s, retries, successor
     summary    run_id, updater, description, target, params, dry_run, state, success, reason,
                exit_code, counts, total, started, ended, elapsed_s, retries, failures (the first:
                [{key, typed_key, step, error, traceback}]; counts.failed says how many there are),

@@ -6,7 +6,8 @@ for an entity of which none of these is true. Strings are as untrusted as those 
 
     at      Unix time, to the millisecond
     runner  the generation of the runner, 1 for the first one
-    type    start, warning, retry, failure, log, gate, steered, end; others may follow
+    type    start, warning, retry, failure, log, gate, steered, held, released, end; others may
+            follow
 
 The checkpoint is the authority on failures and log lines; this file has them in their order among
 the rest. It is bounded: at MAX_BYTES it becomes `events.1.jsonl`, in place of the one before.
@@ -16,10 +17,12 @@ the rest. It is bounded: at MAX_BYTES it becomes `events.1.jsonl`, in place of t
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -29,11 +32,13 @@ from bulkup.core.events import (
     EntityFailed,
     Event,
     GatePassed,
+    Held,
     Logged,
-    Progress,
+    Released,
     Retrying,
     RunEnded,
     RunStarted,
+    Steered,
     Warned,
 )
 from bulkup.core.user_traceback import encodable
@@ -44,14 +49,8 @@ OLDER_NAME = "events.1.jsonl"
 
 MAX_BYTES = 10_000_000
 """Of one file. With the older one, a run's log is at most twice this."""
-BUFFER_BYTES = 64 * 1024
-"""Failures and log lines may come by the thousand. They are written when this much is waiting, and
-about every second."""
 MAX_TEXT_CHARS = 10_000
 """Of a string in a line; the checkpoint has the whole one."""
-
-_MANY = frozenset({"failure", "log", "retry"})
-"""Of these, lines may wait for others."""
 
 
 class RunLog:
@@ -79,15 +78,10 @@ class RunLog:
         self._max_bytes = max_bytes
         self._descriptor: int | None = None
         self._size = 0
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
         self._is_over = False
         """Closed, or lost."""
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            self._flush()
-            return
         write = _WRITERS.get(type(event))
         if write is None or self._is_over:
             return
@@ -97,34 +91,24 @@ class RunLog:
         self._add(kind, fields, getattr(_subject(event), "at", 0.0))
 
     def close(self) -> None:
-        """Write what waits. May be called twice."""
-        self._flush()
+        """May be called twice."""
         self._is_over = True
         self._close()
 
     def _add(self, kind: str, fields: Mapping[str, Any], at: float) -> None:
         head = {"at": round(at or self._unix(), 3), "runner": self._runner, "type": kind}
         line = json.dumps({**head, **fields}, default=_as_json).encode() + b"\n"
-        self._waiting.append(line)
-        self._waiting_bytes += len(line)
-        if kind not in _MANY or self._waiting_bytes >= BUFFER_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._waiting or self._is_over:
-            return
-        data = b"".join(self._waiting)
-        self._waiting, self._waiting_bytes = [], 0
         try:
             if self._descriptor is None:
                 self._open()
-            elif self._size and self._size + len(data) > self._max_bytes:
+            elif self._size and self._size + len(line) > self._max_bytes:
                 self._rotate()
             assert self._descriptor is not None
-            left = memoryview(data)
+            # At once: somebody may look for what was last before a handler hangs.
+            left = memoryview(line)
             while left:
                 left = left[os.write(self._descriptor, left) :]
-            self._size += len(data)
+            self._size += len(line)
         except OSError as error:
             self._is_over = True
             self._close()
@@ -169,7 +153,8 @@ def _started(event: RunStarted) -> tuple[str, dict[str, Any]]:
     fields = {
         name: getattr(event, name)
         for name in (
-            "run_id", "updater", "description", "target", "params", "resumed", "total", "query",
+            "run_id", "updater", "description", "target", "params", "resumed", "total",
+            "state_file", "query",
         )
     }  # fmt: skip
     fields["already"] = event.already.named()
@@ -182,6 +167,17 @@ def _warned(event: Warned) -> tuple[str, dict[str, Any]]:
     return "warning", {"message": _text(event.message), "kind": event.kind.value}
 
 
+def _retrying(event: Retrying) -> tuple[str, dict[str, Any]]:
+    return "retry", {
+        "call": event.call,
+        "error": _text(event.error),
+        "attempt": event.attempt,
+        "wait_s": round(event.wait_s, 3),
+        # JSON has no infinity.
+        "left_s": round(event.left_s, 3) if math.isfinite(event.left_s) else None,
+    }
+
+
 def _failed(event: EntityFailed) -> tuple[str, dict[str, Any]]:
     failure = event.failure
     return "failure", {
@@ -191,6 +187,34 @@ def _failed(event: EntityFailed) -> tuple[str, dict[str, Any]]:
         "failed": event.failed,
         "max_failures": event.max_failures,
     }
+
+
+def _gate(event: GatePassed) -> tuple[str, dict[str, Any]]:
+    result = event.result
+    return "gate", {
+        "passed": result.passed,
+        "counts": result.counts.named(),
+        "elapsed_s": round(result.elapsed_s, 3),
+        "checked_before": result.checked,
+    }
+
+
+def _steered(event: Steered) -> tuple[str, dict[str, Any]]:
+    steering, tuning = event.steering, event.steering.tuning
+    return "steered", {
+        "verb": event.verb.value,
+        "state": steering.state.value,
+        "by": _text(steering.by),
+        "asked_at": steering.at,
+        "max_rate": tuning.max_rate,
+        "in_flight": tuning.in_flight,
+        "batch_size": tuning.batch_size,
+        "message": _text(event.message),
+    }
+
+
+def _unix(when: datetime | None) -> float | None:
+    return when.timestamp() if when is not None else None
 
 
 def _ended(event: RunEnded) -> tuple[str, dict[str, Any]]:
@@ -210,10 +234,13 @@ def _ended(event: RunEnded) -> tuple[str, dict[str, Any]]:
 _WRITERS: Mapping[type[Any], Callable[[Any], tuple[str, dict[str, Any]]]] = {
     RunStarted: _started,
     Warned: _warned,
-    Retrying: lambda event: ("retry", asdict(event)),
+    Retrying: _retrying,
     EntityFailed: _failed,
     Logged: lambda event: ("log", {"line": _text(event.line)}),
-    GatePassed: lambda event: ("gate", {"elapsed_s": event.result.elapsed_s}),
+    GatePassed: _gate,
+    Steered: _steered,
+    Held: lambda event: ("held", {"why": _text(event.why), "until": _unix(event.until)}),
+    Released: lambda event: ("released", {"held_s": round(event.held_s, 3)}),
     RunEnded: _ended,
 }
 

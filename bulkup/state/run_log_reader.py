@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from bulkup.core.errors import StateError
+from bulkup.core.log_entry import LogEntry as LogEntry
+from bulkup.core.log_entry import parse_entry
 from bulkup.state.run_log import EVENTS_NAME, OLDER_NAME
 
 MAX_LINE_BYTES = 256 * 1024
 """A longer one was not written by bulkup."""
-
-
-@dataclass(frozen=True)
-class LogEntry:
-    """One event of a run. Its strings are untrusted."""
-
-    at: float
-    """Unix time."""
-    runner: int
-    """The generation of the runner that wrote it: 1 for the first one."""
-    kind: str
-    """`start`, `warning`, `retry`, `failure`, `log`, `gate`, `steered`, `end`, or that of a later
-    version."""
-    fields: Mapping[str, Any]
-
-    def text(self, name: str) -> str:
-        """A string of it; empty if there is none."""
-        value = self.fields.get(name)
-        return value if isinstance(value, str) else ""
 
 
 def read_log(folder: Path) -> Iterator[LogEntry]:
@@ -43,17 +23,6 @@ def read_log(folder: Path) -> Iterator[LogEntry]:
     are damaged or torn are left out. Raises StateError."""
     with LogReader(folder) as reader:
         yield from reader.read()
-
-
-def parse_entry(raw: bytes | str) -> LogEntry | None:
-    """An event from its line; None: the line is not one."""
-    try:
-        stored = json.loads(raw)
-        at, runner, kind = float(stored.pop("at")), stored.pop("runner"), stored.pop("type")
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, OverflowError):
-        return None
-    is_one = isinstance(kind, str) and isinstance(runner, int) and math.isfinite(at)
-    return LogEntry(at, runner, kind, stored) if is_one else None
 
 
 class LogReader:
