@@ -25,7 +25,10 @@ class CancelArgs:
 @verb(
     "cancel",
     CancelArgs,
-    examples=(("bulkup cancel RUN", "from anywhere; the run can be resumed"),),
+    examples=(
+        ("bulkup cancel RUN", "its process ends; the run can be resumed"),
+        ("bulkup cancel RUN --project shop", "a run of another machine"),
+    ),
 )
 def command(args: CancelArgs) -> int:
     """Stop the process that works on RUN, wherever it is.

@@ -25,7 +25,10 @@ class ContinueArgs:
 @verb(
     "continue",
     ContinueArgs,
-    examples=(("bulkup continue RUN", "after `bulkup pause RUN`"),),
+    examples=(
+        ("bulkup continue RUN", "after `bulkup pause RUN`"),
+        ("bulkup continue RUN --project shop", "a run of another machine"),
+    ),
 )
 def command(args: ContinueArgs) -> int:
     """Continue RUN after `bulkup pause`.

@@ -25,7 +25,10 @@ class PauseArgs:
 @verb(
     "pause",
     PauseArgs,
-    examples=(("bulkup pause RUN", "until `bulkup continue RUN`"),),
+    examples=(
+        ("bulkup pause RUN", "until `bulkup continue RUN`"),
+        ("bulkup pause RUN --project shop", "a run of another machine"),
+    ),
 )
 def command(args: PauseArgs) -> int:
     """Pause RUN: commits in flight end, and its process waits.
