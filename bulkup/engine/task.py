@@ -10,6 +10,7 @@ from bulkup.core.clock import Clock
 from bulkup.core.events import Listener
 from bulkup.core.model import Counts
 from bulkup.core.records import RunInfo
+from bulkup.core.spans import Observer
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.final_hook import BeginSuccessor
@@ -84,3 +85,5 @@ class Surroundings:
     clock: Clock
     carried: CarriedSteering = field(default_factory=CarriedSteering)
     """Shared by the runs of a command."""
+    observer: Observer | None = None
+    """None: nobody traces the run."""
