@@ -39,6 +39,7 @@ _COMMANDS = {
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "report": ("bulkup.cli.report", "Make the report of a run again, or compare two."),
     "logs": ("bulkup.cli.logs", "Print what happened in a run, or follow it."),
+    "bundle": ("bulkup.cli.bundle", "Write what is known of a run to a file for a bug report."),
     "undo": ("bulkup.cli.undo", "Put back what a run has changed."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
     "prune": ("bulkup.cli.prune", "Delete the folders of old runs that are over."),
@@ -63,7 +64,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 _GROUPS = {
     "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify"),
     "Write an updater": ("new", "updaters", "params"),
-    "Look at runs": ("list", "show", "report", "logs"),
+    "Look at runs": ("list", "show", "report", "logs", "bundle"),
     "Look at entities": ("count", "find"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),

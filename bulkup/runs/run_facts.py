@@ -22,6 +22,7 @@ from bulkup.engine.options import Options
 from bulkup.engine.reports import stored_report
 from bulkup.runs.changes import first_changes
 from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.checkpoint_copy import is_copy
 from bulkup.state.display import is_alive, resume_command, retry_command, state_text
 from bulkup.state.files import CHECKPOINT_NAME
 from bulkup.state.run_log_reader import LogEntry, read_log
@@ -92,6 +93,8 @@ def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_F
         retry_command=retry_command(run_info, state_dir),
         shown=shown,
     )
+    if is_copy(checkpoint.folder):
+        report = replace(report, next_command="", state_file="")
     return replace(report, alive=is_alive(checkpoint))
 
 
