@@ -41,7 +41,7 @@ class BundleArgs:
     BundleArgs,
     examples=(
         ("bulkup bundle RUN", "a file to attach to a bug report"),
-        ("bulkup show bulkup-RUN.zip", "what it says"),
+        ("bulkup bundle RUN --with-values -o run.zip", "for a colleague, with all values"),
     ),
 )
 def command(args: BundleArgs) -> None:

@@ -46,7 +46,6 @@ class StatusArgs:
     examples=(
         ("bulkup status", "what is applied, and what is pending"),
         ("bulkup status --check", "a gate for deployments: exits with 4"),
-        ("bulkup status --watch", "follow `bulkup migrate` from another terminal"),
     ),
 )
 def command(args: StatusArgs) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from bulkup.core.model import Counts, Failure, LogLine
 from bulkup.core.records import Shard
 from bulkup.state.checkpoint import BatchRow, Checkpoint
+from bulkup.state.display import is_alive
 from bulkup.state.record_codec import run_info_from_json
 from bulkup.state.unreported import reported
 
@@ -25,6 +26,7 @@ _KEPT = (
 
 
 COPY_NAME = "copy"
+_ALIVE = "alive"
 
 
 class _Copied(Checkpoint):
@@ -44,6 +46,7 @@ def stored_run(folder: Path) -> dict[str, Any]:
             "run_info": checkpoint.run_info.stored(),
             "facts": checkpoint.facts(),
             "counts": checkpoint.counts().stored(),
+            "alive": is_alive(checkpoint) is True,
             "shards": [
                 {
                     "id": shard.id,
@@ -78,9 +81,14 @@ def make_copy(
         checkpoint.status()
         checkpoint.runners()
     reported(folder)
-    (folder / COPY_NAME).touch()
+    (folder / COPY_NAME).write_text(_ALIVE if stored.get("alive") is True else "")
 
 
 def is_copy(folder: Path) -> bool:
     """Whether this run is somewhere else, so that no command can be typed for it here."""
     return (folder / COPY_NAME).exists()
+
+
+def was_alive(folder: Path) -> bool:
+    """Whether a process worked on the run when it was copied."""
+    return (folder / COPY_NAME).read_text() == _ALIVE
