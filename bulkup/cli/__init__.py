@@ -39,6 +39,7 @@ _COMMANDS = {
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "report": ("bulkup.cli.report", "Make the report of a run again, or compare two."),
     "logs": ("bulkup.cli.logs", "Print what happened in a run, or follow it."),
+    "bundle": ("bulkup.cli.bundle", "Write what is known of a run to a file for a bug report."),
     "serve": ("bulkup.cli.serve", "Show runs live in a browser, and steer them."),
     "undo": ("bulkup.cli.undo", "Put back what a run has changed."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
@@ -64,7 +65,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 _GROUPS = {
     "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify"),
     "Write an updater": ("new", "updaters", "params"),
-    "Look at runs": ("list", "show", "report", "logs", "serve"),
+    "Look at runs": ("list", "show", "report", "logs", "bundle", "serve"),
     "Look at entities": ("count", "find"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
