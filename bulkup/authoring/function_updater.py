@@ -273,6 +273,8 @@ class FunctionUpdater(Updater):
             self.put(result, owner=owner)
         elif isinstance(result, Mapping):
             apply_patch(entity, result)
+            if self._models is not None:
+                self._models.check_patched(entity, result)
             self.put(entity, owner=owner)
         elif isinstance(result, Delete):
             self.delete(entity if result.keys is None else result.keys, owner=owner)

@@ -66,6 +66,9 @@ class Models(Protocol):
     def key_of(self, model: Any) -> Key:
         """Raises TypeError."""
 
+    def check_patched(self, entity: Entity, names: Collection[str]) -> None:
+        """Raise ValueError if a property that a patch has set is of no type that models take."""
+
 
 class Updater(EntityReader, Generic[E]):
     """Base class of updaters; override `get_query` and `handle_entity`.
@@ -231,6 +234,10 @@ class Updater(EntityReader, Generic[E]):
 
     def _sought(self) -> Sequence[Sought]:
         """What the parameters of a built-in updater name, and entities should have."""
+        return ()
+
+    def _new_kinds(self) -> Sequence[str]:
+        """Kinds to which a built-in updater moves entities."""
         return ()
 
     def put(self, *entities: Any, owner: Any = None) -> None:
