@@ -92,7 +92,9 @@ def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_F
         retry_command=retry_command(run_info, state_dir),
         shown=shown,
     )
-    return replace(report, alive=is_alive(checkpoint))
+    alive = is_alive(checkpoint)
+    # Nothing is next for a run whose process works on it; to resume it would be refused.
+    return replace(report, alive=alive, next_command="" if alive else report.next_command)
 
 
 def _with_last(report: Report, runners: Sequence[RunnerFacts]) -> Report:
