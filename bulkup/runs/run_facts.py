@@ -94,14 +94,10 @@ def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_F
         shown=shown,
     )
     alive = is_alive(checkpoint)
-<<<<<<< HEAD
-    # While a process works on the run, a resume would only be told so.
-=======
     if is_copy(checkpoint.folder):
         report = replace(report, next_command="", state_file="")
         alive = None if alive is None else was_alive(checkpoint.folder)
     # Nothing is next for a run whose process works on it; to resume it would be refused.
->>>>>>> main
     return replace(report, alive=alive, next_command="" if alive else report.next_command)
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-<<<<<<< HEAD
-=======
 from datetime import timedelta
->>>>>>> main
 from html.parser import HTMLParser
 from itertools import pairwise
 
