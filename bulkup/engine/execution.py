@@ -389,7 +389,8 @@ class Execution:
         """
         if message := self._task.why_empty(self._progress.counts):
             self.warn(message, WarningKind.EMPTY_QUERY)
-        if not (self._query.is_repeated or self._options.gate_pass):  # a further pass finds it done
+        # A further pass finds all done, and what an earlier runner has written it has found.
+        if not (self._query.is_repeated or self._options.gate_pass or self._already.writes):
             since = "since the run was resumed: " if self._already.handled else ""
             for message, kind in self._handlers.hints.sought.taken():
                 self.warn(since + message, kind)

@@ -126,3 +126,16 @@ def test_a_key_from_a_misspelled_property_names_the_right_one(embedded: Server, 
     people(embedded, 1)
     report = run(embedded, "change-key", kind="Person", params={"key_from": "fulname"})
     assert "did you mean 'fullname'?" in report.failures[0].error
+
+
+def test_a_resumed_run_does_not_miss_what_an_earlier_runner_has_found(
+    embedded: Server, run: Run
+) -> None:
+    client = people(embedded)
+    put(client, [entity(client, "Person", 1, rare=1)])
+    for name, warnings in (("rare", 0), ("never", 1)):
+        first = {"kind": "Person", "params": {"properties": name}, "limit": 2, "batch_size": 1}
+        assert run(embedded, "drop-property", **first).exit_code == 75
+        assert len(run(embedded, "drop-property", **{**first, "limit": None}).warnings) == (
+            warnings + 1  # that it was resumed
+        )
