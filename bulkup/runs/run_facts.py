@@ -97,7 +97,8 @@ def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_F
     if is_copy(checkpoint.folder):
         report = replace(report, next_command="", state_file="")
         alive = None if alive is None else was_alive(checkpoint.folder)
-    return replace(report, alive=alive)
+    # Nothing is next for a run whose process works on it; to resume it would be refused.
+    return replace(report, alive=alive, next_command="" if alive else report.next_command)
 
 
 def _with_last(report: Report, runners: Sequence[RunnerFacts]) -> Report:
