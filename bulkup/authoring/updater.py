@@ -201,6 +201,17 @@ class Updater(EntityReader, Generic[E]):
         """
         return None
 
+    def healthy(self) -> bool | str | None:
+        """Called every 10 seconds while the run works, and before its first entity. While it
+        returns False or a string (the reason), or raises, the run holds: commits in flight end,
+        nothing is handled, and it goes on by itself.
+
+        It runs on a thread of its own, at the same time as handlers, with a copy of the updater:
+        what it sets on `self` is seen by its next call alone. `self.client` only reads. A call that
+        takes more than 10 seconds means no. Not called in a dry run.
+        """
+        return None
+
     def then(self, updater: Any, /, **params: Any) -> None:
         """Run another updater, once, when this run has finished successfully.
 

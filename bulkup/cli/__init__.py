@@ -32,6 +32,10 @@ _COMMANDS = {
     "approve": ("bulkup.cli.approve", "Approve a plan, so that a run may carry it out."),
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "retry": ("bulkup.cli.retry", "Handle the failed entities of a run again."),
+    "pause": ("bulkup.cli.pause", "Pause a run until `bulkup continue`."),
+    "continue": ("bulkup.cli.continue_run", "Continue a paused run."),
+    "cancel": ("bulkup.cli.cancel", "Stop the process that works on a run."),
+    "tune": ("bulkup.cli.tune", "Change how fast a run works."),
     "verify": ("bulkup.cli.verify", "Name the entities that an updater has not done."),
     "count": ("bulkup.cli.count", "Count the entities that a selection matches."),
     "find": ("bulkup.cli.find", "Print the entities that a selection matches."),
@@ -64,6 +68,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 
 _GROUPS = {
     "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify"),
+    "Steer a run": ("pause", "continue", "cancel", "tune"),
     "Write an updater": ("new", "updaters", "params"),
     "Look at runs": ("list", "show", "report", "logs", "bundle", "serve"),
     "Look at entities": ("count", "find"),
@@ -75,7 +80,8 @@ _GROUPS = {
 """How the help page lists the commands."""
 
 _MEANT = {
-    "start": "run", "exec": "run", "preview": "plan", "explain": "plan", "continue": "resume",
+    "start": "run", "exec": "run", "preview": "plan", "explain": "plan", "unpause": "continue",
+    "hold": "pause", "suspend": "pause", "stop": "cancel", "kill": "cancel", "throttle": "tune",
     "ls": "list", "runs": "list",
     "log": "logs", "tail": "logs",
     "apply": "migrate", "upgrade": "migrate", "delete": "abandon",

@@ -25,7 +25,7 @@ from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.successor import foretell_successor, successor_record
 from bulkup.runs.telemetry import Telemetry, telemetry_of
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.display import resume_command, retry_command
+from bulkup.state.display import continue_command, resume_command, retry_command
 from bulkup.state.record import RunRecord
 from bulkup.state.run_log import RunLog
 from bulkup.state.timeline import Timeline
@@ -64,6 +64,7 @@ def execute(
         if prepared.source.only_here
         else retry_command(run_info, context.typed_state_dir, context.repeated),
         why_not_clean=lambda counts: why_not_clean(passes_of(context, held), counts),
+        continue_command=continue_command(run_info.run_id, context.typed_state_dir),
         state_file=context.shown(checkpoint.path),
     )
     workers = _worker_pool(prepared) if context.options.processes > 1 else None
@@ -138,7 +139,9 @@ def _executed(
             prepared.first_entity_bytes,
             prepared.nothing_there,
         ),
-        Surroundings(context.options, listener, context.stop, context.clock, observer),
+        Surroundings(
+            context.options, listener, context.stop, context.clock, context.carried, observer
+        ),
         taken,
         workers=workers,
         sampling=sampling,

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 from google.cloud.datastore import Entity
+from google.cloud.datastore.query import Query
 
 import bulkup
 from bulkup.core.events import Event, Report, RunEnded, Warned
 from bulkup.core.model import RunState
+from bulkup.core.run_facts import RunFacts
 from bulkup.core.version import __version__
+from bulkup.report.page import render_page
 from bulkup.runs.run_facts import run_facts
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.holder import this_process
@@ -49,10 +52,29 @@ def test_the_facts_name_who_ran_it_how_it_ended_and_what_changed(bench: Bench) -
     assert runner.ended is not None
     assert runner.began <= runner.ended
     assert facts.changes_total == report.counts.writes == 26
-    assert len(facts.changes) == 20
+    assert len(facts.changes) == 3  # they are alike
     (change,) = facts.changes[0].changes
     assert (change.name, change.before, change.after) == ("name", "'short'", "'longer'")
     assert facts.source_path == __file__
+
+
+def test_the_samples_are_of_each_kind_of_change(bench: Bench) -> None:
+    class Ways(bulkup.Updater):
+        def get_query(self) -> Query:
+            return self.client.query(kind="Thing")
+
+        def handle_entity(self, entity: Entity) -> None:
+            if entity["i"] % 10 == 9:
+                self.delete(entity)
+                return
+            entity["new" if entity["i"] > 20 else "name"] = "other"
+            self.put(entity)
+
+    facts = run_facts(bench.folder(bench.run(Ways)))
+    kinds = [(c.action, *((p.name, p.before is None) for p in c.changes)) for c in facts.changes]
+    assert sorted(kinds) == [
+        *[("delete",)] * 3, *[("put", ("name", False))] * 3, *[("put", ("new", True))] * 3,
+    ]  # fmt: skip
 
 
 def test_each_process_that_worked_on_the_run_is_named(bench: Bench) -> None:
@@ -175,3 +197,22 @@ def test_a_page_that_cannot_be_written_is_a_warning(bench: Bench) -> None:
     assert report.success
     warnings = [event.message for event in events if isinstance(event, Warned)]
     assert warnings[-1] == "the page of the run could not be written: Is a directory"
+
+
+def test_nothing_is_next_for_a_run_that_is_at_work(bench: Bench) -> None:
+    seen: list[RunFacts] = []
+
+    @bulkup.updater(kind="Thing")
+    def looks(entity: Entity) -> Entity:
+        if entity["i"] == 5:
+            (folder,) = bench.state_dir.iterdir()
+            seen.append(run_facts(folder))
+        entity["name"] = "seen"
+        return entity
+
+    bench.run(looks, batch_size=2)
+    (facts,) = seen
+    assert facts.report.alive
+    assert facts.report.next_command == ""
+    assert [(one.number, one.ended) for one in facts.runners] == [(1, None)]
+    assert "Resuming continues" not in render_page(facts)

@@ -46,7 +46,7 @@ class PropertyLines:
 class ChangedEntity:
     key: str
     what: str
-    """`changed`, `created`, `deleted`."""
+    """`deleted`, or empty."""
     properties: tuple[PropertyLines, ...]
     rest: str
     """How many properties are left out; empty: none."""
@@ -121,11 +121,20 @@ def took_s(facts: RunFacts) -> float:
     """Seconds of work of all runners, as far as they are known."""
     if not facts.runners:
         return facts.report.elapsed_s
-    worked = sum(one.ended - one.began for one in facts.runners[:-1] if one.ended is not None)
-    last = facts.runners[-1]
-    if facts.report.state is RunState.RUNNING:
-        return worked + max(0.0, facts.read_at.timestamp() - last.began)
-    return worked + facts.report.elapsed_s
+    *earlier, last = facts.runners
+    worked = sum(_until(facts, one) - one.began for one in earlier)
+    if facts.report.state is not RunState.RUNNING:
+        return worked + facts.report.elapsed_s
+    until = facts.read_at.timestamp() if facts.report.alive else _until(facts, last)
+    return worked + max(0.0, until - last.began)
+
+
+def _until(facts: RunFacts, runner: RunnerFacts) -> float:
+    """When a runner ended; of one that was killed, its last sample."""
+    if runner.ended is not None:
+        return runner.ended
+    samples = (sample.at for sample in facts.samples if sample.runner == runner.number)
+    return max(samples, default=runner.began)
 
 
 def _outcome(report: Report) -> str:
@@ -176,15 +185,11 @@ def _incidents(facts: RunFacts) -> PageTable | None:
 
 
 def _changed(change: WouldChange) -> ChangedEntity:
-    what = "deleted"
-    if change.action != "delete":
-        is_new = bool(change.changes) and all(one.before is None for one in change.changes)
-        what = "created" if is_new else "changed"
     shown = change.changes[:MOST_PROPERTIES]
     left = len(change.changes) - len(shown)
     return ChangedEntity(
         clean(change.key),
-        what,
+        "deleted" if change.action == "delete" else "",
         tuple(map(_property, shown)),
         plural(left, "more property", "more properties") if left else "",
     )
@@ -204,11 +209,9 @@ def _changes_note(facts: RunFacts) -> str:
         return clean(facts.changes_note)
     if not facts.changes:
         return ""
-    shown = plural(len(facts.changes), "write")
-    all_of_them = f"The first {shown} of {facts.changes_total:,}"
-    if len(facts.changes) >= facts.changes_total:
-        all_of_them = "All writes"
-    return f"{all_of_them}. For each one: bulkup show {clean(facts.report.run_id)} --changes"
+    shown, total = len(facts.changes), facts.changes_total
+    which = "All writes" if shown >= total else f"{shown:,} of {total:,} writes, of each kind some"
+    return f"{which}. For each one: bulkup show {clean(facts.report.run_id)} --changes"
 
 
 def _runners(runners: Sequence[RunnerFacts]) -> PageTable | None:
