@@ -107,6 +107,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
         _leave_to_the_night(cases)
 
 
+@pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+def pytest_long_tests_first(config: pytest.Config, items: list[pytest.Function]) -> None:
+    """The tests of many minutes begin at once, each worker with its share: what begins last, on its
+    own, would keep the others waiting."""
+    usual_s = float(config.getini("timeout"))
+    long = [item for item in items if _timeout_s(item) > usual_s]
+    others = [item for item in items if _timeout_s(item) <= usual_s]
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    per_worker = -(-len(items) // workers)  # xdist gives each worker as many in a row
+    items.clear()
+    for worker in range(workers):
+        share = long[worker::workers]
+        room = per_worker - len(share)
+        items += share + others[:room]
+        del others[:room]
+
+
+def _timeout_s(item: pytest.Function) -> float:
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
+
+
 def _leave_to_the_night(cases: list[pytest.Function]) -> None:
     """All cases of a test marked `one_in(n)` but every nth, counted along each of its parameters.
 
