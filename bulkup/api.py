@@ -8,7 +8,8 @@ from typing import Any
 
 from bulkup.authoring.updater import Updater
 from bulkup.core.errors import UsageError
-from bulkup.core.events import Event, Listener, Report
+from bulkup.core.events import Event, Listener, Report, RunEnded, Warned
+from bulkup.core.paths import current_directory
 from bulkup.engine.options import Options
 from bulkup.engine.pool import worker_main
 from bulkup.engine.selecting import selection_of
@@ -89,13 +90,30 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
         **{name: value for name, value in given.items() if value is not None},
     )
     context = RunContext(
-        options, Path(state_dir), listener or _ignore, allow_empty=allow_empty, once=once,
-        gate=gate is not None,
+        options, Path(state_dir), _saving_pages(listener or _ignore),
+        allow_empty=allow_empty, once=once, gate=gate is not None,
     )  # fmt: skip
     target = TargetOptions(project, database, namespace, local)
     selection = selection_of(kind, ancestor, [] if where is None else [where])
     with prepare(updater, params or {}, target, context, selection=selection) as prepared:
         return start(prepared)
+
+
+def _saving_pages(listener: Listener) -> Listener:
+    """Also writes the page of each run that ends into its folder."""
+    from bulkup.report.save import save_page
+    from bulkup.runs.run_facts import facts_of_end
+
+    started_in = Path(current_directory())  # an updater may change it
+
+    def listen(event: Event) -> None:
+        if isinstance(event, RunEnded) and event.report.state_file:
+            folder = (started_in / event.report.state_file).parent
+            if why := save_page(facts_of_end(folder, event.report), folder):
+                listener(Warned(f"the page of the run could not be written: {why}"))
+        listener(event)
+
+    return listen
 
 
 def _ignore(event: Event) -> None:

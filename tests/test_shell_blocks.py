@@ -200,8 +200,9 @@ def execute(shell: Shell, command: str, *, with_errors: bool = True) -> str:
         )  # fmt: skip
         assert done.returncode == expected, (command, done)
         return done.stdout + done.stderr
-    run_id = shell.runs()[-1] if shell.runs() else ""
-    words = [{"RUN": run_id, "NAME": "0002"}.get(word, word) for word in expanded(shell, command)]
+    runs = shell.runs() or [""]
+    names = {"RUN": runs[-1], "RUN2": runs[0], "NAME": "0002"}
+    words = [names.get(word, word) for word in expanded(shell, command)]
     env = {"DATASTORE_EMULATOR_HOST": ""} if "--local" in words else {}
     # Where a person at a terminal would be asked, a process without one must say --yes.
     asks = ["--yes"] if words[0] in ("abandon", "prune") and "--yes" not in words else []

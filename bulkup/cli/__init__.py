@@ -37,6 +37,7 @@ _COMMANDS = {
     "find": ("bulkup.cli.find", "Print the entities that a selection matches."),
     "list": ("bulkup.cli.list", "List the runs in the state directory."),
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
+    "report": ("bulkup.cli.report", "Make the report of a run again, or compare two."),
     "logs": ("bulkup.cli.logs", "Print what happened in a run, or follow it."),
     "undo": ("bulkup.cli.undo", "Put back what a run has changed."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
@@ -62,7 +63,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 _GROUPS = {
     "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify"),
     "Write an updater": ("new", "updaters", "params"),
-    "Look at runs": ("list", "show", "logs"),
+    "Look at runs": ("list", "show", "report", "logs"),
     "Look at entities": ("count", "find"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
@@ -74,7 +75,7 @@ _GROUPS = {
 _MEANT = {
     "start": "run", "exec": "run", "preview": "plan", "explain": "plan", "continue": "resume",
     "ls": "list", "runs": "list",
-    "report": "show", "log": "logs", "tail": "logs",
+    "log": "logs", "tail": "logs",
     "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
     "rm": "prune", "serve": "local serve", "load": "local load", "dump": "local dump",
     "create": "new", "generate": "new", "init": "new", "scaffold": "new",

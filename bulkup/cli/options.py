@@ -105,6 +105,15 @@ def begins_with_dry_pass(gate: str | None) -> bool:
     return gate is not None
 
 
+Trace = Annotated[
+    Path | None,
+    click.Option(
+        ["--trace"],
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write what the time goes into to FILE, for https://ui.perfetto.dev.",
+    ),
+]
 MaxDrift = Annotated[
     drift.MaxDrift,
     click.Option(

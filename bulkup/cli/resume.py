@@ -19,6 +19,7 @@ from bulkup.cli.options import (
     Params,
     StateDir,
     TargetArgs,
+    Trace,
     Wait,
     Yes,
 )
@@ -38,6 +39,7 @@ class ResumeArgs:
     engine: EngineArgs
     max_drift: MaxDrift
     wait: Wait
+    trace: Trace
     mail: MailArgs
     state_dir: StateDir
     yes: Yes
@@ -63,7 +65,7 @@ def command(args: ResumeArgs) -> int:
     the last start or resume, unless given again. Those for mail and the webhook
     are not kept; give them again.
     """
-    with RunSession(args.output, args.mail, args.state_dir) as session:
+    with RunSession(args.output, args.mail, args.state_dir, trace=args.trace) as session:
         from bulkup.authoring.parameters import parse_assignments
         from bulkup.runs.ended import report_stored
         from bulkup.runs.resume import (

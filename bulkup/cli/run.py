@@ -26,6 +26,7 @@ from bulkup.cli.options import (
     Params,
     StateDir,
     TargetArgs,
+    Trace,
     Wait,
     Yes,
     begins_with_dry_pass,
@@ -104,6 +105,7 @@ class RunArgs:
             help="When the run has finished, verify that every entity is done (bulkup verify).",
         ),
     ]
+    trace: Trace
     mail: MailArgs
     state_dir: StateDir
     yes: Yes
@@ -152,7 +154,9 @@ def command(args: RunArgs) -> int:
         )
     pattern = args.namespaces.pattern(args.target)
     resume_command = None if pattern is None else _same_command(args)
-    with RunSession(args.output, args.mail, args.state_dir, resume_command) as session:
+    with RunSession(
+        args.output, args.mail, args.state_dir, resume_command, trace=args.trace
+    ) as session:
         options = args.engine.options(dry_run=args.dry_run, max_drift=args.max_drift)
         context = session.context(options, args.wait)
         context = replace(

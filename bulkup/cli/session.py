@@ -14,13 +14,15 @@ from bulkup.cli.named_target import asks_for_approval
 from bulkup.cli.next_steps import complete
 from bulkup.cli.options import MailArgs, OutputArgs
 from bulkup.core.errors import BulkupError, Exit, StopAskedError
-from bulkup.core.events import GroupEnded, GroupStarted, RunEnded, RunStarted
+from bulkup.core.events import GroupEnded, GroupStarted, RunEnded, RunStarted, Warned
 from bulkup.core.paths import current_directory
 
 if TYPE_CHECKING:
     from bulkup.core.events import Event, Report
+    from bulkup.core.run_facts import RunFacts
     from bulkup.engine.options import Options
     from bulkup.report import GitHubPage, MailSettings, Printer
+    from bulkup.report.trace import TraceFile
     from bulkup.runs.context import RunContext
 
 S = TypeVar("S", bound="Session")
@@ -45,6 +47,7 @@ class Session:
         self._open = ExitStack()
         self._started_in = Path(current_directory())
         """An updater may change the current directory."""
+        self._last_facts: RunFacts | None = None
 
     def __enter__(self: S) -> S:
         from bulkup.report import github_page, make_printer
@@ -87,11 +90,20 @@ class Session:
 
     def save(self, report: Report, folder: Path, *, say_so: bool = True) -> None:
         """Save the report in its run's folder. A failure is always printed."""
-        from bulkup.report import save_report
+        from bulkup.report.save import save_report
 
-        delivery = save_report(self.summaries.of(report), self._started_in / folder, folder)
+        summary, facts = self.summaries.of(report), self._facts(report, folder)
+        delivery = save_report(summary, facts, self._started_in / folder, folder)
         if say_so or not delivery.ok:
             self.printer.delivered(delivery)
+
+    def _facts(self, report: Report, folder: Path) -> RunFacts:
+        """What the report's page shows."""
+        from bulkup.runs.run_facts import facts_of_end
+
+        if self._last_facts is None or self._last_facts.report is not report:
+            self._last_facts = facts_of_end(self._started_in / folder, report)
+        return self._last_facts
 
     def reported(self, report: Report, folder: Path) -> None:
         """Note in the run's folder that its end was reported: printed, saved and mailed."""
@@ -130,8 +142,12 @@ class RunSession(Session):
         mail: MailArgs,
         state_dir: Path,
         resume_command: str | None = None,
+        *,
+        trace: Path | None = None,
     ) -> None:
         super().__init__(output)
+        self._trace_path = trace
+        self._trace: TraceFile | None = None
         self._state_dir = state_dir
         self._mail_args = mail
         self._mail: MailSettings | None = None
@@ -141,18 +157,26 @@ class RunSession(Session):
         """Several when an updater names a successor."""
 
     def context(self, options: Options, wait_s: float) -> RunContext:
-        """How to execute runs in this session. Checks first that a mail can be sent at the end.
+        """How to execute runs in this session. Checks first that a mail can be sent at the end, and
+        that the trace can be written.
 
-        Raises UsageError.
+        Raises UsageError, StateError.
         """
         from bulkup.runs.context import RunContext
 
         self._mail = self._mail_args.settings()
+        if self._trace_path is not None:
+            from bulkup.report.trace import TraceFile
+
+            self._trace = self._open.enter_context(
+                TraceFile(self._trace_path, on_loss=lambda why: self.printer(Warned(why)))
+            )
         return RunContext(
             options,
             self._state_dir,
             self.listen,
             wait_s,
+            observer=self._trace.span if self._trace is not None else None,
             resume_command=self._group_command,
             repeated=tuple(self._mail_args.words()),
             owns_process=True,
@@ -161,6 +185,8 @@ class RunSession(Session):
         )
 
     def listen(self, event: Event) -> None:
+        if self._trace is not None:
+            self._trace.event(event)
         if isinstance(event, RunStarted):
             if not event.dry_run and not self._in_group:
                 from bulkup.state.display import resume_command
@@ -188,6 +214,7 @@ class RunSession(Session):
 
     def _deliver(self) -> None:
         from bulkup.report import post_report, send_report
+        from bulkup.report.save import page_to_mail
 
         reports, self._reports = self._reports, []
         for report in reports:
@@ -197,7 +224,9 @@ class RunSession(Session):
             if folder is not None:
                 self.save(report, folder)
             if self._mail is not None:
-                self.printer.delivered(send_report(self.summaries.of(report), self._mail))
+                page = None if folder is None else page_to_mail(self._facts(report, folder))
+                summary = self.summaries.of(report)
+                self.printer.delivered(send_report(summary, self._mail, page))
             if self._mail_args.webhook is not None:
                 delivery = post_report(report, self.summaries.of(report), self._mail_args.webhook)
                 self.printer.delivered(delivery)

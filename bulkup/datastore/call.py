@@ -18,6 +18,9 @@ from bulkup.datastore.retry import RetryPolicy, retrying
 
 R = TypeVar("R")
 
+AnsweredCall = Callable[[str, int, float, float, int, int, str], None]
+"""Name, shard, when it was sent and answered, entities, number of the attempt, error (or "")."""
+
 TICK_S = 0.5
 """The longest wait before the run gets to look around (progress, signals)."""
 
@@ -33,6 +36,7 @@ class Connection(Protocol):
     monotonic: Callable[[], float]
     on_tick: Callable[[], None]
     on_retry: Callable[[CallError, int, float, float], None]
+    on_answer: AnsweredCall | None
     methods: Mapping[str, Any]
     """What gRPC calls by name, of bytes to bytes."""
     metadata: Sequence[tuple[str, str]]
@@ -73,6 +77,10 @@ class Call(Generic[R]):
         self._before_resend = before_resend
         self._parse = parse
         self.answer_bytes = 0
+        self.shard = 0
+        """The shard that it is for; 0: none, and then nobody is told of its answer."""
+        self.entities = 0
+        """How many it writes, or has read."""
         self._sent_at = self._answered_at = self._timeout_s = 0.0
         self._future: Any
         """The attempt that is in flight, or answered and not looked at yet; None: neither."""
@@ -183,7 +191,9 @@ class Call(Generic[R]):
                         self.name, grpc.StatusCode.DEADLINE_EXCEEDED, "asked to stop"
                     ) from None
             except grpc.RpcError as error:
-                raise self._noted(error) from None
+                failed = self._noted(error)
+                self._tell(failed.code_name)
+                raise failed from None
             except grpc.FutureCancelledError:
                 self.maybe_applied_at = connection.monotonic()
                 raise CallError(self.name, grpc.StatusCode.CANCELLED, "cancelled here") from None
@@ -194,12 +204,25 @@ class Call(Generic[R]):
                 self.answer_bytes = len(serialized)
                 # Not on gRPC's thread, which would compete with this one for the interpreter.
                 try:
-                    return self._parse(serialized)
+                    answer = self._parse(serialized)
+                    self._tell(answer=answer)
+                    return answer
                 except DecodeError as error:
                     self._doubtful += 1
                     raise CallError(
                         self.name, grpc.StatusCode.INTERNAL, "the answer is not a Datastore's"
                     ) from error
+
+    def _tell(self, error: str = "", answer: Any = None) -> None:
+        on_answer = self._connection.on_answer
+        if on_answer is None or not self.shard:
+            return
+        if self.name == "RunQuery" and answer is not None:
+            self.entities = len(answer.batch.entity_results)
+        on_answer(
+            self.name, self.shard, self._sent_at, self._answered_at, self.entities,
+            self.attempts, error,
+        )  # fmt: skip
 
     def _noted(self, error: Any) -> CallError:
         failed = CallError(self.name, error.code(), error.details() or "", len(self.payload))

@@ -20,7 +20,7 @@ import grpc
 from google.cloud.datastore import Client as OfficialClient
 
 from bulkup.core.clock import Clock
-from bulkup.datastore.call import TICK_S, Call
+from bulkup.datastore.call import TICK_S, AnsweredCall, Call
 from bulkup.datastore.call_error import MAX_ANSWER_BYTES, CallError
 from bulkup.datastore.causes import cause_of, is_loopback
 from bulkup.datastore.google_private import (
@@ -121,6 +121,8 @@ class Rpc:
         self._refreshed_at = -math.inf
         self.on_tick: Callable[[], None] = lambda: None
         self.on_retry: Callable[[CallError, int, float, float], None] = lambda *_: None
+        self.on_answer: AnsweredCall | None = None
+        """Called for each answer to a call of a shard."""
         self.monotonic = monotonic or time.monotonic
         self._sleep = sleep or time.sleep
         self.server_time = server_time or ServerTime(Clock().elapsed, Clock().unix)

@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from bulkup.core.model import Counts
+from bulkup.core.spans import Observer
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.batches import Batch
 from bulkup.engine.budget import Budget
@@ -134,6 +135,7 @@ class CommitContext:
     latencies: Latencies
     drift: Drift | None = None
     """None: the run has no plan."""
+    observer: Observer | None = None
     images: ImageLog | None = None
     """None: no before-images are kept."""
     foreign: ForeignKeys = field(default_factory=ForeignKeys, init=False)

@@ -91,6 +91,7 @@ class CommitResolver:
         self._journal.batch_sent(row, failures, log_lines, self._keys_to_note(span))
         self._runner.before_send()
         call = self._rpc.commit(mutations, before_resend=self._runner.before_send)
+        call.shard, call.entities = self._shard.id, len(span)
         return SentCommit(span, call, row, image_frame)
 
     def _note(

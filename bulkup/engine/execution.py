@@ -39,6 +39,7 @@ from bulkup.engine.key_scan import KeyPlan, KeySampling, open_scan
 from bulkup.engine.loop_pool import LoopPool
 from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.moved_entities import MoveWatch
+from bulkup.engine.observing import observe, observed_workers
 from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.progress import ProgressTracker
@@ -112,6 +113,8 @@ class Execution:
             handled=lambda: self._control.handled, unanswered=rpc.unanswered,
         )  # fmt: skip
         self._gauge = self._progress.gauge = VitalsGauge(self._rate_limiter, clock.monotonic)
+        self._observer = surroundings.observer
+        observe(self._observer, rpc, self._gauge.stopwatch)
         self._budget = Budget(self._max_failures, self._already.failed, self._event_log.failed)
         self._control = Control(
             surroundings.stop,
@@ -151,7 +154,7 @@ class Execution:
             self._options, self.warn, updater.concurrency if updater._is_async else 0
         )
         if self._workers is not None:
-            self._workers.on_handled = slow.took
+            self._workers.on_handled = observed_workers(self._observer, slow.took, self._rpc)
             hints = Hints(self._task.updater)
             return Dispatcher(self._workers, accounts, hints, ranged=bool(self._query.ranged))
         handler = make_handler(
@@ -371,6 +374,7 @@ class Execution:
             unwritten=self._unwritten,
             stopwatch=self._gauge.stopwatch,
             latencies=self._gauge.latencies,
+            observer=self._observer,
             drift=Drift(plan, options.max_drift, self._progress.counts) if plan else None,
             images=None if images is None else ImageLog(images, self._rpc),
         )

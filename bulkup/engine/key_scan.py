@@ -135,6 +135,7 @@ class KeyScan:
         self._rpc = rpc
         self._plan = plan
         self._list = plan.list
+        self._shard = shard.id
         self.page_size = page_size
         """Entities at most, in pages that are requested from now on."""
         self._entity_bytes = max(1, entity_bytes)
@@ -161,7 +162,9 @@ class KeyScan:
                 for key in self._keys
             ]
         else:
-            self._ahead = [request_found(self._rpc, self._keys)]
+            call = request_found(self._rpc, self._keys)
+            call.shard, call.entities = self._shard, len(self._keys)
+            self._ahead = [call]
 
     @property
     def is_over(self) -> bool:

@@ -181,6 +181,7 @@ class Scan:
     ) -> None:  # fmt: skip
         self._rpc = rpc
         self._query = query
+        self._shard = shard.id
         self.page_size = page_size
         """Entities at most, in pages that are requested from now on."""
         self._entity_bytes = max(1, entity_bytes)
@@ -198,7 +199,9 @@ class Scan:
     def _request_page(self) -> Call[Any]:
         fitting = max(1, MAX_PAGE_BYTES // self._entity_bytes)
         self._pb.limit.value = min(self.page_size, fitting, self._most, self._wanted)
-        return self._rpc.page(self._pb, self._query.namespace)
+        call = self._rpc.page(self._pb, self._query.namespace)
+        call.shard = self._shard
+        return call
 
     @property
     def is_over(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bulkup.core.records import Shard
+from bulkup.core.spans import Observer, Span, SpanKind
 from bulkup.engine.commit import Committer
 from bulkup.engine.commit_context import CommitContext, LiveMarker, ShardProgress
 from bulkup.engine.handled import Handled
@@ -93,6 +94,8 @@ class ShardRunner:
         self.page: Sequence[Any] = ()
         """Read, and not handled yet."""
         self._stopwatch = context.commits.stopwatch
+        self._observer = context.commits.observer
+        self._monotonic = context.commits.rpc.monotonic
         self._foreign = context.commits.foreign
         self.page_knows = self._ahead_knows = self._foreign.landings
         """Landings of foreign keys before the page, and the one ahead, was requested."""
@@ -128,7 +131,10 @@ class ShardRunner:
             self._take_page()
         if not self.may_handle:
             return False
-        moved = self._handlers.step(self)
+        if self._observer is None:
+            moved = self._handlers.step(self)
+        else:
+            moved = self._step_observed(self._observer)
         if self.chunks or self.page or not scan.is_over:
             return moved
         # Nothing is left to handle: what is left to commit is sent without another round.
@@ -140,6 +146,15 @@ class ShardRunner:
             return False
         self._finish()
         return True
+
+    def _step_observed(self, observer: Observer) -> bool:
+        """Worker processes and the event loop only take entities here; their batches are longer."""
+        began, entities = self._monotonic(), len(self.page)
+        moved = self._handlers.step(self)
+        if handled := entities - len(self.page):
+            ended = self._monotonic()
+            observer(Span(SpanKind.HANDLE, "handle", self.shard.id, began, ended, handled))
+        return moved
 
     def _take_page(self) -> None:
         foreign = self._foreign

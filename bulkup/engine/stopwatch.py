@@ -27,7 +27,9 @@ class Stopwatch:
         self._monotonic = monotonic
         self._seconds = [0.0] * len(Doing)
         self._doing = Doing.NOTHING
-        self._since = monotonic()
+        self._since = self._began = monotonic()
+        self.on_end: Callable[[Doing, float, float], None] | None = None
+        """Called with what the thread has done, and from when to when."""
 
     def switch(self, doing: Doing) -> Doing:
         """From now on the thread does this. Returns what it did before, to switch back to."""
@@ -35,6 +37,10 @@ class Stopwatch:
         before = self._doing
         self._seconds[before] += now - self._since
         self._since, self._doing = now, doing
+        if doing is not before:
+            if self.on_end is not None:
+                self.on_end(before, self._began, now)
+            self._began = now
         return before
 
     def read(self) -> Waits:

@@ -10,6 +10,7 @@ from bulkup.core.clock import Clock
 from bulkup.core.events import Listener
 from bulkup.core.model import Counts
 from bulkup.core.records import RunInfo
+from bulkup.core.spans import Observer
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.final_hook import BeginSuccessor
@@ -79,3 +80,5 @@ class Surroundings:
     listener: Listener
     stop: StopRequest
     clock: Clock
+    observer: Observer | None = None
+    """None: nobody traces the run."""

@@ -6,7 +6,7 @@ They decide nothing, and only the command line imports them:
     summaries = Summaries()
     with make_printer(json=False, quiet=False, verbose=0, summaries=summaries) as printer:
         report = run(..., listener=printer)
-        printer.delivered(save_report(summaries.of(report), folder))
+        printer.delivered(save_report(summaries.of(report), facts, folder))
         if mail is not None:
             printer.delivered(send_report(summaries.of(report), mail))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -55,7 +55,7 @@ class GitHubPage:
                 self._command(level, f"{title}: {failure.key}", what)
         for warning, *_ in summary.warnings:
             self._command("warning", title, warning)
-        self._markdown.append("\n".join(_markdown_of(title, summary)))
+        self._markdown.append("\n".join(summary_markdown(title, summary)))
 
     def migrations(self, rows: Sequence[tuple[str, Report | None]], outcome: str) -> None:
         """What one `migrate` did; a migration without a report was not started."""
@@ -121,7 +121,8 @@ def _write_line(stream: TextIO, text: str) -> None:
     stream.flush()
 
 
-def _markdown_of(title: str, summary: Summary) -> Iterator[str]:
+def summary_markdown(title: str, summary: Summary) -> Iterator[str]:
+    """A summary as lines of Markdown."""
     yield f"### {ICONS[summary.tone]} {plain(clean(title))}"
     for sentence in (summary.headline, *summary.sentences):
         yield ""
@@ -169,10 +170,17 @@ def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
     yield "</details>"
 
 
+def markdown_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int]
+) -> Iterator[str]:
+    """`head` is ours, `rows` are clean lines. `numbers`: the columns aligned to the right."""
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'|'.join('--:' if i in numbers else '---' for i in range(len(head)))}|"
+    yield from (f"| {' | '.join(map(plain, row))} |" for row in rows)
+
+
 def _grid(grid: Grid) -> Iterator[str]:
-    yield f"| {' | '.join(grid.head)} |"
-    yield f"|{'|'.join('--:' if i in grid.numbers else '---' for i in range(len(grid.head)))}|"
-    yield from (f"| {' | '.join(map(plain, row))} |" for row in grid.rows)
+    yield from markdown_table(grid.head, grid.rows, grid.numbers)
     if grid.rest:
         yield from ("", plain(grid.rest))
 

@@ -30,8 +30,10 @@ TOTAL_TIMEOUT_S = 60.0
 a step."""
 
 
-def build_message(summary: Summary, settings: MailSettings) -> EmailMessage:
-    """The report as a mail of plain text and HTML."""
+def build_message(
+    summary: Summary, settings: MailSettings, page: bytes | None = None
+) -> EmailMessage:
+    """The report as a mail of plain text and HTML. `page`: an HTML file to attach."""
     message = EmailMessage()
     message["Subject"] = summary.subject
     message["From"] = settings.sender
@@ -42,12 +44,15 @@ def build_message(summary: Summary, settings: MailSettings) -> EmailMessage:
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(_encodable(summary_text(summary)))
     message.add_alternative(_encodable(summary_html(summary)), subtype="html")
+    if page is not None:
+        message.add_attachment(page, maintype="text", subtype="html", filename="report.html")
     return message
 
 
 def send_report(
     summary: Summary,
     settings: MailSettings,
+    page: bytes | None = None,
     *,
     step_timeout_s: float = STEP_TIMEOUT_S,
     total_timeout_s: float = TOTAL_TIMEOUT_S,
@@ -60,7 +65,7 @@ def send_report(
 
     def send() -> None:
         try:
-            outcome.append(_send(build_message(summary, settings), settings, step_timeout_s))
+            outcome.append(_send(build_message(summary, settings, page), settings, step_timeout_s))
         except Exception as error:  # a bug, and reported as one; the run is finished anyway
             outcome.append(_unsent(settings, f"bulkup has a bug, {type(error).__name__}: {error}"))
 

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from bulkup.report.html import summary_html
+from bulkup.core.run_facts import RunFacts
+from bulkup.core.user_traceback import error_line
+from bulkup.report.page.render import render_page
 from bulkup.report.printer import Delivery
 from bulkup.report.summary_model import Summary
 from bulkup.report.summary_text import summary_text
 from bulkup.report.text import clean
 
+PAGE_NAME = "report.html"
 
-def save_report(summary: Summary, folder: Path, shown: Path | None = None) -> Delivery:
+MOST_MAILED_BYTES = 2_000_000
+"""Of a page. Encoded for a mail it is a third larger, and mail servers begin to refuse at 10 MB."""
+
+_NOT_MAILED = "Values of entities are not mailed; the page in the run's folder has them."
+
+
+def save_report(
+    summary: Summary, facts: RunFacts, folder: Path, shown: Path | None = None
+) -> Delivery:
     """Write report.txt and report.html into `folder` (made if missing, 0700), each 0600.
 
     `shown`: the folder as the user gave it.
@@ -25,11 +37,38 @@ def save_report(summary: Summary, folder: Path, shown: Path | None = None) -> De
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(folder / "report.txt", summary_text(summary))
-        replace_file(folder / "report.html", summary_html(summary))
     except OSError as error:
         why = error.strerror or str(error)
         return Delivery("file", False, clean(f"The report could not be saved in {shown}: {why}."))
+    if why := save_page(facts, folder):
+        return Delivery("file", False, clean(f"{shown / PAGE_NAME} could not be written: {why}."))
     return Delivery("file", True, clean(f"Report saved: {shown / 'report.txt'}"))
+
+
+def save_page(facts: RunFacts, folder: Path) -> str:
+    """Write report.html into a run's folder; returns why it could not be written, or nothing.
+
+    Raises nothing: a run is over, and no page changes how it ended.
+    """
+    try:
+        replace_file(folder / PAGE_NAME, render_page(facts))
+    except OSError as error:
+        return error.strerror or str(error)
+    except Exception as error:  # a bug, and reported as one
+        return f"bulkup has a bug, {error_line(error)}"
+    return ""
+
+
+def page_to_mail(facts: RunFacts) -> bytes | None:
+    """The page without values of entities; None: it is too large for a mail, or cannot be made, of
+    which `save_page` tells."""
+    note = _NOT_MAILED if facts.changes else facts.changes_note
+    try:
+        page = render_page(replace(facts, changes=(), changes_note=note))
+    except Exception:
+        return None
+    raw = page.encode("utf-8", errors="backslashreplace")
+    return raw if len(raw) <= MOST_MAILED_BYTES else None
 
 
 def replace_file(path: Path, text: str) -> None:

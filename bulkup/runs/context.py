@@ -11,6 +11,7 @@ from bulkup.core.clock import Clock
 from bulkup.core.events import AlreadyDone, Listener, Warned, WarningKind
 from bulkup.core.model import TargetInfo
 from bulkup.core.paths import current_directory
+from bulkup.core.spans import Observer
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.connect import open_rpc
 from bulkup.datastore.containment import Containment
@@ -30,6 +31,8 @@ class RunContext:
     wait_s: float = 0.0
     """How long to wait while another process holds the run."""
     clock: Clock = field(default_factory=Clock)
+    observer: Observer | None = None
+    """Sees what runs spend their time on (`core/spans.py`)."""
     stop: StopRequest = field(default_factory=StopRequest)
     resume_command: str | None = None
     """The command that continues this work; None: `bulkup resume RUN`."""

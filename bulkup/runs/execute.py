@@ -129,7 +129,7 @@ def _execution(
             prepared.first_entity_bytes,
             prepared.nothing_there,
         ),
-        Surroundings(context.options, listener, context.stop, context.clock),
+        Surroundings(context.options, listener, context.stop, context.clock, context.observer),
         taken,
         workers=workers,
         sampling=sampling,

@@ -7,7 +7,8 @@ are read to be grouped: of the undo log only the beginning is read.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -16,19 +17,21 @@ from pathlib import Path
 from bulkup.core.clock import Clock
 from bulkup.core.errors import StateError
 from bulkup.core.events import Report, WouldChange
-from bulkup.core.run_facts import ChainLink, RunFacts, RunnerFacts
+from bulkup.core.run_facts import ChainLink, Incident, RunFacts, RunnerFacts
 from bulkup.engine.options import Options
 from bulkup.engine.reports import stored_report
 from bulkup.runs.changes import first_changes
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import is_alive, resume_command, retry_command, state_text
 from bulkup.state.files import CHECKPOINT_NAME
+from bulkup.state.run_log_reader import LogEntry, read_log
 from bulkup.state.timeline import read_timeline
 from bulkup.state.undo_files import keeps_images
 
 MOST_CHANGES = 20
 """Samples of what the run has changed."""
 MOST_FAILURES = 50
+MOST_INCIDENTS = 200
 MOST_LINKS = 100
 """Runs of a chain that are looked at."""
 
@@ -62,9 +65,21 @@ def run_facts(
         changes_total=report.counts.writes,
         changes_note=note,
         chain=tuple(_chain(folder, report)),
+        incidents=tuple(_incidents(folder)),
         source_path=run_info.source_path,
         checksum=run_info.checksum,
     )
+
+
+def facts_of_end(folder: Path, report: Report) -> RunFacts:
+    """The facts of a runner that has just ended with this report, or of the work in several
+    namespaces, which has no checkpoint. Where the folder tells nothing, the report does."""
+    if not report.spaces:
+        try:
+            return run_facts(folder, report)
+        except StateError:
+            pass  # whoever needs the checkpoint says so; this only shows it
+    return RunFacts(report, Clock().now())
 
 
 def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_FAILURES) -> Report:
@@ -97,6 +112,25 @@ def _changes(checkpoint: Checkpoint) -> tuple[tuple[WouldChange, ...], str]:
         return tuple(islice(first_changes(checkpoint.folder), MOST_CHANGES)), ""
     except StateError as error:
         return (), error.message
+
+
+def _incidents(folder: Path) -> Iterator[Incident]:
+    """The last ones, from the log of the run."""
+    entries = (entry for entry in read_log(folder) if entry.kind in _INCIDENTS)
+    for entry in deque(entries, MOST_INCIDENTS):
+        yield Incident(entry.at, _INCIDENTS[entry.kind](entry), entry.text("by"))
+
+
+def _released(entry: LogEntry) -> str:
+    held_s = entry.fields.get("held_s")
+    return f"went on after {held_s:.0f} s" if isinstance(held_s, (int, float)) else "went on"
+
+
+_INCIDENTS: Mapping[str, Callable[[LogEntry], str]] = {
+    "steered": lambda entry: entry.text("message") or entry.text("verb"),
+    "held": lambda entry: f"held: {entry.text('why')}",
+    "released": _released,
+}
 
 
 def _chain(folder: Path, report: Report) -> Iterator[ChainLink]:

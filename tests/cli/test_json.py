@@ -77,6 +77,9 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     retried = shell.bulkup("retry", shell.runs()[-1], "--max-failures", "2", "--json")
     assert types(retried) >= {"start", "failure", "log", "summary"}
     assert types(shell.bulkup("show", row["run_id"], "--changes", "--json")) == {"change"}
+    assert types(shell.bulkup("report", row["run_id"], "--json")) == {"report"}
+    compared = shell.bulkup("report", "--compare", row["run_id"], "--json")
+    assert types(compared) == {"comparison"}
     assert types(shell.bulkup("list", "--json")) == {"run"}
     assert types(shell.bulkup("list", "--all", "--json")) == {"run"}
     assert types(shell.bulkup("params", "bump.py", "--json")) == {"param"}
@@ -154,6 +157,7 @@ def test_each_line_of_several_namespaces_is_as_the_schema_says(
     assert types(shell.bulkup("migrate", "--all-namespaces", "--json")) >= {"start", "group"}
     group_id = ran.of_type("group")[0]["run_id"]
     assert types(shell.bulkup("show", group_id, "--json")) == {"group"}
+    assert types(shell.bulkup("report", group_id, "--json")) == {"report"}
     status = shell.bulkup("status", "--all-namespaces", "--json")
     assert types(status) == {"migration", "status"}
 
@@ -341,7 +345,7 @@ def _names(part: Any) -> set[str]:
 def test_every_command_with_json_is_tested_here() -> None:
     tested = {
         "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
-        "config", "diff", "undo", "rewind", "updaters", "count", "find",
+        "config", "diff", "undo", "rewind", "updaters", "count", "find", "report",
     }  # fmt: skip
     from bulkup.cli import cli
 

@@ -9,12 +9,13 @@ import pytest
 from google.cloud.datastore import Entity
 
 import bulkup
-from bulkup.core.events import Event, Report, RunEnded
+from bulkup.core.events import Event, Report, RunEnded, Warned
 from bulkup.core.model import RunState
 from bulkup.core.version import __version__
 from bulkup.runs.run_facts import run_facts
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.holder import this_process
+from bulkup.state.run_log import EVENTS_NAME
 from bulkup.state.undo_files import log_files
 from tests.conftest import Server
 from tests.engine.conftest import fill
@@ -138,3 +139,39 @@ def test_the_facts_show_the_chain(bench: Bench, tmp_path: Path) -> None:
     ]
     assert [link.is_this for link in chain] == [True, False]
     assert [link.is_this for link in run_facts(bench.folder(second)).chain] == [False, True]
+
+
+def test_the_facts_tell_how_the_run_was_steered(bench: Bench) -> None:
+    folder = bench.folder(bench.run(lengthen))
+    lines = (
+        '{"at": 5.0, "runner": 1, "type": "steered", "message": "paused", "by": "ann@host"}',
+        '{"at": 6.0, "runner": 1, "type": "held", "why": "the replica lags"}',
+        '{"at": 9.0, "runner": 1, "type": "released", "held_s": 3.0}',
+        '{"at": 9.5, "runner": 1, "type": "released", "held_s": {}}',
+    )
+    with (folder / EVENTS_NAME).open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    assert [(one.at, one.what, one.by) for one in run_facts(folder).incidents] == [
+        (5, "paused", "ann@host"),
+        (6, "held: the replica lags", ""),
+        (9, "went on after 3 s", ""),
+        (9.5, "went on", ""),
+    ]
+
+
+def test_a_run_of_a_program_leaves_its_page(bench: Bench) -> None:
+    report = bench.run(lengthen)
+    page = bench.folder(report) / "report.html"
+    assert "Key(&#39;Thing&#39;, 7)" in page.read_text()
+    assert len(run_facts(bench.folder(report)).samples) >= 1
+
+
+def test_a_page_that_cannot_be_written_is_a_warning(bench: Bench) -> None:
+    folder = bench.folder(bench.run(lengthen, limit=5))
+    (folder / "report.html").unlink()
+    (folder / "report.html").mkdir()
+    events: list[Event] = []
+    report = bench.run(lengthen, listener=events.append)
+    assert report.success
+    warnings = [event.message for event in events if isinstance(event, Warned)]
+    assert warnings[-1] == "the page of the run could not be written: Is a directory"

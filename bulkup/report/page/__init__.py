@@ -1,0 +1,29 @@
+"""The page of a run: one HTML file with everything that is known of it, and the same as data.
+
+Drawn from `RunFacts` alone. Nothing here reads or writes a file of a run.
+"""
+
+from __future__ import annotations
+
+from bulkup.report.page.data import comparison_fields, facts_fields
+from bulkup.report.page.render import (
+    environment,
+    is_report_page,
+    render_comparison,
+    render_fragment,
+    render_page,
+    render_sections,
+    stylesheet,
+)
+
+__all__ = [
+    "comparison_fields",
+    "environment",
+    "facts_fields",
+    "is_report_page",
+    "render_comparison",
+    "render_fragment",
+    "render_page",
+    "render_sections",
+    "stylesheet",
+]
