@@ -23,7 +23,10 @@ from tests.cli.shell import Shell
 from tests.conftest import Server
 from tests.engine.conftest import Run
 
-pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+pytestmark = [
+    pytest.mark.sampled(3),
+    pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
+]
 
 NOW = datetime.datetime(2024, 2, 29, 12, 30, 15, 123456)
 
