@@ -39,6 +39,10 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     max_failures: int | None = None,
     limit: int | None = None,
     retry_for_s: float | None = None,
+    window: str | None = None,
+    health_url: str | None = None,
+    health_cmd: str | None = None,
+    max_hold_s: float | None = None,
     undo: bool = True,
     allow_empty: bool = False,
     once: bool = False,
@@ -59,6 +63,8 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     `once`: if a run has finished the same work, do nothing; the report then has that run's id.
     `gate="clean"`: begin to write only after a dry pass over all entities without failures; if it
     is not clean, the report is of that pass (`report.gate.passed` is False).
+    `window` ("22:00-06:00 Europe/Zurich"), `health_url` and `health_cmd` say when it may work; it
+    waits otherwise, after `max_hold_s` of a health check that says no it stops.
     `kind`, `ancestor` (a key, `"KEY(Customer, 5)"`) and `where` (a condition of GQL,
     `"age > 30"`) narrow the updater's query.
     Nothing is printed; `listener` is called with each event.
@@ -82,6 +88,10 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
         "max_failures": max_failures,
         "limit": limit,
         "retry_for_s": retry_for_s,
+        "window": window,
+        "health_url": health_url,
+        "health_cmd": health_cmd,
+        "max_hold_s": max_hold_s,
         "max_rate": None if max_rate is None else MaxRate.parse(str(max_rate)),
     }
     options = Options(

@@ -19,6 +19,7 @@ import pytest
 from google.cloud import datastore
 
 from tests import examples
+from tests.browser import browser, browser_context, browser_page  # noqa: F401 - fixtures
 from tests.cli import nursery
 from tests.costs import (  # noqa: F401 - hooks of pytest
     pytest_addoption,

@@ -23,6 +23,7 @@ from tests.doc_blocks import PAGES, ROOT, Block, blocks_of, name_of
 
 BEFORE = {
     "bulkup resume": "bulkup run full_name.py --project shop --new --limit 1",
+    "bulkup pause": "bulkup run full_name.py --project shop --new --limit 1",
     "bulkup undo RUN --yes": "bulkup run full_name.py --project shop --new -p sep=-",
     "bulkup abandon": "bulkup run full_name.py --project shop --new --limit 1",
     "bulkup mark 0002_price_to_cents --renamed-to": (

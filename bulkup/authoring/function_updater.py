@@ -50,6 +50,7 @@ class FunctionSpec:
     is_done: Callable[..., Any] | None = None
     check_before: Check | None = None
     check_after: Check | None = None
+    healthy: Callable[[], bool | str | None] | None = None
     idempotent: bool = False
     batch: bool = False
     concurrency: int = Updater.concurrency
@@ -89,6 +90,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     is_done: Callable[..., bool] | None = None,
     check_before: Check | None = None,
     check_after: Check | None = None,
+    healthy: Callable[[], bool | str | None] | None = None,
     idempotent: bool = False,
     batch: bool = False,
     concurrency: int = Updater.concurrency,
@@ -109,8 +111,8 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     it stops the run. `is_done` takes an entity, and those parameters that it names, and says
     whether the entity is as this updater leaves it (`bulkup verify`).
     `check_before` and `check_after` are functions that take a client, and do what the methods of
-    these names do. `ignore_warnings` names kinds of warnings about the function that are not to be
-    given, such as "naive_datetime".
+    these names do, and so does `healthy`, which takes nothing. `ignore_warnings` names kinds of
+    warnings about the function that are not to be given, such as "naive_datetime".
 
     With `batch`, the function gets a list of entities, and returns (or yields) one result for each,
     in their order: what it would return for that entity alone, or an exception if that one has
@@ -132,6 +134,8 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     for name, check in (("check_before", check_before), ("check_after", check_after)):
         if check is not None and not callable(check):
             raise UsageError(f"@bulkup.updater: {name}= takes a function that gets a client")
+    if not (healthy is None or callable(healthy)):
+        raise UsageError("@bulkup.updater: healthy= takes a function without arguments")
     spec = FunctionSpec(
         kind=kind,
         query=query,
@@ -146,6 +150,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
         is_done=is_done,
         check_before=check_before,
         check_after=check_after,
+        healthy=healthy,
         idempotent=idempotent,
         batch=batch,
         concurrency=concurrency,
@@ -207,6 +212,8 @@ class FunctionUpdater(Updater):
         for name in CHECKS:
             if getattr(spec, name) is not None:
                 setattr(self, name, getattr(spec, name))
+        if spec.healthy is not None:
+            self.healthy = spec.healthy  # type: ignore[method-assign]
 
     def get_query(self) -> Query:
         spec = self.spec
@@ -266,6 +273,8 @@ class FunctionUpdater(Updater):
             self.put(result, owner=owner)
         elif isinstance(result, Mapping):
             apply_patch(entity, result)
+            if self._models is not None:
+                self._models.check_patched(entity, result)
             self.put(entity, owner=owner)
         elif isinstance(result, Delete):
             self.delete(entity if result.keys is None else result.keys, owner=owner)

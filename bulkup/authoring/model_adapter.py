@@ -6,7 +6,8 @@ has none, and pays nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -24,40 +25,41 @@ if TYPE_CHECKING:
     from google.cloud.datastore import Entity, Key
 
 
-class ModelAdapter:
-    """Converts between entities and the objects of one type."""
+class ModelAdapter(ABC):
+    """Converts between entities and the objects of one type. What is not abstract is a hook that
+    most adapters do not need."""
 
     model: type
 
+    @abstractmethod
     def to_model(self, entity: Entity) -> Any:
         """Raises ValueError, with the property's name, if the entity is not of this type."""
-        raise NotImplementedError
 
+    @abstractmethod
     def state(self, model: Any) -> Any:
         """What `update` compares with: the model as it is now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, entity: Entity, model: Any, before: Any) -> tuple[Entity, Any]:
         """The entity to put for a model that was read from `entity` and had the state `before`
         then; and its state now.
 
         It is `entity` itself, changed in place, wherever that can say it.
         """
-        raise NotImplementedError
 
     def show_changes(self, entity: Entity, model: Any, before: Any) -> None:
         """Make the entity look changed if the model is, though it was not put."""
         self.update(entity, model, before)
 
+    @abstractmethod
     def new_entity(self, model: Any, key: Key) -> Entity:
         """The entity of a model that was not read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def key_of(self, model: Any) -> Key | None:
         """The key that the object itself knows."""
-        raise NotImplementedError
 
-    def has_got_key(self, model: Any, entity: Entity) -> None:
+    def has_got_key(self, model: Any, entity: Entity) -> None:  # noqa: B027
         """A new entity was put: the model learns its key, which an id may be missing from."""
 
     def is_model(self, value: Any) -> bool:
@@ -67,6 +69,10 @@ class ModelAdapter:
         """What a property is set to for a value in a patch."""
         return value
 
+    def check_patched(self, entity: Entity, model: Any, names: Collection[str]) -> None:  # noqa: B027
+        """Raise ValueError, with the property's name, if a patch has set a property to a value of
+        another type than the model has there: the next handler could not read it."""
+
     def datastore_key(self, value: Any) -> Any:
         """The official key for a key of the models' own library; anything else as it is."""
         return value
@@ -75,13 +81,13 @@ class ModelAdapter:
         """What surrounds the user's code."""
         return nullcontext()
 
-    def adapt_query(self, updater: Updater[Any]) -> None:
+    def adapt_query(self, updater: Updater[Any]) -> None:  # noqa: B027
         """Let `get_query` return a query of the models' own library."""
 
-    def begin_call(self) -> None:
+    def begin_call(self) -> None:  # noqa: B027
         """A handler is about to be called."""
 
-    def end_call(self) -> None:
+    def end_call(self) -> None:  # noqa: B027
         """The handler has returned. Raises what it has begun and not waited for."""
 
     handled: Callable[[Key], Known | None] = staticmethod(lambda key: None)
@@ -240,6 +246,11 @@ class ModelUpdates:
         known.is_watched = not entity.key.is_partial
         self.call.by_id[id(model)] = known
         return entity
+
+    def check_patched(self, entity: Entity, names: Collection[str]) -> None:
+        own = next((known.model for known in self.call.own if known.entity is entity), None)
+        if own is not None:
+            self._adapter.check_patched(entity, own, names)
 
     def key_of(self, model: Any) -> Key:
         """Raises TypeError."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from abc import abstractmethod
 from collections.abc import Collection, MutableSequence, MutableSet, Sequence, Set
 from datetime import datetime
 from functools import cache, partial
@@ -39,9 +40,9 @@ class ValueAdapter(ModelAdapter):
         self.model = model
         self.key_field = key_field(model)
 
+    @abstractmethod
     def values(self, model: Any) -> Values:
         """The model as plain values by property, without its key."""
-        raise NotImplementedError
 
     def state(self, model: Any) -> Values:
         return self.values(model)
@@ -51,6 +52,10 @@ class ValueAdapter(ModelAdapter):
     ) -> None:
         """Raise ValueError, with the property's name, if a changed property of an entity that is
         put is not of its field's type: the next handler could not read it."""
+
+    def check_patched(self, entity: Entity, model: Any, names: Collection[str]) -> None:
+        there = {name: entity[name] for name in names if name in entity}
+        self.check_written(entity, model, there, there)
 
     def show_changes(self, entity: Entity, model: Any, before: Values) -> None:
         update(entity, before, self.values(model))

@@ -66,6 +66,9 @@ class Models(Protocol):
     def key_of(self, model: Any) -> Key:
         """Raises TypeError."""
 
+    def check_patched(self, entity: Entity, names: Collection[str]) -> None:
+        """Raise ValueError if a property that a patch has set is of no type that models take."""
+
 
 class Updater(EntityReader, Generic[E]):
     """Base class of updaters; override `get_query` and `handle_entity`.
@@ -198,6 +201,17 @@ class Updater(EntityReader, Generic[E]):
         """
         return None
 
+    def healthy(self) -> bool | str | None:
+        """Called every 10 seconds while the run works, and before its first entity. While it
+        returns False or a string (the reason), or raises, the run holds: commits in flight end,
+        nothing is handled, and it goes on by itself.
+
+        It runs on a thread of its own, at the same time as handlers, with a copy of the updater:
+        what it sets on `self` is seen by its next call alone. `self.client` only reads. A call that
+        takes more than 10 seconds means no. Not called in a dry run.
+        """
+        return None
+
     def then(self, updater: Any, /, **params: Any) -> None:
         """Run another updater, once, when this run has finished successfully.
 
@@ -220,6 +234,10 @@ class Updater(EntityReader, Generic[E]):
 
     def _sought(self) -> Sequence[Sought]:
         """What the parameters of a built-in updater name, and entities should have."""
+        return ()
+
+    def _new_kinds(self) -> Sequence[str]:
+        """Kinds to which a built-in updater moves entities."""
         return ()
 
     def put(self, *entities: Any, owner: Any = None) -> None:

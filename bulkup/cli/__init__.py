@@ -32,6 +32,10 @@ _COMMANDS = {
     "approve": ("bulkup.cli.approve", "Approve a plan, so that a run may carry it out."),
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "retry": ("bulkup.cli.retry", "Handle the failed entities of a run again."),
+    "pause": ("bulkup.cli.pause", "Pause a run until `bulkup continue`."),
+    "continue": ("bulkup.cli.continue_run", "Continue a paused run."),
+    "cancel": ("bulkup.cli.cancel", "Stop the process that works on a run."),
+    "tune": ("bulkup.cli.tune", "Change how fast a run works."),
     "verify": ("bulkup.cli.verify", "Name the entities that an updater has not done."),
     "count": ("bulkup.cli.count", "Count the entities that a selection matches."),
     "find": ("bulkup.cli.find", "Print the entities that a selection matches."),
@@ -39,6 +43,8 @@ _COMMANDS = {
     "show": ("bulkup.cli.show", "Show one run: its report, failures and log."),
     "report": ("bulkup.cli.report", "Make the report of a run again, or compare two."),
     "logs": ("bulkup.cli.logs", "Print what happened in a run, or follow it."),
+    "bundle": ("bulkup.cli.bundle", "Write what is known of a run to a file for a bug report."),
+    "serve": ("bulkup.cli.serve", "Show runs live in a browser, and steer them."),
     "undo": ("bulkup.cli.undo", "Put back what a run has changed."),
     "abandon": ("bulkup.cli.abandon", "Give up an unfinished run."),
     "prune": ("bulkup.cli.prune", "Delete the folders of old runs that are over."),
@@ -62,8 +68,9 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 
 _GROUPS = {
     "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify"),
+    "Steer a run": ("pause", "continue", "cancel", "tune"),
     "Write an updater": ("new", "updaters", "params"),
-    "Look at runs": ("list", "show", "report", "logs"),
+    "Look at runs": ("list", "show", "report", "logs", "bundle", "serve"),
     "Look at entities": ("count", "find"),
     "Take back": ("undo", "rewind", "diff"),
     "Migrations": ("migrate", "status", "mark", "unlock"),
@@ -73,11 +80,12 @@ _GROUPS = {
 """How the help page lists the commands."""
 
 _MEANT = {
-    "start": "run", "exec": "run", "preview": "plan", "explain": "plan", "continue": "resume",
+    "start": "run", "exec": "run", "preview": "plan", "explain": "plan", "unpause": "continue",
+    "hold": "pause", "suspend": "pause", "stop": "cancel", "kill": "cancel", "throttle": "tune",
     "ls": "list", "runs": "list",
     "log": "logs", "tail": "logs",
     "apply": "migrate", "upgrade": "migrate", "delete": "abandon",
-    "rm": "prune", "serve": "local serve", "load": "local load", "dump": "local dump",
+    "rm": "prune", "ui": "serve", "web": "serve", "load": "local load", "dump": "local dump",
     "create": "new", "generate": "new", "init": "new", "scaffold": "new",
     "settings": "config", "compare": "diff", "rollback": "undo", "revert": "undo",
     "restore": "undo", "version": "--version",

@@ -94,6 +94,7 @@ COMPLETERS: dict[tuple[str, str], _Complete] = {
     ("resume", "run"): _names(_runs),
     ("show", "run"): _names(_runs),
     ("logs", "run"): _names(_runs),
+    ("bundle", "run"): _names(_runs),
     ("abandon", "run"): _names(_runs),
     ("unlock", "run"): _names(_runs),
     ("mark", "name"): _names(_migrations),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from bulkup.cli.values import Auto, Duration, Rate, WholeNumber
+from bulkup.cli.values import Auto, Duration, HealthUrl, Rate, WholeNumber, WindowText
 from bulkup.core.plan_terms import MaxDrift
 from bulkup.engine.throttle.max_rate import MaxRate
 
@@ -112,6 +112,44 @@ class EngineArgs:
             help="How long to retry while Datastore is unavailable (a number alone is seconds).",
         ),
     ]
+    window: Annotated[
+        str | None,
+        click.Option(
+            ["--window"],
+            type=WindowText(),
+            metavar="HH:MM-HH:MM",
+            help="Work only in this part of the day, such as 22:00-06:00 or "
+            "'22:00-06:00 Europe/Zurich', and wait otherwise.",
+        ),
+    ]
+    health_url: Annotated[
+        str | None,
+        click.Option(
+            ["--health-url"],
+            type=HealthUrl(),
+            metavar="URL",
+            help="Work only while URL answers with 200 to 299 (asked every 10 seconds), and wait "
+            "otherwise.",
+        ),
+    ]
+    health_cmd: Annotated[
+        str | None,
+        click.Option(
+            ["--health-cmd"],
+            metavar="COMMAND",
+            help="Work only while this command of the shell ends with 0, and wait otherwise.",
+        ),
+    ]
+    max_hold: Annotated[
+        float | None,
+        click.Option(
+            ["--max-hold"],
+            type=Duration(),
+            metavar="DURATION",
+            help="Stop (exit 75) when a health check has said no for DURATION (30m; a number "
+            "alone is seconds).  [default: wait]",
+        ),
+    ]
     no_undo: Annotated[
         bool,
         click.Option(
@@ -147,6 +185,10 @@ class EngineArgs:
             conflict_retries=self.conflict_retries,
             max_failures=self.max_failures,
             max_drift=max_drift or MaxDrift(),
+            window=self.window,
+            health_url=self.health_url,
+            health_cmd=self.health_cmd,
+            max_hold_s=self.max_hold,
             dry_run=dry_run,
             no_undo=self.no_undo,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,26 +58,37 @@ def command(args: FindArgs) -> None:
     --where as in `bulkup run`; without it, all entities are. Writes nothing.
     """
     from bulkup.report.json_lines import stdout_lines, stdout_text
-    from bulkup.runs.find import find_matching
+    from bulkup.runs.find import find_pages
 
     text, lines = stdout_text(), stdout_lines() if args.json else None
     with reading(args.updater, args.param, args.selection, args.target, json=args.json) as prepared:
-        for entity in find_matching(prepared, keys_only=args.keys, limit=args.limit):
-            if lines is None:
-                text.line(_text(entity, keys_only=args.keys))
-            else:
-                lines.write("entity", _fields(entity, keys_only=args.keys))
+        for page in find_pages(prepared, keys_only=args.keys, limit=args.limit):
+            for entity in page:
+                if lines is None:
+                    text.write(_text(entity, keys_only=args.keys) + "\n")
+                else:
+                    lines.write("entity", _fields(entity, keys_only=args.keys))
+            text.flush()
 
 
 def _text(entity: Pb, *, keys_only: bool) -> str:
     """What comes from an entity may hold anything: both forms escape what controls a terminal."""
     from bulkup.datastore.keys import key_text
-    from bulkup.local.entity_json import LossError, to_line
+    from bulkup.local.entity_json import to_line
 
     if keys_only:
         return key_text(entity.key)
-    try:
+    with _no_loss(entity):
         return to_line(entity, lossless=True)[0]
+
+
+@contextmanager
+def _no_loss(entity: Pb) -> Iterator[None]:
+    from bulkup.datastore.keys import key_text
+    from bulkup.local.entity_json import LossError
+
+    try:
+        yield
     except LossError as error:
         raise StateError(
             f"{key_text(entity.key)} cannot be written as JSON: {error}; print the keys with --keys"
@@ -83,13 +96,13 @@ def _text(entity: Pb, *, keys_only: bool) -> str:
 
 
 def _fields(entity: Pb, *, keys_only: bool) -> dict[str, object]:
-    import json
-
     from bulkup.core.typed_key import typed_key
     from bulkup.datastore.keys import key_text
+    from bulkup.local.entity_json import lossless_form
 
     text = key_text(entity.key)
     fields: dict[str, object] = {"key": text, "typed_key": typed_key(text)}
     if not keys_only:
-        fields["entity"] = json.loads(_text(entity, keys_only=False))
+        with _no_loss(entity):
+            fields["entity"] = lossless_form(entity)
     return fields

@@ -11,6 +11,7 @@ SECTIONS = (
     ("Target", ("target", "project", "database", "namespace", "local", "all_namespaces",
                 "namespaces")),
     ("How fast", ("batch_size", "in_flight", "shards", "processes", "max_rate")),
+    ("When to work", ("window", "health_url", "health_cmd", "max_hold")),
     ("When to stop", ("max_failures", "limit", "max_time", "retry_for", "conflict_retries",
                       "wait")),
     ("Report by mail", ("email_to", "email_from", "smtp", "smtp_plain")),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 
 from bulkup.cli.args import verb
+from bulkup.cli.bundles import run_or_bundle
 from bulkup.cli.options import Json, StateDir
 from bulkup.cli.tables import console
 from bulkup.cli.values import WholeNumber, completed
@@ -96,12 +97,17 @@ def command(args: LogsArgs) -> int:
     """Print what happened in a run, in order: starts and ends, warnings, retries, failures, and the
     lines of self.log.
 
-    RUN is a run id, an unambiguous prefix of one, or the id of a group of runs, one in each
-    namespace. Without RUN: the run that was worked on last. Times are in UTC.
+    RUN is a run id, an unambiguous prefix of one, the id of a group of runs, one in each namespace,
+    or a file of `bulkup bundle`. Without RUN: the run that was worked on last. Times are in UTC.
 
     With --follow, the command ends when the process that works on the run does. Of a run that logs
     very much, the oldest lines are deleted; `bulkup show` has all failures and all log lines.
     """
+    with run_or_bundle(args) as given:
+        return _print_logs(given)
+
+
+def _print_logs(args: LogsArgs) -> int:
     from bulkup.state.files import find_latest, find_run, group_folders
 
     latest = find_latest(args.state_dir) if args.run is None else None

@@ -25,6 +25,7 @@ _TAKES = {
     "list": ("state_dir",),
     "show": ("state_dir",),
     "logs": ("state_dir",),
+    "bundle": ("state_dir",),
     "resume": ("state_dir",),
     "plan": _WHERE,
     "retry": ("state_dir",),

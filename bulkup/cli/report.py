@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from bulkup.cli.args import verb
+from bulkup.cli.bundles import run_or_bundle
 from bulkup.cli.options import Json, StateDir
 from bulkup.cli.values import completed
 
@@ -60,13 +61,18 @@ class ReportArgs:
 def command(args: ReportArgs) -> None:
     """Make the report of a run again: for the terminal, as an HTML page, Markdown or JSON.
 
-    RUN is a run id, an unambiguous prefix of one, or the id of a group of runs, one in each
-    namespace. Without RUN: the run that was worked on last. The page is one file, which can be
-    attached or published: it shows the run over time, what its time went to, what failed, and
-    samples of what it changed. Each run leaves it as report.html in its folder.
+    RUN is a run id, an unambiguous prefix of one, the id of a group of runs, one in each namespace,
+    or a file of `bulkup bundle`. Without RUN: the run that was worked on last. The page is one
+    file, which can be attached or published: it shows the run over time, what its time went to,
+    what failed, and samples of what it changed. Each run leaves it as report.html in its folder.
 
     Reads the run's folder only; writes nothing but FILE.
     """
+    with run_or_bundle(args) as given:
+        _report(given)
+
+
+def _report(args: ReportArgs) -> None:
     from bulkup.core.output_file import check_replaceable, replace_file
 
     form = _form(args)

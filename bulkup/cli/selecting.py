@@ -32,6 +32,13 @@ class Condition(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         return value
 
 
+def where_option(help_text: str) -> click.Option:
+    """The option --where, which may be repeated: all conditions must hold."""
+    return click.Option(
+        ["--where"], type=Condition(), multiple=True, metavar="CONDITION", help=help_text
+    )
+
+
 @dataclass(frozen=True)
 class SelectionArgs:
     kind: Annotated[
@@ -52,13 +59,9 @@ class SelectionArgs:
     ]
     where: Annotated[
         tuple[str, ...],
-        click.Option(
-            ["--where"],
-            type=Condition(),
-            multiple=True,
-            metavar="CONDITION",
-            help="Only entities that meet a condition of GQL: \"age > 30 AND country = 'CH'\"; may "
-            "be repeated.",
+        where_option(
+            "Only entities that meet a condition of GQL: \"age > 30 AND country = 'CH'\"; may be "
+            "repeated."
         ),
     ]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from bulkup.cli.args import verb
+from bulkup.cli.bundles import run_or_bundle
 from bulkup.cli.options import Json, StateDir
 from bulkup.cli.tables import console
 from bulkup.cli.values import completed
@@ -59,9 +60,14 @@ class ShowArgs:
 def command(args: ShowArgs) -> None:
     """Show one run: its report, all failures, and its log.
 
-    RUN is a run id, an unambiguous prefix of one, or the id of a group of runs, one in each
-    namespace. Without RUN: the run that was worked on last.
+    RUN is a run id, an unambiguous prefix of one, the id of a group of runs, one in each namespace,
+    or a file of `bulkup bundle`. Without RUN: the run that was worked on last.
     """
+    with run_or_bundle(args) as given:
+        _show(given)
+
+
+def _show(args: ShowArgs) -> None:
     from bulkup.state.files import find_latest, find_run, group_folders
 
     if args.key is not None and not args.changes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 
 from bulkup.cli.named_target import find_target
-from bulkup.cli.selecting import Condition
+from bulkup.cli.selecting import where_option
 from bulkup.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,13 +66,9 @@ class ScopeArgs:
     ]
     where: Annotated[
         tuple[str, ...],
-        click.Option(
-            ["--where"],
-            type=Condition(),
-            multiple=True,
-            metavar="CONDITION",
-            help="Only entities that meet a condition, on either side: \"status = 'open' AND "
-            'year IN (2025, 2026)", or status=open for short; may be repeated.',
+        where_option(
+            "Only entities that meet a condition, on either side: \"status = 'open' AND "
+            'year IN (2025, 2026)", or status=open for short; may be repeated.'
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import FolderArgs, Json, NamespacesArgs, TargetArgs
+from bulkup.cli.watch_status import watch
 from bulkup.core.errors import Exit
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ class StatusArgs:
             ["--check"], is_flag=True, help="Exit with 4 when a migration is pending or wrong."
         ),
     ]
+    watch: Annotated[
+        bool,
+        click.Option(["--watch"], is_flag=True, help="Look again every 2 seconds, until Ctrl-C."),
+    ]
     target: TargetArgs
     namespaces: NamespacesArgs
     json: Json
@@ -47,64 +53,83 @@ def command(args: StatusArgs) -> int:
 
     A migration is wrong if its file was changed after it was applied, or is missing. Files whose
     names do not begin with digits are no migrations. Writes nothing.
+
+    With --watch, the table is drawn again when something has changed; with --json, each line that
+    has changed is printed. Ctrl-C ends it with exit code 0.
     """
+    if args.watch and args.check:
+        raise click.UsageError("--watch and --check cannot be used together")
     pattern = args.namespaces.pattern(args.target)
-    all_applied = _show(args) if pattern is None else _show_all(args, pattern)
-    return Exit.PENDING if args.check and not all_applied else Exit.DONE
-
-
-def _show(args: StatusArgs) -> bool:
-    """Whether everything is applied."""
-    from bulkup.migrations.connect import open_ledger
-    from bulkup.migrations.folder import read_folder
-    from bulkup.migrations.status import FolderStatus
-
-    folder = read_folder(args.folder.path, "bulkup status DIR")
-    with open_ledger(args.target.options(), only_reads=True) as (ledger, target):
-        status = FolderStatus(folder, ledger.migrations(), target, ledger.server_time.now())
+    if args.watch:
+        return watch(lambda: _look(args, pattern), _lines, _print_look, json=args.json)
+    look = _look(args, pattern)
     if args.json:
         from bulkup.report.json_lines import stdout_lines
 
         lines = stdout_lines()
-        for entry in status.entries:
-            lines.write("migration", _to_json(entry))
-        lines.write("status", {"done": status.all_applied, **_left_out(status)})
+        for kind, fields in _lines(look):
+            lines.write(kind, fields)
     else:
-        _print(status, str(target))
-    return status.all_applied
+        _print_look(look)
+    return Exit.PENDING if args.check and not look.all_applied else Exit.DONE
 
 
-def _show_all(args: StatusArgs, pattern: str) -> bool:
-    """Whether everything is applied in each namespace."""
-    from bulkup.migrations.connect import open_connection
+@dataclass(frozen=True)
+class _Look:
+    """How a folder of migrations stands at one moment."""
+
+    statuses: Mapping[str, FolderStatus]
+    """By namespace."""
+    target: str
+    in_many: bool
+    """Several namespaces were asked for, even if only one was found."""
+
+    @property
+    def all_applied(self) -> bool:
+        return all(status.all_applied for status in self.statuses.values())
+
+
+def _look(args: StatusArgs, pattern: str | None) -> _Look:
+    from bulkup.migrations.connect import open_connection, open_ledger
     from bulkup.migrations.folder import read_folder
     from bulkup.migrations.status import FolderStatus
     from bulkup.namespaces.find import match_namespaces
     from bulkup.state.run_records import Ledger
 
     folder = read_folder(args.folder.path, "bulkup status DIR")
+    if pattern is None:
+        with open_ledger(args.target.options(), only_reads=True) as (ledger, target):
+            now = ledger.server_time.now()
+            status = FolderStatus(folder, ledger.migrations(), target, now)
+        return _Look({target.namespace: status}, str(target), False)
     statuses: dict[str, FolderStatus] = {}
     with open_connection(args.target.options(), only_reads=True) as (rpc, info):
         info = replace(info, namespace="")
         for namespace in match_namespaces(rpc, pattern):
             target = replace(info, namespace=namespace)
             records = Ledger(rpc, target).migrations()
-            now = rpc.server_time.now()
-            statuses[namespace] = FolderStatus(folder, records, target, now)
-    all_applied = all(status.all_applied for status in statuses.values())
-    if args.json:
-        from bulkup.report.json_lines import stdout_lines
+            statuses[namespace] = FolderStatus(folder, records, target, rpc.server_time.now())
+    return _Look(statuses, str(info), True)
 
-        lines = stdout_lines()
-        for namespace, status in statuses.items():
-            for entry in status.entries:
-                lines.write("migration", {**_to_json(entry), "namespace": namespace})
-        namespaces = {name: status.all_applied for name, status in statuses.items()}
-        left_out = _left_out(*statuses.values())
-        lines.write("status", {"done": all_applied, "namespaces": namespaces, **left_out})
-    else:
-        _print_all(statuses, str(info))
-    return all_applied
+
+def _lines(look: _Look) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of --json: their types and fields."""
+    lines: list[tuple[str, dict[str, Any]]] = []
+    for namespace, status in look.statuses.items():
+        beside = {"namespace": namespace} if look.in_many else {}
+        lines += [("migration", {**_to_json(entry), **beside}) for entry in status.entries]
+    end: dict[str, Any] = {"done": look.all_applied}
+    if look.in_many:
+        end["namespaces"] = {name: one.all_applied for name, one in look.statuses.items()}
+    return [*lines, ("status", {**end, **_left_out(*look.statuses.values())})]
+
+
+def _print_look(look: _Look) -> None:
+    if look.in_many:
+        _print_all(look.statuses, look.target)
+        return
+    for status in look.statuses.values():
+        _print(status, look.target)
 
 
 def _to_json(entry: MigrationEntry) -> dict[str, Any]:
@@ -193,7 +218,7 @@ def _print_left_out(*statuses: FolderStatus) -> None:
         click.echo(clean(f"{sentence}."))
 
 
-def _print_all(statuses: dict[str, FolderStatus], target: str) -> None:
+def _print_all(statuses: Mapping[str, FolderStatus], target: str) -> None:
     """Print by namespace what is not applied; a namespace where everything is has one row."""
     from bulkup.cli.tables import console, print_table
     from bulkup.report.namespace_grid import namespace_name

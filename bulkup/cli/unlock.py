@@ -6,13 +6,12 @@ import os
 import sys
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import click
 
 from bulkup.cli.args import verb
-from bulkup.cli.options import STATE_DIR, FolderArgs, TargetArgs, Yes
-from bulkup.cli.values import completed
+from bulkup.cli.options import STATE_DIR, FolderArgs, RunName, TargetArgs, Yes
 from bulkup.core.errors import Exit, StateError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UnlockArgs:
-    run: Annotated[str, click.Argument(["run"], shell_complete=completed)]
+    run: RunName
     folder: FolderArgs
     target: TargetArgs
     yes: Yes
@@ -48,7 +47,10 @@ def command(args: UnlockArgs) -> int:
     from bulkup.migrations.folder import names_in
     from bulkup.migrations.manual import find_held, unlock
     from bulkup.report.text import clean
+    from bulkup.runs.which_run import UNLOCK
 
+    if args.run is None:
+        raise UNLOCK.missing(STATE_DIR)
     there = names_in(args.folder.path)
     options = _options(args)
     not_here = f"there is no run or migration {printable(args.run)} in {str(STATE_DIR)!r}"

@@ -167,6 +167,38 @@ class Rate(click.ParamType):  # type: ignore[type-arg]  # generic only since cli
             self.fail(error.message, param, ctx)
 
 
+class WindowText(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """The values of `Window.parse`, and `off` -> a string that names the zone."""
+
+    name = "window"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from bulkup.core.window import Window
+
+        if value.strip().lower() == "off":
+            return "off"
+        try:
+            return str(Window.parse(value))
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
+
+
+class HealthUrl(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """A URL of HTTP, or `off`. What is none is not repeated: it may hold a password."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from bulkup.engine.options import checked_url
+
+        if value.strip().lower() == "off":
+            return "off"
+        try:
+            return checked_url(value)
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
+
+
 class Share(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """The values of `MaxDrift.parse`."""
 

@@ -137,12 +137,15 @@ class Tuning:
         return ", ".join(words)
 
 
+NO_TUNING = Tuning()
+
+
 @dataclass(frozen=True)
 class Steering:
     """What a run is asked to be."""
 
     state: SteerState = SteerState.WORKING
-    tuning: Tuning = Tuning()
+    tuning: Tuning = NO_TUNING
     by: str = ""
     """user@host of the last change; empty: there was none."""
     at: float = 0.0
@@ -159,7 +162,7 @@ class Steering:
         return self.state is SteerState.CANCELLED
 
     def after(
-        self, verb: Verb, *, by: str, at: float, tuning: Tuning = Tuning()
+        self, verb: Verb, *, by: str, at: float, tuning: Tuning = NO_TUNING
     ) -> Steering | None:
         """The steering after a change; None: the table does not allow it.
 

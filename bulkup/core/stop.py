@@ -36,18 +36,33 @@ class StopRequest:
         self.signal: signal.Signals | None = None
         self.asked_at = 0.0
         """A value of time.monotonic()."""
+        self.cancelled = ""
+        """`cancelled by ann@host`: another process has cancelled what this one works on."""
         self.on_signal: Callable[[], None] = lambda: None
         """Called by the signal handler, so it must do next to nothing."""
 
+    @property
+    def is_asked(self) -> bool:
+        return self.signal is not None or bool(self.cancelled)
+
     def seconds(self) -> float:
         """Seconds since the request; negative when there is none."""
-        return time.monotonic() - self.asked_at if self.signal is not None else -1.0
+        return time.monotonic() - self.asked_at if self.is_asked else -1.0
+
+    def cancel(self, reason: str) -> None:
+        """Another process asks to stop. `reason` is a sentence without its end."""
+        if not self.is_asked:
+            self.asked_at = time.monotonic()
+        self.cancelled = reason
+        self.on_signal()
 
     def raise_if_asked(self) -> None:
         """For waits before the run starts. Raises StopAskedError."""
         if self.signal is not None:
             code = Exit.SIGTERM if self.signal is signal.Signals.SIGTERM else Exit.SIGINT
             raise StopAskedError(f"interrupted by {self.signal.name} before the run started", code)
+        if self.cancelled:
+            raise StopAskedError(f"{self.cancelled} before the run started", Exit.CANCELLED)
 
     @contextmanager
     def listening(self) -> Iterator[None]:

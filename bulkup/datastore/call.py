@@ -214,8 +214,7 @@ class Call(Generic[R]):
                     ) from error
 
     def _tell(self, error: str = "", answer: Any = None) -> None:
-        on_answer = self._connection.on_answer
-        if on_answer is None or not self.shard:
+        if not self.shard or (on_answer := self._connection.on_answer) is None:
             return
         if self.name == "RunQuery" and answer is not None:
             self.entities = len(answer.batch.entity_results)

@@ -392,6 +392,17 @@ class Rpc:
             waiting = [*answer.deferred, *waiting]
         return found
 
+    def look_up(self, key: Pb) -> Call[Pb]:
+        """Start a Lookup of one entity."""
+        request = LookupRequest(**self._head, **self._read_options, keys=[key])
+        return Call(self, "Lookup", request.SerializeToString(), self._lookup_answer)
+
+    def _lookup_answer(self, serialized: bytes) -> Pb:
+        answer = LookupResponse.FromString(serialized)
+        self._learn(answer.read_time)
+        self.meter.read(len(answer.found) + len(answer.missing))
+        return answer
+
     def allocate_ids(self, keys: Sequence[Pb]) -> list[Pb]:
         """Complete incomplete Key messages, in their order. Raises CallError."""
         payload = AllocateIdsRequest(**self._head, keys=keys).SerializeToString()

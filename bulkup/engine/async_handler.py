@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from inspect import isawaitable
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from google.cloud.datastore import Entity, Key
 
 from bulkup.authoring.call_threads import current_call, end_call, left_behind
-from bulkup.authoring.updater import Updater, begin_task, writing_to
+from bulkup.authoring.updater import begin_task, writing_to
 from bulkup.authoring.user_lines import source_file
 from bulkup.authoring.writes import NOTHING, WriteSink
 from bulkup.authoring.wrong_result import method_result
@@ -30,10 +30,10 @@ from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.reads import ABSENT
 from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.user_client import UserClient
+from bulkup.engine.call_setup import CallSetup
 from bulkup.engine.call_slot import CallSlot
 from bulkup.engine.event_loop import LoopThread
 from bulkup.engine.handled import Handled
-from bulkup.engine.scan import QueryPlan
 
 CLOSE_S = 5.0
 """How long tasks that were cancelled, and what the updater closes, may take to end."""
@@ -90,37 +90,22 @@ class _Slot(CallSlot):
 class AsyncHandler(WriteSink):
     """As a `Handler`, for as many entities at once as the updater's `concurrency` says.
 
-    `calls`: what is called with each entity. `may_be_absent`: what was read may be a key without an
-    entity, which has vanished.
+    The setup's `calls`: what is called with each entity, and may be awaited.
     """
 
     serves_many = True
     requests = 0
     """Handlers wait for theirs together."""
 
-    def __init__(
-        self,
-        updater: Updater,
-        query: QueryPlan,
-        rpc: Rpc,
-        *,
-        calls: Callable[[Any], Awaitable[None] | None],
-        keeps_before: bool = False,
-        keeps_images: bool = False,
-        fresh_from: int = 0,
-        may_be_absent: bool = False,
-    ) -> None:
+    def __init__(self, setup: CallSetup, rpc: Rpc) -> None:
+        updater = setup.updater
         self.concurrency = updater.concurrency
         self._updater = updater
         self._rpc = rpc
-        self._may_be_absent = may_be_absent
+        self._may_be_absent = setup.may_be_absent
 
         def make_slot(beside: _Slot | None) -> _Slot:
-            return _Slot(
-                updater, query,
-                keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
-                calls=calls, beside=beside,
-            )  # fmt: skip
+            return _Slot(setup, beside)
 
         self._first = first = make_slot(None)
         self._make_slot = make_slot

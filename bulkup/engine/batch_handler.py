@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from google.cloud.datastore import Entity, Key
 
 from bulkup.authoring import wrong_owner
 from bulkup.authoring.call_threads import end_call
-from bulkup.authoring.updater import Updater, writing_to
+from bulkup.authoring.updater import writing_to
 from bulkup.authoring.writes import WriteSink
 from bulkup.authoring.wrong_result import method_result
 from bulkup.core.errors import HeldError
@@ -30,10 +31,10 @@ from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.pages import PageResult
 from bulkup.datastore.read_cache import ReadCache
 from bulkup.datastore.reads import ABSENT
+from bulkup.engine.call_setup import CallSetup
 from bulkup.engine.call_slot import CallSlot
 from bulkup.engine.handled import Handled, Write
 from bulkup.engine.previewed import CallReads
-from bulkup.engine.scan import QueryPlan
 
 
 class _Given(NamedTuple):
@@ -79,33 +80,17 @@ class _Writes(dict[bytes, Any]):
 
 
 class BatchHandler(WriteSink):
-    """As a `Handler`, for batches. `slots`: makes one more slot, beside the first one.
+    """As a `Handler`, for batches."""
 
-    `is_done`: entities of which this is true are left alone. `may_be_absent`: what was read may be
-    a key without an entity, which has vanished.
-    """
-
-    def __init__(
-        self,
-        updater: Updater,
-        query: QueryPlan,
-        *,
-        keeps_before: bool = False,
-        keeps_images: bool = False,
-        fresh_from: int = 0,
-        is_done: Callable[[Any], bool] | None = None,
-        may_be_absent: bool = False,
-    ) -> None:
-        self._updater = updater
-        self._is_done = is_done
-        self._may_be_absent = may_be_absent
+    def __init__(self, setup: CallSetup) -> None:
+        self._updater = setup.updater
+        self._is_done = setup.is_done
+        self._may_be_absent = setup.may_be_absent
+        slots = replace(setup, calls=lambda _: None)
 
         def make_slot(beside: _Slot | None) -> _Slot:
-            slot = _Slot(
-                updater, query,
-                keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
-                calls=lambda _: None, beside=beside,
-            )  # fmt: skip
+            """One more slot, beside the first one."""
+            slot = _Slot(slots, beside)
             slot.batch = self
             return slot
 
@@ -113,7 +98,7 @@ class BatchHandler(WriteSink):
         self.previewed = first.previewed
         self.hints = first.hints
         self.reads = CallReads(_Writes(self), first.previewed)
-        self.reads.keeps_messages = keeps_images
+        self.reads.keeps_messages = setup.keeps_images
         self.reads.cache = self._cache = ReadCache()
         self.reads.on_committed = self._note_committed
         first.reads_into(self.reads)

@@ -29,7 +29,7 @@ class BatchLimits:
     """
 
     def __init__(self, most: int = MAX_BATCH_SIZE) -> None:
-        self._most = most
+        self._most = MAX_BATCH_SIZE
         self.entities = most
         self.bytes = MAX_COMMIT_BYTES
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from bulkup.authoring.updater import Updater
 from bulkup.datastore.lazy_entity import LazyEntity, has_come_to_nothing
 from bulkup.engine.call_failure import fail_with
+from bulkup.engine.call_setup import CallSetup
 from bulkup.engine.handled import Handled
 from bulkup.engine.handler_call import NOT_PUT, HandlerCall
 from bulkup.engine.previewed import CallReads
-from bulkup.engine.scan import QueryPlan
 
 
 class CallSlot(HandlerCall):
@@ -25,22 +23,8 @@ class CallSlot(HandlerCall):
     _item: Handled
     _entity: LazyEntity
 
-    def __init__(
-        self,
-        updater: Updater,
-        query: QueryPlan,
-        *,
-        keeps_before: bool = False,
-        keeps_images: bool = False,
-        fresh_from: int = 0,
-        calls: Callable[[Any], Any] | None = None,
-        beside: CallSlot | None = None,
-    ) -> None:
-        super().__init__(
-            updater, query,
-            keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
-            calls=calls,
-        )  # fmt: skip
+    def __init__(self, setup: CallSetup, beside: CallSlot | None = None) -> None:
+        super().__init__(setup)
         if beside is not None:
             self._fresh = beside._fresh
             self._new_ids = beside._new_ids

@@ -19,7 +19,7 @@ Objection = tuple[str, str]
 
 
 def has_check(updater: Updater, name: str) -> bool:
-    """Whether the updater has a `check_before`, or a `check_after`, of its own."""
+    """Whether the updater has a check of its own: `check_before`, `check_after`, `healthy`."""
     if isinstance(updater, FunctionUpdater):
         return getattr(updater.spec, name) is not None
     return getattr(type(updater), name) is not getattr(Updater, name)
@@ -34,7 +34,7 @@ def objection(updater: Updater, name: str, rpc: Rpc) -> Objection | None:
     updater.client = client = CheckClient.over(rpc, own_client)
     try:
         with in_hook(updater, name), contained(Containment(None, dry_run=True)):
-            return _read(check(client))
+            return read_check(check(client))
     except (KeyboardInterrupt, HeldError):
         raise
     except BaseException as error:
@@ -43,7 +43,8 @@ def objection(updater: Updater, name: str, rpc: Rpc) -> Objection | None:
         updater.client = own_client
 
 
-def _read(result: object) -> Objection | None:
+def read_check(result: object) -> Objection | None:
+    """What a check means by what it has returned; None: it holds."""
     if result is None or result is True:
         return None
     if result is False:

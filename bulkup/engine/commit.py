@@ -256,6 +256,12 @@ class Committer:
         while self._in_flight:
             self._resolve_oldest()
 
+    def settle(self) -> None:
+        """The same, but what is held back stays so."""
+        self.send_batch()
+        while self._in_flight:
+            self._resolve_oldest()
+
     def drain_all(self) -> None:
         for peer in self._peers:
             peer.drain()

@@ -1,4 +1,5 @@
-"""What stops a runner before its run is finished: a signal, --limit, --max-time."""
+"""What stops a runner before its run is finished: a signal, a cancel, --limit, --max-time; and what
+makes it wait: a pause, a health check, a window."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from bulkup.core import stop as stopping
 from bulkup.core.errors import Exit
 from bulkup.core.model import RunState
 from bulkup.core.stop import Stopped, StopRequest
+from bulkup.engine.holding import Holding
 
 CHECK_EVERY_S = 0.1
 """How often limits, progress and the lease are looked at while entities are handled."""
@@ -18,9 +20,9 @@ class Control:
     """The requests that a runner obeys between two entities.
 
     `can_resume`: False for a dry run, which leaves nothing behind that is to be continued.
-    `on_check` reports progress and renews the lease; it is called every CHECK_EVERY_S at most. A
-    request that comes through the run record (pause, tune, cancel) is to be adopted from there,
-    once per renewal, and obeyed in `check`.
+    `on_check` reports progress, renews the lease, and adopts how the run is steered
+    (`engine/steered.py`); it is called every CHECK_EVERY_S at most. `holding`: what makes the
+    runner wait, in `check`; None: nothing does.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Control:
         monotonic: Callable[[], float],
         on_check: Callable[[], None],
         can_resume: bool = True,
+        holding: Holding | None = None,
     ) -> None:
         self._stop = stop
         self._monotonic = monotonic
@@ -43,17 +46,32 @@ class Control:
         """Entities that this runner has handled."""
         self.next_check = 0.0
         """When `monotonic` says this, the next check is due."""
+        self.holding = holding
+        self.settle: Callable[[], None] = lambda: None
+        """Brings all commits to their end, those of what is handled and not sent included."""
+        self.wait: Callable[[], None] = lambda: None
+        """Waits for a moment."""
+        self._is_held = False
         stop.on_signal = self._check_at_once
 
     def check(self) -> None:
-        """Raises Stopped when a limit is reached or a signal came, and what `on_check` raises."""
+        """Waits while the run is held.
+
+        Raises Stopped when a limit is reached or the runner was asked to stop, and what `on_check`
+        and the commits raise.
+        """
         now = self._monotonic()
         if now >= self.next_check:
             if stopping.is_fork:
                 stopping.end_if_fork()
             self.next_check = now + CHECK_EVERY_S
             self._on_check()
-        if self._stop.signal is not None:
+        self._raise_if_over(now)
+        if self.holding is not None and not self._is_held and self.holding.reason() is not None:
+            self._hold(self.holding)
+
+    def _raise_if_over(self, now: float) -> None:
+        if self._stop.is_asked:
             raise self.interrupted()
         if self.handled >= self.limit:
             noun = "entity" if self.limit == 1 else "entities"
@@ -63,17 +81,36 @@ class Control:
         if now >= self._give_up:
             raise Stopped(RunState.STOPPED, "time is up (--max-time)", self._at_limit)
 
+    def _hold(self, holding: Holding) -> None:
+        """Wait until nothing holds the run any more. A runner may be asked to hold in the midst of
+        a page; what it has handled by then is committed first."""
+        self._is_held = True
+        try:
+            self.settle()
+            while (reason := holding.reason()) is not None:
+                holding.held(reason)
+                self._raise_if_over(self._monotonic())
+                self.wait()
+                self._on_check()
+            self._raise_if_over(self._monotonic())
+            holding.released()
+        finally:
+            self._is_held = False
+            holding.ended()
+
     def _check_at_once(self) -> None:
         """Make the entity that is being handled the last one, even if its batch has more."""
         self.next_check = 0.0
 
     @property
     def is_interrupted(self) -> bool:
-        return self._stop.signal is not None
+        """A signal or a cancel has stopped it."""
+        return self._stop.is_asked
 
     def interrupted(self) -> Stopped:
-        """How a runner ends that a signal has stopped."""
-        assert self._stop.signal is not None
+        """How a runner ends that was asked to stop."""
+        if self._stop.signal is None:
+            return Stopped(RunState.STOPPED, self._stop.cancelled, Exit.CANCELLED)
         name = self._stop.signal.name
         code = Exit.SIGTERM if name == "SIGTERM" else Exit.SIGINT
         return Stopped(RunState.INTERRUPTED, f"interrupted by {name}", code)

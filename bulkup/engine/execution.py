@@ -11,6 +11,7 @@ from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.events import Report, RunEnded, RunStarted, WarningKind
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard
+from bulkup.core.steering import Tuning
 from bulkup.core.stop import Stopped
 from bulkup.core.user_traceback import error_line
 from bulkup.datastore.call_error import CallError
@@ -30,8 +31,10 @@ from bulkup.engine.drift import DONE_BUT_DRIFTS, Drift
 from bulkup.engine.dry_run import DryRunSink, SeenKeys, dry_run
 from bulkup.engine.event_log import EventLog
 from bulkup.engine.final_hook import FinalHook
+from bulkup.engine.gates import gates_of
 from bulkup.engine.gc_tuning import seldom_collecting
 from bulkup.engine.hints import Advice, Hints
+from bulkup.engine.holding import Holding
 from bulkup.engine.images import ImageLog
 from bulkup.engine.in_process import InProcessPool
 from bulkup.engine.key_handler import make_handler
@@ -49,8 +52,10 @@ from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.shard_runner import ShardContext
 from bulkup.engine.slow_handler import SlowHandler
 from bulkup.engine.splits import Sampling
+from bulkup.engine.steered import SteeredRun
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.engine.throttle.concurrency import Concurrency
+from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.engine.throttle.ramp import Warm
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.throttling import Throttle
@@ -62,7 +67,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
-from bulkup.state.record import Made, RunRecord
+from bulkup.state.record import LOOK_EVERY_S, Made, RunRecord
 
 
 class Execution:
@@ -112,7 +117,28 @@ class Execution:
             taken.checkpoint.total_is if taken else lambda _: None,
             handled=lambda: self._control.handled, unanswered=rpc.unanswered,
         )  # fmt: skip
-        self._gauge = self._progress.gauge = VitalsGauge(self._rate_limiter, clock.monotonic)
+        self._throttle = Throttle(
+            self._rate_limiter, Concurrency(options.in_flight), options.batch_size
+        )
+        self._lease: Lease | None = None
+        self._steered: SteeredRun | None = None
+        if taken is not None:
+            self._lease = Lease(
+                taken.ledger, taken.record, clock=clock, refresh=self._refresh,
+                look_every_s=LOOK_EVERY_S,
+            )  # fmt: skip
+            self._steered = SteeredRun(
+                self._lease, taken.checkpoint.folder, surroundings.stop, surroundings.carried,
+                tune=self._tune, emit=self._event_log, monotonic=clock.monotonic,
+                continue_command=taken.continue_command,
+            )  # fmt: skip
+        self._holding = Holding(
+            self._steered, gates_of(task, surroundings) if taken else (), self._event_log,
+            clock.monotonic, max_hold_s=options.max_hold_s,
+        )  # fmt: skip
+        self._gauge = self._progress.gauge = VitalsGauge(
+            self._rate_limiter, clock.monotonic, self._holding.now
+        )
         self._observer = surroundings.observer
         observe(self._observer, rpc, self._gauge.stopwatch)
         self._budget = Budget(self._max_failures, self._already.failed, self._event_log.failed)
@@ -123,6 +149,7 @@ class Execution:
             monotonic=clock.monotonic,
             on_check=self._tick,
             can_resume=taken is not None,
+            holding=self._holding,
         )
         self._advice = Advice(self._event_log)
         self._unwritten = UnwrittenChanges(updater, lambda: self._progress.counts)
@@ -131,10 +158,8 @@ class Execution:
         self._markers = Markers(rpc, task.run_info.target.namespace, task.run_info.run_id)
         self._notes = Notes(rpc, task.run_info.target.namespace, task.run_info.run_id)
         self._live_markers: list[LiveMarker] = []
-        self._lease: Lease | None = None
         self._completion: Completion | None = None
-        if taken is not None:
-            self._lease = Lease(taken.ledger, taken.record, clock=clock, refresh=self._refresh)
+        if self._lease is not None:
             self._completion = Completion(
                 self._lease, self._markers, self._notes, rpc,
                 clock=clock, resumed=self._resumed, warn=self.warn,
@@ -175,6 +200,17 @@ class Execution:
         self._progress.tick()
         if self._lease is not None:
             self._lease.tick()
+        if self._steered is not None:
+            self._steered.look()
+
+    def _tune(self, tuning: Tuning) -> None:
+        """Raises UsageError."""
+        options, in_flight = self._options, tuning.in_flight
+        self._throttle.tune(
+            max_rate=MaxRate.parse(tuning.max_rate) if tuning.max_rate else options.max_rate,
+            in_flight=options.in_flight if in_flight is None else in_flight or None,
+            batch_size=tuning.batch_size or options.batch_size,
+        )
 
     def _retrying(self, error: CallError, attempt: int, wait_s: float, left_s: float) -> None:
         self._rate_limiter.refused(error.code_name)
@@ -182,6 +218,8 @@ class Execution:
 
     def _refresh(self, record: RunRecord) -> RunRecord:
         """What a renewal of the lease updates in the run record."""
+        if self._steered is not None:
+            record = self._steered.refresh(record)
         warm = self._rate_limiter.warm()
         total = self._progress.total
         return replace(
@@ -233,16 +271,10 @@ class Execution:
                         scheduler.run()
             report = self._finish_run(started)
         except (Stopped, BudgetExceeded, CallError, BulkupError) as error:
-            outcome = outcome_of(error, self._rpc, self._control)
-            if isinstance(error, BudgetExceeded):
-                self._count_stopping(error)
-            elif isinstance(error, ChangesUnwrittenError) and taken is not None:
-                taken.checkpoint.stopped_with(self._unwritten.counts)
-            if outcome.warning:
-                self.warn(outcome.warning)
-            report = self._report(started, outcome)
+            report = self._report(started, self._outcome_of(error))
         finally:
             self._progress.close()
+            self._holding.close()
             if self._loop is not None:
                 self._close(self._loop)
         if self._loop is not None:
@@ -264,6 +296,18 @@ class Execution:
             raise
         except BaseException as error:
             self.warn(f"aclose of {self._task.run_info.updater} raised {error_line(error)}")
+
+    def _outcome_of(self, error: Stopped | BudgetExceeded | CallError | BulkupError) -> Outcome:
+        outcome = outcome_of(error, self._rpc, self._control)
+        if outcome.exit_code is Exit.CANCELLED and self._steered is not None:
+            self._steered.is_cancelled()
+        if isinstance(error, BudgetExceeded):
+            self._count_stopping(error)
+        elif isinstance(error, ChangesUnwrittenError) and self._taken is not None:
+            self._taken.checkpoint.stopped_with(self._unwritten.counts)
+        if outcome.warning:
+            self.warn(outcome.warning)
+        return outcome
 
     def _count_stopping(self, exceeded: BudgetExceeded) -> None:
         """Count the failure that has stopped the run."""
@@ -359,9 +403,7 @@ class Execution:
             notes=self._notes,
             journal=checkpoint,
             budget=self._budget,
-            throttle=Throttle(
-                self._rate_limiter, Concurrency(options.in_flight), options.batch_size
-            ),
+            throttle=self._throttle,
             conflicts=ConflictPolicy(options.conflict_retries, handlers.handle_again),
             runner=CommittingRunner(
                 run_id=self._task.run_info.run_id,
@@ -389,7 +431,8 @@ class Execution:
         """
         if message := self._task.why_empty(self._progress.counts):
             self.warn(message, WarningKind.EMPTY_QUERY)
-        if not (self._query.is_repeated or self._options.gate_pass):  # a further pass finds it done
+        # A further pass finds all done, and what an earlier runner has written it has found.
+        if not (self._query.is_repeated or self._options.gate_pass or self._already.writes):
             since = "since the run was resumed: " if self._already.handled else ""
             for message, kind in self._handlers.hints.sought.taken():
                 self.warn(since + message, kind)
@@ -401,7 +444,7 @@ class Execution:
         if report.plan is not None and report.plan.drift:
             self.warn(f"{DONE_BUT_DRIFTS}{report.plan.drift}", WarningKind.DRIFT)
         self._only_end_left = self._clean
-        successor = self._final_hook.conclude(report, self._lease.record)
+        successor = self._final_hook.conclude(report, self._refresh(self._lease.record))
         self._completion.finish(report.counts, self._live_markers, successor)
         if why := self._taken.why_not_clean(report.counts):
             self.warn(why, WarningKind.NOT_CLEAN)

@@ -12,7 +12,6 @@ from typing import Any
 from google.cloud.datastore import Entity, Key
 
 from bulkup.authoring.function_updater import FunctionUpdater
-from bulkup.authoring.updater import Updater
 from bulkup.authoring.writes import WriteSink
 from bulkup.core.clock import timestamp
 from bulkup.core.limits import LARGE_BYTES, check_key_to_write, check_whole
@@ -41,12 +40,12 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.stray_attributes import check_no_stray
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.call_failure import fail_with
+from bulkup.engine.call_setup import CallSetup
 from bulkup.engine.client_writes import ClientWrites
 from bulkup.engine.handled import Handled, Write, moves_in_query
 from bulkup.engine.hints import Hints
 from bulkup.engine.new_ids import STAND_IN, NewIds
 from bulkup.engine.previewed import CallReads, Previewed
-from bulkup.engine.scan import QueryPlan
 
 _FAIL: Any = Mutation.FAIL
 
@@ -56,34 +55,20 @@ _PUT_AS_ANOTHER: Any = object()
 
 
 class HandlerCall(WriteSink):
-    """What the call that is running asks for. One object serves many calls, one after the other.
+    """What the call that is running asks for. One object serves many calls, one after the other."""
 
-    `keeps_before`: keep each entity as it was read; a dry run compares. `keeps_images`: note with
-    each write what it replaces. `fresh_from`: the first stand-in number for new entities, so that
-    the numbers of several processes do not clash.
-    `calls`: what is called with each entity in place of the updater's `handle_entity`.
-    """
-
-    def __init__(
-        self,
-        updater: Updater,
-        query: QueryPlan,
-        *,
-        keeps_before: bool = False,
-        keeps_images: bool = False,
-        fresh_from: int = 0,
-        calls: Callable[[Any], Any] | None = None,
-    ) -> None:
+    def __init__(self, setup: CallSetup) -> None:
+        updater, query = setup.updater, setup.query
         self._updater = updater
-        self._handle_entity: Callable[[Any], Any] = calls or updater.handle_entity
+        self._handle_entity: Callable[[Any], Any] = setup.calls or updater.handle_entity
         self._keys_only = query.keys_only
         self._ranged = query.ranged
-        self._keeps_before = keeps_before
-        self._keeps_images = keeps_images
-        self._own_is_whole = keeps_images and not query.keys_only
+        self._keeps_before = setup.keeps_before
+        self._keeps_images = setup.keeps_images
+        self._own_is_whole = setup.keeps_images and not query.keys_only
         self._image: bytes | None = None
         """The current entity as it was read, once it was put; its message may be patched then."""
-        self._in_place = not keeps_before and not query.ranged
+        self._in_place = not setup.keeps_before and not query.ranged
         """Patch the message that was read: nothing compares with it afterwards."""
         self._changed = False
         """The message of the current entity may differ from what was read."""
@@ -101,14 +86,14 @@ class HandlerCall(WriteSink):
         self.own: LazyEntity
         self._key = b""
         self._version = 0
-        self._fresh: Iterator[int] = count(fresh_from + 1)
+        self._fresh: Iterator[int] = count(setup.fresh_from + 1)
         self._made: set[bytes] = set()
         """Keys of new entities whose ids this call has looked at."""
-        self.previewed = Previewed() if keeps_before else None
+        self.previewed = Previewed() if setup.keeps_before else None
         """What a dry run would have written."""
         self.reads = CallReads(self._writes, self.previewed)
         self.reads.on_committed = self._note_committed
-        self.reads.keeps_messages = keeps_images
+        self.reads.keeps_messages = setup.keeps_images
         self._once_more = False
         self._client_writes: ClientWrites | None = None
         """None: no call has written through its client."""

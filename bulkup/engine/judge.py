@@ -17,6 +17,7 @@ from bulkup.datastore.messages import EntityPb
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.any_handler import AnyHandler
 from bulkup.engine.async_handler import AsyncHandler
+from bulkup.engine.call_setup import CallSetup
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled, Write, written
 from bulkup.engine.key_handler import make_handler
@@ -64,7 +65,7 @@ class Judge:
         self._handler: AnyHandler = (
             make_handler(updater, query, rpc, keeps_before=True)
             if self._is_done is None
-            else Handler(updater, query, keeps_before=True, calls=self._ask)
+            else Handler(CallSetup(updater, query, keeps_before=True, calls=self._ask))
         )
 
     @property

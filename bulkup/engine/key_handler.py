@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from bulkup.authoring.acceptance import acceptance_of
@@ -15,6 +16,7 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.engine.any_handler import AnyHandler
 from bulkup.engine.async_handler import AsyncHandler
 from bulkup.engine.batch_handler import BatchHandler
+from bulkup.engine.call_setup import CallSetup
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled
 from bulkup.engine.key_scan import KeyPlan
@@ -39,31 +41,25 @@ def make_handler(
     keeps_images: bool = False,
     fresh_from: int = 0,
 ) -> AnyHandler:
-    """The handler for what a plan reads. See `HandlerCall`. Raises UsageError."""
+    """The handler for what a plan reads. See `CallSetup`. Raises UsageError."""
     is_sure = not isinstance(query, KeyPlan) or query.keys.absent
     is_done = _checked_is_done(updater) if query.is_repeated else None
+    setup = CallSetup(
+        updater, query,
+        keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
+        is_done=is_done, may_be_absent=not is_sure,
+    )  # fmt: skip
     if updater._form == "handle_batch":
-        return BatchHandler(
-            updater, query,
-            keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
-            is_done=is_done, may_be_absent=not is_sure,
-        )  # fmt: skip
+        return BatchHandler(setup)
     calls = updater.handle_entity
     if updater._is_async:
         if isinstance(updater, FunctionUpdater):
             calls = updater.handle_async
         check_concurrency(updater.concurrency, type(updater).__name__)  # it may be a parameter
-        return AsyncHandler(
-            updater, query, rpc,
-            keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
-            calls=calls if is_done is None else _unless(is_done, calls), may_be_absent=not is_sure,
-        )  # fmt: skip
+        calls = calls if is_done is None else _unless(is_done, calls)
+        return AsyncHandler(replace(setup, calls=calls), rpc)
     handler = Handler if is_sure else KeyHandler
-    return handler(
-        updater, query,
-        keeps_before=keeps_before, keeps_images=keeps_images, fresh_from=fresh_from,
-        calls=None if is_done is None else _unless(is_done, calls),
-    )  # fmt: skip
+    return handler(setup if is_done is None else replace(setup, calls=_unless(is_done, calls)))
 
 
 def _unless(

@@ -6,9 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from bulkup.core.errors import UsageError
 from bulkup.core.plan_terms import MaxDrift
+from bulkup.core.secrets import without_secrets
+from bulkup.core.window import Window
 from bulkup.engine.batches import MAX_BATCH_SIZE
 from bulkup.engine.throttle.concurrency import MAX_IN_FLIGHT
 from bulkup.engine.throttle.max_rate import MaxRate
@@ -24,10 +27,12 @@ _DRIFT = MaxDrift()
 
 _KEPT = (
     "batch_size", "in_flight", "shards", "processes", "max_rate", "max_failures", "max_drift",
-    "no_undo",
+    "no_undo", "health_url", "health_cmd", "max_hold_s", "window",
 )  # fmt: skip
 _AS_TEXT = {"max_rate": MaxRate.parse, "max_drift": MaxDrift.parse}
 """Options that are stored as they are typed."""
+OFF = "off"
+"""Of `health_url`, `health_cmd` and `window`: none, though the run's last runner had one."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,14 @@ class Options:
     dry_run: bool = False
     gate_pass: bool = False
     """This dry run is the pass that comes before the first write (`--gate clean`)."""
+    health_url: str | None = None
+    """Work only while this URL answers with 200 to 299. It may hold a password."""
+    health_cmd: str | None = None
+    """Work only while this command of the shell ends with 0."""
+    max_hold_s: float | None = None
+    """Stop when a health check has held the run for so long; None: wait."""
+    window: str | None = None
+    """Work only in this part of the day; a value of `Window.parse`, with its zone."""
     no_undo: bool = False
     """Keep no before-images, so that the run cannot be undone."""
 
@@ -69,10 +82,15 @@ class Options:
             ("retry_for_s", self.retry_for_s, 0, math.inf),
             ("conflict_retries", self.conflict_retries, 0, math.inf),
             ("max_failures", self.max_failures, -1, math.inf),
+            ("max_hold_s", self.max_hold_s, 0, math.inf),
         ):
             if value is not None and not low <= value <= high:
                 at_most = f" and at most {high}" if high < math.inf else ""
                 raise UsageError(f"{name} is {value}; it must be at least {low}{at_most}")
+        if self.window not in (None, OFF):
+            object.__setattr__(self, "window", str(Window.parse(self.window)))
+        if self.health_url not in (None, OFF):
+            checked_url(self.health_url)
 
     def asked(self) -> dict[str, Any]:
         """The options that differ from the defaults, of those that the run's next runner keeps.
@@ -95,9 +113,36 @@ class Options:
         return replace(self, **missing)
 
     def words(self) -> list[str]:
-        """`asked` as command-line words."""
-        return [
-            word
-            for name, value in self.asked().items()
-            for word in (f"--{name.replace('_', '-')}", *(() if value is True else (str(value),)))
-        ]
+        """`asked` as command-line words. Without a health check that holds a secret: these words
+        are printed. The run keeps it."""
+        words: list[str] = []
+        for name, value in self.asked().items():
+            if name == "health_url" and value != OFF and _has_secret(value):
+                continue
+            if name == "health_cmd" and without_secrets(value) != value:
+                continue
+            if name == "max_hold_s":
+                name, value = "max_hold", f"{value:g}s"
+            words += [f"--{name.replace('_', '-')}", *(() if value is True else (str(value),))]
+        return words
+
+
+def checked_url(url: str) -> str:
+    """Raises UsageError unless it is a URL of HTTP. The message does not repeat it."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        good = False
+    if not good or any(ord(char) <= 32 or ord(char) == 127 for char in url):
+        raise UsageError(
+            "the URL of the health check (--health-url) does not begin with http:// or https:// "
+            "and the name of a host"
+        )
+    return url
+
+
+def _has_secret(url: str) -> bool:
+    parts = urlsplit(url)
+    return "@" in parts.netloc or bool(parts.query) or without_secrets(url) != url

@@ -107,6 +107,7 @@ class ProgressTracker:
         waiting, vitals = self._waiting or self._waiting_for(), None
         if self.gauge is not None:
             vitals = self.gauge.read(waiting, self.counts_here.conflicts, self.retries_by)
+            waiting = vitals.why or None
         self._listener(
             Progress(
                 self.counts, self.total, now - self._started, rate, self.retries,

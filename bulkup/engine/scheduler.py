@@ -16,7 +16,7 @@ from bulkup.core.stop import Stopped
 from bulkup.core.vitals import ShardVitals
 from bulkup.engine.budget import BudgetExceeded, HandlerOverBudget
 from bulkup.engine.commit_context import LiveMarker
-from bulkup.engine.control import Control
+from bulkup.engine.control import CHECK_EVERY_S, Control
 from bulkup.engine.pool.pool import WorkerDiedError
 from bulkup.engine.shard_runner import ShardContext, ShardRunner
 from bulkup.engine.shard_splitter import ShardSplitter
@@ -67,6 +67,7 @@ class Scheduler:
         self.shards_done = 0
         self.clean = False
         self.live_markers: list[LiveMarker] = []
+        control.settle, control.wait = self._settle, self._wait
 
     def run(self) -> None:
         """Work on every shard that is not done.
@@ -120,6 +121,16 @@ class Scheduler:
             runner.may_handle = splitter is None or not splitter.is_unrecorded(shard)
             self._runners.append(runner)
         return bool(self._runners)
+
+    def _settle(self) -> None:
+        for committer in list(self._context.committers):
+            committer.settle()
+
+    def _wait(self) -> None:
+        did = self._stopwatch.switch(Doing.HELD)
+        self._rpc.arrived.clear()
+        self._rpc.wait(CHECK_EVERY_S)
+        self._stopwatch.switch(did)
 
     def _waits_for(self) -> Doing:
         """What keeps all shards from moving; with several, what keeps one of them."""

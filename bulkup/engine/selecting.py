@@ -49,11 +49,7 @@ def narrow(pb: Pb, selection: Selection, client: Client) -> None:
     """Narrow a Query message in place. Raises QueryError, UsageError."""
     if selection.kind:
         _narrow_kind(pb, selection.kind)
-    parts: list[Condition] = []
-    if selection.ancestor:
-        parts.append(Comparison(KEY_PROPERTY, "HAS ANCESTOR", parse_key(selection.ancestor)))
-    if selection.where:
-        parts += conjuncts(parse_condition(selection.where))
+    parts = conditions_of(selection)
     for one in (found for part in parts for found in comparisons(part)):
         if not pb.kind and one.name != KEY_PROPERTY:
             raise QueryError(
@@ -67,6 +63,16 @@ def narrow(pb: Pb, selection: Selection, client: Client) -> None:
         added = composite.filters.add()
         write_filter(added, part, place)
         _merge_ancestors(composite)
+
+
+def conditions_of(selection: Selection) -> list[Condition]:
+    """What must all hold. Raises UsageError."""
+    parts: list[Condition] = []
+    if selection.ancestor:
+        parts.append(Comparison(KEY_PROPERTY, "HAS ANCESTOR", parse_key(selection.ancestor)))
+    if selection.where:
+        parts += conjuncts(parse_condition(selection.where))
+    return parts
 
 
 def _narrow_kind(pb: Pb, kind: str) -> None:

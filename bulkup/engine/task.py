@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bulkup.authoring.updater import Updater
 from bulkup.core.clock import Clock
@@ -16,6 +16,7 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.engine.final_hook import BeginSuccessor
 from bulkup.engine.options import Options
 from bulkup.engine.scan import QueryPlan
+from bulkup.engine.steered import CarriedSteering
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
@@ -68,6 +69,8 @@ class TakenRun:
     why_not_clean: Callable[[Counts], str] = lambda _: ""
     """Why no further pass follows although this one has written (`--until-clean`); empty: one
     follows, or none need."""
+    continue_command: str = ""
+    """How to continue the run once it is paused."""
     state_file: str = ""
     """The checkpoint's path, as it is shown."""
 
@@ -80,5 +83,7 @@ class Surroundings:
     listener: Listener
     stop: StopRequest
     clock: Clock
+    carried: CarriedSteering = field(default_factory=CarriedSteering)
+    """Shared by the runs of a command."""
     observer: Observer | None = None
     """None: nobody traces the run."""

@@ -6,6 +6,7 @@ import math
 
 from bulkup.engine.batches import BatchLimits
 from bulkup.engine.throttle.concurrency import Concurrency
+from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.engine.throttle.rate import RateLimiter
 
 
@@ -23,6 +24,12 @@ class Throttle:
         self.is_full = False
         """A shard waits, because it has as many commits in flight as it may have. Reset likewise.
         """
+
+    def tune(self, *, max_rate: MaxRate, in_flight: int | None, batch_size: int) -> None:
+        """From the next batch on, these are what the user has set."""
+        self.rate.tune(max_rate)
+        self.concurrency.tune(in_flight)
+        self.max_batch_size = batch_size
 
     def batch_size(self) -> int:
         """Entities in a batch and on a page, as large as the rate and the server allow now."""

@@ -59,6 +59,14 @@ def to_line(entity: Any, *, lossless: bool = False) -> tuple[str, bool]:
             return _dumps(_plain_entity(entity)), False
         except _NotPlain:
             pass
+    return _dumps(lossless_form(entity)), True
+
+
+def lossless_form(entity: Any) -> dict[str, Any]:
+    """The JSON form of the API. Raises LossError rather than return that of another entity."""
+    usual = v1_json.usual_form(entity)
+    if usual is not None:
+        return usual
     try:
         form = v1_json.to_form(entity)
         back = v1_json.from_form(form)
@@ -70,7 +78,7 @@ def to_line(entity: Any, *, lossless: bool = False) -> tuple[str, bool]:
         normalize_nans(normalized.properties.values())
         if not _same(back, normalized):
             raise LossError("it holds something that the JSON form of the API leaves out")
-    return _dumps(form), True
+    return form
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -95,9 +103,12 @@ def normalize_nans(values: Iterable[Any]) -> None:
             normalize_nans(pb.entity_value.properties.values())
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def _dumps(form: dict[str, Any]) -> str:
     """Readable UTF-8 without characters that control a terminal (escapes, bidi overrides)."""
-    line = json.dumps(form, ensure_ascii=False)
+    line = _encode(form)
     return line if line.isprintable() else "".join(map(_visible, line))
 
 

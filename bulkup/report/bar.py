@@ -73,7 +73,7 @@ def _handled(progress: Progress) -> int:
 def _waiting(why: str) -> str:
     """`waiting: UNAVAILABLE, ...` or `waiting for localhost:8081, 7 s`."""
     shown = clean(why, WAITING_LIMIT)
-    return shown if shown.startswith("waiting for ") else f"waiting: {shown}"
+    return shown if shown.startswith(("waiting for ", "paused by ")) else f"waiting: {shown}"
 
 
 def _moving(progress: Progress) -> list[str]:

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from bulkup.core.difference import Change, DiffReport, EntityDifference
 from bulkup.report.change_lines import property_line
-from bulkup.report.html import html_block, html_page, html_rows, html_section, html_table
 from bulkup.report.summary_model import Tone
+from bulkup.report.templating import is_page_of, rendered_page
 from bulkup.report.text import clean, duration, moment, plural
 
 MOST_LINES = 20
@@ -17,7 +17,7 @@ MOST_LINES = 20
 MOST_PROPERTIES = 30
 """Rows of the table of properties; --json has all of them."""
 
-GENERATOR = '<meta name="generator" content="bulkup diff">'
+GENERATOR = "bulkup diff"
 
 ABSENT = "(absent)"
 _NUMBERS = range(1, 5)
@@ -119,17 +119,16 @@ def diff_html(report: DiffReport, differences: Sequence[EntityDifference]) -> st
         ("Started", moment(report.started)),
         ("Took", duration(report.elapsed_s)),
     ]
-    parts = [*html_rows(rows), *html_section("By kind", html_table(kind_rows(report), _NUMBERS))]
-    if properties := property_rows(report):
-        table = html_table(properties, (4,))
-        parts += html_section("Changed properties", table, left_out(report))
-    if differences:
-        blocks = (html_block(map(str, difference_lines(one))) for one in differences)
-        parts += html_section("Differences", blocks, shown_of(report, len(differences)))
+    blocks = ["\n".join(map(str, difference_lines(one))) for one in differences]
     tone = Tone.MIXED if report.totals.different else Tone.GOOD
-    return html_page("bulkup diff", headline(report), tone, parts, meta=GENERATOR)
+    return rendered_page(
+        "diff.html.jinja", GENERATOR,
+        tone=tone.value, headline=headline(report), rows=rows, kinds=kind_rows(report),
+        numbers=_NUMBERS, properties=property_rows(report), left_out=left_out(report),
+        blocks=blocks, not_shown=shown_of(report, len(differences)),
+    )  # fmt: skip
 
 
 def is_diff_page(beginning: bytes) -> bool:
     """Whether a file begins like a page that this has made."""
-    return GENERATOR.encode() in beginning
+    return is_page_of(GENERATOR, beginning)

@@ -22,6 +22,7 @@ from bulkup.core.events import (
     Vitals,
 )
 from bulkup.core.selection import Selection
+from bulkup.core.steering import Steering
 from bulkup.core.typed_key import typed_key
 from bulkup.report.summary_wording import headline_of
 from bulkup.report.text import iso
@@ -73,16 +74,22 @@ def summary_fields(report: Report) -> dict[str, Any]:
 
 
 def steered_fields(event: Steered) -> dict[str, Any]:
-    steering, tuning = event.steering, event.steering.tuning
     return {
         "verb": event.verb.value,
+        **steering_fields(event.steering),
+        "message": event.message,
+    }
+
+
+def steering_fields(steering: Steering) -> dict[str, Any]:
+    tuning = steering.tuning
+    return {
         "state": steering.state.value,
         "by": steering.by,
         "asked_at": iso(datetime.fromtimestamp(steering.at, timezone.utc)),
         "max_rate": tuning.max_rate,
         "in_flight": tuning.in_flight,
         "batch_size": tuning.batch_size,
-        "message": event.message,
     }
 
 

@@ -23,8 +23,13 @@ _DAMAGE = (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueErr
 
 def log_text(entry: LogEntry) -> str:
     """`2026-01-02 03:04:05 warning  message`: one clean line, times in UTC."""
-    write = _TEXTS.get(entry.kind, _other)
-    return f"{time_of(entry):%Y-%m-%d %H:%M:%S} {clean(entry.kind, 20):<8} {write(entry)}"
+    when = f"{time_of(entry):%Y-%m-%d %H:%M:%S}"
+    return f"{when} {clean(entry.kind, 20):<8} {log_sentence(entry)}"
+
+
+def log_sentence(entry: LogEntry) -> str:
+    """What happened, in one clean line without its time and kind."""
+    return _TEXTS.get(entry.kind, _other)(entry)
 
 
 def time_of(entry: LogEntry) -> datetime:

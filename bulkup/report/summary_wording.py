@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bulkup.core.clock import rough_age
+from bulkup.core.errors import Exit
 from bulkup.core.events import AlreadyDone, NothingToRetry, Report, RunState
 from bulkup.report.namespace_grid import namespace_names
 from bulkup.report.summary_rows import others, writes
@@ -39,6 +40,7 @@ _ENDINGS = {
     RunState.INTERRUPTED: "Interrupted; nothing is lost",
     RunState.ABANDONED: "Abandoned; a new run replaced it",
 }
+_CANCELLED = "Cancelled; nothing is lost"
 
 
 def headline_of(report: Report) -> str:
@@ -143,7 +145,7 @@ def _ending(report: Report) -> str:
     if _drifts(report):
         return "Stopped: the run drifts from its plan; nothing is lost"
     if state is not RunState.FAILED:
-        return _ENDINGS[state]
+        return _CANCELLED if report.exit_code is Exit.CANCELLED else _ENDINGS[state]
     if not _is_over_budget(report):
         return f"Failed: {clean(report.reason) or 'no reason was given'}"
     if failed == 1:

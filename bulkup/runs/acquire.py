@@ -13,11 +13,13 @@ from bulkup.core.records import RunInfo
 from bulkup.runs.context import RunContext
 from bulkup.runs.own_state import bound_to, check_own_state
 from bulkup.runs.prepare import PreparedRun
+from bulkup.runs.steered_start import steering_of_runner
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_run_folder, set_aside
 from bulkup.state.holder import this_process
 from bulkup.state.lease import WAIT_STEP_S, take
 from bulkup.state.record import RunRecord
+from bulkup.state.steering import read_steering
 
 
 @contextmanager
@@ -83,6 +85,7 @@ def lock_folder(folder: Path, context: RunContext) -> RunLock:
             if context.clock.monotonic() >= deadline:
                 raise
             if not warned:
+                context.carried.before_wait = read_steering(folder)
                 message = f"waiting: {held.message.partition(';')[0]}"
                 context.listener(Warned(message, WarningKind.WAITING))
                 warned = lock.waited = True
@@ -106,6 +109,11 @@ def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoi
     context, query = prepared.context, prepared.query
     if record.version:
         check_own_state(checkpoint, record, query)
+
+    def waits(message: str) -> None:
+        context.carried.before_wait = record.steering
+        context.listener(Warned(message, WarningKind.WAITING))
+
     held = take(
         prepared.ledger,
         record,
@@ -115,11 +123,12 @@ def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoi
             gate=record.gate or latest.gate,
             plan=record.plan or latest.plan,
             kinds=tuple(str(kind.name) for kind in query.pb.kind),
+            steering=steering_of_runner(context, checkpoint.folder, latest),
         ),
         clock=context.clock,
         stop=context.stop,
         wait_s=context.wait_s,
-        on_wait=lambda message: context.listener(Warned(message, WarningKind.WAITING)),
+        on_wait=waits,
     )
     try:
         check_own_state(checkpoint, held, query)  # another runner may have begun it meanwhile

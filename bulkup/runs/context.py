@@ -20,6 +20,7 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.target import Target
 from bulkup.engine.options import Options
 from bulkup.engine.progress import UNANSWERED_S
+from bulkup.engine.steered import CarriedSteering
 from bulkup.runs.plan_file import PlanFile
 
 
@@ -53,6 +54,11 @@ class RunContext:
     on_done: Callable[[AlreadyDone], bool] | None = None
     """Called before work that was done before is done again; may raise. False: nobody knows of it
     yet, so warn. None: warn."""
+    carried: CarriedSteering = field(default_factory=CarriedSteering)
+    """How the last run of this command was steered; shared by its runs."""
+    typed: frozenset[str] | None = None
+    """The names of the options that were given to this command; None: those that differ from the
+    defaults."""
     known_places: list[Any] = field(default_factory=list)
     """What `runs/missing_kind.py` has found in several namespaces; shared by their runs."""
     waited_from: list[float] = field(default_factory=list)
@@ -75,6 +81,10 @@ class RunContext:
         if self.typed_as is None:
             object.__setattr__(self, "typed_as", self.state_dir)
             object.__setattr__(self, "state_dir", Path(self.started_in, self.state_dir))
+
+    @property
+    def typed_options(self) -> frozenset[str]:
+        return frozenset(self.options.asked()) if self.typed is None else self.typed
 
     @property
     def typed_state_dir(self) -> Path:

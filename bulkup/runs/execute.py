@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import Listener, Report, Warned
 from bulkup.core.records import RunInfo
+from bulkup.core.spans import observed_by
 from bulkup.datastore.call_error import CallError
 from bulkup.engine.checks import check_before
 from bulkup.engine.event_log import both
@@ -21,8 +23,9 @@ from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.passes import as_pass, passes_of, why_not_clean
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.successor import foretell_successor, successor_record
+from bulkup.runs.telemetry import Telemetry, telemetry_of
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.display import resume_command, retry_command
+from bulkup.state.display import continue_command, resume_command, retry_command
 from bulkup.state.record import RunRecord
 from bulkup.state.run_log import RunLog
 from bulkup.state.timeline import Timeline
@@ -61,6 +64,7 @@ def execute(
         if prepared.source.only_here
         else retry_command(run_info, context.typed_state_dir, context.repeated),
         why_not_clean=lambda counts: why_not_clean(passes_of(context, held), counts),
+        continue_command=continue_command(run_info.run_id, context.typed_state_dir),
         state_file=context.shown(checkpoint.path),
     )
     workers = _worker_pool(prepared) if context.options.processes > 1 else None
@@ -68,12 +72,11 @@ def execute(
     log = RunLog(checkpoint.folder, held.lease.generation, who=holder.who if holder else "")
     timeline = Timeline(checkpoint.folder, held.lease.generation)
     with closing(log), closing(timeline):
-        execution = _execution(
-            prepared, run_info, taken, both(both(log, timeline), context.listener),
-            workers=workers, sampling=sampling,
+        listener = both(both(log, timeline), context.listener)
+        report = _executed(
+            prepared, run_info, taken, listener, workers=workers, sampling=sampling,
+            lossy=(log, timeline),
         )  # fmt: skip
-        log.on_loss = timeline.on_loss = execution.warn
-        report = execution.execute()
     if report.success:
         _spend_approval(prepared, held)
         if not context.reports_itself:
@@ -107,10 +110,10 @@ def execute_dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
     if prepared.context.options.processes > 1:
         message = "a dry run ignores --processes and handles all entities in this process"
         prepared.warnings.append(Warned(message))
-    return _execution(prepared, run_info, None, prepared.context.listener).execute()
+    return _executed(prepared, run_info, None, prepared.context.listener)
 
 
-def _execution(
+def _executed(
     prepared: PreparedRun,
     run_info: RunInfo,
     taken: TakenRun | None,
@@ -118,8 +121,15 @@ def _execution(
     *,
     workers: WorkerPool | None = None,
     sampling: Sampling | KeySampling | None = None,
-) -> Execution:
+    lossy: Sequence[RunLog | Timeline] = (),
+) -> Report:
+    """`lossy`: what warns when its file cannot be written."""
     context = prepared.context
+    observer = context.observer
+    running: AbstractContextManager[None] = nullcontext()
+    if telemetry := _telemetry(prepared, run_info):
+        listener, running = both(telemetry.event, listener), telemetry.running()
+        observer = observed_by(telemetry.span, observer)
     execution = Execution(
         Task(
             prepared.updater,
@@ -129,14 +139,29 @@ def _execution(
             prepared.first_entity_bytes,
             prepared.nothing_there,
         ),
-        Surroundings(context.options, listener, context.stop, context.clock, context.observer),
+        Surroundings(
+            context.options, listener, context.stop, context.clock, context.carried, observer
+        ),
         taken,
         workers=workers,
         sampling=sampling,
     )
     for warning in (*prepared.warnings, *foretell_successor(prepared)):
         execution.warn(warning.message, warning.kind)
-    return execution
+    for file in lossy:
+        file.on_loss = execution.warn
+    with running:
+        return execution.execute()
+
+
+def _telemetry(prepared: PreparedRun, run_info: RunInfo) -> Telemetry | None:
+    kinds = [str(kind.name) for kind in prepared.query.pb.kind]
+    return telemetry_of(
+        run_info,
+        prepared.rpc.address,
+        kinds[0] if len(kinds) == 1 else "",
+        monotonic=prepared.context.clock.monotonic,
+    )
 
 
 def request_sample(prepared: PreparedRun) -> Sampling | KeySampling | None:

@@ -98,12 +98,12 @@ def count_matching(prepared: PreparedRun) -> int:
         except CallError as error:
             if not error.cannot_run_query:
                 raise
-    return sum(1 for _ in find_matching(prepared, keys_only=True))
+    return sum(len(page) for page in find_pages(prepared, keys_only=True))
 
 
-def find_matching(
+def find_pages(
     prepared: PreparedRun, *, keys_only: bool = False, limit: int | None = None
-) -> Iterator[Pb]:
+) -> Iterator[list[Pb]]:
     """The Entity messages that match, page by page, each once; with `keys_only`, without
     properties. Raises CallError."""
     query = prepared.query
@@ -122,13 +122,11 @@ def find_matching(
         left = limit
         with closing(scan):
             while not scan.is_over:
-                for result in scan.take():
-                    if seen is not None and not seen.add(result.entity.key):
-                        continue
-                    yield EntityPb.FromString(result.entity.SerializeToString())
-                    left = None if left is None else left - 1
-                    if left == 0:
-                        return
+                page = [r for r in scan.take() if seen is None or seen.add(r.entity.key)][:left]
+                yield [EntityPb.FromString(r.entity.SerializeToString()) for r in page]
+                left = None if left is None else left - len(page)
+                if left == 0:
+                    return
 
 
 def _is_empty(prepared: PreparedRun) -> bool:

@@ -83,10 +83,15 @@ class DamagedRun:
 
 def runs_here(state_dir: Path) -> list[ListedRun | DamagedRun]:
     """The runs of a state directory as their checkpoints know them, the latest first."""
-    return sorted(map(_read, run_folders(state_dir)), key=_sort_key, reverse=True)
+    return latest_first(map(run_in, run_folders(state_dir)))
 
 
-def _read(folder: Path) -> ListedRun | DamagedRun:
+def latest_first(runs: Iterable[ListedRun | DamagedRun]) -> list[ListedRun | DamagedRun]:
+    return sorted(runs, key=_sort_key, reverse=True)
+
+
+def run_in(folder: Path) -> ListedRun | DamagedRun:
+    """The run in a folder as its checkpoint knows it."""
     try:
         with closing(Checkpoint.open(folder, check=False)) as checkpoint:
             status, state = checkpoint.status(), state_text(checkpoint)
@@ -149,7 +154,7 @@ def runs_on(
             )  # fmt: skip
         merged[place] = listed
     # Run ids sort by start time, except those made from names.
-    return sorted(merged.values(), key=_sort_key, reverse=True)
+    return latest_first(merged.values())
 
 
 def _of_record(record: RunRecord, now: float, successor: str | None) -> ListedRun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -13,9 +13,12 @@ from bulkup.core.model import RunState
 from bulkup.core.moment import Moment, read_time
 from bulkup.core.records import RunInfo, is_run_id, next_id
 from bulkup.core.rewinding import Action, RewindReport
+from bulkup.datastore.gql.shorthand import equalities
+from bulkup.datastore.queries import Filter
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
-from bulkup.engine.compare.comparison import Scope
+from bulkup.engine.compare.comparison import Difference, Scope
+from bulkup.engine.selected import Selected
 from bulkup.runs.context import RunContext
 from bulkup.runs.done_before import is_undone
 from bulkup.runs.prepare import PreparedRun
@@ -84,7 +87,7 @@ def undo_lost(
                 now = context.by_server_time(rpc).clock.now()
             wanted = _what_to_rewind(records, now)
             found = compare_times(target, wanted, restores=restores)
-        context.listener(Warned(_how_it_differs(records, wanted.scope.kinds, found.report)))
+        context.listener(Warned(_how_it_differs(records, wanted, found.report)))
         if not found.report.writes:
             raise NotFoundError(
                 f"no {' or '.join(wanted.scope.kinds)} differs from what it was when run "
@@ -129,7 +132,38 @@ def _what_to_rewind(records: Sequence[RunRecord], now: datetime) -> RewindOption
     ended = Moment(datetime.fromtimestamp(last, timezone.utc)).readable_for_long(now, up=True)
     if ended.at is None or ended.at >= now:
         ended = Moment(now)
-    return RewindOptions(began, Scope(kinds), keep_after=ended)
+    chosen = _Chosen(records)
+    return RewindOptions(
+        began, Scope(kinds, chosen.equalities), keep_after=ended,
+        selection=str(chosen), is_wanted=chosen.has,
+    )  # fmt: skip
+
+
+class _Chosen:
+    """The entities that the selections of runs (`--where`, `--ancestor`) chose then, or do now."""
+
+    def __init__(self, records: Sequence[RunRecord]) -> None:
+        narrowed = [(replace(r.run_info.selection, kind=""), r.kinds) for r in records]
+        whole = {kind for selection, kinds in narrowed if not selection for kind in kinds}
+        self._texts = [str(selection) for selection, kinds in narrowed if set(kinds) - whole]
+        self._of: dict[str, list[Selected]] = {}
+        """By kind; a kind that is not in it is chosen as a whole."""
+        for selection, kinds in narrowed:
+            for kind in set(kinds) - whole:
+                self._of.setdefault(kind, []).append(Selected(selection))
+        self.equalities: list[Filter] = []
+        """What the server can choose by, where the entities are read in the order of keys."""
+        if len(records) == 1 and records[0].run_info.selection.where:
+            with suppress(UsageError):
+                self.equalities = list(equalities(records[0].run_info.selection.where))
+
+    def __str__(self) -> str:
+        return " and ".join(dict.fromkeys(self._texts))
+
+    def has(self, difference: Difference) -> bool:
+        chosen = self._of.get(difference.kind)
+        sides = [side.entity for side in (difference.a, difference.b) if side is not None]
+        return not chosen or any(one.has(side) for one in chosen for side in sides)
 
 
 def _check_not_undone(ledger: Ledger, record: RunRecord) -> None:
@@ -171,13 +205,15 @@ def _lost(run_info: RunInfo) -> str:
 
 
 def _how_it_differs(
-    records: Sequence[RunRecord], kinds: Sequence[str], report: RewindReport
+    records: Sequence[RunRecord], wanted: RewindOptions, report: RewindReport
 ) -> str:
+    kinds = wanted.scope.kinds
     run_info = records[0].run_info
     followers = [record.run_info.run_id for record in records[1:]]
     those = f" (and with {' and '.join(followers)}, which followed it)" if followers else ""
+    chosen = f" that was selected then, or is now ({wanted.selection})," if wanted.selection else ""
     return (
-        f"{_lost(run_info)}; so every {' and '.join(kinds)} is put back as it was at "
+        f"{_lost(run_info)}; so every {' and '.join(kinds)}{chosen} is put back as it was at "
         f"{read_time(report.then.micros)}{those}, unless it was written after "
         f"{read_time(report.keep_after)}. Unlike an undo from before-images, this also takes back "
         "what others wrote while the run worked, leaves what was created since, and does not see "

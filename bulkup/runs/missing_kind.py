@@ -20,6 +20,7 @@ from bulkup.datastore.metadata import kind_names, namespace_names
 from bulkup.datastore.queries import kind_query
 from bulkup.datastore.rpc import Rpc
 from bulkup.runs.context import RunContext
+from bulkup.runs.new_kinds import doubts_of_new_kinds
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.kinds import OWN_KINDS
 
@@ -74,6 +75,7 @@ def check_kind(prepared: PreparedRun) -> None:
     Raises TargetError, CallError.
     """
     query, rpc = prepared.query, prepared.rpc
+    prepared.warnings += doubts_of_new_kinds(prepared)
     if query.digest:
         return  # a list of keys says itself what is meant
     kind = query.pb.kind[0].name if query.pb.kind else ""

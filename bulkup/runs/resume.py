@@ -136,7 +136,11 @@ def prepare_resume(
         run_info.spec,
         run_info.params,
         target_options,
-        replace(context, options=context.options.or_as(checkpoint.status().asked)),
+        replace(
+            context,
+            options=context.options.or_as(checkpoint.status().asked),
+            typed=context.typed_options,
+        ),
         check_target=lambda target: check_same_target(run_info, target),
         selection=run_info.selection,
         keys=keys_kept_in(checkpoint.folder, run_info) if run_info.keys else None,

@@ -18,7 +18,7 @@ from bulkup.core.rewinding import Action, Kept, KeptEntity, KindRewind, RewindRe
 from bulkup.datastore.entity_compare import PropertyDifference, properties_of, text_of
 from bulkup.datastore.keys import key_of
 from bulkup.datastore.target import Target
-from bulkup.engine.compare.comparison import Scope
+from bulkup.engine.compare.comparison import Difference, Scope
 from bulkup.engine.compare.rewinding import Rewinding, Rules, Step, WrittenAt
 from bulkup.engine.compare.side import Side
 from bulkup.engine.compare.tally import FirstOf, KindTally
@@ -53,6 +53,10 @@ class RewindOptions:
     properties: tuple[str, ...] = ()
     keep_after: Moment | None = None
     deletes_new: bool = False
+    selection: str = ""
+    """What has chosen some of these entities, in words."""
+    is_wanted: Callable[[Difference], bool] = lambda difference: True
+    """Whether it has chosen this one. What differs and is not wanted counts as the same."""
 
 
 @dataclass
@@ -137,6 +141,9 @@ def compare_times(
         partition = now.partition
 
         def step(found: Step) -> None:
+            if not options.is_wanted(found.difference):
+                same(found.difference.key)
+                return
             tally.step(found)
             firsts.add(str(found.kept or found.action), found.difference.order, found)
             if found.action is not Action.LEAVE:
@@ -184,7 +191,8 @@ def prepare_rewind(
     params = {
         "kind": ", ".join(options.scope.kinds),
         "to": read_time(report.then.micros) or "",
-        "where": ", ".join(f"{one.name}={one.value!r}" for one in options.scope.where),
+        "where": options.selection
+        or ", ".join(f"{one.name}={one.value!r}" for one in options.scope.where),
         "properties": ", ".join(options.properties),
         "keep_after": read_time(report.keep_after) or "",
         "delete_new": str(options.deletes_new).lower(),

@@ -22,6 +22,7 @@ from bulkup.engine.options import Options
 from bulkup.engine.reports import stored_report
 from bulkup.runs.changes import first_changes
 from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.checkpoint_copy import is_copy, was_alive
 from bulkup.state.display import is_alive, resume_command, retry_command, state_text
 from bulkup.state.files import CHECKPOINT_NAME
 from bulkup.state.run_log_reader import LogEntry, read_log
@@ -92,7 +93,12 @@ def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_F
         retry_command=retry_command(run_info, state_dir),
         shown=shown,
     )
-    return replace(report, alive=is_alive(checkpoint))
+    alive = is_alive(checkpoint)
+    if is_copy(checkpoint.folder):
+        report = replace(report, next_command="", state_file="")
+        alive = None if alive is None else was_alive(checkpoint.folder)
+    # Nothing is next for a run whose process works on it; to resume it would be refused.
+    return replace(report, alive=alive, next_command="" if alive else report.next_command)
 
 
 def _with_last(report: Report, runners: Sequence[RunnerFacts]) -> Report:

@@ -57,6 +57,7 @@ def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | No
         chain=Chain((*record.chain.links, link), query.identity(source.name, successor.params)),
         gate=GateResult() if record.gate is not None else None,  # its own is still to come
         warm=record.warm,
+        steering=record.steering,
     )
 
 
@@ -80,6 +81,7 @@ def _next_pass(prepared: PreparedRun, record: RunRecord, passes: tuple[int, ...]
         gate=GateResult() if record.gate is not None else None,
         plan=record.plan.of_further_pass() if record.plan is not None else None,
         warm=record.warm,
+        steering=record.steering,
     )
 
 

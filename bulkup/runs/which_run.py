@@ -70,6 +70,7 @@ def _is_unfinished(checkpoint: Checkpoint) -> bool:
 UNDO = Purpose("undo", "can be undone", _can_undo)
 RETRY = Purpose("retry", "has failures", _can_retry)
 ABANDON = Purpose("abandon", "is unfinished", _is_unfinished)
+UNLOCK = Purpose("unlock", "is unfinished", _is_unfinished)
 RESUME = Purpose("resume", "is unfinished", _is_unfinished)
 
 

@@ -33,6 +33,14 @@ def abandon_command(run_id: str, state_dir: Path) -> str:
     return shlex.join(words)
 
 
+def continue_command(run_id: str, state_dir: Path) -> str:
+    """The command that continues a paused run."""
+    words = ["bulkup", "continue", run_id]
+    if state_dir != DEFAULT_STATE_DIR:
+        words += ["--state-dir", str(state_dir)]
+    return shlex.join(words)
+
+
 def retry_command(run_info: RunInfo, state_dir: Path, words: Sequence[str] = ()) -> str:
     """The command that handles a run's failed entities again. What a retry leaves is in the list of
     the run that it is a retry of; what an undo leaves alone, only force puts back. `words`: options

@@ -22,7 +22,14 @@ from bulkup.datastore.call_error import CallError
 from bulkup.datastore.server_time import ServerTime
 from bulkup.state.holder import has_died
 from bulkup.state.markers import LATE_COPY_S
-from bulkup.state.record import LEASE_S, RENEW_S, Holder, Layout, LeaseTerms, RunRecord
+from bulkup.state.record import (
+    LEASE_S,
+    RENEW_S,
+    Holder,
+    Layout,
+    LeaseTerms,
+    RunRecord,
+)
 from bulkup.state.run_records import Ledger, RecordMovedOn, RecordTimes
 from bulkup.state.sweeping import sweep_later
 
@@ -120,7 +127,10 @@ class _PendingUpdate:
 
 class Lease:
     """A run that this process has taken. `tick` is called about every second and renews the lease
-    when it is time."""
+    when it is time.
+
+    `record` is as it was last written or read here: others may change it, too, to steer the run.
+    """
 
     def __init__(
         self,
@@ -129,8 +139,10 @@ class Lease:
         *,
         clock: Clock,
         refresh: Change,
+        look_every_s: float = math.inf,
     ) -> None:
-        """`refresh` brings up to date what each renewal is to write: the counts, say."""
+        """`refresh` brings up to date what each renewal is to write: the counts, say.
+        `look_every_s`: how often the record is read between renewals."""
         assert record.lease.holder is not None
         self.record = record
         self._holder = record.lease.holder
@@ -140,6 +152,10 @@ class Lease:
         self._renewal: tuple[RunRecord, Call[Any]] | None = None
         self._pending: _PendingUpdate | None = None
         self._next = clock.monotonic() + RENEW_S
+        self._look: Call[Any] | None = None
+        """The record is being read."""
+        self._look_every_s = look_every_s
+        self._next_look = clock.monotonic() + look_every_s
         self._busy = False
 
     @property
@@ -158,10 +174,42 @@ class Lease:
             if self._renewal[1].done():
                 with self._alone():
                     self._see_renewal()
-        elif self._clock.monotonic() >= self._next:
+        elif (now := self._clock.monotonic()) >= self._next:
             record = self._renewed(self._refresh)
-            self._next = self._clock.monotonic() + RENEW_S
+            self._next = now + RENEW_S
+            self._stop_looking()
             self._renewal = record, self._ledger.begin_write(record)
+        elif self._look is not None:
+            if self._look.done():
+                look = self._look
+                with self._alone():
+                    self._see_look(look)
+        elif now >= self._next_look:
+            self._look = self._ledger.begin_read(self.record.run_info.run_id)
+
+    def renew_soon(self) -> None:
+        """What `refresh` writes has changed, and others are to know: do not wait for the next
+        renewal."""
+        self._next = min(self._next, self._clock.monotonic())
+
+    def _stop_looking(self) -> None:
+        """What is about to be written is newer than what was asked for."""
+        self._look = None
+        self._next_look = self._clock.monotonic() + self._look_every_s
+
+    def _see_look(self, call: Call[Any]) -> None:
+        try:
+            there = self._ledger.end_read(call)
+        except CallError:
+            return  # the next renewal tells more
+        if there is None or there.lease.holder != self._holder:
+            self._find_out()  # raises, unless the server has only put the answer off
+        elif there.version != self.record.version:
+            self._adopt(there)
+
+    def _adopt(self, there: RunRecord) -> None:
+        """Another process has changed the record, to steer the run."""
+        self.record = replace(there, claim_version=self.record.claim_version)
 
     def times(self) -> RecordTimes | None:
         """When the run record was created and last written, by the server's clock; None where the
@@ -180,6 +228,7 @@ class Lease:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        self._stop_looking()
         self._busy = True
         try:
             yield
@@ -201,7 +250,7 @@ class Lease:
         """Somebody changed the record: an unanswered renewal of ours, or another runner."""
         there = self._ledger.read(self.record.run_info.run_id)
         if there is not None and there.lease.holder == self._holder:
-            self.record = there
+            self._adopt(there)
             return
         if there is None:
             raise HeldError(

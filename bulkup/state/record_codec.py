@@ -17,6 +17,7 @@ from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import Origin, RunInfo, Shard, is_run_id
 from bulkup.core.selection import Selection
+from bulkup.core.steering import UNSTEERED, Steering, read_stored
 from bulkup.datastore.keys import key_text
 from bulkup.datastore.messages import Pb
 from bulkup.state.raw_entities import Stored, read_properties, write_properties
@@ -83,6 +84,9 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["plan"] = json.dumps(plan_to_json(record.plan))
     if record.made != Made():
         values["made"] = json.dumps(asdict(record.made))
+    if record.steering != UNSTEERED:
+        values["steering"] = json.dumps(record.steering.stored())
+        values["obeyed"] = record.obeyed
     if record.undone_by:
         values["undone_by"] = record.undone_by
         if record.undone_partly:
@@ -137,6 +141,7 @@ def _check(record: RunRecord, name: str) -> None:
         record.lease.until,
         record.ended,
         record.total or 0,
+        record.obeyed,
         *(shard.id for shard in record.layout.shards),
         *asdict(record.counts).values(),
         *asdict(record.layout.settled).values(),
@@ -192,11 +197,21 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
             base64.b64decode(kind).decode() for kind in json.loads(values.get("kinds") or "[]")
         ),
         warm=tuple(json.loads(values.get("warm") or "[]")),
+        steering=_parse_steering(values.get("steering")),
+        obeyed=values.get("obeyed") or 0,
         undone_by=str(values.get("undone_by") or ""),
         undone_partly=bool(values.get("undone_partly")),
         keep=values["keep"],
         version=version,
     )
+
+
+def _parse_steering(text: str | None) -> Steering:
+    """What a later version asks for in a way that this one does not know is not asked here."""
+    try:
+        return read_stored(json.loads(text)) if text else UNSTEERED
+    except ValueError:
+        return UNSTEERED
 
 
 def _parse_made(raw: dict[str, Any]) -> Made:

@@ -77,6 +77,19 @@ class Ledger:
             return _record_of(result)
         return None
 
+    def begin_read(self, run_id: str) -> Call[Any]:
+        """Ask for a record without waiting; `end_read` reads the answer."""
+        return self._rpc.look_up(self._key(run_id))
+
+    def end_read(self, call: Call[Any]) -> RunRecord | None:
+        """The record; None: it is not there, or the server has put the answer off.
+
+        Raises CallError when the first attempt has failed.
+        """
+        for result in call.first_answer().found:
+            return _record_of(result)
+        return None
+
     def times(self, run_id: str) -> RecordTimes | None:
         """When a record was written; None where the server does not say. Raises CallError."""
         for result in self._rpc.lookup([self._key(run_id)]).values():

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from bulkup.core.steering import UNSTEERED, Steering, newest, read_stored
 
 STEERING_NAME = "steering.json"
 ANSWER_NAME = "steered.json"
+LOCK_WAIT_S = 5.0
 MOST_BYTES = 16 * 1024
 """Nothing is read beyond this. A file has a few hundred bytes."""
 
@@ -57,13 +59,19 @@ def write_answer(folder: Path, answer: Answer) -> None:
     _replace(folder / ANSWER_NAME, asdict(answer))
 
 
-def change_steering(folder: Path, change: Callable[[Steering], Steering]) -> Steering:
+class FolderBusyError(StateError):
+    """Another process is changing the steering, or was stopped while it did."""
+
+
+def change_steering(
+    folder: Path, change: Callable[[Steering], Steering], *, wait_s: float = LOCK_WAIT_S
+) -> Steering:
     """Change what the folder says; returns what it says now. `change` may raise.
 
-    Raises StateError when the folder cannot be written.
+    Raises FolderBusyError, and StateError when the folder cannot be written.
     """
     try:
-        with _locked(folder):
+        with _locked(folder, wait_s):
             there = read_steering(folder)
             changed = change(there)
             if changed != there:
@@ -77,11 +85,12 @@ def change_steering(folder: Path, change: Callable[[Steering], Steering]) -> Ste
 
 
 def adopt_steering(folder: Path, steering: Steering) -> Steering:
-    """Let the folder know a steering from elsewhere. Returns the one that counts.
+    """Let the folder know a steering from elsewhere, without waiting for anybody. Returns the one
+    that counts.
 
-    Raises StateError.
+    Raises what `change_steering` raises.
     """
-    return change_steering(folder, lambda there: newest(there, steering))
+    return change_steering(folder, lambda there: newest(there, steering), wait_s=0.0)
 
 
 class SteeringFile:
@@ -106,10 +115,20 @@ class SteeringFile:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, wait_s: float) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        give_up = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= give_up:
+                    raise FolderBusyError(
+                        f"another process is steering the run of {str(folder)!r}; try again"
+                    ) from None
+                time.sleep(0.01)
         yield
     finally:
         os.close(descriptor)

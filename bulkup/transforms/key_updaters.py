@@ -176,6 +176,9 @@ class SplitKind(_Moves):
         kind = self._kinds.get(str(value)) if isinstance(value, (str, int)) else None
         return entity.key if kind is None else key_of_kind(entity, kind)
 
+    def _new_kinds(self) -> Sequence[str]:
+        return tuple(dict.fromkeys(self._kinds.values()))
+
     def _sought(self) -> Sequence[Sought]:
         values = [HasValue(self.by, value, kind) for value, kind in self._kinds.items()]
         return HasProperty(self.by, "used to move any"), *values
@@ -202,6 +205,9 @@ class MergeKind(_Moves):
 
     def mark(self, entity: Entity) -> None:
         _note_origin(entity, self.origin_in, entity.key.kind)
+
+    def _new_kinds(self) -> Sequence[str]:
+        return (self.to,)
 
     def _sought(self) -> Sequence[Sought]:
         return () if self.origin_in is None else (NewProperty(self.origin_in),)

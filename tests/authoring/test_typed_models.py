@@ -25,6 +25,7 @@ from bulkup.core.errors import UsageError
 from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.messages import EntityPb
 from bulkup.datastore.pages import page_result
+from bulkup.engine.call_setup import CallSetup
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled, written
 from bulkup.engine.scan import QueryPlan
@@ -128,7 +129,8 @@ def handled(updater: Any, pb: Any) -> Handled:
     result = EntityResult(version=7, cursor=b"c")
     result.entity.CopyFrom(pb)
     result = page_result(result)
-    handler = Handler(make(describe(updater), {}), QueryPlan(None, "", False, False, frozenset()))
+    query = QueryPlan(None, "", False, False, frozenset())
+    handler = Handler(CallSetup(make(describe(updater), {}), query))
     with handler.open():
         return handler.handle(result, result.entity.key, b"c")
 

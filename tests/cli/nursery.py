@@ -312,5 +312,9 @@ if __name__ == "__main__":
 
     for name in WARM:
         __import__(name)
+    from bulkup.report.templating import environment
+
+    for name in environment().list_templates(["jinja"]):  # each end of a run needs some of them
+        environment().get_template(name)
     nursery.install()
     nursery._serve(socket.socket(fileno=int(sys.argv[1])))

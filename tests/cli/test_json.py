@@ -344,10 +344,31 @@ def _names(part: Any) -> set[str]:
     return names.union(*map(_names, part.values()))
 
 
+def test_steering_a_run_that_nobody_works_on(shell: Shell, embedded: Server) -> None:
+    seed(embedded, 10)
+    assert shell.bulkup("run", "bump.py", "--limit", "4").code == 75
+    (run_id,) = shell.runs()
+    for words, state in (
+        (["pause"], "paused"),
+        (["tune", "--max-rate", "200", "--in-flight", "auto", "--batch-size", "7"], "paused"),
+        (["continue"], "working"),
+        (["cancel"], "cancelled"),
+    ):
+        (line,) = told(shell.bulkup(words[0], run_id, *words[1:], "--json"))
+        assert (line["type"], line["run_id"], line["verb"]) == ("steering", run_id, words[0])
+        assert (line["state"], line["outcome"], line["changed"]) == (state, "nobody", True)
+    assert (line["max_rate"], line["in_flight"], line["batch_size"]) == ("200", 0, 7)
+    (error,) = told(shell.bulkup("pause", run_id, "--json"))
+    assert error["message"].startswith(f"run {run_id} was cancelled by ")
+    lines = told(shell.bulkup("resume", "--json"))
+    assert [line["exit_code"] for line in lines if line["type"] == "summary"] == [0]
+
+
 def test_every_command_with_json_is_tested_here() -> None:
     tested = {
         "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
-        "config", "diff", "undo", "rewind", "updaters", "count", "find", "report",
+        "config", "diff", "undo", "rewind", "updaters", "count", "find", "report", "pause",
+        "continue", "cancel", "tune",
     }  # fmt: skip
     from bulkup.cli import cli
 

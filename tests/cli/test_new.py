@@ -106,7 +106,7 @@ def test_an_updater_that_nobody_has_edited_finds_nothing(shell: Shell, embedded:
         (("new", "there"), 2, "there.py is there already"),
         (("new", "tested"), 2, "test_tested.py is there already"),
         (("new", "../up"), 2, "not a valid name"),
-        (("new", "import"), 2, "not a valid name"),
+        (("new", "import"), 2, "is a keyword of Python"),
         (("new", "a", "--kind", ""), 2, "not a valid name for a kind"),
         (("new", "a", "--kind", "__a__"), 2, "not a valid name for a kind"),
         (("new", "a", "--kind", "x" * 1501), 2, "not a valid name for a kind"),

@@ -136,7 +136,7 @@ def test_the_files_of_a_plan(here: Shell) -> None:
     assert found.changes == 30
     head = json.loads((here.folder / names[0]).read_text().splitlines()[0])
     keeps_the_contract([head])
-    assert "<h2>Changes</h2>" in (here.folder / names[1]).read_text()
+    assert ">Changes</h2>" in (here.folder / names[1]).read_text()
     assert (here.folder / names[2]).read_text().startswith("<!-- bulkup plan -->\n### ")
     for name in names:
         assert (here.folder / name).stat().st_mode & 0o777 == 0o600

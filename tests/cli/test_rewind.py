@@ -413,3 +413,39 @@ def wait_until_after_the_second(client: datastore.Client) -> None:
     start = datetime.now(timezone.utc)
     while (datetime.now(timezone.utc) - start).total_seconds() < 2:
         client.get(client.key("Item", 1))
+
+
+@pytest.mark.parametrize("server", ["EM"], indirect=True)
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        (["--where", "colour = 'red'"], {1, 2, 3}),
+        (["--where", "size > 2 AND size < 6"], {3, 4, 5}),
+        (["--where", "colour = 'red' OR size = 6"], {1, 2, 3, 6}),
+        (["--ancestor", "KEY(Item, 2)"], {2}),
+    ],
+)
+def test_undo_of_a_lost_run_puts_back_only_what_it_had_selected(
+    tmp_path: Path, server: Server, words: list[str], chosen: set[int]
+) -> None:
+    shell = Shell(tmp_path, server)
+    shell.write("bump.py", BUMP)
+    client = server.client()
+    put(client, [
+        entity(client, "Item", i, n=0, size=i, colour="red" if i < 4 else "blue")
+        for i in range(1, 9)
+    ])  # fmt: skip
+    before = stored(server)
+    assert shell.bulkup("run", "bump.py", *words).code == 0
+    (run_id,) = shell.runs()
+    others = [client.get(client.key("Item", i)) for i in range(1, 9) if i not in chosen]
+    for other in others:  # while the run may have worked: by the clock of a second
+        other["n"] = 99
+    put(client, others)
+    after = stored(server)
+    shell.state_dir.rename(tmp_path / "lost")
+    result = shell.bulkup("undo", run_id)
+    assert result.code == 0, result
+    assert "that was selected then, or is now (" in result.err
+    kept = {other.key.to_protobuf()._pb.SerializeToString(deterministic=True) for other in others}
+    assert stored(server) == {key: (after if key in kept else before)[key] for key in before}

@@ -36,7 +36,7 @@ def test_without_a_run_the_latest_that_fits_is_named(shell: Shell, embedded: Ser
     shell.bulkup("undo").fails(2, f"`bulkup undo {done}`")
 
 
-@pytest.mark.parametrize("command", ["undo", "retry", "abandon"])
+@pytest.mark.parametrize("command", ["undo", "retry", "abandon", "unlock"])
 def test_where_there_is_none_the_way_to_find_one_is_named(nowhere: Shell, command: str) -> None:
     nowhere.bulkup(command).fails(2, f"{command} needs RUN", "no run in '.bulkup'", "`bulkup list`")
     assert f"{command} [OPTIONS] RUN" in nowhere.bulkup(command, "--help").out

@@ -14,6 +14,7 @@ from bulkup import Updater
 from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.messages import Mutation
 from bulkup.datastore.pages import PageResult, page_result
+from bulkup.engine.call_setup import CallSetup
 from bulkup.engine.handle import Handler
 from bulkup.engine.handled import Handled, written
 from bulkup.engine.scan import QueryPlan
@@ -39,7 +40,7 @@ def handled(handle: Handle, *, ranged: bool = False, version: int = 7) -> Handle
     updater = type("Fix", (Updater,), {"handle_entity": handle})()
     query = QueryPlan(None, "", False, False, frozenset({"n"} if ranged else ()))
     result = page_result(read(version))
-    handler = Handler(updater, query)
+    handler = Handler(CallSetup(updater, query))
     with handler.open():
         return handler.handle(result, result.entity.key, b"c")
 
@@ -328,7 +329,7 @@ def test_a_restored_property_is_indexed_as_before(ranged: bool) -> None:
         self.put(entity)
 
     updater = type("Fix", (Updater,), {"handle_entity": away_and_back})()
-    handler = Handler(updater, QueryPlan(None, "", False, False, frozenset()))
+    handler = Handler(CallSetup(updater, QueryPlan(None, "", False, False, frozenset())))
     with handler.open():
         item = handler.handle(result, result.entity.key, b"c")
     (write,) = item.writes
@@ -348,10 +349,8 @@ def test_an_entity_put_by_a_failed_handler_is_written_by_a_later_put() -> None:
         self.put(entity)
         raise RuntimeError("the next step failed")
 
-    handler = Handler(
-        type("Fix", (Updater,), {"handle_entity": handle})(),
-        QueryPlan(None, "", False, False, frozenset()),
-    )
+    updater = type("Fix", (Updater,), {"handle_entity": handle})()
+    handler = Handler(CallSetup(updater, QueryPlan(None, "", False, False, frozenset())))
     one, other = page_result(read()), read()
     other.entity.key.path[-1].id = 6
     other = page_result(other)
@@ -373,11 +372,10 @@ def test_an_undecodable_value_fails_only_its_own_entity(keeps_before: bool) -> N
 
     result = page_result(read())
     result.entity.properties["bad"] = b"\x8a\x01\x02\xff\xfe"  # a text that is not UTF-8
-    handler = Handler(
-        type("Fix", (Updater,), {"handle_entity": handle})(),
-        QueryPlan(None, "", False, False, frozenset() if keeps_before else frozenset({"n"})),
-        keeps_before=keeps_before,
-    )
+    updater = type("Fix", (Updater,), {"handle_entity": handle})()
+    ranged: frozenset[str] = frozenset() if keeps_before else frozenset({"n"})
+    query = QueryPlan(None, "", False, False, ranged)
+    handler = Handler(CallSetup(updater, query, keeps_before=keeps_before))
     with handler.open():
         item = handler.handle(result, result.entity.key, b"c")
     assert item.failure is not None

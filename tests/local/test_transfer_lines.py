@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from time import process_time
 from typing import Any
 
 import pytest
@@ -371,3 +372,48 @@ def test_an_object_that_only_resembles_the_lossless_form_is_plain() -> None:
         b'{"properties": {}}',
     ):
         assert set(from_line(line, PLACE, kind="K").properties) == set(json.loads(line))
+
+
+@on_a_busy_machine
+@given(entities(VALUES))
+def test_usual_entities_get_the_form_of_protobuf(entity: Any) -> None:
+    usual = v1_json.usual_form(entity)
+    if usual is not None:
+        form = v1_json.to_form(entity)
+        assert (usual, json.dumps(usual)) == (form, json.dumps(form))
+        assert v1_json.from_form(usual) == entity
+
+
+def there_and_back(entity: Any) -> None:
+    v1_json.from_form(v1_json.to_form(entity))
+
+
+def test_that_takes_less_than_half_of_the_time_there_and_back() -> None:
+    entity = m.Entity()
+    for number in range(10):
+        entity.properties[f"p{number}"].string_value = "x"
+    least: dict[Any, float] = {}
+    for _ in range(5):
+        for form in (there_and_back, v1_json.usual_form):
+            began = process_time()
+            for _ in range(100):
+                form(entity)
+            took = process_time() - began
+            least[form] = min(took, least.get(form, took))
+    assert least[v1_json.usual_form] < least[there_and_back] / 2
+
+
+def test_what_is_not_usual_is_left_to_protobuf() -> None:
+    nan, unknown, deep = m.Entity(), m.Entity(), m.Entity()
+    nan.properties["a"].double_value = math.nan
+    unknown.MergeFromString(b"\xa0\x06\x01")  # field 100
+    inner = deep.properties["a"]
+    for _ in range(v1_json.MOST_DEEP + 1):
+        inner = inner.entity_value.properties["a"]
+    inner.string_value = "x"
+    for entity in (nan, unknown, deep):
+        assert v1_json.usual_form(entity) is None
+    del inner
+    usual = m.Entity()
+    usual.properties["a"].string_value = "x"
+    assert v1_json.usual_form(usual) == {"properties": {"a": {"stringValue": "x"}}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 from google.cloud import datastore
 
-from tests.cli.shell import Shell, contents
+from tests.cli.shell import Shell, contents, ended
 from tests.conftest import Server
 from tests.migrations.conftest import write_step
 
@@ -171,3 +173,31 @@ def test_a_record_that_only_says_that_it_is_of_a_migration_is_named(
     result = shell.bulkup("status")
     assert result.code == 1, result
     assert "bulkup has not written it" in result.err
+
+
+def test_watch_prints_each_line_that_changes_and_ctrl_c_ends_it(
+    project: Shell, items: datastore.Client
+) -> None:
+    watching = project.begin("status", "--watch", "--json")
+    assert watching.stdout is not None
+
+    def lines_until_done(done: bool) -> list[dict[str, Any]]:
+        lines: list[dict[str, Any]] = []
+        while not lines or lines[-1]["type"] != "status" or lines[-1]["done"] is not done:
+            assert watching.stdout is not None
+            lines.append(json.loads(watching.stdout.readline()))
+        return lines
+
+    before = lines_until_done(False)
+    pending = [line["name"] for line in before if line["type"] == "migration"]
+    assert {line["standing"] for line in before if line["type"] == "migration"} == {"pending"}
+    assert project.bulkup("migrate").code == 0
+    after = lines_until_done(True)
+    applied = {line["name"] for line in after if line.get("standing") == "applied"}
+    assert applied == {*pending}
+    watching.send_signal(signal.SIGINT)
+    rest = ended(watching)
+    assert (rest.code, rest.out, rest.err) == (0, "", "")
+    refused = project.bulkup("status", "--watch", "--check")
+    assert refused.code == 2
+    assert "--watch and --check cannot be used together" in refused.err

@@ -453,6 +453,21 @@ def test_hostile_strings_stay_out_of_the_headers(start: Start) -> None:
     assert HOSTILE not in message.as_string()
 
 
+def test_the_page_is_attached(start: Start) -> None:
+    mailbox = Mailbox()
+    settings = to_server(f"smtp://localhost:{start(mailbox)}")
+    page = "<!DOCTYPE html><p>Größe: \N{SNOWMAN}</p>".encode()
+    assert send_report(summarize(interrupted()), settings, page).ok
+    ((_, message, _),) = mailbox.mails
+    (attached,) = message.iter_attachments()
+    assert attached.get_filename() == "report.html"
+    assert attached.get_content_type() == "text/html"
+    assert attached.get_payload(decode=True) == page
+    body = message.get_body(("plain",))
+    assert body is not None
+    assert RESUME in body.get_content()
+
+
 def test_a_very_long_updater_name_makes_a_mail_that_can_be_sent(start: Start) -> None:
     mailbox = Mailbox()
     settings = to_server(f"smtp://localhost:{start(mailbox)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from datetime import timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -23,7 +25,7 @@ from bulkup.report.page import (
 )
 from bulkup.report.page.comparison import compare
 from bulkup.report.page.markdown import comparison_markdown, is_report_markdown, page_markdown
-from bulkup.report.page.model import run_page
+from bulkup.report.page.model import run_page, took_s
 from bulkup.report.page.text import comparison_lines, page_lines
 from tests.report.samples import (
     ENDED,
@@ -190,6 +192,18 @@ def test_a_run_at_work_and_one_that_was_killed_are_told_apart() -> None:
     assert "The run was at work when this page was made" in text
     killed = report(state=RunState.RUNNING, alive=False)
     assert "Killed" in Page(render_page(facts(report=killed))).text
+
+
+def test_a_killed_process_has_worked_until_its_last_sample() -> None:
+    runner = replace(facts().runners[0], ended=None)
+    killed = report(state=RunState.RUNNING, alive=False)
+    later = ENDED + timedelta(days=3)
+    assert took_s(facts(report=killed, read_at=later, runners=(runner,))) == 72
+    second = replace(runner, number=2, began=BEGAN + 9000, ended=BEGAN + 9010)
+    assert took_s(facts(runners=(runner, second))) == 72 + report().elapsed_s
+    working = report(state=RunState.RUNNING, alive=True)
+    at_work = facts(report=working, read_at=ENDED, runners=(runner,))
+    assert took_s(at_work) == pytest.approx(72.3)
 
 
 def test_chain_namespaces_and_steering_are_tables() -> None:

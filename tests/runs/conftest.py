@@ -16,6 +16,7 @@ from bulkup.runs.prepare import prepare
 from bulkup.runs.target import TargetOptions
 from bulkup.runs.verify import verify
 from tests.conftest import Server
+from tests.engine.conftest import run
 
 Verify = Callable[..., Report]
 
@@ -53,3 +54,6 @@ def named(*ids: int) -> set[str]:
 def double(entity: Entity) -> Entity:
     entity["twice"] = 2 * entity["i"]
     return entity
+
+
+__all__ = ["run"]

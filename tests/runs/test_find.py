@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from bulkup.core.events import Event, Warned
 from bulkup.core.selection import EVERYTHING, Selection
 from bulkup.runs import find
-from bulkup.runs.find import count_matching, find_matching, prepare_reading
+from bulkup.runs.find import count_matching, find_pages, prepare_reading
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.target import TargetOptions
 from tests.cli.shell import entity, put, seed
@@ -56,7 +57,9 @@ def test_pages_are_requested_as_they_are_needed(
     for limit, pages in ((0, 0), (1, 1), (10, 1), (11, 2), (35, 4), (99, 4), (None, 4)):
         for keys_only in (False, True):
             with reading(embedded, selection, monkeypatch) as (prepared, calls):
-                found = list(find_matching(prepared, keys_only=keys_only, limit=limit))
+                found = list(
+                    chain.from_iterable(find_pages(prepared, keys_only=keys_only, limit=limit))
+                )
                 assert len(found) == min(limit if limit is not None else 99, 35)
                 assert [one.key.path[-1].id for one in found] == list(range(1, len(found) + 1))
                 assert bool(found and found[0].properties) is not keys_only or not found
@@ -83,8 +86,8 @@ def test_an_entity_is_found_once_and_bulkups_own_are_not(
     for selection, count in ((Selection("Item", where="tags > 1"), 2), (EVERYTHING, 2)):
         with reading(server, selection, monkeypatch) as (prepared, _):
             assert count_matching(prepared) == count
-            assert len(list(find_matching(prepared))) == count
-            assert len(list(find_matching(prepared, limit=1))) == 1
+            assert len(list(chain.from_iterable(find_pages(prepared)))) == count
+            assert len(list(chain.from_iterable(find_pages(prepared, limit=1)))) == 1
 
 
 def test_a_kind_that_is_not_there_is_named(

@@ -11,7 +11,9 @@ from google.cloud.datastore import Entity
 import bulkup
 from bulkup.core.events import Event, Report, RunEnded, Warned
 from bulkup.core.model import RunState
+from bulkup.core.run_facts import RunFacts
 from bulkup.core.version import __version__
+from bulkup.report.page import render_page
 from bulkup.runs.run_facts import run_facts
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.holder import this_process
@@ -175,3 +177,22 @@ def test_a_page_that_cannot_be_written_is_a_warning(bench: Bench) -> None:
     assert report.success
     warnings = [event.message for event in events if isinstance(event, Warned)]
     assert warnings[-1] == "the page of the run could not be written: Is a directory"
+
+
+def test_nothing_is_next_for_a_run_that_is_at_work(bench: Bench) -> None:
+    seen: list[RunFacts] = []
+
+    @bulkup.updater(kind="Thing")
+    def looks(entity: Entity) -> Entity:
+        if entity["i"] == 5:
+            (folder,) = bench.state_dir.iterdir()
+            seen.append(run_facts(folder))
+        entity["name"] = "seen"
+        return entity
+
+    bench.run(looks, batch_size=2)
+    (facts,) = seen
+    assert facts.report.alive
+    assert facts.report.next_command == ""
+    assert [(one.number, one.ended) for one in facts.runners] == [(1, None)]
+    assert "Resuming continues" not in render_page(facts)

@@ -78,6 +78,24 @@ def test_a_run_of_what_is_there_warns_of_nothing(
     assert run(embedded, name, kind="Person", params=params).warnings == ()
 
 
+def test_a_new_kind_that_is_named_almost_like_another_is_doubted(
+    embedded: Server, run: Run
+) -> None:
+    client = people(embedded)
+    put(client, [entity(client, "Author", 1), entity(client, "Human", 1)])
+    for name, params in (
+        ("split-kind", {"by": "role", "into": "author=Autor,engineer=Engineer"}),
+        ("merge-kind", {"to": "Humans"}),
+    ):
+        (warning,) = run(embedded, name, kind="Person", params=params, dry_run=True).warnings
+        assert "is not there yet" in warning
+    for to in ("Human", "Persons", "Animal"):
+        params = {"to": to}
+        assert (
+            run(embedded, "merge-kind", kind="Person", params=params, dry_run=True).warnings == ()
+        )
+
+
 def test_one_entity_in_a_thousand_is_enough(embedded: Server, run: Run) -> None:
     client = people(embedded, 400)
     put(client, [entity(client, "Person", 399, rare=1)])
@@ -108,3 +126,16 @@ def test_a_key_from_a_misspelled_property_names_the_right_one(embedded: Server, 
     people(embedded, 1)
     report = run(embedded, "change-key", kind="Person", params={"key_from": "fulname"})
     assert "did you mean 'fullname'?" in report.failures[0].error
+
+
+def test_a_resumed_run_does_not_miss_what_an_earlier_runner_has_found(
+    embedded: Server, run: Run
+) -> None:
+    client = people(embedded)
+    put(client, [entity(client, "Person", 1, rare=1)])
+    for name, warnings in (("rare", 0), ("never", 1)):
+        first = {"kind": "Person", "params": {"properties": name}, "limit": 2, "batch_size": 1}
+        assert run(embedded, "drop-property", **first).exit_code == 75
+        assert len(run(embedded, "drop-property", **{**first, "limit": None}).warnings) == (
+            warnings + 1  # that it was resumed
+        )

@@ -24,7 +24,7 @@ class Concurrency:
 
     def __init__(self, fixed: int | None = None) -> None:
         self.value = START_IN_FLIGHT if fixed is None else fixed
-        self._adapts = fixed is None
+        self._fixed = fixed
         self._latency = 0.0
         self._answers = 0
         """Since the last change. It shows only once as many are answered as are in flight."""
@@ -32,6 +32,15 @@ class Concurrency:
         """The number before the last change and its throughput; None: the change was judged."""
         self._pause = 0
         """Answers to wait for before the number grows again."""
+
+    def tune(self, fixed: int | None) -> None:
+        """Another fixed number from now on; None: one that adapts, beginning with what it is."""
+        if fixed == self._fixed:
+            return
+        self._fixed = fixed
+        self._before = None
+        self._pause = 0
+        self._change(self.value if fixed is None else fixed)
 
     def answered(self, seconds: float) -> None:
         """A commit that was sent only once was answered after this time."""
@@ -42,7 +51,7 @@ class Concurrency:
     def waited_for(self, shards: int = 1) -> None:
         """A page has to wait, because its shard has as many commits in flight as it may have.
         `shards`: how many shards have commits in flight."""
-        if not self._adapts or self._answers < self.value * shards:
+        if self._fixed is not None or self._answers < self.value * shards:
             return
         throughput = self.value / max(self._latency, 1e-6)
         if self._before is not None:

@@ -43,11 +43,13 @@ class RateLimiter:
     def __init__(
         self, rate: MaxRate, *, ramps: bool, clock: Clock, warm: Warm | None = None
     ) -> None:
-        self._max_rate = math.inf if rate.per_s is None else rate.per_s
         self._clock = clock
-        self._ramp = Ramp(warm, clock.unix()) if ramps and not rate.is_off else None
-        self._is_limited = self._max_rate < math.inf or self._ramp is not None
+        self._own_ramp = Ramp(warm, clock.unix()) if ramps else None
+        """Also while the limit is off."""
+        self._ramp: Ramp | None
+        self._is_limited: bool
         """Without a limit the rate stays infinite: there is nothing that backoff could lower."""
+        self._set(rate)
         self._backoff = Backoff()
         self._size = BatchSize()
         self._batch = 0
@@ -59,6 +61,24 @@ class RateLimiter:
         """Operations of this window, without the room that was lost unused."""
         self._asked = 0
         """The largest number of operations that a sender is waiting to send at once."""
+
+    def _set(self, rate: MaxRate) -> None:
+        self.max_rate = rate
+        self._max_rate = math.inf if rate.per_s is None else rate.per_s
+        self._ramp = None if rate.is_off else self._own_ramp
+        self._is_limited = self._max_rate < math.inf or self._ramp is not None
+
+    def tune(self, rate: MaxRate) -> None:
+        """From now on this is the user's limit."""
+        if rate == self.max_rate:
+            return
+        now = self._advance()
+        if not self._is_limited:
+            self._at = self._window_from = now
+            self._room = self._used = 0.0
+        self._set(rate)
+        if not self._is_limited:
+            self._backoff = Backoff()
 
     # --- when to send ---
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from bulkup.report.page.data import comparison_fields, facts_fields
 from bulkup.report.page.render import (
-    environment,
     is_report_page,
     render_comparison,
     render_fragment,
     render_page,
     render_sections,
-    stylesheet,
 )
+from bulkup.report.templating import environment, stylesheet
 
 __all__ = [
     "comparison_fields",

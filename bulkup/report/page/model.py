@@ -121,11 +121,20 @@ def took_s(facts: RunFacts) -> float:
     """Seconds of work of all runners, as far as they are known."""
     if not facts.runners:
         return facts.report.elapsed_s
-    worked = sum(one.ended - one.began for one in facts.runners[:-1] if one.ended is not None)
-    last = facts.runners[-1]
-    if facts.report.state is RunState.RUNNING:
-        return worked + max(0.0, facts.read_at.timestamp() - last.began)
-    return worked + facts.report.elapsed_s
+    *earlier, last = facts.runners
+    worked = sum(_until(facts, one) - one.began for one in earlier)
+    if facts.report.state is not RunState.RUNNING:
+        return worked + facts.report.elapsed_s
+    until = facts.read_at.timestamp() if facts.report.alive else _until(facts, last)
+    return worked + max(0.0, until - last.began)
+
+
+def _until(facts: RunFacts, runner: RunnerFacts) -> float:
+    """When a runner ended; of one that was killed, its last sample."""
+    if runner.ended is not None:
+        return runner.ended
+    samples = (sample.at for sample in facts.samples if sample.runner == runner.number)
+    return max(samples, default=runner.began)
 
 
 def _outcome(report: Report) -> str:

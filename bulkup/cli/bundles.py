@@ -1,0 +1,32 @@
+"""Commands that show a run read a bundle of one in the same way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+A = TypeVar("A")
+"""The arguments of a command, with `run` and `state_dir`."""
+
+
+@contextmanager
+def run_or_bundle(args: A) -> Iterator[A]:
+    """The arguments; where `run` is the path of a bundle, with the run in it and its folder in
+    their place. Raises UsageError."""
+    given: Any = args
+    name: str | None = given.run
+    if name is None or not _is_path(name):
+        yield args
+        return
+    from bulkup.runs.bundle import opened_bundle
+
+    with opened_bundle(Path(name)) as folder:
+        yield replace(given, run=folder.name, state_dir=folder.parent)
+
+
+def _is_path(name: str) -> bool:
+    return os.sep in name or name.endswith(".zip") or Path(name).is_file()

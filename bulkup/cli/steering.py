@@ -1,0 +1,114 @@
+"""Steers a run and prints what came of it: `bulkup pause`, `continue`, `cancel` and `tune`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bulkup.cli.options import TargetArgs, state_dir_words
+from bulkup.core.errors import Exit
+from bulkup.core.steering import NO_TUNING, Tuning, Verb
+
+if TYPE_CHECKING:
+    from bulkup.runs.steer import SteerResult
+
+
+def steer_and_print(
+    run: str,
+    verb: Verb,
+    target: TargetArgs,
+    state_dir: Path,
+    *,
+    json: bool,
+    tuning: Tuning = NO_TUNING,
+) -> int:
+    """Raises BulkupError."""
+    from bulkup.report.json_lines import stdout_lines
+    from bulkup.runs.steer import Change, steer
+
+    result = steer(run, Change(verb, tuning), state_dir=state_dir, target=target.options())
+    next_steps = _next_steps(result, state_dir_words(state_dir))
+    if json:
+        lines = stdout_lines()
+        lines.run_id = result.run_id
+        lines.write("steering", {**_fields(result), "next_steps": next_steps})
+    else:
+        for line in _lines(result, next_steps):
+            click.echo(line)
+    return Exit.DONE
+
+
+def _next_steps(result: SteerResult, words: list[str]) -> list[str]:
+    from bulkup.runs.steer import Outcome
+
+    run = result.run_id
+    if result.verb is Verb.PAUSE:
+        steps = [["continue", run]]
+    elif result.verb is Verb.CANCEL:
+        steps = [["resume", run], ["abandon", run]]
+    elif result.outcome is Outcome.NOBODY:
+        steps = [["resume", run]]
+    else:
+        steps = []
+    return [shlex.join(["bulkup", *step, *words]) for step in steps]
+
+
+def _lines(result: SteerResult, next_steps: list[str]) -> Iterator[str]:
+    from bulkup.report.text import clean
+
+    run = f"{clean(result.run_id)} of {clean(result.updater)}"
+    yield f"Run {run} {_how(result)}."
+    if next_steps:
+        what = {Verb.PAUSE: "Continue it", Verb.CANCEL: "Continue it"}.get(
+            result.verb, "Work on it"
+        )
+        line = f"{what}: {clean(next_steps[0])}"
+        if result.verb is Verb.CANCEL:
+            line += f"; give it up: {clean(next_steps[1])}"
+        yield line
+
+
+def _how(result: SteerResult) -> str:
+    """What was done, after `Run ID of NAME`."""
+    from bulkup.report.text import clean
+    from bulkup.runs.steer import Outcome
+
+    steering, outcome = result.steering, result.outcome
+    by = f" (by {clean(steering.by)})" if not result.changed and steering.by else ""
+    if result.verb is Verb.TUNE:
+        done = f"has {steering.tuning}" if result.changed else f"had {steering.tuning} before{by}"
+    else:
+        was = "" if result.changed else " already"
+        done = {
+            Verb.PAUSE: f"is{was} paused{by}",
+            Verb.CONTINUE: f"works{' already' if not result.changed else ' again'}",
+            Verb.CANCEL: f"is{was} cancelled{by}",
+        }[result.verb]
+    if outcome is Outcome.ASKED:
+        asked = {Verb.TUNE: f"is asked to have {steering.tuning}"}.get(
+            result.verb, f"is asked to {result.verb}"
+        )
+        return f"{asked}; its process has not answered yet (a slow handler, or a slow network)"
+    if outcome is Outcome.NOBODY:
+        if result.verb is Verb.CONTINUE:
+            done = "is not paused any more" if result.changed else "is not paused"
+        if result.verb is Verb.CANCEL:
+            return "is not worked on, so there is nothing to stop"
+        return f"{done}, and nobody works on it"
+    return done
+
+
+def _fields(result: SteerResult) -> dict[str, Any]:
+    from bulkup.report.json_fields import steering_fields
+
+    return {
+        "updater": result.updater,
+        "verb": result.verb.value,
+        "changed": result.changed,
+        "outcome": result.outcome.value,
+        **steering_fields(result.steering),
+    }

@@ -1,0 +1,127 @@
+"""What makes a runner wait while it keeps its run: a pause, a window that is closed, a health check
+that says no."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from bulkup.core.errors import Exit
+from bulkup.core.events import Held, Released
+from bulkup.core.model import RunState
+from bulkup.core.stop import Stopped
+from bulkup.core.vitals import Phase
+from bulkup.engine.steered import SteeredRun
+
+
+class Reason(NamedTuple):
+    """Why a run is held."""
+
+    phase: Phase
+    """PAUSED or HELD."""
+    why: str
+    until: datetime | None = None
+    """When that ends; None: nobody knows."""
+    gives_up: bool = False
+    """`--max-hold` ends the run."""
+
+
+class Gate(Protocol):
+    """Closed, it holds the run. `reason` is called ten times a second, and must not wait."""
+
+    def reason(self) -> Reason | None:
+        """None: it is open."""
+
+    def close(self) -> None:
+        """The runner has ended."""
+
+
+class Holding:
+    """Decides whether a run is held, and tells it. `Control` does the waiting.
+
+    A pause comes before all gates, and these come in their order. `max_hold_s`: how long a gate
+    that gives up may hold the run without a break.
+    """
+
+    def __init__(
+        self,
+        steered: SteeredRun | None,
+        gates: Sequence[Gate],
+        emit: Callable[[Held | Released], None],
+        monotonic: Callable[[], float],
+        *,
+        max_hold_s: float | None = None,
+    ) -> None:
+        self._steered = steered
+        self._gates = gates
+        self._emit = emit
+        self._monotonic = monotonic
+        self._max_hold_s = max_hold_s
+        self._told: Reason | None = None
+        self._since: float | None = None
+        """When the present hold began."""
+        self._held_since: float | None = None
+        """When gates that give up began to hold the run."""
+
+    def reason(self) -> Reason | None:
+        """Why the run is to be held now; None: it may work."""
+        steered = self._steered
+        if steered is not None and steered.steering.is_paused:
+            return Reason(Phase.PAUSED, steered.why_paused())
+        for gate in self._gates:
+            reason = gate.reason()
+            if reason is not None:
+                return reason
+        return None
+
+    def held(self, reason: Reason) -> None:
+        """No commit is in flight, and the run waits. Raises Stopped after `--max-hold`."""
+        now = self._monotonic()
+        if self._since is None:
+            self._since = now
+        if not reason.gives_up:
+            self._held_since = None
+        elif self._held_since is None:
+            self._held_since = now
+        told, self._told = self._told, reason
+        if told is None or told[:2] != reason[:2]:
+            self._leave_pause(told, reason)
+            if reason.phase is Phase.PAUSED:
+                if self._steered is not None and (told is None or told.phase is Phase.HELD):
+                    self._steered.is_now_paused()
+            else:
+                self._emit(Held(reason.why, reason.until))
+        if (
+            self._max_hold_s is not None
+            and self._held_since is not None
+            and now - self._held_since >= self._max_hold_s
+        ):
+            raise Stopped(RunState.STOPPED, f"held for too long (--max-hold): {reason.why}",
+                          Exit.LIMIT)  # fmt: skip
+
+    def released(self) -> None:
+        """The run works again."""
+        told = self._told
+        self._leave_pause(told, None)
+        if told is not None and told.phase is Phase.HELD and self._since is not None:
+            self._emit(Released(self._monotonic() - self._since))
+
+    def _leave_pause(self, told: Reason | None, reason: Reason | None) -> None:
+        was_paused = told is not None and told.phase is Phase.PAUSED
+        is_paused = reason is not None and reason.phase is Phase.PAUSED
+        if was_paused and not is_paused and self._steered is not None:
+            self._steered.is_continued()
+
+    def ended(self) -> None:
+        """The runner does not wait any more: it works again, or ends."""
+        self._told = self._since = self._held_since = None
+
+    def close(self) -> None:
+        """The runner has ended."""
+        for gate in self._gates:
+            gate.close()
+
+    def now(self) -> tuple[Phase, str] | None:
+        """PAUSED or HELD, and why; None: the run works."""
+        return None if self._told is None else self._told[:2]

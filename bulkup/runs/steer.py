@@ -1,0 +1,413 @@
+"""Steer a run from outside: what `bulkup pause`, `continue`, `cancel` and `tune` call.
+
+A process of this machine that works on the run reads the run's folder, and answers there within a
+second. Any other reads the run record, and answers there within a few seconds. So the folder comes
+first, and the record is asked where nobody has answered: a folder may be a copy, its process may
+hang, another machine may have taken over the run.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from bulkup.core.clock import Clock
+from bulkup.core.errors import (
+    BulkupError,
+    NoTargetError,
+    NotFoundError,
+    StateError,
+    UsageError,
+)
+from bulkup.core.model import RunState, TargetInfo
+from bulkup.core.records import RunInfo, next_id
+from bulkup.core.steering import NO_TUNING, Steering, Tuning, Verb, newest
+from bulkup.datastore.connect import open_rpc
+from bulkup.datastore.retry import RetryPolicy
+from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.rpc_errors import explained
+from bulkup.runs.target import TargetOptions, open_target, options_for
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.files import CHECKPOINT_NAME, RunLock, find_run, group_folders
+from bulkup.state.groups import Group, find_group
+from bulkup.state.holder import has_died, this_process
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger, RecordMovedOn
+from bulkup.state.steering import (
+    adopt_steering,
+    change_steering,
+    read_answer,
+    read_steering,
+)
+
+WAIT_S = 10.0
+"""How long to wait for an answer. The runner may be in a slow handler."""
+HERE_WAIT_S = 3.0
+"""Then the record is asked, too."""
+POLL_S = 0.02
+POLL_RECORD_S = 0.5
+RETRY_FOR_S = 30.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is asked of a run; `tuning` with TUNE."""
+
+    verb: Verb
+    tuning: Tuning = NO_TUNING
+
+
+class Outcome(Enum):
+    """What has become of it."""
+
+    DONE = "done"
+    """The process that works on the run has done it."""
+    ASKED = "asked"
+    """It has not yet answered, and will do it when it does."""
+    NOBODY = "nobody"
+    """Nobody works on the run. Who resumes it will find it so."""
+
+
+@dataclass(frozen=True)
+class SteerResult:
+    run_id: str
+    """Of the run that was steered: of a chain or of a group, the one that is worked on."""
+    updater: str
+    verb: Verb
+    steering: Steering
+    """As it is now."""
+    changed: bool
+    """False: it was so before."""
+    outcome: Outcome
+
+
+def steer(
+    name: str,
+    change: Change,
+    *,
+    state_dir: Path,
+    target: TargetOptions | None = None,
+    wait_s: float = WAIT_S,
+    by: str | None = None,
+) -> SteerResult:
+    """Change how a run is steered, and wait up to `wait_s` until its process has done it.
+
+    `name` is the id of a run, of a chain's first run, or of a group of runs; in `state_dir` it may
+    be shortened. `target` is where to look for a run that is not there. `by`: user@host; None: of
+    this process. Raises NotFoundError when there is no such run or it is over, UsageError when it
+    cannot be steered so, StateError, TargetError.
+    """
+    by = by or this_process().who
+    steerer = _Steerer(name, change, target or TargetOptions(), wait_s, by)
+    folder = _current_folder(state_dir, name)
+    if folder is None:
+        return steerer.by_record(None, None)
+    run_info = steerer.run_in(folder)
+    trouble: BulkupError | None = None
+    if RunLock(folder).is_held():
+        try:
+            result = steerer.here(folder, run_info)
+        except StateError as error:  # read-only, say
+            trouble = error
+        else:
+            if result is not None:
+                return result
+    try:
+        return steerer.by_record(folder, run_info)
+    except BulkupError as error:
+        if trouble is not None:
+            raise trouble from error
+        if isinstance(error, (NotFoundError, UsageError)):
+            raise
+        # The folder says it; who works on the run elsewhere does not know yet.
+        raise type(error)(
+            f"run {run_info.run_id} is asked to {change.verb} in its folder alone: {error.message}",
+            details=error.details,
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Ledgers:
+    """The ledgers of a target's namespaces."""
+
+    rpc: Rpc
+    target: TargetInfo
+
+    def of(self, namespace: str | None = None) -> Ledger:
+        """None: of the target's own namespace."""
+        space = self.target.namespace if namespace is None else namespace
+        return Ledger(self.rpc, replace(self.target, namespace=space))
+
+
+class _Steerer:
+    def __init__(
+        self, name: str, change: Change, target: TargetOptions, wait_s: float, by: str
+    ) -> None:
+        self._name = name
+        self._change = change
+        self._target = target
+        self._wait_s = wait_s
+        self._by = by
+        self._ours: Steering | None = None
+        """What was asked in the folder."""
+
+    def run_in(self, folder: Path) -> RunInfo:
+        """Raises NotFoundError when the run is over."""
+        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+            status = checkpoint.status()
+            if status.state.is_over:
+                raise _over(checkpoint.run_info.run_id, status.state, self._change.verb)
+            return checkpoint.run_info
+
+    # --- in the folder ---
+
+    def here(self, folder: Path, run_info: RunInfo) -> SteerResult | None:
+        """Ask the process of this machine that works on the run; None: it does not answer."""
+        changed = False
+
+        def change(there: Steering) -> Steering:
+            nonlocal changed
+            after = self._after(there, run_info.run_id)
+            changed = after is not there
+            return after
+
+        self._ours = steering = change_steering(folder, change)
+        outcome = self._wait_here(folder, steering)
+        return outcome and self._result(run_info, steering, changed, outcome)
+
+    def _wait_here(self, folder: Path, steering: Steering) -> Outcome | None:
+        """None: the process does not answer, or has ended meanwhile though it was not to."""
+        cancels, lock = self._change.verb is Verb.CANCEL, RunLock(folder)
+        give_up = time.monotonic() + min(self._wait_s, HERE_WAIT_S)
+        while True:
+            answer = read_answer(folder)
+            has_answered = answer is not None and answer.number >= steering.number
+            is_over = not lock.is_held()
+            if cancels and has_answered and is_over:
+                return Outcome.DONE
+            if not cancels and (has_answered or not steering.number):
+                return Outcome.DONE
+            if is_over or time.monotonic() >= give_up:
+                return Outcome.ASKED if has_answered and not is_over else None
+            time.sleep(POLL_S)
+
+    # --- in the record ---
+
+    def by_record(self, folder: Path | None, run_info: RunInfo | None) -> SteerResult:
+        """Change the record; and the folder, so that both say the same."""
+        options = self._target if run_info is None else options_for(run_info, self._target)
+        not_here = NotFoundError(
+            f"there is no run {self._name!r} in this state directory; --project or --local says in "
+            "which Datastore to look for it, --state-dir names another state directory"
+        )
+        try:
+            with _connected(options) as ledgers:
+                return self._by_record(ledgers, folder, run_info)
+        except NoTargetError as error:
+            if run_info is None and not (options.project or options.local):
+                raise not_here from error
+            raise
+
+    def _by_record(
+        self, ledgers: _Ledgers, folder: Path | None, run_info: RunInfo | None
+    ) -> SteerResult:
+        ledger, record = self._find(ledgers, run_info)
+        if record is None:
+            return self._folder_alone(folder, run_info)
+        while True:
+            run_id = record.run_info.run_id
+            if record.state.is_over:
+                raise _over(run_id, record.state, self._change.verb)
+            there = record.steering
+            if folder is not None:
+                there = newest(there, read_steering(folder))
+            steering = there
+            if self._ours is None or there != self._ours:
+                steering = self._after(there, run_id)
+            changed = steering is not there or there == self._ours
+            if steering == record.steering:
+                break
+            try:
+                record = ledger.write(replace(record, steering=steering))
+                break
+            except RecordMovedOn:
+                record = _still_there(ledger.read(run_id), run_id)
+                if record.steering == steering:
+                    break  # an earlier attempt, whose answer was lost
+        if folder is not None and folder.name == run_id:
+            try:
+                adopt_steering(folder, steering)
+            except StateError:
+                pass  # read-only, or busy: the record has it
+        outcome = self._wait_for_record(ledger, record, steering, changed=changed)
+        return self._result(record.run_info, steering, changed, outcome)
+
+    def _find(self, ledgers: _Ledgers, run_info: RunInfo | None) -> tuple[Ledger, RunRecord | None]:
+        """The record of the run, or of the one in its chain or group that is worked on."""
+        ledger = ledgers.of()
+        run_id = self._name if run_info is None else run_info.run_id
+        record = ledger.read(run_id)
+        if record is None and run_info is None:
+            found = find_group(ledgers.rpc, ledgers.target, run_id)
+            if found is not None:
+                return _in_group(ledgers, found[1])
+        is_other = record and run_info and record.run_info.created != run_info.created
+        if is_other:  # a later run, whose id was made from the same name
+            return ledger, None
+        return ledger, _current(ledger, record)
+
+    def _folder_alone(self, folder: Path | None, run_info: RunInfo | None) -> SteerResult:
+        if folder is None or run_info is None:
+            raise NotFoundError(
+                f"there is no run {self._name!r} in this state directory or on this target; "
+                "`bulkup list --all` shows all that there are"
+            )
+        changed = False
+
+        def change(there: Steering) -> Steering:
+            nonlocal changed
+            if there == self._ours:
+                changed = True
+                return there
+            after = self._after(there, run_info.run_id)
+            changed = after is not there
+            return after
+
+        steering = change_steering(folder, change)
+        outcome = Outcome.ASKED if RunLock(folder).is_held() else Outcome.NOBODY
+        return self._result(run_info, steering, changed, outcome)
+
+    def _wait_for_record(
+        self, ledger: Ledger, record: RunRecord, steering: Steering, *, changed: bool
+    ) -> Outcome:
+        give_up = time.monotonic() + self._wait_s
+        run_id = record.run_info.run_id
+        while True:
+            if not changed and record.obeyed >= steering.number:
+                return Outcome.DONE if self._is_held(ledger, record) else Outcome.NOBODY
+            if record.state is not RunState.RUNNING or not self._is_held(ledger, record):
+                ended = changed and self._change.verb is Verb.CANCEL and record.obeyed
+                return Outcome.DONE if ended == steering.number else Outcome.NOBODY
+            if record.obeyed >= steering.number and self._change.verb is not Verb.CANCEL:
+                return Outcome.DONE
+            if time.monotonic() >= give_up:
+                return Outcome.ASKED
+            time.sleep(POLL_RECORD_S)
+            read = ledger.read(run_id)
+            if read is None:
+                return Outcome.NOBODY
+            record = read
+
+    def _is_held(self, ledger: Ledger, record: RunRecord) -> bool:
+        holder = record.lease.holder
+        is_alive = holder is not None and not has_died(holder)
+        return is_alive and record.lease.is_held(ledger.server_time.now())
+
+    # --- both ---
+
+    def _after(self, there: Steering, run_id: str) -> Steering:
+        """Raises UsageError when the table does not allow the change."""
+        change = self._change
+        after = there.after(change.verb, by=self._by, at=time.time(), tuning=change.tuning)
+        if after is None:
+            raise UsageError(
+                f"run {run_id} was cancelled by {there.by}, so it cannot {change.verb}; "
+                f"`bulkup resume {run_id}` continues it"
+            )
+        return after
+
+    def _result(
+        self, run_info: RunInfo, steering: Steering, changed: bool, outcome: Outcome
+    ) -> SteerResult:
+        verb = self._change.verb
+        return SteerResult(run_info.run_id, run_info.updater, verb, steering, changed, outcome)
+
+
+def _in_group(ledgers: _Ledgers, group: Group) -> tuple[Ledger, RunRecord]:
+    """The run of a group that is worked on. Raises NotFoundError when none has begun."""
+    for namespace in group.namespaces:
+        ledger = ledgers.of(namespace)
+        record = _current(ledger, ledger.read(group.run_id(namespace)))
+        if record is not None and not record.state.is_over:
+            return ledger, record
+    raise NotFoundError(
+        f"no run of group {group.group_id} is worked on now; `bulkup resume {group.group_id}` "
+        "continues the group"
+    )
+
+
+def _still_there(record: RunRecord | None, run_id: str) -> RunRecord:
+    if record is None:
+        raise NotFoundError(f"run {run_id} has just ended")
+    return record
+
+
+def _over(run_id: str, state: RunState, verb: Verb) -> NotFoundError:
+    return NotFoundError(
+        f"run {run_id} is {state.value}, so there is nothing to {verb}; `bulkup show {run_id}` "
+        "shows its report"
+    )
+
+
+def _current(ledger: Ledger, record: RunRecord | None) -> RunRecord | None:
+    """The unfinished run of a chain, from this one on; or the last one."""
+    while record is not None and record.state is RunState.FINISHED:
+        following = ledger.read(next_id(record.run_info.run_id))
+        if following is None:
+            break
+        record = following
+    return record
+
+
+def _current_folder(state_dir: Path, name: str) -> Path | None:
+    """The folder of the run that is meant; None: it is not in this state directory.
+
+    Raises UsageError when the name is that of several runs.
+    """
+    if folders := group_folders(state_dir, name):
+        return max(folders, key=_liveliness)
+    try:
+        folder = find_run(state_dir, name)
+    except NotFoundError:
+        return None
+    while (successor := _successor_of(folder)) is not None:
+        folder = successor
+    return folder
+
+
+def _successor_of(folder: Path) -> Path | None:
+    try:
+        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+            status = checkpoint.status()
+    except (StateError, sqlite3.DatabaseError):
+        return None
+    if status.state is not RunState.FINISHED or not status.successor:
+        return None
+    successor = folder.with_name(status.successor)
+    return successor if (successor / CHECKPOINT_NAME).exists() else None
+
+
+def _liveliness(folder: Path) -> tuple[bool, bool, int]:
+    """Of the runs of a group: the one that is worked on, or one that is not over."""
+    try:
+        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
+            is_open = not checkpoint.status().state.is_over
+    except (StateError, sqlite3.DatabaseError):
+        is_open = False
+    changed = (folder / CHECKPOINT_NAME).stat().st_mtime_ns
+    return RunLock(folder).is_held(), is_open, changed
+
+
+@contextmanager
+def _connected(options: TargetOptions) -> Iterator[_Ledgers]:
+    with (
+        open_target(options, only_reads=True) as target,
+        closing(open_rpc(target, RetryPolicy(RETRY_FOR_S), Clock())) as rpc,
+        explained(rpc),
+    ):
+        yield _Ledgers(rpc, target.info)

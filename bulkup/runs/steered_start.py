@@ -1,0 +1,25 @@
+"""How the steering of a run begins with a new runner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bulkup.core.steering import Steering, Verb, newest
+from bulkup.runs.context import RunContext
+from bulkup.state.holder import this_process
+from bulkup.state.record import RunRecord
+from bulkup.state.steering import read_steering
+
+
+def steering_of_runner(context: RunContext, folder: Path, latest: RunRecord) -> Steering:
+    """What a run is asked to be when this process takes it over.
+
+    It stays paused, and tuned where this command does not say otherwise. A cancel is over, unless
+    it came while this command waited for the run.
+    """
+    carried, by, now = context.carried, this_process().who, context.clock.unix()
+    found = newest(carried.steering, read_steering(folder), latest.steering)
+    before = carried.before_wait
+    if found.is_cancelled and (before is None or found.number <= before.number):
+        found = found.after(Verb.RESUME, by=by, at=now) or found
+    return found.retuned(found.tuning.without(context.typed_options), by=by, at=now)

@@ -1,0 +1,51 @@
+"""Threads for what takes time: files and Datastore are read there, never in the event loop.
+
+Daemon threads, and not those of asyncio: Python waits for those when it exits, and a Datastore that
+does not answer would keep Ctrl-C waiting for a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MAX_THREADS = 8
+
+
+class Reader:
+    """Calls functions in threads, at most `MAX_THREADS` at once; further calls wait."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(MAX_THREADS)
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """What `function` returns or raises. A caller that is cancelled does not end the thread."""
+        await self._free.acquire()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def done(result: T | None, error: BaseException | None) -> None:
+            self._free.release()
+            if answer.cancelled():
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(result)  # type: ignore[arg-type]
+
+        def work() -> None:
+            result, failed = None, None
+            try:
+                result = function()
+            except BaseException as error:
+                failed = error
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(done, result, failed)
+
+        threading.Thread(target=work, name="bulkup-web", daemon=True).start()
+        return await answer
