@@ -88,21 +88,15 @@ def _in_force(ctx: click.Context, name: str, default: str) -> str:
 
 COMPLETERS: dict[tuple[str, str], _Complete] = {
     ("*", "target"): _names(_targets),
-    ("run", "updater"): _names(_updaters),
-    ("params", "updater"): _names(_updaters),
-    ("verify", "updater"): _names(_updaters),
-    ("resume", "run"): _names(_runs),
-    ("show", "run"): _names(_runs),
-    ("logs", "run"): _names(_runs),
-    ("bundle", "run"): _names(_runs),
-    ("abandon", "run"): _names(_runs),
-    ("unlock", "run"): _names(_runs),
+    ("*", "updater"): _names(_updaters),
+    ("*", "run"): _names(_runs),
+    ("report", "compare"): _names(_runs),
     ("mark", "name"): _names(_migrations),
     ("migrate", "to"): _names(_migrations),
     ("migrate", "only"): _names(_migrations),
     ("migrate", "accept_changed"): _names(_migrations),
 }
-"""By command and parameter."""
+"""By command and parameter; `*` is any command."""
 
 
 class Bash(BashComplete):

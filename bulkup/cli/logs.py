@@ -130,9 +130,12 @@ def _print_logs(args: LogsArgs) -> int:
 
 def _print_run(args: LogsArgs, folder: Path) -> None:
     from bulkup.state.following import follow_log
+    from bulkup.state.run_log import EVENTS_NAME
     from bulkup.state.run_log_reader import read_log
 
     run_id, write = folder.name, _printer(args)
+    if not (args.follow or (folder / EVENTS_NAME).exists()):
+        _say_there_is_none(run_id)
     if not args.follow:
         _print_last(args, ((run_id, entry) for entry in read_log(folder)), write)
         return
@@ -141,6 +144,14 @@ def _print_run(args: LogsArgs, folder: Path) -> None:
     for entry in entries:
         if entry is not None and _is_asked(args, entry):
             write(run_id, entry)
+
+
+def _say_there_is_none(run_id: str) -> None:
+    from bulkup.report.text import clean
+
+    click.echo(
+        f"Run {clean(run_id)} has no log; `bulkup show` has its failures and log lines.", err=True
+    )
 
 
 def _print_last(args: LogsArgs, entries: Iterable[tuple[str, LogEntry]], write: Print) -> None:

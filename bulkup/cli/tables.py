@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,9 +16,22 @@ def console(width_without_terminal: int | None = None) -> Console:
     from rich.console import Console
 
     found = Console(highlight=False)
-    if width_without_terminal is not None and not found.is_terminal:
-        found.width = width_without_terminal
+    if not found.is_terminal and (width := _width.get() or width_without_terminal):
+        found.width = width
     return found
+
+
+@contextmanager
+def drawn_for(terminal: Console) -> Iterator[None]:
+    """What is printed within the block has the width of this one, wherever it is kept meanwhile."""
+    token = _width.set(terminal.width)
+    try:
+        yield
+    finally:
+        _width.reset(token)
+
+
+_width: ContextVar[int | None] = ContextVar("width", default=None)
 
 
 def print_table(

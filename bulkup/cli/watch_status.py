@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
-from typing import Any, TypeVar
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bulkup.cli.tables import console
+from bulkup.cli.tables import console, drawn_for
 from bulkup.core.errors import Exit, TargetError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 L = TypeVar("L")
 Lines = Callable[[L], list[tuple[str, dict[str, Any]]]]
@@ -70,10 +73,12 @@ def _print_changed(looks: Iterator[L | TargetError], lines: Lines[L]) -> None:
 def _redraw(looks: Iterator[L | TargetError], show: Callable[[L], None]) -> None:
     from rich.text import Text
 
-    with _drawing() as draw:
+    out = console()
+    with _drawing(out) as draw:
         before = None
         for found in looks:
-            text = _text(found, show)
+            with drawn_for(out) if out.is_terminal else nullcontext():
+                text = _text(found, show)
             if text != before:
                 draw(Text(text))
                 before = text
@@ -91,9 +96,8 @@ def _text(found: L | TargetError, show: Callable[[L], None]) -> str:
 
 
 @contextmanager
-def _drawing() -> Iterator[Callable[[Any], None]]:
+def _drawing(out: Console) -> Iterator[Callable[[Any], None]]:
     """On a terminal each text replaces the one before; elsewhere it follows it."""
-    out = console()
     if not out.is_terminal:
         yield lambda text: click.echo(f"{text}\n")
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bulkup.core.records import Origin
+from bulkup.core.secrets import without_secrets
 from bulkup.core.version import __version__
 
 _JOBS = ("CI_JOB_URL", "BUILDKITE_BUILD_URL", "CIRCLE_BUILD_URL", "BUILD_URL")
@@ -20,9 +21,9 @@ _MAX_LENGTH = 500
 
 
 def origin_of(environment: Mapping[str, str]) -> Origin:
-    return Origin(
-        __version__, _job(environment)[:_MAX_LENGTH], _first(environment, _COMMITS)[:_MAX_LENGTH]
-    )
+    """The address of a job may hold a password, which is left out."""
+    job = without_secrets(_job(environment)[:_MAX_LENGTH])
+    return Origin(__version__, job, _first(environment, _COMMITS)[:_MAX_LENGTH])
 
 
 def _job(environment: Mapping[str, str]) -> str:

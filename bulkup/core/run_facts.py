@@ -84,7 +84,7 @@ class RunFacts:
     samples: tuple[Sample, ...] = ()
     """The timeline, oldest first. Empty: the run was made by an earlier version."""
     changes: tuple[WouldChange, ...] = ()
-    """The first entities that the run has changed, where it has kept before-images."""
+    """Samples of each kind of change, where the run has kept before-images."""
     changes_total: int = 0
     """Writes of the run."""
     changes_note: str = ""

@@ -7,7 +7,7 @@ are read to be grouped: of the undo log only the beginning is read.
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -29,8 +29,12 @@ from bulkup.state.run_log_reader import LogEntry, read_log
 from bulkup.state.timeline import read_timeline
 from bulkup.state.undo_files import keeps_images
 
-MOST_CHANGES = 20
+MOST_CHANGES = 12
 """Samples of what the run has changed."""
+ALIKE = 3
+"""As many samples that change the same properties in the same way."""
+LOOKED_AT = 300
+"""Writes among which samples are chosen."""
 MOST_FAILURES = 50
 MOST_INCIDENTS = 200
 MOST_LINKS = 100
@@ -115,9 +119,20 @@ def _changes(checkpoint: Checkpoint) -> tuple[tuple[WouldChange, ...], str]:
     if not keeps_images(checkpoint.folder):
         return (), "The run has kept no before-images, so what it changed is not known."
     try:
-        return tuple(islice(first_changes(checkpoint.folder), MOST_CHANGES)), ""
+        return tuple(islice(_samples(checkpoint.folder), MOST_CHANGES)), ""
     except StateError as error:
         return (), error.message
+
+
+def _samples(folder: Path) -> Iterator[WouldChange]:
+    """The first of each kind: a run may treat entities in several ways."""
+    seen: Counter[tuple[object, ...]] = Counter()
+    for change in islice(first_changes(folder), LOOKED_AT):
+        properties = ((one.name, one.before is None, one.after is None) for one in change.changes)
+        kind = (change.action, *properties)
+        seen[kind] += 1
+        if seen[kind] <= ALIKE:
+            yield change
 
 
 def _incidents(folder: Path) -> Iterator[Incident]:

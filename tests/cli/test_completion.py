@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from bulkup.authoring.updater_names import updater_names
+from bulkup.cli import cli
+from bulkup.cli.completion import COMPLETERS
+from bulkup.cli.values import completed
 from tests.cli.shell import BUMP, Shell
 
 TWO = BUMP + BUMP.replace("class Bump", "class Jump") + "class _Base(Updater): ...\n"
@@ -121,3 +125,16 @@ def test_names_of_updaters_are_read_from_the_text(tmp_path: Path) -> None:
     path = tmp_path / "x.py"
     path.write_text(TWO + FUNCTION + "class Third(Bump): ...\nclass NotOne(dict): ...\n")
     assert updater_names(path) == ["Bump", "Jump", "one", "Third"]
+
+
+def test_whatever_is_to_be_completed_has_a_completer() -> None:
+    context = click.Context(cli)
+    found = 0
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        for param in command.params:
+            if param._custom_shell_complete is completed:
+                found += 1
+                assert (name, param.name) in COMPLETERS or ("*", param.name) in COMPLETERS
+    assert found > 10

@@ -71,6 +71,7 @@ def test_each_line_of_a_run_and_of_what_shows_it_is_as_the_schema_says(
     resumed = shell.bulkup("resume", "--max-failures", "2", "--json")
     assert types(resumed) >= {"start", "failure", "log", "summary"}
     assert resumed.summary["next_steps"] == [f"bulkup retry {shell.runs()[-1]}"]
+    assert {"start", "end"} <= types(shell.bulkup("logs", shell.runs()[-1], "--json"))
     shown = shell.bulkup("show", shell.runs()[-1], "--json")
     assert types(shown) >= {"failure", "log", "summary"}
     verified = shell.bulkup("verify", "wordy.py", "--json")
@@ -367,8 +368,8 @@ def test_steering_a_run_that_nobody_works_on(shell: Shell, embedded: Server) -> 
 def test_every_command_with_json_is_tested_here() -> None:
     tested = {
         "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
-        "config", "diff", "undo", "rewind", "updaters", "count", "find", "report", "pause",
-        "continue", "cancel", "tune",
+        "config", "diff", "undo", "rewind", "updaters", "count", "find", "report", "logs",
+        "pause", "continue", "cancel", "tune",
     }  # fmt: skip
     from bulkup.cli import cli
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.json_contract import keeps_the_contract
-from tests.cli.shell import Result, Shell, ended, seed
+from tests.cli.shell import BUMP, Result, Shell, ended, seed
 from tests.conftest import Server
 from tests.report.samples import HOSTILE, dangers
 
@@ -138,3 +138,30 @@ def test_hostile_strings_are_inert(shell: Shell) -> None:
     out = shell.bulkup("logs").out
     assert not dangers(out.replace("\n", ""))
     assert "owned" in out
+
+
+def test_a_run_of_an_earlier_version_has_no_log_and_that_is_said(shell: Shell) -> None:
+    shell.write("go", "")
+    shell.bulkup("run", "waits.py")
+    (run_id,) = shell.runs()
+    (shell.state_dir / run_id / "events.jsonl").unlink()
+    result = shell.bulkup("logs")
+    assert (result.code, result.out) == (0, "")
+    assert f"Run {run_id} has no log" in result.err
+
+
+def test_the_logs_of_a_group_are_one_by_time_and_cannot_be_followed(
+    tmp_path: Path, embedded: Server
+) -> None:
+    for namespace in ("a", "b"):
+        seed(embedded, 2, namespace=namespace)
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", BUMP)
+    assert shell.bulkup("run", "bump.py", "--namespaces", "[ab]").code == 0
+    group = shell.runs()[-1].partition("@")[0]
+    lines = shell.bulkup("logs", group).out.splitlines()
+    assert [line.split()[0] for line in lines] == [f"{group}@a"] * 2 + [f"{group}@b"] * 2
+    refused = shell.bulkup("logs", group, "-f")
+    assert refused.code == 2
+    assert "is a group of runs" in refused.err
+    keeps_the_contract(shell.bulkup("logs", group, "--json").lines)

@@ -128,3 +128,17 @@ def test_a_run_that_is_not_there_is_a_sentence(shell: Shell) -> None:
     missing = shell.bulkup("report", "2026")
     assert missing.code == 10
     assert "bulkup list" in missing.err
+
+
+def test_a_group_of_runs_has_a_page_with_its_namespaces(shell: Shell, embedded: Server) -> None:
+    seed(embedded, 20, namespace="other")
+    assert shell.bulkup("run", "bump.py", "--all-namespaces").code == 3
+    (group_id,) = {folder.name.partition("@")[0] for folder in shell.state_dir.glob("*@*")}
+    saved = Page((shell.state_dir / group_id / "report.html").read_text())
+    made = Page(shell.bulkup("report", group_id, "--html").out)
+    for page in (saved, made):
+        assert "(default)" in page.text
+        assert "other" in page.text
+        assert "The run of each namespace has its own charts." in page.text
+    for folder in shell.state_dir.glob("*@*"):
+        assert len(Page((folder / "report.html").read_text()).of("figure")) >= 1

@@ -16,7 +16,7 @@ from tests.conftest import Server
 
 SLOW = BUMP.replace(
     "def handle_entity(self, entity):",
-    "def handle_entity(self, entity):\n            import time; time.sleep(0.02)",
+    "def handle_entity(self, entity):\n        import time; time.sleep(0.02)",
 )
 
 
@@ -38,6 +38,7 @@ class Running:
         self.process = shell.begin(*words, "--json")
         self.lines: list[tuple[float, dict[str, object]]] = []
         self._came = threading.Condition()
+        self._is_over = False
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
         self.run_id = str(self.wait_for("start")["run_id"])
@@ -48,10 +49,14 @@ class Running:
             with self._came:
                 self.lines.append((time.monotonic(), json.loads(text)))
                 self._came.notify_all()
+        with self._came:
+            self._is_over = True
+            self._came.notify_all()
 
     def wait_for(self, kind: str, timeout_s: float = 100) -> dict[str, object]:
         with self._came:
-            assert self._came.wait_for(lambda: self.of(kind), timeout_s), self.lines
+            self._came.wait_for(lambda: self.of(kind) or self._is_over, timeout_s)
+            assert self.of(kind), self.lines
             return self.of(kind)[-1]
 
     def of(self, kind: str) -> list[dict[str, object]]:
@@ -60,6 +65,9 @@ class Running:
     def code(self) -> int:
         self.process.wait(100)
         self._thread.join(100)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
         return self.process.returncode
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +13,15 @@ from google.cloud.datastore import Entity
 
 import bulkup
 from bulkup.core.errors import Exit
-from bulkup.core.events import Event, Progress, RunStarted, RunState, Steered
-from bulkup.core.steering import SteerState, Tuning, Verb
+from bulkup.core.events import Event, Progress, RunEnded, RunStarted, RunState, Steered
+from bulkup.core.steering import UNSTEERED, SteerState, Tuning, Verb
 from bulkup.core.vitals import Phase
+from bulkup.engine.options import Options
+from bulkup.runs.context import RunContext
 from bulkup.runs.steer import Change, Outcome, SteerResult, steer
+from bulkup.runs.steered_start import steering_of_runner
 from bulkup.state import lease
-from bulkup.state.steering import read_answer, read_steering
+from bulkup.state.steering import change_steering, read_answer, read_steering
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
@@ -191,3 +195,77 @@ def test_a_run_that_was_killed_while_paused_is_still_paused(
     assert (report.exit_code, report.runners) == (Exit.DONE, 2)
     assert [verb for verb, _ in resumed.steered] == [Verb.RESUME, Verb.CONTINUE]
     assert [thing["n"] for thing in everything(client, "Thing")] == [1] * SIZE
+
+
+@bulkup.updater(kind="Thing", then=up)
+def first(entity: Entity) -> Entity:
+    entity["first"] = True
+    return entity
+
+
+def test_a_chain_is_steered_by_the_id_of_its_first_run(
+    embedded: Server, run: Run, tmp_path: Path
+) -> None:
+    """Paused in its last moment, the first run is finished; its successor is paused and tuned."""
+    client = fill(embedded, "Thing", 20, n=0)
+    state = tmp_path / "state"
+    events: list[Event] = []
+    threads: list[threading.Thread] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, RunEnded) and event.report.successor:
+            adopted = change_steering(
+                state / event.report.run_id,
+                lambda there: there.after(Verb.PAUSE, by="x", at=1.0) or there,
+            )
+            assert adopted.is_paused  # too late: the run is over
+        if isinstance(event, RunStarted) and "+1" in event.run_id:
+            for verb in (Verb.TUNE, Verb.CANCEL):
+                tuning = Tuning(batch_size=3) if verb is Verb.TUNE else Tuning()
+                threads.append(threading.Thread(target=ask, args=[Change(verb, tuning)]))
+            threads[0].start()
+        if isinstance(event, Steered) and event.verb is Verb.TUNE:
+            threads[1].start()
+
+    def ask(change: Change) -> None:
+        first_id = next(e.run_id for e in events if isinstance(e, RunStarted))
+        found = steer(first_id, change, state_dir=state, by="ann@host")
+        assert found.run_id == f"{first_id}+1"
+
+    report = run(embedded, first, listener=listen, max_rate=40, batch_size=5)
+    for thread in threads:
+        thread.join(60)
+    assert (report.exit_code, report.reason) == (Exit.CANCELLED, "cancelled by ann@host")
+    assert run(embedded, first).exit_code == Exit.DONE
+    things = everything(client, "Thing")
+    assert [(thing["n"], thing["first"]) for thing in things] == [(1, True)] * 20
+
+
+def test_an_option_of_a_resume_replaces_what_was_tuned(
+    embedded: Server, run: Run, tmp_path: Path
+) -> None:
+    fill(embedded, "Thing", 30, n=0)
+    state = tmp_path / "state"
+    report = run(embedded, up, limit=5, batch_size=5)
+    result = steer(report.run_id, Change(Verb.TUNE, Tuning("7", 2, 9)), state_dir=state)
+    assert (result.outcome, result.changed) == (Outcome.NOBODY, True)
+    report = run(embedded, up, limit=5, max_rate=5000, listener=(events := []).append)
+    assert read_steering(state / report.run_id).tuning == Tuning(None, 2, 9)
+    vitals = [e.vitals for e in events if isinstance(e, Progress) and e.vitals]
+    assert vitals[-1].limit_per_s == 5000
+
+
+def test_who_is_cancelled_while_another_waits_for_the_run_stops_both(
+    embedded: Server, run: Run, tmp_path: Path
+) -> None:
+    context = RunContext(Options(), tmp_path, print)
+    cancelled = UNSTEERED.after(Verb.CANCEL, by="ann@host", at=1.0)
+    assert cancelled is not None
+    record = SimpleNamespace(steering=cancelled)
+    context.carried.before_wait = UNSTEERED
+    found = steering_of_runner(context, tmp_path, record)  # type: ignore[arg-type]
+    assert found.is_cancelled
+    context.carried.before_wait = None
+    found = steering_of_runner(context, tmp_path, record)  # type: ignore[arg-type]
+    assert (found.state, found.number) == (SteerState.WORKING, 2)

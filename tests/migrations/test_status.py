@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -201,3 +206,33 @@ def test_watch_prints_each_line_that_changes_and_ctrl_c_ends_it(
     refused = project.bulkup("status", "--watch", "--check")
     assert refused.code == 2
     assert "--watch and --check cannot be used together" in refused.err
+
+
+def test_watch_redraws_the_table_in_place_on_a_terminal_when_it_changes(
+    project: Shell, items: datastore.Client
+) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bulkup", "status", "--watch"],
+        cwd=project.folder, env={**project.environment, "TERM": "xterm", "COLUMNS": "80"},
+        stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    drawn = _read_until(ours, "3 migrations to apply")
+    assert project.bulkup("migrate").code == 0
+    drawn += _read_until(ours, "Everything is applied.")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(300) == 0
+    drawn += _read_until(ours, "\x1b[?25h")
+    os.close(ours)
+    assert "\x1b[?1049h" not in drawn  # what was there can still be read and copied
+    assert "\x1b[1A\x1b[2K" in drawn
+    assert "Traceback" not in drawn
+    assert max(map(len, re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "\n", drawn).splitlines())) <= 80
+
+
+def _read_until(terminal: int, text: str) -> str:
+    read = ""
+    while text not in read:
+        read += os.read(terminal, 65536).decode()
+    return read

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from google.cloud.datastore import Entity
+from google.cloud.datastore.query import Query
 
 import bulkup
 from bulkup.core.events import Event, Report, RunEnded, Warned
@@ -51,10 +52,29 @@ def test_the_facts_name_who_ran_it_how_it_ended_and_what_changed(bench: Bench) -
     assert runner.ended is not None
     assert runner.began <= runner.ended
     assert facts.changes_total == report.counts.writes == 26
-    assert len(facts.changes) == 20
+    assert len(facts.changes) == 3  # they are alike
     (change,) = facts.changes[0].changes
     assert (change.name, change.before, change.after) == ("name", "'short'", "'longer'")
     assert facts.source_path == __file__
+
+
+def test_the_samples_are_of_each_kind_of_change(bench: Bench) -> None:
+    class Ways(bulkup.Updater):
+        def get_query(self) -> Query:
+            return self.client.query(kind="Thing")
+
+        def handle_entity(self, entity: Entity) -> None:
+            if entity["i"] % 10 == 9:
+                self.delete(entity)
+                return
+            entity["new" if entity["i"] > 20 else "name"] = "other"
+            self.put(entity)
+
+    facts = run_facts(bench.folder(bench.run(Ways)))
+    kinds = [(c.action, *((p.name, p.before is None) for p in c.changes)) for c in facts.changes]
+    assert sorted(kinds) == [
+        *[("delete",)] * 3, *[("put", ("name", False))] * 3, *[("put", ("new", True))] * 3,
+    ]  # fmt: skip
 
 
 def test_each_process_that_worked_on_the_run_is_named(bench: Bench) -> None:

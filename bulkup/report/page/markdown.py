@@ -76,7 +76,7 @@ def _fenced(changes: Sequence[ChangedEntity]) -> Iterator[str]:
 
 
 def _changed(one: ChangedEntity) -> Iterator[str]:
-    yield f"  {one.key} {one.what}"
+    yield f"  {one.key} {one.what}".rstrip()
     for property_ in one.properties:
         if property_.before is not None:
             yield f"- {property_.name}: {property_.before}"

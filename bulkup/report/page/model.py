@@ -46,7 +46,7 @@ class PropertyLines:
 class ChangedEntity:
     key: str
     what: str
-    """`changed`, `created`, `deleted`."""
+    """`deleted`, or empty."""
     properties: tuple[PropertyLines, ...]
     rest: str
     """How many properties are left out; empty: none."""
@@ -185,15 +185,11 @@ def _incidents(facts: RunFacts) -> PageTable | None:
 
 
 def _changed(change: WouldChange) -> ChangedEntity:
-    what = "deleted"
-    if change.action != "delete":
-        is_new = bool(change.changes) and all(one.before is None for one in change.changes)
-        what = "created" if is_new else "changed"
     shown = change.changes[:MOST_PROPERTIES]
     left = len(change.changes) - len(shown)
     return ChangedEntity(
         clean(change.key),
-        what,
+        "deleted" if change.action == "delete" else "",
         tuple(map(_property, shown)),
         plural(left, "more property", "more properties") if left else "",
     )
@@ -213,11 +209,9 @@ def _changes_note(facts: RunFacts) -> str:
         return clean(facts.changes_note)
     if not facts.changes:
         return ""
-    shown = plural(len(facts.changes), "write")
-    all_of_them = f"The first {shown} of {facts.changes_total:,}"
-    if len(facts.changes) >= facts.changes_total:
-        all_of_them = "All writes"
-    return f"{all_of_them}. For each one: bulkup show {clean(facts.report.run_id)} --changes"
+    shown, total = len(facts.changes), facts.changes_total
+    which = "All writes" if shown >= total else f"{shown:,} of {total:,} writes, of each kind some"
+    return f"{which}. For each one: bulkup show {clean(facts.report.run_id)} --changes"
 
 
 def _runners(runners: Sequence[RunnerFacts]) -> PageTable | None:
