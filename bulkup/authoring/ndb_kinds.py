@@ -22,11 +22,15 @@ def models_beside(*classes: type) -> Iterator[None]:
     before = dict(kind_map)
     for cls in classes:
         module: Any = sys.modules.get(cls.__module__)
-        for value in [*vars(module).values(), cls] if module else [cls]:
-            if isinstance(value, type) and issubclass(value, ndb.Model) and value is not ndb.Model:
-                value._update_kind_map()
+        beside = vars(module).values() if module else ()
+        for model in filter(_is_model, [*beside, cls]):
+            model._update_kind_map()
     try:
         yield
     finally:
         kind_map.clear()
         kind_map.update(before)
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, ndb.Model) and value is not ndb.Model
