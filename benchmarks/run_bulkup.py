@@ -33,7 +33,9 @@ def run(host: str, updater: str, given: dict[str, Any]) -> dict[str, Any]:
     import bulkup.engine.execution  # what bulkup opens lazily is not part of the measurement
     import bulkup.runs.start
     from benchmarks import updaters
+    from bulkup.report.templating import compile_all
 
+    compile_all()
     known = inspect.signature(bulkup.run).parameters
     params = {k[2:]: v for k, v in given.items() if k.startswith("p.")}
     options = {k: v for k, v in given.items() if not k.startswith("p.")}

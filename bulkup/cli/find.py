@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,6 +55,8 @@ def command(args: FindArgs) -> None:
     `bulkup local load` takes it. With UPDATER, its query is narrowed by --kind, --ancestor and
     --where as in `bulkup run`; without it, all entities are. Writes nothing.
     """
+    from bulkup.datastore.keys import key_text
+    from bulkup.local.entity_json import LossError, to_line
     from bulkup.report.json_lines import stdout_lines, stdout_text
     from bulkup.runs.find import find_pages
 
@@ -64,38 +64,25 @@ def command(args: FindArgs) -> None:
     with reading(args.updater, args.param, args.selection, args.target, json=args.json) as prepared:
         for page in find_pages(prepared, keys_only=args.keys, limit=args.limit):
             for entity in page:
-                if lines is None:
-                    text.write(_text(entity, keys_only=args.keys) + "\n")
-                else:
-                    lines.write("entity", _fields(entity, keys_only=args.keys))
+                # What comes from an entity may hold anything: all forms escape what controls a
+                # terminal.
+                try:
+                    if lines is not None:
+                        lines.write("entity", _fields(entity, keys_only=args.keys))
+                    elif args.keys:
+                        text.write(key_text(entity.key) + "\n")
+                    else:
+                        text.write(to_line(entity, lossless=True)[0] + "\n")
+                except LossError as error:
+                    raise StateError(
+                        f"{key_text(entity.key)} cannot be written as JSON: {error}; print the "
+                        "keys with --keys"
+                    ) from error
             text.flush()
 
 
-def _text(entity: Pb, *, keys_only: bool) -> str:
-    """What comes from an entity may hold anything: both forms escape what controls a terminal."""
-    from bulkup.datastore.keys import key_text
-    from bulkup.local.entity_json import to_line
-
-    if keys_only:
-        return key_text(entity.key)
-    with _no_loss(entity):
-        return to_line(entity, lossless=True)[0]
-
-
-@contextmanager
-def _no_loss(entity: Pb) -> Iterator[None]:
-    from bulkup.datastore.keys import key_text
-    from bulkup.local.entity_json import LossError
-
-    try:
-        yield
-    except LossError as error:
-        raise StateError(
-            f"{key_text(entity.key)} cannot be written as JSON: {error}; print the keys with --keys"
-        ) from error
-
-
 def _fields(entity: Pb, *, keys_only: bool) -> dict[str, object]:
+    """Raises LossError."""
     from bulkup.core.typed_key import typed_key
     from bulkup.datastore.keys import key_text
     from bulkup.local.entity_json import lossless_form
@@ -103,6 +90,5 @@ def _fields(entity: Pb, *, keys_only: bool) -> dict[str, object]:
     text = key_text(entity.key)
     fields: dict[str, object] = {"key": text, "typed_key": typed_key(text)}
     if not keys_only:
-        with _no_loss(entity):
-            fields["entity"] = lossless_form(entity)
+        fields["entity"] = lossless_form(entity)
     return fields

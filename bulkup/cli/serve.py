@@ -16,7 +16,7 @@ from bulkup.cli.options import MIGRATIONS_DIR, Json, StateDir, TargetArgs, given
 from bulkup.cli.values import WholeNumber
 from bulkup.core.errors import UsageError
 
-_NEEDED = ("starlette", "uvicorn", "jinja2")
+_NEEDED = ("starlette", "uvicorn")
 
 
 @dataclass(frozen=True)

@@ -58,10 +58,14 @@ def _next_steps(result: SteerResult, words: list[str]) -> list[str]:
 
 
 def _lines(result: SteerResult, next_steps: list[str]) -> Iterator[str]:
+    from bulkup.report.steering_wording import how_steered
     from bulkup.report.text import clean
 
     run = f"{clean(result.run_id)} of {clean(result.updater)}"
-    yield f"Run {run} {_how(result)}."
+    how = how_steered(
+        result.verb, result.steering, changed=result.changed, outcome=result.outcome.value
+    )
+    yield f"Run {run} {how}."
     if next_steps:
         what = {Verb.PAUSE: "Continue it", Verb.CANCEL: "Continue it"}.get(
             result.verb, "Work on it"
@@ -70,36 +74,6 @@ def _lines(result: SteerResult, next_steps: list[str]) -> Iterator[str]:
         if result.verb is Verb.CANCEL:
             line += f"; give it up: {clean(next_steps[1])}"
         yield line
-
-
-def _how(result: SteerResult) -> str:
-    """What was done, after `Run ID of NAME`."""
-    from bulkup.report.text import clean
-    from bulkup.runs.steer import Outcome
-
-    steering, outcome = result.steering, result.outcome
-    by = f" (by {clean(steering.by)})" if not result.changed and steering.by else ""
-    if result.verb is Verb.TUNE:
-        done = f"has {steering.tuning}" if result.changed else f"had {steering.tuning} before{by}"
-    else:
-        was = "" if result.changed else " already"
-        done = {
-            Verb.PAUSE: f"is{was} paused{by}",
-            Verb.CONTINUE: f"works{' already' if not result.changed else ' again'}",
-            Verb.CANCEL: f"is{was} cancelled{by}",
-        }[result.verb]
-    if outcome is Outcome.ASKED:
-        asked = {Verb.TUNE: f"is asked to have {steering.tuning}"}.get(
-            result.verb, f"is asked to {result.verb}"
-        )
-        return f"{asked}; its process has not answered yet (a slow handler, or a slow network)"
-    if outcome is Outcome.NOBODY:
-        if result.verb is Verb.CONTINUE:
-            done = "is not paused any more" if result.changed else "is not paused"
-        if result.verb is Verb.CANCEL:
-            return "is not worked on, so there is nothing to stop"
-        return f"{done}, and nobody works on it"
-    return done
 
 
 def _fields(result: SteerResult) -> dict[str, Any]:

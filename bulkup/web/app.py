@@ -11,20 +11,22 @@ from urllib.parse import quote, urlencode
 from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from bulkup.core.errors import BulkupError, NotFoundError
 from bulkup.report.page import stylesheet
+from bulkup.report.text import clean
 from bulkup.web.board import Board
 from bulkup.web.door import App, Door, Keys
 from bulkup.web.feeds import EventStream, Feeds
 from bulkup.web.migrations_page import migrations_regions
 from bulkup.web.reader import Reader
-from bulkup.web.regions import Region, region
+from bulkup.web.regions import Region
 from bulkup.web.render import render
-from bulkup.web.run_page import KINDS, RunPage
+from bulkup.web.run_page import KINDS, RunPage, notice
 from bulkup.web.runs_page import runs_regions
+from bulkup.web.steering import steer_run
 
 MAX_WORDS = 200
 """Characters of a search."""
@@ -41,6 +43,7 @@ def make_app(board: Board, keys: Keys, feeds: Feeds, port: int) -> App:
         Route("/", pages.runs),
         Route("/migrations", pages.migrations),
         Route("/runs/{run_id}", pages.run),
+        Route("/runs/{run_id}/{verb}", pages.steer, methods=["POST"]),
         Route("/events/runs", pages.runs_events),
         Route("/events/migrations", pages.migrations_events),
         Route("/events/runs/{run_id}", pages.run_events),
@@ -121,6 +124,20 @@ class Pages:
         await self._reader.call(page.regions)  # raises NotFoundError
         return self._events(("run", run_id), partial(_or_gone, page.regions))
 
+    async def steer(self, request: Request) -> Response:
+        run_id, verb = request.path_params["run_id"], request.path_params["verb"]
+        form: Mapping[str, str] = request.scope["form"]
+        status = 200
+        try:
+            message = await self._reader.call(partial(steer_run, self._board, run_id, verb, form))
+        except BulkupError as error:
+            message, status = error.message, 404 if isinstance(error, NotFoundError) else 409
+        if "application/json" in request.headers.get("accept", ""):
+            return JSONResponse({"message": clean(message)}, status)
+        back = f"{self._base}/runs/{quote(run_id, safe='')}"
+        title = "Done" if status == 200 else "Not done"
+        return self._message(title, message, status, back=back)
+
     def _run_page(self, request: Request) -> tuple[RunPage, str]:
         run_id: str = request.path_params["run_id"]
         return RunPage(self._board, run_id, self._base, self._form_token), run_id
@@ -168,7 +185,7 @@ def _or_gone(read: Callable[[], Mapping[str, Region]]) -> Mapping[str, Region]:
     try:
         return read()
     except NotFoundError as error:
-        return {"facts": region(render("damaged.html", error=error.message))}
+        return {"notice": notice(error.message)}
 
 
 def _words(request: Request) -> str:

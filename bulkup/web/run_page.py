@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from urllib.parse import quote
 
 from bulkup.core.errors import BulkupError, StateError
+from bulkup.core.model import RunState
+from bulkup.core.run_facts import RunFacts
+from bulkup.core.vitals import Phase
 from bulkup.report.page import render_sections
 from bulkup.report.text import utc_now
 from bulkup.runs.listing import DamagedRun, ListedRun
 from bulkup.runs.run_facts import run_facts
+from bulkup.state.display import KILLED
+from bulkup.state.steering import read_steering
 from bulkup.web.board import Board
 from bulkup.web.regions import Region, region
 from bulkup.web.render import render
@@ -40,14 +46,50 @@ class RunPage:
         try:
             facts = run_facts(folder)
         except StateError as error:
-            return {"facts": region(render("damaged.html", error=error.message))}
-        return {name: region(html) for name, html in render_sections(facts).items()}
+            return {"notice": notice(error.message)}
+        sections = {name: region(html) for name, html in render_sections(facts).items()}
+        over = facts.report.state.is_over
+        return {
+            "notice": region(""),
+            "now": _now(facts),
+            "steering": region("") if over else self._steering(folder, facts),
+            **sections,
+        }
+
+    def _steering(self, folder: Path, facts: RunFacts) -> Region:
+        steering = read_steering(folder)
+        said = []
+        if facts.report.alive is not True:
+            if steering.is_paused:
+                said.append(f"Paused by {steering.by}." if steering.by else "Paused.")
+            said.append("No process of this machine works on it now.")
+        if steering.tuning:
+            said.append(f"Tuned to {steering.tuning}.")
+        last = facts.samples[-1] if facts.samples else None
+        return self._form(
+            " ".join(said),
+            is_paused=steering.is_paused,
+            max_rate=steering.tuning.max_rate or "",
+            batch_size=steering.tuning.batch_size or (last.batch_size if last else ""),
+            in_flight=steering.tuning.in_flight or "",
+        )
+
+    def _form(self, said: str, **values: object) -> Region:
+        html = render(
+            "steering.html", action=self._action, form_token=self._form_token, said=said, **values
+        )
+        return region(html)
 
     def _of_record(self, run: ListedRun | DamagedRun) -> dict[str, Region]:
         if isinstance(run, DamagedRun):
-            return {"facts": region(render("damaged.html", error=run.error))}
+            return {"notice": notice(run.error)}
         took_s = run.took_s(utc_now())
-        return {"facts": region(render("elsewhere.html", base=self._base, run=run, took_s=took_s))}
+        facts = region(render("elsewhere.html", base=self._base, run=run, took_s=took_s))
+        if run.state not in (RunState.RUNNING.value, KILLED):
+            return {"notice": region(""), "facts": facts, "steering": region("")}
+        nothing = {"max_rate": "", "in_flight": "", "batch_size": ""}
+        steering = self._form("", is_paused=False, **nothing)
+        return {"notice": region(""), "facts": facts, "steering": steering}
 
     def found(self, words: str, kind: str) -> str:
         """What a search has found, as HTML; empty: nothing was asked for."""
@@ -57,5 +99,22 @@ class RunPage:
         try:
             found = search(folder, words, kind)
         except (BulkupError, sqlite3.DatabaseError) as error:
-            return render("damaged.html", error=str(error))
+            return str(notice(str(error)).html)
         return render("found.html", found=found)
+
+
+def notice(message: str) -> Region:
+    """Stands above everything else, in place of what cannot be shown."""
+    return region(render("notice.html", message=message))
+
+
+def _now(facts: RunFacts) -> Region:
+    """How far the run is and what it does at this moment; empty if no process works on it."""
+    if facts.report.alive is not True:
+        return region("")
+    last = facts.samples[-1] if facts.samples else None
+    counts, total = facts.report.counts, facts.report.total
+    handled = max(counts.handled, last.handled if last else 0)
+    rate = last.rate if last is not None and last.phase is Phase.WORKING else 0.0
+    left_s = (total - handled) / rate if total is not None and total > handled and rate else None
+    return region(render("now.html", last=last, handled=handled, total=total, left_s=left_s))

@@ -312,9 +312,8 @@ if __name__ == "__main__":
 
     for name in WARM:
         __import__(name)
-    from bulkup.report.templating import environment
+    from bulkup.report.templating import compile_all
 
-    for name in environment().list_templates(["jinja"]):  # each end of a run needs some of them
-        environment().get_template(name)
+    compile_all()  # the end of each run needs some of them
     nursery.install()
     nursery._serve(socket.socket(fileno=int(sys.argv[1])))

@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from bulkup.core.errors import Exit
 from bulkup.core.events import Counts, FailureGroup, Report, RunState, SpaceResult
 from bulkup.core.run_facts import ChainLink, Incident, RunFacts
+from bulkup.core.vitals import Phase
 from bulkup.report.page import (
     is_report_page,
     render_comparison,
@@ -190,6 +191,9 @@ def test_a_run_at_work_and_one_that_was_killed_are_told_apart() -> None:
     working = report(state=RunState.RUNNING, alive=True)
     text = Page(render_page(facts(report=working))).text
     assert "The run was at work when this page was made" in text
+    (*samples, last) = timeline(5)
+    paused = facts(report=working, samples=(*samples, replace(last, phase=Phase.PAUSED)))
+    assert "Paused" in Page(render_page(paused)).text
     killed = report(state=RunState.RUNNING, alive=False)
     assert "Killed" in Page(render_page(facts(report=killed))).text
 

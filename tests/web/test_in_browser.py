@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import TIMEOUT_MS
+from tests.browser import TIMEOUT_MS, check_accessible, troubles
 from tests.cli.shell import Shell, ended, entity, put
 from tests.cli.test_serve import served
 from tests.conftest import Server
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 expect.set_options(timeout=TIMEOUT_MS)
 
@@ -59,6 +60,83 @@ def serving(shell: Shell, *options: str) -> Iterator[str]:
     finally:
         process.kill()
         process.communicate()
+
+
+def handled(page: Page) -> int:
+    """What the figure on the page says."""
+    figure = page.locator("[data-live=figures] dt", has_text=re.compile("^Handled$")).locator(
+        "xpath=following-sibling::dd"
+    )
+    return int(re.sub(r"\D", "", (figure.inner_text().split() or ["0"])[0]) or 0)
+
+
+def test_a_run_is_watched_paused_tuned_continued_and_cancelled(
+    shell: Shell, browser_page: Page
+) -> None:
+    page = browser_page
+    found = troubles(page, accepts="Cancel this run?")
+    process = shell.begin("serve", "--all", "--json")
+    page.goto(served(process))
+    page.wait_for_url("**/")
+    expect(page.locator("#link")).to_have_text("Live")
+    expect(page.locator("main")).to_contain_text("There are no runs")
+    check_accessible(page, "no runs")
+
+    run = shell.begin("run", "hostile.py", "--max-rate", "40", "--batch-size", "10", "--yes")
+    page.locator("tbody a").click()  # it appears by itself
+    moved = [0]
+    while len(moved) < 3:
+        page.wait_for_function(
+            "before => document.querySelector('[data-live=figures]').innerText != before",
+            arg=page.locator("[data-live=figures]").inner_text(),
+        )
+        if handled(page) > moved[-1]:
+            moved.append(handled(page))
+
+    message = page.locator("#message")
+    page.locator("#pause").click()
+    expect(message).to_contain_text("is paused")
+    expect(page.locator("[data-live=now]")).to_contain_text("paused by")
+    expect(page.locator("#continue")).to_be_visible()
+    check_accessible(page, "a paused run")
+    paused_at = handled(page)
+
+    page.locator("#max_rate").fill("50")
+    page.locator("#batch_size").fill("not a number")
+    page.locator("#tune").click()
+    expect(message).to_contain_text("must be a whole number")
+    page.locator("#batch_size").fill("5")
+    page.locator("#tune").click()
+    expect(message).to_contain_text("max rate 50/s, batch size 5")
+    expect(page.locator("[data-live=steering]")).to_contain_text("Tuned to max rate 50/s")
+
+    page.locator("#continue").click()
+    expect(message).to_contain_text("works")
+    page.wait_for_function(
+        "before => document.querySelector('[data-live=figures]').innerText != before",
+        arg=page.locator("[data-live=figures]").inner_text(),
+    )
+    assert handled(page) >= paused_at
+
+    page.locator("#cancel").click()
+    expect(message).to_contain_text("is cancelled")
+    assert ended(run).code == 12
+    expect(page.locator("[data-live=top]")).to_contain_text("topped")
+    check_accessible(page, "a cancelled run")
+
+    page.locator("#q").fill("valueerror")
+    page.locator("#q").press("Enter")
+    expect(page.locator(".hits li").first).to_contain_text("<script>alert(1)</script>\\x1b[2J")
+    check_accessible(page, "a search")
+    page.get_by_role("link", name="Migrations").click()
+    expect(page.locator("h1")).to_have_text("Migrations")
+    check_accessible(page, "migrations")
+
+    process.send_signal(signal.SIGINT)
+    expect(page.locator("#link")).to_have_text("bulkup serve has ended")
+    assert ended(process).code == 0
+    refused = "Failed to load resource: the server responded with a status of 409 (Conflict)"
+    assert found == [f"error: {refused}"]  # the batch size that was not a number
 
 
 def test_pages_work_without_javascript(shell: Shell, browser: Browser) -> None:

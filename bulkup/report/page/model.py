@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from bulkup.core.changes import PropertyChange, WouldChange
 from bulkup.core.events import Report, RunState
 from bulkup.core.run_facts import ChainLink, RunFacts, RunnerFacts
+from bulkup.core.vitals import Phase
 from bulkup.report.charts import Chart, Part, charts_of, parts_of
 from bulkup.report.namespace_grid import Grid
 from bulkup.report.summary_model import Summary, Tone, summarize
@@ -100,7 +101,7 @@ def run_page(facts: RunFacts) -> RunPage:
         description=clean(report.description),
         tone=summary.tone,
         is_at_work=is_at_work,
-        outcome=_outcome(report),
+        outcome=_outcome(facts),
         summary=summary,
         figures=tuple(_figures(facts)),
         charts=charts,
@@ -137,7 +138,12 @@ def _until(facts: RunFacts, runner: RunnerFacts) -> float:
     return max(samples, default=runner.began)
 
 
-def _outcome(report: Report) -> str:
+def _outcome(facts: RunFacts) -> str:
+    report = facts.report
+    if report.state is RunState.RUNNING and report.alive and facts.samples:
+        phase = facts.samples[-1].phase
+        if phase in (Phase.PAUSED, Phase.HELD):
+            return str(phase).capitalize()
     if report.state is RunState.RUNNING and report.alive is False:
         return "Killed"
     if report.state is RunState.FINISHED and report.counts.failed:
