@@ -15,7 +15,7 @@ SECTIONS = (
     ("When to stop", ("max_failures", "limit", "max_time", "retry_for", "conflict_retries",
                       "wait")),
     ("Report by mail", ("email_to", "email_from", "smtp", "smtp_plain")),
-    ("Output and state", ("state_dir", "yes", "json", "quiet", "verbose", "help")),
+    ("Output and state", ("state_dir", "yes", "json", "quiet", "verbose", "progress", "help")),
 )  # fmt: skip
 """Options that several commands have, by name. Those of one command come before them."""
 

@@ -350,11 +350,22 @@ class OutputArgs:
             ["-v", "--verbose"], count=True, help="Print more, and tracebacks of errors in bulkup."
         ),
     ]
+    progress: Annotated[
+        str,
+        click.Option(
+            ["--progress"],
+            type=click.Choice(["auto", "plain", "tty", "json"]),
+            default="auto",
+            show_default=True,
+            help="How to show progress on standard error: auto draws on a terminal and prints a "
+            "line now and then elsewhere; plain prints lines, tty draws, json prints JSON.",
+        ),
+    ]
 
     @property
     def shows_progress(self) -> bool:
         """A person wants to see what happens."""
-        return not self.json and not self.quiet
+        return not (self.json or self.quiet or self.progress == "json")
 
 
 def typed_words(**values: object) -> list[str]:

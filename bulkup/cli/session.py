@@ -50,7 +50,8 @@ class Session:
         self._last_facts: RunFacts | None = None
 
     def __enter__(self: S) -> S:
-        from bulkup.report import github_page, make_printer
+        from bulkup.cli.status_signal import answering_status_signals
+        from bulkup.report import ProgressStyle, github_page, make_printer
 
         output = self._output
         self.page = self._open.enter_context(github_page(os.environ))
@@ -58,9 +59,11 @@ class Session:
             json=output.json,
             quiet=output.quiet,
             verbose=output.verbose,
+            progress=ProgressStyle(output.progress),
             summaries=self.summaries,
         )
         self.printer = self._open.enter_context(printer)
+        self._open.enter_context(answering_status_signals(printer.status))
         return self
 
     def __exit__(
@@ -114,10 +117,7 @@ class Session:
 
     def json_line(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Print a line that is about none of the events, with --json."""
-        from bulkup.report.jsonl import JsonPrinter
-
-        assert isinstance(self.printer, JsonPrinter)
-        self.printer.lines.write(kind, {"run_id": "", **fields})
+        self.printer.line(kind, fields)
 
     def _deliver(self) -> None:
         """Called at the end, unless the user has interrupted the command."""

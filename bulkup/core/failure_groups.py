@@ -8,6 +8,7 @@ number of failures. Every string in here is as untrusted as that of a failure.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -49,6 +50,8 @@ class FailureGroups:
         self._first: dict[tuple[str, ...], FailureGroup] = {}
         """The first group of each kind; how many there are is in `_counts`."""
         self._counts: Counter[tuple[str, ...]] = Counter()
+        self._latest: dict[tuple[str, ...], None] = {}
+        """The kinds in the order in which they have come last."""
         self.others = 0
         """Failures in no group, because there are too many different errors."""
         for failure in failures:
@@ -70,11 +73,18 @@ class FailureGroups:
         elif len(first.keys) < FIRST_KEYS:
             self._first[kind] = replace(first, keys=(*first.keys, *group.keys)[:FIRST_KEYS])
         self._counts[kind] += group.count
+        self._latest.pop(kind, None)
+        self._latest[kind] = None
 
     def largest_first(self) -> tuple[FailureGroup, ...]:
         return tuple(
             replace(self._first[kind], count=count) for kind, count in self._counts.most_common()
         )
+
+    def latest_first(self, most: int) -> tuple[FailureGroup, ...]:
+        """At most this many, of which a failure has come last."""
+        kinds = itertools.islice(reversed(self._latest), most)
+        return tuple(replace(self._first[kind], count=self._counts[kind]) for kind in kinds)
 
 
 def place_of(traceback: str) -> str:

@@ -19,6 +19,10 @@ from bulkup.core.model import RunState
 _HEARD = b"\r\nStopping after in-flight commits; press Ctrl-C again to stop at once.\r\n"
 
 
+lines_printed = 0
+"""By the signal handler, to the terminal: whoever draws there has to know that the cursor moved."""
+
+
 class Stopped(Exception):
     """The run was asked to stop or reached a limit; it can be resumed."""
 
@@ -76,6 +80,7 @@ class StopRequest:
             return
 
         def heard(number: int, frame: FrameType | None) -> None:
+            global lines_printed
             if self.signal is not None:
                 raise KeyboardInterrupt
             self.asked_at = time.monotonic()
@@ -84,6 +89,7 @@ class StopRequest:
             if number == signal.SIGINT and sys.stderr.isatty():
                 # Not through print, which the signal may have interrupted half-way.
                 os.write(sys.stderr.fileno(), _HEARD)
+                lines_printed += 2
 
         before = {s: signal.signal(s, heard) for s in _SIGNALS}
         try:

@@ -32,6 +32,8 @@ def main() -> int:
     ended, end = os.pipe()
     os.set_blocking(end, False)
     signal.set_wakeup_fd(end)
+    # It asks runs for their status, and may be sent to all processes of a group.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     # Imported here because it takes a second: a signal during that time stops it cleanly too.

@@ -18,7 +18,7 @@ from __future__ import annotations
 from bulkup.report.github import GitHubPage, github_page
 from bulkup.report.mail import send_report
 from bulkup.report.mail_options import MailSettings, mail_settings
-from bulkup.report.printer import Delivery, Printer
+from bulkup.report.printer import Delivery, Printer, ProgressStyle
 from bulkup.report.printers import make_printer
 from bulkup.report.save import save_report
 from bulkup.report.summary_model import Summaries, Summary, summarize
@@ -30,6 +30,7 @@ __all__ = [
     "GitHubPage",
     "MailSettings",
     "Printer",
+    "ProgressStyle",
     "Summaries",
     "Summary",
     "github_page",

@@ -1,110 +1,91 @@
-"""The progress of a run: as a bar of two lines, and as one plain line."""
+"""The bar of a run's progress, and the lines around it."""
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from collections.abc import Iterator
+
 from rich.text import Text
 
 from bulkup.core.events import Progress
-from bulkup.report.summary_rows import others, writes
-from bulkup.report.text import clean, duration, per_second, plural
+from bulkup.report.progress_text import (
+    done_parts,
+    handled_by_now,
+    moving,
+    rate_limiter,
+    stands_still,
+    waiting,
+)
 
-WAITING_LIMIT = 300
-PACE_LIMIT = 100
-LONGEST_ESTIMATE_S = 30 * 86400.0
-"""A longer estimate is useless, so it is not shown."""
-
-
-def progress_bar(
-    progress: Progress, title: str, *, dry_run: bool, verifies: bool = False
-) -> RenderableType:
-    """The bar, how far and how fast; below it what was written, the rate limit, and the call that
-    is waited for.
-
-    Where the server cannot count the entities, the bar pulses instead of promising an end.
-    """
-    handled, total = _handled(progress), progress.total
-    grid = Table.grid(padding=(0, 1), expand=True)
-    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
-    grid.add_column(ratio=1)
-    grid.add_column(no_wrap=True)
-    grid.add_row(
-        Text(title, "bold"),
-        ProgressBar(
-            total=total or None,
-            completed=min(handled, total or 0),
-            pulse=not total,
-            animation_time=progress.elapsed_s,
-            # Not rich's default red, which looks like an alarm.
-            complete_style="cyan",
-            finished_style="green",
-            pulse_style="cyan",
-        ),
-        Text(", ".join(_moving(progress))),
-    )
-    second = Text(
-        "  " + ", ".join(_done(progress, dry_run, verifies)), no_wrap=True, overflow="ellipsis"
-    )
-    second.append(_rate_limiter(progress), "dim")
-    if progress.counts.failed:
-        second.highlight_regex(r"[\d,]+ (failed|not done)", "bold red")
-    if not progress.waiting:
-        return Group(grid, second)
-    waiting = Text(f"  {_waiting(progress.waiting)}", "yellow")
-    waiting.no_wrap, waiting.overflow = True, "ellipsis"
-    return Group(grid, second, waiting)
+MIN_BAR = 8
+"""Columns. A shorter one tells nothing."""
 
 
-def progress_line(progress: Progress, *, dry_run: bool, verifies: bool = False) -> str:
-    """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed` and the limit."""
-    parts = *_moving(progress), *_done(progress, dry_run, verifies)
-    line = ", ".join(parts) + _rate_limiter(progress)
-    if progress.waiting:
-        line += f"; {_waiting(progress.waiting)}"
+def bar_line(progress: Progress, title: str, width: int, *, ascii_only: bool) -> Text:
+    """The title, the bar, how far and, unless another line says it, how fast."""
+    line = Text(title, "bold")
+    line.truncate(24 if width >= 100 else 16, overflow="ellipsis")
+    said = ", ".join(moving(progress, rate=progress.vitals is None))
+    room = width - line.cell_len - len(said) - 2
+    line.append(" ")
+    if room >= MIN_BAR:
+        line.append_text(_bar(progress, room, ascii_only=ascii_only)).append(" ")
+    line.append(said, "not bold")
     return line
 
 
-def _handled(progress: Progress) -> int:
-    return max(progress.handled, progress.counts.handled)
+def _bar(progress: Progress, width: int, *, ascii_only: bool) -> Text:
+    """Where the server cannot count the entities, the bar moves instead of promising an end."""
+    handled, total = handled_by_now(progress), progress.total
+    if not total:
+        return _pulse(width, progress.elapsed_s, ascii_only=ascii_only)
+    colour = "yellow" if stands_still(progress) else "green" if handled >= total else "cyan"
+    return bar(handled / total, width, colour, ascii_only=ascii_only)
 
 
-def _waiting(why: str) -> str:
-    """`waiting: UNAVAILABLE, ...` or `waiting for localhost:8081, 7 s`."""
-    shown = clean(why, WAITING_LIMIT)
-    return shown if shown.startswith(("waiting for ", "paused by ")) else f"waiting: {shown}"
+def bar(share: float | None, width: int, colour: str = "cyan", *, ascii_only: bool = False) -> Text:
+    """A bar of one line; dotted where nobody knows how much is done."""
+    if share is None:
+        return Text(("." if ascii_only else "┄") * width, "dim not bold")
+    full, half, rest = ("=", "-", "-") if ascii_only else ("━", "╸", "─")
+    halves = max(0, min(2 * width, int(share * 2 * width)))
+    done = full * (halves // 2) + half * (halves % 2)
+    return Text.assemble((done, f"not bold {colour}"), (rest * (width - len(done)), "dim not bold"))
 
 
-def _moving(progress: Progress) -> list[str]:
-    handled, total = _handled(progress), progress.total
-    parts = [f"{handled:,} handled"]
-    if total:
-        parts = [f"{handled:,} of {total:,} ({min(handled * 100 // total, 100)}%)"]
-    parts.append(per_second(progress.rate))
-    # While a call is retried the last rate is out of date, and an estimate made of it is wrong.
-    left = (total or 0) - handled
-    if left > 0 and left < progress.rate * LONGEST_ESTIMATE_S and not progress.waiting:
-        parts.append(f"{duration(round(left / progress.rate))} left")
-    else:
-        parts.append(f"{duration(round(progress.elapsed_s))} so far")
-    return parts
+def _pulse(width: int, elapsed_s: float, *, ascii_only: bool) -> Text:
+    """A piece that moves from one end to the other and back."""
+    piece = max(2, width // 5)
+    way = max(1, width - piece)
+    at = int(elapsed_s * 3) % (2 * way)
+    at = min(at, 2 * way - at)
+    full, rest = ("=", ".") if ascii_only else ("━", "┄")
+    dim = "dim not bold"
+    return Text.assemble(
+        (rest * at, dim), (full * piece, "not bold cyan"), (rest * (width - at - piece), dim)
+    )
 
 
-def _done(progress: Progress, dry_run: bool, verifies: bool) -> list[str]:
-    counts = progress.counts
-    parts = [
-        writes(counts.written, counts.deleted, dry_run=dry_run),
-        f"{counts.failed:,} failed",
-    ]
-    if verifies:
-        parts = [f"{counts.failed:,} not done"]
-    if besides := others(counts, dry_run=dry_run):
-        parts.append(besides)
-    if progress.retries:
-        parts.append(plural(progress.retries, "retry", "retries"))
-    return parts
+def done_line(progress: Progress, *, dry_run: bool, verifies: bool) -> Text:
+    """What was done so far. Retries and the rate limit are in it unless other lines have them."""
+    is_alone = progress.vitals is None
+    parts = done_parts(progress, dry_run=dry_run, verifies=verifies, retries=is_alone)
+    line = Text("  " + ", ".join(parts))
+    if is_alone:
+        line.append(rate_limiter(progress), "dim")
+    if progress.counts.failed:
+        line.highlight_regex(r"[\d,]+ (failed|not done)", "bold red")
+    return line
 
 
-def _rate_limiter(progress: Progress) -> str:
-    return f"; {clean(progress.rate_limit, PACE_LIMIT)}" if progress.rate_limit else ""
+def compact_lines(
+    progress: Progress, width: int, *, verifies: bool, room: int, ascii_only: bool
+) -> Iterator[Text]:
+    """For a narrow terminal: the bar, and below it a fact a line, for as many as there is room."""
+    handled, total = handled_by_now(progress), progress.total
+    share = f" {min(handled * 100 // total, 100)}%" if total else ""
+    yield _bar(progress, max(1, width - len(share)), ascii_only=ascii_only).append(share)
+    facts = moving(progress, rate=True)
+    facts.append(f"{progress.counts.failed:,} {'not done' if verifies else 'failed'}")
+    if why := waiting(progress):
+        facts.insert(1, why)
+    yield from map(Text, facts[: room - 1])

@@ -79,10 +79,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 from bulkup.core.changes import change_fields
 from bulkup.core.errors import BulkupError
@@ -123,6 +123,7 @@ from bulkup.report.json_fields import (
 )
 from bulkup.report.json_lines import VERSION, JsonLines
 from bulkup.report.printer import Delivery, Handlers, Printer
+from bulkup.report.status import Status
 from bulkup.report.stdout import is_process_stdout, keep_stdout, kept_stdout
 from bulkup.report.stream import Stream, replace_std
 from bulkup.report.text import clean, clean_block
@@ -148,6 +149,7 @@ class JsonPrinter(Printer):
         self._progress_at = -math.inf
         self._group_id = ""
         self._is_between_runs = False
+        self._status = Status(clock, now)
         self._replaced = replace_std(out, self._err, err, self._err)
         if out is sys.__stdout__ and (kept_stdout() is not None or is_process_stdout(out)):
             is_ours = kept_stdout() is None  # else the command keeps it for longer
@@ -183,9 +185,16 @@ class JsonPrinter(Printer):
             }
 
     def __call__(self, event: Event) -> None:
+        self._status.see(event)
         handler = self._handlers.get(type(event))
         if handler is not None:
             handler(event)
+
+    def status(self) -> None:
+        self._err.line(self._status.line())
+
+    def line(self, kind: str, fields: Mapping[str, Any]) -> None:
+        self.lines.write(kind, {"run_id": "", **fields})
 
     def close(self) -> None:
         self._replaced.close()

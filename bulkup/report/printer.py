@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +30,15 @@ class Delivery:
     """One clean sentence."""
 
 
+class ProgressStyle(str, Enum):
+    """What `--progress` takes."""
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    TTY = "tty"
+    JSON = "json"
+
+
 class Printer(ABC):
     """A listener of the engine's events; called from one thread.
 
@@ -47,6 +57,14 @@ class Printer(ABC):
     @abstractmethod
     def error(self, error: BulkupError) -> None:
         """Print the error that ended the command, and its details."""
+
+    @abstractmethod
+    def status(self) -> None:
+        """Print in a line how the run is doing, because somebody asks. May be called from another
+        thread at any time."""
+
+    def line(self, kind: str, fields: Mapping[str, Any]) -> None:  # noqa: B027 - most print none
+        """Print a line that is about none of the events, if JSON lines are printed at all."""
 
     @abstractmethod
     def close(self) -> None:

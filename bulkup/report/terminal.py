@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from math import isfinite
-from typing import IO, TextIO, cast
+from typing import TextIO
 
-from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from bulkup.core.errors import BulkupError
@@ -41,12 +39,14 @@ from bulkup.core.events import (
 )
 from bulkup.core.verification import STEP
 from bulkup.core.visible import assignment
-from bulkup.report.bar import progress_bar, progress_line
 from bulkup.report.change_lines import change_lines
 from bulkup.report.namespace_grid import namespace_name
 from bulkup.report.plan_summary import summarize_plan
 from bulkup.report.plan_terminal import plan_lines
-from bulkup.report.printer import Delivery, Handlers, Printer
+from bulkup.report.printer import Delivery, Handlers, Printer, ProgressStyle
+from bulkup.report.progress_choice import console_of, progress_view
+from bulkup.report.progress_views import NoProgress, ProgressView
+from bulkup.report.status import Status, Work
 from bulkup.report.stream import Stream, replace_std
 from bulkup.report.summary_model import Summaries, what_failed
 from bulkup.report.summary_rows import gate_passed
@@ -68,13 +68,12 @@ from bulkup.report.text import (
     show_command,
 )
 
-LINE_EVERY_S = 10.0
-"""Plain progress lines: a night's log stays readable."""
-DRAW_EVERY_S = 0.1
-"""The bar: nobody sees it move more smoothly, and over ssh every frame costs."""
 FIRST_CHANGES = 10
 FIRST_FAILURES = 20
 """Failures named as they happen; a run without a failure budget may have a million."""
+
+STATUS_KEY = "t"
+"""Prints how the run is doing, as ^T does elsewhere."""
 
 NOTHING_WRITTEN = "Nothing will be written."
 NOTHING_YET = "Nothing is written before this dry pass is clean (--gate clean)."
@@ -85,6 +84,8 @@ class Detail:
     quiet: bool = False
     """Only the summary, failures and errors."""
     verbose: int = 0
+    progress: ProgressStyle = ProgressStyle.AUTO
+    """PLAIN or TTY, whatever stderr is; AUTO: that decides."""
 
 
 class TerminalPrinter(Printer):
@@ -99,18 +100,23 @@ class TerminalPrinter(Printer):
     ) -> None:
         self._err_stream = Stream(err)
         self._out_stream = Stream(out, self._out_lost)
-        self._out = _console(self._out_stream)
-        self._err = _console(self._err_stream)
-        self._draws = self._err.is_terminal and not self._err.is_dumb_terminal
+        self._out = console_of(self._out_stream)
+        self._err = console_of(self._err_stream, forced=detail.progress is ProgressStyle.TTY)
         self._quiet, self._verbose = detail.quiet, detail.verbose
         self._clock, self._now = clock, now
         self._summaries = summaries
         self._replaced = replace_std(out, self._out_stream, err, self._err_stream)
-        self._bar: Live | None = None
-        self._title = ""
+        self._status = Status(clock, now)
+        self._view: ProgressView = NoProgress()
+        if not self._quiet:
+            self._view = progress_view(
+                detail.progress, self._err, self._err_stream, clock, now,
+                # What an updater prints appears above the bar. But a stdout that is a file or a
+                # pipe has nothing to do with the bar, and gets what is printed to it.
+                captures_stdout=self._out_stream.isatty, on_key=self._key,
+            )  # fmt: skip
         self._run_id = self._state_file = ""
         self._dry_run = self._verifies = False
-        self._shown_at = clock()
         self._changes = self._changes_shown = 0
         self._group: GroupStarted | None = None
         self._handlers: Handlers = {
@@ -128,7 +134,7 @@ class TerminalPrinter(Printer):
         if not self._quiet:
             self._handlers = {
                 **self._handlers,
-                Progress: self._line if not self._draws else self._draw,
+                Progress: self._view.show,
                 Warned: self._warned,
                 GatePassed: self._gate_passed,
                 Steered: self._steered,
@@ -138,12 +144,13 @@ class TerminalPrinter(Printer):
             }
 
     def __call__(self, event: Event) -> None:
+        self._status.see(event)
         handler = self._handlers.get(type(event))
         if handler is not None:
             handler(event)
 
     def close(self) -> None:
-        self._hide_bar()
+        self._view.end()
         self._replaced.close()
         self._out_stream.flush()
         self._err_stream.flush()
@@ -159,15 +166,22 @@ class TerminalPrinter(Printer):
         for line in clean_block(error.details):
             self._say(f"  {line}")
 
+    def status(self) -> None:
+        self._say(self._status.line())
+
+    def _key(self, key: str) -> None:
+        if key == STATUS_KEY:
+            self.status()
+
     def _started(self, event: RunStarted) -> None:
-        self._title = clean(event.updater)
+        title = clean(event.updater)
         self._run_id, self._dry_run = event.run_id, event.dry_run
         self._verifies = event.verifies
         self._state_file = event.state_file
-        self._shown_at = self._clock()
         group = self._group
         if group is not None:
-            self._title = f"{namespace_name(event.target.namespace)} {self._title}"
+            title = f"{namespace_name(event.target.namespace)} {title}"
+        self._view.begin(Work(title, event.dry_run, event.verifies), event.already.handled)
         if self._quiet:
             return
         for line in _start_lines(event) if group is None else [_namespace_line(event, group)]:
@@ -184,56 +198,18 @@ class TerminalPrinter(Printer):
         if event.dry_run:
             self._say(NOTHING_WRITTEN)
 
-    def _line(self, event: Progress) -> None:
-        now = self._clock()
-        if now - self._shown_at >= LINE_EVERY_S:
-            self._shown_at = now
-            line = progress_line(event, dry_run=self._dry_run, verifies=self._verifies)
-            self._err_stream.line(f"{self._now().astimezone(timezone.utc):%H:%M:%S} UTC  {line}")
-
-    def _draw(self, event: Progress) -> None:
-        now, bar = self._clock(), self._bar
-        if bar is None:
-            bar = self._show_bar()
-        elif now - self._shown_at < DRAW_EVERY_S:
-            return
-        self._shown_at = now
-        drawn = progress_bar(event, self._title, dry_run=self._dry_run, verifies=self._verifies)
-        bar.update(drawn, refresh=True)
-
-    def _show_bar(self) -> Live:
-        # Kept before it starts: a Ctrl-C meanwhile must find it, to restore the terminal.
-        self._bar = bar = Live(
-            console=self._err,
-            # Drawn when events come (at least one a second): no thread, so nothing is torn apart.
-            auto_refresh=False,
-            transient=True,
-            # What an updater prints appears above the bar. But a stdout that is a file or a pipe
-            # has nothing to do with the bar, and gets what is printed to it.
-            redirect_stdout=self._out_stream.isatty(),
-            redirect_stderr=True,
-        )
-        bar.start()
-        # A second Ctrl-C ends the process at once; it must not leave a terminal without cursor.
-        self._err.show_cursor(True)
-        return bar
-
-    def _hide_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
     def _change(self, event: WouldChange) -> None:
         self._changes += 1
         if self._quiet or (self._changes > FIRST_CHANGES and not self._verbose):
             return
         self._changes_shown += 1
         if self._out_stream.isatty():
-            self._hide_bar()  # the next progress draws it again, below the change
+            self._view.hide()  # the next progress draws it again, below the change
         for text in change_lines(event):
             self._print_out(text)
 
     def _failed(self, event: EntityFailed) -> None:
+        self._view.failed(event.failure)
         if event.failed > FIRST_FAILURES and not self._verbose:
             return
         self._say(f"Failed: {clean(event.failure.key)}: {what_failed(event.failure)}", "red")
@@ -282,11 +258,11 @@ class TerminalPrinter(Printer):
                 self._say(f"  {line}")
 
     def _nothing_to_retry(self, event: NothingToRetry) -> None:
-        self._hide_bar()
+        self._view.hide()
         self._print_out(Text(nothing_to_retry(event)))
 
     def _gate_passed(self, event: GatePassed) -> None:
-        self._hide_bar()
+        self._view.hide()
         self._say(f"Gate: {gate_passed(event.result)}. Writing begins.")
 
     def _already_done(self, event: AlreadyDone) -> None:
@@ -294,7 +270,7 @@ class TerminalPrinter(Printer):
         if self._group is not None:
             self._say(f"  {line}")
         else:
-            self._hide_bar()
+            self._view.hide()
             self._print_out(Text(line))
 
     def _group_ended(self, event: GroupEnded) -> None:
@@ -302,16 +278,17 @@ class TerminalPrinter(Printer):
         self._summarize(event.report)
 
     def _ended(self, event: RunEnded) -> None:
+        self._view.end()
         if self._group is None:
             self._summarize(event.report)
         else:
             # The report on all namespaces has a row for this one.
-            self._hide_bar()
+            self._view.hide()
             if not self._quiet:
                 self._say(f"  {headline_of(event.report)}")
 
     def _summarize(self, report: Report) -> None:
-        self._hide_bar()
+        self._view.hide()
         summary = self._summaries.of(report)
         if report.dry_run and self._changes:
             seen = changes_sentence(self._changes, self._changes_shown)
@@ -331,7 +308,7 @@ class TerminalPrinter(Printer):
                 self._say(f"{summary.next_label}: {summary.next_command}")
 
     def _planned(self, event: Planned) -> None:
-        self._hide_bar()
+        self._view.hide()
         summary = summarize_plan(event.plan)
         for line in plan_lines(summary):
             self._print_out(line)
@@ -387,15 +364,3 @@ def _verb(event: RunStarted | GroupStarted) -> str:
     if isinstance(event, RunStarted) and event.planned:
         return "Planning"
     return "Dry run of" if event.dry_run else "Resuming" if event.resumed else "Running"
-
-
-def _console(stream: Stream) -> Console:
-    """A console without markup, emoji codes or highlighting: strings are shown as they are."""
-    return Console(
-        file=cast(IO[str], stream),
-        # Only the stream decides: FORCE_COLOR in the environment must not put escapes into a file.
-        force_terminal=stream.isatty(),
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )

@@ -109,6 +109,11 @@ def moment(when: datetime) -> str:
     return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def timed(line: str, when: datetime) -> str:
+    """`03:05:17 UTC  12,345 of 34,006 ...`."""
+    return f"{when.astimezone(timezone.utc):%H:%M:%S} UTC  {line}"
+
+
 def iso(when: datetime) -> str:
     """`2026-01-02T03:04:05.678Z`, as JavaScript and most log collectors write it."""
     utc = when.astimezone(timezone.utc)

@@ -24,7 +24,7 @@ from bulkup.core.errors import Exit
 from bulkup.core.events import Event, Progress, RunStarted, Warned, WarningKind
 from bulkup.core.model import Counts
 from bulkup.engine.progress import ProgressTracker
-from bulkup.report.bar import progress_line
+from bulkup.report.progress_text import progress_line
 from tests.chaos.proxy import Action, Pass, Seen, proxy_to
 from tests.conftest import Server
 from tests.engine.conftest import Hours, Run, Start, everything, fill

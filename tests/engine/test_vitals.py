@@ -177,8 +177,9 @@ def test_a_slow_commit_is_waited_for_and_shows_in_the_latency(
             replace(embedded, host=proxy.address), Touch, told, batch_size=10, in_flight=1, shards=1
         )
     last = told.vitals[-1]
-    assert last.waits.committing_s >= 9
-    assert last.waits.handling_s < 3
+    # While a commit is on its way to the proxy, the thread may still be doing something else.
+    assert last.waits.committing_s >= 3
+    assert last.waits.committing_s + last.waits.handling_s + last.waits.reading_s >= 9
     assert last.latency_median_s == pytest.approx(3.0, rel=0.15)
     assert max(vitals.in_flight for vitals in told.vitals) <= 1
 

@@ -418,7 +418,7 @@ def test_an_exception_leaves_no_bar_behind(monkeypatch: pytest.MonkeyPatch) -> N
 
     with pytest.raises(RuntimeError):
         fail()
-    assert desk.err.getvalue().endswith("\x1b[2K")
+    assert desk.err.getvalue().endswith("\x1b[2K\x1b[?25h\x1b[?2026l")
     assert sys.stderr is before
 
 

@@ -38,7 +38,7 @@ DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED, COMMITS, HINTS = range(7)
 (REFUSED, class of the error, message, details) · (COMMITS,): a handler is about to write through
 its client, for the first time · (HINTS, what was noticed about the updater's code)"""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """The run decides what a signal means, also where every process receives it."""
 
 _LENGTH = struct.Struct("<Q")

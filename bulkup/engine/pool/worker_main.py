@@ -274,7 +274,11 @@ def main() -> None:
         # The run decides what to do. Not SIG_IGN, which a handler's own processes would inherit.
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, protocol.SIGNALS)
-    by_default = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    by_default = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGUSR1: signal.SIG_DFL,
+    }
     try:
         with default_in_forks(by_default):
             Worker(protocol.Reader(read_from), protocol.Writer(write_to)).work()

@@ -1,0 +1,123 @@
+"""A few lines that stay below whatever is printed, on the main screen of a terminal.
+
+What is printed meanwhile appears above them and scrolls away as usual, so it can be read and copied
+later. A frame is one write, and terminals that know how show it at once. Nothing is drawn by a
+thread, so nothing is torn apart.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from typing import IO, cast
+
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    ConsoleRenderable,
+    RenderableType,
+    RenderHook,
+    RenderResult,
+)
+from rich.control import Control
+from rich.file_proxy import FileProxy
+from rich.segment import ControlType, Segment
+
+from bulkup.core import stop
+
+_BEGIN = "\x1b[?2026h\x1b[?25l"
+_END = "\x1b[?25h\x1b[?2026l"
+"""A frame is shown as a whole (terminals ignore modes they do not know), and the cursor is hidden
+only for that long: a second Ctrl-C ends the process at once, and must not leave none."""
+
+
+class Drawing(RenderHook):
+    """`captures_stdout`: what is printed to `sys.stdout` goes to the same terminal, so it has to
+    appear above the frame; what is printed to `sys.stderr` does in any case."""
+
+    def __init__(self, console: Console, *, captures_stdout: bool) -> None:
+        self._console = console
+        self._frame: RenderableType = ""
+        self._widths: list[int] = []
+        """Of the lines that are on the screen now."""
+        self._signal_lines = stop.lines_printed
+        self._lock = threading.RLock()
+        self._open = ExitStack()
+        console.push_render_hook(self)
+        self._open.callback(console.pop_render_hook)
+        if captures_stdout:
+            self._open.enter_context(redirect_stdout(self._above(sys.stdout)))
+        self._open.enter_context(redirect_stderr(self._above(sys.stderr)))
+
+    def _above(self, file: IO[str]) -> IO[str]:
+        return cast(IO[str], FileProxy(self._console, file))
+
+    def draw(self, frame: RenderableType) -> None:
+        """Replace the frame."""
+        with self._lock:
+            self._frame = frame
+            self._console.print(Control())
+
+    def moved(self) -> None:
+        """Others have written to the terminal. The next frame is drawn where the cursor is by then,
+        and erases nothing. Does next to nothing, so that a signal handler may call it."""
+        self._widths = []
+
+    def erase(self) -> None:
+        """Take the lines from the screen, for good. May be called twice."""
+        with self._lock:
+            self._frame = ""
+            for file in (sys.stdout, sys.stderr):
+                file.flush()  # what has no newline yet
+            self._open.close()
+            self._console.print(_raw(_BEGIN), self._erased(), _raw(_END), end="")
+            self._widths = []
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        with self._lock:
+            return [_raw(_BEGIN), self._erased(), *renderables, _Lines(self), _raw(_END)]
+
+    def _erased(self) -> Control:
+        """To the start of the first line, erasing all. A line that was drawn when the terminal was
+        wider takes several now."""
+        if self._signal_lines != stop.lines_printed:
+            self._signal_lines = stop.lines_printed
+            self.moved()
+        width = max(1, self._console.width)
+        rows = sum(max(1, -(-length // width)) for length in self._widths)
+        erase: tuple[ControlType, int] = (ControlType.ERASE_IN_LINE, 2)
+        if not rows:
+            return Control()
+        up: tuple[ControlType, int] = (ControlType.CURSOR_UP, 1)
+        return Control(ControlType.CARRIAGE_RETURN, erase, *((up, erase) * (rows - 1)))
+
+    def rendered(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The lines of the frame, without a newline behind the last."""
+        lines = console.render_lines(self._frame, options, pad=False)[: max(1, options.size.height)]
+        self._widths = [Segment.get_line_length(line) for line in lines]
+        for number, line in enumerate(lines):
+            if number:
+                yield Segment.line()
+            yield from line
+
+
+class _Lines:
+    def __init__(self, drawing: Drawing) -> None:
+        self._drawing = drawing
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self._drawing.rendered(console, options)
+
+
+class _Raw:
+    def __init__(self, codes: str) -> None:
+        self._codes = codes
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # Any code makes it a segment without width, which rich writes as it is.
+        yield Segment(self._codes, None, [(ControlType.SHOW_CURSOR,)])
+
+
+def _raw(codes: str) -> ConsoleRenderable:
+    return _Raw(codes)

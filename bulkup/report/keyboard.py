@@ -1,0 +1,309 @@
+"""Hears a key while a run works, without taking anything from whoever else reads the terminal.
+
+The terminal is in cbreak mode only while a run works, and only while this process is in the
+foreground of it. It is given back
+
+- when somebody uses `sys.stdin` (`input`, `pdb`, `breakpoint`), before that reads anything. From
+  then on nothing is heard: a person at a debugger types to the debugger.
+- when this process is stopped with Ctrl-Z; and taken again when it continues in the foreground.
+- when a key comes while somebody else has changed the mode of the terminal, or has opened it
+  (`getpass` does), or a child process reads from it. The key is left to them.
+- when the run ends, in whatever way: also after the second Ctrl-C, and at the exit of the
+  interpreter. After SIGKILL and os._exit the shell does it, as for any killed program.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import glob
+import os
+import select
+import signal
+import sys
+import termios
+import threading
+from collections.abc import Callable
+from typing import Any
+
+WAITS_MS = 500
+"""How soon a terminal is listened to again after it was not ours to read."""
+
+
+class Keyboard:
+    """`on_key` is called with each key, on a thread. `stdin`: the descriptor that is listened to.
+
+    `open` and `close` are called from the main thread; elsewhere `open` does nothing.
+    """
+
+    def __init__(self, on_key: Callable[[str], None], stdin: int = 0) -> None:
+        self._on_key = on_key
+        self.on_continue: Callable[[], None] = lambda: None
+        """Called in the signal handler when this process continues after it was stopped."""
+        self._stdin = stdin
+        self._before: list[Any] | None = None
+        """The terminal's mode as it was; None: it is as it was."""
+        self._original: list[Any] | None = None
+        """The same, kept for the end."""
+        self._ours: list[Any] = []
+        self._handed: list[Any] = []
+        """The mode in which the terminal was left to somebody who asks for a password."""
+        self._gave_up = False
+        self._wake: tuple[int, int] | None = None
+        """A pipe, as long as it is open; a byte in it ends the thread."""
+        self._thread: threading.Thread | None = None
+        self._signals: dict[int, Any] = {}
+        self._pid = os.getpid()
+        self._others: set[int] = set()
+        """Descriptors of the terminal that were open before."""
+
+    def open(self) -> None:
+        """Listen, if there is a terminal to listen to."""
+        if self._wake is not None or self._gave_up or not self._may_open():
+            return
+        self._pid = os.getpid()
+        self._wake = os.pipe()
+        self._others = _terminals()
+        for number, handler in (
+            (signal.SIGTSTP, self._suspended),
+            (signal.SIGCONT, self._continued),
+        ):
+            if signal.getsignal(number) is signal.SIG_DFL:  # else it is the updater's
+                self._signals[number] = handler
+                signal.signal(number, handler)
+        sys.stdin = _Watched(sys.stdin, self.give_up)
+        atexit.register(self.close)
+        _open.append(self)
+        self._take()
+        self._thread = threading.Thread(target=self._listen, name="bulkup-keys", daemon=True)
+        self._thread.start()
+
+    def _may_open(self) -> bool:
+        if threading.current_thread() is not threading.main_thread() or sys.stdin is None:
+            return False
+        try:
+            return sys.stdin.fileno() == self._stdin and os.isatty(self._stdin)
+        except (OSError, ValueError):  # closed, or replaced by what is no file
+            return False
+
+    def close(self) -> None:
+        """Give the terminal back, and hear nothing more. May be called twice."""
+        if os.getpid() != self._pid:
+            return  # the updater has forked this process, and the run still listens
+        self._restore()  # first of all: a further Ctrl-C may end the rest of this
+        if self._wake is None:
+            return
+        reader, writer = self._wake
+        self._wake = None
+        os.write(writer, b"x")
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(1.0)
+        os.close(writer)
+        os.close(reader)
+        for number, handler in self._signals.items():
+            if signal.getsignal(number) == handler:
+                signal.signal(number, signal.SIG_DFL)
+        self._signals.clear()
+        if isinstance(sys.stdin, _Watched):
+            sys.stdin = sys.stdin._file
+        atexit.unregister(self.close)
+        with contextlib.suppress(ValueError):
+            _open.remove(self)
+
+    def give_up(self) -> None:
+        """Somebody else is to read from the terminal. May be called from any thread."""
+        self._gave_up = True
+        self._give_back()
+
+    # --- the terminal's mode ---
+
+    @property
+    def _is_in_foreground(self) -> bool:
+        try:
+            return os.tcgetpgrp(self._stdin) == os.getpgrp()
+        except OSError:  # hung up, or no longer the terminal of this session
+            return False
+
+    def _take(self) -> None:
+        """Single keys, and no echo that would be drawn into the bar. Signals are sent as before."""
+        if self._gave_up or self._before is not None or not self._is_in_foreground:
+            return
+        with contextlib.suppress(termios.error):
+            before = termios.tcgetattr(self._stdin)
+            mode = [*before]
+            mode[3] &= ~(termios.ICANON | termios.ECHO)
+            mode[6] = [*before[6]]
+            mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+            self._before = self._original = before  # before it is set: a signal may come between
+            termios.tcsetattr(self._stdin, termios.TCSANOW, mode)
+            self._ours = termios.tcgetattr(self._stdin)
+
+    def _give_back(self) -> None:
+        before, self._before = self._before, None
+        # From the background, setting it would stop this process; it is the shell's business then.
+        if before is None or not self._is_in_foreground:
+            return
+        with contextlib.suppress(termios.error):
+            if termios.tcgetattr(self._stdin) == self._ours:  # else somebody else has set it
+                termios.tcsetattr(self._stdin, termios.TCSANOW, before)
+
+    def _hand_over(self) -> None:
+        """Leave the terminal to who asks for a password: lines, so that they can be edited, and no
+        echo, as before. Afterwards they set the mode that they have found, which is ours."""
+        before, self._before, self._gave_up = self._before, None, True
+        if before is not None:
+            self._handed = [*before]
+            self._handed[3] &= ~termios.ECHO
+            termios.tcsetattr(self._stdin, termios.TCSANOW, self._handed)
+            self._handed = termios.tcgetattr(self._stdin)
+
+    def _restore(self) -> None:
+        """At the end, whoever has used the terminal meanwhile."""
+        self._give_back()
+        original, self._original = self._original, None
+        if original is not None and self._is_in_foreground:
+            with contextlib.suppress(termios.error):
+                if termios.tcgetattr(self._stdin) in (self._ours, self._handed):
+                    termios.tcsetattr(self._stdin, termios.TCSANOW, original)
+
+    # --- signals ---
+
+    def _suspended(self, number: int, frame: object) -> None:
+        self._give_back()
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_kill(threading.get_ident(), number)
+        # It was stopped there, unless nobody could have continued it: then nothing has happened.
+        self._continued(number, frame)
+
+    def _continued(self, number: int, frame: object) -> None:
+        suspended = self._signals.get(signal.SIGTSTP)
+        if suspended is not None and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+            signal.signal(signal.SIGTSTP, suspended)
+        with contextlib.suppress(termios.error):
+            if termios.tcgetattr(self._stdin) != self._ours:
+                # Perhaps it was stopped by SIGSTOP, and the shell has set a mode of its own.
+                self._before = None
+        self._take()
+        self.on_continue()
+
+    # --- the thread ---
+
+    def _listen(self) -> None:
+        # If this process is in the background by then, reading fails and does not stop it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTIN})
+        assert self._wake is not None
+        reader = self._wake[0]
+        woken, either = select.poll(), select.poll()
+        for poll in (woken, either):
+            poll.register(reader, select.POLLIN)
+        either.register(self._stdin, select.POLLIN)
+        while not self._gave_up:
+            if not self._may_read:
+                ready = woken.poll(WAITS_MS)
+            else:
+                ready = either.poll()
+            if any(descriptor == reader for descriptor, _ in ready):
+                return
+            if ready and self._may_read and not self._hear():
+                return
+
+    @property
+    def _may_read(self) -> bool:
+        return self._before is not None and self._is_in_foreground
+
+    def _hear(self) -> bool:
+        """Returns False when there is nothing to hear any more."""
+        try:
+            if self._gave_up:
+                return False
+            if _terminals() - self._others:
+                self._hand_over()
+                return False
+            if self._is_read_by_others():
+                self.give_up()
+                return False
+            typed = os.read(self._stdin, 1)
+        except (OSError, termios.error):
+            return False
+        if not typed:
+            return False  # hung up
+        self._on_key(typed.decode("ascii", "replace"))
+        return True
+
+    def _is_read_by_others(self) -> bool:
+        """Whether what was typed may be meant for somebody else: who has changed the terminal's
+        mode, or a child process that has it as its standard input."""
+        if termios.tcgetattr(self._stdin) != self._ours:
+            return True
+        name = os.ttyname(self._stdin)
+        return any(_standard_input(child) == name for child in _children())
+
+
+def _terminals() -> set[int]:
+    """Descriptors of terminals that this process has open, besides the standard ones."""
+    found = set()
+    with contextlib.suppress(OSError):  # a system without this folder
+        for number in map(int, os.listdir("/dev/fd")):
+            if number > 2 and os.isatty(number):
+                found.add(number)
+    return found
+
+
+def _children() -> list[str]:
+    """Ids of child processes, where the system tells them."""
+    found = []
+    for path in glob.glob("/proc/self/task/*/children"):
+        with contextlib.suppress(OSError), open(path) as file:
+            found += file.read().split()
+    return found
+
+
+def _standard_input(process: str) -> str:
+    try:
+        return os.readlink(f"/proc/{process}/fd/0")
+    except OSError:  # it has ended, or is somebody else's
+        return ""
+
+
+class _Watched:
+    """`sys.stdin`, which is given back before anybody uses it."""
+
+    def __init__(self, file: Any, before_use: Callable[[], None]) -> None:
+        self._file = file
+        self._before_use = before_use
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("isatty", "encoding", "errors", "name", "mode", "closed"):
+            self._before_use()
+        return getattr(self._file, name)
+
+    def __iter__(self) -> Any:
+        self._before_use()
+        return iter(self._file)
+
+    def __next__(self) -> Any:
+        self._before_use()
+        return next(self._file)
+
+    def __enter__(self) -> Any:
+        self._before_use()
+        return self._file.__enter__()
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._file.__exit__(*error)
+
+
+_open: list[Keyboard] = []
+
+
+def _forked() -> None:
+    """The updater has forked the process: the terminal is the run's, not the new process's."""
+    for keyboard in _open:
+        for number in keyboard._signals:
+            signal.signal(number, signal.SIG_DFL)
+        if isinstance(sys.stdin, _Watched):
+            sys.stdin = sys.stdin._file
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
