@@ -15,6 +15,8 @@ from tests.cli.shell import BUMP, Result, Shell, entity, put, seed
 from tests.conftest import Server
 from tests.migrations.conftest import write_step
 
+pytestmark = pytest.mark.sampled(3)
+
 REPOSITORY = Path(__file__).parents[2]
 
 WORDY = """
