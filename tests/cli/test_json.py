@@ -373,6 +373,7 @@ def test_every_command_with_json_is_tested_here() -> None:
         "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
         "config", "diff", "undo", "rewind", "updaters", "count", "find", "report", "logs",
         "pause", "continue", "cancel", "tune",
+        "serve",  # in tests/web
     }  # fmt: skip
     from bulkup.cli import cli
 
