@@ -113,6 +113,7 @@ def _to_json(run: ListedRun | DamagedRun, now: datetime) -> dict[str, Any]:
         "retry_of": info.retry_of,
         "retried_by": list(run.retried_by),
         "retried": run.retried,
+        "paused_by": run.paused_by,
     }
 
 
@@ -182,6 +183,8 @@ def _more(run: ListedRun | DamagedRun) -> str:
         parts.append(f"undo log {size(run.undo_bytes)}")
     if run.marked:
         parts.append(run.marked)
+    if run.paused_by:
+        parts.append(f"paused by {run.paused_by}")
     if run.successor:
         parts.append(f"then {run.successor}")
     if run.retried_by:

@@ -76,7 +76,7 @@ def command(args: ServeArgs) -> None:
     cancel and tune it. The server can be reached from this machine only, and by the one browser
     that opens the link it prints: the link works once. With --all, the pages also show the runs and
     migrations that a Datastore knows of; the options that name a target go with --all. Looking at
-    pages writes nothing.
+    pages writes nothing. Ctrl-C and SIGTERM end the server with exit code 0.
 
     Needs `pip install 'bulkup[web]'`.
     """

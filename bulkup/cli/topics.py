@@ -17,7 +17,7 @@ TOPICS = {
    10  no such updater, run, migration, folder or namespace pattern
    11  another process holds this run
    12  cancelled (`bulkup cancel`) after a clean checkpoint; resume continues
-   75  stopped at a limit (--limit, --max-time); resume continues
+   75  stopped at a limit (--limit, --max-time, --max-hold); resume continues
   130  interrupted (Ctrl-C) after a clean checkpoint; resume continues
   143  terminated (SIGTERM), the same
 

@@ -13,7 +13,8 @@ class RunState(str, Enum):
     (new)        RUNNING      the checkpoint file was created
     RUNNING      FINISHED     every entity was handled (failures stayed within the budget)
     RUNNING      FAILED       the failure budget was exceeded, or an error ended the run
-    RUNNING      STOPPED      --limit or --max-time was reached
+    RUNNING      STOPPED      a limit was reached (--limit, --max-time, --max-hold), or
+                              `bulkup cancel` stopped it
     RUNNING      INTERRUPTED  SIGINT or SIGTERM
     any but FINISHED, ABANDONED -> RUNNING   the run is resumed
     any but FINISHED -> ABANDONED            `--new` started another run in its place, or

@@ -17,6 +17,7 @@ STYLES = {
 """How an event is coloured on a terminal."""
 
 
+MAX_SECONDS = 1e12
 _DAMAGE = (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError)
 """What the fields of a damaged file lead to."""
 
@@ -96,7 +97,8 @@ def _other(entry: LogEntry) -> str:
 
 
 def _seconds(value: Any) -> str:
-    return duration(float(value)) if isinstance(value, (int, float)) else "?"
+    is_time = isinstance(value, (int, float)) and abs(value) < MAX_SECONDS  # not of NaN either
+    return duration(float(value)) if is_time else "?"
 
 
 _TEXTS: Mapping[str, Callable[[LogEntry], str]] = {

@@ -28,6 +28,7 @@ from bulkup.core.records import is_run_id
 from bulkup.core.redaction import Redactor
 from bulkup.core.version import __version__
 from bulkup.runs.bundle_file import MAX_PART_BYTES, Bundle, damaged, read_bundle
+from bulkup.runs.run_facts import run_facts
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.checkpoint_copy import make_copy, stored_run
 from bulkup.state.files import make_run_folder
@@ -157,7 +158,18 @@ def _facts(facts: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
         **facts,
         **{name: redactor.run_id(facts[name]) for name in ids if facts.get(name)},
         "reason": redactor.message(facts.get("reason") or ""),
+        "asked": _asked(facts.get("asked") or {}),
         "who_worked": [_runner(one, redactor) for one in facts.get("who_worked") or ()],
+    }
+
+
+def _asked(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the last runner. What the user types freely, such as the command of a health
+    check, may hold a secret in any form."""
+    return {
+        name: value
+        for name, value in asked.items()
+        if not isinstance(value, str) or name in ("max_rate", "max_drift", "window")
     }
 
 
@@ -295,6 +307,7 @@ def opened_bundle(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="bulkup-bundle.") as temporary:
         try:
             folder = _unpacked(bundle, Path(temporary))
+            run_facts(folder)  # whatever it refuses is no run
         except _DAMAGE as error:
             raise damaged(path) from error
         yield folder

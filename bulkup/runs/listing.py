@@ -12,11 +12,13 @@ from pathlib import Path
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState, TargetInfo
 from bulkup.core.records import RunInfo, next_id
+from bulkup.core.steering import Steering
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import KILLED, state_text
 from bulkup.state.files import run_folders
 from bulkup.state.holder import has_died
 from bulkup.state.record import RunRecord
+from bulkup.state.steering import read_steering
 from bulkup.state.undo_files import undo_bytes
 
 
@@ -49,6 +51,8 @@ class ListedRun:
     """How many of its failed entities these have handled."""
     marked: str = ""
     """Of a migration: how `bulkup mark` changed it, and who did."""
+    paused_by: str = ""
+    """user@host, who has paused a run that is not over; empty: nobody has."""
 
     @property
     def shown_state(self) -> str:
@@ -110,6 +114,7 @@ def run_in(folder: Path) -> ListedRun | DamagedRun:
                 undo_bytes=undo_bytes(folder),
                 retried_by=tuple(checkpoint.retries()),
                 retried=checkpoint.retried(),
+                paused_by=_paused_by(read_steering(folder), status.state),
             )
     except StateError as error:
         return DamagedRun(folder.name, error.message)
@@ -175,7 +180,12 @@ def _of_record(record: RunRecord, now: float, successor: str | None) -> ListedRu
         undone_by=record.undone_by,
         undone_partly=record.undone_partly,
         marked=(record.migration.marked or "") if record.migration is not None else "",
+        paused_by=_paused_by(record.steering, record.state),
     )
+
+
+def _paused_by(steering: Steering, state: RunState) -> str:
+    return steering.by if steering.is_paused and not state.is_over else ""
 
 
 def _sort_key(run: ListedRun | DamagedRun) -> tuple[str, str]:

@@ -8,7 +8,6 @@ hang, another machine may have taken over the run.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -24,17 +23,17 @@ from bulkup.core.errors import (
     StateError,
     UsageError,
 )
-from bulkup.core.model import RunState, TargetInfo
-from bulkup.core.records import RunInfo, next_id
+from bulkup.core.model import RunState
+from bulkup.core.records import RunInfo
 from bulkup.core.steering import NO_TUNING, Steering, Tuning, Verb, newest
 from bulkup.datastore.connect import open_rpc
 from bulkup.datastore.retry import RetryPolicy
-from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
+from bulkup.runs.steered_run import Ledgers, current, folder_of, in_group
 from bulkup.runs.target import TargetOptions, open_target, options_for
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.files import CHECKPOINT_NAME, RunLock, find_run, group_folders
-from bulkup.state.groups import Group, find_group
+from bulkup.state.files import RunLock
+from bulkup.state.groups import find_group
 from bulkup.state.holder import has_died, this_process
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
@@ -104,7 +103,7 @@ def steer(
     """
     by = by or this_process().who
     steerer = _Steerer(name, change, target or TargetOptions(), wait_s, by)
-    folder = _current_folder(state_dir, name)
+    folder = folder_of(state_dir, name)
     if folder is None:
         return steerer.by_record(None, None)
     run_info = steerer.run_in(folder)
@@ -129,19 +128,6 @@ def steer(
             f"run {run_info.run_id} is asked to {change.verb} in its folder alone: {error.message}",
             details=error.details,
         ) from error
-
-
-@dataclass(frozen=True)
-class _Ledgers:
-    """The ledgers of a target's namespaces."""
-
-    rpc: Rpc
-    target: TargetInfo
-
-    def of(self, namespace: str | None = None) -> Ledger:
-        """None: of the target's own namespace."""
-        space = self.target.namespace if namespace is None else namespace
-        return Ledger(self.rpc, replace(self.target, namespace=space))
 
 
 class _Steerer:
@@ -214,7 +200,7 @@ class _Steerer:
             raise
 
     def _by_record(
-        self, ledgers: _Ledgers, folder: Path | None, run_info: RunInfo | None
+        self, ledgers: Ledgers, folder: Path | None, run_info: RunInfo | None
     ) -> SteerResult:
         ledger, record = self._find(ledgers, run_info)
         if record is None:
@@ -247,7 +233,7 @@ class _Steerer:
         outcome = self._wait_for_record(ledger, record, steering, changed=changed)
         return self._result(record.run_info, steering, changed, outcome)
 
-    def _find(self, ledgers: _Ledgers, run_info: RunInfo | None) -> tuple[Ledger, RunRecord | None]:
+    def _find(self, ledgers: Ledgers, run_info: RunInfo | None) -> tuple[Ledger, RunRecord | None]:
         """The record of the run, or of the one in its chain or group that is worked on."""
         ledger = ledgers.of()
         run_id = self._name if run_info is None else run_info.run_id
@@ -255,11 +241,11 @@ class _Steerer:
         if record is None and run_info is None:
             found = find_group(ledgers.rpc, ledgers.target, run_id)
             if found is not None:
-                return _in_group(ledgers, found[1])
+                return in_group(ledgers, found[1])
         is_other = record and run_info and record.run_info.created != run_info.created
         if is_other:  # a later run, whose id was made from the same name
             return ledger, None
-        return ledger, _current(ledger, record)
+        return ledger, current(ledger, record)
 
     def _folder_alone(self, folder: Path | None, run_info: RunInfo | None) -> SteerResult:
         if folder is None or run_info is None:
@@ -328,19 +314,6 @@ class _Steerer:
         return SteerResult(run_info.run_id, run_info.updater, verb, steering, changed, outcome)
 
 
-def _in_group(ledgers: _Ledgers, group: Group) -> tuple[Ledger, RunRecord]:
-    """The run of a group that is worked on. Raises NotFoundError when none has begun."""
-    for namespace in group.namespaces:
-        ledger = ledgers.of(namespace)
-        record = _current(ledger, ledger.read(group.run_id(namespace)))
-        if record is not None and not record.state.is_over:
-            return ledger, record
-    raise NotFoundError(
-        f"no run of group {group.group_id} is worked on now; `bulkup resume {group.group_id}` "
-        "continues the group"
-    )
-
-
 def _still_there(record: RunRecord | None, run_id: str) -> RunRecord:
     if record is None:
         raise NotFoundError(f"run {run_id} has just ended")
@@ -354,60 +327,11 @@ def _over(run_id: str, state: RunState, verb: Verb) -> NotFoundError:
     )
 
 
-def _current(ledger: Ledger, record: RunRecord | None) -> RunRecord | None:
-    """The unfinished run of a chain, from this one on; or the last one."""
-    while record is not None and record.state is RunState.FINISHED:
-        following = ledger.read(next_id(record.run_info.run_id))
-        if following is None:
-            break
-        record = following
-    return record
-
-
-def _current_folder(state_dir: Path, name: str) -> Path | None:
-    """The folder of the run that is meant; None: it is not in this state directory.
-
-    Raises UsageError when the name is that of several runs.
-    """
-    if folders := group_folders(state_dir, name):
-        return max(folders, key=_liveliness)
-    try:
-        folder = find_run(state_dir, name)
-    except NotFoundError:
-        return None
-    while (successor := _successor_of(folder)) is not None:
-        folder = successor
-    return folder
-
-
-def _successor_of(folder: Path) -> Path | None:
-    try:
-        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
-            status = checkpoint.status()
-    except (StateError, sqlite3.DatabaseError):
-        return None
-    if status.state is not RunState.FINISHED or not status.successor:
-        return None
-    successor = folder.with_name(status.successor)
-    return successor if (successor / CHECKPOINT_NAME).exists() else None
-
-
-def _liveliness(folder: Path) -> tuple[bool, bool, int]:
-    """Of the runs of a group: the one that is worked on, or one that is not over."""
-    try:
-        with closing(Checkpoint.open(folder, check=False)) as checkpoint:
-            is_open = not checkpoint.status().state.is_over
-    except (StateError, sqlite3.DatabaseError):
-        is_open = False
-    changed = (folder / CHECKPOINT_NAME).stat().st_mtime_ns
-    return RunLock(folder).is_held(), is_open, changed
-
-
 @contextmanager
-def _connected(options: TargetOptions) -> Iterator[_Ledgers]:
+def _connected(options: TargetOptions) -> Iterator[Ledgers]:
     with (
         open_target(options, only_reads=True) as target,
         closing(open_rpc(target, RetryPolicy(RETRY_FOR_S), Clock())) as rpc,
         explained(rpc),
     ):
-        yield _Ledgers(rpc, target.info)
+        yield Ledgers(rpc, target.info)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from bulkup.core.model import Counts, Failure, LogLine
@@ -18,13 +19,25 @@ from bulkup.state.display import is_alive
 from bulkup.state.record_codec import run_info_from_json
 from bulkup.state.unreported import reported
 
-_KEPT = (
-    "state", "reason", "exit_code", "ended", "took_s", "successor", "runners", "max_failures",
-    "over_budget", "clean", "generation", "asked", "total", "gate", "undone_by", "partly",
-    "brought_back_by", "who_worked",
-)  # fmt: skip
-
-
+_NUMBER, _TEXT = (int, float), (str,)
+_FACTS: Mapping[str, tuple[type, ...]] = {
+    "state": _TEXT, "reason": _TEXT, "exit_code": (int,), "ended": _TEXT,
+    "took_s": (*_NUMBER, NoneType), "successor": _TEXT, "runners": (int,), "max_failures": (int,),
+    "over_budget": (bool, NoneType), "clean": (bool,), "generation": (int,), "asked": (dict,),
+    "total": (int, NoneType), "gate": (dict, NoneType), "undone_by": _TEXT, "partly": (bool,),
+    "brought_back_by": _TEXT, "who_worked": (list,),
+}  # fmt: skip
+"""What is kept of a run, and of which types: a copy may come from a stranger."""
+_RUNNER: Mapping[str, tuple[type, ...]] = {
+    "number": (int,), "who": _TEXT, "origin": (dict,), "python": _TEXT, "system": _TEXT,
+    "began": _NUMBER, "ended": (*_NUMBER, NoneType), "state": _TEXT, "reason": _TEXT,
+    "retries": (int,), "operations": (dict, NoneType), "warnings": (list,),
+}  # fmt: skip
+_OPERATIONS: Mapping[str, tuple[type, ...]] = {
+    "reads": (int,), "writes": (int,), "deletes": (int,), "index_updates": (int, NoneType),
+}  # fmt: skip
+MAX_NUMBER = 2**53
+"""A larger one is no count and no time."""
 COPY_NAME = "copy"
 _ALIVE = "alive"
 
@@ -32,11 +45,11 @@ _ALIVE = "alive"
 class _Copied(Checkpoint):
     def facts(self) -> dict[str, Any]:
         meta = self._meta()
-        return {name: meta[name] for name in _KEPT if name in meta}
+        return {name: meta[name] for name in _FACTS if name in meta}
 
     def keep(self, facts: Mapping[str, Any]) -> None:
         with self._step():
-            self._set(**{name: facts[name] for name in _KEPT if name in facts})
+            self._set(**{name: facts[name] for name in _FACTS if name in facts})
 
 
 def stored_run(folder: Path) -> dict[str, Any]:
@@ -70,7 +83,16 @@ def make_copy(
     what is none.
     """
     facts = stored["facts"]
-    counts = Counts(**{str(name): int(count) for name, count in stored["counts"].items()})
+    _check(facts, _FACTS)
+    for runner in facts.get("who_worked", ()):
+        _check(runner, _RUNNER)
+        _check(runner["origin"], dict.fromkeys(runner["origin"], _TEXT))
+        for operations in (runner.get("operations") or {}).values():
+            _check(operations, _OPERATIONS)
+        if not all(isinstance(warning, str) for warning in runner["warnings"]):
+            raise TypeError("a string is expected")
+    _check(stored["counts"], dict.fromkeys(stored["counts"], (int,)))
+    counts = Counts(**stored["counts"])
     run_info = run_info_from_json(dict(stored["run_info"]))
     with closing(_Copied.create(folder, run_info)) as checkpoint:
         checkpoint.follow([Shard(1)], int(facts.get("generation", 0)))
@@ -92,3 +114,14 @@ def is_copy(folder: Path) -> bool:
 def was_alive(folder: Path) -> bool:
     """Whether a process worked on the run when it was copied."""
     return (folder / COPY_NAME).read_text() == _ALIVE
+
+
+def _check(values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
+    """Raises TypeError, ValueError for what has other types, or names that are not known."""
+    for name, value in values.items():
+        allowed = types.get(name, ())
+        is_allowed = type(value) in allowed  # True is an int
+        if not is_allowed:
+            raise TypeError(f"{name} has another type")
+        if isinstance(value, (int, float)) and not abs(value) < MAX_NUMBER:
+            raise ValueError(f"{name} is too large")

@@ -15,6 +15,8 @@ from tests.cli.shell import BUMP, Result, Shell, entity, put, seed
 from tests.conftest import Server
 from tests.migrations.conftest import write_step
 
+pytestmark = pytest.mark.sampled(3)
+
 REPOSITORY = Path(__file__).parents[2]
 
 WORDY = """
@@ -356,6 +358,9 @@ def test_steering_a_run_that_nobody_works_on(shell: Shell, embedded: Server) -> 
         (line,) = told(shell.bulkup(words[0], run_id, *words[1:], "--json"))
         assert (line["type"], line["run_id"], line["verb"]) == ("steering", run_id, words[0])
         assert (line["state"], line["outcome"], line["changed"]) == (state, "nobody", True)
+        for words in ([], ["--all"]):
+            (listed,) = told(shell.bulkup("list", *words, "--json"))
+            assert bool(listed["paused_by"]) == (state == "paused")
     assert (line["max_rate"], line["in_flight"], line["batch_size"]) == ("200", 0, 7)
     (error,) = told(shell.bulkup("pause", run_id, "--json"))
     assert error["message"].startswith(f"run {run_id} was cancelled by ")
@@ -368,6 +373,7 @@ def test_every_command_with_json_is_tested_here() -> None:
         "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
         "config", "diff", "undo", "rewind", "updaters", "count", "find", "report", "logs",
         "pause", "continue", "cancel", "tune",
+        "serve",  # in tests/web
     }  # fmt: skip
     from bulkup.cli import cli
 

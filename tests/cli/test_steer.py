@@ -203,6 +203,29 @@ def test_the_run_of_a_group_is_steered_by_the_id_of_the_group(
     ended(process)
 
 
+@pytest.mark.parametrize("words", [["migrate"], ["undo"], ["run", "again.py", "--until-clean"]])
+def test_every_command_that_executes_runs_ends_with_12(
+    shell: Shell, embedded: Server, words: list[str]
+) -> None:
+    before = total(embedded.client())
+    shell.write("updaters/0001_slow.py", BUMP)
+    shell.write("again.py", f"{BUMP}\n    idempotent = True\n")
+    if words == ["undo"]:
+        shell.write("bump.py", BUMP)
+        assert shell.bulkup("run", "bump.py").code == 0
+        words = ["undo", shell.runs()[-1], "--yes"]
+        before += SIZE
+    process = shell.begin(*words, "--window", closed_window(), "--json")
+    assert process.stdout is not None
+    lines = (json.loads(text) for text in process.stdout)
+    held = next(line for line in lines if line["type"] == "held")
+    assert shell.bulkup("cancel", held["run_id"]).code == 0
+    rest = list(lines)
+    assert process.wait(100) == 12, rest
+    ended(process)
+    assert total(embedded.client()) == before
+
+
 def closed_window() -> str:
     """A window that opens in half a day."""
     hour = (time.gmtime().tm_hour + 12) % 24

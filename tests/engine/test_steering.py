@@ -23,7 +23,7 @@ from bulkup.runs.steered_start import steering_of_runner
 from bulkup.state import lease
 from bulkup.state.steering import change_steering, read_answer, read_steering
 from tests.conftest import Server
-from tests.engine.conftest import Run, everything, fill
+from tests.engine.conftest import Run, Start, everything, fill
 
 SIZE = 120
 
@@ -269,3 +269,15 @@ def test_who_is_cancelled_while_another_waits_for_the_run_stops_both(
     context.carried.before_wait = None
     found = steering_of_runner(context, tmp_path, record)  # type: ignore[arg-type]
     assert (found.state, found.number) == (SteerState.WORKING, 2)
+
+
+def test_a_pause_counts_for_the_time_that_a_command_may_take(
+    embedded: Server, start_on: Start, tmp_path: Path
+) -> None:
+    client = fill(embedded, "Thing", 20, n=0)
+    watcher = Watcher(tmp_path / "state", PAUSE, at=0)
+    report = start_on(embedded, up, watcher, max_time_s=1.5, batch_size=5)
+    watcher.join()
+    assert (report.state, report.exit_code) == (RunState.STOPPED, Exit.LIMIT)
+    assert watcher.steered == [(Verb.PAUSE, SteerState.PAUSED)]
+    assert sum(thing["n"] for thing in everything(client, "Thing")) == report.counts.handled

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,10 @@ import pytest
 
 import bulkup
 from bulkup.core.errors import UsageError
-from bulkup.runs.bundle import make_bundle, opened_bundle
+from bulkup.report import summarize, summary_text
+from bulkup.report.log_text import log_fields, log_text
+from bulkup.report.page import render_page
+from bulkup.runs.bundle import _asked, make_bundle, opened_bundle
 from bulkup.runs.bundle_file import FORMAT, PARTS, write_bundle
 from bulkup.runs.run_facts import run_facts
 from bulkup.state.run_log_reader import read_log
@@ -222,3 +226,61 @@ def test_an_encrypted_or_doubled_member_is_refused(folder: Path, tmp_path: Path)
         archive.writestr("run.json", b"{}")
     path.write_bytes(file.getvalue())
     is_refused(path, "damaged")
+
+
+STRANGE = (None, "x", "", -1, 10**30, 1e308, float("nan"), True, [], [1], {}, {"x": 1}, "\x1b[2J")
+
+
+def leaves(part: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [path] if path else []
+    if isinstance(part, dict):
+        return found + [leaf for name in part for leaf in leaves(part[name], (*path, name))]
+    if isinstance(part, list):
+        return found + [leaf for n, one in enumerate(part) for leaf in leaves(one, (*path, n))]
+    return found
+
+
+@pytest.mark.parametrize("seed", [*range(2), pytest.param(None, marks=pytest.mark.slow)])
+def test_whatever_a_value_is_replaced_by_the_bundle_is_shown_or_refused(
+    folder: Path, tmp_path: Path, seed: int | None
+) -> None:
+    """Each one with each strange value at night, some every day."""
+    whole = parts_of(folder)
+    cases = [
+        (name, number, path, value)
+        for name in ("run.json", "failures.jsonl", "events.jsonl", "timeline.jsonl")
+        for number, line in enumerate(lines_of(whole[name], name))
+        for path in leaves(json.loads(line))
+        for value in STRANGE
+    ]
+    if seed is not None:
+        cases = random.Random(seed).sample(cases, 15)
+    refused = 0
+    for name, number, path, value in cases:
+        lines = lines_of(whole[name], name)
+        content = json.loads(lines[number])
+        inner = content
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = value
+        lines[number] = json.dumps(content).encode()
+        (tmp_path / "x.zip").write_bytes(packed({**whole, name: b"\n".join(lines)}))
+        try:
+            with opened_bundle(tmp_path / "x.zip") as opened:
+                facts = run_facts(opened)
+                shown = summary_text(summarize(facts.report)) + render_page(facts)
+                shown += "".join(map(log_text, read_log(opened)))
+                assert "\x1b" not in shown
+                assert all(log_fields(entry) is not False for entry in read_log(opened))
+        except UsageError:
+            refused += 1
+    assert refused < len(cases)
+
+
+def lines_of(content: bytes, name: str) -> list[bytes]:
+    return [content] if name.endswith(".json") else content.splitlines()
+
+
+def test_a_health_check_is_left_out() -> None:
+    asked = _asked({"health_cmd": "curl -H token", "max_rate": "20", "in_flight": 3})
+    assert asked == {"max_rate": "20", "in_flight": 3}
