@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from zlib import crc32
 
 import pytest
 from google.cloud import datastore
@@ -101,11 +102,48 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
         # The generated tests run again at night, with all of their examples.
         if is_nightly(config) and getattr(item.obj, "is_hypothesis_test", False):
             item.add_marker(pytest.mark.chaos)
+        if _is_left_out(config, item):
+            item.add_marker(pytest.mark.chaos)
     functions: dict[str, list[pytest.Function]] = {}
     for item in items:
         functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for cases in functions.values():
         _leave_to_the_night(cases)
+
+
+@pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+def pytest_long_tests_first(config: pytest.Config, items: list[pytest.Function]) -> None:
+    """The tests of many minutes begin at once, each worker with its share: what begins last, on its
+    own, would keep the others waiting. Those of one emulator, which does one thing at a time, come
+    after each other."""
+    usual_s = float(config.getini("timeout"))
+    long = [item for item in items if _timeout_s(item) > usual_s]
+    long.sort(key=lambda item: [name in item.name for name in EMULATORS])
+    others = [item for item in items if _timeout_s(item) <= usual_s]
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    per_worker = -(-len(items) // workers)  # xdist gives each worker as many in a row
+    items.clear()
+    for worker in range(workers):
+        share = long[worker * len(long) // workers : (worker + 1) * len(long) // workers]
+        room = per_worker - len(share)
+        items += share + others[:room]
+        del others[:room]
+
+
+def _timeout_s(item: pytest.Function) -> float:
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
+
+
+def _is_left_out(config: pytest.Config, item: pytest.Function) -> bool:
+    """Of the files marked `sampled(n)`, plain `pytest` runs every nth test, and the night the rest.
+    Who names a file or a folder gets all of it.
+
+    A checksum of its name chooses a test, so that a new one changes nothing for the others.
+    """
+    mark = item.get_closest_marker("sampled")
+    is_plain = config.args == config.getini("testpaths")
+    return mark is not None and is_plain and bool(crc32(item.nodeid.encode()) % mark.args[0])
 
 
 def _leave_to_the_night(cases: list[pytest.Function]) -> None:

@@ -21,6 +21,7 @@ from bulkup.authoring.function_updater import FunctionUpdater, is_ndb_model
 from bulkup.authoring.model_adapter import ModelAdapter
 from bulkup.authoring.model_values import is_same
 from bulkup.authoring.ndb_context import NdbClient, NdbReads, forget, ndb_context_of, run_pending
+from bulkup.authoring.ndb_kinds import models_beside
 from bulkup.authoring.ndb_private import entity_from_model, meanings_of, model_from_entity
 from bulkup.authoring.ndb_query import datastore_query
 from bulkup.authoring.ndb_undeclared import declares, inner_model, keep_undeclared
@@ -43,7 +44,8 @@ class NdbModels(ModelAdapter):
     @contextmanager
     def context(self, updater: Updater[Any]) -> Iterator[Any]:
         self._updater = updater
-        with ndb_context_of(NdbClient(updater, self._reads, self._written)) as context:
+        client = NdbClient(updater, self._reads, self._written)
+        with models_beside(type(updater), self.model), ndb_context_of(client) as context:
             yield context
 
     def begin_call(self) -> None:

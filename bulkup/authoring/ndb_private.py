@@ -27,3 +27,6 @@ context_state: Any = context._state
 
 model_from_entity: Any = model._entity_from_ds_entity
 entity_from_model: Any = model._entity_to_ds_entity
+
+kind_map: Any = model.Model._kind_map
+"""The model that ndb makes of an entity, by its kind."""

@@ -142,5 +142,6 @@ def time_shares(vitals: Vitals) -> str:
 
 def failure_group(group: FailureGroup) -> str:
     """`3 × ValueError: no latitude (add.py:8 in handle_entity)`."""
-    place = f" ({clean(group.place)})" if group.place else ""
+    place = group.place.rpartition("/")[2]  # the report has the folder, too
+    place = f" ({clean(place)})" if place else ""
     return f"{group.count:,} × {clean(group.error)}{place}"

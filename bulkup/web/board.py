@@ -9,10 +9,12 @@ from pathlib import Path
 from bulkup.core.errors import NotFoundError
 from bulkup.core.model import RunState
 from bulkup.core.records import is_run_id
+from bulkup.core.steering import UNSTEERED, Steering, newest
 from bulkup.runs.listing import DamagedRun, ListedRun, latest_first, run_in, runs_on
 from bulkup.runs.target import TargetOptions
 from bulkup.state.display import KILLED
 from bulkup.state.files import CHECKPOINT_NAME, run_folders
+from bulkup.state.steering import read_steering
 from bulkup.web.ledger import LedgerView, LedgerWatch
 
 _Signature = tuple[tuple[int, int], ...]
@@ -67,6 +69,19 @@ class Board:
             elif run.run_info.run_id == run_id:
                 return run
         raise NotFoundError(f"There is no run {run_id!r:.100} here.")
+
+    def steering(self, run_id: str) -> Steering:
+        """How a run is steered, as its folder and its record have it."""
+        folder, ledger = self.folder_of(run_id), self.ledger()
+        known = [UNSTEERED if folder is None else read_steering(folder)]
+        records = ledger.records if ledger is not None else ()
+        known += [one.steering for one in records if one.run_info.run_id == run_id]
+        return newest(*known)
+
+    def steered(self) -> None:
+        """A run was steered: what its record says has changed."""
+        if self._ledger is not None:
+            self._ledger.expire()
 
     def _runs_here(self) -> list[ListedRun | DamagedRun]:
         runs, known = [], {}

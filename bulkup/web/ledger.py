@@ -65,6 +65,11 @@ class LedgerWatch:
             reading.wait(wait_s)
         return self._view
 
+    def expire(self) -> None:
+        """Something was changed, so the next look reads it again."""
+        with self._lock:
+            self._read_at = 0.0
+
     def _is_due(self, *, is_asked: bool) -> bool:
         age_s = time.monotonic() - self._read_at if self._read_at else EVERY_S
         if age_s < SERVED_EVERY_S:

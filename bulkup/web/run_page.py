@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 from urllib.parse import quote
 
 from bulkup.core.errors import BulkupError, StateError
@@ -15,7 +14,6 @@ from bulkup.report.text import utc_now
 from bulkup.runs.listing import DamagedRun, ListedRun
 from bulkup.runs.run_facts import run_facts
 from bulkup.state.display import KILLED
-from bulkup.state.steering import read_steering
 from bulkup.web.board import Board
 from bulkup.web.regions import Region, region
 from bulkup.web.render import render
@@ -52,31 +50,34 @@ class RunPage:
         return {
             "notice": region(""),
             "now": _now(facts),
-            "steering": region("") if over else self._steering(folder, facts),
+            "steering": region("") if over else self._steering(facts),
             **sections,
         }
 
-    def _steering(self, folder: Path, facts: RunFacts) -> Region:
-        steering = read_steering(folder)
-        said = []
-        if facts.report.alive is not True:
-            if steering.is_paused:
-                said.append(f"Paused by {steering.by}." if steering.by else "Paused.")
-            said.append("No process of this machine works on it now.")
-        if steering.tuning:
-            said.append(f"Tuned to {steering.tuning}.")
+    def _steering(self, facts: RunFacts) -> Region:
         last = facts.samples[-1] if facts.samples else None
+        said = "" if facts.report.alive else "No process of this machine works on it now."
+        # A run at work says itself that it is paused, above.
         return self._form(
-            " ".join(said),
-            is_paused=steering.is_paused,
-            max_rate=steering.tuning.max_rate or "",
-            batch_size=steering.tuning.batch_size or (last.batch_size if last else ""),
-            in_flight=steering.tuning.in_flight or "",
+            said, shows_pause=not facts.report.alive, batch_size=last.batch_size if last else 0
         )
 
-    def _form(self, said: str, **values: object) -> Region:
+    def _form(self, said: str, *, shows_pause: bool, batch_size: int = 0) -> Region:
+        steering = self._board.steering(self._run_id)
+        told = [said] if said else []
+        if steering.is_paused and shows_pause:
+            told.append(f"Paused by {steering.by}." if steering.by else "Paused.")
+        if steering.tuning:
+            told.append(f"Tuned to {steering.tuning}.")
         html = render(
-            "steering.html", action=self._action, form_token=self._form_token, said=said, **values
+            "steering.html",
+            action=self._action,
+            form_token=self._form_token,
+            said=" ".join(told),
+            is_paused=steering.is_paused,
+            max_rate=steering.tuning.max_rate or "",
+            in_flight=steering.tuning.in_flight or "",
+            batch_size=steering.tuning.batch_size or batch_size or "",
         )
         return region(html)
 
@@ -85,10 +86,8 @@ class RunPage:
             return {"notice": notice(run.error)}
         took_s = run.took_s(utc_now())
         facts = region(render("elsewhere.html", base=self._base, run=run, took_s=took_s))
-        if run.state not in (RunState.RUNNING.value, KILLED):
-            return {"notice": region(""), "facts": facts, "steering": region("")}
-        nothing = {"max_rate": "", "in_flight": "", "batch_size": ""}
-        steering = self._form("", is_paused=False, **nothing)
+        over = run.state != KILLED and RunState(run.state).is_over
+        steering = region("") if over else self._form("", shows_pause=True)
         return {"notice": region(""), "facts": facts, "steering": steering}
 
     def found(self, words: str, kind: str) -> str:

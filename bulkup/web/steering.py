@@ -29,6 +29,7 @@ def steer_run(board: Board, run_id: str, verb: str, form: Mapping[str, str]) -> 
     result = steer(
         run_id, Change(asked, tuning), state_dir=board.state_dir, target=board.target, wait_s=WAIT_S
     )
+    board.steered()
     how = how_steered(
         result.verb, result.steering, changed=result.changed, outcome=result.outcome.value
     )

@@ -51,6 +51,13 @@ def test_ndb_keeps_the_context_of_a_thread_where_it_did() -> None:
     assert state.context is None
 
 
+def test_the_models_of_all_kinds_are_in_one_dict() -> None:
+    assert ndb_private.kind_map["PinnedPerson"] is PinnedPerson
+    del ndb_private.kind_map["PinnedPerson"]
+    PinnedPerson._update_kind_map()
+    assert ndb.Model._lookup_model("PinnedPerson") is PinnedPerson
+
+
 def test_models_and_properties_have_the_names_that_are_called() -> None:
     for name in ("_get_kind", "_key", "_pre_put_hook", "_prepare_for_put", "_properties"):
         assert hasattr(PinnedPerson, name), name

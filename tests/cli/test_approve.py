@@ -24,6 +24,8 @@ from tests.conftest import Server
 from tests.migrations.conftest import trails, write_step
 from tests.namespaces.conftest import make_tenants
 
+pytestmark = pytest.mark.sampled(3)
+
 COUNT = 6
 
 CONFIG = """

@@ -16,6 +16,8 @@ from bulkup.cli.demo_shop import NEXT, ODD, STEPS, UPDATER, examples, products
 from tests.cli.nursery import REPOSITORY
 from tests.cli.shell import TIMEOUT_S, Result, Shell
 
+pytestmark = pytest.mark.sampled(3)
+
 
 def typed(shell: Shell, folder: Path, line: str) -> Result:
     """A line as a user types it into a shell, with bulkup on the PATH."""

@@ -14,6 +14,8 @@ from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import Result, Shell, contents, entity, put, seed
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 
 def now() -> str:
     return datetime.now(timezone.utc).isoformat()

@@ -10,6 +10,8 @@ import pytest
 from tests.cli.shell import Result, Shell, seed, values
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 TIMEOUT_S = 240
 """What hangs, hangs for ever."""
 

@@ -12,6 +12,8 @@ from tests.cli.shell import Shell
 from tests.conftest import Server
 from tests.engine.conftest import fill
 
+pytestmark = pytest.mark.sampled(3)
+
 HEAD = """
     from bulkup import Updater
 

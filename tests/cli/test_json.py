@@ -15,6 +15,8 @@ from tests.cli.shell import BUMP, Result, Shell, entity, put, seed
 from tests.conftest import Server
 from tests.migrations.conftest import write_step
 
+pytestmark = pytest.mark.sampled(3)
+
 REPOSITORY = Path(__file__).parents[2]
 
 WORDY = """
@@ -371,6 +373,7 @@ def test_every_command_with_json_is_tested_here() -> None:
         "run", "plan", "resume", "retry", "verify", "list", "show", "params", "migrate", "status",
         "config", "diff", "undo", "rewind", "updaters", "count", "find", "report", "logs",
         "pause", "continue", "cancel", "tune",
+        "serve",  # in tests/web
     }  # fmt: skip
     from bulkup.cli import cli
 

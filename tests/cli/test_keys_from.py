@@ -24,6 +24,8 @@ from tests.cli.shell import BUMP, Shell, contents, entity, markers, put, seed, v
 from tests.conftest import Server
 from tests.state.test_key_list import PATHS, key
 
+pytestmark = pytest.mark.sampled(3)
+
 FILTERED = """
     import bulkup
 

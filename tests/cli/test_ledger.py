@@ -10,6 +10,8 @@ import pytest
 from tests.cli.shell import BUMP, Shell, seed, values
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 
 @pytest.fixture
 def shell(tmp_path: Path, embedded: Server) -> Shell:

@@ -13,6 +13,8 @@ from tests.cli.shell import Shell, contents
 from tests.conftest import Server
 from tests.testing.test_plugin import session
 
+pytestmark = pytest.mark.sampled(3)
+
 
 def written(shell: Shell) -> list[str]:
     files = (path.relative_to(shell.folder) for path in shell.folder.rglob("*.py"))

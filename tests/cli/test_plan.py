@@ -21,6 +21,8 @@ from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Result, Shell, contents, ended, seed, values
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 
 @pytest.fixture
 def here(tmp_path: Path, embedded: Server) -> Shell:

@@ -11,6 +11,8 @@ import pytest
 from tests.cli.shell import BUMP, Shell, ended, refuses_to_resume, seed, values
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 PLAIN = """
     from google.cloud.datastore.query import PropertyFilter
 

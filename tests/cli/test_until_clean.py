@@ -10,6 +10,8 @@ from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Shell, entity, markers, seed, values
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 CEILING = """
     from bulkup import Updater
 

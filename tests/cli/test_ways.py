@@ -45,6 +45,14 @@ def test_every_number_is_read_and_checked(
     assert value in result.err
 
 
+SAMPLES = {
+    "--webhook": "https://example.com/hook",
+    "--health-url": "https://example.com/health",
+    "--window": "22:00-06:00",
+}
+"""Of options that refuse a 7 at once."""
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -71,7 +79,7 @@ def test_every_option_has_its_own_environment_variable(
             continue
         long_name = max(option.opts, key=len)
         variable = f"BULKUP_{name}_{long_name.lstrip('-').replace('-', '_')}".upper()
-        sample = "7" if not option.is_flag else "1"
+        sample = SAMPLES.get(long_name, "7") if not option.is_flag else "1"
         with monkeypatch.context() as patch:
             patch.setenv(variable, sample)
             context = command.make_context(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,7 +24,10 @@ from tests.cli.shell import Shell
 from tests.conftest import Server
 from tests.engine.conftest import Run
 
-pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+pytestmark = [
+    pytest.mark.sampled(3),
+    pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
+]
 
 NOW = datetime.datetime(2024, 2, 29, 12, 30, 15, 123456)
 
@@ -758,6 +762,41 @@ def test_what_a_check_writes_with_ndb_is_refused(
     with pytest.raises(bulkup.BulkupError, match="a check only reads"):
         run(embedded, updater(lambda self, person: None, check_before=writes))
     assert stored(people, "Invoice") == {}
+
+
+TWO = """
+import bulkup
+from google.cloud import ndb
+
+class Person(ndb.Model):
+    name = ndb.StringProperty()
+
+    def shown(self):
+        return "{shown} " + self.name
+
+@bulkup.updater(kind=Person)
+def show(person: Person):
+    person.name = person.shown() + ndb.Key(Person, 2).get().shown()
+    return person
+"""
+
+
+def test_two_files_may_each_have_a_model_of_the_same_kind(
+    embedded: Server, people: datastore.Client, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ndb itself knows only the one that was defined last."""
+    updaters = []
+    for shown in "F", "S":
+        module = ModuleType(f"models_{shown}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(TWO.format(shown=shown), vars(module))
+        updaters.append(module.show)
+    last = ndb.Model._lookup_model("Person")
+    for show in updaters:
+        report = run(embedded, show)
+        assert (report.counts.written, report.failures) == (4, ()), report
+    assert stored(people)[1]["name"] == "S F p1F p2S F p2F p2"
+    assert ndb.Model._lookup_model("Person") is last
 
 
 FILE = """

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from itertools import pairwise
 
+import pytest
 from google.cloud import datastore
 
 from tests.cli.shell import ended, markers, seed
 from tests.conftest import Server
 from tests.migrations.conftest import Machine, trails
+
+pytestmark = pytest.mark.sampled(3)
 
 ITEMS = 12
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from google.cloud import datastore
 
 from tests.cli.shell import Shell, contents
 from tests.conftest import Server
 from tests.migrations.conftest import trails, write_step
 from tests.migrations.test_status import failed, held_elsewhere, killed
+
+pytestmark = pytest.mark.sampled(3)
 
 
 def statuses(shell: Shell) -> list[str]:

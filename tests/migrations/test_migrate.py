@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
 from google.cloud import datastore
 
 from tests.cli.shell import Shell, contents, markers
 from tests.conftest import Server
 from tests.migrations.conftest import trails, write_step
+
+pytestmark = pytest.mark.sampled(3)
 
 
 def names(shell: Shell, live_markers: str) -> list[str]:

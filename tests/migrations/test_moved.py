@@ -14,6 +14,8 @@ from tests.conftest import Server
 from tests.migrations.conftest import Machine, trails, write_step
 from tests.migrations.test_marks import statuses
 
+pytestmark = pytest.mark.sampled(3)
+
 
 def move(shell: Shell, old: str, new: str, folder: str = "updaters") -> Path:
     path = shell.folder / folder / f"{old}.py"

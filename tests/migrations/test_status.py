@@ -20,6 +20,8 @@ from tests.cli.shell import Shell, contents, ended
 from tests.conftest import Server
 from tests.migrations.conftest import write_step
 
+pytestmark = pytest.mark.sampled(3)
+
 
 def nothing(shell: Shell, client: datastore.Client) -> None:
     pass

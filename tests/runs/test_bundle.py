@@ -240,7 +240,7 @@ def leaves(part: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-@pytest.mark.parametrize("seed", [*range(4), pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [*range(2), pytest.param(None, marks=pytest.mark.slow)])
 def test_whatever_a_value_is_replaced_by_the_bundle_is_shown_or_refused(
     folder: Path, tmp_path: Path, seed: int | None
 ) -> None:
@@ -254,7 +254,7 @@ def test_whatever_a_value_is_replaced_by_the_bundle_is_shown_or_refused(
         for value in STRANGE
     ]
     if seed is not None:
-        cases = random.Random(seed).sample(cases, 25)
+        cases = random.Random(seed).sample(cases, 15)
     refused = 0
     for name, number, path, value in cases:
         lines = lines_of(whole[name], name)

@@ -11,6 +11,8 @@ from google.cloud import datastore
 from tests.cli.shell import Shell, ended, markers, seed
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 LINK = """
     import os, signal
     import bulkup

@@ -15,6 +15,8 @@ from google.cloud import datastore
 from tests.cli.shell import BUMP, Shell, contents, ended, seed, values
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 ONCE = BUMP.replace("step: int", "once = True\n    step: int")
 
 

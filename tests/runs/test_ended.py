@@ -14,6 +14,8 @@ from bulkup.core.errors import Exit
 from tests.cli.shell import Result, Shell, ended, markers, seed, values
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 COUNT = 5
 
 BUMP = """

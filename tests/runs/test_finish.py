@@ -20,6 +20,8 @@ from tests.cli.shell import Shell, markers, seed, values
 from tests.conftest import Server
 from tests.namespaces.conftest import Tenants, make_tenants
 
+pytestmark = pytest.mark.sampled(3)
+
 COUNT = 7
 
 HEAD = """

@@ -18,6 +18,8 @@ from tests.conftest import Server
 from tests.migrations.conftest import trails, write_step
 from tests.namespaces.conftest import Tenants, make_tenants
 
+pytestmark = pytest.mark.sampled(3)
+
 COUNT = 7
 
 UPDATER = """

@@ -10,6 +10,8 @@ from google.cloud import datastore
 from tests.cli.shell import BUMP, Shell, seed, values
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 TYPO = BUMP.replace("Item", "Itm")
 NEW = BUMP.replace("Item", "Voucher")
 

@@ -22,6 +22,8 @@ from tests.engine.conftest import Run, fill
 from tests.engine.conftest import run as run
 from tests.runs.planning import plan_on
 
+pytestmark = pytest.mark.sampled(3)
+
 ENTITIES = 240
 OUTCOMES = (
     "handled", "written", "deleted", "unchanged", "left_alone", "vanished", "failed",

@@ -15,6 +15,8 @@ from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import Result, Shell, contents, markers, seed, values
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 COUNT = 40
 
 UPDATER = """

@@ -24,6 +24,8 @@ from tests.engine.conftest import fill
 from tests.engine.updaters import Mixed, Raced, Stamp, ToTheNext
 from tests.runs.undoing import Bench, entities
 
+pytestmark = pytest.mark.sampled(3)
+
 
 @pytest.fixture
 def bench(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:

@@ -21,6 +21,8 @@ from tests.engine.test_neighbours_at_random import COUNTERS, THINGS, Random
 from tests.engine.updaters import Stamp
 from tests.runs.undoing import Bench, entities
 
+pytestmark = pytest.mark.sampled(3)
+
 
 class Rewritten(Stamp):
     """Deletes some, and leaves nothing of the others as it was."""

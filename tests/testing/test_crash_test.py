@@ -14,6 +14,8 @@ from bulkup.testing import crash_test
 from tests.testing import planted
 from tests.testing.planted import PEOPLE
 
+pytestmark = pytest.mark.sampled(3)
+
 
 def test_an_updater_that_depends_on_its_entities_alone_survives() -> None:
     result = crash_test(planted.full_name, PEOPLE, sep="-")

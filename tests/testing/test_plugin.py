@@ -15,6 +15,8 @@ import pytest
 from bulkup.testing import run_updater
 from tests.testing.planted import PEOPLE, full_name, misspelled_write
 
+pytestmark = pytest.mark.sampled(3)
+
 ROOT = Path(__file__).parents[2]
 
 CONFTEST = """

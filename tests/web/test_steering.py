@@ -10,6 +10,7 @@ from google.cloud.datastore import Entity
 
 import bulkup
 from bulkup.core.steering import UNSTEERED, SteerState, Tuning
+from bulkup.runs.target import TargetOptions
 from bulkup.state.steering import read_steering
 from tests.conftest import Server
 from tests.engine.conftest import fill
@@ -58,6 +59,18 @@ def test_forms_steer_a_run_that_nobody_works_on(bench: Bench) -> None:
         assert "not paused any more" in page.text
         assert f'href="{site.base}/runs/{stopped.run_id}"' in page.text
         assert read_steering(folder).state is SteerState.WORKING
+
+
+def test_a_run_of_elsewhere_is_steered_through_its_record(bench: Bench, tmp_path: Path) -> None:
+    stopped = bench.run(touch, limit=10, batch_size=5)
+    with site_of(tmp_path / "other", TargetOptions(bench.server.project)) as site:
+        site.enter()
+        path = f"/runs/{stopped.run_id}"
+        assert 'id="pause"' in site.page(path).text
+        assert "is paused" in steered(site, stopped.run_id, "pause").json()["message"]
+        shown = site.page(path).text
+        assert "Paused by" in shown
+        assert 'id="continue"' in shown
 
 
 def test_nothing_but_a_form_of_the_page_changes_anything(bench: Bench) -> None:
