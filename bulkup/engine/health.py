@@ -63,7 +63,7 @@ class HealthGate:
         for watch in self._watches:
             why = watch.why()
             if why:
-                return Reason(Phase.HELD, why, gives_up=True)
+                return Reason(Phase.HELD, why, gives_up=True, is_short=not watch.has_answered)
         return None
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class _Watch:
         self._closing = threading.Event()
         self._asked_at: float | None = None
         """None: nothing was asked, or the answer is there."""
-        self._is_late = False
+        self._is_late = self.has_answered = False
         self._why = f"{check.name} has not answered yet"
 
     def why(self) -> str:
@@ -105,6 +105,7 @@ class _Watch:
             except BaseException as error:
                 why = f"{self._check.name} raised {error_line(error)}"
             self._why, self._asked_at = without_secrets(encodable(why)), None
+            self.has_answered = True
             self._closing.wait(ASK_EVERY_S)
 
     def close(self) -> None:

@@ -25,6 +25,11 @@ class Reason(NamedTuple):
     """When that ends; None: nobody knows."""
     gives_up: bool = False
     """`--max-hold` ends the run."""
+    is_short: bool = False
+    """It is over in a moment, as a rule, and not worth telling before that."""
+
+
+SHORT_S = 2.0
 
 
 class Gate(Protocol):
@@ -84,6 +89,8 @@ class Holding:
             self._held_since = None
         elif self._held_since is None:
             self._held_since = now
+        if reason.is_short and self._told is None and now - self._since < SHORT_S:
+            return
         told, self._told = self._told, reason
         if told is None or told[:2] != reason[:2]:
             self._leave_pause(told, reason)

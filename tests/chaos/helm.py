@@ -21,7 +21,7 @@ MOST_CANCELS = 3
 
 
 class Helm:
-    """Steers the world's runs within its block. Ends with a `continue`, so that no runner waits."""
+    """Steers the world's runs within its block, and soon continues a paused one."""
 
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
