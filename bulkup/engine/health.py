@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from http.client import HTTPException
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 from urllib.error import URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
@@ -191,18 +191,16 @@ class CommandCheck:
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self) -> str:
-        with tempfile.TemporaryFile() as errors:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             self._process = process = subprocess.Popen(  # noqa: S602 - the user's own command
                 self._command, shell=True, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
             )  # fmt: skip
             code = process.wait()
             self._process = None
             if code == 0:
                 return ""
-            errors.seek(max(0, errors.seek(0, os.SEEK_END) - 4096))
-            lines = errors.read().decode("utf-8", "replace").split("\n")
-            last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+            last = _last_line(errors) or _last_line(output)
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return f"{self.name} {how}{': ' if last else ''}{last}"[:MAX_LINE_CHARS]
 
@@ -211,6 +209,13 @@ class CommandCheck:
         if process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _last_line(file: IO[bytes]) -> str:
+    """The last one that is not blank; empty: there is none."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+    lines = file.read().decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def shown_url(url: str) -> str:

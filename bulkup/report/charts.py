@@ -201,8 +201,11 @@ class _Axis:
             start = following
 
     def _hold(self, start: int, end: int) -> Band:
-        first = self.samples[start]
-        took = duration(self.samples[end].at - first.at)
+        first, last = self.samples[start], self.samples[end]
+        # A runner that begins with a hold has its first sample when that has lasted for a while.
+        is_first = start == 0 or start in self.breaks
+        held_before_s = 0.0 if is_first else self.samples[start - 1].waits.held_s
+        took = duration(max(last.at - first.at, last.waits.held_s - held_before_s))
         why = f": {clean(first.why, 200)}" if first.why else ""
         x = self.xs[start]
         return Band(x, max(2.0, self.xs[end] - x), "held", f"{_STOPPED[first.phase]} {took}{why}")
@@ -290,7 +293,7 @@ def _thinned(points: Sequence[tuple[float, float]], most: int) -> Sequence[tuple
 def _drawn(points: Sequence[tuple[float, float]]) -> str:
     (x, y), rest = points[0], points[1:]
     if not rest:
-        return f"M{x:.1f} {y:.1f}h4"
+        return f"M{min(x, WIDTH - 4):.1f} {y:.1f}h4"
     return f"M{x:.1f} {y:.1f}" + "".join(f"L{x:.1f} {y:.1f}" for x, y in rest)
 
 

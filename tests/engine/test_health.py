@@ -195,6 +195,20 @@ def test_a_function_has_a_check_as_an_argument(embedded: Server, run: Run) -> No
         bulkup.updater(kind="Thing", healthy=3)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("echo a; echo 'no response'; exit 2", ": no response"),
+        ("echo no response; echo down >&2; exit 2", ": down"),
+        ("exit 2", ""),
+        ("echo fine; exit 0", None),
+    ],
+)
+def test_the_reason_is_the_last_line_that_a_command_prints(command: str, why: str | None) -> None:
+    answer = "" if why is None else f"the health command ended with exit code 2{why}"
+    assert CommandCheck(command).ask() == answer
+
+
 def test_a_command_says_whether_the_run_may_work(
     embedded: Server, run: Run, tmp_path: Path
 ) -> None:

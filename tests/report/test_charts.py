@@ -93,6 +93,24 @@ def test_a_run_that_ends_in_a_hold_shows_it(phase: Phase) -> None:
     assert alone.width == 2
 
 
+def test_a_hold_lasts_since_its_runner_began_and_not_since_its_first_sample() -> None:
+    held = [
+        replace(one, phase=Phase.HELD, waits=Waits(held_s=1.5 + one.at - sample(0).at))
+        for one in timeline(2)
+    ]
+    resumed = [replace(one, at=one.at + 60, runner=one.runner + 1) for one in held[:1]]
+    titles = [band.title for band in charts_of([*held, *resumed])[0].bands if band.kind == "held"]
+    assert [title.split(":")[0] for title in titles] == ["Held 2.5 s", "Held 1.5 s"]
+
+
+def test_a_runner_with_one_sample_is_drawn_inside_at_the_end() -> None:
+    samples = [*timeline(5), replace(sample(5), at=sample(5).at + 60, runner=9)]
+    path = charts_of(samples)[0].lines[0].path
+    x = float(path[path.rindex("M") + 1 :].split()[0])
+    assert path.endswith("h4")
+    assert x + 4 <= WIDTH
+
+
 def test_why_a_run_was_held_is_shown_inert() -> None:
     samples = [replace(one, phase=Phase.HELD, why=HOSTILE * 100) for one in timeline(3)]
     (hold,) = charts_of(samples)[0].bands
