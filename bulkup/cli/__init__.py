@@ -6,6 +6,7 @@ once. `call` is the one place where errors become exit codes.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -25,6 +26,7 @@ from bulkup.core.hidden_modules import hiding_file
 from bulkup.core.secrets import without_secrets
 from bulkup.core.similar import likely_meant
 from bulkup.core.version import __version__
+from bulkup.core.visible import visible
 
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
@@ -199,6 +201,11 @@ def call(args: Sequence[str] | None = None, *, releases_stdout: bool = True) -> 
         _lead_nowhere(sys.stdout)
         return Exit.FAILED
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            full = _full_disk(error)
+            click.echo(f"Error: {full.message}", err=True)
+            _write_error(full, words)
+            return full.exit_code
         # A command without -v has no other way to show it.
         verbose = state.get("verbose", True)
         if verbose:
@@ -241,6 +248,22 @@ def _write_error(error: BulkupError, words: Sequence[str]) -> None:
 
     with suppress(BrokenPipeError, StateError):  # it is told on standard error, too
         stdout_lines().error(error)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def _full_disk(error: OSError) -> StateError:
+    """What to say of a disk that is full. Most often it has the file that standard output goes to,
+    which has no name here."""
+    if not error.filename:
+        with suppress(OSError, ValueError):
+            _lead_nowhere(sys.stdout)  # Python must not try again at exit
+    name = visible(os.fsdecode(error.filename)) if error.filename else "all of the output"
+    return StateError(
+        f"cannot write {without_secrets(name)} ({error.strerror}); free disk space, then type the "
+        "command again"
+    )
 
 
 def _lead_nowhere(stream: TextIO) -> None:

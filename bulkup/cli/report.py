@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from bulkup.cli.args import verb
 from bulkup.cli.bundles import run_or_bundle
 from bulkup.cli.options import Json, StateDir
 from bulkup.cli.values import completed
+from bulkup.core.visible import visible
 
 if TYPE_CHECKING:
     from bulkup.core.run_facts import RunFacts
@@ -43,7 +45,7 @@ class ReportArgs:
             ["-o", "--out"],
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="Write to FILE, whose name (.html, .md, .json) says what, unless an option does.",
+            help="Write to FILE, a .html, .md, .json or .txt, unless an option says what.",
         ),
     ]
     state_dir: StateDir
@@ -101,10 +103,21 @@ def _form(args: ReportArgs) -> str:
         raise click.UsageError(f"--{asked[0]} and --{asked[1]} cannot be used together")
     if asked:
         return asked[0]
-    return _SUFFIXES.get(args.out.suffix.lower(), "text") if args.out is not None else "text"
+    if args.out is None or args.out.name == "-":
+        return "text"
+    suffix = args.out.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise click.UsageError(
+            f"nobody knows what to write to a file whose name ends with {visible(suffix)}; end it "
+            "with .html, .md, .json or .txt, or add --html, --markdown or --json"
+        )
+    return _SUFFIXES[suffix]
 
 
-_SUFFIXES = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json"}
+_SUFFIXES = {
+    "": "text", ".txt": "text",
+    ".html": "html", ".htm": "html", ".md": "markdown", ".json": "json",
+}  # fmt: skip
 
 
 def _is_html(beginning: bytes) -> bool:
@@ -123,11 +136,13 @@ def _is_json(beginning: bytes) -> bool:
     return beginning.startswith((b'{"type": "report"', b'{"type": "comparison"'))
 
 
+_RUN_ROW = re.compile(rb"^  Run +\d{8}-\d{6}-[0-9a-f]{6}\b", re.MULTILINE)
+
 _IS_OURS: dict[str, Callable[[bytes], bool]] = {
     "html": _is_html,
     "markdown": _is_markdown,
     "json": _is_json,
-    "text": lambda _: False,
+    "text": lambda beginning: _RUN_ROW.search(beginning) is not None,
 }
 
 

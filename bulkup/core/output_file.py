@@ -19,6 +19,8 @@ def check_replaceable(path: Path, is_ours: Callable[[bytes], bool], what: str) -
     `is_ours`: of a file's beginning. `what`: `a plan`. Raises UsageError, StateError.
     """
     shown = visible(str(path))
+    if path.name == "-":
+        raise UsageError("- is not standard output here; name a file")
     if path.is_dir():
         raise UsageError(f"{shown} is a folder; name a file in it")
     if not path.parent.is_dir():

@@ -16,11 +16,11 @@ from bulkup.core import grpc_forks
 from bulkup.core.errors import Exit, StopAskedError
 from bulkup.core.model import RunState
 
-_HEARD = b"\r\nStopping after in-flight commits; press Ctrl-C again to stop at once.\r\n"
+HEARD = "Stopping after in-flight commits; press Ctrl-C again to stop at once."
+"""What the signal handler prints to the terminal, on a line of its own."""
 
-
-lines_printed = 0
-"""By the signal handler, to the terminal: whoever draws there has to know that the cursor moved."""
+times_heard = 0
+"""How often it has printed that: whoever draws there has to know that the cursor moved."""
 
 
 class Stopped(Exception):
@@ -80,7 +80,7 @@ class StopRequest:
             return
 
         def heard(number: int, frame: FrameType | None) -> None:
-            global lines_printed
+            global times_heard
             if self.signal is not None:
                 raise KeyboardInterrupt
             self.asked_at = time.monotonic()
@@ -88,8 +88,8 @@ class StopRequest:
             self.on_signal()
             if number == signal.SIGINT and sys.stderr.isatty():
                 # Not through print, which the signal may have interrupted half-way.
-                os.write(sys.stderr.fileno(), _HEARD)
-                lines_printed += 2
+                os.write(sys.stderr.fileno(), f"\r\n{HEARD}\r\n".encode())
+                times_heard += 1
 
         before = {s: signal.signal(s, heard) for s in _SIGNALS}
         try:

@@ -465,7 +465,7 @@ class Execution:
             )  # fmt: skip
         else:
             report = report_of_end(
-                self._taken.checkpoint, outcome, next_command=self._taken.next_command,
+                self._taken.checkpoint, outcome, next_command=self._taken.next_command(),
                 retry_command=self._taken.retry_command,
             )  # fmt: skip
             report = replace(report, state_file=self._taken.state_file)

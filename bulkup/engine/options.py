@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -112,11 +112,13 @@ class Options:
         }
         return replace(self, **missing)
 
-    def words(self) -> list[str]:
-        """`asked` as command-line words. Without a health check that holds a secret: these words
-        are printed. The run keeps it."""
+    def words(self, *, but: Collection[str] = ()) -> list[str]:
+        """`asked` as command-line words, without the options that `but` names. Without a health
+        check that holds a secret: these words are printed. The run keeps it."""
         words: list[str] = []
         for name, value in self.asked().items():
+            if name in but:
+                continue
             if name == "health_url" and value != OFF and _has_secret(value):
                 continue
             if name == "health_cmd" and without_secrets(value) != value:

@@ -61,8 +61,8 @@ class TakenRun:
     ledger: Ledger
     record: RunRecord
     """The run record, whose holder is this process."""
-    next_command: str
-    """How to resume the run."""
+    next_command: Callable[[], str]
+    """How to resume the run, as it is tuned by then."""
     begin_successor: BeginSuccessor
     retry_command: str = ""
     """How to handle its failed entities again, once it is finished."""

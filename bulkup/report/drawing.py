@@ -41,7 +41,7 @@ class Drawing(RenderHook):
         self._frame: RenderableType = ""
         self._widths: list[int] = []
         """Of the lines that are on the screen now."""
-        self._signal_lines = stop.lines_printed
+        self._times_heard = stop.times_heard
         self._lock = threading.RLock()
         self._open = ExitStack()
         console.push_render_hook(self)
@@ -71,26 +71,37 @@ class Drawing(RenderHook):
             for file in (sys.stdout, sys.stderr):
                 file.flush()  # what has no newline yet
             self._open.close()
-            self._console.print(_raw(_BEGIN), self._erased(), _raw(_END), end="")
+            self._console.print(_raw(_BEGIN), *self._erased(), _raw(_END), end="")
             self._widths = []
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         with self._lock:
-            return [_raw(_BEGIN), self._erased(), *renderables, _Lines(self), _raw(_END)]
+            return [_raw(_BEGIN), *self._erased(), *renderables, _Lines(self), _raw(_END)]
 
-    def _erased(self) -> Control:
+    def _erased(self) -> list[ConsoleRenderable]:
         """To the start of the first line, erasing all. A line that was drawn when the terminal was
-        wider takes several now."""
-        if self._signal_lines != stop.lines_printed:
-            self._signal_lines = stop.lines_printed
-            self.moved()
-        width = max(1, self._console.width)
-        rows = sum(max(1, -(-length // width)) for length in self._widths)
-        erase: tuple[ControlType, int] = (ControlType.ERASE_IN_LINE, 2)
+        wider takes several now.
+
+        What the signal handler has printed below the lines is erased with them, and printed again
+        where they began: otherwise they would stay above it.
+        """
+        rows = sum(map(self._rows, self._widths))
         if not rows:
-            return Control()
+            self._times_heard = stop.times_heard
+            return []
+        again: list[ConsoleRenderable] = []
+        if self._times_heard != stop.times_heard:
+            rows += (stop.times_heard - self._times_heard) * (1 + self._rows(len(stop.HEARD)))
+            self._times_heard = stop.times_heard
+            again = [_raw(f"{stop.HEARD}\r\n")]
+        erase: tuple[ControlType, int] = (ControlType.ERASE_IN_LINE, 2)
         up: tuple[ControlType, int] = (ControlType.CURSOR_UP, 1)
-        return Control(ControlType.CARRIAGE_RETURN, erase, *((up, erase) * (rows - 1)))
+        control = Control(ControlType.CARRIAGE_RETURN, erase, *((up, erase) * (rows - 1)))
+        return [control, *again]
+
+    def _rows(self, width: int) -> int:
+        """Of the terminal, for a line that is so wide."""
+        return max(1, -(-width // max(1, self._console.width)))
 
     def rendered(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The lines of the frame, without a newline behind the last."""

@@ -160,11 +160,11 @@ class Keyboard:
     def _restore(self) -> None:
         """At the end, whoever has used the terminal meanwhile."""
         self._give_back()
-        original, self._original = self._original, None
-        if original is not None and self._is_in_foreground:
+        if self._original is not None and self._is_in_foreground:
             with contextlib.suppress(termios.error):
                 if termios.tcgetattr(self._stdin) in (self._ours, self._handed):
-                    termios.tcsetattr(self._stdin, termios.TCSANOW, original)
+                    termios.tcsetattr(self._stdin, termios.TCSANOW, self._original)
+        self._original = None  # only now: if a Ctrl-C has come in between, `close` is called again
 
     # --- signals ---
 

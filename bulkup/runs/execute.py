@@ -51,9 +51,15 @@ def execute(
     """Execute a run that this process has acquired. `sampling`: from `request_sample`."""
     context, run_info = prepared.context, checkpoint.run_info
     prepared = as_pass(prepared, run_info)
-    next_command = context.resume_command or resume_command(
-        run_info.run_id, context.typed_state_dir, [*context.options.words(), *context.repeated]
-    )
+
+    def next_command() -> str:
+        if context.resume_command:
+            return context.resume_command
+        # A word would replace what `bulkup tune` has set meanwhile, and the run keeps that.
+        words = context.options.words(but=context.carried.steering.tuning.stored())
+        words += context.repeated
+        return resume_command(run_info.run_id, context.typed_state_dir, words)
+
     taken = TakenRun(
         checkpoint,
         prepared.ledger,

@@ -26,6 +26,7 @@ from bulkup.state.checkpoint_copy import is_copy, was_alive
 from bulkup.state.display import is_alive, resume_command, retry_command, state_text
 from bulkup.state.files import CHECKPOINT_NAME
 from bulkup.state.run_log_reader import LogEntry, read_log
+from bulkup.state.steering import read_steering
 from bulkup.state.timeline import read_timeline
 from bulkup.state.undo_files import keeps_images
 
@@ -90,7 +91,8 @@ def facts_of_end(folder: Path, report: Report) -> RunFacts:
 def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_FAILURES) -> Report:
     """The report of a run as it is shown, at any time. `state_dir`: as the user has typed it."""
     run_info = checkpoint.run_info
-    words = Options().or_as(checkpoint.status().asked).words()
+    tuned = read_steering(checkpoint.folder).tuning.stored()
+    words = Options().or_as(checkpoint.status().asked).words(but=tuned)
     report = stored_report(
         checkpoint,
         next_command=resume_command(run_info.run_id, state_dir, words),

@@ -115,6 +115,11 @@ def _still_open(record: RunRecord | None, run_id: str) -> RunRecord:
     return record
 
 
+MOST_REFUSED = 20
+"""How often a write of the record is tried again that was refused although nobody has changed the
+record: somebody changes its claim."""
+
+
 @dataclass(frozen=True)
 class _PendingUpdate:
     """A change that was sent by `begin_update` and is not known to be written yet."""
@@ -250,7 +255,7 @@ class Lease:
         """Somebody changed the record: an unanswered renewal of ours, or another runner."""
         there = self._ledger.read(self.record.run_info.run_id)
         if there is not None and there.lease.holder == self._holder:
-            self._adopt(there)
+            self.record = there  # without the claim's version: it may be the claim that has changed
             return
         if there is None:
             raise HeldError(
@@ -285,7 +290,9 @@ class Lease:
         successor: RunRecord | None = None,
         extra_mutations: Sequence[bytes] = (),
     ) -> None:
+        refused = 0
         while True:
+            version = self.record.version
             try:
                 self.record = self._ledger.write(
                     self._renewed(change),
@@ -294,8 +301,11 @@ class Lease:
                     extra_mutations=extra_mutations,
                 )
                 return
-            except RecordMovedOn:
+            except RecordMovedOn as moved:
                 self._find_out()
+                refused = refused + 1 if self.record.version == version else 0
+                if refused > MOST_REFUSED:
+                    raise moved.__cause__ or moved from None
             if self.record.state.is_over and not change(self.record).state.is_over:
                 return  # an earlier write that ended the run arrived after all; it stands
             if successor and self._ledger.read(successor.run_info.run_id) is not None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc import StatusCode
 
 from bulkup.core.errors import NotFoundError
 from bulkup.core.model import RunState
+from bulkup.datastore.call_error import CallError
 from bulkup.datastore.messages import CommitRequest
 from bulkup.engine.options import Options
 from bulkup.namespaces.group_run import run_in_namespaces
@@ -20,6 +22,7 @@ from bulkup.runs.context import RunContext
 from bulkup.runs.prepare import load_updater
 from bulkup.runs.target import TargetOptions, open_target
 from bulkup.state.kinds import CLAIM_KIND, GROUP_KIND, MARKER_KIND, RUN_KIND
+from bulkup.state.run_records import Ledger, RecordMovedOn
 from tests.chaos.bench import UPDATERS, Crash, World, quick_clock
 from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Pass, Seen, no_faults
@@ -243,6 +246,27 @@ def test_the_end_of_a_run_does_not_depend_on_its_claim(
 
     assert world.run("Increment", SMALL, on_send=change).success
     assert list(world.client.query(kind=CLAIM_KIND).fetch()) == []
+    assert world.violations() == []
+
+
+@pytest.mark.client_side
+def test_an_end_that_is_refused_again_and_again_ends_the_runner_and_not_the_run(
+    server: Server, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has changed the record, so there is nothing to be found out."""
+    world = make_world(server, SIZE)
+
+    def refuse(*args: Any, over: bool = False, **options: Any) -> Any:
+        if over:
+            raise RecordMovedOn from CallError("Commit", StatusCode.ABORTED, "too much contention")
+        return write(*args, over=over, **options)
+
+    write = Ledger.write
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "write", refuse)
+        report = world.run("Increment", SMALL)
+    assert (report.exit_code, report.only_end_left) == (1, True), report
+    assert world.resume(SMALL).success
     assert world.violations() == []
 
 

@@ -90,7 +90,12 @@ def test_a_report_is_made_again_in_every_form(shell: Shell, tmp_path: Path) -> N
     text = shell.bulkup("report").out
     assert "27 written" in text
     assert "Who ran it" in text
-    beginnings = {"r.html": "<!DOCTYPE html>", "r.md": "<!-- bulkup", "r.json": "{"}
+    beginnings = {
+        "r.html": "<!DOCTYPE html>",
+        "r.md": "<!-- bulkup",
+        "r.json": "{",
+        "r.txt": "Finished",
+    }
     for name, beginning in beginnings.items():
         assert shell.bulkup("report", "-o", name).code == 0
         assert (tmp_path / name).read_text().startswith(beginning)
@@ -104,6 +109,14 @@ def test_a_file_that_is_not_a_report_is_not_replaced(shell: Shell) -> None:
     assert refused.code == 2
     assert "bump.py is there and is not a report of this form" in refused.err
     assert shell.bulkup("report", "-o", "nowhere/r.html").code == 2
+    shell.write("own.txt", "  Run away")
+    shell.bulkup("report", "-o", "own.txt").fails(2, "is not a report of this form")
+    assert "ends with .pdf" in shell.bulkup("report", "-o", "r.pdf").err
+    assert shell.bulkup("report", "--html", "-o", "r.odd").code == 0
+    for command in ("report", "bundle"):
+        shell.bulkup(command, "-o", "-").fails(2, "- is not standard output here; name a file")
+    assert not (shell.folder / "-").exists()
+    assert not (shell.folder / "r.pdf").exists()
     both = shell.bulkup("report", "--html", "--markdown")
     assert "--html and --markdown cannot be used together" in both.err
 

@@ -135,6 +135,23 @@ def test_a_cancelled_run_ends_with_12_and_is_resumed(shell: Shell, embedded: Ser
     assert total(client) == before + SIZE
 
 
+def test_the_command_that_resumes_a_tuned_run_does_not_undo_the_tuning(
+    shell: Shell, embedded: Server
+) -> None:
+    run = Running(shell, "run", "slow.py", "--batch-size", "5", "--max-rate", "900")
+    run.wait_for("progress")
+    assert shell.bulkup("tune", run.run_id, "--max-rate", "40").code == 0
+    assert (shell.bulkup("cancel", run.run_id).code, run.code()) == (0, 12)
+    (summary,) = run.of("summary")
+    assert summary["next_steps"] == [f"bulkup resume {run.run_id} --batch-size 5"]
+    assert "--max-rate" not in shell.bulkup("show", run.run_id).out
+    resumed = Running(shell, *str(summary["next_command"]).split()[1:])
+    limits = {line["limit_why"] for line in [resumed.wait_for("progress")["vitals"]]}  # type: ignore
+    assert limits == {"--max-rate"}
+    resumed.process.terminate()
+    assert resumed.code() == 143
+
+
 def test_a_run_of_another_machine_is_steered_through_its_record(
     shell: Shell, embedded: Server, tmp_path: Path
 ) -> None:

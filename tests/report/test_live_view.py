@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bulkup.core import stop
 from bulkup.core.events import EntityFailed, Failure, RunEnded, Warned
 from bulkup.core.vitals import Phase, ShardVitals, Vitals, Waits
 from bulkup.report import Printer, ProgressStyle, make_printer
@@ -249,6 +250,30 @@ def test_after_others_have_written_a_frame_erases_nothing(monkeypatch: pytest.Mo
     before = len(desk.err.getvalue())
     desk.runs(1)
     assert "\x1b[2K" not in desk.err.getvalue()[before:]
+
+
+@pytest.mark.parametrize("columns", [100, 60])
+def test_ctrl_c_leaves_its_message_and_no_old_frame(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    desk = Desk(monkeypatch, columns)
+    desk.runs(3)
+    desk.err.write(f"\r\n{stop.HEARD}\r\n")
+    monkeypatch.setattr(stop, "times_heard", stop.times_heard + 1)
+    desk.runs(1)
+    lines = desk.lines()
+    assert sum(" of 34,006" in line for line in lines) == 1, lines
+    heard, bar = (
+        next(number for number, line in enumerate(lines) if text in line)
+        for text in (stop.HEARD[:50], " of 34,006")
+    )
+    assert heard < bar
+    printer: Any = desk.printer
+    printer._view._drawing.erase()
+    left = "".join(desk.lines())
+    assert left.endswith(stop.HEARD)
+    assert left.count(stop.HEARD) == 1
+    assert left.startswith("Running AddFullName")  # what was printed above is still there
 
 
 def test_a_terminal_without_unicode_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
