@@ -22,6 +22,9 @@ _STRING = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
 _PARTS = re.compile(
     rf"(?P<key>\bKey\((?:[^()'\"]|{_STRING})*\))"
     r"|(?P<error>\b[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning): [^\0]*)"
+    r"|(?P<raised>(?<=\braised )[A-Za-z_][\w.]*: [^\0]*)"
+    r"|(?P<said>(?<=\(--max-hold\): )[^\0]*)"
+    r"|(?P<check>\b(?:check_before|check_after|healthy) of [^\s:]+ failed: [^\0]*)"
     r"|(?P<quoted>(?<!\w)(?:'[^']*(?:'(?!\w)|$)|\"[^\"]*(?:\"|$)|`[^`]*(?:`|$)))"
     r"|(?P<word>[^\s'\"`(),;=\[\]{}<>]+)"
 )
@@ -100,8 +103,13 @@ class Redactor:
         text = match[0]
         if match["key"]:
             return self.key(text)
-        if match["error"]:
+        if match["error"] or match["raised"]:
             return self.users_error(text)
+        if match["said"]:
+            return self.users_text(text)
+        if match["check"]:
+            head, failed, reason = text.partition(" failed: ")
+            return head + failed + self.users_text(reason)
         if match["quoted"]:
             return "…"
         private = not text.isascii() or len(text) > MAX_WORD_CHARS or re.search(r"[\d@]", text)

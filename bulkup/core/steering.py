@@ -87,6 +87,8 @@ TRANSITIONS: Mapping[tuple[SteerState, Verb], SteerState] = MappingProxyType(
 _STRONGER = {_W: 0, _P: 1, _C: 2}
 END_OF_TIME = 253402300799
 """The last second of the year 9999."""
+MAX_NUMBER = 2**53
+"""Nobody changes a run so often, and a run record could not hold much more."""
 MAX_BY = 200
 """Characters of `by` that are kept."""
 
@@ -219,6 +221,8 @@ def read_stored(raw: object) -> Steering:
         state = SteerState(raw.get("state", SteerState.WORKING))
         number, at, by = raw.get("number", 0), raw.get("at", 0.0), raw.get("by", "")
         if not isinstance(by, str) or not _is_count(number) or isinstance(at, bool):
+            raise ValueError("a steering is expected")
+        if number > MAX_NUMBER:
             raise ValueError("a steering is expected")
         at = float(at)
         if not 0 <= at < END_OF_TIME:

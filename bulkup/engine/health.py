@@ -38,6 +38,8 @@ from bulkup.engine.options import checked_url
 ASK_EVERY_S = 10.0
 ANSWER_WITHIN_S = 10.0
 """A check that takes longer says no."""
+START_WITHIN_S = 1.0
+"""How long the end of a run waits for a command that is just being started."""
 
 
 class Check(Protocol):
@@ -50,7 +52,10 @@ class Check(Protocol):
         """Why the run may not work; empty: it may."""
 
     def abort(self) -> None:
-        """Nobody waits for an answer any more."""
+        """Nobody waits for this answer any more."""
+
+    def close(self) -> None:
+        """The run has ended. Nothing is asked any more, and what is being asked is aborted."""
 
 
 class HealthGate:
@@ -110,8 +115,7 @@ class _Watch:
 
     def close(self) -> None:
         self._closing.set()
-        if self._thread is not None and self._asked_at is not None:
-            self._check.abort()
+        self._check.close()
 
 
 class UpdaterCheck:
@@ -135,6 +139,9 @@ class UpdaterCheck:
 
     def abort(self) -> None:
         """The user's code cannot be ended; its thread does not keep the process."""
+
+    def close(self) -> None:
+        """Likewise."""
 
 
 class UrlCheck:
@@ -180,6 +187,9 @@ class UrlCheck:
     def abort(self) -> None:
         """Its own time limit ends it."""
 
+    def close(self) -> None:
+        """Likewise."""
+
 
 class CommandCheck:
     """`--health-cmd`: a command of the user's shell; exit code 0 is a yes. It has a process group
@@ -189,13 +199,18 @@ class CommandCheck:
         self.name = "the health command"
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_closed = False
+        self._starting = threading.Lock()
 
     def ask(self) -> str:
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-            self._process = process = subprocess.Popen(  # noqa: S602 - the user's own command
-                self._command, shell=True, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
-            )  # fmt: skip
+            with self._starting:
+                if self._is_closed:
+                    return f"{self.name} was not started, because the run has ended"
+                self._process = process = subprocess.Popen(  # noqa: S602 - the user's own command
+                    self._command, shell=True, start_new_session=True,
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+                )  # fmt: skip
             code = process.wait()
             self._process = None
             if code == 0:
@@ -206,9 +221,16 @@ class CommandCheck:
 
     def abort(self) -> None:
         process = self._process
-        if process is not None:
+        if process is not None and process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        self._is_closed = True
+        # One that is being started is no process yet, and would survive this one.
+        if self._starting.acquire(timeout=START_WITHIN_S):
+            self._starting.release()
+        self.abort()
 
 
 def _last_line(file: IO[bytes]) -> str:

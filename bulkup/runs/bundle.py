@@ -27,6 +27,7 @@ from bulkup.core.model import Failure, LogLine
 from bulkup.core.records import is_run_id
 from bulkup.core.redaction import Redactor
 from bulkup.core.version import __version__
+from bulkup.core.vitals import Phase, Sample
 from bulkup.runs.bundle_file import MAX_PART_BYTES, Bundle, damaged, read_bundle
 from bulkup.runs.run_facts import run_facts
 from bulkup.state.checkpoint import Checkpoint
@@ -71,11 +72,7 @@ def make_bundle(folder: Path, *, with_values: bool = False) -> Bundle:
             f"{EVENTS_NAME} instead, after a look at what it says"
         ) from error
     events = (_event(entry, redactor) for entry in read_log(folder))
-    samples = (
-        line_of(replace(one, why=redactor.message(one.why), limit_why=redactor.message(limit)))
-        for one in read_timeline(folder)
-        for limit in (one.limit_why,)
-    )
+    samples = (line_of(_sample(one, redactor)) for one in read_timeline(folder))
     parts = {
         "environment.json": _json(_environment()),
         "run.json": _json({**_run(stored, redactor), **beside}),
@@ -195,6 +192,13 @@ def _failure(failure: Failure, redactor: Redactor) -> dict[str, Any]:
         "traceback": redactor.traceback(failure.traceback),
         "at": failure.at,
     }
+
+
+def _sample(sample: Sample, redactor: Redactor) -> Sample:
+    # A health check is the user's, and so is what it says.
+    is_users = sample.phase is Phase.HELD
+    why = redactor.users_text(sample.why) if is_users else redactor.message(sample.why)
+    return replace(sample, why=why, limit_why=redactor.message(sample.limit_why))
 
 
 def _event(entry: LogEntry, redactor: Redactor) -> dict[str, Any]:

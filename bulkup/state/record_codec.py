@@ -210,7 +210,7 @@ def _parse_steering(text: str | None) -> Steering:
     """What a later version asks for in a way that this one does not know is not asked here."""
     try:
         return read_stored(json.loads(text)) if text else UNSTEERED
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         return UNSTEERED
 
 

@@ -125,6 +125,8 @@ class Timeline:
             or number == len(samples) - 1
             or samples[number + 1].runner != sample.runner  # the last one of a runner
         ]
+        if len(kept) > MOST_LINES * 3 // 4:  # so many runners that even their last ones are many
+            kept = [*kept[:-1:2], kept[-1]]
         every_s = 2 * self._every_s
         descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=".timeline.")
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bulkup.core.errors import BulkupError
 from bulkup.core.model import TargetInfo
+from bulkup.core.user_traceback import error_line
 from bulkup.local.sharing import served_by
 from bulkup.migrations.connect import open_ledger
 from bulkup.migrations.folder import read_folder
@@ -85,6 +86,8 @@ class LedgerWatch:
             view = self._read_now()
         except BulkupError as error:
             view = replace(self._view, error=error.message)
+        except Exception as error:  # a bug, or a damaged file: pages must not wait for ever
+            view = replace(self._view, error=f"it cannot be read ({error_line(error)})")
         with self._lock:
             self._view, self._read_at = view, time.monotonic()
             assert self._reading is not None

@@ -20,6 +20,13 @@ KEEPS = Redactor(b"of this run", keeps_values=True)
         ("call 0791234567 or +41", "call # or #"),
         ("Grüezi Zoë", "# #"),
         ("finish raised ValueError: Bob Marley\nand more", "finish raised ValueError: ["),
+        ("U.finish raised app.Boom: Bob Marley; resume", "U.finish raised app.Boom: ["),
+        (
+            "held for too long (--max-hold): the health command says Bob",
+            "held for too long (--max-hold): [",
+        ),
+        ("check_after of U failed: Bob Marley is missing", "check_after of U failed: ["),
+        ("healthy of U failed: Bob Marley is ill", "healthy of U failed: ["),
         ('an unfinished "string', "an unfinished …"),
         ("it's the user's", "it's the user's"),
         ("a" * 200, "#"),

@@ -74,7 +74,7 @@ def test_a_rate_that_is_stored_is_one_that_a_run_takes(tuning: Tuning) -> None:
     "raw",
     [
         None, [], "paused", {"state": "dancing"}, {"state": []}, {"number": -1}, {"number": True},
-        {"number": 1.5}, {"at": "noon"}, {"at": 1e999}, {"at": None}, {"by": 7},
+        {"number": 1.5}, {"number": 2**63}, {"at": "noon"}, {"at": 1e999}, {"at": None}, {"by": 7},
         {"max_rate": 200}, {"max_rate": "fast"}, {"max_rate": "-1"}, {"max_rate": "nan"},
         {"max_rate": "1e999"}, {"max_rate": "0"}, {"max_rate": "9" * 30}, {"in_flight": 33},
         {"in_flight": True}, {"batch_size": 0}, {"batch_size": 501}, {"batch_size": "5"},

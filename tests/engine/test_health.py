@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -244,6 +245,36 @@ def test_a_check_that_hangs_says_no_and_blocks_nothing(
     url = HealthGate([UrlCheck(patient.url)], time.monotonic)
     wait_for(lambda: "has not answered for 0 s" in reason_of(url))
     url.close()
+
+
+def test_a_command_that_starts_while_the_run_ends_does_not_survive_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    begins, goes_on = threading.Event(), threading.Event()
+
+    class Slow(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            begins.set()
+            assert goes_on.wait(10)
+            super().__init__(*args, **options)
+            started.append(self)
+
+    monkeypatch.setattr(health.subprocess, "Popen", Slow)
+    gate = HealthGate([CommandCheck("exec sleep 1000")], time.monotonic)
+    assert gate.reason()
+    assert begins.wait(10)
+    threading.Timer(0.1, goes_on.set).start()
+    gate.close()
+    (process,) = started
+    wait_for(lambda: has_ended(process.pid))
+
+
+def test_nothing_is_asked_any_more_once_a_run_has_ended() -> None:
+    check = CommandCheck("touch never")
+    check.close()
+    assert "the run has ended" in check.ask()
+    assert not Path("never").exists()
 
 
 def reason_of(gate: HealthGate) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 import bulkup
 from bulkup.core.errors import UsageError
+from bulkup.core.vitals import Phase, Sample
 from bulkup.report import summarize, summary_text
 from bulkup.report.log_text import log_fields, log_text
 from bulkup.report.page import render_page
@@ -22,6 +23,7 @@ from bulkup.runs.bundle import _asked, make_bundle, opened_bundle
 from bulkup.runs.bundle_file import FORMAT, PARTS, write_bundle
 from bulkup.runs.run_facts import run_facts
 from bulkup.state.run_log_reader import read_log
+from bulkup.state.timeline import TIMELINE_NAME, line_of
 from tests.conftest import Server
 from tests.engine.conftest import Run, fill
 from tests.report.samples import HOSTILE
@@ -91,6 +93,21 @@ def test_a_bundle_has_nothing_private_and_tells_what_happened(
         assert facts.samples == original.samples
         assert kinds == [entry.kind for entry in read_log(one)]
         assert (report.next_command, report.state_file) == ("", "")
+
+
+def test_what_a_health_check_says_is_the_users(embedded: Server, run: Run, tmp_path: Path) -> None:
+    fill(embedded, "City", 4)
+    says = "echo Marley owes acme money >&2; exit 1"
+    report = run(embedded, visit, health_cmd=says, max_hold_s=0.3)
+    assert "Marley owes acme" in report.reason
+    folder = tmp_path / "state" / report.run_id
+    held = Sample(at=1.0, runner=1, phase=Phase.HELD, why=report.reason.partition(": ")[2])
+    with (folder / TIMELINE_NAME).open("a") as file:
+        file.write(line_of(held))
+    for name, part in make_bundle(folder).parts.items():
+        for private in (b"Marley", b"owes", b"acme", b"money"):
+            assert private not in part, (name, part)
+    assert b"Marley owes acme" in make_bundle(folder, with_values=True).parts["timeline.jsonl"]
 
 
 def test_frames_and_the_type_of_the_error_stay(folder: Path, tmp_path: Path) -> None:

@@ -175,3 +175,14 @@ def test_a_timeline_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / TIMELINE_NAME).mkdir()
     with pytest.raises(StateError, match="cannot read"):
         read_timeline(tmp_path)
+
+
+@pytest.mark.usefixtures("_soon_full")
+def test_a_run_of_very_many_runners_stays_small_too(tmp_path: Path) -> None:
+    for runner in range(1, 700):  # a job of cron that works for a minute each time
+        timeline = Timeline(tmp_path, runner, on_loss=lost)
+        timeline.add(Sample(at=60.0 * runner, runner=runner), always=True)
+        timeline.close()
+    samples = read_timeline(tmp_path)
+    assert 90 <= len(samples) < 200
+    assert samples[-1].runner == 699
