@@ -8,7 +8,9 @@ import pytest
 from google.cloud.datastore import Entity
 
 import bulkup
+from bulkup.core.vitals import Phase, Sample
 from bulkup.runs.target import TargetOptions
+from bulkup.web.render import render
 from tests.conftest import Server
 from tests.engine.conftest import fill
 from tests.runs.undoing import Bench
@@ -116,3 +118,9 @@ def test_a_damaged_run_does_not_hide_the_others(bench: Bench) -> None:
 def test_no_runs_say_how_to_start_one(site: Site) -> None:
     site.enter()
     assert "bulkup run" in site.page("/").text
+
+
+def test_a_paused_run_has_no_space_before_a_semicolon() -> None:
+    last = Sample(0, 1, Phase.PAUSED, "paused by ann@host", limit_per_s=300)
+    html = render("now.html", last=last, handled=9, total=100, left_s=None)
+    assert "<strong>paused by ann@host</strong>; limit 300/s" in html
