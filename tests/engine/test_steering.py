@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +75,11 @@ class Watcher:
             self.run_id = event.run_id
             if self._at == 0:
                 self.steer_on()
+                # On a busy machine the run would be over before the thread has asked.
+                give_up = time.monotonic() + 20
+                while not read_steering(self._state_dir / self.run_id).number:
+                    assert time.monotonic() < give_up
+                    time.sleep(0.002)
         if isinstance(event, Progress) and event.vitals and event.vitals.phase is Phase.PAUSED:
             self.while_paused()
             self.steer_on()
