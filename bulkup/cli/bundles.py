@@ -29,4 +29,4 @@ def run_or_bundle(args: A) -> Iterator[A]:
 
 
 def _is_path(name: str) -> bool:
-    return os.sep in name or name.endswith(".zip") or Path(name).is_file()
+    return name.endswith(".zip") or os.path.isfile(name)

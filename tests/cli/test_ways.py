@@ -80,6 +80,8 @@ def test_every_option_has_its_own_environment_variable(
         long_name = max(option.opts, key=len)
         variable = f"BULKUP_{name}_{long_name.lstrip('-').replace('-', '_')}".upper()
         sample = SAMPLES.get(long_name, "7") if not option.is_flag else "1"
+        if isinstance(option.type, click.Choice):
+            sample = option.type.choices[0]
         with monkeypatch.context() as patch:
             patch.setenv(variable, sample)
             context = command.make_context(
