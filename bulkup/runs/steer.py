@@ -175,6 +175,7 @@ class _Steerer:
             has_answered = answer is not None and answer.number >= steering.number
             is_over = not lock.is_held()
             if cancels and has_answered and is_over:
+                self.run_in(folder)  # raises when it was at its end, and is finished all the same
                 return Outcome.DONE
             if not cancels and (has_answered or not steering.number):
                 return Outcome.DONE
@@ -274,6 +275,8 @@ class _Steerer:
         give_up = time.monotonic() + self._wait_s
         run_id = record.run_info.run_id
         while True:
+            if record.state.is_over:  # it has reached its end meanwhile
+                raise _over(run_id, record.state, self._change.verb)
             if not changed and record.obeyed >= steering.number:
                 return Outcome.DONE if self._is_held(ledger, record) else Outcome.NOBODY
             if record.state is not RunState.RUNNING or not self._is_held(ledger, record):

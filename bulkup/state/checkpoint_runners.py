@@ -77,17 +77,23 @@ def _stored(runner: RunnerFacts) -> dict[str, Any]:
 
 
 def _runner(stored: Mapping[str, Any]) -> RunnerFacts:
-    known = {name: stored[name] for name in RunnerFacts.__dataclass_fields__ if name in stored}
-    known["origin"] = Origin(**stored.get("origin") or {})
+    known = _known(RunnerFacts, stored)
+    known["origin"] = Origin(**_known(Origin, stored.get("origin") or {}))
     known["operations"] = _operations(stored.get("operations"))
     known["warnings"] = tuple(map(_warning, stored.get("warnings") or ()))
     return RunnerFacts(**known)
 
 
+def _known(kind: type[Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what a later version has added: it must not keep this one from the run."""
+    return {name: stored[name] for name in kind.__dataclass_fields__ if name in stored}
+
+
 def _operations(stored: Mapping[str, Any] | None) -> OperationCounts | None:
     if stored is None:
         return None
-    return OperationCounts(Operations(**stored["predicted"]), Operations(**stored["counted"]))
+    predicted, counted = (_known(Operations, stored[name]) for name in ("predicted", "counted"))
+    return OperationCounts(Operations(**predicted), Operations(**counted))
 
 
 def _warning(stored: str) -> str:

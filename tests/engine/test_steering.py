@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,16 +13,23 @@ import pytest
 from google.cloud.datastore import Entity
 
 import bulkup
-from bulkup.core.errors import Exit
+from bulkup.core.errors import Exit, NotFoundError
 from bulkup.core.events import Event, Progress, RunEnded, RunStarted, RunState, Steered
 from bulkup.core.steering import UNSTEERED, SteerState, Tuning, Verb
 from bulkup.core.vitals import Phase
 from bulkup.engine.options import Options
+from bulkup.engine.steered import ENDING
 from bulkup.runs.context import RunContext
 from bulkup.runs.steer import Change, Outcome, SteerResult, steer
 from bulkup.runs.steered_start import steering_of_runner
 from bulkup.state import lease
-from bulkup.state.steering import change_steering, read_answer, read_steering
+from bulkup.state.steering import (
+    Answer,
+    change_steering,
+    read_answer,
+    read_steering,
+    write_answer,
+)
 from tests.conftest import Server
 from tests.engine.conftest import Run, Start, everything, fill
 
@@ -67,6 +75,11 @@ class Watcher:
             self.run_id = event.run_id
             if self._at == 0:
                 self.steer_on()
+                # On a busy machine the run would be over before the thread has asked.
+                give_up = time.monotonic() + 20
+                while not read_steering(self._state_dir / self.run_id).number:
+                    assert time.monotonic() < give_up
+                    time.sleep(0.002)
         if isinstance(event, Progress) and event.vitals and event.vitals.phase is Phase.PAUSED:
             self.while_paused()
             self.steer_on()
@@ -155,6 +168,37 @@ def test_a_cancelled_run_is_resumed(embedded: Server, run: Run, tmp_path: Path) 
     report = run(embedded, up)
     assert (report.exit_code, report.counts.handled) == (Exit.DONE, SIZE)
     assert [thing["n"] for thing in everything(client, "Thing")] == [1] * SIZE
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_run_that_was_at_its_end_is_finished_and_not_cancelled(
+    embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    fill(embedded, "Thing", 10, n=0)
+    report = run(embedded, up, limit=5, batch_size=5)
+    folder = tmp_path / "state" / report.run_id
+    asked: list[Path] = []
+
+    class Ends:
+        """The lock of a process that writes the end of its run when it is cancelled."""
+
+        def __init__(self, of: Path) -> None:
+            self.of = of
+
+        def is_held(self) -> bool:
+            asked.append(self.of)
+            if len(asked) == 1:
+                if answers:
+                    write_answer(folder, Answer(1, ENDING))
+            elif len(asked) == 2:
+                assert read_steering(folder).is_cancelled
+                monkeypatch.undo()
+                assert run(embedded, up).state is RunState.FINISHED
+            return len(asked) == 1
+
+    monkeypatch.setattr("bulkup.runs.steer.RunLock", Ends)
+    with pytest.raises(NotFoundError, match="is finished, so there is nothing to cancel"):
+        steer(report.run_id, CANCEL, state_dir=tmp_path / "state")
 
 
 def test_a_tuned_run_works_with_what_it_was_told(

@@ -18,6 +18,7 @@ from bulkup.core.model import Counts, Failure, LogLine, RunState, TargetInfo
 from bulkup.core.records import RunInfo, Shard
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 from bulkup.state.files import RunLock, find_run, make_run_folder, run_folders
+from bulkup.state.record import LeaseTerms
 from tests.cli.nursery import REPOSITORY
 from tests.cli.shell import Shell
 
@@ -290,3 +291,25 @@ def test_a_file_of_an_earlier_version_has_no_times_until_something_is_added(
         old.batch_done(second, low=None, failures=[failure], log_lines=[line])
         assert [failure.at for failure in old.failures()] == [0.0, 12.5]
         assert [line.at for line in old.log_lines()] == [0.0, 13.5]
+
+
+def test_what_a_later_version_tells_of_its_runners_keeps_nobody_from_the_run(
+    tmp_path: Path,
+) -> None:
+    later = {
+        "number": 1, "who": "ann@host", "began": 1.0, "mood": "good",
+        "origin": {"ci_job": "7", "weather": "fine"}, "python": "4.0", "system": "Linux",
+        "operations": {
+            "predicted": {"reads": 1, "writes": 1, "deletes": 0, "later": 1},
+            "counted": {"reads": 1, "writes": 1, "deletes": 0},
+            "later": {},
+        },
+    }  # fmt: skip
+    with closing(Checkpoint.create(make_run_folder(tmp_path, RECORD.run_id), RECORD)) as checkpoint:
+        with checkpoint._step():
+            checkpoint._set(who_worked=[later])
+        (runner,) = checkpoint.runners()
+        assert (runner.who, runner.origin.ci_job) == ("ann@host", "7")
+        lease = LeaseTerms(None, 0, 2)
+        checkpoint.runner_began(lease)
+        assert [one.number for one in checkpoint.runners()] == [1, 2]
