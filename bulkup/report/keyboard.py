@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import Any
 
 WAITS_MS = 500
-"""How soon a terminal is listened to again after it was not ours to read."""
+"""How soon it is noticed that a terminal is ours to read again, or not any more."""
 
 
 class Keyboard:
@@ -154,8 +154,9 @@ class Keyboard:
         if before is not None:
             self._handed = [*before]
             self._handed[3] &= ~termios.ECHO
-            termios.tcsetattr(self._stdin, termios.TCSANOW, self._handed)
-            self._handed = termios.tcgetattr(self._stdin)
+            with contextlib.suppress(termios.error):  # hung up
+                termios.tcsetattr(self._stdin, termios.TCSANOW, self._handed)
+                self._handed = termios.tcgetattr(self._stdin)
 
     def _restore(self) -> None:
         """At the end, whoever has used the terminal meanwhile."""
@@ -198,11 +199,12 @@ class Keyboard:
             poll.register(reader, select.POLLIN)
         either.register(self._stdin, select.POLLIN)
         while not self._gave_up:
-            if not self._may_read:
-                ready = woken.poll(WAITS_MS)
-            else:
-                ready = either.poll()
+            ready = (either if self._may_read else woken).poll(WAITS_MS)
             if any(descriptor == reader for descriptor, _ in ready):
+                return
+            if self._may_read and _terminals() - self._others:
+                # Without a key to hear: who asks for a password may have read it first.
+                self._hand_over()
                 return
             if ready and self._may_read and not self._hear():
                 return
@@ -215,9 +217,6 @@ class Keyboard:
         """Returns False when there is nothing to hear any more."""
         try:
             if self._gave_up:
-                return False
-            if _terminals() - self._others:
-                self._hand_over()
                 return False
             if self._is_read_by_others():
                 self.give_up()
