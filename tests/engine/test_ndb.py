@@ -18,6 +18,7 @@ from google.cloud.ndb.polymodel import PolyModel
 
 import bulkup
 from bulkup import Updater
+from bulkup.authoring.ndb_kinds import models_beside
 from bulkup.core.errors import QueryError
 from bulkup.testing import handle as handle_one
 from tests.cli.shell import Shell
@@ -252,6 +253,13 @@ class Person(ndb.Model):
 
 class Invoice(ndb.Model):
     total = ndb.IntegerProperty()
+
+
+@pytest.fixture(autouse=True)
+def models_of_this_file() -> Iterator[None]:
+    """Other tests define a `Person`, too, and ndb knows only the last one."""
+    with models_beside(Person):
+        yield
 
 
 @pytest.fixture
