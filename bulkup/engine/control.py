@@ -48,7 +48,7 @@ class Control:
         """When `monotonic` says this, the next check is due."""
         self.holding = holding
         self.settle: Callable[[], None] = lambda: None
-        """Brings all commits to their end, those of what is handled and not sent included."""
+        """Sends what is handled, and waits for all commits."""
         self.wait: Callable[[], None] = lambda: None
         """Waits for a moment."""
         self._is_held = False

@@ -65,7 +65,7 @@ class Drawing(RenderHook):
         self._widths = []
 
     def erase(self) -> None:
-        """Take the lines from the screen, for good. May be called twice."""
+        """Remove the lines from the screen and draw no more. May be called twice."""
         with self._lock:
             self._frame = ""
             for file in (sys.stdout, sys.stderr):
