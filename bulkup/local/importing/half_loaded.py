@@ -82,6 +82,7 @@ class HalfLoadedFile:
         """As the last batch left it; None: there is none yet."""
         self.whole: LoadReport | None = None
         """The process was killed just before FILE-loading got its name."""
+        self.is_finished = False
 
     def __enter__(self) -> HalfLoadedFile:
         return self
@@ -262,6 +263,7 @@ class HalfLoadedFile:
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._close()
         self._take_the_name()
+        self.is_finished = True
 
     def _take_the_name(self) -> None:
         if self.path.exists() and self.path.stat().st_size:

@@ -118,6 +118,9 @@ def _unwritable(half: HalfLoadedFile, error: sqlite3.Error) -> StateError:
 
 
 def _kept(half: HalfLoadedFile) -> str:
+    """What a load that ends early leaves."""
+    if half.is_finished:
+        return "everything had been loaded just before"
     if half.progress is None:
         half.discard()
         return "nothing was loaded"
