@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bulkup.core.errors import BulkupError, Exit, StateError
+from bulkup.core.errors import BulkupError, Exit, StateError, TargetError
+from bulkup.core.visible import visible
 from bulkup.local.access import uninterrupted
 from bulkup.local.encoding import Partition
 from bulkup.local.exports.folder import Database, Export, Exported, ExportFile, open_export
+from bulkup.local.exports.gcs import SCHEME, BucketFolder
 from bulkup.local.importing.half_loaded import Found, HalfLoadedFile, New
 from bulkup.local.importing.irregular import imported_body
 from bulkup.local.importing.report import Groups, LoadReport
@@ -95,7 +97,7 @@ def load_export(
         except KeyboardInterrupt:
             raise LoadInterruptedError(f"interrupted; {_kept(half)}") from None
         except OSError as error:
-            raise StateError(f"{error.strerror or error}; {_kept(half)}") from error
+            raise StateError(f"{_said(error)}; {_kept(half)}") from error
         except sqlite3.Error as error:
             half.discard()
             raise _unwritable(half, error) from error
@@ -106,8 +108,24 @@ def load_export(
 
 
 def open_source(source: str | os.PathLike[str]) -> Export:
-    """The export at a path or a `gs://` address. Raises like `open_export`."""
-    return open_export(Path(source))
+    """The export at a path or a `gs://` address.
+
+    Raises like `open_export`, and TargetError if the place cannot be read.
+    """
+    address = os.fspath(source)
+    try:
+        return open_export(BucketFolder(address) if address.startswith(SCHEME) else Path(address))
+    except OSError as error:
+        raise TargetError(
+            f"{visible(address)} cannot be read ({_said(error)}); check the name, and that your "
+            "account may read it"
+        ) from error
+
+
+def _said(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    return f"{visible(str(error.filename))}: {error.strerror}" if error.filename else error.strerror
 
 
 def _unwritable(half: HalfLoadedFile, error: sqlite3.Error) -> StateError:
