@@ -16,7 +16,7 @@ _MAX_LINES = 20
 
 
 def load_from_export(args: LoadArgs, source: str) -> None:
-    from bulkup.local.exports.folder import Database
+    from bulkup.local.exports.place import Database
     from bulkup.local.importing.load import Destination, load_export, open_source
     from bulkup.local.importing.selection import Selection
 
@@ -26,7 +26,7 @@ def load_from_export(args: LoadArgs, source: str) -> None:
     )
     with interruptible("nothing was loaded"):
         export = open_source(source)
-        total = sum(part.bytes for part in export.parts if selection.may_hold(part))
+        total = sum(file.size for file in export.files if selection.may_hold(file.part))
         with progress_bar("Loading", total) as advance:
             report = load_export(args.file, export, selection, destination, advance)
     for line in report_lines(report, args.file):

@@ -6,7 +6,7 @@ import io
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from bulkup.core.errors import TargetError, UsageError
 from bulkup.core.visible import visible
@@ -17,6 +17,11 @@ _CHUNK_BYTES = 4 << 20
 minutes."""
 _TIMEOUT_S = 60
 _SUFFIX = ".overall_export_metadata"
+
+
+class _Listing(NamedTuple):
+    blobs: list[Any]
+    folders: list[str]
 
 
 class BucketFolder:
@@ -39,25 +44,57 @@ class BucketFolder:
         self._address = f"{SCHEME}{bucket}/{self._folder}"
         self._client = _client(self._address)
         self._bucket = self._client.bucket(bucket)
+        self._sizes: dict[str, int] = {}
         weakref.finalize(self, self._client.close)
 
-    def names(self) -> list[str]:
+    def find(self, suffix: str) -> list[str]:
         if self._only:
-            return [self._only]
+            return [self._only] if self._blob(self._only) is not None else []
+        folders = [self._folder]
+        for _ in range(2):
+            found: list[str] = []
+            inner: list[str] = []
+            for folder in folders:
+                listing = self._list(folder, delimiter="/")
+                found += (blob.name for blob in listing.blobs if blob.name.endswith(suffix))
+                inner += listing.folders
+            if found:
+                return sorted(map(self._relative, found))
+            folders = sorted(inner)
+        return []
+
+    def size(self, name: str) -> int:
+        if name not in self._sizes:
+            # One question about a thousand files, and not one about each.
+            part, _, _ = name.rpartition("/")
+            for blob in self._list(f"{self._folder}{part}/" if part else self._folder).blobs:
+                self._sizes[self._relative(blob.name)] = int(blob.size)
+        if name not in self._sizes:
+            raise FileNotFoundError(2, "No such object", self.shown(name))
+        return self._sizes[name]
+
+    def _list(self, folder: str, delimiter: str | None = None) -> _Listing:
+        """Everything below a folder, or only what is in it."""
         with _as_os_error(self._address):
             found = self._client.list_blobs(
-                self._bucket, prefix=self._folder, delimiter="/", timeout=_TIMEOUT_S
+                self._bucket, prefix=folder, delimiter=delimiter, timeout=_TIMEOUT_S
             )
-            names = [str(blob.name)[len(self._folder) :] for blob in found]
-        return sorted(filter(None, names))
+            return _Listing(list(found), list(found.prefixes))
+
+    def _relative(self, name: str) -> str:
+        return name[len(self._folder) :]
 
     def open(self, name: str) -> IO[bytes]:
         shown = self.shown(name)
-        with _as_os_error(shown):
-            blob = self._bucket.get_blob(self._folder + name, timeout=_TIMEOUT_S)
+        blob = self._blob(name)
         if blob is None:
             raise FileNotFoundError(2, "No such object", shown)
         return io.BufferedReader(_Object(self, blob, shown), _CHUNK_BYTES)
+
+    def _blob(self, name: str) -> Any:
+        """None if there is no such object."""
+        with _as_os_error(self.shown(name)):
+            return self._bucket.get_blob(self._folder + name, timeout=_TIMEOUT_S)
 
     def shown(self, name: str) -> str:
         return self._address + name

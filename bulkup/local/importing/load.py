@@ -15,7 +15,8 @@ from bulkup.core.errors import BulkupError, Exit, StateError, TargetError
 from bulkup.core.visible import visible
 from bulkup.local.access import uninterrupted
 from bulkup.local.encoding import Partition
-from bulkup.local.exports.folder import Database, Export, Exported, ExportFile, open_export
+from bulkup.local.exports.folder import Export, Exported, ExportFile, open_export
+from bulkup.local.exports.place import Database
 from bulkup.local.exports.gcs import SCHEME, BucketFolder
 from bulkup.local.importing.half_loaded import Found, HalfLoadedFile, New
 from bulkup.local.importing.irregular import imported_body
@@ -195,6 +196,8 @@ class Loading:
         """Bytes of the files before it that were read."""
         self._read: int = earlier.get("read", 0)
         """Entities that were read."""
+        self._unread: int = earlier.get("unread", 0)
+        """Entities in parts that need not be read, as far as their number is known."""
         self._batch: list[New] = []
         self._batch_bytes = 0
         self._unnoted = 0
@@ -208,7 +211,7 @@ class Loading:
             if self._selection.may_hold(file.part):
                 end = self._load(file)
             elif self._is_last_of_part(file):
-                self.left_out += file.part.entities
+                self._unread += file.part.entities or 0
             self._file, self._in_file = self._file + 1, 0
             self._bytes += end
         self._flush()
@@ -294,6 +297,7 @@ class Loading:
             "in_part": self._in_part,
             "bytes": self._bytes,
             "read": self._read,
+            "unread": self._unread,
         }
 
     def _report(self) -> LoadReport:
@@ -302,8 +306,8 @@ class Loading:
         return LoadReport(
             entities=self.entities,
             kinds=kinds,
-            promised=self._export.promised_entities,
-            left_out=self.left_out,
+            exported=self._read + self._unread,
+            left_out=self.left_out + self._unread,
             not_sampled=self.not_sampled,
             repeated=self.repeated,
             skipped=self._skipped.all(),

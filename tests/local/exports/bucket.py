@@ -76,11 +76,14 @@ class _Handler(BaseHTTPRequestHandler):
             str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()
         )
         found = [name for name in names if name.startswith(prefix)]
+        folders: set[str] = set()
         if query.get("delimiter"):
-            found = [name for name in found if "/" not in name[len(prefix) :]]
+            below = [name[len(prefix) :] for name in found]
+            folders = {prefix + name.partition("/")[0] + "/" for name in below if "/" in name}
+            found = [prefix + name for name in below if "/" not in name]
         items = [self._resource(folder, folder / name) for name in found]
         at, size = int(query.get("pageToken", 0)), 2
-        answer: dict[str, Any] = {"items": items[at : at + size]}
+        answer: dict[str, Any] = {"items": items[at : at + size], "prefixes": sorted(folders)}
         if at + size < len(items):
             answer["nextPageToken"] = str(at + size)
         self._answer(200, answer)

@@ -30,7 +30,10 @@ def buckets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Buckets
 @pytest.mark.parametrize("address", ["gs://mine/night", "gs://mine/night/"])
 def test_the_files_of_a_folder_are_named_and_read(buckets: Buckets, address: str) -> None:
     folder = BucketFolder(address)
-    assert folder.names() == ["a.export_metadata", "b", "c d", "x.overall_export_metadata"]
+    assert folder.find(".overall_export_metadata") == ["x.overall_export_metadata"]
+    assert folder.size("sub/output-0") == 1200
+    with pytest.raises(FileNotFoundError):
+        folder.size("sub/output-1")
     with folder.open("sub/output-0") as stream:
         assert stream.read() == b"sub/output-0" * 100
     with folder.open("c d") as stream:
@@ -41,9 +44,21 @@ def test_the_files_of_a_folder_are_named_and_read(buckets: Buckets, address: str
 
 def test_an_address_of_a_metadata_file_names_its_folder(buckets: Buckets) -> None:
     folder = BucketFolder("gs://mine/night/x.overall_export_metadata")
-    assert folder.names() == ["x.overall_export_metadata"]
+    assert folder.find(".overall_export_metadata") == ["x.overall_export_metadata"]
+    assert not BucketFolder("gs://mine/night/y.overall_export_metadata").find("metadata")
     with folder.open("b") as stream:
         assert stream.read(1) == b"b"
+
+
+def test_an_export_is_found_one_folder_down(buckets: Buckets) -> None:
+    for name in ("2026-11-28", "2026-11-29"):
+        (buckets.root / "mine" / name).mkdir()
+        (buckets.root / "mine" / name / "y.overall_export_metadata").touch()
+    found = BucketFolder("gs://mine").find(".overall_export_metadata")
+    assert found == [
+        "2026-11-28/y.overall_export_metadata", "2026-11-29/y.overall_export_metadata",
+        "night/x.overall_export_metadata",
+    ]  # fmt: skip
 
 
 def test_a_file_is_read_in_ranges_and_only_as_far_as_needed(
@@ -62,6 +77,8 @@ def test_a_file_is_read_in_ranges_and_only_as_far_as_needed(
         assert stream.read() == b""
 
 
+# Google's client does not close a connection that broke in the middle of an answer.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("fault", [503, 0])
 def test_a_request_that_fails_is_sent_again(buckets: Buckets, fault: int) -> None:
     buckets.statuses = [fault]

@@ -11,7 +11,9 @@ from typing import Any
 
 from bulkup.local import messages as m
 from bulkup.local.exports.errors import damaged
-from bulkup.local.exports.folder import Database, Export, Exported, ExportFile, Part
+from bulkup.local.exports.folder import Export, Exported, ExportFile
+from bulkup.local.exports.metadata import Part
+from bulkup.local.exports.place import Database
 from bulkup.local.exports.source import LocalFolder
 
 HERE = Database("local")
@@ -43,10 +45,10 @@ class MadeExport(Export):
         files = []
         for part, contents in parts:
             for content in contents:
-                file = ExportFile(f"output-{len(files)}", part)
+                file = ExportFile(f"output-{len(files)}", 100 * len(content), part)
                 self._content[file.name] = content
                 files.append(file)
-        super().__init__(LocalFolder(Path("nowhere")), name, "3", tuple(files))
+        super().__init__(LocalFolder(Path("nowhere")), name, tuple(files))
         self.read_files: list[tuple[str, int]] = []
         """Each file that was read, and how many of its entities were skipped."""
         self.before: Callable[[Any], None] = lambda _: None
@@ -74,10 +76,10 @@ def part(
     entities: int,
     *,
     name: str = "all",
-    kinds: tuple[str, ...] = (),
-    namespaces: tuple[str, ...] | None = None,
+    kind: str | None = None,
+    namespace: str | None = None,
 ) -> Part:
-    return Part(name, kinds, namespaces, entities, entities * 100)
+    return Part(name, kind, namespace, entities, entities * 100)
 
 
 def made(*files: Sequence[Any], name: str = "made") -> MadeExport:
