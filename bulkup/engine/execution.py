@@ -9,6 +9,7 @@ from datetime import datetime
 
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.events import Report, RunEnded, RunStarted, WarningKind
+from bulkup.core.max_failures import SHARE_OF_AT_LEAST, MaxFailures
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard
 from bulkup.core.steering import Tuning
@@ -69,6 +70,9 @@ from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
 from bulkup.state.record import LOOK_EVERY_S, Made, RunRecord
 
+COUNT_WITHIN_S = 10.0
+"""A COUNT of so few entities that a share of them matters is answered long before."""
+
 
 class Execution:
     """One runner.
@@ -96,10 +100,7 @@ class Execution:
         self._loop: AsyncHandler | None = None
         self._loop_pool: LoopPool | None = None
         self._sampling = sampling
-        self._max_failures = (
-            updater.max_failures if options.max_failures is None else options.max_failures
-        )
-        self._event_log = EventLog(surroundings.listener, self._max_failures)
+        self._event_log = EventLog(surroundings.listener)
         self.warn = self._event_log.warn
         self._final_hook = FinalHook(
             updater, rpc, taken.begin_successor if taken else lambda _: None, self.warn
@@ -141,7 +142,14 @@ class Execution:
         )
         self._observer = surroundings.observer
         observe(self._observer, rpc, self._gauge.stopwatch)
-        self._budget = Budget(self._max_failures, self._already.failed, self._event_log.failed)
+        self._budget = Budget(
+            MaxFailures.of(
+                updater.max_failures if options.max_failures is None else options.max_failures
+            ),
+            self._already.failed,
+            self._event_log.failed,
+            self._handled_of,
+        )
         self._control = Control(
             surroundings.stop,
             limit=options.limit,
@@ -193,6 +201,14 @@ class Execution:
                 pool.on_handled = slow.took
                 return Dispatcher(pool, accounts, handler.hints, ranged=bool(self._query.ranged))
         return in_process(handler, accounts, slow)
+
+    def _handled_of(self, sure: bool) -> tuple[int, int | None]:
+        """How many entities are handled, and how many there are, if that is known. `sure`: the
+        answer to COUNT is worth waiting for, since a share of few depends on it."""
+        handled = self._already.handled + self._control.handled
+        if sure and handled < SHARE_OF_AT_LEAST:
+            self._progress.await_total(COUNT_WITHIN_S, self._rpc.nap)
+        return handled, self._progress.total
 
     # --- called back while others wait ---
 
@@ -312,7 +328,7 @@ class Execution:
     def _count_stopping(self, exceeded: BudgetExceeded) -> None:
         """Count the failure that has stopped the run."""
         if self._taken is not None:
-            self._taken.checkpoint.stopped_by(exceeded.failure)
+            self._taken.checkpoint.stopped_by(exceeded.failure, exceeded.allowed)
         else:
             self._progress.add(Counts(handled=1, failed=1))
 
@@ -343,7 +359,7 @@ class Execution:
             checkpoint.begin_work(
                 lease.record.layout.shards,
                 lease.record.lease.generation,
-                max_failures=self._max_failures,
+                max_failures=self._budget.allowed,
                 asked=self._options.asked(),
                 gate=lease.record.gate,
                 plan=lease.record.plan,
@@ -461,7 +477,7 @@ class Execution:
         if self._taken is None:
             report = dry_report(
                 self._task.run_info, self._event_log, self._progress.counts, outcome,
-                started=started, max_failures=self._max_failures,
+                started=started, max_failures=self._budget.allowed,
             )  # fmt: skip
         else:
             report = report_of_end(

@@ -14,7 +14,7 @@ from typing import Any
 
 from bulkup.authoring import successors
 from bulkup.authoring.built_ins import is_built_in
-from bulkup.authoring.definitions import misspelled
+from bulkup.authoring.definitions import check_max_failures, misspelled
 from bulkup.authoring.loader import UpdaterSource, describe, load, make
 from bulkup.authoring.parameters import convert, to_text
 from bulkup.authoring.updater import SelectionUpdater, Then, Updater
@@ -30,6 +30,7 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
+from bulkup.engine.gates import useless_max_hold
 from bulkup.engine.key_scan import KeyPlan, first_of
 from bulkup.engine.restore import Restorer
 from bulkup.engine.scan import QueryPlan, plan_query
@@ -275,6 +276,7 @@ def _bind(
         except BulkupError as error:
             message = f"the successor of {source.name} cannot begin: {error.message}"
             raise type(error)(message, details=error.details) from error
+    check_max_failures(updater.max_failures, source.name)  # it may be a parameter
     check_not_replaced()
     if context.options.processes > 1 and threads_are_replaced():
         raise UsageError(
@@ -298,7 +300,7 @@ def _bind(
     except BaseException:
         query.close()
         raise
-    doubt = misspelled(source.definition)
+    doubts = (misspelled(source.definition), useless_max_hold(updater, context.options))
     return PreparedRun(
         source,
         params,
@@ -309,7 +311,7 @@ def _bind(
         query,
         context.by_server_time(rpc),
         first_entity_bytes=sum(result.ByteSize() for result in results),
-        warnings=[Warned(doubt)] if doubt else [],
+        warnings=[Warned(doubt) for doubt in doubts if doubt],
         retry_of=keys.retry_of if keys is not None else "",
         settled=keys.settled if keys is not None else frozenset(),
         selection=loaded.selection,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,18 +46,25 @@ class ExportFile:
 
     name: str
     """Relative to the export's folder, such as `all_namespaces/all_kinds/output-0`."""
-    size: int
-    """In bytes."""
     part: Part
+    size: int = 0
+    """In bytes."""
 
 
 class Export:
     """An export whose metadata has been read; see `open_export`."""
 
-    version = VERSION
-
-    def __init__(self, source: Source, name: str, files: tuple[ExportFile, ...]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        version: str,
+        files: tuple[ExportFile, ...],
+        fingerprint: str = "",
+    ) -> None:
         self.source = source
+        self.version = version
+        self._fingerprint = fingerprint
         self.name = name
         """The file with the overall metadata."""
         self.files = files
@@ -66,12 +74,23 @@ class Export:
     @property
     def promised_entities(self) -> int:
         """How many entities there are, if the export is whole."""
-        return sum(part.entities or 0 for part in self.parts)
+        return sum(part.entities for part in self.parts)
+
+    @property
+    def promised_bytes(self) -> int:
+        """The size of all files of entities, as the metadata has it."""
+        return sum(part.bytes for part in self.parts)
 
     @property
     def bytes(self) -> int:
         """The size of all files of entities."""
         return sum(file.size for file in self.files)
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs from that of every other export: a hash of the overall metadata and of all
+        `*.export_metadata` files, which name the moment of the export. 64 hexadecimal digits."""
+        return self._fingerprint
 
     @cached_property
     def origin(self) -> Database | None:
@@ -99,10 +118,15 @@ class Export:
                 for exported in self.read(file, to):
                     found += 1
                     yield exported
-            self.check_count(part, found)
+            self.check_counts(part, found)
 
-    def read(self, file: ExportFile, to: Database | None = None) -> Iterator[Exported]:
-        """The entities of one file, without comparing their number: see `check_count`."""
+    def read(
+        self, file: ExportFile, to: Database | None = None, *, skip: int = 0
+    ) -> Iterator[Exported]:
+        """The entities of one file, without comparing their number: see `check_counts`.
+
+        `skip`: the first ones are read and their checksums verified, but they are not yielded.
+        """
         shown = self.source.shown(file.name)
         decode = Decoder(to).entity
         try:
@@ -110,7 +134,7 @@ class Export:
         except OSError as error:
             raise unreadable(error, shown) from error
         with stream:
-            for offset, end, data in read_records(stream, shown):
+            for offset, end, data in islice(read_records(stream, shown), skip, None):
                 try:
                     entity = decode(data)
                 except ValueError as error:
@@ -118,10 +142,10 @@ class Export:
                     raise damaged(reason, shown, offset) from error
                 yield Exported(entity, file.name, offset, end)
 
-    def check_count(self, part: Part, found: int) -> None:
+    def check_counts(self, part: Part, found: int) -> None:
         """Raise ExportError unless as many entities were found in the files of a part as promised:
         a file that is cut off between two entities looks whole."""
-        if part.entities is not None and found != part.entities:
+        if found != part.entities:
             raise ExportError(
                 f"it promises {part.entities:,} entities, and its files have {found:,}",
                 self.source.shown(self.name),
@@ -154,12 +178,13 @@ def open_export(place: str | Path | Source) -> Export:
     else:
         source, name = place, _overall(place)
     files: list[ExportFile] = []
-    for part in read_overall(source, name):
-        listed = read_part(source, part)
+    digest = hashlib.sha256()
+    for part in read_overall(source, name, digest.update):
+        listed = read_part(source, part, digest.update)
         if not listed and part.entities:
             raise damaged("it lists no files", source.shown(part.name), None)
-        files += (ExportFile(file, _size(source, file), part) for file in listed)
-    return Export(source, name, tuple(files))
+        files += (ExportFile(file, part, _size(source, file)) for file in listed)
+    return Export(source, name, VERSION, tuple(files), digest.hexdigest())
 
 
 def _overall(source: Source) -> str:

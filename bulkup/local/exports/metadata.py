@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,6 +23,7 @@ _NO_METADATA = "it is no metadata of an export"
 
 ONE_KIND, ALL_KINDS = 1, 2
 DEFAULT_NAMESPACE, ONE_NAMESPACE, ALL_NAMESPACES = 1, 2, 3
+_NAMESPACES: dict[int, tuple[str, ...] | None] = {DEFAULT_NAMESPACE: ("",), ALL_NAMESPACES: None}
 MAX_PART_BYTES = 16 << 20
 """A part of 100,000 files has 2 MB of metadata."""
 
@@ -32,24 +34,29 @@ class Part:
 
     name: str
     """The metadata file, relative to the export's folder."""
-    kind: str | None
-    """None: all kinds."""
-    namespace: str | None
-    """None: all namespaces. Empty: the default namespace."""
-    entities: int | None
-    """How many are promised; None if the metadata does not say."""
+    kinds: tuple[str, ...]
+    """Empty: all."""
+    namespaces: tuple[str, ...] | None
+    """None: all; `("",)`: the default namespace only."""
+    entities: int
+    """How many are promised."""
     bytes: int
     """How many bytes of files are promised."""
 
 
-def read_overall(source: Source, name: str) -> tuple[Part, ...]:
-    """The parts that `*.overall_export_metadata` lists. Raises ExportError."""
+def read_overall(source: Source, name: str, note: Callable[[bytes], None]) -> tuple[Part, ...]:
+    """The parts that `*.overall_export_metadata` lists. Raises ExportError.
+
+    `note`: called with what was read.
+    """
     shown = source.shown(name)
     try:
         with source.open(name) as stream:
             records = list(read_records(stream, shown))
     except OSError as error:
         raise unreadable(error, shown) from error
+    for record in records:
+        note(record.data)
     if not records:
         raise damaged("it is empty", shown, None)
     version = records[0].data.decode("ascii", "backslashreplace")
@@ -74,14 +81,14 @@ def _part(pointer: Any, folder: PurePosixPath, shown: str) -> Part:
     spec = pointer.spec
     return Part(
         name=_inside(folder, pointer.file, shown),
-        kind=spec.kind if spec.kind_type == ONE_KIND else None,
-        namespace=None if spec.namespace_type == ALL_NAMESPACES else spec.namespace,
-        entities=pointer.entities if pointer.HasField("entities") else None,
+        kinds=(spec.kind,) if spec.kind_type == ONE_KIND else (),
+        namespaces=_NAMESPACES.get(spec.namespace_type, (spec.namespace,)),
+        entities=pointer.entities,
         bytes=pointer.bytes,
     )
 
 
-def read_part(source: Source, part: Part) -> list[str]:
+def read_part(source: Source, part: Part, note: Callable[[bytes], None]) -> list[str]:
     """The files of entities of a part, relative to the export's folder. Raises ExportError."""
     shown = source.shown(part.name)
     try:
@@ -89,6 +96,7 @@ def read_part(source: Source, part: Part) -> list[str]:
             raw = stream.read(MAX_PART_BYTES)
     except OSError as error:
         raise unreadable(error, shown) from error
+    note(raw)
     folder = PurePosixPath(part.name).parent
     try:
         message = entity_proto.Part.FromString(raw)
