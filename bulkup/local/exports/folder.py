@@ -26,6 +26,8 @@ from bulkup.local.exports.place import Database
 from bulkup.local.exports.record_log import read_records
 from bulkup.local.exports.source import LocalFolder, Source
 
+__all__ = ["Database", "Export", "ExportFile", "Exported", "Part", "open_export"]
+
 
 class Exported(NamedTuple):
     """An entity of an export, and where it is."""
