@@ -79,6 +79,12 @@ class Export:
         return sum(part.bytes for part in self.parts)
 
     @cached_property
+    def fingerprint(self) -> str:
+        """Differs from that of every other export: a hash of the overall metadata and of all
+        `*.export_metadata` files, which name the moment of the export. 64 hexadecimal digits."""
+        raise NotImplementedError
+
+    @cached_property
     def origin(self) -> Database | None:
         """The project and database that were exported, read from the first entity; None if there is
         none. Raises ExportError."""
@@ -96,8 +102,13 @@ class Export:
         """
         raise NotImplementedError
 
-    def read(self, file: ExportFile, to: Database | None = None) -> Iterator[Exported]:
-        """The entities of one file, without comparing their number: see `check_counts`."""
+    def read(
+        self, file: ExportFile, to: Database | None = None, *, skip: int = 0
+    ) -> Iterator[Exported]:
+        """The entities of one file, without comparing their number: see `check_counts`.
+
+        `skip`: the first ones are read and their checksums verified, but they are not yielded.
+        """
         raise NotImplementedError
 
     def check_counts(self, part: Part, entities: int) -> None:
