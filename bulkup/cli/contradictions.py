@@ -127,6 +127,8 @@ def _drop(ctx: click.Context, ranks: dict[str, int], name: str) -> None:
 
 def _shown(ctx: click.Context, name: str) -> str:
     option = _param(ctx, name)
+    if isinstance(option, click.Argument):
+        return option.human_readable_name.upper()
     # As it was most likely typed: -q, -v, -n have short forms that everybody uses.
     return min(option.opts, key=len)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import weakref
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ class BucketFolder:
             for blob in self._list(f"{self._folder}{part}/" if part else self._folder).blobs:
                 self._sizes[self._relative(blob.name)] = int(blob.size)
         if name not in self._sizes:
-            raise FileNotFoundError(2, "No such object", self.shown(name))
+            raise FileNotFoundError(errno.ENOENT, "No such object", self.shown(name))
         return self._sizes[name]
 
     def _list(self, folder: str, delimiter: str | None = None) -> _Listing:
@@ -88,7 +89,7 @@ class BucketFolder:
         shown = self.shown(name)
         blob = self._blob(name)
         if blob is None:
-            raise FileNotFoundError(2, "No such object", shown)
+            raise FileNotFoundError(errno.ENOENT, "No such object", shown)
         return io.BufferedReader(_Object(self, blob, shown), _CHUNK_BYTES)
 
     def _blob(self, name: str) -> Any:
@@ -128,7 +129,8 @@ class _Object(io.RawIOBase):
                 timeout=_TIMEOUT_S,
             )
         if len(chunk) != wanted:
-            raise OSError(f"{self._shown}: Cloud Storage sent {len(chunk)} of {wanted} bytes")
+            said = f"Cloud Storage sent {len(chunk)} of {wanted} bytes"
+            raise OSError(errno.EIO, said, self._shown)
         buffer[:wanted] = chunk
         self._at += wanted
         return int(wanted)
@@ -164,15 +166,14 @@ def _as_os_error(shown: str) -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        raise FileNotFoundError(2, "No such bucket or object", shown) from error
+        raise FileNotFoundError(errno.ENOENT, "No such bucket or object", shown) from error
     except PreconditionFailed as error:
-        raise OSError(f"{shown} was replaced while it was read; load again") from error
+        raise OSError(errno.EIO, "it was replaced while it was read", shown) from error
     except Forbidden as error:
-        raise PermissionError(
-            13, "your account may not read it (it needs roles/storage.objectViewer)", shown
-        ) from error
+        reason = "your account may not read it (it needs roles/storage.objectViewer)"
+        raise PermissionError(errno.EACCES, reason, shown) from error
     except (GoogleAPIError, GoogleAuthError, RequestException) as error:
-        raise OSError(f"{shown} cannot be read: {_reason(error)}") from error
+        raise OSError(errno.EIO, _reason(error), shown) from error
 
 
 def _reason(error: Exception) -> str:

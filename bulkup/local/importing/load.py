@@ -11,18 +11,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bulkup.core.errors import BulkupError, Exit, StateError, TargetError
+from bulkup.core.errors import BulkupError, Exit, StateError, TargetError, UsageError
 from bulkup.core.visible import visible
 from bulkup.local.access import uninterrupted
 from bulkup.local.encoding import Partition
 from bulkup.local.exports.folder import Export, Exported, ExportFile, open_export
-from bulkup.local.exports.place import Database
 from bulkup.local.exports.gcs import SCHEME, BucketFolder
+from bulkup.local.exports.place import Database
 from bulkup.local.importing.half_loaded import Found, HalfLoadedFile, New
 from bulkup.local.importing.irregular import imported_body
 from bulkup.local.importing.report import Groups, LoadReport
 from bulkup.local.importing.selection import Selection
-from bulkup.local.limits import check_namespace, checked_place
+from bulkup.local.limits import check_namespace, check_project, checked_place
 from bulkup.local.status import RpcError, invalid
 from bulkup.local.storage import now_micros
 
@@ -81,6 +81,7 @@ def load_export(
     damage in the export, and StateError if the file cannot be written (after both, FILE-loading is
     deleted); LoadInterruptedError on KeyboardInterrupt.
     """
+    _check_database(destination.database)
     export = source if isinstance(source, Export) else open_source(source)
     identity = _identity(export, selection, destination)
     with HalfLoadedFile(file, clock=now_micros) as half:
@@ -106,6 +107,15 @@ def load_export(
             half.discard()
             raise
     return replace(report, deleted_another=found is Found.ANOTHER)
+
+
+def _check_database(place: Database) -> None:
+    try:
+        check_project(place.project)
+    except RpcError as error:
+        raise UsageError(error.message) from error
+    if place.database == "(default)":
+        raise UsageError("the name of the default database is empty; leave out --database")
 
 
 def open_source(source: str | os.PathLike[str]) -> Export:

@@ -39,8 +39,11 @@ class Selection:
 
     def may_hold(self, part: Part) -> bool:
         """Whether a part of an export may hold entities of these kinds and namespaces."""
-        return (not self.kinds or part.kind is None or part.kind in self.kinds) and (
-            not self.namespaces or part.namespace is None or part.namespace in self.namespaces
+        kinds, namespaces = part.kinds, part.namespaces
+        return (not self.kinds or not kinds or not set(self.kinds).isdisjoint(kinds)) and (
+            not self.namespaces
+            or namespaces is None
+            or not set(self.namespaces).isdisjoint(namespaces)
         )
 
     def names(self, key: Any) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkup.core.errors import TargetError, UsageError
+from bulkup.core.errors import BulkupError, TargetError, UsageError
 from bulkup.local.exports import gcs
 from bulkup.local.exports.gcs import BucketFolder
 from bulkup.local.importing.load import open_source
@@ -92,24 +92,20 @@ def test_a_file_that_is_replaced_meanwhile_is_not_mixed_with_the_new_one(
 ) -> None:
     with BucketFolder("gs://mine/night").open("b") as stream:
         buckets.generation = 2
-        with pytest.raises(OSError, match="gs://mine/night/b was replaced while it was read"):
+        with pytest.raises(OSError, match="it was replaced while it was read"):
             stream.read()
 
 
 def test_what_is_not_there_or_not_allowed_is_one_sentence(buckets: Buckets) -> None:
     with pytest.raises(FileNotFoundError):
         BucketFolder("gs://mine/night").open("nothing")
-    with pytest.raises(
-        TargetError, match=r"^gs://no/night cannot be read \(gs://no/night/: No such"
-    ):
+    with pytest.raises(BulkupError, match=r"^gs://no/night/ cannot be read \(No such bucket or"):
         open_source("gs://no/night")
     buckets.listing_status = 403
-    with pytest.raises(TargetError, match=r"it needs roles/storage\.objectViewer"):
+    with pytest.raises(BulkupError, match=r"it needs roles/storage\.objectViewer"):
         open_source("gs://mine/night")
     buckets.listing_status = 400
-    with pytest.raises(
-        TargetError, match=r"cannot be read \(gs://mine/night/ cannot be read: no\)"
-    ):
+    with pytest.raises(BulkupError, match=r"^gs://mine/night/ cannot be read \(.*: no\)$"):
         open_source("gs://mine/night")
     with pytest.raises(UsageError, match="write gs://BUCKET/FOLDER"):
         open_source("gs:///night")

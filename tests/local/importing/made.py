@@ -45,10 +45,10 @@ class MadeExport(Export):
         files = []
         for part, contents in parts:
             for content in contents:
-                file = ExportFile(f"output-{len(files)}", 100 * len(content), part)
+                file = ExportFile(f"output-{len(files)}", part, 100 * len(content))
                 self._content[file.name] = content
                 files.append(file)
-        super().__init__(LocalFolder(Path("nowhere")), name, tuple(files))
+        super().__init__(LocalFolder(Path("nowhere")), name, "3", tuple(files))
         self.read_files: list[tuple[str, int]] = []
         """Each file that was read, and how many of its entities were skipped."""
         self.before: Callable[[Any], None] = lambda _: None
@@ -76,10 +76,10 @@ def part(
     entities: int,
     *,
     name: str = "all",
-    kind: str | None = None,
-    namespace: str | None = None,
+    kinds: tuple[str, ...] = (),
+    namespaces: tuple[str, ...] | None = None,
 ) -> Part:
-    return Part(name, kind, namespace, entities, entities * 100)
+    return Part(name, kinds, namespaces, entities, entities * 100)
 
 
 def made(*files: Sequence[Any], name: str = "made") -> MadeExport:

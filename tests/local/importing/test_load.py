@@ -346,10 +346,10 @@ def test_kinds_and_namespaces_that_are_not_wanted_are_counted(path: Path) -> Non
 
 def test_parts_that_hold_nothing_wanted_are_not_read(path: Path) -> None:
     export = MadeExport(
-        (part(3, name="1", kind="Person"), [people(2), people(1, first=9)]),
-        (part(1, name="2", kind="Toy", namespace=""), [[entity("Toy", 1)]]),
+        (part(3, name="1", kinds=("Person",)), [people(2), people(1, first=9)]),
+        (part(1, name="2", kinds=("Toy",), namespaces=("",)), [[entity("Toy", 1)]]),
         (
-            part(2, name="3", kind="Toy", namespace="n"),
+            part(2, name="3", kinds=("Toy",), namespaces=("n",)),
             [[], [entity("Toy", n, namespace="n") for n in (1, 2)]],
         ),
     )
