@@ -78,7 +78,6 @@ class DumpArgs:
     DumpArgs,
     short_help="Write the entities of FILE as JSON or as a managed export.",
     examples=(
-        ("bulkup local dump shop.db --kind Order", "the entities of a kind"),
         ("bulkup local dump shop.db > dump.jsonl", "all of them"),
         ("bulkup local dump shop.db --export EXPORT", "for `gcloud datastore import`"),
     ),

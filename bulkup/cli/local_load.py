@@ -88,7 +88,6 @@ class LoadArgs:
     short_help="Load lines of JSON or a managed export into FILE.",
     examples=(
         ("bulkup local load shop.db orders.jsonl --kind Order", "lines without keys"),
-        ("bulkup local load shop.db - < dump.jsonl", "what `dump` wrote"),
         ("bulkup local load shop.db --from-export EXPORT", "what `gcloud datastore export` wrote"),
     ),
 )
@@ -109,13 +108,22 @@ def load(args: LoadArgs) -> None:
     After an interruption, the same command resumes.
     """
     if args.from_export is not None:
-        from bulkup.cli.local_load_export import load_from_export
-
-        load_from_export(args, args.from_export)
+        _load_export(args, args.from_export)
     elif args.data is not None:
         _load_lines(args, args.data)
     else:
         raise UsageError("there is nothing to load; name a file of JSON lines, or --from-export")
+
+
+def _load_export(args: LoadArgs, source: str) -> None:
+    from bulkup.cli.local_load_export import load_from_export
+    from bulkup.local.exports.place import Database
+    from bulkup.local.importing.load import Destination
+    from bulkup.local.importing.selection import Selection
+
+    selection = Selection(args.kind, args.partition.namespace, args.sample)
+    place = Database(args.partition.project, args.partition.database)
+    load_from_export(args.file, source, selection, Destination(place, args.replace))
 
 
 def _load_lines(args: LoadArgs, data: str) -> None:

@@ -8,28 +8,26 @@ from typing import TYPE_CHECKING
 from bulkup.cli.local_file import entities, interruptible, progress_bar, say
 
 if TYPE_CHECKING:
-    from bulkup.cli.local_load import LoadArgs
+    from bulkup.local.importing.load import Destination
     from bulkup.local.importing.report import Group, KindCount, LoadReport
+    from bulkup.local.importing.selection import Selection
 
 _MAX_LINES = 20
 """Of each list."""
 
 
-def load_from_export(args: LoadArgs, source: str) -> None:
-    from bulkup.local.exports.place import Database
-    from bulkup.local.importing.load import Destination, load_export, open_source
-    from bulkup.local.importing.selection import Selection
+def load_from_export(
+    file: str, source: str, selection: Selection, destination: Destination
+) -> None:
+    """Load an export with a progress bar, and print what was loaded and what was not."""
+    from bulkup.local.importing.load import load_export, open_source
 
-    selection = Selection(args.kind, args.partition.namespace, args.sample)
-    destination = Destination(
-        Database(args.partition.project, args.partition.database), args.replace
-    )
     with interruptible("nothing was loaded"):
         export = open_source(source)
-        total = sum(file.size for file in export.files if selection.may_hold(file.part))
+        total = sum(one.size for one in export.files if selection.may_hold(one.part))
         with progress_bar("Loading", total) as advance:
-            report = load_export(args.file, export, selection, destination, advance)
-    for line in report_lines(report, args.file):
+            report = load_export(file, export, selection, destination, advance)
+    for line in report_lines(report, file):
         say(line)
 
 
