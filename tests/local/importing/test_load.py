@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bulkup.local.encoding import Partition
 from bulkup.local.exports.errors import ExportError
 from bulkup.local.exports.place import Database
 from bulkup.local.file import half_loaded_path, lock
+from bulkup.local.importing import half_loaded, index
 from bulkup.local.importing import load as loading
 from bulkup.local.importing.load import Destination, LoadInterruptedError, load_export
 from bulkup.local.importing.report import Group, KindCount
@@ -158,6 +160,76 @@ def test_a_kill_just_before_the_file_gets_its_name_costs_nothing(
     assert load_export(path, export).entities == 7
     assert not export.read_files
     assert len(stored(path)) == 7
+
+
+def test_a_kill_while_the_index_is_made_costs_only_the_index(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = half_loaded.insert_entries
+
+    def die(db: Any, folder: Path) -> None:
+        make(db, folder)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(half_loaded, "insert_entries", die)
+        killed(path, made(people(7)), 19)
+    export = made(people(7))
+    report = load_export(path, export)
+    assert (report.resumed_at, report.entities) == (7, 7)
+    assert not [file for file, skip in export.read_files if skip < 7]
+    load_export(path.with_name("straight"), made(people(7)))
+    assert tables(path) == tables(path.with_name("straight"))
+
+
+def test_ctrl_c_while_the_index_is_made_costs_only_the_index(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "_STEPS_BETWEEN_SIGNALS", 1)
+        patch.setattr(index, "_go_on", interrupt)
+        with pytest.raises(LoadInterruptedError, match="7 entities are in store-loading"):
+            load_export(path, made(people(7)))
+    assert load_export(path, made(people(7))).resumed_at == 7
+    load_export(path.with_name("straight"), made(people(7)))
+    assert tables(path) == tables(path.with_name("straight"))
+
+
+def test_a_loaded_file_has_the_index_that_commits_would_have_made(path: Path) -> None:
+    arrays = m.Value()
+    for text in ("b", "a", "b", "c"):
+        arrays.array_value.values.add(string_value=text)
+    moment = m.Value()
+    moment.timestamp_value.seconds = 5
+    everything = [
+        entity("K", number, n=number, tags=arrays, at=moment, nested=nested(number), empty="")
+        for number in range(1, 40)
+    ]
+    load_export(path, made(everything))
+    with LocalFile(path.with_name("put"), PLACE) as file:
+        file.put(everything)
+    loaded, put = index_of(path), index_of(path.with_name("put"))
+    assert len(loaded) > 39 * 7
+    assert loaded == put
+
+
+def index_of(path: Path) -> list[Any]:
+    """By property, since slots are numbered as they come."""
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(
+            "SELECT prop, multi, value, path, until, eid FROM entries "
+            "JOIN slots ON slots.id = slot ORDER BY prop, value, path"
+        ).fetchall()
+
+
+def nested(number: int) -> Any:
+    made = m.Value()
+    made.entity_value.properties["a"].integer_value = number
+    made.entity_value.properties["b"].double_value = number / 3
+    return made
 
 
 def test_ctrl_c_keeps_what_is_loaded_and_says_how_to_resume(path: Path) -> None:
@@ -465,9 +537,7 @@ def test_what_a_commit_refuses_is_loaded_as_it_is_and_told(path: Path) -> None:
     by_key = sorted(odd.values(), key=lambda one: one.key.path[0].name)
     with LocalFile(path, PLACE) as file:
         loaded = list(file.entities("Odd"))
-        assert [one.SerializeToString() for one in loaded] == [
-            one.SerializeToString() for one in by_key
-        ]
+        assert loaded == by_key
         assert file.count("Odd") == len(odd)
 
 
