@@ -92,7 +92,7 @@ def _effect(effect: Effect) -> dict[str, Any]:
         "deleted": effect.deleted,
         "kinds": [kind_fields(kind) for kind in effect.kinds],
         "more_kinds": effect.more_kinds,
-        "properties": [_property(one) for one in effect.properties],
+        "by_property": [_property(one) for one in effect.properties],
         "more_properties": effect.more_properties,
         "warnings": [{"kind": w.hazard.value, "message": w.message} for w in effect.warnings],
     }
