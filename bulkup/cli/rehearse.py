@@ -19,7 +19,7 @@ from bulkup.cli.rehearsal_progress import showing_steps
 from bulkup.cli.selecting import SelectionArgs
 from bulkup.cli.session import Session
 from bulkup.cli.settings import current_settings
-from bulkup.cli.values import WholeNumber, completed
+from bulkup.cli.values import Sample, WholeNumber, completed
 from bulkup.core.errors import BulkupError, Exit, NotFoundError, StopAskedError
 from bulkup.core.visible import visible
 from bulkup.report.text import clean
@@ -49,6 +49,24 @@ class RehearseArgs:
             is_flag=True,
             help="Rehearse the pending migrations of a folder, which UPDATER then names.  "
             "[default: updaters]",
+        ),
+    ]
+    from_export: Annotated[
+        str | None,
+        click.Option(
+            ["--from-export"],
+            metavar="PATH",
+            help="Copy a managed export instead of a --local file: its folder, its "
+            ".overall_export_metadata file, or a gs:// address of either.",
+        ),
+    ]
+    sample: Annotated[
+        float | None,
+        click.Option(
+            ["--sample"],
+            type=Sample(),
+            metavar="PERCENT",
+            help="Copy a sample of the export, such as 1%: always the same whole entity groups.",
         ),
     ]
     crashes: Annotated[
@@ -93,6 +111,7 @@ class _RehearseSession(Session):
     RehearseArgs,
     examples=(
         ("bulkup rehearse full_name.py --local shop.db", "run it on a copy, and report"),
+        ("bulkup rehearse full_name.py --from-export gs://shop/nightly", "on last night's data"),
         ("bulkup rehearse --migrations --local shop.db --markdown pr.md", "for a pull request"),
     ),
 )
@@ -136,17 +155,24 @@ def command(args: RehearseArgs) -> int:
 
 def _request(args: RehearseArgs) -> Request:
     """Raises UsageError, click.UsageError."""
+    from bulkup.rehearsal.from_export import fill_from_export
     from bulkup.rehearsal.rehearse import OPTIONS, Request
 
     target = args.target.options()
-    if target.local is None:
+    source = args.from_export or target.local
+    if source is None:
         raise click.UsageError(
-            "say which data to copy: --local FILE (`bulkup local load` makes one)"
+            "say which data to copy: --local FILE, or --from-export PATH of a managed export"
         )
+    if args.sample is not None and args.from_export is None:
+        raise click.UsageError("--sample is for exports only; leave it out, or use --from-export")
+    target = replace(target, local=None)
     return Request(
         _what(args),
-        target.local,
-        replace(target, local=None),
+        source,
+        target,
+        fill=None if args.from_export is None else fill_from_export(source, target, args.sample),
+        sample="" if args.sample is None else f"{args.sample * 100:g}%",
         options=replace(
             OPTIONS,
             batch_size=args.engine.batch_size,

@@ -2,6 +2,7 @@
 real data.
 
 rehearse.py    what is done in which order, and what comes of it
+from_export.py the copy of an export
 workplace.py   the private folder of the copies, which is removed in the end
 process.py     a pass in a process of its own, as its parent sees it
 child.py       the same, inside of that process

@@ -82,8 +82,10 @@ class Migrations:
     params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-Fill = Callable[[Path, Callable[[str, int, int | None], None]], tuple[str, ...]]
-"""Makes the file of the copy, telling what it does; returns what it has left out."""
+Watch = Callable[[str, int, int | None], None]
+"""Is told what is done, how many entities so far, and of how many. May raise."""
+Fill = Callable[[Path, Watch], tuple[str, ...]]
+"""Makes the file of the copy; returns what it has left out, a sentence each."""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+from bulkup.local import messages as m
 from bulkup.local.access import LocalFile
 from bulkup.local.encoding import Partition
+from bulkup.local.exports.writer import ExportWriter
 from bulkup.local.file_diff import settle
 from bulkup.local.storage import Storage
 from bulkup.local.transfer import Source, load
 from bulkup.rehearsal.rehearse import OPTIONS, Request, Updater
-
-PLACE = Partition("local", "", "")
 
 BUMP = """
     import bulkup
@@ -42,10 +42,10 @@ LABEL = """
 """Idempotent; one of seven entities fails."""
 
 
-def make_file(path: Path, lines: list[Mapping[str, Any]]) -> Path:
+def make_file(path: Path, lines: list[Mapping[str, Any]], project: str = "local") -> Path:
     """A file that holds these entities: lines of JSON, as `bulkup local load` takes them."""
     text = "\n".join(json.dumps(line) for line in lines).encode()
-    with LocalFile(path, PLACE) as file:
+    with LocalFile(path, Partition(project, "", "")) as file:
         load(file, Source(io.BytesIO(text), "lines", "Item"))
     return path
 
@@ -53,6 +53,15 @@ def make_file(path: Path, lines: list[Mapping[str, Any]]) -> Path:
 def items(path: Path, count: int) -> Path:
     """A file of that many Items with the ids and the values 1, 2, 3, ..."""
     return make_file(path, [{"__key__": ["Item", n], "n": n} for n in range(1, count + 1)])
+
+
+def export_of(folder: Path, lines: list[Mapping[str, Any]], project: str) -> Path:
+    """A managed export of these entities."""
+    file = make_file(folder.with_name(f"{folder.name}.file"), lines, project)
+    with ExportWriter(folder) as writer:
+        for body in contents(file):
+            writer.write(m.Entity.FromString(body))
+    return folder
 
 
 def write(folder: Path, name: str, source: str) -> str:

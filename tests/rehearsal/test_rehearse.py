@@ -12,8 +12,10 @@ import pytest
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.model import RunState
 from bulkup.core.rehearsal import Rehearsal, RehearsedWork
+from bulkup.rehearsal.from_export import fill_from_export
 from bulkup.rehearsal.rehearse import Migrations, Request, rehearse
-from tests.rehearsal.data import BUMP, LABEL, items, make_file, request, write
+from bulkup.runs.target import TargetOptions
+from tests.rehearsal.data import BUMP, LABEL, export_of, items, make_file, request, write
 
 pytestmark = pytest.mark.sampled(3)
 
@@ -258,3 +260,37 @@ def test_entities_of_all_namespaces_are_compared(tmp_path: Path) -> None:
     assert (work.effect.created, work.effect.deleted) == (1, 1)
     created = next(kind for kind in work.effect.kinds if kind.action == "create")
     assert "namespace='other'" in created.examples[0].key
+
+
+def test_an_export_is_rehearsed_as_the_run_on_what_it_loads(tmp_path: Path) -> None:
+    folder = export_of(
+        tmp_path / "night", [{"__key__": ["Item", n], "n": n} for n in range(1, 15)], "shop"
+    )
+    spec = write(tmp_path, "label.py", LABEL)
+    target = TargetOptions(project="shop")
+    wanted = request(
+        spec, folder, target=target, fill=fill_from_export(str(folder), target), kills=1
+    )
+    rehearsal = rehearse(wanted)
+    work = only(rehearsal)
+    assert rehearsal.source.is_export
+    assert rehearsal.source.kinds == (("Item", 14),)
+    assert rehearsal.source.target.project == "shop"
+    assert (work.counts.written, work.counts.failed) == (12, 2)
+    half = request(
+        spec, folder, target=target, fill=fill_from_export(str(folder), target, 0.5),
+        sample="50%", kills=0, second=False,
+    )  # fmt: skip
+    sampled = rehearse(half)
+    assert 0 < sampled.source.entities < 14
+    assert only(sampled).counts.handled == sampled.source.entities
+
+
+@pytest.mark.parametrize("where", ["nothing", "empty"])
+def test_what_is_no_export_is_one_sentence(tmp_path: Path, where: str) -> None:
+    (tmp_path / "empty").mkdir()
+    source = str(tmp_path / where)
+    wanted = request("x.py", Path(source), fill=fill_from_export(source, TargetOptions()))
+    with pytest.raises(BulkupError) as raised:
+        rehearse(wanted)
+    assert raised.value.exit_code == Exit.USAGE
