@@ -110,7 +110,6 @@ class _RehearseSession(Session):
     "rehearse",
     RehearseArgs,
     examples=(
-        ("bulkup rehearse full_name.py --local shop.db", "run it on a copy, and report"),
         ("bulkup rehearse full_name.py --from-export gs://shop/nightly", "on last night's data"),
         ("bulkup rehearse --migrations --local shop.db --markdown pr.md", "for a pull request"),
     ),
