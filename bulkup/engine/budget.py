@@ -35,13 +35,16 @@ class Budget:
     ) -> None:
         self.max_failures = max_failures
         self.failed = already
+        self.failed_elsewhere = 0
+        """In other ranges of the same run, as far as is known."""
         self._on_failure = on_failure
 
     def spend(self, failure: Failure) -> None:
         """Count a failure. Raises BudgetExceeded when it is one too many."""
         self.failed += 1
-        self._on_failure(failure, self.failed)
-        if 0 <= self.max_failures < self.failed:
+        failed = self.failed + self.failed_elsewhere
+        self._on_failure(failure, failed)
+        if 0 <= self.max_failures < failed:
             raise BudgetExceeded(failure, self.max_failures)
 
     def spend_handling(self, failure: Failure) -> None:

@@ -17,9 +17,9 @@ from bulkup.runs.steered_start import steering_of_runner
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_run_folder, set_aside
 from bulkup.state.holder import this_process
-from bulkup.state.lease import WAIT_STEP_S, take
 from bulkup.state.record import RunRecord
 from bulkup.state.steering import read_steering
+from bulkup.state.taking import WAIT_STEP_S, take
 
 
 @contextmanager
