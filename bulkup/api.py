@@ -36,7 +36,7 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
     shards: int | None = None,
     processes: int | None = None,
     max_rate: float | str | None = None,
-    max_failures: int | None = None,
+    max_failures: int | str | None = None,
     limit: int | None = None,
     retry_for_s: float | None = None,
     window: str | None = None,
@@ -56,9 +56,10 @@ def run(  # noqa: PLR0913  # the options of `bulkup run`, by name
 
     `updater` is what the command takes, or the class or decorated function itself. The target is
     resolved as `google.cloud.datastore.Client()` resolves it. `max_rate` is "auto", "off", or
-    entities per second. With `processes` above 1, each worker process loads the updater again from
-    its file: call this below `if __name__ == "__main__":`, and expect each worker to keep its own
-    `self`. `allow_empty`: run also if the query's kind is not there, but a similar one is.
+    entities per second; `max_failures` a number, or a share of the entities handled ("1%"). With
+    `processes` above 1, each worker process loads the updater again from its file: call this below
+    `if __name__ == "__main__":`, and expect each worker to keep its own `self`.
+    `allow_empty`: run also if the query's kind is not there, but a similar one is.
     `undo`: keep before-images, so that `bulkup undo` can put back what the run changes.
     `once`: if a run has finished the same work, do nothing; the report then has that run's id.
     `gate="clean"`: begin to write only after a dry pass over all entities without failures; if it

@@ -16,6 +16,7 @@ from bulkup.authoring.source_files import listed, printable, suggest
 from bulkup.authoring.updater import CHECKS, FORMS, Updater, is_async
 from bulkup.core.errors import NotFoundError, UsageError
 from bulkup.core.events import OF_CODE
+from bulkup.core.max_failures import ACCEPTED, MaxFailures
 from bulkup.core.similar import similar_names
 
 
@@ -177,11 +178,17 @@ def check(definition: Any, name: str) -> None:
         raise UsageError(f"once of {name} is {once!r:.80}; use True or False")
     if isinstance(failures, Param):
         return
-    if isinstance(failures, bool) or not isinstance(failures, int) or failures < -1:
-        raise UsageError(
-            f"max_failures of {name} is {failures!r:.80}; use a whole number: 0 stops at the first "
-            "failure, -1 never stops"
-        )
+    check_max_failures(failures, name)
+
+
+def check_max_failures(value: Any, name: str) -> None:
+    """Raises UsageError."""
+    try:
+        if isinstance(value, str) and "%" not in value:
+            raise UsageError(value)  # a number is a number in Python
+        MaxFailures.of(value)
+    except UsageError:
+        raise UsageError(f"max_failures of {name} is {value!r:.80}; {ACCEPTED}") from None
 
 
 def _has_async_handler(definition: Any) -> bool:

@@ -42,7 +42,7 @@ class FunctionSpec:
     filters: Sequence[tuple[str, str, Any]]
     order: Sequence[str]
     keys_only: bool
-    max_failures: int
+    max_failures: int | str
     rewrite_unchanged: bool
     allow_unwritten_changes: bool
     then: Any
@@ -82,7 +82,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
     filters: Sequence[tuple[str, str, Any]] = (),
     order: Sequence[str] | str = (),
     keys_only: bool = False,
-    max_failures: int = 0,
+    max_failures: int | str = 0,
     rewrite_unchanged: bool = False,
     allow_unwritten_changes: bool = False,
     then: Any = None,

@@ -81,7 +81,8 @@ class Updater(EntityReader, Generic[E]):
     `kind`               the kind to handle all entities of, in place of `get_query`; or an ndb
                          model, which the handler is then given.
     `max_failures`       how many entities may fail before the run stops: 0 stops at the first
-                         failure, -1 never stops.
+                         failure, -1 never stops, "1%" stops when more than one in a hundred of
+                         those handled have failed (of at least 1,000, or of all if fewer).
     `rewrite_unchanged`  write an entity that is put unchanged. By default such a put costs no
                          write.
     `allow_unwritten_changes`
@@ -101,7 +102,7 @@ class Updater(EntityReader, Generic[E]):
                          string like "other.py:Name", relative to this file's folder.
     """
 
-    max_failures: int = 0
+    max_failures: int | str = 0
     rewrite_unchanged: bool = False
     allow_unwritten_changes: bool = False
     ignore_warnings: Collection[str] = ()

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from bulkup.cli.values import Auto, Duration, HealthUrl, Rate, WholeNumber, WindowText
+from bulkup.cli.values import (
+    Auto,
+    Duration,
+    HealthUrl,
+    NumberOrShare,
+    Rate,
+    WholeNumber,
+    WindowText,
+)
 from bulkup.core.plan_terms import MaxDrift
 from bulkup.engine.throttle.max_rate import MaxRate
 
@@ -77,13 +85,13 @@ class EngineArgs:
         ),
     ]
     max_failures: Annotated[
-        int | None,
+        int | str | None,
         click.Option(
             ["--max-failures"],
-            type=WholeNumber(min=-1),
-            metavar="N",
-            help="Stop when more than N entities have failed; -1: no limit.  "
-            "[default: the updater's]",
+            type=NumberOrShare(),
+            metavar="N|N%",
+            help="Stop when more than N entities, or N% of those handled, have failed; -1: no "
+            "limit.  [default: the updater's]",
         ),
     ]
     limit: Annotated[

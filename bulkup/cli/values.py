@@ -215,6 +215,20 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # generic only since cl
             self.fail(error.message, param, ctx)
 
 
+class NumberOrShare(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """The values of `MaxFailures.of` -> 10, or "1%"."""
+
+    name = "number or share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from bulkup.core.max_failures import MaxFailures
+
+        try:
+            return MaxFailures.of(value).stored
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
+
+
 class Assignment(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """`NAME=VALUE`. An environment variable holds one a line."""
 

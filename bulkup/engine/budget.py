@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bulkup.core.max_failures import MaxFailures
 from bulkup.core.model import Failure
+
+Handled = Callable[[bool], tuple[int, int | None]]
 
 
 class BudgetExceeded(Exception):
     """One failure too many. The entity of `failure` counts as not handled."""
 
-    def __init__(self, failure: Failure, max_failures: int) -> None:
+    def __init__(self, failure: Failure, allowed: int) -> None:
         super().__init__(str(failure.error))
         self.failure = failure
-        self.max_failures = max_failures
+        self.allowed = allowed
 
 
 class HandlerOverBudget(Exception):
@@ -28,24 +31,39 @@ class HandlerOverBudget(Exception):
 
 
 class Budget:
-    """Counts the failures of a run over all its runners. `max_failures` -1: no limit."""
+    """Counts the failures of a run over all its runners.
+
+    `handled`: how many entities have been handled, and how many there are, if that is known; with
+    True it waits for that.
+    """
 
     def __init__(
-        self, max_failures: int, already: int, on_failure: Callable[[Failure, int], None]
+        self,
+        max_failures: MaxFailures,
+        already: int,
+        on_failure: Callable[[Failure, int, int], None],
+        handled: Handled = lambda sure: (0, None),
     ) -> None:
         self.max_failures = max_failures
         self.failed = already
         self.failed_elsewhere = 0
         """In other ranges of the same run, as far as is known."""
         self._on_failure = on_failure
+        self._handled = handled
+
+    @property
+    def allowed(self) -> int:
+        """How many entities may have failed, as far as is known; -1: no limit."""
+        return self.max_failures.allowed(*self._handled(False))
 
     def spend(self, failure: Failure) -> None:
         """Count a failure. Raises BudgetExceeded when it is one too many."""
         self.failed += 1
         failed = self.failed + self.failed_elsewhere
-        self._on_failure(failure, failed)
-        if 0 <= self.max_failures < failed:
-            raise BudgetExceeded(failure, self.max_failures)
+        allowed = self.max_failures.allowed(*self._handled(self.max_failures.share is not None))
+        self._on_failure(failure, failed, allowed)
+        if 0 <= allowed < failed:
+            raise BudgetExceeded(failure, allowed)
 
     def spend_handling(self, failure: Failure) -> None:
         """Count a failure of a handler. Raises HandlerOverBudget when it is one too many."""

@@ -14,11 +14,10 @@ SHOWN_LOG_LINES = 20
 
 
 class EventLog:
-    """A listener in front of another one. `max_failures`: the failure budget, for its events."""
+    """A listener in front of another one."""
 
-    def __init__(self, listener: Listener, max_failures: int) -> None:
+    def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._max_failures = max_failures
         self.warnings: list[str] = []
         self.failures: list[Failure] = []
         """The first SHOWN_FAILURES."""
@@ -36,12 +35,12 @@ class EventLog:
     def warn(self, message: str, kind: WarningKind = WarningKind.OTHER) -> None:
         self(Warned(message, kind))
 
-    def failed(self, failure: Failure, failed: int) -> None:
-        """An entity has failed; `failed`: how many have by now."""
+    def failed(self, failure: Failure, failed: int, allowed: int) -> None:
+        """An entity has failed; `failed`: how many have by now, `allowed`: how many may."""
         if len(self.failures) < SHOWN_FAILURES:
             self.failures.append(failure)
         self.groups.add(failure)
-        self(EntityFailed(failure, failed, self._max_failures))
+        self(EntityFailed(failure, failed, allowed))
 
     def log(self, line: str) -> None:
         self.log_total += 1

@@ -10,6 +10,7 @@ from functools import partial
 
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.events import Report, RunEnded, RunStarted, WarningKind
+from bulkup.core.max_failures import SHARE_OF_AT_LEAST, MaxFailures
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard
 from bulkup.core.steering import Tuning
@@ -68,6 +69,9 @@ from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
 from bulkup.state.record import LOOK_EVERY_S, Made, RunRecord
 
+COUNT_WITHIN_S = 10.0
+"""A COUNT of so few entities that a share of them matters is answered long before."""
+
 
 class Execution:
     """One runner.
@@ -95,10 +99,7 @@ class Execution:
         self._workers = workers
         self._role = role = taken.role if taken is not None else None
         self._sampling = sampling
-        self._max_failures = (
-            updater.max_failures if options.max_failures is None else options.max_failures
-        )
-        self._event_log = EventLog(surroundings.listener, self._max_failures)
+        self._event_log = EventLog(surroundings.listener)
         self.warn = self._event_log.warn
         self._final_hook = FinalHook(
             updater, rpc, taken.begin_successor if taken else lambda _: None, self.warn
@@ -141,7 +142,14 @@ class Execution:
             self._rate_limiter, clock.monotonic, self._holding.now
         )
         observe(self._observer, rpc, self._gauge.stopwatch)
-        self._budget = Budget(self._max_failures, self._already.failed, self._event_log.failed)
+        self._budget = Budget(
+            MaxFailures.of(
+                updater.max_failures if options.max_failures is None else options.max_failures
+            ),
+            self._already.failed,
+            self._event_log.failed,
+            self._handled_of,
+        )
         self._control = Control(
             surroundings.stop,
             limit=options.limit,
@@ -176,6 +184,16 @@ class Execution:
         rpc.on_tick = self._tick
         rpc.on_retry = self._retrying
         rpc.retry_for(options.retry_for_s)
+
+    def _handled_of(self, sure: bool) -> tuple[int, int | None]:
+        """How many entities are handled, and how many there are, if that is known. `sure`: the
+        answer to COUNT is worth waiting for, since a share of few depends on it."""
+        handled = self._already.handled + self._control.handled
+        if self._role is not None:
+            return self._role.handled_of_run(handled)
+        if sure and handled < SHARE_OF_AT_LEAST:
+            self._progress.await_total(COUNT_WITHIN_S, self._rpc.nap)
+        return handled, self._progress.total
 
     # --- called back while others wait ---
 
@@ -308,7 +326,7 @@ class Execution:
     def _count_stopping(self, exceeded: BudgetExceeded) -> None:
         """Count the failure that has stopped the run."""
         if self._taken is not None:
-            self._taken.checkpoint.stopped_by(exceeded.failure)
+            self._taken.checkpoint.stopped_by(exceeded.failure, exceeded.allowed)
         else:
             self._progress.add(Counts(handled=1, failed=1))
 
@@ -339,7 +357,7 @@ class Execution:
             checkpoint.begin_work(
                 lease.record.layout.shards,
                 lease.record.lease.generation,
-                max_failures=self._max_failures,
+                max_failures=self._budget.allowed,
                 asked=self._options.asked(),
                 gate=lease.record.gate,
                 plan=lease.record.plan,
@@ -468,7 +486,7 @@ class Execution:
         if self._taken is None:
             report = dry_report(
                 self._task.run_info, self._event_log, self._progress.counts, outcome,
-                started=started, max_failures=self._max_failures,
+                started=started, max_failures=self._budget.allowed,
             )  # fmt: skip
         else:
             report = report_of_end(

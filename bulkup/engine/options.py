@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bulkup.core.errors import UsageError
+from bulkup.core.max_failures import MaxFailures
 from bulkup.core.plan_terms import MaxDrift
 from bulkup.core.secrets import without_secrets
 from bulkup.core.window import Window
@@ -52,8 +53,8 @@ class Options:
     max_time_s: float | None = None
     retry_for_s: float = 600.0
     conflict_retries: int = 8
-    max_failures: int | None = None
-    """None: the updater's own."""
+    max_failures: int | str | None = None
+    """What `MaxFailures.of` reads: 10, -1, "1%". None: the updater's own."""
     max_drift: MaxDrift = _DRIFT
     """How far a run may be from its plan, if it has one."""
     dry_run: bool = False
@@ -81,12 +82,17 @@ class Options:
             ("limit", self.limit, 1, math.inf),
             ("retry_for_s", self.retry_for_s, 0, math.inf),
             ("conflict_retries", self.conflict_retries, 0, math.inf),
-            ("max_failures", self.max_failures, -1, math.inf),
             ("max_hold_s", self.max_hold_s, 0, math.inf),
         ):
             if value is not None and not low <= value <= high:
                 at_most = f" and at most {high}" if high < math.inf else ""
                 raise UsageError(f"{name} is {value}; it must be at least {low}{at_most}")
+        if self.max_failures is not None:
+            try:
+                given = MaxFailures.of(self.max_failures)
+            except UsageError as error:
+                raise UsageError(f"max_failures: {error.message}") from None
+            object.__setattr__(self, "max_failures", given.stored)
         if self.window not in (None, OFF):
             object.__setattr__(self, "window", str(Window.parse(self.window)))
         if self.health_url not in (None, OFF):

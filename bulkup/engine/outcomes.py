@@ -57,7 +57,7 @@ def outcome_of(
 
 
 def _over_budget(exceeded: BudgetExceeded) -> str:
-    key, error, most = exceeded.failure.key, exceeded.failure.error, exceeded.max_failures
+    key, error, most = exceeded.failure.key, exceeded.failure.error, exceeded.allowed
     if most == 0:
         return f"stopped at the first failure: {key}: {error}"
     return (

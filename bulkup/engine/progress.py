@@ -71,6 +71,15 @@ class ProgressTracker:
         """Show the answer of a COUNT call once it arrives; the run does not wait for it."""
         self._count_call = call
 
+    def await_total(self, seconds: float, nap: Callable[[float], None]) -> None:
+        """Wait for the answer of the COUNT call, if there is one, for at most so long."""
+        end = self._clock.monotonic() + seconds
+        while (call := self._count_call) is not None and self._clock.monotonic() < end:
+            if call.done():
+                self._see_total()
+            else:
+                nap(min(0.02, seconds))
+
     def total_is(self, total: int) -> None:
         """It is known without asking."""
         self.total = total

@@ -28,6 +28,10 @@ class RangeRole(Protocol):
         """How many entities have failed in other ranges, as far as is known; `here` failed in this
         one."""
 
+    def handled_of_run(self, here: int) -> tuple[int, int | None]:
+        """How many entities of the whole run are handled, with `here` of this range, and how many
+        there are; None: nobody knows."""
+
     def stopped(self) -> Stopped | None:
         """Why the run is to stop, for all or for this worker; None: it is not."""
 

@@ -31,6 +31,7 @@ This package imports only `bulkup.core`.
     limits.py    status.py                    what is refused, and how (with core/limits.py)
     messages.py                               protobuf
     access.py    transfer.py  entity_json.py v1_json.py   files without a server
+    exports/                                  Google's managed export format
 
 Google's emulators deviate from the service, and from each other. Where they do, this follows the
 service's documentation, and the module that decides gives the reason. The most important points:

@@ -9,9 +9,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bulkup.authoring.updater import Updater
 from bulkup.core.clock import rough_age
 from bulkup.core.events import RunStarted
+from bulkup.core.max_failures import MaxFailures
 from bulkup.core.plan import (
     Bill,
     Estimate,
@@ -149,18 +149,16 @@ def _warnings(prepared: PreparedRun, findings: Findings) -> Iterator[PlanWarning
         yield PlanWarning(Hazard.OTHER, message)
     if not findings.handled:
         yield PlanWarning(Hazard.EMPTY_QUERY, prepared.nothing_there or NOTHING_FOUND)
-    failed, allowed = findings.counts.failed, prepared.updater.max_failures
-    if failed and _is_over(prepared.updater, findings.predicted.failed.count):
+    limit = MaxFailures.of(prepared.updater.max_failures)
+    total, failing = findings.predicted.handled.count, findings.predicted.failed.count
+    allowed = limit.allowed(total, total)
+    if findings.counts.failed and 0 <= allowed < failing:
         at = "the first failure" if not allowed else f"failure {allowed + 1:,}"
         yield PlanWarning(
             Hazard.FAILURES,
-            f"a run stops at {at} (max_failures is {allowed}): fix the updater, or allow as many "
+            f"a run stops at {at} (max_failures is {limit}): fix the updater, or allow as many "
             "with --max-failures",
         )
-
-
-def _is_over(updater: Updater, failures: int) -> bool:
-    return 0 <= updater.max_failures < failures
 
 
 def _bill(prepared: PreparedRun, findings: Findings, prices: Prices) -> Bill:

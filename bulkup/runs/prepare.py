@@ -14,7 +14,7 @@ from typing import Any
 
 from bulkup.authoring import successors
 from bulkup.authoring.built_ins import is_built_in
-from bulkup.authoring.definitions import misspelled
+from bulkup.authoring.definitions import check_max_failures, misspelled
 from bulkup.authoring.loader import UpdaterSource, describe, load, make
 from bulkup.authoring.parameters import convert, to_text
 from bulkup.authoring.updater import SelectionUpdater, Then, Updater
@@ -275,6 +275,7 @@ def _bind(
         except BulkupError as error:
             message = f"the successor of {source.name} cannot begin: {error.message}"
             raise type(error)(message, details=error.details) from error
+    check_max_failures(updater.max_failures, source.name)  # it may be a parameter
     check_not_replaced()
     if context.options.processes > 1 and threads_are_replaced():
         raise UsageError(

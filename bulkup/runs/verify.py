@@ -98,7 +98,7 @@ class _Run:
         self._fix_command = fix_command if file is not None else ""
         context = prepared.context
         options, clock = context.options, context.clock
-        self._event_log = EventLog(context.listener, -1)
+        self._event_log = EventLog(context.listener)
         self._tallies = Tallies()
         self._young_keys: list[str] = []
         self._rate = RateLimiter(

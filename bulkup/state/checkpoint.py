@@ -428,8 +428,10 @@ class Checkpoint(Outcomes, MadeKeys, Retries, Runners, Undone):
         with self._step():
             self._set(not_done=counts.stored())
 
-    def stopped_by(self, failure: Failure) -> None:
-        """Keep the failure that exceeded the budget. Its entity is not done; resume handles it."""
+    def stopped_by(self, failure: Failure, allowed: int) -> None:
+        """Keep the failure that exceeded the budget. Its entity is not done; resume handles it.
+        `allowed`: how many may have failed by then."""
         with self._step():
+            self._set(max_failures=allowed)
             self._add_times()
             self._db.execute(_PUT_FAILURE, _failure_row(None, failure))

@@ -41,7 +41,7 @@ def plan_of_ranges_from_json(raw: Any) -> RangePlan | None:
         count=_whole(raw["count"]),
         edges=_text(raw["edges"]),
         base=Counts(**raw["base"]),
-        max_failures=_whole(raw["max_failures"]),
+        max_failures=_text(raw["max_failures"]),
         max_rate=_text(raw["max_rate"]),
         rate=float(raw["rate"]),
         workers=tuple(_text(raw["workers"]).split()),

@@ -152,8 +152,8 @@ class RangePlan:
     """A checksum of the planned ranges' bounds."""
     base: Counts = field(default_factory=Counts)
     """What was done before the run was cut."""
-    max_failures: int = 0
-    """The failure budget of the whole run; -1: no limit."""
+    max_failures: str = "0"
+    """The failure budget of the whole run, as `--max-failures` takes it."""
     max_rate: str = "auto"
     """As `--max-rate` takes it, for all together."""
     rate: float = 0.0

@@ -668,7 +668,7 @@ def test_an_init_with_arguments_is_refused() -> None:
     refused("fix.py", UsageError, "Fix.__init__", "bulkup.param()")
 
 
-@pytest.mark.parametrize("value", ["'3'", "-2", "True", "1.5"])
+@pytest.mark.parametrize("value", ["'3'", "-2", "True", "1.5", "'101%'", "'%'", "None"])
 def test_an_invalid_failure_budget_is_refused(value: str) -> None:
     write("fix.py", FIX + f"\n    max_failures = {value}\n")
     refused("fix.py", UsageError, "max_failures of Fix")

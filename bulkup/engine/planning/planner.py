@@ -12,6 +12,7 @@ from bulkup.authoring.updater import Updater
 from bulkup.core.changes import WouldChange
 from bulkup.core.errors import StopAskedError
 from bulkup.core.failure_groups import FailureGroups
+from bulkup.core.max_failures import MaxFailures
 from bulkup.core.model import Counts, Failure, TargetInfo
 from bulkup.core.plan import Drawn, Estimate, Hazard, PlanWarning, Predicted, Total
 from bulkup.core.records import Shard
@@ -102,7 +103,7 @@ class Planner:
         self._clock = surroundings.clock
         self._random = Random(task.seed)  # noqa: S311 - a sample, no secret
         self._warnings: list[PlanWarning] = []
-        self._event_log = EventLog(surroundings.listener, max_failures=-1)
+        self._event_log = EventLog(surroundings.listener)
         self._progress = ProgressTracker(
             self._event_log, self._clock, Counts(), unanswered=rpc.unanswered,
             handled=lambda: self._control.handled,
@@ -112,7 +113,7 @@ class Planner:
             on_check=self._progress.tick, can_resume=False,
         )  # fmt: skip
         self._unwritten = UnwrittenChanges(updater, lambda: self._progress.counts)
-        budget = Budget(-1, 0, self._failed)
+        budget = Budget(MaxFailures(-1), 0, self._failed)
         accounts = Accounts(budget, self._control, self._event_log.log, rpc.monotonic)
         self._handler = make_handler(updater, self._query, rpc, keeps_before=True)
         slow = SlowHandler(options, lambda message, _: self._warn(Hazard.OTHER, message))
@@ -123,8 +124,8 @@ class Planner:
     def _warn(self, hazard: Hazard, message: str) -> None:
         self._warnings.append(PlanWarning(hazard, message))
 
-    def _failed(self, failure: Failure, failed: int) -> None:
-        self._event_log.failed(failure, failed)
+    def _failed(self, failure: Failure, failed: int, allowed: int) -> None:
+        self._event_log.failed(failure, failed, allowed)
         if self._every is not None:
             self._every.failure(failure)
 
