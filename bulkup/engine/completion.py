@@ -23,7 +23,7 @@ MAX_REMOVED_WITH_END = 400
 
 class Completion:
     """Gives a run back. `resumed`: other runners have worked on it before this one. `keeps_notes`:
-    of a range, the notes stay until the whole run ends, and so do markers that earlier runners left.
+    of a range, the notes stay until the whole run ends, and so do the markers of earlier runners.
 
     `live_markers` below: the markers of all shards of this runner that are still in Datastore.
     """

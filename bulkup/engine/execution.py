@@ -195,6 +195,11 @@ class Execution:
             self._progress.await_total(COUNT_WITHIN_S, self._rpc.nap)
         return handled, self._progress.total
 
+    @property
+    def handled_here(self) -> int:
+        """Entities that this runner has handled."""
+        return self._control.handled
+
     # --- called back while others wait ---
 
     def _tick(self) -> None:

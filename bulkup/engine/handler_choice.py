@@ -1,4 +1,4 @@
-"""Chooses where an updater's handler runs: in this thread, on an event loop, in worker processes."""
+"""Chooses where handlers run: in this thread, on an event loop, in worker processes."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class SteeringSource(Protocol):
 class SteeredRun:
     """How one runner is steered.
 
-    `lease`: that of the run, or the one who knows its record; it has what was known when the run was
+    `lease`: that of the run, or whoever knows its record; it has what was known when the run was
     acquired. `tune` puts a tuning into force, and may raise UsageError. `continue_command`: how to
     continue the run once it is paused.
     """

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard, is_run_id
-from bulkup.state.record import Holder, LeaseTerms, Made, RangePart, RangePlan, RunRecord
-from bulkup.state.run_records import Ledger
+from bulkup.state.record import Holder, Layout, Made, RangePart, RangePlan, RunRecord
+from bulkup.state.run_records import Ledger, RecordMovedOn
 
 MAX_RANGES = 10_000
 """The conductor reads all of their records every 15 s."""
@@ -58,58 +58,36 @@ def worker_of(holder: Holder) -> str:
 
 
 def plan_ranges(
-    parent: RunRecord, plan: str, shards: Sequence[Shard], made: Made
+    parent: RunRecord, plan: str, pieces: Sequence[Sequence[Shard]], made: Made
 ) -> list[RunRecord]:
-    """The records of the ranges that take over these shards of a run."""
-    return [
-        _range_record(
-            parent,
-            range_id(parent.run_info.run_id, plan, number),
-            replace(shard, id=1).unbegun,
-            RangePart(_first_edge(shard), _last_edge(shard)),
-            made,
-        )
-        for number, shard in enumerate(shards, 1)
-    ]
+    """The records of the ranges that take over a run, each of these shards, which lie beside each
+    other."""
+    records = []
+    for number, shards in enumerate(pieces, 1):
+        first, last = shards[0], shards[-1]
+        part = RangePart(first.start or first.after, last.end or last.upto)
+        id_ = range_id(parent.run_info.run_id, plan, number)
+        records.append(_range_record(parent, id_, shards, part, made))
+    return records
 
 
-def split_off(record: RunRecord, shards: Sequence[Shard], edge: bytes) -> RunRecord:
+def split_off(record: RunRecord, shard: Shard, edge: bytes) -> RunRecord:
     """The record of a new range that takes over the end of another one, behind the key `edge`."""
     assert record.part is not None
-    number = record.part.splits + 1
-    new = _range_record(
-        record,
-        split_id(record.run_info.run_id, number),
-        shards[0],
-        RangePart(edge, record.part.last),
-        record.made,
-    )
-    numbered = tuple(replace(shard, id=n).unbegun for n, shard in enumerate(shards, 1))
-    return replace(new, layout=replace(new.layout, shards=numbered, next_shard=len(shards) + 1))
+    id_ = split_id(record.run_info.run_id, record.part.splits + 1)
+    return _range_record(record, id_, [shard], RangePart(edge, record.part.last), record.made)
 
 
 def _range_record(
-    parent: RunRecord, id_: str, shard: Shard, part: RangePart, made: Made
+    parent: RunRecord, id_: str, shards: Sequence[Shard], part: RangePart, made: Made
 ) -> RunRecord:
     # It claims no work: a record whose identity is its own id does not.
     run_info = replace(parent.run_info, run_id=id_, identity=id_)
-    base = RunRecord(run_info, RunState.RUNNING)
-    return replace(
-        base,
-        layout=replace(base.layout, shards=(shard,), next_shard=2),
-        part=part,
-        made=made,
-        plan=None,
-        kinds=parent.kinds,
+    numbered = tuple(replace(shard, id=n).unbegun for n, shard in enumerate(shards, 1))
+    layout = Layout(shards=numbered, next_shard=len(numbered) + 1)
+    return RunRecord(
+        run_info, RunState.RUNNING, layout=layout, part=part, made=made, kinds=parent.kinds
     )
-
-
-def _first_edge(shard: Shard) -> bytes:
-    return shard.start or shard.after
-
-
-def _last_edge(shard: Shard) -> bytes:
-    return shard.end or shard.upto
 
 
 def edges_of(ranges: Iterable[RangePart]) -> str:
@@ -152,12 +130,12 @@ def why_not_covered(plan: RangePlan, ranges: Sequence[RunRecord]) -> str:
         original = next((r for r in family.values() if "." not in _own_name(r)), None)
         if original is None or original.part is None:
             return f"range {number} is not there"
-        first, last, steps = original.part.first, original.part.last, 1
+        last, steps = original.part.last, 1
         while last and (follower := family.get(last)) is not None and steps < len(family):
             assert follower.part is not None
             last, steps = follower.part.last, steps + 1
         members += steps
-        planned.append(RangePart(first, last))
+        planned.append(RangePart(original.part.first, last))
     if members != len(ranges):
         return "there is a hole between two ranges"
     if edges_of(planned) != plan.edges:
@@ -181,10 +159,30 @@ def is_finished(record: RunRecord) -> bool:
     return record.state is RunState.FINISHED
 
 
-def is_free(record: RunRecord, now: float) -> bool:
-    """Nobody holds a range that is to be worked on."""
-    return not record.state.is_over and not record.lease.is_held(now)
+# --- changing ---
+
+TRIES = 20
+"""How often a change of a record is tried that others change at the same time."""
 
 
-def released(lease: LeaseTerms) -> LeaseTerms:
-    return replace(lease, until=0)
+def change_record(
+    ledger: Ledger, run_id: str, change: Callable[[RunRecord], RunRecord], *, tries: int = TRIES
+) -> RunRecord | None:
+    """Change the record of a run that is cut into ranges and is not over, whoever conducts it.
+
+    Returns the record as it is now; None: it is gone, or is not cut. `change` returns the same
+    object for no change. Raises RecordMovedOn after many tries, CallError, StateError.
+    """
+    while True:
+        there = ledger.read(run_id)
+        if there is None or there.ranges is None or there.state.is_over:
+            return there if there is not None and there.ranges is not None else None
+        changed = change(there)
+        if changed is there or changed == there:
+            return there
+        try:
+            return ledger.write(changed)
+        except RecordMovedOn:
+            tries -= 1
+            if not tries:
+                raise
