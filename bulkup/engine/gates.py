@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bulkup.authoring.updater import Updater
 from bulkup.core.vitals import Phase
 from bulkup.core.window import Window
 from bulkup.engine.checks import has_check
@@ -42,9 +43,24 @@ def gates_of(task: Task, surroundings: Surroundings) -> list[Gate]:
     return gates
 
 
+def useless_max_hold(updater: Updater, options: Options) -> str:
+    """A warning, if `--max-hold` has nothing to end; empty: it has, or was not given."""
+    has_option = any(each not in (None, OFF) for each in (options.health_url, options.health_cmd))
+    if options.max_hold_s is None or has_option or _is_healthy(updater):
+        return ""
+    return (
+        "--max-hold does nothing without a health check (--health-url, --health-cmd, or healthy of "
+        "the updater); it does not count the time outside a --window"
+    )
+
+
+def _is_healthy(updater: Updater) -> bool:
+    return has_check(updater, "healthy") and callable(updater.healthy)
+
+
 def _checks_of(task: Task, options: Options) -> list[Check]:
     checks: list[Check] = []
-    if has_check(task.updater, "healthy") and callable(task.updater.healthy):
+    if _is_healthy(task.updater):
         checks.append(UpdaterCheck(task.updater, task.run_info.updater, task.rpc))
     if options.health_url is not None and options.health_url != OFF:
         checks.append(UrlCheck(options.health_url))

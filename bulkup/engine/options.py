@@ -32,6 +32,8 @@ _KEPT = (
 )  # fmt: skip
 _AS_TEXT = {"max_rate": MaxRate.parse, "max_drift": MaxDrift.parse}
 """Options that are stored as they are typed."""
+_WHEN = ("window", "health_url", "health_cmd")
+"""Those of them that say when the run may work."""
 OFF = "off"
 """Of `health_url`, `health_cmd` and `window`: none, though the run's last runner had one."""
 
@@ -117,6 +119,11 @@ class Options:
             name: parse(missing[name]) for name, parse in _AS_TEXT.items() if name in missing
         }
         return replace(self, **missing)
+
+    def dropped_when(self, asked: Mapping[str, Any]) -> list[str]:
+        """The options that said when an earlier runner might work, and are not among these."""
+        own = self.asked()
+        return [name for name in _WHEN if asked.get(name, OFF) != OFF and name not in own]
 
     def words(self, *, but: Collection[str] = ()) -> list[str]:
         """`asked` as command-line words, without the options that `but` names. Without a health

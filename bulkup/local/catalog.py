@@ -10,6 +10,9 @@ import sqlite3
 
 from bulkup.local.encoding import Partition
 
+_IRREGULAR = "irregular "
+"""Before the number of a kind in `meta`."""
+
 
 class Catalog:
     """What a file's `partitions`, `kinds` and `slots` say, and its counters.
@@ -25,6 +28,9 @@ class Catalog:
     """Slot numbers, by kind number and property."""
     multi: set[int]
     """Slots in which an entity has, or had, several values. The others have one per entity."""
+    irregular: set[int]
+    """Kinds into which an import has put what a commit refuses (importing/irregular.py). What is
+    stored of them was not checked."""
     next_id: int
     next_eid: int
 
@@ -46,6 +52,12 @@ class Catalog:
         slots = db.execute("SELECT * FROM slots").fetchall()
         self.slots = {(kind, prop): number for number, kind, prop, _ in slots}
         self.multi = {number for number, _, _, multi in slots if multi}
+        self.irregular = {
+            int(name.removeprefix(_IRREGULAR))
+            for (name,) in db.execute(
+                "SELECT name FROM meta WHERE name GLOB ?", (f"{_IRREGULAR}*",)
+            )
+        }
         self.next_id = db.execute("SELECT value FROM meta WHERE name = 'next_id'").fetchone()[0]
         self.next_eid = 1 + max(
             db.execute("SELECT coalesce(max(eid), 0) FROM entities").fetchone()[0],
@@ -100,6 +112,13 @@ class Catalog:
             self._interned = True
             self._db.execute("UPDATE slots SET multi = 1 WHERE id = ?", (slot,))
             self.multi.add(slot)
+
+    def mark_irregular(self, kind: int) -> None:
+        """An entity of the kind gets what a commit refuses."""
+        if kind not in self.irregular:
+            self._interned = True
+            self._db.execute("INSERT INTO meta VALUES (?, 1)", (f"{_IRREGULAR}{kind}",))
+            self.irregular.add(kind)
 
     def _insert(self, sql: str, values: tuple[object, ...]) -> int:
         self._interned = True

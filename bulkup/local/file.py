@@ -12,6 +12,9 @@ from bulkup.local.sharing import FileInUseError, holder_in, lock_path, note_hold
 
 APPLICATION_ID = 0x62756C6B
 """`bulk` in the header of the file marks it as a file of the embedded Datastore."""
+_HALF_LOADED_ID = 0x62756C6A
+"""Of a file into which an export is being loaded (importing/). Every version of bulkup refuses it,
+under whatever name: nobody can take it for a whole one."""
 SCHEMA_VERSION = 2
 """1 had no log table."""
 _CACHE_KIB = 4_000
@@ -58,12 +61,11 @@ def open_file(path: Path) -> sqlite3.Connection:
 
     Raises StateError when the file cannot be opened; the message says why.
     """
-    new = not path.exists() or path.stat().st_size == 0
     try:
+        new = not path.exists() or path.stat().st_size == 0
         if new:
-            # Created before SQLite does, so that no other user can read the data.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            os.chmod(path, 0o600)
+            _check_not_half_loaded(path)
+            _create(path)
         connection = connect(path, _WRITER_CACHE_KIB)
         try:
             _check(path, connection, new)
@@ -79,6 +81,68 @@ def open_file(path: Path) -> sqlite3.Connection:
             f"{path} is not a file of bulkup's embedded Datastore ({error}); use another file"
         ) from error
     return connection
+
+
+def half_loaded_path(path: Path) -> Path:
+    """The file into which an export is loaded before it is named `path`."""
+    return path.with_name(path.name + "-loading")
+
+
+def _check_not_half_loaded(path: Path) -> None:
+    """A new, empty file would hide that its data is beside it."""
+    beside = half_loaded_path(path)
+    if beside.exists():
+        raise StateError(
+            f"{path} is not loaded completely: an interrupted `bulkup local load` has left "
+            f"{beside.name} beside it; type that command again to finish it, or delete "
+            f"{beside.name}"
+        )
+
+
+def _create(path: Path) -> None:
+    """Before SQLite does, so that no other user can read the data."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    os.chmod(path, 0o600)
+
+
+def open_half_loaded(path: Path) -> sqlite3.Connection:
+    """The connection that loads into a half-loaded file, which is created if it does not exist.
+
+    It may be whole already, but for its name. Raises sqlite3.Error, and StateError for a file that
+    is anything else. After a power failure the file is as it was after one of its last
+    transactions.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        _create(path)
+    connection = connect(path, _WRITER_CACHE_KIB)
+    try:
+        # Without a sync for each transaction; losing the last ones costs loading them again.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        application, version, tables = _marks(connection)
+        if not tables:
+            _set_up(connection)
+            _create_schema(connection, _HALF_LOADED_ID)
+        elif application not in (_HALF_LOADED_ID, APPLICATION_ID) or version != SCHEMA_VERSION:
+            raise StateError(
+                f"{path} is in the way of this load and was not made by one; delete or rename it, "
+                "then load again"
+            )
+        else:
+            _set_up(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def mark_whole(connection: sqlite3.Connection) -> None:
+    """From the end of this transaction on, the half-loaded file is a whole one."""
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def is_whole(connection: sqlite3.Connection) -> bool:
+    """Whether a file that `open_half_loaded` has opened is whole."""
+    return _marks(connection)[0] == APPLICATION_ID
 
 
 def connect(path: Path, cache_kib: int = _CACHE_KIB) -> sqlite3.Connection:
@@ -97,10 +161,35 @@ def connect(path: Path, cache_kib: int = _CACHE_KIB) -> sqlite3.Connection:
     return connection
 
 
-def _check(path: Path, connection: sqlite3.Connection, new: bool) -> None:
+def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Application id, format version, and how many tables and indexes there are."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return application, version, tables
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA secure_delete = OFF")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+
+
+def _create_schema(connection: sqlite3.Connection, application: int) -> None:
+    connection.executescript(
+        f"BEGIN IMMEDIATE;{_SCHEMA}{_LOG}"
+        f"PRAGMA application_id = {application};"
+        f"PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
+    )
+
+
+def _check(path: Path, connection: sqlite3.Connection, new: bool) -> None:
+    application, version, tables = _marks(connection)
+    if application == _HALF_LOADED_ID:
+        raise StateError(
+            f"{path} is not loaded completely: an export was being loaded into it; type that "
+            "`bulkup local load` again, with the name that it had there"
+        )
     if application != APPLICATION_ID and (tables or not (new or application == 0)):
         raise StateError(
             f"{path} is a SQLite file, but not one of bulkup's embedded Datastore; use another file"
@@ -110,15 +199,9 @@ def _check(path: Path, connection: sqlite3.Connection, new: bool) -> None:
             f"{path} was written by a newer bulkup (format {version}; this version supports "
             f"{SCHEMA_VERSION}); upgrade with: pip install -U bulkup"
         )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA secure_delete = OFF")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+    _set_up(connection)
     if version == 0:
-        connection.executescript(
-            f"BEGIN IMMEDIATE;{_SCHEMA}{_LOG}"
-            f"PRAGMA application_id = {APPLICATION_ID};"
-            f"PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
-        )
+        _create_schema(connection, APPLICATION_ID)
     elif version < SCHEMA_VERSION:
         connection.executescript(
             f"BEGIN IMMEDIATE;{_LOG}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"

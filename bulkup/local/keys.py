@@ -13,6 +13,18 @@ _STEP = 0x9E3779B97F4A7
 new entities spread over the key range, as those of the service do. Ids stay below 2**53, the
 largest integer that every JSON reader keeps exact."""
 
+_NUMBER_OF_STEP = pow(_STEP, -1, _BASE)
+_MOST_ALLOCATED = 1 << 40
+"""More than a file can ever hold. Ids that would come later need not be reserved: of the random
+16-digit ids that the service allocates, all but one in 4,096."""
+
+
+def may_be_allocated(number: int, next_id: int) -> bool:
+    """Whether `allocate_id` could come to an id, which therefore has to be reserved."""
+    if not _BASE <= number < 2 * _BASE:
+        return False
+    return next_id <= (number - _BASE) * _NUMBER_OF_STEP % _BASE < _MOST_ALLOCATED
+
 
 def allocate_id(catalog: Catalog, db: sqlite3.Connection, part: int) -> int:
     """An id that this file has neither allocated nor reserved."""

@@ -32,8 +32,13 @@ class Prefetched:
         if not (deferring and self._take_last_lookup()):
             self._read()
         rows = [None if place is None else self._rows[place] for place in places]
-        self.bodies = [None if stored is None else stored[3] for stored in rows]
-        """The stored body for each operation; None where nothing is stored."""
+        irregular = storage.catalog.irregular
+        self.bodies = [
+            None if stored is None or (irregular and place and place[0] in irregular) else stored[3]
+            for stored, place in zip(rows, places, strict=True)
+        ]
+        """The stored body for each operation, which was checked when it was stored; None where
+        there is none."""
 
     def row(self, db: sqlite3.Connection, version: int, kind: int, path: bytes) -> Stored | None:
         """What is stored, inside `writing()` of that version."""

@@ -188,7 +188,7 @@ def write_pending(
             before = stored.get(record[:2])
             entries = changed = None
             if record.body is not None:
-                if before is not None:
+                if before is not None and record.kind not in catalog.irregular:
                     changed = entry_changes(before[3], record.body)
                 if changed is None:
                     entries = index_entries(m.Entity.FromString(record.body))

@@ -49,6 +49,7 @@ def execute(
     sampling: Sampling | KeySampling | None,
 ) -> Report:
     """Execute a run that this process has acquired. `sampling`: from `request_sample`."""
+    _warn_of_dropped(prepared, checkpoint)
     context, run_info = prepared.context, checkpoint.run_info
     prepared = as_pass(prepared, run_info)
 
@@ -88,6 +89,22 @@ def execute(
         if not context.reports_itself:
             reported(checkpoint.folder)
     return report
+
+
+def _warn_of_dropped(prepared: PreparedRun, checkpoint: Checkpoint) -> None:
+    """Say so when the run was only to work at times that this command does not know of."""
+    dropped = prepared.context.options.dropped_when(checkpoint.status().asked)
+    if not dropped:
+        return
+    names = " and ".join(f"--{name.replace('_', '-')}" for name in dropped)
+    run_id = checkpoint.run_info.run_id
+    prepared.warnings.append(
+        Warned(
+            f"this command has no {names}, which the run had until now, so it works without; to "
+            f"keep {'it' if len(dropped) == 1 else 'them'}, stop it and use `bulkup resume "
+            f"{run_id}`"
+        )
+    )
 
 
 def _spend_approval(prepared: PreparedRun, held: RunRecord) -> None:

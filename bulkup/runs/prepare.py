@@ -30,6 +30,7 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import Target
 from bulkup.datastore.user_client import ReadOnlyClient, UserClient
+from bulkup.engine.gates import useless_max_hold
 from bulkup.engine.key_scan import KeyPlan, first_of
 from bulkup.engine.restore import Restorer
 from bulkup.engine.scan import QueryPlan, plan_query
@@ -299,7 +300,7 @@ def _bind(
     except BaseException:
         query.close()
         raise
-    doubt = misspelled(source.definition)
+    doubts = (misspelled(source.definition), useless_max_hold(updater, context.options))
     return PreparedRun(
         source,
         params,
@@ -310,7 +311,7 @@ def _bind(
         query,
         context.by_server_time(rpc),
         first_entity_bytes=sum(result.ByteSize() for result in results),
-        warnings=[Warned(doubt)] if doubt else [],
+        warnings=[Warned(doubt) for doubt in doubts if doubt],
         retry_of=keys.retry_of if keys is not None else "",
         settled=keys.settled if keys is not None else frozenset(),
         selection=loaded.selection,

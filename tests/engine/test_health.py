@@ -395,3 +395,26 @@ def test_options_of_a_gate_are_kept_and_can_be_taken_away() -> None:
     ]  # fmt: skip
     assert Options().or_as(options.asked()) == options
     assert Options(window="off").or_as(options.asked()).window == "off"
+
+
+def test_a_run_that_is_begun_again_without_its_checks_says_so(embedded: Server, run: Run) -> None:
+    fill(embedded, "Thing", SIZE, n=0)
+    checks = {"health_cmd": "true", "window": "00:00-23:59 UTC"}
+    assert run(embedded, up, limit=10, batch_size=10, **checks).exit_code is Exit.LIMIT
+    report = run(embedded, up, limit=10, batch_size=10, **checks)
+    assert not any("works without" in warning for warning in report.warnings)
+    report = run(embedded, up, limit=10, batch_size=10, health_cmd="off")
+    (warning,) = [warning for warning in report.warnings if "works without" in warning]
+    assert "has no --window, which the run had until now" in warning
+    assert f"`bulkup resume {report.run_id}`" in warning
+    report = run(embedded, up, batch_size=10)
+    assert report.exit_code is Exit.DONE
+    assert not any("works without" in warning for warning in report.warnings)
+
+
+def test_a_max_hold_without_a_check_is_said_to_do_nothing(embedded: Server, run: Run) -> None:
+    fill(embedded, "Thing", SIZE, n=0)
+    report = run(embedded, up, max_hold_s=60)
+    assert any("--max-hold does nothing without" in warning for warning in report.warnings)
+    report = run(embedded, up, max_hold_s=60, health_cmd="true")
+    assert not any("--max-hold" in warning for warning in report.warnings)

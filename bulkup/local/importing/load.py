@@ -1,0 +1,294 @@
+"""Load an export, entity by entity, into a new file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bulkup.core.errors import BulkupError, Exit, StateError
+from bulkup.local.access import uninterrupted
+from bulkup.local.encoding import Partition
+from bulkup.local.exports.folder import Database, Export, Exported, ExportFile, open_export
+from bulkup.local.importing.half_loaded import Found, HalfLoadedFile, New
+from bulkup.local.importing.irregular import imported_body
+from bulkup.local.importing.report import Groups, LoadReport
+from bulkup.local.importing.selection import Selection
+from bulkup.local.limits import check_namespace, checked_place
+from bulkup.local.status import RpcError, invalid
+from bulkup.local.storage import now_micros
+
+BATCH_ENTITIES = 4_000
+"""Their index entries are written in order: the more there are, the more of them share a page."""
+BATCH_BYTES = 4 << 20
+"""Of their bodies. Memory holds one batch, with its index entries."""
+_NOTED_EVERY = 50_000
+"""Entities read, of which few may be wanted, before it is noted how far the load is."""
+_WATCHED_EVERY = 500
+
+Watch = Callable[[int, int], None]
+"""Called now and then with the number of entities read so far, and the bytes of the export."""
+
+
+class LoadInterruptedError(BulkupError):
+    """Ctrl-C; what is loaded is kept, and the same load resumes."""
+
+    exit_code = Exit.SIGINT
+
+
+LOCAL = Database("local")
+"""What commands take an embedded Datastore for, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where an export goes."""
+
+    database: Database = LOCAL
+    """Replaces the project and database that were exported, in every key."""
+    replace: bool = False
+    """Whether the file may exist and hold something else, which is then gone."""
+
+
+_EVERYTHING = Selection()
+_LOCAL = Destination()
+
+
+def load_export(
+    file: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Export,
+    selection: Selection = _EVERYTHING,
+    destination: Destination = _LOCAL,
+    watch: Watch = lambda *_: None,
+) -> LoadReport:
+    """Load an export into a new file of the embedded Datastore; returns once it is on the disk.
+
+    `source`: the folder of an export, its `.overall_export_metadata` file, or a `gs://` address of
+    either. `file` appears when it is complete. Until then the data is in FILE-loading beside it.
+    After a kill, an interruption or an unreachable source the same call resumes where it was, with
+    the same result. If `file` holds exactly this already, nothing is done. Memory does not grow
+    with the export.
+
+    Raises UsageError if there is no export, or the file exists with other data; ExportError for
+    damage in the export, and StateError if the file cannot be written (after both, FILE-loading is
+    deleted); LoadInterruptedError on KeyboardInterrupt.
+    """
+    export = source if isinstance(source, Export) else open_source(source)
+    identity = _identity(export, selection, destination)
+    with HalfLoadedFile(file, clock=now_micros) as half:
+        done = half.earlier_load(identity, replace=destination.replace)
+        if done is not None:
+            return replace(done, was_loaded=True)
+        try:
+            found = half.begin(identity)
+        except sqlite3.Error as error:
+            raise _unwritable(half, error) from error
+        try:
+            report = half.whole or Loading(half, export, selection, destination, watch).run()
+            with uninterrupted():
+                half.finish(report)
+        except KeyboardInterrupt:
+            raise LoadInterruptedError(f"interrupted; {_kept(half)}") from None
+        except OSError as error:
+            raise StateError(f"{error.strerror or error}; {_kept(half)}") from error
+        except sqlite3.Error as error:
+            half.discard()
+            raise _unwritable(half, error) from error
+        except BulkupError:
+            half.discard()
+            raise
+    return replace(report, deleted_another=found is Found.ANOTHER)
+
+
+def open_source(source: str | os.PathLike[str]) -> Export:
+    """The export at a path or a `gs://` address. Raises like `open_export`."""
+    return open_export(Path(source))
+
+
+def _unwritable(half: HalfLoadedFile, error: sqlite3.Error) -> StateError:
+    return StateError(
+        f"{half.path} cannot be written ({error}), and nothing was kept of it; check that the disk "
+        "is not full, then load again"
+    )
+
+
+def _kept(half: HalfLoadedFile) -> str:
+    """What a load that ends early leaves."""
+    if half.is_finished:
+        return "everything had been loaded just before"
+    if half.progress is None:
+        half.discard()
+        return "nothing was loaded"
+    loaded = half.progress["entities"]
+    return (
+        f"{loaded:,} entities are in {half.beside.name}; to resume, type the same command again "
+        f"(to give up, delete {half.beside.name})"
+    )
+
+
+def _identity(export: Export, selection: Selection, destination: Destination) -> str:
+    """What has to be the same for a load to resume another one, or to be the same."""
+    facts = {
+        "format": 1,
+        "export": export.fingerprint,
+        "selection": asdict(selection),
+        "database": destination.database,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class Loading:
+    """One attempt; see `load_export`."""
+
+    def __init__(
+        self,
+        half: HalfLoadedFile,
+        export: Export,
+        selection: Selection,
+        destination: Destination,
+        watch: Watch,
+    ) -> None:
+        self._half = half
+        self._export = export
+        self._selection = selection
+        self._database = destination.database
+        self._watch = watch
+        earlier = half.progress or {}
+        self.entities: int = earlier.get("entities", 0)
+        """How many different ones are in the file."""
+        self._resumed_at = self.entities
+        self.repeated: int = earlier.get("repeated", 0)
+        self.left_out: int = earlier.get("left_out", 0)
+        self.not_sampled: int = earlier.get("not_sampled", 0)
+        self._skipped = Groups(earlier.get("skipped"))
+        self._irregular = Groups(earlier.get("irregular"))
+        self._file: int = earlier.get("file", 0)
+        """Index of the file that is being read."""
+        self._in_file: int = earlier.get("in_file", 0)
+        """How many entities of it were read."""
+        self._in_part: int = earlier.get("in_part", 0)
+        """How many entities of its part were read, those of the file included."""
+        self._bytes: int = earlier.get("bytes", 0)
+        """Bytes of the files before it that were read."""
+        self._read: int = earlier.get("read", 0)
+        """Entities that were read."""
+        self._batch: list[New] = []
+        self._batch_bytes = 0
+        self._unnoted = 0
+        """Entities read since the last batch was written."""
+
+    def run(self) -> LoadReport:
+        files = self._export.files
+        end = 0
+        while self._file < len(files):
+            file = files[self._file]
+            if self._selection.may_hold(file.part):
+                end = self._load(file)
+            elif self._is_last_of_part(file):
+                self.left_out += file.part.entities
+            self._file, self._in_file = self._file + 1, 0
+            self._bytes += end
+        self._flush()
+        self._watch(self._read, self._bytes)
+        return self._report()
+
+    def _load(self, file: ExportFile) -> int:
+        """Load a file; returns its size."""
+        end = 0
+        for exported in self._export.read(file, self._database, skip=self._in_file):
+            end = exported.end
+            self._in_file += 1
+            self._in_part += 1
+            self._read += 1
+            self._unnoted += 1
+            self._take(exported)
+            if (
+                len(self._batch) >= BATCH_ENTITIES
+                or self._batch_bytes >= BATCH_BYTES
+                or self._unnoted >= _NOTED_EVERY
+            ):
+                self._flush()
+            if self._read % _WATCHED_EVERY == 0:
+                self._watch(self._read, self._bytes + end)
+        if self._is_last_of_part(file):
+            self._export.check_counts(file.part, self._in_part)
+            self._in_part = 0
+        return end
+
+    def _is_last_of_part(self, file: ExportFile) -> bool:
+        following = self._export.files[self._file + 1 :][:1]
+        return not following or following[0].part != file.part
+
+    def _take(self, exported: Exported) -> None:
+        entity = exported.entity
+        key = entity.key
+        if not self._selection.names(key):
+            self.left_out += 1
+            return
+        try:
+            partition, kind, path = self._checked(key)
+        except RpcError as error:
+            self._skipped.add(key, error.message)
+            return
+        if not self._selection.samples(key):
+            self.not_sampled += 1
+            return
+        body, entries, refusal = imported_body(entity)
+        if refusal:
+            self._irregular.add(key, refusal)
+        self._batch.append(New(partition, kind, path, key, body, entries, bool(refusal)))
+        self._batch_bytes += len(body)
+
+    def _checked(self, key: Any) -> tuple[Partition, str, bytes]:
+        """Where an entity is stored. Raises RpcError if nobody could look it up there."""
+        path, kind = checked_place(key, complete=True)
+        where = key.partition_id
+        if (where.project_id, where.database_id) != self._database:
+            raise invalid(
+                f"It is of another database: {where.project_id}/{where.database_id or '(default)'}"
+            )
+        check_namespace(where.namespace_id)
+        return Partition(*self._database, where.namespace_id), kind, path
+
+    def _flush(self) -> None:
+        """Write the batch, with what the next attempt has to know. Ctrl-C waits until then."""
+        batch, self._batch, self._batch_bytes, self._unnoted = self._batch, [], 0, 0
+        with uninterrupted():
+            self._half.write(batch, lambda repeated: self._progress(len(batch), repeated))
+
+    def _progress(self, loaded: int, repeated: int) -> dict[str, Any]:
+        self.entities += loaded - repeated
+        self.repeated += repeated
+        return {
+            "entities": self.entities,
+            "repeated": self.repeated,
+            "left_out": self.left_out,
+            "not_sampled": self.not_sampled,
+            "skipped": self._skipped.to_json(),
+            "irregular": self._irregular.to_json(),
+            "file": self._file,
+            "in_file": self._in_file,
+            "in_part": self._in_part,
+            "bytes": self._bytes,
+            "read": self._read,
+        }
+
+    def _report(self) -> LoadReport:
+        kinds = self._half.kinds()
+        assert sum(kind.entities for kind in kinds) == self.entities
+        return LoadReport(
+            entities=self.entities,
+            kinds=kinds,
+            promised=self._export.promised_entities,
+            left_out=self.left_out,
+            not_sampled=self.not_sampled,
+            repeated=self.repeated,
+            skipped=self._skipped.all(),
+            irregular=self._irregular.all(),
+            resumed_at=self._resumed_at,
+        )
