@@ -34,6 +34,12 @@ EXCLUSIVE = (
         Exclusive(("keys_from", name), "a list of keys takes the place of the query; choose one")
         for name in ("ancestor", "where")
     ),
+    Exclusive(("data", "from_export"), "each says what to load; choose one"),
+    Exclusive(("from_export", "id_field"), "the entities of an export have keys; leave it out"),
+    *(
+        Exclusive(("export", name), "an export holds whole entities, in one form; leave it out")
+        for name in ("limit", "lossless")
+    ),
     Exclusive(("full", "sample"), "--full handles all entities; leave one out"),
     *(
         Exclusive((option, name), f"{what} for one namespace; leave one out")
@@ -121,6 +127,8 @@ def _drop(ctx: click.Context, ranks: dict[str, int], name: str) -> None:
 
 def _shown(ctx: click.Context, name: str) -> str:
     option = _param(ctx, name)
+    if isinstance(option, click.Argument):
+        return option.human_readable_name.upper()
     # As it was most likely typed: -q, -v, -n have short forms that everybody uses.
     return min(option.opts, key=len)
 
