@@ -185,7 +185,7 @@ def test_undo_is_refused_in_one_sentence(
 ) -> None:
     fill(embedded, "Thing", 30, n=0)
     report = ranged(embedded, Increment, ranges=3)
-    with pytest.raises(StateError, match="in ranges.*bulkup rewind"):
+    with pytest.raises(StateError, match=r"in ranges.*bulkup rewind"):
         undo(
             report.run_id,
             TargetOptions(project=embedded.project),
