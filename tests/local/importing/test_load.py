@@ -465,8 +465,8 @@ def test_what_a_commit_refuses_is_loaded_as_it_is_and_told(path: Path) -> None:
     by_key = sorted(odd.values(), key=lambda one: one.key.path[0].name)
     with LocalFile(path, PLACE) as file:
         loaded = list(file.entities("Odd"))
-        assert [one.SerializeToString() for one in loaded] == [
-            one.SerializeToString() for one in by_key
+        assert [one.SerializeToString(deterministic=True) for one in loaded] == [
+            one.SerializeToString(deterministic=True) for one in by_key
         ]
         assert file.count("Odd") == len(odd)
 
