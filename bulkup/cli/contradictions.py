@@ -27,6 +27,7 @@ EXCLUSIVE = (
     Exclusive(("quiet", "verbose"), "one prints less, the other more; choose one"),
     Exclusive(("target", "project"), "each names a project; choose one"),
     Exclusive(("target", "local"), "each says where the data is; choose one"),
+    Exclusive(("local", "from_export"), "each says where the data is; choose one"),
     Exclusive(("all_namespaces", "namespaces", "namespace"), "choose one"),
     Exclusive(("to", "only"), "choose one"),
     Exclusive(("plan", "keys_from"), "a plan is of what the query finds; choose one"),

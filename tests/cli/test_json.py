@@ -15,7 +15,7 @@ from tests.cli.shell import BUMP, Result, Shell, entity, put, seed
 from tests.conftest import Server
 from tests.migrations.conftest import write_step
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(6)
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -374,6 +374,7 @@ def test_every_command_with_json_is_tested_here() -> None:
         "config", "diff", "undo", "rewind", "updaters", "count", "find", "report", "logs",
         "pause", "continue", "cancel", "tune",
         "serve",  # in tests/web
+        "rehearse",  # in tests/cli/test_rehearse.py
     }  # fmt: skip
     from bulkup.cli import cli
 
