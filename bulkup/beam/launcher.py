@@ -91,10 +91,8 @@ class _Job:
 
     def __init__(self, pipeline: Any) -> None:
         self.error: str | None = None
-        self.is_elsewhere = False
-        """It was handed over, and goes on without this process."""
         self.name = ""
-        """How the runner names it; empty: it does not."""
+        """Of a job that a service does, without this process; empty: there is none."""
         self._pipeline = pipeline
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="bulkup-beam", daemon=True).start()
@@ -102,8 +100,7 @@ class _Job:
     def _run(self) -> None:
         try:
             result = self._pipeline.run()
-            self.name = str(getattr(result, "job_id", None) or "")
-            self.is_elsewhere = True
+            self.name = _job_name(result)
             result.wait_until_finish()
         except BaseException as error:  # whatever a runner raises; told by `run_on_beam`
             self.error = error_line(error)
@@ -113,6 +110,13 @@ class _Job:
     def wait(self, seconds: float) -> bool:
         """Whether it has ended."""
         return self._ended.wait(seconds)
+
+
+def _job_name(result: Any) -> str:
+    """How a service names the job that it does without this process; empty: it needs this process,
+    as Beam's own runner and Dask do."""
+    job_id = getattr(result, "job_id", None) or getattr(result, "_job_id", None) or ""
+    return str(job_id() if callable(job_id) else job_id)
 
 
 class _Watch:
@@ -183,20 +187,20 @@ class _Watch:
         stop, run_id = self._prepared.context.stop, self._begun.run_info.run_id
         state_dir = self._prepared.context.typed_state_dir
         code = Exit.SIGTERM if stop.signal is not None and stop.signal == 15 else Exit.SIGINT
-        if not self._job.is_elsewhere:
+        if not self._job.name:
             workers.stop("interrupted")
             self._job.wait(ENDS_WITHIN_S)
             continued = resume_command(run_id, state_dir)
             raise StopAskedError(
-                f"run {run_id} is interrupted, and what is done is kept; continue with the same "
-                f"command, or on this machine alone with: {continued}",
+                f"run {run_id} is interrupted; workers in other processes finish at most their "
+                "range, and what is done is kept; continue with the same command, or on this "
+                f"machine alone with: {continued}",
                 code,
                 next_steps=[continued],
             )
-        job = f" (job {self._job.name})" if self._job.name else ""
         steps = [command_on(verb, run_id, state_dir) for verb in ("show", "cancel", "resume")]
         raise StopAskedError(
-            f"detached: the pipeline{job} goes on with run {run_id}; look with `{steps[0]}`, "
+            f"detached: job {self._job.name} goes on with run {run_id}; look with `{steps[0]}`, "
             f"cancel with `{steps[1]}`, and when it is done end the run with `{steps[2]}`",
             code,
             next_steps=steps,
