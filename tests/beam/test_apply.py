@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
@@ -64,7 +61,7 @@ def test_what_cannot_be_run_is_refused_as_the_pipeline_is_made(items: BeamShell)
     assert items.run_states() == []
 
 
-def test_dataflow_accepts_the_pipeline(items: BeamShell, tmp_path: Path) -> None:
+def test_dataflow_accepts_the_pipeline(items: BeamShell) -> None:
     options = PipelineOptions(
         [
             "--runner=DataflowRunner", "--dry_run=True", "--project=shop", "--region=us-west1",
@@ -73,7 +70,6 @@ def test_dataflow_accepts_the_pipeline(items: BeamShell, tmp_path: Path) -> None
     )  # fmt: skip
     pipeline = beam.Pipeline(options=options)
     _ = pipeline | bulkup.beam.Apply("bump.py", project=items.server.project, ranges=4)
-    result = pipeline.run()
-    assert b"bump" in str(result.job).encode() or result.job is not None
+    job = pipeline.run().job
+    assert "beam:requirement:pardo:splittable_dofn:v1" in job.proto_pipeline.requirements
     assert items.handled() == 0
-    assert os.path.exists(tmp_path)
