@@ -17,8 +17,8 @@ from bulkup.engine.options import Options
 from bulkup.engine.selecting import selection_of
 from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.runs.context import RunContext
+from bulkup.runs.launch import begin, range_ids, work_of
 from bulkup.runs.prepare import prepare
-from bulkup.runs.ranges.launch import begin, range_ids, work_of
 from bulkup.runs.ranges.unit import RangedWork
 from bulkup.runs.target import TargetOptions
 from bulkup.state.display import DEFAULT_STATE_DIR

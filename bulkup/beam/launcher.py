@@ -22,8 +22,8 @@ from bulkup.core.user_traceback import error_line
 from bulkup.core.vitals import ShardVitals, Vitals
 from bulkup.datastore.call_error import CallError
 from bulkup.engine.progress import ProgressTracker
+from bulkup.runs.launch import RangesState, begin, conclude, look, range_ids, work_of
 from bulkup.runs.prepare import PreparedRun
-from bulkup.runs.ranges.launch import RangesState, begin, conclude, look, range_ids, work_of
 from bulkup.state.display import command_on, resume_command
 from bulkup.state.record import LOOK_EVERY_S, RunRecord
 
@@ -127,12 +127,11 @@ class _Watch:
         self._begun = begun
         self._job = job
         self._clock = prepared.context.clock
-        self._state = RangesState(0, 0, begun.counts, ())
+        self._state = RangesState(0, 0, begun.counts, begun.total, ())
         self._next_look = self._clock.monotonic()
         self._finished_at: float | None = None
         self._progress = ProgressTracker(self._listen, self._clock, begun.counts)
-        if begun.total is not None:
-            self._progress.total_is(begun.total)
+        self._progress.total = begun.total
 
     def until_done(self) -> None:
         """Return when the pipeline has ended, or is not worth waiting for.
@@ -159,7 +158,7 @@ class _Watch:
         finally:
             every_s = min(max(LOOK_EVERY_S, self._state.total / READS_PER_S), SLOWEST_LOOK_S)
             self._next_look = self._clock.monotonic() + every_s
-        self._progress.counts = state.counts
+        self._progress.counts, self._progress.total = state.counts, state.entities
         if state.total and state.finished == state.total and self._finished_at is None:
             self._finished_at = self._clock.monotonic()
 

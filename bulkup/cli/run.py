@@ -91,6 +91,16 @@ class RunArgs:
             "pass has nothing to write. For updaters with idempotent = True or is_done.",
         ),
     ]
+    ranges: Annotated[
+        int | None,
+        click.Option(
+            ["--ranges"],
+            type=click.IntRange(1, 10_000),
+            metavar="N",
+            help="Cut the run into about N ranges of keys. The same command, here or on other "
+            "machines, joins and shares the work.",
+        ),
+    ]
     allow_empty: AllowEmpty
     wait: Wait
     no_record: Annotated[
@@ -145,6 +155,10 @@ def command(args: RunArgs) -> int:
     A pass leaves out what was not changed since the one before began, where the server says when
     that was.
 
+    With --ranges, several processes work on one run: start the same command, or `bulkup resume`,
+    as often as you like, also on other machines. They share --max-rate and --max-failures. Whoever
+    finds all ranges finished ends the run.
+
     With --on beam, the workers of an Apache Beam pipeline do the work; Beam's own options come
     behind `--`, such as --runner=DataflowRunner. Ctrl-C then leaves the pipeline alone.
 
@@ -175,13 +189,17 @@ def command(args: RunArgs) -> int:
             until_clean=args.until_clean,
             on_done=lambda done: confirm_again(done, yes=args.yes or args.dry_run),
         )
+        if args.ranges is not None and (pattern is not None or args.dry_run or args.no_record):
+            raise click.UsageError(
+                "--ranges cannot be used with several namespaces, --dry-run or --no-record"
+            )
         if pattern is not None:
             return _run_in_namespaces(args, pattern, context).exit_code
 
         from bulkup.authoring.parameters import parse_assignments
         from bulkup.runs.key_input import keys_from_file
         from bulkup.runs.prepare import prepare
-        from bulkup.runs.start import start
+        from bulkup.runs.start import Cutting, start
         from bulkup.runs.verify import check_verifiable, verify_after
 
         params = parse_assignments(args.param)
@@ -201,7 +219,10 @@ def command(args: RunArgs) -> int:
 
                 report = run_on_beam(prepared, args.runner_args, ranges=args.ranges, fresh=args.new)
             else:
-                report = start(prepared, fresh=args.new, keep_record=not args.no_record)
+                cutting = Cutting(args.ranges) if args.ranges is not None else None
+                report = start(
+                    prepared, fresh=args.new, keep_record=not args.no_record, cutting=cutting
+                )
             if args.verify and report.success:
                 return verify_after(prepared).exit_code or report.exit_code
             return report.exit_code

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from bulkup.datastore.rpc import Rpc
 
 
+def explained_error(rpc: Rpc, error: CallError) -> BulkupError:
+    """`explain`, of a call on this connection."""
+    return explain(error, address=rpc.address, project=rpc.project, contacted=rpc.contacted)
+
+
 def explain(error: CallError, *, address: str, project: str, contacted: bool) -> BulkupError:
     """Turn the error of a call into one that a user can act on.
 

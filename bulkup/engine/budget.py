@@ -46,6 +46,8 @@ class Budget:
     ) -> None:
         self.max_failures = max_failures
         self.failed = already
+        self.failed_elsewhere = 0
+        """In other ranges of the same run, as far as is known."""
         self._on_failure = on_failure
         self._handled = handled
 
@@ -57,9 +59,10 @@ class Budget:
     def spend(self, failure: Failure) -> None:
         """Count a failure. Raises BudgetExceeded when it is one too many."""
         self.failed += 1
+        failed = self.failed + self.failed_elsewhere
         allowed = self.max_failures.allowed(*self._handled(self.max_failures.share is not None))
-        self._on_failure(failure, self.failed, allowed)
-        if 0 <= allowed < self.failed:
+        self._on_failure(failure, failed, allowed)
+        if 0 <= allowed < failed:
             raise BudgetExceeded(failure, allowed)
 
     def spend_handling(self, failure: Failure) -> None:

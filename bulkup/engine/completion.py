@@ -22,7 +22,8 @@ MAX_REMOVED_WITH_END = 400
 
 
 class Completion:
-    """Gives a run back. `resumed`: other runners have worked on it before this one.
+    """Gives a run back. `resumed`: other runners have worked on it before this one. `keeps_notes`:
+    of a range, the notes stay until the whole run ends, and so do the markers of earlier runners.
 
     `live_markers` below: the markers of all shards of this runner that are still in Datastore.
     """
@@ -37,8 +38,10 @@ class Completion:
         clock: Clock,
         resumed: bool,
         warn: Callable[[str], None],
+        keeps_notes: bool = False,
     ) -> None:
         self._lease = lease
+        self._keeps_notes = keeps_notes
         self._markers = markers
         self._notes = notes
         self._rpc = rpc
@@ -83,8 +86,12 @@ class Completion:
         """
         if self._resumed or not self._lease.record.keep:
             return False
-        removed = [*(marker.key for marker in live_markers), *self._notes.keys]
-        if len(removed) > MAX_REMOVED_WITH_END or not self._notes.all_are_known:
+        removed = [marker.key for marker in live_markers]
+        if not self._keeps_notes:
+            removed += self._notes.keys
+            if not self._notes.all_are_known:
+                return False
+        if len(removed) > MAX_REMOVED_WITH_END:
             return False
         try:
             self._lease.give_back(
@@ -143,7 +150,7 @@ class Completion:
         now = self._clock.unix()
         try:
             self._markers.remove([m.key for m in live_markers if m.keep_until <= now])
-            if not may_all_go:
+            if not may_all_go or self._keeps_notes:
                 return
             if self._resumed or self._notes.keys:
                 # Also the markers of shards that earlier runners have finished.

@@ -51,6 +51,8 @@ class Control:
         """Sends what is handled, and waits for all commits."""
         self.wait: Callable[[], None] = lambda: None
         """Waits for a moment."""
+        self.ended: Stopped | None = None
+        """Why the runner is to end, for a reason of its driver's; None: it is not."""
         self._is_held = False
         stop.on_signal = self._check_at_once
 
@@ -73,6 +75,8 @@ class Control:
     def _raise_if_over(self, now: float) -> None:
         if self._stop.is_asked:
             raise self.interrupted()
+        if self.ended is not None:
+            raise self.ended
         if self.handled >= self.limit:
             noun = "entity" if self.limit == 1 else "entities"
             raise Stopped(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, replace
 from datetime import datetime
+from functools import partial
 
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.events import Report, RunEnded, RunStarted, WarningKind
@@ -27,26 +28,25 @@ from bulkup.engine.commit_context import (
 )
 from bulkup.engine.completion import Completion
 from bulkup.engine.control import Control
-from bulkup.engine.dispatch import Dispatcher
 from bulkup.engine.drift import DONE_BUT_DRIFTS, Drift
 from bulkup.engine.dry_run import DryRunSink, SeenKeys, dry_run
 from bulkup.engine.event_log import EventLog
 from bulkup.engine.final_hook import FinalHook
 from bulkup.engine.gates import gates_of
 from bulkup.engine.gc_tuning import seldom_collecting
-from bulkup.engine.hints import Advice, Hints
+from bulkup.engine.handler_choice import choose_handlers
+from bulkup.engine.hints import Advice
 from bulkup.engine.holding import Holding
 from bulkup.engine.images import ImageLog
 from bulkup.engine.in_process import InProcessPool
-from bulkup.engine.key_handler import make_handler
 from bulkup.engine.key_scan import KeyPlan, KeySampling, open_scan
-from bulkup.engine.loop_pool import LoopPool
 from bulkup.engine.made_entities import MadeEntities
 from bulkup.engine.moved_entities import MoveWatch
-from bulkup.engine.observing import observe, observed_workers
+from bulkup.engine.observing import observe
 from bulkup.engine.outcomes import FINISHED, Outcome, outcome_of
 from bulkup.engine.pool.pool import WorkerPool
 from bulkup.engine.progress import ProgressTracker
+from bulkup.engine.range_role import RangeRole
 from bulkup.engine.recovery import Recovery, recover
 from bulkup.engine.reports import dry_report, operations_of, report_of_end
 from bulkup.engine.scheduler import Scheduler
@@ -60,7 +60,6 @@ from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.engine.throttle.ramp import Warm
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.throttling import Throttle
-from bulkup.engine.together import in_process
 from bulkup.engine.unwritten import ChangesUnwrittenError, UnwrittenChanges
 from bulkup.engine.vitals import VitalsGauge
 from bulkup.state.before_images import BeforeImages
@@ -95,10 +94,10 @@ class Execution:
         self._query = task.query
         self._options = options
         self._clock = clock = surroundings.clock
+        self._observer = surroundings.observer
         self._taken = taken
         self._workers = workers
-        self._loop: AsyncHandler | None = None
-        self._loop_pool: LoopPool | None = None
+        self._role = role = taken.role if taken is not None else None
         self._sampling = sampling
         self._event_log = EventLog(surroundings.listener)
         self.warn = self._event_log.warn
@@ -108,8 +107,8 @@ class Execution:
         self._resumed = taken is not None and taken.record.lease.generation > 1
         self._already = _known_counts(taken) if taken and self._resumed else Counts()
         self._rate_limiter = RateLimiter(
-            options.max_rate,
-            ramps=task.run_info.target.is_real,
+            options.max_rate if role is None else role.max_rate(),
+            ramps=task.run_info.target.is_real and role is None,
             clock=clock,
             warm=Warm(*taken.record.warm) if taken and taken.record.warm else None,
         )
@@ -129,7 +128,9 @@ class Execution:
                 look_every_s=LOOK_EVERY_S,
             )  # fmt: skip
             self._steered = SteeredRun(
-                self._lease, taken.checkpoint.folder, surroundings.stop, surroundings.carried,
+                role.steering if role is not None else self._lease,
+                taken.steered_in or taken.checkpoint.folder, surroundings.stop,
+                surroundings.carried,
                 tune=self._tune, emit=self._event_log, monotonic=clock.monotonic,
                 continue_command=taken.continue_command,
             )  # fmt: skip
@@ -140,7 +141,6 @@ class Execution:
         self._gauge = self._progress.gauge = VitalsGauge(
             self._rate_limiter, clock.monotonic, self._holding.now
         )
-        self._observer = surroundings.observer
         observe(self._observer, rpc, self._gauge.stopwatch)
         self._budget = Budget(
             MaxFailures.of(
@@ -161,7 +161,12 @@ class Execution:
         )
         self._advice = Advice(self._event_log)
         self._unwritten = UnwrittenChanges(updater, lambda: self._progress.counts)
-        self._handlers = self._make_handlers(keeps_before=taken is None)
+        accounts = Accounts(self._budget, self._control, self._event_log.log, rpc.monotonic)
+        slow = SlowHandler(options, self.warn, updater.concurrency if updater._is_async else 0)
+        self._handlers, self._loop, self._loop_pool = choose_handlers(
+            task, accounts, slow, workers, self._observer,
+            keeps_before=taken is None, no_undo=options.no_undo,
+        )  # fmt: skip
         self._move_watch = MoveWatch(task.query, self.warn)
         self._markers = Markers(rpc, task.run_info.target.namespace, task.run_info.run_id)
         self._notes = Notes(rpc, task.run_info.target.namespace, task.run_info.run_id)
@@ -170,7 +175,7 @@ class Execution:
         if self._lease is not None:
             self._completion = Completion(
                 self._lease, self._markers, self._notes, rpc,
-                clock=clock, resumed=self._resumed, warn=self.warn,
+                clock=clock, resumed=self._resumed, warn=self.warn, keeps_notes=role is not None,
             )  # fmt: skip
         # Until recovery is done, this runner knows what the last one knew.
         self._clean = taken.checkpoint.status().clean if taken and self._resumed else True
@@ -180,35 +185,20 @@ class Execution:
         rpc.on_retry = self._retrying
         rpc.retry_for(options.retry_for_s)
 
-    def _make_handlers(self, *, keeps_before: bool) -> InProcessPool | Dispatcher:
-        accounts = Accounts(self._budget, self._control, self._event_log.log, self._rpc.monotonic)
-        updater = self._task.updater
-        slow = SlowHandler(
-            self._options, self.warn, updater.concurrency if updater._is_async else 0
-        )
-        if self._workers is not None:
-            self._workers.on_handled = observed_workers(self._observer, slow.took, self._rpc)
-            hints = Hints(self._task.updater)
-            return Dispatcher(self._workers, accounts, hints, ranged=bool(self._query.ranged))
-        handler = make_handler(
-            self._task.updater, self._query, self._rpc,
-            keeps_before=keeps_before, keeps_images=not (keeps_before or self._options.no_undo),
-        )  # fmt: skip
-        if isinstance(handler, AsyncHandler):
-            self._loop = handler
-            if not keeps_before:
-                self._loop_pool = pool = LoopPool(handler, self._rpc)
-                pool.on_handled = slow.took
-                return Dispatcher(pool, accounts, handler.hints, ranged=bool(self._query.ranged))
-        return in_process(handler, accounts, slow)
-
     def _handled_of(self, sure: bool) -> tuple[int, int | None]:
         """How many entities are handled, and how many there are, if that is known. `sure`: the
         answer to COUNT is worth waiting for, since a share of few depends on it."""
         handled = self._already.handled + self._control.handled
+        if self._role is not None:
+            return self._role.handled_of_run(handled)
         if sure and handled < SHARE_OF_AT_LEAST:
             self._progress.await_total(COUNT_WITHIN_S, self._rpc.nap)
         return handled, self._progress.total
+
+    @property
+    def handled_here(self) -> int:
+        """Entities that this runner has handled."""
+        return self._control.handled
 
     # --- called back while others wait ---
 
@@ -218,12 +208,22 @@ class Execution:
             self._lease.tick()
         if self._steered is not None:
             self._steered.look()
+        if self._role is not None:
+            self._look_at_run(self._role)
+
+    def _look_at_run(self, role: RangeRole) -> None:
+        """A range's runner does what is asked of the whole run."""
+        if role.max_rate() != self._rate_limiter.max_rate:
+            self._rate_limiter.tune(role.max_rate())
+        self._budget.failed_elsewhere = role.failed_elsewhere(self._budget.failed)
+        self._control.ended = role.stopped()
 
     def _tune(self, tuning: Tuning) -> None:
         """Raises UsageError."""
         options, in_flight = self._options, tuning.in_flight
+        max_rate = MaxRate.parse(tuning.max_rate) if tuning.max_rate else options.max_rate
         self._throttle.tune(
-            max_rate=MaxRate.parse(tuning.max_rate) if tuning.max_rate else options.max_rate,
+            max_rate=max_rate if self._role is None else self._role.max_rate(),
             in_flight=options.in_flight if in_flight is None else in_flight or None,
             batch_size=tuning.batch_size or options.batch_size,
         )
@@ -234,7 +234,7 @@ class Execution:
 
     def _refresh(self, record: RunRecord) -> RunRecord:
         """What a renewal of the lease updates in the run record."""
-        if self._steered is not None:
+        if self._steered is not None and self._role is None:
             record = self._steered.refresh(record)
         warm = self._rate_limiter.warm()
         total = self._progress.total
@@ -273,7 +273,9 @@ class Execution:
             )
         )  # fmt: skip
         try:
-            if isinstance(self._query, KeyPlan):
+            if self._role is not None:
+                pass  # whoever works on the run counts, once
+            elif isinstance(self._query, KeyPlan):
                 self._progress.total_is(self._query.keys.count)
             elif self._query.since_ns:
                 pass  # most of what the query finds is not handled
@@ -297,7 +299,8 @@ class Execution:
             report = replace(report, warnings=tuple(self._event_log.warnings))
         if taken is not None:
             report = self._record_end(taken.checkpoint, report)
-        if not self._final_hook.called and not self._options.dry_run:  # finish may write
+        is_of_run = self._role is None and not self._options.dry_run  # finish may write
+        if is_of_run and not self._final_hook.called:
             self._final_hook.call(report)
         if self._final_hook.failed:
             code = report.exit_code if report.exit_code else Exit.FAILED
@@ -376,6 +379,8 @@ class Execution:
                 width=sampling.shards if sampling else 1,
                 sample=sampling.take() if sampling else None,
             )  # fmt: skip
+            if self._role is not None:
+                scheduler.on_round = partial(self._role.split, scheduler, lease)
             self._gauge.watch(scheduler, commits.throttle)
             self._clean = False
             try:
@@ -428,7 +433,9 @@ class Execution:
                 on_done=self._progress.add,
                 unix_time=self._clock.unix,
             ),
-            made=MadeEntities(self._query, self._rpc, lease, checkpoint),
+            made=MadeEntities(
+                self._query, self._rpc, lease, checkpoint, shared=self._role is not None
+            ),
             unwritten=self._unwritten,
             stopwatch=self._gauge.stopwatch,
             latencies=self._gauge.latencies,
@@ -445,13 +452,8 @@ class Execution:
         Raises HeldError, CallError when it could not be recorded, UpdaterError when `finish` raised
         or the successor cannot begin. Then the run is to be resumed.
         """
-        if message := self._task.why_empty(self._progress.counts):
-            self.warn(message, WarningKind.EMPTY_QUERY)
-        # A further pass finds all done, and what an earlier runner has written it has found.
-        if not (self._query.is_repeated or self._options.gate_pass or self._already.writes):
-            since = "since the run was resumed: " if self._already.handled else ""
-            for message, kind in self._handlers.hints.sought.taken():
-                self.warn(since + message, kind)
+        if self._role is None:
+            self._warn_of_whole()
         if self._taken is None or self._lease is None or self._completion is None:
             return self._report(started, FINISHED)
         # Before Datastore says that the run is finished: nobody resumes it after that.
@@ -460,12 +462,24 @@ class Execution:
         if report.plan is not None and report.plan.drift:
             self.warn(f"{DONE_BUT_DRIFTS}{report.plan.drift}", WarningKind.DRIFT)
         self._only_end_left = self._clean
-        successor = self._final_hook.conclude(report, self._refresh(self._lease.record))
+        successor = None
+        if self._role is None:
+            successor = self._final_hook.conclude(report, self._refresh(self._lease.record))
         self._completion.finish(report.counts, self._live_markers, successor)
         if why := self._taken.why_not_clean(report.counts):
             self.warn(why, WarningKind.NOT_CLEAN)
             report = replace(report, exit_code=Exit.PENDING)
         return replace(report, successor=successor.run_info.run_id if successor else "")
+
+    def _warn_of_whole(self) -> None:
+        """What only shows once every entity of the query was handled."""
+        if message := self._task.why_empty(self._progress.counts):
+            self.warn(message, WarningKind.EMPTY_QUERY)
+        # A further pass finds all done, and what an earlier runner has written it has found.
+        if not (self._query.is_repeated or self._options.gate_pass or self._already.writes):
+            since = "since the run was resumed: " if self._already.handled else ""
+            for message, kind in self._handlers.hints.sought.taken():
+                self.warn(since + message, kind)
 
     def _report(self, started: datetime, outcome: Outcome) -> Report:
         """The report of a runner that ends now."""
@@ -514,8 +528,10 @@ class Execution:
             over_budget=bool(report.over_budget),
         )  # fmt: skip
         if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
+            # The failure that has stopped the run counts only there: its entity is handled again.
+            counts = report.counts if self._role is None else checkpoint.done()
             self._completion.release(
-                state, reason, report.counts, self._live_markers,
+                state, reason, counts, self._live_markers,
                 clean=self._clean, only_end_left=self._only_end_left,
             )  # fmt: skip
         if checkpoint.is_deleted():

@@ -40,7 +40,17 @@ from bulkup.state.record import Made
 class MadeEntities:
     """What a run makes and its query may find."""
 
-    def __init__(self, query: QueryPlan, rpc: Rpc, lease: Lease, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self,
+        query: QueryPlan,
+        rpc: Rpc,
+        lease: Lease,
+        checkpoint: Checkpoint,
+        *,
+        shared: bool = False,
+    ) -> None:
+        """`shared`: the run is cut into ranges, and others may make entities that this range meets.
+        So from the beginning all is left out that was created later, where that is told."""
         self._query = query
         self._kinds = frozenset(kind.name for kind in query.pb.kind)
         self._rpc = rpc
@@ -54,7 +64,14 @@ class MadeEntities:
         """A thread of a handler's has written through its client."""
         self.is_made: Callable[[Any], bool] | None = None
         """Whether the run has made the entity of a PageResult; None: it has made none so far."""
-        if lease.record.made != Made():
+        self._is_shared = shared
+        self._is_untold = shared and not lease.record.made.since_ns
+        """In a shared run, the server does not say when entities were created."""
+        if shared:
+            self._by_key = False
+            self._since_ns = lease.record.made.since_ns
+            self.is_made = self._is_younger_if_told if self._since_ns else None
+        elif lease.record.made != Made():
             self._watch(lease.record.made)
 
     def _watch(self, made: Made) -> None:
@@ -77,6 +94,11 @@ class MadeEntities:
                 "and handling these would never end; put new entities of another kind, or query "
                 "keys only and read each with self.client.get"
             )
+        return at_ns > self._since_ns
+
+    def _is_younger_if_told(self, result: Any) -> bool:
+        at_ns = created_ns(result)
+        self._is_untold = self._is_untold or not at_ns
         return at_ns > self._since_ns
 
     def _is_known(self, result: Any) -> bool:
@@ -112,6 +134,12 @@ class MadeEntities:
         ]
         if not writes:
             return
+        if self._is_shared and self._is_untold:
+            raise QueryError(
+                "it makes entities that its own query finds, and Datastore does not say here when "
+                "an entity was created, so other ranges would handle them again; run it without "
+                "--ranges"
+            )
         if self._by_key is None:
             self._begin()
         if self._by_key:

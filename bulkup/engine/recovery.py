@@ -210,9 +210,15 @@ def _gaps(shard: Shard, done: dict[Place, Marker]) -> list[Shard]:
 
 
 def recover(
-    recovery: Recovery, checkpoint: Checkpoint, lease: Lease, now: float
+    recovery: Recovery,
+    checkpoint: Checkpoint,
+    lease: Lease,
+    now: float,
+    *,
+    whole: bool = False,
 ) -> dict[int, list[LiveMarker]]:
     """Make the last runner's work definite, and the run's shards those that are left to do.
+    `whole`: also if the last runner ended cleanly, so that no shard has any progress.
 
     Returns the markers still in Datastore of each shard that continues unchanged. Raises CallError,
     StateError, HeldError.
@@ -221,7 +227,7 @@ def recover(
     shards = [_with_progress(shard, known.get(shard.id)) for shard in lease.record.layout.shards]
     status = checkpoint.status()
     trusted = status.clean and status.generation == lease.record.lease.generation - 1
-    if trusted and all(shard.id in known for shard in shards):
+    if trusted and not whole and all(shard.id in known for shard in shards):
         keep_until = lease.record.layout.fenced_until
         markers = {shard.id: recovery.live_markers(shard, keep_until) for shard in shards}
         if all(found is not None for found in markers.values()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from bulkup.core.records import Shard
@@ -64,6 +64,8 @@ class Scheduler:
             if sample is not None
             else None
         )
+        self.on_round: Callable[[], None] | None = None
+        """Called between two rounds: all is sent that was handled, or waits in a batch."""
         self.shards_done = 0
         self.clean = False
         self.live_markers: list[LiveMarker] = []
@@ -83,6 +85,8 @@ class Scheduler:
                     self._rpc.arrived.clear()
                     if self._splitter is not None and self._splitter.is_pending:
                         self._lease.see_change()
+                    if self.on_round is not None:
+                        self.on_round()
                     self._throttle.wait_s, self._throttle.is_full = math.inf, False
                     self._stopwatch.switch(Doing.HANDLING)
                     self._handlers.begin_round()

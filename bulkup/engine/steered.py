@@ -13,13 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Protocol
 
 from bulkup.core.errors import StateError, UsageError
 from bulkup.core.events import Steered
 from bulkup.core.steering import UNSTEERED, Steering, Tuning, Verb, newest
 from bulkup.core.stop import StopRequest
 from bulkup.core.vitals import Phase
-from bulkup.state.lease import Lease
 from bulkup.state.record import RunRecord
 from bulkup.state.steering import (
     Answer,
@@ -43,16 +43,28 @@ class CarriedSteering:
     """That of the run when this command began to wait for it; None: it has not waited."""
 
 
+class SteeringSource(Protocol):
+    """Where a run record comes from that says how the run is steered."""
+
+    @property
+    def record(self) -> RunRecord:
+        """As it was last read."""
+
+    def renew_soon(self) -> None:
+        """What was adopted is to be written there."""
+
+
 class SteeredRun:
     """How one runner is steered.
 
-    `tune` puts a tuning into force, and may raise UsageError. `continue_command`: how to continue
-    the run once it is paused. The lease's record has what was known when the run was acquired.
+    `lease`: that of the run, or whoever knows its record; it has what was known when the run was
+    acquired. `tune` puts a tuning into force, and may raise UsageError. `continue_command`: how to
+    continue the run once it is paused.
     """
 
     def __init__(
         self,
-        lease: Lease,
+        lease: SteeringSource,
         folder: Path,
         stop: StopRequest,
         carried: CarriedSteering,

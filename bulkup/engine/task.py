@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bulkup.authoring.updater import Updater
 from bulkup.core.clock import Clock
@@ -15,6 +16,7 @@ from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.final_hook import BeginSuccessor
 from bulkup.engine.options import Options
+from bulkup.engine.range_role import RangeRole
 from bulkup.engine.scan import QueryPlan
 from bulkup.engine.steered import CarriedSteering
 from bulkup.state.checkpoint import Checkpoint
@@ -73,6 +75,10 @@ class TakenRun:
     """How to continue the run once it is paused."""
     state_file: str = ""
     """The checkpoint's path, as it is shown."""
+    role: RangeRole | None = None
+    """This is a range of a larger run, whose part in it this is; None: it is a run."""
+    steered_in: Path | None = None
+    """The folder of that run; None: the checkpoint's own folder."""
 
 
 @dataclass(frozen=True)

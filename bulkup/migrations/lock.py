@@ -18,9 +18,10 @@ from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
 from bulkup.runs.context import RunContext
 from bulkup.state.holder import has_died, this_process
-from bulkup.state.lease import WAIT_STEP_S, Lease, take
+from bulkup.state.lease import Lease
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
+from bulkup.state.taking import WAIT_STEP_S, take
 
 LOCK_ID = "bulkup-migrate"
 """The id of the lock's run record."""

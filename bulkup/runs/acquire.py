@@ -17,9 +17,14 @@ from bulkup.runs.steered_start import steering_of_runner
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_run_folder, set_aside
 from bulkup.state.holder import this_process
-from bulkup.state.lease import WAIT_STEP_S, take
 from bulkup.state.record import RunRecord
 from bulkup.state.steering import read_steering
+from bulkup.state.taking import WAIT_STEP_S, take
+
+
+class CutMeanwhile(Exception):
+    """Another process has cut the run into ranges since its record was read: it is joined, and not
+    executed."""
 
 
 @contextmanager
@@ -104,7 +109,7 @@ def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoi
     """Take the lease on a run; return the record as written.
 
     Raises HeldError, NotFoundError, StopAskedError, CallError; StateError and MismatchError when
-    this process must not continue the run.
+    this process must not continue the run; CutMeanwhile.
     """
     context, query = prepared.context, prepared.query
     if record.version:
@@ -130,6 +135,9 @@ def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoi
         wait_s=context.wait_s,
         on_wait=waits,
     )
+    if held.ranges is not None and record.ranges is None:
+        prepared.ledger.write(replace(held, lease=replace(held.lease, until=0)))
+        raise CutMeanwhile
     try:
         check_own_state(checkpoint, held, query)  # another runner may have begun it meanwhile
         check_same_identity(held, record.run_info.identity)

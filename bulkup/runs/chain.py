@@ -10,11 +10,12 @@ from bulkup.core.events import Report
 from bulkup.core.model import RunState
 from bulkup.core.records import next_id
 from bulkup.core.selection import EVERYTHING
-from bulkup.runs.acquire import open_checkpoint
+from bulkup.runs.acquire import CutMeanwhile, open_checkpoint
 from bulkup.runs.ended import report_finished_meanwhile, report_record
 from bulkup.runs.execute import acquire_and_execute
 from bulkup.runs.gate import open_gate
 from bulkup.runs.prepare import PreparedRun, load_updater, prepare_on
+from bulkup.runs.ranges.work import work_on_ranges
 from bulkup.runs.successor import check_same_successor
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
@@ -63,7 +64,12 @@ def _execute_successor(prepared: PreparedRun, record: RunRecord, links: int) -> 
         if isinstance(opened, Report):
             return opened
         try:
-            report = acquire_and_execute(successor, opened)
+            if opened.ranges is not None:
+                report = work_on_ranges(successor, opened)
+            else:
+                report = acquire_and_execute(successor, opened)
+        except CutMeanwhile:
+            return _execute_successor(prepared, _read_again(prepared, record), links)
         except NotFoundError:
             with open_checkpoint(record.run_info, successor) as checkpoint:
                 ended = report_finished_meanwhile(successor, record, checkpoint)
@@ -72,6 +78,10 @@ def _execute_successor(prepared: PreparedRun, record: RunRecord, links: int) -> 
             report = ended
         prepared.own_links |= successor.own_links
         return report
+
+
+def _read_again(prepared: PreparedRun, record: RunRecord) -> RunRecord:
+    return prepared.ledger.read(record.run_info.run_id) or record
 
 
 def unfinished_from(ledger: Ledger, run_id: str) -> RunRecord | None:

@@ -8,14 +8,18 @@ from dataclasses import replace
 
 from bulkup.core.clock import Clock
 from bulkup.core.model import RunState
+from bulkup.core.records import RunInfo
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.holder import this_process
-from bulkup.state.lease import take, without_markers
+from bulkup.state.kinds import RANGE_KIND
+from bulkup.state.lease import without_markers
 from bulkup.state.markers import Markers
+from bulkup.state.ranges import prefix_of
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
 from bulkup.state.sweeping import after_late_copies, is_seen, may_sweep, seen_now
+from bulkup.state.taking import take
 
 
 def sweep_markers(ledger: Ledger, rpc: Rpc, records: Iterable[RunRecord]) -> None:
@@ -31,11 +35,22 @@ def sweep_markers(ledger: Ledger, rpc: Rpc, records: Iterable[RunRecord]) -> Non
             continue
         markers = Markers(rpc, record.run_info.target.namespace, record.run_info.run_id)
         markers.remove_all()
+        if record.ranges is not None:
+            _remove_ranges(rpc, markers, record.run_info)
         if record.keep:
             with suppress(RecordMovedOn):  # another process swept it at the same time
                 ledger.write(without_markers(record))
         else:
             ledger.remove(record)
+
+
+def _remove_ranges(rpc: Rpc, markers: Markers, run_info: RunInfo) -> None:
+    """The markers of the ranges first: without its record, nobody would know of a range's."""
+    prefix = prefix_of(run_info.run_id)
+    markers.remove_of_ranges(prefix)
+    ledger = Ledger(rpc, run_info.target, RANGE_KIND)
+    for record in ledger.between(prefix, prefix[:-1] + "\x7f"):
+        ledger.remove(record)
 
 
 def abandon(

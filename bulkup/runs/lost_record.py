@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bulkup.core.errors import Exit, NotFoundError
+from bulkup.core.errors import Exit, NotFoundError, StateError
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.files import RANGES_NAME
 from bulkup.state.markers import Markers
 from bulkup.state.record import Layout, LeaseTerms, RunRecord
 from bulkup.state.run_records import Claim
@@ -25,6 +26,12 @@ def record_again(prepared: PreparedRun, checkpoint: Checkpoint) -> RunRecord:
     Raises NotFoundError when the run is not known to be unfinished, CallError.
     """
     run_id = checkpoint.run_info.run_id
+    if (checkpoint.folder / RANGES_NAME).exists():
+        raise StateError(
+            f"run {run_id} cannot be resumed: its record is gone from Datastore, and only that "
+            "says which of its ranges are done; start a new run (--new), which handles all "
+            "entities again, also those that are done"
+        )
     claim = prepared.ledger.read_claim(checkpoint.run_info.identity)
     reason = _why_stale(prepared, checkpoint, claim)
     if reason:

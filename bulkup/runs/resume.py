@@ -13,7 +13,7 @@ from bulkup.core.events import Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo, next_id, predecessor_of
 from bulkup.core.visible import assignment
-from bulkup.runs.acquire import acquire_lease, lock_folder
+from bulkup.runs.acquire import CutMeanwhile, acquire_lease, lock_folder
 from bulkup.runs.chain import execute_successors, resume_chain, unfinished_from
 from bulkup.runs.context import RunContext
 from bulkup.runs.ended import report_finished_meanwhile, report_if_finished, report_stored
@@ -23,6 +23,7 @@ from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.key_input import keys_kept_in
 from bulkup.runs.lost_record import record_again
 from bulkup.runs.prepare import PreparedRun, prepare
+from bulkup.runs.ranges.work import work_on_ranges
 from bulkup.runs.retry import settle_retry
 from bulkup.runs.target import TargetOptions, check_same_target, options_for
 from bulkup.runs.undone import settle_undo
@@ -62,7 +63,9 @@ def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoin
             waited = lock.waited and status.state is RunState.FINISHED
             if not waited and not _is_open(checkpoint) and not _has_open_chain(checkpoint):
                 raise _nothing_to_resume(folder.name, status.state)
+            checkpoint.lock = lock
             yield checkpoint
+            lock = checkpoint.lock
     finally:
         lock.release()
 
@@ -223,8 +226,13 @@ def _resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
         else:
             record = record_again(prepared, checkpoint)
         check_begun(prepared, record)
+        if record.ranges is not None:
+            report = work_on_ranges(prepared, record, checkpoint=checkpoint)
+            return execute_successors(prepared, report, links=links)
         try:
             held = acquire_lease(prepared, record, checkpoint)
+        except CutMeanwhile:
+            return _resume(prepared, checkpoint)
         except NotFoundError:
             report = report_finished_meanwhile(prepared, record, checkpoint)
             if report is None:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeGuard
 
-from bulkup.core.errors import NotFoundError, UsageError
+from bulkup.core.errors import HeldError, NotFoundError, UsageError
 from bulkup.core.events import AlreadyDone, Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo, first_id
 from bulkup.core.visible import assignment
 from bulkup.engine.key_scan import KeySampling
 from bulkup.engine.splits import Sampling
-from bulkup.runs.acquire import acquire_lease, open_checkpoint
+from bulkup.runs.acquire import CutMeanwhile, acquire_lease, open_checkpoint
 from bulkup.runs.chain import execute_successors, resume_chain
 from bulkup.runs.done_before import find_done, report_of, warn_or_ask, warning_of
 from bulkup.runs.ended import forget_unheard, report_finished_meanwhile, report_unheard
@@ -25,6 +25,8 @@ from bulkup.runs.housekeeping import abandon, sweep_markers
 from bulkup.runs.missing_kind import check_kind
 from bulkup.runs.passes import check_repeatable
 from bulkup.runs.prepare import PreparedRun
+from bulkup.runs.ranges.cutting import check_can_be_cut, cut
+from bulkup.runs.ranges.work import work_on_ranges
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import abandon_command, resume_command
 from bulkup.state.record import RunRecord
@@ -38,6 +40,7 @@ def start(
     keep_record: bool = True,
     run_id: str | None = None,
     on_found: Callable[[RunRecord], None] = lambda _: None,
+    cutting: Cutting | None = None,
 ) -> Report:
     """Start a run and execute it, and its successors, to the end.
 
@@ -45,7 +48,8 @@ def start(
     one; with `fresh`, abandon it and start a new run. When one has finished, say so, or do nothing
     (`once`, of the context or of the updater). `keep_record` False: delete the run record once the
     run has finished. `run_id`: None makes a new one. `on_found` is called with an unfinished run
-    before it is resumed. Raises BulkupError when the run cannot start.
+    before it is resumed. `cutting`: cut the run into ranges. Raises BulkupError when the run cannot
+    start.
     """
     context, source = prepared.context, prepared.source
     if context.options.processes > 1 and source.only_here:
@@ -70,7 +74,11 @@ def start(
                 "--no-record does not work with --until-clean: the run record says what the passes "
                 "have done; leave one of them out"
             )
-    beginning = _Beginning(prepared, run_info, fresh, keep_record, once, on_found, in_group)
+    if cutting is not None:
+        check_can_be_cut(prepared)
+    beginning = _Beginning(
+        prepared, run_info, fresh, keep_record, once, on_found, in_group, cutting or Cutting()
+    )
     with context.stop.listening():
         if context.options.dry_run:
             return beginning.dry_run()
@@ -86,6 +94,21 @@ def start(
                 raise
             return report_of(prepared, done)
 
+
+@dataclass(frozen=True)
+class Cutting:
+    """How to cut a run into ranges, and who works on them."""
+
+    ranges: int | None = 0
+    """About how many ranges; None: as many as its size suggests; 0: a run is not cut, but one that
+    is cut is joined."""
+    work: Callable[[PreparedRun, RunRecord], Report] = work_on_ranges
+    """Works on the ranges of a run, and ends it."""
+
+
+CUT_WITHIN_S = 20.0
+"""How long to wait for a process that has just started the same command, and cuts the run."""
+STEP_S = 0.2
 
 END_S = 5.0
 """A process records the end of its run a moment before it lets its file go, and the times of two
@@ -105,6 +128,7 @@ class _Beginning:
     on_found: Callable[[RunRecord], None]
     in_group: bool
     """The run's id is that of a group, which knows by itself what is done."""
+    cutting: Cutting
 
     @property
     def ledger(self) -> Ledger:
@@ -213,13 +237,50 @@ class _Beginning:
                     return resume_chain(prepared, unfinished)
             record = unfinished or new
             assert record is not None
-            with open_checkpoint(record.run_info, prepared) as checkpoint:
-                held = self._acquire_first(record, unfinished, checkpoint)
-                if isinstance(held, RunRecord):
-                    held = execute(prepared, checkpoint, held, sampling)
-            if held is not None:
-                return execute_successors(prepared, held)
+            done: Report | RunRecord | None
+            if record.ranges is not None:
+                prepared.warnings.append(_resuming(record, prepared))
+                done = record
+            else:
+                try:
+                    with open_checkpoint(record.run_info, prepared) as checkpoint:
+                        done = self._acquire_first(record, unfinished, checkpoint)
+                        if isinstance(done, RunRecord):
+                            done = self._cut_or_execute(done, checkpoint, sampling)
+                except (HeldError, CutMeanwhile) as error:
+                    unfinished = self._cut_by_another(record, error)
+                    continue
+            if isinstance(done, RunRecord):
+                done = self.cutting.work(prepared, done)
+            if done is not None:
+                return execute_successors(prepared, done)
             unfinished = ledger.unfinished_before_start(run_info.identity)
+
+    def _cut_by_another(self, record: RunRecord, error: HeldError | CutMeanwhile) -> RunRecord:
+        """The record of a run that another process works on, once that has cut it into ranges. If
+        this one was to do that, it waits a moment. Raises the error when the run is not cut."""
+        context, waits = self.prepared.context, self.cutting.ranges != 0
+        give_up = context.clock.monotonic() + (CUT_WITHIN_S if waits else 0.0)
+        while True:
+            there = self.ledger.read(record.run_info.run_id)
+            if there is not None and there.ranges is not None and not there.state.is_over:
+                return there
+            gone = there is not None and there.state.is_over
+            if gone or context.clock.monotonic() >= give_up:
+                raise error
+            context.clock.sleep(STEP_S)
+            context.stop.raise_if_asked()
+
+    def _cut_or_execute(
+        self, held: RunRecord, checkpoint: Checkpoint, sampling: Sampling | KeySampling | None
+    ) -> Report | RunRecord:
+        """The report of a run that was executed, or the record of one that is cut into ranges."""
+        prepared, wanted = self.prepared, self.cutting.ranges
+        if wanted != 0 and held.layout.shards:
+            held = cut(prepared, checkpoint, held, wanted)
+            if held.ranges is not None:
+                return held
+        return execute(prepared, checkpoint, held, sampling)
 
     def _acquire_first(
         self, record: RunRecord, unfinished: RunRecord | None, checkpoint: Checkpoint

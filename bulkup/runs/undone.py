@@ -26,13 +26,14 @@ from bulkup.state.display import undoes
 from bulkup.state.files import CHECKPOINT_NAME, RunLock
 from bulkup.state.holder import this_process
 from bulkup.state.key_list import KeyList
-from bulkup.state.lease import Lease, take
+from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
 from bulkup.state.record import MigrationInfo, RunRecord
 from bulkup.state.restore_list import Restores
 from bulkup.state.run_records import Ledger
 from bulkup.state.sweeping import after_late_copies
+from bulkup.state.taking import take
 from bulkup.state.undo_log import UndoLog
 
 

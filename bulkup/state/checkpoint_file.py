@@ -21,7 +21,7 @@ from bulkup.core import stop
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo
-from bulkup.state.files import CHECKPOINT_NAME
+from bulkup.state.files import CHECKPOINT_NAME, RunLock
 from bulkup.state.record_codec import run_info_from_json
 
 FORMAT = 2
@@ -77,6 +77,9 @@ CREATE INDEX handled_by_batch ON handled (batch);
 
 class CheckpointFile:
     """An open file, changed in atomic steps."""
+
+    lock: RunLock | None = None
+    """That of its folder, which this process holds; None: whoever opened the file sees to it."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, run_info: RunInfo) -> None:
         self.path = path

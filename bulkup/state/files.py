@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +15,9 @@ from bulkup.core.records import group_of, is_run_id
 
 CHECKPOINT_NAME = "checkpoint.sqlite"
 LOCK_NAME = "lock"
+RANGES_NAME = "ranges"
+"""In the folder of a run that is cut into ranges: the folders of those that this machine has worked
+on, and a lock that all who work on them here share."""
 
 
 def make_private_folder(path: Path) -> None:
@@ -163,10 +166,33 @@ class RunLock:
             self._file = None
 
     def is_held(self) -> bool:
-        """Whether a process works on the run."""
-        with contextlib.suppress(FileNotFoundError), self._path.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
+        """Whether a process works on the run, or on one of its ranges."""
+        shared = self._path.parent / RANGES_NAME / LOCK_NAME
+        for path, lock in ((self._path, fcntl.LOCK_SH), (shared, fcntl.LOCK_EX)):
+            with contextlib.suppress(FileNotFoundError), path.open() as file:
+                try:
+                    fcntl.flock(file, lock | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
         return False
+
+
+@contextlib.contextmanager
+def sharing_ranges(folder: Path) -> Iterator[Path]:
+    """Work on ranges of the run in this folder, as one of several processes. Yields the folder for
+    those of the ranges. Raises StateError."""
+    ranges = folder / RANGES_NAME
+    make_private_folder(ranges)
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        descriptor = os.open(ranges / LOCK_NAME, flags, 0o600)
+    except OSError as error:
+        raise StateError(
+            f"cannot write to the run state in {str(ranges)!r} ({error.strerror}); make it "
+            "writable, or name another state directory with --state-dir"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield ranges
+    finally:
+        os.close(descriptor)

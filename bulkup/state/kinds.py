@@ -23,4 +23,10 @@ APPROVAL_KIND = "BulkupApproval"
 """One small entity for each work of which a plan was approved (`bulkup approve`): which plan, by
 whom, and whether a run has carried it out. It stays (see `state/approvals.py`)."""
 
-OWN_KINDS = frozenset({MARKER_KIND, RUN_KIND, CLAIM_KIND, GROUP_KIND, SEAL_KIND, APPROVAL_KIND})
+RANGE_KIND = "BulkupRange"
+"""One small entity for each range of a run that is cut into ranges: a run record of its own (see
+`state/ranges.py`). It is removed with the last markers of the run."""
+
+OWN_KINDS = frozenset(
+    {MARKER_KIND, RUN_KIND, CLAIM_KIND, GROUP_KIND, SEAL_KIND, APPROVAL_KIND, RANGE_KIND}
+)

@@ -146,6 +146,13 @@ class Markers:
         while page := _versions_of(islice(notes, NOTES_PER_PAGE)):  # they may be large
             self._remove(page)
 
+    def remove_of_ranges(self, prefix: str) -> None:
+        """Remove all markers and notes of the run's ranges, whose ids begin with `prefix`. Raises
+        CallError."""
+        found = self._between(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1), NOTES_PER_PAGE)
+        while page := _versions_of(islice(found, REMOVED_PER_COMMIT * REMOVING)):
+            self._remove(page)
+
     def remove(self, keys: Sequence[bytes]) -> None:
         """Remove markers by their serialized keys, where they are still there. Raises CallError."""
         self._remove(self._versions(keys))

@@ -125,6 +125,20 @@ class Notes:
             self.all_are_known = False
 
 
+def notes_of_ranges(rpc: Rpc, namespace: str, prefix: str) -> Iterator[tuple[str, Note]]:
+    """The notes of all ranges of a run, whose ids begin with `prefix`, each with its range's id; by
+    range. One that cannot be read is left out. Raises CallError."""
+    target = TargetInfo(rpc.project, rpc.database, namespace)
+    filters = (
+        Filter("__key__", "GREATER_THAN", own_key(target, MARKER_KIND, prefix)),
+        Filter("__key__", "LESS_THAN", own_key(target, MARKER_KIND, prefix[:-1] + "\x7f")),
+    )
+    for result in rpc.results(kind_query(MARKER_KIND, filters, limit=NOTES_PER_PAGE), namespace):
+        range_id, found, _ = result.entity.key.path[-1].name.partition("/note/")
+        if found and (note := _parse(result.entity)) is not None:
+            yield range_id, note
+
+
 def pack(failures: Sequence[Failure], log_lines: Sequence[str], limit: int) -> bytes | None:
     """What a note holds, in at most `limit` bytes; None if nothing fits.
 

@@ -129,6 +129,61 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class StopOrder:
+    """Why a run that is cut into ranges was stopped for all who work on it."""
+
+    state: RunState
+    reason: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class RangePlan:
+    """In the record of a run that is cut into ranges: how it is cut, and how those who work on the
+    ranges share what there is. One of them conducts: it holds the run's lease, and keeps this up to
+    date."""
+
+    plan: str
+    """Part of the ids of the ranges. Ranges of another plan are without effect: who planned them
+    died before the run had any."""
+    count: int
+    """How many ranges were planned. Later ones were split off these."""
+    edges: str
+    """A checksum of the planned ranges' bounds."""
+    base: Counts = field(default_factory=Counts)
+    """What was done before the run was cut."""
+    max_failures: str = "0"
+    """The failure budget of the whole run, as `--max-failures` takes it."""
+    max_rate: str = "auto"
+    """As `--max-rate` takes it, for all together."""
+    rate: float = 0.0
+    """Entities per second for all together, now; 0: no limit."""
+    workers: tuple[str, ...] = ()
+    """Those who share the rate (`worker_of`). Nobody else may work while there is a limit."""
+    at: int = 0
+    """When somebody conducted last."""
+    finished: int = 0
+    """How many ranges are finished."""
+    total: int = 0
+    """How many there are, with those that were split off."""
+    stop: StopOrder | None = None
+
+
+@dataclass(frozen=True)
+class RangePart:
+    """In the record of a range: which part of the query is its own. Its shards may be smaller by
+    now; nobody else works on the rest."""
+
+    first: bytes
+    """The serialized key that its first entity is behind, or, in a run that was not cut at first, a
+    cursor; empty: it begins with the first entity of the query."""
+    last: bytes
+    """The same for its last entity; empty: it ends with the last entity of the query."""
+    splits: int = 0
+    """How many ranges were split off this one."""
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """A run record as it was read or written. `version` 0: not in Datastore yet."""
 
@@ -162,6 +217,10 @@ class RunRecord:
     """What the run is asked to be."""
     obeyed: int = 0
     """The number of the last steering that a runner has done."""
+    ranges: RangePlan | None = None
+    """The run is cut into ranges, which have all its shards; None: it is not."""
+    part: RangePart | None = None
+    """This is the record of a range; None: it is that of a run."""
     keep: bool = True
     """False: the record is removed once the run is finished and swept."""
     version: int = 0

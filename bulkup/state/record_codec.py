@@ -20,6 +20,12 @@ from bulkup.core.selection import Selection
 from bulkup.core.steering import UNSTEERED, Steering, read_stored
 from bulkup.datastore.keys import key_text
 from bulkup.datastore.messages import Pb
+from bulkup.state.range_codec import (
+    part_from_json,
+    part_to_json,
+    plan_of_ranges_from_json,
+    plan_of_ranges_to_json,
+)
 from bulkup.state.raw_entities import Stored, read_properties, write_properties
 from bulkup.state.record import (
     Chain,
@@ -64,6 +70,7 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         "moved_in": layout.moved_in or "",
         "keep": record.keep,
     }
+    _add_ranges(values, record)
     if layout.sweep_at:
         values["sweep_at"] = _time(layout.sweep_at)
     if layout.sweep_seen:
@@ -78,12 +85,7 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["warm"] = json.dumps(record.warm)
     if record.chain.links:
         values |= {"chain": json.dumps(record.chain.links), "work": record.chain.work or ""}
-    if record.gate is not None:
-        values["gate"] = json.dumps(gate_to_json(record.gate))
-    if record.plan is not None:
-        values["plan"] = json.dumps(plan_to_json(record.plan))
-    if record.made != Made():
-        values["made"] = json.dumps(asdict(record.made))
+    _add_terms(values, record)
     if record.steering != UNSTEERED:
         values["steering"] = json.dumps(record.steering.stored())
         values["obeyed"] = record.obeyed
@@ -98,6 +100,26 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["seconds"] = took_s if record.ended else None
     pb.key.CopyFrom(key)
     write_properties(pb, values, _INDEXED)
+
+
+def _add_ranges(values: dict[str, Stored], record: RunRecord) -> None:
+    if record.ranges is not None:
+        values["ranges"] = json.dumps(plan_of_ranges_to_json(record.ranges))
+        if not record.state.is_over:
+            # Without this a version that knows no ranges refuses the record. It would take a run
+            # without shards for one of which every entity is done.
+            del values["shards"]
+    if record.part is not None:
+        values["part"] = json.dumps(part_to_json(record.part))
+
+
+def _add_terms(values: dict[str, Stored], record: RunRecord) -> None:
+    if record.gate is not None:
+        values["gate"] = json.dumps(gate_to_json(record.gate))
+    if record.plan is not None:
+        values["plan"] = json.dumps(plan_to_json(record.plan))
+    if record.made != Made():
+        values["made"] = json.dumps(asdict(record.made))
 
 
 def _migration_values(migration: MigrationInfo) -> dict[str, Stored]:
@@ -165,6 +187,8 @@ def _is_pid(value: object) -> bool:
 
 def _parse(values: dict[str, Any], version: int) -> RunRecord:
     holder = values["holder"]
+    if "ranges" in values:
+        values.setdefault("shards", "[]")
     return RunRecord(
         run_info=run_info_from_json(json.loads(values["record"])),
         state=RunState(values["state"]),
@@ -201,6 +225,8 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         obeyed=values.get("obeyed") or 0,
         undone_by=str(values.get("undone_by") or ""),
         undone_partly=bool(values.get("undone_partly")),
+        ranges=plan_of_ranges_from_json(json.loads(values.get("ranges") or "null")),
+        part=part_from_json(json.loads(values.get("part") or "null")),
         keep=values["keep"],
         version=version,
     )

@@ -61,7 +61,7 @@ UPDATERS = st.builds(
 def executed(source: str, **names: Any) -> dict[str, Any]:
     source.encode()
     assert not any(char in source for char in "\x1b\u202e\u2028\u00ad\r")
-    exec(compile(source, "written.py", "exec"), names)
+    exec(compile(source, "written.py", "exec", dont_inherit=True), names)
     return names
 
 

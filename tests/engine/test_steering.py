@@ -22,7 +22,7 @@ from bulkup.engine.steered import ENDING
 from bulkup.runs.context import RunContext
 from bulkup.runs.steer import Change, Outcome, SteerResult, steer
 from bulkup.runs.steered_start import steering_of_runner
-from bulkup.state import lease
+from bulkup.state import taking
 from bulkup.state.steering import (
     Answer,
     change_steering,
@@ -219,7 +219,7 @@ def test_a_tuned_run_works_with_what_it_was_told(
 def test_a_run_that_was_killed_while_paused_is_still_paused(
     embedded: Server, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "has_died", lambda _: True)
+    monkeypatch.setattr(taking, "has_died", lambda _: True)
     client = fill(embedded, "Thing", SIZE, n=0)
     watcher = Watcher(tmp_path / "state", PAUSE, at=0)
 

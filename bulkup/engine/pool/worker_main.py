@@ -96,7 +96,7 @@ class Worker:
             self._handler.close()
         # The listening thread keeps this object alive to the end, but what the updater has left
         # open is to be closed now.
-        del self._handler
+        del self._handler, self._state
 
     def _forked(self) -> None:
         """A forked process shares the pipe, but not the lock that keeps frames whole."""

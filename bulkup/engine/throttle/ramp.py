@@ -61,15 +61,17 @@ class Ramp:
             self.earned_s = min(max(0.0, warm.earned_s), RAMP_EVERY_S)
             self.cool(unix)
 
-    def judge(self, operations: float, unix: float, *, slowed: bool) -> None:
+    def judge(
+        self, operations: float, unix: float, *, slowed: bool, window_s: float = WINDOW_S
+    ) -> None:
         """A window has ended."""
-        share = operations / (self.rate * WINDOW_S)
+        share = operations / (self.rate * window_s)
         self.is_used = slowed or share >= EARNS
         if share >= KEEPS:
             self.used_at = unix
         if slowed or not self.is_used:
             return
-        self.earned_s += WINDOW_S
+        self.earned_s += window_s
         if self.earned_s >= RAMP_EVERY_S:
             self.rate *= RAMP_BY
             self.earned_s = 0.0

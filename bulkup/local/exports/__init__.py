@@ -8,9 +8,10 @@ These names are not imported here, so that importing one of them does not load t
     folder.py                      the layout: metadata, output files, promised counts
     source.py                      where its files are: a local folder, or anything with `open`
     writer.py                      the same, written
-    metadata.py                    the two kinds of metadata messages
-    entity_proto.py                the protobuf schema of an exported entity
+    metadata.py                    what the metadata lists and promises
+    entity_proto.py                the protobuf messages
     decode.py    encode.py         exported entities to entities of the API, and back
+    meanings.py  place.py          what both need
     record_log.py                  LevelDB's log format with its checksums
     errors.py                      damage, by file and offset
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bulkup.local.exports.source import Source
+from bulkup.core.errors import UsageError
+from bulkup.core.visible import visible
+from bulkup.local.exports.decode import Decoder
+from bulkup.local.exports.errors import ExportError, damaged
+from bulkup.local.exports.metadata import (
+    OVERALL_SUFFIX,
+    VERSION,
+    Part,
+    read_overall,
+    read_part,
+    unreadable,
+)
+from bulkup.local.exports.place import Database
+from bulkup.local.exports.record_log import read_records
+from bulkup.local.exports.source import LocalFolder, Source
 
-
-class Database(NamedTuple):
-    """A database of a project; the default one has an empty name."""
-
-    project: str
-    database: str = ""
+__all__ = ["Database", "Export", "ExportFile", "Exported", "Part", "open_export"]
 
 
 class Exported(NamedTuple):
@@ -28,23 +39,7 @@ class Exported(NamedTuple):
     offset: int
     """Of the entity's record in its file, in bytes."""
     end: int
-    """Where the record ends: the bytes of the file that need not be read again."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one `*.export_metadata` file describes: the entities of some kinds and namespaces."""
-
-    name: str
-    """The metadata file, relative to the export's folder."""
-    kinds: tuple[str, ...]
-    """Empty: all."""
-    namespaces: tuple[str, ...] | None
-    """None: all; `("",)`: the default namespace only."""
-    entities: int
-    """How many are promised."""
-    bytes: int
-    """How many bytes of entities are promised; files are a little larger."""
+    """Where the record ends: the bytes of the file that have been read."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +49,28 @@ class ExportFile:
     name: str
     """Relative to the export's folder, such as `all_namespaces/all_kinds/output-0`."""
     part: Part
+    size: int = 0
+    """In bytes."""
 
 
 class Export:
     """An export whose metadata has been read; see `open_export`."""
 
-    def __init__(self, source: Source, name: str, version: str, files: tuple[ExportFile, ...]):
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        version: str,
+        files: tuple[ExportFile, ...],
+        fingerprint: str = "",
+    ) -> None:
         self.source = source
+        self.version = version
+        self._fingerprint = fingerprint
         self.name = name
         """The file with the overall metadata."""
-        self.version = version
         self.files = files
-        """In the order in which their metadata lists them."""
+        """In the order in which the metadata lists them."""
         self.parts = tuple(dict.fromkeys(file.part for file in files))
 
     @property
@@ -75,23 +80,32 @@ class Export:
 
     @property
     def promised_bytes(self) -> int:
-        """For a progress bar; `Exported.end` of all files adds up to a little more."""
+        """The size of all files of entities, as the metadata has it."""
         return sum(part.bytes for part in self.parts)
 
-    @cached_property
+    @property
+    def bytes(self) -> int:
+        """The size of all files of entities."""
+        return sum(file.size for file in self.files)
+
+    @property
     def fingerprint(self) -> str:
         """Differs from that of every other export: a hash of the overall metadata and of all
         `*.export_metadata` files, which name the moment of the export. 64 hexadecimal digits."""
-        raise NotImplementedError
+        return self._fingerprint
 
     @cached_property
     def origin(self) -> Database | None:
         """The project and database that were exported, read from the first entity; None if there is
         none. Raises ExportError."""
-        raise NotImplementedError
+        for file in self.files:
+            for exported in self.read(file):
+                partition = exported.entity.key.partition_id
+                return Database(partition.project_id, partition.database_id)
+        return None
 
     def entities(self, to: Database | None = None) -> Iterator[Exported]:
-        """All entities, file by file, as a stream: memory holds one entity at a time.
+        """All entities, file by file, as a stream: memory holds one entity and 1 MiB.
 
         `to`: the project and database that replaces the export's own in every key, also in keys
         that are values, and in those of entities that are values. Keys of other databases stay.
@@ -100,7 +114,13 @@ class Export:
         when it does not have as many entities as promised. So what was yielded of a part is whole
         only when the next part begins, or the iterator ends.
         """
-        raise NotImplementedError
+        for part, files in groupby(self.files, lambda file: file.part):
+            found = 0
+            for file in files:
+                for exported in self.read(file, to):
+                    found += 1
+                    yield exported
+            self.check_counts(part, found)
 
     def read(
         self, file: ExportFile, to: Database | None = None, *, skip: int = 0
@@ -109,18 +129,87 @@ class Export:
 
         `skip`: the first ones are read and their checksums verified, but they are not yielded.
         """
-        raise NotImplementedError
+        shown = self.source.shown(file.name)
+        decode = Decoder(to).entity
+        try:
+            stream = self.source.open(file.name)
+        except OSError as error:
+            raise unreadable(error, shown) from error
+        with stream:
+            for offset, end, data in islice(read_records(stream, shown), skip, None):
+                try:
+                    entity = decode(data)
+                except ValueError as error:
+                    reason = f"the record is not an entity ({error})"
+                    raise damaged(reason, shown, offset) from error
+                yield Exported(entity, file.name, offset, end)
 
-    def check_counts(self, part: Part, entities: int) -> None:
-        """Raise ExportError unless `entities`, found in all files of the part, are as promised."""
-        raise NotImplementedError
+    def check_counts(self, part: Part, found: int) -> None:
+        """Raise ExportError unless as many entities were found in the files of a part as promised:
+        a file that is cut off between two entities looks whole."""
+        if found != part.entities:
+            raise ExportError(
+                f"it promises {part.entities:,} entities, and its files have {found:,}",
+                self.source.shown(self.name),
+                advice="copy the export again, or make a new one",
+            )
 
 
 def open_export(place: str | Path | Source) -> Export:
     """Read an export's metadata.
 
-    `place`: its `.overall_export_metadata` file, the folder that holds exactly one, or a Source.
-    Raises UsageError if there is no export, or more than one; ExportError if the metadata is
-    damaged or of another version, or a file that it lists is missing.
+    `place`: its `.overall_export_metadata` file, the folder that holds exactly one (it may be in a
+    subfolder), or a Source. Raises UsageError if there is no export, or more than one; ExportError
+    if the metadata is damaged or of another version, or a file that it lists is missing.
     """
-    raise NotImplementedError
+    source: Source
+    if isinstance(place, str | Path):
+        path = Path(place)
+        if not path.exists():
+            raise UsageError(f"there is no export at {visible(str(path))}: no such file or folder")
+        source = LocalFolder(path if path.is_dir() else path.parent)
+        if path.is_dir():
+            name = _overall(source)
+        elif path.name.endswith(OVERALL_SUFFIX):
+            name = path.name
+        else:
+            raise UsageError(
+                f"{visible(str(path))} is not the {OVERALL_SUFFIX} file of an export; name that "
+                "file, or the folder that holds it"
+            )
+    else:
+        source, name = place, _overall(place)
+    files: list[ExportFile] = []
+    digest = hashlib.sha256()
+    for part in read_overall(source, name, digest.update):
+        listed = read_part(source, part, digest.update)
+        if not listed and part.entities:
+            raise damaged("it lists no files", source.shown(part.name), None)
+        files += (ExportFile(file, part, _size(source, file)) for file in listed)
+    return Export(source, name, VERSION, tuple(files), digest.hexdigest())
+
+
+def _overall(source: Source) -> str:
+    """The name of the only file with overall metadata."""
+    shown = visible(source.shown(""))
+    try:
+        found = source.find(OVERALL_SUFFIX)
+    except OSError as error:
+        raise UsageError(f"{shown} cannot be read ({error.strerror or error})") from error
+    if not found:
+        raise UsageError(
+            f"{shown} is not an export: it holds no {OVERALL_SUFFIX} file; name the folder of an "
+            "export that has finished"
+        )
+    if len(found) > 1:
+        some = ", ".join(visible(source.shown(name)) for name in found[:3])
+        more = f" and {len(found) - 3:,} more" if len(found) > 3 else ""
+        raise UsageError(f"{shown} holds {len(found):,} exports; name one of them: {some}{more}")
+    return found[0]
+
+
+def _size(source: Source, file: str) -> int:
+    try:
+        return source.size(file)
+    except OSError as error:
+        raise unreadable(error, source.shown(file)) from error

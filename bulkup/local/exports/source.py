@@ -1,7 +1,7 @@
 """Where the files of an export are.
 
 A `Source` names files by their path relative to the export's folder, with slashes. Another kind of
-storage needs only the three members.
+storage needs only these four methods.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from typing import IO, Protocol
 class Source(Protocol):
     """The folder of an export."""
 
-    def names(self) -> list[str]:
-        """The names of the files directly in the folder. Raises OSError."""
+    def find(self, suffix: str) -> list[str]:
+        """The names of the files that end in `suffix`, sorted: those in the folder itself, or, if
+        it has none, those in its subfolders. Raises OSError."""
+
+    def size(self, name: str) -> int:
+        """The size of a file in bytes. Raises FileNotFoundError and other OSErrors."""
 
     def open(self, name: str) -> IO[bytes]:
         """A file's content as a stream that is read once, from its beginning to its end.
 
-        Raises FileNotFoundError if there is no such file, and OSError, also from `read`.
+        Raises FileNotFoundError and other OSErrors, also from `read`.
         """
 
     def shown(self, name: str) -> str:
@@ -32,8 +36,19 @@ class LocalFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def names(self) -> list[str]:
-        return sorted(entry.name for entry in self.folder.iterdir() if entry.is_file())
+    def find(self, suffix: str) -> list[str]:
+        for pattern in ("*", "*/*"):
+            found = sorted(
+                path.relative_to(self.folder).as_posix()
+                for path in self.folder.glob(pattern)
+                if path.name.endswith(suffix) and path.is_file()
+            )
+            if found:
+                return found
+        return []
+
+    def size(self, name: str) -> int:
+        return (self.folder / name).stat().st_size
 
     def open(self, name: str) -> IO[bytes]:
         return (self.folder / name).open("rb")

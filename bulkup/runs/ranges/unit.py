@@ -8,19 +8,46 @@ for the same range twice, at the same time, or again after it is finished.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-from bulkup.core.model import Counts, TargetInfo
+from bulkup.core.environment import settled
+from bulkup.core.errors import BulkupError, NotFoundError, UpdaterError
+from bulkup.core.events import Listener, Report
+from bulkup.core.model import TargetInfo
 from bulkup.core.selection import EVERYTHING, Selection
+from bulkup.datastore.call_error import CallError
+from bulkup.datastore.containment import contained
+from bulkup.datastore.rpc_errors import explained
+from bulkup.datastore.target import EMULATOR_VARIABLE, Target, resolve
 from bulkup.engine.options import Options
+from bulkup.runs.acquire import check_same_identity
+from bulkup.runs.context import RunContext
+from bulkup.runs.prepare import PreparedRun, load_updater, prepare_on
+from bulkup.runs.ranges.at_work import RangeEnd, RangeResult, RangeRunner
+from bulkup.runs.ranges.ending import conclude_run
+from bulkup.runs.ranges.view import RunView, Times
+from bulkup.runs.ranges.working import RangeProgress, WorkingRange
+from bulkup.state.files import make_private_folder
+from bulkup.state.holder import this_process
+from bulkup.state.kinds import RANGE_KIND
+from bulkup.state.ranges import ranges_of
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
 
-if TYPE_CHECKING:
-    from bulkup.core.events import Listener
+__all__ = [
+    "RangeEnd",
+    "RangeProgress",
+    "RangeResult",
+    "RangeWorker",
+    "RangedWork",
+    "WorkingRange",
+]
 
 
 @dataclass(frozen=True)
@@ -45,65 +72,6 @@ class RangedWork:
     """The name of that file, without its folder."""
 
 
-class RangeEnd(str, Enum):
-    """What became of a range."""
-
-    FINISHED = "finished"
-    """Every entity in it is handled: by this call, or before."""
-    HELD = "held"
-    """Somebody else works on it, at least until `held_until`."""
-    STOPPED = "stopped"
-    """It is not finished, and nobody works on it: the run was stopped (the failure budget, a
-    cancel), this worker was (`WorkingRange.stop`), or an error ended the work. What is done stays
-    done, and whoever asks for the range again continues it."""
-
-
-@dataclass(frozen=True)
-class RangeResult:
-    range_id: str
-    end: RangeEnd
-    counts: Counts = field(default_factory=Counts)
-    """Of the whole range, by all who have worked on it."""
-    held_until: float = 0.0
-    """Unix time by the server's clock; 0: nobody holds it."""
-    why: str = ""
-    """A sentence without its end: why it is not finished."""
-    run_is_over: bool = False
-    """The run will not be worked on any more: it was stopped, cancelled, abandoned, or is finished.
-    There is no use in asking for another range."""
-
-
-@dataclass(frozen=True)
-class RangeProgress:
-    """How far a range is."""
-
-    handled: int = 0
-    share: float | None = None
-    """How much of the range is behind the last handled entity, 0 to 1; None: not known."""
-
-
-class WorkingRange:
-    """A range while `RangeWorker.work_on` works on it, for other threads. Made by the caller, used
-    for one call. Every method may be called at any time, before and after the work as well."""
-
-    def try_split(self, fraction: float) -> str | None:
-        """End the range early, and give the rest to a new one: the id of that new range, which is
-        recorded by the time this returns. None: it was not split, and stays whole.
-
-        `fraction`: how much of what is left this range keeps, 0 to 1. With 0 it ends after the
-        last entity that was handled or handed out.
-        """
-        raise NotImplementedError
-
-    def progress(self) -> RangeProgress:
-        """How far the work is. Never waits."""
-        raise NotImplementedError
-
-    def stop(self, why: str) -> None:
-        """Bring commits in flight to their end, and return STOPPED. Does not wait for that."""
-        raise NotImplementedError
-
-
 class RangeWorker:
     """Works on ranges of one run, from one thread at a time.
 
@@ -113,13 +81,67 @@ class RangeWorker:
     """
 
     def __init__(
-        self, work: RangedWork, scratch: Path, listener: Listener = lambda event: None
+        self,
+        work: RangedWork,
+        scratch: Path,
+        listener: Listener = lambda event: None,
+        *,
+        times: Times | None = None,
     ) -> None:
-        raise NotImplementedError
+        self._work = work
+        self._open = ExitStack()
+        try:
+            self._enter(work, scratch, listener, times)
+        except BaseException:
+            self._open.close()
+            raise
+
+    def _enter(
+        self, work: RangedWork, scratch: Path, listener: Listener, times: Times | None
+    ) -> None:
+        make_private_folder(scratch)
+        enter = self._open.enter_context
+        enter(settled({EMULATOR_VARIABLE: work.address} if work.address else {}))
+        info = work.target
+        target = resolve(
+            info.project, info.database, info.namespace,
+            local=info.local, address=work.address if info.local else "",
+        )  # fmt: skip
+        context = RunContext(work.options, scratch, listener, reports_itself=True)
+        enter(contained(context.containment(target)))
+        self._prepared = enter(_prepared(work, scratch, target, context))
+        self._parent = self._read_parent()
+        self._holder = this_process()
+        self._ledger = Ledger(self._prepared.rpc, target.info, RANGE_KIND)
+        context = self._prepared.context
+        self._view = enter(
+            closing(
+                RunView(
+                    lambda: context.connect(target), target.info, self._parent, self._holder,
+                    context.clock, times=times,
+                )
+            )
+        )  # fmt: skip
+        self._runner = RangeRunner(
+            self._prepared, self._ledger, self._view, self._holder,
+            scratch / "ranges" / self._holder.runner[:12],
+            listener=listener,
+        )  # fmt: skip
+        with explained(self._prepared.rpc):
+            self._view.look()
+        self._view.start()
+
+    def _read_parent(self) -> RunRecord:
+        prepared, run_id = self._prepared, self._work.run_id
+        record = prepared.ledger.read(run_id)
+        if record is None or record.ranges is None:
+            raise NotFoundError(f"there is no run {run_id} that is cut into ranges")
+        check_same_identity(record, prepared.identity)
+        return record
 
     def range_ids(self) -> list[str]:
-        """All ranges of the run by now, in the order of their keys."""
-        raise NotImplementedError
+        """All ranges of the run by now, in the order of their ids. Raises CallError."""
+        return [one.run_info.run_id for one in ranges_of(self._ledger, self._view.record)]
 
     def work_on(self, range_id: str, working: WorkingRange | None = None) -> RangeResult:
         """Work on a range until it is finished, or cannot be.
@@ -127,11 +149,28 @@ class RangeWorker:
         Never raises for what the user's code does, for an exhausted failure budget, or for errors
         of Datastore. A range that is not in Datastore is STOPPED.
         """
-        raise NotImplementedError
+        return self._runner.work_on(range_id, self._work.options, working)
+
+    def conclude(self) -> Report:
+        """End the run if all of it is done, as `launch.conclude` does; otherwise the report says
+        what is left. May be called again, and while another process does the same.
+
+        Raises BulkupError when the run cannot be ended.
+        """
+        self._view.is_working = False
+        self._view.end_thread()
+        with suppress(CallError, BulkupError):
+            self._view.leave(None, "")
+        with explained(self._prepared.rpc):
+            return conclude_run(self._prepared, self._work.run_id)
 
     def close(self) -> None:
-        """Close the connections."""
-        raise NotImplementedError
+        """Close the connections, and let others conduct the run."""
+        self._view.is_working = False
+        self._view.end_thread()
+        with suppress(CallError, BulkupError):
+            self._view.leave(None, "")
+        self._open.close()
 
     def __enter__(self) -> RangeWorker:
         return self
@@ -143,3 +182,38 @@ class RangeWorker:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _prepared(
+    work: RangedWork, scratch: Path, target: Target, context: RunContext
+) -> Iterator[PreparedRun]:
+    """The run's updater and its query, on the worker's own connection. Raises BulkupError."""
+    spec = _spec_of(work, scratch)
+    loaded = load_updater(spec, work.params, work.selection)
+    checksum = loaded.source.checksum
+    if work.checksum and checksum != work.checksum:
+        raise UpdaterError(
+            f"{loaded.source.path} is not the file that run {work.run_id} was started with; copy "
+            "that one here, or start a new run"
+        )
+    with prepare_on(target, loaded, context) as prepared:
+        yield prepared
+
+
+def _spec_of(work: RangedWork, scratch: Path) -> str:
+    """What loads the updater here. Raises UpdaterError, StateError."""
+    if not work.source:
+        return work.spec
+    checksum = hashlib.sha256(work.source).hexdigest()
+    if checksum != work.checksum:
+        raise UpdaterError(f"the updater's file that came with run {work.run_id} is damaged")
+    folder = scratch / "source" / checksum[:16]
+    make_private_folder(folder)
+    path = folder / os.path.basename(work.file_name)
+    if not path.exists():
+        partial = path.with_name(f".{path.name}.{os.getpid()}.{id(work)}")
+        partial.write_bytes(work.source)
+        partial.chmod(0o600)
+        partial.replace(path)  # so that no other worker reads half of it
+    return f"{path}:{work.spec.rpartition(':')[2]}"

@@ -1,0 +1,39 @@
+"""What the runner of a range is told by those who work on the whole run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from bulkup.core.stop import Stopped
+from bulkup.engine.steered import SteeringSource
+from bulkup.engine.throttle.max_rate import MaxRate
+
+if TYPE_CHECKING:
+    from bulkup.engine.scheduler import Scheduler
+    from bulkup.state.lease import Lease
+
+
+class RangeRole(Protocol):
+    """The run's side of a range. Asked by the runner's thread, every CHECK_EVERY_S at most; nothing
+    here waits, except `split`."""
+
+    @property
+    def steering(self) -> SteeringSource:
+        """How the whole run is steered."""
+
+    def max_rate(self) -> MaxRate:
+        """This worker's share of what the run may do now."""
+
+    def failed_elsewhere(self, here: int) -> int:
+        """How many entities have failed in other ranges, as far as is known; `here` failed in this
+        one."""
+
+    def handled_of_run(self, here: int) -> tuple[int, int | None]:
+        """How many entities of the whole run are handled, with `here` of this range, and how many
+        there are; None: nobody knows."""
+
+    def stopped(self) -> Stopped | None:
+        """Why the run is to stop, for all or for this worker; None: it is not."""
+
+    def split(self, scheduler: Scheduler, lease: Lease) -> None:
+        """Split the range, if somebody has asked for that. Raises HeldError, CallError."""

@@ -1,0 +1,392 @@
+"""Works on one range: takes its lease, lets the engine work on it, and says what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from itertools import count
+from pathlib import Path
+
+from bulkup.authoring.updater import Updater
+from bulkup.core.clock import Clock
+from bulkup.core.errors import BulkupError, Exit, HeldError, NotFoundError
+from bulkup.core.events import EntityFailed, Event, Listener, Progress
+from bulkup.core.model import Counts, RunState
+from bulkup.core.records import RunInfo
+from bulkup.core.stop import Stopped
+from bulkup.datastore.call_error import CallError
+from bulkup.datastore.rpc_errors import explained_error
+from bulkup.datastore.user_client import UserClient
+from bulkup.engine.execution import Execution
+from bulkup.engine.options import Options
+from bulkup.engine.outcomes import Outcome
+from bulkup.engine.scheduler import Scheduler
+from bulkup.engine.splits import Sample, Sampling
+from bulkup.engine.steered import CarriedSteering, SteeringSource
+from bulkup.engine.task import Surroundings, TakenRun, Task
+from bulkup.engine.throttle.max_rate import MaxRate
+from bulkup.runs.prepare import PreparedRun, checked_query, with_parameters
+from bulkup.runs.ranges.splitting import split_range
+from bulkup.runs.ranges.view import RunView
+from bulkup.runs.ranges.working import RangeProgress, WorkingRange
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_private_folder
+from bulkup.state.lease import Lease
+from bulkup.state.ranges import change_record
+from bulkup.state.record import LEASE_S, Holder, RunRecord, StopOrder
+from bulkup.state.run_records import Ledger
+from bulkup.state.taking import take
+
+SHARE_STEP_S = 0.1
+SHARE_WITHIN_S = LEASE_S / 2
+"""How long to wait for a share of the rate while the range is held, and its lease not renewed."""
+
+
+class RangeEnd(str, Enum):
+    """What became of a range."""
+
+    FINISHED = "finished"
+    """Every entity in it is handled: by this call, or before."""
+    HELD = "held"
+    """Somebody else works on it, at least until `held_until`."""
+    STOPPED = "stopped"
+    """It is not finished, and nobody works on it: the run was stopped (the failure budget, a
+    cancel), this worker was (`WorkingRange.stop`), or an error ended the work. What is done stays
+    done, and whoever asks for the range again continues it."""
+
+
+@dataclass(frozen=True)
+class RangeResult:
+    range_id: str
+    end: RangeEnd
+    counts: Counts = field(default_factory=Counts)
+    """Of the whole range, by all who have worked on it."""
+    held_until: float = 0.0
+    """Unix time by the server's clock; 0: nobody holds it."""
+    why: str = ""
+    """A sentence without its end: why it is not finished."""
+    run_is_over: bool = False
+    """The run will not be worked on any more: it was stopped, cancelled, abandoned, or is finished.
+    There is no use in asking for another range."""
+    outcome: Outcome | None = None
+    """Of STOPPED: how a runner ends that was stopped so."""
+    handled_here: int = 0
+    """Entities that this call has handled."""
+    one_too_many: EntityFailed | None = None
+    """The failure that has exceeded the budget, which `counts` lacks: its entity is not done."""
+
+
+class _Role:
+    """What the runner of a range is told (`engine/range_role.py`)."""
+
+    def __init__(
+        self,
+        range_id: str,
+        view: RunView,
+        working: WorkingRange,
+        ranges: RangeRunner,
+        ledger: Ledger,
+    ) -> None:
+        self._failed_before = ranges.failed_in_others(range_id)
+        self._view = view
+        self._working = working
+        self._ranges = ranges
+        self._ledger = ledger
+        self._counts: Counts | None = None
+        self._elsewhere = 0
+
+    @property
+    def steering(self) -> SteeringSource:
+        return self._view
+
+    def max_rate(self) -> MaxRate:
+        return self._view.max_rate()
+
+    def failed_elsewhere(self, here: int) -> int:
+        counts = self._view.record.counts
+        if counts is not self._counts:
+            self._counts = counts
+            self._elsewhere = max(self._failed_before, counts.failed - here)
+        return self._elsewhere
+
+    def handled_of_run(self, here: int) -> tuple[int, int | None]:
+        record = self._view.record
+        return max(record.counts.handled, here), record.total
+
+    def stopped(self) -> Stopped | None:
+        if self._working.why_stop:
+            return Stopped(RunState.STOPPED, self._working.why_stop, Exit.LIMIT)
+        if (order := self._view.stop) is not None:
+            return Stopped(order.state, order.reason, Exit(order.exit_code))
+        if self._view.is_over:
+            return Stopped(RunState.STOPPED, "the run has ended meanwhile", Exit.HELD)
+        return None
+
+    def split(self, scheduler: Scheduler, lease: Lease) -> None:
+        if self._working.request is not None:
+            split_range(self._working, scheduler, lease, self._ledger, self._ranges.sample)
+
+
+class RangeRunner:
+    """Works on ranges of a run, one after the other, with one updater and one connection.
+
+    `prepared.ledger` is that of runs, and `ledger` that of ranges. `folder`: below it, each range
+    gets a folder with its checkpoint.
+    `steered_in`: the folder of the run; None: it is not steered from this machine's files.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedRun,
+        ledger: Ledger,
+        view: RunView,
+        holder: Holder,
+        folder: Path,
+        *,
+        steered_in: Path | None = None,
+        listener: Listener = lambda event: None,
+        continue_command: str = "",
+    ) -> None:
+        self._prepared = prepared
+        self._ledger = ledger
+        self._view = view
+        self._holder = holder
+        self._folder = folder
+        self._steered_in = steered_in
+        self._listener = listener
+        self._continue_command = continue_command
+        self._numbers = count(1)
+        self._sample: Sample | None = None
+        self._failed: dict[str, int] = {}
+        """How many entities have failed, by the ranges that this process has worked on."""
+
+    def failed_in_others(self, range_id: str) -> int:
+        """How many entities have failed in the other ranges that this process has worked on. The
+        conductor may not know that yet."""
+        return sum(failed for other, failed in self._failed.items() if other != range_id)
+
+    def sample(self) -> Sample:
+        """Keys at which ranges may be split; asked for once. Raises CallError."""
+        if self._sample is None:
+            self._sample = Sampling(self._prepared.rpc, self._prepared.query, 8).take()
+        return self._sample
+
+    def work_on(
+        self, range_id: str, options: Options, working: WorkingRange | None = None
+    ) -> RangeResult:
+        """Work on a range until it is finished, or cannot be. Raises only bugs and
+        KeyboardInterrupt."""
+        working = working or WorkingRange()
+        try:
+            return self._work_on(range_id, options, working)
+        except CallError as error:
+            return self._error(range_id, explained_error(self._prepared.rpc, error))
+        except BulkupError as error:
+            return self._error(range_id, error)
+
+    @staticmethod
+    def _error(range_id: str, error: BulkupError) -> RangeResult:
+        outcome = Outcome(RunState.FAILED, error.message, error.exit_code, error.details)
+        return RangeResult(range_id, RangeEnd.STOPPED, why=error.message, outcome=outcome)
+
+    def _work_on(self, range_id: str, options: Options, working: WorkingRange) -> RangeResult:
+        record = self._ledger.read(range_id)
+        if record is None or record.part is None:
+            why = f"there is no range {range_id}"
+            return RangeResult(range_id, RangeEnd.STOPPED, why=why, run_is_over=self._view.is_over)
+        if record.state.is_over:
+            return RangeResult(range_id, RangeEnd.FINISHED, record.counts)
+        if (stopped := self.stopped()) is not None:
+            return replace(stopped, range_id=range_id, counts=record.counts)
+        holder = replace(self._holder, runner=f"{self._holder.runner}.{next(self._numbers)}")
+        with self._checkpoint(record.run_info) as checkpoint:
+            try:
+                held = take(
+                    self._ledger, record, holder, clock=self._clock,
+                    stop=self._prepared.context.stop,
+                )  # fmt: skip
+            except (HeldError, NotFoundError):
+                return self._of_another(range_id)
+            if not self._wait_for_share(working):
+                lease = replace(held.lease, until=0)
+                self._ledger.write(replace(held, lease=lease))
+                stopped = self.stopped() or self._is_to_wait(working)
+                return replace(stopped, range_id=range_id, counts=held.counts)
+            return self._execute(checkpoint, held, options, working)
+
+    @property
+    def _clock(self) -> Clock:
+        return self._prepared.context.clock
+
+    def stopped(self) -> RangeResult | None:
+        """Why no range is to be begun; None: nothing stops it."""
+        order, stop = self._view.stop, self._prepared.context.stop
+        if self._view.is_over:
+            outcome = Outcome(RunState.STOPPED, "the run has ended meanwhile", Exit.HELD)
+        elif order is not None:
+            outcome = Outcome(order.state, order.reason, Exit(order.exit_code))
+        elif stop.signal is not None:
+            code = Exit.SIGTERM if stop.signal.name == "SIGTERM" else Exit.SIGINT
+            reason = f"interrupted by {stop.signal.name}"
+            outcome = Outcome(RunState.INTERRUPTED, reason, code)
+            return RangeResult("", RangeEnd.STOPPED, why=reason, outcome=outcome)
+        elif stop.is_asked or self._view.record.steering.is_cancelled:
+            by = self._view.record.steering.by
+            reason = stop.cancelled or f"cancelled by {by}"
+            outcome = Outcome(RunState.STOPPED, reason, Exit.CANCELLED)
+        else:
+            return None
+        return RangeResult(
+            "", RangeEnd.STOPPED, why=outcome.reason, run_is_over=True, outcome=outcome
+        )
+
+    def _is_to_wait(self, working: WorkingRange) -> RangeResult:
+        if working.why_stop:
+            outcome = Outcome(RunState.STOPPED, working.why_stop, Exit.LIMIT)
+            return RangeResult("", RangeEnd.STOPPED, why=working.why_stop, outcome=outcome)
+        until = self._clock.unix() + 1.0
+        return RangeResult(
+            "", RangeEnd.HELD, held_until=until, why="waiting for a share of the rate"
+        )
+
+    def _wait_for_share(self, working: WorkingRange) -> bool:
+        clock = self._clock
+        give_up = clock.monotonic() + SHARE_WITHIN_S
+        while not self._view.has_share():
+            if self.stopped() is not None or working.why_stop or clock.monotonic() >= give_up:
+                return False
+            clock.sleep(SHARE_STEP_S)
+        return True
+
+    def _of_another(self, range_id: str) -> RangeResult:
+        """Somebody else was faster."""
+        record = self._ledger.read(range_id)
+        if record is None:
+            why = f"there is no range {range_id}"
+            return RangeResult(range_id, RangeEnd.STOPPED, why=why, run_is_over=self._view.is_over)
+        if record.state.is_over:
+            return RangeResult(range_id, RangeEnd.FINISHED, record.counts)
+        holder = record.lease.holder
+        why = f"{holder.who} works on it" if holder else "somebody else works on it"
+        return RangeResult(range_id, RangeEnd.HELD, record.counts, float(record.lease.until), why)
+
+    # --- the work itself ---
+
+    def _execute(
+        self, checkpoint: Checkpoint, held: RunRecord, options: Options, working: WorkingRange
+    ) -> RangeResult:
+        prepared, run_info = self._prepared, held.run_info
+        role = _Role(run_info.run_id, self._view, working, self, self._ledger)
+        taken = TakenRun(
+            checkpoint, self._ledger, held,
+            next_command=lambda: "",
+            begin_successor=lambda record: None,
+            continue_command=self._continue_command,
+            role=role,
+            steered_in=self._steered_in,
+        )  # fmt: skip
+        shards = options.shards or (8 if prepared.target.info.is_real else 1)
+        sampling = Sampling(prepared.rpc, prepared.query, shards) if shards > 1 else None
+        context = prepared.context
+
+        last: EntityFailed | None = None
+
+        def listen(event: Event) -> None:
+            nonlocal last
+            if isinstance(event, Progress):
+                working.is_at(_progress(event))
+            elif isinstance(event, EntityFailed):
+                last = event
+            self._listener(event)
+
+        execution = Execution(
+            Task(
+                self._updater(), prepared.query, prepared.rpc, run_info,
+                prepared.first_entity_bytes,
+            ),
+            Surroundings(
+                options, listen, context.stop, context.clock, CarriedSteering(),
+                context.observer,
+            ),
+            taken,
+            sampling=sampling,
+        )  # fmt: skip
+        working.begin()
+        try:
+            report = execution.execute()
+        finally:
+            working.end()
+        counts = checkpoint.done()
+        outcome = Outcome(
+            report.state, report.reason, report.exit_code, over_budget=bool(report.over_budget)
+        )
+        handled = execution.handled_here
+        self._failed[run_info.run_id] = counts.failed
+        if report.state is RunState.FINISHED:
+            return RangeResult(run_info.run_id, RangeEnd.FINISHED, counts, handled_here=handled)
+        if report.exit_code is Exit.HELD and not self._view.is_over:
+            return replace(self._of_another(run_info.run_id), handled_here=handled)
+        if report.over_budget:
+            order = StopOrder(RunState.FAILED, report.reason, int(Exit.FAILED))
+            self._order(order)
+        stopped = self.stopped()
+        return RangeResult(
+            run_info.run_id, RangeEnd.STOPPED, counts, why=report.reason,
+            run_is_over=report.over_budget or (stopped is not None and stopped.run_is_over),
+            outcome=outcome, handled_here=handled,
+            one_too_many=last if report.over_budget else None,
+        )  # fmt: skip
+
+    def _order(self, order: StopOrder) -> None:
+        """Stop the run for all who work on it. Raises CallError, StateError."""
+
+        def stopped(record: RunRecord) -> RunRecord:
+            assert record.ranges is not None
+            if record.ranges.stop is not None:
+                return record
+            ranges = replace(record.ranges, stop=order)
+            return replace(record, state=order.state, reason=order.reason, ranges=ranges)
+
+        change_record(self._prepared.ledger, self._view.record.run_info.run_id, stopped)
+        self._view.renew_soon()
+
+    def _updater(self) -> Updater:
+        """An updater with `async` handlers is closed when a range ends, so each gets its own."""
+        prepared = self._prepared
+        if not prepared.updater._is_async:
+            return prepared.updater
+        updater = with_parameters(prepared.source, prepared.params).create()
+        updater.client = UserClient.over(prepared.rpc, prepared.target.client)
+        checked_query(updater, prepared.source, prepared.target, prepared.selection)
+        return updater
+
+    @contextmanager
+    def _checkpoint(self, run_info: RunInfo) -> Iterator[Checkpoint]:
+        """Open a range's checkpoint, new or existing, in a folder that no other process uses: one
+        that is suspended may hold the first choice for as long as it likes."""
+        make_private_folder(self._folder)
+        for number in count(1):
+            name = run_info.run_id if number == 1 else f"{run_info.run_id}~{number}"
+            folder = self._folder / name
+            make_private_folder(folder)
+            lock = RunLock(folder)
+            with suppress(HeldError):
+                lock.acquire()
+                break
+        try:
+            if (folder / CHECKPOINT_NAME).exists():
+                checkpoint = Checkpoint.open(folder)
+            else:
+                checkpoint = Checkpoint.create(folder, run_info)
+            with closing(checkpoint):
+                yield checkpoint
+        finally:
+            lock.release()
+
+
+def _progress(event: Progress) -> RangeProgress:
+    shares = [one.share for one in event.vitals.shards] if event.vitals is not None else []
+    known = [share for share in shares if share is not None]
+    return RangeProgress(event.handled, sum(known) / len(known) if known else None)

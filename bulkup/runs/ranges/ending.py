@@ -1,0 +1,217 @@
+"""Ends a run that is cut into ranges: as finished, if its ranges say so; or for now."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bulkup.core.errors import Exit, HeldError, NotFoundError
+from bulkup.core.events import EntityFailed, Event, Report, RunEnded, RunStarted
+from bulkup.core.model import Counts, RunState
+from bulkup.engine.outcomes import Outcome, final_exit
+from bulkup.engine.reports import stored_report
+from bulkup.runs.acquire import acquire_lease, open_checkpoint
+from bulkup.runs.execute import execute
+from bulkup.runs.prepare import PreparedRun
+from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.display import resume_command, retry_command
+from bulkup.state.kinds import RANGE_KIND
+from bulkup.state.markers import LATE_COPY_S
+from bulkup.state.notes import Notes, notes_of_ranges
+from bulkup.state.ranges import is_finished, prefix_of, ranges_of, total_of, why_not_covered
+from bulkup.state.record import RunRecord
+from bulkup.state.run_records import Ledger
+from bulkup.state.unreported import reported
+
+NOTHING_LEFT = Outcome(RunState.FINISHED, "", Exit.DONE)
+ENDING_WITHIN_S = 600.0
+"""How long to wait for another process that ends the run: its `finish` may take long."""
+
+SHARDS_OF_RANGE = 1_000_000
+"""A range never has as many: each time that it is recovered, it gets a few new ones."""
+
+
+def conclude_run(
+    prepared: PreparedRun,
+    run_id: str,
+    outcome: Outcome | None = None,
+    one_too_many: EntityFailed | None = None,
+    *,
+    checkpoint: Checkpoint | None = None,
+) -> Report:
+    """End the run if its ranges cover its query and each is finished; otherwise report how far it
+    is. `outcome`: how this process ended before that; None: it knows of no reason. `one_too_many`:
+    the failure that has stopped it. `checkpoint`: the run's own, locked; None: it is opened.
+
+    Raises BulkupError when the run cannot be ended, CallError.
+    """
+    record = prepared.ledger.read(run_id)
+    if record is None or record.ranges is None:
+        raise NotFoundError(
+            f"the run record of {run_id} was removed while it worked, so nobody knows which of its "
+            "ranges are done; `bulkup list` shows what is known here"
+        )
+    if checkpoint is not None:
+        return _conclude(prepared, record, outcome, one_too_many, checkpoint)
+    waits = replace(
+        prepared,
+        context=replace(prepared.context, wait_s=max(prepared.context.wait_s, ENDING_WITHIN_S)),
+    )
+    with open_checkpoint(record.run_info, waits) as opened:
+        return _conclude(prepared, record, outcome, one_too_many, opened)
+
+
+def _conclude(
+    prepared: PreparedRun,
+    record: RunRecord,
+    outcome: Outcome | None,
+    one_too_many: EntityFailed | None,
+    checkpoint: Checkpoint,
+) -> Report:
+    ranges = _ranges(prepared, record)
+    why = why_not_done(record, ranges)
+    if record.state.is_over or not why:
+        try:
+            return _finish(prepared, record, ranges, checkpoint)
+        except NotFoundError:
+            pass  # another process was faster
+        except HeldError as held:
+            outcome = outcome or Outcome(RunState.FAILED, held.message, held.exit_code)
+        record = prepared.ledger.read(record.run_info.run_id) or record
+        if record.state.is_over:
+            return _report_ended(prepared, record, ranges, checkpoint)
+    order = record.ranges.stop if record.ranges is not None else None
+    if order is not None and (outcome is None or outcome.exit_code is Exit.DONE):
+        outcome = Outcome(
+            order.state, order.reason, Exit(order.exit_code),
+            over_budget=order.state is RunState.FAILED,
+        )  # fmt: skip
+    if one_too_many is not None:
+        checkpoint.stopped_by(one_too_many.failure, one_too_many.max_failures)
+    return _report_unfinished(
+        prepared, record, ranges, checkpoint,
+        outcome or Outcome(RunState.FAILED, why, Exit.FAILED),
+    )  # fmt: skip
+
+
+def _ranges(prepared: PreparedRun, record: RunRecord) -> list[RunRecord]:
+    return ranges_of(Ledger(prepared.rpc, prepared.target.info, RANGE_KIND), record)
+
+
+def why_not_done(record: RunRecord, ranges: Sequence[RunRecord]) -> str:
+    """Why a run is not finished, as a sentence without its end; empty: it is."""
+    assert record.ranges is not None
+    left = sum(not is_finished(one) for one in ranges)
+    if left:
+        return f"{left:,} of {len(ranges):,} ranges are not finished"
+    if why := why_not_covered(record.ranges, ranges):
+        return f"the ranges do not cover the query: {why}"
+    return ""
+
+
+def collect(
+    prepared: PreparedRun, record: RunRecord, counts: Counts, checkpoint: Checkpoint
+) -> None:
+    """Let the run's own checkpoint know what Datastore knows of all its ranges: the counts, the
+    failures and the log lines. Raises CallError."""
+    run_info = record.run_info
+    if record.total is not None:
+        checkpoint.total_is(record.total)
+    checkpoint.catch_up(counts)
+    namespace = run_info.target.namespace
+    for note in Notes(prepared.rpc, namespace, run_info.run_id).read():
+        checkpoint.restore(note)
+    for range_id, note in notes_of_ranges(prepared.rpc, namespace, prefix_of(run_info.run_id)):
+        place = replace(note.place, shard=_shards_from(range_id) + note.place.shard)
+        checkpoint.restore(replace(note, place=place))
+
+
+def _shards_from(range_id: str) -> int:
+    """Where the numbers of a range's shards begin in the run's own checkpoint: the same whenever it
+    is asked, so that no note is taken for two, and less than 2**63."""
+    digest = hashlib.sha256(range_id.encode()).digest()
+    return (1 + int.from_bytes(digest[:8], "big") % 2**43) * SHARDS_OF_RANGE
+
+
+def _finish(
+    prepared: PreparedRun, record: RunRecord, ranges: Sequence[RunRecord], checkpoint: Checkpoint
+) -> Report:
+    """Raises NotFoundError when the run has just ended, HeldError."""
+    if record.state.is_over:
+        return _report_ended(prepared, record, ranges, checkpoint)
+    context = prepared.context
+    waits = replace(context, wait_s=max(context.wait_s, ENDING_WITHIN_S))
+    held = acquire_lease(replace(prepared, context=waits), record, checkpoint)
+    ranges = _ranges(prepared, held)
+    assert held.ranges is not None
+    counts = total_of(held.ranges, ranges)
+    # A late copy of a commit may reach any of the ranges, or bring back the record of one.
+    fenced_until = int(context.clock.unix() + LATE_COPY_S) + 1
+    held = prepared.ledger.write(
+        replace(
+            held,
+            counts=counts,
+            ranges=replace(held.ranges, finished=len(ranges), total=len(ranges), workers=()),
+            layout=replace(held.layout, settled=counts, fenced_until=fenced_until),
+        )
+    )
+    collect(prepared, held, counts, checkpoint)
+
+    def listen(event: Event) -> None:
+        if not isinstance(event, RunStarted):  # it has been told
+            context.listener(event)
+
+    told = replace(prepared, context=replace(context, listener=listen), warnings=[])
+    return execute(told, checkpoint, held, None)
+
+
+def _report_ended(
+    prepared: PreparedRun, record: RunRecord, ranges: Sequence[RunRecord], checkpoint: Checkpoint
+) -> Report:
+    """The report of a run that another process has ended."""
+    if checkpoint.status().state is not record.state:
+        counts = max(record.counts, checkpoint.done(), key=lambda counts: counts.handled)
+        collect(prepared, record, counts, checkpoint)
+        exit_code = final_exit(record.state, Exit.DONE, checkpoint.counts().failed)
+        checkpoint.end_work(record.state, None, exit_code, clean=True, ended=record.ended_at())
+    return _deliver(prepared, checkpoint, next_command="")
+
+
+def _report_unfinished(
+    prepared: PreparedRun,
+    record: RunRecord,
+    ranges: Iterable[RunRecord],
+    checkpoint: Checkpoint,
+    outcome: Outcome,
+) -> Report:
+    assert record.ranges is not None
+    context = prepared.context
+    collect(prepared, record, total_of(record.ranges, ranges), checkpoint)
+    checkpoint.end_work(
+        outcome.state, outcome.reason, outcome.exit_code, clean=False,
+        over_budget=outcome.over_budget,
+    )  # fmt: skip
+    words = context.options.words() + list(context.repeated)
+    command = context.resume_command or resume_command(
+        record.run_info.run_id, context.typed_state_dir, words
+    )
+    return _deliver(prepared, checkpoint, next_command=command)
+
+
+def _deliver(prepared: PreparedRun, checkpoint: Checkpoint, *, next_command: str) -> Report:
+    context = prepared.context
+    retry = retry_command(checkpoint.run_info, context.typed_state_dir, context.repeated)
+    report = stored_report(
+        checkpoint, next_command=next_command, retry_command="" if next_command else retry
+    )
+    report = replace(report, state_file=_shown(prepared, checkpoint.path))
+    context.listener(RunEnded(report))
+    if report.success and not context.reports_itself:
+        reported(checkpoint.folder)
+    return report
+
+
+def _shown(prepared: PreparedRun, path: Path) -> str:
+    return prepared.context.shown(path)

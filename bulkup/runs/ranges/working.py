@@ -1,0 +1,103 @@
+"""A range while somebody works on it, as other threads see it and ask things of it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import NamedTuple
+
+SPLIT_WITHIN_S = 5.0
+"""How long `try_split` waits for the thread that works on the range. The caller may hold a lock."""
+
+
+@dataclass(frozen=True)
+class RangeProgress:
+    """How far a range is."""
+
+    handled: int = 0
+    share: float | None = None
+    """How much of the range is behind the last handled entity, 0 to 1; None: not known."""
+
+
+class SplitRequest(NamedTuple):
+    fraction: float
+    number: int
+
+
+class WorkingRange:
+    """A range while `RangeWorker.work_on` works on it, for other threads. Made by the caller, used
+    for one call. Every method may be called at any time, before and after the work as well."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._is_at_work = False
+        self._number = 0
+        self._answered = 0
+        self._answer: str | None = None
+        self.request: SplitRequest | None = None
+        """What the thread that works on the range is asked for; None: nothing."""
+        self.why_stop = ""
+        """Why it is to stop; empty: it is not."""
+        self._progress = RangeProgress()
+
+    def try_split(self, fraction: float, *, within_s: float = SPLIT_WITHIN_S) -> str | None:
+        """End the range early, and give the rest to a new one: the id of that new range, which is
+        recorded by the time this returns. None: it was not split, and stays whole.
+
+        `fraction`: how much of what is left this range keeps, 0 to 1. With 0 it ends after the
+        last entity that was handled or handed out. Waits `within_s` at most for the thread that
+        works on the range, and for the commit.
+        """
+        with self._changed:
+            if not self._is_at_work:
+                return None
+            self._number += 1
+            number = self._number
+            self.request = SplitRequest(fraction, number)
+            self._changed.wait_for(
+                lambda: self._answered >= number or not self._is_at_work, within_s
+            )
+            if self._answered >= number:
+                return self._answer
+            if self.request is not None and self.request.number == number:
+                self.request = None  # not begun: it will not be
+                return None
+            # It is being recorded. Who asks must not believe that the range is whole.
+            self._changed.wait_for(lambda: self._answered >= number or not self._is_at_work)
+            return self._answer if self._answered >= number else None
+
+    def progress(self) -> RangeProgress:
+        """How far the work is. Never waits."""
+        return self._progress
+
+    def stop(self, why: str) -> None:
+        """Bring commits in flight to their end, and return STOPPED. Does not wait for that."""
+        self.why_stop = why or "asked to stop"
+
+    # --- for the thread that works on the range ---
+
+    def begin(self) -> None:
+        with self._changed:
+            self._is_at_work = True
+
+    def end(self) -> None:
+        with self._changed:
+            self._is_at_work = False
+            self.request = None
+            self._changed.notify_all()
+
+    def take_request(self) -> SplitRequest | None:
+        """The request, which is answered from now on whatever happens; None: there is none."""
+        if self.request is None:
+            return None
+        with self._changed:
+            request, self.request = self.request, None
+            return request
+
+    def answer(self, request: SplitRequest, new_range: str | None) -> None:
+        with self._changed:
+            self._answered, self._answer = request.number, new_range
+            self._changed.notify_all()
+
+    def is_at(self, progress: RangeProgress) -> None:
+        self._progress = progress

@@ -1,0 +1,176 @@
+"""Runs that are cut into ranges, by one process and by several in one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from google.cloud.datastore import Entity, Query
+
+import bulkup
+from bulkup.core.errors import Exit, QueryError
+from bulkup.core.events import Event, RunEnded, RunStarted, Warned, WarningKind
+from bulkup.core.model import RunState
+from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RANGE_KIND, RUN_KIND
+from bulkup.state.markers import LATE_COPY_S
+from tests.chaos.bench import later
+from tests.conftest import Server
+from tests.engine.conftest import Run, everything, fill, run
+from tests.runs.ranges.conftest import Increment, InThread, RunRanged, left_in
+
+__all__ = ["run"]
+
+
+def test_a_ranged_run_handles_each_entity_once(server: Server, ranged: RunRanged) -> None:
+    client = fill(server, "Thing", 300, n=0)
+    events: list[Event] = []
+    report = ranged(server, Increment, ranges=6, listener=events.append, batch_size=7)
+    assert (report.state, report.exit_code) == (RunState.FINISHED, Exit.DONE)
+    assert (report.counts.handled, report.counts.written) == (300, 300)
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+    assert sum(isinstance(event, RunStarted) for event in events) == 1
+    assert [e.report for e in events if isinstance(e, RunEnded)] == [report]
+    left = left_in(server)
+    assert left[CLAIM_KIND] == 0
+    assert left[RUN_KIND] == 1
+    assert left[RANGE_KIND] > 3
+
+
+def test_after_the_sweep_nothing_is_left_but_the_record(
+    embedded: Server, ranged: RunRanged, run: Run
+) -> None:
+    fill(embedded, "Thing", 100, n=0)
+    ranged(embedded, Increment, ranges=5, batch_size=7)
+    with later(2 * LATE_COPY_S):
+        fill(embedded, "Other", 1)
+        run(embedded, touch)
+    assert left_in(embedded) == {MARKER_KIND: 0, CLAIM_KIND: 0, RANGE_KIND: 0, RUN_KIND: 2}
+
+
+@bulkup.updater(kind="Other")
+def touch(entity: Entity) -> Entity:
+    entity["touched"] = True
+    return entity
+
+
+class Failing(Increment):
+    """Every tenth entity fails."""
+
+    max_failures = -1
+
+    def handle_entity(self, entity: Entity) -> None:
+        if entity["i"] % 10 == 0:
+            raise ValueError(f"bad {entity['i']}")
+        self.log(f"line {entity['i']}")
+        super().handle_entity(entity)
+
+
+def test_failures_and_log_lines_of_all_ranges_are_in_the_report(
+    embedded: Server, ranged: RunRanged
+) -> None:
+    fill(embedded, "Thing", 100, n=0)
+    report = ranged(embedded, Failing, ranges=5, batch_size=7)
+    assert (report.exit_code, report.counts.failed) == (Exit.DONE_WITH_FAILURES, 10)
+    keys = [failure.key for failure in report.failures]
+    assert sorted(keys) == sorted(f"Key('Thing', {i})" for i in range(10, 101, 10))
+    assert report.log_total == 90
+
+
+class Hooked(Increment):
+    """Says what is called once per run."""
+
+    called: ClassVar[Counter[str]] = Counter()
+
+    def check_before(self, client: object) -> None:
+        self.called["check_before"] += 1
+
+    def check_after(self, client: object) -> None:
+        self.called["check_after"] += 1
+
+    def finish(self, success: bool, report: bulkup.Report) -> None:
+        self.called["finish"] += 1
+        assert success
+        assert report.counts.handled == 60
+
+
+def test_hooks_are_called_once_per_run(embedded: Server, ranged: RunRanged) -> None:
+    Hooked.called.clear()
+    fill(embedded, "Thing", 60, n=0)
+    assert ranged(embedded, Hooked, ranges=4).success
+    assert Hooked.called == {"check_before": 1, "check_after": 1, "finish": 1}
+
+
+def test_an_empty_query_is_warned_of_once(embedded: Server, ranged: RunRanged) -> None:
+    events: list[Event] = []
+    report = ranged(embedded, Increment, ranges=4, listener=events.append)
+    assert report.success
+    empty = [e for e in events if isinstance(e, Warned) and e.kind is WarningKind.EMPTY_QUERY]
+    assert len(empty) == 1
+
+
+def test_two_runners_share_a_run(embedded: Server, ranged: RunRanged) -> None:
+    client = fill(embedded, "Thing", 400, n=0)
+    first = InThread(lambda: ranged(embedded, Increment, ranges=8, batch_size=3))
+    second = InThread(lambda: ranged(embedded, Increment, ranges=8, batch_size=3, state="other"))
+    for report in (first.join(), second.join()):
+        assert (report.state, report.counts.handled) == (RunState.FINISHED, 400)
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+    assert left_in(embedded)[RUN_KIND] == 1
+
+
+def test_the_failure_budget_is_for_the_whole_run(embedded: Server, ranged: RunRanged) -> None:
+    fill(embedded, "Thing", 100, n=0)
+    report = ranged(embedded, Failing, ranges=5, batch_size=7, max_failures=3)
+    assert (report.state, report.exit_code) == (RunState.FAILED, Exit.FAILED)
+    assert report.counts.failed == 4
+    assert report.over_budget
+    assert report.next_command.startswith("bulkup resume ")
+    report = ranged(embedded, Failing, max_failures=-1)
+    assert (report.exit_code, report.counts.failed) == (Exit.DONE_WITH_FAILURES, 10)
+    assert report.counts.handled == 100
+
+
+def test_a_run_that_one_process_has_begun_is_cut_into_ranges(
+    server: Server, ranged: RunRanged, run: Run
+) -> None:
+    client = fill(server, "Thing", 200, n=0)
+    assert run(server, Increment, limit=50, batch_size=7).exit_code is Exit.LIMIT
+    report = ranged(server, Increment, ranges=4, batch_size=7)
+    assert (report.state, report.counts.handled) == (RunState.FINISHED, 200)
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+    assert left_in(server)[RANGE_KIND] > 1
+
+
+def test_a_ranged_run_stops_at_a_limit_and_is_finished_without_ranges(
+    embedded: Server, ranged: RunRanged, run: Run
+) -> None:
+    client = fill(embedded, "Thing", 200, n=0)
+    report = ranged(embedded, Increment, ranges=5, limit=50, batch_size=7)
+    assert (report.state, report.exit_code) == (RunState.STOPPED, Exit.LIMIT)
+    assert report.counts.handled == 50
+    report = run(embedded, Increment)
+    assert (report.state, report.counts.handled) == (RunState.FINISHED, 200)
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+
+
+class Ordered(Increment):
+    def get_query(self) -> Query:
+        return self.client.query(kind="Thing", order=["n"])
+
+
+def test_a_query_that_orders_is_refused(embedded: Server, ranged: RunRanged) -> None:
+    fill(embedded, "Thing", 3, n=0)
+    with pytest.raises(QueryError, match="cannot be cut into ranges: it orders or ranges on n"):
+        ranged(embedded, Ordered, ranges=4)
+    assert left_in(embedded)[RUN_KIND] == 0
+
+
+def test_state_is_private(embedded: Server, ranged: RunRanged, tmp_path: Path) -> None:
+    fill(embedded, "Thing", 60, n=0)
+    ranged(embedded, Increment, ranges=3)
+    found = list((tmp_path / "state").rglob("*"))
+    assert any("ranges" in path.parts for path in found)
+    for path in found:
+        assert path.stat().st_mode & 0o77 == 0, path
