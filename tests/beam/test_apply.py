@@ -57,7 +57,7 @@ def test_what_cannot_be_run_is_refused_as_the_pipeline_is_made(items: BeamShell)
     with pytest.raises(bulkup.BulkupError, match=r"nowhere\.py"):
         _ = pipeline | bulkup.beam.Apply("nowhere.py", project=items.server.project)
     with pytest.raises(UsageError, match="begins a pipeline"):
-        _ = pipeline | beam.Create([1]) | bulkup.beam.Apply("bump.py")
+        _ = pipeline | beam.Create([1]) | "behind" >> bulkup.beam.Apply("bump.py")
     assert items.run_states() == []
 
 
