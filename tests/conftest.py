@@ -28,7 +28,7 @@ from tests.costs import (  # noqa: F401 - hooks of pytest
     show,
 )
 from tests.emulators import require
-from tests.shared_servers import LIFE, NIGHT, Keeper, lent_host
+from tests.shared_servers import LIFE, NIGHT, OWN, Keeper, lent_host
 
 # The tests start hundreds of Python processes; compiling the package anew is a fifth of a start,
 # and compiling the tests anew is half of what each worker of pytest does before its first test.
@@ -114,8 +114,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
 @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
 def pytest_long_tests_first(config: pytest.Config, items: list[pytest.Function]) -> None:
     """The tests of many minutes begin at once, each worker with its share: what begins last, on its
-    own, would keep the others waiting. Those of one emulator, which does one thing at a time, come
-    after each other."""
+    own, would keep the others waiting. Those of one emulator come after each other."""
     usual_s = float(config.getini("timeout"))
     long = [item for item in items if _timeout_s(item) > usual_s]
     long.sort(key=lambda item: [name in item.name for name in EMULATORS])
@@ -231,6 +230,8 @@ def lent_l_host(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def _weight(request: pytest.FixtureRequest) -> int:
+    if _timeout_s(request.node) > float(request.config.getini("timeout")):
+        return OWN
     marks = {mark.name for mark in request.node.iter_markers()}
     return NIGHT if marks & {"chaos", "slow"} else 1
 

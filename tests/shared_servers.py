@@ -38,6 +38,9 @@ ANSWER_TIMEOUT_S = 240
 LIFE = {"LF": 400, "L": 400}
 """So many tests are lent the same server; one of the night, which does more, counts for `NIGHT`."""
 NIGHT = 10
+OWN = 0
+"""The weight of a test that gets a server of its own: what takes minutes alone would take hours
+beside others, which all wait for one lock."""
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -157,8 +160,11 @@ class _Servers:
         with self._lock:
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:  # different servers start side by side
-            server = self._current.get(name)
-            if server is None or server.is_worn:
+            server = self._current.get(name) if weight != OWN else None
+            if weight == OWN:
+                server = _Server(name)
+                self._all.append(server)
+            elif server is None or server.is_worn:
                 server = self._current[name] = _Server(name)
                 self._all.append(server)
             server.lend(weight)
@@ -167,6 +173,8 @@ class _Servers:
         finally:
             with lock:
                 server.give_back()
+                if weight == OWN:
+                    server.close()
 
     def close(self) -> None:
         for server in self._all:

@@ -111,6 +111,8 @@ def test_a_killed_pytest_leaves_no_process(
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # Under `nohup` this process ignores SIGHUP, and so would that one.
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
         )  # fmt: skip
     family: set[tuple[int, str]] = set()
     try:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from tests import shared_servers
-from tests.shared_servers import _Servers
+from tests.shared_servers import OWN, _Servers
 
 
 @pytest.fixture
@@ -51,6 +51,16 @@ def test_a_server_without_such_a_life_is_kept(running: list[str]) -> None:
         with servers.lent("FS", 10) as answer:
             assert answer == {"host": "FS-1"}
     assert running == ["FS-1"]
+    servers.close()
+
+
+def test_a_test_of_many_minutes_has_a_server_of_its_own(running: list[str]) -> None:
+    servers = _Servers()
+    with servers.lent("LF", 1), servers.lent("LF", OWN) as own:
+        assert own == {"host": "LF-2"}
+        with servers.lent("LF", 1) as answer:
+            assert answer == {"host": "LF-1"}
+    assert running == ["LF-1"]
     servers.close()
 
 

@@ -31,6 +31,7 @@ from bulkup.core.visible import visible
 _COMMANDS = {
     "run": ("bulkup.cli.run", "Run an updater over every entity of its query."),
     "plan": ("bulkup.cli.plan", "Predict what a run would do, cost and risk."),
+    "rehearse": ("bulkup.cli.rehearse", "Run an updater on a copy of real data, and report."),
     "approve": ("bulkup.cli.approve", "Approve a plan, so that a run may carry it out."),
     "resume": ("bulkup.cli.resume", "Resume an unfinished run."),
     "retry": ("bulkup.cli.retry", "Handle the failed entities of a run again."),
@@ -69,7 +70,7 @@ _COMPLETION_VARIABLE = "_BULKUP_COMPLETE"
 """Set by the shell when it asks for completions."""
 
 _GROUPS = {
-    "Run an updater": ("run", "plan", "approve", "resume", "retry", "verify"),
+    "Run an updater": ("run", "plan", "rehearse", "approve", "resume", "retry", "verify"),
     "Steer a run": ("pause", "continue", "cancel", "tune"),
     "Write an updater": ("new", "updaters", "params"),
     "Look at runs": ("list", "show", "report", "logs", "bundle", "serve"),
@@ -83,6 +84,7 @@ _GROUPS = {
 
 _MEANT = {
     "start": "run", "exec": "run", "preview": "plan", "explain": "plan", "unpause": "continue",
+    "rehearsal": "rehearse", "simulate": "rehearse",
     "hold": "pause", "suspend": "pause", "stop": "cancel", "kill": "cancel", "throttle": "tune",
     "ls": "list", "runs": "list",
     "log": "logs", "tail": "logs",

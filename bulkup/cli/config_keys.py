@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 import click
 
 from bulkup.cli.config_file import ConfigFile
-from bulkup.cli.engine_args import EngineArgs
+from bulkup.cli.engine_args import CopyEngineArgs, EngineArgs
 from bulkup.cli.named_target import NamedTarget
 from bulkup.cli.options import (
     Gate,
@@ -40,7 +40,9 @@ TARGETS = "targets"
 PARAMS = "migration_params"
 PRICES = "prices"
 PATHS = ("state_dir", "local", MIGRATIONS)
-TOP_LEVEL = {MIGRATIONS: "The folder of `bulkup migrate`, `status`, `mark` and `unlock`."}
+TOP_LEVEL = {
+    MIGRATIONS: "The folder of `bulkup migrate`, `rehearse`, `status`, `mark` and `unlock`."
+}
 """Keys that are no options, and what each sets."""
 _FLAGS = {
     "confirm": "`true`: each run on it asks, or needs `--yes`.",
@@ -67,7 +69,7 @@ TABLES = {
         {},
     ),
     PRICES: (
-        "What `bulkup plan` calculates with.",
+        "What `bulkup plan` and `bulkup rehearse` calculate with.",
         {
             **_PRICE_STRINGS,
             "reads": "Your own price of 100,000 reads.",
@@ -83,7 +85,9 @@ _SECRET = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.
 _PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/]*@")
 
 
-GROUPS = (TargetArgs, NamespacesArgs, EngineArgs, ReadingArgs, MailArgs, OutputArgs)
+GROUPS = (
+    TargetArgs, NamespacesArgs, EngineArgs, CopyEngineArgs, ReadingArgs, MailArgs, OutputArgs,
+)  # fmt: skip
 _SINGLE: tuple[Any, ...] = (StateDir, Wait, Gate, MaxDrift, Yes, Json)
 
 

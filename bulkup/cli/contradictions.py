@@ -27,12 +27,19 @@ EXCLUSIVE = (
     Exclusive(("quiet", "verbose"), "one prints less, the other more; choose one"),
     Exclusive(("target", "project"), "each names a project; choose one"),
     Exclusive(("target", "local"), "each says where the data is; choose one"),
+    Exclusive(("local", "from_export"), "each says where the data is; choose one"),
     Exclusive(("all_namespaces", "namespaces", "namespace"), "choose one"),
     Exclusive(("to", "only"), "choose one"),
     Exclusive(("plan", "keys_from"), "a plan is of what the query finds; choose one"),
     *(
         Exclusive(("keys_from", name), "a list of keys takes the place of the query; choose one")
         for name in ("ancestor", "where")
+    ),
+    Exclusive(("data", "from_export"), "each says what to load; choose one"),
+    Exclusive(("from_export", "id_field"), "the entities of an export have keys; leave it out"),
+    *(
+        Exclusive(("export", name), "an export holds whole entities, in one form; leave it out")
+        for name in ("limit", "lossless")
     ),
     Exclusive(("full", "sample"), "--full handles all entities; leave one out"),
     *(
@@ -121,6 +128,8 @@ def _drop(ctx: click.Context, ranks: dict[str, int], name: str) -> None:
 
 def _shown(ctx: click.Context, name: str) -> str:
     option = _param(ctx, name)
+    if isinstance(option, click.Argument):
+        return option.human_readable_name.upper()
     # As it was most likely typed: -q, -v, -n have short forms that everybody uses.
     return min(option.opts, key=len)
 

@@ -22,22 +22,46 @@ from bulkup.engine.throttle.max_rate import MaxRate
 if TYPE_CHECKING:
     from bulkup.engine.options import Options
 
+BatchSize = Annotated[
+    int,
+    click.Option(
+        ["--batch-size"],
+        type=WholeNumber(1, 500),
+        default=500,
+        show_default=True,
+        metavar="N",
+        help="Maximum entities per commit.",
+    ),
+]
+Processes = Annotated[
+    int,
+    click.Option(
+        ["--processes"],
+        type=WholeNumber(1, 64),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Processes that run the updater, for CPU-bound updaters. Attributes of self are "
+        "per process.",
+    ),
+]
+MaxFailures = Annotated[
+    int | str | None,
+    click.Option(
+        ["--max-failures"],
+        type=NumberOrShare(),
+        metavar="N|N%",
+        help="Stop when more than N entities, or N% of those handled, have failed; -1: no "
+        "limit.  [default: the updater's]",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class EngineArgs:
     """How fast to work, and when to stop."""
 
-    batch_size: Annotated[
-        int,
-        click.Option(
-            ["--batch-size"],
-            type=WholeNumber(1, 500),
-            default=500,
-            show_default=True,
-            metavar="N",
-            help="Maximum entities per commit.",
-        ),
-    ]
+    batch_size: BatchSize
     in_flight: Annotated[
         int | None,
         click.Option(
@@ -60,18 +84,7 @@ class EngineArgs:
             help="Key ranges of the query to read in parallel.",
         ),
     ]
-    processes: Annotated[
-        int,
-        click.Option(
-            ["--processes"],
-            type=WholeNumber(1, 64),
-            default=1,
-            show_default=True,
-            metavar="N",
-            help="Processes that run the updater, for CPU-bound updaters. Attributes of self are "
-            "per process.",
-        ),
-    ]
+    processes: Processes
     max_rate: Annotated[
         MaxRate,
         click.Option(
@@ -84,16 +97,7 @@ class EngineArgs:
             "every 5 minutes) on a real project, no limit elsewhere.",
         ),
     ]
-    max_failures: Annotated[
-        int | str | None,
-        click.Option(
-            ["--max-failures"],
-            type=NumberOrShare(),
-            metavar="N|N%",
-            help="Stop when more than N entities, or N% of those handled, have failed; -1: no "
-            "limit.  [default: the updater's]",
-        ),
-    ]
+    max_failures: MaxFailures
     limit: Annotated[
         int | None,
         click.Option(
@@ -200,3 +204,12 @@ class EngineArgs:
             dry_run=dry_run,
             no_undo=self.no_undo,
         )
+
+
+@dataclass(frozen=True)
+class CopyEngineArgs:
+    """Those of the options that mean something on a throwaway copy."""
+
+    batch_size: BatchSize
+    processes: Processes
+    max_failures: MaxFailures

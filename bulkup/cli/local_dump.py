@@ -6,14 +6,22 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 
 from bulkup.cli.args import verb
-from bulkup.cli.local_file import PartitionArgs, entities, open_to_read, progress_bar, say
-from bulkup.cli.values import WholeNumber
+from bulkup.cli.local_file import (
+    PartitionArgs,
+    entities,
+    only_one,
+    open_to_read,
+    progress_bar,
+    say,
+)
+from bulkup.cli.values import Name, WholeNumber
 from bulkup.core.errors import Exit, StateError
 
 if TYPE_CHECKING:
@@ -27,8 +35,23 @@ _NAMES_IN_HINT = 10
 @dataclass(frozen=True)
 class DumpArgs:
     file: Annotated[str, click.Argument(["file"], type=click.Path(exists=True, dir_okay=False))]
+    export: Annotated[
+        Path | None,
+        click.Option(
+            ["--export"],
+            type=click.Path(path_type=Path),
+            metavar="FOLDER",
+            help="Write a managed export into a new FOLDER, as `gcloud datastore export` does.",
+        ),
+    ]
     kind: Annotated[
-        str, click.Option(["--kind"], default="", help="Dump only entities of this kind.")
+        tuple[str, ...],
+        click.Option(
+            ["--kind"],
+            type=Name(),
+            multiple=True,
+            help="Dump only entities of this kind; for an export, several can be given.",
+        ),
     ]
     limit: Annotated[
         int | None,
@@ -53,23 +76,61 @@ class DumpArgs:
 @verb(
     "dump",
     DumpArgs,
-    short_help="Write the entities of FILE as lines of JSON.",
+    short_help="Write the entities of FILE as JSON or as a managed export.",
     examples=(
-        ("bulkup local dump shop.db --kind Order", "the entities of a kind"),
         ("bulkup local dump shop.db > dump.jsonl", "all of them"),
+        ("bulkup local dump shop.db --export EXPORT", "for `gcloud datastore import`"),
     ),
 )
 def dump(args: DumpArgs) -> None:
-    """Write the entities of FILE to standard output as JSON, one object per line.
+    """Write the entities of FILE to standard output as JSON, one object per line, or write them
+    into a folder as a managed export.
 
     An entity that plain JSON can represent is an object of its properties, with its key as
     "__key__". Any other (it holds a timestamp, say, or a property without an index) is written as
     an Entity of Datastore's REST API. `load` restores exactly the same entity from either form.
 
+    With --export, all namespaces are dumped, unless --namespace names some. Datastore and Google's
+    emulators can import FOLDER, which appears when it is complete, and so can
+    `bulkup local load --from-export`.
+
     The run records that bulkup keeps beside the data are left out, unless --kind names them.
     """
+    if args.export is not None:
+        _dump_export(args, args.export)
+    else:
+        _dump_lines(args)
+
+
+def _dump_export(args: DumpArgs, folder: Path) -> None:
+    from bulkup.local.dumping import dump_export
+    from bulkup.state.kinds import OWN_KINDS
+
+    # Their namespace is that of a file to read, which here is given with each question.
+    place = replace(args.partition, namespace=args.partition.namespace[:1])
+    with open_to_read(args.file, place, if_interrupted=f"nothing is left of {folder}") as source:
+        total = None
+        if sys.stderr.isatty():
+            total = source.count_all(args.kind, args.partition.namespace)
+        with progress_bar("Dumping", total) as advance:
+            dumped = dump_export(
+                source,
+                folder,
+                kinds=args.kind,
+                namespaces=args.partition.namespace,
+                leave_out=OWN_KINDS,
+                watch=lambda written: advance(written, written),
+            )
+    say(f"{entities(dumped.entities)} dumped into {folder}.")
+    if dumped.left_out:
+        say(f"{dumped.left_out:,} run records of bulkup were left out (--kind dumps them).")
+
+
+def _dump_lines(args: DumpArgs) -> None:
     from bulkup.local.transfer import dump as dump_all
     from bulkup.state.kinds import OWN_KINDS
+
+    kind = only_one(args.kind, "--kind")
 
     written = lossless = 0
     with (
@@ -80,11 +141,11 @@ def dump(args: DumpArgs) -> None:
     ):
         # On a terminal the lines themselves show the progress.
         on_terminal = sys.stdout.isatty()
-        total = None if on_terminal or not sys.stderr.isatty() else source.count(args.kind)
+        total = None if on_terminal or not sys.stderr.isatty() else source.count(kind)
         with progress_bar("Dumping", total, shown=not on_terminal) as advance:
             for line, is_lossless in dump_all(
                 source,
-                args.kind,
+                kind,
                 lossless=args.lossless,
                 limit=args.limit,
                 leave_out=OWN_KINDS,
@@ -94,7 +155,7 @@ def dump(args: DumpArgs) -> None:
                 lossless += is_lossless
                 if not written % _ADVANCE_EVERY:
                     advance(written, written)
-        hint = "" if written else _what_else(source, args.kind)
+        hint = "" if written else _what_else(source, kind)
     form = f", {lossless:,} of them in the lossless form" if lossless and not args.lossless else ""
     say(f"{entities(written)} dumped{form}.{hint}")
 

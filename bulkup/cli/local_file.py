@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from bulkup.core.errors import Exit
+from bulkup.cli.values import Name
+from bulkup.core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from bulkup.local.access import LocalFile, ReadableFile
@@ -35,11 +36,26 @@ class PartitionArgs:
         ),
     ]
     namespace: Annotated[
-        str,
+        tuple[str, ...],
         click.Option(
-            ["--namespace"], default="", help="Namespace.  [default: the default namespace]"
+            ["--namespace"],
+            type=Name(),
+            multiple=True,
+            help="Namespace; '' is the default one.  [default: the default one; of an export, all, "
+            "and several can be given]",
         ),
     ]
+
+    def one_namespace(self) -> str:
+        """Raises UsageError for several, which only exports have."""
+        return only_one(self.namespace, "--namespace")
+
+
+def only_one(given: tuple[str, ...], option: str) -> str:
+    """The value of an option that only for exports may be given several times; empty: not given."""
+    if len(given) > 1:
+        raise UsageError(f"{option} can be given once; several are for exports only")
+    return given[0] if given else ""
 
 
 @contextmanager
@@ -49,7 +65,7 @@ def open_local_file(
     """The embedded Datastore in `file`, which is created if missing. Ctrl-C exits with 130."""
     from bulkup.local.access import LocalFile
 
-    with _interruptible(if_interrupted), LocalFile(file, _place(partition)) as opened:
+    with interruptible(if_interrupted), LocalFile(file, _place(partition)) as opened:
         yield opened
 
 
@@ -62,7 +78,7 @@ def open_to_read(
     from bulkup.local.served import ServedFile
     from bulkup.local.sharing import served_by
 
-    with _interruptible(if_interrupted):
+    with interruptible(if_interrupted):
         served, place = served_by(file), _place(partition)
         source = LocalFile(file, place) if served is None else ServedFile(file, place, served)
         with source:
@@ -72,11 +88,12 @@ def open_to_read(
 def _place(partition: PartitionArgs) -> Partition:
     from bulkup.local.encoding import Partition
 
-    return Partition(partition.project, partition.database, partition.namespace)
+    return Partition(partition.project, partition.database, partition.one_namespace())
 
 
 @contextmanager
-def _interruptible(if_interrupted: str) -> Iterator[None]:
+def interruptible(if_interrupted: str) -> Iterator[None]:
+    """Ctrl-C in this block exits with 130."""
     os.umask(0o077)
     try:
         yield

@@ -11,15 +11,14 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.options import AllowEmpty, OutputArgs, Params, TargetArgs
+from bulkup.cli.prices import configured_prices
 from bulkup.cli.selecting import SelectionArgs
 from bulkup.cli.session import Session
-from bulkup.cli.settings import current_settings
 from bulkup.cli.values import WholeNumber, completed
 from bulkup.report.text import clean
 
 if TYPE_CHECKING:
     from bulkup.core.plan import Plan
-    from bulkup.runs.prices import Prices
 
 
 def _file(name: str, text: str) -> click.Option:
@@ -95,7 +94,7 @@ def command(args: PlanArgs) -> int:
     request = PlanRequest(
         sample=None if args.full else args.sample,
         out=None if args.out is None else args.out.absolute(),
-        prices=_prices(),
+        prices=configured_prices(),
     )
     if request.out is not None:
         check_replaceable(request.out, is_plan, "a plan")
@@ -146,16 +145,3 @@ def _say_where(args: PlanArgs) -> None:
     if args.out is not None:
         command = ["bulkup", "run", args.updater, "--plan", str(args.out)]
         click.echo(f"To carry it out: {clean(shlex.join(command))}")
-
-
-def _prices() -> Prices:
-    from bulkup.runs.prices import PRICED, prices_for
-
-    settings = current_settings()
-    values = settings.prices
-    return prices_for(
-        values.get("region"),
-        {name: values[name] for name in PRICED if name in values},
-        currency=values.get("currency"),
-        source=settings.source,
-    )

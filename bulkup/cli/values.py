@@ -236,3 +236,26 @@ class Assignment(click.ParamType):  # type: ignore[type-arg]  # generic only sin
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return [line for line in rv.splitlines() if line]
+
+
+class Name(click.types.StringParamType):
+    """A string of several. An environment variable holds one a line."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return rv.splitlines()
+
+
+class Sample(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """The values of `parse_sample`."""
+
+    name = "percentage"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from bulkup.local.importing.selection import parse_sample
+
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_sample(value)
+        except UsageError as error:
+            self.fail(error.message, param, ctx)

@@ -49,14 +49,11 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
         "handled": plan.handled,
         "total": plan.total.value,
         "predicted": {name: asdict(estimate) for name, estimate in plan.predicted.named()},
-        "kinds": [_kind_fields(kind) for kind in plan.kinds],
+        "kinds": [kind_fields(kind) for kind in plan.kinds],
         "more_kinds": plan.more_kinds,
-        "failure_groups": [
-            {**asdict(group), "typed_keys": [typed_key(key) for key in group.keys]}
-            for group in plan.failure_groups
-        ],
+        "failure_groups": [group_fields(group) for group in plan.failure_groups],
         "other_failures": plan.other_failures,
-        "bill": None if plan.bill is None else _bill_fields(plan.bill),
+        "bill": None if plan.bill is None else bill_fields(plan.bill),
         "forecast": None if plan.forecast is None else asdict(plan.forecast),
         "round_trip_s": plan.round_trip_s,
         "warnings": [{"kind": w.hazard.value, "message": w.message} for w in plan.warnings],
@@ -64,7 +61,11 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _kind_fields(kind: ChangeKind) -> dict[str, Any]:
+def group_fields(group: FailureGroup) -> dict[str, Any]:
+    return {**asdict(group), "typed_keys": [typed_key(key) for key in group.keys]}
+
+
+def kind_fields(kind: ChangeKind) -> dict[str, Any]:
     return {
         "action": kind.action,
         "kind": kind.kind,
@@ -75,7 +76,7 @@ def _kind_fields(kind: ChangeKind) -> dict[str, Any]:
     }
 
 
-def _bill_fields(bill: Bill) -> dict[str, Any]:
+def bill_fields(bill: Bill) -> dict[str, Any]:
     cost, low, high = bill.total
     return {
         "lines": [{**asdict(line), "cost": line.cost(line.count.count)} for line in bill.lines],

@@ -56,9 +56,10 @@ class ReadableFile(ABC):
             self.close()
             raise
 
-    def count(self, kind: str) -> int:
-        """The number of entities of a kind; of all kinds when `kind` is empty."""
-        request = self._request(m.RunAggregationQueryRequest)
+    def count(self, kind: str, namespace: str | None = None) -> int:
+        """The number of entities of a kind; of all kinds when `kind` is empty. `namespace`: instead
+        of that of the partition."""
+        request = self._request(m.RunAggregationQueryRequest, namespace)
         query = request.aggregation_query
         query.nested_query.CopyFrom(_query(kind))
         query.aggregations.add(alias="n").count.SetInParent()
@@ -67,10 +68,33 @@ class ReadableFile(ABC):
         found = answer.batch.aggregation_results[0].aggregate_properties["n"]
         return int(found.integer_value)
 
+    def count_all(self, kinds: Sequence[str], namespaces: Sequence[str]) -> int:
+        """The number of entities of several kinds and namespaces; of all where one is empty."""
+        return sum(
+            self.count(kind, namespace)
+            for namespace in namespaces or ("", *self.names("__namespace__"))
+            for kind in kinds or ("",)
+        )
+
     def entities(self, kind: str, *, limit: int | None = None) -> Iterator[Any]:
         """Entity messages in key order, read page by page; of all kinds when `kind` is empty."""
-        request = self._request(m.RunQueryRequest)
+        return self._read(kind, self.place.namespace, m.ReadOptions(), limit)
+
+    def everything(self, kinds: Sequence[str], namespaces: Sequence[str]) -> Iterator[Any]:
+        """The same of several kinds and namespaces, one after the other, all as they were at one
+        time; of all where a sequence is empty."""
+        options = m.ReadOptions()
+        for namespace in namespaces or ("", *self.names("__namespace__")):
+            for kind in kinds or ("",):
+                yield from self._read(kind, namespace, options)
+
+    def _read(
+        self, kind: str, namespace: str, options: Any, limit: int | None = None
+    ) -> Iterator[Any]:
+        """`options`: read at its time; it gets one if others write meanwhile."""
+        request = self._request(m.RunQueryRequest, namespace)
         request.query.CopyFrom(_query(kind))
+        request.read_options.CopyFrom(options)
         if limit is not None:
             request.query.limit.value = limit
         while True:
@@ -78,11 +102,12 @@ class ReadableFile(ABC):
             batch = m.RunQueryResponse.FromString(raw).batch
             for result in batch.entity_results:
                 yield result.entity
+            if self.is_shared and batch.HasField("read_time"):
+                options.read_time.CopyFrom(batch.read_time)
+                request.read_options.CopyFrom(options)
             if batch.more_results != m.QueryResultBatch.NOT_FINISHED:
                 return
             request.query.start_cursor = batch.end_cursor
-            if self.is_shared and batch.HasField("read_time"):
-                request.read_options.read_time.CopyFrom(batch.read_time)
             if limit is not None:
                 request.query.limit.value -= len(batch.entity_results)
 
@@ -92,10 +117,12 @@ class ReadableFile(ABC):
         found = (one.key.path[-1] for one in self.entities(what))
         return [element.name for element in found if element.name]
 
-    def _request(self, kind: Any) -> Any:
+    def _request(self, kind: Any, namespace: str | None = None) -> Any:
         request = kind(project_id=self.place.project, database_id=self.place.database)
         place = request.partition_id
         place.project_id, place.database_id, place.namespace_id = self.place
+        if namespace is not None:
+            place.namespace_id = namespace
         return request
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from bulkup.local.endpoint import HOST, Endpoint
 from bulkup.local.housekeeping import Housekeeper
+from bulkup.local.requests import Call
 from bulkup.local.service import SERVICE, Service
 from bulkup.local.storage import Storage
 
@@ -35,10 +37,21 @@ class DatastoreServer:
     opened, TargetError when the port is taken.
     """
 
-    def __init__(self, path: str | Path, *, port: int = 0, storage: Storage | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        port: int = 0,
+        storage: Storage | None = None,
+        watch: Callable[[Call], Call] | None = None,
+    ) -> None:
+        """`watch` takes the call that commits, and returns what is called in its place."""
         self.storage = storage or Storage(path)
         try:
-            self._endpoint = Endpoint(port, SERVICE, Service(self.storage).methods())
+            methods = Service(self.storage).methods()
+            if watch is not None:
+                methods["Commit"] = watch(methods["Commit"])
+            self._endpoint = Endpoint(port, SERVICE, methods)
         except BaseException:
             self.storage.close()
             raise

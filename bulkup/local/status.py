@@ -27,3 +27,7 @@ def aborted() -> RpcError:
         grpc.StatusCode.ABORTED,
         "too much contention on these datastore entities. please try again.",
     )
+
+
+def unavailable(message: str) -> RpcError:
+    return RpcError(grpc.StatusCode.UNAVAILABLE, message)

@@ -57,6 +57,12 @@ class GitHubPage:
             self._command("warning", title, warning)
         self._markdown.append("\n".join(summary_markdown(title, summary)))
 
+    def rehearsal(self, title: str, tone: Tone, headline: str, markdown: str) -> None:
+        """What a rehearsal has found out; the Markdown is ready."""
+        if tone is not Tone.GOOD:
+            self._command("error" if tone is Tone.BAD else "warning", title, headline)
+        self._markdown.append(markdown)
+
     def migrations(self, rows: Sequence[tuple[str, Report | None]], outcome: str) -> None:
         """What one `migrate` did; a migration without a report was not started."""
         lines = ["## Migrations", ""]

@@ -85,7 +85,11 @@ def _kind(kind: KindLines, most_examples: int) -> Iterator[str]:
     yield f"**{plain(kind.title)}**: {plain(kind.number)}"
     for line in kind.properties:
         yield f"- {plain(line)}"
-    examples = kind.examples[:most_examples]
+    yield from diff_block(kind.examples[:most_examples])
+
+
+def diff_block(examples: Sequence[Example]) -> Iterator[str]:
+    """Examples in a fenced block that none of their lines can end."""
     if examples:
         lines = [line for example in examples for line in _example(example)]
         fence = "`" * max(3, 1 + max(len(run) for run in re.findall("`*", "\n".join(lines))))

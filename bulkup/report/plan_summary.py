@@ -7,10 +7,11 @@ seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bulkup.core.changes import WouldChange
+from bulkup.core.failure_groups import FailureGroup
 from bulkup.core.plan import Bill, ChangeKind, Drawn, Estimate, Forecast, Plan, Total
 from bulkup.core.visible import assignment
 from bulkup.report.summary_model import FailureLines, Tone, what_failed
@@ -105,12 +106,12 @@ def summarize_plan(plan: Plan) -> PlanSummary:
         headline=_headline(plan),
         sentences=tuple(_sentences(plan)),
         rows=tuple(_rows(plan)),
-        kinds=tuple(map(_kind, plan.kinds[:MOST_KINDS])),
+        kinds=tuple(map(kind_lines, plan.kinds[:MOST_KINDS])),
         kinds_rest=_kinds_rest(plan),
-        failures=tuple(_failures(plan)),
+        failures=tuple(failure_lines(plan.failure_groups)),
         failures_rest=_failures_rest(plan),
-        bill=() if plan.bill is None else tuple(_bill_rows(plan.bill)),
-        bill_note="" if plan.bill is None else _bill_note(plan.bill),
+        bill=() if plan.bill is None else tuple(bill_rows(plan.bill)),
+        bill_note="" if plan.bill is None else bill_note(plan.bill),
         forecast="" if plan.forecast is None else _forecast(plan.forecast, plan.round_trip_s),
         warnings=tuple(clean(warning.message) for warning in plan.warnings),
     )
@@ -187,7 +188,7 @@ def _number(estimate: Estimate) -> str:
     return f"{estimate.count:,}" + (f" ({interval})" if interval else "")
 
 
-def _kind(kind: ChangeKind) -> KindLines:
+def kind_lines(kind: ChangeKind) -> KindLines:
     properties = [
         f"{clean(one.name)}: {one.before or '(new)'}"
         + ("" if one.before == one.after else f" → {one.after or '(removed)'}")
@@ -222,8 +223,8 @@ def _kinds_rest(plan: Plan) -> str:
     return plural(left_out, "more write") + " of other kinds" if left_out else ""
 
 
-def _failures(plan: Plan) -> Iterator[FailureLines]:
-    for group in plan.failure_groups[:MOST_FAILURES]:
+def failure_lines(groups: Sequence[FailureGroup]) -> Iterator[FailureLines]:
+    for group in groups[:MOST_FAILURES]:
         yield FailureLines(
             plural(group.count, "entity", "entities"),
             what_failed(group),
@@ -241,23 +242,23 @@ def _failures_rest(plan: Plan) -> str:
 _OPERATIONS = {"reads": "Reads", "writes": "Writes", "deletes": "Deletes", "small": "Small"}
 
 
-def _bill_rows(bill: Bill) -> Iterator[tuple[str, str, str]]:
+def bill_rows(bill: Bill) -> Iterator[tuple[str, str, str]]:
     for line in bill.lines:
         if line.count.high:
-            cost = _money(line.cost(line.count.count), bill.currency) if line.price else "free"
+            cost = money(line.cost(line.count.count), bill.currency) if line.price else "free"
             yield _OPERATIONS.get(line.operation, clean(line.operation)), _number(line.count), cost
     cost_, low, high = bill.total
     interval = ""
     if f"{low:.2f}" != f"{high:.2f}":
-        interval = f"{_money(low, bill.currency)} to {_money(high, bill.currency)}"
-    yield "Total", interval, _money(cost_, bill.currency)
+        interval = f"{money(low, bill.currency)} to {money(high, bill.currency)}"
+    yield "Total", interval, money(cost_, bill.currency)
 
 
-def _money(amount: float, currency: str) -> str:
+def money(amount: float, currency: str) -> str:
     return f"{amount:,.2f} {clean(currency)}"
 
 
-def _bill_note(bill: Bill) -> str:
+def bill_note(bill: Bill) -> str:
     where = f" of {clean(bill.region)}" if bill.region else ""
     read = f", read {clean(bill.as_of)}" if bill.as_of else ""
     return (

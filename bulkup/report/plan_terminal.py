@@ -16,11 +16,11 @@ def plan_lines(summary: PlanSummary) -> Iterator[Text]:
     yield Text(summary.headline, STYLES[summary.tone])
     yield from (Text(sentence) for sentence in summary.sentences)
     yield Text("")
-    yield from _table(summary.rows)
+    yield from table_texts(summary.rows)
     if summary.kinds:
         yield Text("\nChanges", "bold")
         for kind in summary.kinds:
-            yield from _kind(kind)
+            yield from kind_texts(kind)
         if summary.kinds_rest:
             yield Text(f"  {summary.kinds_rest}")
     if summary.failures or summary.failures_rest:
@@ -33,7 +33,7 @@ def plan_lines(summary: PlanSummary) -> Iterator[Text]:
             yield Text(f"  {summary.failures_rest}")
     if summary.bill:
         yield Text("\nCost", "bold")
-        yield from _table(summary.bill)
+        yield from table_texts(summary.bill)
         yield Text(f"  {summary.bill_note}", "dim")
     if summary.forecast:
         yield Text("\nDuration", "bold")
@@ -43,7 +43,7 @@ def plan_lines(summary: PlanSummary) -> Iterator[Text]:
         yield from (Text(f"  {warning}", "yellow") for warning in summary.warnings)
 
 
-def _table(rows: tuple[tuple[str, str, str], ...]) -> Iterator[Text]:
+def table_texts(rows: tuple[tuple[str, str, str], ...]) -> Iterator[Text]:
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     for name, number, more in rows:
         line = Text(f"  {name:<{widths[0]}}  {number:>{widths[1]}}")
@@ -52,7 +52,7 @@ def _table(rows: tuple[tuple[str, str, str], ...]) -> Iterator[Text]:
         yield line
 
 
-def _kind(kind: KindLines) -> Iterator[Text]:
+def kind_texts(kind: KindLines) -> Iterator[Text]:
     yield Text.assemble("  ", (kind.title, "bold"), f": {kind.number}")
     yield from (Text(f"      {line}", "cyan") for line in kind.properties)
     for example in kind.examples:

@@ -300,7 +300,9 @@ def _bind(
     except BaseException:
         query.close()
         raise
-    doubts = (misspelled(source.definition), useless_max_hold(updater, context.options))
+    doubts = [misspelled(source.definition)]
+    if "max_hold_s" in context.typed_options:
+        doubts.append(useless_max_hold(updater, context.options))
     return PreparedRun(
         source,
         params,

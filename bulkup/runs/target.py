@@ -47,6 +47,15 @@ def _meant(missing: str) -> str:
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
+def check_is_there(local: str) -> None:
+    """Raises UsageError if there is no such file of an embedded Datastore."""
+    if not os.path.exists(local):
+        raise UsageError(
+            f"there is no file {local!r}{_meant(local)}; `bulkup local load` creates one from JSON "
+            "lines, `bulkup demo` one to play with"
+        )
+
+
 @contextmanager
 def open_target(options: TargetOptions, *, only_reads: bool = False) -> Iterator[Target]:
     """Resolve a target. If it is an embedded Datastore, serve it until the block ends.
@@ -56,11 +65,7 @@ def open_target(options: TargetOptions, *, only_reads: bool = False) -> Iterator
     if options.local is None:
         yield resolve(options.project, options.database, options.namespace)
         return
-    if not os.path.exists(options.local):
-        raise UsageError(
-            f"there is no file {options.local!r}{_meant(options.local)}; `bulkup local load` "
-            "creates one from JSON lines, `bulkup demo` one to play with"
-        )
+    check_is_there(options.local)
     from bulkup.local.process import start_local
     from bulkup.local.sharing import served_by
 

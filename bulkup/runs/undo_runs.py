@@ -18,7 +18,7 @@ from bulkup.runs.acquire import lock_folder
 from bulkup.runs.context import RunContext
 from bulkup.runs.which_run import is_undone
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.files import CHECKPOINT_NAME, RunLock
+from bulkup.state.files import CHECKPOINT_NAME, RANGES_NAME, RunLock
 from bulkup.state.undo_log import UndoLog
 
 
@@ -164,6 +164,12 @@ def nothing_changed(one: OpenedRun, *, ended: bool = False) -> NothingToUndoErro
 def check_can_be_undone(one: OpenedRun, *, force: bool) -> None:
     """Raises StateError."""
     log, run_id, status = one.log, one.run_id, one.checkpoint.status()
+    if (one.checkpoint.folder / RANGES_NAME).exists():
+        raise StateError(
+            f"run {run_id} was worked on in ranges, so its before-images are spread over the "
+            "machines that did, and it cannot be undone; use `bulkup rewind` where Datastore keeps "
+            "the past"
+        )
     if not log.is_kept and log.total:
         why = "there are none in its folder: an earlier version of bulkup keeps none"
         if status.asked.get("no_undo"):

@@ -212,7 +212,7 @@ def execute(
     """
     __tracebackhide__ = True
     watches = [heard.watch, *([watch] if watch is not None else [])]
-    context = _WatchedContext(options, state_dir, heard, watches=watches)
+    context = _WatchedContext(options, state_dir, heard, typed=frozenset(), watches=watches)
     with (
         contained(context.containment(store.target)),
         prepare_on(store.target, load_updater(as_typed(updater), params), context) as prepared,

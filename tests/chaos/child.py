@@ -41,6 +41,16 @@ class Outcome:
     events: dict[str, int]
     """How often each event happened; only known if the child was not killed."""
 
+    def was_killed(self, death: Death) -> bool:
+        """Whether it died as told. A run may take a call less than the one before it, of which
+        nobody waits for the answer; then it has ended before."""
+        told = f"killed at {death.event} {death.at}: {self.output}"
+        if self.code == 0:
+            assert self.events[death.event] < death.at, told
+            return False
+        assert self.code == -9, told
+        return True
+
 
 def context() -> ForkServerContext:
     found = multiprocessing.get_context("forkserver")

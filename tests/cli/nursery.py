@@ -45,6 +45,9 @@ WARM = (
     "bulkup.cli.local", "bulkup.local.server", "bulkup.engine.pool.worker_main",
 )  # fmt: skip
 
+_WITH_WORKERS = frozenset({"--processes", "rehearse"})
+"""In a command: it starts processes when it has threads, or handlers of signals, already."""
+
 _CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
 _CLONE_PARENT = 0x8000
 _HARMLESS = {"PYTHONPATH", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
@@ -258,7 +261,7 @@ def _forget_handlers() -> None:
 def _be_born(args: Sequence[str]) -> None:
     global _is_born_here, _sibling
     _is_born_here = True
-    if "--processes" not in args:
+    if not _WITH_WORKERS.intersection(args):
         _sibling = None
         return
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

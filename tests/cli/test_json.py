@@ -374,6 +374,7 @@ def test_every_command_with_json_is_tested_here() -> None:
         "config", "diff", "undo", "rewind", "updaters", "count", "find", "report", "logs",
         "pause", "continue", "cancel", "tune",
         "serve",  # in tests/web
+        "rehearse",  # in tests/cli/test_rehearse.py
     }  # fmt: skip
     from bulkup.cli import cli
 

@@ -134,7 +134,7 @@ def killed_and_resumed(shell: Shell, server: Server, count: int, *, kills: int) 
             assert row["state"] == "killed", told
             command = ["resume"]
         else:
-            result = ended(shell.begin("resume", "--json"), timeout_s=600)
+            result = ended(shell.begin("resume", "--json"), timeout_s=1200)
             assert result.code == 0, (told, result)
             assert result.summary["counts"]["handled"] == count, told
             assert result.summary["counts"]["failed"] == 0, told
@@ -150,7 +150,7 @@ def test_some_of_the_cities_survive_kills(shell: Shell, server: Server) -> None:
 
 @pytest.mark.slow
 @pytest.mark.client_side
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_all_cities_survive_a_kill(shell: Shell, server: Server) -> None:
     killed_and_resumed(shell, server, ALL, kills=1)
 

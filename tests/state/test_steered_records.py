@@ -18,11 +18,11 @@ from bulkup.datastore.messages import EntityPb
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.holder import this_process
 from bulkup.state.lease import Lease
-from bulkup.state.taking import take
 from bulkup.state.raw_entities import own_key
 from bulkup.state.record import LOOK_EVERY_S, RENEW_S, RunRecord
 from bulkup.state.record_codec import read_record, write_record
 from bulkup.state.run_records import Ledger, RecordMovedOn
+from bulkup.state.taking import take
 from tests.conftest import Server
 
 

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from bulkup.local import messages as m
 from bulkup.local.exports import entity_proto, meanings
+from bulkup.local.exports.entity_proto import text
 from bulkup.local.exports.place import Database, project_of
 
 MAX_NESTING = 30
@@ -51,7 +52,7 @@ class Decoder:
         return entity
 
     def _set_own(self, key: Any) -> None:
-        own = (key.app, key.database_id)
+        own = (text(key.app), text(key.database_id))
         if own != self._own:
             self._own = own
             self._partitions.clear()
@@ -65,7 +66,7 @@ class Decoder:
         arrays: dict[str, Any] = {}
         for indexed, group in ((True, proto.property), (False, proto.raw_property)):
             for prop in group:
-                name = prop.name
+                name = text(prop.name)
                 if name in arrays:
                     out = arrays[name].add()
                 elif prop.multiple or name in properties:
@@ -165,20 +166,20 @@ class Decoder:
         properties = out.entity_value.properties
         for name, field in USER_FIELDS.items():
             if user.HasField(field) or name in REQUIRED_OF_USERS:
-                properties[name].string_value = getattr(user, field)
+                properties[name].string_value = text(getattr(user, field))
                 properties[name].exclude_from_indexes = True
 
     def _key(self, key: Any, reference: Any, path: Any) -> None:
         key.partition_id.CopyFrom(self._partition(reference))
         for element in path:
-            added = key.path.add(kind=element.type)
+            added = key.path.add(kind=text(element.type))
             if element.name:
-                added.name = element.name
+                added.name = text(element.name)
             elif element.id:
                 added.id = element.id
 
     def _partition(self, reference: Any) -> Any:
-        found = (reference.app, reference.database_id, reference.name_space)
+        found = (text(reference.app), text(reference.database_id), text(reference.name_space))
         partition = self._partitions.get(found)
         if partition is None:
             database = Database(project_of(found[0]), found[1])

@@ -116,6 +116,12 @@ def _group(message: Any, name: str, number: int, kind: Any, *, repeated: bool = 
     _submessage(message, name, number, kind, repeated=repeated, group=True)
 
 
+def text(field: str | bytes) -> str:
+    """A string field that was parsed. protobuf's C implementation gives bytes that are no UTF-8 as
+    they are. Raises UnicodeDecodeError."""
+    return field if isinstance(field, str) else str(field, "utf-8")
+
+
 _pool = descriptor_pool.DescriptorPool()  # of its own: nobody else's names can be in the way
 _pool.AddSerializedFile(_file().SerializeToString())
 

@@ -128,12 +128,14 @@ class Export:
         """The entities of one file, without comparing their number: see `check_counts`.
 
         `skip`: the first ones are read and their checksums verified, but they are not yielded.
+
+        Raises ExportError for damage, OSError if the file cannot be read now.
         """
         shown = self.source.shown(file.name)
         decode = Decoder(to).entity
         try:
             stream = self.source.open(file.name)
-        except OSError as error:
+        except FileNotFoundError as error:
             raise unreadable(error, shown) from error
         with stream:
             for offset, end, data in islice(read_records(stream, shown), skip, None):

@@ -81,8 +81,8 @@ def _part(pointer: Any, folder: PurePosixPath, shown: str) -> Part:
     spec = pointer.spec
     return Part(
         name=_inside(folder, pointer.file, shown),
-        kinds=(spec.kind,) if spec.kind_type == ONE_KIND else (),
-        namespaces=_NAMESPACES.get(spec.namespace_type, (spec.namespace,)),
+        kinds=(entity_proto.text(spec.kind),) if spec.kind_type == ONE_KIND else (),
+        namespaces=_NAMESPACES.get(spec.namespace_type, (entity_proto.text(spec.namespace),)),
         entities=pointer.entities,
         bytes=pointer.bytes,
     )
@@ -107,8 +107,8 @@ def read_part(source: Source, part: Part, note: Callable[[bytes], None]) -> list
 
 def _inside(folder: PurePosixPath, name: str, shown: str) -> str:
     """A listed file; only those below the folder belong to the export."""
-    path = PurePosixPath(name)
-    if not path.parts or path.is_absolute() or ".." in path.parts:
+    path = PurePosixPath(entity_proto.text(name))
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
         raise damaged(f"it lists a file outside of the export: {visible(name)}", shown, None)
     return (folder / path).as_posix()
 

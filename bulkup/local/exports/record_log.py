@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 
 import google_crc32c
 
-from bulkup.local.exports.errors import ExportError, damaged
+from bulkup.local.exports.errors import damaged
 
 BLOCK_BYTES = 32_768
 HEADER_BYTES = 7
@@ -59,8 +59,8 @@ def read_records(stream: IO[bytes], file: str) -> Iterator[Record]:
     it compares their number with what was promised.
 
     `file`: its name in messages. Raises ExportError, with the offset of the damaged fragment, for
-    each byte that the format does not have there, for each checksum that does not match, and if
-    the stream cannot be read.
+    each byte that the format does not have there and each checksum that does not match; OSError,
+    with `file`, if the stream cannot be read now.
     """
     reading = _Reading(file)
     base = 0
@@ -80,8 +80,9 @@ def _chunks(stream: IO[bytes], file: str) -> Iterator[bytes]:
             try:
                 part = stream.read(missing)
             except OSError as error:
-                reason = f"it cannot be read ({error.strerror or error})"
-                raise ExportError(reason, file, advice="load again") from error
+                if error.filename is not None:
+                    raise
+                raise OSError(error.errno, error.strerror or str(error), file) from error
             if not part:
                 break
             parts.append(part)

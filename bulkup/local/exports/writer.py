@@ -169,7 +169,8 @@ class _Part:
 
     def _next_file(self) -> None:
         self._close_file()
-        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._path.parent, self._path):
+            folder.mkdir(mode=0o700, exist_ok=True)
         name = f"output-{len(self._files)}"
         self._file = _new_file(self._path / name)
         self._files.append(name)

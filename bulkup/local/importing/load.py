@@ -11,15 +11,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bulkup.core.errors import BulkupError, Exit, StateError
+from bulkup.core.errors import BulkupError, Exit, StateError, TargetError, UsageError
+from bulkup.core.visible import visible
 from bulkup.local.access import uninterrupted
 from bulkup.local.encoding import Partition
-from bulkup.local.exports.folder import Database, Export, Exported, ExportFile, open_export
+from bulkup.local.exports.folder import Export, Exported, ExportFile, open_export
+from bulkup.local.exports.gcs import SCHEME, BucketFolder
+from bulkup.local.exports.place import Database
 from bulkup.local.importing.half_loaded import Found, HalfLoadedFile, New
 from bulkup.local.importing.irregular import imported_body
 from bulkup.local.importing.report import Groups, LoadReport
 from bulkup.local.importing.selection import Selection
-from bulkup.local.limits import check_namespace, checked_place
+from bulkup.local.limits import check_namespace, check_project, checked_place
 from bulkup.local.status import RpcError, invalid
 from bulkup.local.storage import now_micros
 
@@ -78,6 +81,7 @@ def load_export(
     damage in the export, and StateError if the file cannot be written (after both, FILE-loading is
     deleted); LoadInterruptedError on KeyboardInterrupt.
     """
+    _check_database(destination.database)
     export = source if isinstance(source, Export) else open_source(source)
     identity = _identity(export, selection, destination)
     with HalfLoadedFile(file, clock=now_micros) as half:
@@ -95,7 +99,7 @@ def load_export(
         except KeyboardInterrupt:
             raise LoadInterruptedError(f"interrupted; {_kept(half)}") from None
         except OSError as error:
-            raise StateError(f"{error.strerror or error}; {_kept(half)}") from error
+            raise StateError(f"{_said(error)}; {_kept(half)}") from error
         except sqlite3.Error as error:
             half.discard()
             raise _unwritable(half, error) from error
@@ -105,9 +109,34 @@ def load_export(
     return replace(report, deleted_another=found is Found.ANOTHER)
 
 
+def _check_database(place: Database) -> None:
+    try:
+        check_project(place.project)
+    except RpcError as error:
+        raise UsageError(error.message) from error
+    if place.database == "(default)":
+        raise UsageError("the name of the default database is empty; leave out --database")
+
+
 def open_source(source: str | os.PathLike[str]) -> Export:
-    """The export at a path or a `gs://` address. Raises like `open_export`."""
-    return open_export(Path(source))
+    """The export at a path or a `gs://` address.
+
+    Raises like `open_export`, and TargetError if the place cannot be read.
+    """
+    address = os.fspath(source)
+    try:
+        return open_export(BucketFolder(address) if address.startswith(SCHEME) else Path(address))
+    except OSError as error:
+        raise TargetError(
+            f"{visible(address)} cannot be read ({_said(error)}); check the name, and that your "
+            "account may read it"
+        ) from error
+
+
+def _said(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    return f"{visible(str(error.filename))}: {error.strerror}" if error.filename else error.strerror
 
 
 def _unwritable(half: HalfLoadedFile, error: sqlite3.Error) -> StateError:
@@ -177,6 +206,8 @@ class Loading:
         """Bytes of the files before it that were read."""
         self._read: int = earlier.get("read", 0)
         """Entities that were read."""
+        self._unread: int = earlier.get("unread", 0)
+        """Entities in parts that need not be read, as far as their number is known."""
         self._batch: list[New] = []
         self._batch_bytes = 0
         self._unnoted = 0
@@ -190,7 +221,7 @@ class Loading:
             if self._selection.may_hold(file.part):
                 end = self._load(file)
             elif self._is_last_of_part(file):
-                self.left_out += file.part.entities
+                self._unread += file.part.entities or 0
             self._file, self._in_file = self._file + 1, 0
             self._bytes += end
         self._flush()
@@ -276,6 +307,7 @@ class Loading:
             "in_part": self._in_part,
             "bytes": self._bytes,
             "read": self._read,
+            "unread": self._unread,
         }
 
     def _report(self) -> LoadReport:
@@ -284,8 +316,8 @@ class Loading:
         return LoadReport(
             entities=self.entities,
             kinds=kinds,
-            promised=self._export.promised_entities,
-            left_out=self.left_out,
+            exported=self._read + self._unread,
+            left_out=self.left_out + self._unread,
             not_sampled=self.not_sampled,
             repeated=self.repeated,
             skipped=self._skipped.all(),

@@ -39,15 +39,15 @@ class Group:
 class LoadReport:
     """What a load has done; after an interruption, all attempts together.
 
-    `promised` = `entities` + `repeated` + `left_out` + `not_sampled` + those of `skipped`.
+    `exported` = `entities` + `repeated` + `left_out` + `not_sampled` + those of `skipped`.
     """
 
     entities: int
     """How many are in the file."""
     kinds: tuple[KindCount, ...]
     """The same by namespace and kind, sorted."""
-    promised: int
-    """How many the export says it holds."""
+    exported: int
+    """How many the export holds; of files without anything wanted, as its metadata says."""
     left_out: int
     """Of other kinds or namespaces than those asked for."""
     not_sampled: int

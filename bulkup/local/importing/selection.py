@@ -9,7 +9,7 @@ from typing import Any
 
 from bulkup.core.errors import UsageError
 from bulkup.local.encoding import encode_path
-from bulkup.local.exports.folder import Part
+from bulkup.local.exports.metadata import Part
 
 _HASHES = 1 << 64
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*%", re.ASCII)
@@ -40,7 +40,7 @@ class Selection:
     def may_hold(self, part: Part) -> bool:
         """Whether a part of an export may hold entities of these kinds and namespaces."""
         kinds, namespaces = part.kinds, part.namespaces
-        return (not (self.kinds and kinds) or not set(self.kinds).isdisjoint(kinds)) and (
+        return (not self.kinds or not kinds or not set(self.kinds).isdisjoint(kinds)) and (
             not self.namespaces
             or namespaces is None
             or not set(self.namespaces).isdisjoint(namespaces)

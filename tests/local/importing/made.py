@@ -11,7 +11,9 @@ from typing import Any
 
 from bulkup.local import messages as m
 from bulkup.local.exports.errors import damaged
-from bulkup.local.exports.folder import Database, Export, Exported, ExportFile, Part
+from bulkup.local.exports.folder import Export, Exported, ExportFile
+from bulkup.local.exports.metadata import Part
+from bulkup.local.exports.place import Database
 from bulkup.local.exports.source import LocalFolder
 
 HERE = Database("local")
@@ -43,7 +45,7 @@ class MadeExport(Export):
         files = []
         for part, contents in parts:
             for content in contents:
-                file = ExportFile(f"output-{len(files)}", part)
+                file = ExportFile(f"output-{len(files)}", part, 100 * len(content))
                 self._content[file.name] = content
                 files.append(file)
         super().__init__(LocalFolder(Path("nowhere")), name, "3", tuple(files))

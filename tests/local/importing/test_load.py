@@ -16,7 +16,7 @@ from bulkup.local import messages as m
 from bulkup.local.access import LocalFile
 from bulkup.local.encoding import Partition
 from bulkup.local.exports.errors import ExportError
-from bulkup.local.exports.folder import Database
+from bulkup.local.exports.place import Database
 from bulkup.local.file import half_loaded_path, lock
 from bulkup.local.importing import load as loading
 from bulkup.local.importing.load import Destination, LoadInterruptedError, load_export
@@ -60,7 +60,7 @@ def test_every_namespace_and_kind_is_loaded_and_can_be_queried(path: Path) -> No
         entity("Toy", 7, namespace="tenant", n=3),
     ]
     report = load_export(path, made(everything[:3], everything[3:]))
-    assert report.entities == report.promised == 7
+    assert report.entities == report.exported == 7
     assert report.kinds == (
         KindCount("", "Person", 4), KindCount("", "Pet", 1),
         KindCount("tenant", "Person", 1), KindCount("tenant", "Toy", 1),
@@ -111,7 +111,7 @@ def contents() -> tuple[list[Any], ...]:
 @pytest.mark.parametrize("at", range(21))
 def test_a_load_that_was_killed_is_the_same_after_another(path: Path, at: int) -> None:
     straight = load_export(path.with_name("straight"), made(*contents()))
-    assert straight.promised == 20
+    assert straight.exported == 20
     assert straight.entities + straight.skipped_entities + straight.repeated == 20
     killed(path, made(*contents()), at)
     if at < 20:
@@ -335,7 +335,7 @@ def test_what_another_load_has_left_is_deleted_and_said(path: Path) -> None:
 def test_kinds_and_namespaces_that_are_not_wanted_are_counted(path: Path) -> None:
     files = [[*people(2), entity("Toy", 1), entity("Toy", 1, namespace="n")]]
     report = load_export(path, made(*files), Selection(kinds=("Toy",)))
-    assert (report.entities, report.left_out, report.promised) == (2, 2, 4)
+    assert (report.entities, report.left_out, report.exported) == (2, 2, 4)
     report = load_export(path.with_name("2"), made(*files), Selection(namespaces=("n",)))
     assert report.kinds == (KindCount("n", "Toy", 1),)
     report = load_export(path.with_name("3"), made(*files), Selection(namespaces=("",)))
@@ -354,7 +354,7 @@ def test_parts_that_hold_nothing_wanted_are_not_read(path: Path) -> None:
         ),
     )
     report = load_export(path, export, Selection(kinds=("Toy",), namespaces=("n",)))
-    assert (report.entities, report.left_out, report.promised) == (2, 4, 6)
+    assert (report.entities, report.left_out, report.exported) == (2, 4, 6)
     assert [file for file, _ in export.read_files] == ["output-3", "output-4"]
 
 
@@ -402,7 +402,7 @@ def test_reserved_kinds_and_keys_that_nobody_could_look_up_are_counted(path: Pat
         entity("K", 1, namespace="bad namespace"), foreign, m.Entity(), *people(1),
     ]  # fmt: skip
     report = load_export(path, made(odd))
-    assert (report.entities, report.promised) == (1, 7)
+    assert (report.entities, report.exported) == (1, 7)
     assert report.skipped == (
         Group("__BlobInfo__", 'The kind "__BlobInfo__" is reserved.', 2, "[__BlobInfo__: 'a']"),
         Group("", "The key path must not be empty.", 1, "[]"),

@@ -1,0 +1,123 @@
+"""A pass of a rehearsal, in a process of its own, as its parent sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from bulkup.core.errors import BulkupError, StateError
+from bulkup.rehearsal.work import Ended, Job, Message, Pending
+
+_BOOT = (
+    "import sys; sys.path[:] = sys.argv[2:]; del sys.argv[2:]; "
+    "from bulkup.rehearsal.child import main; main()"
+)
+"""Not `-m`, which would look for modules in the current directory first."""
+_CHECK_EVERY_S = 0.1
+_TAIL_BYTES = 4000
+
+
+class PassProcess:
+    """A context manager; when its block ends, the process is dead."""
+
+    def __init__(self, job: Job, log: Path) -> None:
+        """`log`: where what the updater prints goes."""
+        ours, theirs = socket.socketpair()
+        self._log = log
+        with theirs, open(log, "ab") as output:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
+                    [sys.executable, "-c", _BOOT, str(theirs.fileno()), *sys.path],
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    # A Ctrl-C on the terminal reaches only the rehearsal.
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        self._connection: Connection[Job, Message] = Connection(ours.detach())
+        self._connection.send(job)
+
+    def __enter__(self) -> PassProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._process.wait()
+        self._connection.close()
+
+    def kill(self) -> None:
+        """SIGKILL; from any thread."""
+        self._process.kill()
+
+    def result(
+        self, on_message: Callable[[Message], None], check: Callable[[], None]
+    ) -> Ended | Pending | None:
+        """Wait for its end; None: it was killed. `check` is called now and then, and may raise.
+
+        Raises BulkupError when the process dies in another way.
+        """
+        while True:
+            check()
+            if not self._connection.poll(_CHECK_EVERY_S):
+                continue
+            try:
+                message = self._connection.recv()
+            except (EOFError, ConnectionResetError):
+                self._check_killed()
+                return None
+            if isinstance(message, (Ended, Pending)):
+                return message
+            on_message(message)
+
+    def _check_killed(self) -> None:
+        code = self._process.wait()
+        if code == -signal.SIGKILL:
+            return
+        raise StateError(
+            f"the process of the updater has ended with {_reason(code)}; what it has printed last "
+            "is below",
+            details=self._tail(),
+        )
+
+    def _tail(self) -> str:
+        with open(self._log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+
+
+def _reason(code: int) -> str:
+    if code < 0:
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+    return f"exit code {code}"
+
+
+def run_pass(
+    job: Job,
+    log: Path,
+    on_message: Callable[[Message], None],
+    check: Callable[[], None],
+) -> Ended | Pending:
+    """Start a pass and wait for its end. Raises BulkupError."""
+    with PassProcess(job, log) as process:
+        result: Any = process.result(on_message, check)
+    if result is None:
+        raise BulkupError(
+            "the process of the updater was killed by somebody else, perhaps since the machine "
+            "has no memory left; rehearse again"
+        )
+    assert isinstance(result, (Ended, Pending))
+    return result

@@ -1,0 +1,352 @@
+"""`bulkup rehearse`: run an updater, whole, on a copy of real data, and find out what it does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bulkup.core.clock import Clock
+from bulkup.core.errors import Exit, StopAskedError
+from bulkup.core.model import TargetInfo
+from bulkup.core.operations import Operations
+from bulkup.core.plan import Bill, Estimate, Forecast
+from bulkup.core.rehearsal import (
+    CrashPass,
+    Effect,
+    Rehearsal,
+    RehearsedOn,
+    RehearsedRun,
+    RehearsedWork,
+    SecondRun,
+)
+from bulkup.core.selection import EVERYTHING, Selection
+from bulkup.core.stop import StopRequest
+from bulkup.core.version import __version__
+from bulkup.engine.batches import MAX_BATCH_SIZE
+from bulkup.engine.compare.effect import Tally
+from bulkup.engine.options import Options
+from bulkup.local.file_diff import changes, counted, settle
+from bulkup.local.snapshot import copy_at_rest, remove_copy, snapshot
+from bulkup.rehearsal.crashing import Crashing
+from bulkup.rehearsal.process import run_pass
+from bulkup.rehearsal.work import (
+    Ended,
+    Job,
+    Message,
+    MigrateJob,
+    Pending,
+    Progressed,
+    UpdaterJob,
+)
+from bulkup.rehearsal.workplace import workplace
+from bulkup.runs.plan import forecast
+from bulkup.runs.prices import Prices, bill, prices_for
+from bulkup.runs.target import TargetOptions, check_is_there
+from bulkup.state.kinds import OWN_KINDS
+
+DEFAULT_KILLS = 5
+_CHECKED_EVERY = 1000
+"""Entities compared between two looks at whether somebody wants to stop."""
+
+OPTIONS = Options(max_hold_s=30.0, retry_for_s=60.0)
+"""A pass whose updater is not `healthy` ends with the reason; it does not wait for ever."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a rehearsal is doing."""
+
+    title: str
+    """`Run add_full_name`."""
+    done: int = 0
+    """Entities."""
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class Updater:
+    """What is rehearsed: one updater with its successors."""
+
+    spec: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    selection: Selection = EVERYTHING
+
+
+@dataclass(frozen=True)
+class Migrations:
+    """What is rehearsed: all pending migrations of a folder, each on what those before it leave."""
+
+    folder: str
+    params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+Watch = Callable[[str, int, int | None], None]
+"""Is told what is done, how many entities so far, and of how many. May raise."""
+Fill = Callable[[Path, Watch], tuple[str, ...]]
+"""Makes the file of the copy; returns what it has left out, a sentence each."""
+
+
+@dataclass(frozen=True)
+class Request:
+    what: Updater | Migrations
+    source: str
+    """As the user gave it."""
+    target: TargetOptions = field(default_factory=TargetOptions)
+    """Whose entities; `local` is not looked at."""
+    fill: Fill | None = None
+    """Of an export; None: `source` is a file of the embedded Datastore."""
+    sample: str = ""
+    options: Options = OPTIONS
+    allow_empty: bool = False
+    prices: Prices = field(default_factory=prices_for)
+    second: bool = True
+    """Run the same work once more."""
+    kills: int = DEFAULT_KILLS
+    """How often the crash pass is killed; 0: there is none."""
+
+
+def rehearse(
+    request: Request,
+    on_step: Callable[[Step], None] = lambda _: None,
+    *,
+    stop: StopRequest | None = None,
+) -> Rehearsal:
+    """Rehearse on a copy, which is gone when this returns. The source is not changed.
+
+    Raises BulkupError when nothing could be run: the updater cannot be loaded, say. What happens
+    after that is in the rehearsal.
+    """
+    stop = stop or StopRequest()
+    with stop.listening(), workplace() as folder:
+        return _Rehearsing(request, on_step, stop, folder).rehearse()
+
+
+class _Rehearsing:
+    def __init__(
+        self, request: Request, on_step: Callable[[Step], None], stop: StopRequest, folder: Path
+    ) -> None:
+        self._request = request
+        self._on_step = on_step
+        self._stop = stop
+        self._folder = folder
+        self._clock = Clock()
+        self._passes = 0
+        self._title = ""
+        self._target = TargetInfo(request.target.project or "local")
+
+    def check(self) -> None:
+        """Raises StopAskedError."""
+        if self._stop.signal is not None:
+            code = Exit(128 + self._stop.signal)
+            raise StopAskedError(
+                f"interrupted by {self._stop.signal.name}; nothing but copies was written, and "
+                "they are removed",
+                code,
+            )
+
+    def rehearse(self) -> Rehearsal:
+        created, began = self._clock.now(), self._clock.monotonic()
+        base = self._folder / "base"
+        left_out = self._fill(base)
+        settle(base)
+        kinds, size = counted(base, OWN_KINDS), base.stat().st_size
+        works: list[RehearsedWork] = []
+        request, what = self._request, self._request.what
+        if isinstance(what, Updater):
+            job = UpdaterJob(what.spec, what.params, what.selection)
+            works.append(self._work(base, job, "", job)[0])
+            left: tuple[str, ...] = ()
+        else:
+            left = self._migrations(base, what, works)
+        return Rehearsal(
+            RehearsedOn(
+                request.source,
+                request.fill is not None,
+                replace(self._target, local="", emulator=""),
+                tuple(kinds),
+                size,
+                request.sample,
+                left_out,
+            ),
+            created,
+            __version__,
+            self._clock.monotonic() - began,
+            tuple(works),
+            isinstance(what, Migrations),
+            what.folder if isinstance(what, Migrations) else "",
+            left,
+        )
+
+    def _fill(self, base: Path) -> tuple[str, ...]:
+        def watch(title: str, done: int, total: int | None) -> None:
+            self.check()
+            self._on_step(Step(title, done, total))
+
+        if self._request.fill is not None:
+            return self._request.fill(base, watch)
+        check_is_there(self._request.source)
+        self._on_step(Step("Copy the file"))
+        snapshot(Path(self._request.source), base, self.check)
+        return ()
+
+    # --- migrations ---
+
+    def _migrations(
+        self, base: Path, what: Migrations, works: list[RehearsedWork]
+    ) -> tuple[str, ...]:
+        """Rehearse what is pending; returns what was not reached."""
+        pending = self._pass(base, MigrateJob(what.folder, None, what.params), "Read the ledger")
+        assert isinstance(pending, Pending)
+        self._target = pending.target
+        names = [name for name, _, _ in pending.migrations]
+        for number, (name, path, params) in enumerate(pending.migrations, start=1):
+            again = UpdaterJob(path, params)
+            work, after = self._work(base, MigrateJob(what.folder, name, what.params), name, again)
+            works.append(work)
+            if after is None:
+                return tuple(names[number:])
+            remove_copy(base)
+            base = after
+        return ()
+
+    # --- one work ---
+
+    def _work(
+        self, base: Path, job: UpdaterJob | MigrateJob, name: str, again: UpdaterJob
+    ) -> tuple[RehearsedWork, Path | None]:
+        """Rehearse on copies of `base`; returns the state that the work has left, too. `again`: the
+        same work as an updater. Raises BulkupError if nothing was run."""
+        after = self._copy(base, "run")
+        ended = self._pass(after, job, f"Run {name}".rstrip())
+        assert isinstance(ended, Ended)
+        if ended.target is not None:
+            self._target = ended.target
+        if ended.refusal is not None and not ended.runs:
+            if not name:
+                raise ended.refusal.error()
+            refused = RehearsedWork(
+                name, (), Effect(), None, None, None,
+                error=ended.refusal.message, error_code=ended.refusal.exit_code,
+            )  # fmt: skip
+            return refused, None
+        settle(after)
+        work = RehearsedWork(
+            name or ended.runs[0].updater,
+            ended.runs,
+            self._effect(base, after),
+            self._bill(ended.operations),
+            _forecast(ended.runs),
+            ended.claims_idempotent,
+            error=ended.refusal.message if ended.refusal is not None else "",
+            error_code=ended.refusal.exit_code if ended.refusal is not None else Exit.DONE,
+        )
+        if not work.finished:
+            return work, None
+        if self._request.second:
+            work = self._with_second(work, after, again)
+        if self._request.kills:
+            work = replace(work, crash=self._crash(base, after, job, work.runs))
+        return work, after
+
+    def _with_second(self, work: RehearsedWork, after: Path, again: UpdaterJob) -> RehearsedWork:
+        twice = self._copy(after, "second")
+        ended = self._pass(twice, replace(again, fresh=True), f"Second run of {work.name}")
+        assert isinstance(ended, Ended)
+        settle(twice)
+        error = ended.refusal.message if ended.refusal is not None else ""
+        second = SecondRun(ended.runs, self._effect(after, twice), error)
+        remove_copy(twice)
+        claims = ended.claims_idempotent
+        return replace(
+            work,
+            second=second,
+            claims_idempotent=work.claims_idempotent if claims is None else claims,
+        )
+
+    def _crash(
+        self,
+        base: Path,
+        after: Path,
+        job: UpdaterJob | MigrateJob,
+        runs: tuple[RehearsedRun, ...],
+    ) -> CrashPass | None:
+        handled = sum(run.counts.handled for run in runs)
+        kills = self._request.kills
+        size = min(max(1, math.ceil(handled / (3 * kills))), MAX_BATCH_SIZE)
+        crashing = Crashing(
+            base,
+            after,
+            runs,
+            copy=self._copy,
+            run=lambda path: self._pass(path, job, "Run once more, to compare"),
+            check=self.check,
+        )
+        path = self._copy(base, "crash")
+        crash_job = self._job(path, job, batch_size=size)
+        self._title = "Crash pass"
+        return crashing.crash(path, crash_job, kills, self._folder / "log", self._heard)
+
+    def _effect(self, before: Path, after: Path) -> Effect:
+        tally = Tally()
+        self._title = "Compare"
+        for number, (one, other) in enumerate(changes(before, after, OWN_KINDS)):
+            if number % _CHECKED_EVERY == 0:
+                self.check()
+                self._on_step(Step(self._title, number))
+            tally.add(one, other)
+        return tally.effect()
+
+    def _bill(self, operations: Operations) -> Bill:
+        exact = Estimate.exact
+        return bill(
+            self._request.prices,
+            reads=exact(operations.reads),
+            writes=exact(operations.writes),
+            deletes=exact(operations.deletes),
+            small=exact(0),
+        )
+
+    # --- passes ---
+
+    def _copy(self, path: Path, name: str) -> Path:
+        self._passes += 1
+        to = self._folder / f"{name}-{self._passes}"
+        copy_at_rest(path, to, self.check)
+        return to
+
+    def _job(
+        self, path: Path, work: UpdaterJob | MigrateJob, *, batch_size: int | None = None
+    ) -> Job:
+        self._passes += 1
+        options = self._request.options
+        if batch_size is not None:
+            options = replace(options, batch_size=min(batch_size, options.batch_size))
+        return Job(
+            work,
+            replace(self._request.target, local=str(path)),
+            str(self._folder / f"state-{self._passes}"),
+            options,
+            # In a second run there may be nothing left to find.
+            allow_empty=self._request.allow_empty or getattr(work, "fresh", False),
+        )
+
+    def _pass(self, path: Path, work: UpdaterJob | MigrateJob, title: str) -> Ended | Pending:
+        self.check()
+        self._title = title
+        self._on_step(Step(title))
+        return run_pass(self._job(path, work), self._folder / "log", self._heard, self.check)
+
+    def _heard(self, message: Message) -> None:
+        if isinstance(message, Progressed):
+            self._on_step(Step(self._title, message.handled, message.total))
+
+
+def _forecast(runs: tuple[RehearsedRun, ...]) -> Forecast | None:
+    """Of the same work on a real project, which wants a ramp-up."""
+    handled = sum(run.counts.handled for run in runs)
+    elapsed_s = sum(run.elapsed_s for run in runs)
+    if not handled or elapsed_s <= 0:
+        return None
+    return forecast(handled, handled / elapsed_s, ramps=True)

@@ -1,0 +1,101 @@
+"""What a rehearsal and the process of one of its passes tell each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bulkup.core.errors import BulkupError, Exit
+from bulkup.core.model import TargetInfo
+from bulkup.core.operations import Operations
+from bulkup.core.rehearsal import RehearsedRun
+from bulkup.core.selection import EVERYTHING, Selection
+from bulkup.engine.options import Options
+from bulkup.runs.target import TargetOptions
+
+
+@dataclass(frozen=True)
+class UpdaterJob:
+    """Run an updater and its successors."""
+
+    spec: str
+    params: Mapping[str, str]
+    selection: Selection = EVERYTHING
+    fresh: bool = False
+    """Also if the same work was done before."""
+
+
+@dataclass(frozen=True)
+class MigrateJob:
+    """Apply the migrations of a folder up to and including one; None: only tell which are
+    pending."""
+
+    folder: str
+    up_to: str | None = None
+    params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    work: UpdaterJob | MigrateJob
+    target: TargetOptions
+    """`local` is the copy."""
+    state_dir: str
+    options: Options
+    address: str = ""
+    """Where the rehearsal serves the copy; empty: the pass serves it itself."""
+    allow_empty: bool = False
+
+
+# --- from the pass ---
+
+
+@dataclass(frozen=True)
+class Progressed:
+    handled: int
+    total: int | None
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The migrations that are to be applied, in order: name, file, and parameters."""
+
+    migrations: tuple[tuple[str, str, Mapping[str, str]], ...]
+    target: TargetInfo
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error that has ended the pass."""
+
+    name: str
+    """The class of the error."""
+    message: str
+    details: str
+    next_steps: tuple[str, ...]
+    exit_code: Exit
+
+    @classmethod
+    def of(cls, error: BulkupError) -> Refusal:
+        return cls(
+            type(error).__name__, error.message, error.details, error.next_steps, error.exit_code
+        )
+
+    def error(self) -> BulkupError:
+        made = BulkupError(self.message, details=self.details, next_steps=self.next_steps)
+        made.exit_code = self.exit_code
+        return made
+
+
+@dataclass(frozen=True)
+class Ended:
+    runs: tuple[RehearsedRun, ...]
+    operations: Operations
+    """Of this process, bulkup's own records included."""
+    target: TargetInfo | None
+    claims_idempotent: bool | None = None
+    """The updater's own `idempotent`; None: it says nothing, or migrations were applied."""
+    refusal: Refusal | None = None
+
+
+Message = Progressed | Pending | Ended

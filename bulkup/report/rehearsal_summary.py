@@ -1,0 +1,461 @@
+"""What a rehearsal says, in words: decided once, for the terminal, HTML and Markdown.
+
+The reader decides whether a change may go to production. So first come the answers (does it finish,
+what does it change, may it be run twice, may it crash, what does it cost, how long does it take),
+then what they rest on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bulkup.core.model import RunState
+from bulkup.core.plan import Forecast
+from bulkup.core.rehearsal import (
+    CrashPass,
+    Effect,
+    PropertyEffect,
+    Rehearsal,
+    RehearsedRun,
+    RehearsedWork,
+    ValueSummary,
+    failed_of,
+)
+from bulkup.core.visible import assignment
+from bulkup.report.plan_summary import (
+    MOST_KINDS,
+    KindLines,
+    bill_note,
+    bill_rows,
+    failure_lines,
+    kind_lines,
+    money,
+)
+from bulkup.report.summary_model import FailureLines, Tone
+from bulkup.report.text import clean, duration, moment, per_second, plural, size
+
+MOST_PROPERTIES = 30
+MOST_LOGGED = 5
+_COUNTED = (
+    ("handled", "Handled"),
+    ("written", "Written"),
+    ("deleted", "Deleted"),
+    ("unchanged", "Returned unchanged"),
+    ("left_alone", "Left alone"),
+    ("vanished", "Vanished"),
+    ("failed", "Failed"),
+    ("changed_not_written", "Changed, not written"),
+    ("other_written", "Others written"),
+    ("other_deleted", "Others deleted"),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of the reader's questions."""
+
+    tone: Tone | None
+    """None: a fact, neither good nor bad."""
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class PropertyLine:
+    name: str
+    """`Person.full_name`."""
+    changed: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class WorkSummary:
+    tone: Tone
+    title: str
+    headline: str
+    sentences: tuple[str, ...]
+    answers: tuple[Answer, ...]
+    rows: tuple[tuple[str, str, str], ...]
+    """What is counted, by the first run and by the second one."""
+    kinds: tuple[KindLines, ...]
+    kinds_rest: str
+    properties: tuple[PropertyLine, ...]
+    properties_rest: str
+    failures: tuple[FailureLines, ...]
+    failures_rest: str
+    second: tuple[KindLines, ...]
+    """What a second run changes."""
+    crash: tuple[KindLines, ...]
+    """What is different after crashes."""
+    kills: tuple[str, ...]
+    bill: tuple[tuple[str, str, str], ...]
+    bill_note: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RehearsalSummary:
+    """Every string in here is one clean line; only the escaping of the medium is left to do."""
+
+    tone: Tone
+    title: str
+    headline: str
+    """Of several works; of one, its own says it."""
+    works: tuple[WorkSummary, ...]
+    sentences: tuple[str, ...]
+    """On what, when, and how it was rehearsed."""
+
+
+def summarize_rehearsal(rehearsal: Rehearsal) -> RehearsalSummary:
+    works = tuple(map(_work, rehearsal.works))
+    tones = [work.tone for work in works]
+    tone = Tone.BAD if Tone.BAD in tones or rehearsal.left else Tone.GOOD
+    if tone is Tone.GOOD and Tone.MIXED in tones:
+        tone = Tone.MIXED
+    title = "Rehearsal of " + (
+        f"the migrations in {clean(rehearsal.folder)}"
+        if rehearsal.is_migrations
+        else clean(rehearsal.works[0].name)
+    )
+    return RehearsalSummary(tone, title, _headline(rehearsal), works, tuple(_sentences(rehearsal)))
+
+
+def _headline(rehearsal: Rehearsal) -> str:
+    if not rehearsal.is_migrations:
+        return ""
+    works = rehearsal.works
+    if not works:
+        return "No migration is pending, so nothing was run."
+    done = sum(work.finished for work in works)
+    total = len(works) + len(rehearsal.left)
+    if done < total:
+        left = f"; not reached: {', '.join(map(clean, rehearsal.left))}" if rehearsal.left else ""
+        return f"{done:,} of {plural(total, 'pending migration')} finished{left}."
+    unsafe = sum(work.breaks_promise for work in works)
+    if unsafe:
+        return f"{plural(total, 'pending migration')} finished, {unsafe:,} of them not safely."
+    return f"{plural(total, 'pending migration')} finished."
+
+
+def _sentences(rehearsal: Rehearsal) -> Iterator[str]:
+    source = rehearsal.source
+    kinds = ", ".join(f"{clean(kind)} {count:,}" for kind, count in source.kinds[:8])
+    more = len(source.kinds) - 8
+    kinds += f" and {plural(more, 'more kind')}" if more > 0 else ""
+    what = "the export " if source.is_export else ""
+    part = f" (a sample of {clean(source.sample)})" if source.sample else ""
+    yield (
+        f"On a copy of {what}{clean(source.path)}{part}: "
+        f"{plural(source.entities, 'entity', 'entities')} ({kinds or 'none'}), "
+        f"{size(source.bytes)} as a file; as {clean(str(source.target))}."
+    )
+    yield from map(clean, source.left_out)
+    if source.sample:
+        yield (
+            "The numbers are those of the sample: cost and duration of a run on all entities are "
+            "higher in proportion."
+        )
+    yield (
+        f"Rehearsed {moment(rehearsal.created)} with bulkup {clean(rehearsal.version)}, which took "
+        f"{duration(rehearsal.elapsed_s)}. The data itself was not changed."
+    )
+
+
+def _work(work: RehearsedWork) -> WorkSummary:
+    answers = tuple(_answers(work))
+    tones = [answer.tone for answer in answers]
+    warnings = tuple(_warnings(work))
+    tone = Tone.BAD if Tone.BAD in tones else Tone.GOOD
+    if tone is Tone.GOOD and (Tone.MIXED in tones or warnings):
+        tone = Tone.MIXED
+    groups = [group for run in work.runs for group in run.failure_groups]
+    groups.sort(key=lambda group: -group.count)
+    shown = tuple(failure_lines(groups))
+    left_out = failed_of(work.runs) - sum(one.count for one in shown)
+    effect = work.effect
+    second = () if work.second is None else _kinds(work.second.effect)
+    crash = () if work.crash is None else _kinds(work.crash.effect)
+    return WorkSummary(
+        tone=tone,
+        title=clean(work.name),
+        headline=_changes_of(effect, work),
+        sentences=tuple(_about(work)),
+        answers=answers,
+        rows=tuple(_rows(work)),
+        kinds=_kinds(effect),
+        kinds_rest=_kinds_rest(effect),
+        properties=tuple(map(_property, effect.properties[:MOST_PROPERTIES])),
+        properties_rest=_properties_rest(effect),
+        failures=shown,
+        failures_rest=plural(left_out, "more failure") if left_out > 0 else "",
+        second=second,
+        crash=crash,
+        kills=() if work.crash is None else tuple(_kills(work.crash)),
+        bill=() if work.bill is None else tuple(bill_rows(work.bill)),
+        bill_note="" if work.bill is None else bill_note(work.bill),
+        warnings=warnings,
+    )
+
+
+# --- the answers ---
+
+
+def _answers(work: RehearsedWork) -> Iterator[Answer]:
+    yield _outcome(work)
+    if not work.runs:
+        return
+    yield Answer(None, "Changes", _effect_text(work.effect))
+    yield _twice(work)
+    yield _crashes(work)
+    yield from _checks(work)
+    if work.bill is not None:
+        cost = money(work.bill.total[0], work.bill.currency)
+        operations = ", ".join(
+            f"{line.count.count:,} {line.operation}" for line in work.bill.lines if line.count.count
+        )
+        yield Answer(None, "Cost", f"{cost} by list prices: {operations or 'nothing'}.")
+    if work.forecast is not None:
+        yield Answer(None, "Duration", _forecast(work.forecast, work.runs))
+
+
+def _outcome(work: RehearsedWork) -> Answer:
+    name = "Outcome"
+    if work.error:
+        return Answer(Tone.BAD, name, f"Fails: {clean(work.error)}")
+    for run in work.runs:
+        if run.state is not RunState.FINISHED:
+            who = f"{clean(run.updater)} " if len(work.runs) > 1 else ""
+            reason = clean(run.reason.rstrip(".")) or str(run.state)
+            return Answer(
+                Tone.BAD,
+                name,
+                f"Does not finish: {who}{reason}, after {run.counts.handled:,} entities.",
+            )
+    handled, failed = work.counts.handled, work.counts.failed
+    if not handled:
+        return Answer(Tone.MIXED, name, "Finishes, but the query finds no entities.")
+    if failed:
+        return Answer(
+            Tone.MIXED,
+            name,
+            f"Finishes: {failed:,} of {plural(handled, 'entity fails', 'entities fail')}, within "
+            "the failure budget.",
+        )
+    return Answer(Tone.GOOD, name, f"Finishes: {_all(handled)} handled, none fails.")
+
+
+def _all(count: int) -> str:
+    return "1 entity is" if count == 1 else f"all {count:,} entities are"
+
+
+def _effect_text(effect: Effect) -> str:
+    parts = [
+        plural(count, f"entity {what}", f"entities {what}")
+        for count, what in (
+            (effect.changed, "changed"),
+            (effect.created, "created"),
+            (effect.deleted, "deleted"),
+        )
+        if count
+    ]
+    return f"{', '.join(parts)}." if parts else "None: every entity is as it was before."
+
+
+def _twice(work: RehearsedWork) -> Answer:
+    name, second = "Safe to run twice", work.second
+    if second is None:
+        return Answer(Tone.MIXED, name, "Not known: there was no second run.")
+    said = ", although the updater says `idempotent = True`" if work.claims_idempotent else ""
+    bad = Tone.BAD if work.claims_idempotent else Tone.MIXED
+    if second.error:
+        return Answer(bad, name, f"No: a second run fails{said}: {clean(second.error)}")
+    for run in second.runs:
+        if run.state is not RunState.FINISHED:
+            return Answer(bad, name, f"No: a second run does not finish{said}: {clean(run.reason)}")
+    if second.effect.differs:
+        names = list(dict.fromkeys(f"{p.kind}.{p.name}" for p in second.effect.properties))
+        which = f" ({', '.join(map(clean, names[:5]))}{', …' if len(names) > 5 else ''})"
+        return Answer(
+            bad,
+            name,
+            f"No: after a second run {_effect_text(second.effect).rstrip('.')}"
+            f"{which if names else ''}{said}. One run handles each entity once, also if it is "
+            "killed and resumed.",
+        )
+    failed, before = failed_of(second.runs), failed_of(work.runs)
+    if failed > before:
+        return Answer(bad, name, f"No: {failed:,} entities fail in a second run, not {before:,}.")
+    handled = sum(run.counts.handled for run in second.runs)
+    written = sum(run.counts.writes for run in second.runs)
+    again = f", though it writes {written:,} entities as they are" if written else ""
+    if not handled:
+        return Answer(Tone.GOOD, name, "Yes: a second run finds nothing to do.")
+    return Answer(
+        Tone.GOOD,
+        name,
+        f"Yes: a second run handles {plural(handled, 'entity', 'entities')} and changes "
+        f"nothing{again}.",
+    )
+
+
+def _crashes(work: RehearsedWork) -> Answer:
+    name, crash = "Safe if it crashes", work.crash
+    if crash is None:
+        return Answer(Tone.MIXED, name, "Not known: there was no crash pass.")
+    killed = f"killed {_times(len(crash.kills))} (SIGKILL) and resumed"
+    if crash.is_same:
+        varying = ""
+        if crash.varying:
+            names = ", ".join(map(clean, crash.varying[:5]))
+            more = ", …" if len(crash.varying) > 5 else ""
+            varying = f" Not compared, since each run gives other values: {names}{more}."
+        return Answer(
+            Tone.GOOD,
+            name,
+            f"Yes: {killed}, it ends with the same data and the same counts as without.{varying}",
+        )
+    if crash.unlike:
+        return Answer(Tone.BAD, name, f"No: {killed}, it ends otherwise: {clean(crash.unlike)}.")
+    parts = list(map(clean, crash.counts_differ))
+    if crash.effect.differs:
+        parts.append(_effect_text(crash.effect).rstrip("."))
+    if crash.not_compared:
+        parts.append(f"{crash.not_compared:,} more differ and were not compared")
+    return Answer(
+        Tone.BAD, name, f"No: {killed}, it ends with other data than without: {'; '.join(parts)}."
+    )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else "twice" if count == 2 else f"{count} times"
+
+
+def _checks(work: RehearsedWork) -> Iterator[Answer]:
+    for name in ("check_before", "check_after"):
+        if any(getattr(run, name) for run in work.runs) and work.finished:
+            yield Answer(Tone.GOOD, name, "Holds.")
+
+
+def _forecast(forecast: Forecast, runs: Sequence[RehearsedRun]) -> str:
+    here = sum(run.elapsed_s for run in runs)
+    measured = f"It took {duration(here)} here ({per_second(forecast.speed)})."
+    if forecast.limited_by == "ramp-up":
+        return (
+            f"At least {duration(forecast.seconds)} on a real project, by Datastore's ramp-up. "
+            f"{measured}"
+        )
+    return (
+        f"About {duration(forecast.seconds)} on a real project, if that is as fast as the copy, "
+        f"and at least {duration(forecast.ramp_s)}, by Datastore's ramp-up. {measured}"
+    )
+
+
+# --- what the answers rest on ---
+
+
+def _changes_of(effect: Effect, work: RehearsedWork) -> str:
+    handled, failed = work.counts.handled, work.counts.failed
+    if not work.runs:
+        return "It could not be run."
+    parts = [f"{plural(handled, 'entity', 'entities')} handled"]
+    for count, what in (
+        (effect.changed, "changed"), (effect.created, "created"), (effect.deleted, "deleted"),
+        (failed, "failed"),
+    ):  # fmt: skip
+        if count:
+            parts.append(f"{count:,} {what}")
+    if not effect.differs:
+        parts.append("nothing changed")
+    return f"{', '.join(parts)}."
+
+
+def _about(work: RehearsedWork) -> Iterator[str]:
+    for number, run in enumerate(work.runs):
+        chain = f"Successor {number}, {clean(run.updater)}: " if number else ""
+        if run.description:
+            yield f"{chain}{clean(run.description)}"
+        elif chain:
+            yield f"{chain}{run.counts.handled:,} handled."
+        if run.params:
+            yield f"With {', '.join(clean(assignment(*one)) for one in run.params.items())}."
+        if run.selection:
+            yield f"Only {clean(str(run.selection))}."
+        if run.log_total:
+            lines = "; ".join(map(clean, run.log_lines[:MOST_LOGGED]))
+            more = "; …" if run.log_total > MOST_LOGGED else ""
+            yield f"Logged {plural(run.log_total, 'line')}: {lines}{more}"
+
+
+def _rows(work: RehearsedWork) -> Iterator[tuple[str, str, str]]:
+    first = work.counts.named()
+    second = None
+    if work.second is not None and work.second.runs:
+        total = work.second.runs[0].counts
+        for run in work.second.runs[1:]:
+            total = total + run.counts
+        second = total.named()
+    for name, title in _COUNTED:
+        again = 0 if second is None else second[name]
+        if first[name] or again or name in ("handled", "failed"):
+            yield title, f"{first[name]:,}", "" if second is None else f"{again:,}"
+
+
+def _kinds(effect: Effect) -> tuple[KindLines, ...]:
+    return tuple(map(kind_lines, effect.kinds[:MOST_KINDS]))
+
+
+def _kinds_rest(effect: Effect) -> str:
+    left_out = effect.more_kinds + sum(kind.seen for kind in effect.kinds[MOST_KINDS:])
+    return plural(left_out, "more entity", "more entities") + " in other ways" if left_out else ""
+
+
+def _property(one: PropertyEffect) -> PropertyLine:
+    return PropertyLine(
+        f"{clean(one.kind)}.{clean(one.name)}",
+        f"{one.changed:,}",
+        _values(one.before),
+        _values(one.after),
+    )
+
+
+def _values(values: ValueSummary) -> str:
+    if len(values.types) == 1:
+        kinds = values.types[0][0]
+    else:
+        kinds = ", ".join(f"{name} ({count:,})" for name, count in values.types)
+    if values.distinct == 0:
+        return kinds
+    if values.distinct == 1 and values.common:
+        return f"{kinds}: {clean(values.common[0][0])}"
+    many = "more than 1,000" if values.distinct is None else f"{values.distinct:,}"
+    parts = [f"{many} different"]
+    if values.common:
+        shown = ", ".join(f"{clean(text)} ({count:,})" for text, count in values.common)
+        parts.append(f"most often {shown}")
+    elif values.least is not None and values.greatest is not None:
+        parts.append(f"{clean(values.least)} to {clean(values.greatest)}")
+    return f"{kinds}: {', '.join(parts)}"
+
+
+def _properties_rest(effect: Effect) -> str:
+    left_out = effect.more_properties + max(0, len(effect.properties) - MOST_PROPERTIES)
+    return plural(left_out, "more property", "more properties") if left_out else ""
+
+
+def _kills(crash: CrashPass) -> Iterator[str]:
+    for number, kill in enumerate(crash.kills, start=1):
+        when = (
+            "after a commit was applied, before its answer arrived"
+            if kill.after
+            else ("before a commit was applied")
+        )
+        writes = plural(kill.writes, "entity was", "entities were")
+        yield f"Kill {number}: right {when}; {writes} written by then."
+
+
+def _warnings(work: RehearsedWork) -> Iterator[str]:
+    for run in work.runs:
+        yield from (clean(warning.partition("\n")[0]) for warning in run.warnings)
+    yield from (clean(warning.message) for warning in work.effect.warnings)
