@@ -27,6 +27,8 @@ from bulkup.local.status import RpcError
 from bulkup.local.storage import Storage
 from tests.local.importing.made import MadeExport, entity, made, part, tables
 
+pytestmark = pytest.mark.sampled(3)
+
 PLACE = Partition("local", "", "")
 
 
