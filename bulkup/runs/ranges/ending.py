@@ -171,12 +171,18 @@ def _report_ended(
     prepared: PreparedRun, record: RunRecord, ranges: Sequence[RunRecord], checkpoint: Checkpoint
 ) -> Report:
     """The report of a run that another process has ended."""
-    if checkpoint.status().state is not record.state:
-        counts = max(record.counts, checkpoint.done(), key=lambda counts: counts.handled)
-        collect(prepared, record, counts, checkpoint)
-        exit_code = final_exit(record.state, Exit.DONE, checkpoint.counts().failed)
-        checkpoint.end_work(record.state, None, exit_code, clean=True, ended=record.ended_at())
+    note_end(prepared, record, checkpoint)
     return _deliver(prepared, checkpoint, next_command="")
+
+
+def note_end(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> None:
+    """Let the run's own checkpoint know how another process has ended the run. Raises CallError."""
+    if checkpoint.status().state is record.state:
+        return
+    counts = max(record.counts, checkpoint.done(), key=lambda counts: counts.handled)
+    collect(prepared, record, counts, checkpoint)
+    exit_code = final_exit(record.state, Exit.DONE, checkpoint.counts().failed)
+    checkpoint.end_work(record.state, None, exit_code, clean=True, ended=record.ended_at())
 
 
 def _report_unfinished(
