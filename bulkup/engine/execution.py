@@ -380,7 +380,7 @@ class Execution:
                 sample=sampling.take() if sampling else None,
             )  # fmt: skip
             if self._role is not None:
-                scheduler.on_round = partial(self._role.split, scheduler, lease)
+                scheduler.on_round = partial(self._role.split, scheduler)
             self._gauge.watch(scheduler, commits.throttle)
             self._clean = False
             try:

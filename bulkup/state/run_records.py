@@ -29,7 +29,7 @@ from bulkup.datastore.queries import Filter, kind_query
 from bulkup.datastore.refusals import commit_answer
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.approvals import Approvals
-from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
+from bulkup.state.kinds import CLAIM_KIND, RANGE_KIND, RUN_KIND
 from bulkup.state.raw_entities import (
     own_key,
     read_properties,
@@ -336,6 +336,10 @@ class Ledger:
 
     def _key(self, run_id: str) -> Pb:
         return own_key(self._target, self._kind, run_id)
+
+    def of_ranges(self) -> Ledger:
+        """The records of the ranges of this ledger's runs."""
+        return Ledger(self._rpc, self._target, RANGE_KIND)
 
     def approvals(self) -> Approvals:
         """The approvals of plans, which are beside the records."""

@@ -235,6 +235,15 @@ class Slow(Poisoned):
         super().handle_entity(entity)
 
 
+class Stamped(Increment):
+    """Notes when it was handled, and by which process."""
+
+    def handle_entity(self, entity: Entity) -> None:
+        entity["at"] = time.time()
+        entity["by"] = str(os.getpid())
+        super().handle_entity(entity)
+
+
 class Talkative(Poisoned):
     """Logs a line for each entity, the poisoned ones too."""
 

@@ -33,7 +33,6 @@ from bulkup.runs.ranges.view import RunView
 from bulkup.runs.ranges.working import RangeProgress, WorkingRange
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_private_folder
-from bulkup.state.lease import Lease
 from bulkup.state.ranges import change_record
 from bulkup.state.record import LEASE_S, Holder, RunRecord, StopOrder
 from bulkup.state.run_records import Ledger
@@ -124,9 +123,9 @@ class _Role:
             return Stopped(RunState.STOPPED, "the run has ended meanwhile", Exit.HELD)
         return None
 
-    def split(self, scheduler: Scheduler, lease: Lease) -> None:
+    def split(self, scheduler: Scheduler) -> None:
         if self._working.request is not None:
-            split_range(self._working, scheduler, lease, self._ledger, self._ranges.sample)
+            split_range(self._working, scheduler, self._ledger, self._ranges.sample)
 
 
 class RangeRunner:

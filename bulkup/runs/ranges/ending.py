@@ -17,12 +17,10 @@ from bulkup.runs.execute import execute
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command, retry_command
-from bulkup.state.kinds import RANGE_KIND
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.notes import Notes, notes_of_ranges
 from bulkup.state.ranges import is_finished, prefix_of, ranges_of, total_of, why_not_covered
 from bulkup.state.record import RunRecord
-from bulkup.state.run_records import Ledger
 from bulkup.state.unreported import reported
 
 NOTHING_LEFT = Outcome(RunState.FINISHED, "", Exit.DONE)
@@ -97,7 +95,7 @@ def _conclude(
 
 
 def _ranges(prepared: PreparedRun, record: RunRecord) -> list[RunRecord]:
-    return ranges_of(Ledger(prepared.rpc, prepared.target.info, RANGE_KIND), record)
+    return ranges_of(prepared.ledger.of_ranges(), record)
 
 
 def why_not_done(record: RunRecord, ranges: Sequence[RunRecord]) -> str:

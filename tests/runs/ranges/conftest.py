@@ -79,8 +79,11 @@ def left_in(server: Server) -> dict[str, int]:
     return {kind: len(list(client.query(kind=kind).fetch())) for kind in kinds}
 
 
+Ledgers = Callable[[Server], tuple[Ledger, Ledger]]
+
+
 @pytest.fixture
-def ledgers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Server], tuple[Ledger, Ledger]]]:
+def ledgers() -> Iterator[Ledgers]:
     """The run records of a server, and those of ranges."""
     opened: list[Rpc] = []
 
