@@ -100,8 +100,18 @@ def _shop(server: Server) -> str:
     return f"{server.project}-shop"
 
 
-@with_shell(SHARED)
+@with_shell([ROOT / "README.md"])
+def test_every_shell_command_of_the_readme_works(page: Path, shell: Shell) -> None:
+    do_all(page, shell)
+
+
+@pytest.mark.one_in(3)
+@with_shell([page for page in SHARED if page.parent != ROOT])
 def test_every_shell_command_of_the_pages_works(page: Path, shell: Shell) -> None:
+    do_all(page, shell)
+
+
+def do_all(page: Path, shell: Shell) -> None:
     for block in shell_blocks(page):
         for command in map(without_comment, () if block.not_run else commands(block.text)):
             for before in [BEFORE[start] for start in BEFORE if command.startswith(start)]:
@@ -114,7 +124,7 @@ def test_the_tutorial_works_as_it_is_written(page: Path, tmp_path: Path) -> None
     work_through(page, tmp_path)
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @with_shell([page for page in ALONE if page not in TUTORIAL])
 def test_a_page_that_stands_for_itself_works_as_it_is_written(page: Path, tmp_path: Path) -> None:
     work_through(page, tmp_path)

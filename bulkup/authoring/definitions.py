@@ -178,17 +178,21 @@ def check(definition: Any, name: str) -> None:
         raise UsageError(f"once of {name} is {once!r:.80}; use True or False")
     if isinstance(failures, Param):
         return
+    if isinstance(failures, str) and "%" not in failures:
+        raise _not_max_failures(failures, name)  # in Python, a number is a number
     check_max_failures(failures, name)
 
 
 def check_max_failures(value: Any, name: str) -> None:
     """Raises UsageError."""
     try:
-        if isinstance(value, str) and "%" not in value:
-            raise UsageError(value)  # a number is a number in Python
         MaxFailures.of(value)
     except UsageError:
-        raise UsageError(f"max_failures of {name} is {value!r:.80}; {ACCEPTED}") from None
+        raise _not_max_failures(value, name) from None
+
+
+def _not_max_failures(value: Any, name: str) -> UsageError:
+    return UsageError(f"max_failures of {name} is {value!r:.80}; {ACCEPTED}")
 
 
 def _has_async_handler(definition: Any) -> bool:

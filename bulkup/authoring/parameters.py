@@ -145,7 +145,7 @@ def _of_class(cls: type[Updater]) -> Iterable[Parameter]:
             "rewrite_unchanged",
             "allow_unwritten_changes",
             "concurrency",
-        ) and (hasattr(Updater, name) or name in Updater.__annotations__):
+        ) and (hasattr(Updater, name) or name in _DECLARED):
             raise ParameterError(
                 f"{cls.__name__} cannot have a parameter {name!r}, because every updater has an "
                 "attribute of that name; rename it"
@@ -157,8 +157,15 @@ def _of_class(cls: type[Updater]) -> Iterable[Parameter]:
         yield replace(parameter, attribute="" if declared.name == name else name)
 
 
+_DECLARED = {name for base in Updater.__mro__ for name in inspect.get_annotations(base)}
+"""The attributes of every updater that have no value in the class."""
+
+
 def _class_annotation(cls: type, name: str) -> Any:
+    """What the user's own classes say: `max_failures` of Updater may be more than one type."""
     for base in cls.__mro__:
+        if base is Updater:
+            break
         try:
             annotations = inspect.get_annotations(base)
         except Exception as exc:

@@ -18,7 +18,7 @@ from pathlib import Path
 from bulkup.core.errors import StateError
 from bulkup.core.visible import visible
 from bulkup.local.file import APPLICATION_ID, lock
-from bulkup.local.sharing import FileInUseError
+from bulkup.local.sharing import FileInUseError, is_in_use
 
 _FICLONE = 0x40049409
 """ioctl of Linux that shares the blocks of a file (linux/fs.h)."""
@@ -39,10 +39,16 @@ def snapshot(source: Path, to: Path, check: Callable[[], None] = lambda: None) -
         _check_ours(source)
         handle = _hold(source)
         try:
-            if handle is not None and not _has_log(source):
-                copy_at_rest(source, to, check)
-            else:
+            if _has_log(source) or (handle is None and is_in_use(source)):
                 _copy_in_use(source, to, check)
+            else:
+                before = _seen(source)
+                copy_at_rest(source, to, check)
+                if _seen(source) != before:
+                    _remove(to)
+                    raise StateError(
+                        f"{visible(str(source))} was written to while it was copied; try again"
+                    )
         finally:
             if handle is not None:
                 os.ftruncate(handle, 0)
@@ -95,6 +101,11 @@ def _hold(source: Path) -> int | None:
         return lock(source)
     except FileInUseError:
         return None
+
+
+def _seen(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _has_log(source: Path) -> bool:

@@ -8,13 +8,24 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from bulkup.authoring.updater import Updater
 from bulkup.core.errors import BulkupError, Exit
-from bulkup.core.events import Event, Progress, Report, RunEnded, RunStarted
+from bulkup.core.events import (
+    AlreadyDone,
+    Event,
+    Progress,
+    Report,
+    RunEnded,
+    RunStarted,
+    Warned,
+    WarningKind,
+)
+from bulkup.core.model import Counts
 from bulkup.core.operations import Operations
 from bulkup.core.records import predecessor_of
 from bulkup.core.rehearsal import RehearsedRun
@@ -50,6 +61,7 @@ _SHOWN_LINES = 20
 def main() -> None:
     """The argument is the descriptor of a socket to the rehearsal."""
     os.umask(0o077)
+    os.set_inheritable(int(sys.argv[1]), False)
     connection: Connection[Message, Job] = Connection(int(sys.argv[1]))
     sys.argv[1:] = []
     job = connection.recv()
@@ -80,6 +92,9 @@ class _Pass:
         )
         self._reports: list[Report] = []
         self._earlier: list[RehearsedRun] = []
+        self._done: AlreadyDone | None = None
+        self._warned: list[str] = []
+        """Also what no report has: what user code does beside its run, for example."""
         self._queries: dict[str, str] = {}
         """By run id."""
         self._checks: dict[str, bool] = {}
@@ -91,6 +106,10 @@ class _Pass:
             self._connection.send(Progressed(event.counts.handled, event.total))
         elif isinstance(event, RunStarted):
             self._queries[event.run_id] = event.query
+        elif isinstance(event, Warned) and event.kind is not WarningKind.WAITING:
+            self._warned.append(event.message)
+        elif isinstance(event, AlreadyDone):
+            self._done = event
         elif isinstance(event, RunEnded):
             self._reports.append(event.report)
 
@@ -133,8 +152,15 @@ class _Pass:
         ):
             self._look_at(prepared.updater)
             report = start(prepared, fresh=job.fresh)
-        if not self._reports:  # it has ended just before its process was killed
-            self._reports.append(report)
+        if self._reports:
+            return
+        if self._done is not None:  # `once`: nothing was done
+            message = (
+                f"run {self._done.run_id} has finished this work before, and the updater says "
+                "once = True, so a run does nothing"
+            )
+            report = replace(report, counts=Counts(), failure_groups=(), warnings=(message,))
+        self._reports.append(report)
 
     def _look_at(self, updater: Updater) -> None:
         self._claims_idempotent = updater.idempotent
@@ -204,12 +230,18 @@ class _Pass:
             max_failures=report.max_failures,
             failure_groups=report.failure_groups,
             other_failures=report.other_failures,
-            warnings=tuple(map(str, report.warnings)),
+            warnings=self._warnings(report),
             log_lines=tuple(map(str, report.log_lines[:_SHOWN_LINES])),
             log_total=report.log_total,
             check_before=is_first and checks.get("check_before", False),
             check_after=is_first and checks.get("check_after", False),
         )
+
+    def _warnings(self, report: Report) -> tuple[str, ...]:
+        reported = {str(warning) for one in self._reports for warning in one.warnings}
+        others = [one for one in self._warned if one not in reported]
+        own = map(str, report.warnings)
+        return tuple(dict.fromkeys([*own, *(others if report is self._reports[0] else ())]))
 
 
 def _of_record(record: RunRecord) -> RehearsedRun:

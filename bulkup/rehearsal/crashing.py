@@ -33,6 +33,8 @@ class Crashing:
     run: Callable[[Path], Ended | Pending]
     """Do the same work on a copy, without interruption."""
     check: Callable[[], None]
+    on_process: Callable[[int], None]
+    """A process begins; the first is 1."""
 
     def crash(
         self,
@@ -78,7 +80,8 @@ class Crashing:
         killed: list[Kill] = []
         with KillingServer(path) as server:
             job = replace(job, address=server.host)
-            for at in (*moments, None):
+            for number, at in enumerate((*moments, None), start=1):
+                self.on_process(number)
                 with PassProcess(job, log) as process:
                     server.arm(at, process.kill)
                     ended = process.result(on_message, self.check)

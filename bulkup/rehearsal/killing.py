@@ -101,9 +101,8 @@ def _entities_in(raw: bytes) -> int:
 
 def kills_of(writes: int, kills: int) -> list[KillAt]:
     """The moments in a run that writes so many entities: the first one right at the beginning, the
-    last one when all are written and the run has not ended, the others between these."""
-    if kills == 1:
-        return [KillAt(writes // 2, after=True)]
-    return [
-        KillAt(writes * number // (kills - 1), after=number % 2 == 0) for number in range(kills)
-    ]
+    last one when all are written and the run has not ended, the others between these. With less
+    than three, those in the middle come first."""
+    parts = max(kills - 1, 2)
+    numbers = range(kills) if kills > 2 else range(1, kills + 1)
+    return [KillAt(writes * number // parts, after=number % 2 == 0) for number in numbers]

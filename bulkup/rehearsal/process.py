@@ -70,6 +70,10 @@ class PassProcess:
         while True:
             check()
             if not self._connection.poll(_CHECK_EVERY_S):
+                # What the updater has forked may hold the other end open for longer.
+                if self._process.poll() is not None and not self._connection.poll(0):
+                    self._check_killed()
+                    return None
                 continue
             try:
                 message = self._connection.recv()

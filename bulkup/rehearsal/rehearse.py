@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -219,7 +220,8 @@ class _Rehearsing:
         """Rehearse on copies of `base`; returns the state that the work has left, too. `again`: the
         same work as an updater. Raises BulkupError if nothing was run."""
         after = self._copy(base, "run")
-        ended = self._pass(after, job, f"Run {name}".rstrip())
+        title = name or (job.spec if isinstance(job, UpdaterJob) else "")
+        ended = self._pass(after, job, f"Run {title}")
         assert isinstance(ended, Ended)
         if ended.target is not None:
             self._target = ended.target
@@ -282,11 +284,19 @@ class _Rehearsing:
             copy=self._copy,
             run=lambda path: self._pass(path, job, "Run once more, to compare"),
             check=self.check,
+            on_process=lambda number: self._begin(f"Crash pass, process {number}"),
         )
         path = self._copy(base, "crash")
         crash_job = self._job(path, job, batch_size=size)
-        self._title = "Crash pass"
-        return crashing.crash(path, crash_job, kills, self._folder / "log", self._heard)
+        try:
+            return crashing.crash(path, crash_job, kills, self._folder / "log", self._heard)
+        finally:
+            shutil.rmtree(crash_job.state_dir, ignore_errors=True)
+
+    def _begin(self, title: str) -> None:
+        self.check()
+        self._title = title
+        self._on_step(Step(title))
 
     def _effect(self, before: Path, after: Path) -> Effect:
         tally = Tally()
@@ -333,10 +343,13 @@ class _Rehearsing:
         )
 
     def _pass(self, path: Path, work: UpdaterJob | MigrateJob, title: str) -> Ended | Pending:
-        self.check()
-        self._title = title
-        self._on_step(Step(title))
-        return run_pass(self._job(path, work), self._folder / "log", self._heard, self.check)
+        self._begin(title)
+        job = self._job(path, work)
+        try:
+            return run_pass(job, self._folder / "log", self._heard, self.check)
+        finally:
+            # Before-images may be as large as the data.
+            shutil.rmtree(job.state_dir, ignore_errors=True)
 
     def _heard(self, message: Message) -> None:
         if isinstance(message, Progressed):

@@ -428,10 +428,11 @@ class Checkpoint(Outcomes, MadeKeys, Retries, Runners, Undone):
         with self._step():
             self._set(not_done=counts.stored())
 
-    def stopped_by(self, failure: Failure, allowed: int) -> None:
+    def stopped_by(self, failure: Failure, allowed: int | None = None) -> None:
         """Keep the failure that exceeded the budget. Its entity is not done; resume handles it.
-        `allowed`: how many may have failed by then."""
+        `allowed`: how many may have failed by then; None: as many as when the runner began."""
         with self._step():
-            self._set(max_failures=allowed)
+            if allowed is not None:
+                self._set(max_failures=allowed)
             self._add_times()
             self._db.execute(_PUT_FAILURE, _failure_row(None, failure))

@@ -23,6 +23,8 @@ from bulkup.authoring.parameters import convert
 from bulkup.core.errors import Exit, NotFoundError, ParameterError, UpdaterError, UsageError
 from bulkup.testing import handle, offline_client
 
+pytestmark = pytest.mark.sampled(3)
+
 FIX = '''
 from bulkup import Updater
 

@@ -23,6 +23,8 @@ from bulkup.authoring.scaffold_source import (
 )
 from bulkup.core.errors import UsageError
 
+pytestmark = pytest.mark.sampled(3)
+
 NASTY = [
     "class", "None", "a b", "it's", '"""', "\\", "\n", "#", "x = 1\nimport os", "{", "%s",
     "\x1b[0m",

@@ -20,6 +20,8 @@ from tests.cli.shell import BUMP, TIMEOUT_S, Result, Shell, contents, seed
 from tests.conftest import Server
 from tests.emulators import free_port
 
+pytestmark = pytest.mark.sampled(3)
+
 INDEX_WANTED = """no matching index found. recommended index is:
 - kind: Item
   properties:

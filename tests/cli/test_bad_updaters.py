@@ -10,6 +10,8 @@ import pytest
 from tests.cli.shell import TIMEOUT_S, Result, Shell, contents, seed
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 TWO = """
     import bulkup
 

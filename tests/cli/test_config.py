@@ -16,6 +16,8 @@ from bulkup.core.errors import UsageError
 from tests.cli.shell import BUMP, Shell, contents, seed, values
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 
 @pytest.fixture
 def home(nowhere: Shell) -> Shell:

@@ -13,6 +13,8 @@ from bulkup import __version__
 from tests.cli.nursery import REPOSITORY
 from tests.cli.shell import Shell
 
+pytestmark = pytest.mark.sampled(3)
+
 HEAVY = ("grpc", "google.cloud", "google.auth", "google.protobuf", "rich", "sqlite3")
 
 

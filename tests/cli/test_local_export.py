@@ -24,6 +24,8 @@ from tests.cli.shell import BUMP, Shell, ended
 from tests.local.exports.bucket import serving
 from tests.local.importing.made import entity
 
+pytestmark = pytest.mark.sampled(3)
+
 UNINDEXED = m.Value(string_value="x" * 350, exclude_from_indexes=True)
 LOADED = """\
 5 entities of 3 kinds in 2 namespaces loaded into shop.db.

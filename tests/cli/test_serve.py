@@ -15,6 +15,8 @@ import pytest
 from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import Shell, ended
 
+pytestmark = pytest.mark.sampled(3)
+
 
 def served(process: subprocess.Popen[str]) -> str:
     """The link that it prints."""

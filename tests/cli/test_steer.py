@@ -14,6 +14,8 @@ from google.cloud import datastore
 from tests.cli.shell import BUMP, Shell, ended, seed
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 SLOW = BUMP.replace(
     "def handle_entity(self, entity):",
     "def handle_entity(self, entity):\n        import time; time.sleep(0.02)",

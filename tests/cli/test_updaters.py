@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from textwrap import dedent
 
+import pytest
+
 from bulkup.authoring.built_ins import BUILT_INS
 from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Shell
+
+pytestmark = pytest.mark.sampled(3)
 
 FUNCTION = """
 import bulkup

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.shell import BUMP, Shell, seed
 from tests.conftest import Server
 from tests.report.hooks import OK, SECRET, hooks
+
+pytestmark = pytest.mark.sampled(3)
 
 
 def test_a_run_posts_its_report_and_prints_no_address(tmp_path: Path, embedded: Server) -> None:

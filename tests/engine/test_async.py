@@ -21,6 +21,8 @@ from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 from tests.engine.test_raised import RAISED
 
+pytestmark = pytest.mark.sampled(3)
+
 
 class Waits(Updater):
     max_failures = -1

@@ -22,6 +22,8 @@ from bulkup.testing import offline_client
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
+pytestmark = pytest.mark.sampled(3)
+
 MIB = 1024 * 1024
 
 

@@ -27,6 +27,8 @@ from tests.conftest import Server
 from tests.engine import updaters
 from tests.engine.conftest import Run, everything, fill
 
+pytestmark = pytest.mark.sampled(3)
+
 COPIED = 1_000_000
 """A copy's id is that much higher: behind the cursor, where the scan would meet it."""
 

@@ -26,7 +26,7 @@ from tests.conftest import Server
 from tests.engine.conftest import Run
 
 pytestmark = [
-    pytest.mark.sampled(3),
+    pytest.mark.sampled(6),
     pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
 ]
 

@@ -21,6 +21,8 @@ from bulkup.testing import handle, offline_client
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
+pytestmark = pytest.mark.sampled(3)
+
 
 class Count(Updater):
     """Counts the things of each group, in counters that it makes when they are missing."""

@@ -9,6 +9,8 @@ import pytest
 from tests.cli.shell import Shell, entity, put
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(3)
+
 UPDATERS = """
     from __future__ import annotations
 

@@ -33,6 +33,8 @@ from tests.local.differential.budget import examples
 from tests.local.differential.build import Place
 from tests.local.differential.strategies import relocate, worlds
 
+pytestmark = pytest.mark.sampled(3)
+
 HERE = Partition("local", "", "")
 
 

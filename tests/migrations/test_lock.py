@@ -13,6 +13,8 @@ from google.cloud import datastore
 from tests.cli.shell import Shell, ended
 from tests.migrations.conftest import trails, write_step
 
+pytestmark = pytest.mark.sampled(3)
+
 DEADLINE_S = 60
 
 

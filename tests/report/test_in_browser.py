@@ -23,9 +23,12 @@ from bulkup.report.html import summary_html
 from bulkup.report.page import render_comparison, render_page
 from bulkup.report.plan_html import plan_html
 from bulkup.report.plan_summary import summarize_plan
+from bulkup.report.rehearsal_html import rehearsal_html
+from bulkup.report.rehearsal_summary import summarize_rehearsal
 from tests.browser import check_accessible, troubles
 from tests.report.samples import HOSTILE, hostile_report, with_failures
 from tests.report.test_plan_pages import plan
+from tests.report.test_rehearsal_pages import rehearsal
 from tests.report.timelines import facts, hostile_facts, with_breaks
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "comparison": lambda: render_comparison(facts(), facts()),
     "plan": lambda: plan_html(summarize_plan(plan())),
     "hostile plan": lambda: plan_html(summarize_plan(plan(ATTACK))),
+    "rehearsal": lambda: rehearsal_html(summarize_rehearsal(rehearsal())),
+    "hostile rehearsal": lambda: rehearsal_html(summarize_rehearsal(rehearsal(ATTACK))),
     "diff": lambda: difference("City"),
     "hostile diff": lambda: difference(ATTACK),
     "hostile mail": lambda: summary_html(summarize(hostile_report())),

@@ -28,6 +28,8 @@ from tests.report.samples import (
 )
 from tests.report.screens import Terminal
 
+pytestmark = pytest.mark.sampled(3)
+
 VITALS = Vitals(
     in_flight=4,
     in_flight_limit=8,

@@ -27,6 +27,8 @@ from tests.engine.conftest import fill
 from tests.engine.updaters import Stamp
 from tests.runs.undoing import Bench, entities
 
+pytestmark = pytest.mark.sampled(3)
+
 SIZE = 12
 
 

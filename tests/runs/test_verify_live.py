@@ -23,6 +23,8 @@ from tests.conftest import Server
 from tests.engine.conftest import fill
 from tests.runs.conftest import Verify, double, keys_of, named
 
+pytestmark = pytest.mark.sampled(3)
+
 
 @contextmanager
 def working(job: Callable[[threading.Event], None]) -> Iterator[None]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 import bulkup.testing
 from tests.testing.test_plugin import ROOT, session
+
+pytestmark = pytest.mark.sampled(3)
 
 PAGE = (ROOT / "docs/testing.md").read_text()
 

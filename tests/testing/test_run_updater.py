@@ -28,6 +28,8 @@ from tests.testing.planted import (
     misspelled_read,
 )
 
+pytestmark = pytest.mark.sampled(3)
+
 
 def person(number: int, **properties: Any) -> Entity:
     entity = Entity(offline_client().key("Person", number))

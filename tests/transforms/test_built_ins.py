@@ -19,6 +19,8 @@ from tests.cli.shell import Shell, contents, entity, put, user_data
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything
 
+pytestmark = pytest.mark.sampled(3)
+
 HOME = {"city": "Bern"}
 
 

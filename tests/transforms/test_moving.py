@@ -21,6 +21,8 @@ from tests.conftest import Server
 from tests.engine.conftest import Run
 from tests.runs.undoing import entities
 
+pytestmark = pytest.mark.sampled(3)
+
 MAIL = {"kind": "Person", "key_from": "mail"}
 
 

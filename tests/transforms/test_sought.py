@@ -13,6 +13,8 @@ from tests.cli.shell import Shell, entity, put
 from tests.conftest import Server
 from tests.engine.conftest import Run
 
+pytestmark = pytest.mark.sampled(3)
+
 
 def people(server: Server, count: int = 6) -> datastore.Client:
     client = server.client()

@@ -27,6 +27,8 @@ from bulkup.local.status import RpcError
 from bulkup.local.storage import Storage
 from tests.local.importing.made import MadeExport, entity, made, part, tables
 
+pytestmark = pytest.mark.sampled(3)
+
 PLACE = Partition("local", "", "")
 
 
@@ -465,8 +467,8 @@ def test_what_a_commit_refuses_is_loaded_as_it_is_and_told(path: Path) -> None:
     by_key = sorted(odd.values(), key=lambda one: one.key.path[0].name)
     with LocalFile(path, PLACE) as file:
         loaded = list(file.entities("Odd"))
-        assert [one.SerializeToString() for one in loaded] == [
-            one.SerializeToString() for one in by_key
+        assert [one.SerializeToString(deterministic=True) for one in loaded] == [
+            one.SerializeToString(deterministic=True) for one in by_key
         ]
         assert file.count("Odd") == len(odd)
 
