@@ -35,7 +35,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_private_folder
 from bulkup.state.ranges import change_record
 from bulkup.state.record import LEASE_S, Holder, RunRecord, StopOrder
-from bulkup.state.run_records import Ledger
+from bulkup.state.run_records import Ledger, RecordMovedOn
 from bulkup.state.taking import take
 
 SHARE_STEP_S = 0.1
@@ -209,8 +209,9 @@ class RangeRunner:
             except (HeldError, NotFoundError):
                 return self._of_another(range_id)
             if not self._wait_for_share(working):
-                lease = replace(held.lease, until=0)
-                self._ledger.write(replace(held, lease=lease))
+                with suppress(RecordMovedOn):  # it has taken so long that somebody else has it
+                    lease = replace(held.lease, until=0)
+                    self._ledger.write(replace(held, lease=lease))
                 stopped = self.stopped() or self._is_to_wait(working)
                 return replace(stopped, range_id=range_id, counts=held.counts)
             return self._execute(checkpoint, held, options, working)
@@ -317,6 +318,8 @@ class RangeRunner:
             report = execution.execute()
         finally:
             working.end()
+            # They look after the range's lease, which is over.
+            prepared.rpc.on_tick, prepared.rpc.on_retry = _nothing, _nothing
         counts = checkpoint.done()
         outcome = Outcome(
             report.state, report.reason, report.exit_code, over_budget=bool(report.over_budget)
@@ -389,3 +392,7 @@ def _progress(event: Progress) -> RangeProgress:
     shares = [one.share for one in event.vitals.shards] if event.vitals is not None else []
     known = [share for share in shares if share is not None]
     return RangeProgress(event.handled, sum(known) / len(known) if known else None)
+
+
+def _nothing(*_: object) -> None:
+    pass

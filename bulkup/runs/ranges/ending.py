@@ -19,7 +19,14 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command, retry_command
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.notes import Notes, notes_of_ranges
-from bulkup.state.ranges import is_finished, prefix_of, ranges_of, total_of, why_not_covered
+from bulkup.state.ranges import (
+    change_record,
+    is_finished,
+    prefix_of,
+    ranges_of,
+    total_of,
+    why_not_covered,
+)
 from bulkup.state.record import RunRecord
 from bulkup.state.unreported import reported
 
@@ -147,14 +154,20 @@ def _finish(
     counts = total_of(held.ranges, ranges)
     # A late copy of a commit may reach any of the ranges, or bring back the record of one.
     fenced_until = int(context.clock.unix() + LATE_COPY_S) + 1
-    held = prepared.ledger.write(
-        replace(
-            held,
+    holder, done = held.lease.holder, len(ranges)
+
+    def ended(there: RunRecord) -> RunRecord:
+        if there.lease.holder != holder:
+            raise HeldError(f"another process ends run {there.run_info.run_id}")
+        assert there.ranges is not None
+        return replace(
+            there,
             counts=counts,
-            ranges=replace(held.ranges, finished=len(ranges), total=len(ranges), workers=()),
-            layout=replace(held.layout, settled=counts, fenced_until=fenced_until),
+            ranges=replace(there.ranges, finished=done, total=done, workers=()),
+            layout=replace(there.layout, settled=counts, fenced_until=fenced_until),
         )
-    )
+
+    held = change_record(prepared.ledger, held.run_info.run_id, ended) or held
     collect(prepared, held, counts, checkpoint)
 
     def listen(event: Event) -> None:

@@ -12,7 +12,7 @@ from google.cloud.datastore import Entity, Query
 
 import bulkup
 from bulkup.core.clock import Clock
-from bulkup.core.errors import Exit, HeldError, QueryError, StateError
+from bulkup.core.errors import Exit, HeldError, NotFoundError, QueryError, StateError
 from bulkup.core.events import Event, RunEnded, RunStarted, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.stop import StopRequest
@@ -20,6 +20,7 @@ from bulkup.engine.options import Options
 from bulkup.runs.context import RunContext
 from bulkup.runs.housekeeping import abandon
 from bulkup.runs.listing import ListedRun, runs_on
+from bulkup.runs.resume import open_unfinished, prepare_resume, resume
 from bulkup.runs.target import TargetOptions
 from bulkup.runs.undo import UndoWishes, undo
 from bulkup.state.holder import this_process
@@ -243,3 +244,28 @@ def test_what_an_earlier_version_reads_is_not_a_run_without_shards(
     ranged(embedded, Increment)
     (stored,) = embedded.client().query(kind=RUN_KIND).fetch()
     assert stored["shards"] == "[]"
+
+
+def test_resume_joins_a_run_and_reports_one_that_others_have_finished(
+    embedded: Server, ranged: RunRanged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(embedded, "Thing", 100, n=0)
+    for state in ("state", "other"):
+        assert ranged(embedded, Failing, ranges=4, limit=20, batch_size=5, state=state).next_command
+
+    def resume_in(state: str) -> bulkup.Report:
+        context = RunContext(Options(), tmp_path / state, lambda event: None)
+        target = TargetOptions(project=embedded.project)
+        with (
+            open_unfinished(None, context) as checkpoint,
+            prepare_resume(checkpoint, target, {}, context) as prepared,
+        ):
+            return resume(prepared, checkpoint)
+
+    for state in ("state", "other"):
+        report = resume_in(state)
+        assert (report.state, report.exit_code) == (RunState.FINISHED, Exit.DONE_WITH_FAILURES)
+        assert (report.counts.handled, len(report.failures)) == (100, 10)
+    assert Counter(e["n"] for e in everything(client, "Thing")) == {1: 90, 0: 10}
+    with pytest.raises(NotFoundError):
+        resume_in("other")
