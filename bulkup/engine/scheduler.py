@@ -25,7 +25,7 @@ from bulkup.engine.stopwatch import Doing
 from bulkup.engine.tail_splitter import TailSplitter
 from bulkup.engine.unwritten import ChangesUnwrittenError
 from bulkup.state.lease import Lease
-from bulkup.state.run_records import Ledger
+from bulkup.state.range_ledger import RangeLedger
 
 
 class Scheduler:
@@ -128,7 +128,9 @@ class Scheduler:
             self._runners.append(runner)
         return bool(self._runners)
 
-    def split_tail(self, keep: float, sample: Callable[[], Sample], ledger: Ledger) -> str | None:
+    def split_tail(
+        self, keep: float, sample: Callable[[], Sample], ledger: RangeLedger
+    ) -> str | None:
         """Split the range that is worked on; see `TailSplitter.split`."""
         if self._splitter is not None and self._splitter.is_pending:
             return None

@@ -12,9 +12,9 @@ from bulkup.engine.shard_runner import ShardRunner
 from bulkup.engine.splits import Sample
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import split_off
 from bulkup.state.record import RangePart, RunRecord
-from bulkup.state.run_records import Ledger
 
 
 class TailSplitter:
@@ -36,7 +36,7 @@ class TailSplitter:
         self._runners = runners
         self._waiting = waiting
 
-    def split(self, keep: float, sample: Callable[[], Sample], ledger: Ledger) -> str | None:
+    def split(self, keep: float, sample: Callable[[], Sample], ledger: RangeLedger) -> str | None:
         """Split the range, so that it keeps this share of what is left (0: nothing but what was
         handled), as far as `sample` tells. `ledger`: that of the ranges.
 
@@ -52,8 +52,8 @@ class TailSplitter:
         keys = sample().inside(begin, shard.upto) if keep > 0 else ()
         kept = int(len(keys) * min(keep, 1.0))
         edge = keys[kept - 1] if kept else begin
-        if edge == part.first:
-            return None  # nothing would be left, and two ranges would begin at the same key
+        if edge in (part.first, part.last):
+            return None  # one of both would be empty, and two ranges would begin at the same key
         new_id = self._lease.record.layout.next_shard
         middle = [Shard(new_id, after=begin, upto=edge)] if kept else []
         if runner is None:

@@ -74,6 +74,11 @@ def start(
             )
     if cutting is not None:
         check_can_be_cut(prepared)
+        if not keep_record:
+            raise UsageError(
+                "--no-record does not work with --ranges: only the record says which ranges there "
+                "are; leave one of them out"
+            )
     beginning = _Beginning(
         prepared, run_info, fresh, keep_record, once, on_found, in_group, cutting or Cutting()
     )

@@ -33,9 +33,10 @@ from bulkup.runs.ranges.view import RunView
 from bulkup.runs.ranges.working import RangeProgress, WorkingRange
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_private_folder
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import change_record
 from bulkup.state.record import LEASE_S, Holder, RunRecord, StopOrder
-from bulkup.state.run_records import Ledger, RecordMovedOn
+from bulkup.state.run_records import RecordMovedOn
 from bulkup.state.taking import take
 
 SHARE_STEP_S = 0.1
@@ -86,7 +87,7 @@ class _Role:
         view: RunView,
         working: WorkingRange,
         ranges: RangeRunner,
-        ledger: Ledger,
+        ledger: RangeLedger,
     ) -> None:
         self._failed_before = ranges.failed_in_others(range_id)
         self._view = view
@@ -139,7 +140,7 @@ class RangeRunner:
     def __init__(
         self,
         prepared: PreparedRun,
-        ledger: Ledger,
+        ledger: RangeLedger,
         view: RunView,
         holder: Holder,
         folder: Path,

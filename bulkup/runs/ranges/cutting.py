@@ -22,6 +22,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import MAX_RANGES, edges_of, new_plan_id, plan_ranges
 from bulkup.state.record import Made, RangePlan, RunRecord
 
@@ -98,7 +99,7 @@ def cut(
             made = Made(since_ns=times.updated_ns, record_ns=times.created_ns)
         plan = new_plan_id()
         records = plan_ranges(lease.record, plan, pieces, replace(made, record_ns=0))
-        ledger.of_ranges().insert(records)
+        RangeLedger.beside(ledger).insert(records)
         ranges = RangePlan(
             plan,
             len(records),

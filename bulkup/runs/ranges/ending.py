@@ -19,6 +19,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command, retry_command
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.notes import Notes, notes_of_ranges
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import (
     change_record,
     is_finished,
@@ -102,7 +103,7 @@ def _conclude(
 
 
 def _ranges(prepared: PreparedRun, record: RunRecord) -> list[RunRecord]:
-    return ranges_of(prepared.ledger.of_ranges(), record)
+    return ranges_of(RangeLedger.beside(prepared.ledger), record)
 
 
 def why_not_done(record: RunRecord, ranges: Sequence[RunRecord]) -> str:

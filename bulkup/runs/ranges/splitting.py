@@ -7,11 +7,11 @@ from collections.abc import Callable
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.splits import Sample
 from bulkup.runs.ranges.working import WorkingRange
-from bulkup.state.run_records import Ledger
+from bulkup.state.range_ledger import RangeLedger
 
 
 def split_range(
-    working: WorkingRange, scheduler: Scheduler, ledger: Ledger, sample: Callable[[], Sample]
+    working: WorkingRange, scheduler: Scheduler, ledger: RangeLedger, sample: Callable[[], Sample]
 ) -> None:
     """Answer the request that is there. Raises HeldError, CallError."""
     if working.request is not None and working.request.fraction > 0:
