@@ -15,20 +15,17 @@ from bulkup.core.errors import BulkupError, Exit, HeldError, NotFoundError
 from bulkup.core.events import EntityFailed, Event, Listener, Progress
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import RunInfo
-from bulkup.core.stop import Stopped
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc_errors import explained_error
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.execution import Execution
-from bulkup.engine.options import Options
+from bulkup.engine.options import AUTO_SHARDS, Options
 from bulkup.engine.outcomes import Outcome
-from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.splits import Sample, Sampling
-from bulkup.engine.steered import CarriedSteering, SteeringSource
+from bulkup.engine.steered import CarriedSteering
 from bulkup.engine.task import Surroundings, TakenRun, Task
-from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.runs.prepare import PreparedRun, checked_query, with_parameters
-from bulkup.runs.ranges.splitting import split_range
+from bulkup.runs.ranges.role import Role
 from bulkup.runs.ranges.view import RunView
 from bulkup.runs.ranges.working import RangeProgress, WorkingRange
 from bulkup.state.checkpoint import Checkpoint
@@ -38,6 +35,9 @@ from bulkup.state.ranges import change_record
 from bulkup.state.record import LEASE_S, Holder, RunRecord, StopOrder
 from bulkup.state.run_records import RecordMovedOn
 from bulkup.state.taking import take
+
+SAMPLED_SHARDS = 8
+"""How large a sample is where a range is to be split."""
 
 SHARE_STEP_S = 0.1
 SHARE_WITHIN_S = LEASE_S / 2
@@ -78,57 +78,6 @@ class RangeResult:
     """The failure that has exceeded the budget, which `counts` lacks: its entity is not done."""
 
 
-class _Role:
-    """What the runner of a range is told (`engine/range_role.py`)."""
-
-    def __init__(
-        self,
-        range_id: str,
-        view: RunView,
-        working: WorkingRange,
-        ranges: RangeRunner,
-        ledger: RangeLedger,
-    ) -> None:
-        self._failed_before = ranges.failed_in_others(range_id)
-        self._view = view
-        self._working = working
-        self._ranges = ranges
-        self._ledger = ledger
-        self._counts: Counts | None = None
-        self._elsewhere = 0
-
-    @property
-    def steering(self) -> SteeringSource:
-        return self._view
-
-    def max_rate(self) -> MaxRate:
-        return self._view.max_rate()
-
-    def failed_elsewhere(self, here: int) -> int:
-        counts = self._view.record.counts
-        if counts is not self._counts:
-            self._counts = counts
-            self._elsewhere = max(self._failed_before, counts.failed - here)
-        return self._elsewhere
-
-    def handled_of_run(self, here: int) -> tuple[int, int | None]:
-        record = self._view.record
-        return max(record.counts.handled, here), record.total
-
-    def stopped(self) -> Stopped | None:
-        if self._working.why_stop:
-            return Stopped(RunState.STOPPED, self._working.why_stop, Exit.LIMIT)
-        if (order := self._view.stop) is not None:
-            return Stopped(order.state, order.reason, Exit(order.exit_code))
-        if self._view.is_over:
-            return Stopped(RunState.STOPPED, "the run has ended meanwhile", Exit.HELD)
-        return None
-
-    def split(self, scheduler: Scheduler) -> None:
-        if self._working.request is not None:
-            split_range(self._working, scheduler, self._ledger, self._ranges.sample)
-
-
 class RangeRunner:
     """Works on ranges of a run, one after the other, with one updater and one connection.
 
@@ -162,7 +111,7 @@ class RangeRunner:
         self._failed: dict[str, int] = {}
         """How many entities have failed, by the ranges that this process has worked on."""
 
-    def failed_in_others(self, range_id: str) -> int:
+    def _failed_in_others(self, range_id: str) -> int:
         """How many entities have failed in the other ranges that this process has worked on. The
         conductor may not know that yet."""
         return sum(failed for other, failed in self._failed.items() if other != range_id)
@@ -170,7 +119,7 @@ class RangeRunner:
     def sample(self) -> Sample:
         """Keys at which ranges may be split; asked for once. Raises CallError."""
         if self._sample is None:
-            self._sample = Sampling(self._prepared.rpc, self._prepared.query, 8).take()
+            self._sample = Sampling(self._prepared.rpc, self._prepared.query, SAMPLED_SHARDS).take()
         return self._sample
 
     def work_on(
@@ -279,7 +228,10 @@ class RangeRunner:
         self, checkpoint: Checkpoint, held: RunRecord, options: Options, working: WorkingRange
     ) -> RangeResult:
         prepared, run_info = self._prepared, held.run_info
-        role = _Role(run_info.run_id, self._view, working, self, self._ledger)
+        role = Role(
+            self._view, working, self._ledger, self.sample,
+            failed_before=self._failed_in_others(run_info.run_id),
+        )  # fmt: skip
         taken = TakenRun(
             checkpoint, self._ledger, held,
             next_command=lambda: "",
@@ -288,7 +240,7 @@ class RangeRunner:
             role=role,
             steered_in=self._steered_in,
         )  # fmt: skip
-        shards = options.shards or (8 if prepared.target.info.is_real else 1)
+        shards = options.shards or (AUTO_SHARDS if prepared.target.info.is_real else 1)
         sampling = Sampling(prepared.rpc, prepared.query, shards) if shards > 1 else None
         context = prepared.context
 
