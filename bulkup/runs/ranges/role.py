@@ -18,8 +18,11 @@ from bulkup.state.range_ledger import RangeLedger
 
 
 class Role:
-    """The `RangeRole` of a range. `failed_before`: how many entities have failed in the other ranges
-    that this process has worked on, which the conductor may not know yet."""
+    """The `RangeRole` of a range.
+
+    `failed_before`: how many entities have failed in the other ranges that this process has worked
+    on, which the conductor may not know yet.
+    """
 
     def __init__(
         self,
