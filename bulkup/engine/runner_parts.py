@@ -189,7 +189,8 @@ class RunnerParts:
         """A range's runner does what is asked of the whole run."""
         if role.max_rate() != self._rate_limiter.max_rate:
             self._rate_limiter.tune(role.max_rate())
-        self._budget.failed_elsewhere = role.failed_elsewhere(self._budget.failed)
+        handled = self._already.handled + self._control.handled
+        self._budget.failed_elsewhere = role.failed_elsewhere(handled, self._budget.failed)
         self._control.ended = role.stopped()
 
     def _tune(self, tuning: Tuning) -> None:

@@ -11,6 +11,7 @@ import pytest
 from google.cloud.datastore import Entity, Query
 
 import bulkup
+from bulkup.core import max_failures
 from bulkup.core.clock import Clock
 from bulkup.core.errors import Exit, HeldError, NotFoundError, QueryError, StateError
 from bulkup.core.events import Event, RunEnded, RunStarted, Warned, WarningKind
@@ -20,6 +21,8 @@ from bulkup.engine.options import Options
 from bulkup.runs.context import RunContext
 from bulkup.runs.housekeeping import abandon
 from bulkup.runs.listing import ListedRun, runs_on
+from bulkup.runs.ranges import work
+from bulkup.runs.ranges.view import Times
 from bulkup.runs.resume import open_unfinished, prepare_resume, resume
 from bulkup.runs.target import TargetOptions
 from bulkup.runs.undo import UndoWishes, undo
@@ -143,6 +146,17 @@ def test_the_failure_budget_is_for_the_whole_run(embedded: Server, ranged: RunRa
     report = ranged(embedded, Failing, max_failures=-1)
     assert (report.exit_code, report.counts.failed) == (Exit.DONE_WITH_FAILURES, 10)
     assert report.counts.handled == 100
+
+
+def test_a_share_of_failures_is_of_what_all_ranges_have_handled(
+    embedded: Server, ranged: RunRanged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of the ranges that the conductor does not know of yet."""
+    monkeypatch.setattr(work, "TIMES", Times())
+    monkeypatch.setattr(max_failures, "SHARE_OF_AT_LEAST", 20)
+    fill(embedded, "Thing", 200, n=0)
+    report = ranged(embedded, Failing, ranges=5, batch_size=7, max_failures="15%")
+    assert (report.exit_code, report.counts.failed) == (Exit.DONE_WITH_FAILURES, 20)
 
 
 def test_a_run_that_one_process_has_begun_is_cut_into_ranges(
