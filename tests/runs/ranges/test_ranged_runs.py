@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -29,7 +30,9 @@ from bulkup.runs.undo import UndoWishes, undo
 from bulkup.state.holder import this_process
 from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RANGE_KIND, RUN_KIND
 from bulkup.state.markers import LATE_COPY_S
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import ranges_of
+from bulkup.state.record import LEASE_S, RunRecord
 from bulkup.state.taking import take
 from tests.chaos.bench import later
 from tests.conftest import Server
@@ -60,6 +63,31 @@ def test_after_the_sweep_nothing_is_left_but_the_record(
     fill(embedded, "Thing", 100, n=0)
     ranged(embedded, Increment, ranges=5, batch_size=7)
     with later(2 * LATE_COPY_S):
+        fill(embedded, "Other", 1)
+        run(embedded, touch)
+    assert left_in(embedded) == {MARKER_KIND: 0, CLAIM_KIND: 0, RANGE_KIND: 0, RUN_KIND: 2}
+
+
+def test_the_sweep_removes_what_a_dead_planner_has_left(
+    embedded: Server, ranged: RunRanged, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed after it had inserted the ranges, and the run was finished without any."""
+    client = fill(embedded, "Thing", 100, n=0)
+    insert = RangeLedger.insert
+
+    def insert_and_die(self: RangeLedger, records: Sequence[RunRecord]) -> None:
+        insert(self, records)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RangeLedger, "insert", insert_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            ranged(embedded, Increment, ranges=5, batch_size=7)
+    assert left_in(embedded)[RANGE_KIND] == 5
+    with later(2 * LEASE_S):
+        assert run(embedded, Increment).counts.handled == 100
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+    with later(2 * LEASE_S + 2 * LATE_COPY_S):
         fill(embedded, "Other", 1)
         run(embedded, touch)
     assert left_in(embedded) == {MARKER_KIND: 0, CLAIM_KIND: 0, RANGE_KIND: 0, RUN_KIND: 2}
