@@ -171,7 +171,7 @@ def test_a_runner_that_never_ends_is_left_alone_when_all_ranges_are_finished(
 def test_a_run_that_is_cancelled_elsewhere_ends_its_pipeline(
     beam_shell: BeamShell, embedded: Server
 ) -> None:
-    beam_shell.seed(embedded, 400)
+    beam_shell.seed(embedded, 2000)
     process = beam_shell.begin_run(
         "--ranges", 4, "-p", "pause_ms=20", "--batch-size", 20, runner=PROCESSES
     )
@@ -179,9 +179,7 @@ def test_a_run_that_is_cancelled_elsewhere_ends_its_pipeline(
     assert beam_shell.bulkup("cancel", beam_shell.runs()[-1]).code == 0
     result = ended(process, 100)
     assert result.code == 12, result
-    assert 0 < beam_shell.handled() < 400
-    assert beam_shell.bulkup("resume").code == 0
-    beam_shell.once()
+    assert 0 < beam_shell.handled() < 2000
 
 
 def test_a_query_that_cannot_be_cut_is_refused(beam_shell: BeamShell, embedded: Server) -> None:
