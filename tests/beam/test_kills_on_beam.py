@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
 
 from tests.beam.conftest import BUMP, PROCESSES, BeamShell
-from tests.cli.shell import ended, markers
+from tests.cli.shell import ended
 from tests.conftest import Server
 
 COUNT = 800
@@ -69,4 +69,3 @@ def test_commands_and_workers_killed_at_any_moment_handle_each_entity_once(
         result = shell.run(*words, runner=runner)
     assert result.code == 0, result
     shell.once()
-    assert markers(server) == []
