@@ -332,7 +332,9 @@ class _Rehearsing:
         self._passes += 1
         options = self._request.options
         if batch_size is not None:
-            options = replace(options, batch_size=min(batch_size, options.batch_size))
+            # One commit at a time, so that a kill finds no other one that is applied all the same.
+            size = min(batch_size, options.batch_size)
+            options = replace(options, batch_size=size, in_flight=1, shards=1)
         return Job(
             work,
             replace(self._request.target, local=str(path)),

@@ -311,10 +311,15 @@ def _crashes(work: RehearsedWork) -> Answer:
             names = ", ".join(map(clean, crash.varying[:5]))
             more = ", …" if len(crash.varying) > 5 else ""
             varying = f" Not compared, since each run gives other values: {names}{more}."
+        writes = work.counts.writes
+        where = ""
+        if writes and not crash.was_killed_between(writes):
+            where = " No kill came between two of its writes: they are in too few commits for that."
         return Answer(
             Tone.GOOD,
             name,
-            f"Yes: {killed}, it ends with the same data and the same counts as without.{varying}",
+            f"Yes: {killed}, it ends with the same data and the same counts as without.{where}"
+            f"{varying}",
         )
     if crash.unlike:
         return Answer(Tone.BAD, name, f"No: {killed}, it ends otherwise: {clean(crash.unlike)}.")

@@ -57,6 +57,8 @@ def test_an_idempotent_updater_with_failures(tmp_path: Path) -> None:
     assert [kill.writes for kill in crash.kills] == sorted(kill.writes for kill in crash.kills)
     assert crash.kills[0].writes == 0
     assert crash.kills[-1].writes == 60
+    # About five entities in a commit, and one commit at a time.
+    assert [0 < kill.writes < 60 for kill in crash.kills] == [False, True, True, True, False]
     (label,) = work.effect.properties
     assert (label.kind, label.name, label.changed) == ("Item", "label", 60)
     assert label.before.types == (("absent", 60),)
@@ -115,6 +117,7 @@ def test_what_a_crash_changes_is_found(tmp_path: Path) -> None:
     )  # fmt: skip
     work = only(rehearse(request(spec, file)))
     assert work.crash is not None
+    assert work.crash.was_killed_between(12)
     assert not work.crash.is_same
     assert work.crash.effect.changed
     assert not work.crash.varying
