@@ -20,6 +20,7 @@ OF_THE_BEST = 0.9
 TWO_PROCESSES = 1.7
 MORE_MEMORY = 1.1
 IMAGES_WALL = 1.1
+BEAM_SLOPE = 1.2
 
 CLASS, OFFICIAL = "bulkup, class", "official client, loop"
 
@@ -249,6 +250,52 @@ def _memory_checks(results: Mapping[str, Result]) -> Iterator[Check]:
         yield _check(name, results, [few, many], judge)
 
 
+# --- Apache Beam ---
+
+ON_BEAM, IN_RANGES = "bulkup, on Beam", "bulkup, one process"
+
+
+def _beam_rows(sizes: Sizes) -> list[Row]:
+    rows = []
+    for entities in (sizes.peers // 5, sizes.peers):
+        settings = Settings(entities=entities)
+        rows += [
+            bulkup(_sized(IN_RANGES, entities), "Touch", settings),
+            peer(_sized(ON_BEAM, entities), "on_beam", settings),
+        ]
+    settings = Settings(entities=sizes.slow_peers)
+    return [
+        *rows,
+        peer("Beam, DatastoreIO", "beam", settings),
+        peer("Beam, DatastoreIO, ramping for one worker", "beam_ramping", settings),
+    ]
+
+
+def _sized(name: str, entities: int) -> str:
+    return f"{name}, {entities:,}"
+
+
+def _beam_checks(results: Mapping[str, Result]) -> Iterator[Check]:
+    """What a further entity costs; a pipeline costs seconds before the first one."""
+    few, many = sorted({result.row.settings.entities for name, result in results.items()
+                        if name.startswith(ON_BEAM)})  # fmt: skip
+
+    def slope(name: str) -> float:
+        totals = [results[_sized(name, n)].cpu_us * n for n in (few, many)]
+        return (totals[1] - totals[0]) / (many - few)
+
+    def judge() -> Check:
+        beam, alone = slope(ON_BEAM), slope(IN_RANGES)
+        text = (
+            f"{beam:.1f} µs for a further entity, {beam / alone:.2f} times {IN_RANGES} "
+            f"(at most {BEAM_SLOPE})"
+        )
+        return Check("CPU on Beam", beam <= alone * BEAM_SLOPE, text)
+
+    needed = [_sized(name, n) for name in (ON_BEAM, IN_RANGES) for n in (few, many)]
+    yield _check("CPU on Beam", results, needed, judge)
+
+
 SCENARIOS = (
     Scenario("peers", "no latency", _peer_rows, _peer_checks),
     Scenario("round-trips", f"{ROUND_TRIP_MS} ms for every call", _far_rows, _far_checks),
@@ -258,4 +305,5 @@ SCENARIOS = (
     ),
     Scenario("processes", "an updater that computes", _process_rows, _process_checks),
     Scenario("memory", "peak memory", _memory_rows, _memory_checks),
+    Scenario("beam", "on Apache Beam's own runner, one process", _beam_rows, _beam_checks),
 )  # fmt: skip

@@ -8,12 +8,16 @@ kind and write them back, 500 a commit; the floors send bytes that were made bef
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from benchmarks.canned import FIRST_ID, KIND, PROJECT, key_of
@@ -90,6 +94,15 @@ def ndb(host: str, entities: int) -> Work:
 
 def beam(host: str, entities: int) -> Work:
     """DatastoreIO on the direct runner, without its ramp-up."""
+    return _datastore_io(entities, throttle_rampup=False)
+
+
+def beam_ramping(host: str, entities: int) -> Work:
+    """The same with its ramp-up and its hint that there is one worker."""
+    return _datastore_io(entities, throttle_rampup=True, hint_num_workers=1)
+
+
+def _datastore_io(entities: int, **writing: Any) -> Work:
     try:
         import apache_beam
         from apache_beam.io.gcp.datastore.v1new import datastoreio
@@ -108,10 +121,37 @@ def beam(host: str, entities: int) -> Work:
                 pipeline
                 | datastoreio.ReadFromDatastore(Query(KIND, PROJECT, limit=entities))
                 | apache_beam.Map(change)
-                | datastoreio.WriteToDatastore(PROJECT, throttle_rampup=False)
+                | datastoreio.WriteToDatastore(PROJECT, **writing)
             )
 
     return work
+
+
+def on_beam(host: str, entities: int) -> Work:
+    """bulkup on the direct runner, all entities, in ranges."""
+    try:
+        import apache_beam
+
+        import bulkup.beam
+    except ImportError as error:
+        raise NotInstalled("apache-beam[gcp]") from error
+    folder = tempfile.mkdtemp(prefix="bulkup-benchmark-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    updaters = str(Path(__file__).with_name("updaters.py"))
+
+    def work() -> None:
+        with apache_beam.Pipeline() as pipeline:
+            reports = pipeline | bulkup.beam.Apply(
+                f"{updaters}:Touch", project=PROJECT, ranges=SHARDS, state_dir=folder
+            )
+            _ = reports | apache_beam.Map(_check)
+
+    return work
+
+
+def _check(report: Any) -> None:
+    if not report.success:
+        raise SystemExit(f"the run ended early: {report.reason}")
 
 
 # --- floors: what no client can be faster than without doing less ---
@@ -225,7 +265,8 @@ def _commit_bytes(host: str, count: int) -> bytes:
 
 
 PEERS: dict[str, Peer] = {
-    peer.__name__: peer for peer in (official, ndb, beam, floor, floor_shards)
+    peer.__name__: peer
+    for peer in (official, ndb, beam, beam_ramping, on_beam, floor, floor_shards)
 }
 
 

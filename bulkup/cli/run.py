@@ -14,6 +14,7 @@ import click
 from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm, confirm_again
 from bulkup.cli.engine_args import EngineArgs
+from bulkup.cli.on_beam import On, RunnerArgs, check_on_beam
 from bulkup.cli.options import (
     AllowEmpty,
     DryRun,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class RunArgs:
     updater: Annotated[str, click.Argument(["updater"], shell_complete=completed)]
+    runner_args: RunnerArgs
     dry_run: DryRun
     selection: SelectionArgs
     keys_from: KeysFrom
@@ -116,6 +118,7 @@ class RunArgs:
         ),
     ]
     trace: Trace
+    on: On
     mail: MailArgs
     state_dir: StateDir
     yes: Yes
@@ -156,6 +159,9 @@ def command(args: RunArgs) -> int:
     as often as you like, also on other machines. They share --max-rate and --max-failures. Whoever
     finds all ranges finished ends the run.
 
+    With --on beam, the workers of an Apache Beam pipeline do the work; Beam's own options come
+    behind `--`, such as --runner=DataflowRunner. Ctrl-C then leaves the pipeline alone.
+
     Ctrl-C finishes the commits in flight and saves. Whatever stopped a run, `bulkup resume`
     continues it.
     """
@@ -166,6 +172,7 @@ def command(args: RunArgs) -> int:
             "--verify cannot be used with several namespaces; verify each with "
             "`bulkup verify UPDATER --namespace NAME`"
         )
+    check_on_beam(args.on, args.runner_args, _given(args))
     pattern = args.namespaces.pattern(args.target)
     resume_command = None if pattern is None else _same_command(args)
     with RunSession(
@@ -207,13 +214,35 @@ def command(args: RunArgs) -> int:
                 confirm(f"Run {prepared.source.name}{over}", prepared.target, yes=args.yes)
             if args.verify:
                 check_verifiable(prepared)
-            cutting = Cutting(args.ranges) if args.ranges is not None else None
-            report = start(
-                prepared, fresh=args.new, keep_record=not args.no_record, cutting=cutting
-            )
+            if args.on is not None:
+                from bulkup.beam.launcher import run_on_beam
+
+                report = run_on_beam(prepared, args.runner_args, ranges=args.ranges, fresh=args.new)
+            else:
+                cutting = Cutting(args.ranges) if args.ranges is not None else None
+                report = start(
+                    prepared, fresh=args.new, keep_record=not args.no_record, cutting=cutting
+                )
             if args.verify and report.success:
                 return verify_after(prepared).exit_code or report.exit_code
             return report.exit_code
+
+
+def _given(args: RunArgs) -> dict[str, bool]:
+    """Which options were given, of those that Beam does not go together with."""
+    return {
+        "--local": args.target.local is not None,
+        "--dry-run": args.dry_run,
+        "--all-namespaces": args.namespaces.all_namespaces,
+        "--namespaces": args.namespaces.namespaces is not None,
+        "--keys-from": args.keys_from is not None,
+        "--until-clean": args.until_clean,
+        "--limit": args.engine.limit is not None,
+        "--max-time": args.engine.max_time is not None,
+        "--processes": args.engine.processes > 1,
+        "--no-record": args.no_record,
+        "--trace": args.trace is not None,
+    }
 
 
 def _plan(args: RunArgs, pattern: str | None) -> PlanFile | None:

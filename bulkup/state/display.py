@@ -25,20 +25,22 @@ def resume_command(run_id: str, state_dir: Path, words: Sequence[str] = ()) -> s
     return shlex.join(words)
 
 
-def abandon_command(run_id: str, state_dir: Path) -> str:
-    """The command that gives up an unfinished run."""
-    words = ["bulkup", "abandon", run_id]
+def command_on(verb: str, run_id: str, state_dir: Path) -> str:
+    """`bulkup VERB RUN` for a run in this state directory."""
+    words = ["bulkup", verb, run_id]
     if state_dir != DEFAULT_STATE_DIR:
         words += ["--state-dir", str(state_dir)]
     return shlex.join(words)
+
+
+def abandon_command(run_id: str, state_dir: Path) -> str:
+    """The command that gives up an unfinished run."""
+    return command_on("abandon", run_id, state_dir)
 
 
 def continue_command(run_id: str, state_dir: Path) -> str:
     """The command that continues a paused run."""
-    words = ["bulkup", "continue", run_id]
-    if state_dir != DEFAULT_STATE_DIR:
-        words += ["--state-dir", str(state_dir)]
-    return shlex.join(words)
+    return command_on("continue", run_id, state_dir)
 
 
 def retry_command(run_info: RunInfo, state_dir: Path, words: Sequence[str] = ()) -> str:

@@ -66,7 +66,9 @@ class Decoder:
         arrays: dict[str, Any] = {}
         for indexed, group in ((True, proto.property), (False, proto.raw_property)):
             for prop in group:
-                name = text(prop.name)
+                name = prop.name
+                if type(name) is bytes:
+                    text(name)  # raises
                 if name in arrays:
                     out = arrays[name].add()
                 elif prop.multiple or name in properties:

@@ -1,0 +1,206 @@
+"""`bulkup run UPDATER --on beam`: plan the ranges, have a Beam runner work on them, end the run.
+
+The runner's word counts for nothing here. When it has ended, or has failed, or all ranges are
+finished though it hangs, the records say how the run stands.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from bulkup.beam.work import WorkOnRanges
+from bulkup.beam.workers import workers
+from bulkup.core.errors import Exit, StopAskedError, UsageError
+from bulkup.core.events import Event, Progress, Report, Warned
+from bulkup.core.user_traceback import error_line
+from bulkup.core.vitals import ShardVitals, Vitals
+from bulkup.datastore.call_error import CallError
+from bulkup.engine.progress import ProgressTracker
+from bulkup.runs.launch import RangesState, begin, conclude, look, range_ids, work_of
+from bulkup.runs.prepare import PreparedRun
+from bulkup.state.display import command_on, resume_command
+from bulkup.state.record import LOOK_EVERY_S, RunRecord
+
+RUNNERS = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
+"""Beam's own that it does not find by their names."""
+
+READS_PER_S = 5
+"""Each look reads the records of all ranges, which are few beside what a run writes."""
+
+SLOWEST_LOOK_S = 60.0
+
+HANGS_AFTER_S = 30.0
+"""A runner that has not ended so long after the last range is finished is not waited for. Beam's
+own, with several processes, waits forever for one that was killed."""
+
+ENDS_WITHIN_S = 20.0
+"""How long a runner in this process has to end its pipeline after Ctrl-C."""
+
+
+def run_on_beam(
+    prepared: PreparedRun, runner_args: Sequence[str], *, ranges: int | None, fresh: bool
+) -> Report:
+    """Begin a run, or find the unfinished one of the same work; have its ranges worked on by the
+    runner that `runner_args`, Beam's own options, name; end it, and return its report.
+
+    Raises BulkupError when the run cannot begin, StopAskedError when the command was interrupted.
+    """
+    options = pipeline_options(runner_args)
+    begun = begin(prepared, ranges=ranges, fresh=fresh)
+    if isinstance(begun, Report):
+        return begun
+    ids = range_ids(prepared, begun)
+    pipeline = beam.Pipeline(options=options)
+    _ = pipeline | "Ranges" >> beam.Create(ids) | "Apply" >> WorkOnRanges(work_of(prepared, begun))
+    job = _Job(pipeline)
+    with prepared.context.stop.listening():
+        _Watch(prepared, begun, job).until_done()
+    if job.error is not None:
+        prepared.context.listener(Warned(f"the Beam runner has failed: {job.error}"))
+    return conclude(prepared, begun)
+
+
+def pipeline_options(runner_args: Sequence[str]) -> PipelineOptions:
+    """Beam's options, as they are typed behind `--`. Raises UsageError."""
+    try:
+        options = PipelineOptions(list(runner_args))
+        standard = options.view_as(StandardOptions)
+    except SystemExit:  # argparse has printed why
+        raise UsageError(
+            "Beam does not take the options behind `--`; the lines above say why"
+        ) from None
+    standard.runner = RUNNERS.get(standard.runner or "", standard.runner)
+    if "DaskRunner" in (standard.runner or ""):
+        # Its default puts 128 ranges, most often all of them, into one task.
+        from apache_beam.runners.dask.dask_runner import DaskOptions
+
+        dask = options.view_as(DaskOptions)
+        if dask.npartitions is None and dask.partition_size is None:
+            dask.partition_size = 1
+    return options
+
+
+class _Job:
+    """The pipeline, run in a thread of its own: some runners work in `run` itself."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.error: str | None = None
+        self.name = ""
+        """Of a job that a service does, without this process; empty: there is none."""
+        self._pipeline = pipeline
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name="bulkup-beam", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            result = self._pipeline.run()
+            self.name = _job_name(result)
+            result.wait_until_finish()
+        except BaseException as error:  # whatever a runner raises; told by `run_on_beam`
+            self.error = error_line(error)
+        finally:
+            self._ended.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended."""
+        return self._ended.wait(seconds)
+
+
+def _job_name(result: Any) -> str:
+    """How a service names the job that it does without this process; empty: it needs this process,
+    as Beam's own runner and Dask do."""
+    job_id = getattr(result, "job_id", None) or getattr(result, "_job_id", None) or ""
+    return str(job_id() if callable(job_id) else job_id)
+
+
+class _Watch:
+    """Shows how far the run is while the pipeline works."""
+
+    def __init__(self, prepared: PreparedRun, begun: RunRecord, job: _Job) -> None:
+        self._prepared = prepared
+        self._begun = begun
+        self._job = job
+        self._clock = prepared.context.clock
+        self._state = RangesState(0, 0, begun.counts, begun.total, ())
+        self._next_look = self._clock.monotonic()
+        self._finished_at: float | None = None
+        self._progress = ProgressTracker(self._listen, self._clock, begun.counts)
+        self._progress.total = begun.total
+
+    def until_done(self) -> None:
+        """Return when the pipeline has ended, or is not worth waiting for.
+
+        Raises StopAskedError.
+        """
+        while not self._job.wait(0.25):
+            if self._prepared.context.stop.is_asked:
+                self._leave()
+                return
+            if self._clock.monotonic() >= self._next_look:
+                self._look()
+            self._progress.tick()
+            if self._hangs():
+                message = "all ranges are finished, but the Beam runner does not end; left alone"
+                self._prepared.context.listener(Warned(message))
+                return
+
+    def _look(self) -> None:
+        try:
+            self._state = state = look(self._prepared, self._begun)
+        except CallError:
+            return  # shown at the next look, or by the end
+        finally:
+            every_s = min(max(LOOK_EVERY_S, self._state.total / READS_PER_S), SLOWEST_LOOK_S)
+            self._next_look = self._clock.monotonic() + every_s
+        self._progress.counts, self._progress.total = state.counts, state.entities
+        if state.total and state.finished == state.total and self._finished_at is None:
+            self._finished_at = self._clock.monotonic()
+
+    def _hangs(self) -> bool:
+        finished_at = self._finished_at
+        return finished_at is not None and self._clock.monotonic() - finished_at > HANGS_AFTER_S
+
+    def _listen(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            state = self._state
+            waiting = state.total - state.finished - len(state.holders)
+            vitals = Vitals(
+                shards=tuple(ShardVitals(i, 0) for i, _ in enumerate(state.holders, 1)),
+                shards_waiting=max(waiting, 0),
+                shards_done=state.finished,
+            )
+            event = replace(event, vitals=vitals)
+        self._prepared.context.listener(event)
+
+    def _leave(self) -> None:
+        """After Ctrl-C. A pipeline elsewhere goes on; one in this process comes to its end.
+
+        Raises StopAskedError.
+        """
+        stop, run_id = self._prepared.context.stop, self._begun.run_info.run_id
+        state_dir = self._prepared.context.typed_state_dir
+        code = Exit.SIGTERM if stop.signal is not None and stop.signal == 15 else Exit.SIGINT
+        if not self._job.name:
+            workers.stop("interrupted")
+            self._job.wait(ENDS_WITHIN_S)
+            continued = resume_command(run_id, state_dir)
+            raise StopAskedError(
+                f"run {run_id} is interrupted; workers in other processes finish at most their "
+                "range, and what is done is kept; continue with the same command, or on this "
+                f"machine alone with: {continued}",
+                code,
+                next_steps=[continued],
+            )
+        steps = [command_on(verb, run_id, state_dir) for verb in ("show", "cancel", "resume")]
+        raise StopAskedError(
+            f"detached: job {self._job.name} goes on with run {run_id}; look with `{steps[0]}`, "
+            f"cancel with `{steps[1]}`, and when it is done end the run with `{steps[2]}`",
+            code,
+            next_steps=steps,
+        )

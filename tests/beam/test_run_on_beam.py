@@ -1,0 +1,160 @@
+"""`bulkup run --on beam` on Beam's own runner: nothing is handled twice, and success is the
+records'."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
+
+from tests.beam.conftest import PROCESSES, BeamShell
+from tests.cli.shell import ended, markers
+from tests.conftest import Server
+
+
+def test_a_run_in_ranges_is_finished_and_reported_as_every_run(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    beam_shell.seed(embedded, 600)
+    result = beam_shell.run("--ranges", 5)
+    assert result.code == 0, result
+    assert result.summary["counts"]["handled"] == 600
+    assert result.summary["state"] == "finished"
+    beam_shell.once()
+    assert markers(embedded) == []
+    listed = beam_shell.bulkup("list", "--json").of_type("run")
+    assert [run["state"] for run in listed] == ["finished"]
+    again = beam_shell.run("--ranges", 5, "--once")
+    assert again.code == 0
+    beam_shell.once()
+
+
+def test_bundles_that_run_three_times_in_two_processes_handle_each_entity_once(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    beam_shell.seed(embedded, 600)
+    result = beam_shell.run("--ranges", 6, runner=(*PROCESSES, "--direct_runner_bundle_repeat=2"))
+    assert result.code == 0, result
+    beam_shell.once()
+
+
+def test_a_killed_command_is_continued_by_the_same_one(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    beam_shell.seed(embedded, 600)
+    words = ("--ranges", 6, "-p", "pause_ms=10", "--batch-size", 20)
+    process = beam_shell.begin_run(*words, runner=PROCESSES)
+    beam_shell.await_handled(60, process)
+    process.kill()
+    ended(process)
+    assert beam_shell.handled() < 600
+    result = beam_shell.run(*words, runner=PROCESSES)
+    assert result.code == 0, result
+    beam_shell.once()
+
+
+def test_ranges_that_are_split_in_the_middle_still_cover_the_query(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    beam_shell.seed(embedded, 600)
+    splits = {"Apply/Work": {"timings": [0.7, 0.5, 0.5], "fractions": [0.5, 0.5, 0.5]}}
+    result = beam_shell.run(
+        "--ranges", 2, "-p", "pause_ms=10", "--batch-size", 20,
+        runner=(*PROCESSES, f"--direct_test_splits={json.dumps(splits)}"),
+    )  # fmt: skip
+    assert result.code == 0, result
+    beam_shell.once()
+    assert beam_shell.own("BulkupRange") >= 2
+
+
+def test_a_runner_that_drops_residuals_ends_with_exit_1_and_the_rest_is_resumed(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    beam_shell.seed(embedded, 600)
+    splits = {"Apply/Work": {"timings": [0.7], "fractions": [0.3]}}
+    result = beam_shell.run(
+        "--ranges", 2, "-p", "pause_ms=10", "--batch-size", 20,
+        runner=(
+            "--runner=tests.beam.runners.DropsResiduals", "--direct_running_mode=multi_threading",
+            "--direct_num_workers=2", f"--direct_test_splits={json.dumps(splits)}",
+        ),
+    )  # fmt: skip
+    assert result.code == 1, result
+    assert result.summary["next_command"].startswith("bulkup resume ")
+    assert 0 < beam_shell.handled() < 600
+    assert beam_shell.bulkup("resume").code == 0
+    beam_shell.once()
+
+
+def test_a_runner_that_says_done_and_has_run_nothing_ends_with_exit_1(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    """What Beam's own does in one process, told to split."""
+    beam_shell.seed(embedded, 50)
+    splits = {"Apply/Work": {"timings": [0.1], "fractions": [0.5]}}
+    result = beam_shell.run(
+        "--ranges", 2,
+        runner=("--runner=FnApiRunner", f"--direct_test_splits={json.dumps(splits)}"),
+    )  # fmt: skip
+    assert result.code == 1, result
+    assert beam_shell.handled() == 0
+    assert beam_shell.run("--ranges", 2).code == 0
+    beam_shell.once()
+
+
+def test_failures_within_the_budget_fail_no_bundle(beam_shell: BeamShell, embedded: Server) -> None:
+    beam_shell.seed(embedded, 100)
+    result = beam_shell.run("--ranges", 3, "-p", "bad=10", "--max-failures", 20)
+    assert result.code == 3, result
+    assert result.summary["counts"]["failed"] == 10
+    assert "Beam runner has failed" not in result.out + result.err
+
+
+def test_an_exhausted_budget_stops_the_run_and_fails_no_bundle(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    beam_shell.seed(embedded, 100)
+    result = beam_shell.run("--ranges", 3, "-p", "bad=5", "--max-failures", 2)
+    assert result.code == 1, result
+    assert result.summary["state"] == "failed"
+    assert "Beam runner has failed" not in result.out + result.err
+
+
+def test_an_interrupted_command_says_how_to_continue(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    beam_shell.seed(embedded, 400)
+    process = beam_shell.begin_run("--ranges", 4, "-p", "pause_ms=10", "--batch-size", 20)
+    beam_shell.await_handled(40, process)
+    process.send_signal(signal.SIGINT)
+    result = ended(process, 100)
+    assert result.code == 130, result
+    assert "bulkup resume " in result.err
+    assert beam_shell.bulkup("resume").code == 0
+    beam_shell.once()
+
+
+def test_a_query_that_cannot_be_cut_is_refused(beam_shell: BeamShell, embedded: Server) -> None:
+    beam_shell.seed(embedded, 10)
+    beam_shell.write(
+        "ordered.py",
+        """
+        from bulkup import Updater
+
+        class Ordered(Updater):
+            def get_query(self):
+                return self.client.query(kind="Item", order=["n"])
+
+            def handle_entity(self, entity):
+                entity["n"] += 1
+                self.put(entity)
+        """,
+    )
+    result = ended(beam_shell.start("run", "ordered.py", "--on", "beam", "--yes"))
+    assert result.code == 2, result
+    assert "Traceback" not in result.err
+    assert beam_shell.run_states() == []
+    assert beam_shell.handled() == 0
