@@ -245,7 +245,7 @@ class _Rehearsing:
             error_code=ended.refusal.exit_code if ended.refusal is not None else Exit.DONE,
         )
         if not work.finished:
-            return work, None
+            return replace(work, forecast=None), None
         if self._request.second:
             work = self._with_second(work, after, again)
         if self._request.kills:

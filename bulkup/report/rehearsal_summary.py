@@ -215,7 +215,8 @@ def _answers(work: RehearsedWork) -> Iterator[Answer]:
         operations = ", ".join(
             f"{line.count.count:,} {line.operation}" for line in work.bill.lines if line.count.count
         )
-        yield Answer(None, "Cost", f"{cost} by list prices: {operations or 'nothing'}.")
+        so_far = "" if work.finished else " until then"
+        yield Answer(None, "Cost", f"{cost}{so_far} by list prices: {operations or 'nothing'}.")
     if work.forecast is not None:
         yield Answer(None, "Duration", _forecast(work.forecast, work.runs))
 
@@ -235,7 +236,9 @@ def _outcome(work: RehearsedWork) -> Answer:
             )
     handled, failed = work.counts.handled, work.counts.failed
     if not handled:
-        return Answer(Tone.MIXED, name, "Finishes, but the query finds no entities.")
+        done = next((clean(run.reason) for run in work.runs if run.reason), "")
+        nothing = f"Does nothing: {done}." if done else "Finishes, but the query finds no entities."
+        return Answer(Tone.MIXED, name, nothing)
     if failed:
         return Answer(
             Tone.MIXED,
