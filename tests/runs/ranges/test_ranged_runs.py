@@ -35,6 +35,8 @@ from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill, run
 from tests.runs.ranges.conftest import Increment, InThread, Ledgers, RunRanged, left_in
 
+pytestmark = pytest.mark.sampled(3)
+
 __all__ = ["run"]
 
 
