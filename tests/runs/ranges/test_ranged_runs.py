@@ -250,8 +250,10 @@ def test_undo_is_refused_in_one_sentence(
 
 
 def test_the_ledger_knows_how_many_ranges_are_finished(
-    embedded: Server, ranged: RunRanged, ledgers: Ledgers
+    embedded: Server, ranged: RunRanged, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Who leaves says so, and does not wait until somebody conducts."""
+    monkeypatch.setattr(work, "TIMES", Times())
     fill(embedded, "Thing", 100, n=0)
     ranged(embedded, Increment, ranges=5, limit=30, batch_size=5)
     runs, _ = ledgers(embedded)
