@@ -36,6 +36,7 @@ from bulkup.runs.undone import end_successor, end_unfinished, note_undone, undon
 from bulkup.runs.which_run import UNDO
 from bulkup.state.files import find_run, group_folders, is_latest
 from bulkup.state.restore_list import RestoreList, Restores
+from bulkup.state.taking_back import take_back
 from bulkup.state.undo_log import UndoLog
 
 
@@ -174,20 +175,28 @@ class _Undoing:
                 )
                 context.listener(Warned(message, WarningKind.UNFINISHED_RUN))
             else:
-                end_unfinished(one.checkpoint, options, context, self._confirm)
+                end_unfinished(
+                    one.checkpoint, options, context, self._confirm, lambda: self._check_again(one)
+                )
                 with closing(UndoLog(one.checkpoint)) as log:
                     if not log.total:
                         raise nothing_changed(one, ended=True)
-                    return self._undo_with(replace(one, log=log), options)
+                    ended = replace(one, log=log)
+                    check_can_be_undone(ended, force=self._wishes.force)
+                    return self._undo_with(ended, options)
         return self._undo_with(one, options)
+
+    def _check_again(self, one: OpenedRun) -> None:
+        """What an unfinished run has written is definite by now. Raises StateError."""
+        with closing(UndoLog(one.checkpoint)) as log:
+            check_can_be_undone(replace(one, log=log), force=self._wishes.force)
 
     def _undo_with(self, one: OpenedRun, options: TargetOptions) -> Report:
         if not one.log.total:
             raise nothing_changed(one)
         self._has_left = False
         with closing(Restores()) as restores:
-            for change in one.log.changes():
-                restores.take_back(change)
+            take_back(one.log, restores)
             own = one.run_info.target.namespace
             # The last one is by which the run is noted to be undone.
             spaces = sorted(restores.namespaces(), key=lambda name: (name == own, name))
