@@ -45,12 +45,13 @@ def missing_changes(checkpoint: Checkpoint, log: UndoLog) -> str:
 
 def _lacking(log: UndoLog) -> str:
     named = _named(log.missing_in)
-    if log.missing > sum(log.missing_in.values()):
-        named = f"{named} and of others" if named else "ranges"
-    return (
-        f"the before-images of {named} are not in this state directory "
-        f"(entities: {log.missing:,} of {log.total:,})"
-    )
+    if not named:
+        what = "some of its before-images"
+    elif log.missing > sum(log.missing_in.values()):
+        what = f"the before-images of {named}, and some of others,"
+    else:
+        what = f"the before-images of {named}"
+    return f"{what} are not in this state directory (entities: {log.missing:,} of {log.total:,})"
 
 
 def _named(range_ids: Iterable[str]) -> str:
