@@ -114,6 +114,8 @@ def _to_json(run: ListedRun | DamagedRun, now: datetime) -> dict[str, Any]:
         "retried_by": list(run.retried_by),
         "retried": run.retried,
         "paused_by": run.paused_by,
+        "ranges": run.ranges,
+        "ranges_finished": run.ranges_finished,
     }
 
 
@@ -176,6 +178,8 @@ def _more(run: ListedRun | DamagedRun) -> str:
         parts.append(f"retry of {info.retry_of}")
     if info.params:
         parts.append(", ".join(assignment(name, value) for name, value in info.params.items()))
+    if run.ranges:
+        parts.append(f"{run.ranges_finished:,} of {run.ranges:,} ranges finished")
     if run.undone_by:
         partly = "partly " if run.undone_partly else ""
         parts.append(f"{partly}undone by {run.undone_by}")

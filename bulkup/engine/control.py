@@ -68,6 +68,8 @@ class Control:
                 stopping.end_if_fork()
             self.next_check = now + CHECK_EVERY_S
             self._on_check()
+            if self.ended is not None:
+                raise self.ended
         self._raise_if_over(now)
         if self.holding is not None and not self._is_held and self.holding.reason() is not None:
             self._hold(self.holding)
@@ -75,8 +77,6 @@ class Control:
     def _raise_if_over(self, now: float) -> None:
         if self._stop.is_asked:
             raise self.interrupted()
-        if self.ended is not None:
-            raise self.ended
         if self.handled >= self.limit:
             noun = "entity" if self.limit == 1 else "entities"
             raise Stopped(
@@ -96,6 +96,8 @@ class Control:
                 self._raise_if_over(self._monotonic())
                 self.wait()
                 self._on_check()
+                if self.ended is not None:
+                    raise self.ended
             self._raise_if_over(self._monotonic())
             holding.released()
         finally:

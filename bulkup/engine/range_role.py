@@ -10,7 +10,6 @@ from bulkup.engine.throttle.max_rate import MaxRate
 
 if TYPE_CHECKING:
     from bulkup.engine.scheduler import Scheduler
-    from bulkup.state.lease import Lease
 
 
 class RangeRole(Protocol):
@@ -35,5 +34,5 @@ class RangeRole(Protocol):
     def stopped(self) -> Stopped | None:
         """Why the run is to stop, for all or for this worker; None: it is not."""
 
-    def split(self, scheduler: Scheduler, lease: Lease) -> None:
+    def split(self, scheduler: Scheduler) -> None:
         """Split the range, if somebody has asked for that. Raises HeldError, CallError."""

@@ -22,8 +22,10 @@ from bulkup.engine.shard_runner import ShardContext, ShardRunner
 from bulkup.engine.shard_splitter import ShardSplitter
 from bulkup.engine.splits import Sample
 from bulkup.engine.stopwatch import Doing
+from bulkup.engine.tail_splitter import TailSplitter
 from bulkup.engine.unwritten import ChangesUnwrittenError
 from bulkup.state.lease import Lease
+from bulkup.state.range_ledger import RangeLedger
 
 
 class Scheduler:
@@ -125,6 +127,16 @@ class Scheduler:
             runner.may_handle = splitter is None or not splitter.is_unrecorded(shard)
             self._runners.append(runner)
         return bool(self._runners)
+
+    def split_tail(
+        self, keep: float, sample: Callable[[], Sample], ledger: RangeLedger
+    ) -> str | None:
+        """Split the range that is worked on; see `TailSplitter.split`."""
+        if self._splitter is not None and self._splitter.is_pending:
+            return None
+        checkpoint = self._context.checkpoint
+        tail = TailSplitter(self._lease, checkpoint, self._runners, self._waiting)
+        return tail.split(keep, sample, ledger)
 
     def _settle(self) -> None:
         for committer in list(self._context.committers):

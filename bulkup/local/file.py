@@ -118,6 +118,7 @@ def open_half_loaded(path: Path) -> sqlite3.Connection:
     try:
         # Without a sync for each transaction; losing the last ones costs loading them again.
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA temp_store = FILE")  # it sorts what memory cannot hold
         application, version, tables = _marks(connection)
         if not tables:
             _set_up(connection)

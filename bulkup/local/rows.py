@@ -34,9 +34,13 @@ class Rows:
     Only inside a transaction of the writer.
     """
 
-    def __init__(self, catalog: Catalog, db: sqlite3.Connection) -> None:
+    def __init__(
+        self, catalog: Catalog, db: sqlite3.Connection, *, with_entries: bool = True
+    ) -> None:
+        """`with_entries`: False leaves those of new entities to `importing/index.py`."""
         self.catalog = catalog
         self.db = db
+        self._with_entries = with_entries
         self.index_updates = 0
         self._parts = {kind: part for (part, _), kind in catalog.kinds.items()}
         self._clear()
@@ -59,8 +63,9 @@ class Rows:
             opened = self._opened
             for slot, values in self._slots(kind, path, entries):
                 add(now, slot, values)
-                for value in (values,) if isinstance(values, bytes) else values:
-                    opened.append((slot, value, path, version, eid))
+                if self._with_entries:
+                    for value in (values,) if isinstance(values, bytes) else values:
+                        opened.append((slot, value, path, version, eid))
             self._new.append(
                 (eid, self._parts[kind], kind, path, version, created, dumps(now), body)
             )

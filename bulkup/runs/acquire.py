@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_run_folder, set_aside
 from bulkup.state.holder import this_process
 from bulkup.state.record import RunRecord
+from bulkup.state.run_records import RecordMovedOn
 from bulkup.state.steering import read_steering
 from bulkup.state.taking import WAIT_STEP_S, take
 
@@ -136,7 +137,8 @@ def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoi
         on_wait=waits,
     )
     if held.ranges is not None and record.ranges is None:
-        prepared.ledger.write(replace(held, lease=replace(held.lease, until=0)))
+        with suppress(RecordMovedOn):  # somebody steers it; then the lease expires
+            prepared.ledger.write(replace(held, lease=replace(held.lease, until=0)))
         raise CutMeanwhile
     try:
         check_own_state(checkpoint, held, query)  # another runner may have begun it meanwhile

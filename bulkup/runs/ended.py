@@ -25,6 +25,7 @@ from bulkup.engine.outcomes import final_exit
 from bulkup.engine.reports import stored_report
 from bulkup.runs.context import RunContext
 from bulkup.runs.prepare import PreparedRun
+from bulkup.runs.ranges.ending import note_end
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import retry_command
 from bulkup.state.files import CHECKPOINT_NAME, RunLock
@@ -83,6 +84,11 @@ def report_unheard(prepared: PreparedRun, unfinished: RunRecord | None) -> Repor
             if checkpoint is None or checkpoint.run_info.target != prepared.target.info:
                 continue
             record = ledger.read(checkpoint.run_info.run_id)
+            if _is_ranged_and_done(record, checkpoint):
+                assert record is not None
+                note_end(prepared, record, checkpoint)
+                last = _deliver_stored(context, checkpoint, _by_another(record))
+                continue
             report = report_if_finished(context, ledger, record, checkpoint, AGAIN)
             if report is None and record is not None and record.state.is_over:
                 reported(folder)  # by whoever has ended it
@@ -99,6 +105,22 @@ def report_unheard_run(context: RunContext, ledger: Ledger, record: RunRecord) -
         if checkpoint is None or checkpoint.run_info.created != record.run_info.created:
             return None
         return report_if_finished(context, ledger, record, checkpoint)
+
+
+def _is_ranged_and_done(record: RunRecord | None, checkpoint: Checkpoint) -> bool:
+    """Of a run that several processes have worked on, each reports the end."""
+    return (
+        record is not None
+        and record.ranges is not None
+        and record.state is RunState.FINISHED
+        and record.run_info.created == checkpoint.run_info.created
+    )
+
+
+def _by_another(record: RunRecord) -> str:
+    holder = record.lease.holder
+    who = holder.who if holder else "another process"
+    return f"run {record.run_info.run_id} was finished by {who} in the meantime; this is its report"
 
 
 @contextmanager
@@ -145,7 +167,7 @@ def report_finished_meanwhile(
     now = ledger.read(run_id)
     holder = (now or record).lease.holder
     who = holder.who if holder else "another process"
-    message = f"run {run_id} was finished by {who} in the meantime; this is its report"
+    message = _by_another(now or record)
     if checkpoint.status().state is RunState.FINISHED:
         return _deliver_stored(context, checkpoint, message)
     if now is None or now.state is not RunState.FINISHED:

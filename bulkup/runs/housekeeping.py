@@ -7,16 +7,17 @@ from contextlib import suppress
 from dataclasses import replace
 
 from bulkup.core.clock import Clock
+from bulkup.core.errors import HeldError
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo
 from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
-from bulkup.state.holder import this_process
-from bulkup.state.kinds import RANGE_KIND
+from bulkup.state.holder import has_died, this_process
 from bulkup.state.lease import without_markers
 from bulkup.state.markers import Markers
-from bulkup.state.ranges import prefix_of
-from bulkup.state.record import RunRecord
+from bulkup.state.range_ledger import RangeLedger
+from bulkup.state.ranges import prefix_of, ranges_of
+from bulkup.state.record import Holder, RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
 from bulkup.state.sweeping import after_late_copies, is_seen, may_sweep, seen_now
 from bulkup.state.taking import take
@@ -48,9 +49,19 @@ def _remove_ranges(rpc: Rpc, markers: Markers, run_info: RunInfo) -> None:
     """The markers of the ranges first: without its record, nobody would know of a range's."""
     prefix = prefix_of(run_info.run_id)
     markers.remove_of_ranges(prefix)
-    ledger = Ledger(rpc, run_info.target, RANGE_KIND)
-    for record in ledger.between(prefix, prefix[:-1] + "\x7f"):
-        ledger.remove(record)
+    ledger = RangeLedger(rpc, run_info.target)
+    ledger.remove_all(ledger.between(prefix, prefix[:-1] + "\x7f"))
+
+
+def _at_work(ledger: Ledger, record: RunRecord, now: float) -> Holder | None:
+    """Who works on a range of a run; None: nobody, or it has none."""
+    if record.ranges is None:
+        return None
+    for one in ranges_of(RangeLedger.beside(ledger), record):
+        holder = one.lease.holder
+        if holder is not None and one.lease.is_held(now) and not has_died(holder):
+            return holder
+    return None
 
 
 def abandon(
@@ -61,6 +72,13 @@ def abandon(
     Raises HeldError, NotFoundError, CallError.
     """
     held = take(ledger, record, this_process(), clock=clock, stop=stop)
+    other = _at_work(ledger, held, clock.unix())
+    if other is not None:
+        ledger.write(replace(held, lease=replace(held.lease, until=0)))
+        raise HeldError(
+            f"{other.who} (process {other.pid}) is working on a range of run "
+            f"{record.run_info.run_id}; stop it (its work is safe) and try again"
+        )
     ledger.write(
         replace(
             held,

@@ -24,10 +24,9 @@ from bulkup.runs.ranges.unit import RangedWork
 from bulkup.runs.ranges.work import JOINING_WITHIN_S, tell_start, waiting
 from bulkup.runs.start import Cutting, start
 from bulkup.state.files import sharing_ranges
-from bulkup.state.kinds import RANGE_KIND
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import is_finished, ranges_of, total_of
 from bulkup.state.record import RunRecord
-from bulkup.state.run_records import Ledger
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def look(prepared: PreparedRun, record: RunRecord) -> RangesState:
 
 
 def _ranges(prepared: PreparedRun, record: RunRecord) -> list[RunRecord]:
-    return ranges_of(Ledger(prepared.rpc, prepared.target.info, RANGE_KIND), record)
+    return ranges_of(RangeLedger.beside(prepared.ledger), record)
 
 
 def conclude(prepared: PreparedRun, record: RunRecord) -> Report:

@@ -54,6 +54,11 @@ class ListedRun:
     paused_by: str = ""
     """user@host, who has paused a run that is not over; empty: nobody has."""
 
+    ranges: int = 0
+    """How many ranges a run is cut into; 0: it is not, or this run is known from its checkpoint
+    alone."""
+    ranges_finished: int = 0
+
     @property
     def shown_state(self) -> str:
         """What a reader is told: nobody gave up a migration that was marked."""
@@ -181,6 +186,8 @@ def _of_record(record: RunRecord, now: float, successor: str | None) -> ListedRu
         undone_partly=record.undone_partly,
         marked=(record.migration.marked or "") if record.migration is not None else "",
         paused_by=_paused_by(record.steering, record.state),
+        ranges=record.ranges.total if record.ranges is not None else 0,
+        ranges_finished=record.ranges.finished if record.ranges is not None else 0,
     )
 
 

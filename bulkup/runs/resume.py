@@ -23,6 +23,7 @@ from bulkup.runs.housekeeping import sweep_markers
 from bulkup.runs.key_input import keys_kept_in
 from bulkup.runs.lost_record import record_again
 from bulkup.runs.prepare import PreparedRun, prepare
+from bulkup.runs.ranges.ending import conclude_run
 from bulkup.runs.ranges.work import work_on_ranges
 from bulkup.runs.retry import settle_retry
 from bulkup.runs.target import TargetOptions, check_same_target, options_for
@@ -221,14 +222,14 @@ def _resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
             if _has_open_chain(checkpoint):  # not as Datastore knows it
                 raise _nothing_to_resume(run_info.run_id, RunState.FINISHED)
             return report_stored(context, checkpoint)  # this process has waited for its end
+        if record is not None and record.ranges is not None:
+            report = _resume_ranges(prepared, record, checkpoint)
+            return execute_successors(prepared, report, links=links)
         if record is not None:
             _check_not_ended(record, checkpoint)
         else:
             record = record_again(prepared, checkpoint)
         check_begun(prepared, record)
-        if record.ranges is not None:
-            report = work_on_ranges(prepared, record, checkpoint=checkpoint)
-            return execute_successors(prepared, report, links=links)
         try:
             held = acquire_lease(prepared, record, checkpoint)
         except CutMeanwhile:
@@ -241,6 +242,15 @@ def _resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
             report = execute(prepared, checkpoint, held, request_sample(prepared))
         settle_retry(checkpoint, context)
         return execute_successors(prepared, report, links=links)
+
+
+def _resume_ranges(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> Report:
+    """Join those who work on the ranges of a run, or report how they have ended it."""
+    if record.state is RunState.FINISHED:
+        return conclude_run(prepared, record.run_info.run_id, checkpoint=checkpoint)
+    _check_not_ended(record, checkpoint)
+    check_begun(prepared, record)
+    return work_on_ranges(prepared, record, checkpoint=checkpoint)
 
 
 def needs_no_datastore(checkpoint: Checkpoint) -> bool:

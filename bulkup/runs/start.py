@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeGuard
 
 from bulkup.core.errors import HeldError, NotFoundError, UsageError
 from bulkup.core.events import AlreadyDone, Report, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.records import RunInfo, first_id
-from bulkup.core.visible import assignment
 from bulkup.engine.key_scan import KeySampling
 from bulkup.engine.splits import Sampling
 from bulkup.runs.acquire import CutMeanwhile, acquire_lease, open_checkpoint
@@ -27,8 +25,8 @@ from bulkup.runs.passes import check_repeatable
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.ranges.cutting import check_can_be_cut, cut
 from bulkup.runs.ranges.work import work_on_ranges
+from bulkup.runs.similar_runs import resuming, similar_runs
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.display import abandon_command, resume_command
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
 
@@ -76,6 +74,11 @@ def start(
             )
     if cutting is not None:
         check_can_be_cut(prepared)
+        if not keep_record:
+            raise UsageError(
+                "--no-record does not work with --ranges: only the record says which ranges there "
+                "are; leave one of them out"
+            )
     beginning = _Beginning(
         prepared, run_info, fresh, keep_record, once, on_found, in_group, cutting or Cutting()
     )
@@ -178,9 +181,7 @@ class _Beginning:
         if unfinished is None or self.fresh:
             check_kind(prepared)
         if unfinished is None and not self.fresh:
-            prepared.warnings += _similar_runs(
-                open_runs, run_info, prepared.context.typed_state_dir
-            )
+            prepared.warnings += similar_runs(open_runs, run_info, prepared.context.typed_state_dir)
         return unfinished, sampling
 
     def _find_done(self, finished: Iterable[RunRecord]) -> AlreadyDone | None:
@@ -233,13 +234,13 @@ class _Beginning:
                     check_begun(prepared, unfinished)
                 self.on_found(unfinished)
                 if unfinished.chain.links:
-                    context.listener(_resuming(unfinished, prepared))
+                    context.listener(resuming(unfinished, prepared))
                     return resume_chain(prepared, unfinished)
             record = unfinished or new
             assert record is not None
             done: Report | RunRecord | None
             if record.ranges is not None:
-                prepared.warnings.append(_resuming(record, prepared))
+                prepared.warnings.append(resuming(record, prepared))
                 done = record
             else:
                 try:
@@ -302,7 +303,7 @@ class _Beginning:
         if held is None:
             return None
         if unfinished is not None:
-            prepared.warnings.append(_resuming(unfinished, prepared))
+            prepared.warnings.append(resuming(unfinished, prepared))
         else:
             # Asked again while nobody else can start or finish this work: another process may
             # have done both since.
@@ -351,52 +352,3 @@ def _acquire(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -
         if there is not None and there.state.is_over:
             raise
         return None
-
-
-def _similar_runs(
-    open_runs: Iterable[RunRecord], run_info: RunInfo, state_dir: Path
-) -> list[Warned]:
-    """Warnings about unfinished runs the user may have meant: only a parameter, the query, the
-    file's name or the list of keys is different."""
-    all_entities = "all entities of its list" if run_info.keys else "all entities"
-    return [
-        Warned(
-            f"run {other.run_info.run_id} of {run_info.updater} is unfinished, with "
-            f"{_difference(other.run_info, run_info)}; this is a new run, and handles "
-            f"{all_entities}: continue the other one with "
-            f"`{resume_command(other.run_info.run_id, state_dir)}`, or give it up with "
-            f"`{abandon_command(other.run_info.run_id, state_dir)}`",
-            WarningKind.SIMILAR_RUN,
-        )
-        for other in open_runs
-        if other.run_info.identity != run_info.identity  # such a run has just ended
-    ]
-
-
-def _difference(other: RunInfo, run_info: RunInfo) -> str:
-    if other.keys == run_info.keys:
-        return f"other parameters, query or file name ({_assignments(other.params)})"
-    if not other.keys:
-        return "its whole query and not a list of keys"
-    if not run_info.keys:
-        return "a list of keys and not its whole query"
-    return "another list of keys"
-
-
-def _assignments(params: Mapping[str, str]) -> str:
-    return ", ".join(assignment(name, value) for name, value in params.items()) or "no parameters"
-
-
-def _resuming(record: RunRecord, prepared: PreparedRun) -> Warned:
-    run_info, holder = record.run_info, record.lease.holder
-    who = holder.who if holder else "unknown"
-    message = (
-        f"resuming run {run_info.run_id} of {run_info.updater}, started by {who} on "
-        f"{run_info.created[:16].replace('T', ' ')} UTC (--new starts a new run)"
-    )
-    is_changed = not record.chain.links and run_info.checksum != prepared.source.checksum
-    if is_changed and record.layout.shards:  # else every entity is done
-        message += "; its source has changed, and the remaining entities get the new code"
-    if record.gate is not None and record.gate.passed:
-        message += "; its dry pass (--gate clean) was clean before it began, and is not repeated"
-    return Warned(message, WarningKind.UNFINISHED_RUN)

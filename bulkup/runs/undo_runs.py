@@ -52,6 +52,11 @@ class OpenedRun:
         return self.checkpoint.status().state.is_over
 
     @property
+    def may_have_changed_something(self) -> bool:
+        """Of a run in ranges, Datastore may know of more than its folder."""
+        return bool(self.log.total) or not self.is_over or is_cut(self.checkpoint.folder)
+
+    @property
     def is_undone(self) -> bool:
         return is_undone(self.checkpoint)
 

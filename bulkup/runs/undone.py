@@ -46,7 +46,8 @@ def end_unfinished(
     confirm: Callable[[Target], None],
     check: Callable[[], None],
 ) -> None:
-    """Make definite what an unfinished run has written, and end it where it is.
+    """Make definite what an unfinished run has written, and end it where it is. Of one in ranges
+    that is over, only learn what others have written.
 
     After this no commit of its last runner can arrive any more. `check` is called for a run in
     ranges before it is ended, once the checkpoint knows what is definite; what it raises is passed
@@ -63,7 +64,10 @@ def end_unfinished(
         rpc.connect()
         ledger = Ledger(rpc, target.info)
         record = ledger.read(run_info.run_id)
+        was_over = checkpoint.status().state.is_over
         if record is None or record.run_info.created != run_info.created:
+            if was_over:
+                return
             raise NotFoundError(
                 f"run {run_info.run_id} is unfinished here, and Datastore has no record of it; "
                 f"`bulkup resume {run_info.run_id}` finds out what became of it"
@@ -75,6 +79,8 @@ def end_unfinished(
             end_ranges(record, ledger, rpc, checkpoint, by_server, check)
         elif not record.state.is_over:
             _end(record, ledger, rpc, checkpoint, context.by_server_time(rpc))
+        if was_over:
+            return
         state = record.state if record.state.is_over else RunState.ABANDONED
         checkpoint.end_work(state, f"ended by {who} to undo it", Exit.DONE, clean=True)
 

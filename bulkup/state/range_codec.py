@@ -35,6 +35,8 @@ def plan_of_ranges_from_json(raw: Any) -> RangePlan | None:
     """Raises KeyError, TypeError, ValueError for what is none."""
     if raw is None:
         return None
+    if not isinstance(raw, dict):
+        raise TypeError("an object is expected")
     stop = raw.get("stop")
     plan = RangePlan(
         plan=_text(raw["plan"]),

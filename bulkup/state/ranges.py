@@ -19,6 +19,7 @@ from dataclasses import replace
 from bulkup.core.errors import StateError
 from bulkup.core.model import Counts, RunState
 from bulkup.core.records import Shard, is_run_id
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.record import Holder, Layout, Made, RangePart, RangePlan, RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
 
@@ -102,7 +103,7 @@ def edges_of(ranges: Iterable[RangePart]) -> str:
 # --- reading ---
 
 
-def ranges_of(ledger: Ledger, parent: RunRecord) -> list[RunRecord]:
+def ranges_of(ledger: RangeLedger, parent: RunRecord) -> list[RunRecord]:
     """The ranges of a run, in the order of their ids. `ledger`: that of the ranges. Raises
     CallError."""
     assert parent.ranges is not None

@@ -25,7 +25,7 @@ from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.keys import key_bytes, key_text
 from bulkup.datastore.messages import AND, EntityPb, Mutation, Operator, Pb, QueryPb, ValuePb
-from bulkup.datastore.queries import Filter, kind_query
+from bulkup.datastore.queries import kind_query
 from bulkup.datastore.refusals import commit_answer
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.approvals import Approvals
@@ -38,9 +38,6 @@ from bulkup.state.raw_entities import (
 from bulkup.state.record import RunRecord
 from bulkup.state.record_codec import read_record, write_record
 from bulkup.state.seals import guarded_delete, guarded_write, seal_key, sealed
-
-INSERTED_PER_COMMIT = 20
-"""Below the 25 entity groups that the legacy emulator accepts in a transaction."""
 
 END_OF_TIME = 253402300799
 """The last second of the year 9999, the latest that Datastore holds."""
@@ -65,12 +62,13 @@ class Claim(NamedTuple):
 
 
 class Ledger:
-    """The run records of one target. `kind`: RANGE_KIND for those of ranges."""
+    """The run records of one target."""
 
-    def __init__(self, rpc: Rpc, target: TargetInfo, kind: str = RUN_KIND) -> None:
+    kind = RUN_KIND
+
+    def __init__(self, rpc: Rpc, target: TargetInfo) -> None:
         self._rpc = rpc
         self._target = target
-        self._kind = kind
         self.server_time = rpc.server_time
 
     # --- reading ---
@@ -172,23 +170,13 @@ class Ledger:
         query = kind_query(RUN_KIND)
         return self._answers(query, self._rpc.run_query(query, self._target.namespace))
 
-    def between(self, after: str, before: str) -> Iterator[RunRecord]:
-        """The records whose ids are greater than `after` and less than `before`, in that order; as
-        of now. The query is sent at once; taking the first record raises CallError."""
-        filters = (
-            Filter("__key__", "GREATER_THAN", self._key(after)),
-            Filter("__key__", "LESS_THAN", self._key(before)),
-        )
-        query = kind_query(self._kind, filters)
-        return self._answers(query, self._rpc.run_query(query, self._target.namespace))
-
     def migrations(self) -> list[RunRecord]:
         """The records of all migrations, applied or not. Raises CallError."""
         return list(self._query(("migration", "GREATER_THAN", ValuePb(string_value=""))))
 
     def _query(self, *filters: tuple[str, str, Pb]) -> Iterator[RunRecord]:
         query = QueryPb()
-        query.kind.add(name=self._kind)
+        query.kind.add(name=self.kind)
         composite = query.filter.composite_filter
         composite.op = AND
         for name, operator, value in filters:
@@ -226,24 +214,6 @@ class Ledger:
             record, over=over, successor=successor, extra_mutations=extra_mutations
         )
         return self.end_sure_write(record, call)
-
-    def insertion(self, record: RunRecord) -> bytes:
-        """The serialized mutation that inserts a new record, for another record's commit."""
-        mutation = Mutation()
-        write_record(mutation.insert, self._key(record.run_info.run_id), record)
-        serialized: bytes = mutation.SerializeToString()
-        return serialized
-
-    def insert(self, records: Sequence[RunRecord]) -> None:
-        """Insert new records that claim no work, each commit all of its own or none. One that is
-        there is left as it is: an earlier copy of this commit has written it. Raises CallError."""
-        for first in range(0, len(records), INSERTED_PER_COMMIT):
-            some = [self.insertion(one) for one in records[first : first + INSERTED_PER_COMMIT]]
-            try:
-                commit_answer(self._rpc, self._rpc.commit(some))
-            except CallError as error:
-                if error.unexplained or not error.already_exists:
-                    raise
 
     def write_together(self, records: Sequence[RunRecord]) -> None:
         """Write several records over the versions they were read at: all of them, or none.
@@ -335,7 +305,7 @@ class Ledger:
         return sealed(self._rpc, seal_key(self._target, run_info.identity), run_info.run_id)
 
     def _key(self, run_id: str) -> Pb:
-        return own_key(self._target, self._kind, run_id)
+        return own_key(self._target, self.kind, run_id)
 
     def approvals(self) -> Approvals:
         """The approvals of plans, which are beside the records."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from typing import Any
 
 from google.cloud.datastore import Entity, Query
@@ -219,6 +221,27 @@ class Poisoned(Updater):
             entity["thing"] = object()
         entity["n"] = entity["n"] + 1
         self.put(entity)
+
+
+SLOWLY_S = "BULKUP_TEST_SLOWLY_S"
+"""How long Slow takes for an entity, in the environment."""
+
+
+class Slow(Poisoned):
+    """The same, with time for other processes to be killed."""
+
+    def handle_entity(self, entity: Entity) -> None:
+        time.sleep(float(os.environ.get(SLOWLY_S, "0")))
+        super().handle_entity(entity)
+
+
+class Stamped(Increment):
+    """Notes when it was handled, and by which process."""
+
+    def handle_entity(self, entity: Entity) -> None:
+        entity["at"] = time.time()
+        entity["by"] = str(os.getpid())
+        super().handle_entity(entity)
 
 
 class Talkative(Poisoned):

@@ -149,12 +149,21 @@ def _client(address: str) -> Any:
 
     try:
         # The project matters only to what creates buckets.
-        return Client(project=None)
+        client = Client(project=None)
     except (GoogleAuthError, OSError) as error:
         raise TargetError(
             f"there are no credentials to read {visible(address)}; log in with: "
             "gcloud auth application-default login"
         ) from error
+    client._http.hooks["response"].append(_read_refusal)
+    return client
+
+
+def _read_refusal(answer: Any, **_: Any) -> None:
+    """Google's client does not read the answers to downloads that failed, which leaves their
+    connections open."""
+    if answer.status_code >= 400:
+        _ = answer.content
 
 
 @contextmanager

@@ -31,16 +31,17 @@ from bulkup.local.file import (
     open_file,
     open_half_loaded,
 )
+from bulkup.local.importing.index import insert_entries
 from bulkup.local.importing.report import KindCount, LoadReport
 from bulkup.local.indexing import Entries
 from bulkup.local.keys import may_be_allocated, reserve_id
-from bulkup.local.packing import unpack
 from bulkup.local.pending import Record
 from bulkup.local.rows import Change, Rows
 from bulkup.local.sql import stored_rows
 
 _NOTES = "CREATE TABLE import(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
-"""`identity`, `version`, and `progress` (of a half-loaded file) or `report` (of a whole one)."""
+"""`identity` and `version`. In a half-loaded file also `progress`, and `indexed` once it has its
+index; in a whole one `report`."""
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")
 
 
@@ -203,7 +204,7 @@ class HalfLoadedFile:
                 for (part, kind), new in zip(places, batch, strict=True)
             }
             repeated = len(batch) - len(found) + self._remove(db, list(found))
-            rows = Rows(self._catalog, db)
+            rows = Rows(self._catalog, db, with_entries=False)
             for (kind, path), (part, new) in found.items():
                 record = Record(kind, path, self._version, new.body)
                 rows.add(Change(record, self._version, None, new.entries, None))
@@ -231,11 +232,7 @@ class HalfLoadedFile:
         count = 0
         for kind in {kind for kind, _ in places}:
             paths = [path for number, path in places if number == kind]
-            for path, stored in list(stored_rows(db, kind, paths)):
-                db.executemany(
-                    "DELETE FROM entries WHERE slot = ? AND value = ? AND path = ?",
-                    [(slot, value, path) for slot, value in unpack(stored[4])],
-                )
+            for _, stored in list(stored_rows(db, kind, paths, whole=False)):
                 db.execute("DELETE FROM entities WHERE eid = ?", (stored[0],))
                 count += 1
         return count
@@ -251,13 +248,25 @@ class HalfLoadedFile:
         )
         return tuple(KindCount(*row) for row in counted)
 
+    def make_index(self) -> None:
+        """Make the index of what was written; after that, nothing more can be."""
+        assert self._db is not None
+        if "indexed" in self._noted or self.whole is not None:
+            return
+        # Appended pages then go into the file at once, and not into SQLite's log before.
+        self._db.execute("PRAGMA journal_mode = DELETE")
+        with self._transaction() as db:
+            insert_entries(db, self.path.parent)
+            _note(db, indexed="yes")
+        self._db.execute("PRAGMA journal_mode = WAL")
+
     def finish(self, report: LoadReport) -> None:
         """Make FILE of it."""
         assert self._db is not None
         if self.whole is None:
             with self._transaction() as db:
                 _note(db, report=json.dumps(report.to_json()))
-                db.execute("DELETE FROM import WHERE name = 'progress'")
+                db.execute("DELETE FROM import WHERE name IN ('progress', 'indexed')")
                 mark_whole(db)
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

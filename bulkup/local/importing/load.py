@@ -94,6 +94,7 @@ def load_export(
             raise _unwritable(half, error) from error
         try:
             report = half.whole or Loading(half, export, selection, destination, watch).run()
+            half.make_index()
             with uninterrupted():
                 half.finish(report)
         except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import count
@@ -12,29 +13,29 @@ from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, Exit, HeldError, NotFoundError
 from bulkup.core.events import EntityFailed, Event, Listener, Progress
 from bulkup.core.model import Counts, RunState
-from bulkup.core.stop import Stopped
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc_errors import explained_error
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.execution import Execution
-from bulkup.engine.options import Options
+from bulkup.engine.options import AUTO_SHARDS, Options
 from bulkup.engine.outcomes import Outcome
-from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.splits import Sample, Sampling
-from bulkup.engine.steered import CarriedSteering, SteeringSource
+from bulkup.engine.steered import CarriedSteering
 from bulkup.engine.task import Surroundings, TakenRun, Task
-from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.runs.prepare import PreparedRun, checked_query, with_parameters
-from bulkup.runs.ranges.splitting import split_range
+from bulkup.runs.ranges.role import Role
 from bulkup.runs.ranges.view import RunView
 from bulkup.runs.ranges.working import RangeProgress, WorkingRange
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.lease import Lease
 from bulkup.state.range_folders import range_checkpoint
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import change_record
 from bulkup.state.record import LEASE_S, Holder, RunRecord, StopOrder
-from bulkup.state.run_records import Ledger
+from bulkup.state.run_records import RecordMovedOn
 from bulkup.state.taking import take
+
+SAMPLED_SHARDS = 8
+"""How large a sample is where a range is to be split."""
 
 SHARE_STEP_S = 0.1
 SHARE_WITHIN_S = LEASE_S / 2
@@ -75,57 +76,6 @@ class RangeResult:
     """The failure that has exceeded the budget, which `counts` lacks: its entity is not done."""
 
 
-class _Role:
-    """What the runner of a range is told (`engine/range_role.py`)."""
-
-    def __init__(
-        self,
-        range_id: str,
-        view: RunView,
-        working: WorkingRange,
-        ranges: RangeRunner,
-        ledger: Ledger,
-    ) -> None:
-        self._failed_before = ranges.failed_in_others(range_id)
-        self._view = view
-        self._working = working
-        self._ranges = ranges
-        self._ledger = ledger
-        self._counts: Counts | None = None
-        self._elsewhere = 0
-
-    @property
-    def steering(self) -> SteeringSource:
-        return self._view
-
-    def max_rate(self) -> MaxRate:
-        return self._view.max_rate()
-
-    def failed_elsewhere(self, here: int) -> int:
-        counts = self._view.record.counts
-        if counts is not self._counts:
-            self._counts = counts
-            self._elsewhere = max(self._failed_before, counts.failed - here)
-        return self._elsewhere
-
-    def handled_of_run(self, here: int) -> tuple[int, int | None]:
-        record = self._view.record
-        return max(record.counts.handled, here), record.total
-
-    def stopped(self) -> Stopped | None:
-        if self._working.why_stop:
-            return Stopped(RunState.STOPPED, self._working.why_stop, Exit.LIMIT)
-        if (order := self._view.stop) is not None:
-            return Stopped(order.state, order.reason, Exit(order.exit_code))
-        if self._view.is_over:
-            return Stopped(RunState.STOPPED, "the run has ended meanwhile", Exit.HELD)
-        return None
-
-    def split(self, scheduler: Scheduler, lease: Lease) -> None:
-        if self._working.request is not None:
-            split_range(self._working, scheduler, lease, self._ledger, self._ranges.sample)
-
-
 class RangeRunner:
     """Works on ranges of a run, one after the other, with one updater and one connection.
 
@@ -137,7 +87,7 @@ class RangeRunner:
     def __init__(
         self,
         prepared: PreparedRun,
-        ledger: Ledger,
+        ledger: RangeLedger,
         view: RunView,
         holder: Holder,
         folder: Path,
@@ -159,7 +109,7 @@ class RangeRunner:
         self._failed: dict[str, int] = {}
         """How many entities have failed, by the ranges that this process has worked on."""
 
-    def failed_in_others(self, range_id: str) -> int:
+    def _failed_in_others(self, range_id: str) -> int:
         """How many entities have failed in the other ranges that this process has worked on. The
         conductor may not know that yet."""
         return sum(failed for other, failed in self._failed.items() if other != range_id)
@@ -167,7 +117,7 @@ class RangeRunner:
     def sample(self) -> Sample:
         """Keys at which ranges may be split; asked for once. Raises CallError."""
         if self._sample is None:
-            self._sample = Sampling(self._prepared.rpc, self._prepared.query, 8).take()
+            self._sample = Sampling(self._prepared.rpc, self._prepared.query, SAMPLED_SHARDS).take()
         return self._sample
 
     def work_on(
@@ -207,8 +157,9 @@ class RangeRunner:
             except (HeldError, NotFoundError):
                 return self._of_another(range_id)
             if not self._wait_for_share(working):
-                lease = replace(held.lease, until=0)
-                self._ledger.write(replace(held, lease=lease))
+                with suppress(RecordMovedOn):  # it has taken so long that somebody else has it
+                    lease = replace(held.lease, until=0)
+                    self._ledger.write(replace(held, lease=lease))
                 stopped = self.stopped() or self._is_to_wait(working)
                 return replace(stopped, range_id=range_id, counts=held.counts)
             return self._execute(checkpoint, held, options, working)
@@ -275,7 +226,10 @@ class RangeRunner:
         self, checkpoint: Checkpoint, held: RunRecord, options: Options, working: WorkingRange
     ) -> RangeResult:
         prepared, run_info = self._prepared, held.run_info
-        role = _Role(run_info.run_id, self._view, working, self, self._ledger)
+        role = Role(
+            self._view, working, self._ledger, self.sample,
+            failed_before=self._failed_in_others(run_info.run_id),
+        )  # fmt: skip
         taken = TakenRun(
             checkpoint, self._ledger, held,
             next_command=lambda: "",
@@ -284,7 +238,7 @@ class RangeRunner:
             role=role,
             steered_in=self._steered_in,
         )  # fmt: skip
-        shards = options.shards or (8 if prepared.target.info.is_real else 1)
+        shards = options.shards or (AUTO_SHARDS if prepared.target.info.is_real else 1)
         sampling = Sampling(prepared.rpc, prepared.query, shards) if shards > 1 else None
         context = prepared.context
 
@@ -315,6 +269,8 @@ class RangeRunner:
             report = execution.execute()
         finally:
             working.end()
+            # They look after the range's lease, which is over.
+            prepared.rpc.on_tick, prepared.rpc.on_retry = _nothing, _nothing
         counts = checkpoint.done()
         outcome = Outcome(
             report.state, report.reason, report.exit_code, over_budget=bool(report.over_budget)
@@ -364,3 +320,7 @@ def _progress(event: Progress) -> RangeProgress:
     shares = [one.share for one in event.vitals.shards] if event.vitals is not None else []
     known = [share for share in shares if share is not None]
     return RangeProgress(event.handled, sum(known) / len(known) if known else None)
+
+
+def _nothing(*_: object) -> None:
+    pass

@@ -19,13 +19,12 @@ from bulkup.engine.scan import QueryPlan
 from bulkup.engine.splits import Sample, Sampling, why_not_split
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.kinds import RANGE_KIND
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import MAX_RANGES, edges_of, new_plan_id, plan_ranges
 from bulkup.state.record import Made, RangePlan, RunRecord
-from bulkup.state.run_records import Ledger
 
 COUNT_WITHIN_S = 5.0
 """How long the answer of COUNT is waited for; it says how much there is to do."""
@@ -100,7 +99,7 @@ def cut(
             made = Made(since_ns=times.updated_ns, record_ns=times.created_ns)
         plan = new_plan_id()
         records = plan_ranges(lease.record, plan, pieces, replace(made, record_ns=0))
-        Ledger(rpc, prepared.target.info, RANGE_KIND).insert(records)
+        RangeLedger.beside(ledger).insert(records)
         ranges = RangePlan(
             plan,
             len(records),

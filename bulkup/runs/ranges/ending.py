@@ -18,12 +18,18 @@ from bulkup.runs.execute import execute
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import resume_command, retry_command
-from bulkup.state.kinds import RANGE_KIND
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.notes import Notes, notes_of_ranges
-from bulkup.state.ranges import is_finished, prefix_of, ranges_of, total_of, why_not_covered
+from bulkup.state.range_ledger import RangeLedger
+from bulkup.state.ranges import (
+    change_record,
+    is_finished,
+    prefix_of,
+    ranges_of,
+    total_of,
+    why_not_covered,
+)
 from bulkup.state.record import RunRecord
-from bulkup.state.run_records import Ledger
 from bulkup.state.unreported import reported
 
 NOTHING_LEFT = Outcome(RunState.FINISHED, "", Exit.DONE)
@@ -98,7 +104,7 @@ def _conclude(
 
 
 def _ranges(prepared: PreparedRun, record: RunRecord) -> list[RunRecord]:
-    return ranges_of(Ledger(prepared.rpc, prepared.target.info, RANGE_KIND), record)
+    return ranges_of(RangeLedger.beside(prepared.ledger), record)
 
 
 def why_not_done(record: RunRecord, ranges: Sequence[RunRecord]) -> str:
@@ -155,14 +161,20 @@ def _finish(
     counts = total_of(held.ranges, ranges)
     # A late copy of a commit may reach any of the ranges, or bring back the record of one.
     fenced_until = int(context.clock.unix() + LATE_COPY_S) + 1
-    held = prepared.ledger.write(
-        replace(
-            held,
+    holder, done = held.lease.holder, len(ranges)
+
+    def ended(there: RunRecord) -> RunRecord:
+        if there.lease.holder != holder:
+            raise HeldError(f"another process ends run {there.run_info.run_id}")
+        assert there.ranges is not None
+        return replace(
+            there,
             counts=counts,
-            ranges=replace(held.ranges, finished=len(ranges), total=len(ranges), workers=()),
-            layout=replace(held.layout, settled=counts, fenced_until=fenced_until),
+            ranges=replace(there.ranges, finished=done, total=done, workers=()),
+            layout=replace(there.layout, settled=counts, fenced_until=fenced_until),
         )
-    )
+
+    held = change_record(prepared.ledger, held.run_info.run_id, ended) or held
     collect(prepared.rpc, held, ranges, counts, checkpoint)
 
     def listen(event: Event) -> None:
@@ -177,12 +189,18 @@ def _report_ended(
     prepared: PreparedRun, record: RunRecord, ranges: Sequence[RunRecord], checkpoint: Checkpoint
 ) -> Report:
     """The report of a run that another process has ended."""
-    if checkpoint.status().state is not record.state:
-        counts = max(record.counts, checkpoint.done(), key=lambda counts: counts.handled)
-        collect(prepared.rpc, record, ranges, counts, checkpoint)
-        exit_code = final_exit(record.state, Exit.DONE, checkpoint.counts().failed)
-        checkpoint.end_work(record.state, None, exit_code, clean=True, ended=record.ended_at())
+    note_end(prepared, record, checkpoint)
     return _deliver(prepared, checkpoint, next_command="")
+
+
+def note_end(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> None:
+    """Let the run's own checkpoint know how another process has ended the run. Raises CallError."""
+    if checkpoint.status().state is record.state:
+        return
+    counts = max(record.counts, checkpoint.done(), key=lambda counts: counts.handled)
+    collect(prepared.rpc, record, _ranges(prepared, record), counts, checkpoint)
+    exit_code = final_exit(record.state, Exit.DONE, checkpoint.counts().failed)
+    checkpoint.end_work(record.state, None, exit_code, clean=True, ended=record.ended_at())
 
 
 def _report_unfinished(

@@ -1,5 +1,4 @@
-"""Splits a range that is worked on: ends it early, and inserts the range of the rest in the same
-commit."""
+"""Answers those who ask for a range to be split while it is worked on."""
 
 from __future__ import annotations
 
@@ -7,34 +6,21 @@ from collections.abc import Callable
 
 from bulkup.engine.scheduler import Scheduler
 from bulkup.engine.splits import Sample
-from bulkup.runs.ranges.working import SplitRequest, WorkingRange
-from bulkup.state.lease import Lease
-from bulkup.state.run_records import Ledger
+from bulkup.runs.ranges.working import WorkingRange
+from bulkup.state.range_ledger import RangeLedger
 
 
 def split_range(
-    working: WorkingRange,
-    scheduler: Scheduler,
-    lease: Lease,
-    ledger: Ledger,
-    sample: Callable[[], Sample],
+    working: WorkingRange, scheduler: Scheduler, ledger: RangeLedger, sample: Callable[[], Sample]
 ) -> None:
     """Answer the request that is there. Raises HeldError, CallError."""
+    if working.request is not None and working.request.fraction > 0:
+        sample()  # it may take long to ask for; until it is there, the caller may give up
     request = working.take_request()
     if request is None:
         return
     new_range = None
     try:
-        new_range = _split(request, scheduler, lease, ledger, sample)
+        new_range = scheduler.split_tail(request.fraction, sample, ledger)
     finally:
         working.answer(request, new_range)
-
-
-def _split(
-    request: SplitRequest,
-    scheduler: Scheduler,
-    lease: Lease,
-    ledger: Ledger,
-    sample: Callable[[], Sample],
-) -> str | None:
-    return None

@@ -16,11 +16,11 @@ from bulkup.runs.ranges.ending import collect
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import RANGES_NAME
 from bulkup.state.holder import this_process
-from bulkup.state.kinds import RANGE_KIND
 from bulkup.state.lease import Lease
 from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
 from bulkup.state.range_folders import last_folder, range_checkpoint
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import ranges_of, total_of
 from bulkup.state.record import LEASE_S, Holder, RunRecord
 from bulkup.state.run_records import Ledger
@@ -61,7 +61,7 @@ class _Ending:
     ) -> None:
         self._record = record
         self._ledger = ledger
-        self._ranges = Ledger(rpc, record.run_info.target, RANGE_KIND)
+        self._ranges = RangeLedger.beside(ledger)
         self._rpc = rpc
         self._checkpoint = checkpoint
         self._context = context

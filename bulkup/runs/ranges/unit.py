@@ -35,10 +35,9 @@ from bulkup.runs.ranges.view import RunView, Times
 from bulkup.runs.ranges.working import RangeProgress, WorkingRange
 from bulkup.state.files import make_private_folder
 from bulkup.state.holder import this_process
-from bulkup.state.kinds import RANGE_KIND
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import ranges_of
 from bulkup.state.record import RunRecord
-from bulkup.state.run_records import Ledger
 
 __all__ = [
     "RangeEnd",
@@ -112,7 +111,7 @@ class RangeWorker:
         self._prepared = enter(_prepared(work, scratch, target, context))
         self._parent = self._read_parent()
         self._holder = this_process()
-        self._ledger = Ledger(self._prepared.rpc, target.info, RANGE_KIND)
+        self._ledger = RangeLedger.beside(self._prepared.ledger)
         context = self._prepared.context
         self._view = enter(
             closing(

@@ -22,7 +22,7 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.runs.ranges.conducting import GRACE_S, Pace, conducted, share_of
 from bulkup.state.holder import has_died
-from bulkup.state.kinds import RANGE_KIND
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import change_record, is_finished, ranges_of, worker_of
 from bulkup.state.record import (
     LEASE_S,
@@ -73,7 +73,7 @@ class RunView:
         self._rpc = connect()
         self._rpc.on_tick = self._raise_if_closed
         self._ledger = Ledger(self._rpc, target)
-        self._range_ledger = Ledger(self._rpc, target, RANGE_KIND)
+        self._range_ledger = RangeLedger.beside(self._ledger)
         self._record = parent
         self._holder = holder
         self.worker = worker_of(holder)

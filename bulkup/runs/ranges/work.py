@@ -33,10 +33,9 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import continue_command
 from bulkup.state.files import sharing_ranges
 from bulkup.state.holder import has_died, this_process
-from bulkup.state.kinds import RANGE_KIND
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import ranges_of
 from bulkup.state.record import RunRecord
-from bulkup.state.run_records import Ledger
 
 JOINING_WITHIN_S = 30.0
 """How long to wait for the folder of a run that others of this machine work on: each holds it for a
@@ -74,7 +73,7 @@ def work_on_ranges(
         with closing(view):
             listener = _RangeListener(prepared, view)
             runner = RangeRunner(
-                prepared, Ledger(prepared.rpc, prepared.target.info, RANGE_KIND), view, holder,
+                prepared, RangeLedger.beside(prepared.ledger), view, holder,
                 ranges_folder,
                 steered_in=folder, listener=listener,
                 continue_command=continue_command(record.run_info.run_id, context.typed_state_dir),
@@ -212,7 +211,7 @@ class _Worker:
         self._view = view
         self._runner = runner
         self._listener = listener
-        self._ledger = Ledger(prepared.rpc, prepared.target.info, RANGE_KIND)
+        self._ledger = RangeLedger.beside(prepared.ledger)
         self._clock = prepared.context.clock
         self._began = self._clock.monotonic()
         self._handled = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -318,6 +319,26 @@ def test_metadata_that_is_something_else_is_damage(tmp_path: Path) -> None:
         assert error.file == str(path)
     path.write_bytes(b"")
     assert "it is empty" in failure(folder).message
+
+
+def test_metadata_with_damage_that_its_checksum_does_not_show(tmp_path: Path) -> None:
+    folder = write(tmp_path / "export", few(2))
+    path = metadata_of(folder)
+    with path.open("rb") as stream:
+        whole = [one.data for one in read_records(stream, "")][1]
+    drawn = random.Random(3)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[drawn.randrange(len(whole))] = drawn.randrange(256)
+        with path.open("wb") as stream:
+            log = RecordWriter(stream)
+            log.write(b"3")
+            log.write(bytes(damaged))
+        try:
+            found = len(read(folder))
+        except ExportError:
+            found = 2
+        assert found == 2
 
 
 def test_parts_of_kinds_and_namespaces_as_the_service_names_them(tmp_path: Path) -> None:

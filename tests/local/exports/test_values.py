@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -301,6 +302,28 @@ def test_entities_in_each_other_are_read_down_to_where_protobuf_reads_them_again
         record = exported({"string": record, "meaning": 19})
     with pytest.raises(ValueError, match="nested more than"):
         Decoder().entity(record)
+
+
+def test_damage_that_a_checksum_does_not_show_is_an_error_or_another_entity() -> None:
+    """Whatever is in a record, nothing but ValueError is raised."""
+    records = [encode(entity) for entity in entities("p", "FS", large=False)]
+    drawn = random.Random(7)
+    refused = 0
+    for _ in range(1000):
+        record = bytearray(drawn.choice(records))
+        at = drawn.randrange(len(record))
+        other = drawn.choice(records)
+        record[at : at + drawn.randrange(3)] = drawn.choice(
+            (drawn.randbytes(1), b"", other[: drawn.randrange(40)], bytes([record[at] ^ 1]))
+        )
+        try:
+            entity = Decoder(Database("new")).entity(bytes(record))
+        except ValueError:
+            refused += 1
+        else:
+            assert m.Entity.FromString(entity.SerializeToString()).key == entity.key
+            encode(entity)
+    assert 300 < refused < 1000
 
 
 def test_an_array_in_an_array_cannot_be_exported() -> None:

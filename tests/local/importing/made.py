@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -10,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from bulkup.local import messages as m
+from bulkup.local.access import LocalFile
+from bulkup.local.encoding import Partition
 from bulkup.local.exports.errors import damaged
 from bulkup.local.exports.folder import Export, Exported, ExportFile
 from bulkup.local.exports.metadata import Part
 from bulkup.local.exports.place import Database
 from bulkup.local.exports.source import LocalFolder
+from bulkup.local.importing.load import load_export
 
 HERE = Database("local")
+PLACE = Partition("local", "", "")
 
 
 def entity(*path: str | int, namespace: str = "", **properties: Any) -> Any:
@@ -101,3 +107,36 @@ def tables(file: Path) -> dict[str, list[Any]]:
                     for row in rows
                 )
         return found
+
+
+def people(count: int, first: int = 1, **properties: Any) -> list[Any]:
+    return [
+        entity("Person", first + number, n=number % 3, name=f"p{number}", **properties)
+        for number in range(count)
+    ]
+
+
+def stored(path: Path, namespace: str = "") -> list[bytes]:
+    with LocalFile(path, Partition("local", "", namespace)) as file:
+        return [one.SerializeToString(deterministic=True) for one in file.entities("")]
+
+
+def killed(path: Path, export: MadeExport, at: int, **options: Any) -> None:
+    """Load in a process that is killed before it has read the entity number `at`."""
+    child = os.fork()
+    if child == 0:  # pragma: no cover - in the child
+        seen = 0
+
+        def die(_: Any) -> None:
+            nonlocal seen
+            if seen == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen += 1
+
+        export.before = die
+        try:
+            load_export(path, export, **options)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) == (at < 20)

@@ -21,6 +21,7 @@ from bulkup.runs.ranges.view import Times
 from bulkup.runs.start import Cutting, start
 from bulkup.runs.target import TargetOptions
 from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RANGE_KIND, RUN_KIND
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.run_records import Ledger
 from tests.conftest import Server
 
@@ -79,8 +80,11 @@ def left_in(server: Server) -> dict[str, int]:
     return {kind: len(list(client.query(kind=kind).fetch())) for kind in kinds}
 
 
+Ledgers = Callable[[Server], tuple[Ledger, Ledger]]
+
+
 @pytest.fixture
-def ledgers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Server], tuple[Ledger, Ledger]]]:
+def ledgers() -> Iterator[Ledgers]:
     """The run records of a server, and those of ranges."""
     opened: list[Rpc] = []
 
@@ -88,7 +92,7 @@ def ledgers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Server], tupl
         rpc = Rpc(server.client())
         opened.append(rpc)
         target = TargetInfo(server.project, "", "")
-        return Ledger(rpc, target), Ledger(rpc, target, RANGE_KIND)
+        return Ledger(rpc, target), RangeLedger(rpc, target)
 
     yield ledgers_of
     for rpc in opened:

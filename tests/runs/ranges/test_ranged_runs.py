@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,15 +11,26 @@ import pytest
 from google.cloud.datastore import Entity, Query
 
 import bulkup
-from bulkup.core.errors import Exit, QueryError
+from bulkup.core.clock import Clock
+from bulkup.core.errors import Exit, HeldError, NotFoundError, QueryError
 from bulkup.core.events import Event, RunEnded, RunStarted, Warned, WarningKind
 from bulkup.core.model import RunState
+from bulkup.core.stop import StopRequest
+from bulkup.engine.options import Options
+from bulkup.runs.context import RunContext
+from bulkup.runs.housekeeping import abandon
+from bulkup.runs.listing import ListedRun, runs_on
+from bulkup.runs.resume import open_unfinished, prepare_resume, resume
+from bulkup.runs.target import TargetOptions
+from bulkup.state.holder import this_process
 from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RANGE_KIND, RUN_KIND
 from bulkup.state.markers import LATE_COPY_S
+from bulkup.state.ranges import ranges_of
+from bulkup.state.taking import take
 from tests.chaos.bench import later
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill, run
-from tests.runs.ranges.conftest import Increment, InThread, RunRanged, left_in
+from tests.runs.ranges.conftest import Increment, InThread, Ledgers, RunRanged, left_in
 
 __all__ = ["run"]
 
@@ -174,3 +186,71 @@ def test_state_is_private(embedded: Server, ranged: RunRanged, tmp_path: Path) -
     assert any("ranges" in path.parts for path in found)
     for path in found:
         assert path.stat().st_mode & 0o77 == 0, path
+
+
+def test_the_ledger_knows_how_many_ranges_are_finished(
+    embedded: Server, ranged: RunRanged, ledgers: Ledgers
+) -> None:
+    fill(embedded, "Thing", 100, n=0)
+    ranged(embedded, Increment, ranges=5, limit=30, batch_size=5)
+    runs, _ = ledgers(embedded)
+    (record,) = runs.all_records()
+    (listed,) = runs_on(record.run_info.target, [record], [], 0.0)
+    assert isinstance(listed, ListedRun)
+    assert (listed.state, listed.counts.handled) == ("stopped", 30)
+    assert listed.ranges > listed.ranges_finished > 0
+
+
+def test_a_run_is_not_abandoned_while_somebody_works_on_a_range(
+    embedded: Server, ranged: RunRanged, ledgers: Ledgers
+) -> None:
+    fill(embedded, "Thing", 60, n=0)
+    ranged(embedded, Increment, ranges=3, limit=10, batch_size=5)
+    runs, ranges = ledgers(embedded)
+    (record,) = runs.all_records()
+    one = next(one for one in ranges_of(ranges, record) if not one.state.is_over)
+    held = take(ranges, one, this_process(), clock=Clock(), stop=StopRequest())
+    with pytest.raises(HeldError, match="is working on a range of run"):
+        abandon(runs, record, "given up", clock=Clock(), stop=StopRequest())
+    ranges.write(replace(held, lease=replace(held.lease, until=0)))
+    (record,) = runs.all_records()
+    abandon(runs, record, "given up", clock=Clock(), stop=StopRequest())
+    assert left_in(embedded)[CLAIM_KIND] == 0
+
+
+def test_what_an_earlier_version_reads_is_not_a_run_without_shards(
+    embedded: Server, ranged: RunRanged
+) -> None:
+    """It would take one for a run of which every entity is done."""
+    fill(embedded, "Thing", 60, n=0)
+    ranged(embedded, Increment, ranges=3, limit=10, batch_size=5)
+    (stored,) = embedded.client().query(kind=RUN_KIND).fetch()
+    assert "shards" not in stored
+    ranged(embedded, Increment)
+    (stored,) = embedded.client().query(kind=RUN_KIND).fetch()
+    assert stored["shards"] == "[]"
+
+
+def test_resume_joins_a_run_and_reports_one_that_others_have_finished(
+    embedded: Server, ranged: RunRanged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(embedded, "Thing", 100, n=0)
+    for state in ("state", "other"):
+        assert ranged(embedded, Failing, ranges=4, limit=20, batch_size=5, state=state).next_command
+
+    def resume_in(state: str) -> bulkup.Report:
+        context = RunContext(Options(), tmp_path / state, lambda event: None)
+        target = TargetOptions(project=embedded.project)
+        with (
+            open_unfinished(None, context) as checkpoint,
+            prepare_resume(checkpoint, target, {}, context) as prepared,
+        ):
+            return resume(prepared, checkpoint)
+
+    for state in ("state", "other"):
+        report = resume_in(state)
+        assert (report.state, report.exit_code) == (RunState.FINISHED, Exit.DONE_WITH_FAILURES)
+        assert (report.counts.handled, len(report.failures)) == (100, 10)
+    assert Counter(e["n"] for e in everything(client, "Thing")) == {1: 90, 0: 10}
+    with pytest.raises(NotFoundError):
+        resume_in("other")

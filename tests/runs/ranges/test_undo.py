@@ -13,6 +13,7 @@ from bulkup.core.errors import Exit, HeldError, NotFoundError, StateError
 from bulkup.core.events import Report
 from bulkup.core.model import RunState
 from bulkup.engine.options import Options
+from bulkup.runs.abandon import abandon_by_hand
 from bulkup.runs.changes import changes_of
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import sharing_ranges
@@ -22,7 +23,7 @@ from bulkup.state.undo_files import undo_bytes
 from tests.conftest import Server
 from tests.engine.conftest import Run, fill, run
 from tests.engine.test_neighbours_at_random import COUNTERS, THINGS, Random
-from tests.runs.ranges.conftest import Increment, InThread, RunRanged
+from tests.runs.ranges.conftest import Increment, InThread, Ledgers, RunRanged
 from tests.runs.undoing import Bench, entities
 
 __all__ = ["run"]
@@ -239,6 +240,22 @@ def test_an_unfinished_run_that_others_share_is_not_ended(local: Bench, ranged: 
     assert entities(local.server) == after
     resumed = ranged(local.server, Increment)
     assert (resumed.run_id, resumed.counts.handled) == (report.run_id, 100)
+
+
+def test_an_abandoned_run_that_others_shared_is_not_undone_in_half(
+    local: Bench, ranged: RunRanged, ledgers: Ledgers
+) -> None:
+    """Its folder here knows nothing of what they have written."""
+    things(local, 100)
+    report = ranged(local.server, Increment, ranges=5, limit=30, batch_size=7)
+    ranged(local.server, Increment, batch_size=7, limit=30, state="elsewhere")
+    runs, _ = ledgers(local.server)
+    with closing(Checkpoint.open(local.folder(report))) as checkpoint:
+        assert abandon_by_hand(runs, report.run_id, checkpoint, confirm=lambda *_: True)
+    after = entities(local.server)
+    with pytest.raises(StateError, match=r"entities: 30 of 60\)"):
+        local.undo(report)
+    assert entities(local.server) == after
 
 
 def test_what_somebody_has_changed_since_is_left_and_named(bench: Bench, ranged: RunRanged) -> None:
