@@ -15,7 +15,7 @@ MOST_NAMED = 5
 def why_not_whole(checkpoint: Checkpoint, log: UndoLog) -> str:
     """Why a run whose before-images are not all here cannot be undone, and what to do instead."""
     run_id = checkpoint.run_info.run_id
-    if is_cut(checkpoint.folder):
+    if is_cut(checkpoint.folder) or checkpoint.range_writes():
         others = (
             f", or put back the others nevertheless: `bulkup undo {run_id} --force`"
             if log.is_kept and log.missing < log.total
@@ -35,7 +35,7 @@ def why_not_whole(checkpoint: Checkpoint, log: UndoLog) -> str:
 def missing_changes(checkpoint: Checkpoint, log: UndoLog) -> str:
     """What of a run's changes cannot be shown, as the beginning of a sentence."""
     run_id = checkpoint.run_info.run_id
-    if is_cut(checkpoint.folder):
+    if is_cut(checkpoint.folder) or checkpoint.range_writes():
         return f"run {run_id} was worked on in ranges, and {_lacking(log)}"
     return (
         f"{log.missing:,} of the {log.total:,} changes of run {run_id} are missing or damaged in "

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
+from bulkup.core.errors import NotFoundError
 from bulkup.core.events import Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.datastore.rpc import Rpc
@@ -133,7 +134,10 @@ class _Ending:
         holder = replace(self._holder, runner=f"{self._holder.runner}.{self._taken}")
         # At the end, who holds a range is about to give it back.
         wait_s = max(self._context.wait_s, LEASE_S if is_last else 0.0)
-        held = self._take(self._ranges, record, holder, wait_s)
+        try:
+            held = self._take(self._ranges, record, holder, wait_s)
+        except NotFoundError:
+            return  # it has just been finished
         lease = Lease(self._ranges, held, clock=self._context.clock, refresh=lambda record: record)
         on_tick = self._rpc.on_tick
 
