@@ -28,6 +28,8 @@ from tests.runs.undoing import Bench, entities
 
 __all__ = ["run"]
 
+pytestmark = pytest.mark.sampled(3)
+
 
 @pytest.fixture
 def bench(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
