@@ -63,6 +63,7 @@ class Everything(Increment):
             self.put(last)
         elif i % 25 == 3:
             (total,) = self.get([client.key("Total", "one")])
+            assert total is not None
             total["n"] += entity["i"]
             self.put(total)
         if i % 5:
