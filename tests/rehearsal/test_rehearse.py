@@ -348,7 +348,8 @@ def test_an_export_is_rehearsed_as_the_run_on_what_it_loads(tmp_path: Path) -> N
 def test_what_is_no_export_is_one_sentence(tmp_path: Path, where: str) -> None:
     (tmp_path / "empty").mkdir()
     source = str(tmp_path / where)
-    wanted = request("x.py", Path(source), fill=fill_from_export(source, TargetOptions()))
+    spec = write(tmp_path, "bump.py", BUMP)
+    wanted = request(spec, Path(source), fill=fill_from_export(source, TargetOptions()))
     with pytest.raises(BulkupError) as raised:
         rehearse(wanted)
     assert raised.value.exit_code == Exit.USAGE
