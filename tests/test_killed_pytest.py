@@ -112,7 +112,7 @@ def test_a_killed_pytest_leaves_no_process(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             # Under `nohup` this process ignores SIGHUP, and so would that one.
-            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )  # fmt: skip
     family: set[tuple[int, str]] = set()
     try:

@@ -79,7 +79,7 @@ class DumpArgs:
     short_help="Write the entities of FILE as JSON or as a managed export.",
     examples=(
         ("bulkup local dump shop.db > dump.jsonl", "all of them"),
-        ("bulkup local dump shop.db --export EXPORT", "for `gcloud datastore import`"),
+        ("bulkup local dump shop.db --export EXPORT", "as a managed export"),
     ),
 )
 def dump(args: DumpArgs) -> None:
@@ -90,9 +90,8 @@ def dump(args: DumpArgs) -> None:
     "__key__". Any other (it holds a timestamp, say, or a property without an index) is written as
     an Entity of Datastore's REST API. `load` restores exactly the same entity from either form.
 
-    With --export, all namespaces are dumped, unless --namespace names some. Datastore and Google's
-    emulators can import FOLDER, which appears when it is complete, and so can
-    `bulkup local load --from-export`.
+    With --export, all namespaces are dumped, unless --namespace names some. FOLDER appears when it
+    is complete. Google's emulators can import it, and so can `bulkup local load --from-export`.
 
     The run records that bulkup keeps beside the data are left out, unless --kind names them.
     """

@@ -166,6 +166,10 @@ class CrashPass:
     not_compared: int = 0
     """Differing entities beyond those that could be compared."""
 
+    def was_killed_between(self, writes: int) -> bool:
+        """Whether a kill came when some of so many entities were written, and not all."""
+        return any(0 < kill.writes < writes for kill in self.kills)
+
     @property
     def is_same(self) -> bool:
         return not (self.effect.differs or self.counts_differ or self.unlike or self.not_compared)

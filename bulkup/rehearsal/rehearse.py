@@ -265,7 +265,7 @@ class _Rehearsing:
             error_code=ended.refusal.exit_code if ended.refusal is not None else Exit.DONE,
         )
         if not work.finished:
-            return work, None
+            return replace(work, forecast=None), None
         if self._request.second:
             work = self._with_second(work, after, again)
         if self._request.kills:
@@ -352,7 +352,9 @@ class _Rehearsing:
         self._passes += 1
         options = self._request.options
         if batch_size is not None:
-            options = replace(options, batch_size=min(batch_size, options.batch_size))
+            # One commit at a time, so that a kill finds no other one that is applied all the same.
+            size = min(batch_size, options.batch_size)
+            options = replace(options, batch_size=size, in_flight=1, shards=1)
         return Job(
             work,
             replace(self._request.target, local=str(path)),

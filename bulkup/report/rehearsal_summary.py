@@ -215,7 +215,8 @@ def _answers(work: RehearsedWork) -> Iterator[Answer]:
         operations = ", ".join(
             f"{line.count.count:,} {line.operation}" for line in work.bill.lines if line.count.count
         )
-        yield Answer(None, "Cost", f"{cost} by list prices: {operations or 'nothing'}.")
+        so_far = "" if work.finished else " until then"
+        yield Answer(None, "Cost", f"{cost}{so_far} by list prices: {operations or 'nothing'}.")
     if work.forecast is not None:
         yield Answer(None, "Duration", _forecast(work.forecast, work.runs))
 
@@ -235,7 +236,9 @@ def _outcome(work: RehearsedWork) -> Answer:
             )
     handled, failed = work.counts.handled, work.counts.failed
     if not handled:
-        return Answer(Tone.MIXED, name, "Finishes, but the query finds no entities.")
+        done = next((clean(run.reason) for run in work.runs if run.reason), "")
+        nothing = f"Does nothing: {done}." if done else "Finishes, but the query finds no entities."
+        return Answer(Tone.MIXED, name, nothing)
     if failed:
         return Answer(
             Tone.MIXED,
@@ -311,10 +314,15 @@ def _crashes(work: RehearsedWork) -> Answer:
             names = ", ".join(map(clean, crash.varying[:5]))
             more = ", …" if len(crash.varying) > 5 else ""
             varying = f" Not compared, since each run gives other values: {names}{more}."
+        writes = work.counts.writes
+        where = ""
+        if writes and not crash.was_killed_between(writes):
+            where = " No kill came between two of its writes: they are in too few commits for that."
         return Answer(
             Tone.GOOD,
             name,
-            f"Yes: {killed}, it ends with the same data and the same counts as without.{varying}",
+            f"Yes: {killed}, it ends with the same data and the same counts as without.{where}"
+            f"{varying}",
         )
     if crash.unlike:
         return Answer(Tone.BAD, name, f"No: {killed}, it ends otherwise: {clean(crash.unlike)}.")

@@ -23,6 +23,8 @@ from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Late, Pass, Seen, no_faults
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(2)
+
 HOUR_S = 3600.0
 SMALL = Options(batch_size=4, in_flight=2)
 SIZE = 16

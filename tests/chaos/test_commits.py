@@ -14,6 +14,8 @@ from tests.chaos.conftest import STRIDES, MakeWorld
 from tests.chaos.proxy import Action, Cut, Faults, Late, Lose, Pass, Refuse, Seen, Twice
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(2)
+
 Code = grpc.StatusCode
 
 SMALL = Options(batch_size=5, in_flight=2)

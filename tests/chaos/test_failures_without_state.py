@@ -25,6 +25,8 @@ from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Late, Lose, Pass, Seen, Twice
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(2)
+
 Code = grpc.StatusCode
 
 OPTIONS = Options(batch_size=5, in_flight=2, max_failures=-1)

@@ -28,6 +28,8 @@ from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Pass, Seen, no_faults
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(2)
+
 SMALL = Options(batch_size=4, in_flight=2)
 SIZE = 16
 

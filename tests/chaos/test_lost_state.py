@@ -23,6 +23,8 @@ from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Pass, Refuse, Seen, no_faults
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(2)
+
 
 @pytest.fixture(autouse=True)
 def small_kinds_are_worth_splitting() -> Iterator[None]:

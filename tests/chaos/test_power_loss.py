@@ -19,6 +19,8 @@ from tests.chaos.conftest import STRIDES, MakeWorld
 from tests.chaos.proxy import Action, Late, Pass, Seen
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(2)
+
 Code = grpc.StatusCode
 
 

@@ -14,6 +14,8 @@ from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Pass, Refuse, Seen
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(2)
+
 Code = grpc.StatusCode
 
 REASON = "The database is read-only for now."

@@ -27,6 +27,8 @@ from tests.chaos.conftest import MakeWorld
 from tests.chaos.proxy import Action, Delay, Hang, Pass, Refuse, Seen, no_faults
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(2)
+
 CommitRequest: Any = types.CommitRequest.pb()
 
 SIZE = 160

@@ -22,6 +22,8 @@ from tests.chaos.conftest import STRIDES, MakeWorld
 from tests.conftest import Server
 from tests.runs.undoing import entities
 
+pytestmark = pytest.mark.sampled(2)
+
 SIZE = 6
 WORKING = ("--batch-size", "4", "--in-flight", "2", "-q")
 UPDATER = "IncrementWithChild"

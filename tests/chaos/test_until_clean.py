@@ -15,6 +15,8 @@ from tests.chaos.bench import Crash, World
 from tests.chaos.conftest import MakeWorld
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sampled(2)
+
 MOST_CALLS = 60
 
 

@@ -15,6 +15,8 @@ import pytest
 from tests.cli.shell import Result, Shell, ended
 from tests.compatibility.conftest import Project
 
+pytestmark = pytest.mark.sampled(2)
+
 RUN = ("run", "bump.py", "-p", "step=2", "--local", "shop.db")
 UNFINISHED = ["killed", "limited"]
 BUMPED = {i: None if i == 5 else 2 for i in range(1, 61)}

@@ -22,6 +22,8 @@ from bulkup.datastore.pages import PageEntity
 from bulkup.datastore.value_codec import MAX_TIMESTAMP_S, MIN_TIMESTAMP_S
 from tests.examples import examples
 
+pytestmark = pytest.mark.sampled(2)
+
 UNKNOWN_TYPE = b"\xf0\x01\x05"
 """A Value of a type from the future: field 30, varint 5."""
 

@@ -25,6 +25,8 @@ from bulkup.state.kinds import MARKER_KIND
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
+pytestmark = pytest.mark.sampled(2)
+
 
 @pytest.fixture(autouse=True)
 def small_kinds_are_worth_cutting(monkeypatch: pytest.MonkeyPatch) -> None:

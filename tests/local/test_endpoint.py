@@ -37,6 +37,8 @@ from bulkup.local.status import RpcError
 from tests.local.raw_http2 import PREFACE, RawClient, frame, message_head
 from tests.local.rpc import Rpc, query, unindexed
 
+pytestmark = pytest.mark.sampled(2)
+
 WAIT_S = 30
 COMMIT = "/google.datastore.v1.Datastore/Commit"
 

@@ -20,6 +20,8 @@ from google.cloud.datastore.query import And, Or, PropertyFilter
 from bulkup.local.process import start_local
 from tests.local.rpc import Rpc, unindexed
 
+pytestmark = pytest.mark.sampled(2)
+
 UTC = datetime.UTC
 
 

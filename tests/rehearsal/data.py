@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -42,7 +42,7 @@ LABEL = """
 """Idempotent; one of seven entities fails."""
 
 
-def make_file(path: Path, lines: list[Mapping[str, Any]], project: str = "local") -> Path:
+def make_file(path: Path, lines: Sequence[Mapping[str, Any]], project: str = "local") -> Path:
     """A file that holds these entities: lines of JSON, as `bulkup local load` takes them."""
     text = "\n".join(json.dumps(line) for line in lines).encode()
     with LocalFile(path, Partition(project, "", "")) as file:
@@ -55,7 +55,7 @@ def items(path: Path, count: int) -> Path:
     return make_file(path, [{"__key__": ["Item", n], "n": n} for n in range(1, count + 1)])
 
 
-def export_of(folder: Path, lines: list[Mapping[str, Any]], project: str) -> Path:
+def export_of(folder: Path, lines: Sequence[Mapping[str, Any]], project: str) -> Path:
     """A managed export of these entities."""
     file = make_file(folder.with_name(f"{folder.name}.file"), lines, project)
     with ExportWriter(folder) as writer:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import bulkup
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.model import RunState
 from bulkup.core.rehearsal import Rehearsal, RehearsedWork
@@ -57,6 +58,8 @@ def test_an_idempotent_updater_with_failures(tmp_path: Path) -> None:
     assert [kill.writes for kill in crash.kills] == sorted(kill.writes for kill in crash.kills)
     assert crash.kills[0].writes == 0
     assert crash.kills[-1].writes == 60
+    # About five entities in a commit, and one commit at a time.
+    assert [0 < kill.writes < 60 for kill in crash.kills] == [False, True, True, True, False]
     (label,) = work.effect.properties
     assert (label.kind, label.name, label.changed) == ("Item", "label", 60)
     assert label.before.types == (("absent", 60),)
@@ -115,6 +118,7 @@ def test_what_a_crash_changes_is_found(tmp_path: Path) -> None:
     )  # fmt: skip
     work = only(rehearse(request(spec, file)))
     assert work.crash is not None
+    assert work.crash.was_killed_between(12)
     assert not work.crash.is_same
     assert work.crash.effect.changed
     assert not work.crash.varying
@@ -353,3 +357,14 @@ def test_what_is_no_export_is_one_sentence(tmp_path: Path, where: str) -> None:
     with pytest.raises(BulkupError) as raised:
         rehearse(wanted)
     assert raised.value.exit_code == Exit.USAGE
+
+
+def test_work_that_is_to_be_done_once_and_was_done_does_nothing(tmp_path: Path) -> None:
+    file = items(tmp_path / "items", 4)
+    spec = write(tmp_path, "label.py", BUMP.replace('kind="Item"', 'kind="Item", once=True'))
+    report = bulkup.run(spec, local=str(file), state_dir=tmp_path / "state")
+    assert report.counts.written == 4
+    work = only(rehearse(request(spec, file, kills=1)))
+    assert (work.counts.handled, work.effect.differs) == (0, False)
+    assert work.runs[0].reason == f"already done as {report.run_id}"
+    assert "so a run does nothing" in work.runs[0].warnings[0]

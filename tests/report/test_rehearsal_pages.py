@@ -82,7 +82,7 @@ def work(text: str = "label", **changes: Any) -> RehearsedWork:
         Forecast(140.0, "ramp-up", 35.0, 140.0), claims_idempotent=False,
         second=SecondRun((replace(first, counts=Counts(70, unchanged=60, failed=10)),), Effect()),
         crash=CrashPass(
-            (Kill(after=True, writes=0), Kill(after=False, writes=60)), (first,), Effect()
+            (Kill(after=True, writes=40), Kill(after=False, writes=60)), (first,), Effect()
         ),
     )  # fmt: skip
     return replace(whole, **changes)
@@ -188,6 +188,12 @@ def test_the_exit_code_is_that_of_a_run_or_4() -> None:
     stopped = replace(run("x"), state=RunState.FAILED, exit_code=Exit.FAILED)
     assert rehearsal("x", unsafe, work(runs=(stopped,))).exit_code == Exit.PENDING
     assert rehearsal("x", work(), work(runs=(stopped,))).exit_code == Exit.FAILED
+
+
+def test_a_crash_pass_that_could_not_kill_in_between_says_so() -> None:
+    assert "No kill came between" not in text_of(rehearsal())
+    crash = CrashPass((Kill(after=True, writes=0), Kill(after=False, writes=60)), (), Effect())
+    assert "No kill came between two of its writes" in text_of(rehearsal("x", work(crash=crash)))
 
 
 def test_what_is_left_of_a_folder_is_told_first() -> None:

@@ -30,6 +30,8 @@ from tests.cli.shell import Shell, ended
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
+pytestmark = pytest.mark.sampled(2)
+
 
 @bulkup.updater(kind="Thing")
 def once_more(entity: Entity) -> Entity:

@@ -37,7 +37,9 @@ def imported_body(entity: Any) -> tuple[bytes, Entries, str]:
             check_entity_size(len(body))
         except RpcError as error:
             refusal = error.message
-    return body, entries, refusal
+    # Maps of protobuf have no order. Properties are numbered as they come, and a file that is
+    # loaded again must be the same.
+    return body, dict(sorted(entries.items())), refusal
 
 
 # As in indexing.py, without its checks.

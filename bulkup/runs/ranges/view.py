@@ -139,6 +139,8 @@ class RunView:
         while not self._closing:
             self._awake.wait(self._times.look_every_s)
             self._awake.clear()
+            if self._closing:
+                return
             with contextlib.suppress(CallError, BulkupError, _Closed):  # the next look tells more
                 self.look()
 

@@ -29,7 +29,7 @@ from tests.conftest import Server
 from tests.engine import updaters
 from tests.engine.conftest import Run, everything, fill
 
-pytestmark = pytest.mark.client_side
+pytestmark = [pytest.mark.sampled(2), pytest.mark.client_side]
 
 
 @pytest.fixture(params=["EM", "LF"])

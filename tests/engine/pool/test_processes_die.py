@@ -16,7 +16,7 @@ from tests.cli import shell as shell_module
 from tests.cli.shell import Result, Shell, ended, markers, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.client_side
+pytestmark = [pytest.mark.sampled(2), pytest.mark.client_side]
 
 UNTIL_S = 300
 """A hang must fail; a busy machine must not."""

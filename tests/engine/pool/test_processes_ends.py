@@ -29,6 +29,8 @@ from tests.engine.pool.test_processes_die import (
     workers,
 )
 
+pytestmark = pytest.mark.sampled(2)
+
 ONLY_IN_A_WORKER = """
     import os, signal, threading, time
     from pathlib import Path

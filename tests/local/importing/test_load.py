@@ -199,3 +199,13 @@ def test_keys_get_the_project_and_database_asked_for(path: Path) -> None:
     load_export(path, made([one]), destination=Destination(Database("mine", "db")))
     with LocalFile(path, Partition("mine", "db", "")) as file:
         assert file.count("") == 1
+
+
+def test_slots_are_numbered_by_name_whatever_order_a_process_has_for_properties(
+    path: Path,
+) -> None:
+    names = [f"p{number:02}" for number in range(20)]
+    load_export(path, made([entity("K", 1, **dict.fromkeys(reversed(names), 1))]))
+    with closing(sqlite3.connect(path)) as db:
+        found = db.execute("SELECT prop FROM slots WHERE prop LIKE 'p%' ORDER BY id").fetchall()
+    assert [name for (name,) in found] == names

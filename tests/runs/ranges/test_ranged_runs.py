@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from google.cloud.datastore import Entity, Query
@@ -16,6 +16,8 @@ from bulkup.core.errors import Exit, HeldError, NotFoundError, QueryError, State
 from bulkup.core.events import Event, RunEnded, RunStarted, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.stop import StopRequest
+from bulkup.datastore.rpc import Rpc
+from bulkup.engine import splits
 from bulkup.engine.options import Options
 from bulkup.runs.context import RunContext
 from bulkup.runs.housekeeping import abandon
@@ -28,10 +30,12 @@ from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RANGE_KIND, RUN_KIND
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.ranges import ranges_of
 from bulkup.state.taking import take
-from tests.chaos.bench import later
+from tests.chaos.bench import UPDATERS, later
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill, run
 from tests.runs.ranges.conftest import Increment, InThread, Ledgers, RunRanged, left_in
+
+pytestmark = pytest.mark.sampled(3)
 
 __all__ = ["run"]
 
@@ -269,3 +273,38 @@ def test_resume_joins_a_run_and_reports_one_that_others_have_finished(
     assert Counter(e["n"] for e in everything(client, "Thing")) == {1: 90, 0: 10}
     with pytest.raises(NotFoundError):
         resume_in("other")
+
+
+def test_the_successor_begins_once(embedded: Server, ranged: RunRanged) -> None:
+    client = fill(embedded, "Thing", 60, n=0)
+    both = [
+        InThread(
+            lambda place=place: ranged(  # type: ignore[misc]
+                embedded, f"{UPDATERS}:BeforeIncrement", ranges=4, batch_size=5, state=place,
+                wait_s=60.0,
+            )
+        )
+        for place in ("state", "other")
+    ]  # fmt: skip
+    for runner in both:
+        report = runner.join()
+        assert (report.state, report.counts.handled) == (RunState.FINISHED, 60)
+    assert {(e["before"], e["n"]) for e in everything(client, "Thing")} == {(1, 1)}
+    assert left_in(embedded)[RUN_KIND] == 2
+    assert left_in(embedded)[CLAIM_KIND] == 0
+
+
+def test_entities_are_counted_once(
+    embedded: Server, ranged: RunRanged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(embedded, "Thing", 60, n=0)
+    counted, count = [], Rpc.count
+
+    def counting(rpc: Rpc, *args: Any) -> Any:
+        counted.append(1)
+        return count(rpc, *args)
+
+    monkeypatch.setattr(Rpc, "count", counting)
+    monkeypatch.setattr(splits, "_probed", lambda *_: [])
+    report = ranged(embedded, Increment, ranges=4)
+    assert (report.total, len(counted)) == (60, 1)

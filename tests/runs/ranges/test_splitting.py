@@ -17,6 +17,8 @@ from tests.engine.conftest import everything, fill
 from tests.runs.ranges.conftest import InThread
 from tests.runs.ranges.test_unit import Launch, Launched, launch
 
+pytestmark = pytest.mark.sampled(3)
+
 __all__ = ["launch"]
 
 

@@ -25,6 +25,8 @@ from tests.conftest import Server
 from tests.engine.conftest import everything, fill
 from tests.runs.ranges.conftest import QUICK
 
+pytestmark = pytest.mark.sampled(3)
+
 UPDATER = """
     from bulkup import Updater
 
