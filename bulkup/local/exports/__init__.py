@@ -6,7 +6,7 @@
 These names are not imported here, so that importing one of them does not load the others.
 
     folder.py                      the layout: metadata, output files, promised counts
-    source.py                      where its files are: a local folder, or anything with `open`
+    source.py    gcs.py            where its files are: a folder, Cloud Storage, or anything else
     writer.py                      the same, written
     metadata.py                    what the metadata lists and promises
     entity_proto.py                the protobuf messages
