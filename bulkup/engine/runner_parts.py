@@ -91,6 +91,8 @@ class RunnerParts:
             taken.checkpoint.total_is if taken else lambda _: None,
             handled=lambda: self._control.handled, unanswered=rpc.unanswered,
         )  # fmt: skip
+        if taken is not None and taken.began is not None:
+            self._progress.began_at(taken.began)
         self._throttle = Throttle(
             self._rate_limiter, Concurrency(options.in_flight), options.batch_size
         )

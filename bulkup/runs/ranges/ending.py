@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from bulkup.core.errors import Exit, HeldError, NotFoundError
@@ -185,7 +186,9 @@ def _finish(
             context.listener(event)
 
     told = replace(prepared, context=replace(context, listener=listen), warnings=[])
-    return execute(told, checkpoint, held, None)
+    created = datetime.fromisoformat(held.run_info.created)
+    took_s = max(0.0, (context.clock.now() - created).total_seconds())
+    return execute(told, checkpoint, held, None, began=context.clock.monotonic() - took_s)
 
 
 def _report_ended(

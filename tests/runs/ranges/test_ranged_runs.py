@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -147,6 +148,20 @@ def test_hooks_are_called_once_per_run(embedded: Server, ranged: RunRanged) -> N
     fill(embedded, "Thing", 60, n=0)
     assert ranged(embedded, Hooked, ranges=4).success
     assert Hooked.called == {"check_before": 1, "check_after": 1, "finish": 1}
+
+
+class Slow(Increment):
+    def handle_entity(self, entity: Entity) -> None:
+        time.sleep(0.01)
+        super().handle_entity(entity)
+
+
+def test_the_report_says_how_long_the_ranges_took(embedded: Server, ranged: RunRanged) -> None:
+    """And that nobody has resumed the run: to end it is no further runner."""
+    fill(embedded, "Thing", 30, n=0)
+    report = ranged(embedded, Slow, ranges=3)
+    assert report.elapsed_s >= 0.3
+    assert report.runners == 1
 
 
 def test_an_empty_query_is_warned_of_once(embedded: Server, ranged: RunRanged) -> None:
