@@ -116,6 +116,8 @@ class RunView:
 
     def has_share(self) -> bool:
         """Whether this worker may begin: all others know that it shares the rate with them."""
+        if not self.plan.at:
+            return False  # nobody has said yet whether there is a limit
         if not self.plan.rate:
             return True
         since = self._shared_since

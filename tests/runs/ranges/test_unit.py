@@ -15,10 +15,13 @@ from bulkup.core.errors import Exit
 from bulkup.core.events import Event, Report, RunEnded, RunStarted
 from bulkup.core.model import RunState
 from bulkup.engine.options import Options
+from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.runs.context import RunContext
 from bulkup.runs.launch import begin, conclude, look, range_ids, work_of
 from bulkup.runs.prepare import PreparedRun, prepare
+from bulkup.runs.ranges import at_work
 from bulkup.runs.ranges.unit import RangedWork, RangeEnd, RangeWorker, WorkingRange
+from bulkup.runs.ranges.view import RunView
 from bulkup.runs.target import TargetOptions
 from bulkup.state.record import RunRecord
 from tests.conftest import Server
@@ -152,6 +155,19 @@ def test_an_exhausted_budget_stops_all_workers_and_raises_nothing(
         assert (stopped.end, stopped.run_is_over) == (RangeEnd.STOPPED, True)
     report = launched.conclude()
     assert (report.exit_code, report.over_budget) == (Exit.FAILED, True)
+
+
+def test_nobody_works_before_somebody_has_said_how_fast(
+    embedded: Server, launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process conducts, and has not written the rate yet."""
+    fill(embedded, "Thing", 20, n=0)
+    launched = launch(embedded, max_rate=MaxRate(50.0))
+    monkeypatch.setattr(RunView, "_conduct", lambda self: None)
+    monkeypatch.setattr(at_work, "SHARE_WITHIN_S", 0.2)
+    with launched.worker() as worker:
+        result = worker.work_on(launched.ids[0])
+    assert (result.end, result.handled_here) == (RangeEnd.HELD, 0)
 
 
 def test_a_worker_concludes(embedded: Server, launch: Launch) -> None:
