@@ -220,6 +220,13 @@ class Checkpoint(Outcomes, MadeKeys, Retries, Runners, Undone):
                 over_budget=over_budget,
             )
 
+    def worked_in_ranges(self, ended: datetime) -> None:
+        """How long all who have worked on the ranges of this run have taken, from its start on: to
+        this file, their work is that of one runner."""
+        took_s = (ended - datetime.fromisoformat(self.run_info.created)).total_seconds()
+        with self._step():
+            self._set(runners=1, took_s=max(0.0, took_s))
+
     # --- shards ---
 
     def shards(self) -> list[Shard]:

@@ -172,11 +172,22 @@ def _finish(
     collect(prepared, held, counts, checkpoint)
 
     def listen(event: Event) -> None:
-        if not isinstance(event, RunStarted):  # it has been told
-            context.listener(event)
+        if isinstance(event, RunStarted):
+            return  # it has been told
+        if isinstance(event, RunEnded):
+            checkpoint.worked_in_ranges(event.report.ended)
+            event = RunEnded(_of_all(event.report))
+        context.listener(event)
 
     told = replace(prepared, context=replace(context, listener=listen), warnings=[])
-    return execute(told, checkpoint, held, None)
+    return _of_all(execute(told, checkpoint, held, None))
+
+
+def _of_all(report: Report) -> Report:
+    """The report of the process that ends the run, as that of all who have worked on it: it knows
+    neither their operations nor how many there were."""
+    took_s = max(0.0, (report.ended - report.started).total_seconds())
+    return replace(report, elapsed_s=took_s, runners=1, operations=None)
 
 
 def _report_ended(
@@ -194,7 +205,9 @@ def note_end(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -
     counts = max(record.counts, checkpoint.done(), key=lambda counts: counts.handled)
     collect(prepared, record, counts, checkpoint)
     exit_code = final_exit(record.state, Exit.DONE, checkpoint.counts().failed)
-    checkpoint.end_work(record.state, None, exit_code, clean=True, ended=record.ended_at())
+    ended = record.ended_at() or prepared.context.clock.now()
+    checkpoint.end_work(record.state, None, exit_code, clean=True, ended=ended)
+    checkpoint.worked_in_ranges(ended)
 
 
 def _report_unfinished(
@@ -224,7 +237,7 @@ def _deliver(prepared: PreparedRun, checkpoint: Checkpoint, *, next_command: str
     report = stored_report(
         checkpoint, next_command=next_command, retry_command="" if next_command else retry
     )
-    report = replace(report, state_file=_shown(prepared, checkpoint.path))
+    report = _of_all(replace(report, state_file=_shown(prepared, checkpoint.path)))
     context.listener(RunEnded(report))
     if report.success and not context.reports_itself:
         reported(checkpoint.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,12 +20,14 @@ from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine import splits
 from bulkup.engine.options import Options
+from bulkup.engine.reports import stored_report
 from bulkup.runs.context import RunContext
 from bulkup.runs.housekeeping import abandon
 from bulkup.runs.listing import ListedRun, runs_on
 from bulkup.runs.resume import open_unfinished, prepare_resume, resume
 from bulkup.runs.target import TargetOptions
 from bulkup.runs.undo import UndoWishes, undo
+from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.holder import this_process
 from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RANGE_KIND, RUN_KIND
 from bulkup.state.markers import LATE_COPY_S
@@ -308,3 +311,16 @@ def test_entities_are_counted_once(
     monkeypatch.setattr(splits, "_probed", lambda *_: [])
     report = ranged(embedded, Increment, ranges=4)
     assert (report.total, len(counted)) == (60, 1)
+
+
+def test_the_report_is_that_of_all_who_have_worked(
+    embedded: Server, ranged: RunRanged, tmp_path: Path
+) -> None:
+    fill(embedded, "Thing", 60, n=0)
+    ranged(embedded, Increment, ranges=4, limit=20, batch_size=5)
+    report = ranged(embedded, Increment)
+    assert (report.runners, report.operations) == (1, None)
+    assert report.elapsed_s == (report.ended - report.started).total_seconds() > 0
+    with closing(Checkpoint.open(tmp_path / "state" / report.run_id)) as checkpoint:
+        stored = stored_report(checkpoint)
+    assert (stored.runners, stored.elapsed_s) == (1, pytest.approx(report.elapsed_s, abs=0.5))
