@@ -238,7 +238,8 @@ class RunView:
                 conducted(record, ranges, self._pace, now).counts,
                 key=lambda counts: counts.handled,
             )
-            record = replace(record, counts=counts)
+            plan = replace(record.ranges, finished=sum(map(is_finished, ranges)), total=len(ranges))
+            record = replace(record, counts=counts, ranges=plan)
             if others or state is None:
                 return record
             return replace(record, state=state, reason=reason[:1000], ended=int(now))
