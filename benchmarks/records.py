@@ -9,7 +9,7 @@ from google.cloud.datastore_v1.types import query as _query
 
 from benchmarks.canned import VERSION, EntityResult
 
-KINDS = ("BulkupRun", "BulkupClaim")
+KINDS = ("BulkupRun", "BulkupClaim", "BulkupRange")
 """Markers are not: nobody looks for them in a run that is not disturbed."""
 
 Operator: Any = _query.PropertyFilter.Operator

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(?:<!-- (\S+\.py) -->\n+)?```python\n(?:# (\S+\.py)\n)?(.*?)```", re.S)
 """A Python block, with the name of its file, if the page says it."""
 
-OTHERS = ("httpx",)
+OTHERS = ("apache_beam", "httpx")
 """Libraries that an example uses, and that bulkup's own tests do not need."""
 
 CONFIG = """\

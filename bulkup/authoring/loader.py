@@ -91,6 +91,18 @@ def load(spec: str) -> UpdaterSource:
     )
 
 
+def check_is_there(spec: str) -> None:
+    """Find out, without running it, that the file of an updater is missing; otherwise `load` says
+    what is wrong with it. For commands that load it only after something long.
+
+    Raises NotFoundError, UsageError.
+    """
+    if built_in(spec) is None:
+        where, _ = _split(spec)
+        if _is_path(where):
+            read_source(where)
+
+
 def describe(definition: Any) -> UpdaterSource:
     """Describe an updater that is already imported, as `bulkup.run` gets it.
 

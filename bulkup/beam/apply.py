@@ -57,7 +57,7 @@ class Apply(beam.PTransform):  # type: ignore[misc]
         batch_size: int | None = None,
         in_flight: int | None = None,
         max_rate: float | str | None = None,
-        max_failures: int | None = None,
+        max_failures: int | str | None = None,
         once: bool = False,
         kind: str | None = None,
         ancestor: str | None = None,

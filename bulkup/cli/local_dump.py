@@ -102,6 +102,7 @@ def dump(args: DumpArgs) -> None:
 
 
 def _dump_export(args: DumpArgs, folder: Path) -> None:
+    from bulkup.cli.local_load_export import no_entity
     from bulkup.local.dumping import dump_export
     from bulkup.state.kinds import OWN_KINDS
 
@@ -121,6 +122,8 @@ def _dump_export(args: DumpArgs, folder: Path) -> None:
                 watch=lambda written: advance(written, written),
             )
     say(f"{entities(dumped.entities)} dumped into {folder}.")
+    for kind in dumped.empty_kinds:
+        say(no_entity(kind, "dumped"))
     if dumped.left_out:
         say(f"{dumped.left_out:,} run records of bulkup were left out (--kind dumps them).")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bulkup.cli.local_file import entities, interruptible, progress_bar, say
+from bulkup.core.visible import visible
 
 if TYPE_CHECKING:
     from bulkup.local.importing.load import Destination
@@ -29,6 +30,15 @@ def load_from_export(
             report = load_export(file, export, selection, destination, advance)
     for line in report_lines(report, file):
         say(line)
+    kinds = {one.kind for one in report.kinds}
+    for kind in dict.fromkeys(selection.kinds):
+        if kind not in kinds:
+            say(no_entity(kind, "loaded"))
+
+
+def no_entity(kind: str, what: str) -> str:
+    """Of a kind that was asked for, whose name may be wrong."""
+    return f"No entity of kind {visible(kind)} was {what}; check its name (case matters)."
 
 
 def report_lines(report: LoadReport, file: str) -> Iterator[str]:

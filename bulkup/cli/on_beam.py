@@ -41,6 +41,8 @@ _REFUSED = {
     "--limit": "no process knows what the others have handled",
     "--max-time": "it is the time of one process; stop the run with `bulkup cancel`",
     "--processes": "the runner starts processes itself; its own options say how many",
+    "--health-url": "the workers would ask it, too, and a job that is stored would hold it",
+    "--health-cmd": "it is a command of this machine; use `bulkup pause`",
     "--no-record": "the records alone tell what is done",
     "--trace": "it is about one process",
 }

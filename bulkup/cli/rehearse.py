@@ -147,9 +147,13 @@ def command(args: RehearseArgs) -> int:
         ) as on_step:
             rehearsal = rehearse(request, on_step)
         summary = summarize_rehearsal(rehearsal)
-        _write_pages(summary, html, markdown)
         _show(rehearsal, summary, args, session)
-        return rehearsal.exit_code
+    # What was found out is on the screen even if a disk is full.
+    _write_pages(summary, html, markdown)
+    written = [clean(str(path)) for path in (args.html, args.markdown) if path is not None]
+    if written and args.output.shows_progress:
+        click.echo(f"The report is in {' and '.join(written)}.", err=True)
+    return rehearsal.exit_code
 
 
 def _request(args: RehearseArgs) -> Request:
@@ -240,9 +244,6 @@ def _show(
         out = console()
         for line in rehearsal_lines(summary):
             out.print(line, soft_wrap=True)
-        written = [clean(str(path)) for path in (args.html, args.markdown) if path is not None]
-        if written and args.output.shows_progress:
-            click.echo(f"The report is in {' and '.join(written)}.", err=True)
     if session.page is not None:
         headline = summary.headline or summary.works[0].headline
         session.page.rehearsal(summary.title, summary.tone, headline, rehearsal_markdown(summary))

@@ -240,6 +240,8 @@ def _given(args: RunArgs) -> dict[str, bool]:
         "--limit": args.engine.limit is not None,
         "--max-time": args.engine.max_time is not None,
         "--processes": args.engine.processes > 1,
+        "--health-url": args.engine.health_url is not None,
+        "--health-cmd": args.engine.health_cmd is not None,
         "--no-record": args.no_record,
         "--trace": args.trace is not None,
     }

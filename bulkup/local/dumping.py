@@ -25,6 +25,8 @@ class Dumped:
     bytes: int
     left_out: int
     """Entities of kinds that were to be left out."""
+    empty_kinds: tuple[str, ...] = ()
+    """Kinds that were asked for, and of which there is no entity."""
 
 
 def dump_export(
@@ -57,4 +59,4 @@ def dump_export(
                     watch(writer.entities)
         except RpcError as error:
             raise UsageError(error.message) from error
-    return Dumped(writer.entities, writer.bytes, left_out)
+    return Dumped(writer.entities, writer.bytes, left_out, writer.empty_kinds)

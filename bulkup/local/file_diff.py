@@ -1,7 +1,9 @@
 """What differs between two copies of one file, each of which was changed on its own.
 
 An entity's version is the time of the commit that wrote it, so an entity that neither side has
-written has the same version on both, and its body need not be read.
+written has the same version on both, and its body need not be read. Where the file is ahead of the
+clock, its commits get the next numbers in place of the time. Then two sides may have given one
+version to different commits, unless one of them is the file itself.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _WRITTEN = """
 SELECT other.body, one.body FROM {one}.entities one
 LEFT JOIN {other}.entities other ON other.kind = ? AND other.path = one.path
 WHERE one.kind = ? AND (
-  other.eid IS NULL OR (other.version <> one.version AND other.body <> one.body))
+  other.eid IS NULL
+  OR ((other.version <> one.version OR one.version > ?) AND other.body <> one.body))
 ORDER BY one.path
 """
 _GONE = """
@@ -58,16 +61,21 @@ def settle(path: Path) -> None:
         storage.close()
 
 
-def changes(before: Path, after: Path, without: Collection[str] = ()) -> Iterator[Changed]:
+def changes(
+    before: Path, after: Path, without: Collection[str] = (), *, base: Path | None = None
+) -> Iterator[Changed]:
     """The entities of all partitions that differ in a byte, without the kinds of `without` and
     those that Datastore reserves. By kind, in the order of keys; those that are gone come last.
 
     Both must be copies of the same file, `settle`d, and nobody may write to them meanwhile.
+    `base`: that file, as it was copied; None: it is `before`.
     """
+    common = _last_version(base or before)
     with _both(before, after) as db:
         names = {"one": "main", "other": "before"}
         for one, other in _kinds(db, names, without):
-            yield from map(Changed._make, db.execute(_WRITTEN.format_map(names), (other, one)))
+            written = db.execute(_WRITTEN.format_map(names), (other, one, common))
+            yield from map(Changed._make, written)
         for of_before, of_after in _kinds(db, {"one": "before", "other": "main"}, without):
             for (body,) in db.execute(_GONE.format_map(names), (of_after, of_before)):
                 yield Changed(body, None)
@@ -91,6 +99,12 @@ def entities_at(path: Path, keys: Collection[bytes]) -> Iterator[bytes]:
         for key in keys:
             for (body,) in db.execute(_AT, (key,)):
                 yield body
+
+
+def _last_version(path: Path) -> int:
+    with closing(connect(path)) as db:
+        (version,) = db.execute("SELECT value FROM meta WHERE name = 'last_version'").fetchone()
+        return int(version)
 
 
 @contextmanager

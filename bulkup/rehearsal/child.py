@@ -128,7 +128,7 @@ class _Pass:
                     refusal = self._migrate(job, target)
                 self._find_predecessors(target)
         except BulkupError as error:
-            refusal = Refusal.of(error)
+            refusal = Refusal.of(error, self._named)
         self._connection.send(self._ended(refusal))
 
     @contextmanager
@@ -183,10 +183,17 @@ class _Pass:
         selection = Migrations(read_folder(Path(job.folder)), up_to=job.up_to, params=job.params)
         result = Migrator(target, selection, self._context, MigrateHooks()).run()
         if result.error is not None:
-            return Refusal.of(result.error)
+            return Refusal.of(result.error, self._named)
         if result.exit_code and not self._reports:
-            return Refusal("BulkupError", result.reason or "", "", (), result.exit_code)
+            return Refusal(
+                "BulkupError", self._named(result.reason or ""), "", (), result.exit_code
+            )
         return None
+
+    def _named(self, text: str) -> str:
+        """With the name of the data in place of that of the copy, which nobody can look at."""
+        copy = self._job.target.local
+        return text.replace(copy, self._job.source) if copy else text
 
     def _find_predecessors(self, target: Target) -> None:
         """The links of a chain that have ended in processes before this one, which were killed."""
@@ -222,7 +229,7 @@ class _Pass:
             query=self._queries.get(report.run_id, ""),
             selection=report.selection,
             state=report.state,
-            reason=report.reason,
+            reason=self._named(report.reason),
             exit_code=report.exit_code,
             counts=report.counts,
             elapsed_s=report.elapsed_s,
@@ -241,7 +248,9 @@ class _Pass:
         reported = {str(warning) for one in self._reports for warning in one.warnings}
         others = [one for one in self._warned if one not in reported]
         own = map(str, report.warnings)
-        return tuple(dict.fromkeys([*own, *(others if report is self._reports[0] else ())]))
+        return tuple(
+            dict.fromkeys(map(self._named, [*own, *(others if report is self._reports[0] else ())]))
+        )
 
 
 def _of_record(record: RunRecord) -> RehearsedRun:

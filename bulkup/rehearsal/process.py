@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from bulkup.core.errors import BulkupError, StateError
+from bulkup.core.secrets import without_secrets
 from bulkup.rehearsal.work import Ended, Job, Message, Pending
 
 _BOOT = (
@@ -25,7 +27,8 @@ _TAIL_BYTES = 4000
 
 
 class PassProcess:
-    """A context manager; when its block ends, the process is dead."""
+    """A context manager; when its block ends, the process is dead, and so is all that the updater
+    has started in it: it would work on, on copies that are removed by then."""
 
     def __init__(self, job: Job, log: Path) -> None:
         """`log`: where what the updater prints goes."""
@@ -39,7 +42,8 @@ class PassProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    # A Ctrl-C on the terminal reaches only the rehearsal.
+                    # A Ctrl-C on the terminal reaches only the rehearsal. And it makes a group of
+                    # processes, which `kill` ends.
                     start_new_session=True,
                 )
             except BaseException:
@@ -57,8 +61,10 @@ class PassProcess:
         self._connection.close()
 
     def kill(self) -> None:
-        """SIGKILL; from any thread."""
-        self._process.kill()
+        """SIGKILL to the process and what it has started; from any thread."""
+        # While one of them lives, no other process gets the number of the group.
+        with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a zombie
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def result(
         self, on_message: Callable[[Message], None], check: Callable[[], None]
@@ -97,7 +103,7 @@ class PassProcess:
     def _tail(self) -> str:
         with open(self._log, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-            return file.read().decode("utf-8", "replace")
+            return without_secrets(file.read().decode("utf-8", "replace"))
 
 
 def _reason(code: int) -> str:

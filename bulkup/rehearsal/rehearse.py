@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bulkup.authoring.loader import check_is_there as check_updater_is_there
 from bulkup.core.clock import Clock
 from bulkup.core.errors import Exit, StopAskedError
 from bulkup.core.model import TargetInfo
@@ -120,8 +124,22 @@ def rehearse(
     after that is in the rehearsal.
     """
     stop = stop or StopRequest()
-    with stop.listening(), workplace() as folder:
+    with stop.listening(), _hangup_as_sigterm(), workplace() as folder:
         return _Rehearsing(request, on_step, stop, folder).rehearse()
+
+
+@contextmanager
+def _hangup_as_sigterm() -> Iterator[None]:
+    """A terminal that is closed would end this process at once, and its copies would stay."""
+    is_default = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    if not is_default or threading.current_thread() is not threading.main_thread():
+        yield  # under nohup, for example
+        return
+    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class _Rehearsing:
@@ -185,6 +203,8 @@ class _Rehearsing:
             self.check()
             self._on_step(Step(title, done, total))
 
+        if isinstance(self._request.what, Updater):
+            check_updater_is_there(self._request.what.spec)  # to load an export may take hours
         if self._request.fill is not None:
             return self._request.fill(base, watch)
         check_is_there(self._request.source)
@@ -340,6 +360,7 @@ class _Rehearsing:
             replace(self._request.target, local=str(path)),
             str(self._folder / f"state-{self._passes}"),
             options,
+            self._request.source,
             # In a second run there may be nothing left to find.
             allow_empty=self._request.allow_empty or getattr(work, "fresh", False),
         )

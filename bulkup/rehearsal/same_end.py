@@ -54,7 +54,7 @@ def end_difference(
 ) -> EndDifference:
     """What differs between the ends of two passes that began with `base`, in content: ids that the
     server has allocated to new entities count as equal."""
-    differing, not_compared = _differing(one, other, check)
+    differing, not_compared = _differing(base, one, other, check)
     pairs = tuple(_pairs(base, differing)) if differing else ()
     but = but or Varying()
     tally = Tally(but.properties)
@@ -75,10 +75,12 @@ def varying_in(difference: EndDifference) -> Varying:
     return Varying(frozenset(properties), frozenset(kinds))
 
 
-def _differing(one: Path, other: Path, check: Callable[[], None]) -> tuple[list[Changed], int]:
+def _differing(
+    base: Path, one: Path, other: Path, check: Callable[[], None]
+) -> tuple[list[Changed], int]:
     found: list[Changed] = []
     tally, size, left_out = Tally(), 0, 0
-    for number, (before, after) in enumerate(changes(one, other, OWN_KINDS)):
+    for number, (before, after) in enumerate(changes(one, other, OWN_KINDS, base=base)):
         if number % 1000 == 0:
             check()
         if before is not None and after is not None and not tally.differing(before, after):

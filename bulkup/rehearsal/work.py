@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bulkup.core.errors import BulkupError, Exit
@@ -42,6 +42,8 @@ class Job:
     """`local` is the copy."""
     state_dir: str
     options: Options
+    source: str
+    """What the copy is called in what the user reads."""
     address: str = ""
     """Where the rehearsal serves the copy; empty: the pass serves it itself."""
     allow_empty: bool = False
@@ -76,9 +78,14 @@ class Refusal:
     exit_code: Exit
 
     @classmethod
-    def of(cls, error: BulkupError) -> Refusal:
+    def of(cls, error: BulkupError, named: Callable[[str], str] = str) -> Refusal:
+        """`named`: gives the copy the name by which the user knows it."""
         return cls(
-            type(error).__name__, error.message, error.details, error.next_steps, error.exit_code
+            type(error).__name__,
+            named(error.message),
+            named(error.details),
+            error.next_steps,
+            error.exit_code,
         )
 
     def error(self) -> BulkupError:

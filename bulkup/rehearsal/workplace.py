@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bulkup.core.errors import StateError
 from bulkup.core.visible import visible
+from bulkup.local.access import uninterrupted
 
 _PREFIX = "bulkup-rehearsal-"
 _LOCK = "in-use"
@@ -36,8 +37,9 @@ def workplace() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+        with uninterrupted():  # whoever presses Ctrl-C twice
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(handle)
 
 
 def _hold(folder: Path) -> int:

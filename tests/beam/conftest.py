@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from google.cloud import datastore
 
-from bulkup.state.kinds import RUN_KIND
+from bulkup.state.kinds import RANGE_KIND, RUN_KIND
 from tests.cli.shell import Result, Shell, ended, seed, values
 from tests.conftest import Server
 
@@ -68,6 +68,13 @@ class BeamShell(Shell):
     def await_handled(self, at_least: int, process: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + 100
         while self.handled() < at_least:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def await_ranges(self, process: subprocess.Popen[str]) -> None:
+        deadline = time.monotonic() + 100
+        while not self.own(RANGE_KIND):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
 
+from bulkup.beam import launcher
+from bulkup.cli import call
 from tests.beam.conftest import PROCESSES, BeamShell
 from tests.cli.shell import ended, markers
 from tests.conftest import Server
@@ -67,7 +69,7 @@ def test_ranges_that_are_split_in_the_middle_still_cover_the_query(
     )  # fmt: skip
     assert result.code == 0, result
     beam_shell.once()
-    assert beam_shell.own("BulkupRange") >= 2
+    assert beam_shell.own("BulkupRange") > 2
 
 
 def test_a_runner_that_drops_residuals_ends_with_exit_1_and_the_rest_is_resumed(
@@ -135,6 +137,49 @@ def test_an_interrupted_command_says_how_to_continue(
     assert "bulkup resume " in result.err
     assert beam_shell.bulkup("resume").code == 0
     beam_shell.once()
+
+
+def test_a_job_of_a_service_is_left_alone_by_ctrl_c(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    beam_shell.seed(embedded, 40)
+    process = beam_shell.begin_run("--ranges", 2, runner=("--runner=tests.beam.runners.Service",))
+    beam_shell.await_ranges(process)
+    process.send_signal(signal.SIGINT)
+    result = ended(process, 100)
+    assert result.code == 130, result
+    for part in ("detached: job job-1 goes on", "bulkup show ", "bulkup cancel ", "bulkup resume "):
+        assert part in result.err
+    assert beam_shell.bulkup("resume").code == 0
+    beam_shell.once()
+
+
+def test_a_runner_that_never_ends_is_left_alone_when_all_ranges_are_finished(
+    beam_shell: BeamShell, embedded: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "HANGS_AFTER_S", 0.5)
+    monkeypatch.setattr(launcher, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", embedded.host)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", embedded.project)
+    monkeypatch.chdir(beam_shell.folder)
+    beam_shell.seed(embedded, 40)
+    words = ["run", "bump.py", "--on", "beam", "--ranges", "2", "--yes", "-q"]
+    assert call([*words, "--", "--runner=tests.beam.runners.Hangs"]) == 0
+    beam_shell.once()
+
+
+def test_a_run_that_is_cancelled_elsewhere_ends_its_pipeline(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    beam_shell.seed(embedded, 2000)
+    process = beam_shell.begin_run(
+        "--ranges", 4, "-p", "pause_ms=20", "--batch-size", 20, runner=PROCESSES
+    )
+    beam_shell.await_handled(40, process)
+    assert beam_shell.bulkup("cancel", beam_shell.runs()[-1]).code == 0
+    result = ended(process, 100)
+    assert result.code == 12, result
+    assert 0 < beam_shell.handled() < 2000
 
 
 def test_a_query_that_cannot_be_cut_is_refused(beam_shell: BeamShell, embedded: Server) -> None:

@@ -72,6 +72,14 @@ def test_what_is_left_out_is_said(shop: Shell) -> None:
     done = shop.bulkup("local", "load", "shop.db", "--from-export", "export", *only)
     assert "2 entities of 2 kinds loaded into shop.db.\n" in done.err
     assert "4 entities left out: of other kinds or namespaces.\n" in done.err
+    only = ("--kind", "Toy", "--kind", "toys")
+    done = shop.bulkup("local", "load", "3.db", "--from-export", "export", *only)
+    assert done.err.endswith("No entity of kind toys was loaded; check its name (case matters).\n")
+    done = shop.bulkup("local", "dump", "3.db", "--export", "toys", *only)
+    assert done.err.endswith("No entity of kind toys was dumped; check its name (case matters).\n")
+    done = shop.bulkup("local", "load", "4.db", "--from-export", "export", "--kind", "toys")
+    done.fails(2, "none of the 6 entities of the export is of kind toys")
+    assert not (shop.folder / "4.db").exists()
     done = shop.bulkup("local", "load", "2.db", "--from-export", "export", "--sample", "0.001%")
     assert "0 entities loaded into 2.db.\n" in done.err
     assert "5 entities left out: not in the sample.\n" in done.err

@@ -20,6 +20,8 @@ from tests.cli.shell import Shell
         (["--limit", "5"], "--limit"),
         (["--max-time", "5m"], "--max-time"),
         (["--processes", "2"], "--processes"),
+        (["--health-url", "https://a.example/up"], "--health-url"),
+        (["--health-cmd", "true"], "--health-cmd"),
         (["--no-record"], "--no-record"),
         (["--trace", "t.json"], "--trace"),
         (["--", "bump.py"], "behind `--` come Beam's options"),

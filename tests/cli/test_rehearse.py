@@ -84,6 +84,27 @@ def test_the_pages(here: Shell) -> None:
     again.fails(2, "is not the page of a rehearsal")
 
 
+def test_the_report_is_shown_when_a_page_cannot_be_written(here: Shell) -> None:
+    (here.folder / "out").mkdir()
+    here.write(
+        "removes.py",
+        """
+        import shutil
+        import bulkup
+
+        @bulkup.updater(kind="Item")
+        def removes(entity):
+            shutil.rmtree("out", ignore_errors=True)
+        """,
+    )
+    words = ("removes.py", "--local", "items.db", "--crashes", "0", "--no-second-run")
+    result = here.bulkup("rehearse", *words, "--markdown", "out/pr.md")
+    assert result.code == 1, result
+    assert "14 entities handled" in result.out
+    assert "Error: cannot write" in result.err
+    assert "The report is in" not in result.err
+
+
 def test_migrations(here: Shell) -> None:
     here.write("updaters/0001_bump.py", BUMP)
     here.write("updaters/0002_label.py", LABEL)
@@ -114,6 +135,12 @@ def test_no_pending_migration_is_nothing_to_do(here: Shell) -> None:
         (("bump.py", "--local", "item.db"), 2, "did you mean 'items.db'"),
         (("bump.py", "--local", "bump.py"), 1, "is not a file of bulkup's embedded Datastore"),
         (("bmp.py", "--local", "items.db"), 10, "bump.py"),
+        (("bmp.py", "--from-export", "nowhere"), 10, "bump.py"),  # before hours of loading
+        (
+            ("bump.py", "--local", "items.db", "--project", "shop"),
+            1,
+            "on project shop, in items.db",
+        ),
         (("bump.py", "--local", "items.db", "-p", "stop=1"), 2, "step"),
         (("bump.py", "--local", "items.db", "--kind", "Itm"), 2, "Item"),
         (("bump.py", "--local", "items.db", "--html", "no/x.html"), 2, "there is no folder"),
@@ -132,7 +159,8 @@ def test_wrong_usage_is_one_sentence(
     assert is_clean(here)
 
 
-def test_sigterm_removes_the_copies(here: Shell) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_removes_the_copies(here: Shell, number: signal.Signals) -> None:
     here.write(
         "slow.py",
         """
@@ -149,7 +177,7 @@ def test_sigterm_removes_the_copies(here: Shell) -> None:
     process = here.begin("rehearse", "slow.py", "--local", "items.db")
     while not (here.folder / "started").exists():
         assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "nothing but copies was written" in err

@@ -126,6 +126,64 @@ def test_what_a_crash_changes_is_found(tmp_path: Path) -> None:
     assert work.exit_code == Exit.PENDING
 
 
+def test_what_the_updater_has_started_ends_with_its_pass(tmp_path: Path) -> None:
+    """It would keep the copies, and what it holds of a killed run would keep that from resuming."""
+    file = items(tmp_path / "items", 4)
+    spec = write(
+        tmp_path, "forks.py",
+        f"""
+        import os, time
+        import bulkup
+
+        @bulkup.updater(kind="Item")
+        def forks(entity):
+            pid = os.fork()
+            if not pid:
+                while True:
+                    time.sleep(60)
+            with open({str(tmp_path / "pids")!r}, "a") as file:
+                print(pid, file=file)
+            entity["label"] = "x"
+            return entity
+        """,
+    )  # fmt: skip
+    work = only(rehearse(request(spec, file, kills=1, second=False)))
+    assert work.crash is not None
+    assert work.crash.is_same, work.crash.unlike
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) >= 8
+    assert not [pid for pid in pids if is_alive(int(pid))]
+
+
+def test_what_a_process_has_printed_before_its_death_is_shown_without_secrets(
+    tmp_path: Path,
+) -> None:
+    spec = write(
+        tmp_path, "exits.py",
+        """
+        import os
+        import bulkup
+
+        @bulkup.updater(kind="Item")
+        def exits(entity):
+            print("no licence, password=hunter2", flush=True)
+            os._exit(7)
+        """,
+    )  # fmt: skip
+    with pytest.raises(BulkupError, match="exit code 7") as caught:
+        rehearse(request(spec, items(tmp_path / "items", 2)))
+    assert "no licence, password=[removed]" in caught.value.details
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie is not: whoever adopted it has not looked yet."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
 def test_new_entities_may_have_other_ids_and_times_each_time(tmp_path: Path) -> None:
     file = items(tmp_path / "items", 12)
     spec = write(
@@ -294,7 +352,8 @@ def test_an_export_is_rehearsed_as_the_run_on_what_it_loads(tmp_path: Path) -> N
 def test_what_is_no_export_is_one_sentence(tmp_path: Path, where: str) -> None:
     (tmp_path / "empty").mkdir()
     source = str(tmp_path / where)
-    wanted = request("x.py", Path(source), fill=fill_from_export(source, TargetOptions()))
+    spec = write(tmp_path, "bump.py", BUMP)
+    wanted = request(spec, Path(source), fill=fill_from_export(source, TargetOptions()))
     with pytest.raises(BulkupError) as raised:
         rehearse(wanted)
     assert raised.value.exit_code == Exit.USAGE

@@ -12,6 +12,7 @@ from bulkup.local.access import LocalFile
 from bulkup.local.encoding import Partition
 from bulkup.local.file_diff import settle
 from bulkup.local.snapshot import copy_at_rest
+from bulkup.local.storage import Storage
 from bulkup.rehearsal import same_end
 from bulkup.rehearsal.same_end import EndDifference, Varying, end_difference, varying_in
 
@@ -119,3 +120,17 @@ def test_more_than_can_be_compared_is_told(passes: Passes, monkeypatch: pytest.M
     found = passes.difference()
     assert found.effect.changed == 3
     assert found.not_compared == 2
+
+
+def test_differences_are_found_when_the_file_is_ahead_of_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commits of both passes get the same versions."""
+    with monkeypatch.context() as patched:
+        patched.setitem(Storage.__init__.__kwdefaults__, "clock", lambda: 1 << 52)
+        passes = Passes(tmp_path)
+    passes.put(passes.one, entity("Item", 1, n=100))
+    passes.put(passes.other, entity("Item", 1, n=200))
+    assert passes.difference().effect.changed == 1
+    passes.put(passes.one, entity("Item", 1, n=200))
+    assert passes.difference().is_none

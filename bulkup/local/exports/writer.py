@@ -83,6 +83,11 @@ class ExportWriter:
         """The size of the files of entities so far."""
         return sum(part.size for part in self._parts.values())
 
+    @property
+    def empty_kinds(self) -> tuple[str, ...]:
+        """Kinds that the metadata promises and that have no entity so far."""
+        return tuple(kind for kind, part in self._parts.items() if kind and not part.entities)
+
     def write(self, entity: Any) -> None:
         """Add an `Entity` message of the API with a complete key, of any namespace and kind of the
         database that is exported. Raises StateError if it cannot be written."""

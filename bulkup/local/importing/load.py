@@ -77,7 +77,8 @@ def load_export(
     the same result. If `file` holds exactly this already, nothing is done. Memory does not grow
     with the export.
 
-    Raises UsageError if there is no export, or the file exists with other data; ExportError for
+    Raises UsageError if there is no export, or the file exists with other data, or nothing is of
+    the kinds and namespaces selected; ExportError for
     damage in the export, and StateError if the file cannot be written (after both, FILE-loading is
     deleted); LoadInterruptedError on KeyboardInterrupt.
     """
@@ -227,6 +228,7 @@ class Loading:
             self._bytes += end
         self._flush()
         self._watch(self._read, self._bytes)
+        self._check_some()
         return self._report()
 
     def _load(self, file: ExportFile) -> int:
@@ -310,6 +312,17 @@ class Loading:
             "read": self._read,
             "unread": self._unread,
         }
+
+    def _check_some(self) -> None:
+        """Raises UsageError if nothing has the kinds or namespaces asked for: a name may be wrong,
+        and an empty file would look like a load that has worked."""
+        exported, left_out = self._read + self._unread, self.left_out + self._unread
+        if left_out and left_out == exported:
+            asked = self._selection.asked_for()
+            raise UsageError(
+                f"none of the {exported:,} entities of the export is {asked}; check the names "
+                "(case matters). Nothing was loaded"
+            )
 
     def _report(self) -> LoadReport:
         kinds = self._half.kinds()

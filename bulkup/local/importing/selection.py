@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bulkup.core.errors import UsageError
+from bulkup.core.visible import visible
 from bulkup.local.encoding import encode_path
 from bulkup.local.exports.metadata import Part
 
@@ -51,6 +52,15 @@ class Selection:
         if self.namespaces and key.partition_id.namespace_id not in self.namespaces:
             return False
         return not self.kinds or (bool(key.path) and key.path[-1].kind in self.kinds)
+
+    def asked_for(self) -> str:
+        """`of kind A or B, in namespace x`, as messages show it; empty if all are wanted."""
+        parts = []
+        if self.kinds:
+            parts.append(f"of kind {' or '.join(map(visible, self.kinds))}")
+        if self.namespaces:
+            parts.append(f"in namespace {' or '.join(map(visible, self.namespaces))}")
+        return ", ".join(parts)
 
     def samples(self, key: Any) -> bool:
         """Whether the entity group of a key is in the sample."""

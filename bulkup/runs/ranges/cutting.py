@@ -39,9 +39,13 @@ def check_can_be_cut(prepared: PreparedRun) -> None:
     """Raises QueryError, UsageError."""
     context = prepared.context
     if isinstance(prepared.query, KeyPlan):
-        raise UsageError("a run on a list of keys cannot be cut into ranges; leave out --ranges")
+        raise UsageError(
+            "a run on a list of keys cannot be cut into ranges; leave out --ranges or --on beam"
+        )
     if (reason := why_not_split(prepared.query)) is not None:
-        raise QueryError(f"the query cannot be cut into ranges: {reason}; leave out --ranges")
+        raise QueryError(
+            f"the query cannot be cut into ranges: {reason}; leave out --ranges or --on beam"
+        )
     if prepared.target.info.local:
         raise UsageError(
             "a file (--local) is open in one process only, so nobody could share the ranges; use a "

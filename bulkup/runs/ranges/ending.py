@@ -94,6 +94,9 @@ def _conclude(
             order.state, order.reason, Exit(order.exit_code),
             over_budget=order.state is RunState.FAILED,
         )  # fmt: skip
+    elif outcome is None and record.steering.is_cancelled:  # and no process conducts any more
+        reason = f"cancelled by {record.steering.by}"
+        outcome = Outcome(RunState.STOPPED, reason, Exit.CANCELLED)
     if one_too_many is not None:
         checkpoint.stopped_by(one_too_many.failure, one_too_many.max_failures)
     return _report_unfinished(

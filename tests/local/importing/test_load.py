@@ -98,6 +98,26 @@ def test_kinds_and_namespaces_that_are_not_wanted_are_counted(path: Path) -> Non
     assert load_export(path.with_name("4"), made(*files), both).entities == 4
 
 
+@pytest.mark.parametrize(
+    ("selection", "asked"),
+    [
+        (Selection(kinds=("toy",)), "of kind toy;"),
+        (
+            Selection(kinds=("Toy", "a\x1b"), namespaces=("",)),
+            "of kind Toy or 'a\\x1b', in namespace '';",
+        ),
+    ],
+)
+def test_nothing_that_was_asked_for_is_an_error_and_no_file(
+    path: Path, selection: Selection, asked: str
+) -> None:
+    with pytest.raises(UsageError, match="none of the 3 entities") as caught:
+        load_export(path, made(people(2), [entity("Toy", 1, namespace="n")]), selection)
+    assert asked in caught.value.message
+    assert [one.name for one in path.parent.iterdir()] == ["store-lock"]
+    assert load_export(path, made([]), selection).entities == 0  # of an empty export, all is loaded
+
+
 def test_parts_that_hold_nothing_wanted_are_not_read(path: Path) -> None:
     export = MadeExport(
         (part(3, name="1", kinds=("Person",)), [people(2), people(1, first=9)]),
