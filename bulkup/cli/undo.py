@@ -75,6 +75,9 @@ def command(args: UndoArgs) -> int:
     again, those that it created are deleted. Successors and retries of RUN are undone first, the
     newest before the others. An unfinished run is over then.
 
+    A run in ranges is undone if all of it was worked on with this state directory. Otherwise an
+    error says which ranges are missing.
+
     An entity that somebody has changed since is left as it is, and named in the report; the command
     then exits with 3. With --force it is put back, too.
 

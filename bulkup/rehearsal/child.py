@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -74,6 +75,8 @@ def _end_with_parent(connection: Connection[Any, Any]) -> None:
     try:
         connection.recv()
     except (EOFError, OSError):
+        if os.getpgid(0) == os.getpid():  # with all that the updater has started
+            os.killpg(0, signal.SIGKILL)
         os._exit(_ORPHANED)
 
 

@@ -16,7 +16,9 @@ from bulkup.datastore.keys import key_text
 from bulkup.datastore.lazy_entity import LazyEntity
 from bulkup.datastore.messages import EntityPb, Mutation, Pb
 from bulkup.datastore.rest_form import changed_values
+from bulkup.runs.missing_images import missing_changes
 from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.range_folders import is_cut
 from bulkup.state.undo_log import Change, UndoLog, first_landed
 
 
@@ -31,7 +33,7 @@ def changes_of(checkpoint: Checkpoint, key: str | None = None) -> Iterator[Would
         raise UsageError(f"{visible(key)} is not a key; write it like Key('City', 5)")
     run_id = checkpoint.run_info.run_id
     with closing(UndoLog(checkpoint)) as log:
-        if log.total and not log.is_kept:
+        if log.total and not log.is_kept and not is_cut(checkpoint.folder):
             raise StateError(
                 f"run {run_id} has kept no before-images, so its changes are not known"
             )
@@ -40,10 +42,8 @@ def changes_of(checkpoint: Checkpoint, key: str | None = None) -> Iterator[Would
             if event is not None:
                 yield event
         if log.missing:
-            raise StateError(
-                f"{log.missing:,} of the {log.total:,} changes of run {run_id} are missing or "
-                f"damaged in {str(checkpoint.folder)!r}; the others are shown"
-            )
+            others = "; the others are shown" if log.missing < log.total else ""
+            raise StateError(f"{missing_changes(checkpoint, log)}{others}")
 
 
 FIRST_BYTES = 16 * 1024 * 1024

@@ -24,7 +24,7 @@ from bulkup.runs.key_input import keys_kept_in
 from bulkup.runs.lost_record import record_again
 from bulkup.runs.prepare import PreparedRun, prepare
 from bulkup.runs.ranges.ending import conclude_run
-from bulkup.runs.ranges.work import work_on_ranges
+from bulkup.runs.ranges.work import JOINING_WITHIN_S, work_on_ranges
 from bulkup.runs.retry import settle_retry
 from bulkup.runs.target import TargetOptions, check_same_target, options_for
 from bulkup.runs.undone import settle_undo
@@ -32,6 +32,7 @@ from bulkup.runs.which_run import RESUME
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import undoes
 from bulkup.state.files import CHECKPOINT_NAME, find_run, run_folders
+from bulkup.state.range_folders import is_cut
 from bulkup.state.record import RunRecord
 from bulkup.state.unreported import is_unreported
 
@@ -57,6 +58,8 @@ def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoin
         folder = find_run(context.state_dir, name, RESUME.fits)
     else:
         folder = _latest_unfinished(context)
+    if is_cut(folder):  # others of this machine hold it for a moment only
+        context = replace(context, wait_s=max(context.wait_s, JOINING_WITHIN_S))
     lock = lock_folder(folder, context)
     try:
         with closing(Checkpoint.open(folder)) as checkpoint:

@@ -25,6 +25,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.checkpoint_copy import is_copy, was_alive
 from bulkup.state.display import is_alive, resume_command, retry_command, state_text
 from bulkup.state.files import CHECKPOINT_NAME
+from bulkup.state.range_folders import range_folders
 from bulkup.state.run_log_reader import LogEntry, read_log
 from bulkup.state.steering import read_steering
 from bulkup.state.timeline import read_timeline
@@ -118,10 +119,11 @@ def _with_last(report: Report, runners: Sequence[RunnerFacts]) -> Report:
 def _changes(checkpoint: Checkpoint) -> tuple[tuple[WouldChange, ...], str]:
     if not checkpoint.counts().writes:
         return (), ""
-    if not keeps_images(checkpoint.folder):
+    folder = checkpoint.folder
+    if not any(keeps_images(one) for one in (folder, *range_folders(folder))):
         return (), "The run has kept no before-images, so what it changed is not known."
     try:
-        return tuple(islice(_samples(checkpoint.folder), MOST_CHANGES)), ""
+        return tuple(islice(_samples(folder), MOST_CHANGES)), ""
     except StateError as error:
         return (), error.message
 

@@ -35,7 +35,9 @@ from bulkup.runs.undo_runs import (
 from bulkup.runs.undone import end_successor, end_unfinished, note_undone, undone_by
 from bulkup.runs.which_run import UNDO
 from bulkup.state.files import find_run, group_folders, is_latest
+from bulkup.state.range_folders import is_cut
 from bulkup.state.restore_list import RestoreList, Restores
+from bulkup.state.taking_back import take_back
 from bulkup.state.undo_log import UndoLog
 
 
@@ -127,7 +129,7 @@ class _Undoing:
             self._runs = [one.run_info for one in left]
             for one in left:
                 self._end_successor(one)
-            left = [one for one in left if one.log.total or not one.is_over]
+            left = [one for one in left if one.may_have_changed_something]
             if not left:
                 undone = [one for one in runs if one.is_undone]
                 raise undone_before(undone[-1]) if undone else nothing_changed(runs[-1])
@@ -166,28 +168,38 @@ class _Undoing:
     def _undo_run(self, one: OpenedRun) -> Report:
         """Undo one run, in one run of its own for each namespace that it has written to."""
         context, options = self._context, self._options(one)
-        if not one.is_over:
-            if context.options.dry_run:
+        was_over = one.is_over
+        if context.options.dry_run:
+            if not was_over:
                 message = (
                     f"run {one.run_id} is unfinished; what it wrote last, and does not know of "
                     "yet, is not shown"
                 )
                 context.listener(Warned(message, WarningKind.UNFINISHED_RUN))
-            else:
-                end_unfinished(one.checkpoint, options, context, self._confirm)
-                with closing(UndoLog(one.checkpoint)) as log:
-                    if not log.total:
-                        raise nothing_changed(one, ended=True)
-                    return self._undo_with(replace(one, log=log), options)
-        return self._undo_with(one, options)
+            return self._undo_with(one, options)
+        if was_over and not is_cut(one.checkpoint.folder):
+            return self._undo_with(one, options)
+        end_unfinished(
+            one.checkpoint, options, context, self._confirm, lambda: self._check_again(one)
+        )
+        with closing(UndoLog(one.checkpoint)) as log:
+            if not log.total:
+                raise nothing_changed(one, ended=not was_over)
+            ended = replace(one, log=log)
+            check_can_be_undone(ended, force=self._wishes.force)
+            return self._undo_with(ended, options)
+
+    def _check_again(self, one: OpenedRun) -> None:
+        """What an unfinished run has written is definite by now. Raises StateError."""
+        with closing(UndoLog(one.checkpoint)) as log:
+            check_can_be_undone(replace(one, log=log), force=self._wishes.force)
 
     def _undo_with(self, one: OpenedRun, options: TargetOptions) -> Report:
         if not one.log.total:
             raise nothing_changed(one)
         self._has_left = False
         with closing(Restores()) as restores:
-            for change in one.log.changes():
-                restores.take_back(change)
+            take_back(one.log, restores)
             own = one.run_info.target.namespace
             # The last one is by which the run is noted to be undone.
             spaces = sorted(restores.namespaces(), key=lambda name: (name == own, name))

@@ -6,7 +6,7 @@ What followed a run is undone before it: its successors, and the retries of its 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +16,11 @@ from bulkup.core.events import Warned
 from bulkup.core.records import RunInfo, first_id, next_id
 from bulkup.runs.acquire import lock_folder
 from bulkup.runs.context import RunContext
+from bulkup.runs.missing_images import why_not_whole
 from bulkup.runs.which_run import is_undone
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.files import CHECKPOINT_NAME, RANGES_NAME, RunLock
+from bulkup.state.files import CHECKPOINT_NAME, RunLock
+from bulkup.state.range_folders import is_cut, without_workers
 from bulkup.state.undo_log import UndoLog
 
 
@@ -50,13 +52,18 @@ class OpenedRun:
         return self.checkpoint.status().state.is_over
 
     @property
+    def may_have_changed_something(self) -> bool:
+        """Of a run in ranges, Datastore may know of more than its folder."""
+        return bool(self.log.total) or not self.is_over or is_cut(self.checkpoint.folder)
+
+    @property
     def is_undone(self) -> bool:
         return is_undone(self.checkpoint)
 
     @property
     def is_whole(self) -> bool:
         """Everything that it has written is known."""
-        return not self.log.missing and not self.checkpoint.unknown_writes()
+        return not self.log.missing and not self.log.unknown
 
     @property
     def waiting_successor(self) -> str | None:
@@ -101,20 +108,17 @@ def folders_to_undo(folder: Path, context: RunContext) -> list[Path]:
 @contextmanager
 def opened(folder: Path, context: RunContext) -> Iterator[OpenedRun]:
     """A run's checkpoint and undo log, locked. A dry run writes nothing, so it takes no lock."""
-    lock = None
-    if not context.options.dry_run:
-        lock = lock_folder(folder, context)
-    elif RunLock(folder).is_held():
-        raise HeldError(
-            f"a process of this machine is working on run {folder.name}; wait for it, or stop it "
-            "(its work is safe)"
-        )
-    try:
-        with closing(Checkpoint.open(folder)) as checkpoint, closing(UndoLog(checkpoint)) as log:
-            yield OpenedRun(checkpoint, log)
-    finally:
-        if lock is not None:
-            lock.release()
+    with ExitStack() as stack:
+        if not context.options.dry_run:
+            stack.callback(lock_folder(folder, context).release)
+            stack.enter_context(without_workers(folder))
+        elif RunLock(folder).is_held():
+            raise HeldError(
+                f"a process of this machine is working on run {folder.name}; wait for it, or stop "
+                "it (its work is safe)"
+            )
+        checkpoint = stack.enter_context(closing(Checkpoint.open(folder)))
+        yield OpenedRun(checkpoint, stack.enter_context(closing(UndoLog(checkpoint))))
 
 
 def without_blind_retries(runs: Sequence[OpenedRun], context: RunContext) -> list[OpenedRun]:
@@ -164,18 +168,14 @@ def nothing_changed(one: OpenedRun, *, ended: bool = False) -> NothingToUndoErro
 def check_can_be_undone(one: OpenedRun, *, force: bool) -> None:
     """Raises StateError."""
     log, run_id, status = one.log, one.run_id, one.checkpoint.status()
-    if (one.checkpoint.folder / RANGES_NAME).exists():
-        raise StateError(
-            f"run {run_id} was worked on in ranges, so its before-images are spread over the "
-            "machines that did, and it cannot be undone; use `bulkup rewind` where Datastore keeps "
-            "the past"
-        )
     if not log.is_kept and log.total:
         why = "there are none in its folder: an earlier version of bulkup keeps none"
         if status.asked.get("no_undo"):
             why = "it was started with --no-undo"
+        elif is_cut(one.checkpoint.folder):
+            raise StateError(why_not_whole(one.checkpoint, log))
         raise StateError(f"run {run_id} cannot be undone without before-images, and {why}")
-    unknown = one.checkpoint.unknown_writes() if one.is_over else 0
+    unknown = log.unknown if one.is_over else 0
     if unknown and not force:
         raise StateError(
             f"run {run_id} was abandoned with commits in flight (writes: {unknown:,}), and nobody "
@@ -183,8 +183,4 @@ def check_can_be_undone(one: OpenedRun, *, force: bool) -> None:
             f"nevertheless: `bulkup undo {run_id} --force`"
         )
     if log.missing and not force:
-        raise StateError(
-            f"{log.missing:,} of the {log.total:,} before-images of run {run_id} are missing or "
-            f"damaged in {str(one.checkpoint.folder)!r}, so it cannot be undone; to put back the "
-            f"others nevertheless: `bulkup undo {run_id} --force`"
-        )
+        raise StateError(why_not_whole(one.checkpoint, log))

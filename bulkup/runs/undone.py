@@ -19,6 +19,7 @@ from bulkup.runs.abandon import abandon_by_hand
 from bulkup.runs.context import RunContext
 from bulkup.runs.open_to_run import open_to_run
 from bulkup.runs.prepare import PreparedRun
+from bulkup.runs.ranges.stopping import end_ranges
 from bulkup.runs.retry import note_retry_undone
 from bulkup.runs.target import TargetOptions, check_same_target
 from bulkup.state.checkpoint import Checkpoint
@@ -34,6 +35,7 @@ from bulkup.state.restore_list import Restores
 from bulkup.state.run_records import Ledger
 from bulkup.state.sweeping import after_late_copies
 from bulkup.state.taking import take
+from bulkup.state.taking_back import take_back
 from bulkup.state.undo_log import UndoLog
 
 
@@ -42,11 +44,15 @@ def end_unfinished(
     options: TargetOptions,
     context: RunContext,
     confirm: Callable[[Target], None],
+    check: Callable[[], None],
 ) -> None:
-    """Make definite what an unfinished run has written, and end it where it is.
+    """Make definite what an unfinished run has written, and end it where it is. Of one in ranges
+    that is over, only learn what others have written.
 
-    After this no commit of its last runner can arrive any more. Raises HeldError while a process
-    works on it, NotFoundError when Datastore does not know it as unfinished, CallError.
+    After this no commit of its last runner can arrive any more. `check` is called for a run in
+    ranges before it is ended, once the checkpoint knows what is definite; what it raises is passed
+    on, and the run can be resumed then. Raises HeldError while a process works on it, NotFoundError
+    when Datastore does not know it as unfinished, CallError.
     """
     run_info = checkpoint.run_info
     with (
@@ -58,15 +64,23 @@ def end_unfinished(
         rpc.connect()
         ledger = Ledger(rpc, target.info)
         record = ledger.read(run_info.run_id)
+        was_over = checkpoint.status().state.is_over
         if record is None or record.run_info.created != run_info.created:
+            if was_over:
+                return
             raise NotFoundError(
                 f"run {run_info.run_id} is unfinished here, and Datastore has no record of it; "
                 f"`bulkup resume {run_info.run_id}` finds out what became of it"
             )
         confirm(target)
         who = this_process().who
-        if not record.state.is_over:
+        if record.ranges is not None:
+            by_server = context.by_server_time(rpc)
+            end_ranges(record, ledger, rpc, checkpoint, by_server, check)
+        elif not record.state.is_over:
             _end(record, ledger, rpc, checkpoint, context.by_server_time(rpc))
+        if was_over:
+            return
         state = record.state if record.state.is_over else RunState.ABANDONED
         checkpoint.end_work(state, f"ended by {who} to undo it", Exit.DONE, clean=True)
 
@@ -87,6 +101,8 @@ def _end(
             notes=Notes(rpc, namespace, run_id), runner=lease.runner,
         )  # fmt: skip
         recover(recovery, checkpoint, lease, clock.unix())
+        # So that it has no commit in flight any more.
+        checkpoint.follow(lease.record.layout.shards, lease.record.lease.generation)
     reason = f"ended by {this_process().who} to undo it"
     lease.update(
         lambda record: replace(
@@ -271,7 +287,6 @@ def _is_of_all(undo: Checkpoint, undone: Checkpoint) -> bool:
     if keys is None:
         return False
     with closing(keys), closing(UndoLog(undone)) as log, closing(Restores()) as restores:
-        for change in log.changes():
-            restores.take_back(change)
-        is_known = not log.missing and not undone.unknown_writes()
+        take_back(log, restores)
+        is_known = not log.missing and not log.unknown
         return is_known and keys.facts.count == restores.count()

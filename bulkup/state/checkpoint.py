@@ -24,6 +24,7 @@ from bulkup.datastore.keys import key_digest
 from bulkup.state.checkpoint_file import COUNTS
 from bulkup.state.checkpoint_made import MadeKeys
 from bulkup.state.checkpoint_outcomes import Outcomes
+from bulkup.state.checkpoint_ranges import RangeWrites
 from bulkup.state.checkpoint_retries import Retries
 from bulkup.state.checkpoint_runners import Runners
 from bulkup.state.checkpoint_undone import Undone
@@ -104,7 +105,7 @@ def _failure_row(batch: int | None, failure: Failure) -> tuple[Any, ...]:
     return batch, *texts, encodable(failure.traceback), failure.at
 
 
-class Checkpoint(Outcomes, MadeKeys, Retries, Runners, Undone):
+class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
     """The open checkpoint of one run. Every method is one atomic step."""
 
     # --- the run's state ---

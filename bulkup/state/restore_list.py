@@ -88,9 +88,9 @@ class Restores:
         """A serialized key, and what is to be put back under it. Raises StateError."""
         self._execute("INSERT OR REPLACE INTO restores VALUES (?, ?, ?, ?, ?)", (key, *restore))
 
-    def take_back(self, change: Change) -> None:
+    def take_back(self, change: Change) -> bytes:
         """A write of a run, after those before it. Of several of one key the oldest before-image
-        counts, and the last state that the run has left. Raises StateError."""
+        counts, and the last state that the run has left. Returns the key. Raises StateError."""
         mutation = Mutation.FromString(change.mutation)
         operation = mutation.WhichOneof("operation")
         message = getattr(mutation, operation)
@@ -102,9 +102,10 @@ class Restores:
         earlier = self.get(key)
         if earlier is None:
             self.add(key, Restore(change.before, version, content))
-            return
+            return key
         torn = earlier.torn or not _follows(change, mutation.base_version, earlier)
         self.add(key, Restore(earlier.image, version, content, torn))
+        return key
 
     def get(self, key: bytes) -> Restore | None:
         row = self._execute(

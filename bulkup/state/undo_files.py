@@ -10,12 +10,13 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from bulkup.core import stop
 from bulkup.core.errors import StateError
-from bulkup.state.files import make_private_folder
+from bulkup.state.files import RANGES_NAME, make_private_folder
 
 FOLDER = "undo"
 """In the run's folder. It is there if the run keeps before-images, even if it has written none."""
@@ -97,8 +98,11 @@ def keeps_images(run_folder: Path) -> bool:
 
 
 def undo_bytes(run_folder: Path) -> int:
-    """The size of a run's undo log on disk."""
-    return sum(path.lstat().st_blocks * 512 for path in (run_folder / FOLDER).glob("*"))
+    """The size of a run's undo log on disk, those of its ranges included."""
+    folders = run_folder.glob(FOLDER), run_folder.glob(f"{RANGES_NAME}/*/{FOLDER}")
+    return sum(
+        path.lstat().st_blocks * 512 for folder in chain(*folders) for path in folder.glob("*")
+    )
 
 
 def log_files(run_folder: Path) -> list[Path]:

@@ -3,27 +3,35 @@
 The checkpoint says which batches are done; the log may also have commits that were never applied,
 and several frames of one batch. So the log is read twice: first to find out which frame of each
 batch counts, and then for what is in them. What is noted in between is on disk.
+
+A run that is cut into ranges has a log and a checkpoint for each range that was worked on here, and
+those of its own if one process has begun it. A range may have several, one for each process that
+found the others in use; a batch is done if any of its checkpoints says so.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
+from bulkup.core.model import RunState
 from bulkup.state.before_images import DONE, SENT, Place, Sent, read_done, read_place, read_sent
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.undo_files import frames_in, keeps_images, log_files
+from bulkup.state.range_folders import range_folders
+from bulkup.state.undo_files import Frame, frames_in, keeps_images, log_files
 
 _SCHEMA = """
 CREATE TABLE sent (
-    id INTEGER PRIMARY KEY, shard INTEGER, number INTEGER, part INTEGER, "end" BLOB, versions BLOB,
-    landed INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX sent_by_place ON sent (shard, number, part);
-CREATE TABLE marked (shard INTEGER, number INTEGER, part INTEGER, "end" BLOB);
+    folder INTEGER, id INTEGER, of TEXT, shard INTEGER, number INTEGER, part INTEGER, "end" BLOB,
+    writes INTEGER, versions BLOB, landed INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (folder, id)
+) WITHOUT ROWID;
+CREATE INDEX sent_by_place ON sent (of, shard, number, part);
+CREATE TABLE marked (of TEXT, shard INTEGER, number INTEGER, part INTEGER, "end" BLOB);
+CREATE INDEX marked_by_range ON marked (of);
 """
 
 
@@ -36,24 +44,37 @@ class Change(NamedTuple):
     """The serialized Mutation that was sent."""
     version: int
     """That the write has made; 0: not known."""
+    folder: int = 0
+    """The number of the folder whose log it is in. Those of one folder come in the order they were
+    sent; those of different ones were sent by different processes, at any time."""
+
+
+class _Known(NamedTuple):
+    """What a range's checkpoints know."""
+
+    writes: int
+    """By the one that knows most."""
+    unknown: int
+    """Writes that may or may not have been applied, by the one that was worked with last."""
 
 
 def first_landed(run_folder: Path, most_bytes: int) -> Iterator[Change]:
     """The first changes that the log itself says were applied, as far as they are in its first
     bytes. Raises StateError."""
-    sent: dict[int, Sent] = {}
-    for path in log_files(run_folder):
-        for frame in frames_in(path):
-            most_bytes -= len(frame.payload)
-            if most_bytes < 0:
-                return
-            if frame.kind == SENT:
-                commit = read_sent(frame)
-                sent[commit.id] = commit
-            elif frame.kind == DONE:
-                landed = sent.pop(read_done(frame).id, None)
-                for before, mutation in landed.images if landed is not None else ():
-                    yield Change(before, mutation, 0)
+    for folder in (run_folder, *range_folders(run_folder)):
+        sent: dict[int, Sent] = {}
+        for path in log_files(folder):
+            for frame in frames_in(path):
+                most_bytes -= len(frame.payload)
+                if most_bytes < 0:
+                    return
+                if frame.kind == SENT:
+                    commit = read_sent(frame)
+                    sent[commit.id] = commit
+                elif frame.kind == DONE:
+                    landed = sent.pop(read_done(frame).id, None)
+                    for before, mutation in landed.images if landed is not None else ():
+                        yield Change(before, mutation, 0)
 
 
 class UndoLog:
@@ -61,94 +82,160 @@ class UndoLog:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         """Raises StateError for a log that cannot be read."""
-        self._folder = checkpoint.folder
-        self.is_kept = keeps_images(checkpoint.folder)
+        self._folders: Sequence[Path] = (checkpoint.folder, *range_folders(checkpoint.folder))
+        self.is_kept = any(keeps_images(folder) for folder in self._folders)
         """False: the run has kept no before-images, or they were deleted."""
         self.missing = 0
         """Writes of the run without a before-image here."""
+        self.missing_in: dict[str, int] = {}
+        """How many of them are known to be of which range, by its id."""
         self.total = 0
         """Writes of the run."""
+        self.unknown = 0
+        """Writes that were sent, and nobody here knows whether they were applied."""
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; {_SCHEMA}")
         self._db.execute("BEGIN")
         try:
-            self._note_frames()
-            self._find_landed(checkpoint)
+            self._read(checkpoint)
         except BaseException:
             self._db.close()
             raise
 
-    def _note_frames(self) -> None:
+    @property
+    def folders(self) -> int:
+        """How many folders have a log of the run."""
+        return len(self._folders)
+
+    def _read(self, checkpoint: Checkpoint) -> None:
+        self._note_frames(0, "")
+        self._find_landed("", [checkpoint])
+        of_ranges: dict[str, _Known] = {}
+        for of, numbers in self._ranges().items():
+            with ExitStack() as stack:
+                checkpoints = [
+                    stack.enter_context(
+                        closing(Checkpoint.open(self._folders[number], check=False))
+                    )
+                    for number in numbers
+                ]
+                for number in numbers:
+                    self._note_frames(number, of)
+                self._find_landed(of, checkpoints)
+                last = max(checkpoints, key=lambda one: one.status().generation)
+                writes = max(one.done().writes for one in checkpoints)
+                of_ranges[of] = _Known(writes, last.unknown_writes())
+        self._count(checkpoint, of_ranges)
+
+    def _ranges(self) -> dict[str, list[int]]:
+        """The numbers of the folders of each range, by its id."""
+        found: dict[str, list[int]] = {}
+        for number, folder in enumerate(self._folders[1:], 1):
+            with closing(Checkpoint.open(folder, check=False)) as one:
+                found.setdefault(one.run_info.run_id, []).append(number)
+        return found
+
+    def _note_frames(self, folder: int, of: str) -> None:
         db = self._db
-        for path in log_files(self._folder):
+        for path in log_files(self._folders[folder]):
             for frame in frames_in(path):
                 if frame.kind == SENT:
                     sent = read_sent(frame)
                     db.execute(
-                        'INSERT INTO sent (id, shard, number, part, "end") VALUES (?, ?, ?, ?, ?)',
-                        (sent.id, *sent.place, sent.end),
+                        'INSERT INTO sent (folder, id, of, shard, number, part, "end", writes) '
+                        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                        (folder, sent.id, of, *sent.place, sent.end, len(sent.images)),
                     )
                 elif frame.kind == DONE:
                     done = read_done(frame)
                     if done.id:
                         versions = struct.pack(f"<{len(done.versions)}q", *done.versions)
                         db.execute(
-                            "UPDATE sent SET landed = 1, versions = ? WHERE id = ?",
-                            (versions, done.id),
+                            "UPDATE sent SET landed = 1, versions = ? WHERE folder = ? AND id = ?",
+                            (versions, folder, done.id),
                         )
                     else:
                         db.execute(
-                            "INSERT INTO marked VALUES (?, ?, ?, ?)", (*done.place, done.end)
+                            "INSERT INTO marked VALUES (?, ?, ?, ?, ?)", (of, *done.place, done.end)
                         )
-        for *place, end in db.execute("SELECT * FROM marked").fetchall():
-            self._land(Place(*place), end)
 
-    def _find_landed(self, checkpoint: Checkpoint) -> None:
-        """Batches that are done, and whose answer was not noted before the process died."""
-        for place, end, writes in checkpoint.written_batches():
-            self.total += writes
-            if place is None or not (self._has_landed(place) or self._land(place, end)):
-                self.missing += writes
+    def _find_landed(self, of: str, checkpoints: Iterable[Checkpoint]) -> None:
+        """Commits that were applied, and whose answer was not noted before the process died."""
+        marked = self._db.execute("SELECT * FROM marked WHERE of = ?", (of,)).fetchall()
+        for _, shard, number, part, end in marked:
+            self._land(of, Place(shard, number, part), end)
+        for checkpoint in checkpoints:
+            for place, end, _ in checkpoint.written_batches():
+                if place is not None and not self._has_landed(of, place):
+                    self._land(of, place, end)
 
-    def _has_landed(self, place: Place) -> bool:
+    def _has_landed(self, of: str, place: Place) -> bool:
         found = self._db.execute(
-            "SELECT 1 FROM sent WHERE shard = ? AND number = ? AND part = ? AND landed", place
+            "SELECT 1 FROM sent WHERE of = ? AND shard = ? AND number = ? AND part = ? AND landed",
+            (of, *place),
         )
         return found.fetchone() is not None
 
-    def _land(self, place: Place, end: bytes) -> bool:
-        """The last commit of this place that ends there was applied. False: there is none.
+    def _land(self, of: str, place: Place, end: bytes) -> None:
+        """The last commit of this place that ends there was applied, if there is one.
 
         Not one before it: a commit is sent anew only when the marker says that the server has
-        refused it, and a late copy of it is refused for the same reason.
+        refused it, and a late copy of it is refused for the same reason. All commits of a place are
+        in one folder: who takes a range over from another folder makes new shards.
         """
-        return (
-            self._db.execute(
-                "UPDATE sent SET landed = 1 WHERE id = (SELECT max(id) FROM sent "
-                'WHERE shard = ? AND number = ? AND part = ? AND "end" = ?)',
-                (*place, end),
-            ).rowcount
-            > 0
+        self._db.execute(
+            "UPDATE sent SET landed = 1 WHERE (folder, id) = (SELECT folder, id FROM sent "
+            'WHERE of = ? AND shard = ? AND number = ? AND part = ? AND "end" = ? '
+            "ORDER BY id DESC LIMIT 1)",
+            (of, *place, end),
         )
 
+    def _count(self, checkpoint: Checkpoint, of_ranges: dict[str, _Known]) -> None:
+        """The run's own checkpoint has the writes of its ranges in its counts, once a process that
+        has worked on them here has ended; and how many each has, as Datastore knew then."""
+        here = dict(
+            self._db.execute(
+                "SELECT of, coalesce(sum(writes), 0) FROM sent WHERE landed GROUP BY of"
+            )
+        )
+        everything = checkpoint.done().writes
+        recorded = checkpoint.range_writes()
+        own = sum(writes for place, _, writes in checkpoint.written_batches() if place is not None)
+        totals = {"": own if of_ranges or recorded else everything}
+        for of, known in of_ranges.items():
+            totals[of] = known.writes
+        for of, writes in recorded.items():
+            totals[of] = max(totals.get(of, 0), writes)
+        self.total = max(everything, sum(totals.values()))
+        missing = {of: max(0, total - here.get(of, 0)) for of, total in totals.items()}
+        self.missing_in = {of: count for of, count in missing.items() if of and count}
+        # Writes that nobody here can assign to a range are missing, too.
+        self.missing = sum(missing.values()) + self.total - sum(totals.values())
+        self.unknown = checkpoint.unknown_writes()
+        if checkpoint.status().state is not RunState.FINISHED:  # else each range is finished, too
+            self.unknown += sum(known.unknown for known in of_ranges.values())
+
     def changes(self) -> Iterator[Change]:
-        """The writes that were applied, in the order they were sent. Raises StateError."""
-        for path in log_files(self._folder):
-            for frame in frames_in(path):
-                if frame.kind != SENT:
-                    continue
-                id_, _ = read_place(frame)
-                landed, packed = self._db.execute(
-                    "SELECT landed, versions FROM sent WHERE id = ?", (id_,)
-                ).fetchone()
-                if not landed:
-                    continue
-                images = read_sent(frame).images
-                versions = struct.unpack(f"<{len(packed) // 8}q", packed) if packed else ()
-                if len(versions) != len(images):
-                    versions = (0,) * len(images)
-                for (before, mutation), version in zip(images, versions, strict=True):
-                    yield Change(before, mutation, version)
+        """The writes that were applied, one folder after the other, each in the order they were
+        sent. Raises StateError."""
+        for number, folder in enumerate(self._folders):
+            for path in log_files(folder):
+                for frame in frames_in(path):
+                    if frame.kind == SENT:
+                        yield from self._landed(number, read_place(frame)[0], frame)
+
+    def _landed(self, folder: int, id_: int, frame: Frame) -> Iterator[Change]:
+        landed, packed = self._db.execute(
+            "SELECT landed, versions FROM sent WHERE folder = ? AND id = ?", (folder, id_)
+        ).fetchone()
+        if not landed:
+            return
+        images = read_sent(frame).images
+        versions = struct.unpack(f"<{len(packed) // 8}q", packed) if packed else ()
+        if len(versions) != len(images):
+            versions = (0,) * len(images)
+        for (before, mutation), version in zip(images, versions, strict=True):
+            yield Change(before, mutation, version, folder)
 
     def close(self) -> None:
         self._db.close()

@@ -34,6 +34,18 @@ def test_a_run_in_ranges_is_finished_and_reported_as_every_run(
     beam_shell.once()
 
 
+def test_an_undo_of_what_workers_did_is_refused_and_says_what_else_takes_it_back(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    """The before-images were on the workers' disks."""
+    beam_shell.seed(embedded, 60)
+    assert beam_shell.run("--ranges", 2).code == 0
+    undone = beam_shell.bulkup("undo", beam_shell.runs()[-1], "--yes")
+    assert undone.code != 0, undone
+    assert "bulkup rewind" in undone.err, undone
+    beam_shell.once()
+
+
 def test_bundles_that_run_three_times_in_two_processes_handle_each_entity_once(
     beam_shell: BeamShell, embedded: Server
 ) -> None:

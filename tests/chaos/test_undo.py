@@ -52,16 +52,18 @@ def killed_at_each(
     killed: Callable[[World, Death | None], Outcome],
     before: Callable[[World], None],
     after: Callable[[World], None],
+    *,
+    size: int = SIZE,
 ) -> None:
     """Kill a command at every event of this kind. `before` prepares it, `after` checks it."""
-    world = make_world(server, SIZE)
+    world = make_world(server, size)
     before(world)
     lived = killed(world, None)
     assert lived.code == 0, lived.output
     count = lived.events[event]
     assert count >= 3
     for at in range(count % stride or stride, count + 1, stride):
-        world = make_world(server, SIZE)
+        world = make_world(server, size)
         before(world)
         death = Death(event, at)
         if not killed(world, death).was_killed(death):

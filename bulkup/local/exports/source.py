@@ -6,6 +6,8 @@ storage needs only these four methods.
 
 from __future__ import annotations
 
+import errno
+import stat
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -48,7 +50,11 @@ class LocalFolder:
         return []
 
     def size(self, name: str) -> int:
-        return (self.folder / name).stat().st_size
+        path = self.folder / name
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait forever
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return found.st_size
 
     def open(self, name: str) -> IO[bytes]:
         return (self.folder / name).open("rb")

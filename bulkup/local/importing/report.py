@@ -57,7 +57,7 @@ class LoadReport:
     skipped: tuple[Group, ...]
     """Not loaded: the embedded Datastore cannot hold them."""
     irregular: tuple[Group, ...]
-    """Loaded, but an updater that puts one of them is refused until it has mended that."""
+    """Loaded, but an updater that puts one of them is refused until it has put that right."""
     resumed_at: int = 0
     """How many an earlier attempt had loaded; 0: this attempt is the only one."""
     deleted_another: bool = False

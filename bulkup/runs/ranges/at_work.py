@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import count
@@ -14,7 +13,6 @@ from bulkup.core.clock import Clock
 from bulkup.core.errors import BulkupError, Exit, HeldError, NotFoundError
 from bulkup.core.events import EntityFailed, Event, Listener, Progress
 from bulkup.core.model import Counts, RunState
-from bulkup.core.records import RunInfo
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc_errors import explained_error
 from bulkup.datastore.user_client import UserClient
@@ -29,7 +27,7 @@ from bulkup.runs.ranges.role import Role
 from bulkup.runs.ranges.view import RunView
 from bulkup.runs.ranges.working import RangeProgress, WorkingRange
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.files import CHECKPOINT_NAME, RunLock, make_private_folder
+from bulkup.state.range_folders import range_checkpoint
 from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import change_record
 from bulkup.state.record import LEASE_S, Holder, RunRecord, StopOrder
@@ -150,7 +148,7 @@ class RangeRunner:
         if (stopped := self.stopped()) is not None:
             return replace(stopped, range_id=range_id, counts=record.counts)
         holder = replace(self._holder, runner=f"{self._holder.runner}.{next(self._numbers)}")
-        with self._checkpoint(record.run_info) as checkpoint:
+        with range_checkpoint(self._folder, record.run_info) as checkpoint:
             try:
                 held = take(
                     self._ledger, record, holder, clock=self._clock,
@@ -316,29 +314,6 @@ class RangeRunner:
         updater.client = UserClient.over(prepared.rpc, prepared.target.client)
         checked_query(updater, prepared.source, prepared.target, prepared.selection)
         return updater
-
-    @contextmanager
-    def _checkpoint(self, run_info: RunInfo) -> Iterator[Checkpoint]:
-        """Open a range's checkpoint, new or existing, in a folder that no other process uses: one
-        that is suspended may hold the first choice for as long as it likes."""
-        make_private_folder(self._folder)
-        for number in count(1):
-            name = run_info.run_id if number == 1 else f"{run_info.run_id}~{number}"
-            folder = self._folder / name
-            make_private_folder(folder)
-            lock = RunLock(folder)
-            with suppress(HeldError):
-                lock.acquire()
-                break
-        try:
-            if (folder / CHECKPOINT_NAME).exists():
-                checkpoint = Checkpoint.open(folder)
-            else:
-                checkpoint = Checkpoint.create(folder, run_info)
-            with closing(checkpoint):
-                yield checkpoint
-        finally:
-            lock.release()
 
 
 def _progress(event: Progress) -> RangeProgress:

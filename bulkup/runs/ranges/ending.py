@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bulkup.core.errors import Exit, HeldError, NotFoundError
 from bulkup.core.events import EntityFailed, Event, Report, RunEnded, RunStarted
 from bulkup.core.model import Counts, RunState
+from bulkup.datastore.rpc import Rpc
 from bulkup.engine.outcomes import Outcome, final_exit
 from bulkup.engine.reports import stored_report
 from bulkup.runs.acquire import acquire_lease, open_checkpoint
@@ -121,18 +122,23 @@ def why_not_done(record: RunRecord, ranges: Sequence[RunRecord]) -> str:
 
 
 def collect(
-    prepared: PreparedRun, record: RunRecord, counts: Counts, checkpoint: Checkpoint
+    rpc: Rpc, record: RunRecord, ranges: Sequence[RunRecord], counts: Counts, checkpoint: Checkpoint
 ) -> None:
     """Let the run's own checkpoint know what Datastore knows of all its ranges: the counts, the
-    failures and the log lines. Raises CallError."""
+    failures and the log lines. `counts`: of all together. Raises CallError."""
     run_info = record.run_info
     if record.total is not None:
         checkpoint.total_is(record.total)
     checkpoint.catch_up(counts)
+    if ranges and record.ranges is not None:
+        own = {"": record.ranges.base.writes}
+        checkpoint.ranges_have_written(
+            own | {one.run_info.run_id: one.counts.writes for one in ranges}
+        )
     namespace = run_info.target.namespace
-    for note in Notes(prepared.rpc, namespace, run_info.run_id).read():
+    for note in Notes(rpc, namespace, run_info.run_id).read():
         checkpoint.restore(note)
-    for range_id, note in notes_of_ranges(prepared.rpc, namespace, prefix_of(run_info.run_id)):
+    for range_id, note in notes_of_ranges(rpc, namespace, prefix_of(run_info.run_id)):
         place = replace(note.place, shard=_shards_from(range_id) + note.place.shard)
         checkpoint.restore(replace(note, place=place))
 
@@ -172,7 +178,7 @@ def _finish(
         )
 
     held = change_record(prepared.ledger, held.run_info.run_id, ended) or held
-    collect(prepared, held, counts, checkpoint)
+    collect(prepared.rpc, held, ranges, counts, checkpoint)
 
     def listen(event: Event) -> None:
         if isinstance(event, RunStarted):
@@ -206,7 +212,7 @@ def note_end(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -
     if checkpoint.status().state is record.state:
         return
     counts = max(record.counts, checkpoint.done(), key=lambda counts: counts.handled)
-    collect(prepared, record, counts, checkpoint)
+    collect(prepared.rpc, record, _ranges(prepared, record), counts, checkpoint)
     exit_code = final_exit(record.state, Exit.DONE, checkpoint.counts().failed)
     ended = record.ended_at() or prepared.context.clock.now()
     checkpoint.end_work(record.state, None, exit_code, clean=True, ended=ended)
@@ -216,13 +222,14 @@ def note_end(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -
 def _report_unfinished(
     prepared: PreparedRun,
     record: RunRecord,
-    ranges: Iterable[RunRecord],
+    ranges: Sequence[RunRecord],
     checkpoint: Checkpoint,
     outcome: Outcome,
 ) -> Report:
     assert record.ranges is not None
     context = prepared.context
-    collect(prepared, record, total_of(record.ranges, ranges), checkpoint)
+    counts = total_of(record.ranges, ranges)
+    collect(prepared.rpc, record, ranges, counts, checkpoint)
     checkpoint.end_work(
         outcome.state, outcome.reason, outcome.exit_code, clean=False,
         over_budget=outcome.over_budget,

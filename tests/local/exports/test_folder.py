@@ -241,6 +241,16 @@ def test_a_record_that_is_no_entity_is_damage(tmp_path: Path) -> None:
     assert "output-0, byte 0: the record is not an entity (it is not an entity)" in error.message
 
 
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    """Reading it would wait forever."""
+    folder = write(tmp_path / "export", few(1))
+    name = folder / open_export(folder).files[0].name
+    name.unlink()
+    os.mkfifo(name)
+    with pytest.raises(ExportError, match="not a regular file"):
+        open_export(folder)
+
+
 @pytest.mark.parametrize("what", ["part", "file"])
 def test_a_missing_file_is_an_error_before_anything_is_read(tmp_path: Path, what: str) -> None:
     folder = write(tmp_path / "export", few(1) + few(1, "L"), kinds=("K", "L"))

@@ -80,7 +80,7 @@ def left_in(server: Server) -> dict[str, int]:
     return {kind: len(list(client.query(kind=kind).fetch())) for kind in kinds}
 
 
-Ledgers = Callable[[Server], tuple[Ledger, Ledger]]
+Ledgers = Callable[[Server], tuple[Ledger, RangeLedger]]
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def ledgers() -> Iterator[Ledgers]:
     """The run records of a server, and those of ranges."""
     opened: list[Rpc] = []
 
-    def ledgers_of(server: Server) -> tuple[Ledger, Ledger]:
+    def ledgers_of(server: Server) -> tuple[Ledger, RangeLedger]:
         rpc = Rpc(server.client())
         opened.append(rpc)
         target = TargetInfo(server.project, "", "")

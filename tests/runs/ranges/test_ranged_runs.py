@@ -13,7 +13,7 @@ from google.cloud.datastore import Entity, Query
 
 import bulkup
 from bulkup.core.clock import Clock
-from bulkup.core.errors import Exit, HeldError, NotFoundError, QueryError, StateError
+from bulkup.core.errors import Exit, HeldError, NotFoundError, QueryError
 from bulkup.core.events import Event, RunEnded, RunStarted, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.stop import StopRequest
@@ -26,7 +26,6 @@ from bulkup.runs.housekeeping import abandon
 from bulkup.runs.listing import ListedRun, runs_on
 from bulkup.runs.resume import open_unfinished, prepare_resume, resume
 from bulkup.runs.target import TargetOptions
-from bulkup.runs.undo import UndoWishes, undo
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.holder import this_process
 from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RANGE_KIND, RUN_KIND
@@ -194,20 +193,6 @@ def test_state_is_private(embedded: Server, ranged: RunRanged, tmp_path: Path) -
     assert any("ranges" in path.parts for path in found)
     for path in found:
         assert path.stat().st_mode & 0o77 == 0, path
-
-
-def test_undo_is_refused_in_one_sentence(
-    embedded: Server, ranged: RunRanged, tmp_path: Path
-) -> None:
-    fill(embedded, "Thing", 30, n=0)
-    report = ranged(embedded, Increment, ranges=3)
-    with pytest.raises(StateError, match=r"in ranges.*bulkup rewind"):
-        undo(
-            report.run_id,
-            TargetOptions(project=embedded.project),
-            RunContext(Options(), tmp_path / "state", lambda event: None),
-            UndoWishes(),
-        )
 
 
 def test_the_ledger_knows_how_many_ranges_are_finished(
