@@ -12,7 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    StandardOptions,
+    _BeamArgumentParser,
+)
+from apache_beam.runners.runner import create_runner
 
 from bulkup.beam.work import WorkOnRanges
 from bulkup.beam.workers import workers
@@ -29,6 +34,9 @@ from bulkup.state.record import LOOK_EVERY_S, RunRecord
 
 RUNNERS = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
 """Beam's own that it does not find by their names."""
+
+TAKE_OTHERS = ("portable", "flink", "spark", "samza", "prism")
+"""Parts of the names of runners whose job server knows more options than Beam itself."""
 
 READS_PER_S = 5
 """Each look reads the records of all ranges, which are few beside what a run writes."""
@@ -67,15 +75,20 @@ def run_on_beam(
 
 
 def pipeline_options(runner_args: Sequence[str]) -> PipelineOptions:
-    """Beam's options, as they are typed behind `--`. Raises UsageError."""
+    """Beam's options, as they are typed behind `--`. Raises UsageError, also for an option or a
+    runner that Beam does not know: it would pass over a mistyped one, and use another runner."""
     try:
         options = PipelineOptions(list(runner_args))
         standard = options.view_as(StandardOptions)
+        unknown = _unknown(runner_args)
     except SystemExit:  # argparse has printed why
         raise UsageError(
             "Beam does not take the options behind `--`; the lines above say why"
         ) from None
     standard.runner = RUNNERS.get(standard.runner or "", standard.runner)
+    _check_runner(standard.runner)
+    if unknown and not any(word in (standard.runner or "").lower() for word in TAKE_OTHERS):
+        raise UsageError(f"Beam does not know {unknown[0]!r}, which is behind `--`")
     if "DaskRunner" in (standard.runner or ""):
         # Its default puts 128 ranges, most often all of them, into one task.
         from apache_beam.runners.dask.dask_runner import DaskOptions
@@ -84,6 +97,22 @@ def pipeline_options(runner_args: Sequence[str]) -> PipelineOptions:
         if dask.npartitions is None and dask.partition_size is None:
             dask.partition_size = 1
     return options
+
+
+def _check_runner(name: str | None) -> None:
+    """Raises UsageError."""
+    try:
+        create_runner(name or StandardOptions.DEFAULT_RUNNER)
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
+        raise UsageError(f"Beam has no runner {name!r} here: {error_line(error)}") from None
+
+
+def _unknown(runner_args: Sequence[str]) -> list[str]:
+    """The words that Beam itself does not know. Raises SystemExit for a value that it refuses."""
+    parser = _BeamArgumentParser(allow_abbrev=False)
+    for known in {str(one): one for one in PipelineOptions.__subclasses__()}.values():
+        known._add_argparse_args(parser)
+    return [word for word in parser.parse_known_args(list(runner_args))[1] if word != "--"]
 
 
 class _Job:

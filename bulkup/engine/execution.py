@@ -162,6 +162,7 @@ class Execution(RunnerParts):
                 asked=self._options.asked(),
                 gate=lease.record.gate,
                 plan=lease.record.plan,
+                goes_on=self._taken is not None and self._taken.began is not None,
             )
             checkpoint.runner_began(lease.record.lease)
             self._clean = True  # nothing has been sent yet

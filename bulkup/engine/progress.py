@@ -62,6 +62,10 @@ class ProgressTracker:
     def elapsed_s(self) -> float:
         return self._clock.monotonic() - self._started
 
+    def began_at(self, began: float) -> None:
+        """It began earlier, by the monotonic clock."""
+        self._started = began
+
     @property
     def counts_here(self) -> Counts:
         """The counts of this runner alone."""

@@ -23,9 +23,9 @@ class RangeRole(Protocol):
     def max_rate(self) -> MaxRate:
         """This worker's share of what the run may do now."""
 
-    def failed_elsewhere(self, here: int) -> int:
-        """How many entities have failed in other ranges, as far as is known; `here` failed in this
-        one."""
+    def failed_elsewhere(self, handled: int, failed: int) -> int:
+        """How many entities have failed in other ranges, as far as is known; this one has so many
+        `handled`, and `failed`, by now."""
 
     def handled_of_run(self, here: int) -> tuple[int, int | None]:
         """How many entities of the whole run are handled, with `here` of this range, and how many

@@ -91,6 +91,8 @@ class RunnerParts:
             taken.checkpoint.total_is if taken else lambda _: None,
             handled=lambda: self._control.handled, unanswered=rpc.unanswered,
         )  # fmt: skip
+        if taken is not None and taken.began is not None:
+            self._progress.began_at(taken.began)
         self._throttle = Throttle(
             self._rate_limiter, Concurrency(options.in_flight), options.batch_size
         )
@@ -189,7 +191,8 @@ class RunnerParts:
         """A range's runner does what is asked of the whole run."""
         if role.max_rate() != self._rate_limiter.max_rate:
             self._rate_limiter.tune(role.max_rate())
-        self._budget.failed_elsewhere = role.failed_elsewhere(self._budget.failed)
+        handled = self._already.handled + self._control.handled
+        self._budget.failed_elsewhere = role.failed_elsewhere(handled, self._budget.failed)
         self._control.ended = role.stopped()
 
     def _tune(self, tuning: Tuning) -> None:

@@ -79,6 +79,9 @@ class TakenRun:
     """This is a range of a larger run, whose part in it this is; None: it is a run."""
     steered_in: Path | None = None
     """The folder of that run; None: the checkpoint's own folder."""
+    began: float | None = None
+    """When the work on the run's ranges began, of which all are finished, by this process's
+    monotonic clock; None: the work begins now."""
 
 
 @dataclass(frozen=True)

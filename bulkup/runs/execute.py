@@ -47,8 +47,11 @@ def execute(
     checkpoint: Checkpoint,
     held: RunRecord,
     sampling: Sampling | KeySampling | None,
+    *,
+    began: float | None = None,
 ) -> Report:
-    """Execute a run that this process has acquired. `sampling`: from `request_sample`."""
+    """Execute a run that this process has acquired. `sampling`: from `request_sample`. `began`: see
+    `TakenRun`."""
     _warn_of_dropped(prepared, checkpoint)
     context, run_info = prepared.context, checkpoint.run_info
     prepared = as_pass(prepared, run_info)
@@ -73,6 +76,7 @@ def execute(
         why_not_clean=lambda counts: why_not_clean(passes_of(context, held), counts),
         continue_command=continue_command(run_info.run_id, context.typed_state_dir),
         state_file=context.shown(checkpoint.path),
+        began=began,
     )
     workers = _worker_pool(prepared) if context.options.processes > 1 else None
     holder = held.lease.holder

@@ -36,8 +36,7 @@ def sweep_markers(ledger: Ledger, rpc: Rpc, records: Iterable[RunRecord]) -> Non
             continue
         markers = Markers(rpc, record.run_info.target.namespace, record.run_info.run_id)
         markers.remove_all()
-        if record.ranges is not None:
-            _remove_ranges(rpc, markers, record.run_info)
+        _remove_ranges(rpc, markers, record.run_info)
         if record.keep:
             with suppress(RecordMovedOn):  # another process swept it at the same time
                 ledger.write(without_markers(record))
@@ -46,7 +45,8 @@ def sweep_markers(ledger: Ledger, rpc: Rpc, records: Iterable[RunRecord]) -> Non
 
 
 def _remove_ranges(rpc: Rpc, markers: Markers, run_info: RunInfo) -> None:
-    """The markers of the ranges first: without its record, nobody would know of a range's."""
+    """The markers of the ranges first: without its record, nobody would know of a range's. A run
+    that is not cut may have some, too: who planned them died before they had any effect."""
     prefix = prefix_of(run_info.run_id)
     markers.remove_of_ranges(prefix)
     ledger = RangeLedger(rpc, run_info.target)

@@ -158,13 +158,16 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
         asked: Mapping[str, Any],
         gate: GateResult | None = None,
         plan: PlanTerms | None = None,
+        goes_on: bool = False,
     ) -> None:
-        """A runner starts: the `generation`th, on these shards (see `follow`).
+        """A runner starts: the `generation`th, on these shards (see `follow`). `goes_on`: it has
+        worked on the run before, on its ranges, and ends it now.
 
         Until `end_work`, commits may be in flight at any time. The failure that stopped the last
         runner is removed, since its entity is handled again. So are the counts of `stopped_with`.
         """
         begin_unreported(self.folder, self.run_info.identity)
+        runners = int(self._meta()["runners"])
         with self._step(synced=True):
             self._follow(shards)
             self._set(
@@ -178,7 +181,7 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
                 gate=gate_to_json(gate),
                 plan=plan_to_json(plan),
                 generation=generation,
-                runners=max(int(self._meta()["runners"]) + 1, generation),
+                runners=runners if goes_on else max(runners + 1, generation),
                 not_done={},
             )
             self._db.execute("DELETE FROM failures WHERE batch IS NULL")
@@ -220,13 +223,6 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
                 took_s=took_s,
                 over_budget=over_budget,
             )
-
-    def worked_in_ranges(self, ended: datetime) -> None:
-        """How long all who have worked on the ranges of this run have taken, from its start on: to
-        this file, their work is that of one runner."""
-        took_s = (ended - datetime.fromisoformat(self.run_info.created)).total_seconds()
-        with self._step():
-            self._set(runners=1, took_s=max(0.0, took_s))
 
     # --- shards ---
 

@@ -106,13 +106,13 @@ class RangeRunner:
         self._continue_command = continue_command
         self._numbers = count(1)
         self._sample: Sample | None = None
-        self._failed: dict[str, int] = {}
-        """How many entities have failed, by the ranges that this process has worked on."""
+        self._done: dict[str, Counts] = {}
+        """What is done of the ranges that this process has worked on."""
 
-    def _failed_in_others(self, range_id: str) -> int:
-        """How many entities have failed in the other ranges that this process has worked on. The
-        conductor may not know that yet."""
-        return sum(failed for other, failed in self._failed.items() if other != range_id)
+    def _done_in_others(self, range_id: str) -> Counts:
+        """What is done of the other ranges that this process has worked on. The conductor may not
+        know that yet."""
+        return sum((done for other, done in self._done.items() if other != range_id), Counts())
 
     def sample(self) -> Sample:
         """Keys at which ranges may be split; asked for once. Raises CallError."""
@@ -228,7 +228,7 @@ class RangeRunner:
         prepared, run_info = self._prepared, held.run_info
         role = Role(
             self._view, working, self._ledger, self.sample,
-            failed_before=self._failed_in_others(run_info.run_id),
+            done_before=self._done_in_others(run_info.run_id),
         )  # fmt: skip
         taken = TakenRun(
             checkpoint, self._ledger, held,
@@ -276,7 +276,7 @@ class RangeRunner:
             report.state, report.reason, report.exit_code, over_budget=bool(report.over_budget)
         )
         handled = execution.handled_here
-        self._failed[run_info.run_id] = counts.failed
+        self._done[run_info.run_id] = counts
         if report.state is RunState.FINISHED:
             return RangeResult(run_info.run_id, RangeEnd.FINISHED, counts, handled_here=handled)
         if report.exit_code is Exit.HELD and not self._view.is_over:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from bulkup.core.errors import Exit, HeldError, NotFoundError
@@ -183,20 +184,15 @@ def _finish(
     def listen(event: Event) -> None:
         if isinstance(event, RunStarted):
             return  # it has been told
-        if isinstance(event, RunEnded):
-            checkpoint.worked_in_ranges(event.report.ended)
-            event = RunEnded(_of_all(event.report))
+        if isinstance(event, RunEnded):  # its operations are of this process, its counts of all
+            event = RunEnded(replace(event.report, operations=None))
         context.listener(event)
 
     told = replace(prepared, context=replace(context, listener=listen), warnings=[])
-    return _of_all(execute(told, checkpoint, held, None))
-
-
-def _of_all(report: Report) -> Report:
-    """The report of the process that ends the run, as that of all who have worked on it: it knows
-    neither their operations nor how many there were."""
-    took_s = max(0.0, (report.ended - report.started).total_seconds())
-    return replace(report, elapsed_s=took_s, runners=1, operations=None)
+    created = datetime.fromisoformat(held.run_info.created)
+    took_s = max(0.0, (context.clock.now() - created).total_seconds())
+    report = execute(told, checkpoint, held, None, began=context.clock.monotonic() - took_s)
+    return replace(report, operations=None)
 
 
 def _report_ended(
@@ -214,9 +210,7 @@ def note_end(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -
     counts = max(record.counts, checkpoint.done(), key=lambda counts: counts.handled)
     collect(prepared.rpc, record, _ranges(prepared, record), counts, checkpoint)
     exit_code = final_exit(record.state, Exit.DONE, checkpoint.counts().failed)
-    ended = record.ended_at() or prepared.context.clock.now()
-    checkpoint.end_work(record.state, None, exit_code, clean=True, ended=ended)
-    checkpoint.worked_in_ranges(ended)
+    checkpoint.end_work(record.state, None, exit_code, clean=True, ended=record.ended_at())
 
 
 def _report_unfinished(
@@ -247,7 +241,7 @@ def _deliver(prepared: PreparedRun, checkpoint: Checkpoint, *, next_command: str
     report = stored_report(
         checkpoint, next_command=next_command, retry_command="" if next_command else retry
     )
-    report = _of_all(replace(report, state_file=_shown(prepared, checkpoint.path)))
+    report = replace(report, state_file=_shown(prepared, checkpoint.path))
     context.listener(RunEnded(report))
     if report.success and not context.reports_itself:
         reported(checkpoint.folder)

@@ -20,8 +20,8 @@ from bulkup.state.range_ledger import RangeLedger
 class Role:
     """The `RangeRole` of a range.
 
-    `failed_before`: how many entities have failed in the other ranges that this process has worked
-    on, which the conductor may not know yet.
+    `done_before`: what is done of the other ranges that this process has worked on, which the
+    conductor may not know yet.
     """
 
     def __init__(
@@ -31,15 +31,14 @@ class Role:
         ledger: RangeLedger,
         sample: Callable[[], Sample],
         *,
-        failed_before: int,
+        done_before: Counts,
     ) -> None:
-        self._failed_before = failed_before
         self._view = view
         self._working = working
         self._sample = sample
         self._ledger = ledger
         self._counts: Counts | None = None
-        self._elsewhere = 0
+        self._before = self._elsewhere = done_before
 
     @property
     def steering(self) -> SteeringSource:
@@ -48,16 +47,19 @@ class Role:
     def max_rate(self) -> MaxRate:
         return self._view.max_rate()
 
-    def failed_elsewhere(self, here: int) -> int:
+    def failed_elsewhere(self, handled: int, failed: int) -> int:
         counts = self._view.record.counts
         if counts is not self._counts:
             self._counts = counts
-            self._elsewhere = max(self._failed_before, counts.failed - here)
-        return self._elsewhere
+            # Both of one time: a share of failures is of what was handled by then.
+            self._elsewhere = Counts(
+                handled=max(self._before.handled, counts.handled - handled),
+                failed=max(self._before.failed, counts.failed - failed),
+            )
+        return self._elsewhere.failed
 
     def handled_of_run(self, here: int) -> tuple[int, int | None]:
-        record = self._view.record
-        return max(record.counts.handled, here), record.total
+        return self._elsewhere.handled + here, self._view.record.total
 
     def stopped(self) -> Stopped | None:
         if self._working.why_stop:

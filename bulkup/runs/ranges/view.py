@@ -238,7 +238,11 @@ class RunView:
                 conducted(record, ranges, self._pace, now).counts,
                 key=lambda counts: counts.handled,
             )
-            plan = replace(record.ranges, finished=sum(map(is_finished, ranges)), total=len(ranges))
+            plan = replace(
+                record.ranges,
+                finished=max(record.ranges.finished, sum(map(is_finished, ranges))),
+                total=max(record.ranges.total, len(ranges)),
+            )
             record = replace(record, counts=counts, ranges=plan)
             if others or state is None:
                 return record

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ import pytest
 from google.cloud.datastore import Entity, Query
 
 import bulkup
+from bulkup.core import max_failures
 from bulkup.core.clock import Clock
 from bulkup.core.errors import Exit, HeldError, NotFoundError, QueryError
 from bulkup.core.events import Event, RunEnded, RunStarted, Warned, WarningKind
@@ -20,17 +22,19 @@ from bulkup.core.stop import StopRequest
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine import splits
 from bulkup.engine.options import Options
-from bulkup.engine.reports import stored_report
 from bulkup.runs.context import RunContext
 from bulkup.runs.housekeeping import abandon
 from bulkup.runs.listing import ListedRun, runs_on
+from bulkup.runs.ranges import work
+from bulkup.runs.ranges.view import Times
 from bulkup.runs.resume import open_unfinished, prepare_resume, resume
 from bulkup.runs.target import TargetOptions
-from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.holder import this_process
 from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RANGE_KIND, RUN_KIND
 from bulkup.state.markers import LATE_COPY_S
+from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import ranges_of
+from bulkup.state.record import LEASE_S, RunRecord
 from bulkup.state.taking import take
 from tests.chaos.bench import UPDATERS, later
 from tests.conftest import Server
@@ -51,6 +55,7 @@ def test_a_ranged_run_handles_each_entity_once(server: Server, ranged: RunRanged
     assert {e["n"] for e in everything(client, "Thing")} == {1}
     assert sum(isinstance(event, RunStarted) for event in events) == 1
     assert [e.report for e in events if isinstance(e, RunEnded)] == [report]
+    assert report.operations is None
     left = left_in(server)
     assert left[CLAIM_KIND] == 0
     assert left[RUN_KIND] == 1
@@ -63,6 +68,31 @@ def test_after_the_sweep_nothing_is_left_but_the_record(
     fill(embedded, "Thing", 100, n=0)
     ranged(embedded, Increment, ranges=5, batch_size=7)
     with later(2 * LATE_COPY_S):
+        fill(embedded, "Other", 1)
+        run(embedded, touch)
+    assert left_in(embedded) == {MARKER_KIND: 0, CLAIM_KIND: 0, RANGE_KIND: 0, RUN_KIND: 2}
+
+
+def test_the_sweep_removes_what_a_dead_planner_has_left(
+    embedded: Server, ranged: RunRanged, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed after it had inserted the ranges, and the run was finished without any."""
+    client = fill(embedded, "Thing", 100, n=0)
+    insert = RangeLedger.insert
+
+    def insert_and_die(self: RangeLedger, records: Sequence[RunRecord]) -> None:
+        insert(self, records)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RangeLedger, "insert", insert_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            ranged(embedded, Increment, ranges=5, batch_size=7)
+    assert left_in(embedded)[RANGE_KIND] == 5
+    with later(2 * LEASE_S):
+        assert run(embedded, Increment).counts.handled == 100
+    assert {e["n"] for e in everything(client, "Thing")} == {1}
+    with later(2 * LEASE_S + 2 * LATE_COPY_S):
         fill(embedded, "Other", 1)
         run(embedded, touch)
     assert left_in(embedded) == {MARKER_KIND: 0, CLAIM_KIND: 0, RANGE_KIND: 0, RUN_KIND: 2}
@@ -121,6 +151,20 @@ def test_hooks_are_called_once_per_run(embedded: Server, ranged: RunRanged) -> N
     assert Hooked.called == {"check_before": 1, "check_after": 1, "finish": 1}
 
 
+class Slow(Increment):
+    def handle_entity(self, entity: Entity) -> None:
+        time.sleep(0.01)
+        super().handle_entity(entity)
+
+
+def test_the_report_says_how_long_the_ranges_took(embedded: Server, ranged: RunRanged) -> None:
+    """And that nobody has resumed the run: to end it is no further runner."""
+    fill(embedded, "Thing", 30, n=0)
+    report = ranged(embedded, Slow, ranges=3)
+    assert report.elapsed_s >= 0.3
+    assert report.runners == 1
+
+
 def test_an_empty_query_is_warned_of_once(embedded: Server, ranged: RunRanged) -> None:
     events: list[Event] = []
     report = ranged(embedded, Increment, ranges=4, listener=events.append)
@@ -149,6 +193,17 @@ def test_the_failure_budget_is_for_the_whole_run(embedded: Server, ranged: RunRa
     report = ranged(embedded, Failing, max_failures=-1)
     assert (report.exit_code, report.counts.failed) == (Exit.DONE_WITH_FAILURES, 10)
     assert report.counts.handled == 100
+
+
+def test_a_share_of_failures_is_of_what_all_ranges_have_handled(
+    embedded: Server, ranged: RunRanged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of the ranges that the conductor does not know of yet."""
+    monkeypatch.setattr(work, "TIMES", Times())
+    monkeypatch.setattr(max_failures, "SHARE_OF_AT_LEAST", 20)
+    fill(embedded, "Thing", 200, n=0)
+    report = ranged(embedded, Failing, ranges=5, batch_size=7, max_failures="15%")
+    assert (report.exit_code, report.counts.failed) == (Exit.DONE_WITH_FAILURES, 20)
 
 
 def test_a_run_that_one_process_has_begun_is_cut_into_ranges(
@@ -196,8 +251,10 @@ def test_state_is_private(embedded: Server, ranged: RunRanged, tmp_path: Path) -
 
 
 def test_the_ledger_knows_how_many_ranges_are_finished(
-    embedded: Server, ranged: RunRanged, ledgers: Ledgers
+    embedded: Server, ranged: RunRanged, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Who leaves says so, and does not wait until somebody conducts."""
+    monkeypatch.setattr(work, "TIMES", Times())
     fill(embedded, "Thing", 100, n=0)
     ranged(embedded, Increment, ranges=5, limit=30, batch_size=5)
     runs, _ = ledgers(embedded)
@@ -296,16 +353,3 @@ def test_entities_are_counted_once(
     monkeypatch.setattr(splits, "_probed", lambda *_: [])
     report = ranged(embedded, Increment, ranges=4)
     assert (report.total, len(counted)) == (60, 1)
-
-
-def test_the_report_is_that_of_all_who_have_worked(
-    embedded: Server, ranged: RunRanged, tmp_path: Path
-) -> None:
-    fill(embedded, "Thing", 60, n=0)
-    ranged(embedded, Increment, ranges=4, limit=20, batch_size=5)
-    report = ranged(embedded, Increment)
-    assert (report.runners, report.operations) == (1, None)
-    assert report.elapsed_s == (report.ended - report.started).total_seconds() > 0
-    with closing(Checkpoint.open(tmp_path / "state" / report.run_id)) as checkpoint:
-        stored = stored_report(checkpoint)
-    assert (stored.runners, stored.elapsed_s) == (1, pytest.approx(report.elapsed_s, abs=0.5))
