@@ -182,13 +182,17 @@ def _finish(
     collect(prepared.rpc, held, ranges, counts, checkpoint)
 
     def listen(event: Event) -> None:
-        if not isinstance(event, RunStarted):  # it has been told
-            context.listener(event)
+        if isinstance(event, RunStarted):
+            return  # it has been told
+        if isinstance(event, RunEnded):  # its operations are of this process, its counts of all
+            event = RunEnded(replace(event.report, operations=None))
+        context.listener(event)
 
     told = replace(prepared, context=replace(context, listener=listen), warnings=[])
     created = datetime.fromisoformat(held.run_info.created)
     took_s = max(0.0, (context.clock.now() - created).total_seconds())
-    return execute(told, checkpoint, held, None, began=context.clock.monotonic() - took_s)
+    report = execute(told, checkpoint, held, None, began=context.clock.monotonic() - took_s)
+    return replace(report, operations=None)
 
 
 def _report_ended(

@@ -55,6 +55,7 @@ def test_a_ranged_run_handles_each_entity_once(server: Server, ranged: RunRanged
     assert {e["n"] for e in everything(client, "Thing")} == {1}
     assert sum(isinstance(event, RunStarted) for event in events) == 1
     assert [e.report for e in events if isinstance(e, RunEnded)] == [report]
+    assert report.operations is None
     left = left_in(server)
     assert left[CLAIM_KIND] == 0
     assert left[RUN_KIND] == 1
