@@ -23,6 +23,7 @@ from bulkup.beam.work import WorkOnRanges
 from bulkup.beam.workers import workers
 from bulkup.core.errors import Exit, StopAskedError, UsageError
 from bulkup.core.events import Event, Progress, Report, Warned
+from bulkup.core.model import RangesSeen
 from bulkup.core.user_traceback import error_line
 from bulkup.core.vitals import ShardVitals, Vitals
 from bulkup.datastore.call_error import CallError
@@ -30,6 +31,7 @@ from bulkup.engine.progress import ProgressTracker
 from bulkup.runs.launch import RangesState, begin, conclude, look, range_ids, work_of
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.display import command_on, resume_command
+from bulkup.state.ranges_seen import note_seen
 from bulkup.state.record import LOOK_EVERY_S, RunRecord
 
 RUNNERS = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
@@ -188,6 +190,10 @@ class _Watch:
             every_s = min(max(LOOK_EVERY_S, self._state.total / READS_PER_S), SLOWEST_LOOK_S)
             self._next_look = self._clock.monotonic() + every_s
         self._progress.counts, self._progress.total = state.counts, state.entities
+        seen = RangesSeen(
+            state.finished, state.total, state.counts, state.entities, int(self._clock.unix())
+        )
+        note_seen(self._prepared.context.state_dir / self._begun.run_info.run_id, seen)
         if state.total and state.finished == state.total and self._finished_at is None:
             self._finished_at = self._clock.monotonic()
 
@@ -228,7 +234,8 @@ class _Watch:
             )
         steps = [command_on(verb, run_id, state_dir) for verb in ("show", "cancel", "resume")]
         raise StopAskedError(
-            f"detached: job {self._job.name} goes on with run {run_id}; look with `{steps[0]}`, "
+            f"detached: job {self._job.name} goes on with run {run_id}; look with `{steps[0]}` "
+            "(which tells what this machine has seen) or `bulkup list --all` and its target, "
             f"cancel with `{steps[1]}`, and when it is done end the run with `{steps[2]}`",
             code,
             next_steps=steps,

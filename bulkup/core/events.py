@@ -19,6 +19,7 @@ from bulkup.core.failure_groups import FailureGroup as FailureGroup
 from bulkup.core.model import Counts as Counts
 from bulkup.core.model import Failure as Failure
 from bulkup.core.model import GateResult as GateResult
+from bulkup.core.model import RangesSeen as RangesSeen
 from bulkup.core.model import RunState as RunState
 from bulkup.core.model import TargetInfo as TargetInfo
 from bulkup.core.operations import OperationCounts as OperationCounts
@@ -365,6 +366,8 @@ class Report:
     not repeated."""
     selection: Selection = EVERYTHING
     """What has narrowed the updater's query."""
+    ranges: RangesSeen | None = None
+    """Of a run in ranges that is not over, as `bulkup show` tells of it: how far all are."""
 
     operations: OperationCounts | None = None
     """Of this process, as they are billed; None: not counted. In a dry run the predicted ones are

@@ -195,6 +195,21 @@ class LogLine(str):
 
 
 @dataclass(frozen=True)
+class RangesSeen:
+    """How far a run that is cut into ranges was when its record was last looked at."""
+
+    finished: int = 0
+    total: int = 0
+    """Ranges by then; 0: not known."""
+    counts: Counts = field(default_factory=Counts)
+    """What was done of the whole run, by all who work on it."""
+    entities: int | None = None
+    """How many entities the query found at the start; None: not known."""
+    at: int = 0
+    """Unix time by the server's clock, when these were added up; 0: not known."""
+
+
+@dataclass(frozen=True)
 class TargetInfo:
     """Which Datastore a run works on. Empty strings are the defaults; stored as JSON."""
 

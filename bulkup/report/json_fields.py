@@ -70,6 +70,19 @@ def summary_fields(report: Report) -> dict[str, Any]:
         **({"gate": gate_fields(report.gate)} if report.gate is not None else {}),
         **({"plan": _plan_fields(report.plan)} if report.plan is not None else {}),
         **selection_fields(report.selection),
+        **_ranges_fields(report),
+    }
+
+
+def _ranges_fields(report: Report) -> dict[str, Any]:
+    seen = report.ranges
+    if seen is None or not seen.total:
+        return {}
+    at = datetime.fromtimestamp(seen.at, timezone.utc)
+    return {
+        "ranges": seen.total,
+        "ranges_finished": seen.finished,
+        "ranges_seen": iso(at) if seen.at else None,
     }
 
 

@@ -57,7 +57,19 @@ def _count_rows(report: Report) -> list[tuple[str, str | None]]:
         ),
         ("Retries", f"{plural(report.retries, 'call')} sent again" if report.retries else None),
         ("Operations", _operations(report)),
+        ("Ranges", _ranges(report)),
     ]
+
+
+def _ranges(report: Report) -> str | None:
+    """`12 of 64 finished (added up 2026-11-29 09:00:15 UTC)`."""
+    seen = report.ranges
+    if seen is None or not seen.total:
+        return None
+    added_up = moment(datetime.fromtimestamp(seen.at, timezone.utc)) if seen.at else ""
+    return f"{seen.finished:,} of {seen.total:,} finished" + (
+        f" (counts of all processes, added up {added_up})" if added_up else ""
+    )
 
 
 def _others(counts: Counts, *, dry_run: bool) -> str | None:
@@ -189,7 +201,7 @@ def _namespaces(report: Report) -> str:
 
 def _rate(report: Report) -> str | None:
     """None where it would mislead: the time is this runner's alone, the counts are everybody's."""
-    if report.runners > 1 or report.elapsed_s < 1 or report.spaces:
+    if report.runners > 1 or report.elapsed_s < 1 or report.spaces or report.ranges:
         return None
     return f"{per_second(report.counts.handled / report.elapsed_s)} on average"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from bulkup.core.clock import rough_age
 from bulkup.core.errors import Exit
-from bulkup.core.events import AlreadyDone, NothingToRetry, Report, RunState
+from bulkup.core.events import AlreadyDone, NothingToRetry, RangesSeen, Report, RunState
 from bulkup.report.namespace_grid import namespace_names
 from bulkup.report.summary_rows import others, writes
 from bulkup.report.text import clean, duration, plural, run_command
@@ -76,6 +76,8 @@ def sentences_of(report: Report) -> Iterator[str]:
     if report.reason and report.state is not RunState.FINISHED and not said:
         reason = clean(report.reason)
         yield reason[0].upper() + reason[1:] + ("" if reason.endswith((".", "!", "?")) else ".")
+    if report.ranges is not None:
+        yield from _of_ranges(report, report.ranges)
     if report.dry_run:
         yield "Neither Datastore nor the run state was touched."
         if report.gate is not None:
@@ -87,6 +89,18 @@ def sentences_of(report: Report) -> Iterator[str]:
             f"Namespaces that appeared during the run and were not processed: "
             f"{namespace_names(report.appeared)} (run each with --namespace NAME)."
         )
+
+
+def _of_ranges(report: Report, seen: RangesSeen) -> Iterator[str]:
+    """What this machine does not know of a run in ranges, on which others may work."""
+    if not report.alive or not seen.total:
+        yield (
+            "The run is in ranges, and others may work on it: `bulkup list --all`, with its "
+            "target, says how far it is now."
+        )
+    named = sum(group.count for group in report.failure_groups) + report.other_failures
+    if report.counts.failed > named + report.retried:
+        yield "Failures are named here when a process of this machine has ended."
 
 
 def changes_sentence(changes: int, shown: int) -> str:
@@ -141,6 +155,8 @@ def _ending(report: Report) -> str:
             return "Finished"
         return f"Finished, but {plural(failed, 'entity', 'entities')} failed"
     if state is RunState.RUNNING and report.alive is not None:
+        if report.ranges is not None and not report.alive:
+            return "No process of this machine works on it"
         return "Still running" if report.alive else "Killed"
     if _drifts(report):
         return "Stopped: the run drifts from its plan; nothing is lost"
@@ -195,7 +211,9 @@ def _meaning(report: Report) -> Iterator[str]:
         )
     if is_resumable(report):
         if report.state is RunState.RUNNING and not report.alive:
-            if report.alive is None:
+            if report.ranges is not None:
+                yield "Whatever has become of its processes, nothing is lost."
+            elif report.alive is None:
                 yield "If its process was killed, nothing is lost."
             else:
                 yield "Its process was killed; nothing is lost."

@@ -17,6 +17,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.display import KILLED, state_text
 from bulkup.state.files import run_folders
 from bulkup.state.holder import has_died
+from bulkup.state.ranges_seen import ranges_seen, with_seen
 from bulkup.state.record import RunRecord
 from bulkup.state.steering import read_steering
 from bulkup.state.undo_files import undo_bytes
@@ -55,8 +56,8 @@ class ListedRun:
     """user@host, who has paused a run that is not over; empty: nobody has."""
 
     ranges: int = 0
-    """How many ranges a run is cut into; 0: it is not, or this run is known from its checkpoint
-    alone."""
+    """How many ranges a run is cut into; 0: it is not, or it is known from its folder alone, which
+    does not say."""
     ranges_finished: int = 0
 
     @property
@@ -106,11 +107,16 @@ def run_in(folder: Path) -> ListedRun | DamagedRun:
             status, state = checkpoint.status(), state_text(checkpoint)
             at_work = state == RunState.RUNNING.value
             ended = None if at_work or state == KILLED else status.ended
+            counts, total = checkpoint.counts(), status.total
+            seen = None if status.state.is_over else ranges_seen(folder)
+            seen = with_seen(seen, counts, total)
+            if seen is not None:
+                counts, total = seen.counts, seen.entities
             return ListedRun(
                 checkpoint.run_info,
                 state,
-                checkpoint.counts(),
-                status.total,
+                counts,
+                total,
                 datetime.fromisoformat(ended) if ended else None,
                 status.successor,
                 who=None,
@@ -120,6 +126,8 @@ def run_in(folder: Path) -> ListedRun | DamagedRun:
                 retried_by=tuple(checkpoint.retries()),
                 retried=checkpoint.retried(),
                 paused_by=_paused_by(read_steering(folder), status.state),
+                ranges=seen.total if seen is not None else 0,
+                ranges_finished=seen.finished if seen is not None else 0,
             )
     except StateError as error:
         return DamagedRun(folder.name, error.message)

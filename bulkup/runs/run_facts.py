@@ -26,6 +26,7 @@ from bulkup.state.checkpoint_copy import is_copy, was_alive
 from bulkup.state.display import is_alive, resume_command, retry_command, state_text
 from bulkup.state.files import CHECKPOINT_NAME
 from bulkup.state.range_folders import range_folders
+from bulkup.state.ranges_seen import ranges_seen, with_seen
 from bulkup.state.run_log_reader import LogEntry, read_log
 from bulkup.state.steering import read_steering
 from bulkup.state.timeline import read_timeline
@@ -100,6 +101,10 @@ def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_F
         retry_command=retry_command(run_info, state_dir),
         shown=shown,
     )
+    if not report.state.is_over:
+        seen = with_seen(ranges_seen(checkpoint.folder), report.counts, report.total)
+        if seen is not None:
+            report = replace(report, counts=seen.counts, total=seen.entities, ranges=seen)
     alive = is_alive(checkpoint)
     if is_copy(checkpoint.folder):
         report = replace(report, next_command="", state_file="")

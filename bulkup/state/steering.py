@@ -9,24 +9,20 @@ the run record has the same.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from bulkup.core.errors import StateError
 from bulkup.core.steering import UNSTEERED, Steering, newest, read_stored
+from bulkup.state.json_file import read_json, replace_json
 
 STEERING_NAME = "steering.json"
 ANSWER_NAME = "steered.json"
 LOCK_WAIT_S = 5.0
-MOST_BYTES = 16 * 1024
-"""Nothing is read beyond this. A file has a few hundred bytes."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +38,21 @@ class Answer:
 def read_steering(folder: Path) -> Steering:
     """UNSTEERED if nobody has steered the run from this folder."""
     with suppress(OSError, ValueError, RecursionError):
-        return read_stored(_read(folder / STEERING_NAME))
+        return read_stored(read_json(folder / STEERING_NAME))
     return UNSTEERED
 
 
 def read_answer(folder: Path) -> Answer | None:
     """None: no runner has answered."""
     with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-        raw = _read(folder / ANSWER_NAME)
+        raw = read_json(folder / ANSWER_NAME)
         return Answer(int(raw["number"]), str(raw["phase"])[:20], int(raw.get("pid", 0)))
     return None
 
 
 def write_answer(folder: Path, answer: Answer) -> None:
     """Raises OSError."""
-    _replace(folder / ANSWER_NAME, asdict(answer))
+    replace_json(folder / ANSWER_NAME, asdict(answer))
 
 
 class FolderBusyError(StateError):
@@ -75,7 +71,7 @@ def change_steering(
             there = read_steering(folder)
             changed = change(there)
             if changed != there:
-                _replace(folder / STEERING_NAME, changed.stored())
+                replace_json(folder / STEERING_NAME, changed.stored())
             return changed
     except OSError as error:
         raise StateError(
@@ -132,22 +128,3 @@ def _locked(folder: Path, wait_s: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _read(path: Path) -> Any:
-    # A link or a pipe here must not lead anywhere, nor block the run.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        return json.loads(file.read(MOST_BYTES))
-
-
-def _replace(path: Path, values: object) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(values, file)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise

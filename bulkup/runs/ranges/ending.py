@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bulkup.core.errors import Exit, HeldError, NotFoundError
 from bulkup.core.events import EntityFailed, Event, Report, RunEnded, RunStarted
-from bulkup.core.model import Counts, RunState
+from bulkup.core.model import Counts, RangesSeen, RunState
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.outcomes import Outcome, final_exit
 from bulkup.engine.reports import stored_report
@@ -30,6 +30,7 @@ from bulkup.state.ranges import (
     total_of,
     why_not_covered,
 )
+from bulkup.state.ranges_seen import note_seen
 from bulkup.state.record import RunRecord
 from bulkup.state.unreported import reported
 
@@ -136,6 +137,9 @@ def collect(
         checkpoint.ranges_have_written(
             own | {one.run_info.run_id: one.counts.writes for one in ranges}
         )
+        finished = sum(map(is_finished, ranges))
+        seen = RangesSeen(finished, len(ranges), counts, record.total, record.ranges.at)
+        note_seen(checkpoint.folder, seen)
     namespace = run_info.target.namespace
     for note in Notes(rpc, namespace, run_info.run_id).read():
         checkpoint.restore(note)

@@ -24,6 +24,7 @@ from bulkup.runs.ranges.conducting import GRACE_S, Pace, conducted, share_of
 from bulkup.state.holder import has_died
 from bulkup.state.range_ledger import RangeLedger
 from bulkup.state.ranges import change_record, is_finished, ranges_of, worker_of
+from bulkup.state.ranges_seen import note_seen, seen_in
 from bulkup.state.record import (
     LEASE_S,
     LOOK_EVERY_S,
@@ -55,8 +56,8 @@ class RunView:
     """The run's record as this process knows it, and the conductor if it is this process's turn.
 
     `connect` opens the view's own connection. `folder`: where the run may be steered from on this
-    machine. Call `look` once, then `start`, and `close` at the end; `record` and the other
-    questions may be asked from any thread.
+    machine, and what is seen of it is left for those who look there. Call `look` once, then
+    `start`, and `close` at the end; `record` and the other questions may be asked from any thread.
     """
 
     def __init__(
@@ -162,6 +163,8 @@ class RunView:
         self._conduct()
 
     def _know(self, record: RunRecord) -> None:
+        if self._folder is not None and record != self._record:
+            note_seen(self._folder, seen_in(record))
         self._record = record
         if self.worker not in self.plan.workers:
             self._shared_since = None
