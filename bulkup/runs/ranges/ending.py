@@ -31,7 +31,7 @@ from bulkup.state.ranges import (
     why_not_covered,
 )
 from bulkup.state.ranges_seen import note_seen
-from bulkup.state.record import RunRecord
+from bulkup.state.record import LEASE_S, RunRecord
 from bulkup.state.unreported import reported
 
 NOTHING_LEFT = Outcome(RunState.FINISHED, "", Exit.DONE)
@@ -184,6 +184,17 @@ def _finish(
 
     held = change_record(prepared.ledger, held.run_info.run_id, ended) or held
     collect(prepared.rpc, held, ranges, counts, checkpoint)
+
+    def still_held(there: RunRecord) -> RunRecord:
+        """Reading many notes may have taken longer than the lease."""
+        if there.lease.holder != holder:
+            raise HeldError(f"another process ends run {there.run_info.run_id}")
+        lease = replace(there.lease, until=int(context.clock.unix() + LEASE_S))
+        return replace(there, lease=lease)
+
+    held = change_record(prepared.ledger, held.run_info.run_id, still_held) or held
+    if held.state.is_over:
+        raise NotFoundError(f"another process has ended run {held.run_info.run_id}")
 
     def listen(event: Event) -> None:
         if isinstance(event, RunStarted):

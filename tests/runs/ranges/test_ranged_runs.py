@@ -25,7 +25,7 @@ from bulkup.engine.options import Options
 from bulkup.runs.context import RunContext
 from bulkup.runs.housekeeping import abandon
 from bulkup.runs.listing import ListedRun, runs_on
-from bulkup.runs.ranges import work
+from bulkup.runs.ranges import ending, work
 from bulkup.runs.ranges.view import Times
 from bulkup.runs.resume import open_unfinished, prepare_resume, resume
 from bulkup.runs.target import TargetOptions
@@ -148,6 +148,27 @@ def test_hooks_are_called_once_per_run(embedded: Server, ranged: RunRanged) -> N
     Hooked.called.clear()
     fill(embedded, "Thing", 60, n=0)
     assert ranged(embedded, Hooked, ranges=4).success
+    assert Hooked.called == {"check_before": 1, "check_after": 1, "finish": 1}
+
+
+def test_hooks_are_called_once_when_reading_the_notes_takes_longer_than_the_lease(
+    embedded: Server, ranged: RunRanged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile another process takes over, and ends the run."""
+    Hooked.called.clear()
+    fill(embedded, "Thing", 60, n=0)
+    collect = ending.collect
+    reports: list[bulkup.Report] = []
+
+    def slowly(*args: Any) -> None:
+        monkeypatch.setattr(ending, "collect", collect)
+        with later(2 * LEASE_S):
+            reports.append(ranged(embedded, Hooked, ranges=4, state="other"))
+        collect(*args)
+
+    monkeypatch.setattr(ending, "collect", slowly)
+    reports.append(ranged(embedded, Hooked, ranges=4))
+    assert [report.success for report in reports] == [True, True]
     assert Hooked.called == {"check_before": 1, "check_after": 1, "finish": 1}
 
 
