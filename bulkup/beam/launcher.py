@@ -82,13 +82,13 @@ def pipeline_options(runner_args: Sequence[str]) -> PipelineOptions:
     try:
         options = PipelineOptions(list(runner_args))
         standard = options.view_as(StandardOptions)
+        standard.runner = RUNNERS.get(standard.runner or "", standard.runner)
+        _check_runner(standard.runner)  # and imports it, with the options of its own
         unknown = _unknown(runner_args)
     except SystemExit:  # argparse has printed why
         raise UsageError(
             "Beam does not take the options behind `--`; the lines above say why"
         ) from None
-    standard.runner = RUNNERS.get(standard.runner or "", standard.runner)
-    _check_runner(standard.runner)
     if unknown and not any(word in (standard.runner or "").lower() for word in TAKE_OTHERS):
         raise UsageError(f"Beam does not know {unknown[0]!r}, which is behind `--`")
     if "DaskRunner" in (standard.runner or ""):

@@ -177,10 +177,10 @@ def note_retry_undone(retried: Checkpoint, *, brought_back: bool = False) -> Non
         return
     try:
         with closing(Checkpoint.open(folder, check=False)) as first:
-            run_id, keys = retried.run_info.run_id, KeyList.kept_in(retried.folder)
+            run_id = retried.run_info.run_id
             if brought_back:
                 _settle(first, run_id, again=True)
-            elif keys is not None:
+            elif (keys := KeyList.kept_in(retried.folder)) is not None:
                 with closing(keys):
                     first.retry_undone(run_id, (key_text(key_of(key)) for key in keys))
     finally:

@@ -34,6 +34,7 @@ def test_what_beam_does_not_know_is_refused(words: list[str], named: str) -> Non
         [],
         ["--runner=DirectRunner", "--direct_num_workers=2"],
         ["--runner=tests.beam.runners.DropsResiduals"],
+        ["--runner=DaskRunner", "--dask_client_address=tcp://127.0.0.1:1"],
         ["--runner=FlinkRunner", "--flink_master=local", "--what-its-job-server-knows=1"],
     ],
 )

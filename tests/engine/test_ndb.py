@@ -27,7 +27,6 @@ from tests.engine.conftest import Run
 
 pytestmark = [
     pytest.mark.sampled(6),
-    pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
 ]
 
 NOW = datetime.datetime(2024, 2, 29, 12, 30, 15, 123456)
