@@ -147,6 +147,7 @@ def test_an_interrupted_command_says_how_to_continue(
     result = ended(process, 100)
     assert result.code == 130, result
     assert "bulkup resume " in result.err
+    assert beam_shell.bulkup("show", "--json").summary["ranges"] > 0  # the command has looked
     assert beam_shell.bulkup("resume").code == 0
     beam_shell.once()
 
@@ -162,6 +163,9 @@ def test_a_job_of_a_service_is_left_alone_by_ctrl_c(
     assert result.code == 130, result
     for part in ("detached: job job-1 goes on", "bulkup show ", "bulkup cancel ", "bulkup resume "):
         assert part in result.err
+    shown = beam_shell.bulkup("show").out
+    assert shown.startswith("No process of this machine works on it: ")
+    assert "others may work on it: `bulkup list --all`" in shown
     assert beam_shell.bulkup("resume").code == 0
     beam_shell.once()
 
