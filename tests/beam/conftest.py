@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from google.cloud import datastore
 
-from bulkup.state.kinds import RANGE_KIND, RUN_KIND
+from bulkup.state.kinds import RUN_KIND
+from bulkup.state.ranges_seen import SEEN_NAME
 from tests.cli.shell import Result, Shell, ended, seed, values
 from tests.conftest import Server
 
@@ -72,9 +73,10 @@ class BeamShell(Shell):
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
-    def await_ranges(self, process: subprocess.Popen[str]) -> None:
+    def await_look(self, process: subprocess.Popen[str]) -> None:
+        """Until the command has looked how far the run is, and listens."""
         deadline = time.monotonic() + 100
-        while not self.own(RANGE_KIND):
+        while not list(self.folder.glob(f".bulkup/*/{SEEN_NAME}")):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)

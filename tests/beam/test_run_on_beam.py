@@ -157,7 +157,7 @@ def test_a_job_of_a_service_is_left_alone_by_ctrl_c(
 ) -> None:
     beam_shell.seed(embedded, 40)
     process = beam_shell.begin_run("--ranges", 2, runner=("--runner=tests.beam.runners.Service",))
-    beam_shell.await_ranges(process)
+    beam_shell.await_look(process)
     process.send_signal(signal.SIGINT)
     result = ended(process, 100)
     assert result.code == 130, result
@@ -166,6 +166,7 @@ def test_a_job_of_a_service_is_left_alone_by_ctrl_c(
     shown = beam_shell.bulkup("show").out
     assert shown.startswith("No process of this machine works on it: ")
     assert "others may work on it: `bulkup list --all`" in shown
+    assert "0 of 2 finished" in shown
     assert beam_shell.bulkup("resume").code == 0
     beam_shell.once()
 
