@@ -23,7 +23,7 @@ from bulkup.authoring.parameters import convert
 from bulkup.core.errors import Exit, NotFoundError, ParameterError, UpdaterError, UsageError
 from bulkup.testing import handle, offline_client
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 FIX = '''
 from bulkup import Updater

@@ -23,7 +23,7 @@ from bulkup.authoring.scaffold_source import (
 )
 from bulkup.core.errors import UsageError
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 NASTY = [
     "class", "None", "a b", "it's", '"""', "\\", "\n", "#", "x = 1\nimport os", "{", "%s",

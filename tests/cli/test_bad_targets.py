@@ -20,7 +20,7 @@ from tests.cli.shell import BUMP, TIMEOUT_S, Result, Shell, contents, seed
 from tests.conftest import Server
 from tests.emulators import free_port
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 INDEX_WANTED = """no matching index found. recommended index is:
 - kind: Item

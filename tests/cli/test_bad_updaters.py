@@ -10,7 +10,7 @@ import pytest
 from tests.cli.shell import TIMEOUT_S, Result, Shell, contents, seed
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 TWO = """
     import bulkup

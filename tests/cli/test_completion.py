@@ -17,7 +17,7 @@ from bulkup.cli.completion import COMPLETERS
 from bulkup.cli.values import completed
 from tests.cli.shell import BUMP, Shell
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 TWO = BUMP + BUMP.replace("class Bump", "class Jump") + "class _Base(Updater): ...\n"
 FUNCTION = "import bulkup\n\n@bulkup.updater(kind='Item')\ndef one(item): ...\n\ndef other(): ...\n"

@@ -16,7 +16,7 @@ from bulkup.core.errors import UsageError
 from tests.cli.shell import BUMP, Shell, contents, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from bulkup.state.files import make_run_folder
 from tests.cli.shell import Shell, contents, refuses_to_resume, seed
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda data: data[: len(data) // 2],

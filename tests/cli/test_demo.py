@@ -16,7 +16,7 @@ from bulkup.cli.demo_shop import NEXT, ODD, STEPS, UPDATER, examples, products
 from tests.cli.nursery import REPOSITORY
 from tests.cli.shell import TIMEOUT_S, Result, Shell
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 def typed(shell: Shell, folder: Path, line: str) -> Result:

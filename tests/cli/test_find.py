@@ -14,7 +14,7 @@ from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Shell, contents, entity, put, seed, values
 from tests.conftest import Server
 
-pytestmark = [pytest.mark.sampled(3), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(5), pytest.mark.client_side]
 
 
 def test_count_prints_a_number(shell: Shell, server: Server) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.shell import Result, Shell, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 TIMEOUT_S = 240
 """What hangs, hangs for ever."""

@@ -12,7 +12,7 @@ from tests.cli.shell import Shell
 from tests.conftest import Server
 from tests.engine.conftest import fill
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 HEAD = """
     from bulkup import Updater

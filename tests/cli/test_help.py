@@ -13,7 +13,7 @@ from bulkup import __version__
 from tests.cli.nursery import REPOSITORY
 from tests.cli.shell import Shell
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 HEAVY = ("grpc", "google.cloud", "google.auth", "google.protobuf", "rich", "sqlite3")
 

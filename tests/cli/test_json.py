@@ -15,7 +15,7 @@ from tests.cli.shell import BUMP, Result, Shell, entity, put, seed
 from tests.conftest import Server
 from tests.migrations.conftest import write_step
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 REPOSITORY = Path(__file__).parents[2]
 

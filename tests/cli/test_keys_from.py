@@ -24,7 +24,7 @@ from tests.cli.shell import BUMP, Shell, contents, entity, markers, put, seed, v
 from tests.conftest import Server
 from tests.state.test_key_list import PATHS, key
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 FILTERED = """
     import bulkup

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.shell import BUMP, Shell, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from bulkup.runs.target import TargetOptions
 from tests.cli.shell import BUMP, TIMEOUT_S, Result, Shell, ended
 from tests.cli.test_help import HEAVY
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 PRODUCTS = '{"id": 1, "name": "x", "n": 1}\n{"id": 2, "name": "ü", "n": 2.5}\n'
 DUMPED = (

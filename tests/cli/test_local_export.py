@@ -24,7 +24,7 @@ from tests.cli.shell import BUMP, Shell, ended
 from tests.local.exports.bucket import serving
 from tests.local.importing.made import entity
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 UNINDEXED = m.Value(string_value="x" * 350, exclude_from_indexes=True)
 LOADED = """\

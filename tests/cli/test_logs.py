@@ -13,7 +13,7 @@ from tests.cli.shell import BUMP, Result, Shell, ended, seed
 from tests.conftest import Server
 from tests.report.samples import HOSTILE, dangers
 
-pytestmark = [pytest.mark.sampled(3), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(5), pytest.mark.client_side]
 
 WAITS = """
     import time

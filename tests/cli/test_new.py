@@ -13,7 +13,7 @@ from tests.cli.shell import Shell, contents
 from tests.conftest import Server
 from tests.testing.test_plugin import session
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 def written(shell: Shell) -> list[str]:

@@ -22,7 +22,7 @@ from bulkup.cli.next_steps import complete
 from bulkup.core.errors import UsageError
 from tests.cli.shell import BUMP, Result, Shell
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 DATA, STATE = "my data.db", "my state"
 HERE = ("--local", DATA)

@@ -21,7 +21,7 @@ from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Result, Shell, contents, ended, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 @pytest.fixture

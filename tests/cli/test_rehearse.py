@@ -14,7 +14,7 @@ from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import Result, Shell
 from tests.rehearsal.data import BUMP, LABEL, contents, items
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.cli.shell import Shell, seed
 from tests.conftest import Server
 from tests.report.test_page import Page
 
-pytestmark = [pytest.mark.sampled(3), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(5), pytest.mark.client_side]
 
 UPDATER = """
     import bulkup

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.shell import BUMP, Shell, ended, refuses_to_resume, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 PLAIN = """
     from google.cloud.datastore.query import PropertyFilter

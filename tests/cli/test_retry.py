@@ -14,7 +14,7 @@ from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Shell, contents, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 FAILING = BUMP + "        if entity.key.id % 3 == 0: raise ValueError('three')\n"
 HALF_FIXED = BUMP + "        if entity.key.id % 6 == 0: raise KeyError('six')\n"

@@ -17,7 +17,7 @@ from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Result, Shell, contents, entity, put, seed, user_data
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 COUNT = 400
 EDITED = range(20, 401, 20)

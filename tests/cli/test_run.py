@@ -18,7 +18,7 @@ from tests.cli.shell import (
 )
 from tests.conftest import Server
 
-pytestmark = [pytest.mark.sampled(6), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(9), pytest.mark.client_side]
 
 BAD_SEVENS = """
     from google.cloud.datastore import Entity

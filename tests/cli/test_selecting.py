@@ -16,7 +16,7 @@ from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Shell, entity, put, seed, values
 from tests.conftest import Server
 
-pytestmark = [pytest.mark.sampled(6), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(9), pytest.mark.client_side]
 
 EVERYWHERE = """
 from bulkup import Updater

@@ -15,7 +15,7 @@ import pytest
 from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import Shell, ended
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 
 def served(process: subprocess.Popen[str]) -> str:

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.shell import Shell, seed
 from tests.conftest import Server
 
-pytestmark = [pytest.mark.sampled(3), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(5), pytest.mark.client_side]
 
 DIES = """
     import os, signal

@@ -14,7 +14,7 @@ from google.cloud import datastore
 from tests.cli.shell import BUMP, Shell, ended, seed
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 SLOW = BUMP.replace(
     "def handle_entity(self, entity):",

@@ -11,7 +11,7 @@ from tests.cli.shell import BUMP, Result, Shell, contents, entity, put, seed
 from tests.conftest import Server
 from tests.runs.undoing import entities
 
-pytestmark = [pytest.mark.sampled(6), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(9), pytest.mark.client_side]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Shell, entity, markers, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 CEILING = """
     from bulkup import Updater

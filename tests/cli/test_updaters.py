@@ -10,7 +10,7 @@ from bulkup.authoring.built_ins import BUILT_INS
 from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Shell
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 FUNCTION = """
 import bulkup

@@ -38,7 +38,7 @@ def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never became true")
 
 
-pytestmark = [pytest.mark.sampled(3), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(5), pytest.mark.client_side]
 
 
 @pytest.fixture

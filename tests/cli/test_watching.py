@@ -15,7 +15,7 @@ from tests.cli.shell import Shell, seed, values
 from tests.cli.terminals import AtTerminal
 from tests.conftest import Server
 
-pytestmark = [pytest.mark.sampled(3), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(5), pytest.mark.client_side]
 
 MANY = 500
 """Not handled within a test, unless it is released."""

@@ -18,7 +18,7 @@ from tests.cli.nursery import REPOSITORY
 from tests.cli.shell import Result, Shell, contents, ended, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 # --- the environment ---
 

@@ -10,7 +10,7 @@ from tests.cli.shell import BUMP, Shell, seed
 from tests.conftest import Server
 from tests.report.hooks import OK, SECRET, hooks
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 
 def test_a_run_posts_its_report_and_prints_no_address(tmp_path: Path, embedded: Server) -> None:

@@ -8,7 +8,7 @@ from google.cloud.datastore.query import PropertyFilter
 from tests.cli.shell import BUMP, Shell, contents, entity, put, seed, user_data, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 def test_bulk_delete_and_bulk_put(shell: Shell, server: Server) -> None:

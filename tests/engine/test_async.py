@@ -21,7 +21,7 @@ from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 from tests.engine.test_raised import RAISED
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 
 class Waits(Updater):

@@ -19,7 +19,7 @@ from tests.conftest import Server
 from tests.engine.conftest import Run, fill
 from tests.runs.planning import plan_on
 
-pytestmark = [pytest.mark.sampled(3), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(5), pytest.mark.client_side]
 
 EXAMPLES_FOLDER = Path(__file__).parents[2] / "updaters"
 

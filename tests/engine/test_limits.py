@@ -22,7 +22,7 @@ from bulkup.testing import offline_client
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 MIB = 1024 * 1024
 

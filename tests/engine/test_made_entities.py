@@ -27,7 +27,7 @@ from tests.conftest import Server
 from tests.engine import updaters
 from tests.engine.conftest import Run, everything, fill
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 COPIED = 1_000_000
 """A copy's id is that much higher: behind the cursor, where the scan would meet it."""

@@ -26,7 +26,7 @@ from tests.conftest import Server
 from tests.engine.conftest import Run
 
 pytestmark = [
-    pytest.mark.sampled(6),
+    pytest.mark.sampled(9),
 ]
 
 NOW = datetime.datetime(2024, 2, 29, 12, 30, 15, 123456)

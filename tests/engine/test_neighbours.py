@@ -21,7 +21,7 @@ from bulkup.testing import handle, offline_client
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 
 class Count(Updater):

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.shell import Shell, entity, put
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 UPDATERS = """
     from __future__ import annotations

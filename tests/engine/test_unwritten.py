@@ -18,7 +18,7 @@ from tests.cli.shell import Shell
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
-pytestmark = [pytest.mark.sampled(3), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(5), pytest.mark.client_side]
 
 Handle = Callable[[Any, Entity], None]
 

@@ -33,7 +33,7 @@ from tests.local.differential.budget import examples
 from tests.local.differential.build import Place
 from tests.local.differential.strategies import relocate, worlds
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 HERE = Partition("local", "", "")
 

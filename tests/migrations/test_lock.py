@@ -13,7 +13,7 @@ from google.cloud import datastore
 from tests.cli.shell import Shell, ended
 from tests.migrations.conftest import trails, write_step
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 DEADLINE_S = 60
 

@@ -12,7 +12,7 @@ from tests.cli.shell import ended, markers, seed
 from tests.conftest import Server
 from tests.migrations.conftest import Machine, trails
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 ITEMS = 12
 

@@ -10,7 +10,7 @@ from tests.conftest import Server
 from tests.migrations.conftest import trails, write_step
 from tests.migrations.test_status import failed, held_elsewhere, killed
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 def statuses(shell: Shell) -> list[str]:

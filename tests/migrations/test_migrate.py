@@ -11,7 +11,7 @@ from tests.cli.shell import Shell, contents, markers
 from tests.conftest import Server
 from tests.migrations.conftest import trails, write_step
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 def names(shell: Shell, live_markers: str) -> list[str]:

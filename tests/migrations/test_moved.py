@@ -14,7 +14,7 @@ from tests.conftest import Server
 from tests.migrations.conftest import Machine, trails, write_step
 from tests.migrations.test_marks import statuses
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 def move(shell: Shell, old: str, new: str, folder: str = "updaters") -> Path:

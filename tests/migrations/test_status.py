@@ -20,7 +20,7 @@ from tests.cli.shell import Shell, contents, ended
 from tests.conftest import Server
 from tests.migrations.conftest import write_step
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 def nothing(shell: Shell, client: datastore.Client) -> None:

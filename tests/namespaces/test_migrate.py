@@ -12,7 +12,7 @@ from tests.conftest import Server, _server
 from tests.migrations.conftest import trails, write_step
 from tests.namespaces.conftest import NAMESPACES
 
-pytestmark = [pytest.mark.sampled(6), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(9), pytest.mark.client_side]
 
 ALL = ("--all-namespaces",)
 

@@ -15,7 +15,7 @@ from tests.cli.shell import Shell, ended, seed
 from tests.conftest import Server
 from tests.namespaces.conftest import NAMESPACES, SMALL, Tenants, make_tenants
 
-pytestmark = [pytest.mark.sampled(6), pytest.mark.client_side]
+pytestmark = [pytest.mark.sampled(9), pytest.mark.client_side]
 
 RUN = ("run", "bump.py", "--all-namespaces", *SMALL)
 

@@ -18,7 +18,7 @@ from bulkup.rehearsal.rehearse import Migrations, Request, rehearse
 from bulkup.runs.target import TargetOptions
 from tests.rehearsal.data import BUMP, LABEL, export_of, items, make_file, request, write
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 @pytest.fixture(autouse=True)

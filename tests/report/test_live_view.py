@@ -28,7 +28,7 @@ from tests.report.samples import (
 )
 from tests.report.screens import Terminal
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 VITALS = Vitals(
     in_flight=4,

@@ -28,7 +28,7 @@ from tests.conftest import Server
 from tests.engine.conftest import Run, fill
 from tests.report.samples import HOSTILE
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 PRIVATE = ("Marley", "hunter2", "079123", "ann@example", "acme", "Grüezi")
 

@@ -11,7 +11,7 @@ from google.cloud import datastore
 from tests.cli.shell import Shell, ended, markers, seed
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 LINK = """
     import os, signal

@@ -17,7 +17,7 @@ from tests.cli.shell import Shell, contents, markers, seed, user_data, values
 from tests.conftest import Server
 from tests.namespaces.conftest import NAMESPACES, make_tenants
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 COUNT = 5
 

@@ -15,7 +15,7 @@ from google.cloud import datastore
 from tests.cli.shell import BUMP, Shell, contents, ended, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 ONCE = BUMP.replace("step: int", "once = True\n    step: int")
 

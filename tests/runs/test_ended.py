@@ -14,7 +14,7 @@ from bulkup.core.errors import Exit
 from tests.cli.shell import Result, Shell, ended, markers, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 COUNT = 5
 

@@ -20,7 +20,7 @@ from tests.cli.shell import Shell, markers, seed, values
 from tests.conftest import Server
 from tests.namespaces.conftest import Tenants, make_tenants
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 COUNT = 7
 

@@ -18,7 +18,7 @@ from tests.conftest import Server
 from tests.migrations.conftest import trails, write_step
 from tests.namespaces.conftest import Tenants, make_tenants
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 COUNT = 7
 

@@ -10,7 +10,7 @@ from google.cloud import datastore
 from tests.cli.shell import BUMP, Shell, seed, values
 from tests.conftest import Server
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 TYPO = BUMP.replace("Item", "Itm")
 NEW = BUMP.replace("Item", "Voucher")

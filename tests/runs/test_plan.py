@@ -22,7 +22,7 @@ from tests.engine.conftest import Run, fill
 from tests.engine.conftest import run as run
 from tests.runs.planning import plan_on
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 ENTITIES = 240
 OUTCOMES = (

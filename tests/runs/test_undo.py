@@ -24,7 +24,7 @@ from tests.engine.conftest import fill
 from tests.engine.updaters import Mixed, Raced, Stamp, ToTheNext
 from tests.runs.undoing import Bench, entities
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.engine.test_neighbours_at_random import COUNTERS, THINGS, Random
 from tests.engine.updaters import Stamp
 from tests.runs.undoing import Bench, entities
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 class Rewritten(Stamp):

@@ -27,7 +27,7 @@ from tests.engine.conftest import fill
 from tests.engine.updaters import Stamp
 from tests.runs.undoing import Bench, entities
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 SIZE = 12
 

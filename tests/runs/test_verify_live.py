@@ -23,7 +23,7 @@ from tests.conftest import Server
 from tests.engine.conftest import fill
 from tests.runs.conftest import Verify, double, keys_of, named
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 
 @contextmanager

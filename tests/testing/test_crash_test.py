@@ -14,7 +14,7 @@ from bulkup.testing import crash_test
 from tests.testing import planted
 from tests.testing.planted import PEOPLE
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 
 def test_an_updater_that_depends_on_its_entities_alone_survives() -> None:

@@ -12,7 +12,7 @@ import bulkup
 from bulkup import Updater
 from bulkup.testing import crash_test
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 THINGS = [{"__key__": ["Thing", i], "i": i, "n": 0} for i in range(1, 7)]
 

@@ -10,7 +10,7 @@ import pytest
 import bulkup.testing
 from tests.testing.test_plugin import ROOT, session
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 PAGE = (ROOT / "docs/testing.md").read_text()
 

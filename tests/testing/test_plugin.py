@@ -15,7 +15,7 @@ import pytest
 from bulkup.testing import run_updater
 from tests.testing.planted import PEOPLE, full_name, misspelled_write
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(9)
 
 ROOT = Path(__file__).parents[2]
 

@@ -28,7 +28,7 @@ from tests.testing.planted import (
     misspelled_read,
 )
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 
 def person(number: int, **properties: Any) -> Entity:

@@ -19,7 +19,7 @@ from tests.cli.shell import Shell, contents, entity, put, user_data
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 HOME = {"city": "Bern"}
 

@@ -21,7 +21,7 @@ from tests.conftest import Server
 from tests.engine.conftest import Run
 from tests.runs.undoing import entities
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 MAIL = {"kind": "Person", "key_from": "mail"}
 

@@ -13,7 +13,7 @@ from tests.cli.shell import Shell, entity, put
 from tests.conftest import Server
 from tests.engine.conftest import Run
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 
 def people(server: Server, count: int = 6) -> datastore.Client:

@@ -25,7 +25,7 @@ from tests.local.differential.build import delete as deletion
 from tests.local.differential.strategies import KINDS, relocate, worlds
 from tests.local.differential.wire import REQUESTS, Wire
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 A, B = "a", "b"
 

@@ -41,7 +41,7 @@ from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill, run
 from tests.runs.ranges.conftest import Increment, InThread, Ledgers, RunRanged, left_in
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 __all__ = ["run"]
 

@@ -17,7 +17,7 @@ from tests.engine.conftest import everything, fill
 from tests.runs.ranges.conftest import InThread
 from tests.runs.ranges.test_unit import Launch, Launched, launch
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 __all__ = ["launch"]
 

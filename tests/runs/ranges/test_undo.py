@@ -29,7 +29,7 @@ from tests.runs.undoing import Bench, entities
 
 __all__ = ["run"]
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from tests.conftest import Server
 from tests.engine.conftest import everything, fill
 from tests.runs.ranges.conftest import QUICK
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(5)
 
 UPDATER = """
     from bulkup import Updater
