@@ -234,9 +234,9 @@ class _Watch:
             )
         steps = [command_on(verb, run_id, state_dir) for verb in ("show", "cancel", "resume")]
         raise StopAskedError(
-            f"detached: job {self._job.name} goes on with run {run_id}; look with `{steps[0]}` "
-            "(which tells what this machine has seen) or `bulkup list --all` and its target, "
-            f"cancel with `{steps[1]}`, and when it is done end the run with `{steps[2]}`",
+            f"detached: job {self._job.name} goes on, and works on run {run_id}; `bulkup list "
+            f"--all` with its target says how far it is, `{steps[0]}` what this machine has seen; "
+            f"`{steps[1]}` cancels it, and once the job is done `{steps[2]}` ends the run",
             code,
             next_steps=steps,
         )

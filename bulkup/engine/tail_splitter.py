@@ -37,11 +37,11 @@ class TailSplitter:
         self._waiting = waiting
 
     def split(self, keep: float, sample: Callable[[], Sample], ledger: RangeLedger) -> str | None:
-        """Split the range, so that it keeps this share of what is left (0: nothing but what was
-        handled), as far as `sample` tells. `ledger`: that of the ranges.
+        """Split the range at a key of `sample`. `keep`: which share of the entities that are left
+        stays in this range; 0: none. `ledger`: that of the ranges.
 
-        Returns the id of the new range, which is recorded; None: it is not split. Raises HeldError,
-        CallError; then one of both is true, and the record tells which.
+        Returns the id of the new range, which is recorded by then; None: the range is not split.
+        Raises HeldError, CallError: only the range's record tells whether it is split.
         """
         part = self._lease.record.part
         found = None if part is None else self._tail(part.last)

@@ -118,7 +118,8 @@ def rehearse(
     *,
     stop: StopRequest | None = None,
 ) -> Rehearsal:
-    """Rehearse on a copy, which is gone when this returns. The source is not changed.
+    """Rehearse on a copy of the data. The copy is removed before this returns; the data that it was
+    made from is not changed.
 
     Raises BulkupError when nothing could be run: the updater cannot be loaded, say. What happens
     after that is in the rehearsal.

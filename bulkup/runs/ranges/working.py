@@ -44,9 +44,9 @@ class WorkingRange:
         """End the range early, and give the rest to a new one: the id of that new range, which is
         recorded by the time this returns. None: it was not split, and stays whole.
 
-        `fraction`: how much of what is left this range keeps, 0 to 1. With 0 it ends after the
-        last entity that was handled or handed out. Waits `within_s` at most for the thread that
-        works on the range, and for the commit.
+        `fraction`: which share of the entities that are left stays in this range, 0 to 1. With 0
+        the range ends after the last entity that was given to a handler. Waits `within_s` at most
+        for the thread that works on the range, and for the commit.
         """
         with self._changed:
             if not self._is_at_work:

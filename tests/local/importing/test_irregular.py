@@ -134,8 +134,8 @@ def test_an_updater_can_mend_them_and_nothing_else(path: Path, name: str, defer:
         touched.properties["touched"].integer_value = 1
         with pytest.raises(RpcError):
             file.put([touched])
-        mended = entity("Odd", name, n=2)
-        file.put([mended])
+        corrected = entity("Odd", name, n=2)
+        file.put([corrected])
         assert queried(file, "n", integer_value=1) == []
         assert queried(file, "n", integer_value=2) == [name]
     finally:
