@@ -6,58 +6,110 @@ done twice only if the source of the updater is the same, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice
+from itertools import islice, takewhile
 
 from bulkup.core.clock import rough_age
 from bulkup.core.errors import Exit
 from bulkup.core.events import AlreadyDone, Report, Warned, WarningKind
 from bulkup.core.model import Counts, RunState
-from bulkup.core.records import RunInfo, first_id, next_id
+from bulkup.core.records import RunInfo, next_id
 from bulkup.runs.context import RunContext
 from bulkup.runs.prepare import PreparedRun
+from bulkup.state.finished_runs import FinishedRuns
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
 
-MOST_RECORDS = 1000
-"""How many records of the same work are read. One is enough to know that it was done."""
+MOST_UNLISTED = 1000
+"""How many records of earlier versions are read."""
 
 
 def find_done(
-    ledger: Ledger, records: Iterable[RunRecord], run_info: RunInfo
+    ledger: Ledger,
+    finished: FinishedRuns,
+    run_info: RunInfo,
+    settled: Container[str] = frozenset(),
 ) -> AlreadyDone | None:
     """The last run that finished this work, if any; one with the same source before others.
 
-    `records`: of `Ledger.finished_runs_of`. A chain has finished when its last run has. Raises
-    CallError.
+    A chain has finished when its last run has. `settled`: retries whose outcome is known here; what
+    they, and those before them, were about has failed again. Raises CallError.
     """
-    chains: dict[str, list[RunRecord]] = {}
-    for record in islice(records, MOST_RECORDS):
-        if record.run_info.run_id != run_info.run_id and not is_undone(ledger, record):
-            chains.setdefault(first_id(record.run_info.run_id), []).append(record)
-    found = [
-        (chain[0].run_info.checksum == run_info.checksum, chain[-1].ended, chain)
-        for chain in (sorted(one, key=lambda r: len(r.chain.links)) for one in chains.values())
-        if not chain[0].chain.links
+
+    def done_of(records: Iterable[RunRecord]) -> _Done | None:
+        others = (one for one in records if one.run_info.run_id != run_info.run_id)
+        unsettled = takewhile(lambda one: one.run_info.run_id not in settled, others)
+        chains = (_finished_chain(ledger, first) for first in unsettled)
+        return next((_Done(chain, run_info) for chain in chains if chain), None)
+
+    found = done_of(finished.last_first)
+    if found is None or not found.same_source:
+        same = done_of(finished.last_first_of(run_info.checksum)) if found is not None else None
+        old = done_of(_of_earlier_versions(finished, run_info, settled))
+        every = [one for one in (same, found, old) if one is not None]
+        found = max(every, key=lambda one: (one.same_source, one.ended), default=None)
+    return None if found is None else found.event(ledger.server_time.now())
+
+
+def _of_earlier_versions(
+    finished: FinishedRuns, run_info: RunInfo, settled: Container[str]
+) -> list[RunRecord]:
+    """Those with the same source come first, the last one before the others."""
+    firsts = [
+        record
+        for record in islice(finished.of_earlier_versions(), MOST_UNLISTED)
+        if not record.chain.links and record.run_info.run_id not in settled
     ]
-    for same_source, ended, chain in sorted(found, key=lambda one: one[:2], reverse=True):
-        last = chain[-1]
-        if ledger.read(next_id(last.run_info.run_id)) is not None:
-            continue  # its successor was abandoned
-        holder = last.lease.holder
-        counts = sum((record.counts for record in chain), Counts())
+    return sorted(
+        firsts,
+        key=lambda one: (one.run_info.checksum == run_info.checksum, one.ended),
+        reverse=True,
+    )
+
+
+def _finished_chain(ledger: Ledger, first: RunRecord) -> list[RunRecord] | None:
+    """The runs of a chain; None: not all of it is finished, or some of it is undone."""
+    chain = [first]
+    while True:
+        if is_undone(ledger, chain[-1]):
+            return None
+        following = ledger.read(next_id(chain[-1].run_info.run_id))
+        if following is None:
+            return chain
+        if following.state is not RunState.FINISHED:
+            return None  # it was abandoned
+        chain.append(following)
+
+
+@dataclass(frozen=True)
+class _Done:
+    chain: list[RunRecord]
+    run_info: RunInfo
+    """Of the run that asks."""
+
+    @property
+    def same_source(self) -> bool:
+        return self.chain[0].run_info.checksum == self.run_info.checksum
+
+    @property
+    def ended(self) -> int:
+        return self.chain[-1].ended
+
+    def event(self, now: float) -> AlreadyDone:
+        holder = self.chain[-1].lease.holder
+        counts = sum((record.counts for record in self.chain), Counts())
         return AlreadyDone(
-            chain[0].run_info.run_id,
-            run_info.updater,
-            datetime.fromtimestamp(ended, timezone.utc),
-            ledger.server_time.now() - ended,
+            self.chain[0].run_info.run_id,
+            self.run_info.updater,
+            datetime.fromtimestamp(self.ended, timezone.utc),
+            now - self.ended,
             holder.who if holder else "",
             counts,
             Exit.DONE_WITH_FAILURES if counts.failed else Exit.DONE,
-            same_source,
+            self.same_source,
         )
-    return None
 
 
 def is_undone(ledger: Ledger, record: RunRecord) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
@@ -27,6 +27,7 @@ from bulkup.runs.ranges.cutting import check_can_be_cut, cut
 from bulkup.runs.ranges.work import work_on_ranges
 from bulkup.runs.similar_runs import resuming, similar_runs
 from bulkup.state.checkpoint import Checkpoint
+from bulkup.state.finished_runs import FinishedRuns
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
 
@@ -164,7 +165,7 @@ class _Beginning:
         # detects a process that starts or ends the same work meanwhile.
         to_sweep = ledger.to_sweep()
         open_runs = ledger.open_runs_of(run_info.updater) if not self.fresh else iter(())
-        finished = ledger.finished_runs_of(run_info.identity) if not self.fresh else iter(())
+        finished = ledger.finished_runs_of(run_info.identity) if not self.fresh else None
         sampling = request_sample(prepared)
         unfinished = ledger.unfinished_before_start(run_info.identity)
         sweep_markers(ledger, prepared.rpc, to_sweep)
@@ -184,10 +185,10 @@ class _Beginning:
             prepared.warnings += similar_runs(open_runs, run_info, prepared.context.typed_state_dir)
         return unfinished, sampling
 
-    def _find_done(self, finished: Iterable[RunRecord]) -> AlreadyDone | None:
-        settled = self.prepared.settled
-        others = (record for record in finished if record.run_info.run_id not in settled)
-        return find_done(self.ledger, others, self.run_info)
+    def _find_done(self, finished: FinishedRuns | None) -> AlreadyDone | None:
+        if finished is None:
+            return None
+        return find_done(self.ledger, finished, self.run_info, self.prepared.settled)
 
     def _is_done(self, done: AlreadyDone | None) -> TypeGuard[AlreadyDone]:
         if done is not None and self.prepared.retry_of:

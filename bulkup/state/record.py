@@ -223,6 +223,9 @@ class RunRecord:
     """This is the record of a range; None: it is that of a run."""
     keep: bool = True
     """False: the record is removed once the run is finished and swept."""
+    listed: bool = field(default=True, compare=False)
+    """Once it is finished it is found by its end (`state/finished_runs.py`). False: an earlier
+    version has finished it, or it is a finished successor."""
     version: int = 0
     claim_version: int = field(default=0, compare=False)
     """The version of the run's claim; 0: not known, or of a new record: it has none. Not stored."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -38,7 +38,12 @@ from bulkup.state.record import (
 )
 from bulkup.state.terms_codec import gate_from_json, gate_to_json, plan_from_json, plan_to_json
 
-_INDEXED = frozenset({"updater", "state", "started", "identity", "open", "sweep_at", "migration"})
+_INDEXED = frozenset(
+    (
+        "updater", "state", "started", "identity", "open", "sweep_at", "migration",
+        "done", "done_as",
+    )
+)  # fmt: skip
 
 
 def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
@@ -93,6 +98,11 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["undone_by"] = record.undone_by
         if record.undone_partly:
             values["undone_partly"] = True
+    is_whole = record.part is None and not record.chain.links
+    if record.listed and is_whole and record.state is RunState.FINISHED:
+        end = f"{record.ended:012d}/{run_info.run_id}"
+        values["done"] = f"{done_prefix(run_info.identity)}/{end}"
+        values["done_as"] = f"{done_prefix(run_info.identity, run_info.checksum)}/{end}"
     if record.migration:
         values |= _migration_values(record.migration)
         # How long an ended run took, including the pauses between its runners.
@@ -100,6 +110,11 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
         values["seconds"] = took_s if record.ended else None
     pb.key.CopyFrom(key)
     write_properties(pb, values, _INDEXED)
+
+
+def done_prefix(identity: str, *source: str) -> str:
+    """What `done` and `done_as` begin with, before a slash: see `state/finished_runs.py`."""
+    return "/".join((identity, *source))
 
 
 def _add_ranges(values: dict[str, Stored], record: RunRecord) -> None:
@@ -132,6 +147,12 @@ def _migration_values(migration: MigrationInfo) -> dict[str, Stored]:
         "git_commit": migration.origin.git_commit,
         **({"renamed_from": json.dumps(migration.former)} if migration.former else {}),
     }
+
+
+def record_of(result: Pb) -> RunRecord:
+    """The record in an EntityResult. Raises what `read_record` raises."""
+    record = read_record(result.entity, result.version)
+    return replace(record, created_ns=result.create_time.ToNanoseconds())
 
 
 def read_record(pb: Pb, version: int) -> RunRecord:
@@ -228,6 +249,7 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
         ranges=plan_of_ranges_from_json(json.loads(values.get("ranges") or "null")),
         part=part_from_json(json.loads(values.get("part") or "null")),
         keep=values["keep"],
+        listed="done" in values or values["state"] != RunState.FINISHED.value,
         version=version,
     )
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bulkup.core.errors import StateError
-from bulkup.core.model import RunState, TargetInfo
+from bulkup.core.model import TargetInfo
 from bulkup.core.records import RunInfo, is_run_id
 from bulkup.datastore.call import Call
 from bulkup.datastore.call_error import CallError
@@ -29,6 +29,7 @@ from bulkup.datastore.queries import kind_query
 from bulkup.datastore.refusals import commit_answer
 from bulkup.datastore.rpc import Rpc
 from bulkup.state.approvals import Approvals
+from bulkup.state.finished_runs import FinishedRuns
 from bulkup.state.kinds import CLAIM_KIND, RUN_KIND
 from bulkup.state.raw_entities import (
     own_key,
@@ -36,7 +37,7 @@ from bulkup.state.raw_entities import (
     write_properties,
 )
 from bulkup.state.record import RunRecord
-from bulkup.state.record_codec import read_record, write_record
+from bulkup.state.record_codec import record_of, write_record
 from bulkup.state.seals import guarded_delete, guarded_write, seal_key, sealed
 
 END_OF_TIME = 253402300799
@@ -76,7 +77,7 @@ class Ledger:
     def read(self, run_id: str) -> RunRecord | None:
         """Raises CallError."""
         for result in self._rpc.lookup([self._key(run_id)]).values():
-            return _record_of(result)
+            return record_of(result)
         return None
 
     def begin_read(self, run_id: str) -> Call[Any]:
@@ -89,7 +90,7 @@ class Ledger:
         Raises CallError when the first attempt has failed.
         """
         for result in call.first_answer().found:
-            return _record_of(result)
+            return record_of(result)
         return None
 
     def times(self, run_id: str) -> RecordTimes | None:
@@ -111,7 +112,7 @@ class Ledger:
             key = own_key(replace(self._target, namespace=namespace), RUN_KIND, run_id)
             keys[key_bytes(key)] = key, (namespace, run_id)
         found = self._rpc.lookup([key for key, _ in keys.values()])
-        return {keys[key][1]: _record_of(result) for key, result in found.items()}
+        return {keys[key][1]: record_of(result) for key, result in found.items()}
 
     def unfinished(self, identity: str) -> RunRecord | None:
         """The unfinished run of the same updater, parameters and query. Writes nothing.
@@ -149,13 +150,9 @@ class Ledger:
             ("open", "EQUAL", ValuePb(boolean_value=True)),
         )
 
-    def finished_runs_of(self, identity: str) -> Iterator[RunRecord]:
-        """The finished runs of the same updater, parameters and query, in the order of their ids.
-        The query is sent at once; taking the first record raises CallError."""
-        return self._query(
-            ("identity", "EQUAL", ValuePb(string_value=identity)),
-            ("state", "EQUAL", ValuePb(string_value=RunState.FINISHED.value)),
-        )
+    def finished_runs_of(self, identity: str) -> FinishedRuns:
+        """The finished runs of the same updater, parameters and query."""
+        return FinishedRuns(self._rpc, self._target.namespace, identity)
 
     def to_sweep(self) -> Iterator[RunRecord]:
         """Finished runs whose last markers may be removed by now (see `state/sweeping.py`). The
@@ -188,7 +185,7 @@ class Ledger:
 
     def _answers(self, query: Pb, call: Call[Any]) -> Iterator[RunRecord]:
         for result in self._rpc.results_from(call, query, self._target.namespace):
-            yield _record_of(result)
+            yield record_of(result)
 
     # --- writing ---
 
@@ -354,8 +351,3 @@ class Ledger:
 
     def _claim_key(self, identity: str) -> Pb:
         return own_key(self._target, CLAIM_KIND, identity)
-
-
-def _record_of(result: Pb) -> RunRecord:
-    record = read_record(result.entity, result.version)
-    return replace(record, created_ns=result.create_time.ToNanoseconds())

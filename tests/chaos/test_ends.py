@@ -26,9 +26,9 @@ OPTIONS = Options(batch_size=5, in_flight=2, shards=3)
 def test_the_first_requests_of_a_run_are_sent_together(
     embedded: Server, make_world: MakeWorld
 ) -> None:
-    """None of the five is answered before the last one has arrived."""
+    """None of the six is answered before the last one has arrived."""
     world = make_world(embedded)
-    together = threading.Barrier(5)
+    together = threading.Barrier(6)
 
     def faults(seen: Seen) -> Action:
         asks_ledger = seen.method == "RunQuery" and b"BulkupRun" in seen.payload

@@ -1,0 +1,80 @@
+"""The finished runs of the same work, read from the last one back.
+
+A job that is repeated every hour leaves thousands of them, and each of its runs asks whether the
+work was done before. So they are read one by one, by properties that sort by the end of a run:
+`done`, and `done_as`, which has the checksum of the source as well. Each query is on one property,
+so it needs no composite index.
+
+Runs that an earlier version finished lack both. There are never more of them, and they come before
+the others in the order of run ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import takewhile
+from typing import Any
+
+from bulkup.core.model import RunState
+from bulkup.datastore.call import Call
+from bulkup.datastore.messages import Direction, Pb
+from bulkup.datastore.queries import Filter, kind_query
+from bulkup.datastore.rpc import Rpc
+from bulkup.state.kinds import RUN_KIND
+from bulkup.state.record import RunRecord
+from bulkup.state.record_codec import done_prefix, record_of
+
+PAGE = 20
+"""How many records are read at a time, after the first one, which nearly always answers."""
+
+
+class FinishedRuns:
+    """Of the first runs of chains. The queries that are needed most are sent at once.
+
+    Taking a record raises CallError.
+    """
+
+    def __init__(self, rpc: Rpc, namespace: str, identity: str) -> None:
+        self._rpc = rpc
+        self._namespace = namespace
+        self._identity = identity
+        self.last_first = self._by_end("done", done_prefix(identity))
+        self._in_order = self._begin(
+            kind_query(
+                RUN_KIND,
+                [
+                    Filter("identity", "EQUAL", identity),
+                    Filter("state", "EQUAL", RunState.FINISHED.value),
+                ],
+                limit=1,
+            )
+        )
+
+    def last_first_of(self, checksum: str) -> Iterator[RunRecord]:
+        """Those with this source."""
+        return self._by_end("done_as", done_prefix(self._identity, checksum))
+
+    def of_earlier_versions(self) -> Iterator[RunRecord]:
+        """In the order of their ids, with their successors."""
+        return takewhile(lambda record: not record.listed, self._in_order)
+
+    def _by_end(self, name: str, prefix: str) -> Iterator[RunRecord]:
+        bounds = [
+            Filter(name, "GREATER_THAN", f"{prefix}/"),
+            Filter(name, "LESS_THAN", f"{prefix}0"),  # the character after the slash
+        ]
+        query = kind_query(RUN_KIND, bounds, limit=1)
+        order = query.order.add()
+        order.property.name = name
+        order.direction = Direction.DESCENDING
+        return self._begin(query)
+
+    def _begin(self, query: Pb) -> Iterator[RunRecord]:
+        return self._read(query, self._rpc.run_query(query, self._namespace))
+
+    def _read(self, query: Pb, call: Call[Any]) -> Iterator[RunRecord]:
+        results = self._rpc.results_from(call, query, self._namespace)
+        for first in results:
+            query.limit.value = PAGE
+            yield record_of(first)
+            yield from map(record_of, results)
