@@ -191,9 +191,25 @@ class UrlCheck:
         """Likewise."""
 
 
+_WATCHED = """
+exec 3<&0 4>&2 2>/dev/null
+(read -r _ <&3; kill -KILL 0) &
+(exec /bin/sh -c "$1" 3<&- 2>&4 4>&- </dev/null)
+code=$?
+kill -KILL $!
+wait $!
+exit $code
+"""
+"""Runs a command beside a watch over the pipe to this process. The pipe ends when this process does
+in whatever way. The watch then kills the group of processes: the command, what it has started, and
+itself. The shell waits for the watch: in a container, bulkup may be the process that orphans are
+left to, and it collects none."""
+
+
 class CommandCheck:
     """`--health-cmd`: a command of the user's shell; exit code 0 is a yes. It has a process group
-    of its own, so Ctrl-C does not reach it, and its end takes what it has started with it."""
+    of its own, so Ctrl-C does not reach it. When it is aborted, or this process is killed, what it
+    has started ends with it."""
 
     def __init__(self, command: str) -> None:
         self.name = "the health command"
@@ -207,11 +223,12 @@ class CommandCheck:
             with self._starting:
                 if self._is_closed:
                     return f"{self.name} was not started, because the run has ended"
-                self._process = process = subprocess.Popen(  # noqa: S602 - the user's own command
-                    self._command, shell=True, start_new_session=True,
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+                self._process = process = subprocess.Popen(  # noqa: S603 - the user's own command
+                    ["/bin/sh", "-c", _WATCHED, "sh", self._command], start_new_session=True,
+                    stdin=subprocess.PIPE, stdout=output, stderr=errors,
                 )  # fmt: skip
-            code = process.wait()
+            with process:
+                code = process.wait()
             self._process = None
             if code == 0:
                 return ""

@@ -28,6 +28,7 @@ from bulkup.engine.control import CHECK_EVERY_S
 from bulkup.engine.gates import WindowGate
 from bulkup.engine.health import CommandCheck, HealthGate, UrlCheck, shown_url
 from bulkup.engine.options import Options, checked_url
+from tests.cli.shell import BUMP, Shell, ended, seed
 from tests.conftest import Server
 from tests.engine.conftest import Run, everything, fill
 
@@ -268,6 +269,34 @@ def test_a_command_that_starts_while_the_run_ends_does_not_survive_it(
     gate.close()
     (process,) = started
     wait_for(lambda: has_ended(process.pid))
+
+
+def test_a_command_that_hangs_ends_with_a_run_that_is_killed(
+    embedded: Server, tmp_path: Path
+) -> None:
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", BUMP)
+    seed(embedded, 3)
+    pids = tmp_path / "pids"
+    hangs = f"sleep 1000 & echo $$ $! >{pids}.new; mv {pids}.new {pids}; trap '' HUP TERM; wait"
+    process = shell.begin("run", "bump.py", "--health-cmd", hangs)
+    wait_for(pids.exists)
+    process.kill()
+    assert ended(process).code == -signal.SIGKILL
+    wait_for(lambda: all(has_ended(int(pid)) for pid in pids.read_text().split()))
+
+
+def test_a_command_that_has_answered_leaves_no_process(tmp_path: Path) -> None:
+    """Nor a dead one that nobody has waited for."""
+    session = tmp_path / "session"
+    assert CommandCheck(f"echo $PPID >{session}").ask() == ""
+    left = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            left.append(stat.read_text().rpartition(")")[2].split()[3])
+    assert left
+    assert session.read_text().strip() not in left
+    assert CommandCheck("kill -KILL $$").ask() == "the health command ended with exit code 137"
 
 
 def test_nothing_is_asked_any_more_once_a_run_has_ended() -> None:
