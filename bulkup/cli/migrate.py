@@ -35,7 +35,9 @@ from bulkup.core.events import GroupStarted, Warned, WarningKind
 
 if TYPE_CHECKING:
     from bulkup.core.events import Event, Listener, Report
+    from bulkup.core.steering import Tuning
     from bulkup.datastore.target import Target
+    from bulkup.engine.steered import CarriedSteering
     from bulkup.migrations.apply import (
         MigrateHooks,
         MigrateResult,
@@ -102,15 +104,15 @@ class MigrateArgs:
     yes: Yes
     output: OutputArgs
 
-    def same_command(self) -> str:
-        """The command that continues."""
+    def same_command(self, tuning: Tuning) -> str:
+        """The command that continues, as it is tuned by now."""
         words = ["bulkup", "migrate", str(self.folder.path)]
         for assignment in self.param:
             words += ["-p", assignment]
         words += self.namespaces.words()
         words += self.target.words()
         words += typed_words(to=self.to, only=self.only)
-        words += self.engine.options(max_drift=self.max_drift).words()
+        words += self.engine.options(max_drift=self.max_drift).tuned(tuning).words()
         words += typed_words(gate=self.gate)
         words += ["--allow-empty"] if self.allow_empty else []
         words += state_dir_words(self.state_dir)
@@ -138,19 +140,28 @@ def command(args: MigrateArgs) -> int:
     machine. Each namespace has its own record of what is applied.
     """
     pattern = args.namespaces.pattern(args.target)
-    with Session(args.output, args.same_command()) as session:
+    from bulkup.engine.steered import CarriedSteering
+
+    carried = CarriedSteering()
+
+    def same_command() -> str:
+        return args.same_command(carried.steering.tuning)
+
+    with Session(args.output, same_command) as session:
+        context = _context(args, session, carried)
         if pattern is None:
-            return _show(_migrate(args, session), args, session)
-        return _show_all(_migrate_all(args, pattern, session), args, session)
+            result = _migrate(args, context, session)
+            return _show(result, args, session, same_command())
+        of_all = _migrate_all(args, pattern, context, session)
+        return _show_all(of_all, args, session, same_command())
 
 
-def _migrate(args: MigrateArgs, session: Session) -> MigrateResult:
+def _migrate(args: MigrateArgs, context: RunContext, session: Session) -> MigrateResult:
     from bulkup.migrations.apply import Migrator
     from bulkup.runs.open_to_run import open_to_run
     from bulkup.runs.target import ignored_emulator
 
     options = args.target.options()
-    context = _context(args, session)
     with open_to_run(options, context) as target:
         if warning := ignored_emulator(options):
             session.printer(Warned(warning))
@@ -158,7 +169,9 @@ def _migrate(args: MigrateArgs, session: Session) -> MigrateResult:
         return Migrator(target, _selection(args), context, hooks).run()
 
 
-def _migrate_all(args: MigrateArgs, pattern: str, session: Session) -> MigrateAllResult:
+def _migrate_all(
+    args: MigrateArgs, pattern: str, context: RunContext, session: Session
+) -> MigrateAllResult:
     from bulkup.cli.migrate_result import sentence_of
     from bulkup.namespaces.migrate_all import AllNamespacesMigrator
     from bulkup.report.namespace_grid import namespace_name
@@ -167,11 +180,11 @@ def _migrate_all(args: MigrateArgs, pattern: str, session: Session) -> MigrateAl
 
     def on_result(namespace: str, result: MigrateResult) -> None:
         if args.output.shows_progress and not result.dry_run:
-            line = f"{namespace_name(namespace)}: {sentence_of(result, args.same_command())}"
+            same_command = args.same_command(context.carried.steering.tuning)
+            line = f"{namespace_name(namespace)}: {sentence_of(result, same_command)}"
             click.echo(line, err=True)
 
     options = args.target.options()
-    context = _context(args, session)
     with open_to_run(options, context) as target:
         if warning := ignored_emulator(options):
             session.printer(Warned(warning))
@@ -191,7 +204,7 @@ def _selection(args: MigrateArgs) -> Selection:
     return Selection(folder, args.to, args.only, args.accept_changed, params)
 
 
-def _context(args: MigrateArgs, session: Session) -> RunContext:
+def _context(args: MigrateArgs, session: Session, carried: CarriedSteering) -> RunContext:
     from bulkup.runs.context import RunContext
 
     return RunContext(
@@ -200,6 +213,7 @@ def _context(args: MigrateArgs, session: Session) -> RunContext:
         _listener(args, session),
         args.wait,
         resume_command=session.resume_command,
+        carried=carried,
         owns_process=True,
         reports_itself=True,
         allow_empty=args.allow_empty,
@@ -252,14 +266,14 @@ def _hooks(args: MigrateArgs, target: Target, session: Session, *, say_saved: bo
     )
 
 
-def _show(result: MigrateResult, args: MigrateArgs, session: Session) -> int:
+def _show(result: MigrateResult, args: MigrateArgs, session: Session, same_command: str) -> int:
     from bulkup.cli.migrate_result import sentence_of, to_json
 
     if result.error is not None:
         session.error(result.error)
-    sentence = sentence_of(result, args.same_command())
+    sentence = sentence_of(result, same_command)
     if args.output.json:
-        session.json_line("migrate", to_json(result, args.same_command()))
+        session.json_line("migrate", to_json(result, same_command))
     session.printer.close()  # until here standard output was the printer's
     if not args.output.json:
         click.echo(sentence)
@@ -272,13 +286,15 @@ def _show(result: MigrateResult, args: MigrateArgs, session: Session) -> int:
     return result.exit_code
 
 
-def _show_all(result: MigrateAllResult, args: MigrateArgs, session: Session) -> int:
+def _show_all(
+    result: MigrateAllResult, args: MigrateArgs, session: Session, same_command: str
+) -> int:
     from bulkup.cli.migrate_result import all_to_json, grid_of, sentence_of_all
     from bulkup.report.namespace_grid import DEFAULT, grid_lines
 
-    sentence = sentence_of_all(result, args.same_command())
+    sentence = sentence_of_all(result, same_command)
     if args.output.json:
-        session.json_line("group", all_to_json(result, args.same_command()))
+        session.json_line("group", all_to_json(result, same_command))
     session.printer.close()
     if not args.output.json:
         for line in grid_lines(grid_of(result)) if result.namespaces else ():

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +43,7 @@ from bulkup.core.events import Warned
 
 if TYPE_CHECKING:
     from bulkup.core.events import Report
+    from bulkup.core.steering import Tuning
     from bulkup.runs.context import RunContext
     from bulkup.runs.plan_file import PlanFile
 
@@ -174,7 +176,7 @@ def command(args: RunArgs) -> int:
         )
     check_on_beam(args.on, args.runner_args, _given(args))
     pattern = args.namespaces.pattern(args.target)
-    resume_command = None if pattern is None else _same_command(args)
+    resume_command = None if pattern is None else partial(_same_command, args)
     with RunSession(
         args.output, args.mail, args.state_dir, resume_command, trace=args.trace
     ) as session:
@@ -306,15 +308,15 @@ def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Repo
         return run_in_namespaces(loaded, target, pattern, context, fresh=args.new, confirm=ask)
 
 
-def _same_command(args: RunArgs) -> str:
-    """The command that continues in the namespaces that are left."""
+def _same_command(args: RunArgs, tuning: Tuning) -> str:
+    """The command that continues in the namespaces that are left, as it is tuned by now."""
     words = ["bulkup", "run", args.updater]
     for assignment in args.param:
         words += ["-p", assignment]
     words += args.selection.selection().words()
     words += args.namespaces.words()
     words += args.target.words()
-    words += args.engine.options(max_drift=args.max_drift).words()
+    words += args.engine.options(max_drift=args.max_drift).tuned(tuning).words()
     words += args.mail.words()
     words += ["--once"] if args.once else []
     words += typed_words(gate=args.gate)

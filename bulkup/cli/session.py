@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,7 @@ from bulkup.core.paths import current_directory
 if TYPE_CHECKING:
     from bulkup.core.events import Event, Report
     from bulkup.core.run_facts import RunFacts
+    from bulkup.core.steering import Tuning
     from bulkup.engine.options import Options
     from bulkup.report import GitHubPage, MailSettings, Printer
     from bulkup.report.trace import TraceFile
@@ -38,7 +40,7 @@ class Session:
     printer: Printer
     page: GitHubPage | None
 
-    def __init__(self, output: OutputArgs, resume_command: str | None = None) -> None:
+    def __init__(self, output: OutputArgs, resume_command: Callable[[], str] | None = None) -> None:
         from bulkup.report import Summaries
 
         self.summaries = Summaries()
@@ -125,11 +127,12 @@ class Session:
     def _interrupted(self) -> BulkupError:
         if self.resume_command is None:
             return StopAskedError("interrupted; nothing was started", Exit.SIGINT)
+        command = self.resume_command()
         return StopAskedError(
             "stopped at once; nothing is lost, and nothing will be written twice. Continue with: "
-            f"{self.resume_command}",
+            f"{command}",
             Exit.SIGINT,
-            next_steps=[self.resume_command],
+            next_steps=[command],
         )
 
 
@@ -141,7 +144,7 @@ class RunSession(Session):
         output: OutputArgs,
         mail: MailArgs,
         state_dir: Path,
-        resume_command: str | None = None,
+        resume_command: Callable[[Tuning], str] | None = None,
         *,
         trace: Path | None = None,
     ) -> None:
@@ -151,7 +154,8 @@ class RunSession(Session):
         self._state_dir = state_dir
         self._mail_args = mail
         self._mail: MailSettings | None = None
-        self._group_command = resume_command
+        self._same_command = resume_command
+        self._group_command: Callable[[], str] | None = None
         self._in_group = False
         self._reports: list[Report] = []
         """Several when an updater names a successor."""
@@ -162,6 +166,7 @@ class RunSession(Session):
 
         Raises UsageError, StateError.
         """
+        from bulkup.engine.steered import CarriedSteering
         from bulkup.runs.context import RunContext
 
         self._mail = self._mail_args.settings()
@@ -171,6 +176,9 @@ class RunSession(Session):
             self._trace = self._open.enter_context(
                 TraceFile(self._trace_path, on_loss=lambda why: self.printer(Warned(why)))
             )
+        carried = CarriedSteering()
+        if same_command := self._same_command:
+            self._group_command = lambda: same_command(carried.steering.tuning)
         return RunContext(
             options,
             self._state_dir,
@@ -179,6 +187,7 @@ class RunSession(Session):
             observer=self._trace.span if self._trace is not None else None,
             resume_command=self._group_command,
             repeated=tuple(self._mail_args.words()),
+            carried=carried,
             owns_process=True,
             reports_itself=True,
             asks_for_approval=asks_for_approval,
@@ -191,8 +200,8 @@ class RunSession(Session):
             if not event.dry_run and not self._in_group:
                 from bulkup.state.display import resume_command
 
-                self.resume_command = resume_command(
-                    event.run_id, self._state_dir, self._mail_args.words()
+                self.resume_command = partial(
+                    resume_command, event.run_id, self._state_dir, self._mail_args.words()
                 )
         elif isinstance(event, RunEnded):
             if not self._in_group:

@@ -12,6 +12,7 @@ from bulkup.core.errors import UsageError
 from bulkup.core.max_failures import MaxFailures
 from bulkup.core.plan_terms import MaxDrift
 from bulkup.core.secrets import without_secrets
+from bulkup.core.steering import Tuning
 from bulkup.core.window import Window
 from bulkup.engine.batches import MAX_BATCH_SIZE
 from bulkup.engine.throttle.concurrency import MAX_IN_FLIGHT
@@ -119,6 +120,15 @@ class Options:
             name: parse(missing[name]) for name, parse in _AS_TEXT.items() if name in missing
         }
         return replace(self, **missing)
+
+    def tuned(self, tuning: Tuning) -> Options:
+        """These options, as `bulkup tune` has changed them. Raises UsageError."""
+        changes = tuning.stored()
+        if tuning.max_rate is not None:
+            changes["max_rate"] = MaxRate.parse(tuning.max_rate)
+        if tuning.in_flight == 0:
+            changes["in_flight"] = None
+        return replace(self, **changes)
 
     def dropped_when(self, asked: Mapping[str, Any]) -> list[str]:
         """The options that said when an earlier runner might work, and are not among these."""

@@ -32,7 +32,6 @@ from bulkup.engine.splits import Sampling
 from bulkup.engine.steered import SteeredRun
 from bulkup.engine.task import Surroundings, TakenRun, Task
 from bulkup.engine.throttle.concurrency import Concurrency
-from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.engine.throttle.ramp import Warm
 from bulkup.engine.throttle.rate import RateLimiter
 from bulkup.engine.throttling import Throttle
@@ -197,12 +196,11 @@ class RunnerParts:
 
     def _tune(self, tuning: Tuning) -> None:
         """Raises UsageError."""
-        options, in_flight = self._options, tuning.in_flight
-        max_rate = MaxRate.parse(tuning.max_rate) if tuning.max_rate else options.max_rate
+        options = self._options.tuned(tuning)
         self._throttle.tune(
-            max_rate=max_rate if self._role is None else self._role.max_rate(),
-            in_flight=options.in_flight if in_flight is None else in_flight or None,
-            batch_size=tuning.batch_size or options.batch_size,
+            max_rate=options.max_rate if self._role is None else self._role.max_rate(),
+            in_flight=options.in_flight,
+            batch_size=options.batch_size,
         )
 
     def _retrying(self, error: CallError, attempt: int, wait_s: float, left_s: float) -> None:

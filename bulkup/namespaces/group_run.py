@@ -405,6 +405,7 @@ class GroupRun:
                 "filters",
                 WarningKind.EMPTY_QUERY,
             )
+        resume_command = self._context.resume_command
         can_resume = not self._results.all_over and not self._dry_run
         report = Report(
             run_id="" if self._dry_run or not results else group.group_id,
@@ -429,7 +430,7 @@ class GroupRun:
             log_lines=tuple(totals.log_lines),
             log_total=totals.log_total,
             warnings=totals.warnings(),
-            next_command=(self._context.resume_command or "") if can_resume else "",
+            next_command=resume_command() if resume_command and can_resume else "",
             spaces=results,
             appeared=appeared,
             gate=self._gate,

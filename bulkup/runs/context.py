@@ -22,6 +22,7 @@ from bulkup.engine.options import Options
 from bulkup.engine.progress import UNANSWERED_S
 from bulkup.engine.steered import CarriedSteering
 from bulkup.runs.plan_file import PlanFile
+from bulkup.state.display import resume_command
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class RunContext:
     observer: Observer | None = None
     """Sees what runs spend their time on (`core/spans.py`)."""
     stop: StopRequest = field(default_factory=StopRequest)
-    resume_command: str | None = None
-    """The command that continues this work; None: `bulkup resume RUN`."""
+    resume_command: Callable[[], str] | None = None
+    """The command that continues this work, as things are then; None: `bulkup resume RUN`."""
     repeated: tuple[str, ...] = ()
     """Options as they are typed that a run does not keep, so a proposed command repeats them."""
     allow_empty: bool = False
@@ -99,6 +100,14 @@ class RunContext:
             warn=lambda message: self.listener(Warned(message)),
             owns_process=self.owns_process,
         )
+
+    def command_to_resume(self, run_id: str) -> str:
+        """The command that continues a run."""
+        if self.resume_command is not None:
+            return self.resume_command()
+        # A word would replace what `bulkup tune` has set meanwhile, and the run keeps that.
+        words = self.options.words(but=self.carried.steering.tuning.stored())
+        return resume_command(run_id, self.typed_state_dir, [*words, *self.repeated])
 
     def shown(self, path: Path) -> str:
         """A path in the state directory, in the way the user gave that directory."""

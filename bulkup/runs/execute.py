@@ -25,7 +25,7 @@ from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.successor import foretell_successor, successor_record
 from bulkup.runs.telemetry import Telemetry, telemetry_of
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.display import continue_command, resume_command, retry_command
+from bulkup.state.display import continue_command, retry_command
 from bulkup.state.record import RunRecord
 from bulkup.state.run_log import RunLog
 from bulkup.state.timeline import Timeline
@@ -56,19 +56,11 @@ def execute(
     context, run_info = prepared.context, checkpoint.run_info
     prepared = as_pass(prepared, run_info)
 
-    def next_command() -> str:
-        if context.resume_command:
-            return context.resume_command
-        # A word would replace what `bulkup tune` has set meanwhile, and the run keeps that.
-        words = context.options.words(but=context.carried.steering.tuning.stored())
-        words += context.repeated
-        return resume_command(run_info.run_id, context.typed_state_dir, words)
-
     taken = TakenRun(
         checkpoint,
         prepared.ledger,
         held,
-        next_command,
+        lambda: context.command_to_resume(run_info.run_id),
         begin_successor=lambda record: successor_record(prepared, record),
         retry_command=""
         if prepared.source.only_here
@@ -157,27 +149,27 @@ def _executed(
     if telemetry := _telemetry(prepared, run_info):
         listener, running = both(telemetry.event, listener), telemetry.running()
         observer = observed_by(telemetry.span, observer)
-    execution = Execution(
-        Task(
-            prepared.updater,
-            prepared.query,
-            prepared.rpc,
-            run_info,
-            prepared.first_entity_bytes,
-            prepared.nothing_there,
-        ),
-        Surroundings(
-            context.options, listener, context.stop, context.clock, context.carried, observer
-        ),
-        taken,
-        workers=workers,
-        sampling=sampling,
-    )
-    for warning in (*prepared.warnings, *foretell_successor(prepared)):
-        execution.warn(warning.message, warning.kind)
-    for file in lossy:
-        file.on_loss = execution.warn
     with running:
+        execution = Execution(
+            Task(
+                prepared.updater,
+                prepared.query,
+                prepared.rpc,
+                run_info,
+                prepared.first_entity_bytes,
+                prepared.nothing_there,
+            ),
+            Surroundings(
+                context.options, listener, context.stop, context.clock, context.carried, observer
+            ),
+            taken,
+            workers=workers,
+            sampling=sampling,
+        )
+        for warning in (*prepared.warnings, *foretell_successor(prepared)):
+            execution.warn(warning.message, warning.kind)
+        for file in lossy:
+            file.on_loss = execution.warn
         return execution.execute()
 
 

@@ -87,8 +87,10 @@ def check_begun(prepared: PreparedRun, record: RunRecord) -> None:
 
 def _next_command(context: RunContext, record: RunRecord) -> str:
     """What continues after a gate stayed closed: of a new run, the same command as before."""
-    if context.resume_command or not record.version:
-        return context.resume_command or ""
+    if context.resume_command is not None:
+        return context.resume_command()
+    if not record.version:
+        return ""
     return resume_command(
         first_id(record.run_info.run_id), context.typed_state_dir, context.repeated
     )

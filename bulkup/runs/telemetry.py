@@ -126,12 +126,16 @@ class Telemetry:
         from opentelemetry import context, trace
 
         token = context.attach(self._context)
+        state = RunState.INTERRUPTED
         try:
             yield
+        except Exception:
+            state = RunState.FAILED
+            raise
         finally:
             context.detach(token)
             report, root = self._report, self._root
-            state = report.state if report is not None else RunState.INTERRUPTED
+            state = report.state if report is not None else state
             root.set_attribute("bulkup.run.state", state.value)
             if report is not None:
                 root.set_attribute("bulkup.run.handled", report.counts.handled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import threading
 import time
 from pathlib import Path
@@ -152,6 +153,79 @@ def test_the_command_that_resumes_a_tuned_run_does_not_undo_the_tuning(
     assert limits == {"--max-rate"}
     resumed.process.terminate()
     assert resumed.code() == 143
+
+
+def test_the_command_that_resumes_a_tuned_group_does_not_undo_the_tuning(
+    shell: Shell, embedded: Server
+) -> None:
+    for namespace in ("a", "b"):
+        seed(embedded, SIZE, namespace=namespace)
+    words = ("--namespaces", "[ab]", "--batch-size", "5", "--max-rate", "900")
+    run = Running(shell, "run", "slow.py", *words)
+    run.wait_for("progress")
+    group = run.run_id.partition("@")[0]
+    assert shell.bulkup("tune", group, "--max-rate", "40").code == 0
+    assert (shell.bulkup("cancel", group).code, run.code()) == (0, 12)
+    (summary,) = run.of("group")
+    (command,) = summary["next_steps"]  # type: ignore[misc]
+    assert command == ("bulkup run slow.py --namespaces '[ab]' --batch-size 5 --max-rate 40")
+    _resumes_with_limit(shell, command, 40)
+
+
+def test_the_command_that_resumes_tuned_migrations_does_not_undo_the_tuning(
+    shell: Shell, embedded: Server
+) -> None:
+    shell.write("updaters/0001_slow.py", SLOW)
+    run = Running(shell, "migrate", "--batch-size", "5", "--max-rate", "900")
+    run.wait_for("progress")
+    assert shell.bulkup("tune", run.run_id, "--max-rate", "40").code == 0
+    assert (shell.bulkup("cancel", run.run_id).code, run.code()) == (0, 12)
+    (result,) = run.of("migrate")
+    (command,) = result["next_steps"]  # type: ignore[misc]
+    assert command == "bulkup migrate updaters --batch-size 5 --max-rate 40"
+    _resumes_with_limit(shell, command, 40)
+
+
+def test_the_command_that_resumes_a_tuned_run_in_ranges_does_not_undo_the_tuning(
+    shell: Shell, embedded: Server
+) -> None:
+    words = ("--ranges", "3", "--batch-size", "5", "--max-rate", "900")
+    run = Running(shell, "run", "slow.py", *words)
+    run.wait_for("progress")
+    assert shell.bulkup("tune", run.run_id, "--max-rate", "40").code == 0
+    assert (shell.bulkup("cancel", run.run_id).code, run.code()) == (0, 12)
+    (summary,) = run.of("summary")
+    assert summary["next_steps"] == [f"bulkup resume {run.run_id} --batch-size 5"]
+
+
+def _resumes_with_limit(shell: Shell, command: str, limit: float) -> None:
+    resumed = Running(shell, *shlex.split(command)[1:])
+    vitals = resumed.wait_for("progress")["vitals"]
+    assert (vitals["limit_why"], vitals["limit_per_s"]) == ("--max-rate", limit)  # type: ignore[index]
+    resumed.process.terminate()
+    assert resumed.code() == 143
+
+
+def test_a_run_without_a_record_is_paused_and_leaves_none(shell: Shell, embedded: Server) -> None:
+    client = embedded.client()
+    before = total(client)
+    run = Running(shell, "run", "slow.py", "--batch-size", "5", "--no-record")
+    run.wait_for("progress")
+    assert "is paused" in shell.bulkup("pause", run.run_id).out
+    run.wait_for("steered")
+    written = total(client)
+    assert 0 < written - before < SIZE
+    run.process.terminate()
+    assert run.code() == 143
+    resumed = Running(shell, "resume")
+    while "paused by" not in str(resumed.wait_for("progress")["waiting"]):
+        pass
+    assert total(client) == written
+    assert "works again" in shell.bulkup("continue", resumed.run_id).out
+    assert resumed.code() == 0
+    assert total(client) == before + SIZE
+    assert list(client.query(kind="BulkupRun").fetch()) == []
+    assert list(client.query(kind="BulkupClaim").fetch()) == []
 
 
 def test_a_run_of_another_machine_is_steered_through_its_record(

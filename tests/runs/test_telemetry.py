@@ -135,6 +135,27 @@ def test_a_failed_call_has_its_status_as_error_type(
     assert failed.end_time - failed.start_time == 500_000_000
 
 
+def test_the_span_of_a_run_that_cannot_be_made_ends(
+    exported: tuple[Any, InMemoryMetricReader],
+    embedded: Server,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Bug(Exception):
+        pass
+
+    def raises(*_: object, **__: object) -> None:
+        raise Bug
+
+    monkeypatch.setattr("bulkup.engine.runner_parts.choose_handlers", raises)
+    with pytest.raises(Bug):
+        run(embedded, Nothing, allow_empty=True)
+    (root,) = exported[0].get_finished_spans()
+    assert root.attributes["bulkup.run.state"] == "failed"
+    assert root.status.status_code is trace.StatusCode.ERROR
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
 class Nothing(bulkup.Updater):
     def get_query(self):  # type: ignore[no-untyped-def]
         return self.client.query(kind="Nothing")

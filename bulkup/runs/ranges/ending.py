@@ -11,6 +11,7 @@ from pathlib import Path
 from bulkup.core.errors import Exit, HeldError, NotFoundError
 from bulkup.core.events import EntityFailed, Event, Report, RunEnded, RunStarted
 from bulkup.core.model import Counts, RangesSeen, RunState
+from bulkup.core.steering import newest
 from bulkup.datastore.rpc import Rpc
 from bulkup.engine.outcomes import Outcome, final_exit
 from bulkup.engine.reports import stored_report
@@ -18,7 +19,7 @@ from bulkup.runs.acquire import acquire_lease, open_checkpoint
 from bulkup.runs.execute import execute
 from bulkup.runs.prepare import PreparedRun
 from bulkup.state.checkpoint import Checkpoint
-from bulkup.state.display import resume_command, retry_command
+from bulkup.state.display import retry_command
 from bulkup.state.markers import LATE_COPY_S
 from bulkup.state.notes import Notes, notes_of_ranges
 from bulkup.state.range_ledger import RangeLedger
@@ -243,10 +244,8 @@ def _report_unfinished(
         outcome.state, outcome.reason, outcome.exit_code, clean=False,
         over_budget=outcome.over_budget,
     )  # fmt: skip
-    words = context.options.words() + list(context.repeated)
-    command = context.resume_command or resume_command(
-        record.run_info.run_id, context.typed_state_dir, words
-    )
+    context.carried.steering = newest(context.carried.steering, record.steering)
+    command = context.command_to_resume(record.run_info.run_id)
     return _deliver(prepared, checkpoint, next_command=command)
 
 
