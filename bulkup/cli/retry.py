@@ -15,6 +15,7 @@ from bulkup.cli.options import (
     RunName,
     StateDir,
     TargetArgs,
+    Trace,
     Wait,
     Yes,
 )
@@ -31,6 +32,7 @@ class RetryArgs:
     target: TargetArgs
     engine: EngineArgs
     wait: Wait
+    trace: Trace
     mail: MailArgs
     state_dir: StateDir
     yes: Yes
@@ -65,7 +67,7 @@ def command(args: RetryArgs) -> int:
             f"{args.run} is a group of runs, one in each namespace; retry one at a time, for "
             f"example `bulkup retry {args.run}@NAMESPACE`"
         )
-    with RunSession(args.output, args.mail, args.state_dir) as session:
+    with RunSession(args.output, args.mail, args.state_dir, trace=args.trace) as session:
         from bulkup.runs.retry import open_to_retry, prepare_retry, retry
 
         context = session.context(args.engine.options(dry_run=args.dry_run), args.wait)

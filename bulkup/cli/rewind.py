@@ -12,7 +12,7 @@ from bulkup.cli.args import verb
 from bulkup.cli.confirm import confirm
 from bulkup.cli.engine_args import EngineArgs
 from bulkup.cli.local_file import progress_bar
-from bulkup.cli.options import MailArgs, OutputArgs, StateDir, TargetArgs, Wait, Yes
+from bulkup.cli.options import MailArgs, OutputArgs, StateDir, TargetArgs, Trace, Wait, Yes
 from bulkup.cli.session import RunSession
 from bulkup.cli.sides import ScopeArgs
 from bulkup.cli.values import Time, WholeNumber
@@ -79,6 +79,7 @@ class RewindArgs:
     target: TargetArgs
     engine: EngineArgs
     wait: Wait
+    trace: Trace
     mail: MailArgs
     state_dir: StateDir
     yes: Yes
@@ -116,7 +117,7 @@ def command(args: RewindArgs) -> int:
     options = RewindOptions(
         args.to, args.scope.scope(), args.properties, args.keep_after, args.delete_new
     )
-    with RunSession(args.output, args.mail, args.state_dir) as session:
+    with RunSession(args.output, args.mail, args.state_dir, trace=args.trace) as session:
         return _rewind(args, options, session)
 
 

@@ -19,6 +19,7 @@ from bulkup.cli.options import (
     RunName,
     StateDir,
     TargetArgs,
+    Trace,
     Wait,
     Yes,
 )
@@ -53,6 +54,7 @@ class UndoArgs:
     target: TargetArgs
     engine: EngineArgs
     wait: Wait
+    trace: Trace
     mail: MailArgs
     state_dir: StateDir
     yes: Yes
@@ -86,7 +88,7 @@ def command(args: UndoArgs) -> int:
     If the folder is lost, the entities of the run's kinds are rewound to its beginning instead (see
     `bulkup rewind`), as far as the past can be read; a warning says how that differs.
     """
-    with RunSession(args.output, args.mail, args.state_dir) as session:
+    with RunSession(args.output, args.mail, args.state_dir, trace=args.trace) as session:
         from bulkup.runs.lost_undo import find_lost, undo_lost
         from bulkup.runs.undo import UndoWishes, undo
         from bulkup.runs.which_run import UNDO

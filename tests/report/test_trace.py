@@ -135,6 +135,19 @@ def test_a_full_disk_ends_the_trace_and_not_the_run(tmp_path: Path) -> None:
     assert "the run continues, and its trace ends here" in lost[0]
 
 
+def test_a_retry_and_an_undo_write_a_trace(tmp_path: Path, embedded: Server) -> None:
+    seed(embedded, 3)
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", BUMP.replace('entity["n"] +=', "1 / 0 #"))
+    assert shell.bulkup("run", "bump.py", "--max-failures", "3").code == 3
+    shell.write("bump.py", BUMP)
+    (first,) = shell.runs()
+    for verb in ("retry", "undo"):
+        assert shell.bulkup(verb, first, "--yes", "--trace", f"{verb}.json").code == 0
+        events = json.loads((tmp_path / f"{verb}.json").read_text())
+        assert any(event["name"] == "Commit" for event in events), events
+
+
 def test_a_run_writes_a_trace_and_a_killed_one_leaves_what_viewers_read(
     tmp_path: Path, embedded: Server
 ) -> None:
