@@ -4,12 +4,17 @@ Runs the command on one entity of an in-memory embedded Datastore (another proce
 hook on every thread, and counts what happens in files of the package:
 
     calls           of Python functions; a generator counts once for each time it is resumed.
-                    Module bodies, class bodies, comprehensions and lambdas do not count.
+                    Module bodies, class bodies, comprehensions and lambdas do not count, nor does
+                    what Jinja compiles the templates of the report's page to.
     functions       that were called
     files           that hold them
     file switches   calls whose file is not that of the call before
+    without_report  the same without `report/`, which prints
     frames          of the package on the stack when the handler is called
-    more            what each further entity of the batch adds: calls and file switches
+    more            what each further entity adds, once the first 100 that were changed are kept for
+                    the report: calls and file switches
+
+`-v` also prints how often each function was called, and the frames.
 """
 
 from __future__ import annotations
@@ -40,8 +45,8 @@ def double(thing):
     return thing
 """
 
-MORE = 50
-"""Entities of the second run beside the first one."""
+FEWER, MORE = 201, 251
+"""Entities of the two runs whose difference is `more`."""
 
 calls: Counter[str] = Counter()
 order: list[str] = []
@@ -68,26 +73,35 @@ def count(frame: FrameType, event: str, _: Any) -> None:
         return
     if not code.co_flags & 0x2:  # a module's or a class's body
         return
-    calls[f"{os.path.relpath(code.co_filename, PACKAGE)}:{code.co_qualname}"] += 1
-    order.append(code.co_filename)
+    if code.co_filename.endswith(".jinja"):
+        return
+    file = os.path.relpath(code.co_filename, PACKAGE)
+    calls[f"{file}:{code.co_qualname}"] += 1
+    order.append(file)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch, "double.py").write_text(UPDATER)
         os.chdir(scratch)
-        one = figures_of(1)
+        run(1)
+        one, without_report = figures(), figures(without="report/")
         if "-v" in sys.argv:
             for name, number in calls.most_common():
                 print(f"{number:6} {name}")
             print(*depths[0], sep="\n")
         frames = len(depths[0])
-        many = figures_of(1 + MORE)
-    more = {name: (many[name] - one[name]) / MORE for name in ("calls", "file_switches")}
-    print(json.dumps({**one, "frames": frames, "more": more}))
+        run(FEWER)
+        fewer = figures()
+        run(MORE)
+        more = figures()
+    each = {
+        name: (more[name] - fewer[name]) / (MORE - FEWER) for name in ("calls", "file_switches")
+    }
+    print(json.dumps({**one, "without_report": without_report, "frames": frames, "more": each}))
 
 
-def figures_of(number: int) -> dict[str, int]:
+def run(number: int) -> None:
     """Run the command on so many entities, and count."""
     from bulkup import cli
     from bulkup.local.process import start_local
@@ -105,11 +119,20 @@ def figures_of(number: int) -> dict[str, int]:
             sys.setprofile(None)
             threading.setprofile(None)
         assert code == 0, code
+
+
+def figures(without: str | None = None) -> dict[str, int]:
+    """Of the last run. `without`: the folder whose files do not count."""
+
+    def counts(name: str) -> bool:
+        return without is None or not name.startswith(without)
+
+    functions = [name for name in calls if counts(name)]
     return {
-        "calls": sum(calls.values()),
-        "functions": len(calls),
-        "files": len({name.partition(":")[0] for name in calls}),
-        "file_switches": sum(a != b for a, b in itertools.pairwise(order)),
+        "calls": sum(calls[name] for name in functions),
+        "functions": len(functions),
+        "files": len({name.partition(":")[0] for name in functions}),
+        "file_switches": sum(a != b for a, b in itertools.pairwise(filter(counts, order))),
     }
 
 

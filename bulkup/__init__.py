@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bulkup.authoring.base_updaters import BulkDelete, BulkPut
 from bulkup.authoring.function_updater import updater
 from bulkup.authoring.model_keys import delete, key_of
 from bulkup.authoring.param import param
-from bulkup.authoring.updater import BulkDelete, BulkPut, Updater, client
+from bulkup.authoring.running import client
+from bulkup.authoring.updater import Updater
 from bulkup.authoring.writes import REMOVE
 from bulkup.core import grpc_forks  # noqa: F401 - before any import of grpc, so not a lazy one
 from bulkup.core.errors import BulkupError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bulkup.authoring.updater import models_of_running_handler
+from bulkup.authoring.running import models_of_running_handler
 from bulkup.authoring.writes import Delete, flat, key_to_delete
 
 if TYPE_CHECKING:

@@ -15,21 +15,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
-from bulkup.authoring import call_threads
-from bulkup.authoring.call_threads import SharedSink, handling
+from bulkup.authoring.call_threads import SharedSink
 from bulkup.authoring.reading import EntityReader
 from bulkup.authoring.sought import Sought
 from bulkup.authoring.writes import WriteSink, flat, key_to_delete, put_others
 from bulkup.core.errors import UpdaterError
 
 if TYPE_CHECKING:
-    from google.cloud.datastore import Client, Entity, Key, Query
+    from google.cloud.datastore import Client, Entity, Key
     from typing_extensions import TypeVar
 
     from bulkup.core.events import Report
@@ -331,128 +329,3 @@ def is_async(function: Any) -> bool:
 CHECKS = ("check_before", "check_after")
 FORMS = ("handle_entity", "handle_batch")
 """An updater has one of these."""
-
-
-@contextmanager
-def in_hook(updater: Updater[Any], name: str) -> Iterator[None]:
-    """Within this block the updater's method of this name runs, which handles no entity."""
-    updater._in_hook = name
-    try:
-        with surroundings(updater):
-            yield
-    finally:
-        updater._in_hook = ""
-
-
-def surroundings(updater: Updater[Any]) -> AbstractContextManager[Any]:
-    """What surrounds the user's code: the context that ndb needs."""
-    return nullcontext() if updater._models is None else updater._models.context()
-
-
-def finish(updater: Updater[Any], report: Report) -> None:
-    """Call the updater's `finish`. Raises what that raises."""
-    with in_hook(updater, "finish"):
-        updater.finish(report.success, report)
-
-
-class BulkPut(Updater):
-    """Put every entity of the query again, changed or not (to rebuild indexes, for example)."""
-
-    rewrite_unchanged = True
-
-    def handle_entity(self, entity: Entity, /) -> None:
-        self.put(entity)
-
-
-class BulkDelete(Updater):
-    """Delete every entity of the query.
-
-    A keys-only query is cheaper, but its deletes are not guarded: keys come without versions, so an
-    entity that somebody changes meanwhile is deleted too.
-    """
-
-    def handle_entity(self, entity: Entity, /) -> None:
-        self.delete(entity)
-
-
-class SelectionUpdater(Updater):
-    """Base class of updaters without a query of their own: they handle what the user selects with
-    `--kind`, and perhaps `--ancestor` and `--where`."""
-
-    kind: str | None = None
-    """The kind to handle, where the class or a parameter says it; None: `--kind` does."""
-    selected_kind = ""
-    """The kind that was selected with `--kind`; the run sets it."""
-
-    @property
-    def handled_kind(self) -> str:
-        """Empty: none was given."""
-        return self.kind or self.selected_kind
-
-    @property
-    def has_kind(self) -> bool:
-        """Whether it has a query without a selection."""
-        return bool(self.kind) or type(self).get_query is not SelectionUpdater.get_query
-
-    def get_query(self) -> Query:
-        return self.client.query(kind=self.handled_kind or None)
-
-    def check_kind(self) -> None:
-        """Raise UsageError for a kind that makes no sense for it."""
-
-
-_handling: ContextVar[Updater[Any] | None] = ContextVar("_handling", default=None)
-"""The updater whose handler runs."""
-
-
-@contextmanager
-def writing_to(sink: WriteSink, updater: Updater[Any]) -> Iterator[None]:
-    """Send the updater's writes to `sink` within this block."""
-
-    def share() -> None:
-        updater._has_threads, updater._sink = True, None
-
-    before = updater._open_sink, updater._sink
-    updater._open_sink = sink
-    updater._sink = None if sink.serves_many else sink
-    sink.on_share = share
-    if updater._has_threads and not sink.serves_many:
-        sink.share()
-    token = _handling.set(updater)
-    try:
-        with (
-            handling(None if sink.serves_many else sink),
-            nullcontext() if sink.serves_many else surroundings(updater),
-        ):
-            yield
-    finally:
-        _handling.reset(token)
-        updater._open_sink, updater._sink = before
-
-
-def begin_task(sink: WriteSink, updater: Updater) -> None:
-    """This task handles the entity that the sink has begun with."""
-    _handling.set(updater)
-    call_threads.begin_task(sink)
-
-
-def client() -> Client:
-    """For function updaters: the `google.cloud.datastore.Client` for the run's target, which is
-    `self.client` in a class. What a handler reads with it guards what the handler writes.
-
-    Raises RuntimeError unless a handler runs, and on threads that the handler has started.
-    """
-    updater = _handling.get()
-    if updater is None:
-        raise RuntimeError(
-            "bulkup.client works only while bulkup runs a handler, on the handler's own thread; "
-            "pass the client on to other threads, and in a test call "
-            "bulkup.testing.handle(updater, entity)"
-        )
-    return updater.client
-
-
-def models_of_running_handler() -> Models | None:
-    """None: no handler runs on this thread, or it takes entities."""
-    updater = _handling.get()
-    return None if updater is None else updater._models

@@ -163,7 +163,9 @@ def call(args: Sequence[str] | None = None, *, releases_stdout: bool = True) -> 
     words = sys.argv[1:] if args is None else args
     state: dict[str, Any] = {}
     if _COMPLETION_VARIABLE in os.environ:
-        import_module("bulkup.cli.completion")
+        from bulkup.cli.completion import COMPLETERS
+
+        state["completers"] = COMPLETERS
     try:
         code = cli.main(args, prog_name="bulkup", standalone_mode=False, obj=state)
     except click.ClickException as error:

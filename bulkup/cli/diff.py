@@ -12,7 +12,7 @@ from bulkup.cli.args import verb
 from bulkup.cli.local_file import progress_bar
 from bulkup.cli.options import Json, TargetArgs
 from bulkup.cli.sides import ScopeArgs, With, other_options
-from bulkup.cli.values import AllOrNumber, Time
+from bulkup.cli.values import Time, WordOrNumber
 from bulkup.core.errors import Exit, StateError, StopAskedError, UsageError
 from bulkup.core.moment import Moment
 
@@ -54,7 +54,7 @@ class DiffArgs:
         int | None,
         click.Option(
             ["--sample"],
-            type=AllOrNumber(0, MOST_SHOWN),
+            type=WordOrNumber("all", 0, MOST_SHOWN),
             default="5",
             show_default=True,
             metavar="N|all",

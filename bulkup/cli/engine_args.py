@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from bulkup.cli.values import (
-    Auto,
     Duration,
     HealthUrl,
     NumberOrShare,
     Rate,
     WholeNumber,
     WindowText,
+    WordOrNumber,
 )
 from bulkup.core.plan_terms import MaxDrift
 from bulkup.engine.throttle.max_rate import MaxRate
@@ -66,7 +66,7 @@ class EngineArgs:
         int | None,
         click.Option(
             ["--in-flight"],
-            type=Auto(1, 32),
+            type=WordOrNumber("auto", 1, 32),
             default="auto",
             show_default=True,
             metavar="auto|N",
@@ -77,7 +77,7 @@ class EngineArgs:
         int | None,
         click.Option(
             ["--shards"],
-            type=Auto(1, 64),
+            type=WordOrNumber("auto", 1, 64),
             default="auto",
             show_default=True,
             metavar="auto|N",

@@ -12,7 +12,7 @@ import click
 
 from bulkup.cli.args import verb
 from bulkup.cli.config_keys import MIGRATIONS
-from bulkup.cli.options import MIGRATIONS_DIR, TargetArgs, given_options
+from bulkup.cli.options import MIGRATIONS_DIR, TargetArgs, folder_option, given_options
 from bulkup.cli.settings import current_settings
 from bulkup.core.errors import UsageError
 
@@ -57,12 +57,7 @@ class NewArgs:
     ]
     folder: Annotated[
         Path | None,
-        click.Option(
-            ["--folder", "--in"],
-            type=click.Path(path_type=Path),
-            metavar="DIR",
-            help="Folder to write to.  [default: this one; with --migration updaters]",
-        ),
+        folder_option("Folder to write to.  [default: this one; with --migration updaters]"),
     ]
     target: TargetArgs
 

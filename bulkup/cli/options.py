@@ -129,6 +129,13 @@ MaxDrift = Annotated[
 MIGRATIONS_DIR = Path("updaters")
 
 
+def folder_option(help_text: str) -> click.Option:
+    """`--folder`, by its help."""
+    return click.Option(
+        ["--folder", "--in"], type=click.Path(path_type=Path), metavar="DIR", help=help_text
+    )
+
+
 @dataclass(frozen=True)
 class FolderArgs:
     """The folder of the migrations, in the same way for each command that takes one."""
@@ -141,12 +148,7 @@ class FolderArgs:
     ]
     folder: Annotated[
         Path | None,
-        click.Option(
-            ["--folder", "--in"],
-            type=click.Path(path_type=Path),
-            metavar="DIR",
-            help="Folder of the migrations, another way to give DIR.  [default: updaters]",
-        ),
+        folder_option("Folder of the migrations, another way to give DIR.  [default: updaters]"),
     ]
 
     @property

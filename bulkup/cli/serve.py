@@ -12,7 +12,14 @@ from typing import Annotated
 import click
 
 from bulkup.cli.args import verb
-from bulkup.cli.options import MIGRATIONS_DIR, Json, StateDir, TargetArgs, given_options
+from bulkup.cli.options import (
+    MIGRATIONS_DIR,
+    Json,
+    StateDir,
+    TargetArgs,
+    folder_option,
+    given_options,
+)
 from bulkup.cli.values import WholeNumber
 from bulkup.core.errors import UsageError
 
@@ -31,12 +38,7 @@ class ServeArgs:
     ]
     folder: Annotated[
         Path | None,
-        click.Option(
-            ["--folder", "--in"],
-            type=click.Path(path_type=Path),
-            metavar="DIR",
-            help="With --all: folder of the migrations.  [default: updaters]",
-        ),
+        folder_option("With --all: folder of the migrations.  [default: updaters]"),
     ]
     port: Annotated[
         int,

@@ -10,7 +10,7 @@ import click
 from bulkup.cli.args import verb
 from bulkup.cli.options import Json, StateDir, TargetArgs
 from bulkup.cli.steering import steer_and_print
-from bulkup.cli.values import Auto, Rate, WholeNumber, completed
+from bulkup.cli.values import Rate, WholeNumber, WordOrNumber, completed
 from bulkup.core.errors import UsageError
 from bulkup.core.steering import MAX_BATCH_SIZE, MAX_IN_FLIGHT, Tuning, Verb
 from bulkup.engine.throttle.max_rate import MaxRate
@@ -19,7 +19,7 @@ ADAPTS = 0
 """`--in-flight auto`."""
 
 
-class _AutoIsZero(Auto):
+class _AutoIsZero(WordOrNumber):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
@@ -40,7 +40,7 @@ class TuneArgs:
         int | None,
         click.Option(
             ["--in-flight"],
-            type=_AutoIsZero(1, MAX_IN_FLIGHT),
+            type=_AutoIsZero("auto", 1, MAX_IN_FLIGHT),
             metavar="auto|N",
             help="Maximum commits in flight per shard.",
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The `shell_complete` of parameters that `completion.COMPLETERS` knows."""
-    completers = import_module("bulkup.cli.completion").COMPLETERS  # only when it is asked
+    """The `shell_complete` of parameters that `completion.COMPLETERS` knows. `cli.call` puts those
+    into the context, only when a shell asks."""
+    completers = ctx.obj["completers"]
     command = ctx.command.name if (ctx.command.name, param.name) in completers else "*"
     found: list[CompletionItem] = completers[command, param.name](ctx, param, incomplete)
     return found
@@ -62,26 +63,35 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since
         return sum(float(number) * seconds for number, seconds in parts if number)
 
 
-class WebhookUrl(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+class _Parsed(click.ParamType, ABC):  # type: ignore[type-arg]  # generic only since click 8.4
+    """What a function of a lower layer parses."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self.parse(value)
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
+
+    @abstractmethod
+    def parse(self, value: Any) -> Any:
+        """`value`: a string, or what this has returned before. Raises UsageError."""
+
+
+class WebhookUrl(_Parsed):
     """An address -> Webhook, which prints no more of it than its host."""
 
     name = "url"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, Webhook):
-            return value
-        try:
-            return webhook(value)
-        except UsageError as error:
-            self.fail(error.message, param, ctx)
+    def parse(self, value: Any) -> Any:
+        return value if isinstance(value, Webhook) else webhook(value)
 
 
-class Time(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+class Time(_Parsed):
     """`2026-11-28T09:00Z`, `20m` (so long ago) or `now` -> Moment."""
 
     name = "time"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def parse(self, value: Any) -> Any:
         from bulkup.core.moment import NOW, Moment, parse_time
 
         if isinstance(value, Moment):
@@ -90,11 +100,8 @@ class Time(click.ParamType):  # type: ignore[type-arg]  # generic only since cli
         if text.lower() == "now":
             return NOW
         if text and _DURATION.fullmatch(text.lower()) and not text.isdecimal():
-            return Moment(ago_s=Duration().convert(text, param, ctx))
-        try:
-            return parse_time(text)
-        except UsageError as error:
-            self.fail(error.message, param, ctx)
+            return Moment(ago_s=Duration().convert(text, None, None))
+        return parse_time(text)
 
 
 class WholeNumber(click.IntRange):
@@ -111,122 +118,90 @@ class WholeNumber(click.IntRange):
         return super().convert(value, param, ctx)
 
 
-class Auto(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """`auto` -> None, or a number in a range."""
+class WordOrNumber(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """A word -> None, or a number in a range."""
 
-    name = "auto or number"
-
-    def __init__(self, low: int, high: int) -> None:
-        self._low, self._high = low, high
+    def __init__(self, word: str, low: int, high: int) -> None:
+        self.name = f"{word} or number"
+        self._word, self._low, self._high = word, low, high
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, int):
             return value
         text = value.strip().lower()
-        if text == "auto":
+        if text == self._word:
             return None
         number = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else -1
         if not self._low <= number <= self._high:
             limits = f"from {self._low} to {self._high}"
-            self.fail(f"{value!r} is neither auto nor a number {limits}", param, ctx)
+            self.fail(f"{value!r} is neither {self._word} nor a number {limits}", param, ctx)
         return number
 
 
-class AllOrNumber(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """`all` -> None, or a number in a range."""
-
-    name = "all or number"
-
-    def __init__(self, low: int, high: int) -> None:
-        self._low, self._high = low, high
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        text = str(value).strip().lower()
-        if text == "all":
-            return None
-        number = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else -1
-        if not self._low <= number <= self._high:
-            limits = f"from {self._low} to {self._high}"
-            self.fail(f"{value!r} is neither all nor a number {limits}", param, ctx)
-        return number
-
-
-class Rate(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+class Rate(_Parsed):
     """The values of `MaxRate.parse`."""
 
     name = "rate"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def parse(self, value: Any) -> Any:
         from bulkup.engine.throttle.max_rate import MaxRate
 
-        if isinstance(value, MaxRate):
-            return value
-        try:
-            return MaxRate.parse(value)
-        except UsageError as error:
-            self.fail(error.message, param, ctx)
+        return value if isinstance(value, MaxRate) else MaxRate.parse(value)
 
 
-class WindowText(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+class WindowText(_Parsed):
     """The values of `Window.parse`, and `off` -> a string that names the zone."""
 
     name = "window"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def parse(self, value: Any) -> Any:
         from bulkup.core.window import Window
 
-        if value.strip().lower() == "off":
-            return "off"
-        try:
-            return str(Window.parse(value))
-        except UsageError as error:
-            self.fail(error.message, param, ctx)
+        return "off" if value.strip().lower() == "off" else str(Window.parse(value))
 
 
-class HealthUrl(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+class HealthUrl(_Parsed):
     """A URL of HTTP, or `off`. What is none is not repeated: it may hold a password."""
 
     name = "url"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def parse(self, value: Any) -> Any:
         from bulkup.engine.options import checked_url
 
-        if value.strip().lower() == "off":
-            return "off"
-        try:
-            return checked_url(value)
-        except UsageError as error:
-            self.fail(error.message, param, ctx)
+        return "off" if value.strip().lower() == "off" else checked_url(value)
 
 
-class Share(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+class Share(_Parsed):
     """The values of `MaxDrift.parse`."""
 
     name = "share"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def parse(self, value: Any) -> Any:
         from bulkup.core.plan_terms import MaxDrift
 
-        if isinstance(value, MaxDrift):
-            return value
-        try:
-            return MaxDrift.parse(value)
-        except UsageError as error:
-            self.fail(error.message, param, ctx)
+        return value if isinstance(value, MaxDrift) else MaxDrift.parse(value)
 
 
-class NumberOrShare(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+class Sample(_Parsed):
+    """The values of `parse_sample`."""
+
+    name = "percentage"
+
+    def parse(self, value: Any) -> Any:
+        from bulkup.local.importing.selection import parse_sample
+
+        return value if isinstance(value, float) else parse_sample(value)
+
+
+class NumberOrShare(_Parsed):
     """The values of `MaxFailures.of` -> 10, or "1%"."""
 
     name = "number or share"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def parse(self, value: Any) -> Any:
         from bulkup.core.max_failures import MaxFailures
 
-        try:
-            return MaxFailures.of(value).stored
-        except UsageError as error:
-            self.fail(error.message, param, ctx)
+        return MaxFailures.of(value).stored
 
 
 class Assignment(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
@@ -243,19 +218,3 @@ class Name(click.types.StringParamType):
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return rv.splitlines()
-
-
-class Sample(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """The values of `parse_sample`."""
-
-    name = "percentage"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from bulkup.local.importing.selection import parse_sample
-
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_sample(value)
-        except UsageError as error:
-            self.fail(error.message, param, ctx)

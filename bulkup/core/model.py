@@ -87,9 +87,8 @@ class Counts:
     @property
     def left_alone(self) -> int:
         """Handled entities that were neither put nor deleted, did not vanish and did not fail."""
-        return self.handled - (
-            self.written + self.deleted + self.unchanged + self.vanished + self.failed
-        )
+        written = self.puts + self.deletes - self.other_puts - self.other_deletes
+        return self.handled - (written + self.unchanged + self.vanished + self.failed)
 
     @property
     def add_up(self) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from google.cloud.datastore import Entity, Key
 
 from bulkup.authoring.call_threads import current_call, end_call, left_behind
-from bulkup.authoring.updater import begin_task, writing_to
+from bulkup.authoring.running import begin_task, writing_to
 from bulkup.authoring.user_lines import source_file
 from bulkup.authoring.writes import NOTHING, WriteSink
 from bulkup.authoring.wrong_result import method_result

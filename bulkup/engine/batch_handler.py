@@ -17,7 +17,7 @@ from google.cloud.datastore import Entity, Key
 
 from bulkup.authoring import wrong_owner
 from bulkup.authoring.call_threads import end_call
-from bulkup.authoring.updater import writing_to
+from bulkup.authoring.running import writing_to
 from bulkup.authoring.writes import WriteSink
 from bulkup.authoring.wrong_result import method_result
 from bulkup.core.errors import HeldError

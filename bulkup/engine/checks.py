@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bulkup.authoring.function_updater import FunctionUpdater
-from bulkup.authoring.updater import Updater, in_hook
+from bulkup.authoring.running import in_hook
+from bulkup.authoring.updater import Updater
 from bulkup.core.errors import HeldError, UpdaterError
 from bulkup.core.secrets import without_secrets
 from bulkup.core.user_traceback import MAX_LINE_CHARS, encodable, error_line, user_traceback

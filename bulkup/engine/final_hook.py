@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from bulkup.authoring.updater import Updater, finish
+from bulkup.authoring.running import finish
+from bulkup.authoring.updater import Updater
 from bulkup.core.errors import BulkupError, HeldError, UpdaterError
 from bulkup.core.events import Detailed, Report
 from bulkup.core.user_traceback import error_line, user_traceback

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from bulkup.authoring.call_threads import end_call
-from bulkup.authoring.updater import writing_to
+from bulkup.authoring.running import writing_to
 from bulkup.authoring.wrong_result import method_result
 from bulkup.core.errors import HeldError
 from bulkup.core.stop import end_if_fork

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import grpc
 
+from bulkup.core.closing import Closing
 from bulkup.core.errors import StateError, UsageError
 from bulkup.local import messages as m
 from bulkup.local.encoding import Partition
@@ -23,7 +24,7 @@ _ALLOCATED_FROM = 1 << 52
 """The embedded Datastore allocates ids from here on."""
 
 
-class ReadableFile(ABC):
+class ReadableFile(Closing):
     """One partition of a file, for reading; a context manager."""
 
     is_shared = False
@@ -33,17 +34,8 @@ class ReadableFile(ABC):
         self.place = place
 
     @abstractmethod
-    def close(self) -> None: ...
-
-    @abstractmethod
     def _answer(self, method: str, request: Any) -> bytes:
         """The answer to a call that reads."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _check_partition(self) -> None:
         """Read nothing, to see that the partition is valid. If not, close and raise UsageError."""

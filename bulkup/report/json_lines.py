@@ -41,12 +41,7 @@ class JsonLines:
             "time": iso(at or self._now()),
             "run_id": self.run_id,
         }
-        line = {**head, **fields}
-        try:
-            text = json.dumps(line, allow_nan=False)
-        except ValueError:
-            text = json.dumps(finite(line), allow_nan=False)
-        self.stream.line(text)
+        self.stream.line(json_text({**head, **fields}))
 
     def error(self, error: BulkupError) -> None:
         """The line of an error that ended the command."""
@@ -83,6 +78,14 @@ def schema() -> dict[str, Any]:
     """The JSON schema of a line."""
     found: dict[str, Any] = json.loads(Path(__file__).with_name("schema.json").read_text())
     return found
+
+
+def json_text(value: Any, separators: tuple[str, str] | None = None) -> str:
+    """`value` as JSON, with null for each number that is not finite."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=separators)
+    except ValueError:
+        return json.dumps(finite(value), allow_nan=False, separators=separators)
 
 
 def finite(value: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from types import TracebackType
 from typing import Any
 
+from bulkup.core.closing import Closing
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import Event
 
@@ -39,7 +39,7 @@ class ProgressStyle(str, Enum):
     JSON = "json"
 
 
-class Printer(ABC):
+class Printer(Closing):
     """A listener of the engine's events; called from one thread.
 
     Always close it (`with make_printer(...) as printer:`): it may have drawn a bar, or have
@@ -63,20 +63,9 @@ class Printer(ABC):
         """Print in a line how the run is doing, because somebody asks. May be called from another
         thread at any time."""
 
-    def line(self, kind: str, fields: Mapping[str, Any]) -> None:  # noqa: B027 - most print none
+    def line(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Print a line that is about none of the events, if JSON lines are printed at all."""
 
     @abstractmethod
     def close(self) -> None:
         """Restore the terminal and `sys.stdout`. May be called twice."""
-
-    def __enter__(self) -> Printer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from bulkup.report.plan_summary import KindLines
 from bulkup.report.plan_terminal import kind_texts, table_texts
-from bulkup.report.rehearsal_summary import Answer, PropertyLine, RehearsalSummary, WorkSummary
+from bulkup.report.rehearsal_answers import Answer
+from bulkup.report.rehearsal_summary import PropertyLine, RehearsalSummary, WorkSummary
 from bulkup.report.summary_model import Tone
 from bulkup.report.summary_terminal import STYLES
 

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
+from bulkup.core.closing import Closing
 from bulkup.core.events import (
     Event,
     Held,
@@ -42,7 +42,7 @@ _HEAD = b'[\n{"name":"bulkup trace"'
 _TITLES = {SpanKind.HANDLE: "handlers", SpanKind.PAGE: "pages", SpanKind.COMMIT: "commits"}
 
 
-class TraceFile:
+class TraceFile(Closing):
     """An observer of spans and a listener of events.
 
     `on_loss` is called once, with a sentence, when the file cannot be written any more; a full disk
@@ -76,17 +76,6 @@ class TraceFile:
         except OSError as error:
             raise cannot_write(path, error) from error
         self._put(_HEAD + b',"ph":"M","ts":0,"pid":0,"tid":0,"args":{}}')
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Complete the file. May be called twice."""

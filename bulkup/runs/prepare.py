@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bulkup.authoring import successors
+from bulkup.authoring.base_updaters import SelectionUpdater
 from bulkup.authoring.built_ins import is_built_in
 from bulkup.authoring.definitions import check_max_failures, misspelled
 from bulkup.authoring.loader import UpdaterSource, describe, load, make
 from bulkup.authoring.parameters import convert, to_text
-from bulkup.authoring.updater import SelectionUpdater, Then, Updater
+from bulkup.authoring.updater import Then, Updater
 from bulkup.core.errors import BulkupError, QueryError, UpdaterError, UsageError
 from bulkup.core.events import Warned
 from bulkup.core.model import GateResult, TargetInfo

@@ -27,9 +27,10 @@ from bulkup.state.checkpoint_outcomes import Outcomes
 from bulkup.state.checkpoint_ranges import RangeWrites
 from bulkup.state.checkpoint_retries import Retries
 from bulkup.state.checkpoint_runners import Runners
+from bulkup.state.checkpoint_status import Status
 from bulkup.state.checkpoint_undone import Undone
 from bulkup.state.notes import Note
-from bulkup.state.terms_codec import gate_from_json, gate_to_json, plan_from_json, plan_to_json
+from bulkup.state.terms_codec import gate_to_json, plan_to_json
 from bulkup.state.unreported import begin_unreported
 
 
@@ -49,52 +50,6 @@ class BatchRow:
     counts: Counts
 
 
-@dataclass(frozen=True)
-class Status:
-    """A run as its checkpoint knows it."""
-
-    state: RunState
-    reason: str | None
-    """Why the last runner ended, if the run is not finished."""
-    exit_code: Exit
-    ended: str | None
-    """ISO 8601, UTC."""
-    took_s: float | None
-    """How long the last runner worked; None: it was killed, or an earlier version of bulkup."""
-    successor: str | None
-    """The id of the run that this one's end started."""
-    runners: int
-    """How many processes have worked on the run."""
-    max_failures: int
-    """The failure budget of the last runner."""
-    over_budget: bool | None
-    """Whether failures have stopped it; None: it has not ended, or an earlier version of bulkup."""
-    clean: bool
-    """When the last runner ended, it knew the outcome of every commit it had sent."""
-    file_id: str
-    """The same in copies of this file."""
-    generation: int
-    """The generation of the run record when this file was last in step with it; 0: never."""
-    asked: dict[str, Any]
-    """The options of the last runner that were not the defaults."""
-    total: int | None
-    """How many entities the query found when the run started; None: the server did not say."""
-    gate: GateResult | None
-    """The dry pass before the first write; None: none was asked for."""
-    plan: PlanTerms | None
-    """The plan that the run carries out; None: it has none."""
-    undone_by: str | None = None
-    """The id of the run that has put back what this one changed."""
-    undone_by_all: tuple[str, ...] = ()
-    """The ids of all such runs: one for each namespace, or for each part."""
-    undos: tuple[str, ...] = ()
-    """The ids of all runs that have begun to undo this one, since it was last brought back."""
-    partly: bool = False
-    """That one has put back only some, or others had changed some since."""
-    brought_back_by: str | None = None
-    """The id of the run that has undone the one that had undone this one."""
-
-
 _PUT_FAILURE = (
     "INSERT INTO failures (batch, key, step, error, traceback, at) VALUES (?, ?, ?, ?, ?, ?)"
 )
@@ -112,30 +67,7 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
 
     def status(self) -> Status:
         """What is known of the run by now."""
-        meta = self._meta()
-        return Status(
-            state=RunState(meta["state"]),
-            reason=meta["reason"] or None,
-            exit_code=Exit(meta.get("exit_code") or 0),
-            ended=meta.get("ended") or None,
-            took_s=meta.get("took_s"),
-            successor=meta.get("successor") or None,
-            runners=int(meta["runners"]),
-            max_failures=int(meta["max_failures"]),
-            over_budget=meta.get("over_budget"),
-            clean=bool(meta["clean"]),
-            file_id=str(meta["file_id"]),
-            generation=int(meta["generation"]),
-            asked=dict(meta.get("asked") or {}),
-            total=meta.get("total"),
-            gate=gate_from_json(meta.get("gate")),
-            plan=plan_from_json(meta.get("plan")),
-            undone_by=meta.get("undone_by") or None,
-            undone_by_all=tuple(meta.get("undone_by_all") or ()),
-            undos=tuple(meta.get("undos") or ()),
-            partly=bool(meta.get("partly")),
-            brought_back_by=meta.get("brought_back_by") or None,
-        )
+        return Status.of(self._meta())
 
     def only_end_left(self) -> bool:
         """The run is not over, but every entity is done, and this file knows the outcome of all."""

@@ -16,6 +16,7 @@ from bulkup.datastore.keys import key_bytes, key_of
 from bulkup.datastore.messages import EntityPb, Mutation
 from bulkup.datastore.reads import ABSENT
 from bulkup.state.key_list import KeyList
+from bulkup.state.scratch import Scratch, cannot_write
 from bulkup.state.undo_log import Change
 
 _COLUMNS = "key BLOB PRIMARY KEY, image BLOB, version INTEGER, content BLOB, torn INTEGER"
@@ -75,14 +76,11 @@ def content_digest(entity: bytes) -> bytes:
     return hashlib.blake2b(_canonical(entity), digest_size=16).digest()
 
 
-class Restores:
-    """Collects what is to be put back, in a file without a name. For one thread; close it."""
+class Restores(Scratch):
+    """Collects what is to be put back. For one thread; close it."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect("", isolation_level=None)
-        # Nobody reads this file after a crash.
-        self._db.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; {_TABLE}")
-        self._db.execute("BEGIN")
+        super().__init__(_TABLE)
 
     def add(self, key: bytes, restore: Restore) -> None:
         """A serialized key, and what is to be put back under it. Raises StateError."""
@@ -116,13 +114,13 @@ class Restores:
     def namespaces(self) -> list[str]:
         """Those of the keys, in order. Raises StateError."""
         found = set()
-        for (key,) in self._execute("SELECT key FROM restores", ()):
+        for (key,) in self._execute("SELECT key FROM restores"):
             found.add(key_of(key).partition_id.namespace_id)
         return sorted(found)
 
     def count(self) -> int:
         """How many keys there are. Raises StateError."""
-        (count,) = self._execute("SELECT count(*) FROM restores", ()).fetchone()
+        (count,) = self._execute("SELECT count(*) FROM restores").fetchone()
         return int(count)
 
     def list_of(
@@ -134,7 +132,7 @@ class Restores:
         Raises StateError.
         """
         if only is None:
-            only = (key for (key,) in self._execute("SELECT key FROM restores", ()))
+            only = (key for (key,) in self._execute("SELECT key FROM restores"))
         keys = (
             key
             for key in only
@@ -147,18 +145,6 @@ class Restores:
             made.close()
             raise
         return made
-
-    def _execute(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
-        try:
-            return self._db.execute(statement, values)
-        except sqlite3.Error as error:
-            raise StateError(
-                f"cannot write a temporary list of before-images ({error}); free disk "
-                "space, or name a folder with more of it in TMPDIR"
-            ) from error
-
-    def close(self) -> None:
-        self._db.close()
 
 
 def _follows(change: Change, base_version: int, earlier: Restore) -> bool:
@@ -184,10 +170,7 @@ class RestoreList(KeyList):
                 self._db.execute("INSERT INTO restores VALUES (?, ?, ?, ?, ?)", (key, *restore))
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StateError(
-                f"cannot write a temporary list of before-images ({error}); free disk "
-                "space, or name a folder with more of it in TMPDIR"
-            ) from error
+            raise cannot_write(error) from error
 
     @classmethod
     def over(cls, keys: KeyList) -> Self:

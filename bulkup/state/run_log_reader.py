@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
+from bulkup.core.closing import Closing
 from bulkup.core.errors import StateError
 from bulkup.core.log_entry import LogEntry as LogEntry
 from bulkup.core.log_entry import parse_entry
@@ -25,7 +25,7 @@ def read_log(folder: Path) -> Iterator[LogEntry]:
         yield from reader.read()
 
 
-class LogReader:
+class LogReader(Closing):
     """A place in a run's log: each `read` yields what was added since the last one."""
 
     def __init__(self, folder: Path) -> None:
@@ -34,17 +34,6 @@ class LogReader:
         self._file: IO[bytes] | None = None
         self._torn = b""
         """The beginning of a line that is being written."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         if self._file is not None:

@@ -8,17 +8,16 @@ made, and where one is not known (its process was killed before the answer) by w
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import pairwise
 from typing import NamedTuple
 
-from bulkup.core.errors import StateError
 from bulkup.datastore.keys import key_bytes
 from bulkup.datastore.messages import Mutation
 from bulkup.datastore.reads import ABSENT
 from bulkup.state.restore_list import Restore, Restores, content_digest
+from bulkup.state.scratch import Scratch
 from bulkup.state.undo_log import Change, UndoLog
 
 _SCHEMA = """
@@ -109,13 +108,11 @@ def is_torn(ordered: Sequence[SharedWrite]) -> bool:
     return False
 
 
-class _Shared:
-    """The writes of entities that are in more than one log, in a file without a name."""
+class _Shared(Scratch):
+    """The writes of entities that are in more than one log."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect("", isolation_level=None)
-        self._db.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; {_SCHEMA}")
-        self._db.execute("BEGIN")
+        super().__init__(_SCHEMA)
 
     def note(self, key: bytes, folder: int) -> None:
         self._execute(
@@ -164,15 +161,3 @@ class _Shared:
             last = ordered[-1]
             version = last.version if last.content else ABSENT
             yield key, Restore(image, version, last.content, is_torn(ordered))
-
-    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
-        try:
-            return self._db.execute(statement, values)
-        except sqlite3.Error as error:
-            raise StateError(
-                f"cannot write a temporary list of before-images ({error}); free disk "
-                "space, or name a folder with more of it in TMPDIR"
-            ) from error
-
-    def close(self) -> None:
-        self._db.close()

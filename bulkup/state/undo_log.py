@@ -11,7 +11,6 @@ found the others in use; a batch is done if any of its checkpoints says so.
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -22,6 +21,7 @@ from bulkup.core.model import RunState
 from bulkup.state.before_images import DONE, SENT, Place, Sent, read_done, read_place, read_sent
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.range_folders import range_folders
+from bulkup.state.scratch import Scratch
 from bulkup.state.undo_files import Frame, frames_in, keeps_images, log_files
 
 _SCHEMA = """
@@ -77,7 +77,7 @@ def first_landed(run_folder: Path, most_bytes: int) -> Iterator[Change]:
                         yield Change(before, mutation, 0)
 
 
-class UndoLog:
+class UndoLog(Scratch):
     """The changes of a run. Close it."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -93,13 +93,11 @@ class UndoLog:
         """Writes of the run."""
         self.unknown = 0
         """Writes that were sent, and nobody here knows whether they were applied."""
-        self._db = sqlite3.connect("", isolation_level=None)
-        self._db.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; {_SCHEMA}")
-        self._db.execute("BEGIN")
+        super().__init__(_SCHEMA)
         try:
             self._read(checkpoint)
         except BaseException:
-            self._db.close()
+            self.close()
             raise
 
     @property
@@ -136,12 +134,11 @@ class UndoLog:
         return found
 
     def _note_frames(self, folder: int, of: str) -> None:
-        db = self._db
         for path in log_files(self._folders[folder]):
             for frame in frames_in(path):
                 if frame.kind == SENT:
                     sent = read_sent(frame)
-                    db.execute(
+                    self._execute(
                         'INSERT INTO sent (folder, id, of, shard, number, part, "end", writes) '
                         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                         (folder, sent.id, of, *sent.place, sent.end, len(sent.images)),
@@ -150,18 +147,18 @@ class UndoLog:
                     done = read_done(frame)
                     if done.id:
                         versions = struct.pack(f"<{len(done.versions)}q", *done.versions)
-                        db.execute(
+                        self._execute(
                             "UPDATE sent SET landed = 1, versions = ? WHERE folder = ? AND id = ?",
                             (versions, folder, done.id),
                         )
                     else:
-                        db.execute(
+                        self._execute(
                             "INSERT INTO marked VALUES (?, ?, ?, ?, ?)", (of, *done.place, done.end)
                         )
 
     def _find_landed(self, of: str, checkpoints: Iterable[Checkpoint]) -> None:
         """Commits that were applied, and whose answer was not noted before the process died."""
-        marked = self._db.execute("SELECT * FROM marked WHERE of = ?", (of,)).fetchall()
+        marked = self._execute("SELECT * FROM marked WHERE of = ?", (of,)).fetchall()
         for _, shard, number, part, end in marked:
             self._land(of, Place(shard, number, part), end)
         for checkpoint in checkpoints:
@@ -170,7 +167,7 @@ class UndoLog:
                     self._land(of, place, end)
 
     def _has_landed(self, of: str, place: Place) -> bool:
-        found = self._db.execute(
+        found = self._execute(
             "SELECT 1 FROM sent WHERE of = ? AND shard = ? AND number = ? AND part = ? AND landed",
             (of, *place),
         )
@@ -183,7 +180,7 @@ class UndoLog:
         refused it, and a late copy of it is refused for the same reason. All commits of a place are
         in one folder: who takes a range over from another folder makes new shards.
         """
-        self._db.execute(
+        self._execute(
             "UPDATE sent SET landed = 1 WHERE (folder, id) = (SELECT folder, id FROM sent "
             'WHERE of = ? AND shard = ? AND number = ? AND part = ? AND "end" = ? '
             "ORDER BY id DESC LIMIT 1)",
@@ -194,9 +191,7 @@ class UndoLog:
         """The run's own checkpoint has the writes of its ranges in its counts, once a process that
         has worked on them here has ended; and how many each has, as Datastore knew then."""
         here = dict(
-            self._db.execute(
-                "SELECT of, coalesce(sum(writes), 0) FROM sent WHERE landed GROUP BY of"
-            )
+            self._execute("SELECT of, coalesce(sum(writes), 0) FROM sent WHERE landed GROUP BY of")
         )
         everything = checkpoint.done().writes
         recorded = checkpoint.range_writes()
@@ -225,7 +220,7 @@ class UndoLog:
                         yield from self._landed(number, read_place(frame)[0], frame)
 
     def _landed(self, folder: int, id_: int, frame: Frame) -> Iterator[Change]:
-        landed, packed = self._db.execute(
+        landed, packed = self._execute(
             "SELECT landed, versions FROM sent WHERE folder = ? AND id = ?", (folder, id_)
         ).fetchone()
         if not landed:
@@ -236,6 +231,3 @@ class UndoLog:
             versions = (0,) * len(images)
         for (before, mutation), version in zip(images, versions, strict=True):
             yield Change(before, mutation, version, folder)
-
-    def close(self) -> None:
-        self._db.close()

@@ -22,7 +22,8 @@ from bulkup.authoring.call_threads import end_call
 from bulkup.authoring.function_updater import FunctionUpdater
 from bulkup.authoring.loader import UpdaterSource, load, make, with_models
 from bulkup.authoring.parameters import convert, parameters_of
-from bulkup.authoring.updater import Updater, begin_task, writing_to
+from bulkup.authoring.running import begin_task, writing_to
+from bulkup.authoring.updater import Updater
 from bulkup.authoring.writes import WriteSink
 from bulkup.authoring.wrong_result import method_result
 from bulkup.testing.own_frames import without_own_frames

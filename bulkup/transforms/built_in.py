@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from google.cloud.datastore import Entity
 
+from bulkup.authoring.base_updaters import BulkDelete, BulkPut, SelectionUpdater
 from bulkup.authoring.param import param
-from bulkup.authoring.updater import BulkDelete, BulkPut, SelectionUpdater
 from bulkup.transforms.transform import Transform, checked_kind
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from google.cloud.datastore import Client, Entity, Key
 
-from bulkup.authoring.updater import client as handlers_client
+from bulkup.authoring.running import client as handlers_client
 from bulkup.authoring.writes import Delete
 from bulkup.datastore.descendants import request_descendants
 from bulkup.datastore.keys import key_text

@@ -4,7 +4,6 @@ users."""
 from __future__ import annotations
 
 import random
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,20 @@ from bulkup.core.errors import Exit
 from bulkup.core.model import RunState
 from bulkup.engine import splits
 from bulkup.engine.options import Options
-from bulkup.runs.context import RunContext
 from bulkup.runs.start import Cutting
-from bulkup.runs.target import TargetOptions
-from bulkup.runs.undo import UndoWishes, undo
-from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.range_folders import range_folders
 from tests.chaos.bench import World
 from tests.chaos.child import CHILD_TIMEOUT_S, EVENTS, Death, Outcome, outcome, start
 from tests.chaos.conftest import MakeWorld
-from tests.chaos.test_undo import UPDATER, command, first_run, killed_at_each
+from tests.chaos.undoing import (
+    OPTIONS,
+    UPDATER,
+    command,
+    first_run,
+    is_undone_by_the_same_command,
+    killed_at_each,
+    undo_beside_live_users,
+)
 from tests.conftest import Server
 from tests.runs.undoing import entities
 
@@ -99,11 +102,7 @@ def test_an_undo_of_ranges_killed_at_any_event_is_done_by_the_same_command(
         assert entities(world.server) != was
 
     def after(world: World) -> None:
-        again = command(world, tmp_path, "undo", first_run(world))
-        assert again.code in (0, Exit.NOT_FOUND), again.output
-        assert entities(world.server) == was, again.output
-        twice = command(world, tmp_path, "undo", first_run(world))
-        assert twice.code == Exit.NOT_FOUND, twice.output
+        is_undone_by_the_same_command(world, tmp_path, was)
 
     killed_at_each(
         make_world, lf, event, stride,
@@ -153,18 +152,6 @@ def test_an_undo_of_ranges_beside_live_users_loses_none_of_their_writes(
 ) -> None:
     dice = random.Random(seed)
     world = make_world(server, 60)
-    options = Options(batch_size=10, in_flight=4)
-    report = world.run("Increment", options, cutting=Cutting(4))
+    report = world.run("Increment", OPTIONS, cutting=Cutting(4))
     assert report.state is RunState.FINISHED
-    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", world.proxy.address)
-    context = RunContext(options, world.state_dir, lambda event: None)
-    target = TargetOptions(project=world.server.project)
-    with world.live_writers(3, lambda: dice.randint(1, world.size)):
-        undone = undo(report.run_id, target, context, UndoWishes())
-    with closing(Checkpoint.open(world.state_dir / undone.run_id)) as checkpoint:
-        left = {int(key.split(", ")[1].strip(")")) for key in checkpoint.failed_keys()}
-    things = world.things()
-    assert {id_: thing["m"] for id_, thing in things.items() if thing["m"]} == dict(world.live)
-    # Put back, but for those that a live user had written to before.
-    assert {id_ for id_, thing in things.items() if thing["n"]} == left
-    assert left <= set(world.live)
+    undo_beside_live_users(world, report.run_id, dice, monkeypatch)

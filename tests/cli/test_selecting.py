@@ -30,7 +30,7 @@ class Everywhere(Updater):
         self.put(entity)
 """
 NO_QUERY = """
-from bulkup.authoring.updater import SelectionUpdater
+from bulkup.authoring.base_updaters import SelectionUpdater
 
 class Touch(SelectionUpdater):
     def handle_entity(self, entity):

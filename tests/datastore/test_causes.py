@@ -24,7 +24,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import datastore
 
 from bulkup.core.errors import TargetError
-from bulkup.datastore import rpc as rpc_module
+from bulkup.datastore import channel
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.causes import credentials_problem, is_loopback
 from bulkup.datastore.retry import RetryPolicy
@@ -155,13 +155,13 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
 def test_a_certificate_that_is_not_trusted_is_named_at_once(
     unknown_authority: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rpc_module, "FIRST_CONTACT_S", 120.0)
+    monkeypatch.setattr(channel, "FIRST_CONTACT_S", 120.0)
     began = time.monotonic()
     said = what_a_call_says(at_service(f"https://localhost:{unknown_authority}"))
     assert "CERTIFICATE_VERIFY_FAILED" in said
     assert "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH" in said
     assert "start the emulator" not in said
-    assert time.monotonic() - began < rpc_module.FIRST_CONTACT_S
+    assert time.monotonic() - began < channel.FIRST_CONTACT_S
 
 
 def test_a_proxy_that_inspects_tls_is_found_out(

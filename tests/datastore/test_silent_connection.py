@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from google.cloud import datastore
 
-from bulkup.datastore import rpc as rpc_module
+from bulkup.datastore import channel
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.retry import ATTEMPT_TIMEOUT_S, RetryPolicy
 from bulkup.datastore.rpc import Rpc
@@ -48,8 +48,8 @@ def test_pings_find_a_silent_connection_before_the_deadline(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = {"grpc.keepalive_time_ms": 300, "grpc.http2.ping_timeout_ms": 300}
-    options = tuple((name, quick.get(name, value)) for name, value in rpc_module._OPTIONS)
-    monkeypatch.setattr(rpc_module, "_OPTIONS", options)
+    options = tuple((name, quick.get(name, value)) for name, value in channel._OPTIONS)
+    monkeypatch.setattr(channel, "_OPTIONS", options)
     rpc = connected(proxy, monkeypatch, retry_for_s=600)
     proxy.hush()
     assert seconds_to_allocate(rpc) < ATTEMPT_TIMEOUT_S
@@ -60,8 +60,8 @@ def test_a_server_that_is_slow_and_answers_pings_keeps_its_connection(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = {"grpc.keepalive_time_ms": 100, "grpc.http2.ping_timeout_ms": 2_000}
-    options = tuple((name, quick.get(name, value)) for name, value in rpc_module._OPTIONS)
-    monkeypatch.setattr(rpc_module, "_OPTIONS", options)
+    options = tuple((name, quick.get(name, value)) for name, value in channel._OPTIONS)
+    monkeypatch.setattr(channel, "_OPTIONS", options)
     rpc = connected(proxy, monkeypatch, retry_for_s=600)
 
     def slow(seen: Seen) -> Action:

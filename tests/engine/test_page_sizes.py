@@ -10,6 +10,7 @@ from google.cloud import datastore
 
 from bulkup import Updater
 from bulkup.datastore import call as call_module
+from bulkup.datastore import channel
 from bulkup.datastore import rpc as rpc_module
 from bulkup.datastore.call_error import MAX_ANSWER_BYTES, CallError
 from bulkup.datastore.keys import key_to_pb
@@ -35,8 +36,8 @@ class Touch(Updater):
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Everything to a scale of 1 to 26, and the sizes of the answers that are received."""
-    options = dict(rpc_module._OPTIONS) | {"grpc.max_receive_message_length": CAP_BYTES}
-    monkeypatch.setattr(rpc_module, "_OPTIONS", tuple(options.items()))
+    options = dict(channel._OPTIONS) | {"grpc.max_receive_message_length": CAP_BYTES}
+    monkeypatch.setattr(channel, "_OPTIONS", tuple(options.items()))
     monkeypatch.setattr(scan, "MAX_PAGE_BYTES", LARGE_BYTES)
     sizes: list[int] = []
     parse = rpc_module.read_page

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import grpc
+import pytest
 
 from bulkup.local import messages as m
 
@@ -245,3 +246,10 @@ def query(
 def idents(results: Iterable[Any]) -> list[Any]:
     """Id or name of each result."""
     return [one.entity.key.path[-1].id or one.entity.key.path[-1].name for one in results]
+
+
+def refused(call: Any, *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str]:
+    """What a call is refused with: code and message."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(*arguments, **more)
+    return caught.value.code(), caught.value.details() or ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from bulkup.local import messages as m
 from bulkup.local.encoding import encode_value
-from bulkup.local.server import DatastoreServer
 from tests.local.differential.budget import examples
 from tests.local.rpc import (
     NOT_FINISHED,
@@ -23,30 +21,11 @@ from tests.local.rpc import (
     either,
     idents,
     query,
+    refused,
     to_value,
     unindexed,
     where,
 )
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with DatastoreServer(tmp_path_factory.mktemp("local") / "db") as server:
-        yield server.host
-
-
-@pytest.fixture
-def rpc(host: str) -> Iterator[Rpc]:
-    client = Rpc(host, project=f"t-{uuid.uuid4().hex[:12]}")
-    yield client
-    client.close()
-
-
-def refused(call: Any, *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as caught:
-        call(*arguments, **more)
-    return caught.value.code(), caught.value.details() or ""
-
 
 # -- the model ---------------------------------------------------------------------------------
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +13,11 @@ from bulkup.local import messages as m
 from bulkup.local.process import start_local
 from bulkup.local.server import DatastoreServer
 from bulkup.local.storage import Storage
-from tests.local.rpc import Rpc, both, idents, query, where
+from tests.local.rpc import Rpc, both, idents, query, refused, where
 
 ABORTED = grpc.StatusCode.ABORTED
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 EXPIRED = "The referenced transaction has expired or is no longer valid."
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with DatastoreServer(tmp_path_factory.mktemp("local") / "db") as server:
-        yield server.host
-
-
-@pytest.fixture
-def rpc(host: str) -> Iterator[Rpc]:
-    client = Rpc(host, project=f"t-{uuid.uuid4().hex[:12]}")
-    yield client
-    client.close()
-
-
-def refused(call: Any, *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as caught:
-        call(*arguments, **more)
-    return caught.value.code(), caught.value.details() or ""
 
 
 def upsert(entity: Any) -> Any:

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import math
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import pytest
 
 from bulkup.local import messages as m
-from bulkup.local.server import DatastoreServer
-from tests.local.rpc import FAIL, SERVER_VALUE, Rpc, idents, query, to_value, unindexed, where
+from tests.local.rpc import (
+    FAIL,
+    SERVER_VALUE,
+    Rpc,
+    idents,
+    query,
+    refused,
+    to_value,
+    unindexed,
+    where,
+)
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
 EXISTS = grpc.StatusCode.ALREADY_EXISTS
 MISSING = grpc.StatusCode.NOT_FOUND
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with DatastoreServer(tmp_path_factory.mktemp("local") / "db") as server:
-        yield server.host
-
-
-@pytest.fixture
-def rpc(host: str) -> Iterator[Rpc]:
-    client = Rpc(host, project=f"t-{uuid.uuid4().hex[:12]}")
-    yield client
-    client.close()
-
-
-def refused(call: Any, *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as caught:
-        call(*arguments, **more)
-    return caught.value.code(), caught.value.details() or ""
 
 
 def change(**fields: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
+from math import inf
 
 import pytest
 from markdown_it import MarkdownIt
@@ -25,6 +26,7 @@ from bulkup.report.page import (
     stylesheet,
 )
 from bulkup.report.page.comparison import compare
+from bulkup.report.page.data import embedded
 from bulkup.report.page.markdown import comparison_markdown, is_report_markdown, page_markdown
 from bulkup.report.page.model import run_page, took_s
 from bulkup.report.page.text import comparison_lines, page_lines
@@ -241,6 +243,16 @@ def test_the_parts_of_a_page_that_change_can_be_made_alone() -> None:
         Page(section)
     assert sections["chain"] == ""
     assert "<figure" in sections["over_time"]
+
+
+def test_the_data_in_a_page_has_no_long_string_and_no_infinity() -> None:
+    long, short = "x" * 4_001, "y" * 4_000
+    cut = f"{'x' * 4_000}… (4,001 characters)"
+    found = embedded({"a": (long, short, [1, True, None, inf]), long: {"b": -inf, "c": 0.5}})
+    assert json.loads(found) == {
+        "a": [cut, short, [1, True, None, None]],
+        cut: {"b": None, "c": 0.5},
+    }
 
 
 def test_a_page_is_known_for_one_of_ours() -> None:

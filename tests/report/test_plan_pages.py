@@ -6,7 +6,6 @@ import io
 import re
 from dataclasses import replace
 from datetime import datetime, timezone
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -35,6 +34,7 @@ from bulkup.report.plan_markdown import MAX_CHARACTERS, is_plan_comment, plan_ma
 from bulkup.report.plan_summary import summarize_plan
 from bulkup.report.printers import make_printer
 from tests.report.samples import HOSTILE
+from tests.report.tags import Tags
 
 ABOUT = Estimate(98_000, 93_726, 106_274)
 NONE = Estimate(0, 0, 734)
@@ -110,23 +110,8 @@ def test_each_form_has_the_numbers_the_intervals_and_the_examples(form: Any) -> 
     assert re.search(r"- Ada name: Ada", shown)
 
 
-class _Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: set[str] = set()
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def test_the_page_has_no_markup_of_an_entity_and_fetches_nothing() -> None:
-    harmless, hostile = _Tags(), _Tags()
+    harmless, hostile = Tags(), Tags()
     harmless.feed(html_of(plan()))
     hostile.feed(html_of(plan(HOSTILE + '"><img src=x onerror=alert(1)>')))
     assert hostile.tags == harmless.tags

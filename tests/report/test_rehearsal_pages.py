@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime, timezone
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -47,6 +46,7 @@ from bulkup.report.rehearsal_summary import summarize_rehearsal
 from bulkup.report.rehearsal_terminal import rehearsal_lines
 from bulkup.report.summary_model import Tone
 from tests.report.samples import HOSTILE
+from tests.report.tags import Tags
 
 
 def effect(text: str, count: int = 60) -> Effect:
@@ -109,28 +109,13 @@ def markdown_of(rehearsal: Rehearsal) -> str:
     return rehearsal_markdown(summarize_rehearsal(rehearsal))
 
 
-class _Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: set[str] = set()
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def shown(form: Any, rehearsal: Rehearsal) -> str:
     """The words that a reader sees."""
     text = form(rehearsal)
     if form is markdown_of:
         text = MarkdownIt().enable("table").render(text)
     if form is not text_of:
-        tags = _Tags()
+        tags = Tags()
         tags.feed(text)
         text = tags.text
     return " ".join(text.split())
@@ -212,7 +197,7 @@ def test_what_is_left_of_a_folder_is_told_first() -> None:
 
 def test_the_page_has_no_markup_of_an_entity_and_fetches_nothing() -> None:
     attack = HOSTILE + '"><img src=x onerror=alert(1)>'
-    harmless, hostile = _Tags(), _Tags()
+    harmless, hostile = Tags(), Tags()
     harmless.feed(html_of(rehearsal()))
     hostile.feed(html_of(rehearsal(attack)))
     assert hostile.tags == harmless.tags
@@ -235,7 +220,7 @@ MARKDOWN = (
 def test_markdown_shows_what_entities_hold_and_obeys_none_of_it(text: str) -> None:
     # GitHub takes HTML, and so does this; what it then has may only be what we have written.
     parser = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable("table")
-    harmless, hostile = _Tags(), _Tags()
+    harmless, hostile = Tags(), Tags()
     harmless.feed(parser.render(markdown_of(rehearsal())))
     hostile.feed(parser.render(markdown_of(rehearsal(text))))
     assert hostile.tags == harmless.tags

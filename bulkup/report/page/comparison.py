@@ -63,7 +63,7 @@ def compare(a: RunFacts, b: RunFacts) -> Comparison:
 def _rows(a: RunFacts, b: RunFacts, first: RunPage, second: RunPage) -> Iterator[ComparedRow]:
     yield ComparedRow("Run", first.run_id, second.run_id)
     yield ComparedRow("Outcome", first.outcome, second.outcome)
-    counts = a.report.counts.reconciled().named(), b.report.counts.reconciled().named()
+    counts = a.report.counts.named(), b.report.counts.named()
     for name, title in _COUNTS.items():
         if name in _ALWAYS or counts[0][name] or counts[1][name]:
             yield _counted(title, counts[0][name], counts[1][name])

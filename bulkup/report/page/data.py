@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -12,7 +11,7 @@ from bulkup.core.changes import change_fields
 from bulkup.core.run_facts import Incident, RunFacts, RunnerFacts
 from bulkup.report.charts import parts_of
 from bulkup.report.json_fields import counts_fields, namespaces_fields, summary_fields
-from bulkup.report.json_lines import finite
+from bulkup.report.json_lines import json_text
 from bulkup.report.page.comparison import compare
 from bulkup.report.text import iso
 
@@ -72,18 +71,26 @@ def embedded(fields: Mapping[str, Any]) -> Markup:
     """JSON that stands in an HTML page, with long strings cut."""
     from markupsafe import Markup
 
-    text = json.dumps(finite(_bounded(fields)), allow_nan=False, separators=(",", ":"))
+    text = json_text(_bounded(fields), separators=(",", ":"))
     return Markup(text.translate(_ESCAPED))  # noqa: S704 (nothing in it is markup any more)
 
 
 def _bounded(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > MOST_CHARACTERS:
+    """Of a string that is too long, or of what holds others."""
+    if isinstance(value, str):
         return f"{value[:MOST_CHARACTERS]}… ({len(value):,} characters)"
     if isinstance(value, Mapping):
-        return {_bounded(name): _bounded(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_bounded(one) for one in value]
-    return value
+        return dict(zip(_bounded([*value]), _bounded([*value.values()]), strict=True))
+    # A timeline has thousands of numbers: they cost no call.
+    return [
+        one
+        if isinstance(one, _NUMBERS) or (isinstance(one, str) and len(one) <= MOST_CHARACTERS)
+        else _bounded(one)
+        for one in value
+    ]
+
+
+_NUMBERS = (int, float, type(None))
 
 
 def _timeline(facts: RunFacts) -> dict[str, list[Any]]:

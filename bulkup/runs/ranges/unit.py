@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
+from bulkup.core.closing import Closing
 from bulkup.core.environment import settled
 from bulkup.core.errors import BulkupError, NotFoundError, UpdaterError
 from bulkup.core.events import Listener, Report
@@ -71,7 +71,7 @@ class RangedWork:
     """The name of that file, without its folder."""
 
 
-class RangeWorker:
+class RangeWorker(Closing):
     """Works on ranges of one run, from one thread at a time.
 
     `scratch`: a local directory for checkpoints and the updater's file. It may be lost at any time,
@@ -170,17 +170,6 @@ class RangeWorker:
         with suppress(CallError, BulkupError):
             self._view.leave(None, "")
         self._open.close()
-
-    def __enter__(self) -> RangeWorker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @contextmanager
